@@ -36,7 +36,7 @@ from benchmarks import (
 from benchmarks.bench import Bench
 from benchmarks.measure import ROUNDS
 from benchmarks.peers import peers
-from weighbridge._version import __version__
+from weighbridge.base._version import __version__
 
 BENCHMARKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "budgets": budgets.run,

@@ -8,7 +8,7 @@ from benchmarks.measure import side_by_side, table, verdict, wall
 COUNT = 100_000
 CODE = """
 import random, sys
-from weighbridge.allocator import Allocator, Journal, parse
+from weighbridge.machines.allocator import Allocator, Journal, parse
 settings, kept, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 journal = Journal(history=kept == "history") if kept else None
 allocator, live, turn = Allocator(parse(settings), journal=journal), [], random.Random(0)

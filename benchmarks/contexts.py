@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 from weighbridge import Infer, prepare
-from weighbridge.catalogue import find, names
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.models.catalogue import find, names
 
 CONTEXTS = tuple(4096 * step for step in range(1, 10))  # whole blocks of any engine
 ASKED: Sequence[Mapping[str, Any]] = (

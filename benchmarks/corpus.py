@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.measure import side_by_side, table, verdict
-from weighbridge import catalogue
+from weighbridge.models import catalogue
 
 COUNT = 1000
 ALL = 2_000_000  # configs: of that order are on the Hub

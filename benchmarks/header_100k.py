@@ -16,9 +16,9 @@ PARSE, JSON = "the parser alone, in a process of its own", "json.loads of the sa
 # A process that reads the header and stops; the second is its floor.
 PARSE_CODE = """
 import sys
-from weighbridge.formats.safetensors import header
-from weighbridge.sources.base import read_plan
-from weighbridge.sources.local import LocalSource
+from weighbridge.models.formats.safetensors import header
+from weighbridge.models.sources.base import read_plan
+from weighbridge.models.sources.local import LocalSource
 found = read_plan(header(), LocalSource(sys.argv[1]), "model.safetensors")
 assert len(found.tensors) > 100_000
 """

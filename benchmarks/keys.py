@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from statistics import mean, median
 
 from benchmarks.measure import verdict
-from weighbridge.canonical import canonical_text, digest
-from weighbridge.errors import WeighbridgeError
-from weighbridge.scan.answers import rows
-from weighbridge.scan.asking import MODEL, ScanQuestion, read
-from weighbridge.scan.registry import models
-from weighbridge.scan.weigher import COLLECT_AFTER
+from weighbridge.base.canonical import canonical_text, digest
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.faces.scan.answers import rows
+from weighbridge.faces.scan.asking import MODEL, ScanQuestion, read
+from weighbridge.faces.scan.registry import models
+from weighbridge.faces.scan.weigher import COLLECT_AFTER
 
 QUESTIONS = b"""
 questions:

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import weighbridge
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import MIB
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import MIB
 
 DENSE = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048,

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.bench import BASE, Bench
 from benchmarks.measure import side_by_side, table, verdict, wall
-from weighbridge.catalogue import names
+from weighbridge.models.catalogue import names
 
 COUNT, MODELS = 1000, 30
 CARD = {"gpu": "4090"}

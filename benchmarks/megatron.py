@@ -16,14 +16,14 @@ from statistics import median
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from weighbridge.answers.estimate.train import subject_for
 from weighbridge.engines.table import usual, version
-from weighbridge.estimate.train import subject_for
-from weighbridge.lab.evidence import training
-from weighbridge.lab.evidence.accuracy import percentile
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, chosen
 from weighbridge.training.megatron.plan import MegatronPlan, plan
 from weighbridge.workload import read
+from weighbridge_lab.evidence import training
+from weighbridge_lab.evidence.accuracy import percentile
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, chosen
 
 FORMULA = Path("megatron/training/theoretical_memory_usage.py")
 Memory = Callable[[Any, int | None], int]

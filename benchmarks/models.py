@@ -6,10 +6,10 @@ from typing import Any
 
 from tests.sparse import as_tensors, write_repo
 
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.catalogue import find
-from weighbridge.units import ceil_div
+from weighbridge.base.units import ceil_div
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.catalogue import find
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 BLOCK = 128  # of DeepSeek-V3's FP8: one scale for 128 x 128 values

@@ -39,7 +39,7 @@ def run(bench: Bench) -> Iterator[str]:
         return
     from playwright.sync_api import sync_playwright
 
-    from weighbridge.web.build import build
+    from weighbridge.faces.web.build import build
 
     made = build(bench.folder / "site")
     with sync_playwright() as engine, _served(made.folder) as address:

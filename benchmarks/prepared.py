@@ -16,7 +16,7 @@ MODELS = ("llama-3.1-8b", "deepseek-v3")
 LIMITS = {"load": 1, "infer": 1, "infer, card": 3, "train": 10}  # ms
 CODE = """
 import json, sys, time
-from weighbridge import api
+from weighbridge.faces import api
 name, found = sys.argv[1], {}
 if hasattr(api, "prepare"):
     model = api.prepare(name)
@@ -46,9 +46,9 @@ FOLLOWED = 66  # launches, for all cards that vLLM serves on
 CARDS = """
 import json, sys, time
 from weighbridge import Infer, prepare
-from weighbridge.accelerators.parts import parts
+from weighbridge.machines.accelerators.parts import parts
 from weighbridge.engines.vllm import cases, infer
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
 followed, follow = [], cases.standing_of
 cases.standing_of = lambda *at: followed.append(at) or follow(*at)
 def asked(model):

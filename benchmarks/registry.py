@@ -30,8 +30,8 @@ def run(bench: Bench) -> Iterator[str]:
     if find_spec("playwright") is None or chromium is None:
         yield "not installed: playwright, chromium"
         return
-    from weighbridge.scan.dataset import plan_of
-    from weighbridge.scan.publishing import publish
+    from weighbridge.faces.scan.dataset import plan_of
+    from weighbridge.faces.scan.publishing import publish
 
     out, folder = bench.folder / "hub", bench.folder / "registry"
     made(out)

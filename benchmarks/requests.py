@@ -6,7 +6,7 @@ from itertools import cycle, repeat
 
 from benchmarks.bench import Bench
 from benchmarks.measure import side_by_side, table, verdict, wall
-from weighbridge.catalogue import names
+from weighbridge.models.catalogue import names
 
 COUNT = 1000
 DTYPES = ("bfloat16", "float16", "float32")

@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.measure import verdict
-from weighbridge.canonical import canonical_text
-from weighbridge.catalogue import find, names
+from weighbridge.base.canonical import canonical_text
+from weighbridge.models.catalogue import find, names
 
 MODELS, KEYS = 2_000_000, 40_000
 CARDS = ("4090", "h100")
@@ -31,8 +31,8 @@ Row = Mapping[str, Any]
 
 
 def run(bench: Bench) -> Iterator[str]:
-    from weighbridge.scan.dataset import plan_of
-    from weighbridge.scan.query import ScanView
+    from weighbridge.faces.scan.dataset import plan_of
+    from weighbridge.faces.scan.query import ScanView
 
     out = bench.folder / "hub"
     made(out)
@@ -65,8 +65,8 @@ def _queries() -> Iterator[tuple[str, str]]:
 
 def made(out: Path) -> None:
     """Write a dataset of Hub size."""
-    from weighbridge.scan import asking
-    from weighbridge.scan.dataset import (
+    from weighbridge.faces.scan import asking
+    from weighbridge.faces.scan.dataset import (
         CONFIGS,
         ScanPlan,
         checksum,
@@ -74,10 +74,10 @@ def made(out: Path) -> None:
         parquet,
         put_json,
     )
-    from weighbridge.scan.dataset import (
+    from weighbridge.faces.scan.dataset import (
         MODELS as MODEL_COLUMNS,
     )
-    from weighbridge.scan.planning import KEYS_A_PART
+    from weighbridge.faces.scan.planning import KEYS_A_PART
 
     turn = random.Random(25)
     questions = asking.default(CARDS)
@@ -111,9 +111,9 @@ def _models(turn: random.Random, keys: list[str]) -> Iterator[Row]:
 
 
 def _answered(out: Path, plan: Any, turn: random.Random, keys: list[str]) -> None:
-    from weighbridge.scan.answers import rows, settled
-    from weighbridge.scan.dataset import ANSWERS, answers_file, note_file, parquet
-    from weighbridge.scan.packing import pack
+    from weighbridge.faces.scan.answers import rows, settled
+    from weighbridge.faces.scan.dataset import ANSWERS, answers_file, note_file, parquet
+    from weighbridge.faces.scan.packing import pack
 
     known = [
         list(settled(rows(canonical_text(find(name).config), plan.questions), plan.questions))

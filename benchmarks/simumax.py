@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import weighbridge
-from weighbridge.lab.evidence.accuracy import percentile
-from weighbridge.memory import Device
-from weighbridge.units import GIB, MIB
+from weighbridge.base.memory import Device
+from weighbridge.base.units import GIB, MIB
+from weighbridge_lab.evidence.accuracy import percentile
 
 SUMMARY = Path("docs/b200/b200_release_v1.2_summary.json")
 CASE = re.compile(r"(llama3_70b|llama3_405b|deepseekv2|deepseekv3)_")

@@ -64,7 +64,7 @@ def tracked(chosen: LlamaConfig, device: str, *, checkpointed: bool) -> int:
     tracker = MemTracker()
     with ExitStack() as stack:
         if device == "cuda":
-            from weighbridge.lab.trace.guard import guarded
+            from weighbridge_lab.trace.guard import guarded
 
             stack.enter_context(guarded())
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))

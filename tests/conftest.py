@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from weighbridge.sources import search
+from weighbridge.models.sources import search
 
 TESTS = Path(__file__).parent
 # A busy machine is no reason to fail: what `deadline` bounds is the time of one example. Examples are

@@ -14,10 +14,10 @@ from itertools import islice
 from math import prod
 
 from tests.corpus import MODELS, ROOT, configs, manifest
-from weighbridge.arch.builder import blueprint, known
-from weighbridge.arch.config import Config
-from weighbridge.checkpoint.inventory import declared_quantization
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.models.arch.builder import blueprint, known
+from weighbridge.models.arch.config import Config
+from weighbridge.models.checkpoint.inventory import declared_quantization
 
 BYTES = ("index_total_size_bytes", "lfs_pointer_file_sizes", "peft_trainable_params")
 ROUNDED = ("curated", "rounded", "estimate")

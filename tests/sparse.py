@@ -4,8 +4,8 @@ import json
 from math import prod
 from pathlib import Path
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.dtypes import SAFETENSORS
+from weighbridge.base.dtypes import SAFETENSORS
+from weighbridge.models.arch.blueprint import Blueprint
 
 SAFETENSORS_NAMES = {dtype.name: name for name, dtype in SAFETENSORS.items()}
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

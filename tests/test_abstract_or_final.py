@@ -16,10 +16,10 @@ pytestmark = pytest.mark.house
 
 ROOT = Path(__file__).parent.parent / "src"
 ALLOWED: Mapping[str, str] = {
-    "weighbridge.errors.UsageError": "an exception",
-    "weighbridge.errors.HubError": "an exception",
-    "weighbridge.errors.UnsupportedError": "an exception",
-    "weighbridge.sources.http._TransientError": "an exception",
+    "weighbridge.base.errors.UsageError": "an exception",
+    "weighbridge.base.errors.HubError": "an exception",
+    "weighbridge.base.errors.UnsupportedError": "an exception",
+    "weighbridge.models.sources.http._TransientError": "an exception",
 }
 
 

@@ -13,9 +13,10 @@ import weighbridge
 from tests import corpus, tiny
 from tests.cases import each
 from tests.code import nodes
-from weighbridge import canonical, catalogue
-from weighbridge.arch import config as classes
-from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.base import canonical
+from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.models import catalogue
+from weighbridge.models.arch import config as classes
 
 ROOT = Path(weighbridge.__file__).parent
 LLAMA = {**tiny.NAMED, "rope_theta": 10000.0}
@@ -325,14 +326,14 @@ def test_the_test_of_looking_up_can_fail():
     assert {"text_config", "max_length"} == NOTED
 
 
-ASKED = ("arch", "checkpoint", "components", "engines", "estimate", "forward", "quantization")
-ASKED += ("remedies", "training", "verdict")
+ASKED = ("models/arch", "models/checkpoint", "models/quantization", "memory/components", "engines")
+ASKED += ("answers/estimate", "answers/remedies", "answers/verdict", "training")
 READ = {  # who says what keys leave out, and why that decides no bytes
-    ("checkpoint/gather.py", "_name_or_path"),  # what a config at hand is called
+    ("models/checkpoint/gather.py", "_name_or_path"),  # what a config at hand is called
     ("engines/launch_line.py", "_name_or_path"),
-    ("arch/config.py", "initializer_range"),  # in a list of what is irrelevant
+    ("models/arch/config.py", "initializer_range"),  # in a list of what is irrelevant
     *(
-        (f"arch/{file}.py", canonical.PAD)
+        (f"models/arch/{file}.py", canonical.PAD)
         for file in ("longest", "families/bart", "families/speech")
     ),
     # arguments of a call to generate()
@@ -372,9 +373,9 @@ def test_nobody_reads_what_keys_leave_out():
 
 @pytest.mark.house
 def test_the_test_of_reading_can_fail(tmp_path):
-    (tmp_path / "arch").mkdir()
-    (tmp_path / "arch" / "new.py").write_text("def rows(c): return c.num('max_length')")
-    assert read(tmp_path) == {("arch/new.py", "max_length")}
+    (tmp_path / "models" / "arch").mkdir(parents=True)
+    (tmp_path / "models" / "arch" / "new.py").write_text("def rows(c): return c.num('max_length')")
+    assert read(tmp_path) == {("models/arch/new.py", "max_length")}
 
 
 @pytest.mark.house

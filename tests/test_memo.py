@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from weighbridge.memo import MOST, memo
+from weighbridge.base.memo import MOST, memo
 
 
 @dataclass(frozen=True)

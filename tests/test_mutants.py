@@ -75,11 +75,12 @@ def test_the_same_seed_draws_the_same(source: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "tests"),
     [
-        ("verdict/shares.py", ["tests/verdict"]),
-        ("engines/vllm/rules.py", ["tests/engines", "tests/launch"]),
-        ("questions/fit/search.py", ["tests/questions/fit"]),
-        ("questions/jobs.py", ["tests/questions"]),
-        ("forward/ops/norm.py", ["tests/forward", "tests/training"]),
+        ("weighbridge/answers/verdict/shares.py", ["tests/verdict"]),
+        ("weighbridge/engines/vllm/rules.py", ["tests/engines", "tests/launch"]),
+        ("weighbridge/answers/questions/fit/search.py", ["tests/questions/fit"]),
+        ("weighbridge/answers/questions/jobs.py", ["tests/questions"]),
+        ("weighbridge_lab/trace/gpu.py", ["tests/trace", "tests/evidence", "tests/measure"]),
+        ("weighbridge/training/forward/ops/norm.py", ["tests/forward", "tests/training"]),
     ],
 )
 def test_a_mutant_is_asked_of_the_innermost_room_that_has_tests(

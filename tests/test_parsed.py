@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 
-from weighbridge import catalogue, lazily
-from weighbridge.arch import config
-from weighbridge.bounds import fitted, margin
-from weighbridge.cli.options import WIDTH, columns
-from weighbridge.parsed import Parsed
+from weighbridge.answers.bounds import fitted, margin
+from weighbridge.base import lazily
+from weighbridge.base.parsed import Parsed
+from weighbridge.faces.cli.options import WIDTH, columns
+from weighbridge.models import catalogue
+from weighbridge.models.arch import config
 
 
 def test_a_row_is_read_once_and_when_it_is_asked_for():
@@ -48,9 +49,11 @@ def test_margins_are_found_by_their_kinds():
 
 
 def test_a_name_that_a_package_has_not_is_no_name():
-    find = lazily.named("weighbridge.allocator", {"Allocator": "core"})
+    find = lazily.named("weighbridge.machines.allocator", {"Allocator": "core"})
     assert find("Allocator").__name__ == "Allocator"
-    with pytest.raises(AttributeError, match=r"'weighbridge\.allocator' has no attribute 'Other'"):
+    with pytest.raises(
+        AttributeError, match=r"'weighbridge\.machines\.allocator' has no attribute 'Other'"
+    ):
         find("Other")
 
 

@@ -16,7 +16,7 @@ def told_to_a_type_checker():
     tree = ast.parse((ROOT / "src/weighbridge/__init__.py").read_text())
     block = next(n for n in tree.body if isinstance(n, ast.If) and isinstance(n.test, ast.Name))
     found = [n for n in block.body if isinstance(n, ast.ImportFrom)]
-    return {alias.name: n.module.partition(".")[2] for n in found for alias in n.names}
+    return {alias.name: n.module.removeprefix("weighbridge.") for n in found for alias in n.names}
 
 
 def test_both_lists_of_homes_are_one():

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tools.screens import BLOCK, PAGES, printed
 
-from weighbridge.bounds.accuracy import FORWARD, NOW, holding
-from weighbridge.cli.menu import COMMANDS, FILE
+from weighbridge.answers.bounds.accuracy import FORWARD, NOW, holding
 from weighbridge.engines.table import ENGINES, NOT_YET
+from weighbridge.faces.cli.menu import COMMANDS, FILE
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
-from weighbridge import records
+from weighbridge.base import records
 
 T = TypeVar("T")
 WAYS = [

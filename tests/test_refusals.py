@@ -3,12 +3,12 @@
 import pytest
 from tools import refusals
 
-from weighbridge.api import infer
-from weighbridge.errors import BadFileError, HubError, TriedError, UnsupportedError, UsageError
-from weighbridge.questions.requests import refused
+from weighbridge.answers.questions.requests import refused
+from weighbridge.base.errors import BadFileError, HubError, TriedError, UnsupportedError, UsageError
+from weighbridge.faces.api import infer
 
 MODULE = """
-from weighbridge.errors import TriedError, UsageError
+from weighbridge.base.errors import TriedError, UsageError
 WHY = "{} and PEFT do not go together"
 def f(framework, x):
     if x: raise UsageError(f"--x {x}: {framework.name} stops at it")

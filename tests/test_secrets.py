@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.wording import (
+from weighbridge.base.wording import (
     names_secret,
     printable,
     safe_json,

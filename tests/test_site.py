@@ -14,9 +14,9 @@ from tools import evidence, gallery, site
 from tools.screens import FIRST
 
 from tests.cases import all_of
-from weighbridge import catalogue
-from weighbridge.accelerators.names import find
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators.names import find
+from weighbridge.models import catalogue
 from weighbridge.workload import INFER, TRAIN
 
 ROOT = Path(__file__).parent.parent

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.dtypes import GGML_BY_NAME, SAFETENSORS, TORCH, torch_dtype
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.units import (
+from weighbridge.base.dtypes import GGML_BY_NAME, SAFETENSORS, TORCH, torch_dtype
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.units import (
     align_up,
     ceil_div,
     human,

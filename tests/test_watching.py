@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge import watching
-from weighbridge.watching import NotWantedError, Watch, go_on, kept, stopped, trying, watched
+from weighbridge.base import watching
+from weighbridge.base.watching import NotWantedError, Watch, go_on, kept, stopped, trying, watched
 
 
 def test_nobody_waits_and_nothing_happens():

@@ -1,6 +1,7 @@
 """Screens for tests: what a person sees, and all that there is to see."""
 
-from weighbridge.render import RenderOptions, render
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 WIDE = 400  # columns in which no sentence is folded
 

@@ -4,8 +4,8 @@
     weighbridge scan plan models.jsonl ./weighed --questions tools/demonstration.yaml \\
         --gpu 3060 --gpu 4090 --gpu 5090 --gpu l40s --gpu h100 --gpu h200
     weighbridge scan run ./weighed --jobs 2
-    weighbridge scan publish ./weighed src/weighbridge/web/demonstration --license apache-2.0 \\
-        --source "weighbridge's catalogue and 593 public configs"
+    weighbridge scan publish ./weighed src/weighbridge/faces/web/demonstration \\
+        --license apache-2.0 --source "weighbridge's catalogue and 593 public configs"
 
 CONFIGS is a folder of ORG__NAME/config.json. A model that both have is taken from there. The list
 holds whole configs and stays where it is made; what is published has none of their text.
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from weighbridge import catalogue
+from weighbridge.models import catalogue
 
 BETWEEN = "__"  # of organization and name, in the name of a folder
 

@@ -5,7 +5,7 @@ docs/architectures.md model types in our tables, and the classes of each
 docs/formats.md       formats of weights, and what each leaves alone
 docs/models.md        the built-in catalogue
 docs/gpus.md          the accelerators, and what each figure rests on
-src/weighbridge/catalogue/parameters.json   how many each model has, for lists of them
+src/weighbridge/models/catalogue/parameters.json   how many each model has, for lists of them
 skills/weighbridge/SKILL.md   what agents are told: the copy that is installed from the repository
 """
 
@@ -16,20 +16,21 @@ from pathlib import Path
 
 import click
 
-from weighbridge import catalogue, prepare
-from weighbridge.accelerators.parts import instances, parts
-from weighbridge.accelerators.rules import KEPT, METAL, RULES
-from weighbridge.agents import skill as skill_text
-from weighbridge.arch.builder import blueprint, family
-from weighbridge.arch.config import Config
-from weighbridge.arch.model_types import all_types
-from weighbridge.catalogue import pipelines
-from weighbridge.cli.menu import COMMANDS, menu
-from weighbridge.cli.questions import EVERY
-from weighbridge.quantization.schemes import NAMES, scheme
-from weighbridge.units import human_count
-from weighbridge.view.lists import gpus as gpus_screen
-from weighbridge.view.records import Grid
+from weighbridge import prepare
+from weighbridge.base.units import human_count
+from weighbridge.faces.agents import skill as skill_text
+from weighbridge.faces.cli.menu import COMMANDS, menu
+from weighbridge.faces.cli.questions import EVERY
+from weighbridge.faces.view.lists import gpus as gpus_screen
+from weighbridge.faces.view.records import Grid
+from weighbridge.machines.accelerators.parts import instances, parts
+from weighbridge.machines.accelerators.rules import KEPT, METAL, RULES
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint, family
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.model_types import all_types
+from weighbridge.models.catalogue import pipelines
+from weighbridge.models.quantization.schemes import NAMES, scheme
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTE = "<!-- written by tools/docs.py -->\n"
@@ -155,10 +156,10 @@ weighbridge gpus --fp4 --format markdown
 
 *computes in* follows from the architecture by rule: NVIDIA's compute capability (bf16 from 8.0, fp8
 from 8.9, fp4 from 10.0, int8 from 6.1), AMD's gfx name, the generation of the others; the pages are
-named in `src/weighbridge/accelerators/listing.py`. A blank is "not known"; a filter leaves such
-parts out. Bandwidth stands only where a page that we read prints it. NVLink is what the board has:
-through switches, by a bridge, or wired directly. Years of release are unverified: they order the
-list (`--sort year`) and are no figure.
+named in `src/weighbridge/machines/accelerators/listing.py`. A blank is "not known"; a filter leaves
+such parts out. Bandwidth stands only where a page that we read prints it. NVLink is what the board
+has: through switches, by a bridge, or wired directly. Years of release are unverified: they order
+the list (`--sort year`) and are no figure.
 
 `read` figures were printed by a tool on such a part (the source is in `weighbridge gpus --json`).
 All others are `assumed`: an interval that holds every published reading of its kind. Old drivers
@@ -227,7 +228,7 @@ PAGES = {
     "formats.md": formats,
     "models.md": models,
     "gpus.md": gpus,
-    "../src/weighbridge/catalogue/parameters.json": parameters,
+    "../src/weighbridge/models/catalogue/parameters.json": parameters,
     "../skills/weighbridge/SKILL.md": skill,
 }
 

@@ -17,19 +17,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from weighbridge.bounds import fitted
-from weighbridge.bounds.accuracy import FORWARD, NOW, holding
-from weighbridge.bounds.accuracy import coverage as held_rows
-from weighbridge.bounds.novelty import AXES
-from weighbridge.charts.canvas import Canvas, block, folded, number, whole
-from weighbridge.charts.figure import Axis, Tick
-from weighbridge.charts.plots import MARGIN, SMALL, WIDE, Box
-from weighbridge.lab.evidence import traced
-from weighbridge.lab.evidence.accuracy import percentile
-from weighbridge.lab.evidence.margins import left_out
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, records, sources
-from weighbridge.units import GIB, MIB
+from weighbridge.answers.bounds import fitted
+from weighbridge.answers.bounds.accuracy import FORWARD, NOW, holding
+from weighbridge.answers.bounds.accuracy import coverage as held_rows
+from weighbridge.answers.bounds.novelty import AXES
+from weighbridge.base.units import GIB, MIB
+from weighbridge.faces.charts.canvas import Canvas, block, folded, number, whole
+from weighbridge.faces.charts.figure import Axis, Tick
+from weighbridge.faces.charts.plots import MARGIN, SMALL, WIDE, Box
+from weighbridge_lab.evidence import traced
+from weighbridge_lab.evidence.accuracy import percentile
+from weighbridge_lab.evidence.margins import left_out
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, records, sources
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"

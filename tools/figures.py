@@ -10,7 +10,7 @@ import sys
 
 from tools import evidence, fit_intervals, pin_accuracy
 
-from weighbridge.bounds import accuracy, fitted
+from weighbridge.answers.bounds import accuracy, fitted
 
 
 def main() -> int:

@@ -14,14 +14,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge.bounds.accuracy import HELD
-from weighbridge.bounds.margin import PATH, MarginTable, written
-from weighbridge.bounds.novelty import EARNED, SEEN, written_earned, written_seen
-from weighbridge.lab.evidence import forward, traced
-from weighbridge.lab.evidence.accuracy import Coverage, coverage
-from weighbridge.lab.evidence.margins import fit, left_out
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Outcome, PublishedFigure, records, sources
+from weighbridge.answers.bounds.accuracy import HELD
+from weighbridge.answers.bounds.margin import PATH, MarginTable, written
+from weighbridge.answers.bounds.novelty import EARNED, SEEN, written_earned, written_seen
+from weighbridge_lab.evidence import forward, traced
+from weighbridge_lab.evidence.accuracy import Coverage, coverage
+from weighbridge_lab.evidence.margins import fit, left_out
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Outcome, PublishedFigure, records, sources
 
 TRACED = Path(__file__).parent.parent / "tests" / "traced.jsonl"
 

@@ -26,7 +26,7 @@ def commands() -> dict[str, str]:
 
 def drawn(line: str, file: str) -> str:
     """The picture that one command draws; raises RuntimeError where it draws none."""
-    from weighbridge.cli.menu import run
+    from weighbridge.faces.cli.menu import run
 
     os.environ.update(COLUMNS="80", LANG="C.UTF-8", NO_COLOR="1")
     talk = io.StringIO()

@@ -1,4 +1,4 @@
-"""Write src/weighbridge/arch/defaults.json: class defaults and aliases of transformers' configs.
+"""Write src/weighbridge/models/arch/defaults.json: defaults and aliases of transformers' configs.
 
 Run with transformers installed: `python tools/generate_defaults.py`. Only values that can decide
 which tensors there are (whole numbers, truths, words, lists of them), of the model types in our
@@ -13,9 +13,9 @@ from pathlib import Path
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from weighbridge.arch.model_types import index
+from weighbridge.models.arch.model_types import index
 
-TARGET = Path(__file__).parent.parent / "src/weighbridge/arch/defaults.json"
+TARGET = Path(__file__).parent.parent / "src/weighbridge/models/arch/defaults.json"
 NOISE = re.compile(
     r"(_token_id|_token_index|_token$|dropout|initializer|_eps|_epsilon|^output_(?!channels|dim|proj)|^return_dict|_coef$|_range$|^torch|^dtype|"
     r"^pruned|^chunk_size_feed|^bos_|^eos_|^pad_|^sep_|^problem_type|^use_cache|^transformers_|^gradient|"

@@ -5,7 +5,8 @@
     python -m tools.house --start                 CPU of `load`, `infer` and `train`, too
     python -m tools.house --write | --check       the picture in docs/architecture.md
 
-A room is a package or a module right below `weighbridge`. An arrow leads from a room to each one
+A room is a package or a module right below `weighbridge` or below one of its wings; the laboratory,
+beside the package, is one. An arrow leads from a room to each one
 that it imports, wherever in a module; imports of types alone are none. Arrows up are the lightest
 ones without which no circle is left; a room stands one floor above the highest that it imports.
 """
@@ -30,6 +31,7 @@ from types import FrameType
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
+WINGS = ("base", "machines", "models", "memory", "answers", "files", "faces")  # folders of rooms
 DOORS = ("__init__", "__main__", "_version")
 VAGUE = ("found", "at", "told", "made", "held", "kept", "said", "own", "rest", "given")
 RIDDLES = ("What", "Which", "Whether", "Of", "By", "As", "Those", "That", "Its")
@@ -56,6 +58,10 @@ class Module:
 
     @property
     def room(self) -> str:
+        return room_of(self.name)
+
+    @property
+    def wing(self) -> str:
         return self.name.partition(".")[0]
 
     @cached_property
@@ -64,17 +70,28 @@ class Module:
         return tuple(_imported(self.tree))
 
 
+def room_of(name: str) -> str:
+    """Name the room of a module: its first word, or the second one below a wing."""
+    first, *below = name.split(".")
+    inner = first in WINGS or (first == "training" and below[:1] == ["forward"])
+    return below[0] if below and inner else first
+
+
 def _imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("weighbridge"):
-            base = (node.module or "").removeprefix("weighbridge").removeprefix(".")
-            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
+            yield from (_within(f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Import):
-            names = (alias.name for alias in node.names)
-            yield from (n[12:] for n in names if n.startswith("weighbridge."))
+            yield from (_within(a.name) for a in node.names if a.name.startswith("weighbridge"))
         yield from _imported(node)
+
+
+def _within(name: str) -> str:
+    """Return a dotted name without its package's; the laboratory's is told by a room's."""
+    package, _, rest = name.partition(".")
+    return f"lab.{rest}" if package == "weighbridge_lab" else rest
 
 
 class House:
@@ -86,9 +103,16 @@ class House:
         self.modules = {m.name: m for m in self._read()}
 
     def _read(self) -> Iterator[Module]:
-        for path in sorted(self.source.rglob("*.py")):
-            name = ".".join(path.relative_to(self.source).with_suffix("").parts)
-            yield Module(name.removesuffix(".__init__") or "__init__", path.read_text())
+        for package, first in (
+            (self.source, ()),
+            (self.source.with_name("weighbridge_lab"), ("lab",)),
+        ):
+            for path in sorted(package.rglob("*.py")):
+                parts = (*first, *path.relative_to(package).with_suffix("").parts)
+                if parts[1:] == ("__init__",) and parts[0] in WINGS:
+                    parts = parts[::-1]  # a wing's door
+                name = ".".join(parts)
+                yield Module(name.removesuffix(".__init__") or "__init__", path.read_text())
 
     def home(self, imported: str) -> str | None:
         """Name the module that an imported name belongs to, or None of another package's."""
@@ -110,9 +134,9 @@ class House:
         """(room, room that it imports): how many imports there are. The doors are no rooms."""
         arrows: Counter[tuple[str, str]] = Counter()
         for name, readers in self.readers.items():
-            there = name.partition(".")[0]
+            there = room_of(name)
             for reader in readers:
-                here = reader.partition(".")[0]
+                here = room_of(reader)
                 if here != there and not {here, there} & set(DOORS):
                     arrows[here, there] += 1
         return arrows
@@ -123,10 +147,10 @@ class House:
 
     @cached_property
     def up(self) -> set[tuple[str, str]]:
-        """Arrows that close a circle, the lightest of each."""
+        """Arrows that close a circle: of each the one to the laboratory, else the lightest."""
         left, up = dict(self.arrows), set()
         while circle := _circle(left):
-            lightest = min(circle, key=lambda arrow: (left[arrow], arrow))
+            lightest = min(circle, key=lambda way: (way[1] != "lab", left[way], way))
             del left[lightest]
             up.add(lightest)
         return up
@@ -253,7 +277,7 @@ def files_of_settings(house: House) -> dict[str, int]:
 
 def files_of_types(house: House) -> dict[str, int]:
     """Files of the package that spell each model type of the catalogue in a string."""
-    catalogue = (house.source / "catalogue" / "models.jsonl").read_text()
+    catalogue = next(house.source.rglob("catalogue/models.jsonl")).read_text()
     types = set(re.findall(r'"model_type": ?"(\w+)"', catalogue))
     spelled = [
         {
@@ -285,6 +309,7 @@ def figures(house: House) -> Iterator[tuple[str, str]]:
         m for m in modules if m.room in ("lab", "trace", "exact", "golden", "measure", "evidence")
     ]
     yield "rooms", f"{len(house.rooms)}"
+    yield "entries at the top", f"{len({m.wing for m in modules} - {'lab'})}"
     yield "floors", f"{len(house.floors)}"
     yield "arrows up", f"{len(house.up)}"
     yield "modules", f"{len(sizes)}"
@@ -355,7 +380,7 @@ def way() -> str:
     """Ask one question and tell where it goes: rooms in the order in which they are entered first,
     each with the function that it is entered by. What runs on import is left out: another model is
     asked about before."""
-    from weighbridge.cli.menu import run
+    from weighbridge.faces.cli.menu import run
 
     entered: dict[str, str] = {}
     package = str(ROOT / "src" / "weighbridge") + os.sep
@@ -364,7 +389,7 @@ def way() -> str:
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(package) and code.co_name[0] != "<":
             path = Path(code.co_filename[len(package) :])
-            room = path.parts[0].removesuffix(".py")
+            room = room_of(".".join(path.with_suffix("").parts))
             if room not in entered and not room.startswith("_"):
                 entered[room] = f"{path.as_posix()}: {code.co_name}"
 

@@ -1,4 +1,4 @@
-"""Write src/weighbridge/arch/types.json: which file below arch/families has which model types.
+"""Write src/weighbridge/models/arch/types.json: which file of arch/families has which types.
 
     python -m tools.model_types            # part of `make fix`
     python -m tools.model_types --check    # part of `make check`
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from weighbridge.arch import families
-from weighbridge.arch.model_types import ModelType
+from weighbridge.models.arch import families
+from weighbridge.models.arch.model_types import ModelType
 
 TARGET = Path(families.__file__).parent.parent / "types.json"
 

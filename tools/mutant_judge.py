@@ -67,7 +67,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     chosen = json.loads((FOLDER / "chosen.json").read_text())
     for file in dict.fromkeys(one[0] for one in chosen):
         name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        importlib.import_module(f"weighbridge.{name}")
+        importlib.import_module(name)
     _caches()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     _in_child(lambda: _recorded(session))

@@ -28,8 +28,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tools.house import WINGS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "weighbridge"
+LAB = "weighbridge_lab"  # beside the package
 TESTS = {  # folders of tests/ that hold a room; else the one of its name
     "engines": ("engines", "launch"),
     "forward": ("forward", "training"),
@@ -152,7 +155,7 @@ def _is_text(node: ast.expr) -> bool:
 
 def mutants(path: Path) -> list[Mutant]:
     """Every change of a file."""
-    changed = Changed(str(path.relative_to(PACKAGE)), {})
+    changed = Changed(str(path.relative_to(PACKAGE.parent)), {})
     changed.visit(ast.parse(path.read_bytes()))
     return changed.found
 
@@ -160,7 +163,7 @@ def mutants(path: Path) -> list[Mutant]:
 def with_switches(path: Path, switches: Mapping[int, int]) -> str:
     """The text of a module that has switches at some places."""
     tree = ast.parse(path.read_bytes())
-    tree = Changed(str(path.relative_to(PACKAGE)), switches).visit(tree)
+    tree = Changed(str(path.relative_to(PACKAGE.parent)), switches).visit(tree)
     first = next((i for i, one in enumerate(tree.body) if not _stays_first(one)), 0)
     tree.body[first:first] = ast.parse("from weighbridge._switches import on as _mutant").body
     return ast.unparse(ast.fix_missing_locations(tree))
@@ -175,15 +178,29 @@ def drawn(rooms: Sequence[str], count: int, seed: int) -> list[Mutant]:
     """A sample of the rooms' mutants."""
     every: list[Mutant] = []
     for room in rooms:
-        place = PACKAGE / room
+        place = placed(room)
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         every += [one for path in files for one in mutants(path)]
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
+def placed(room: str) -> Path:
+    """Return the folder of a room, or its path without the ending; in whichever wing it stands."""
+    first, _, below = room.partition("/")
+    if first == "lab":
+        return PACKAGE.with_name(LAB) / below
+    places = [PACKAGE / wing / room for wing in ("", *WINGS, "training")]
+    return next((p for p in places if p.is_dir() or p.with_suffix(".py").is_file()), places[0])
+
+
 def near(mutant: Mutant) -> list[str]:
     """The folders of tests that hold a mutant: of the innermost room around it that has one."""
-    path = Path(mutant.file).with_suffix("")
+    package, *words = Path(mutant.file).with_suffix("").parts
+    if package == LAB:
+        words = ["lab", *words]
+    elif words[0] in WINGS or words[:2] == ["training", "forward"]:
+        words = words[1:]
+    path = Path(*words)
     rooms = [one for one in path.parents if one.name] or [path]
     room = str(next((one for one in rooms if (ROOT / "tests" / one).is_dir()), rooms[-1]))
     return [f"tests/{one}" for one in TESTS.get(room, (room,))]
@@ -192,11 +209,13 @@ def near(mutant: Mutant) -> list[str]:
 def copied(chosen: Sequence[Mutant], folder: Path) -> None:
     """Writes the package with all switches."""
     package = folder / "weighbridge"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in (PACKAGE, PACKAGE.with_name(LAB)):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / source.name, ignore=ignore)
     (package / "_switches.py").write_text(SWITCHES)
     for file in {one.file for one in chosen}:
         switches = {one.place: n for n, one in enumerate(chosen) if one.file == file}
-        (package / file).write_text(with_switches(PACKAGE / file, switches))
+        (folder / file).write_text(with_switches(PACKAGE.parent / file, switches))
 
 
 def judged(chosen: Sequence[Mutant], tests: Sequence[str], seconds: float, fast: bool) -> int:

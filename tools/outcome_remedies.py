@@ -10,8 +10,8 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from weighbridge.lab.evidence.outcomes import AnsweredCase, PublishedCase, cases, judged, remedied
-from weighbridge.report.verdict import Remedy
+from weighbridge.memory.report.verdict import Remedy
+from weighbridge_lab.evidence.outcomes import AnsweredCase, PublishedCase, cases, judged, remedied
 
 
 def kinds(found: Iterable[Remedy]) -> set[str]:

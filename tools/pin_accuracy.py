@@ -1,6 +1,6 @@
 """Write tests/accuracy.json: how near predictions come today, by source, engine and quantity; with
 --trace re-run programs first and keep their peaks in tests/traced.jsonl (all, or of --source NAME).
-The page has the same rows from src/weighbridge/bounds/accuracy.json.
+The page has the same rows from src/weighbridge/answers/bounds/accuracy.json.
 
 tests/evidence/test_accuracy.py fails when a row gets worse than it is there. Look at the difference
 before it is committed: a row that got worse needs a reason.
@@ -11,12 +11,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge.bounds import accuracy
-from weighbridge.lab.evidence import traced
-from weighbridge.lab.evidence.accuracy import rows
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Outcome, chosen, records
-from weighbridge.lab.evidence.traced import Failure, peaks
+from weighbridge.answers.bounds import accuracy
+from weighbridge_lab.evidence import traced
+from weighbridge_lab.evidence.accuracy import rows
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Outcome, chosen, records
+from weighbridge_lab.evidence.traced import Failure, peaks
 
 TESTS = Path(__file__).parent.parent / "tests"
 PINS, TRACED = TESTS / "accuracy.json", TESTS / "traced.jsonl"

@@ -40,18 +40,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
-from weighbridge import Prepared, catalogue, prepare
-from weighbridge.components.activations import Heap, TensorHeap
+from weighbridge import Prepared, prepare
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.units import GIB
 from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
 from weighbridge.engines.mlx import step
 from weighbridge.engines.table import FOLDERS
-from weighbridge.errors import WeighbridgeError
-from weighbridge.questions.requests import Requests
-from weighbridge.report import Report
-from weighbridge.units import GIB
+from weighbridge.memory.components.activations import Heap, TensorHeap
+from weighbridge.memory.report import Report
+from weighbridge.models import catalogue
 
 if TYPE_CHECKING:
-    from weighbridge.report.fit import Fit
+    from weighbridge.memory.report.fit import Fit
 
 KEPT = Path(__file__).parent.parent / "tests" / "replay.jsonl"
 CORNERS = KEPT.with_name("corners.jsonl")

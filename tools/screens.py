@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^```\n\$ weighbridge (?P<command>[^\n]+)\n\n?(?P<shown>.+?)
 @cache
 def printed(command: str) -> str:
     """What one command prints in a pipe of 80 columns."""
-    from weighbridge.cli.menu import run
+    from weighbridge.faces.cli.menu import run
 
     os.environ.update(COLUMNS="80", LANG="C.UTF-8", NO_COLOR="1")
     out = io.StringIO()

@@ -48,7 +48,7 @@ def _prepare() -> None:
     """FakeGPU's trial once, before there are threads; torch on one core."""
     import torch
 
-    from weighbridge.lab.trace import guard
+    from weighbridge_lab.trace import guard
 
     reason = guard.why_not()
     if reason:
@@ -58,7 +58,7 @@ def _prepare() -> None:
 
 def row(suite: str, name: str) -> dict[str, Any]:
     """What became of one model, without `suite` and `name`."""
-    from weighbridge.lab.trace.gpu import FakeGPU
+    from weighbridge_lab.trace.gpu import FakeGPU
 
     step = _step(suite)
     began = monotonic()

@@ -12,12 +12,24 @@ Public names: `load`, `infer`, `train`, `fit`, `prepare` and what they take and 
 errors. Each is imported when it is first used.
 """
 
-from weighbridge import lazily
-from weighbridge._version import __version__
+from weighbridge.base import lazily
+from weighbridge.base._version import __version__
 
 TYPE_CHECKING = False  # typing costs more to import than all that is here
 if TYPE_CHECKING:
-    from weighbridge.api import (
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.base.canonical import key
+    from weighbridge.base.errors import (
+        BadFileError,
+        GatedError,
+        HubError,
+        NotFoundError,
+        UnsupportedError,
+        UsageError,
+        WeighbridgeError,
+    )
+    from weighbridge.base.watching import NotWantedError, Watch, watched
+    from weighbridge.faces.api import (
         check,
         emit,
         explain_oom,
@@ -29,72 +41,60 @@ if TYPE_CHECKING:
         train,
         weigh,
     )
-    from weighbridge.canonical import key
-    from weighbridge.errors import (
-        BadFileError,
-        GatedError,
-        HubError,
-        NotFoundError,
-        UnsupportedError,
-        UsageError,
-        WeighbridgeError,
-    )
-    from weighbridge.lab.trace.gpu import FakeGPU as FakeGPU
-    from weighbridge.oom import Oom
-    from weighbridge.questions.prepared import Prepared
-    from weighbridge.report import Report
-    from weighbridge.report.fit import Fit
-    from weighbridge.report.together import Services
-    from weighbridge.runfiles.checking import FileCheck
-    from weighbridge.runfiles.emitting import Emitted
-    from weighbridge.runfiles.live.callback import WeighbridgeCallback as WeighbridgeCallback
-    from weighbridge.runfiles.live.lightning import LightningCallback as LightningCallback
-    from weighbridge.runfiles.live.peaks import Seen, watch
-    from weighbridge.runfiles.live.trainers import from_accelerator, from_trainer
-    from weighbridge.runfiles.weighing import WeighedFile
-    from weighbridge.watching import NotWantedError, Watch, watched
+    from weighbridge.files.oom import Oom
+    from weighbridge.files.runfiles.checking import FileCheck
+    from weighbridge.files.runfiles.emitting import Emitted
+    from weighbridge.files.runfiles.live.callback import WeighbridgeCallback as WeighbridgeCallback
+    from weighbridge.files.runfiles.live.lightning import LightningCallback as LightningCallback
+    from weighbridge.files.runfiles.live.peaks import Seen, watch
+    from weighbridge.files.runfiles.live.trainers import from_accelerator, from_trainer
+    from weighbridge.files.runfiles.weighing import WeighedFile
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit
+    from weighbridge.memory.report.together import Services
     from weighbridge.workload import Infer, Load, Train
+    from weighbridge_lab.trace.gpu import FakeGPU as FakeGPU
 
 _HOMES = {
-    "load": "api",
-    "infer": "api",
-    "train": "api",
-    "fit": "api",
-    "together": "api",
-    "prepare": "api",
-    "explain_oom": "api",
-    "weigh": "api",
-    "check": "api",
-    "emit": "api",
-    "key": "canonical",
-    "Oom": "oom",
-    "Prepared": "questions.prepared",
+    "load": "faces.api",
+    "infer": "faces.api",
+    "train": "faces.api",
+    "fit": "faces.api",
+    "together": "faces.api",
+    "prepare": "faces.api",
+    "explain_oom": "faces.api",
+    "weigh": "faces.api",
+    "check": "faces.api",
+    "emit": "faces.api",
+    "key": "base.canonical",
+    "Oom": "files.oom",
+    "Prepared": "answers.questions.prepared",
     "Load": "workload",
     "Infer": "workload",
     "Train": "workload",
-    "Report": "report",
-    "Fit": "report.fit",
-    "Services": "report.together",
-    "WeighedFile": "runfiles.weighing",
-    "FileCheck": "runfiles.checking",
-    "Emitted": "runfiles.emitting",
-    "FakeGPU": "lab.trace.gpu",
-    "WeighbridgeCallback": "runfiles.live.callback",
-    "LightningCallback": "runfiles.live.lightning",
-    "Seen": "runfiles.live.peaks",
-    "watch": "runfiles.live.peaks",
-    "from_trainer": "runfiles.live.trainers",
-    "from_accelerator": "runfiles.live.trainers",
-    "Watch": "watching",
-    "watched": "watching",
-    "NotWantedError": "watching",
-    "WeighbridgeError": "errors",
-    "UsageError": "errors",
-    "NotFoundError": "errors",
-    "UnsupportedError": "errors",
-    "BadFileError": "errors",
-    "HubError": "errors",
-    "GatedError": "errors",
+    "Report": "memory.report",
+    "Fit": "memory.report.fit",
+    "Services": "memory.report.together",
+    "WeighedFile": "files.runfiles.weighing",
+    "FileCheck": "files.runfiles.checking",
+    "Emitted": "files.runfiles.emitting",
+    "FakeGPU": "weighbridge_lab.trace.gpu",
+    "WeighbridgeCallback": "files.runfiles.live.callback",
+    "LightningCallback": "files.runfiles.live.lightning",
+    "Seen": "files.runfiles.live.peaks",
+    "watch": "files.runfiles.live.peaks",
+    "from_trainer": "files.runfiles.live.trainers",
+    "from_accelerator": "files.runfiles.live.trainers",
+    "Watch": "base.watching",
+    "watched": "base.watching",
+    "NotWantedError": "base.watching",
+    "WeighbridgeError": "base.errors",
+    "UsageError": "base.errors",
+    "NotFoundError": "base.errors",
+    "UnsupportedError": "base.errors",
+    "BadFileError": "base.errors",
+    "HubError": "base.errors",
+    "GatedError": "base.errors",
 }
 
 __all__ = [  # without FakeGPU and callbacks, which need torch: `import *` is for all

@@ -1,3 +1,3 @@
-from weighbridge.cli import main
+from weighbridge.faces.cli import main
 
 main()

@@ -1,5 +1,5 @@
 """Name the phases of a program that `weighbridge measure` runs: `phase("generate")` begins one."""
 
-from weighbridge.lab.measure import phase
+from weighbridge_lab.measure import phase
 
 __all__ = ["phase"]

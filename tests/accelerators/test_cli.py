@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.cli.test_process import TINY, one_line, weighbridge
-from weighbridge.accelerators.parts import instances, parts
+from weighbridge.machines.accelerators.parts import instances, parts
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +171,7 @@ def test_the_catalogue_is_read_only_when_a_device_is_named():
 
     code = (
         "import sys, weighbridge; weighbridge.load('llama-3.2-1b'{}); "
-        "print('weighbridge.accelerators.parts' in sys.modules)"
+        "print('weighbridge.machines.accelerators.parts' in sys.modules)"
     )
     for argument, loaded in (("", "False"), (", gpu='t4'", "True")):
         done = subprocess.run(

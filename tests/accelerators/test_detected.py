@@ -7,8 +7,11 @@ import pytest
 
 from tests.accelerators.published_outputs import RECORDS, text
 from tests.cases import all_of
-from weighbridge.accelerators import ram, rules
-from weighbridge.accelerators.detected import (
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.memory import exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.machines.accelerators import ram, rules
+from weighbridge.machines.accelerators.detected import (
     amd,
     apple,
     here,
@@ -18,11 +21,8 @@ from weighbridge.accelerators.detected import (
     outputs,
     programs,
 )
-from weighbridge.accelerators.detected.device import DetectedDevice, hidden, named, size
-from weighbridge.accelerators.detected.here import look
-from weighbridge.errors import BadFileError
-from weighbridge.memory import exactly
-from weighbridge.units import GIB, MIB
+from weighbridge.machines.accelerators.detected.device import DetectedDevice, hidden, named, size
+from weighbridge.machines.accelerators.detected.here import look
 
 READ = [name for name, record in RECORDS.items() if "of" not in record["tells"]]
 OTHERS = {  # told by files, variables and people, not by a program: each has a test below

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from weighbridge.accelerators.listing import ORDERS, TYPES, Wanted, abilities, ordered
-from weighbridge.accelerators.parts import instances, parts
-from weighbridge.cli.gpus import gpus
-from weighbridge.render import RenderOptions, draw
-from weighbridge.units import GIB
-from weighbridge.view.lists import gpus as gpus_screen
+from weighbridge.base.units import GIB
+from weighbridge.faces.cli.gpus import gpus
+from weighbridge.faces.render import draw
+from weighbridge.faces.view.lists import gpus as gpus_screen
+from weighbridge.faces.view.records import RenderOptions
+from weighbridge.machines.accelerators.listing import ORDERS, TYPES, Wanted, abilities, ordered
+from weighbridge.machines.accelerators.parts import instances, parts
 
 KEPT = Path(__file__).parent / "gpus_screen.txt"
 ASKED = ("nvidia-t4", "nvidia-a100-sxm4-80gb", "nvidia-geforce-rtx-4090", "nvidia-h100-sxm5-80gb")
@@ -116,7 +117,7 @@ def test_an_order_is_kept(by):
     ],
 )
 def test_what_is_not_there_is_said(flags, words):
-    from weighbridge.errors import WeighbridgeError
+    from weighbridge.base.errors import WeighbridgeError
 
     with pytest.raises(WeighbridgeError, match=words):
         CliRunner().invoke(gpus, flags, catch_exceptions=False)

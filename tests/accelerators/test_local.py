@@ -7,17 +7,17 @@ import pytest
 
 import weighbridge
 from tests.accelerators.published_outputs import RECORDS, text
-from weighbridge.accelerators import local, ram
-from weighbridge.accelerators.budget import Budget, budget
-from weighbridge.accelerators.detected import here, outputs
-from weighbridge.accelerators.detected.here import Here
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.parts import parts
-from weighbridge.cli.menu import run
-from weighbridge.errors import UsageError
-from weighbridge.lab.trace.card import card
-from weighbridge.memory import exactly
-from weighbridge.units import GIB, MIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators import local, ram
+from weighbridge.machines.accelerators.budget import Budget, budget
+from weighbridge.machines.accelerators.detected import here, outputs
+from weighbridge.machines.accelerators.detected.here import Here
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge_lab.trace.card import card
 
 LLAMA = "llama-3.1-8b"
 MACHINE = local.HostMemory(total=128 * GIB, left=100 * GIB)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from weighbridge.accelerators import budget, names, rules
-from weighbridge.accelerators.chips import CAPABILITIES, Chip
-from weighbridge.accelerators.detected import amd
-from weighbridge.accelerators.names import find, sized
-from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB, KIB, MIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.machines.accelerators import budget, names, rules
+from weighbridge.machines.accelerators.chips import CAPABILITIES, Chip
+from weighbridge.machines.accelerators.detected import amd
+from weighbridge.machines.accelerators.names import find, sized
 
 
 # recommendedMaxWorkingSetSize of ggml-metal's logs, MB of 1,000,000 bytes: before macOS 26, there

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from tests.cases import all_of
 from tests.corpus import ROOT
-from weighbridge.accelerators.names import find, search
-from weighbridge.accelerators.parts import instances, parts
-from weighbridge.accelerators.spelling import compact, essence, normal, unbracketed
-from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.units import GIB
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.units import GIB
+from weighbridge.machines.accelerators.names import find, search
+from weighbridge.machines.accelerators.parts import instances, parts
+from weighbridge.machines.accelerators.spelling import compact, essence, normal, unbracketed
 
 
 def sought(text):

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.corpus import ROOT
-from weighbridge.accelerators import local
-from weighbridge.accelerators import parts as module
-from weighbridge.accelerators.detected.device import DetectedDevice
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.parts import instances, parts, slice_of
-from weighbridge.accelerators.rules import KEPT, RULES, total, visible
-from weighbridge.memory import Bytes
-from weighbridge.units import GIB, MIB
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import GIB, MIB
+from weighbridge.machines.accelerators import local
+from weighbridge.machines.accelerators import parts as module
+from weighbridge.machines.accelerators.detected.device import DetectedDevice
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import instances, parts, slice_of
+from weighbridge.machines.accelerators.rules import KEPT, RULES, total, visible
 
 HERE = Path(module.__file__).parent
 EVERY = list(parts().values())

@@ -3,16 +3,16 @@
 import pytest
 
 import weighbridge
-from weighbridge.accelerators import local
-from weighbridge.accelerators.budget import budget
-from weighbridge.accelerators.machines import machine
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.parts import parts
-from weighbridge.accelerators.pools import machine_memory, measured
-from weighbridge.accelerators.ram import Ram
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB, MIB
-from weighbridge.words import words_in
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.base.words import words_in
+from weighbridge.machines.accelerators import local
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.machines.accelerators.machines import machine
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge.machines.accelerators.pools import machine_memory, measured
+from weighbridge.machines.accelerators.ram import Ram
 
 SPARK = 122_040 * MIB, 122_573 * MIB, 124_611 * MIB  # what the system shows
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from weighbridge.accelerators import seen
-from weighbridge.accelerators.budget import budget
-from weighbridge.accelerators.seen import SeenCard, by_card, fact
+from weighbridge.machines.accelerators import seen
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.machines.accelerators.seen import SeenCard, by_card, fact
 
 
 @dataclass(frozen=True)

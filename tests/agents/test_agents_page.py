@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge.agents.answering import Answers
-from weighbridge.agents.tools import tools
-from weighbridge.cli.mcp import mcp
-from weighbridge.render.bounded import MOST
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.agents.tools import tools
+from weighbridge.faces.cli.mcp import mcp
+from weighbridge.faces.render.bounded import MOST
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "agents.md").read_text(encoding="utf-8")
 SAID = re.findall(r"^\| .* \| .* \| (.*) \|$", PAGE, re.MULTILINE)

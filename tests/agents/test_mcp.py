@@ -11,8 +11,8 @@ import pytest
 
 from tests.hub import Hub
 from tests.sparse import write_repo
-from weighbridge.agents.answering import Answers
-from weighbridge.agents.tools import tools
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.agents.tools import tools
 
 mcp = pytest.importorskip("mcp", reason="the SDK of the protocol is an extra: test-agents")
 jsonschema = pytest.importorskip("jsonschema", reason="it is in the extra test-agents")

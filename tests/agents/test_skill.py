@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge.agents import skill
-from weighbridge.cli.menu import COMMANDS, run
+from weighbridge.faces.agents import skill
+from weighbridge.faces.cli.menu import COMMANDS, run
 from weighbridge.workload import INFER, TRAIN
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,12 +8,12 @@ import pytest
 
 import weighbridge
 from weighbridge import explain_oom
-from weighbridge.agents.answering import Answers
-from weighbridge.agents.tools import COMMON, SLOW, tools
-from weighbridge.cli.mcp import TOOLS, _line
-from weighbridge.cli.menu import run
-from weighbridge.questions.requests import BESIDE, Requests
-from weighbridge.render.bounded import MOST
+from weighbridge.answers.questions.requests import BESIDE, Requests
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.agents.tools import COMMON, SLOW, tools
+from weighbridge.faces.cli.mcp import TOOLS, _line
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.render.bounded import MOST
 from weighbridge.settings.setting import MOST as UNBOUNDED
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 
@@ -399,14 +399,14 @@ def test_models_are_ranked_for_a_card(answers):
 
 @pytest.mark.slow
 def test_without_the_sdk_one_line_says_what_to_install():
-    code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
+    code = "import sys; sys.modules['mcp'] = None; from weighbridge.faces.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "mcp"], capture_output=True, text=True)
     told = "error: tools for agents need the mcp SDK: pip install 'weighbridge[mcp]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
 
 
 def test_the_skill_needs_no_sdk():
-    code = "import sys; sys.modules['mcp'] = None; from weighbridge.cli import main; main()"
+    code = "import sys; sys.modules['mcp'] = None; from weighbridge.faces.cli import main; main()"
     asked = [sys.executable, "-c", code, "mcp", "--skill"]
     done = subprocess.run(asked, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

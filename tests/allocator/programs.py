@@ -10,8 +10,8 @@ import json
 import pickle
 from pathlib import Path
 
-from weighbridge.allocator import Allocator, OutOfMemoryError, parse
-from weighbridge.allocator.reserve import FIRST_ADDRESS
+from weighbridge.machines.allocator import Allocator, OutOfMemoryError, parse
+from weighbridge.machines.allocator.reserve import FIRST_ADDRESS
 
 FILE = Path(__file__).parent / "recorded.json.gz"
 PROGRAMS = json.loads(gzip.decompress(FILE.read_bytes()))["programs"]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.allocator import Allocator, parse
-from weighbridge.units import MIB, align_up
+from weighbridge.base.units import MIB, align_up
+from weighbridge.machines.allocator import Allocator, parse
 
 sizes = st.lists(st.integers(1, 64 * MIB), max_size=60)
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.allocator import Allocator
-from weighbridge.allocator.filling import Filling
-from weighbridge.allocator.options import AllocatorOptions
-from weighbridge.units import KIB, MIB
+from weighbridge.base.units import KIB, MIB
+from weighbridge.machines.allocator import Allocator
+from weighbridge.machines.allocator.filling import Filling
+from weighbridge.machines.allocator.options import AllocatorOptions
 
 SIZES = st.one_of(
     st.integers(0, 4096),

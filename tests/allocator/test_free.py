@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from weighbridge.allocator.blocks import Block, Free, Pool
+from weighbridge.machines.allocator.blocks import Block, Free, Pool
 
 SIZES = (512, 1024, 1536, 8192, 8704)
 

@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.allocator.programs import memory_stats
-from weighbridge.allocator import Allocator, AllocatorOptions, Journal, OutOfMemoryError, every
-from weighbridge.allocator.snapshot import segments
-from weighbridge.units import MIB, align_up
+from weighbridge.base.units import MIB, align_up
+from weighbridge.machines.allocator import (
+    Allocator,
+    AllocatorOptions,
+    Journal,
+    OutOfMemoryError,
+    every,
+)
+from weighbridge.machines.allocator.snapshot import segments
 
 pytestmark = pytest.mark.slow
 

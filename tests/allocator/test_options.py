@@ -3,10 +3,16 @@
 import pytest
 
 from tests.allocator.programs import memory_stats
-from weighbridge.allocator import Allocator, AllocatorOptions, Journal, OutOfMemoryError, every
-from weighbridge.allocator.snapshot import segments
-from weighbridge.errors import UsageError
-from weighbridge.units import MIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import MIB
+from weighbridge.machines.allocator import (
+    Allocator,
+    AllocatorOptions,
+    Journal,
+    OutOfMemoryError,
+    every,
+)
+from weighbridge.machines.allocator.snapshot import segments
 
 EXPANDABLE = AllocatorOptions(expandable_segments=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge.lab.measure import history
+from weighbridge_lab.measure import history
 
 HISTORIES = Path(__file__).parent.parent / "golden" / "nvidia-h100-sxm5-80gb"
 NAMES = sorted(path.name.split(".")[0] for path in HISTORIES.glob("*.events.json.gz"))

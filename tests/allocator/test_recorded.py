@@ -6,8 +6,8 @@ Each of these numbers is torch's, not ours (tests/allocator/programs.py).
 import pytest
 
 from tests.allocator.programs import PROGRAMS, machine, memory_stats, moved, snapshot_of
-from weighbridge.allocator import Journal, JournalEvent
-from weighbridge.allocator.snapshot import segments
+from weighbridge.machines.allocator import Journal, JournalEvent
+from weighbridge.machines.allocator.snapshot import segments
 
 FREED = ("free_completed", "segment_free", "segment_unmap")
 by_settings = pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from weighbridge.allocator import Allocator
-from weighbridge.allocator.journal import Journal
-from weighbridge.allocator.options import AllocatorOptions
-from weighbridge.allocator.sequence import follow, ready
-from weighbridge.errors import OutOfMemoryError
-from weighbridge.units import MIB
+from weighbridge.base.errors import OutOfMemoryError
+from weighbridge.base.units import MIB
+from weighbridge.machines.allocator import Allocator
+from weighbridge.machines.allocator.journal import Journal
+from weighbridge.machines.allocator.options import AllocatorOptions
+from weighbridge.machines.allocator.sequence import follow, ready
 
 SIZES = (1, 512, 8192, 300_000, MIB, MIB + 1, 3 * MIB, 9 * MIB, 11 * MIB, 64 * MIB)
 

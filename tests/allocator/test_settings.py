@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.allocator import AllocatorOptions, every, from_environment, parse
-from weighbridge.allocator.options import INTERVALS, UNLIMITED
-from weighbridge.allocator.settings import LATEST, READ, WITHOUT_EFFECT, text
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.units import GIB, KIB, MIB
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.machines.allocator import AllocatorOptions, every, from_environment, parse
+from weighbridge.machines.allocator.options import INTERVALS, UNLIMITED
+from weighbridge.machines.allocator.settings import LATEST, READ, WITHOUT_EFFECT, text
 
 
 def test_the_example_of_the_documentation():

@@ -5,11 +5,11 @@ import pickletools
 import pytest
 
 from tests.allocator.programs import PROGRAMS, snapshot_of
-from weighbridge.allocator import Allocator, AllocatorOptions, Journal
-from weighbridge.allocator.journal import format_size
-from weighbridge.allocator.snapshot import RequestOrigin, pickled, snapshot
-from weighbridge.errors import UsageError
-from weighbridge.units import GIB, KIB, MIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.machines.allocator import Allocator, AllocatorOptions, Journal
+from weighbridge.machines.allocator.journal import format_size
+from weighbridge.machines.allocator.snapshot import RequestOrigin, pickled, snapshot
 
 # What the unpickler of MemoryViz.js knows (torch/utils/viz, the cases of its switch)
 VIEWER = {

@@ -13,19 +13,19 @@ from tests.arch.test_recent import K3, K3_TEXT
 from tests.cases import all_of
 from tests.corpus import configs
 from tests.torch import cases_encoders, cases_moe, cases_multimodal
-from weighbridge.arch import encoders
-from weighbridge.arch.bodies import body
-from weighbridge.arch.body import Dense, Experts, LayerBlock
-from weighbridge.arch.builder import blueprint, known
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Attention, CrossAttention, Latent, Mamba2, Shared
-from weighbridge.arch.model_types import all_types
-from weighbridge.arch.roles import role
-from weighbridge.arch.stacks import feeds, singly, sort
-from weighbridge.catalogue import find, names
-from weighbridge.checkpoint.model import active
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.models.arch import encoders
+from weighbridge.models.arch.bodies import body
+from weighbridge.models.arch.body import Dense, Experts, LayerBlock
+from weighbridge.models.arch.builder import blueprint, known
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import Attention, CrossAttention, Latent, Mamba2, Shared
+from weighbridge.models.arch.model_types import all_types
+from weighbridge.models.arch.roles import role
+from weighbridge.models.arch.stacks import feeds, singly, sort
+from weighbridge.models.catalogue import find, names
+from weighbridge.models.checkpoint.model import active
 
 pytestmark = pytest.mark.slow
 
@@ -234,7 +234,7 @@ LM = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
 @all_of("model_type", sorted(t for t, known in all_types().items() if known.family))
 def test_a_head_that_writes_has_a_vocabulary(model_type):
     """And no other class has one."""
-    from weighbridge.arch.builder import family, stems
+    from weighbridge.models.arch.builder import family, stems
 
     kind, seen = family(model_type), 0
     for suffix in (*kind.heads, *kind.classes):

@@ -5,13 +5,13 @@ import pytest
 from tests.arch.test_bodies import LLAMA, of
 from tests.arch.test_gguf_layers import array, gguf
 from tests.torch import cases_moe
-from weighbridge.arch.bodies import body
-from weighbridge.arch.body import Dense
-from weighbridge.arch.gguf_layers import layers_of_gguf
-from weighbridge.checkpoint import loading
-from weighbridge.checkpoint.inventory import StoredModel
-from weighbridge.dtypes import FLOAT16
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.base.dtypes import FLOAT16
+from weighbridge.models.arch.bodies import body
+from weighbridge.models.arch.body import Dense
+from weighbridge.models.arch.gguf_layers import layers_of_gguf
+from weighbridge.models.checkpoint import loading
+from weighbridge.models.checkpoint.inventory import StoredModel
+from weighbridge.models.tensors import CheckpointTensor
 
 HEADS = {
     "attention.head_count": 6,

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.corpus import configs
-from weighbridge.arch.builder import known
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import (
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models.arch.builder import known
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -22,9 +23,8 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.model_types import all_types
-from weighbridge.catalogue import find
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.models.arch.model_types import all_types
+from weighbridge.models.catalogue import find
 
 LLAMA = {
     "model_type": "llama",

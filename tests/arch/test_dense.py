@@ -8,9 +8,9 @@ total includes stored masks, the entry says so.
 import pytest
 
 from tests.cases import all_of
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 
 def weigh(model_type, cls="", **keys):

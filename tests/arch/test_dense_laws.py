@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests import corpus
 from tests.arch.test_dense import TIED, UNTIED
-from weighbridge.arch.builder import blueprint, family
-from weighbridge.arch.config import Config
-from weighbridge.arch.model_types import index
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.models.arch.builder import blueprint, family
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.model_types import index
 
 # Laws
 

@@ -3,9 +3,9 @@
 import pytest
 
 import weighbridge
-from weighbridge.arch import diffusers_nets
-from weighbridge.catalogue import everyday, pipelines
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
+from weighbridge.models.arch import diffusers_nets
+from weighbridge.models.catalogue import everyday, pipelines
 
 # Counted of the classes, diffusers 0.42 and transformers 5.23 on the meta device
 FACTS = {

@@ -18,10 +18,10 @@ from tests.torch.cases_encoders import (
     T5,
     WAV2VEC2,
 )
-from weighbridge.arch.builder import blueprint, family, stems
-from weighbridge.arch.config import Config
-from weighbridge.dtypes import TORCH
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.base.dtypes import TORCH
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models.arch.builder import blueprint, family, stems
+from weighbridge.models.arch.config import Config
 
 CASED = {"model_type": "bert", "vocab_size": 28996}
 LARGE = {

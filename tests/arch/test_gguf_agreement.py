@@ -2,11 +2,11 @@
 
 import pytest
 
-from weighbridge.arch.gguf_agreement import check
-from weighbridge.dtypes import FLOAT32, GGML_BY_NAME
-from weighbridge.errors import BadFileError
-from weighbridge.formats.gguf import Array
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.arch.gguf_agreement import check
+from weighbridge.models.formats.gguf import Array
+from weighbridge.models.tensors import CheckpointTensor
 
 FACTS = {
     "block_count": 2,

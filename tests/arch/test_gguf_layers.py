@@ -3,10 +3,10 @@
 import pytest
 
 from tests.arch.test_cache_layers import firsts, kinds, named
-from weighbridge.arch.gguf_layers import layers_of_gguf
-from weighbridge.arch.mixers import Attention, Mamba1, Shared
-from weighbridge.errors import BadFileError
-from weighbridge.formats.gguf import Array
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.arch.gguf_layers import layers_of_gguf
+from weighbridge.models.arch.mixers import Attention, Mamba1, Shared
+from weighbridge.models.formats.gguf import Array
 
 
 def gguf(arch, **keys):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 SIZES = {
     "hidden_size": 64,

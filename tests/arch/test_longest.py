@@ -3,8 +3,8 @@
 import pytest
 
 from tests.corpus import configs
-from weighbridge.arch.longest import longest, longest_of_gguf
-from weighbridge.catalogue import find
+from weighbridge.models.arch.longest import longest, longest_of_gguf
+from weighbridge.models.catalogue import find
 
 # What each model's card names as its context.
 PUBLISHED = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.code import nodes
-from weighbridge.arch.body import Feed
-from weighbridge.arch.mixers import Mixer
+from weighbridge.models.arch.body import Feed
+from weighbridge.models.arch.mixers import Mixer
 
 pytestmark = pytest.mark.house
 
@@ -40,7 +40,7 @@ def test_every_match_over_mixers_is_whole():
     found = [
         (f"{path.relative_to(ROOT)}:{node.lineno}", whole)
         for path in sorted(ROOT.rglob("*.py"))
-        if "weighbridge.arch." in (text := path.read_text())
+        if "weighbridge.models.arch." in (text := path.read_text())
         for node, whole in matches(text)
     ]
     assert len(found) > 15

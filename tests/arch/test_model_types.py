@@ -13,10 +13,10 @@ from tools import model_types as writer
 import weighbridge
 from tests.cases import all_of
 from tests.code import nodes
-from weighbridge.arch import blueprint, config, mixers, parts
-from weighbridge.arch.cache_layers import READERS
-from weighbridge.arch.inputs import images, sounds
-from weighbridge.arch.model_types import (
+from weighbridge.models.arch import blueprint, config, mixers, parts
+from weighbridge.models.arch.cache_layers import READERS
+from weighbridge.models.arch.inputs import images, sounds
+from weighbridge.models.arch.model_types import (
     NEVER,
     NOTHING,
     Difference,
@@ -58,7 +58,7 @@ def test_a_type_stands_in_one_file(monkeypatch):
 
 
 def test_one_question_imports_one_family():
-    assert facts("llama").family is import_module("weighbridge.arch.families.llama").LLAMA
+    assert facts("llama").family is import_module("weighbridge.models.arch.families.llama").LLAMA
     assert facts("of no row") is NOTHING
     assert index()["modules"]["llama"] == "llama"
 
@@ -126,7 +126,7 @@ def test_named_programs_and_readers_are_there():
     for model_type, known in TYPES.items():
         if known.training.net:
             module, _, function = known.training.net.partition(".")
-            place = import_module(f"weighbridge.forward.nets.{module}")
+            place = import_module(f"weighbridge.training.forward.nets.{module}")
             net = getattr(place, function)
             assert callable(getattr(net, "forward", net)), model_type
 
@@ -144,7 +144,7 @@ def test_rules_are_functions_of_the_config_alone():
 
 
 ROOMS = {  # beside the engines, the re-enacted classes read what training and transformers do
-    TrainingFacts: ("training", "forward"),
+    TrainingFacts: ("training",),
     TransformersFacts: ("transformers", "forward"),
     VllmFacts: ("vllm",),
     SglangFacts: ("sglang",),
@@ -181,20 +181,15 @@ def test_releases_are_compared_as_numbers():
 
 # Files that may spell a model type outside of TYPES, and why
 SPELLERS = {
-    "arch/gguf_layers.py": "GGUF architectures, some of which are called as model types",
+    "models/arch/gguf_layers.py": "GGUF architectures, some of which are called as model types",
     "engines/llama_cpp/graphs/architectures.py": "GGUF architectures",
     "engines/ollama/layer_formula.py": "GGUF architectures, by which its formulas go",
     "engines/ollama/rules.py": "GGUF architectures",
-    "formats/mistral_params.py": "turns a params.json into the config of a model type",
-    "catalogue/__init__.py": "what transformers calls a network of timm",
-    "lab/golden/__init__.py": "small models are called by what they are",
-    "lab/golden/language.py": "configs of small models",
-    "lab/golden/vision.py": "small models of images",
-    "catalogue/owners.py": "owners of repositories",
-    "lab/evidence/programs/__init__.py": "networks of timm",
-    "lab/evidence/programs/xmem.py": "the program's own words",
-    "runfiles/training/shapes.py": "sizes of published models, with their types",
-    "runfiles/training/torchtitan.py": "torchtitan's names of its models",
+    "models/formats/mistral_params.py": "turns a params.json into the config of a model type",
+    "models/catalogue/__init__.py": "what transformers calls a network of timm",
+    "models/catalogue/owners.py": "owners of repositories",
+    "files/runfiles/training/shapes.py": "sizes of published models, with their types",
+    "files/runfiles/training/torchtitan.py": "torchtitan's names of its models",
     "engines/launch/programs.py": "words of images' names",
     "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
     "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",

@@ -8,11 +8,11 @@ decisive keys of the published ones.
 
 import pytest
 
-from weighbridge.arch import builder
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.checkpoint.model import active
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models.arch import builder
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.checkpoint.model import active
 
 
 def weigh(raw):

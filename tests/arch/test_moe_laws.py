@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests import corpus
 from tests.arch.test_moe import latent, weigh
-from weighbridge.checkpoint.model import active
+from weighbridge.models.checkpoint.model import active
 
 # Laws
 

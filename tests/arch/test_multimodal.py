@@ -16,9 +16,9 @@ from tests.corpus import MODELS
 from tests.torch.cases_multimodal import CASES
 from tests.torch.cases_towers import VIT
 from tests.torch.cases_vision import CLIP_IN, LLAMA, LLAVA, QWEN_TEXT, QWEN_TOWER
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 LABELS = {"language model", "vision tower", "audio tower", "projector", "mask decoder"}
 

@@ -6,11 +6,11 @@ import pytest
 
 import weighbridge
 from tests.sparse import write_repo
-from weighbridge.arch.config import has_sizes
-from weighbridge.arch.mixers import Attention, Layer
-from weighbridge.arch.possible import HEAD, impossible
-from weighbridge.checkpoint import model
-from weighbridge.errors import BadFileError
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.arch.config import has_sizes
+from weighbridge.models.arch.mixers import Attention, Layer
+from weighbridge.models.arch.possible import HEAD, impossible
+from weighbridge.models.checkpoint import model
 
 DENSE = {
     "model_type": "qwen3",

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from tests.engines.answers import of_config
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
 
 MUSE = {
     "model_type": "muse_glimmer",

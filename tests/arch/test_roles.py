@@ -3,11 +3,11 @@
 import pytest
 
 from tests.cases import all_of
-from weighbridge.arch import roles
-from weighbridge.arch.blueprint import Param
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.catalogue import find, names
+from weighbridge.models.arch import roles
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.catalogue import find, names
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from math import prod
 import pytest
 
 from tests.cases import all_of
-from weighbridge import catalogue
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.arch.families import timm_nets
-from weighbridge.errors import BadFileError, UnsupportedError
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.families import timm_nets
 
 # Counted of the class itself, timm 1.0.31 on the meta device: parameters, those of the largest
 # module without children, numbers in buffers. tests/torch/test_timm_nets.py counts them again.

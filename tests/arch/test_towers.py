@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from tests.arch.test_bodies import of, plan_of
 from tests.cases import all_of
 from tests.torch import cases_multimodal
-from weighbridge.arch.body import Dense
-from weighbridge.arch.config import Config
-from weighbridge.arch.inputs import images, sounds
-from weighbridge.arch.inputs.sizes import ImageSize
-from weighbridge.arch.model_types import all_types
-from weighbridge.arch.towers import IMAGE, SECONDS, looks, towers
-from weighbridge.catalogue import find
+from weighbridge.models.arch.body import Dense
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.inputs import images, sounds
+from weighbridge.models.arch.inputs.sizes import ImageSize
+from weighbridge.models.arch.model_types import all_types
+from weighbridge.models.arch.towers import IMAGE, SECONDS, looks, towers
+from weighbridge.models.catalogue import find
 
 SIGLIP = {"model_type": "siglip_vision_model", "patch_size": 14}
 CLIP = {"model_type": "clip_vision_model", "patch_size": 14, "image_size": 336}

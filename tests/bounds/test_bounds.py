@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge import bounds
-from weighbridge.bounds.margin import (
+from weighbridge.answers import bounds
+from weighbridge.answers.bounds.margin import (
     ASSUMED,
     BASE,
     LEAST,
@@ -18,14 +18,14 @@ from weighbridge.bounds.margin import (
     read,
     written,
 )
-from weighbridge.bounds.phases import DETAIL, NAMES
+from weighbridge.answers.bounds.phases import DETAIL, NAMES
+from weighbridge.answers.estimate.infer import widened
+from weighbridge.answers.verdict import on_devices
+from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.interface import EngineAnswer
-from weighbridge.estimate.infer import widened
-from weighbridge.lab.evidence import margins
-from weighbridge.lab.evidence.records import Prediction, PublishedFigure
-from weighbridge.memory import LEVELS, Bytes, Component, Device, Phase, exactly
-from weighbridge.units import GIB, MIB
-from weighbridge.verdict import on_devices
+from weighbridge_lab.evidence import margins
+from weighbridge_lab.evidence.records import Prediction, PublishedFigure
 
 RUNS = bounds.RunForm("serve", "transformers", "gptq")
 

@@ -3,11 +3,11 @@
 import pytest
 
 import weighbridge
-from weighbridge import catalogue
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.estimate.train import run
-from weighbridge.memory import LEVELS
+from weighbridge.answers.estimate.train import run
+from weighbridge.base.memory import LEVELS
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Train
 
 ASKED = [

@@ -5,10 +5,9 @@ import json
 import pytest
 
 import weighbridge
-from weighbridge import bounds
-from weighbridge.accelerators.parts import parts
-from weighbridge.bounds.margin import ANY, NOTHING, Margin, MarginTable
-from weighbridge.bounds.novelty import (
+from weighbridge.answers import bounds
+from weighbridge.answers.bounds.margin import ANY, NOTHING, Margin, MarginTable
+from weighbridge.answers.bounds.novelty import (
     AXES,
     EARNED,
     NovelGroup,
@@ -18,11 +17,12 @@ from weighbridge.bounds.novelty import (
     written_earned,
     written_seen,
 )
-from weighbridge.bounds.phases import formula
-from weighbridge.estimate.traits import FEW, platform
-from weighbridge.memory import Bytes, Device, exactly
-from weighbridge.words import LANGUAGES
-from weighbridge.words import words_in as catalogue
+from weighbridge.answers.bounds.phases import formula
+from weighbridge.answers.estimate.traits import FEW, platform
+from weighbridge.base.memory import Bytes, Device, exactly
+from weighbridge.base.words import LANGUAGES
+from weighbridge.base.words import words_in as catalogue
+from weighbridge.machines.accelerators.parts import parts
 
 TRAITS = (
     ("platform", "NVIDIA"),

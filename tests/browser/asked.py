@@ -2,7 +2,7 @@
 
 import random
 
-from weighbridge import catalogue
+from weighbridge.models import catalogue
 
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "ik_llama.cpp")
 GPUS = ("3060", "4090", "h100", "a100-80gb:4", "2x RTX 4090", "t4", "mi300x", "m3 max 128gb", "l4")

@@ -14,8 +14,8 @@ import pytest
 
 from tests.hub import Hub
 from tests.sparse import write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE = 60_000  # milliseconds: a condition that is waited for, on a busy machine

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.browser.conftest import settled, state_of, verdict
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.questions.requests import Requests
 
 LLAMA = "llama-3.1-8b"
 

@@ -65,7 +65,7 @@ def ids(page):
 
 
 def asked(whole, sql):
-    from weighbridge.scan.query import ScanView
+    from weighbridge.faces.scan.query import ScanView
 
     out, plan, _ = whole
     return ScanView(out, plan).ask(sql).rows

@@ -23,9 +23,9 @@ from tests.browser.test_stopping import SLOW as SEARCHED
 from tests.cases import each
 from tests.hub import Fault
 from tests.sparse import write_safetensors
-from weighbridge.web import build, duckdb, npm, pyodide
-from weighbridge.web.protocol import AskDesk
-from weighbridge.web.server import PAGE
+from weighbridge.faces.web import build, duckdb, npm, pyodide
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.faces.web.server import PAGE
 
 PATIENCE = 120_000
 HOSTILE = '<img src=x onerror="document.title=`owned`">'
@@ -159,7 +159,7 @@ def test_a_dataset_is_shown_without_starting_python(browser, site, hub):
 
 
 def test_sql_is_fetched_with_the_first_query_and_not_before(browser, engine, hub, tmp_path):
-    from weighbridge.errors import HubError, UsageError
+    from weighbridge.base.errors import HubError, UsageError
 
     try:
         queries = duckdb.files()

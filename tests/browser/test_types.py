@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "src" / "weighbridge" / "web" / "page"
+PAGE = Path(__file__).parents[2] / "src" / "weighbridge" / "faces" / "web" / "page"
 TYPESCRIPT = "7.0.2"
 
 

@@ -4,9 +4,9 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.catalogue import everyday
-from weighbridge.catalogue.copies import COPIES, Copy, packed_copy
-from weighbridge.catalogue.owners import PUBLISHED
+from weighbridge.models.catalogue import everyday
+from weighbridge.models.catalogue.copies import COPIES, Copy, packed_copy
+from weighbridge.models.catalogue.owners import PUBLISHED
 
 KNOWN = [(of, form, repo) for of, forms in COPIES.items() for form, repo in forms.items()]
 

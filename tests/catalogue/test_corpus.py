@@ -7,7 +7,7 @@ import pytest
 
 from tests.corpus import MODELS, configs
 from tests.published import SETTLED, compare
-from weighbridge.arch.builder import known
+from weighbridge.models.arch.builder import known
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,9 +8,9 @@ from importlib import resources
 import pytest
 
 from tests.cases import all_of
-from weighbridge import catalogue
-from weighbridge.arch.builder import blueprint, known
-from weighbridge.arch.config import Config
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint, known
+from weighbridge.models.arch.config import Config
 
 pytestmark = pytest.mark.slow
 
@@ -238,7 +238,7 @@ def test_numbers_of_one_config_fit_each_other(name):
 
 
 def lines():
-    text = resources.files("weighbridge.catalogue").joinpath("models.jsonl").read_text()
+    text = resources.files("weighbridge.models.catalogue").joinpath("models.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -266,7 +266,9 @@ def test_whose_config_it_is_and_where_it_was_read(name):
 
 
 def test_the_file_stays_small():
-    size = len(resources.files("weighbridge.catalogue").joinpath("models.jsonl").read_bytes())
+    size = len(
+        resources.files("weighbridge.models.catalogue").joinpath("models.jsonl").read_bytes()
+    )
     assert size < 230_000
 
 

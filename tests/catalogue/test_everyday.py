@@ -4,13 +4,13 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge import catalogue
-from weighbridge.arch.longest import longest
-from weighbridge.catalogue import everyday, tunes
-from weighbridge.cli.menu import run
+from weighbridge.base.errors import AwayError, NotFoundError
 from weighbridge.engines.format_names import meant
-from weighbridge.errors import AwayError, NotFoundError
-from weighbridge.quantization.schemes import scheme
+from weighbridge.faces.cli.menu import run
+from weighbridge.models import catalogue
+from weighbridge.models.arch.longest import longest
+from weighbridge.models.catalogue import everyday, tunes
+from weighbridge.models.quantization.schemes import scheme
 
 MEANT = {
     # another spelling, of which nothing is said
@@ -399,7 +399,7 @@ def test_a_tune_of_a_repository_that_the_catalogue_holds(monkeypatch, tmp_path):
     assert found.model.parameters == 596_049_920
     assert "the shapes of the built-in catalogue's qwen3-0.6b" in found.warnings[0]
     for other in ("someone/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B-EXL3"):
-        with pytest.raises(weighbridge.errors.WeighbridgeError):
+        with pytest.raises(weighbridge.base.errors.WeighbridgeError):
             weighbridge.load(other, offline=True)
 
 

@@ -5,8 +5,8 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.catalogue import everyday
-from weighbridge.catalogue.files import FORMATS, GGUF, LISTED, MLX_BITS, gguf_of, mlx_of
+from weighbridge.models.catalogue import everyday
+from weighbridge.models.catalogue.files import FORMATS, GGUF, LISTED, MLX_BITS, gguf_of, mlx_of
 
 FILES = [
     (of, form)

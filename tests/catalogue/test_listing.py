@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from weighbridge import catalogue
-from weighbridge.catalogue import listing, popularity, uses
-from weighbridge.cli.menu import run
-from weighbridge.errors import NotFoundError, UsageError
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.faces.cli.menu import run
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue import listing, popularity, uses
 
 EVERY = catalogue.search("")
 

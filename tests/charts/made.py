@@ -1,10 +1,10 @@
 """Reports, timelines and records with numbers that a reader can add up."""
 
-from weighbridge.lab.measure.record import Levels, MeasuredMachine, MeasuredRun, Measurement
-from weighbridge.lab.measure.record import MeasuredPhase as Measured
-from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.report import ModelFacts, Report
-from weighbridge.report.verdict import HostVerdict, Verdict
+from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.memory.report import ModelFacts, Report
+from weighbridge.memory.report.verdict import HostVerdict, Verdict
+from weighbridge_lab.measure.record import Levels, MeasuredMachine, MeasuredRun, Measurement
+from weighbridge_lab.measure.record import MeasuredPhase as Measured
 
 GIB = 1 << 30
 

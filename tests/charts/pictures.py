@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from weighbridge.charts.canvas import width
+from weighbridge.faces.charts.canvas import width
 
 SVG = "{http://www.w3.org/2000/svg}"
 

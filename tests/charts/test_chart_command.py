@@ -9,10 +9,10 @@ import pytest
 from tests.charts import made
 from tests.charts.pictures import flaws, texts
 from tests.cli.test_process import one_line, weighbridge
-from weighbridge.charts import drawn, svg
-from weighbridge.charts.reports import bars
-from weighbridge.cli.files import write
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.charts import drawn, svg
+from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.cli.files import write
 
 COMMANDS = {
     "load": ["load", "llama-3.1-8b", "--gpu", "4090"],

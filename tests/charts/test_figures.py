@@ -4,19 +4,19 @@ import pytest
 
 from tests.charts import made
 from tests.charts.made import GIB
-from weighbridge.charts import parts
-from weighbridge.charts.figure import OTHER, Dot
-from weighbridge.charts.fits import fits
-from weighbridge.charts.layouts import layouts
-from weighbridge.charts.quality import Quality, loss, quality
-from weighbridge.charts.reports import bars, ranges
-from weighbridge.charts.sides import sides
-from weighbridge.charts.tapes import COLUMNS, tapes
-from weighbridge.errors import UsageError
-from weighbridge.lab.measure.chart import pairs
-from weighbridge.report.fit import Accelerator, Fit, Question, Ranking
-from weighbridge.report.verdict import Remedy
-from weighbridge.words import words_in
+from weighbridge.base.errors import UsageError
+from weighbridge.base.words import words_in
+from weighbridge.faces.charts import parts
+from weighbridge.faces.charts.figure import OTHER, Dot
+from weighbridge.faces.charts.fits import fits
+from weighbridge.faces.charts.layouts import layouts
+from weighbridge.faces.charts.quality import Quality, loss, quality
+from weighbridge.faces.charts.reports import bars, ranges
+from weighbridge.faces.charts.sides import sides
+from weighbridge.faces.charts.tapes import COLUMNS, tapes
+from weighbridge.memory.report.fit import Accelerator, Fit, Question, Ranking
+from weighbridge.memory.report.verdict import Remedy
+from weighbridge_lab.measure.chart import pairs
 
 
 def rows(figure, plot=0):
@@ -315,7 +315,7 @@ def test_fit_has_a_bar_for_each_question_and_its_first_change():
 def test_real_answers_are_drawn_without_a_flaw(task, model, settings):
     import weighbridge
     from tests.charts.pictures import flaws
-    from weighbridge.charts.svg import svg
+    from weighbridge.faces.charts.svg import svg
 
     settings.pop("unit", None)
     report = getattr(weighbridge, task)(model, **settings)

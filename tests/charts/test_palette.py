@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from weighbridge.charts.palette import CHANGED, COLOURS, FILLS, INKS, PAINTS, PATTERNS, SECOND
+from weighbridge.faces.charts.palette import CHANGED, COLOURS, FILLS, INKS, PAINTS, PATTERNS, SECOND
 
 THEMES = (0, 1)
 APART = 0.075  # of OKLab: black and white are 1 apart

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.charts import made
 from tests.charts.pictures import flaws, parsed, texts
-from weighbridge.charts import bar_svg
-from weighbridge.charts.figure import (
+from weighbridge.base.memory import LEVEL_OF
+from weighbridge.faces.charts import bar_svg
+from weighbridge.faces.charts.figure import (
     BarGroup,
     Bars,
     Figure,
@@ -22,14 +23,13 @@ from weighbridge.charts.figure import (
     Limit,
     Series,
 )
-from weighbridge.charts.quality import Quality, quality
-from weighbridge.charts.reports import bars
-from weighbridge.charts.scale import ByteUnit, memory
-from weighbridge.charts.sides import sides
-from weighbridge.charts.svg import html, svg
-from weighbridge.charts.tapes import tapes
-from weighbridge.lab.measure.chart import pairs
-from weighbridge.memory import LEVEL_OF
+from weighbridge.faces.charts.quality import Quality, quality
+from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.charts.scale import ByteUnit, memory
+from weighbridge.faces.charts.sides import sides
+from weighbridge.faces.charts.svg import html, svg
+from weighbridge.faces.charts.tapes import tapes
+from weighbridge_lab.measure.chart import pairs
 
 GOLDEN = Path(__file__).parent / "golden"
 LONG = "a-very-long-name-of-a-model-that-somebody-gave-it-" * 4

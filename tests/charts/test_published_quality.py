@@ -4,10 +4,10 @@ import pytest
 from click.testing import CliRunner
 
 import weighbridge
-from weighbridge.charts.figure import MOST
-from weighbridge.charts.quality import beside, figure
-from weighbridge.cli.load import load
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.charts.figure import MOST
+from weighbridge.faces.charts.quality import beside, figure
+from weighbridge.faces.cli.load import load
 
 PLAIN = {"engine_version": None, "base_model": False}
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.charts import scale
-from weighbridge.charts.canvas import cut, folded, width
-from weighbridge.units import GIB
+from weighbridge.base.units import GIB
+from weighbridge.faces.charts import scale
+from weighbridge.faces.charts.canvas import cut, folded, width
 
 sizes = st.integers(1, 1 << 50)
 

@@ -8,12 +8,12 @@ import weighbridge
 from tests import packings
 from tests.hostile.contradictions import adapter, folders, gguf, having, right
 from tests.sparse import write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.dtypes import BFLOAT16, SAFETENSORS
-from weighbridge.errors import BadFileError, WeighbridgeError
-from weighbridge.quantization.declared import declared
-from weighbridge.quantization.schemes import stored
+from weighbridge.base.dtypes import BFLOAT16, SAFETENSORS
+from weighbridge.base.errors import BadFileError, WeighbridgeError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.quantization.declared import declared
+from weighbridge.models.quantization.schemes import stored
 
 CASES = dict(folders())
 
@@ -173,10 +173,10 @@ def test_files_of_another_model_hold_twice_as_many_values_or_half(tmp_path, shar
 
 @pytest.mark.parametrize(("more", "count"), [(63, 0), (65, 1)])
 def test_an_index_may_be_off_by_little(tmp_path, more, count):
-    from weighbridge.checkpoint.indexed import differences
-    from weighbridge.dtypes import FLOAT16
-    from weighbridge.formats.index import parse_index
-    from weighbridge.tensors import CheckpointTensor
+    from weighbridge.base.dtypes import FLOAT16
+    from weighbridge.models.checkpoint.indexed import differences
+    from weighbridge.models.formats.index import parse_index
+    from weighbridge.models.tensors import CheckpointTensor
 
     told = {"metadata": {"total_size": 64 * 64 + more}, "weight_map": {"a": "f"}}
     index = parse_index(json.dumps(told).encode())

@@ -5,8 +5,8 @@ import json
 import pytest
 
 import weighbridge
-from weighbridge.checkpoint.gather import naming
-from weighbridge.errors import AwayError, GatedError, HubError, WeighbridgeError
+from weighbridge.base.errors import AwayError, GatedError, HubError, WeighbridgeError
+from weighbridge.models.checkpoint.gather import naming
 
 
 @pytest.mark.parametrize("more", [{}, {"README.md": "words"}])

@@ -4,8 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.allocator import Allocator
-from weighbridge.arch.blueprint import (
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.units import MIB
+from weighbridge.engines.transformers.placement import deal
+from weighbridge.engines.transformers.rules import placement_order
+from weighbridge.machines.allocator import Allocator
+from weighbridge.memory.components.device import replay
+from weighbridge.memory.components.weights import (
+    FormatChoice,
+    PlacedTensor,
+    apart,
+    placed,
+    together,
+    total,
+)
+from weighbridge.models.arch.blueprint import (
     Blueprint,
     CountedParams,
     Param,
@@ -14,22 +27,9 @@ from weighbridge.arch.blueprint import (
     linear,
     told,
 )
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.device import replay
-from weighbridge.components.weights import (
-    FormatChoice,
-    PlacedTensor,
-    apart,
-    placed,
-    together,
-    total,
-)
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.transformers.placement import deal
-from weighbridge.engines.transformers.rules import placement_order
-from weighbridge.quantization.declared import declared
-from weighbridge.quantization.schemes import counted, stored
-from weighbridge.units import MIB
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.declared import declared
+from weighbridge.models.quantization.schemes import counted, stored
 
 
 def _one(at):

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.checkpoint import gather, loading
-from weighbridge.checkpoint.gather import GatherOptions
-from weighbridge.errors import AwayError, BadFileError, HubError
-from weighbridge.sources.reference import HubRef
+from weighbridge.base.errors import AwayError, BadFileError, HubError
+from weighbridge.models.checkpoint import gather, loading
+from weighbridge.models.checkpoint.gather import GatherOptions
+from weighbridge.models.sources.reference import HubRef
 
 AWAY = "huggingface.co does not answer, and no copy is here"
 

@@ -6,13 +6,13 @@ import pytest
 
 from tests.checkpoint.test_reading import weigh
 from tests.sparse import write_safetensors
-from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.checkpoint import agreement, layouts, limits, loading, model
-from weighbridge.checkpoint.gather import naming
-from weighbridge.checkpoint.inventory import StoredModel, library_of
-from weighbridge.errors import BadFileError, NotFoundError
-from weighbridge.sources.base import SourceFile
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.base.errors import BadFileError, NotFoundError
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.checkpoint import agreement, layouts, limits, loading, model
+from weighbridge.models.checkpoint.gather import naming
+from weighbridge.models.checkpoint.inventory import StoredModel, library_of
+from weighbridge.models.sources.base import SourceFile
+from weighbridge.models.tensors import CheckpointTensor
 
 
 def headers(*sizes: int) -> Iterator[int]:

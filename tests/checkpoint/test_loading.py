@@ -6,8 +6,8 @@ import weighbridge
 from tests import packings
 from tests.packings import CONFIG, HIDDEN, PARAMETERS, VOCAB
 from tests.sparse import as_tensors, write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 BERT = {
     "model_type": "bert",

@@ -8,12 +8,12 @@ import pytest
 import weighbridge
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_repo, write_safetensors
-from weighbridge.arch import torch_modules
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.checkpoint.gather import GatherOptions, gather
-from weighbridge.checkpoint.model import resolve
-from weighbridge.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.models.arch import torch_modules
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.checkpoint.gather import GatherOptions, gather
+from weighbridge.models.checkpoint.model import resolve
 
 TINY = {
     "model_type": "llama",

@@ -6,16 +6,16 @@ from math import prod
 
 import pytest
 
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.checkpoint import loading
-from weighbridge.checkpoint.inventory import StoredModel
-from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.components import weights
-from weighbridge.components.device import settled
-from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT16, FLOAT32, INT32, TORCH
+from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT16, FLOAT32, INT32, TORCH
 from weighbridge.engines.transformers.rules import placement_order
-from weighbridge.tensors import CheckpointTensor, counted, one_by_one
+from weighbridge.memory.components import weights
+from weighbridge.memory.components.device import settled
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.checkpoint import loading
+from weighbridge.models.checkpoint.inventory import StoredModel
+from weighbridge.models.checkpoint.model import Model, ModelPart
+from weighbridge.models.tensors import CheckpointTensor, counted, one_by_one
 
 EXPERTS, LAYERS = 12, 3
 CONFIG = {

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
 from weighbridge.workload import TABLES, engines_of
 from weighbridge.workload.common import COMMON
 
@@ -75,15 +75,15 @@ def test_formats_that_are_told_are_few(capsys):
 
 
 INTERRUPTED = """
-import builtins, os, signal, weighbridge.cli
+import builtins, os, signal, weighbridge.faces.cli
 real = builtins.__import__
 def typed(name, *rest):
-    if name == "weighbridge.cli.menu":
+    if name == "weighbridge.faces.cli.menu":
         os.kill(os.getpid(), signal.SIGINT)
     return real(name, *rest)
 builtins.__import__ = typed
 {before}
-weighbridge.cli.main()
+weighbridge.faces.cli.main()
 """
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from weighbridge.cli.menu import run as started
+from weighbridge.faces.cli.menu import run as started
 
 CHINESE = "一张 RTX 3090 上用 QLoRA 微调 qwen3-8b，显存够不够？上下文长度 4096"
 ENGLISH = "QLoRA of qwen3-8b on a 3090 with 4096 tokens. 显存?"

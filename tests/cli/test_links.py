@@ -5,8 +5,8 @@ import os
 import click
 import pytest
 
-from weighbridge.cli import menu
-from weighbridge.cli.files import led_out, writable
+from weighbridge.faces.cli import menu
+from weighbridge.faces.cli.files import led_out, writable
 
 CONFIG = """\
 base_model: qwen3-0.6b

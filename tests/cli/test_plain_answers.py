@@ -6,9 +6,9 @@ import sys
 import pytest
 
 import weighbridge
-from weighbridge.accelerators.names import find
-from weighbridge.cli.menu import run
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators.names import find
 
 PYTHON = (sys.executable, "-m", "weighbridge")
 

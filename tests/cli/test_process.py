@@ -9,8 +9,8 @@ import pytest
 
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 TINY = {
     "model_type": "llama",
@@ -274,7 +274,7 @@ def test_estimate_memory_as_it_is_typed(online):
     ],
 )
 def test_completion_of_cards_formats_and_engines(complete, typed, found):
-    from weighbridge.cli import completion
+    from weighbridge.faces.cli import completion
 
     names = getattr(completion, complete)(None, None, typed)
     assert found in names
@@ -294,7 +294,7 @@ def test_completing_a_catalogue_name():
         "COMP_WORDS": "weighbridge load llama-3.1-7",
         "COMP_CWORD": "2",
     }
-    code = "import sys; sys.argv[0] = 'weighbridge'; from weighbridge.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'weighbridge'; from weighbridge.faces.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env
     )
@@ -303,7 +303,7 @@ def test_completing_a_catalogue_name():
 
 @pytest.mark.slow
 def test_help_of_every_command():
-    from weighbridge.cli.menu import COMMANDS
+    from weighbridge.faces.cli.menu import COMMANDS
 
     for command in COMMANDS:
         done = weighbridge(command, "--help")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
 
 SCRIPT = """\
 #!/bin/bash

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from weighbridge.cli import menu
+from weighbridge.faces.cli import menu
 
 SERVED = "vllm serve {model} --max-model-len 1024\n"
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 import weighbridge
-from weighbridge.cli.menu import run
-from weighbridge.cli.questions import cases
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.cli.questions import cases
 from weighbridge.workload import FIT, INFER, LOAD, MOST_BESIDE, TRAIN
 
 SMALL = "qwen3-0.6b"

@@ -1,8 +1,8 @@
 """Ctrl-C while a search goes on: what was found is printed, and the code says that it was stopped."""
 
-from weighbridge.cli import progress
-from weighbridge.cli.menu import run
-from weighbridge.watching import kept
+from weighbridge.base.watching import kept
+from weighbridge.faces.cli import progress
+from weighbridge.faces.cli.menu import run
 
 
 def interrupted(monkeypatch):
@@ -13,7 +13,7 @@ def interrupted(monkeypatch):
             raise KeyboardInterrupt
         return ()
 
-    monkeypatch.setattr("weighbridge.remedies.search", search)
+    monkeypatch.setattr("weighbridge.answers.remedies.search", search)
 
 
 def test_what_was_found_is_printed_and_the_code_is_130(monkeypatch, capsys):

@@ -22,14 +22,14 @@ from tests.hostile import asking, laws
 from tests.hostile.mutation import mutated
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo, write_safetensors
-from weighbridge import wording
-from weighbridge.allocator.filling import filled
-from weighbridge.cli.menu import run
-from weighbridge.cli.requests import lines
-from weighbridge.errors import BadFileError, HubError, UnsupportedError, WeighbridgeError
-from weighbridge.formats.strict_json import decode
-from weighbridge.questions import requests
-from weighbridge.sources import http
+from weighbridge.answers.questions import requests
+from weighbridge.base import wording
+from weighbridge.base.errors import BadFileError, HubError, UnsupportedError, WeighbridgeError
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.cli.requests import lines
+from weighbridge.machines.allocator.filling import filled
+from weighbridge.models.formats.strict_json import decode
+from weighbridge.models.sources import http
 
 TINY = packings.CONFIG
 PASSWORD = "p4ssw0rd"
@@ -201,7 +201,7 @@ def test_junk_keys_are_refused_before_they_are_built():
 
 
 def test_headers_of_all_files_are_bounded_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(weighbridge.checkpoint.limits, "MAX_TENSORS", 10)
+    monkeypatch.setattr(weighbridge.models.checkpoint.limits, "MAX_TENSORS", 10)
     for i in range(3):
         write_safetensors(
             tmp_path / f"s{i}.safetensors", {f"{i}.{j}": ("U8", (1,)) for j in range(4)}
@@ -210,9 +210,9 @@ def test_headers_of_all_files_are_bounded_together(tmp_path, monkeypatch):
     index = {"weight_map": names}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "name more than 10 tensors, our limit" in refusal("load", tmp_path)
-    monkeypatch.setattr(weighbridge.checkpoint.limits, "MAX_TENSORS", 12)
+    monkeypatch.setattr(weighbridge.models.checkpoint.limits, "MAX_TENSORS", 12)
     assert weighbridge.load(str(tmp_path)).model.parameters == 12
-    monkeypatch.setattr(weighbridge.checkpoint.limits, "MAX_HEADERS", 100)
+    monkeypatch.setattr(weighbridge.models.checkpoint.limits, "MAX_HEADERS", 100)
     assert "take more than 100 bytes, our limit" in refusal("load", tmp_path)
 
 
@@ -266,7 +266,7 @@ def test_what_could_not_be_followed_is_one_line_and_a_defect_of_ours_in_the_cata
     def breaks(*_):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("weighbridge.estimate.load.load", breaks)
+    monkeypatch.setattr("weighbridge.answers.estimate.load.load", breaks)
     told = refusal("load", written(tmp_path, TINY))
     assert "could not be followed (ZeroDivisionError: by zero at test_strangers.py" in told
     with pytest.raises(ZeroDivisionError):
@@ -286,7 +286,7 @@ def test_ranks_that_are_alike_are_listed_up_to_a_limit():
 def test_nothing_but_a_model_is_called_by_a_name_from_a_file():
     from types import SimpleNamespace
 
-    from weighbridge.arch import torch_modules
+    from weighbridge.models.arch import torch_modules
 
     class Base: ...
 

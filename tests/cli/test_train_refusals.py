@@ -8,16 +8,16 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge import api
-from weighbridge.arch.body import Body, LayerBlock
-from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.components.device import context
-from weighbridge.errors import UsageError
-from weighbridge.estimate.train import run
-from weighbridge.estimate.train import train as learn
-from weighbridge.forward.limits import followed
+from weighbridge.answers.estimate.train import run
+from weighbridge.answers.estimate.train import train as learn
+from weighbridge.base.errors import UsageError
+from weighbridge.faces import api
+from weighbridge.memory.components.device import context
+from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.training.answer import capacity
+from weighbridge.training.forward.limits import followed
 from weighbridge.training.phases import beside
 from weighbridge.workload import Train
 from weighbridge.workload.consistency import consistent

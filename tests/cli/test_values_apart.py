@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
 
 
 @pytest.mark.parametrize(

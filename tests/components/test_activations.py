@@ -2,9 +2,9 @@
 
 import pytest
 
-from weighbridge.components.activations import Heap
-from weighbridge.components.counted import CountedHeap
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
+from weighbridge.memory.components.activations import Heap
+from weighbridge.memory.components.counted import CountedHeap
 
 
 def test_the_fullest_moment_and_what_it_was_made_of():

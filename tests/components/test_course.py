@@ -2,8 +2,8 @@
 
 import pytest
 
-from weighbridge.components.activations import DROPPED, RENAMED, Heap, HeapCourse
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
+from weighbridge.memory.components.activations import DROPPED, RENAMED, Heap, HeapCourse
 
 NAMES = {0: ("weights", 5000)}
 MOVES = [

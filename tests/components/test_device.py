@@ -3,10 +3,13 @@
 import pytest
 
 from weighbridge import infer, load
-from weighbridge.accelerators.chips import BRIDGED, CAPABILITIES, LINKED, SWITCHED
-from weighbridge.accelerators.names import find, sized
-from weighbridge.accelerators.parts import chip_of, parts
-from weighbridge.components.device import (
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import MIB
+from weighbridge.machines.accelerators.chips import BRIDGED, CAPABILITIES, LINKED, SWITCHED
+from weighbridge.machines.accelerators.names import find, sized
+from weighbridge.machines.accelerators.parts import chip_of, parts
+from weighbridge.memory.components.device import (
     CONTEXT,
     Settled,
     _reckoned,
@@ -19,11 +22,8 @@ from weighbridge.components.device import (
     settled,
     words_alone,
 )
-from weighbridge.components.weights import FormatChoice, PlacedTensor
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.memory import Bytes, exactly
-from weighbridge.quantization.schemes import scheme
-from weighbridge.units import MIB
+from weighbridge.memory.components.weights import FormatChoice, PlacedTensor
+from weighbridge.models.quantization.schemes import scheme
 
 READ = [("a100-40gb", 501), ("h100", 522), ("l4", 226), ("rtx 3090", 256)]
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.host import (
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.memory.components.host import (
     HostReading,
     LoadedPart,
     loaded,
@@ -14,12 +15,11 @@ from weighbridge.components.host import (
     while_loading,
     workers,
 )
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.memory import Bytes, exactly
-from weighbridge.quantization.schemes import scheme
-from weighbridge.tensors import CheckpointTensor
-from weighbridge.units import GIB, MIB
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.schemes import scheme
+from weighbridge.models.tensors import CheckpointTensor
 
 DENSE = (Param("a.weight", (1000,)),)
 EXPERTS = (Param("a.weight", (250,)), Param("e.experts.0.w", (250,), kind="expert", copies=3))

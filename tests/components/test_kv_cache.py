@@ -2,17 +2,8 @@
 
 import pytest
 
-from weighbridge.arch.mixers import (
-    Attention,
-    Compressed,
-    CrossAttention,
-    Indexer,
-    Latent,
-    Layer,
-    Mamba1,
-    Shared,
-)
-from weighbridge.components.kv_cache import (
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32, INT8
+from weighbridge.memory.components.kv_cache import (
     CacheBytes,
     Format,
     Formats,
@@ -24,7 +15,16 @@ from weighbridge.components.kv_cache import (
     state,
     total,
 )
-from weighbridge.dtypes import BFLOAT16, FLOAT32, INT8
+from weighbridge.models.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Indexer,
+    Latent,
+    Layer,
+    Mamba1,
+    Shared,
+)
 
 GQA = {"heads": 32, "kv_heads": 8, "key_dim": 128, "value_dim": 64}
 INDEX = Indexer(heads=4, dim=128)

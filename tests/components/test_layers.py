@@ -1,6 +1,6 @@
 import random
 
-from weighbridge.components.table import LayerIndex
+from weighbridge.memory.components.table import LayerIndex
 
 NAMES = [
     "model.embed_tokens.weight",

@@ -1,6 +1,6 @@
 """Which phase of a device is told as its peak."""
 
-from weighbridge.memory import Component, Device, Phase, exactly
+from weighbridge.base.memory import Component, Device, Phase, exactly
 
 
 def phase(name, *, tensors, free=0):

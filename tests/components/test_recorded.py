@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.components.activations import DROPPED, Heap, HeapCourse
-from weighbridge.components.card_bytes import CardBytes
-from weighbridge.components.recorded import HeapTape
+from weighbridge.memory.components.activations import DROPPED, Heap, HeapCourse
+from weighbridge.memory.components.card_bytes import CardBytes
+from weighbridge.memory.components.recorded import HeapTape
 
 NAMES = st.sampled_from(("weights", "activations", "temporaries"))
 SIZES = st.integers(1, 30_000_000)

@@ -1,8 +1,8 @@
 """Formulas in words are the arithmetic that they spell, or nothing."""
 
-from weighbridge.arch.mixers import Attention, Latent, Shared
-from weighbridge.components.spelled import cache, each, parameters
-from weighbridge.dtypes import BFLOAT16, DType
+from weighbridge.base.dtypes import BFLOAT16, DType
+from weighbridge.memory.components.spelled import cache, each, parameters
+from weighbridge.models.arch.mixers import Attention, Latent, Shared
 
 GQA = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=128)
 UNEVEN = Attention(heads=32, kv_heads=8, key_dim=128, value_dim=64)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, Param
-from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.components.table import largest_kept_whole, table
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.memory.components.table import largest_kept_whole, table
+from weighbridge.models.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.models.checkpoint.model import Model, ModelPart
 
 LAYER = (("attn", (10, 10), 1), ("mlp.experts.0.up", (10, 15), 2))
 PLAN = Blueprint(

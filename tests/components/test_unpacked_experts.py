@@ -2,11 +2,11 @@
 
 import pytest
 
-from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice, unpacked_experts
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.quantization.schemes import scheme
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.memory.components.weights import FormatChoice, unpacked_experts
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.schemes import scheme
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Tensors of a part, by hand: ties, copies, buffers, and what follows the model's dtype."""
 
-from weighbridge.arch.blueprint import Blueprint, Buffer, Param
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import (
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.memory.components.weights import (
     DIVISIONS,
     FormatChoice,
     PlacedTensor,
@@ -15,8 +14,9 @@ from weighbridge.components.weights import (
     volatile_bytes,
     weight_bytes,
 )
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.models.arch.blueprint import Blueprint, Buffer, Param
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.tensors import CheckpointTensor
 
 PLAN = Blueprint(
     cls="AnyModel",

@@ -10,8 +10,8 @@ from tests import packings
 from tests.formats.build_gguf import Writer
 from tests.packings import CONFIG
 from tests.sparse import write_repo
-from weighbridge.cli.menu import run
-from weighbridge.sources import http
+from weighbridge.faces.cli.menu import run
+from weighbridge.models.sources import http
 
 # Reports of many kinds
 LISTED = "llama-3.1-8b"

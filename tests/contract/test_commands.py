@@ -12,8 +12,9 @@ from tests import packings
 from tests.contract.conftest import LISTED, complains
 from tests.packings import CONFIG, PARAMETERS
 from tests.sparse import write_repo
-from weighbridge.cli.menu import COMMANDS
-from weighbridge.render import RenderOptions, render
+from weighbridge.faces.cli.menu import COMMANDS
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 
 def test_a_number_is_code_0(say, folder):

@@ -6,14 +6,14 @@ import re
 import pytest
 
 from tests.cases import each
-from weighbridge.agents.answering import Answers
-from weighbridge.charts.fits import fits as figure
-from weighbridge.cli.menu import run
-from weighbridge.questions.prepared import Prepared
-from weighbridge.render.markdown import MARKS
-from weighbridge.web.protocol import AskDesk
-from weighbridge.web.space.answering import SpaceDesk
-from weighbridge.words import words_in
+from weighbridge.answers.questions.prepared import Prepared
+from weighbridge.base.words import words_in
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.charts.fits import fits as figure
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.render.markdown import MARKS
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.faces.web.space.answering import SpaceDesk
 
 CODES = {"yes": 0, "no": 1, "unknown": 4}
 SIGNS = {"yes": ("yes", "tight"), "no": ("no",), "unknown": ("unknown",)}

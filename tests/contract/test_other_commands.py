@@ -31,7 +31,7 @@ def test_weigh_is_the_same_program():
         if e.value.startswith("weighbridge")
     }
     assert scripts.keys() >= {"weighbridge", "weigh"}
-    assert scripts["weigh"].value == scripts["weighbridge"].value == "weighbridge.cli:main"
+    assert scripts["weigh"].value == scripts["weighbridge"].value == "weighbridge.faces.cli:main"
 
 
 # estimate-memory, as it is typed for accelerate

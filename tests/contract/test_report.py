@@ -15,7 +15,7 @@ from tests.cases import all_of
 from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
 from weighbridge.engines.table import FOLDERS
-from weighbridge.report.keys import OTHERS, DerivedFacts
+from weighbridge.memory.report.keys import OTHERS, DerivedFacts
 from weighbridge.workload import INFER, LOAD, TRAIN
 
 
@@ -240,11 +240,11 @@ def test_every_derived_fact_is_documented():
 @all_of("name", DerivedFacts.__annotations__)
 def test_every_derived_fact_is_made_by_something(name):
     package = Path(weighbridge.__file__).parent
-    rooms = (package / room for room in ("engines", "estimate", "training"))
+    rooms = (package / room for room in ("engines", "answers/estimate", "training"))
     files = [
         *(p for room in rooms for p in room.rglob("*.py")),
-        package / "questions" / "prepared.py",
-        package / "questions" / "estimator.py",
+        package / "answers/questions/prepared.py",
+        package / "answers/questions/estimator.py",
     ]
     assert any(f'"{name}"' in p.read_text() for p in files)
 
@@ -273,7 +273,15 @@ def test_what_training_adds_to_a_report_is_known():
 def test_readers_of_a_report_name_settings():
     """`w` of a screen is what a report says of settings."""
     read = re.compile(r'\b(?:workload|w)(?:\[|\.get\()"(\w+)"')
-    rooms = ("view", "charts", "oom", "fitting", "remedies", "report", "estimate", "agents")
+    rooms = (
+        "faces/view",
+        "faces/charts",
+        "faces/agents",
+        "files/oom",
+        "answers/remedies",
+        "answers/estimate",
+        "memory/report",
+    )
     files = [p for room in rooms for p in (PACKAGE / room).rglob("*.py")]
     named = {name: p.name for p in files for name in read.findall(p.read_text())}
     assert len(named) > 12

@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
-from weighbridge.checkpoint.model import resolve
+from weighbridge.base.units import GIB
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.units import GIB
+from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 LOADED = ("weights", "buffers", "rounding", "fragmentation")

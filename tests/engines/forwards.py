@@ -11,18 +11,18 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from tests.torch.training_oracle import settled
-from weighbridge import catalogue
-from weighbridge.arch.mixers import Attention
-from weighbridge.arch.model_types import facts
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.components.activations import Heap
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.transformers import forward, infer
 from weighbridge.engines.transformers.plan import plan
 from weighbridge.engines.transformers.stage import ForwardStage
 from weighbridge.engines.transformers.step import norm
+from weighbridge.memory.components.activations import Heap
+from weighbridge.models import catalogue
+from weighbridge.models.arch.mixers import Attention
+from weighbridge.models.arch.model_types import facts
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.training import run as training
 from weighbridge.workload import Infer
 

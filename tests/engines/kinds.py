@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from weighbridge.arch.mixers import (
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,

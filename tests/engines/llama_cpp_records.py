@@ -14,16 +14,16 @@ from functools import cache
 from math import prod
 
 from tests.corpus import MODELS, ROOT
-from weighbridge import catalogue
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.base.dtypes import GGML_BY_NAME
+from weighbridge.base.units import MIB
 from weighbridge.engines.ik_llama_cpp import infer as ik_llama_cpp
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.units import MIB
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 FILES = ("llamacpp_ik", "llamacpp_misc")

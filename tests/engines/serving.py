@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from weighbridge.checkpoint.gather import GatherOptions, gather
-from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
+from weighbridge.models.checkpoint.gather import GatherOptions, gather
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 

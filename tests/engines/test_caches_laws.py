@@ -19,11 +19,11 @@ from tests.engines.kinds import (
     models,
     with_reach,
 )
-from weighbridge.components.kv_cache import Formats, Lengths, least, mixers
 from weighbridge.engines.llama_cpp import caches as llama_cpp
 from weighbridge.engines.sglang import caches as sglang
 from weighbridge.engines.transformers import caches as transformers
 from weighbridge.engines.vllm import caches as vllm
+from weighbridge.memory.components.kv_cache import Formats, Lengths, least, mixers
 
 pytestmark = pytest.mark.slow
 

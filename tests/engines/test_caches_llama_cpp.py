@@ -2,9 +2,12 @@
 
 import pytest
 
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import (
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import GIB, MIB
+from weighbridge.engines.llama_cpp.caches import LlamaCppCacheSetting, buffers, caches, cells, sizes
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     GatedDelta,
@@ -14,10 +17,7 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
-from weighbridge.catalogue import find
-from weighbridge.engines.llama_cpp.caches import LlamaCppCacheSetting, buffers, caches, cells, sizes
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.units import GIB, MIB
+from weighbridge.models.catalogue import find
 
 
 def named(name):

@@ -3,12 +3,12 @@ that a request must have in memory, in bfloat16, without any engine's slack."""
 
 import pytest
 
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.gguf_layers import layers_of_gguf
-from weighbridge.catalogue import find
-from weighbridge.components.kv_cache import Formats, Lengths, least
-from weighbridge.units import GIB, MIB
+from weighbridge.base.units import GIB, MIB
+from weighbridge.memory.components.kv_cache import Formats, Lengths, least
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.gguf_layers import layers_of_gguf
+from weighbridge.models.catalogue import find
 
 
 def held(found, context):

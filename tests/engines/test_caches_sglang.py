@@ -6,10 +6,8 @@ from math import ceil
 import pytest
 
 from tests.engines.answers import answer, part
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Attention, Latent, Layer, Mamba1
-from weighbridge.catalogue import find
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.sglang.caches import (
     Pools,
     SglangCacheSetting,
@@ -20,8 +18,10 @@ from weighbridge.engines.sglang.caches import (
     needed,
     request_table,
 )
-from weighbridge.errors import UnsupportedError
-from weighbridge.units import GIB, MIB
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mamba1
+from weighbridge.models.catalogue import find
 
 
 def named(name):

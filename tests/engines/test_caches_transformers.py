@@ -3,15 +3,15 @@ test_caches_laws.py, real forwards in tests/torch/test_layers_torch.py."""
 
 import pytest
 
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Attention, Compressed, Indexer, Latent, Layer
-from weighbridge.catalogue import find
-from weighbridge.components.kv_cache import Lengths
-from weighbridge.dtypes import FLOAT16, FLOAT32
+from weighbridge.base.dtypes import FLOAT16, FLOAT32
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, caches, sizes
-from weighbridge.errors import UsageError
-from weighbridge.units import GIB, MIB
+from weighbridge.memory.components.kv_cache import Lengths
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import Attention, Compressed, Indexer, Latent, Layer
+from weighbridge.models.catalogue import find
 
 
 def named(name):

@@ -6,10 +6,16 @@ import json
 import pytest
 
 from tests.corpus import ROOT, configs, manifest
-from weighbridge import catalogue
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import GIB, MIB
+from weighbridge.engines.vllm import caches as vllm
+from weighbridge.engines.vllm.blocks import RequestLoad, Spec, blocks, pool
+from weighbridge.engines.vllm.caches import VllmCacheSetting
+from weighbridge.models import catalogue
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import (
     Attention,
     GatedDelta,
     Indexer,
@@ -19,12 +25,6 @@ from weighbridge.arch.mixers import (
     Mamba2,
     Rwkv,
 )
-from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.vllm import caches as vllm
-from weighbridge.engines.vllm.blocks import RequestLoad, Spec, blocks, pool
-from weighbridge.engines.vllm.caches import VllmCacheSetting
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.units import GIB, MIB
 
 
 def named(name):

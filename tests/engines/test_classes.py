@@ -9,14 +9,14 @@ import pytest
 import weighbridge
 from tests.cases import all_of
 from tests.engines.answers import answer, named, of_config
-from weighbridge import catalogue
+from weighbridge.answers.estimate.infer import infer
+from weighbridge.answers.estimate.load import load
+from weighbridge.answers.estimate.train import train
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.engines.model_classes import Known, check, missing, row_of
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.weight_formats import Loader
-from weighbridge.errors import UnsupportedError
-from weighbridge.estimate.infer import infer
-from weighbridge.estimate.load import load
-from weighbridge.estimate.train import train
+from weighbridge.models import catalogue
 from weighbridge.workload import Infer, Load, Train
 
 # engine, name -> the first release that was read and has it, the last that has not

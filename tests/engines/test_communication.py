@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tests.engines.serving import served
 from tests.engines.spreads import communication
-from weighbridge.accelerators.budget import budget
+from weighbridge.base.memory import total
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.servers.communication import linked, received
 from weighbridge.engines.vllm import outside_torch
-from weighbridge.memory import total
-from weighbridge.units import GIB, MIB
+from weighbridge.machines.accelerators.budget import budget
 
 H100 = budget("h100-80gb", None, None)
 RTX3090 = budget("rtx 3090", None, None)

@@ -9,8 +9,8 @@ import pytest
 import weighbridge
 from tests.cases import each
 from tests.engines.answers import answer, of_config
-from weighbridge import catalogue
-from weighbridge.accelerators.names import find
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.wording import one_line
 from weighbridge.engines import weight_formats
 from weighbridge.engines.format_choice import not_of_gguf
 from weighbridge.engines.table import ENGINES
@@ -23,9 +23,9 @@ from weighbridge.engines.weight_formats import (
     offered,
     reads,
 )
-from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.schemes import GGUF, NAMES, scheme
-from weighbridge.wording import one_line
+from weighbridge.machines.accelerators.names import find
+from weighbridge.models import catalogue
+from weighbridge.models.quantization.schemes import GGUF, NAMES, scheme
 
 # A device of each compute capability that the sources tell apart
 CARDS = {
@@ -457,7 +457,7 @@ def test_a_refusal_names_the_checkpoints_own_format():
 
 
 def test_where_no_engine_answers_it_is_said(monkeypatch):
-    monkeypatch.setattr("weighbridge.estimate.refusals._answers", lambda *asked: False)
+    monkeypatch.setattr("weighbridge.answers.estimate.refusals._answers", lambda *asked: False)
     with pytest.raises(UnsupportedError, match=r"; no engine here does on Tesla V100 SXM2 16GB"):
         weighbridge.infer("gpt-oss-20b", engine="vllm", gpu="Tesla V100 SXM2 16GB")
     with pytest.raises(UnsupportedError, match=r"--engine mlx does on a Mac$"):

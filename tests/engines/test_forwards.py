@@ -8,10 +8,10 @@ import pytest
 import weighbridge
 from tests.cases import each, some
 from tests.engines.forwards import kind, models, served, trained
-from weighbridge import catalogue
-from weighbridge.arch.model_types import all_types, differs
+from weighbridge.base.errors import BadFileError, NotServedError, ReleaseError, UnsupportedError
 from weighbridge.engines.transformers import step
-from weighbridge.errors import BadFileError, NotServedError, ReleaseError, UnsupportedError
+from weighbridge.models import catalogue
+from weighbridge.models.arch.model_types import all_types, differs
 
 MODELS = models()
 WITHIN = 0.02

@@ -5,10 +5,10 @@ import pytest
 from tests.cases import each
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM
-from weighbridge import catalogue
+from weighbridge.base.errors import WeighbridgeError
 from weighbridge.engines.parallel import tensor_shards as module
 from weighbridge.engines.parallel.tensor_shards import holding
-from weighbridge.errors import WeighbridgeError
+from weighbridge.models import catalogue
 
 SOME = ("deepseek-v2-lite", "gpt-oss-20b", "gemma-4-31b", "llama-3.2-11b-vision", "falcon-7b")
 FORMATS = (None, "awq-4bit-g128")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from tests.engines.answers import answer, part
-from weighbridge.arch.mixers import Layer
-from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.base.dtypes import GGML_BY_NAME
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import MIB
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp.ggml.graph import F32
@@ -16,8 +17,7 @@ from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.llama_cpp.placement import LayerPlacement, dealt
 from weighbridge.engines.llama_cpp.rules import PACKED, products, repacked
 from weighbridge.engines.table import ENGINES, version
-from weighbridge.errors import UsageError
-from weighbridge.units import MIB
+from weighbridge.models.arch.mixers import Layer
 
 DEEPSEEK = {
     "engine": "ik_llama.cpp",

@@ -6,12 +6,12 @@ from importlib.resources import files
 import pytest
 
 from tests.engines.answers import answer, of_config, part
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.llama_cpp.infer import number
 from weighbridge.engines.llama_cpp.rules import NEWEST, rules
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.units import MIB
 
 LLAMA = {"engine": "llama.cpp", "context": 8_192, "quantization": "Q4_K_M", "program": "cli"}
 
@@ -331,7 +331,7 @@ def test_an_input_of_vectors_is_reserved_since_january_2026(build, mib):
 
 E4B = next(
     json.loads(line)
-    for line in files("weighbridge.lab.evidence").joinpath("models.jsonl").read_text().splitlines()
+    for line in files("weighbridge_lab.evidence").joinpath("models.jsonl").read_text().splitlines()
     if '"google/gemma-4-E4B-it"' in line
 )["config"]
 PER_LAYER = 262_144 * 42 * 256 // 32 * 34  # bytes in Q8_0

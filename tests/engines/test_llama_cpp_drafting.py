@@ -6,15 +6,15 @@ import pytest
 
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
+from weighbridge.answers.estimate import uncounted
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB, align_up
 from weighbridge.engines.interface import SearchPoint
 from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp.answers import known_network
 from weighbridge.engines.llama_cpp.infer import holds, infer, probe
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import UsageError
-from weighbridge.estimate import uncounted
-from weighbridge.units import GIB, align_up
 from weighbridge.workload import Infer
 
 ASKED = {"engine": "llama.cpp", "quantization": "Q4_K_M", "context": 8192}

@@ -8,16 +8,16 @@ from tests import packings
 from tests.cases import each
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
-from weighbridge import catalogue
+from weighbridge.answers.estimate.infer import infer
+from weighbridge.answers.verdict import on_devices
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp import holdings as holding
 from weighbridge.engines.llama_cpp import infer as llama_cpp
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.estimate.infer import infer
-from weighbridge.units import GIB, KIB, MIB
-from weighbridge.verdict import on_devices
+from weighbridge.models import catalogue
 from weighbridge.workload import Infer, read
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.base.dtypes import GGML_BY_NAME
 from weighbridge.engines.llama_cpp.compute import gpu_size
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, I32, same_layout, strides

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cases import some
 from tests.engines.answers import named
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.engines.ik_llama_cpp.infer import hold as of_ik
 from weighbridge.engines.llama_cpp import compute
 from weighbridge.engines.llama_cpp.ggml import graph as g
@@ -21,7 +22,6 @@ from weighbridge.engines.llama_cpp.graphs.attention import in_turns
 from weighbridge.engines.llama_cpp.infer import hold as of_llama_cpp
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import UnsupportedError
 from weighbridge.workload import Infer
 
 

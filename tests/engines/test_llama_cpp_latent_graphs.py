@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.arch.mixers import Latent, Layer
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, GgmlTensor, entry
 from weighbridge.engines.llama_cpp.graphs import recurrent
 from weighbridge.engines.llama_cpp.graphs.attention import absorbed, full_heads
 from weighbridge.engines.llama_cpp.graphs.build import Build, GraphStep, Placement
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.llama_cpp.rules import rules
+from weighbridge.models.arch.mixers import Latent, Layer
 
 HIDDEN, TOKENS, CELLS = 32, 5, 16
 LATENT = Latent(heads=2, rank=8, rotary=4, nope=6, value_dim=14)

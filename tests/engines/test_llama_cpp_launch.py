@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.llama_cpp import effective
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.errors import UsageError
 from weighbridge.workload import Infer
 
 OWN = LlamaCppRules()  # slots share one cache; no layer on a GPU unless it is said

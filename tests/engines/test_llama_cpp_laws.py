@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from tests.cases import each
 from tests.engines.answers import answer, named
+from weighbridge.base.memory import LEVELS
+from weighbridge.base.units import align_up
 from weighbridge.engines.llama_cpp import compute
 from weighbridge.engines.llama_cpp.compute import alone, placement, replayed, reserved, step_of
 from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool
@@ -18,8 +20,6 @@ from weighbridge.engines.llama_cpp.infer import hold
 from weighbridge.engines.model_classes import of_gguf, row_of
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.memory import LEVELS
-from weighbridge.units import align_up
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow

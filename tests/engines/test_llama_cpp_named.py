@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.llama_cpp.overrides import of_first, overrides
-from weighbridge.errors import UsageError
 
 MODEL = {"engine": "llama.cpp", "quantization": "Q8_0", "context": 4096}
 MIXTURE = "qwen3-30b-a3b"  # 48 layers with experts

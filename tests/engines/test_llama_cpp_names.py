@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.arch.gguf_names import gguf_name
+from weighbridge.models.arch.gguf_names import gguf_name
 
 NAMES = """
 model.embed_tokens.weight                                   token_embd.weight

@@ -9,8 +9,9 @@ from hypothesis import given
 
 from tests.cases import all_of
 from tests.engines.answers import answer, named, part
-from weighbridge.cli.menu import run
-from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.base.dtypes import GGML_BY_NAME
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.engines.ik_llama_cpp.rules import ik_rules
 from weighbridge.engines.llama_cpp import infer, patterns
 from weighbridge.engines.llama_cpp.answers import fixed
@@ -28,8 +29,7 @@ from weighbridge.engines.llama_cpp.rules import rules, rules_on_metal
 from weighbridge.engines.llama_cpp.speculation import plain as of_draft
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import UsageError
-from weighbridge.records import replace
+from weighbridge.faces.cli.menu import run
 from weighbridge.workload import Infer
 
 NAMES = [

@@ -12,7 +12,7 @@ import pytest
 from tests.cases import each
 from tests.engines.answers import answer
 from tests.engines.llama_cpp_records import RUNS, held
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
 
 DIGITS = 0.0051  # of what is printed with two decimals
 # Run, thread, and what it printed: caches, the buffer of outputs, compute buffers of CUDA0 (or of

@@ -14,7 +14,7 @@ from tests.engines.llama_cpp_records import (
     readings,
     records,
 )
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
 
 DIGITS = 0.0051  # MiB, of what is printed with two decimals
 PRESENT = bool(records())

@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.memory import Bytes
-from weighbridge.report import Report
+from weighbridge.base.memory import Bytes
+from weighbridge.memory.report import Report
 
 MIXTURE = "qwen3-30b-a3b"
 

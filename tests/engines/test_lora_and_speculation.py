@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.engines.answers import of_config
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, lora, ranks, rules
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.servers.lora_and_speculation import draft_layers, lookahead, shared_tokens
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import UsageError
 from weighbridge.workload import Infer
 
 

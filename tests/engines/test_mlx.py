@@ -6,9 +6,16 @@ from hypothesis import given, settings
 
 import weighbridge
 from tests.engines.answers import answer, of_config, part
-from weighbridge import catalogue
-from weighbridge.arch.body import Dense, Experts, LayerBlock
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.engines.launch import parse
+from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
+from weighbridge.engines.mlx.rules import mlx_rules
+from weighbridge.engines.mlx.step import Moment, Operation, flight, operations, temporaries
+from weighbridge.memory.components.kv_cache import CacheBytes
+from weighbridge.models import catalogue
+from weighbridge.models.arch.body import Dense, Experts, LayerBlock
+from weighbridge.models.arch.mixers import (
     Attention,
     GatedDelta,
     GatedRecurrence,
@@ -21,14 +28,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import CacheBytes
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.engines.launch import parse
-from weighbridge.engines.mlx.caches import PAGE, MlxCacheSetting, cells, of_mixer, paged
-from weighbridge.engines.mlx.rules import mlx_rules
-from weighbridge.engines.mlx.step import Moment, Operation, flight, operations, temporaries
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.models.arch.model_types import facts
 
 FOUR = "mlx-4bit-g64"
 

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engines.test_transformers_programs import most, step
-from weighbridge.arch.body import LayerBlock
-from weighbridge.arch.mixers import Attention, Compressed, CrossAttention, Indexer, Shared
-from weighbridge.components.kv_cache import Lengths
-from weighbridge.dtypes import BFLOAT16, FLOAT16
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import KIB
 from weighbridge.engines.llama_cpp.graphs import transformer
 from weighbridge.engines.llama_cpp.holdings import widest
 from weighbridge.engines.sglang import effective
@@ -19,8 +18,9 @@ from weighbridge.engines.transformers.attention import _hidden_behind, cross, qu
 from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
 from weighbridge.engines.transformers.stage import MixerCache
 from weighbridge.engines.vllm.weights import AT_ONCE
-from weighbridge.memory import Bytes
-from weighbridge.units import KIB
+from weighbridge.memory.components.kv_cache import Lengths
+from weighbridge.models.arch.body import LayerBlock
+from weighbridge.models.arch.mixers import Attention, Compressed, CrossAttention, Indexer, Shared
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 import weighbridge
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
-from weighbridge import catalogue
-from weighbridge.catalogue import everyday, ollama_tags
-from weighbridge.components.weights import FormatChoice, weight_bytes
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.format_choice import kept_packed
 from weighbridge.engines.llama_cpp import answers
 from weighbridge.engines.ollama import library
@@ -29,10 +28,11 @@ from weighbridge.engines.ollama.rules import (
     usual_context,
 )
 from weighbridge.engines.table import record
-from weighbridge.errors import UsageError
-from weighbridge.quantization.ggml import by_ollama
-from weighbridge.quantization.schemes import scheme
-from weighbridge.units import GIB, MIB
+from weighbridge.memory.components.weights import FormatChoice, weight_bytes
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue import everyday, ollama_tags
+from weighbridge.models.quantization.ggml import by_ollama
+from weighbridge.models.quantization.schemes import scheme
 
 
 def asked(name="llama-3.1-8b", **more):

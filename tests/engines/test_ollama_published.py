@@ -6,10 +6,10 @@ TestEstimateKvCacheSize).
 
 import pytest
 
-from weighbridge.arch.mixers import Attention, Layer
-from weighbridge.dtypes import GGML_BY_NAME
+from weighbridge.base.dtypes import GGML_BY_NAME
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight
 from weighbridge.engines.ollama.layer_formula import ELEMENTS, MINIMUM, Reckoned, place
+from weighbridge.models.arch.mixers import Attention, Layer
 
 PARTIAL, FULL = 202_377_216, 171_968_512
 LAYER, OUTPUT = 33_554_436, 4

@@ -3,13 +3,14 @@
 import pytest
 
 from tests.engines.answers import answer, of_config, part
-from weighbridge import catalogue, infer
+from weighbridge import infer
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
 from weighbridge.engines.format_choice import format_asked
 from weighbridge.engines.launch import parse
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import UsageError
-from weighbridge.quantization.schemes import scheme
-from weighbridge.units import GIB
+from weighbridge.models import catalogue
+from weighbridge.models.quantization.schemes import scheme
 
 # Where and when such a name is read, where not on Hopper by the newest release
 CARDS = {"nvfp4_online": "b200-sxm-180gb", "quark_mxfp4": "mi300x", "ptpc_fp8": "mi300x"}

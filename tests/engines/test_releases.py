@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import pytest
 
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.mlx.rules import mlx_rules
 from weighbridge.engines.ollama.rules import ollama_rules
 from weighbridge.engines.servers.communication import BESIDE_SYMMETRIC, SYMMETRIC
 from weighbridge.engines.sglang.rules import rules as sglang
 from weighbridge.engines.vllm import effective
 from weighbridge.engines.vllm.rules import rules as vllm
-from weighbridge.units import GIB, MIB
 from weighbridge.workload import Infer
 
 OF_SGLANG = [(0, 4, n) for n in range(12)] + [(0, 5, n) for n in range(24)]

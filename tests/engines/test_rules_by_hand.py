@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp import answers
 from weighbridge.engines.llama_cpp.graphs.build import thinned
@@ -21,9 +23,7 @@ from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.transformers import derived, placement
 from weighbridge.engines.transformers import rules as transformers
 from weighbridge.engines.vllm import cases
-from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.units import MIB
+from weighbridge.models.arch.mixers import Attention, Latent
 
 # transformers: the last release without, the first with a rule, of a class as Llama's
 

@@ -7,14 +7,14 @@ import pytest
 
 import weighbridge
 from tests.engines.answers import named
-from weighbridge.accelerators.parts import parts
-from weighbridge.checkpoint.gather import GatherOptions, gather
-from weighbridge.checkpoint.model import resolve
+from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.parallel.pieces import rows
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge.models.checkpoint.gather import GatherOptions, gather
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 pytestmark = pytest.mark.slow

@@ -7,12 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engines.answers import answer
-from weighbridge.arch.blueprint import Blueprint, CountedParams, Param
-from weighbridge.arch.mixers import Compressed, Indexer, Mamba2
-from weighbridge.arch.parts import Dense
-from weighbridge.components.activations import LivePeak
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME
+from weighbridge.base.dtypes import BFLOAT16, GGML_BY_NAME
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import MIB
 from weighbridge.engines.llama_cpp import components, compute, networks
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32
@@ -28,10 +26,12 @@ from weighbridge.engines.transformers import infer
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import reserve, serving
 from weighbridge.engines.vllm.caches import VllmCacheSetting
-from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.memory import Bytes, exactly
-from weighbridge.quantization import schemes
-from weighbridge.units import MIB
+from weighbridge.memory.components.activations import LivePeak
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.arch.blueprint import Blueprint, CountedParams, Param
+from weighbridge.models.arch.mixers import Compressed, Indexer, Mamba2
+from weighbridge.models.arch.parts import Dense
+from weighbridge.models.quantization import schemes
 
 
 def test_numbers_of_devices_that_are_proposed():

@@ -8,8 +8,11 @@ import pytest
 
 from tests.cases import all_of
 from tests.engines.test_sglang import asked
-from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
-from weighbridge.arch.mixers import (
+from weighbridge.engines.sglang import card_defaults
+from weighbridge.engines.sglang import step as sglang
+from weighbridge.engines.vllm import forward as vllm
+from weighbridge.models.arch.body import Dense, Experts, LayerBlock, Tower
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -24,9 +27,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.sglang import card_defaults
-from weighbridge.engines.sglang import step as sglang
-from weighbridge.engines.vllm import forward as vllm
 
 HEADS = Attention(heads=4, kv_heads=2, key_dim=16, value_dim=8)
 MIXERS = [

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 import weighbridge
 from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
-from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
-from weighbridge.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.sglang import caches, card_defaults, effective
 from weighbridge.engines.sglang.caches import Pools, SglangCacheSetting, buffers, cells, fitting
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, chunk, tower
 from weighbridge.engines.sglang.weights import split_rules
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.units import GIB, MIB
+from weighbridge.models.arch.body import Dense, Experts, LayerBlock, Tower
+from weighbridge.models.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
 
 
 def served(model, **workload):

@@ -10,11 +10,11 @@ import pytest
 from tests.cases import all_of
 from tests.corpus import MODELS, ROOT
 from tests.engines.answers import answer, load_gib, of_config
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Attention, Layer
+from weighbridge.base.units import GIB
 from weighbridge.engines.sglang.caches import SglangCacheSetting, fitting
-from weighbridge.units import GIB
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import Attention, Layer
 
 LOGS = ROOT / "measurements" / "sglang_repo_logs.jsonl"
 ISSUES = ROOT / "measurements" / "engine_issues.jsonl"

@@ -12,16 +12,16 @@ from tests.cases import all_of
 from tests.engines.answers import of_config
 from tests.engines.serving import served
 from tests.engines.spreads import SGLANG, VLLM, draft, ranks, rules, sglang, vllm
-from weighbridge.arch.roles import role
-from weighbridge.components.device import replay
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.units import GIB
 from weighbridge.engines.parallel.cuts import WAY_OF, Cut, CutPart, CutUnit, fits, in_blocks
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization.floats import block_of
-from weighbridge.quantization.schemes import scheme, stored
-from weighbridge.tensors import CheckpointTensor
-from weighbridge.units import GIB
+from weighbridge.memory.components.device import replay
+from weighbridge.models.arch.roles import role
+from weighbridge.models.quantization.floats import block_of
+from weighbridge.models.quantization.schemes import scheme, stored
+from weighbridge.models.tensors import CheckpointTensor
 from weighbridge.workload import Infer
 
 

@@ -7,9 +7,9 @@ RTX 5070 Ti and an RTX 5090 D): 3.18 GiB for blocks on the worse card.
 import pytest
 
 import weighbridge
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.parallel.rules import given
-from weighbridge.errors import UsageError
 
 TWO = {"gpu": "h100:2", "pipeline_parallel_size": 2, "context": 4096}
 UNLIKE = "RTX 5070 Ti+GeForce RTX 5090 D"

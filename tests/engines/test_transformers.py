@@ -7,13 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge import catalogue
-from weighbridge.accelerators.budget import budget
-from weighbridge.accelerators.chips import ASSUMED
-from weighbridge.checkpoint.gather import GatherOptions, gather, gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.components.activations import Heap
-from weighbridge.components.weights import PlacedTensor
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
@@ -21,9 +16,14 @@ from weighbridge.engines.transformers.placement import deal
 from weighbridge.engines.transformers.rules import kernel, rules
 from weighbridge.engines.transformers.step import around
 from weighbridge.engines.transformers.workspaces import cublas, gptq
-from weighbridge.errors import UsageError
-from weighbridge.kernels.attention import KernelShape, flash_forward
-from weighbridge.units import GIB, MIB
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.machines.accelerators.chips import ASSUMED
+from weighbridge.machines.kernels.attention import KernelShape, flash_forward
+from weighbridge.memory.components.activations import Heap
+from weighbridge.memory.components.weights import PlacedTensor
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 KIND = engine("transformers")

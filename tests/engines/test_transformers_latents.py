@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from tests.engines.test_transformers_programs import most, step
-from weighbridge.arch.body import Tower
-from weighbridge.arch.mixers import Compressed, Indexer, Latent
-from weighbridge.arch.parts import Dense
-from weighbridge.dtypes import FLOAT32
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.units import KIB, align_up
 from weighbridge.engines.transformers.forward import encode
 from weighbridge.engines.transformers.latent import _picked, _queries, compressed, latent
 from weighbridge.engines.transformers.stage import MixerCache, stored
-from weighbridge.units import KIB, align_up
+from weighbridge.models.arch.body import Tower
+from weighbridge.models.arch.mixers import Compressed, Indexer, Latent
+from weighbridge.models.arch.parts import Dense
 
 M = Latent(heads=4, rank=32, rotary=8, nope=16, value_dim=16)
 PICKED = replace(M, indexer=Indexer(heads=2, dim=8))

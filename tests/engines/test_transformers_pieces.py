@@ -6,11 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engines.answers import answer
-from weighbridge.accelerators.names import find
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Attention
-from weighbridge.components.activations import Heap, LivePeak
-from weighbridge.dtypes import FLOAT16, FLOAT32
+from weighbridge.base.dtypes import FLOAT16, FLOAT32
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.units import KIB
 from weighbridge.engines.transformers import attention, forward, kernels, plan, workspaces
 from weighbridge.engines.transformers.infer import told_apart
 from weighbridge.engines.transformers.kernels import KernelHeads
@@ -24,8 +22,10 @@ from weighbridge.engines.transformers.step import (
     ForwardStep,
     _distances,
 )
-from weighbridge.errors import BadFileError
-from weighbridge.units import KIB
+from weighbridge.machines.accelerators.names import find
+from weighbridge.memory.components.activations import Heap, LivePeak
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import Attention
 
 
 def step(batch=1, dtype=FLOAT16, **how):

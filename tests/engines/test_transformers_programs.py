@@ -4,20 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.arch.mixers import (
-    Attention,
-    GatedDelta,
-    GatedRecurrence,
-    KimiDelta,
-    LinearAttention,
-    Mamba1,
-    Mamba2,
-    Rwkv,
-    ShortConv,
-)
-from weighbridge.arch.parts import Dense, Experts
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from weighbridge.base.units import KIB, align_up
 from weighbridge.engines.transformers.attention import by_experts, disentangled
 from weighbridge.engines.transformers.feed_forward import feed
 from weighbridge.engines.transformers.kernels import KERNELS, KernelHeads, _fused, attend, eager
@@ -31,7 +19,19 @@ from weighbridge.engines.transformers.step import (
     norm,
     rotated,
 )
-from weighbridge.units import KIB, align_up
+from weighbridge.memory.components.activations import Heap
+from weighbridge.models.arch.mixers import (
+    Attention,
+    GatedDelta,
+    GatedRecurrence,
+    KimiDelta,
+    LinearAttention,
+    Mamba1,
+    Mamba2,
+    Rwkv,
+    ShortConv,
+)
+from weighbridge.models.arch.parts import Dense, Experts
 
 TOKENS = 64
 HEADS = KernelHeads(count=4, groups=1, key_dim=16, value_dim=16, seen=TOKENS)

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.accelerators.budget import budget
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB
 from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm import hardware, serving
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB
+from weighbridge.machines.accelerators.budget import budget
 
 QWEN38 = (
     "vllm serve qwen3.8-27b --trust-remote-code --no-enable-prefix-caching --max-model-len 786432 "

@@ -6,17 +6,17 @@ import pytest
 
 import weighbridge
 from tests.engines.answers import answer, load_gib, of_config, part
-from weighbridge import catalogue
-from weighbridge.accelerators.budget import budget
-from weighbridge.arch.body import Dense, Experts, LayerBlock, Tower
-from weighbridge.arch.mixers import Attention, Latent, Mamba2
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.vllm import forward, graphs, hardware, profile
 from weighbridge.engines.vllm.effective import captures
 from weighbridge.engines.vllm.forward import RankShare
 from weighbridge.engines.vllm.rules import rules
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.memory import Bytes
-from weighbridge.units import GIB, KIB, MIB
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.models import catalogue
+from weighbridge.models.arch.body import Dense, Experts, LayerBlock, Tower
+from weighbridge.models.arch.mixers import Attention, Latent, Mamba2
 from weighbridge.workload import Infer
 
 H100 = {"engine": "vllm", "gpu": "H100"}

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.arch.body import Dense, LayerBlock
-from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.units import MIB
 from weighbridge.engines.vllm import effective, graphs, outside_torch, weights
 from weighbridge.engines.vllm.rules import rules
-from weighbridge.units import MIB
+from weighbridge.models.arch.body import Dense, LayerBlock
+from weighbridge.models.arch.mixers import Attention, Latent
 
 
 def subject(raw, *, towers=True):

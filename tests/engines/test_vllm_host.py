@@ -3,10 +3,10 @@
 import pytest
 
 import weighbridge
-from weighbridge.allocator.filling import filled
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.vllm import weights
-from weighbridge.units import GIB, MIB
+from weighbridge.machines.allocator.filling import filled
 
 
 def machine(model="llama-3.2-1b", gpu="h100", **asked):

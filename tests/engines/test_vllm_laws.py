@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from tests.engines.answers import answer
-from weighbridge.accelerators.budget import budget
+from weighbridge.base.memory import LEVELS
 from weighbridge.engines.vllm import hardware
-from weighbridge.memory import LEVELS
+from weighbridge.machines.accelerators.budget import budget
 
 pytestmark = pytest.mark.slow
 

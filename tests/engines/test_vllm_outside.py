@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from tests.engines.answers import answer, of_config, part
-from weighbridge.accelerators.budget import budget
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.vllm import outside_torch, profile
-from weighbridge.lab.evidence import predict, records
-from weighbridge.memory import Bytes
-from weighbridge.units import MIB
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge_lab.evidence import predict, records
 
 FREED = "freed while loading"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cases import each
 from tests.engines.answers import answer
-from weighbridge.units import GIB
+from weighbridge.base.units import GIB
 
 # model, format, context, share of the card, ranks: weights, activations, cache, tokens
 LOGGED = """

@@ -5,8 +5,8 @@ import statistics
 import pytest
 
 from tests.engines.answers import answer
-from weighbridge import catalogue
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.models import catalogue
 
 pytestmark = pytest.mark.slow
 

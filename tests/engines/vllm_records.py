@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 
 from tests.corpus import ROOT
 from tests.engines.test_caches_vllm import config_of, logs
-from weighbridge import catalogue
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
+from weighbridge.base.units import GIB
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
 from weighbridge.engines.vllm.infer import infer
-from weighbridge.units import GIB
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 WINDOWS = ROOT / "measurements" / "agilerl_grpo.jsonl"

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from weighbridge import api
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.faces import api
 
 MODELS = ("llama-3.1-8b", "gemma-2-2b", "whisper-tiny", "gpt-oss-20b")
 LOADS = (

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.estimate.divided import RAM_SPEED, divided
-from weighbridge.records import replace
-from weighbridge.units import GIB
+from weighbridge.answers.estimate.divided import RAM_SPEED, divided
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
 from weighbridge.workload import Infer
 
 ASKED = {"engine": "ollama", "gpu": "3060"}

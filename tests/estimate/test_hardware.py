@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from tests.packings import CONFIG
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.parts import parts
-from weighbridge.cli.menu import run
-from weighbridge.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import parts
 
 SMALL = "llama-3.2-1b"
 PARAMETERS = 1_235_814_400

@@ -9,12 +9,12 @@ from functools import cache
 import pytest
 
 import weighbridge as package
-from weighbridge.catalogue import find
-from weighbridge.cli.menu import run as menu
+from weighbridge.answers.questions.question import _one_engine
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
-from weighbridge.errors import UsageError
-from weighbridge.questions.question import _one_engine
-from weighbridge.questions.requests import Requests
+from weighbridge.faces.cli.menu import run as menu
+from weighbridge.models.catalogue import find
 
 pytestmark = pytest.mark.slow
 
@@ -703,7 +703,7 @@ def test_a_config_and_the_name_of_its_model_agree():
 
 def test_inference_needs_no_torch():
     code = (
-        "from weighbridge.cli.menu import run; import sys; "
+        "from weighbridge.faces.cli.menu import run; import sys; "
         "run(['infer', 'llama-3.1-8b', '-q', '--engine', 'vllm', '--gpu', 'h100']); "
         "print(*sorted({'torch', 'numpy', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
     )

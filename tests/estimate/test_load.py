@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.memory import exactly
-from weighbridge.units import MIB
+from weighbridge.base.memory import exactly
+from weighbridge.base.units import MIB
 
 LLAMA_70B = {
     "model_type": "llama",

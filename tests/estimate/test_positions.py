@@ -3,7 +3,7 @@
 import pytest
 
 from weighbridge import infer, train
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 
 
 @pytest.mark.parametrize(

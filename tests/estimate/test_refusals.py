@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.accelerators.budget import budget
-from weighbridge.bounds import RunForm, highest
+from weighbridge.answers.bounds import RunForm, highest
+from weighbridge.answers.estimate import limits, refusals
+from weighbridge.base.memory import exactly
+from weighbridge.base.units import GIB
 from weighbridge.engines.interface import HeldBytes
 from weighbridge.engines.launch.record import Obstacle
-from weighbridge.estimate import limits, refusals
-from weighbridge.memory import exactly
-from weighbridge.report.verdict import Remedy
-from weighbridge.units import GIB
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.memory.report.verdict import Remedy
 
 CONFIG = {
     "model_type": "llama",

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge import bounds
-from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.names import DeviceChoice, sized
-from weighbridge.components.device import OPEN
+from weighbridge.answers import bounds
+from weighbridge.answers.estimate import exact, infer, limits, served, train
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves
 from weighbridge.engines.table import engine
-from weighbridge.errors import UnsupportedError
-from weighbridge.estimate import exact, infer, limits, served, train
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.report.verdict import Remedy
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.machines.accelerators.names import DeviceChoice, sized
+from weighbridge.memory.components.device import OPEN
+from weighbridge.memory.report.verdict import Remedy
 from weighbridge.workload import read
 
 INFER = read("infer", {})

@@ -3,10 +3,10 @@
 import pytest
 
 import weighbridge
-from weighbridge.estimate.spilling import spilled
-from weighbridge.memory import Bytes, exactly
-from weighbridge.records import replace
-from weighbridge.units import GIB
+from weighbridge.answers.estimate.spilling import spilled
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
 from weighbridge.workload import Load
 
 ON_WINDOWS = {"gpu": "4070", "platform": "windows"}

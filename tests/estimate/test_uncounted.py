@@ -8,9 +8,9 @@ import weighbridge
 from tests import packings
 from tests.sparse import write_repo
 from tests.told import full
-from weighbridge.cli.menu import run
-from weighbridge.cli.options import exit_code
-from weighbridge.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.cli.options import exit_code
 
 CARD = "h100"
 UNET = {"_class_name": "UNet2DConditionModel"}

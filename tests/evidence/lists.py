@@ -1,6 +1,6 @@
 """What records of the evidence may say, and shares of what is left out."""
 
-from weighbridge.lab.evidence.records import Skip
+from weighbridge_lab.evidence.records import Skip
 
 # What a figure is about: the closed list. In brackets whose logs print it.
 QUANTITIES = (

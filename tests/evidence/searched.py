@@ -8,11 +8,11 @@ what data ranks share. Then the row of the run's own layout is looked for.
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from weighbridge.lab.evidence.outcomes import PublishedCase, _prepared, _training, cases
-from weighbridge.lab.evidence.records import PublishedFigure, chosen, origins
-from weighbridge.questions.prepared import Prepared
-from weighbridge.report import Report
+from weighbridge.answers.questions.prepared import Prepared
+from weighbridge.memory.report import Report
 from weighbridge.workload import Train, read
+from weighbridge_lab.evidence.outcomes import PublishedCase, _prepared, _training, cases
+from weighbridge_lab.evidence.records import PublishedFigure, chosen, origins
 
 RANKS = ("tensor", "pipeline", "context", "expert")
 SIZES = tuple(f"{kind}_parallel_size" for kind in RANKS)

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.evidence import lists
-from weighbridge import bounds, catalogue
-from weighbridge.accelerators.parts import parts
-from weighbridge.bounds.margin import PATH, written
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.lab.evidence import margins, traced
-from weighbridge.lab.evidence import records as evidence
-from weighbridge.lab.evidence.accuracy import (
+from weighbridge.answers import bounds
+from weighbridge.answers.bounds.margin import PATH, written
+from weighbridge.base.memory import Bytes
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
+from weighbridge.workload import read
+from weighbridge_lab.evidence import margins, traced
+from weighbridge_lab.evidence import records as evidence
+from weighbridge_lab.evidence.accuracy import (
     coverage,
     percentile,
     rows,
@@ -24,11 +27,11 @@ from weighbridge.lab.evidence.accuracy import (
     to_dict,
     worst,
 )
-from weighbridge.lab.evidence.dates import month
-from weighbridge.lab.evidence.outcomes import cases
-from weighbridge.lab.evidence.predict import GIVEN, TASKS, outcomes
-from weighbridge.lab.evidence.programs import PROGRAMS
-from weighbridge.lab.evidence.records import (
+from weighbridge_lab.evidence.dates import month
+from weighbridge_lab.evidence.outcomes import cases
+from weighbridge_lab.evidence.predict import GIVEN, TASKS, outcomes
+from weighbridge_lab.evidence.programs import PROGRAMS
+from weighbridge_lab.evidence.records import (
     Prediction,
     PublishedFigure,
     Skip,
@@ -39,9 +42,7 @@ from weighbridge.lab.evidence.records import (
     records,
     sources,
 )
-from weighbridge.lab.evidence.traced import Peaks, TracedRun, runs
-from weighbridge.memory import Bytes
-from weighbridge.workload import read
+from weighbridge_lab.evidence.traced import Peaks, TracedRun, runs
 
 pytestmark = pytest.mark.slow
 

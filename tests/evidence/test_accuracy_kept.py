@@ -6,11 +6,11 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from weighbridge import bounds
-from weighbridge.cli.accuracy import accuracy
-from weighbridge.lab.evidence import stored
-from weighbridge.lab.evidence.records import Prediction, Skip, records
-from weighbridge.memory import Bytes
+from weighbridge.answers import bounds
+from weighbridge.base.memory import Bytes
+from weighbridge.faces.cli.accuracy import accuracy
+from weighbridge_lab.evidence import stored
+from weighbridge_lab.evidence.records import Prediction, Skip, records
 
 KIND = bounds.kind(bounds.RunForm("serve", "vllm"), "peak", "driver", several=False)
 

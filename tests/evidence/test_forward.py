@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge import bounds
-from weighbridge.bounds.accuracy import FORWARD, HELD, NOW, coverage, holding
-from weighbridge.bounds.margin import ANY, MarginTable
-from weighbridge.bounds.novelty import (
+from weighbridge.answers import bounds
+from weighbridge.answers.bounds.accuracy import FORWARD, HELD, NOW, coverage, holding
+from weighbridge.answers.bounds.margin import ANY, MarginTable
+from weighbridge.answers.bounds.novelty import (
     AXES,
     EARNED,
     SEEN,
@@ -16,11 +16,11 @@ from weighbridge.bounds.novelty import (
     written_earned,
     written_seen,
 )
-from weighbridge.lab.evidence import forward, traced
-from weighbridge.lab.evidence.margins import fit, seen
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, PublishedFigure, records
-from weighbridge.memory import Bytes
+from weighbridge.base.memory import Bytes
+from weighbridge_lab.evidence import forward, traced
+from weighbridge_lab.evidence.margins import fit, seen
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, PublishedFigure, records
 
 TRACED = str(Path(__file__).parents[1] / "traced.jsonl")
 FLOOR = {"serve": (0.85, 0.03), "train": (0.85, 0.05)}  # inside at least, above at most

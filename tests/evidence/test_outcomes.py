@@ -10,14 +10,16 @@ import pytest
 from tools.outcome_remedies import helped, kinds
 
 from tests.evidence import lists
-from weighbridge.accelerators.names import find
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.cli.menu import run
+from weighbridge.base.errors import NotFoundError
 from weighbridge.engines.launch import parse
-from weighbridge.errors import NotFoundError
-from weighbridge.lab.evidence import outcomes
-from weighbridge.lab.evidence.outcomes import (
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators.names import find
+from weighbridge.memory.report.verdict import Remedy
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
+from weighbridge.workload import read
+from weighbridge_lab.evidence import outcomes
+from weighbridge_lab.evidence.outcomes import (
     AnsweredCase,
     Passed,
     cases,
@@ -26,9 +28,7 @@ from weighbridge.lab.evidence.outcomes import (
     judged,
     passed,
 )
-from weighbridge.lab.evidence.records import config, origins
-from weighbridge.report.verdict import Remedy
-from weighbridge.workload import read
+from weighbridge_lab.evidence.records import config, origins
 
 # Of every kind: what decides, and what we say of it
 SAMPLE = {

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.cases import some
-from weighbridge.accelerators.names import find
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import WeighbridgeError
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import WeighbridgeError
-from weighbridge.questions.requests import Requests
+from weighbridge.machines.accelerators.names import find
 
 HERE = Path(__file__).parent
 STARTS = ("verified", "measured", "guide-verified")

@@ -4,8 +4,8 @@ import pytest
 
 from tests.cases import each
 from tests.evidence.searched import measured, runs, searched, searched_figure
-from weighbridge.estimate.layouts import SHORTEST
-from weighbridge.lab.evidence.outcomes import cases, judged
+from weighbridge.answers.estimate.layouts import SHORTEST
+from weighbridge_lab.evidence.outcomes import cases, judged
 
 pytestmark = pytest.mark.slow
 # Runs that went, of which `train` cannot say whether they surely fit: no search calls them fitting

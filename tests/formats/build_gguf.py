@@ -2,8 +2,8 @@
 
 import struct
 
-from weighbridge.dtypes import GGML_BY_NAME
-from weighbridge.units import align_up
+from weighbridge.base.dtypes import GGML_BY_NAME
+from weighbridge.base.units import align_up
 
 CODES = {
     "u8": (0, "B"),

@@ -9,11 +9,11 @@ from tests.formats import build_torch
 from tests.formats.build_gguf import Writer, small
 from tests.formats.drive import parse_params
 from tests.formats.test_safetensors import entry, file_of
-from weighbridge.formats import ByteRange, Plan, safetensors
-from weighbridge.formats.gguf import gguf
-from weighbridge.formats.index import parse_index, parse_model_index, parse_modules
-from weighbridge.formats.pytorch import pytorch, torch_legacy
-from weighbridge.formats.unpickle import INSTRUCTIONS
+from weighbridge.models.formats import ByteRange, Plan, safetensors
+from weighbridge.models.formats.gguf import gguf
+from weighbridge.models.formats.index import parse_index, parse_model_index, parse_modules
+from weighbridge.models.formats.pytorch import pytorch, torch_legacy
+from weighbridge.models.formats.unpickle import INSTRUCTIONS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from weighbridge.formats import ByteRange, Plan
-from weighbridge.formats.mistral_params import transformers_config
-from weighbridge.formats.strict_json import strict_object
+from weighbridge.models.formats import ByteRange, Plan
+from weighbridge.models.formats.mistral_params import transformers_config
+from weighbridge.models.formats.strict_json import strict_object
 
 
 @dataclass

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.cases import all_of
 from tests.formats.build_gguf import CODES, Writer, small
 from tests.formats.drive import drive, parse
-from weighbridge.dtypes import GGML
-from weighbridge.errors import BadFileError
-from weighbridge.formats.gguf import KEPT, KINDS, REMOVED, Array, gguf
+from weighbridge.base.dtypes import GGML
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.formats.gguf import KEPT, KINDS, REMOVED, Array, gguf
 
 
 def refuses(file, words, size=None):

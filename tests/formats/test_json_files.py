@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from tests.corpus import MODELS, manifest
 from tests.formats.drive import drive, parse, parse_params
-from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.formats import whole
-from weighbridge.formats.index import (
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models.formats import whole
+from weighbridge.models.formats.index import (
     index,
     parse_index,
     parse_model_index,
     parse_modules,
     safe_path,
 )
-from weighbridge.formats.strict_json import collector_paused, strict_json, strict_object
+from weighbridge.models.formats.strict_json import collector_paused, strict_json, strict_object
 
 
 def dump(value):
@@ -304,8 +304,8 @@ def converted(**changes):
 
 
 def parameters(raw):
-    from weighbridge.arch.builder import blueprint
-    from weighbridge.arch.config import Config
+    from weighbridge.models.arch.builder import blueprint
+    from weighbridge.models.arch.config import Config
 
     return blueprint(Config(raw)).parameters
 

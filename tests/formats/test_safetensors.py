@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.cases import all_of
 from tests.formats.drive import drive, parse
-from weighbridge.dtypes import SAFETENSORS
-from weighbridge.errors import BadFileError
-from weighbridge.formats.safetensors import FIRST_READ, MAX_HEADER, expected, header
+from weighbridge.base.dtypes import SAFETENSORS
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.formats.safetensors import FIRST_READ, MAX_HEADER, expected, header
 
 
 def file_of(text, data=b""):
@@ -180,7 +180,7 @@ OFFSETS = [(0, 12), (12, 24), (12, 25), (12.0, 24), (True, 13), (-12, 0), ("12",
 
 
 def test_a_tensor_like_the_one_before_it_is_checked_as_well(monkeypatch):
-    from weighbridge.formats import safetensors
+    from weighbridge.models.formats import safetensors
 
     scalar = {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]}
     files = [

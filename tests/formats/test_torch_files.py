@@ -25,11 +25,11 @@ from tests.formats.build_torch import (
 )
 from tests.formats.build_torch import pickle as build_pickle
 from tests.formats.drive import drive, parse
-from weighbridge.errors import BadFileError
-from weighbridge.formats import Prefix
-from weighbridge.formats.checkpoint import STORAGES
-from weighbridge.formats.pytorch import pytorch, torch_legacy, torch_zip
-from weighbridge.formats.unpickle import Global, Map, PickledCall, Sequence, unpickle
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.formats import Prefix
+from weighbridge.models.formats.checkpoint import STORAGES
+from weighbridge.models.formats.pytorch import pytorch, torch_legacy, torch_zip
+from weighbridge.models.formats.unpickle import Global, Map, PickledCall, Sequence, unpickle
 
 
 def refuses(file, words, plan=pytorch, size=None):
@@ -538,9 +538,9 @@ def test_compressed_storages_and_large_pickles():
 
 
 def test_limits(monkeypatch):
-    monkeypatch.setattr("weighbridge.formats.checkpoint.MAX_TENSORS", 2)
+    monkeypatch.setattr("weighbridge.models.formats.checkpoint.MAX_TENSORS", 2)
     refuses(zip_model(), "more than 2 tensors, our limit")
-    monkeypatch.setattr("weighbridge.formats.pytorch.MAX_PICKLE", 10)
+    monkeypatch.setattr("weighbridge.models.formats.pytorch.MAX_PICKLE", 10)
     refuses(zip_model(), "'archive/data.pkl' of more than 10 bytes, our limit")
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from weighbridge import api
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import FLOAT32
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.scans import substituted
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.faces import api
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.scans import substituted
+from weighbridge.training.forward.tensors import LeafTensor
 
 LAYERS, HEADS = 24, 32  # of Qwen3.5-9B: layers of the rule, value heads
 LENGTH = 512

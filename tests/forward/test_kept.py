@@ -5,12 +5,12 @@ x is 128 rows of 128 numbers in float32, 64 KiB; a number a row takes 512 bytes,
 
 import pytest
 
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BOOL, FLOAT32, INT64
-from weighbridge.forward import losses
-from weighbridge.forward.backward import backward
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops import biases, experts, norms, scans, shaping
+from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward import losses
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops import biases, experts, norms, scans, shaping
 
 ROWS, WIDE = 128, 128
 

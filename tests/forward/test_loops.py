@@ -2,14 +2,14 @@
 
 import pytest
 
-from weighbridge.allocator import sequence
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import FLOAT32
-from weighbridge.forward import loops
-from weighbridge.forward.backward import backward
-from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.pointwise import mul, of_result, scale
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.machines.allocator import sequence
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward import loops
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.pointwise import mul, of_result, scale
 
 SIZE = 4096
 TURNS = 40

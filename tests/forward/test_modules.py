@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.forward.modules import below, each_below
+from weighbridge.training.forward.modules import below, each_below
 
 PATHS = ("model.layers.1.", "model.layers.11.", "layers.1.", "model.norm.")
 NAMES = st.builds(

@@ -5,7 +5,7 @@ import pytest
 
 import weighbridge
 from tests.torch.training_oracle import settled, stepped
-from weighbridge.components.activations import Heap
+from weighbridge.memory.components.activations import Heap
 from weighbridge.training.run import run
 
 MAMBA = {"hidden_size": 128, "state_size": 16, "vocab_size": 512, "conv_kernel": 4, "expand": 2}

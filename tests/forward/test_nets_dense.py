@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.torch.training_oracle import settled
-from weighbridge.accelerators.chips import Chip
-from weighbridge.arch.model_types import facts
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.attention import AttentionHeads, AttentionOptions
-from weighbridge.forward.ops.shaping import over_rows
-from weighbridge.forward.parts.attention import call_of
-from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Computed
-from weighbridge.kernels import attention as kernels
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.machines.kernels import attention as kernels
+from weighbridge.memory.components.activations import Heap
+from weighbridge.models.arch.model_types import facts
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions
+from weighbridge.training.forward.ops.shaping import over_rows
+from weighbridge.training.forward.parts.attention import call_of
+from weighbridge.training.forward.step import TrainingStep
+from weighbridge.training.forward.tensors import Computed
 from weighbridge.training.run import run
 
 H, F, N, K, D = 256, 768, 8, 2, 32

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.torch.training_oracle import settled
-from weighbridge.arch.model_types import facts
-from weighbridge.errors import UsageError
-from weighbridge.forward.nets import program
+from weighbridge.base.errors import UsageError
+from weighbridge.models.arch.model_types import facts
+from weighbridge.training.forward.nets import program
 from weighbridge.training.run import run
 
 D, F, N = 128, 512, 4

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.errors import UsageError
-from weighbridge.forward.backward import backward
-from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.matrix import linear
-from weighbridge.forward.ops.pointwise import (
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.matrix import linear
+from weighbridge.training.forward.ops.pointwise import (
     add,
     cast,
     dropout,
@@ -20,7 +20,7 @@ from weighbridge.forward.ops.pointwise import (
     of_result,
     scale,
 )
-from weighbridge.forward.ops.shaping import cut, cuts, join, repeat, split
+from weighbridge.training.forward.ops.shaping import cut, cuts, join, repeat, split
 
 KB = 1024
 ROWS, WIDE = 8, 256  # float32: 8 KiB a tensor, whole blocks of 512 bytes

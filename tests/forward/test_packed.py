@@ -2,16 +2,16 @@
 
 import pytest
 
-from weighbridge import api
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import FLOAT16
-from weighbridge.errors import UsageError
-from weighbridge.forward.adapters import LoraLinear
-from weighbridge.forward.backward import backward
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Dequantized
-from weighbridge.forward.ops.pointwise import scale
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.base.dtypes import FLOAT16
+from weighbridge.base.errors import UsageError
+from weighbridge.faces import api
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.adapters import LoraLinear
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, Dequantized
+from weighbridge.training.forward.ops.pointwise import scale
+from weighbridge.training.forward.tensors import LeafTensor
 
 INSIDE, OUTSIDE, BATCH, LENGTH = 1024, 2048, 4, 512
 ROWS = BATCH * LENGTH

@@ -4,18 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
-from weighbridge.errors import UsageError
-from weighbridge.forward.backward import backward
-from weighbridge.forward.losses import cce, liger, trl, unsloth
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.nets.falcon import with_biases
-from weighbridge.forward.nets.torchtune import compiled_loss
-from weighbridge.forward.parts import rotary
-from weighbridge.forward.parts.rotary import half, in_float, narrowed, part_rotated
-from weighbridge.forward.step import DROPOUTS
-from weighbridge.units import KIB, align_up
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import KIB, align_up
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.losses import cce, liger, trl, unsloth
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.nets.falcon import with_biases
+from weighbridge.training.forward.nets.torchtune import compiled_loss
+from weighbridge.training.forward.parts import rotary
+from weighbridge.training.forward.parts.rotary import half, in_float, narrowed, part_rotated
+from weighbridge.training.forward.step import DROPOUTS
 
 LENGTH, WIDTH = 64, 64
 STATES = 8 * KIB  # 64 tokens x 64 numbers in 16 bits

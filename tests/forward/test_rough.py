@@ -6,8 +6,8 @@ import pytest
 
 import weighbridge
 from tests.cases import each
-from weighbridge.forward.nets import program
 from weighbridge.training import run
+from weighbridge.training.forward.nets import program
 
 MOVING = ("activations", "temporaries", "logits")
 STATES = ("weights", "optimizer_states")

@@ -12,15 +12,15 @@ from functools import partial
 
 import pytest
 
-from weighbridge.accelerators.chips import ASSUMED
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.forward.backward import backward
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.attention import AttentionHeads, AttentionOptions, flash
-from weighbridge.forward.parts import sequence
-from weighbridge.kernels import attention as kernels
-from weighbridge.records import replace
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.records import replace
+from weighbridge.machines.accelerators.chips import ASSUMED
+from weighbridge.machines.kernels import attention as kernels
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, flash
+from weighbridge.training.forward.parts import sequence
 
 KB = 1024
 T, K, ROWS = 512 * KB, 512 * KB, 16 * KB

@@ -2,8 +2,8 @@
 
 import sys
 
-from weighbridge.forward.backward import _owned, holders, shared
-from weighbridge.forward.splice import _alone
+from weighbridge.training.forward.backward import _owned, holders, shared
+from weighbridge.training.forward.splice import _alone
 
 
 class Tensor:

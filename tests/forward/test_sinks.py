@@ -2,8 +2,8 @@
 
 import pytest
 
-from weighbridge import api
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.faces import api
 
 HEADS, KV_HEADS, DIM, LAYERS = 64, 8, 64, 24  # of gpt-oss-20b
 LENGTH = 1024

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.cases import each
-from weighbridge import catalogue
-from weighbridge.forward import splice
+from weighbridge.models import catalogue
 from weighbridge.training import run as training
+from weighbridge.training.forward import splice
 from weighbridge.training.run import StageRuns
 
 LLAMA = {
@@ -205,11 +205,11 @@ def test_what_nodes_hold_to_the_end_of_the_graph_does_not_make_layers_unlike(mon
 @pytest.mark.slow
 def test_more_layers_than_are_walked_are_followed_where_they_repeat(monkeypatch):
     monkeypatch.setattr("weighbridge.training.run.LAYERS", 20)
-    monkeypatch.setattr("weighbridge.forward.alike.LAYERS", 20)
+    monkeypatch.setattr("weighbridge.training.forward.alike.LAYERS", 20)
     deep = {**LLAMA, "num_hidden_layers": 24}
     assert same(monkeypatch, deep)
     monkeypatch.setattr("weighbridge.training.run.LAYERS", 20)
-    monkeypatch.setattr("weighbridge.forward.alike.LAYERS", 20)
+    monkeypatch.setattr("weighbridge.training.forward.alike.LAYERS", 20)
     windows = [8 * (number + 1) for number in range(24)]
     monkeypatch.setattr(training, "has_positions", lambda s, number: windows[number])
     assert "24 layers that do not repeat each other" in asked(deep)

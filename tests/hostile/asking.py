@@ -16,8 +16,9 @@ import time
 from collections import Counter
 
 from tests.hostile.laws import broken
-from weighbridge import api, catalogue
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.faces import api
+from weighbridge.models import catalogue
 
 SLOW = 10.0
 ENGINES = {
@@ -154,7 +155,7 @@ def exit_code(report):
     """Exit code of the command with --check."""
     from types import SimpleNamespace
 
-    from weighbridge.cli import options
+    from weighbridge.faces.cli import options
 
     said = report["verdict"]
     record = SimpleNamespace(verdict=said and SimpleNamespace(**said))

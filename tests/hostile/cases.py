@@ -111,9 +111,9 @@ def about(rng, model, *, named):
 @cache
 def configs():
     """Each model type that we know, with all that its class fills in, and each of the catalogue."""
-    from weighbridge import catalogue
-    from weighbridge.arch.config import _defaults
-    from weighbridge.arch.model_types import all_types
+    from weighbridge.models import catalogue
+    from weighbridge.models.arch.config import _defaults
+    from weighbridge.models.arch.model_types import all_types
 
     found = [{"model_type": t, **_defaults().get(t, {}).get("defaults", {})} for t in all_types()]
     return found + [dict(catalogue.find(name).config) for name in catalogue.names()]
@@ -691,7 +691,7 @@ def launches(rng, place):
 
 
 def gpus(rng, place):
-    from weighbridge.accelerators.parts import instances, parts
+    from weighbridge.machines.accelerators.parts import instances, parts
 
     text = rng.choice([*parts(), *(p.name for p in parts().values()), *instances()])
     for _ in range(rng.choice((0, 1, 1, 2, 4))):

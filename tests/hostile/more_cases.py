@@ -211,8 +211,8 @@ PIECES = (
 
 @cache
 def _server():
-    from weighbridge.web.protocol import AskDesk
-    from weighbridge.web.server import PageServer
+    from weighbridge.faces.web.protocol import AskDesk
+    from weighbridge.faces.web.server import PageServer
 
     class Here:
         def answer(self, line, gone, tell):
@@ -247,7 +247,7 @@ def _scanned():
         return None
     import tempfile
 
-    from weighbridge.cli.menu import run
+    from weighbridge.faces.cli.menu import run
 
     folder = Path(tempfile.mkdtemp(prefix="scanned"))
     source = folder / "source"

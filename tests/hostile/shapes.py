@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from weighbridge.errors import WeighbridgeError
+from weighbridge.base.errors import WeighbridgeError
 
 
 class Shape(NamedTuple):
@@ -52,7 +52,7 @@ def request(key, value):
 
 
 def ask(given):
-    from weighbridge.questions.requests import answered
+    from weighbridge.answers.questions.requests import answered
 
     return answered(json.loads(given))
 
@@ -66,13 +66,13 @@ def header(one):
 
 
 def parse_header(given):
-    from weighbridge.formats.safetensors import _parse
+    from weighbridge.models.formats.safetensors import _parse
 
     return _parse(given, "model.safetensors")
 
 
 def card(given):
-    from weighbridge.accelerators.names import find
+    from weighbridge.machines.accelerators.names import find
 
     return find(given)
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.cases import each
 from tests.hostile.shapes import SHAPES, met
-from weighbridge import cost
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.runfiles import apart
+from weighbridge.base import cost
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.files.runfiles import apart
 
 SMALL = 0.3  # seconds of the processor below which nothing is compared
 GROWS = 3.2  # times as much for twice as long: 4 is quadratic, 2 linear, and a machine is busy
@@ -67,7 +67,7 @@ def test_a_dash_at_the_end_of_the_line_is_looked_for_once(monkeypatch):
 
 
 def test_lines_of_a_text_are_counted_once():
-    from weighbridge.runfiles import document
+    from weighbridge.files.runfiles import document
 
     text = "a\n" * 1000
     one = document.Document(syntax="text", text=text, data=text)

@@ -42,7 +42,7 @@ def forget_peak():
 
 def run(case):
     """What the case did to a process: its exit code, its words, its cost, and what was wrong."""
-    from weighbridge.cli.menu import run as command_line
+    from weighbridge.faces.cli.menu import run as command_line
 
     out, err = io.StringIO(), io.StringIO()
     before = resident("VmRSS")

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.accelerators.chips import Chip
-from weighbridge.kernels import attention, nccl
-from weighbridge.kernels.attention import AttentionCall, KernelShape, Tile, can
-from weighbridge.memory import Bytes
-from weighbridge.units import MIB
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import MIB
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.machines.kernels import attention, nccl
+from weighbridge.machines.kernels.attention import AttentionCall, KernelShape, Tile, can
 
 V100, T4, A100, L4, H100, B200, RTX5090 = (
     Chip(capability, 80)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.code import parsed
 from weighbridge import train
-from weighbridge.accelerators.chips import CAPABILITIES, Chip
-from weighbridge.accelerators.names import find
-from weighbridge.kernels import attention, reductions, workspaces
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
+from weighbridge.machines.accelerators.chips import CAPABILITIES, Chip
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.kernels import attention, reductions, workspaces
 
 SOURCE = Path(__file__).parents[2] / "src" / "weighbridge"
 A100, L4, H100 = (find(name).part.chip for name in ("a100-80gb", "l4", "h100"))
@@ -165,8 +165,8 @@ def test_each_kernel_rule_is_written_once(name):
 
 # Buffers and kernels of vLLM by capability, and torch's preference of cuDNN, are no facts of cards.
 BY_CAPABILITY = {
-    "accelerators/chips.py",
-    "kernels/attention.py",
+    "machines/accelerators/chips.py",
+    "machines/kernels/attention.py",
     "engines/servers/communication.py",
     "engines/vllm/outside_torch.py",
 }

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import all_of
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.settings.setting import fields
 from weighbridge.workload import INFER, Infer, engines_of, foreign, read
 

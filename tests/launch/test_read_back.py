@@ -11,10 +11,10 @@ from tests import packings
 from tests.cases import some
 from tests.formats.build_gguf import Writer
 from tests.sparse import write_repo
-from weighbridge.cli.menu import run
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
-from weighbridge.errors import UsageError
-from weighbridge.quantization.schemes import NAMES
+from weighbridge.faces.cli.menu import run
+from weighbridge.models.quantization.schemes import NAMES
 from weighbridge.workload import INFER, engines_of
 
 MODEL = "qwen3-0.6b"
@@ -316,7 +316,7 @@ def test_lines_that_are_none(line, words):
 def test_a_gguf_of_a_folder(tmp_path):
     """A header and no layers is enough for the line."""
     from weighbridge.engines import launch_line
-    from weighbridge.sources.reference import HubRef, LocalRef, UrlRef
+    from weighbridge.models.sources.reference import HubRef, LocalRef, UrlRef
 
     w = Writer()
     w.key("general.architecture", w.value("str", "llama"))

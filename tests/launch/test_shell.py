@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.shell import commands
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 TRAIN = "python sft.py --model_name_or_path Qwen/Qwen3-0.6B --per_device_train_batch_size 2"
 

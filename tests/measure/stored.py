@@ -1,6 +1,6 @@
 """Records of `weighbridge measure`, read as they were written."""
 
-from weighbridge.lab.measure.record import (
+from weighbridge_lab.measure.record import (
     Levels,
     MeasuredMachine,
     MeasuredPhase,

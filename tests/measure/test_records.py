@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measure.stored import measurement
-from weighbridge.cli import menu
-from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
-from weighbridge.lab.golden import NEEDS, PROGRAMS, find, listening, phase, steps
-from weighbridge.lab.measure import history, run
-from weighbridge.lab.measure.record import (
+from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError
+from weighbridge.faces.cli import menu
+from weighbridge_lab.golden import NEEDS, PROGRAMS, find, listening, phase, steps
+from weighbridge_lab.measure import history, run
+from weighbridge_lab.measure.record import (
     DONE,
     OOM,
     Levels,
@@ -25,8 +25,8 @@ from weighbridge.lab.measure.record import (
     Measurement,
     errors,
 )
-from weighbridge.lab.measure.run import Target, apart, targets
-from weighbridge.lab.trace.tape import Tape
+from weighbridge_lab.measure.run import Target, apart, targets
+from weighbridge_lab.trace.tape import Tape
 
 MIB = 1 << 20
 DOCS = Path(__file__).parents[2] / "docs" / "measure.md"
@@ -143,7 +143,7 @@ def test_a_function_apart():
 @pytest.mark.slow
 def test_errors_come_back():
     with pytest.raises(NotFoundError, match="did you mean"):
-        apart("weighbridge.lab.golden:find", "perceptron-sdg")
+        apart("weighbridge_lab.golden:find", "perceptron-sdg")
     with pytest.raises(UnsupportedError, match="ZeroDivisionError: "):
         apart("operator:truediv", 1, 0)
     with pytest.raises(UnsupportedError, match="no_such_module is not installed: pip install"):

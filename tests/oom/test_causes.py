@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.errors import BadFileError
-from weighbridge.memory import Component, Device, Phase, exactly
-from weighbridge.oom import changes, explain, figures, reconcile
-from weighbridge.oom.causes import conclusions, judge
-from weighbridge.oom.record import Judged, OomReading
-from weighbridge.units import GIB, MIB
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.files.oom import changes, explain, figures, reconcile
+from weighbridge.files.oom.causes import conclusions, judge
+from weighbridge.files.oom.record import Judged, OomReading
 
 CARD = 100 * GIB
 TORCH = "torch-2.4.."

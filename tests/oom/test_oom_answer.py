@@ -10,14 +10,14 @@ import pytest
 import weighbridge
 from tests.cases import all_of, some
 from tests.oom.messages import messages, saying
-from weighbridge.cli.menu import run
-from weighbridge.oom import causes
-from weighbridge.oom.causes import conclusions, judge
-from weighbridge.oom.changes import changes, figures, rows
-from weighbridge.oom.figures import contradictions, own_process, share_between
-from weighbridge.oom.reading import read, wording_figures, wordings
-from weighbridge.units import GIB, MIB
-from weighbridge.words import entries, words_in
+from weighbridge.base.units import GIB, MIB
+from weighbridge.base.words import entries, words_in
+from weighbridge.faces.cli.menu import run
+from weighbridge.files.oom import causes
+from weighbridge.files.oom.causes import conclusions, judge
+from weighbridge.files.oom.changes import changes, figures, rows
+from weighbridge.files.oom.figures import contradictions, own_process, share_between
+from weighbridge.files.oom.reading import read, wording_figures, wordings
 
 TORCH = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {requested}. GPU 0 has a total "

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.oom.messages import messages, saying
-from weighbridge.cli.menu import run
-from weighbridge.errors import WeighbridgeError
-from weighbridge.oom.explain import from_file
-from weighbridge.oom.text import MOST
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.faces.cli.menu import run
+from weighbridge.files.oom.explain import from_file
+from weighbridge.files.oom.text import MOST
 
 SECONDS = 8  # of a log as large as is read, on a slow machine
 
@@ -119,7 +119,7 @@ def test_a_log_of_powershell():
 
 
 def test_stdin():
-    from weighbridge.cli.menu import menu
+    from weighbridge.faces.cli.menu import menu
 
     done = CliRunner().invoke(menu, ["fit", "--explain-oom", "-", "-q"], input=saying("kernel-oom"))
     assert done.output == "host_memory\n"

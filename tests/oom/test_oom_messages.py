@@ -7,10 +7,10 @@ import pytest
 
 from tests.cases import all_of
 from tests.oom.messages import heldout, messages
-from weighbridge.oom.causes import judge
-from weighbridge.oom.reading import read
-from weighbridge.oom.record import ALWAYS
-from weighbridge.words import entries
+from weighbridge.base.words import entries
+from weighbridge.files.oom.causes import judge
+from weighbridge.files.oom.reading import read
+from weighbridge.files.oom.record import ALWAYS
 
 # What the rules reach, of the messages whose cause is known. Higher is better: raise it then.
 ALONE = 87  # of 102, from the message as it was quoted

@@ -11,8 +11,8 @@ import weighbridge
 from tests import packings
 from tests.hub import Hub
 from tests.sparse import nbytes, write_repo
-from weighbridge.checkpoint.gather import GatherOptions, gather
-from weighbridge.checkpoint.model import resolve
+from weighbridge.models.checkpoint.gather import GatherOptions, gather
+from weighbridge.models.checkpoint.model import resolve
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 

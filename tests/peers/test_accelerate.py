@@ -8,7 +8,7 @@ import weighbridge
 from tests import packings
 from tests.packings import PARAMETERS
 from tests.peers.conftest import LLAMA_3_8B, LLAMA_3_70B, TINY, gib, held, parameters, repo, rows
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
 
 
 # accelerate 1.15.0

@@ -24,10 +24,10 @@ from tests.peers.conftest import (
     rows,
     size_of,
 )
-from weighbridge import catalogue
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 
 # llm-analysis 0.2.2 and its git head, EleutherAI cookbook, llm-resource-planner 0.2.0, gpu_poor

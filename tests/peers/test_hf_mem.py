@@ -10,8 +10,8 @@ from tests.formats.build_gguf import Writer
 from tests.packings import GPT_OSS, GPT_OSS_EXPERT, GPT_OSS_PARAMETERS, PACKINGS, PARAMETERS
 from tests.peers.conftest import LLAMA_2_7B, TINY, held, listed, parameters, repo, rows, size_of
 from tests.sparse import write_safetensors
-from weighbridge import catalogue
-from weighbridge.dtypes import GGML, GGML_BY_NAME
+from weighbridge.base.dtypes import GGML, GGML_BY_NAME
+from weighbridge.models import catalogue
 
 
 # hf-mem 0.5.6: configs

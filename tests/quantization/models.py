@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.quantization.schemes import scheme, stored
 
 CONFIGS = {
     "llama-3.1-8b": {

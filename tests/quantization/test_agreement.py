@@ -7,13 +7,13 @@ import pytest
 import weighbridge
 from tests import packings
 from tests.sparse import write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import BadFileError
-from weighbridge.quantization.declared import declared
-from weighbridge.quantization.on_load import arguments, written
-from weighbridge.quantization.schemes import stored
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.quantization.declared import declared
+from weighbridge.models.quantization.on_load import arguments, written
+from weighbridge.models.quantization.schemes import stored
 
 PLAN = blueprint(Config(packings.CONFIG))
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128}

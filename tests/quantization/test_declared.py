@@ -7,13 +7,13 @@ import pytest
 
 import weighbridge
 from tests.packings import CONFIG
-from weighbridge import catalogue
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import BadFileError, UnsupportedError
-from weighbridge.quantization.declared import _named, declared, untold
-from weighbridge.quantization.schemes import stored
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.quantization.declared import _named, declared, untold
+from weighbridge.models.quantization.schemes import stored
 
 PLAN = blueprint(Config(CONFIG))
 HQQ = {"nbits": 8, "group_size": 32}

@@ -3,9 +3,9 @@
 import pytest
 
 import weighbridge
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.format_names import NAMES, meant, said
-from weighbridge.errors import UsageError
-from weighbridge.quantization.schemes import scheme
+from weighbridge.models.quantization.schemes import scheme
 
 LOADERS = ("transformers", "vllm", "llama.cpp")
 
@@ -76,7 +76,7 @@ def test_adapters_over_everyday_names():
 
 
 def test_a_packed_checkpoint_is_not_packed_again():
-    raw = weighbridge.catalogue.find("qwen3-0.6b").config
+    raw = weighbridge.models.catalogue.find("qwen3-0.6b").config
     stored = {**raw, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 64}}
     assert weighbridge.load(stored, quantization="awq").peak == weighbridge.load(stored).peak
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tests.corpus import MODELS
 from tests.quantization.models import model, plan
-from weighbridge.arch.blueprint import Param
-from weighbridge.dtypes import BFLOAT16, GGML_BY_NAME, TORCH
-from weighbridge.quantization.packed import logical
-from weighbridge.quantization.schemes import NAMES, scheme, stored
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.base.dtypes import BFLOAT16, GGML_BY_NAME, TORCH
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.quantization.packed import logical
+from weighbridge.models.quantization.schemes import NAMES, scheme, stored
+from weighbridge.models.tensors import CheckpointTensor
 
 
 def tensor(name, dtype, *shape):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.quantization.models import model, total
-from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32
 
 LLAMA = "llama-3.1-8b"
 

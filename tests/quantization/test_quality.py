@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge.quantization import quality
-from weighbridge.quantization.quality import published
-from weighbridge.quantization.schemes import scheme
+from weighbridge.models.quantization import quality
+from weighbridge.models.quantization.quality import published
+from weighbridge.models.quantization.schemes import scheme
 
 SCOREBOARD = "c392e5094deaf2d1a7c18683214f007fad3fe42b/examples/perplexity/README.md"
 

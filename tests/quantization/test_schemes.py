@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from tests.cases import all_of
 from tests.engines.answers import named
 from tests.quantization.models import model, one, packed, pieces, plan, total
-from weighbridge.arch.blueprint import Param
-from weighbridge.dtypes import BFLOAT16, FLOAT16
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.quantization import integers
-from weighbridge.quantization.ggml import ggml_role
-from weighbridge.quantization.schemes import NAMES, describe, scheme, stored
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.quantization import integers
+from weighbridge.models.quantization.ggml import ggml_role
+from weighbridge.models.quantization.schemes import NAMES, describe, scheme, stored
 
 UP = "model.layers.0.mlp.up_proj.weight"
 CONTRACT = NAMES[:13]

@@ -3,9 +3,9 @@
 import pytest
 
 from weighbridge import prepare
-from weighbridge.components.table import LayerIndex, _counted
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.memory.components.table import LayerIndex, _counted
+from weighbridge.models.quantization.schemes import scheme, stored
 
 MODELS = (
     *("llama-3.2-1b", "deepseek-v2-lite", "falcon-7b", "gemma-3-4b", "gpt2"),

@@ -8,18 +8,19 @@ import json
 import pytest
 
 from tests.cases import each
-from weighbridge import Infer, catalogue, prepare
-from weighbridge.accelerators import budget as budgets
-from weighbridge.accelerators import seen
-from weighbridge.accelerators.chips import Chip
-from weighbridge.accelerators.names import DeviceChoice, find
-from weighbridge.accelerators.parts import MemoryFigure, Part, parts
-from weighbridge.accelerators.seen import KeptByCard, SeenCard
+from weighbridge import Infer, prepare
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.memory import exactly
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
 from weighbridge.engines.vllm import cases, components
-from weighbridge.errors import WeighbridgeError
-from weighbridge.memory import exactly
-from weighbridge.records import replace
-from weighbridge.units import GIB
+from weighbridge.machines.accelerators import budget as budgets
+from weighbridge.machines.accelerators import seen
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.machines.accelerators.names import DeviceChoice, find
+from weighbridge.machines.accelerators.parts import MemoryFigure, Part, parts
+from weighbridge.machines.accelerators.seen import KeptByCard, SeenCard
+from weighbridge.models import catalogue
 
 DENSE, MIXED = "qwen3-0.6b", "1x4090+1x3090"
 VLLM = {"engine": "vllm", "context": 8192}

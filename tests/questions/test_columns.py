@@ -3,8 +3,8 @@
 import pytest
 
 from weighbridge import Infer, Load, Train, prepare
-from weighbridge.errors import UsageError
-from weighbridge.report.columns import COLUMNS
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.report.columns import COLUMNS
 
 MODEL = prepare("qwen3-0.6b")
 ASKED = [

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.cases import some
+from weighbridge.answers.questions.requests import Requests
 from weighbridge.engines.table import FOLDERS
-from weighbridge.questions.requests import Requests
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.workload import TABLES
 

@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.questions.naming import named_engine
+from weighbridge.answers.questions.naming import named_engine
 from weighbridge.workload import Infer
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.questions.question import by_its_name, serving
+from weighbridge.answers.questions.question import by_its_name, serving
+from weighbridge.base.errors import NotFoundError, UsageError
 
 AWQ, BASE = "awq-4bit-g128", "qwen3-8b"
 

@@ -20,12 +20,18 @@ import pytest
 import weighbridge
 from tests.tiny import LLAMA as CONFIG
 from weighbridge import Infer, Load, Train, prepare
-from weighbridge.components.activations import Heap
-from weighbridge.errors import HubError, NotFoundError, NotServedError, UnsupportedError, UsageError
-from weighbridge.estimate import train as training
-from weighbridge.questions import jobs, requests
-from weighbridge.questions.jobs import Worker, answers
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.estimate import train as training
+from weighbridge.answers.questions import jobs, requests
+from weighbridge.answers.questions.jobs import Worker, answers
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import (
+    HubError,
+    NotFoundError,
+    NotServedError,
+    UnsupportedError,
+    UsageError,
+)
+from weighbridge.memory.components.activations import Heap
 
 QUESTIONS = [
     ("load", {}),
@@ -340,7 +346,7 @@ def test_processes_end_with_the_one_that_asks(tmp_path):
     program = tmp_path / "parent.py"
     program.write_text(
         "import sys, time\n"
-        "from weighbridge.questions.jobs import Worker\n"
+        "from weighbridge.answers.questions.jobs import Worker\n"
         "if __name__ == '__main__':\n"
         "    worker = Worker(None, True)\n"
         "    worker.ask(b'{}').result()\n"
@@ -429,7 +435,9 @@ def test_a_training_run_that_nothing_serves_is_refused_as_it_is(monkeypatch):
 
 def test_what_is_imported_while_a_source_is_waited_for_is_there(monkeypatch):
     asked = []
-    monkeypatch.setattr("weighbridge.api.opened", lambda model, options: asked.append(options.then))
+    monkeypatch.setattr(
+        "weighbridge.faces.api.opened", lambda model, options: asked.append(options.then)
+    )
     for ask in (weighbridge.load, weighbridge.infer, weighbridge.train, weighbridge.fit):
         with contextlib.suppress(AttributeError):  # nothing was opened
             ask("somebody/model", gpu="4090")

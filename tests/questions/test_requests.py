@@ -10,17 +10,17 @@ import pytest
 from tests import tiny
 from tests.cases import each
 from weighbridge import prepare, together
-from weighbridge.catalogue import find, names
+from weighbridge.answers.questions import jobs, requests
+from weighbridge.answers.questions.echoes import OF_REPORTS, is_echo
+from weighbridge.answers.questions.estimator import Estimator
+from weighbridge.answers.questions.opening import following
+from weighbridge.answers.questions.question import serving
+from weighbridge.answers.questions.requests import FAILED, Requests, marked, parsed
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.units import MIB
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.questions import jobs, requests
-from weighbridge.questions.echoes import OF_REPORTS, is_echo
-from weighbridge.questions.estimator import Estimator
-from weighbridge.questions.opening import following
-from weighbridge.questions.question import serving
-from weighbridge.questions.requests import FAILED, Requests, marked, parsed
-from weighbridge.units import MIB
+from weighbridge.models.catalogue import find, names
 
 REQUEST = b'{"model":"gpt2"}'
 
@@ -99,7 +99,7 @@ def test_homes_are_forgotten_when_there_are_too_many(monkeypatch):
 
 
 def test_only_training_runs_follow_tensors_one_by_one(monkeypatch):
-    monkeypatch.setattr("weighbridge.estimate.train.followed", lambda model, workload: 7)
+    monkeypatch.setattr("weighbridge.answers.estimate.train.followed", lambda model, workload: 7)
     asked = [SimpleNamespace(task=task, workload=None) for task in ("load", "infer", "train")]
     followed = [Estimator(one, None).followed() for one in asked]
     assert followed == [0, 0, 7]

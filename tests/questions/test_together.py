@@ -7,12 +7,13 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.cli.infer import one
-from weighbridge.cli.menu import run
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.memory import Bytes
-from weighbridge.render import RenderOptions, render
-from weighbridge.report.together import Service, Services
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import Bytes
+from weighbridge.faces.cli.infer import one
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
+from weighbridge.memory.report.together import Service, Services
 
 SMALL = {"gpu": "3060"}
 

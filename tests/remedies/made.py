@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from weighbridge.memory import Bytes
-from weighbridge.remedies import RemedyCase
-from weighbridge.units import GIB
+from weighbridge.answers.remedies import RemedyCase
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import GIB
 from weighbridge.workload import read
 
 TRAINED = {

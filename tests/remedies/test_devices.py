@@ -3,12 +3,12 @@
 import pytest
 
 from tests.remedies.made import case, of_kind
-from weighbridge.accelerators.names import find
-from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.remedies import prices
-from weighbridge.remedies.case import Move
-from weighbridge.remedies.devices import moves
-from weighbridge.units import GIB
+from weighbridge.answers.remedies import prices
+from weighbridge.answers.remedies.case import Move
+from weighbridge.answers.remedies.devices import moves
+from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.units import GIB
+from weighbridge.machines.accelerators.names import find
 
 
 def larger(**settings):

@@ -5,10 +5,10 @@ import json
 import pytest
 
 import weighbridge
-from weighbridge import catalogue
-from weighbridge.arch.model_types import NEVER, facts
-from weighbridge.errors import UsageError
-from weighbridge.remedies.formats import CAPPED
+from weighbridge.answers.remedies.formats import CAPPED
+from weighbridge.base.errors import UsageError
+from weighbridge.models import catalogue
+from weighbridge.models.arch.model_types import NEVER, facts
 from weighbridge.training.optimizers import NAMES, optimizer, taken_as
 
 NO_SDPA = ("gemma-2-2b", "gpt-oss-20b", "bloom-560m", "mpt-7b", "deberta-v3-base")

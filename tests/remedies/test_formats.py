@@ -3,8 +3,7 @@
 import pytest
 
 from tests.remedies.made import case, of_kind
-from weighbridge.records import replace
-from weighbridge.remedies.formats import (
+from weighbridge.answers.remedies.formats import (
     BITS,
     MADE,
     has_bfloat16,
@@ -14,6 +13,7 @@ from weighbridge.remedies.formats import (
     stores_float8,
     width,
 )
+from weighbridge.base.records import replace
 
 # Bytes of a block x 8 / its elements: llama.cpp's ggml-common.h; mlx has a scale and a bias of 16
 # bits for 64; mixtures are not below their smallest type

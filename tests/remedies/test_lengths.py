@@ -6,12 +6,12 @@ import pytest
 
 import weighbridge
 from tests.remedies.made import case
-from weighbridge.memory import Bytes
-from weighbridge.records import replace
-from weighbridge.remedies import lengths, prices
-from weighbridge.remedies.case import Move
-from weighbridge.remedies.sets import MoveSet, changed
-from weighbridge.units import GIB
+from weighbridge.answers.remedies import lengths, prices
+from weighbridge.answers.remedies.case import Move
+from weighbridge.answers.remedies.sets import MoveSet, changed
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
 
 WHOLE = 4096
 ROOM = case().budget.usable

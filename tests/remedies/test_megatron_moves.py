@@ -3,8 +3,8 @@
 import pytest
 
 from tests.remedies.made import case, of_kind
-from weighbridge.remedies.megatron import moves
-from weighbridge.remedies.sets import changed
+from weighbridge.answers.remedies.megatron import moves
+from weighbridge.answers.remedies.sets import changed
 from weighbridge.workload.flags import flags
 
 RANKS = {

@@ -3,11 +3,19 @@
 import pytest
 
 from tests.remedies.made import case
-from weighbridge.remedies import prices
-from weighbridge.remedies.case import Cost, Move
-from weighbridge.remedies.losses import cache_in_q8, cost, points, words
-from weighbridge.remedies.prices import CHANGES, crossing, hardware, less, micro, on_host, shorter
-from weighbridge.report.verdict import Price
+from weighbridge.answers.remedies import prices
+from weighbridge.answers.remedies.case import Cost, Move
+from weighbridge.answers.remedies.losses import cache_in_q8, cost, points, words
+from weighbridge.answers.remedies.prices import (
+    CHANGES,
+    crossing,
+    hardware,
+    less,
+    micro,
+    on_host,
+    shorter,
+)
+from weighbridge.memory.report.verdict import Price
 
 # (quality, speed, scope, effort): 3 for each percent of perplexity, 1 for each 5 percent slower,
 # 1 for each 2 percent given up, 5 for a checkpoint, 6 for another program; less for less
@@ -222,7 +230,7 @@ def test_shares_that_remain():
 
 @pytest.mark.parametrize(("active", "experts"), [(999_999, True), (1_000_000, False)])
 def test_figures_of_models_with_experts_are_apart(monkeypatch, active, experts):
-    from weighbridge.remedies import losses
+    from weighbridge.answers.remedies import losses
 
     asked = []
     monkeypatch.setattr(losses, "published", lambda *a, **k: asked.append(k))

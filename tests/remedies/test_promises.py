@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 import weighbridge
 from tests import trainer_lines
 from tests.cases import each, examples
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.answers.remedies import RemedyCase, said
+from weighbridge.answers.remedies.case import moves
+from weighbridge.answers.remedies.searching import ASKS
+from weighbridge.answers.remedies.sets import MoveSet, asked, hopeless
+from weighbridge.base.errors import WeighbridgeError
 from weighbridge.engines.launch import parse
-from weighbridge.errors import WeighbridgeError
-from weighbridge.questions.requests import Requests
-from weighbridge.remedies import RemedyCase, said
-from weighbridge.remedies.case import moves
-from weighbridge.remedies.searching import ASKS
-from weighbridge.remedies.sets import MoveSet, asked, hopeless
 
 MOST = 6
 SOME = settings(
@@ -221,7 +221,7 @@ def checked(model, task, workload):
 
 @pytest.mark.slow
 @SOME
-@given(st.sampled_from([m for m in MODELS if m in weighbridge.catalogue.names()]), SERVED)
+@given(st.sampled_from([m for m in MODELS if m in weighbridge.models.catalogue.names()]), SERVED)
 def test_what_is_promised_of_serving_is_what_the_changed_question_gives(model, workload):
     report = checked(model, "infer", workload)
     if report is None:
@@ -232,7 +232,7 @@ def test_what_is_promised_of_serving_is_what_the_changed_question_gives(model, w
 
 @pytest.mark.slow
 @SOME
-@given(st.sampled_from([m for m in MODELS if m in weighbridge.catalogue.names()]), TRAINED)
+@given(st.sampled_from([m for m in MODELS if m in weighbridge.models.catalogue.names()]), TRAINED)
 def test_what_is_promised_of_training_is_what_the_changed_question_gives(model, workload):
     report = checked(model, "train", workload)
     if report is None:
@@ -245,7 +245,7 @@ def test_what_is_promised_of_training_is_what_the_changed_question_gives(model, 
 @pytest.mark.parametrize("gpu", ["3060", "t4", "4060", "2x RTX 3060"])
 def test_what_is_promised_of_loading_is_what_the_changed_question_gives(gpu):
     for model in ("llama-3.1-8b", "qwen2.5-14b", "gpt2"):
-        if model not in weighbridge.catalogue.names():
+        if model not in weighbridge.models.catalogue.names():
             continue
         report = checked(model, "load", {"gpu": gpu})
         for remedy in report.remedies:
@@ -333,7 +333,7 @@ def case_of(model, task, workload):
     record = weighbridge.workload.read(task, workload)
 
     def ask(changed):
-        given = weighbridge.questions.question.question(task, changed, {}).workload
+        given = weighbridge.answers.questions.question.question(task, changed, {}).workload
         return getattr(prepared(model), task)(given, remedies=False)
 
     return RemedyCase(task=task, workload=record, report=report, ask=ask, pinned=said(record))
@@ -417,7 +417,7 @@ def within(remedy, move, found):
 
 @pytest.mark.slow
 def test_the_search_asks_few_questions(monkeypatch):
-    from weighbridge.remedies import searching
+    from weighbridge.answers.remedies import searching
 
     seen = []
     honest = searching.asked
@@ -543,7 +543,7 @@ def test_cards_that_share_a_model_are_offered_its_packed_formats():
 
 @pytest.mark.slow
 def test_the_table_of_formats_says_what_each_takes_or_leaves_the_column_out(capsys):
-    from weighbridge.cli.menu import run
+    from weighbridge.faces.cli.menu import run
 
     run(["load", "llama-3.1-70b", "--gpu", "4090:4"])
     packed = [line for line in capsys.readouterr().out.splitlines() if " nf4 " in line]
@@ -571,8 +571,8 @@ def test_a_mac_is_offered_nothing_that_needs_kernels_of_cuda():
 
 @pytest.mark.slow
 def test_models_for_a_card_are_ranked_in_files_of_its_engine():
-    from weighbridge.questions.fit.ranking import models
-    from weighbridge.questions.fit.request import asked as read
+    from weighbridge.answers.questions.fit.ranking import models
+    from weighbridge.answers.questions.fit.request import asked as read
 
     rows = models(["llama-3.1-70b"], prepared, read({"gpu": "m3 max 64gb"})).rows
     assert rows[0]["engine"] == "ollama"
@@ -588,5 +588,5 @@ def test_what_crosses_the_bus_is_never_nothing():
     told = [r.cost for r in report.remedies if "cpu_offload_gb" in r.change]
     assert told
     assert all(cost.startswith("5% of ") for cost in told)
-    assert weighbridge.remedies.prices.crossing(0.004).words.startswith("0.4%")
-    assert weighbridge.remedies.prices.crossing(0.0).words.startswith("less than 0.1%")
+    assert weighbridge.answers.remedies.prices.crossing(0.004).words.startswith("0.4%")
+    assert weighbridge.answers.remedies.prices.crossing(0.0).words.startswith("less than 0.1%")

@@ -4,9 +4,9 @@ import pytest
 
 import weighbridge
 from tests.remedies.made import case, of_kind
-from weighbridge.remedies import prices
-from weighbridge.remedies.serving import moves
-from weighbridge.units import GIB
+from weighbridge.answers.remedies import prices
+from weighbridge.answers.remedies.serving import moves
+from weighbridge.base.units import GIB
 
 GPU = "a100-80gb"
 

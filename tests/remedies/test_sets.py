@@ -6,13 +6,11 @@ import pytest
 
 from tests.engines.answers import named
 from tests.remedies.made import case
-from weighbridge.estimate.train import followed
-from weighbridge.memory import Component, Device, Phase, exactly
-from weighbridge.records import replace
-from weighbridge.remedies import search
-from weighbridge.remedies.case import Cost, Move
-from weighbridge.remedies.searching import Search, questions
-from weighbridge.remedies.sets import (
+from weighbridge.answers.estimate.train import followed
+from weighbridge.answers.remedies import search
+from weighbridge.answers.remedies.case import Cost, Move
+from weighbridge.answers.remedies.searching import Search, questions
+from weighbridge.answers.remedies.sets import (
     MoveSet,
     beats,
     changed,
@@ -22,9 +20,11 @@ from weighbridge.remedies.sets import (
     may_do,
     within,
 )
-from weighbridge.report.verdict import Price
-from weighbridge.units import GIB
-from weighbridge.watching import NotWantedError, Watch, watched
+from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
+from weighbridge.base.watching import NotWantedError, Watch, watched
+from weighbridge.memory.report.verdict import Price
 from weighbridge.workload import Train
 
 
@@ -138,10 +138,12 @@ def world(monkeypatch):
         counted = ()
 
     found = World()
-    monkeypatch.setattr("weighbridge.remedies.searching.moves", lambda c: iter(found.moves))
-    monkeypatch.setattr("weighbridge.remedies.searching.devices", lambda c: iter(found.devices))
+    monkeypatch.setattr("weighbridge.answers.remedies.searching.moves", lambda c: iter(found.moves))
     monkeypatch.setattr(
-        "weighbridge.remedies.told.written",
+        "weighbridge.answers.remedies.searching.devices", lambda c: iter(found.devices)
+    )
+    monkeypatch.setattr(
+        "weighbridge.answers.remedies.told.written",
         SimpleNamespace(
             paste=lambda c: SimpleNamespace(text="", why="none"), flags=lambda change, engine: ""
         ),
@@ -180,8 +182,8 @@ def world(monkeypatch):
 
     found.whole = 100
     for module in ("sets", "searching"):
-        monkeypatch.setattr(f"weighbridge.remedies.{module}.asked", ask)
-        monkeypatch.setattr(f"weighbridge.remedies.{module}.counted", count)
+        monkeypatch.setattr(f"weighbridge.answers.remedies.{module}.asked", ask)
+        monkeypatch.setattr(f"weighbridge.answers.remedies.{module}.counted", count)
 
     def run(
         task="infer", devices=(), least=None, steps=(), beside=(), keeps=(), whole=100, **by_kind
@@ -514,7 +516,7 @@ def test_of_a_model_of_many_tensors_one_device_is_asked(world, monkeypatch):
     cards = tuple(card(kind, 60 + n) for n, kind in enumerate(("larger", "more", "other")))
     world(devices=cards, a=(0.95, 1))
     assert sum("a" not in kinds for kinds in world.world.asked) == 3
-    monkeypatch.setattr("weighbridge.remedies.searching.questions", lambda _: 2)
+    monkeypatch.setattr("weighbridge.answers.remedies.searching.questions", lambda _: 2)
     world(devices=cards, a=(0.95, 1))
     assert sum("a" not in kinds for kinds in world.world.asked) == 1
 

@@ -7,9 +7,9 @@ import pytest
 
 import weighbridge
 from tests.remedies.made import case, of_kind
-from weighbridge.memory import Component, Device, Phase, exactly
-from weighbridge.remedies.training import moves, runnable
-from weighbridge.units import GIB
+from weighbridge.answers.remedies.training import moves, runnable
+from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.units import GIB
 
 GPU = "a100-80gb"
 

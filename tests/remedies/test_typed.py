@@ -4,12 +4,12 @@ import pytest
 
 import weighbridge
 from tests.remedies.made import case
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.ram import usual
-from weighbridge.records import replace
-from weighbridge.remedies import search, searching, typed
-from weighbridge.remedies.typed import WANTED
-from weighbridge.units import GIB
+from weighbridge.answers.remedies import search, searching, typed
+from weighbridge.answers.remedies.typed import WANTED
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.ram import usual
 from weighbridge.workload import TABLES
 from weighbridge.workload.flags import flags
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from weighbridge.runfiles import read
-from weighbridge.runfiles.apart import apart
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.apart import apart
 
 LINE = "vllm serve org/name --max-model-len 8192"
 

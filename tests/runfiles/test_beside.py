@@ -7,12 +7,12 @@ import os
 import pytest
 
 import weighbridge
-from weighbridge.cli import menu
-from weighbridge.cost import MOST
-from weighbridge.errors import BadFileError
-from weighbridge.runfiles.beside import beside
-from weighbridge.runfiles.document import Document
-from weighbridge.runfiles.kinds import folder_of, read, text_of
+from weighbridge.base.cost import MOST
+from weighbridge.base.errors import BadFileError
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles.beside import beside
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import folder_of, read, text_of
 
 AXOLOTL = (
     "base_model: qwen3-0.6b\nadapter: lora\nlora_r: 4\nsequence_len: 256\nmicro_batch_size: 1\n"

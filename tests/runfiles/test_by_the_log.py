@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.runfiles.findings import findings
-from weighbridge.runfiles.measured import FAR, MeasuredPart, overruled
-from weighbridge.units import GIB, MIB
+from weighbridge.base.units import GIB, MIB
+from weighbridge.files.runfiles.findings import findings
+from weighbridge.files.runfiles.measured import FAR, MeasuredPart, overruled
 
 # In the shape of vLLM 0.8's log: weights and activations of a fork that does not fuse attention
 LINE = (

@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.oom import explained
-from weighbridge.runfiles import read
+from weighbridge.files.oom import explained
+from weighbridge.files.runfiles import read
 
 LISTED = """\
 0: NVIDIA GeForce RTX 5070 Ti 16303MiB

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 import weighbridge
-from weighbridge._version import __version__
-from weighbridge.cli import menu
-from weighbridge.cli.check import _table
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.runfiles import checking
-from weighbridge.runfiles.checking import CheckedFile, CheckRule, FileCheck, rules_of, sarif
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.faces.cli import menu
+from weighbridge.faces.cli.check import _table
+from weighbridge.files.runfiles import checking
+from weighbridge.files.runfiles.checking import CheckedFile, CheckRule, FileCheck, rules_of, sarif
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\

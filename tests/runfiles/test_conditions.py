@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.runfiles.training import arrays
+from weighbridge.files.runfiles.training import arrays
 
 SCRIPT = """\
 DTYPE=fp8

@@ -6,7 +6,7 @@ import pytest
 from tests.cases import all_of
 
 import weighbridge
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 LINE = "{} train.py --model_name_or_path org/name --bf16 True --per_device_train_batch_size 2 {}"
 STAGE = {"zero_optimization": {"stage": 2}}

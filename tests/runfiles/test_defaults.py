@@ -3,7 +3,7 @@ and later), trl 1.16 trainer/model_config.py."""
 
 import pytest
 
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 TRL = "model_name_or_path: a/b\nlearning_rate: 1.0e-4\noutput_dir: x\n"
 FACTORY = "model_name_or_path: a/b\nstage: sft\nfinetuning_type: lora\ncutoff_len: 512\n"

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from weighbridge.cli import menu
-from weighbridge.runfiles.diffs import UNENDED, as_in, encoding_of, unified
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles.diffs import UNENDED, as_in, encoding_of, unified
 
 OLD = "".join(f"k{n}: {n}\n" for n in range(12))
 NEW = OLD.replace("k6: 6", "k6: 7")
@@ -72,7 +72,7 @@ def test_a_last_line_without_its_end_is_marked():
     ],
 )
 def test_a_text_has_the_mark_and_the_ends_of_its_file(raw, after, text):
-    from weighbridge.runfiles.document import decoded
+    from weighbridge.files.runfiles.document import decoded
 
     before = decoded(raw, "a")
     was, made = as_in(raw, before, after)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from weighbridge.cli import menu
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles import read
 
 VLLM = "FROM vllm/vllm-openai:v0.10.2\nENV A=1\n"
 STAGES = """\

@@ -2,11 +2,11 @@
 
 import pytest
 
-from weighbridge.cost import MOST
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.document import decoded, documents
-from weighbridge.runfiles.reading import filled, groups, table
+from weighbridge.base.cost import MOST
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import decoded, documents
+from weighbridge.files.runfiles.reading import filled, groups, table
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)

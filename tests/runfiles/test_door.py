@@ -7,12 +7,13 @@ import json
 import pytest
 
 import weighbridge
-from weighbridge.cli import menu
-from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.render import RenderOptions, draw
-from weighbridge.runfiles import read, weighing
-from weighbridge.runfiles.kinds import kinds
-from weighbridge.runfiles.screen import view
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.faces.cli import menu
+from weighbridge.faces.render import draw
+from weighbridge.faces.texts.runfile import view
+from weighbridge.faces.view.records import RenderOptions
+from weighbridge.files.runfiles import read, weighing
+from weighbridge.files.runfiles.kinds import kinds
 
 CONFIG = """\
 base_model: llama-3.1-8b  # a comment
@@ -223,7 +224,9 @@ def test_a_model_in_the_place_of_a_command_is_asked_whether_it_fits(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     asked = []
-    monkeypatch.setattr("weighbridge.api.fit", lambda model, **_: asked.append(model) or 1 / 0)
+    monkeypatch.setattr(
+        "weighbridge.faces.api.fit", lambda model, **_: asked.append(model) or 1 / 0
+    )
     run(word, "--gpu", "4090")
     assert asked == [word]
 

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.carrying import carried
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.carrying import carried
 
 AXOLOTL = """\
 base_model: Qwen/Qwen3-0.6B

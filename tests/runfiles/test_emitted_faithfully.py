@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 import weighbridge
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
+from weighbridge.base.errors import UsageError
+from weighbridge.files.runfiles import read
 
 COMPOSE = """\
 services:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import weighbridge
-from weighbridge.runfiles.patching import patched
+from weighbridge.files.runfiles.patching import patched
 
 MODEL = "llama-3.1-8b"
 SERVED = {

@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.flags import asking, settings_of
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.flags import asking, settings_of
 
 FILE = """\
 services:

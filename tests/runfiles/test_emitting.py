@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 import weighbridge
-from weighbridge.cli import menu
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.dumping import dumped
-from weighbridge.runfiles.emitting import TARGETS
-from weighbridge.runfiles.record import PlannedRun
-from weighbridge.runfiles.serving.containers import served
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.dumping import dumped
+from weighbridge.files.runfiles.emitting import TARGETS
+from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.training import launching
 
 MODEL = "llama-3.1-8b"

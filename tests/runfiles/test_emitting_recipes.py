@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 import weighbridge
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import emitting, read
-from weighbridge.runfiles.training.shapes import SHAPES
-from weighbridge.runfiles.training.torchtitan import FLAVORS as FLAVORED
-from weighbridge.runfiles.training.torchtune_new import BUILDERS
+from weighbridge.base.errors import UsageError
+from weighbridge.files.runfiles import emitting, read
+from weighbridge.files.runfiles.training.shapes import SHAPES
+from weighbridge.files.runfiles.training.torchtitan import FLAVORS as FLAVORED
+from weighbridge.files.runfiles.training.torchtune_new import BUILDERS
 
 MODEL = "llama-3.1-8b"
 # pytorch/torchtune v0.6.1, recipes/*.py: the keys that each reads as `cfg.NAME`, without a default

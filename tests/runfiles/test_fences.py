@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.screen import view
+from weighbridge.faces.texts.runfile import view
+from weighbridge.files.runfiles import read
 
 AXOLOTL = """\
 base_model: meta-llama/Llama-3.1-8B

@@ -4,7 +4,7 @@ import pytest
 from tests.cases import all_of
 
 import weighbridge
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 COMPOSE = """services:
   vllm:

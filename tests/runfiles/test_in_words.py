@@ -3,9 +3,9 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.in_words import programs
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.in_words import programs
 
 
 def of(text):

@@ -3,8 +3,8 @@
 import pytest
 from tests.cases import all_of
 
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
+from weighbridge.base.errors import UsageError
+from weighbridge.files.runfiles import read
 
 LINE = "torchrun train.py --model_name_or_path org/name --bf16 True --per_device_train_batch_size 2"
 POD = """apiVersion: {api}

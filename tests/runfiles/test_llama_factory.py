@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 BASE = "model_name_or_path: org/name\nstage: sft\ntemplate: qwen\ncutoff_len: 1024\n"
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from weighbridge import api
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.training import arrays
+from weighbridge.base.errors import UsageError
+from weighbridge.faces import api
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.training import arrays
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 
 MIXTRAL = """#!/bin/bash
 # a comment with $VARIABLES

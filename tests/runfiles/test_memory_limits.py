@@ -5,10 +5,10 @@ import re
 import pytest
 
 import weighbridge
-from weighbridge.runfiles.document import Place
-from weighbridge.runfiles.patching import patched
-from weighbridge.runfiles.serving.lines import memory_limit
-from weighbridge.units import GIB, ceil_div
+from weighbridge.base.units import GIB, ceil_div
+from weighbridge.files.runfiles.document import Place
+from weighbridge.files.runfiles.patching import patched
+from weighbridge.files.runfiles.serving.lines import memory_limit
 
 POD = """apiVersion: v1
 kind: Pod

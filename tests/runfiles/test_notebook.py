@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.runfiles import read
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.files.runfiles import read
 
 INSTALLS = """%%capture
 import os

@@ -4,9 +4,9 @@ import pytest
 from tests.cases import all_of
 
 import weighbridge
-from weighbridge.cli import menu
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles import read
 
 AXOLOTL = "base_model: meta-llama/Llama-3.1-8B\nadapter: lora\nmicro_batch_size: 2\n"
 TUNE = """model:

@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 MODELFILE = "FROM llama3.1:8b\nPARAMETER num_ctx 8192\n"
 SERVER = (
@@ -108,7 +108,7 @@ def test_a_change_of_a_modelfile_is_put_into_a_copy_of_it(tmp_path):
     ],
 )
 def test_lines_of_a_copy_change_what_stands_and_add_what_does_not(text, change, told):
-    from weighbridge.runfiles.serving.own_modelfile import lines
+    from weighbridge.files.runfiles.serving.own_modelfile import lines
 
     paste = (
         "OLLAMA_X=1 ollama serve & sleep 5\nprintf 'FROM a:b\\nPARAMETER num_gpu 38\\n' > Modelfile"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 
 def zero(**options) -> dict:

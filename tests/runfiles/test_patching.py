@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.cli import menu
-from weighbridge.cli.runfile import _raw
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.patching import applied, patched
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli import menu
+from weighbridge.faces.cli.runfile import _raw
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.patching import applied, patched
 
 AXOLOTL = """\
 base_model: llama-3.1-8b   # ours

@@ -4,11 +4,11 @@ method that brings defaults of its program; and why a change cannot be written."
 import pytest
 
 import weighbridge
-from weighbridge.cli import menu
-from weighbridge.report.verdict import Remedy
-from weighbridge.runfiles import read
-from weighbridge.runfiles.flags import of_copy, renamed
-from weighbridge.runfiles.patching import patched
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.flags import of_copy, renamed
+from weighbridge.files.runfiles.patching import patched
+from weighbridge.memory.report.verdict import Remedy
 
 COMPOSE = """\
 services:

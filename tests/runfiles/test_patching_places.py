@@ -2,12 +2,12 @@
 
 import pytest
 
-from weighbridge.report.verdict import Remedy
-from weighbridge.runfiles import read
-from weighbridge.runfiles.flags import flagged
-from weighbridge.runfiles.kinds import named
-from weighbridge.runfiles.patching import _changed, applied
-from weighbridge.runfiles.weighing import WeighedRun
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.flags import flagged
+from weighbridge.files.runfiles.kinds import named
+from weighbridge.files.runfiles.patching import _changed, applied
+from weighbridge.files.runfiles.weighing import WeighedRun
+from weighbridge.memory.report.verdict import Remedy
 
 MODELFILE = 'FROM llama3.1:8b\nPARAMETER num_ctx 32768\nPARAMETER num_gpu 81\nSYSTEM """x"""\n'
 KEYS = "model: org/name\ntensor-parallel-size: 2  # both\nmax-model-len: 32768\n"
@@ -53,7 +53,7 @@ def test_a_new_parameter_stands_behind_the_others():
 
 
 def _documents(text):
-    from weighbridge.runfiles.document import documents
+    from weighbridge.files.runfiles.document import documents
 
     return documents(text, "modelfile", "Modelfile")
 
@@ -198,7 +198,7 @@ IN_LINES = VALUES.replace(
     ],
 )
 def test_flags_are_written_in_lists_scripts_and_charts(text, flags, line):
-    from weighbridge.runfiles.flags import asks_for
+    from weighbridge.files.runfiles.flags import asks_for
 
     name = "run.sh" if text is SCRIPT else "a.yaml"
     run = read(text, name).runs[-1]
@@ -216,7 +216,7 @@ def test_flags_are_written_in_lists_scripts_and_charts(text, flags, line):
 
 
 def test_values_without_settings_in_lines_of_their_own_have_no_place():
-    from weighbridge.runfiles.serving.charts import changed
+    from weighbridge.files.runfiles.serving.charts import changed
 
     flow = VALUES.replace("org/name", "org/third").replace("org/other", "org/name")
     run = read(VALUES, "a.yaml").runs[-1]

@@ -3,13 +3,13 @@
 import pytest
 from tests.cases import all_of
 
-from weighbridge.cli import menu
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.kinds import named
-from weighbridge.runfiles.patching import applied
-from weighbridge.runfiles.record import PlannedRun
-from weighbridge.runfiles.training.flags import argued
-from weighbridge.runfiles.training.script import placed
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.kinds import named
+from weighbridge.files.runfiles.patching import applied
+from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.training.flags import argued
+from weighbridge.files.runfiles.training.script import placed
 
 RUN = PlannedRun(task="train")
 SCRIPT = """from trl import SFTConfig, SFTTrainer

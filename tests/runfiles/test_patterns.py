@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.runfiles.patterns import below, matches
+from weighbridge.files.runfiles.patterns import below, matches
 
 FILES = ("a.yml", "configs/iss.yml", "configs/x/y/deep.yml", "configs/x/note.txt", "other/z.yml")
 

@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.pieces import only_commands, parts
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.pieces import only_commands, parts
 
 SERVES = "vllm serve qwen3-8b --max-model-len 8192"
 TRAINS = (

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from weighbridge.runfiles import read
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.kinds import named
-from weighbridge.runfiles.patching import applied
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.kinds import named
+from weighbridge.files.runfiles.patching import applied
 
 FOLDER = Path(__file__).parent / "public"
 ROWS = [

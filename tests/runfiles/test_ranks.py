@@ -3,7 +3,7 @@
 import pytest
 from tests.cases import all_of
 
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 ARGS = "train.py --model_name_or_path org/name --per_device_train_batch_size 2"
 

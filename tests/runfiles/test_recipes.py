@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 TUNE = """
 model: {{_component_: torchtune.models.llama3_2.{model}, lora_attn_modules: [q_proj, output_proj]{more}}}

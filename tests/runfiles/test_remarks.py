@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles.remarks import remarks
+from weighbridge.files.runfiles.remarks import remarks
 
 
 def found(text: str, *, explained: bool = False):

@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from weighbridge.errors import BadFileError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.kinds import text_of
+from weighbridge.base.errors import BadFileError
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.kinds import text_of
 
 
 class Optimizers(enum.Enum):

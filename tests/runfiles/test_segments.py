@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.segments import grows
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.segments import grows
 
 TRUE = "PYTORCH_ALLOC_CONF=expandable_segments:True"
 LINE = "torchrun --nproc_per_node 8 train.py --model_name_or_path org/name --bf16 True\n"
@@ -143,7 +143,7 @@ def test_older_releases_of_torch_have_none():
 
 @pytest.mark.slow
 def test_a_script_that_is_written_says_it_and_is_read_again(tmp_path):
-    from weighbridge.cli.menu import run as cli
+    from weighbridge.faces.cli.menu import run as cli
 
     path = tmp_path / "train.py"
     line = "train qwen3-8b --framework trl --method lora --expandable-segments --gpu h100"
@@ -158,7 +158,7 @@ def test_a_script_that_is_written_says_it_and_is_read_again(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["axolotl", "trl", "accelerate"])
 def test_the_command_of_an_emitted_file_sets_it(kind, capsys):
-    from weighbridge.cli.menu import run as cli
+    from weighbridge.faces.cli.menu import run as cli
 
     framework = "trainer" if kind == "accelerate" else kind
     line = f"train llama-3.2-1b --framework {framework} --method lora --gpu h100 --emit {kind}"

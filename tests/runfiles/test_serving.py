@@ -3,11 +3,11 @@
 import pytest
 
 import weighbridge
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.paths import model_of, packed
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.serving.lines import launch_lines
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.serving.lines import launch_lines
 
 COMPOSE = """\
 services:

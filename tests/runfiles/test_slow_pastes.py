@@ -7,13 +7,13 @@ from re import _parser as parser  # type: ignore[attr-defined]
 
 import pytest
 
+from weighbridge.base.records import replace
 from weighbridge.engines.launch.arguments import find
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
-from weighbridge.records import replace
-from weighbridge.runfiles import read
-from weighbridge.runfiles.serving.start_logs import LINES
-from weighbridge.runfiles.text import LAUNCH, LM_STUDIO
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.serving.start_logs import LINES
+from weighbridge.files.runfiles.text import LAUNCH, LM_STUDIO
 
 SEARCHED = [line.pattern for line in LINES] + [LAUNCH.pattern, LM_STUDIO.pattern]
 

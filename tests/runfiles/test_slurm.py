@@ -7,11 +7,11 @@ from tests.cases import all_of
 
 import weighbridge
 from weighbridge import weigh
-from weighbridge.cli import menu
-from weighbridge.errors import UsageError
-from weighbridge.runfiles import read
-from weighbridge.runfiles.slurm import SlurmJob, asked
-from weighbridge.units import GIB, MIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB, MIB
+from weighbridge.faces.cli import menu
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.slurm import SlurmJob, asked
 
 SERVE = """\
 #!/bin/bash

@@ -5,13 +5,13 @@ import shlex
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.findings import findings, stored
-from weighbridge.runfiles.record import ServerStart, StartPart
-from weighbridge.runfiles.screen import view
-from weighbridge.runfiles.serving.start_logs import starts
-from weighbridge.units import GIB, MIB
+from weighbridge.base.units import GIB, MIB
+from weighbridge.faces.texts.runfile import view
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.findings import findings, stored
+from weighbridge.files.runfiles.record import ServerStart, StartPart
+from weighbridge.files.runfiles.serving.start_logs import starts
 
 VLLM = """\
 INFO 04-15 07:22:41 [utils.py:233] non-default args: {'model_tag': 'qwen3-8b', 'max_model_len': 8192, 'enforce_eager': True, 'api_key': None, 'gpu_memory_utilization': 0.8}

@@ -3,10 +3,10 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.cards import card
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.named import models
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.cards import card
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.named import models
 
 FENCED = """\
 My server uses less than I thought, on 4x H20:
@@ -122,7 +122,7 @@ def test_programs_that_list_what_they_hold_are_read():
 
 
 def test_a_message_alone_is_not_followed_by_a_run_that_nobody_named():
-    from weighbridge.runfiles.screen import view
+    from weighbridge.faces.texts.runfile import view
 
     page = view(weighbridge.weigh(f"What now?\n\n{MESSAGE}\n", name="the text"))
     assert not any("names no model" in str(block) for block in page.blocks)

@@ -3,9 +3,9 @@
 import pytest
 
 import weighbridge
-from weighbridge.memory import Bytes
-from weighbridge.runfiles import read
-from weighbridge.runfiles.together import _answer
+from weighbridge.base.memory import Bytes
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.together import _answer
 
 SERVICE = """\
   {name}:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from weighbridge.runfiles import read
-from weighbridge.runfiles.document import documents
-from weighbridge.runfiles.training import launch
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.training import launch
 
 ARGUMENTS = "--model_name_or_path org/name --per_device_train_batch_size 2 --bf16 True"
 

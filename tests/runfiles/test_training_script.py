@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 PEFT = """
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig

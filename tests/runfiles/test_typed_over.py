@@ -6,8 +6,8 @@ import pytest
 from tests.cases import all_of
 
 import weighbridge
-from weighbridge.runfiles import read
-from weighbridge.runfiles.weighing import IDLE, _without_idle
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.weighing import IDLE, _without_idle
 from weighbridge.workload.consistency import idle
 
 ZERO = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.runfiles import read
+from weighbridge.files.runfiles import read
 
 VERL = """set -x
 MODEL_PATH=${MODEL_PATH:-org/name}

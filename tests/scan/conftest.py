@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from tests.scan import small
-from weighbridge.scan import asking, planning, registry
+from weighbridge.faces.scan import asking, planning, registry
 
 MISSING = [name for name in ("pyarrow", "duckdb") if find_spec(name) is None]
 QUESTIONS = b"""

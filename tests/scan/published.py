@@ -5,9 +5,9 @@ import json
 from unittest.mock import patch
 
 from tests.scan.test_running import run
-from weighbridge.catalogue import find
-from weighbridge.scan import asking, planning, publishing, registry
-from weighbridge.scan.packing import pack
+from weighbridge.faces.scan import asking, planning, publishing, registry
+from weighbridge.faces.scan.packing import pack
+from weighbridge.models.catalogue import find
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 NAMES = (

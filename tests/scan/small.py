@@ -8,7 +8,7 @@ import time
 from unittest.mock import patch
 
 from tests.tiny import NAMED as LLAMA
-from weighbridge.scan import weigher
+from weighbridge.faces.scan import weigher
 
 
 def configs():
@@ -54,5 +54,5 @@ def greedy(config, questions):
     def opened(*_):
         return [bytearray(1 << 26) for _ in range(160)]
 
-    with patch("weighbridge.questions.prepared.opened", opened):
+    with patch("weighbridge.answers.questions.prepared.opened", opened):
         return weigher.answered(config, questions)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.scan import asking
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.faces.scan import asking
 
 
 def read(text, cards=()):

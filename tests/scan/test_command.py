@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from tests.scan import small
 from tests.scan.conftest import QUESTIONS
-from weighbridge.cli.menu import menu
-from weighbridge.cli.scan import scan as command
+from weighbridge.faces.cli.menu import menu
+from weighbridge.faces.cli.scan import scan as command
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from tests.scan import small
 from tests.scan.conftest import make
 from tests.scan.test_command import typed
 from tests.scan.test_running import run
-from weighbridge.scan import asking, planning, registry
-from weighbridge.scan.dataset import ANSWERS, answers_file, json_of, plan_of, put, put_json
-from weighbridge.scan.dataset import parquet as written
-from weighbridge.scan.differing import diff
+from weighbridge.faces.scan import asking, planning, registry
+from weighbridge.faces.scan.dataset import ANSWERS, answers_file, json_of, plan_of, put, put_json
+from weighbridge.faces.scan.dataset import parquet as written
+from weighbridge.faces.scan.differing import diff
 
 files = pytest.importorskip("pyarrow.parquet", reason="it is in the extra test-scan")
 

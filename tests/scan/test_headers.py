@@ -10,9 +10,9 @@ from tests.scan.conftest import make
 from tests.scan.test_running import rows, run
 from tests.sparse import as_tensors, write_repo
 from tests.training.test_gguf import written
-from weighbridge.scan import registry
-from weighbridge.scan.checking import check
-from weighbridge.scan.dataset import rows_of
+from weighbridge.faces.scan import registry
+from weighbridge.faces.scan.checking import check
+from weighbridge.faces.scan.dataset import rows_of
 
 pytestmark = pytest.mark.slow
 

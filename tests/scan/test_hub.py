@@ -10,9 +10,9 @@ import pytest
 from tests.hub import Fault
 from tests.scan import small
 from tests.sources.conftest import client_home, hub  # noqa: F401  # fixtures
-from weighbridge.errors import HubError, UsageError
-from weighbridge.scan import registry
-from weighbridge.sources.budget import RequestBudget
+from weighbridge.base.errors import HubError, UsageError
+from weighbridge.faces.scan import registry
+from weighbridge.models.sources.budget import RequestBudget
 
 CONFIGS = r"/resolve/.*config\.json"
 
@@ -155,7 +155,7 @@ def test_a_private_hub_is_asked_with_a_token(listed, tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_down_ends_the_scan(listed, tmp_path, monkeypatch):
-    from weighbridge.scan import hub as of_hub
+    from weighbridge.faces.scan import hub as of_hub
 
     monkeypatch.setattr(of_hub, "MOST_FAILED", 4)
     listed.faults.append(Fault(match="m[12]./resolve", status=503))

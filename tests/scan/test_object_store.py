@@ -5,8 +5,8 @@ import pytest
 from tests.scan import small
 from tests.scan.conftest import QUESTIONS, files
 from tests.scan.test_running import run
-from weighbridge.errors import NotFoundError
-from weighbridge.scan import asking, planning, registry
+from weighbridge.base.errors import NotFoundError
+from weighbridge.faces.scan import asking, planning, registry
 
 pytest.importorskip("moto.server", reason="moto[server]: in the extra test-scan")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # moto's own warnings

@@ -8,11 +8,11 @@ from tests.scan.conftest import files
 from tests.scan.test_command import typed
 from tests.scan.test_differing import compared
 from tests.scan.test_running import run
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.scan import packing
-from weighbridge.scan.checking import check
-from weighbridge.scan.dataset import note_file, rows_of
-from weighbridge.scan.query import ScanView
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.faces.scan import packing
+from weighbridge.faces.scan.checking import check
+from weighbridge.faces.scan.dataset import note_file, rows_of
+from weighbridge.faces.scan.query import ScanView
 
 pytestmark = pytest.mark.slow
 ALL = "select * from answers order by key, question"

@@ -9,9 +9,9 @@ import pytest
 import weighbridge
 from tests.scan import small
 from tests.scan.conftest import make
-from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.scan import registry
-from weighbridge.scan.dataset import MODELS, parquet, plan_of, rows_of
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.faces.scan import registry
+from weighbridge.faces.scan.dataset import MODELS, parquet, plan_of, rows_of
 
 
 def told(out):

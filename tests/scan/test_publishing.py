@@ -10,13 +10,13 @@ import yaml
 
 from tests.scan.published import CARDS, GROUP, HOSTILE, NAMES, published
 from tests.scan.test_command import typed
-from weighbridge.cli.web import _published
-from weighbridge.errors import BadFileError, UsageError
-from weighbridge.scan import publishing
-from weighbridge.scan.answers import OWN
-from weighbridge.scan.card import card
-from weighbridge.scan.query import ScanView
-from weighbridge.web import registry
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.faces.cli.web import _published
+from weighbridge.faces.scan import publishing
+from weighbridge.faces.scan.answers import OWN
+from weighbridge.faces.scan.card import card
+from weighbridge.faces.scan.query import ScanView
+from weighbridge.faces.web import registry
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ import pytest
 from tests.scan import small
 from tests.scan.conftest import make
 from tests.scan.test_running import run
-from weighbridge import catalogue
-from weighbridge.errors import UsageError
-from weighbridge.scan import asking, planning, registry
-from weighbridge.scan.dataset import ANSWERS, MODELS, answers_file, note_file
-from weighbridge.scan.query import ScanView
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.scan import asking, planning, registry
+from weighbridge.faces.scan.dataset import ANSWERS, MODELS, answers_file, note_file
+from weighbridge.faces.scan.query import ScanView
+from weighbridge.models import catalogue
 
 pytestmark = pytest.mark.slow
 

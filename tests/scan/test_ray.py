@@ -13,10 +13,10 @@ import pytest
 from tests.scan import small
 from tests.scan.conftest import files, make
 from tests.scan.test_running import children, run, until
-from weighbridge.errors import HubError, UsageError
-from weighbridge.scan import on_ray, running
-from weighbridge.scan.checking import check
-from weighbridge.scan.weigher import ScanLimits
+from weighbridge.base.errors import HubError, UsageError
+from weighbridge.faces.scan import on_ray, running
+from weighbridge.faces.scan.checking import check
+from weighbridge.faces.scan.weigher import ScanLimits
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +85,9 @@ TWO_NODES = """
 import sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from weighbridge.scan import on_ray, running
-from weighbridge.scan.dataset import plan_of
-from weighbridge.scan.weigher import ScanLimits
+from weighbridge.faces.scan import on_ray, running
+from weighbridge.faces.scan.dataset import plan_of
+from weighbridge.faces.scan.weigher import ScanLimits
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])

@@ -7,12 +7,12 @@ import pytest
 from tests.scan import small
 from tests.scan.conftest import files, make
 from tests.scan.test_running import run
-from weighbridge.errors import BadFileError
-from weighbridge.scan import asking, earlier, planning, registry, running
-from weighbridge.scan.checking import check
-from weighbridge.scan.dataset import plan_of
-from weighbridge.scan.packing import pack
-from weighbridge.scan.weigher import ScanLimits, Weigher
+from weighbridge.base.errors import BadFileError
+from weighbridge.faces.scan import asking, earlier, planning, registry, running
+from weighbridge.faces.scan.checking import check
+from weighbridge.faces.scan.dataset import plan_of
+from weighbridge.faces.scan.packing import pack
+from weighbridge.faces.scan.weigher import ScanLimits, Weigher
 
 pytestmark = pytest.mark.slow
 REAL = running.rules

@@ -10,9 +10,9 @@ import weighbridge
 from tests.scan import small
 from tests.sparse import as_tensors, write_repo
 from tests.training.test_gguf import written
-from weighbridge import catalogue
 from weighbridge.engines.table import FOLDERS
-from weighbridge.scan import asking, rules
+from weighbridge.faces.scan import asking, rules
+from weighbridge.models import catalogue
 
 WORKLOADS = {
     "load": ("load", "gpu: 4090"),
@@ -27,9 +27,9 @@ READ = """
 import json, sys
 opened, ran = set(), set()
 sys.addaudithook(lambda e, a: opened.add(str(a[0])) if e == "open" else None)
-import weighbridge.api
-from weighbridge.scan.answers import rows
-from weighbridge.scan.asking import ScanQuestion
+import weighbridge.faces.api
+from weighbridge.faces.scan.answers import rows
+from weighbridge.faces.scan.asking import ScanQuestion
 configs, asked = json.load(sys.stdin)
 questions = [ScanQuestion(**one) for one in asked]
 told = []

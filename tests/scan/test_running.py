@@ -17,12 +17,11 @@ import pytest
 from tests.hostile.mutation import mutated
 from tests.scan import small
 from tests.scan.conftest import files, make, notes
-from weighbridge import catalogue
-from weighbridge.canonical import canonical_text
-from weighbridge.errors import BadFileError, UsageError, WeighbridgeError
-from weighbridge.scan import asking, running
-from weighbridge.scan.checking import check
-from weighbridge.scan.dataset import (
+from weighbridge.base.canonical import canonical_text
+from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.faces.scan import asking, running
+from weighbridge.faces.scan.checking import check
+from weighbridge.faces.scan.dataset import (
     answers_file,
     configs_file,
     note_file,
@@ -30,8 +29,9 @@ from weighbridge.scan.dataset import (
     put_json,
     rows_of,
 )
-from weighbridge.scan.packing import pack
-from weighbridge.scan.weigher import ScanEndedError, ScanLimits, Weigher, answered
+from weighbridge.faces.scan.packing import pack
+from weighbridge.faces.scan.weigher import ScanEndedError, ScanLimits, Weigher, answered
+from weighbridge.models import catalogue
 
 pytestmark = pytest.mark.slow
 
@@ -285,9 +285,9 @@ DAMAGED = [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"hell
 def test_a_damaged_file_of_answers_is_named_and_answered_again(
     whole, folder, tmp_path, family, damage
 ):
-    from weighbridge.scan.differing import diff
-    from weighbridge.scan.publishing import publish
-    from weighbridge.scan.query import ScanView
+    from weighbridge.faces.scan.differing import diff
+    from weighbridge.faces.scan.publishing import publish
+    from weighbridge.faces.scan.query import ScanView
 
     out, plan = whole
     kept, path = files(out), answers_file(out, family, 1)
@@ -364,7 +364,7 @@ def test_a_list_of_files_that_is_of_others_is_found(whole, text):
 
 
 def test_what_only_a_checksum_tells_is_not_published(whole, tmp_path):
-    from weighbridge.scan.publishing import publish
+    from weighbridge.faces.scan.publishing import publish
 
     out, plan = whole
     answers_file(out, "vllm", 1).write_bytes(answers_file(out, "vllm", 0).read_bytes())

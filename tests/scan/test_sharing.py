@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cases import each
-from weighbridge import Infer, catalogue, prepare
-from weighbridge.accelerators.budget import budget as find_budget
-from weighbridge.accelerators.parts import parts
-from weighbridge.canonical import canonical_text
+from weighbridge import Infer, prepare
+from weighbridge.base.canonical import canonical_text
 from weighbridge.engines.llama_cpp import compute
 from weighbridge.engines.llama_cpp.answers import free
-from weighbridge.scan import asking
-from weighbridge.scan.answers import rows
+from weighbridge.faces.scan import asking
+from weighbridge.faces.scan.answers import rows
+from weighbridge.machines.accelerators.budget import budget as find_budget
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge.models import catalogue
 from weighbridge.training import kept, run
 
 pytestmark = pytest.mark.slow

@@ -23,10 +23,16 @@ READ = re.compile(r'\b(?:w|workload|asked|plain)\.([a-z]\w*)|"([a-z]\w*)"(?!: [^
 ECHO = re.compile(r'"(\w+)": (?:\w+\.)*(?:w|workload|asked)\.\1\b')
 FACES = {"settings.py", "flags.py", "dialect.py", "launching.py", "launch.py", "__init__.py"}
 # Rooms that every engine's answer comes through
-COMMON = ("engines/*.py", "estimate", "settings/shared.py", "checkpoint", "questions/prepared.py")
+COMMON = (
+    "engines/*.py",
+    "answers/estimate",
+    "settings/shared.py",
+    "models/checkpoint",
+    "answers/questions/prepared.py",
+)
 LAUNCHES = {"ik_llama.cpp": ("llama.cpp",), "ollama": ("llama.cpp",)}  # whose code it runs
 SERVERS = ("engines/caches", "engines/parallel", "engines/servers")
-TRAINING = ("training", "forward", *COMMON)
+TRAINING = ("training", "training/forward", *COMMON)
 
 
 def files(place: str) -> Iterator[Path]:

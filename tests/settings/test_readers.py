@@ -15,9 +15,9 @@ import pytest
 
 from tests.cases import each, some
 from tests.engines.answers import named
+from weighbridge.base.errors import WeighbridgeError
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
-from weighbridge.errors import WeighbridgeError
 from weighbridge.settings.setting import fields
 from weighbridge.workload import foreign, read
 

@@ -6,13 +6,14 @@ from copy import copy
 import click
 import pytest
 
-from weighbridge.agents.tools import setting_schema
-from weighbridge.cli.questions import options
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.engines.table import ENGINES
 from weighbridge.engines.vllm.settings import Vllm
-from weighbridge.errors import UsageError
+from weighbridge.faces.agents.tools import setting_schema
+from weighbridge.faces.cli.questions import options
+from weighbridge.faces.web.form import form
 from weighbridge.settings.setting import (
     MOST,
     Bool,
@@ -30,7 +31,6 @@ from weighbridge.settings.setting import (
     whole,
     word,
 )
-from weighbridge.web.form import form
 from weighbridge.workload import TABLES, Infer, Train, engines_of
 
 EVERY = [(task, name) for task, table in TABLES.items() for name in table]

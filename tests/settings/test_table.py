@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 from weighbridge.settings.setting import fields
 from weighbridge.workload import INFER, LOAD, TRAIN, Infer, Load, foreign, read
 

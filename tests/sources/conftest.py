@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 
 from tests.hub import Hub
-from weighbridge.sources import http, search, wire
+from weighbridge.models.sources import http, search, wire
 
 SEARCH = search.named
 

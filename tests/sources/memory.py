@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from weighbridge.errors import NotFoundError
-from weighbridge.sources.base import SourceFile, span
+from weighbridge.base.errors import NotFoundError
+from weighbridge.models.sources.base import SourceFile, span
 
 
 class BytesSource:

@@ -10,10 +10,10 @@ import pytest
 import weighbridge
 from tests.hub import Fault
 from tests.sparse import write_repo
-from weighbridge.cli.menu import run
-from weighbridge.errors import GatedError, HubError, NotFoundError
-from weighbridge.questions.requests import Requests
-from weighbridge.sources.answers import Silence
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import GatedError, HubError, NotFoundError
+from weighbridge.faces.cli.menu import run
+from weighbridge.models.sources.answers import Silence
 
 LISTED, NAME = "Qwen/Qwen3-8B", "qwen3-8b"
 README = Path(__file__).parents[2] / "README.md"
@@ -48,7 +48,7 @@ def test_a_full_id_is_answered_from_the_catalogue(away, reference):
 def test_a_dead_proxy_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
-    monkeypatch.setattr("weighbridge.sources.http.TRIES", 1)
+    monkeypatch.setattr("weighbridge.models.sources.http.TRIES", 1)
     with pytest.raises(HubError, match=r"reached through the proxy 127\.0\.0\.1:9 \(") as e:
         weighbridge.load("org/name")
     assert "secret" not in str(e.value)
@@ -110,7 +110,7 @@ def test_what_the_catalogue_does_not_have_is_still_an_error(away, reference):
 
 
 def test_the_cache_comes_before_the_catalogue(hub, tmp_path):
-    from weighbridge.sources import cache
+    from weighbridge.models.sources import cache
 
     folder = cache.repository(tmp_path, LISTED)
     commit = "0" * 40
@@ -126,14 +126,14 @@ def test_the_cache_comes_before_the_catalogue(hub, tmp_path):
 
 def test_an_endpoint_that_is_no_address_is_named(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://[::1")
-    with pytest.raises(weighbridge.errors.UsageError, match=r"HF_ENDPOINT is .*no address"):
+    with pytest.raises(weighbridge.base.errors.UsageError, match=r"HF_ENDPOINT is .*no address"):
         weighbridge.load("org/name")
 
 
 def test_who_asks_for_many_waits_for_a_host_once(away, monkeypatch):
     """The tries of one name cost 0.75 s of waiting, which every further name paid again."""
     waits = []
-    monkeypatch.setattr("weighbridge.sources.http.time.sleep", waits.append)
+    monkeypatch.setattr("weighbridge.models.sources.http.time.sleep", waits.append)
     requests = Requests()
     told = [requests.answer(json.dumps({"task": "load", "model": f"org/{i}"})) for i in range(5)]
     assert waits == [0.01, 0.02]  # for one name
@@ -143,7 +143,7 @@ def test_who_asks_for_many_waits_for_a_host_once(away, monkeypatch):
 
 def test_a_host_is_asked_again_after_a_while(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("weighbridge.sources.answers.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("weighbridge.models.sources.answers.time.monotonic", lambda: now[0])
     silence = Silence()
     assert silence.of("hub") == ""
     silence.begin("hub", "cannot be reached")

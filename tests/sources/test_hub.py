@@ -13,7 +13,7 @@ import pytest
 
 from tests.hub import Fault
 from tests.sparse import beginning, write_repo, write_safetensors
-from weighbridge.errors import (
+from weighbridge.base.errors import (
     BadFileError,
     GatedError,
     HubError,
@@ -21,12 +21,12 @@ from weighbridge.errors import (
     UsageError,
     WeighbridgeError,
 )
-from weighbridge.formats import ByteRange
-from weighbridge.sources import http, wire
-from weighbridge.sources import hub as hub_module
-from weighbridge.sources.base import SourceFile, SourceOptions, read_plans
-from weighbridge.sources.hub import HubSource
-from weighbridge.sources.reference import HubRef
+from weighbridge.models.formats import ByteRange
+from weighbridge.models.sources import http, wire
+from weighbridge.models.sources import hub as hub_module
+from weighbridge.models.sources.base import SourceFile, SourceOptions, read_plans
+from weighbridge.models.sources.hub import HubSource
+from weighbridge.models.sources.reference import HubRef
 
 CONFIG = {"model_type": "llama"}
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -506,8 +506,8 @@ def test_a_cache_elsewhere(hub, repo, downloaded, tmp_path):
 
 SCRIPT = """
 import sys
-from weighbridge.sources.base import SourceOptions
-from weighbridge.sources import open_source, resolve
+from weighbridge.models.sources.base import SourceOptions
+from weighbridge.models.sources import open_source, resolve
 source = open_source(resolve(sys.argv[1], catalogue=lambda name: False), SourceOptions())
 print(source.revision, len(source.read("config.json", 0, 1 << 20)))
 print(*sys.modules)

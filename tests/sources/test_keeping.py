@@ -12,13 +12,13 @@ import pytest
 import weighbridge
 from tests.hub import Fault
 from tests.sparse import as_tensors, write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.errors import BadFileError, HubError
-from weighbridge.sources import cache
-from weighbridge.sources.base import SourceOptions
-from weighbridge.sources.hub import HubSource
-from weighbridge.sources.reference import HubRef
+from weighbridge.base.errors import BadFileError, HubError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.sources import cache
+from weighbridge.models.sources.base import SourceOptions
+from weighbridge.models.sources.hub import HubSource
+from weighbridge.models.sources.reference import HubRef
 
 TINY = {
     "model_type": "llama",
@@ -180,7 +180,7 @@ def test_where_there_are_no_links(hub, repo, home, monkeypatch):
 
 RACE = """
 import sys
-from weighbridge.sources import cache
+from weighbridge.models.sources import cache
 from pathlib import Path
 for turn in range(60):
     name, data = f"{turn:040x}", bytes([turn]) * 200_000
@@ -203,7 +203,7 @@ def test_several_processes_keep_the_same_at_once(tmp_path):
 
 def test_the_hub_is_asked_before_the_next_module_is_imported(hub, repo, monkeypatch):
     """The import, which here waits for the request, is what the wait is used for."""
-    from weighbridge.checkpoint import gather
+    from weighbridge.models.checkpoint import gather
 
     told = []
 
@@ -216,7 +216,7 @@ def test_the_hub_is_asked_before_the_next_module_is_imported(hub, repo, monkeypa
 
     monkeypatch.setattr(gather, "import_module", import_once_asked)
     weighbridge.load("org/name")
-    assert told == [("weighbridge.estimate.load", 1)]
+    assert told == [("weighbridge.answers.estimate.load", 1)]
     weighbridge.load(str(repo))
     weighbridge.load("llama-3.1-8b")
     assert len(told) == 1, "nothing is waited for there"

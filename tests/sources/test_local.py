@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tests.sources.memory import BytesSource
 from tests.sparse import write_repo, write_safetensors
-from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.formats import ByteRange
-from weighbridge.sources import base, local
-from weighbridge.sources.base import SourceFile, read_plan, read_plans, span
-from weighbridge.sources.local import LocalSource
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.models.formats import ByteRange
+from weighbridge.models.sources import base, local
+from weighbridge.models.sources.base import SourceFile, read_plan, read_plans, span
+from weighbridge.models.sources.local import LocalSource
 
 COMMIT = "a" * 40
 

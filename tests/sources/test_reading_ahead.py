@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.sparse import INDEX, as_tensors, write_repo, write_safetensors
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.checkpoint.layouts import shards
-from weighbridge.checkpoint.reading import Reader
-from weighbridge.errors import WeighbridgeError
-from weighbridge.sources import base
-from weighbridge.sources.base import SourceFile, Together
-from weighbridge.sources.local import LocalSource
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.checkpoint.layouts import shards
+from weighbridge.models.checkpoint.reading import Reader
+from weighbridge.models.sources import base
+from weighbridge.models.sources.base import SourceFile, Together
+from weighbridge.models.sources.local import LocalSource
 
 TINY = {
     "model_type": "llama",
@@ -90,7 +90,7 @@ def test_a_shard_beside_the_index_that_it_does_not_name(tmp_path):
 
 
 def test_limits_count_each_header_once(tmp_path, monkeypatch):
-    from weighbridge.checkpoint import limits
+    from weighbridge.models.checkpoint import limits
 
     monkeypatch.setattr(limits, "MAX_TENSORS", len(TENSORS))
     test_a_shard_beside_the_index_that_it_does_not_name(tmp_path)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import all_of
-from weighbridge.errors import NotFoundError, UsageError
-from weighbridge.sources.reference import (
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.models.sources.reference import (
     CatalogueRef,
     HubRef,
     LocalRef,
@@ -248,7 +248,7 @@ def test_any_text_is_a_record_or_one_error(text):
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys, weighbridge.sources.reference, weighbridge.sources; print(*sys.modules)"
+    code = "import sys, weighbridge.models.sources.reference, weighbridge.models.sources; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

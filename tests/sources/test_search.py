@@ -6,10 +6,10 @@ import pytest
 
 import weighbridge
 from tests.hub import Fault
-from weighbridge import catalogue
-from weighbridge.errors import NotFoundError
-from weighbridge.sources.base import SourceOptions
-from weighbridge.sources.search import MOST, NamedRepositories, named
+from weighbridge.base.errors import NotFoundError
+from weighbridge.models import catalogue
+from weighbridge.models.sources.base import SourceOptions
+from weighbridge.models.sources.search import MOST, NamedRepositories, named
 
 NAME = "Nova-9B"
 CONFIG = dict(catalogue.find("qwen3-0.6b").config)

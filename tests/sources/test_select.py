@@ -2,9 +2,9 @@
 
 import pytest
 
-from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.sources import select
-from weighbridge.sources.base import SourceFile
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.models.sources import select
+from weighbridge.models.sources.base import SourceFile
 
 NAMES = (
     "README.md",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from weighbridge.errors import BadFileError
-from weighbridge.sources import browser
-from weighbridge.sources.base import inside, span
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.sources import browser
+from weighbridge.models.sources.base import inside, span
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import pytest
 
 from tests.hub import Fault
 from tests.sparse import beginning, write_safetensors
-from weighbridge.errors import HubError, NotFoundError, UsageError
-from weighbridge.sources import open_source
-from weighbridge.sources.base import SourceFile, SourceOptions
-from weighbridge.sources.hub import HubSource
-from weighbridge.sources.local import LocalSource
-from weighbridge.sources.reference import HubRef, LocalRef, SizeRef, TimmRef, UrlRef
-from weighbridge.sources.url import UrlSource
+from weighbridge.base.errors import HubError, NotFoundError, UsageError
+from weighbridge.models.sources import open_source
+from weighbridge.models.sources.base import SourceFile, SourceOptions
+from weighbridge.models.sources.hub import HubSource
+from weighbridge.models.sources.local import LocalSource
+from weighbridge.models.sources.reference import HubRef, LocalRef, SizeRef, TimmRef, UrlRef
+from weighbridge.models.sources.url import UrlSource
 
 
 def source(hub, filename, **options):

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.errors import HubError
-from weighbridge.formats import ByteRange
-from weighbridge.sources import http, wire
-from weighbridge.sources import wire as set_up
-from weighbridge.sources.answers import CHUNK
+from weighbridge.base.errors import HubError
+from weighbridge.models.formats import ByteRange
+from weighbridge.models.sources import http, wire
+from weighbridge.models.sources import wire as set_up
+from weighbridge.models.sources.answers import CHUNK
 
 
 @pytest.fixture
@@ -386,7 +386,7 @@ def test_a_server_that_sends_a_byte_now_and_then(client, monkeypatch, parts):
 
 FORKED = """
 import os, socket
-from weighbridge.sources import wire
+from weighbridge.models.sources import wire
 server = socket.create_server(("127.0.0.1", 0))
 origin = wire.UrlOrigin("http", *server.getsockname())
 connection = wire._connected(origin, 1)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from weighbridge.errors import UsageError, WeighbridgeError
-from weighbridge.questions.requests import Requests
-from weighbridge.web.space.answering import admit
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.faces.web.space.answering import admit
 
 REFUSED = [
     "/etc/passwd",

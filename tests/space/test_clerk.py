@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.units import MIB
-from weighbridge.web.space import clerk
-from weighbridge.web.space.office import _Clerk
+from weighbridge.base.units import MIB
+from weighbridge.faces.web.space import clerk
+from weighbridge.faces.web.space.office import _Clerk
 
 
 def test_every_line_is_answered_and_has_its_time(monkeypatch, tmp_path):

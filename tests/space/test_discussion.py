@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from tests.hub import Fault, Hub
-from weighbridge.errors import HubError, UsageError
-from weighbridge.web.space import discussion
+from weighbridge.base.errors import HubError, UsageError
+from weighbridge.faces.web.space import discussion
 
 TOKEN = "hf_" + "w" * 34
 READER = "hf_" + "r" * 34

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge._version import __version__
-from weighbridge.errors import UsageError
-from weighbridge.web.space import files
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.web.space import files
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -61,7 +61,7 @@ def test_a_missing_extra_is_one_line(tmp_path):
     """Gradio is not installed."""
     hidden = "import sys; sys.modules['gradio'] = None; from importlib import util\n"
     hidden += "util.find_spec = lambda name, package=None: None\n"
-    code = hidden + "from weighbridge.cli.menu import run; sys.exit(run(['web', '--gradio']))"
+    code = hidden + "from weighbridge.faces.cli.menu import run; sys.exit(run(['web', '--gradio']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "pip install 'weighbridge[web]'" in done.stderr

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from weighbridge.web.space import guard
-from weighbridge.web.space.guard import MOST_BODY, Guard, Rates
+from weighbridge.faces.web.space import guard
+from weighbridge.faces.web.space.guard import MOST_BODY, Guard, Rates
 
 
 async def app(scope, receive, send):

@@ -12,8 +12,8 @@ import pytest
 
 from tests.hub import Hub
 from tests.space.test_admission import REFUSED
-from weighbridge.web.space.answering import SpaceDesk
-from weighbridge.web.space.office import Limits, Office
+from weighbridge.faces.web.space.answering import SpaceDesk
+from weighbridge.faces.web.space.office import Limits, Office
 
 pytest.importorskip("gradio")  # a process each: they run beside those of the page
 
@@ -171,8 +171,8 @@ def test_no_process_outlives_the_office():
 def test_what_is_not_needed_is_not_imported():
     """Answers come from processes without gradio, and the command line imports none of this."""
     code = (
-        "import sys; import weighbridge.web.space.answering, weighbridge.web.space.office;"
-        "import weighbridge.web.space.files; print({'gradio', 'mcp', 'torch'} & set(sys.modules))"
+        "import sys; import weighbridge.faces.web.space.answering, weighbridge.faces.web.space.office;"
+        "import weighbridge.faces.web.space.files; print({'gradio', 'mcp', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

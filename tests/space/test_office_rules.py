@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.units import GIB, KIB, MIB
-from weighbridge.web.space import clerk, guard, office
-from weighbridge.web.space.office import Limits, Office
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.faces.web.space import clerk, guard, office
+from weighbridge.faces.web.space.office import Limits, Office
 
 PAGE = (Path(__file__).parents[2] / "docs" / "space.md").read_text(encoding="utf-8")
 
@@ -166,7 +166,7 @@ def test_a_process_ends_itself_after_the_office_would_have(monkeypatch, tmp_path
     )
     office._Clerk(tmp_path, 7)._started()
     ((line, how),) = started
-    assert line[:4] == [sys.executable, "-P", "-m", "weighbridge.web.space.clerk"]
+    assert line[:4] == [sys.executable, "-P", "-m", "weighbridge.faces.web.space.clerk"]
     assert line[4] == how["env"]["HF_HOME"] == str(tmp_path / "cache")
     assert 7 < int(line[5]) < 2 * 7
     assert how["cwd"] == tmp_path / "empty"

@@ -1,13 +1,13 @@
 """Programs on a fake GPU in a process of their own, and traces beside records."""
 
-from weighbridge.lab.measure import history
-from weighbridge.lab.measure.record import FakeCard
-from weighbridge.lab.measure.run import Target
+from weighbridge_lab.measure import history
+from weighbridge_lab.measure.record import FakeCard
+from weighbridge_lab.measure.run import Target
 
 
 def once(name, card="a100-80gb", events=False):
-    from weighbridge.lab.measure import meter
-    from weighbridge.lab.trace import guard
+    from weighbridge_lab.measure import meter
+    from weighbridge_lab.trace import guard
 
     guard.why_not = str  # its trial starts a process, and has a test of its own
     return meter.fake(Target(name=name), FakeCard(name=card), events)

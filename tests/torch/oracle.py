@@ -57,8 +57,8 @@ def buffers(model):
 
 
 def ours(raw, cls=None, base_model=False):
-    from weighbridge.arch.builder import blueprint
-    from weighbridge.arch.config import Config
+    from weighbridge.models.arch.builder import blueprint
+    from weighbridge.models.arch.config import Config
 
     return blueprint(Config(raw, cls=cls or ""), base_model=base_model)
 

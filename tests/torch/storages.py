@@ -13,8 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from weighbridge.accelerators.chips import ASSUMED
-from weighbridge.kernels.attention import KernelShape, efficient_forward, flash_forward
+from weighbridge.machines.accelerators.chips import ASSUMED
+from weighbridge.machines.kernels.attention import KernelShape, efficient_forward, flash_forward
 
 
 class Storages(TorchDispatchMode):

@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 
 from torch.cuda import _memory_viz as viz  # noqa: E402
 
-from weighbridge.allocator import Allocator, AllocatorOptions, Journal, parse  # noqa: E402
-from weighbridge.allocator.snapshot import RequestOrigin, snapshot  # noqa: E402
-from weighbridge.errors import UsageError  # noqa: E402
-from weighbridge.units import MIB  # noqa: E402
+from weighbridge.base.errors import UsageError  # noqa: E402
+from weighbridge.base.units import MIB  # noqa: E402
+from weighbridge.machines.allocator import Allocator, AllocatorOptions, Journal, parse  # noqa: E402
+from weighbridge.machines.allocator.snapshot import RequestOrigin, snapshot  # noqa: E402
 
 WORDS = [
     *("max_split_size_mb", "max_non_split_rounding_mb", "large_segment_size_mb"),

@@ -5,8 +5,8 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from weighbridge.arch import diffusers_nets  # noqa: E402
-from weighbridge.catalogue import pipelines  # noqa: E402
+from weighbridge.models.arch import diffusers_nets  # noqa: E402
+from weighbridge.models.catalogue import pipelines  # noqa: E402
 
 VAE = {"_class_name": "AutoencoderKL", "block_out_channels": [32, 64], "layers_per_block": 1}
 UNET = {

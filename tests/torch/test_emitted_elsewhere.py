@@ -13,7 +13,7 @@ import yaml
 
 import weighbridge
 from tests.torch.emitted import MODEL, same_arguments, written
-from weighbridge.runfiles.patching import patched
+from weighbridge.files.runfiles.patching import patched
 
 pytestmark = pytest.mark.filterwarnings("default")  # these are of others' releases
 

@@ -14,7 +14,7 @@ from trl.scripts.sft import make_parser
 
 import weighbridge
 from tests.torch.emitted import on_a_card, same_adapters, same_arguments, same_packing, written
-from weighbridge.runfiles.patching import patched
+from weighbridge.files.runfiles.patching import patched
 from weighbridge.training.launching import OPTIMIZERS
 
 # transformers names the newer of two words, and TRL what it means by a default

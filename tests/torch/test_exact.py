@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 import weighbridge
 from tests.cases import each
-from weighbridge.cli import infer as command
-from weighbridge.errors import UnsupportedError
-from weighbridge.estimate import exact
-from weighbridge.lab.exact.inference import grow
-from weighbridge.lab.trace import guard
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.estimate import exact
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.faces.cli import infer as command
+from weighbridge_lab.exact.inference import grow
+from weighbridge_lab.trace import guard
 
 WIDE = {
     "hidden_size": 512,
@@ -388,7 +388,7 @@ def test_what_is_not_traced_is_one_line(name, settings, says):
 
 def test_a_class_of_a_repository_is_not_run():
     own = {**raw("llama"), "architectures": ["MineForCausalLM"]}
-    with pytest.raises(weighbridge.errors.WeighbridgeError) as caught:
+    with pytest.raises(weighbridge.base.errors.WeighbridgeError) as caught:
         weighbridge.infer(own, exact=True, **USUAL)
     assert "MineForCausalLM" in str(caught.value)
 

@@ -9,8 +9,8 @@ pytest.importorskip("transformers")
 
 import weighbridge
 from tests.cases import each
-from weighbridge.errors import UnsupportedError
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import UnsupportedError
 
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],

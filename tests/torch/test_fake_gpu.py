@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from weighbridge.errors import UsageError
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.card import card
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge.base.errors import UsageError
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.card import card
+from weighbridge_lab.trace.gpu import FakeGPU
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 
@@ -160,8 +160,8 @@ def test_the_compiler_is_imported_where_it_is_asked_for():
 def test_early_stopping_of_a_trainer_is_said():
     from types import SimpleNamespace
 
-    from weighbridge.lab.trace.patches import patched
-    from weighbridge.lab.trace.patches.libraries import stopping
+    from weighbridge_lab.trace.patches import patched
+    from weighbridge_lab.trace.patches.libraries import stopping
 
     class Callback:
         def on_evaluate(self, args, state, control, **_):

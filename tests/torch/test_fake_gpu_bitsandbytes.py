@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tests.cases import each
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 bitsandbytes = pytest.importorskip(
     "bitsandbytes", reason="needs bitsandbytes", exc_type=ImportError

@@ -12,9 +12,9 @@ from torch import nn
 
 from tests.cases import each
 from tests.torch.programs import WIDTH, Block, real, recorded
-from weighbridge.errors import UsageError
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge.base.errors import UsageError
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),

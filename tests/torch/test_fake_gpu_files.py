@@ -6,8 +6,8 @@ import zipfile
 import pytest
 import torch
 
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),

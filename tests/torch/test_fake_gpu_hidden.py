@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.attention import Chooser, SdpaCall
-from weighbridge.lab.trace.card import card
-from weighbridge.lab.trace.gpu import FakeGPU
-from weighbridge.lab.trace.hidden import RULES, reductions
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.attention import Chooser, SdpaCall
+from weighbridge_lab.trace.card import card
+from weighbridge_lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace.hidden import RULES, reductions
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 MIB = 1 << 20

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.torch.programs import real, recorded
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 

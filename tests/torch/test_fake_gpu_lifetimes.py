@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tests.torch.programs import WIDTH, Net, real, recorded, step_in_backward, train
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.cases import each
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
-from weighbridge.lab.trace.patches import repeats
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace.patches import repeats
 
 pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),

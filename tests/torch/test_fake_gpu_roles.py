@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 WEIGHTS = (8 * 16 + 16) * 4

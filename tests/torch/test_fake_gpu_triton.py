@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 
-from weighbridge.lab.evidence.programs import PROGRAMS
-from weighbridge.lab.evidence.records import chosen
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.evidence.programs import PROGRAMS
+from weighbridge_lab.evidence.records import chosen
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 triton = pytest.importorskip("triton", reason="needs triton", exc_type=ImportError)
 tl = pytest.importorskip("triton.language", reason="needs triton")

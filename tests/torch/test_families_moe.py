@@ -113,9 +113,9 @@ INSIDE_CASES = [
 
 @pytest.mark.parametrize(("outer", "change"), INSIDE_CASES)
 def test_text_inside_a_larger_class(outer, change):
-    from weighbridge.arch.blueprint import told
-    from weighbridge.arch.builder import family
-    from weighbridge.arch.config import Config
+    from weighbridge.models.arch.blueprint import told
+    from weighbridge.models.arch.builder import family
+    from weighbridge.models.arch.config import Config
 
     cls, inner, small, _, at = INSIDE[outer]
     text = {**small, **change, "model_type": inner}

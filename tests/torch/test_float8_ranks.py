@@ -12,19 +12,19 @@ from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.tensor import Replicate, Shard  # noqa: E402
 from torch.distributed.tensor.parallel import SequenceParallel, parallelize_module  # noqa: E402
 
-from weighbridge.components.counted import CountedHeap  # noqa: E402
-from weighbridge.dtypes import BFLOAT16  # noqa: E402
-from weighbridge.forward.machine import Machine  # noqa: E402
-from weighbridge.forward.modules import Module  # noqa: E402
-from weighbridge.forward.nets.torchtune import (  # noqa: E402
+from weighbridge.base.dtypes import BFLOAT16  # noqa: E402
+from weighbridge.memory.components.counted import CountedHeap  # noqa: E402
+from weighbridge.training.forward.machine import Machine  # noqa: E402
+from weighbridge.training.forward.modules import Module  # noqa: E402
+from weighbridge.training.forward.nets.torchtune import (  # noqa: E402
     feed_forward,
     sequence_cut,
     small,
     whole,
 )
-from weighbridge.forward.ops.float8 import Casts, LinearFloat8  # noqa: E402
-from weighbridge.forward.ops.pointwise import scale  # noqa: E402
-from weighbridge.forward.tensors import LeafTensor  # noqa: E402
+from weighbridge.training.forward.ops.float8 import Casts, LinearFloat8  # noqa: E402
+from weighbridge.training.forward.ops.pointwise import scale  # noqa: E402
+from weighbridge.training.forward.tensors import LeafTensor  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torchao's kernels that do not load
 BATCH, LENGTH, WIDTH, INNER, RANKS = 2, 64, 64, 256, 4

@@ -6,9 +6,9 @@ import io
 import pytest
 
 from tests.formats.drive import drive, parse
-from weighbridge.errors import BadFileError
-from weighbridge.formats.pytorch import pytorch, torch_legacy, torch_zip
-from weighbridge.formats.safetensors import header
+from weighbridge.base.errors import BadFileError
+from weighbridge.models.formats.pytorch import pytorch, torch_legacy, torch_zip
+from weighbridge.models.formats.safetensors import header
 
 torch = pytest.importorskip("torch")
 

@@ -15,11 +15,11 @@ pytest.importorskip("transformers")
 
 from tests.measure.stored import measurement
 from tests.torch import metered
-from weighbridge.cli import menu
-from weighbridge.lab.golden import PROGRAMS, find
-from weighbridge.lab.measure import history
-from weighbridge.lab.measure.record import FakeCard
-from weighbridge.lab.measure.run import Target, apart, traced
+from weighbridge.faces.cli import menu
+from weighbridge_lab.golden import PROGRAMS, find
+from weighbridge_lab.measure import history
+from weighbridge_lab.measure.record import FakeCard
+from weighbridge_lab.measure.run import Target, apart, traced
 
 pytestmark = pytest.mark.slow
 

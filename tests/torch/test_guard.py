@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from weighbridge.lab.trace import guard
+from weighbridge_lab.trace import guard
 
 
 @pytest.fixture(autouse=True)

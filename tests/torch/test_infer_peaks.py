@@ -13,14 +13,14 @@ import weighbridge
 from tests.cases import NIGHTLY, each
 from tests.engines.forwards import cut, kind, models
 from tests.torch.storages import watched
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine
 from weighbridge.engines.transformers.infer import peaks
 from weighbridge.engines.transformers.plan import plan
-from weighbridge.lab.trace import guard
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
+from weighbridge_lab.trace import guard
 
 PROMPT = 512
 PROMPTS = {"mamba": 128}  # its class goes token by token

@@ -7,7 +7,7 @@ pytest.importorskip("accelerate")
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
-from weighbridge.lab.trace.launchers import read
+from weighbridge_lab.trace.launchers import read
 
 ASKED = [
     "--zero_stage 3 --offload_optimizer_device CPU --zero3_init_flag True --gradient_clipping 1.0",

@@ -12,11 +12,11 @@ from tests.cases import each
 from tests.torch import cases_encoders, cases_moe, cases_multimodal, cases_vision, keeping
 from tests.torch import test_families_dense as dense
 from tests.torch.keeping import BATCH, PROMPT, STEPS
-from weighbridge.arch.cache_layers import layers
-from weighbridge.arch.config import Config
-from weighbridge.components.kv_cache import Lengths
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.engines.transformers import caches as rules
+from weighbridge.memory.components.kv_cache import Lengths
+from weighbridge.models.arch.cache_layers import layers
+from weighbridge.models.arch.config import Config
 
 GROUPS = {"n_group": 1, "topk_group": 1}  # the defaults split more experts than these have
 MORE = {

@@ -84,7 +84,7 @@ def test_a_length_that_nobody_says_is_told(model, tmp_path):
 
 
 def test_what_breaks_while_it_is_weighed_stops_no_training():
-    from weighbridge.runfiles.live.telling import Teller
+    from weighbridge.files.runfiles.live.telling import Teller
 
     def broken():
         raise RuntimeError("odd config")

@@ -5,8 +5,8 @@ import pytest
 pytest.importorskip("megatron.core", reason="megatron-core: in the extra test-torch")
 
 from tests.torch import megatron_oracle as oracle
-from weighbridge.arch.mixers import Latent
-from weighbridge.records import replace
+from weighbridge.base.records import replace
+from weighbridge.models.arch.mixers import Latent
 from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import run_stage

@@ -11,10 +11,10 @@ pytest.importorskip("torch")
 
 import torch
 
-from weighbridge.lab.measure import meter
-from weighbridge.lab.measure.meter import DriverMeter, Meter, TaskMeter
-from weighbridge.lab.measure.record import Levels
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.measure import meter
+from weighbridge_lab.measure.meter import DriverMeter, Meter, TaskMeter
+from weighbridge_lab.measure.record import Levels
+from weighbridge_lab.trace.gpu import FakeGPU
 
 MIB = 1 << 20
 CONTEXT = 300 * MIB

@@ -80,7 +80,7 @@ def test_a_class_that_is_made_of_another_config_is_named(within):
 
 
 def test_what_a_class_reads_and_a_config_has_not_is_named():
-    from weighbridge.arch import torch_modules
+    from weighbridge.models.arch import torch_modules
 
     def built():
         return {}.to_dict()

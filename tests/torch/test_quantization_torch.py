@@ -6,10 +6,10 @@ A library that is not installed is skipped; all of them run on a CPU.
 import pytest
 
 from tests.quantization.models import one, packed, pieces
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.quantization.packed import logical
-from weighbridge.quantization.schemes import scheme, stored
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.models.quantization.packed import logical
+from weighbridge.models.quantization.schemes import scheme, stored
+from weighbridge.models.tensors import CheckpointTensor
 
 torch = pytest.importorskip("torch")
 
@@ -312,7 +312,7 @@ def test_a_real_four_bit_state_dict_is_read_back():
 
 
 def _dtype(t):
-    from weighbridge.dtypes import torch_dtype
+    from weighbridge.base.dtypes import torch_dtype
 
     return torch_dtype(str(t.dtype), "state dict")
 

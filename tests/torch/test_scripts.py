@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.cases import each
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -13,11 +13,11 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.parts import sequence
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.attention import AttentionHeads
+from weighbridge.training.forward.parts import sequence
 
 LENGTH, HEADS, KEYS, WIDE = 1024, 4, 2, 64
 BLOCK = 2 * 2 * LENGTH * KEYS * WIDE  # bytes of keys and values

@@ -15,8 +15,8 @@ from tools.sweep_inputs import inputs, on
 
 from tests.cases import each
 from tests.torch.programs import real, recorded
-from weighbridge.lab.trace import guard
-from weighbridge.lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.gpu import FakeGPU
 
 pytestmark = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 FEW = """

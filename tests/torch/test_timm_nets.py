@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
-from weighbridge.arch.families import timm_nets  # noqa: E402
+from weighbridge.models.arch.families import timm_nets  # noqa: E402
 
 NAMES = [name for name in timm.list_models() if timm_nets.known(name)]
 RELEASED = [n for n in timm.list_pretrained() if timm_nets.known(n)]

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 import transformers
 
-from weighbridge.arch.config import Config
-from weighbridge.arch.inputs import images, sounds
-from weighbridge.arch.inputs.sizes import (
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.inputs import images, sounds
+from weighbridge.models.arch.inputs.sizes import (
     ImageSize,
     best_resolution,
     closest,

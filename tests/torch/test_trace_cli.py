@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.cases import NIGHTLY, each
-from weighbridge.cli.menu import run
+from weighbridge.faces.cli.menu import run
 
 torch = pytest.importorskip("torch")
 
@@ -595,7 +595,7 @@ def test_what_cannot_be_traced_is_said_in_our_words(trace):
     ],
 )
 def test_what_torch_says_of_devices_is_translated(raw, said):
-    from weighbridge.lab.trace.refusals import explanation
+    from weighbridge_lab.trace.refusals import explanation
 
     assert explanation(RuntimeError(raw)).startswith(said)
     assert explanation(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""

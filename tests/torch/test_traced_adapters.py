@@ -15,9 +15,9 @@ if not all(map(find_spec, ("torch", "transformers", "peft", "diffusers"))):
 import torch
 
 from weighbridge import FakeGPU
-from weighbridge.lab.evidence import records as evidence
-from weighbridge.lab.evidence.programs import PROGRAMS, agilerl, peft_methods
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
+from weighbridge_lab.evidence import records as evidence
+from weighbridge_lab.evidence.programs import PROGRAMS, agilerl, peft_methods
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 QWEN, LLAMA = "Qwen/Qwen2.5-0.5B-Instruct", "meta-llama/Llama-3.2-3B"

@@ -12,11 +12,11 @@ import pytest
 if find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 
-from weighbridge.lab.evidence import traced
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, records
-from weighbridge.lab.evidence.traced import Failure, Peaks, ProgramWorker, TracedRun
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
+from weighbridge_lab.evidence import traced
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, records
+from weighbridge_lab.evidence.traced import Failure, Peaks, ProgramWorker, TracedRun
 
 KEPT = traced.read(str(Path(__file__).parent.parent / "traced.jsonl"))
 NEEDS = {"xmm-031": "transformers", "xmm-009": "torchvision"}

@@ -11,7 +11,7 @@ import torch  # noqa: E402
 import weighbridge  # noqa: E402
 from tests.cases import each  # noqa: E402
 from tests.torch.training_oracle import differences, ours, real  # noqa: E402
-from weighbridge.errors import UsageError  # noqa: E402
+from weighbridge.base.errors import UsageError  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*"),

@@ -127,10 +127,10 @@ def test_an_inverse_row_by_row_saves_what_torch_saves():
     """Transformers before 5.17 made clones of each row and of what is before it."""
     import torch
 
-    from weighbridge.components.activations import Heap
-    from weighbridge.dtypes import FLOAT32
-    from weighbridge.forward.machine import Machine
-    from weighbridge.forward.ops.scans import substituted
+    from weighbridge.base.dtypes import FLOAT32
+    from weighbridge.memory.components.activations import Heap
+    from weighbridge.training.forward.machine import Machine
+    from weighbridge.training.forward.ops.scans import substituted
 
     seen = {}
 

@@ -11,16 +11,16 @@ import torch
 from tests.cases import each
 from tests.torch.cases_training import CLOSE, SMALL, same
 from tests.torch.training_oracle import differences, ours, real, settled
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import TORCH
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.attention import AttentionHeads, AttentionOptions
-from weighbridge.forward.parts.attention import call_of
-from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Computed
-from weighbridge.kernels import attention as kernels
-from weighbridge.lab.trace.attention import Chooser, SdpaCall
-from weighbridge.lab.trace.card import card
+from weighbridge.base.dtypes import TORCH
+from weighbridge.machines.kernels import attention as kernels
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions
+from weighbridge.training.forward.parts.attention import call_of
+from weighbridge.training.forward.step import TrainingStep
+from weighbridge.training.forward.tensors import Computed
+from weighbridge_lab.trace.attention import Chooser, SdpaCall
+from weighbridge_lab.trace.card import card
 
 NAMED = ("llama", "qwen3", "gemma3_text", "gpt2", "gpt_neox", "phi3")
 MIXED = {"precision": "bf16-mixed"}

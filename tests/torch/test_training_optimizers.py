@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 
 import weighbridge  # noqa: E402
 from tests.cases import each  # noqa: E402
-from weighbridge.components.activations import Heap  # noqa: E402
-from weighbridge.dtypes import TORCH  # noqa: E402
-from weighbridge.forward.machine import Machine  # noqa: E402
-from weighbridge.forward.tensors import Computed  # noqa: E402
+from weighbridge.base.dtypes import TORCH  # noqa: E402
+from weighbridge.memory.components.activations import Heap  # noqa: E402
+from weighbridge.training.forward.machine import Machine  # noqa: E402
+from weighbridge.training.forward.tensors import Computed  # noqa: E402
 from weighbridge.training.optimizers import argued, optimizer  # noqa: E402
 from weighbridge.training.optimizers.row import Optimization  # noqa: E402
 
@@ -145,7 +145,7 @@ def test_a_row_is_what_the_optimizer_takes(name, dtype):
 
 def test_every_name_of_the_trainer_has_a_row_or_a_reason():
     names = importlib.import_module("transformers.training_args").OptimizerNames
-    from weighbridge.errors import UsageError
+    from weighbridge.base.errors import UsageError
     from weighbridge.training.optimizers import ELSEWHERE
 
     for name in names:

@@ -18,8 +18,8 @@ import weighbridge
 from tests.torch import training_oracle
 from tests.torch.training_oracle import Asked, _Real, named, ours
 from tests.torch.training_oracle import real as plainly
-from weighbridge.lab.trace import guard
 from weighbridge.training.sharding import choice
+from weighbridge_lab.trace import guard
 
 pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),

@@ -17,7 +17,7 @@ from tests.torch import training_oracle  # noqa: E402
 from tests.torch.test_training_adapters import ALL, LLAMA, MODELS  # noqa: E402
 from tests.torch.training_oracle import causal, differences, ours, real  # noqa: E402
 from tests.training.test_tuners import COUNTED, trained  # noqa: E402
-from weighbridge.errors import UnsupportedError  # noqa: E402
+from weighbridge.base.errors import UnsupportedError  # noqa: E402
 from weighbridge.workload.train import PROMPTS, TUNERS  # noqa: E402
 
 pytestmark = [

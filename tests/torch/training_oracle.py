@@ -403,10 +403,10 @@ def _where():
 
 def settled(raw, **settings):
     """The plan of a config and the settings of `train`."""
-    from weighbridge.checkpoint.gather import gather_config
-    from weighbridge.checkpoint.model import resolve
+    from weighbridge.answers.estimate.train import subject_for
     from weighbridge.engines.table import engine, version
-    from weighbridge.estimate.train import subject_for
+    from weighbridge.models.checkpoint.gather import gather_config
+    from weighbridge.models.checkpoint.model import resolve
     from weighbridge.training.plan import plan
     from weighbridge.workload import read
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from weighbridge.errors import BadFileError, NotFoundError
-from weighbridge.lab.trace.differences import STEPS, Tensors, against, changes, rises
-from weighbridge.lab.trace.report import moment, tensors
-from weighbridge.lab.trace.tape import Tape
-from weighbridge.units import MIB
+from weighbridge.base.errors import BadFileError, NotFoundError
+from weighbridge.base.units import MIB
+from weighbridge_lab.trace.differences import STEPS, Tensors, against, changes, rises
+from weighbridge_lab.trace.report import moment, tensors
+from weighbridge_lab.trace.tape import Tape
 
 
 class Run:

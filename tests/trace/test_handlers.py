@@ -5,7 +5,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from weighbridge.lab.trace.program import catches
+from weighbridge_lab.trace.program import catches
 
 
 class NoMemoryError(RuntimeError):

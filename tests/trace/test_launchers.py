@@ -5,10 +5,10 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.errors import NotFoundError, UnsupportedError, UsageError
-from weighbridge.lab.trace import program
-from weighbridge.lab.trace.distributed import launched, world
-from weighbridge.lab.trace.launchers import EVERY_CARD, TraceLaunch, read
+from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError
+from weighbridge_lab.trace import program
+from weighbridge_lab.trace.distributed import launched, world
+from weighbridge_lab.trace.launchers import EVERY_CARD, TraceLaunch, read
 
 
 def launch(line, **options):

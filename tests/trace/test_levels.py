@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.lab.evidence.traced import Peaks
-from weighbridge.lab.trace import levels, report
-from weighbridge.memory import Bytes
-from weighbridge.units import GIB, MIB
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import GIB, MIB
+from weighbridge_lab.evidence.traced import Peaks
+from weighbridge_lab.trace import levels, report
 
 CONTEXT = Bytes(200 * MIB, 250 * MIB, 300 * MIB)
 GPU = report.Gpu(id="x", name="X", count=1, memory=12 * GIB, limited=True)

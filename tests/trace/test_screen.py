@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from weighbridge.lab.trace.render import render
-from weighbridge.lab.trace.report import (
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import GIB, MIB
+from weighbridge.faces.view.records import Bar, Headline, RenderOptions
+from weighbridge_lab.trace.render import render
+from weighbridge_lab.trace.report import (
     DeviceTrace,
     Gpu,
     PhasePeak,
@@ -14,12 +17,8 @@ from weighbridge.lab.trace.report import (
     TraceReport,
     TraceVerdict,
 )
-from weighbridge.lab.trace.screen import screen
-from weighbridge.lab.trace.steady import LeftLoop
-from weighbridge.memory import Bytes
-from weighbridge.render import RenderOptions
-from weighbridge.units import GIB, MIB
-from weighbridge.view.records import Bar, Headline
+from weighbridge_lab.trace.screen import screen
+from weighbridge_lab.trace.steady import LeftLoop
 
 ROLES = {"parameters": 6 * GIB, "gradients": 2 * GIB, "activations": GIB, "buffers": GIB // 2}
 TOP = TraceMoment(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.lab.trace import guard
+from weighbridge_lab.trace import guard
 
 FACTS = {"torch": "2.13.0+cpu 5c4c0b8", "core": "/lib/libtorch_cpu.so 420 17"}
 

@@ -7,10 +7,10 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.lab.trace.places import Turns
-from weighbridge.lab.trace.program import Request, execute, following
-from weighbridge.lab.trace.steady import ALIKE, TURNS, Loops
-from weighbridge.lab.trace.tape import Tape
+from weighbridge_lab.trace.places import Turns
+from weighbridge_lab.trace.program import Request, execute, following
+from weighbridge_lab.trace.steady import ALIKE, TURNS, Loops
+from weighbridge_lab.trace.tape import Tape
 
 
 class Program:

@@ -6,8 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge.lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed
-from weighbridge.lab.trace.program import Request, execute
+from weighbridge_lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed
+from weighbridge_lab.trace.program import Request, execute
 
 
 def ran(tmp_path, text, *lines):

@@ -11,8 +11,8 @@ from math import prod
 
 import pytest
 
-from weighbridge.forward import backward, machine, tensors
-from weighbridge.forward.ops import matrix, pointwise
+from weighbridge.training.forward import backward, machine, tensors
+from weighbridge.training.forward.ops import matrix, pointwise
 from weighbridge.training.optimizers.row import Optimization
 
 # Of what no gradient reaches in the class either: an indexer picks keys, a token masks images, a

@@ -4,10 +4,10 @@ import pytest
 
 from tests.forward.test_splice import ASKED, CONFIGS, LLAMA
 from weighbridge import prepare
-from weighbridge.estimate.train import train
-from weighbridge.questions.question import question
-from weighbridge.units import GIB
-from weighbridge.watching import NotWantedError, Watch, watched
+from weighbridge.answers.estimate.train import train
+from weighbridge.answers.questions.question import question
+from weighbridge.base.units import GIB
+from weighbridge.base.watching import NotWantedError, Watch, watched
 
 SMALL = {**LLAMA, "hidden_size": 128, "num_hidden_layers": 7, "vocab_size": 512}
 OF_BLOCKS = ("rounding", "fragmentation")

@@ -7,9 +7,9 @@ import pytest
 
 import weighbridge
 from tests.cases import each
-from weighbridge import catalogue
-from weighbridge.arch.model_types import all_types
-from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.base.errors import UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.models import catalogue
+from weighbridge.models.arch.model_types import all_types
 
 VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 768}
 MAMBA = {"model_type": "mamba", "hidden_size": 768}

@@ -4,12 +4,12 @@ import pytest
 
 import weighbridge
 from tests.tiny import LLAMA
-from weighbridge import api
-from weighbridge.errors import UsageError
-from weighbridge.forward.losses import LOSSES
-from weighbridge.forward.nets import LOOPS
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
+from weighbridge.faces import api
+from weighbridge.training.forward.losses import LOSSES
+from weighbridge.training.forward.nets import LOOPS
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.units import GIB
 
 GB = 10**9
 QV = ("query", "value")
@@ -311,7 +311,7 @@ def test_unsloth_fuses_linears_that_all_have_adapters_without_bias_or_dora():
 
 
 def test_a_linear_with_a_bias_is_not_fused():
-    from weighbridge.forward.adapters import fuses
+    from weighbridge.training.forward.adapters import fuses
 
     names = [f"a.{x}" for x in ("q_proj", "k_proj", "v_proj", "o_proj")]
     assert all(fuses(x, names, {}) for x in names)

@@ -6,13 +6,13 @@ import pytest
 
 import weighbridge
 from tests.formats.build_gguf import Writer
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.dtypes import GGML
+from weighbridge.base.dtypes import GGML
+from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.engines.llama_cpp.networks import network
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, version
-from weighbridge.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.workload import Infer
 
 NUMBER = {d.name: n for n, d in GGML.items()}

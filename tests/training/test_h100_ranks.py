@@ -11,7 +11,7 @@ import pytest
 
 import weighbridge
 from tests.cases import some
-from weighbridge.units import GIB, MIB, power_of_two
+from weighbridge.base.units import GIB, MIB, power_of_two
 
 HERE = Path(__file__).parent
 RECORDS = (HERE.parent / "golden" / "h100_ranks.jsonl").read_text().splitlines()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from weighbridge import api
-from weighbridge.forward.machine import Machine
+from weighbridge.faces import api
+from weighbridge.training.forward.machine import Machine
 
 VOCAB, LENGTH = 151_936, 256
 PARAMETERS = 596_049_920

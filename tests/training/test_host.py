@@ -6,9 +6,9 @@ import pytest
 
 import weighbridge
 from tests.training.test_sharding import CONFIG, trained
-from weighbridge.components import host as components
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.memory import Bytes, exactly
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.memory.components import host as components
 from weighbridge.training import host
 from weighbridge.training.sharding.numbers import Sharding
 

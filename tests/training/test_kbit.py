@@ -3,8 +3,9 @@
 import pytest
 
 import weighbridge
-from weighbridge import api, catalogue
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.faces import api
+from weighbridge.models import catalogue
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import TrainerRun
 from weighbridge.training.scripts import line

@@ -4,10 +4,10 @@ and one that is walked anew only where the card decides what is done."""
 import pytest
 
 import weighbridge
-from weighbridge.accelerators.chips import Chip
-from weighbridge.forward.machine import KernelFacts
-from weighbridge.kernels.workspaces import tensor_cores
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.machines.kernels.workspaces import tensor_cores
 from weighbridge.training import kept, run
+from weighbridge.training.forward.machine import KernelFacts
 
 SMALL = {
     "model_type": "llama",
@@ -176,7 +176,7 @@ def test_no_more_is_kept_than_so_much(model, monkeypatch):
 
 
 def run_plan(model):
-    from weighbridge.estimate import train
+    from weighbridge.answers.estimate import train
     from weighbridge.workload import Train
 
     workload = Train(method="lora", seq_len=64)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.errors import UsageError
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import UsageError
 
 LAW = pytest.mark.slow  # sweeps; the single cases below run with every test
 CONFIG = {

@@ -3,10 +3,11 @@ be."""
 
 import pytest
 
-from weighbridge import catalogue, prepare
-from weighbridge.dtypes import BFLOAT16
+from weighbridge import prepare
+from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.engines.transformers.rules import placement_order
-from weighbridge.quantization.schemes import scheme, stored
+from weighbridge.models import catalogue
+from weighbridge.models.quantization.schemes import scheme, stored
 from weighbridge.training.build import _packed
 from weighbridge.training.parameters import members
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 from weighbridge.training.launching import start
 from weighbridge.training.sharding.numbers import Sharding, sharding, share
 from weighbridge.workload import Train

@@ -4,10 +4,10 @@ a step takes besides. Sources stand in the modules of weighbridge.training.optim
 import pytest
 
 from tests.cases import all_of
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import NAMES, bits, optimizer
 
 N, V = 96 * 128, 128  # numbers of the matrix and of the norm

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import examples
-from weighbridge import api
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.errors import UsageError
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.base.errors import UsageError
+from weighbridge.faces import api
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import ALIASES, NAMES, ROWS, argued, optimizer
 
 

@@ -3,17 +3,17 @@
 import pytest
 
 import weighbridge
-from weighbridge.accelerators.chips import Chip
-from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module
-from weighbridge.forward.nets import installed
-from weighbridge.forward.nets.delta import Delta, DeltaInputs
-from weighbridge.forward.nets.split_scan import Scan, split_scan
-from weighbridge.forward.tensors import LeafTensor
-from weighbridge.kernels import state_spaces
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.machines.kernels import state_spaces
+from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module
+from weighbridge.training.forward.nets import installed
+from weighbridge.training.forward.nets.delta import Delta, DeltaInputs
+from weighbridge.training.forward.nets.split_scan import Scan, split_scan
+from weighbridge.training.forward.tensors import LeafTensor
 
 QWEN, LFM, LLAMA = "qwen3.5-9b", "lfm2-1.2b", "llama-3.2-1b"
 NEMOTRON = "nemotron-nano-9b-v2"

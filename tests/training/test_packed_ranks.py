@@ -3,8 +3,8 @@
 import pytest
 
 from tests.training.test_sharding import RANKS, most, seven
-from weighbridge.errors import UsageError
-from weighbridge.quantization.schemes import scheme
+from weighbridge.base.errors import UsageError
+from weighbridge.models.quantization.schemes import scheme
 from weighbridge.training.sharding.numbers import PackedRun, Sharding, held_codes
 
 NOW = {"framework": "trainer", "prepares": True, "floats": False, "torch": (2, 13)}

@@ -3,15 +3,15 @@
 import pytest
 
 import weighbridge
-from weighbridge import bounds
-from weighbridge.bounds.margin import Margin
-from weighbridge.checkpoint.gather import GatherOptions, gather
-from weighbridge.checkpoint.model import resolve
-from weighbridge.estimate.train import run, train
-from weighbridge.memory import Bytes, exactly
+from weighbridge.answers import bounds
+from weighbridge.answers.bounds.margin import Margin
+from weighbridge.answers.estimate.train import run, train
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB
+from weighbridge.models.checkpoint.gather import GatherOptions, gather
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.training.host import _here, paged_out
 from weighbridge.training.optimizers import NAMES
-from weighbridge.units import GIB
 from weighbridge.workload import Train
 
 SMALL = "qwen2.5-0.5b"

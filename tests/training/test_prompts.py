@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.errors import UnsupportedError, UsageError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.workload.train import PROMPTS
 
 LLAMA = "llama-3.2-1b"  # 16 layers, 2,048 wide, 8 heads of keys of 64 numbers

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.memory import Bytes, exactly
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB, MIB
 from weighbridge.training import answer
 from weighbridge.training.run import Batches
-from weighbridge.units import GIB, MIB
 
 
 @pytest.mark.parametrize(("usable", "left"), [(10 * GIB, 10 * GIB - 700 * MIB), (600 * MIB, 0)])

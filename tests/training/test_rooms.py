@@ -14,7 +14,7 @@ pytestmark = pytest.mark.house
 
 ROOT = Path(weighbridge.__file__).parent
 ROOMS = {
-    "forward": (
+    "training.forward": (
         *("tensors", "machine", "tape", "backward", "loops", "ops", "checkpoint", "splice"),
         *(
             "modules",
@@ -33,7 +33,16 @@ ROOMS = {
         "nets.families",  # each other module of nets
     ),
     "training": (
-        *("parameters", "segments", "frameworks", "kbit", "optimizers", "adapters", "optimization"),
+        *(
+            "forward",
+            "parameters",
+            "segments",
+            "frameworks",
+            "kbit",
+            "optimizers",
+            "adapters",
+            "optimization",
+        ),
         *(
             "sharding.numbers",
             "sharding.packed",
@@ -67,14 +76,14 @@ ROOMS = {
         ),
     ),
 }
-WITHIN = {"forward.machine": ("ops",)}  # lower() casts, and casts ask the machine
+WITHIN = {"training.forward.machine": ("ops",)}  # lower() casts, and casts ask the machine
 
 
 def room(package: str, name: str) -> str:
     """The room of a module, or of what is imported from it."""
     first, _, rest = name.partition(".")
     if first == "nets" and rest:
-        known = (ROOT / package / "nets" / f"{rest.split('.')[0]}.py").exists()
+        known = (ROOT / "training" / "forward" / "nets" / f"{rest.split('.')[0]}.py").exists()
         return "nets.families" if known else "nets"
     return next((known for known in ROOMS[package] if f"{name}.".startswith(f"{known}.")), first)
 
@@ -106,17 +115,18 @@ def upward(package: str, here: str, source: str) -> list[str]:
 @pytest.mark.parametrize("package", ROOMS)
 def test_imports_point_downwards(package):
     found = {}
-    for path in (ROOT / package).rglob("*.py"):
-        name = ".".join(path.relative_to(ROOT / package).with_suffix("").parts)
+    place = ROOT.joinpath(*package.split("."))
+    for path in place.rglob("*.py"):
+        name = ".".join(path.relative_to(place).with_suffix("").parts)
         name = name.removesuffix(".__init__")
-        if name != "__init__":
+        if name != "__init__" and name.partition(".")[0] != "forward":
             found[name] = upward(package, name, path.read_text())
     assert {name: there for name, there in found.items() if there} == {}
 
 
 def test_the_test_above_can_fail():
-    low = "from weighbridge.forward.nets import decoders\nfrom weighbridge.forward.tape import TAKE"
-    assert upward("forward", "parts.layer", low) == ["nets.decoders"]
+    low = "from weighbridge.training.forward.nets import decoders"
+    assert upward("training.forward", "parts.layer", low) == ["nets.decoders"]
 
 
 def test_types_alone_do_not_count():

@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 
 from tests.training.test_sharding import CONFIG, most_of, trained
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import in_flight, waiting
-from weighbridge.units import GIB
 
 ORDERS = ("1f1b", "interleaved", "gpipe", "zero-bubble")
 DEEP = {**CONFIG, "num_hidden_layers": 8}

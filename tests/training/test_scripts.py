@@ -4,12 +4,12 @@ import pytest
 
 import weighbridge
 from tests import trainer_lines
+from weighbridge.base.words import words_in
+from weighbridge.faces.view.records import Note, Paste
+from weighbridge.faces.view.scripts import shown, telling
+from weighbridge.faces.view.scripts import start as started
 from weighbridge.training.launching import TrainerRun, start, unwritten
 from weighbridge.training.scripts import WIDE, line
-from weighbridge.view.records import Note, Paste
-from weighbridge.view.scripts import shown, telling
-from weighbridge.view.scripts import start as started
-from weighbridge.words import words_in
 from weighbridge.workload import Train
 
 TINY = {

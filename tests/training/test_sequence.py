@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from tests.training.test_sharding import CONFIG, most, trained
-from weighbridge.errors import UsageError
-from weighbridge.units import GIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
 
 WAYS = ("ulysses", "allgather", "ring", "heads")
 STATES = ("weights", "gradients", "optimizer_states", "master_weights")

@@ -5,14 +5,14 @@ import pytest
 import weighbridge
 from tests.cases import some
 from tests.tiny import LLAMA
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import UsageError
-from weighbridge.forward.tensors import LeafTensor
-from weighbridge.kernels.nccl import communicator
-from weighbridge.memory import exactly
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import exactly
+from weighbridge.base.units import MIB, ceil_div, power_of_two
+from weighbridge.machines.kernels.nccl import communicator
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.sharding import zero
 from weighbridge.training.sharding.ddp import buckets
-from weighbridge.units import MIB, ceil_div, power_of_two
 
 GB = 10**9
 SEVEN = 6_738_415_616  # parameters of Llama-2-7B

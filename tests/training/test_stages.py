@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import first_and_end, layers_of_stages
 

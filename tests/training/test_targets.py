@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 
 CONFIG = {
     "model_type": "mamba2",

@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.arch.config import Config
-from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import UnsupportedError
-from weighbridge.forward.checkpoint import every_second_product
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module
-from weighbridge.forward.nets.titan_experts import mixture
-from weighbridge.forward.ops.float8 import Casts, StackFloat8
-from weighbridge.forward.ops.pointwise import scale
-from weighbridge.versions import dated
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.versions import dated
+from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.models.arch.config import Config
+from weighbridge.training.forward.checkpoint import every_second_product
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module
+from weighbridge.training.forward.nets.titan_experts import mixture
+from weighbridge.training.forward.ops.float8 import Casts, StackFloat8
+from weighbridge.training.forward.ops.pointwise import scale
 
 TOKENS, WIDTH, INNER, COUNT, CHOSEN = 512, 256, 128, 8, 2
 PAIRS = TOKENS * CHOSEN

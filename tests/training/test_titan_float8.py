@@ -5,13 +5,13 @@ import pytest
 import weighbridge
 from tests.training.test_sharding import CONFIG
 from tests.training.test_sharding import trained as asked_for
-from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16, FLOAT8
-from weighbridge.errors import UsageError
-from weighbridge.forward.checkpoint import checkpoint, every_second_product
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.float8 import Casts, LinearFloat8, in_float8
-from weighbridge.forward.ops.pointwise import scale
+from weighbridge.base.dtypes import BFLOAT16, FLOAT8
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.training.forward.checkpoint import checkpoint, every_second_product
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.float8 import Casts, LinearFloat8, in_float8
+from weighbridge.training.forward.ops.pointwise import scale
 
 ROWS, WIDTH = 64, 32
 

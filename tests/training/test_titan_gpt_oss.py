@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.arch.config import Config
-from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import UsageError
-from weighbridge.forward.checkpoint import checkpoint, every_second_product
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, ParameterSpec
-from weighbridge.forward.nets import titan_gpt_oss
-from weighbridge.forward.nets.titan_experts import mixture
-from weighbridge.forward.ops.attention import AttentionHeads
-from weighbridge.forward.ops.pointwise import scale
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.models.arch.config import Config
+from weighbridge.training.forward.checkpoint import checkpoint, every_second_product
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, ParameterSpec
+from weighbridge.training.forward.nets import titan_gpt_oss
+from weighbridge.training.forward.nets.titan_experts import mixture
+from weighbridge.training.forward.ops.attention import AttentionHeads
+from weighbridge.training.forward.ops.pointwise import scale
 from weighbridge.training.sharding.cut import cut
 
 TOKENS, WIDTH, INNER, COUNT, CHOSEN = 512, 256, 128, 8, 2

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.arch.config import Config
-from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module
-from weighbridge.forward.nets.titan_experts import LLAMA4, mixture
-from weighbridge.forward.ops.pointwise import scale
-from weighbridge.runfiles import read
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.files.runfiles import read
+from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.models.arch.config import Config
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module
+from weighbridge.training.forward.nets.titan_experts import LLAMA4, mixture
+from weighbridge.training.forward.ops.pointwise import scale
 
 TOKENS, WIDTH, INNER, COUNT = 512, 256, 128, 8
 LAST, AFTER = (2026, 4, 16), (2026, 4, 17)

@@ -6,19 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.components.activations import Heap, LivePeak
-from weighbridge.components.device import cached
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.nets import litgpt, torchtune, unsloth
-from weighbridge.forward.parts.attention import mask
-from weighbridge.memory import Bytes, exactly
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import KIB, MIB
+from weighbridge.memory.components.activations import Heap, LivePeak
+from weighbridge.memory.components.device import cached
 from weighbridge.training import phases, scripts
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.nets import litgpt, torchtune, unsloth
+from weighbridge.training.forward.parts.attention import mask
 from weighbridge.training.litgpt import packed
 from weighbridge.training.sharding import fsdp1, zero
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.zero import ZeroSizes
-from weighbridge.units import KIB, MIB
 
 # Lines (training_args.py of transformers 5.23: fsdp, fsdp_config, deepspeed)
 

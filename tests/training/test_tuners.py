@@ -3,7 +3,7 @@
 import pytest
 
 import weighbridge
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 from weighbridge.training.tuners import divisor, near_root
 from weighbridge.workload.train import TUNERS
 

@@ -7,13 +7,13 @@ import pytest
 
 import weighbridge
 from tests.tiny import LLAMA
-from weighbridge.components.counted import CountedHeap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.errors import UsageError
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.packed import Stack4
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
+from weighbridge.memory.components.counted import CountedHeap
 from weighbridge.training import unsloth
-from weighbridge.units import GIB
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.packed import Stack4
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SPARSE = {

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.accelerators.machines import machine, nodes
-from weighbridge.accelerators.names import find
-from weighbridge.estimate import train
-from weighbridge.memory import Bytes, exactly
-from weighbridge.verdict.closeness import passes, share, tight
-from weighbridge.verdict.on_devices import fits
+from weighbridge.answers.estimate import train
+from weighbridge.answers.verdict.closeness import passes, share, tight
+from weighbridge.answers.verdict.on_devices import fits
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.machines.accelerators.machines import machine, nodes
+from weighbridge.machines.accelerators.names import find
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
 intervals = st.lists(st.integers(0, 1000), min_size=3, max_size=3).map(lambda b: Bytes(*sorted(b)))

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.accelerators.budget import Budget, budget
-from weighbridge.accelerators.names import DeviceChoice, sized
-from weighbridge.components.table import largest_kept_whole
-from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.units import GIB, MIB
-from weighbridge.verdict.on_devices import _worse, cited, fits, serving, surely, verdict
-from weighbridge.verdict.shares import even
+from weighbridge.answers.verdict.on_devices import _worse, cited, fits, serving, surely, verdict
+from weighbridge.answers.verdict.shares import even
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.machines.accelerators.budget import Budget, budget
+from weighbridge.machines.accelerators.names import DeviceChoice, sized
+from weighbridge.memory.components.table import largest_kept_whole
 
 LLAMA = "llama-3.1-8b"  # 8,030,261,248 parameters, 14.957 GiB in bfloat16
 

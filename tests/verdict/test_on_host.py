@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.told import full
-from weighbridge.accelerators.pools import MachineMemory
-from weighbridge.accelerators.ram import here, ram
-from weighbridge.cli.menu import run
-from weighbridge.components.host import PROCESS
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.questions.requests import Requests
-from weighbridge.records import replace
-from weighbridge.units import GIB, KIB, parse_size
-from weighbridge.verdict.on_host import both, judged
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.answers.verdict.on_host import both, judged
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB, KIB, parse_size
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators.pools import MachineMemory
+from weighbridge.machines.accelerators.ram import here, ram
+from weighbridge.memory.components.host import PROCESS
 
 LLAMA = "llama-3.1-8b"
 PARAMETERS = 8_030_261_248

@@ -2,11 +2,11 @@
 
 import pytest
 
-from weighbridge.accelerators.budget import Budget, budget
-from weighbridge.accelerators.names import DeviceChoice, sized
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB, MIB
-from weighbridge.verdict import reasons
+from weighbridge.answers.verdict import reasons
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.machines.accelerators.budget import Budget, budget
+from weighbridge.machines.accelerators.names import DeviceChoice, sized
 
 CARD = exactly(12 * GIB)
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.accelerators.budget import budget
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.units import GIB
-from weighbridge.verdict import shares
+from weighbridge.answers.verdict import shares
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import GIB
+from weighbridge.machines.accelerators.budget import budget
 
 
 def device(weights, own=0, context=0):

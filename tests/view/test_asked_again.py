@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 import weighbridge
-from weighbridge.cli.menu import run
-from weighbridge.records import replace
-from weighbridge.view.changes import ASKED_ANEW, askable, asks
+from weighbridge.base.records import replace
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.view.changes import ASKED_ANEW, askable, asks
 from weighbridge.workload import FIT
 
 LLAMA = "llama-3.1-8b"

@@ -3,7 +3,8 @@
 import pytest
 
 import weighbridge
-from weighbridge.render import RenderOptions, render
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 ASKED = {
     "framework": "trl", "method": "full", "gpu": "h100:8", "shard": "zero3", "ram": "2TB",

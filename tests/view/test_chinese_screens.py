@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.cli.menu import run
-from weighbridge.words import words_in
+from weighbridge.base.words import words_in
+from weighbridge.faces.cli.menu import run
 
 KEPT = Path(__file__).parents[1] / "screens"
 ZH = re.compile(r"^(?:=====|---) zh\n(.*?)(?=^(?:=====|---) |\Z)", re.M | re.S)

@@ -7,12 +7,12 @@ import pytest
 
 import weighbridge
 from tests.cases import each
-from weighbridge.catalogue import search
-from weighbridge.render import RenderOptions, render
-from weighbridge.render.terminal import cells
-from weighbridge.view import screen
-from weighbridge.view.records import Bar, Grid, Headline, Paste
-from weighbridge.words import words_in
+from weighbridge.base.words import words_in
+from weighbridge.faces.render import render
+from weighbridge.faces.render.terminal import cells
+from weighbridge.faces.view import screen
+from weighbridge.faces.view.records import Bar, Grid, Headline, Paste, RenderOptions
+from weighbridge.models.catalogue import search
 
 FIRST, WIDTH = 8, 80
 MODELS = [entry.name for entry in search("")][5::19]

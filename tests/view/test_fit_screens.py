@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.render import RenderOptions, draw, render
-from weighbridge.render.terminal import cells
-from weighbridge.view import beside, lists
-from weighbridge.view.changes import few
-from weighbridge.view.fit import screen
-from weighbridge.view.records import Paste
-from weighbridge.words import words_in
+from weighbridge.base.words import words_in
+from weighbridge.faces.render import draw, render
+from weighbridge.faces.render.terminal import cells
+from weighbridge.faces.view import beside, lists
+from weighbridge.faces.view.changes import few
+from weighbridge.faces.view.fit import screen
+from weighbridge.faces.view.records import Paste, RenderOptions
 
 KEPT = Path(__file__).parents[1] / "screens"
 pytestmark = pytest.mark.slow  # five questions each, with all that would make them fit

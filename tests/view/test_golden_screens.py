@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import weighbridge
-from weighbridge.render import RenderOptions, render
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 KEPT = Path(__file__).parents[1] / "screens"
 NARROW, USUAL, WIDE = (RenderOptions(width=width) for width in (60, 80, 120))

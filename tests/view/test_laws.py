@@ -7,13 +7,13 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.catalogue import search
-from weighbridge.cli.menu import run
-from weighbridge.cli.options import language
-from weighbridge.render import RenderOptions, draw
-from weighbridge.render.terminal import cells
-from weighbridge.view import screen
-from weighbridge.view.records import Bar, Grid, Headline, Paste
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.cli.options import language
+from weighbridge.faces.render import draw
+from weighbridge.faces.render.terminal import cells
+from weighbridge.faces.view import screen
+from weighbridge.faces.view.records import Bar, Grid, Headline, Paste, RenderOptions
+from weighbridge.models.catalogue import search
 
 ASKED = (
     ("load", "llama-3.1-8b", {"gpu": "3060"}),

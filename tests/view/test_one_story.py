@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 import weighbridge
-from weighbridge.cli.menu import run
-from weighbridge.errors import UsageError
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli.menu import run
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +289,7 @@ def test_the_line_for_what_more_fits_asks_about_the_same_run(typed, capsys):
 
 
 def test_the_next_question_quotes_a_name_with_a_blank():
-    from weighbridge.view.changes import asks
+    from weighbridge.faces.view.changes import asks
 
     report = weighbridge.infer("Qwen3 0.6B", gpu="4090", offline=True)
     asked = asks(report, "--max batch")

@@ -4,7 +4,8 @@ import pytest
 
 import weighbridge
 from tests.told import full
-from weighbridge.render import RenderOptions, render
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 ASKED = [
     (weighbridge.load, {}, "phase load on the device"),

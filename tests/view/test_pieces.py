@@ -4,15 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.memory import Bytes, Component, Phase, exactly
-from weighbridge.report.fit import Question
-from weighbridge.report.plan import Rung, as_asked, chosen
-from weighbridge.units import GIB, KIB, MIB
-from weighbridge.view import _footer, answer, beside, changes, fit, infer, ladder, train
-from weighbridge.view import parts as of_parts
-from weighbridge.view.parts import parts
-from weighbridge.view.shown import SizeFormat, apart, deciding, sizes
-from weighbridge.words import words_in
+from weighbridge.base.memory import Bytes, Component, Phase, exactly
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.base.words import words_in
+from weighbridge.faces.view import _footer, answer, beside, changes, fit, infer, ladder, train
+from weighbridge.faces.view import parts as of_parts
+from weighbridge.faces.view.parts import parts
+from weighbridge.faces.view.shown import SizeFormat, apart, deciding, sizes
+from weighbridge.memory.report.fit import Question
+from weighbridge.memory.report.plan import Rung, as_asked, chosen
 
 SAY = words_in("en")
 GIBS = SizeFormat("GiB")

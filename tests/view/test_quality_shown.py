@@ -5,11 +5,12 @@ import re
 import pytest
 
 import weighbridge
-from weighbridge.quantization.quality import published
-from weighbridge.remedies import losses
-from weighbridge.render import RenderOptions, render
-from weighbridge.view.changes import quality_cell
-from weighbridge.words import words_in
+from weighbridge.answers.remedies import losses
+from weighbridge.base.words import words_in
+from weighbridge.faces.render import render
+from weighbridge.faces.view.changes import quality_cell
+from weighbridge.faces.view.records import RenderOptions
+from weighbridge.models.quantization.quality import published
 
 LLAMA, QWEN = weighbridge.load("llama-3.1-8b"), weighbridge.load("qwen3-8b")
 

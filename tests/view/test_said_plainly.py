@@ -6,16 +6,16 @@ import pytest
 from click import UsageError as ClickUsageError
 
 from weighbridge import infer, load, train
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.pools import MachineMemory
-from weighbridge.cli.menu import run
-from weighbridge.cli.options import output_form
+from weighbridge.answers.verdict.on_host import judged
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import GIB
 from weighbridge.engines.table import ENGINES, version
-from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.report import Report
-from weighbridge.units import GIB
-from weighbridge.verdict.on_host import judged
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.cli.options import output_form
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.pools import MachineMemory
+from weighbridge.memory.report import Report
 
 
 @pytest.mark.slow

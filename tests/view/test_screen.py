@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from weighbridge.render.terminal import cells, wrapped
+from weighbridge.faces.render.terminal import cells, wrapped
 
 
 def printed(*things, width):

@@ -5,9 +5,9 @@ import re
 import pytest
 
 import weighbridge
-from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.components import spelled
-from weighbridge.dtypes import BFLOAT16
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.memory.components import spelled
+from weighbridge.models.arch.mixers import Attention, Latent
 
 
 def worked_out(formula):

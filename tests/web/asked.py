@@ -2,7 +2,7 @@
 
 import random
 
-from weighbridge.web.form import form
+from weighbridge.faces.web.form import form
 
 MODELS = ("gpt2", "qwen3-0.6b", "bert-base-uncased", "llama3.2:1b")
 TYPED = {  # settings whose values are names

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from weighbridge.report.fit import NAMES
-from weighbridge.web.protocol import AskDesk
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.memory.report.fit import NAMES
 
 MARKS = {"yes": ("yes", "tight"), "no": ("no",), "unknown": ("unknown",)}
 ASKS = (

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.units import GIB, KIB, MIB
-from weighbridge.web import awaited, build, desks, npm, pyodide, server, tables
-from weighbridge.web.asks import AnswerView, masked, taken_token
-from weighbridge.web.command import command
-from weighbridge.web.dropped import Dropped, Head, ShortError, asks_of, head_of
-from weighbridge.web.exports import _cell, _stem
-from weighbridge.web.form import _bound, label
-from weighbridge.web.protocol import MOST
-from weighbridge.web.screens import asks_in
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.faces.web import awaited, build, desks, npm, pyodide, server, tables
+from weighbridge.faces.web.asks import AnswerView, masked, taken_token
+from weighbridge.faces.web.command import command
+from weighbridge.faces.web.dropped import Dropped, Head, ShortError, asks_of, head_of
+from weighbridge.faces.web.exports import _cell, _stem
+from weighbridge.faces.web.form import _bound, label
+from weighbridge.faces.web.protocol import MOST
+from weighbridge.faces.web.screens import asks_in
 from weighbridge.workload import INFER, TRAIN
 
 # Dropped files
@@ -80,9 +80,9 @@ def test_keys_tell_files_apart():
 
 def test_four_files_are_kept(monkeypatch):
     monkeypatch.setattr(
-        "weighbridge.web.dropped.Reader", lambda *a: SimpleNamespace(inventory=lambda: None)
+        "weighbridge.faces.web.dropped.Reader", lambda *a: SimpleNamespace(inventory=lambda: None)
     )
-    monkeypatch.setattr("weighbridge.web.dropped.Prepared", lambda name, *a: name)
+    monkeypatch.setattr("weighbridge.faces.web.dropped.Prepared", lambda name, *a: name)
     kept = Dropped()
     keys = [kept.prepared(file(f"{n}.gguf"))[1] for n in range(4)]
     assert kept.prepared({"key": keys[0]}) == ("0.gguf", keys[0])
@@ -219,10 +219,9 @@ def test_archives_tell_no_time():
     """The header of gzip (RFC 1952): bytes 4 to 7 are the time, byte 8 is 2 of the best packing."""
     found = build.gzipped(b"abc" * 100)
     assert found[4:9] == bytes((0, 0, 0, 0, 2))
-    assert build.wanted("bounds/accuracy.json")
-    assert not build.wanted("lab/trace/gpu.py")
-    assert not build.wanted("cli/menu.py")
-    assert not build.wanted("questions/jobs.py")
+    assert build.wanted("answers/bounds/accuracy.json")
+    assert not build.wanted("faces/cli/menu.py")
+    assert not build.wanted("answers/questions/jobs.py")
     assert build.wanted("clip.py")
 
 
@@ -243,10 +242,10 @@ def test_60_models_are_ranked(monkeypatch):
     rank = SimpleNamespace(to_dict=lambda: "told")
     asked = []
     monkeypatch.setattr(
-        "weighbridge.questions.fit.ranking.models_for",
+        "weighbridge.answers.questions.fit.ranking.models_for",
         lambda names, own: (asked.append(own), rank)[1],
     )
-    monkeypatch.setattr("weighbridge.view.lists.ranking", lambda *a, **k: "screen")
+    monkeypatch.setattr("weighbridge.faces.view.lists.ranking", lambda *a, **k: "screen")
     given = {"gpu": "4090", "pattern": "x"}
     assert tables._ranked(["m"] * 60, given, AnswerView()) == ("told", "screen")
     assert asked == [{"gpu": "4090"}], "what matched is no setting"
@@ -332,7 +331,7 @@ def test_commands():
 
 
 def test_what_the_space_allows():
-    from weighbridge.web.space import clerk, discussion, guard
+    from weighbridge.faces.web.space import clerk, discussion, guard
 
     assert (guard.MOST_BODY, guard.MOST_QUERY, guard.MOST_CLIENTS) == (2 * MIB, 16_384, 10_000)
     assert guard.Rates() == (60, 120)
@@ -346,14 +345,14 @@ def test_what_the_space_allows():
 )
 def test_lengths_that_a_client_tells(told, nbytes):
     """Nineteen digits are below 2^64; more are no length."""
-    from weighbridge.web.space.guard import _length
+    from weighbridge.faces.web.space.guard import _length
 
     assert _length({"headers": [(b"Content-Length", told)]}) == nbytes
 
 
 def test_a_bucket_is_filled_again_at_so_many_a_minute(monkeypatch):
     """Two at once, and then one each half a second at 120 a minute."""
-    from weighbridge.web.space import guard
+    from weighbridge.faces.web.space import guard
 
     now = [100.0]
     monkeypatch.setattr(guard.time, "monotonic", lambda: now[0])
@@ -375,7 +374,7 @@ def test_versions_of_a_site_are_sixteen_signs():
 
 
 def test_a_comparison_is_a_list_of_reports():
-    from weighbridge.web.exports import _json
+    from weighbridge.faces.web.exports import _json
 
     asked = SimpleNamespace(found=SimpleNamespace(to_dict=lambda: {"a": 1}))
     assert _json([asked], AnswerView()).strip().startswith("{")
@@ -384,7 +383,7 @@ def test_a_comparison_is_a_list_of_reports():
 
 def test_a_run_file_of_the_largest_size(monkeypatch):
     line = b'{"task": "load"}'
-    monkeypatch.setattr("weighbridge.web.dropped.MAX_CONFIG", len(line))
+    monkeypatch.setattr("weighbridge.faces.web.dropped.MAX_CONFIG", len(line))
     assert asks_of(file("a.jsonl", len(line), line)).asks == [{"task": "load"}]
     with pytest.raises(BadFileError, match="larger than"):
         asks_of(file("a.jsonl", len(line) + 1, line + b" "))

@@ -10,12 +10,12 @@ import pytest
 
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.checkpoint.gather import GatherOptions, gather
-from weighbridge.errors import GatedError, HubError, NotFoundError
-from weighbridge.formats import ByteRange
-from weighbridge.sources import answers, base, browser, http, surroundings, wire
+from weighbridge.base.errors import GatedError, HubError, NotFoundError
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.checkpoint.gather import GatherOptions, gather
+from weighbridge.models.formats import ByteRange
+from weighbridge.models.sources import answers, base, browser, http, surroundings, wire
 
 TINY = {
     "architectures": ["LlamaForCausalLM"],

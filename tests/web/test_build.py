@@ -11,9 +11,9 @@ import tarfile
 
 import pytest
 
-from weighbridge.errors import BadFileError, HubError, UsageError
-from weighbridge.web import build, duckdb, pyodide, registry
-from weighbridge.web.form import form
+from weighbridge.base.errors import BadFileError, HubError, UsageError
+from weighbridge.faces.web import build, duckdb, pyodide, registry
+from weighbridge.faces.web.form import form
 
 ENGINE = build.PageEngine(
     tuple(build.EngineFile(name, "bin", name.encode()) for name in ("loader", "script", "wasm"))
@@ -175,8 +175,11 @@ def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
     with tarfile.open(fileobj=io.BytesIO(build.tar(held))) as archive:
         names = set(archive.getnames())
         assert {(m.mtime, m.uid, m.uname) for m in archive.getmembers()} == {(0, 0, "")}
-    assert {"weighbridge/web/protocol.py", "weighbridge/catalogue/models.jsonl"} <= names
-    assert not any("cli/" in name or "/page/" in name or "pyc" in name for name in names)
+    assert {
+        "weighbridge/faces/web/protocol.py",
+        "weighbridge/models/catalogue/models.jsonl",
+    } <= names
+    assert not any("faces/cli/" in name or "/page/" in name or "pyc" in name for name in names)
     # A page asks for all of it before its first answer: a rule may add some, no table of data may
     assert len(build.tar(held)) < 1_600_000
 
@@ -189,7 +192,7 @@ def test_modules_of_a_page_are_the_same_without_docstrings():
         ("A = 1  # 一\n", "A = 1  # 一\n"),
     ):
         assert build.undocumented(source.encode()).decode() == bare
-    for name in ("records.py", "web/protocol.py", "arch/model_types.py"):
+    for name in ("base/records.py", "faces/web/protocol.py", "models/arch/model_types.py"):
         source = (build.PACKAGE / name).read_bytes()
         bare = ast.parse(build.undocumented(source))
         assert not any(map(ast.get_docstring, filter(documented, ast.walk(bare))))
@@ -211,15 +214,15 @@ def undocumented(tree):
 NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, or the doors
     ("__init__.py", "lab.trace.gpu"),
     *(
-        ("__init__.py", f"runfiles.live.{name}")
+        ("__init__.py", f"files.runfiles.live.{name}")
         for name in ("callback", "lightning", "peaks", "trainers")
     ),
-    ("api.py", "runfiles.live.references"),
-    ("estimate/exact.py", "lab.exact"),
-    ("estimate/exact.py", "lab.exact.inference"),
-    ("estimate/exact.py", "lab.exact.training"),
-    ("sources/http.py", "sources.wire"),
-    ("sources/http.py", "sources.session"),
+    ("faces/api.py", "files.runfiles.live.references"),
+    ("answers/estimate/exact.py", "lab.exact"),
+    ("answers/estimate/exact.py", "lab.exact.inference"),
+    ("answers/estimate/exact.py", "lab.exact.training"),
+    ("models/sources/http.py", "models.sources.wire"),
+    ("models/sources/http.py", "models.sources.session"),
 }
 
 
@@ -338,7 +341,7 @@ def test_a_node_that_does_not_start_it(cache, tmp_path, monkeypatch):
 def test_the_command_says_how_to_look_at_what_it_wrote(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
-    from weighbridge.cli.web import web
+    from weighbridge.faces.cli.web import web
 
     made = build.BuiltSite(tmp_path / "a site", "1", {"index.html": b"x"})
     monkeypatch.setattr(build, "build", lambda folder, dataset: made)

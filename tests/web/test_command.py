@@ -8,11 +8,11 @@ import pytest
 
 from tests.cases import each
 from tests.web.asked import SMALL, requests
-from weighbridge.cli.menu import menu
-from weighbridge.errors import WeighbridgeError
-from weighbridge.questions.requests import Requests
-from weighbridge.web.asks import AnswerView
-from weighbridge.web.command import command
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.faces.cli.menu import menu
+from weighbridge.faces.web.asks import AnswerView
+from weighbridge.faces.web.command import command
 
 REQUESTS = list(requests(seed=14, count=20))
 

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from weighbridge.web import desks as rooms
-from weighbridge.web.desks import DeskProcess, Desks, own, serve, unsearched
+from weighbridge.faces.web import desks as rooms
+from weighbridge.faces.web.desks import DeskProcess, Desks, own, serve, unsearched
 
 FIT = {"task": "fit", "model": "gpt2", "workload": {"gpu": "3060"}}
 

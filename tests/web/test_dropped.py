@@ -7,11 +7,11 @@ import pytest
 
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_safetensors
-from weighbridge import catalogue
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.questions.requests import Requests
-from weighbridge.web.protocol import AskDesk
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 
 @pytest.fixture(scope="module")

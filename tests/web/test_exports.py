@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge.charts import bar_svg
-from weighbridge.questions.requests import Requests, parsed
-from weighbridge.web.exports import FORMS
-from weighbridge.web.protocol import AskDesk
+from weighbridge.answers.questions.requests import Requests, parsed
+from weighbridge.faces.charts import bar_svg
+from weighbridge.faces.web.exports import FORMS
+from weighbridge.faces.web.protocol import AskDesk
 
 TESTS = Path(__file__).parent.parent
 ONE = {"task": "infer", "model": "qwen3-0.6b", "workload": {"engine": "vllm", "gpu": "t4"}}
@@ -155,7 +155,7 @@ def test_what_is_no_export_is_one_line(desk, told):
 
 @pytest.mark.slow
 def test_the_tables_are_those_of_the_command_line(desk, capsys):
-    from weighbridge.cli.menu import menu
+    from weighbridge.faces.cli.menu import menu
 
     for words, told in (
         (["gpus", "4090"], {"task": "gpus", "workload": {"pattern": "4090"}}),

@@ -7,17 +7,17 @@ import sys
 
 import pytest
 
-from weighbridge import catalogue
-from weighbridge.accelerators.names import find
-from weighbridge.accelerators.parts import instances, parts
-from weighbridge.api import prepare
-from weighbridge.catalogue import listing, pipelines
-from weighbridge.checkpoint.gather import has_name
+from weighbridge.answers.questions.fit.request import MAX
+from weighbridge.base.memory import LEVEL_OF
 from weighbridge.engines.table import ENGINES
-from weighbridge.memory import LEVEL_OF
-from weighbridge.questions.fit.request import MAX
-from weighbridge.web.form import form, label, section
-from weighbridge.web.server import PAGE
+from weighbridge.faces.api import prepare
+from weighbridge.faces.web.form import form, label, section
+from weighbridge.faces.web.server import PAGE
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import instances, parts
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue import listing, pipelines
+from weighbridge.models.checkpoint.gather import has_name
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
 from weighbridge.workload.train import PROMPTS, TUNERS
 
@@ -166,7 +166,7 @@ def test_every_part_has_a_colour_of_its_own_in_all_pictures():
 @pytest.mark.slow
 def test_every_process_makes_the_same_form():
     """Sets of texts have another order in each process; nothing that is shown may follow it."""
-    program = "from weighbridge.web.form import form; print(form('en'))"
+    program = "from weighbridge.faces.web.form import form; print(form('en'))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", program],

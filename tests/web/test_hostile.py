@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge.web.protocol import MOST, AskDesk
+from weighbridge.faces.web.protocol import MOST, AskDesk
 
 EVIL = (
     "<script>alert(1)</script>",

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from weighbridge.errors import HubError
-from weighbridge.web.protocol import AskDesk, mistake
+from weighbridge.base.errors import HubError
+from weighbridge.faces.web.protocol import AskDesk, mistake
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def error(desk, lang="en", **ask):
 
 @pytest.fixture
 def no_card(monkeypatch):
-    from weighbridge.accelerators import budget
-    from weighbridge.errors import UsageError
+    from weighbridge.base.errors import UsageError
+    from weighbridge.machines.accelerators import budget
 
     def none(*_):
         raise UsageError("no card here")

@@ -5,11 +5,11 @@ import hashlib
 import re
 from pathlib import Path
 
-from weighbridge.charts.palette import FILLS
-from weighbridge.web.form import form
-from weighbridge.words import entries
+from weighbridge.base.words import entries
+from weighbridge.faces.charts.palette import FILLS
+from weighbridge.faces.web.form import form
 
-PAGE = Path(__file__).parents[2] / "src" / "weighbridge" / "web" / "page"
+PAGE = Path(__file__).parents[2] / "src" / "weighbridge" / "faces" / "web" / "page"
 
 
 def test_the_vendored_modules_are_what_their_readme_says():

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from weighbridge.questions import prepared
-from weighbridge.web.protocol import AskDesk
+from weighbridge.answers.questions import prepared
+from weighbridge.faces.web.protocol import AskDesk
 
 LORA = {"task": "train", "model": "gpt2", "workload": {"gpu_memory": "600MiB", "method": "lora"}}
 TRAIN = {"task": "train", "model": "llama-3.1-8b", "workload": {"gpu": "3060", "method": "lora"}}

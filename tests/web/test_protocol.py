@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from weighbridge.questions.requests import Requests
-from weighbridge.web.protocol import AskDesk
-from weighbridge.words import words_in
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.words import words_in
+from weighbridge.faces.web.protocol import AskDesk
 
 ASKS = (
     {"task": "load", "model": "llama-3.1-8b", "workload": {"gpu": "3060"}},
@@ -149,7 +149,7 @@ MESSAGE = (
 
 
 def test_a_message_is_explained_as_the_command_line_does(desk):
-    from weighbridge.oom import explained
+    from weighbridge.files.oom import explained
 
     found = ask(desk, task="oom", log=MESSAGE, workload={"method": "lora"}, view={"lang": "zh"})
     oom = explained(MESSAGE, None, {"method": "lora"})

@@ -14,12 +14,12 @@ from contextlib import closing
 
 import pytest
 
-from weighbridge.errors import UsageError
-from weighbridge.web import server as served
-from weighbridge.web.awaited import Awaited
-from weighbridge.web.protocol import MOST, AskDesk
-from weighbridge.web.registry import DEMONSTRATION
-from weighbridge.web.server import POLICY, PageServer, files
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.web import server as served
+from weighbridge.faces.web.awaited import Awaited
+from weighbridge.faces.web.protocol import MOST, AskDesk
+from weighbridge.faces.web.registry import DEMONSTRATION
+from weighbridge.faces.web.server import POLICY, PageServer, files
 
 ASK = json.dumps({"task": "load", "model": "gpt2"})
 
@@ -372,7 +372,7 @@ def test_each_start_has_a_secret_of_its_own(server, page):
 
 
 def command(*words, **options):
-    code = "from weighbridge.cli import main; main()"
+    code = "from weighbridge.faces.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "web", *words],
         stdout=subprocess.PIPE,

@@ -6,10 +6,10 @@ import re
 import pytest
 
 from tests.sparse import write_repo
-from weighbridge import catalogue
-from weighbridge.arch.builder import blueprint
-from weighbridge.arch.config import Config
-from weighbridge.web.protocol import AskDesk
+from weighbridge.faces.web.protocol import AskDesk
+from weighbridge.models import catalogue
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 TOKEN = "hf_oauth_a.secret-that-no-pattern-knows"
 OTHER = "hf_another_secret_of_somebody_else"

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from weighbridge.questions.requests import settled
-from weighbridge.watching import NotWantedError, go_on
-from weighbridge.web import worker
+from weighbridge.answers.questions.requests import settled
+from weighbridge.base.watching import NotWantedError, go_on
+from weighbridge.faces.web import worker
 
 HUB = "https://hub.example"
 

@@ -8,27 +8,28 @@ from pathlib import Path
 import pytest
 
 from tests.code import nodes
-from weighbridge.words import BELOW, LANGUAGES, entries, words_in
+from weighbridge.base.words import BELOW, LANGUAGES, entries, words_in
 
 ROOT = Path(__file__).parents[2] / "src" / "weighbridge"
-CATALOGUES = sorted(path.stem for path in (ROOT / "words").glob("*.json"))
+CATALOGUES = sorted(path.stem for path in (ROOT / "base" / "words").glob("*.json"))
 SOURCES = {  # catalogue -> who says its sentences
     "screens": (
-        "view/*.py",
-        "runfiles/*.py",
-        "lab/trace/screen.py",
-        "agents/brief.py",
-        "words/*.py",
-        "charts/*.py",
-        "web/*.py",
-        "cli/accelerate.py",
+        "faces/view/*.py",
+        "files/runfiles/*.py",
+        "faces/texts/runfile.py",
+        "../weighbridge_lab/trace/screen.py",
+        "faces/agents/brief.py",
+        "base/words/*.py",
+        "faces/charts/*.py",
+        "faces/web/*.py",
+        "faces/cli/accelerate.py",
     ),
-    "oom": ("oom/*.py",),
-    "errors": ("cli/menu.py", "cli/options.py", "words/*.py"),
-    "warnings": ("words/*.py",),
-    "charts": ("charts/*.py", "lab/measure/chart.py"),
-    "page": ("web/page/*.js", "web/*.py"),
-    "space": ("web/space/*.py",),
+    "oom": ("files/oom/*.py", "faces/texts/oom.py"),
+    "errors": ("faces/cli/menu.py", "faces/cli/options.py", "base/words/*.py"),
+    "warnings": ("base/words/*.py",),
+    "charts": ("faces/charts/*.py", "../weighbridge_lab/measure/chart.py"),
+    "page": ("faces/web/page/*.js", "faces/web/*.py"),
+    "space": ("faces/web/space/*.py",),
 }
 CHINESE = re.compile("[\u4e00-\u9fff]")
 SAYING = {"words", "say", "s", "EN"}  # names of what says a sentence
@@ -112,7 +113,7 @@ def test_no_sentence_is_said_that_is_not_there(name):
 @pytest.mark.parametrize("name", CATALOGUES)
 def test_a_file_is_written_in_one_way(name):
     """A key that stands there twice would be dropped in silence; so would an escape."""
-    text = (ROOT / "words" / f"{name}.json").read_text()
+    text = (ROOT / "base" / "words" / f"{name}.json").read_text()
     assert text == json.dumps(entries(name), ensure_ascii=False, indent=1) + "\n"
 
 

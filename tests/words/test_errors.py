@@ -9,8 +9,8 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.cli.menu import run
-from weighbridge.words import entries, words_in
+from weighbridge.base.words import entries, words_in
+from weighbridge.faces.cli.menu import run
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 TOLD = {

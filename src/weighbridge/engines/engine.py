@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
     from weighbridge.engines.model_classes import Backend, Known
     from weighbridge.engines.weight_formats import Reads
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.settings.shared import ServingSettings
     from weighbridge.workload import Infer
 
@@ -66,7 +66,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     small_cache: Mapping[str, str] = {}  # settings for keys and values in 8 bits
     least_cache: Mapping[str, str] = {}  # ... in 4 bits
 
-    # How far its answers are from published runs (weighbridge.bounds)
+    # How far its answers are from published runs (weighbridge.answers.bounds)
     peers: str = ""  # kind of engines that err alike
     logged: Mapping[str, tuple[str, ...]] = {}  # parts that its logs print -> their components
 

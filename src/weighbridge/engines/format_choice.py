@@ -18,14 +18,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import DIVISIONS, FLOATING, FormatChoice
-from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name, of_mlx
-from weighbridge.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.records import NamedTuple, replace
+from weighbridge.memory.components.weights import DIVISIONS, FLOATING, FormatChoice
+from weighbridge.models.checkpoint.model import ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.settings.shared import Weighed
@@ -85,7 +85,9 @@ def decide(part: ModelPart, workload: "Weighed", default: Default, *, major: int
         if workload.quantization in (None, packed.choice.scheme and packed.choice.scheme.name):
             return packed
     if workload.quantization:
-        from weighbridge.quantization.schemes import scheme  # here and below: of packed weights
+        from weighbridge.models.quantization.schemes import (
+            scheme,  # here and below: of packed weights
+        )
 
         asked = scheme(workload.quantization)
         half = major < 5 and asked.name.startswith(OF_BITSANDBYTES)
@@ -103,7 +105,7 @@ def decide(part: ModelPart, workload: "Weighed", default: Default, *, major: int
 
 def _packed(part: ModelPart, workload: "Weighed", default: Default) -> Decision:
     """A checkpoint in a format of its own: its tensors where headers were read."""
-    from weighbridge.quantization.declared import declared
+    from weighbridge.models.quantization.declared import declared
 
     dtype = _dtype(part, workload, default)[0] if workload.dtype else native_dtype(part)
     if not part.stored:
@@ -140,7 +142,7 @@ def own_dtype(part: ModelPart) -> tuple[DType, str]:
         if t.dtype.name.startswith(FLOATING):
             return t.dtype, "as the first tensor of the checkpoint is stored"
     if part.quantization is not None:
-        from weighbridge.quantization.declared import fallback_dtype
+        from weighbridge.models.quantization.declared import fallback_dtype
 
         return fallback_dtype(part.quantization), "as loaders of this quantization take it"
     if part.library == "size":
@@ -263,7 +265,7 @@ def converted(decision: Decision, *, packed: bool) -> Decision:
     if form is not None and record(form.engine).reads == "gguf":
         return decision
     kept_mxfp4 = packed and form is not None and form.name == "mxfp4"
-    from weighbridge.quantization.schemes import scheme
+    from weighbridge.models.quantization.schemes import scheme
 
     kind = {"float16": "F16", "float32": "F32"}.get(dtype.name, "BF16")
     why = f"as converted to GGUF, {decision.why}"

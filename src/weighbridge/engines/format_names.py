@@ -12,9 +12,9 @@ one scale a tensor as with `vllm --quantization fp8`.
 import re
 from collections.abc import Mapping
 
-from weighbridge.catalogue.everyday import FLOATS
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.table import record
-from weighbridge.records import NamedTuple
+from weighbridge.models.catalogue.everyday import FLOATS
 
 PLAIN = ("fp8", "int8", "int4")  # names of plain dtypes as well, which --dtype takes
 

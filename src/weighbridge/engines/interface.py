@@ -9,17 +9,17 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import Layer
-from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.components.weights import FormatChoice, PlacedTensor, formats, tensors
-from weighbridge.memory import Device, NamedBytes
-from weighbridge.records import NamedTuple, dataclass, field, replace
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.base.memory import Device, NamedBytes
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, formats, tensors
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import Layer
+from weighbridge.models.checkpoint.model import Model, ModelPart
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 Surely = Literal["yes", "no", "unknown"]

@@ -14,19 +14,26 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.dtypes import torch_dtype
+from weighbridge.base.dtypes import torch_dtype
+from weighbridge.base.errors import TriedError
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
-from weighbridge.errors import TriedError
-from weighbridge.records import NamedTuple
-from weighbridge.report.keys import DerivedFacts
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.models.sources.reference import (
+    FILES,
+    CatalogueRef,
+    HubRef,
+    LocalRef,
+    Reference,
+    UrlRef,
+)
 from weighbridge.settings.setting import Settings, launched
-from weighbridge.sources.reference import FILES, CatalogueRef, HubRef, LocalRef, Reference, UrlRef
 
 if TYPE_CHECKING:
-    from weighbridge.catalogue.copies import Copy
+    from weighbridge.models.catalogue.copies import Copy
     from weighbridge.settings.shared import DraftSettings
     from weighbridge.workload import Infer
 
@@ -73,7 +80,7 @@ def packed(subject: Subject, w: "Infer", engine: Engine) -> "Copy | None":
         return None
     if makes(engine.reading, scheme.name) or (isinstance(origin, HubRef) and origin.revision):
         return None
-    from weighbridge.catalogue.copies import packed_copy
+    from weighbridge.models.catalogue.copies import packed_copy
 
     return packed_copy(place(subject).model, scheme.name)
 
@@ -204,7 +211,7 @@ def _together(w: "Infer", engine: Engine) -> str:
     budget = w.budget()
     if budget is None:
         return ""
-    from weighbridge.accelerators.machines import nodes  # asked of a card alone
+    from weighbridge.machines.accelerators.machines import nodes  # asked of a card alone
 
     count = nodes(budget.choice.part, budget.choice.count)
     return engine.joins.format(count=count) if count > 1 else ""

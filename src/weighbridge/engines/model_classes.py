@@ -12,14 +12,14 @@ can do in its place.
 
 from collections.abc import Iterable, Mapping
 
-from weighbridge.arch.config import of_transformers
-from weighbridge.checkpoint.model import ModelPart
+from weighbridge.base.errors import ReleaseError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.table import usual
 from weighbridge.engines.weight_formats import Loader
-from weighbridge.errors import ReleaseError
-from weighbridge.parsed import text_beside
-from weighbridge.records import NamedTuple
+from weighbridge.models.arch.config import of_transformers
+from weighbridge.models.checkpoint.model import ModelPart
 
 ENDINGS = ("ForCausalLM", "ForConditionalGeneration")
 # What a class is for: one of the same model does for another (vLLM's registry.py: _normalize_arch)
@@ -120,7 +120,7 @@ def named(part: ModelPart, engine: Engine) -> tuple[str, ...]:
 
 def of_gguf(part: ModelPart) -> str:
     """The architecture of a file, or the one that a model is converted to."""
-    from weighbridge.arch.gguf_layers import architecture
+    from weighbridge.models.arch.gguf_layers import architecture
 
     metadata = part.config.get("gguf")
     return str(metadata.get("general.architecture")) if metadata else architecture(kind(part))

@@ -3,22 +3,22 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.arch.bodies import body
-from weighbridge.arch.body import Body
-from weighbridge.arch.cache_layers import layers, usual
-from weighbridge.arch.config import Config
-from weighbridge.arch.longest import learned, longest, longest_of_gguf
-from weighbridge.arch.mixers import Layer
-from weighbridge.arch.roles import VOCAB, role
-from weighbridge.checkpoint.model import Model, ModelPart
+from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedError, UsageError
+from weighbridge.base.memo import memo
 from weighbridge.engines import model_classes
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.format_choice import decision
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import Loader
-from weighbridge.errors import BadFileError, NotServedError, UnsupportedError, UsageError
-from weighbridge.memo import memo
+from weighbridge.models.arch.blueprint import Blueprint
+from weighbridge.models.arch.bodies import body
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.cache_layers import layers, usual
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.longest import learned, longest, longest_of_gguf
+from weighbridge.models.arch.mixers import Layer
+from weighbridge.models.arch.roles import VOCAB, role
+from weighbridge.models.checkpoint.model import Model, ModelPart
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -143,7 +143,7 @@ def remembered(
     """(layers, what to say). A model type that is not in our tables is read as usual attention,
     and said; headers alone tell nothing."""
     if metadata:
-        from weighbridge.arch.gguf_layers import layers_of_gguf
+        from weighbridge.models.arch.gguf_layers import layers_of_gguf
 
         return layers_of_gguf(metadata), ()
     if part.library == "size":

@@ -18,9 +18,9 @@ holds both: who may import whom, and that no other room spells an engine's name.
 from collections.abc import Mapping
 from importlib import import_module
 
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.parsed import Parsed
 from weighbridge.engines.engine import Engine, Version, version, written
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.parsed import Parsed
 
 __all__ = [
     "ENGINES",

@@ -15,16 +15,16 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice
+from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine, Version, written
 from weighbridge.engines.table import ENGINES, usual
-from weighbridge.errors import BadFileError, NotServedError, UnsupportedError
-from weighbridge.records import NamedTuple
-from weighbridge.wording import either
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.checkpoint.model import ModelPart
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Part, SoftwareStack
+    from weighbridge.machines.accelerators.parts import Part, SoftwareStack
 
 How = Literal["loaded", "made", "unpacked"]
 FILE = "GGUF"  # a file of that kind, whatever types are in it
@@ -217,7 +217,7 @@ def elsewhere(form: WeightFormat, by: Loader) -> str:
 
 def readable_names(by: Loader) -> tuple[str, ...]:
     """One name of each kind that can be asked for there; types of GGUF are one kind."""
-    from weighbridge.quantization.schemes import GGUF, NAMES
+    from weighbridge.models.quantization.schemes import GGUF, NAMES
 
     kinds = (listed((row,), NAMES, by.version, by.card) for row in by.engine.reading)
     first = dict.fromkeys(names[0] for names in kinds if names)
@@ -241,7 +241,7 @@ def declared_name(part: ModelPart) -> str:
     """Our name of the format that a config declares; "" where it has none."""
     if part.quantization is None:
         return ""
-    from weighbridge.quantization.declared import declared
+    from weighbridge.models.quantization.declared import declared
 
     try:
         return declared(part.quantization).name

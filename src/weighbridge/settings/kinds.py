@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
-from weighbridge.units import parse_count, parse_size
-from weighbridge.versions import dated, release
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import parse_count, parse_size
+from weighbridge.base.versions import dated, release
 
 
 class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it

@@ -23,7 +23,7 @@ from typing import (
     overload,
 )
 
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
 from weighbridge.settings.kinds import (
     COUNT,
     FLAG,

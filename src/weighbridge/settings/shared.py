@@ -23,8 +23,8 @@ from weighbridge.settings.setting import (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
-    from weighbridge.accelerators.pools import MachineMemory
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.pools import MachineMemory
 
 COMPUTES = frozenset({"bfloat16", "float16", "float32", "float64"})  # dtypes of products
 
@@ -156,7 +156,7 @@ class Weighed(WeightSettings, DeviceSettings):
         """Return the device that was named, resolved. The catalogue is read only where one was."""
         if self.gpu is None and self.gpu_memory is None and self.headroom is None:
             return None
-        from weighbridge.accelerators.budget import budget
+        from weighbridge.machines.accelerators.budget import budget
 
         return budget(self.gpu, self.gpu_memory, self.headroom)
 
@@ -166,10 +166,10 @@ class Weighed(WeightSettings, DeviceSettings):
         budget = self.budget() if self.gpu is not None else None
         if self.ram is None and budget is None:
             return None
-        from weighbridge.accelerators import pools
+        from weighbridge.machines.accelerators import pools
 
         if self.ram is None and budget is not None and _is_local(str(self.gpu)):
-            from weighbridge.accelerators.local import memory
+            from weighbridge.machines.accelerators.local import memory
 
             left = memory()
             return None if left is None else pools.measured(left, budget)
@@ -191,8 +191,8 @@ class Weighed(WeightSettings, DeviceSettings):
         """Raise UsageError for a dtype of what is not packed that nothing computes in."""
         if self.dtype is None or self.quantization is None:
             return
-        from weighbridge.dtypes import ALIASES, TORCH
-        from weighbridge.errors import UsageError
+        from weighbridge.base.dtypes import ALIASES, TORCH
+        from weighbridge.base.errors import UsageError
 
         plain = self.dtype.removeprefix("torch.").lower()
         if ALIASES.get(plain, plain) in TORCH.keys() - COMPUTES:

@@ -16,12 +16,12 @@ utils/transformers_weight_conversion.py (_convert_peft_config_moe).
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from weighbridge.arch.model_types import facts
-from weighbridge.arch.roles import makes_labels, makes_logits
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.errors import TriedError, UsageError
-from weighbridge.forward.modules import ParameterSpec
-from weighbridge.records import NamedTuple, dataclass
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.models.arch.model_types import facts
+from weighbridge.models.arch.roles import makes_labels, makes_logits
+from weighbridge.training.forward.modules import ParameterSpec
 
 ALL = "all-linear"
 # transformers 5.23 conversion_mapping.py: the linears that became one parameter, (the first, the

@@ -2,15 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.dtypes import TORCH
-from weighbridge.errors import TriedError
-from weighbridge.forward.adapters import FusedLora, LoraLinear, Plain, Stacked, fuses
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import ParameterSpec, Wrap
-from weighbridge.forward.prompts import KeyPrefix, Prompt
-from weighbridge.forward.step import Around
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.base.dtypes import TORCH
+from weighbridge.base.errors import TriedError
+from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.training.adapters import (
     Adapters,
     ExpertTarget,
@@ -19,6 +13,12 @@ from weighbridge.training.adapters import (
     refuse_targets,
     saved,
 )
+from weighbridge.training.forward.adapters import FusedLora, LoraLinear, Plain, Stacked, fuses
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import ParameterSpec, Wrap
+from weighbridge.training.forward.prompts import KeyPrefix, Prompt
+from weighbridge.training.forward.step import Around
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.kbit import HALF
 from weighbridge.training.parameters import members
 from weighbridge.training.plan import TrainingPlan

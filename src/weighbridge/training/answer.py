@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.components.device import context
-from weighbridge.forward.limits import followed
-from weighbridge.memory import Device
-from weighbridge.records import dataclass, field
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.base.memory import Device
+from weighbridge.base.records import dataclass, field
+from weighbridge.memory.components.device import context
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.training.forward.limits import followed
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.host import on_host
 from weighbridge.training.phases import beside, phases
@@ -16,7 +16,7 @@ from weighbridge.training.run import StageRuns, TrainingRun, runs_of
 from weighbridge.training.sharding.schedule import in_flight
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
 
 
 MOST_LISTED = 4096  # devices of a report: each takes 20 kB of JSON

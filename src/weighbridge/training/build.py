@@ -4,31 +4,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from math import prod
 
-from weighbridge.arch.blueprint import Param, alike, numbered
-from weighbridge.arch.model_types import differs, facts
-from weighbridge.arch.roles import expert
-from weighbridge.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
-from weighbridge.dtypes import BFLOAT16, INT8, TORCH, DType
+from weighbridge.base.dtypes import BFLOAT16, INT8, TORCH, DType
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memo import memo
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.plan import language
-from weighbridge.errors import UnsupportedError
-from weighbridge.forward.limits import possible
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, ParameterSpec, Wrap
-from weighbridge.forward.nets import INSTEAD
-from weighbridge.forward.ops.float8 import LinearFloat8, StackFloat8
-from weighbridge.forward.ops.packed import Dequantized, Linear4, Linear8, Stack4
-from weighbridge.forward.step import Around, BuiltModel
-from weighbridge.forward.tensors import ELSEWHERE, LeafTensor
-from weighbridge.memo import memo
-from weighbridge.quantization.scheme import LoaderFacts, Scheme
-from weighbridge.quantization.schemes import counted
+from weighbridge.memory.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
+from weighbridge.models.arch.blueprint import Param, alike, numbered
+from weighbridge.models.arch.model_types import differs, facts
+from weighbridge.models.arch.roles import expert
+from weighbridge.models.quantization.scheme import LoaderFacts, Scheme
+from weighbridge.models.quantization.schemes import counted
 from weighbridge.training import float8, kbit
 from weighbridge.training.adapting import put_on
+from weighbridge.training.forward.limits import possible
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, ParameterSpec, Wrap
+from weighbridge.training.forward.nets import INSTEAD
+from weighbridge.training.forward.ops.float8 import LinearFloat8, StackFloat8
+from weighbridge.training.forward.ops.packed import Dequantized, Linear4, Linear8, Stack4
+from weighbridge.training.forward.step import Around, BuiltModel
+from weighbridge.training.forward.tensors import ELSEWHERE, LeafTensor
 from weighbridge.training.parameters import Members, members
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.cut import body, cut, elsewhere, spread
 from weighbridge.training.sharding.stages import first_and_end
-from weighbridge.units import ceil_div
 
 STACK = 3  # dimensions of a stack of experts
 CODES = "codes"  # of packed weights that are parameters

@@ -21,15 +21,15 @@ gpt_oss}/infra/parallelize.py.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.body import Body, Experts
-from weighbridge.arch.mixers import Latent
-from weighbridge.arch.roles import role
-from weighbridge.errors import ContradictionError, TriedError, UsageError
-from weighbridge.forward.modules import ParameterSpec
-from weighbridge.forward.ops.float8 import MULTIPLE, Casts
+from weighbridge.base.errors import ContradictionError, TriedError, UsageError
+from weighbridge.base.versions import since
+from weighbridge.models.arch.body import Body, Experts
+from weighbridge.models.arch.mixers import Latent
+from weighbridge.models.arch.roles import role
+from weighbridge.training.forward.modules import ParameterSpec
+from weighbridge.training.forward.ops.float8 import MULTIPLE, Casts
 from weighbridge.training.frameworks import Framework, Precision, date_of
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.versions import since
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:

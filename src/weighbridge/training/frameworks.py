@@ -34,14 +34,14 @@ A frozen base stays in 16 bits whatever the precision (transformers 5 loads in t
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.allocator.settings import GROWING
-from weighbridge.components.weights import FOUR_BITS
-from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.versions import DATES, dated, numbers
+from weighbridge.base.wording import either
 from weighbridge.engines.engine import written
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import dataclass, field, replace
-from weighbridge.versions import DATES, dated, numbers
-from weighbridge.wording import either
+from weighbridge.machines.allocator.settings import GROWING
+from weighbridge.memory.components.weights import FOUR_BITS
 from weighbridge.workload import FSDP, Train
 
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases

@@ -12,9 +12,9 @@ modeling_gguf_pytorch_utils.py (load_gguf_checkpoint), quantizers/auto.py (get_h
 
 from math import prod
 
-from weighbridge.checkpoint.model import Model, ModelPart
-from weighbridge.errors import ContradictionError, UnsupportedError
-from weighbridge.records import replace
+from weighbridge.base.errors import ContradictionError, UnsupportedError
+from weighbridge.base.records import replace
+from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Train
 
 LIBRARY = "gguf"
@@ -33,7 +33,7 @@ def unpacked(model: Model, w: Train) -> Model:
             f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
             "lora, or name the original repository"
         )
-    from weighbridge.arch.gguf_classes import class_config, class_of
+    from weighbridge.models.arch.gguf_classes import class_config, class_of
 
     metadata = part.config.get(LIBRARY, {})
     config = class_config(metadata, {t.name: t.shape for t in part.stored})
@@ -48,7 +48,7 @@ def unpacked(model: Model, w: Train) -> Model:
 
 
 def _parameters(part: ModelPart) -> int:
-    from weighbridge.arch.gguf_classes import DERIVED
+    from weighbridge.models.arch.gguf_classes import DERIVED
 
     tensors = (t for t in part.stored if not t.name.startswith(DERIVED))
     return sum(prod(t.shape) for t in tensors)

@@ -40,15 +40,15 @@ optim/optimizer.py (get_state_buffer, prefetch_state), csrc/pythonInterface.cpp 
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.components import host
-from weighbridge.components.weights import weight_bytes
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly, total
+from weighbridge.base.records import replace
+from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.engines.format_choice import native_dtype
-from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly, total
-from weighbridge.records import replace
+from weighbridge.memory.components import host
+from weighbridge.memory.components.weights import weight_bytes
 from weighbridge.training.optimizers import Optimizer
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
-from weighbridge.units import ceil_div, power_of_two
 
 MADE_ON_DEVICE = ("torchtitan",)
 SHARD = {4: 5 * 10**9, 5: 50 * 10**9}  # bytes of a file that save_pretrained writes

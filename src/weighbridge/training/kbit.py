@@ -11,18 +11,18 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 0.43.2 autograd/_functions.py (MatMul4Bit).
 """
 
-from weighbridge.components.weights import BITSANDBYTES, FOUR_BITS
-from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.interface import Subject
-from weighbridge.errors import UsageError
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
-from weighbridge.forward.tensors import ELSEWHERE, LeafTensor, TensorStorage
-from weighbridge.quantization.declared import sparing
-from weighbridge.quantization.scheme import Scheme
-from weighbridge.quantization.schemes import scheme
-from weighbridge.quantization.torch_libraries import with_experts
-from weighbridge.records import dataclass, replace
+from weighbridge.memory.components.weights import BITSANDBYTES, FOUR_BITS
+from weighbridge.models.quantization.declared import sparing
+from weighbridge.models.quantization.scheme import Scheme
+from weighbridge.models.quantization.schemes import scheme
+from weighbridge.models.quantization.torch_libraries import with_experts
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.packed import AWQ, EETQ, GPTQ, GPTQ_FUSED, HQQ, PackedKernel
+from weighbridge.training.forward.tensors import ELSEWHERE, LeafTensor, TensorStorage
 
 CAST = (*BITSANDBYTES, "awq-")  # whose rest PEFT casts
 HALF = (BFLOAT16, FLOAT16)

@@ -9,11 +9,11 @@ be told: no switch, several cards that share a layer, a format that no loader ma
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.accelerators.machines import MACHINE
+from weighbridge.base.records import dataclass
+from weighbridge.base.versions import release
 from weighbridge.engines.transformers.rules import NEWEST
-from weighbridge.quantization.on_load import ConfigCall, dequantizing, written
-from weighbridge.records import dataclass
-from weighbridge.versions import release
+from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.models.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS
 

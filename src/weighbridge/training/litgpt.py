@@ -11,22 +11,22 @@ Source: litgpt lora.py, finetune/lora.py of April 2024 (5895df10) and September 
 
 from collections.abc import Iterator
 
-from weighbridge.arch.blueprint import Param as Spec
-from weighbridge.arch.body import Dense
-from weighbridge.arch.mixers import Attention
-from weighbridge.arch.model_types import all_types
-from weighbridge.dtypes import FLOAT16, FLOAT32, INT8
+from weighbridge.base.dtypes import FLOAT16, FLOAT32, INT8
+from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError
+from weighbridge.base.records import dataclass
 from weighbridge.engines.transformers.plan import language
-from weighbridge.errors import ContradictionError, TriedError, UnsupportedError
-from weighbridge.forward.adapters import Plain
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, ParameterSpec, Wrap
-from weighbridge.forward.nets.litgpt import LATER, LitgptLora, LoraQkv, layout, newer
-from weighbridge.forward.ops.packed import Linear4
-from weighbridge.forward.step import Around, BuiltModel
-from weighbridge.forward.tensors import LeafTensor, Shape, Tensor
-from weighbridge.records import dataclass
+from weighbridge.models.arch.blueprint import Param as Spec
+from weighbridge.models.arch.body import Dense
+from weighbridge.models.arch.mixers import Attention
+from weighbridge.models.arch.model_types import all_types
 from weighbridge.training.adapters import Adapters
+from weighbridge.training.forward.adapters import Plain
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, ParameterSpec, Wrap
+from weighbridge.training.forward.nets.litgpt import LATER, LitgptLora, LoraQkv, layout, newer
+from weighbridge.training.forward.ops.packed import Linear4
+from weighbridge.training.forward.step import Around, BuiltModel
+from weighbridge.training.forward.tensors import LeafTensor, Shape, Tensor
 from weighbridge.training.plan import TrainingPlan
 
 BITSANDBYTES_SINCE = (0, 5)  # another than 0.42

@@ -6,8 +6,10 @@ Source: transformers 5.23 models/*/modeling_*.py (use_kernel_func_from_hub_with_
 
 from collections.abc import Mapping
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import (
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.engines.interface import Subject
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -22,8 +24,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.interface import Subject
-from weighbridge.errors import UnsupportedError, UsageError
 from weighbridge.training.frameworks import Framework
 
 PACKAGES: Mapping[type, tuple[str, ...]] = {

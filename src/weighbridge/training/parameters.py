@@ -7,13 +7,13 @@ checkpoints do.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.roles import below_number, expert, role_of
-from weighbridge.components.weights import MERGES
+from weighbridge.base.memo import memo
+from weighbridge.base.records import dataclass
 from weighbridge.engines.transformers.rules import placement_order
-from weighbridge.forward.modules import ParameterSpec
-from weighbridge.memo import memo
-from weighbridge.records import dataclass
+from weighbridge.memory.components.weights import MERGES
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.arch.roles import below_number, expert, role_of
+from weighbridge.training.forward.modules import ParameterSpec
 
 LANGUAGE = "language model"
 

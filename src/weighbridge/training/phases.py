@@ -8,15 +8,15 @@ Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from weighbridge.arch.body import Experts
-from weighbridge.components import spelled
-from weighbridge.components.activations import LivePeak
-from weighbridge.components.device import REPLAY, cached, context, libraries
-from weighbridge.components.weights import MERGES, weight_bytes
-from weighbridge.forward.ops.packed import DEQUANTIZED
-from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
-from weighbridge.memory import Bytes, Component, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Phase, exactly
+from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
+from weighbridge.memory.components import spelled
+from weighbridge.memory.components.activations import LivePeak
+from weighbridge.memory.components.device import REPLAY, cached, context, libraries
+from weighbridge.memory.components.weights import MERGES, weight_bytes
+from weighbridge.models.arch.body import Experts
 from weighbridge.training import kbit, unsloth
+from weighbridge.training.forward.ops.packed import DEQUANTIZED
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun

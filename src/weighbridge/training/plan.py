@@ -3,21 +3,22 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import FLOAT8_SINCE, MXFP8_SINCE, Chip
-from weighbridge.accelerators.parts import chip_of
-from weighbridge.allocator.options import DEFAULT, AllocatorOptions
-from weighbridge.allocator.settings import parse
-from weighbridge.arch.model_types import facts
-from weighbridge.components.weights import MERGES
-from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.versions import numbers, release, since
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
-from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
-from weighbridge.forward.nets import predicts_next
-from weighbridge.kernels.attention import FLASH_SINCE
-from weighbridge.records import dataclass, field, replace
+from weighbridge.machines.accelerators.chips import FLOAT8_SINCE, MXFP8_SINCE, Chip
+from weighbridge.machines.accelerators.parts import chip_of
+from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
+from weighbridge.machines.allocator.settings import parse
+from weighbridge.machines.kernels.attention import FLASH_SINCE
+from weighbridge.memory.components.weights import MERGES
+from weighbridge.models.arch.model_types import facts
 from weighbridge.training import float8, kbit, packages, prompts, unsloth
 from weighbridge.training.adapters import Adapters, usual, usual_names
+from weighbridge.training.forward.nets import predicts_next
 from weighbridge.training.frameworks import (
     FRAMEWORKS,
     OF_ARGUMENTS,
@@ -35,13 +36,12 @@ from weighbridge.training.sharding.schedule import schedule
 from weighbridge.training.sharding.sequence import way
 from weighbridge.training.sharding.stages import layers_of_stages
 from weighbridge.training.tuners import TUNERS, refuse
-from weighbridge.versions import numbers, release, since
 from weighbridge.workload import Train
 from weighbridge.workload.train import PROMPTS
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.parts import Part
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
 USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"

@@ -12,15 +12,15 @@ projection, encoder_hidden_size as wide as the model), utils/other.py
 (_prepare_prompt_learning_config), peft_model.py (_setup_prompt_encoder).
 """
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import Attention
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.engines.interface import Subject
-from weighbridge.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.forward.modules import ParameterSpec
-from weighbridge.forward.prompts import KeyPrefix, Prompt
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.mixers import Attention
 from weighbridge.training.adapters import Adapters
+from weighbridge.training.forward.modules import ParameterSpec
+from weighbridge.training.forward.prompts import KeyPrefix, Prompt
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.frameworks import Framework
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.tuners import Maker, alone

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from weighbridge.arch.model_types import differs, facts
-from weighbridge.components.weights import BITSANDBYTES, unpacked_experts
-from weighbridge.dtypes import FLOAT32
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.records import replace
 from weighbridge.engines.engine import written
 from weighbridge.engines.transformers import formats
-from weighbridge.records import replace
+from weighbridge.memory.components.weights import BITSANDBYTES, unpacked_experts
+from weighbridge.models.arch.model_types import differs, facts
 from weighbridge.training import packages, unsloth
 from weighbridge.training.adapters import barred, matched
 from weighbridge.training.kbit import four_bits

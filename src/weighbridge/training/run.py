@@ -9,38 +9,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from weighbridge.allocator import OutOfMemoryError
-from weighbridge.arch.model_types import differs
-from weighbridge.components.activations import Heap, LivePeak, TensorHeap
-from weighbridge.components.counted import CountedHeap
-from weighbridge.components.recorded import HeapTape
-from weighbridge.dtypes import FLOAT32
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.watching import go_on
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.errors import UnsupportedError
-from weighbridge.forward.alike import Alike
-from weighbridge.forward.backward import TEMPORARIES, backward
-from weighbridge.forward.limits import LAYERS, depth, unrepeated
-from weighbridge.forward.machine import Grads, KernelFacts, Machine, Needs, record
-from weighbridge.forward.modules import each_below
-from weighbridge.forward.nets import EMBEDDINGS, TrainingProgram, program, towers
-from weighbridge.forward.ops.packed import DEQUANTIZED
-from weighbridge.forward.ops.pointwise import cast
-from weighbridge.forward.parts.rotary import has_positions
-from weighbridge.forward.prompts import KeyPrefix, Prompt
-from weighbridge.forward.splice import Splices, UnlikeLayersError
-from weighbridge.forward.step import Around, BuiltModel, TrainingStep
-from weighbridge.forward.tensors import Computed, Tensor
-from weighbridge.kernels.workspaces import lasting
-from weighbridge.records import NamedTuple, dataclass, field, replace
+from weighbridge.machines.allocator import OutOfMemoryError
+from weighbridge.machines.kernels.workspaces import lasting
+from weighbridge.memory.components.activations import Heap, LivePeak, TensorHeap
+from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.memory.components.recorded import HeapTape
+from weighbridge.models.arch.model_types import differs
 from weighbridge.training import packages
 from weighbridge.training.build import build
+from weighbridge.training.forward.alike import Alike
+from weighbridge.training.forward.backward import TEMPORARIES, backward
+from weighbridge.training.forward.limits import LAYERS, depth, unrepeated
+from weighbridge.training.forward.machine import Grads, KernelFacts, Machine, Needs, record
+from weighbridge.training.forward.modules import each_below
+from weighbridge.training.forward.nets import EMBEDDINGS, TrainingProgram, program, towers
+from weighbridge.training.forward.ops.packed import DEQUANTIZED
+from weighbridge.training.forward.ops.pointwise import cast
+from weighbridge.training.forward.parts.rotary import has_positions
+from weighbridge.training.forward.prompts import KeyPrefix, Prompt
+from weighbridge.training.forward.splice import Splices, UnlikeLayersError
+from weighbridge.training.forward.step import Around, BuiltModel, TrainingStep
+from weighbridge.training.forward.tensors import Computed, Tensor
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
 from weighbridge.training.sharding.numbers import share
 from weighbridge.training.sharding.schedule import INTERLEAVED, in_flight, waiting
 from weighbridge.training.stage_buffers import StageBuffers
-from weighbridge.watching import go_on
 
 STEPS = 2
 # Of what tensors take at most: where more is reserved than the last, a run that does not fit is

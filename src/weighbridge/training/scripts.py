@@ -18,9 +18,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from weighbridge.allocator.settings import GROWING, VARIABLES
 from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
-from weighbridge.quantization.on_load import arguments
+from weighbridge.machines.allocator.settings import GROWING, VARIABLES
+from weighbridge.models.quantization.on_load import arguments
 from weighbridge.training.launching import (
     CHECKPOINTS,
     LOSSES,

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from weighbridge.errors import TriedError, UsageError
-from weighbridge.versions import numbers
+from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.versions import numbers
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.parts import Part
 
 GROWS = (2, 1)  # torch
 

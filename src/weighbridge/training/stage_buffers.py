@@ -10,11 +10,11 @@ Source: torch 2.6 and 2.13 distributed/pipelining/stage.py (_make_tensor_from_me
 forward_one_chunk), schedules.py (_merge_outputs); pytorch/pytorch#153383.
 """
 
-from weighbridge.forward.step import TrainingStep
-from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.base.units import ceil_div
+from weighbridge.base.versions import since
+from weighbridge.training.forward.step import TrainingStep
+from weighbridge.training.forward.tensors import Computed, Tensor
 from weighbridge.training.plan import TrainingPlan
-from weighbridge.units import ceil_div
-from weighbridge.versions import since
 
 OF_LAST_ALONE = (2, 8)  # torch
 NO_OUTPUTS = (2025, 10, 22)  # torchtitan

@@ -25,19 +25,19 @@ Source: PEFT 0.21 tuners/*/layer.py, tuners/*/config.py, utils/constants.py.
 from collections.abc import Callable, Mapping, Sequence
 from math import isqrt
 
-from weighbridge.components.weights import BITSANDBYTES
-from weighbridge.dtypes import FLOAT32, INT32, INT64
-from weighbridge.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.forward import butterflies, deltas, tuners
-from weighbridge.forward.adapters import Plain
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import ParameterSpec, Wrap
-from weighbridge.forward.tensors import LeafTensor
-from weighbridge.quantization.scheme import Scheme
-from weighbridge.records import NamedTuple
+from weighbridge.base.dtypes import FLOAT32, INT32, INT64
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import ceil_div
+from weighbridge.memory.components.weights import BITSANDBYTES
+from weighbridge.models.quantization.scheme import Scheme
+from weighbridge.training.forward import butterflies, deltas, tuners
+from weighbridge.training.forward.adapters import Plain
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import ParameterSpec, Wrap
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.frameworks import Framework
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.units import ceil_div
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS as TITLES
 

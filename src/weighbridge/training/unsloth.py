@@ -19,16 +19,16 @@ fused_losses/cross_entropy_loss.py, temporary_patches/{gpt_oss,gemma,moe_utils_b
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import BFLOAT16_SINCE
-from weighbridge.components.weights import weight_bytes
+from weighbridge.base.memory import Bytes, Component
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.formats import lacks
-from weighbridge.memory import Bytes, Component
-from weighbridge.quantization.scheme import in_tower
+from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
+from weighbridge.memory.components.weights import weight_bytes
+from weighbridge.models.quantization.scheme import in_tower
 from weighbridge.training.kbit import experts_too
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.parts import Part
     from weighbridge.training.frameworks import Framework
     from weighbridge.training.plan import TrainingPlan
 

@@ -11,9 +11,9 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from weighbridge import lazily
-from weighbridge.errors import ContradictionError, UsageError
-from weighbridge.parsed import Deferred
+from weighbridge.base import lazily
+from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.parsed import Deferred
 from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import Setting, Settings, fields
 
@@ -164,7 +164,7 @@ def layouts(count: int) -> Iterator[dict[str, int]]:
     stages. None for one card."""
     if count < 2:
         return
-    from weighbridge.accelerators.machines import MACHINE, filled  # of several cards
+    from weighbridge.machines.accelerators.machines import MACHINE, filled  # of several cards
 
     tensor, pipeline, _ = SPREAD
     if stages := filled(count):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.errors import ContradictionError, UsageError
-from weighbridge.quantization.declared import intricate
+from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.wording import shown
+from weighbridge.models.quantization.declared import intricate
 from weighbridge.settings.setting import fields
-from weighbridge.wording import shown
 from weighbridge.workload import FSDP, Train
 from weighbridge.workload.train import (
     METHOD_SETTINGS,

@@ -4,15 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.estimate.limits import between
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.questions.fit import hardware, ranking
-from weighbridge.questions.fit.elsewhere import SHARED, _change, _enough, _guess, _sums, sharded
-from weighbridge.questions.fit.hardware import COUNTS, ranks
-from weighbridge.questions.fit.ladder import weights
-from weighbridge.questions.fit.ranking import purpose
-from weighbridge.questions.fit.request import FitRequest
-from weighbridge.questions.fit.search import (
+from weighbridge.answers.estimate.limits import between
+from weighbridge.answers.questions.fit import hardware, ranking
+from weighbridge.answers.questions.fit.elsewhere import (
+    SHARED,
+    _change,
+    _enough,
+    _guess,
+    _sums,
+    sharded,
+)
+from weighbridge.answers.questions.fit.hardware import COUNTS, ranks
+from weighbridge.answers.questions.fit.ladder import weights
+from weighbridge.answers.questions.fit.ranking import purpose
+from weighbridge.answers.questions.fit.request import FitRequest
+from weighbridge.answers.questions.fit.search import (
     LARGEST,
     SearchBounds,
     _bounds,
@@ -23,8 +29,9 @@ from weighbridge.questions.fit.search import (
     largest,
     margin_of,
 )
-from weighbridge.report.plan import as_asked
-from weighbridge.units import GIB
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import GIB
+from weighbridge.memory.report.plan import as_asked
 
 
 def up_to(n, calls=None):
@@ -151,9 +158,9 @@ def test_bare_sizes(tenths, name):
 def test_sizes_are_found_to_a_tenth_of_a_billion(monkeypatch):
     """Up to 10,000 B; what fits is asked of by its name."""
     margin = lambda report: up_to(83)(report)  # noqa: E731
-    monkeypatch.setattr("weighbridge.questions.fit.search.margin_of", margin)
+    monkeypatch.setattr("weighbridge.answers.questions.fit.search.margin_of", margin)
     monkeypatch.setattr(
-        "weighbridge.questions.fit.search._asked",
+        "weighbridge.answers.questions.fit.search._asked",
         lambda asker, *rest: round(float(asker[:-1]) * 10),
     )
     found = _size(request(), lambda name: name)
@@ -248,7 +255,7 @@ def test_the_first_that_fits_is_chosen_and_what_weights_rule_out_is_not_asked(mo
     monkeypatch.setattr(
         hardware, "planned_or_none", lambda asker, a: as_asked(answer(a.settings["gpu"]))
     )
-    monkeypatch.setattr("weighbridge.accelerators.parts.parts", lambda: parts)
+    monkeypatch.setattr("weighbridge.machines.accelerators.parts.parts", lambda: parts)
     found = hardware.smallest(None, FitRequest(settings={}, smallest="gpu"))
     assert asked == [None, "b", "c"]
     assert (found.solved.value, found.solved.note) == ("c", "1 x c")
@@ -322,7 +329,7 @@ class Trains:
         return self._answer(w, self.asked)
 
     def _answer(self, w, noted):
-        from weighbridge.accelerators.budget import budget
+        from weighbridge.machines.accelerators.budget import budget
 
         count = int(w.gpu.partition(":")[2] or 1)
         noted.append(count)
@@ -387,9 +394,11 @@ def test_more_than_1024_cards_are_not_asked():
 
 @pytest.mark.parametrize(("guess", "asked"), [(1024, [1024]), (1025, []), (1, [1]), (0, [])])
 def test_from_one_card_to_1024(monkeypatch, guess, asked):
-    monkeypatch.setattr("weighbridge.questions.fit.elsewhere._guess", lambda report, room: guess)
     monkeypatch.setattr(
-        "weighbridge.questions.fit.elsewhere._enough", lambda report, room, number: None
+        "weighbridge.answers.questions.fit.elsewhere._guess", lambda report, room: guess
+    )
+    monkeypatch.setattr(
+        "weighbridge.answers.questions.fit.elsewhere._enough", lambda report, room, number: None
     )
     asker, _ = large(1000, 10)
     assert asker.counted == asked
@@ -526,7 +535,7 @@ def test_what_fits_comes_first_then_what_may(monkeypatch):
 
 
 def test_each_workload_is_asked_its_own_way():
-    from weighbridge.questions.fit.answers import answered, judged
+    from weighbridge.answers.questions.fit.answers import answered, judged
     from weighbridge.workload import read
 
     class Asker:
@@ -559,8 +568,8 @@ def test_each_workload_is_asked_its_own_way():
     ],
 )
 def test_whether_settings_are_wrong_or_the_model(monkeypatch, settings, refused, plainly, asked):
-    from weighbridge.errors import UnsupportedError
-    from weighbridge.questions.fit import answers
+    from weighbridge.answers.questions.fit import answers
+    from weighbridge.base.errors import UnsupportedError
 
     found = []
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import weighbridge
-from weighbridge.cli.menu import run
-from weighbridge.errors import ReleaseError, UsageError
-from weighbridge.questions.requests import Requests
+from weighbridge.answers.questions.requests import Requests
+from weighbridge.base.errors import ReleaseError, UsageError
+from weighbridge.faces.cli.menu import run
 
 GPU = "4090"
 NAMES = ["load", "infer", "lora", "qlora", "train"]
@@ -170,7 +170,7 @@ def test_a_version_is_of_the_engine_that_serves(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["weighbridge.cli.fit", "weighbridge.view.fit"])
+@pytest.mark.parametrize("module", ["weighbridge.faces.cli.fit", "weighbridge.faces.view.fit"])
 def test_no_module_takes_the_place_of_the_function(module):
     code = f"import {module}, weighbridge; weighbridge.fit('qwen3-0.6b', gpu='4090')"
     code += "; from weighbridge import fit; assert callable(fit) and fit is weighbridge.fit"
@@ -179,7 +179,7 @@ def test_no_module_takes_the_place_of_the_function(module):
 
 @pytest.mark.slow
 def test_what_several_questions_need_is_answered_once(monkeypatch):
-    from weighbridge.estimate import train
+    from weighbridge.answers.estimate import train
 
     told, answer = [], train.train
 

@@ -7,12 +7,12 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.accelerators.names import find, spoken
-from weighbridge.accelerators.parts import parts
-from weighbridge.questions.fit.ladder import _cards, _Ladder, engine_of, ladder, of_width
-from weighbridge.report.plan import Rung, best
-from weighbridge.units import GIB
-from weighbridge.watching import NotWantedError
+from weighbridge.answers.questions.fit.ladder import _cards, _Ladder, engine_of, ladder, of_width
+from weighbridge.base.units import GIB
+from weighbridge.base.watching import NotWantedError
+from weighbridge.machines.accelerators.names import find, spoken
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge.memory.report.plan import Rung, best
 
 slow = pytest.mark.slow
 
@@ -103,7 +103,7 @@ def test_of_a_width_there_is_what_is_made_on_the_fly_or_one_checkpoint():
 
 
 def test_other_cards_come_smallest_first_and_hold_the_weights():
-    from weighbridge.accelerators.budget import budget
+    from weighbridge.machines.accelerators.budget import budget
 
     here = budget("4090", None, None)
     assert _cards(here, 40 * GIB, 8)[:2] == ["l40s", "4090:2"]
@@ -126,8 +126,8 @@ QUESTIONS = [
 
 def rungs(model, **settings):
     """The ladder alone, without what the other questions take to answer."""
-    from weighbridge.questions.fit import answers
-    from weighbridge.questions.fit.request import asked
+    from weighbridge.answers.questions.fit import answers
+    from weighbridge.answers.questions.fit.request import asked
 
     prepared, request = weighbridge.prepare(model), asked(settings)
     infer = answers._told(prepared, replace(request, helped=False), "infer").question
@@ -188,8 +188,8 @@ def test_where_the_servers_formats_do_not_fit_another_engines_may():
 
 def unasked(model="qwen3-0.6b", **settings):
     """A ladder of which no rung was asked but the question itself."""
-    from weighbridge.questions.fit.answers import inference, judged
-    from weighbridge.questions.fit.request import asked, workload
+    from weighbridge.answers.questions.fit.answers import inference, judged
+    from weighbridge.answers.questions.fit.request import asked, workload
 
     prepared, request = weighbridge.prepare(model), asked(settings)
     w = workload("infer", request, inference(prepared, request))
@@ -245,7 +245,7 @@ def test_a_context_that_ollama_lowers_is_answered_by_another_engine():
 
 
 def ladder_of(question):
-    from weighbridge.questions.fit.request import asked as read
+    from weighbridge.answers.questions.fit.request import asked as read
 
     return ladder(weighbridge.prepare("deepseek-r1"), read({"gpu": "h100:8"}), question)
 

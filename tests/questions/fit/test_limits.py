@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from weighbridge.bounds import RunForm, highest, widened
-from weighbridge.estimate.limits import largest
-from weighbridge.memory import LEVEL_OF, Bytes, Component, Device, Phase
+from weighbridge.answers.bounds import RunForm, highest, widened
+from weighbridge.answers.estimate.limits import largest
+from weighbridge.base.memory import LEVEL_OF, Bytes, Component, Device, Phase
 
 
 def test_the_largest_number_that_holds():

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cases import all_of
-from weighbridge.errors import UsageError
-from weighbridge.memory import exactly
-from weighbridge.questions.fit import answers, request, search
-from weighbridge.questions.fit.request import FitRequest, takers
+from weighbridge.answers.questions.fit import answers, request, search
+from weighbridge.answers.questions.fit.request import FitRequest, takers
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import exactly
 
 CARD = {"gpu": "4090"}
 

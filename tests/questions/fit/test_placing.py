@@ -8,10 +8,10 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.cli.menu import run
-from weighbridge.errors import UsageError
-from weighbridge.view.lists import _places
-from weighbridge.words import words_in
+from weighbridge.base.errors import UsageError
+from weighbridge.base.words import words_in
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.view.lists import _places
 
 MIXTURE = {"for_": "infer", "engine": "llama.cpp", "gpu": "4090+3060", "quantization": "Q8_0"}
 DENSE = {"for_": "infer", "engine": "llama.cpp", "gpu": "4090", "quantization": "Q4_K_M"}

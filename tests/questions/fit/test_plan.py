@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 from tests.cases import all_of
 from tests.questions.fit.test_ladder import rung
-from weighbridge.memory import exactly
-from weighbridge.questions.fit.answers import _warnings
-from weighbridge.questions.fit.request import FitRequest, asked
-from weighbridge.report.fit import Question
-from weighbridge.report.plan import Plan, Rung, as_asked, chosen
+from weighbridge.answers.questions.fit.answers import _warnings
+from weighbridge.answers.questions.fit.request import FitRequest, asked
+from weighbridge.base.memory import exactly
+from weighbridge.memory.report.fit import Question
+from weighbridge.memory.report.plan import Plan, Rung, as_asked, chosen
 
 DIVIDED = rung(bits=4, layers=20)
 

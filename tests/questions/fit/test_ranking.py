@@ -7,15 +7,15 @@ import random
 import pytest
 
 import weighbridge
-from weighbridge import catalogue
-from weighbridge.accelerators.parts import parts
-from weighbridge.agents.answering import _models
-from weighbridge.catalogue.popularity import family_of
-from weighbridge.cli.menu import run
-from weighbridge.questions.fit.hardware import cards
-from weighbridge.questions.fit.ranking import chosen, models, purpose
-from weighbridge.questions.fit.request import asked
-from weighbridge.report.fit import Ranking
+from weighbridge.answers.questions.fit.hardware import cards
+from weighbridge.answers.questions.fit.ranking import chosen, models, purpose
+from weighbridge.answers.questions.fit.request import asked
+from weighbridge.faces.agents.answering import _models
+from weighbridge.faces.cli.menu import run
+from weighbridge.machines.accelerators.parts import parts
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue.popularity import family_of
 
 STEP = 256  # tokens: engines round contexts up
 SOME = ["qwen3-0.6b", "llama-3.1-8b", "gemma-3-27b", "bert-base-uncased", "deepseek-v3"]
@@ -84,7 +84,7 @@ def test_only_a_screen_of_rows_leaves_the_others_out(monkeypatch, capsys):
         asked_for.append(shown)
         return Ranking(about="infer", of="models", rows=(), accelerator="any")
 
-    monkeypatch.setattr("weighbridge.questions.fit.ranking.models_for", models_for)
+    monkeypatch.setattr("weighbridge.answers.questions.fit.ranking.models_for", models_for)
     common = ["models", "qwen3-0.6b", "--gpu", "4090"]
     for more in ([], ["-q"], ["--json"], ["--format", "markdown"]):
         assert run([*common, *more]) == 0

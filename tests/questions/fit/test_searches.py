@@ -6,11 +6,12 @@ import random
 import pytest
 
 from tests.cases import each
-from weighbridge import catalogue, prepare
+from weighbridge import prepare
+from weighbridge.answers.estimate import infer, limits, served
+from weighbridge.answers.estimate.limits import largest
+from weighbridge.base.errors import WeighbridgeError
 from weighbridge.engines.table import ENGINES, version
-from weighbridge.errors import WeighbridgeError
-from weighbridge.estimate import infer, limits, served
-from weighbridge.estimate.limits import largest
+from weighbridge.models import catalogue
 from weighbridge.workload import read
 
 PROBED = [name for name, kind in ENGINES.items() if kind.probe]

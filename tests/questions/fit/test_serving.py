@@ -7,12 +7,12 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.arch.body import Body, LayerBlock
-from weighbridge.arch.parts import Dense, Experts
-from weighbridge.cli.menu import run
+from weighbridge.answers.questions.fit.serving import proportional
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.servers.messages import ServerRanks, sent
-from weighbridge.errors import UsageError
-from weighbridge.questions.fit.serving import proportional
+from weighbridge.faces.cli.menu import run
+from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.arch.parts import Dense, Experts
 
 ASKED = {"for_": "infer", "gpu": "l40s:4", "context": 8192}
 COSTS = ("read_in_turn_bytes", "far_bytes", "near_bytes")

@@ -7,10 +7,10 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.arch.body import Body, LayerBlock
-from weighbridge.arch.parts import Dense, Experts
-from weighbridge.cli.menu import run
-from weighbridge.records import replace
+from weighbridge.base.records import replace
+from weighbridge.faces.cli.menu import run
+from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.arch.parts import Dense, Experts
 from weighbridge.training.sharding.costs import SharedRun, cost
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages

@@ -6,15 +6,15 @@ import shlex
 import pytest
 
 import weighbridge
-from weighbridge.cli.menu import run
+from weighbridge.answers.estimate import layouts as estimate
+from weighbridge.answers.estimate.train import subject_for
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.engines.table import usual, version
-from weighbridge.errors import UsageError
-from weighbridge.estimate import layouts as estimate
-from weighbridge.estimate.train import subject_for
-from weighbridge.records import replace
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.view.lists import ranking
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.stage import spare
-from weighbridge.view.lists import ranking
 from weighbridge.workload import Train
 
 pytestmark = pytest.mark.slow

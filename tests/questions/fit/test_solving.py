@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.cases import each, examples
-from weighbridge.errors import UsageError
-from weighbridge.questions.fit.search import SearchBounds, bare, largest
-from weighbridge.render import RenderOptions, render
+from weighbridge.answers.questions.fit.search import SearchBounds, bare, largest
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 # A plain cache, windows beside it, chunks, latents, states: shapes that are small or known
 MODELS = ("qwen3-0.6b", "gemma-3-4b", "gpt-oss-20b", "llama-3.1-8b", "mamba-130m")
@@ -208,8 +209,8 @@ def test_where_fitting_is_not_monotone_its_neighbour_does_not_fit(holds, seed):
     ),
 )
 def test_the_smallest_card_fits_and_no_smaller_one_does(name, asked):
-    from weighbridge.accelerators.parts import parts
-    from weighbridge.questions.fit.hardware import cards
+    from weighbridge.answers.questions.fit.hardware import cards
+    from weighbridge.machines.accelerators.parts import parts
 
     model = prepared(name)
     found = model.fit(**asked, smallest="gpu")

@@ -3,12 +3,12 @@
 import pytest
 
 from weighbridge import prepare
-from weighbridge.errors import UnsupportedError
-from weighbridge.questions.fit import answers, ranking
-from weighbridge.questions.fit.answers import STOPPED, QuestionOutcome
-from weighbridge.records import replace
-from weighbridge.report.fit import NAMES, Question
-from weighbridge.watching import NotWantedError, Watch, watched
+from weighbridge.answers.questions.fit import answers, ranking
+from weighbridge.answers.questions.fit.answers import STOPPED, QuestionOutcome
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import replace
+from weighbridge.base.watching import NotWantedError, Watch, watched
+from weighbridge.memory.report.fit import NAMES, Question
 
 
 def outcomes(monkeypatch, ends):

@@ -8,11 +8,12 @@ import pytest
 import weighbridge
 from tests.cases import each
 from tests.told import full
-from weighbridge.cli.menu import run
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes, Component, Device, Phase
 from weighbridge.engines.launch import parse
-from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.render import RenderOptions, render
+from weighbridge.faces.cli.menu import run
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
 
 SERVERS = ("vllm", "sglang")
 ENGINES = ("transformers", *SERVERS, "llama.cpp", "ik_llama.cpp")

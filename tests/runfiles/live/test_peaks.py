@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.errors import UsageError
-from weighbridge.runfiles.live.peaks import CardPeak
-from weighbridge.runfiles.live.telling import Teller
-from weighbridge.units import GIB
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import GIB
+from weighbridge.files.runfiles.live.peaks import CardPeak
+from weighbridge.files.runfiles.live.telling import Teller
 
 NN = SimpleNamespace(Module=type("Module", (), {}))
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.catalogue import pipelines
-from weighbridge.errors import UsageError
-from weighbridge.runfiles.live.references import launch_line
+from weighbridge.base.errors import UsageError
+from weighbridge.files.runfiles.live.references import launch_line
+from weighbridge.models.catalogue import pipelines
 
 
 @dataclass

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.catalogue import find
-from weighbridge.errors import UsageError
-from weighbridge.runfiles.live import trainers
+from weighbridge.base.errors import UsageError
+from weighbridge.files.runfiles.live import trainers
+from weighbridge.models.catalogue import find
 
 CONFIG = dict(find("llama-3.2-1b").config)
 

@@ -1,6 +1,6 @@
 """Small models and runs of Megatron-core, whose bytes can be added up by hand."""
 
-from weighbridge.records import replace
+from weighbridge.base.records import replace
 from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import run_stage

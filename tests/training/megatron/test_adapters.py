@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from tests.tiny import LLAMA
-from weighbridge.records import replace
+from weighbridge.base.records import replace
 from weighbridge.training.megatron import adapters
 from weighbridge.training.megatron.model import MegatronModel, RoutedFeed
 from weighbridge.training.megatron.run import MegatronRun

@@ -3,15 +3,15 @@
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, PLAIN
-from weighbridge.components.activations import Heap
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.forward.backward import backward
-from weighbridge.forward.machine import Machine, remade
-from weighbridge.records import replace
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.records import replace
+from weighbridge.base.units import KIB
+from weighbridge.memory.components.activations import Heap
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.megatron import alike
 from weighbridge.training.megatron.model import RoutedFeed
 from weighbridge.training.megatron.stage import run_stage
-from weighbridge.units import KIB
 
 MANY = replace(EXPERTS, experts=RoutedFeed(count=16, top=2, width=256))
 # A narrow expert frees less in backward than the gradient of its rows takes, a wide one more

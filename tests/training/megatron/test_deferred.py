@@ -4,11 +4,11 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import LLAMA, PLAIN
-from weighbridge.errors import UsageError
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, chosen
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.training.megatron.stage import run_stage
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, chosen
 
 RUN = replace(PLAIN, ranks=2, pipeline=2, accumulation=6, fused_gradients=True)
 OUTPUTS, HIDDEN = 512 * 1024 * 2, 512 * 256 * 2  # of a micro-batch, in 16 bits

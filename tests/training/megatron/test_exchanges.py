@@ -3,13 +3,13 @@
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, most
-from weighbridge.errors import UsageError
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
 from weighbridge.training.megatron.exchanges import buffers
 from weighbridge.training.megatron.experts import _once
 from weighbridge.training.megatron.model import RoutedFeed
 from weighbridge.training.megatron.stage import run_stage
-from weighbridge.units import MIB
 
 WIDE = replace(LLAMA, hidden=7168, experts=RoutedFeed(count=256, top=8, width=64))
 TOKEN = 2 * 7168 + 8 + 128 * 8 + 128 * 4 + 128 * 4  # numbers, origin, experts, chances, scales

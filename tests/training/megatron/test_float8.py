@@ -4,13 +4,13 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held
-from weighbridge.errors import UsageError
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
 from weighbridge.training.megatron import float8
 from weighbridge.training.megatron.model import matrices
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
-from weighbridge.units import MIB
 
 D, F, T = LLAMA.hidden, LLAMA.width, PLAIN.length
 LINEARS = LLAMA.layers * sum(x.numbers for x in matrices(LLAMA, 1, 1, routed=False))

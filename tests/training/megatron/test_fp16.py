@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import LLAMA, PLAIN, held, kept
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, chosen
+from weighbridge.base.units import MIB
 from weighbridge.training.megatron.states import StageNumbers
-from weighbridge.units import MIB
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, chosen
 
 FP16 = [r for r in chosen(source="megatron") if r.setting.get("precision") == "fp16-mixed"]
 LESS = 2 * MIB  # remainders that are too small to split off a large block

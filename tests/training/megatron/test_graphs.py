@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import LLAMA, PLAIN
-from weighbridge.records import replace
+from weighbridge.base.records import replace
 from weighbridge.training.megatron.graphs import buffers, held
 
 HIDDEN = 2 * 512 * 256  # bytes of a micro-batch

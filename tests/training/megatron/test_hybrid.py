@@ -7,13 +7,13 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, kept
-from weighbridge.arch.mixers import Mamba2
-from weighbridge.errors import UnsupportedError, UsageError
-from weighbridge.records import replace
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
+from weighbridge.models.arch.mixers import Mamba2
 from weighbridge.training.megatron import muon
 from weighbridge.training.megatron.stage import SPACE, run_stage
 from weighbridge.training.megatron.states import StageNumbers
-from weighbridge.units import MIB
 
 D, T = 256, 512  # width, tokens
 M = Mamba2(inner=512, heads=8, groups=4, state=16, kernel=4)

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, most
-from weighbridge.arch.mixers import Latent
-from weighbridge.records import replace
+from weighbridge.base.records import replace
+from weighbridge.models.arch.mixers import Latent
 from weighbridge.training.megatron.model import matrices, replicated
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers

@@ -6,8 +6,8 @@ from statistics import median
 import pytest
 
 import weighbridge
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, chosen
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, chosen
 
 RECORDS = {r.id: r for r in chosen(source="megatron")}
 ROUTED = {

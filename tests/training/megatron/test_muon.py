@@ -4,13 +4,13 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, most
-from weighbridge.errors import UsageError
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, chosen
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.training.megatron.muon import orthogonal, share
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, chosen
 
 D, F, V = 256, 512, 1024  # width, feed-forward, words
 LINEARS = 8 * (D * (8 + 2 * 2) * 32 + D * 8 * 32 + 3 * D * F)

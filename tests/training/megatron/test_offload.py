@@ -4,10 +4,10 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import LLAMA, PLAIN, held
-from weighbridge.errors import UsageError
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
 from weighbridge.training.megatron.states import StageNumbers
-from weighbridge.units import MIB
 
 SHARED = {"ranks": 4, "distributed_optimizer": True}
 LESS = 2 * MIB  # remainders that are too small to split off a large block

@@ -5,12 +5,12 @@ import re
 import pytest
 
 import weighbridge
-from weighbridge import catalogue
-from weighbridge.checkpoint.gather import gather_config
-from weighbridge.checkpoint.model import resolve
-from weighbridge.errors import UnsupportedError, UsageError, WeighbridgeError
-from weighbridge.estimate.train import subject_for
-from weighbridge.records import replace
+from weighbridge.answers.estimate.train import subject_for
+from weighbridge.base.errors import UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import resolve
 from weighbridge.training.megatron import answer, arguments
 from weighbridge.training.megatron.described import described
 from weighbridge.training.megatron.plan import plan

@@ -3,14 +3,14 @@
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, most
-from weighbridge.errors import UsageError
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
 from weighbridge.training.megatron import layout
 from weighbridge.training.megatron.model import matrices, replicated
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.stage import SPACE, run_stage
 from weighbridge.training.megatron.states import StageNumbers
-from weighbridge.units import MIB
 
 D, T, V = LLAMA.hidden, PLAIN.length, LLAMA.words
 LESS = 4 * MIB  # remainders that are too small to split off a large block

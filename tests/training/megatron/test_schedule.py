@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.training.megatron.runs import PLAIN
-from weighbridge.records import replace
+from weighbridge.base.records import replace
 from weighbridge.training.megatron import schedule
 
 

@@ -4,14 +4,14 @@ import pytest
 
 import weighbridge
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held
-from weighbridge.errors import UsageError
-from weighbridge.lab.evidence.predict import outcomes
-from weighbridge.lab.evidence.records import Prediction, chosen
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
 from weighbridge.training.megatron import sharded
 from weighbridge.training.megatron.stage import run_stage
 from weighbridge.training.megatron.states import StageNumbers
-from weighbridge.units import MIB
+from weighbridge_lab.evidence.predict import outcomes
+from weighbridge_lab.evidence.records import Prediction, chosen
 
 FOUR = {"ranks": 4, "distributed_optimizer": True}
 N = StageNumbers(LLAMA, PLAIN, 0)

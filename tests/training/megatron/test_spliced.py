@@ -3,8 +3,8 @@
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN
-from weighbridge.forward.splice import Splices, UnlikeLayersError
-from weighbridge.records import replace
+from weighbridge.base.records import replace
+from weighbridge.training.forward.splice import Splices, UnlikeLayersError
 from weighbridge.training.megatron import program, states
 from weighbridge.training.megatron.layers import layer
 from weighbridge.training.megatron.stage import _run, run_stage, run_stages

@@ -3,13 +3,13 @@
 import pytest
 
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, kept, most
-from weighbridge.arch.mixers import Latent
-from weighbridge.records import replace
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
+from weighbridge.models.arch.mixers import Latent
 from weighbridge.training.megatron import stage
 from weighbridge.training.megatron.model import RoutedFeed
 from weighbridge.training.megatron.stage import SPACE, run_stage
 from weighbridge.training.megatron.states import StageNumbers, layers_of
-from weighbridge.units import MIB
 
 D, F, V, T = 256, 512, 1024, 512  # width, feed-forward, words, tokens
 ATTENTION = D * (8 + 2 * 2) * 32 + D * 8 * 32

@@ -1,6 +1,6 @@
 """The extension of the `hf` CLI: `hf weighbridge fit llama-3.1-8b --gpu 4090`."""
 
-from weighbridge.cli import main as weighbridge
+from weighbridge.faces.cli import main as weighbridge
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
 """Command lines of ik_llama.cpp: llama.cpp's programs and flags, and its own."""
 
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.settings import IkLlamaCpp
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Value, flags
 from weighbridge.engines.llama_cpp import dialect as llama_cpp
 from weighbridge.engines.llama_cpp.dialect import FLAGS
-from weighbridge.parsed import text_beside
-from weighbridge.records import replace
 
 TABLE = text_beside(__file__, "flags.txt")
 OWN = flags(TABLE, IkLlamaCpp)

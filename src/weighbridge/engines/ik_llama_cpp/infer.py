@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
 from weighbridge.engines.engine import version
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.rules import Defaults, ik_rules
@@ -14,8 +15,7 @@ from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch, ModelTraits,
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import all_heads, complete
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.errors import UsageError
-from weighbridge.records import replace
+from weighbridge.machines.accelerators.budget import Budget
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.llama_cpp.rules import READ_EARLY, LlamaCppRules, products
-from weighbridge.records import dataclass, replace
 
 OLDEST, NEWEST = 3576, 4840
 

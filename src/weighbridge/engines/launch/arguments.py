@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag, Value
 from weighbridge.engines.launch.shell import is_variable
-from weighbridge.errors import UsageError
 
 # Values: text in, what the engine makes of it out. ValueError where it is none
 

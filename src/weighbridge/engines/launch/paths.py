@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from weighbridge.catalogue import everyday
 from weighbridge.engines.format_names import meant
 from weighbridge.engines.table import ENGINES
+from weighbridge.models.catalogue import everyday
 
 # Folders that hold models, and are no part of a model's name
 _SHELVES = """

@@ -13,12 +13,12 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from weighbridge.base.errors import ContradictionError, UnsupportedError, UsageError
+from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.launch.record import Dialect, LaunchedProgram
 from weighbridge.engines.launch.shell import ASSIGNED, Command, commands
 from weighbridge.engines.table import ENGINES
-from weighbridge.errors import ContradictionError, UnsupportedError, UsageError
-from weighbridge.wording import either
 
 # program -> the engines that it may be of, the first where nothing tells
 PROGRAMS: Mapping[str, tuple[Engine, ...]] = {

@@ -3,6 +3,8 @@
 from difflib import get_close_matches
 from typing import Any
 
+from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.records import dataclass, field
 from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (
@@ -15,8 +17,6 @@ from weighbridge.engines.launch.record import (
     Value,
 )
 from weighbridge.engines.launch.shell import OF_A_SCRIPT, is_variable
-from weighbridge.errors import ContradictionError, UsageError
-from weighbridge.records import dataclass, field
 
 TOLD = 20  # unknown flags whose nearest is looked for
 DEVICE = "--device"  # of both servers: another kind of device has other rules

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Literal
 
-from weighbridge.errors import Ground
-from weighbridge.records import NamedTuple, dataclass, field
+from weighbridge.base.errors import Ground
+from weighbridge.base.records import NamedTuple, dataclass, field
 from weighbridge.settings.kinds import FLAG
 from weighbridge.settings.setting import LaunchFlag, Setting, Settings, launched
 
@@ -30,7 +30,7 @@ Stop = Literal["no", "unknown", "either"]  # either: a "no" is not sure, too
 
 class Obstacle(NamedTuple):
     """Why an engine does not start, or may not. A "no" is a claim: it has the class of a refusal
-    (weighbridge.errors), and where that is "tried" the engine's own words."""
+    (weighbridge.base.errors), and where that is "tried" the engine's own words."""
 
     answer: Stop
     why: str

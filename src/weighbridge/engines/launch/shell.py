@@ -13,8 +13,8 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from weighbridge.errors import UsageError
-from weighbridge.records import dataclass, field
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass, field
 
 MOST = 64 * 1024  # bytes: twice what a shell history keeps of one entry
 MOST_WORDS = 20_000  # of all commands: a few variables of variables can name a billion

@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import gcd
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB, human
+from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.llama_cpp import components, launching
 from weighbridge.engines.llama_cpp.caches import CELLS
@@ -31,12 +34,9 @@ from weighbridge.engines.llama_cpp.rules import (
     rules,
     rules_on_metal,
 )
-from weighbridge.errors import UnsupportedError
-from weighbridge.memo import memo
-from weighbridge.records import replace
-from weighbridge.report.keys import DerivedFacts
-from weighbridge.units import MIB, human
-from weighbridge.watching import go_on
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.models.arch.mixers import Attention, Latent
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

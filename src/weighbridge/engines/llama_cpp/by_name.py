@@ -12,13 +12,13 @@ Only what lies elsewhere than its layer is written, and of whole layers one patt
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB
 from weighbridge.engines.llama_cpp.answers import fixed
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.overrides import EXPERTS, blocks
 from weighbridge.engines.llama_cpp.placement import EXPERTS as OF_EXPERTS
 from weighbridge.engines.llama_cpp.placement import on_a_card
-from weighbridge.records import dataclass
-from weighbridge.units import MIB
 
 BUFFERS: Mapping[str, str] = {
     "cuda": "CUDA",

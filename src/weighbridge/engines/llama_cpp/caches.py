@@ -15,7 +15,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME, DType
+from weighbridge.base.errors import TriedError, UnsupportedError
+from weighbridge.base.memory import Component
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import align_up
+from weighbridge.memory.components.kv_cache import CacheBytes, Formats, components, mixers, state
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -25,13 +31,7 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
-from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
-from weighbridge.errors import TriedError, UnsupportedError
-from weighbridge.memory import Component
-from weighbridge.records import dataclass
-from weighbridge.units import align_up
+from weighbridge.models.arch.model_types import facts
 
 SOURCE = "llama.cpp 0c1e57098 src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp"
 CELLS = 256

@@ -16,19 +16,19 @@ Source: llama.cpp 0c1e57098 tools/mtmd/clip.cpp (clip_model_loader, warmup: the 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from weighbridge.arch.body import Dense, Tower
-from weighbridge.components.kv_cache import components
-from weighbridge.dtypes import FLOAT16
+from weighbridge.base.dtypes import FLOAT16
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import MIB, align_up
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
 from weighbridge.engines.llama_cpp.process import PROCESS
-from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.quantization.schemes import counted, scheme
-from weighbridge.records import dataclass, replace
-from weighbridge.units import MIB, align_up
+from weighbridge.memory.components.kv_cache import components
+from weighbridge.models.arch.body import Dense, Tower
+from weighbridge.models.quantization.schemes import counted, scheme
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.parts import Part
     from weighbridge.workload import Infer
 
 # A process of llama.cpp on a GPU beside its buffers. Published: 256 MiB for a bare context on an

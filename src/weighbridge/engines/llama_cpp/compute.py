@@ -10,7 +10,10 @@ Source: llama.cpp 0c1e57098 src/llama-context.cpp (sched_reserve, graph_reserve)
 
 from collections.abc import Callable, Mapping
 
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import replace
+from weighbridge.base.units import align_up
+from weighbridge.base.watching import go_on
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.ggml.graph import F16, GgmlTensor, elements
 from weighbridge.engines.llama_cpp.ggml.scheduler import BufferPool, GraphAllocator, Scheduler
@@ -23,9 +26,6 @@ from weighbridge.engines.llama_cpp.placement import (
     LayerPlacement,
 )
 from weighbridge.engines.llama_cpp.rules import PACKED, READ_WHOLE, LlamaCppRules, repacked
-from weighbridge.records import replace
-from weighbridge.units import align_up
-from weighbridge.watching import go_on
 
 # (keys' size, values' size) of a head for which CUDA has a flash attention kernel
 SQUARE = (40, 64, 72, 80, 96, 112, 128, 256, 512)

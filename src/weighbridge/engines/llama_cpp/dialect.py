@@ -7,13 +7,13 @@ is by itself where the number of slots is left to the server (common/arg.cpp, to
 
 import re
 
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.llama_cpp import ENGINE
 from weighbridge.engines.llama_cpp.overrides import ALL, cards, of_first
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
-from weighbridge.errors import UnsupportedError
-from weighbridge.parsed import text_beside
 
 # common/arg.cpp of llama.cpp as vendored in llama-cpp-python 0.3.36, and in 0.3.16 and 0.3.9 for
 # flags that are gone; common/common.cpp of ik_llama.cpp at 8337e4cd3. The flags of its other

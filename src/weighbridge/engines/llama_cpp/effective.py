@@ -11,16 +11,16 @@ src/llama-context.cpp (llama_context).
 
 from typing import TYPE_CHECKING, TypedDict
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import align_up
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
 from weighbridge.engines.llama_cpp.overrides import Override, overrides
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.errors import TriedError, UsageError
-from weighbridge.records import dataclass
-from weighbridge.report.keys import EffectiveSettings
-from weighbridge.units import align_up
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.report.keys import EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

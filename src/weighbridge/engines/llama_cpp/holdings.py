@@ -28,8 +28,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.mixers import Attention, GatedDelta, Latent, Mixer
-from weighbridge.components.kv_cache import CacheBytes
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import MIB, align_up
 from weighbridge.engines.llama_cpp import caches
 from weighbridge.engines.llama_cpp.compute import reserved
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
@@ -37,10 +39,8 @@ from weighbridge.engines.llama_cpp.ggml.graph import F32
 from weighbridge.engines.llama_cpp.graphs.build import UnknownGraphError
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.placement import ROW, LayerPlacement, Product
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes
-from weighbridge.records import dataclass, replace
-from weighbridge.units import MIB, align_up
+from weighbridge.memory.components.kv_cache import CacheBytes
+from weighbridge.models.arch.mixers import Attention, GatedDelta, Latent, Mixer
 
 if TYPE_CHECKING:
     from weighbridge.engines.llama_cpp.speculation import DraftHoldings

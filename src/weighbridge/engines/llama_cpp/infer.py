@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.records import replace
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
 from weighbridge.engines.llama_cpp import ENGINE, placing, search, speculation
@@ -19,7 +19,7 @@ from weighbridge.engines.llama_cpp.effective import launch
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
 from weighbridge.engines.llama_cpp.networks import as_heads
 from weighbridge.engines.llama_cpp.rules import NEWEST
-from weighbridge.records import replace
+from weighbridge.machines.accelerators.budget import Budget
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -14,18 +14,18 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.catalogue.files import gguf_of
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.components import projector
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.settings import LlamaCpp
-from weighbridge.report.keys import DerivedFacts
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.models.catalogue.files import gguf_of
+from weighbridge.models.sources.reference import CatalogueRef, HubRef, LocalRef
 from weighbridge.settings.setting import Setting
-from weighbridge.sources.reference import CatalogueRef, HubRef, LocalRef
 
 if TYPE_CHECKING:
-    from weighbridge.catalogue.files import PublishedFile
+    from weighbridge.models.catalogue.files import PublishedFile
     from weighbridge.workload import Infer
 
 # What the converter writes by itself, and as which --outtype (convert_hf_to_gguf.py in

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any
 
-from weighbridge.arch import gguf_layers
-from weighbridge.arch.gguf_layers import MAX_LAYERS, SCALED_EMBEDDING, Keys
-from weighbridge.arch.mixers import Compressed, Latent, Layer
-from weighbridge.dtypes import GGML_BY_NAME, DType
+from weighbridge.base.dtypes import GGML_BY_NAME, DType
+from weighbridge.base.errors import BadFileError, NotServedError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import replace
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
-from weighbridge.errors import BadFileError, NotServedError
-from weighbridge.memo import memo
-from weighbridge.records import replace
+from weighbridge.models.arch import gguf_layers
+from weighbridge.models.arch.gguf_layers import MAX_LAYERS, SCALED_EMBEDDING, Keys
+from weighbridge.models.arch.mixers import Compressed, Latent, Layer
 
 FEW_EXPERTS = ("top_k_experts", "num_experts_per_tok", "moe_topk", "num_experts_per_token")
 

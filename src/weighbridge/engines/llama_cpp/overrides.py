@@ -13,10 +13,10 @@ src/llama-model-loader.cpp (create_tensor); ik_llama.cpp 8337e4cd3 common/common
 import re
 from collections.abc import Iterable, Sequence
 
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.watching import go_on
 from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, TensorPattern
-from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
-from weighbridge.watching import go_on
 
 FLAG = "--override-tensor"
 HOST = re.compile(r"CPU|(CUDA|ROCm)_Host")

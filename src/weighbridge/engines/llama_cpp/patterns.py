@@ -13,7 +13,7 @@ Source: libstdc++ bits/regex_scanner.tcc, bits/regex_compiler.tcc (GCC 13).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from weighbridge.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, dataclass
 
 MOST_STATES = 20_000  # of one pattern, counted parts among them; libstdc++ has 100,000
 MOST_DEPTH = 40  # groups within groups

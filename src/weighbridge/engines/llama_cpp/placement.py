@@ -28,14 +28,14 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 
-from weighbridge.arch.mixers import Mixer
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.memo import memo
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import align_up
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.overrides import Override, named
-from weighbridge.memo import memo
-from weighbridge.records import dataclass
-from weighbridge.units import align_up
+from weighbridge.models.arch.mixers import Mixer
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 INPUT = (

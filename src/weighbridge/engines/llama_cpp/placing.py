@@ -23,19 +23,19 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import ceil_div
+from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay
 from weighbridge.engines.llama_cpp.answers import fixed
 from weighbridge.engines.llama_cpp.by_name import by_name
 from weighbridge.engines.llama_cpp.ggml.graph import F32
 from weighbridge.engines.llama_cpp.holdings import BLOCK, BLOCK_BYTES, DeviceHoldings
 from weighbridge.engines.llama_cpp.placement import EXPERTS, INPUT, OUTPUT, PER_LAYER
-from weighbridge.records import dataclass, replace
-from weighbridge.units import ceil_div
-from weighbridge.watching import go_on
+from weighbridge.machines.accelerators.budget import Budget
 
 if TYPE_CHECKING:
-    from weighbridge.report.keys import DerivedFacts
+    from weighbridge.memory.report.keys import DerivedFacts
     from weighbridge.workload import Infer
 
 ALL = -1  # layers, as the program counts them

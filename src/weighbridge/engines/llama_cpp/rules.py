@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.records import dataclass, replace
-from weighbridge.units import GIB, align_up
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import GIB, align_up
 
 PACKED = ("_R4", "_R8", "_R16")
 _FOUR = "IQ2_K IQ3_K IQ4_K IQ5_K IQ4_KS IQ5_KS IQ4_NL IQ2_BN IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S"

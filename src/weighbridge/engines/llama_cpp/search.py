@@ -10,14 +10,14 @@ search is decided by those that were replayed before.
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.memory import Bytes, NamedBytes, exactly
+from weighbridge.base.records import dataclass, field, replace
 from weighbridge.engines.interface import HeldBounds, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
 from weighbridge.engines.llama_cpp.components import CONTEXT, Projector, projector
 from weighbridge.engines.llama_cpp.compute import step_of
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings, pool
-from weighbridge.memory import Bytes, NamedBytes, exactly
-from weighbridge.records import dataclass, field, replace
+from weighbridge.machines.accelerators.budget import Budget
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

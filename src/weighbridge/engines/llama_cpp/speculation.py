@@ -24,19 +24,19 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.gguf_layers import Keys
-from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.arch.predicting import counted
-from weighbridge.dtypes import GGML_BY_NAME, DType
+from weighbridge.base.dtypes import GGML_BY_NAME, DType
+from weighbridge.base.errors import ContradictionError, TriedError, UsageError
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import align_up
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.holdings import DeviceHoldings
-from weighbridge.errors import ContradictionError, TriedError, UsageError
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes
-from weighbridge.records import dataclass, replace
-from weighbridge.units import align_up
+from weighbridge.models.arch.gguf_layers import Keys
+from weighbridge.models.arch.mixers import Attention, Latent
+from weighbridge.models.arch.predicting import counted
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator
 from math import prod
 from typing import TypeVar
 
-from weighbridge.arch.gguf_names import SPLIT, gguf_name, siblings_of
-from weighbridge.arch.mixers import GatedDelta, Latent, Layer, Mamba2, Mixer
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import FLOAT32, GGML_BY_NAME, DType
+from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME, DType
+from weighbridge.base.records import replace
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Weight
-from weighbridge.quantization.scheme import Scheme
-from weighbridge.quantization.schemes import StoredTensor, scheme, stored
-from weighbridge.records import replace
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.arch.gguf_names import SPLIT, gguf_name, siblings_of
+from weighbridge.models.arch.mixers import GatedDelta, Latent, Layer, Mamba2, Mixer
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.scheme import Scheme
+from weighbridge.models.quantization.schemes import StoredTensor, scheme, stored
 
 PLAIN = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 DROPPED = ("pooler",)

@@ -15,7 +15,12 @@ backend/metal/allocator.cpp.
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import align_up
+from weighbridge.engines.mlx.rules import STEP
+from weighbridge.memory.components.kv_cache import CacheBytes, Formats, mixers, state, total
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -33,11 +38,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.components.kv_cache import CacheBytes, Formats, mixers, state, total
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.engines.mlx.rules import STEP
-from weighbridge.records import dataclass
-from weighbridge.units import align_up
 
 PAGE = 1 << 14
 WORD = 32

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import CacheBytes, components
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import MIB, human
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.mlx import ENGINE, launching
@@ -31,9 +30,10 @@ from weighbridge.engines.mlx.rules import (
 )
 from weighbridge.engines.mlx.step import CHUNK, Moment, temporaries
 from weighbridge.engines.subject import USUAL_CONTEXT
-from weighbridge.memory import Basis, Bytes, Component, Device, Phase, exactly
-from weighbridge.records import dataclass, replace
-from weighbridge.units import MIB, human
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.components.kv_cache import CacheBytes, components
+from weighbridge.models.arch.mixers import Attention, Latent
+from weighbridge.models.arch.model_types import facts
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -9,16 +9,16 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.catalogue.files import mlx_of
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, MlxPlan
 from weighbridge.engines.mlx.rules import DECODED
-from weighbridge.report.keys import DerivedFacts
-from weighbridge.sources.reference import CatalogueRef
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.models.catalogue.files import mlx_of
+from weighbridge.models.sources.reference import CatalogueRef
 
 if TYPE_CHECKING:
-    from weighbridge.catalogue.files import PublishedFile
+    from weighbridge.models.catalogue.files import PublishedFile
     from weighbridge.workload import Infer
 
 AFFINE = re.compile(r"mlx-(\d)bit-g(\d+)")

@@ -10,24 +10,24 @@ does not load and where it does not run.
 import re
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.model_types import facts
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import (
+    ContradictionError,
+    NotServedError,
+    TriedError,
+    UnsupportedError,
+)
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.caches import MlxCacheSetting
 from weighbridge.engines.mlx.rules import (
     PROMPTS,
     MlxRules,
 )
-from weighbridge.errors import (
-    ContradictionError,
-    NotServedError,
-    TriedError,
-    UnsupportedError,
-)
-from weighbridge.records import dataclass, replace
-from weighbridge.report.keys import EffectiveSettings
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.memory.report.keys import EffectiveSettings
+from weighbridge.models.arch.model_types import facts
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.engine import Version
-from weighbridge.records import dataclass, replace
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
 KEPT = 4  # first tokens that --max-kv-size never drops (make_prompt_cache, keep=4)

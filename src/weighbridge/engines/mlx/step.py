@@ -21,8 +21,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
-from weighbridge.arch.mixers import (
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import NamedTuple
+from weighbridge.engines.mlx.rules import COMMITS
+from weighbridge.models.arch.body import Dense, Experts, Feed, LayerBlock
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -39,9 +42,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.mlx.rules import COMMITS
-from weighbridge.memory import Bytes
-from weighbridge.records import NamedTuple
 
 TASKS = 10  # command buffers under way
 CHUNK, SCANNED = 256, 4  # tokens of a piece of a scan, and matrices of one that live together

@@ -9,11 +9,11 @@ server's. Source: ollama fb30760 cmd/cmd.go (runCmd), envconfig/config.go.
 import re
 from collections.abc import Mapping
 
+from weighbridge.base.errors import ContradictionError
 from weighbridge.engines.launch.arguments import scan
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Launch, LaunchedProgram, Value, flags
 from weighbridge.engines.launch.shell import commands
-from weighbridge.errors import ContradictionError
 
 FLAGS = flags(
     """[ignored value]

@@ -12,8 +12,7 @@ Before 0.30 there was no such server, and its runners were given the same (`of_r
 
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.mixers import Attention
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network
@@ -33,7 +32,8 @@ from weighbridge.engines.ollama.rules import (
     SMALL,
     WITHOUT_FLASH,
 )
-from weighbridge.records import dataclass, replace
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.models.arch.mixers import Attention
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

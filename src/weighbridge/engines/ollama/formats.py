@@ -6,7 +6,7 @@ Source: github.com/ollama/ollama, LLAMA_CPP_VERSION of each tag (rules.py, BUILD
 from weighbridge.engines.llama_cpp.formats import READS as OF_BUILDS
 from weighbridge.engines.ollama.rules import BUILDS
 from weighbridge.engines.weight_formats import Reads
-from weighbridge.quantization.ggml import by_ollama
+from weighbridge.models.quantization.ggml import by_ollama
 
 NEVER = (1 << 16,)  # a release that is beyond all
 

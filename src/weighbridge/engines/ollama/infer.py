@@ -20,7 +20,8 @@ cmd/cmd.go (ListRunningHandler), format/bytes.go (HumanBytes); v0.21.0 llm/serve
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.memory import Device
+from weighbridge.base.records import replace
 from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
@@ -32,9 +33,8 @@ from weighbridge.engines.ollama import ENGINE, launching, rules
 from weighbridge.engines.ollama.effective import Asked, asked, by_formula
 from weighbridge.engines.ollama.layer_formula import Placed
 from weighbridge.engines.ollama.rules import build, usual_context
-from weighbridge.memory import Device
-from weighbridge.records import replace
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

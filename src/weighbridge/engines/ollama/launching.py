@@ -17,14 +17,14 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.catalogue import everyday, ollama_tags
-from weighbridge.components.weights import weight_bytes
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp import launching as llama_cpp
 from weighbridge.engines.ollama import library
-from weighbridge.report.keys import DerivedFacts
-from weighbridge.sources.reference import LocalRef
+from weighbridge.memory.components.weights import weight_bytes
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.models.catalogue import everyday, ollama_tags
+from weighbridge.models.sources.reference import LocalRef
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -14,12 +14,12 @@ fs/ggml/ggml.go (GraphSize), discover/gpu.go (MinimumMemory). Logs of it: ollama
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from weighbridge.arch.mixers import Attention, Mixer
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.units import MIB
 from weighbridge.engines.engine import Version
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.ollama.rules import OllamaRules, ollama_rules
-from weighbridge.records import dataclass, field
-from weighbridge.units import MIB
+from weighbridge.models.arch.mixers import Attention, Mixer
 
 MINIMUM, MINIMUM_ON_METAL = 457 * MIB, 512 * MIB
 BATCH = 512

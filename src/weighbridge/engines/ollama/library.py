@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from weighbridge.catalogue import CatalogueEntry, everyday, ollama_tags, tunes
+from weighbridge.models.catalogue import CatalogueEntry, everyday, ollama_tags, tunes
 
 format_of = ollama_tags.format_of
 

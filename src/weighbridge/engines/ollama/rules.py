@@ -30,9 +30,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.engine import Version
-from weighbridge.records import dataclass, replace
-from weighbridge.units import GIB, MIB
 
 BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on
     (0, 30): 9452,

@@ -36,8 +36,11 @@ sglang 0.5.23 srt/models/*.py.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, assert_never
 
-from weighbridge.arch.blueprint import Param
-from weighbridge.arch.mixers import (
+from weighbridge.base.errors import TriedError, UnsupportedError
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import align_up, ceil_div
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -53,10 +56,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.roles import module, role_of
-from weighbridge.errors import TriedError, UnsupportedError
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import align_up, ceil_div
+from weighbridge.models.arch.roles import module, role_of
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -13,11 +13,11 @@ from fractions import Fraction
 from functools import cache
 from typing import Literal
 
-from weighbridge.arch.blueprint import Param
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import align_up, ceil_div
 from weighbridge.engines.parallel.cuts import way
 from weighbridge.engines.parallel.rules import ExpertGroup
-from weighbridge.records import NamedTuple
-from weighbridge.units import align_up, ceil_div
+from weighbridge.models.arch.blueprint import Param
 
 MX = 32  # values that share a scale
 What = Literal["", "values", "scales", "bias"]  # of MXFP4

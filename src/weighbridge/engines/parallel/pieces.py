@@ -15,17 +15,17 @@ layers/fused_moe/unquantized_fused_moe_method.py (w13_weight, w2_weight); sglang
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.arch.blueprint import Blueprint, Param, held
-from weighbridge.arch.config import MAX_SIZE
-from weighbridge.arch.roles import module, role_of
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.parallel.cuts import way
-from weighbridge.errors import BadFileError
-from weighbridge.quantization.scheme import LoaderFacts
-from weighbridge.records import NamedTuple
-from weighbridge.tensors import CheckpointTensor
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.arch.blueprint import Blueprint, Param, held
+from weighbridge.models.arch.config import MAX_SIZE
+from weighbridge.models.arch.roles import module, role_of
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.scheme import LoaderFacts
+from weighbridge.models.tensors import CheckpointTensor
 
 # Ends of stored names, after the module's or the parameter's own: vllm 0.33
 # model_executor/layers/quantization/*.py (create_weights).

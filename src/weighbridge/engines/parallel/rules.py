@@ -32,10 +32,10 @@ vLLM's logs on an H100 (0.11 and 0.19, gpt-oss-20b) agree with the first row.
 from collections.abc import Callable
 from typing import TypedDict
 
-from weighbridge.arch.model_types import NEVER
-from weighbridge.dtypes import DType
-from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple, dataclass
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.models.arch.model_types import NEVER
 
 Version = tuple[int, ...]
 Bounds = Callable[[int, int], tuple[int, ...]]  # of (layers, stages)

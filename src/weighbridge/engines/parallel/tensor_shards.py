@@ -5,13 +5,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Literal
 
-from weighbridge.arch.blueprint import Blueprint, Param
-from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import Mixer, Shared
-from weighbridge.arch.model_types import differs
-from weighbridge.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.cuts import (
@@ -35,11 +30,16 @@ from weighbridge.engines.parallel.pieces import (
     tables,
 )
 from weighbridge.engines.parallel.rules import ExpertGroup, SplitRules
-from weighbridge.errors import UnsupportedError
-from weighbridge.quantization.floats import block_of
-from weighbridge.quantization.integers import group_of
-from weighbridge.quantization.scheme import width
-from weighbridge.records import NamedTuple
+from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, alive, buffer_size
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.mixers import Mixer, Shared
+from weighbridge.models.arch.model_types import differs
+from weighbridge.models.arch.roles import VOCAB, layer_of, mixes, role_of, unnumbered
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.floats import block_of
+from weighbridge.models.quantization.integers import group_of
+from weighbridge.models.quantization.scheme import width
 
 # Engines have a Linear for every expert, as transformers had up to version 4.
 LOADER = 4

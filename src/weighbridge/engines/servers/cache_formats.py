@@ -23,7 +23,12 @@ from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import assert_never, get_args
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import TORCH, DType
+from weighbridge.base.errors import NotServedError, UsageError
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.units import align_up, ceil_div
+from weighbridge.memory.components.kv_cache import Format
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -41,11 +46,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.components.kv_cache import Format
-from weighbridge.dtypes import TORCH, DType
-from weighbridge.errors import NotServedError, UsageError
-from weighbridge.records import dataclass, field, replace
-from weighbridge.units import align_up, ceil_div
 
 FIELD: Mapping[type[Mixer], str] = {
     Attention: "attention",

@@ -21,19 +21,19 @@ symm_mem,cuda_communicator}.py; sglang 0.5.23 srt/distributed/device_communicato
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Unpack
 
-from weighbridge.accelerators.chips import LINKED, SWITCHED, Links
-from weighbridge.accelerators.parts import Link
-from weighbridge.accelerators.seen import Card, fact
-from weighbridge.arch.body import Body, Experts
+from weighbridge.base.memory import Bytes, Component, exactly
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import MIB
 from weighbridge.engines.parallel.rules import Spread, SpreadArgs
-from weighbridge.kernels.nccl import communicator
-from weighbridge.memory import Bytes, Component, exactly
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import MIB
+from weighbridge.machines.accelerators.chips import LINKED, SWITCHED, Links
+from weighbridge.machines.accelerators.parts import Link
+from weighbridge.machines.accelerators.seen import Card, fact
+from weighbridge.machines.kernels.nccl import communicator
+from weighbridge.models.arch.body import Body, Experts
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.parts import Part
 
 HOPPER = (9, 0)
 MiB = tuple[int, int, int]  # low, expected, high

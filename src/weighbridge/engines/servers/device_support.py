@@ -17,17 +17,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import BFLOAT16_SINCE
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.errors import NotServedError, TriedError
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
-from weighbridge.errors import NotServedError, TriedError
-from weighbridge.records import NamedTuple, replace
+from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
+from weighbridge.memory.components.weights import FormatChoice
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 NEAREST = {"Apple": "nearest is --engine llama.cpp, which runs on Metal"}

@@ -17,18 +17,18 @@ deepseek_mtp.py; sglang 0.5.23 srt/lora/mem_pool.py, srt/speculative/*.py (set_e
 from collections.abc import Iterable
 from typing import Unpack
 
-from weighbridge.arch import predicting as mtp
-from weighbridge.arch.mixers import Layer
-from weighbridge.arch.roles import VOCAB, role
-from weighbridge.components.weights import FormatChoice, total
+from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.memory import Component, exactly
+from weighbridge.base.records import replace
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.rules import ExpertGroup, Spread, SpreadArgs
 from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, present, side
 from weighbridge.engines.servers.shards import Rank, SplitRules, ranks, tensors_of
-from weighbridge.errors import TriedError, UsageError
-from weighbridge.memory import Component, exactly
-from weighbridge.records import replace
+from weighbridge.memory.components.weights import FormatChoice, total
+from weighbridge.models.arch import predicting as mtp
+from weighbridge.models.arch.mixers import Layer
+from weighbridge.models.arch.roles import VOCAB, role
 
 NOTHING = ("ngram", "suffix")
 HEADS = ("eagle", "eagle3")

@@ -14,10 +14,10 @@ Ranks lie next to each other in the order tensor, pipeline, data (vllm parallel_
 initialize_model_parallel). No seconds: how fast a link is, and what overlaps, is not said.
 """
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.parts import Experts
-from weighbridge.records import NamedTuple
-from weighbridge.units import ceil_div
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import ceil_div
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.parts import Experts
 
 NUMBER = 2  # bytes of a number that is sent: bfloat16
 STATES = 2  # a hidden state and its residual

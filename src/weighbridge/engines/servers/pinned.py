@@ -13,10 +13,10 @@ what was asked for, where the shapes say 1.86.
 
 from collections.abc import Iterable
 
-from weighbridge.components.weights import PlacedTensor
-from weighbridge.memory import Bytes, Component
-from weighbridge.records import NamedTuple
-from weighbridge.units import power_of_two
+from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import power_of_two
+from weighbridge.memory.components.weights import PlacedTensor
 
 OFFLOADED = "offloaded"
 

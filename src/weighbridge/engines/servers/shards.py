@@ -16,19 +16,19 @@ more, which is counted apart: `arriving`, `laid_out`.
 from collections.abc import Callable, Hashable, Sequence
 from typing import Unpack
 
-from weighbridge.arch.body import LayerBlock
-from weighbridge.arch.mixers import Layer
-from weighbridge.components.weights import FormatChoice, PlacedTensor, total
+from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.records import NamedTuple, dataclass, replace
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.cuts import check
 from weighbridge.engines.parallel.rules import SplitRules, Spread, SpreadArgs, WeightKernel, given
 from weighbridge.engines.parallel.tensor_shards import RankPlace, Shard, hold, holding, units
 from weighbridge.engines.weight_formats import makes
-from weighbridge.errors import TriedError, UsageError
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes, Component
-from weighbridge.records import NamedTuple, dataclass, replace
+from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, total
+from weighbridge.models.arch.body import LayerBlock
+from weighbridge.models.arch.mixers import Layer
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"

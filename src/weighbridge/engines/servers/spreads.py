@@ -14,7 +14,7 @@ these (docs.vllm.ai serving/expert_parallel_deployment; docs.sglang.ai reference
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.machines import MACHINE
+from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import fields
 

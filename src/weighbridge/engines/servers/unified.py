@@ -16,9 +16,9 @@ Source: vllm 0.33 utils/mem_utils.py (MemorySnapshot.measure, shared_sysmem_devi
 0.5.23 srt/utils/common.py (get_available_gpu_memory, SHARED_SYSMEM_DEVICE_MEM_SMS).
 """
 
-from weighbridge.accelerators.chips import OF_THE_SYSTEM
-from weighbridge.memory import Bytes, exactly
-from weighbridge.units import GIB, MIB
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.units import GIB, MIB
+from weighbridge.machines.accelerators.chips import OF_THE_SYSTEM
 
 PROCESSES = Bytes(GIB, 19 * GIB // 10, 5 * GIB)
 CAPTURED = Bytes(0, 1280 * MIB, 1800 * MIB)

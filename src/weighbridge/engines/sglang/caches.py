@@ -31,7 +31,16 @@ from itertools import groupby
 from math import ceil
 from typing import assert_never
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memory import Component
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import align_up
+from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
+from weighbridge.engines.sglang import ENGINE
+from weighbridge.engines.sglang.rules import SglangRules, rules
+from weighbridge.memory.components.kv_cache import CacheBytes, Formats, components, mixers, state
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -48,16 +57,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import CacheBytes, Formats, components, mixers, state
-from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
-from weighbridge.engines.sglang import ENGINE
-from weighbridge.engines.sglang.rules import SglangRules, rules
-from weighbridge.errors import UnsupportedError
-from weighbridge.memory import Component
-from weighbridge.records import dataclass
-from weighbridge.units import align_up
+from weighbridge.models.arch.model_types import facts
 
 SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"
 SLOTS_CACHED, SLOTS_TRACKED = 3, 5

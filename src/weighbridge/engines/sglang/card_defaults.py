@@ -15,14 +15,14 @@ Sources: sglang srt/server_args.py of 0.4.0, 0.4.6, 0.4.7, 0.4.8, 0.5.2, 0.5.3, 
 
 from collections.abc import Callable, Mapping
 
-from weighbridge.arch.mixers import Attention, Compressed, Latent, Layer
-from weighbridge.arch.model_types import facts
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB
 from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.sglang.rules import ANY, GIB, SglangRules, Share, Size, rules
-from weighbridge.errors import UnsupportedError
-from weighbridge.records import dataclass
-from weighbridge.units import MIB
+from weighbridge.models.arch.mixers import Attention, Compressed, Latent, Layer
+from weighbridge.models.arch.model_types import facts
 
 NO_CARD = Size(ANY, 4096, 160, 160)
 

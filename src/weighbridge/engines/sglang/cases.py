@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
-from weighbridge.components import device
-from weighbridge.components.weights import PlacedTensor
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component, total
+from weighbridge.base.records import NamedTuple, dataclass, replace
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
@@ -22,12 +23,11 @@ from weighbridge.engines.sglang import ENGINE, caches, card_defaults, step, weig
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.weights import split_rules
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes, Component, total
-from weighbridge.records import NamedTuple, dataclass, replace
+from weighbridge.memory.components import device
+from weighbridge.memory.components.weights import PlacedTensor
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 HOPPER = 9  # its layouts where no card is named

@@ -6,8 +6,8 @@ Source: wheels of sglang 0.4.0 to 0.5.23, the last build of each and the first o
 of sglang/srt/models/*.py; the transformers that each takes is Requires-Dist of its METADATA.
 """
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.model_classes import Backend, Known, known
-from weighbridge.parsed import text_beside
 
 KNOWS: tuple[Known, ...] = known(__file__)
 # transformers.py of srt/models: TransformersForCausalLM, TransformersMultiModalForCausalLM

@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.arch.mixers import Layer, Shared
-from weighbridge.arch.model_types import facts
-from weighbridge.dtypes import FLOAT32, TORCH, DType
+from weighbridge.base.dtypes import FLOAT32, TORCH, DType
+from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.caches import COMPRESSED_RUNNING, SglangCacheSetting
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.errors import ContradictionError, UsageError
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import MIB, ceil_div
+from weighbridge.models.arch.mixers import Layer, Shared
+from weighbridge.models.arch.model_types import facts
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 ALGORITHMS: Mapping[str, str] = {

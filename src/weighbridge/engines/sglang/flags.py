@@ -6,10 +6,10 @@ sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_a
 
 from collections.abc import Mapping
 
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
 from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
-from weighbridge.parsed import text_beside
-from weighbridge.records import replace
 
 TABLE = text_beside(__file__, "flags.txt")
 # Old name -> the name that alone is taken since 0.5.20

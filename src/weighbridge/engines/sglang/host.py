@@ -14,14 +14,14 @@ srt/model_loader/weight_utils.py. "pins exactly the requested size": sgl-project
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.machines import by_machine
-from weighbridge.components import host as host_memory
+from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.units import GIB
 from weighbridge.engines.servers import pinned
 from weighbridge.engines.sglang import weights
 from weighbridge.engines.sglang.effective import generates
 from weighbridge.engines.sglang.replica import CardFit, Served
-from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.units import GIB
+from weighbridge.machines.accelerators.machines import by_machine
+from weighbridge.memory.components import host as host_memory
 
 if TYPE_CHECKING:
     from weighbridge.engines.sglang.caches import Cells

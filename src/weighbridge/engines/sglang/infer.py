@@ -7,6 +7,10 @@ taken     the same with the pools that the fraction makes of the card
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memory import Device, Phase
+from weighbridge.base.records import replace
+from weighbridge.base.units import human
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import (
@@ -29,14 +33,10 @@ from weighbridge.engines.sglang.host import host
 from weighbridge.engines.sglang.launch import change, changes, launch, settings
 from weighbridge.engines.sglang.replica import CardFit, Served, fitted, phases, taken
 from weighbridge.engines.sglang.serving import SglangLaunched
-from weighbridge.errors import UnsupportedError
-from weighbridge.memory import Device, Phase
-from weighbridge.records import replace
-from weighbridge.report.keys import DerivedFacts
-from weighbridge.units import human
+from weighbridge.memory.report.keys import DerivedFacts
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 5))

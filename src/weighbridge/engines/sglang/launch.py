@@ -10,7 +10,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.effective import Effective, generates
 from weighbridge.engines.sglang.settings import Sglang
-from weighbridge.report.keys import EffectiveSettings
+from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.settings.setting import Setting, launched
 
 if TYPE_CHECKING:

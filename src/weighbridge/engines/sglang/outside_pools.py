@@ -20,8 +20,10 @@ batches); prefill 7 to 14 MiB a length (Qwen3 8B, 58 lengths 1.40 and 1.71 GB, 7
 
 from collections.abc import Iterator
 
-from weighbridge.accelerators.chips import LINKED
-from weighbridge.arch.mixers import Latent
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component, exactly, total
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import MIB
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.shards import Rank
@@ -30,11 +32,9 @@ from weighbridge.engines.sglang.cases import RankResidents
 from weighbridge.engines.sglang.effective import WHOLE, Effective, classes, generates
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.engines.sglang.step import RankSplit, tower
-from weighbridge.kernels import workspaces
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes, Component, exactly, total
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import MIB
+from weighbridge.machines.accelerators.chips import LINKED
+from weighbridge.machines.kernels import workspaces
+from weighbridge.models.arch.mixers import Latent
 
 SOURCE = "sglang 0.5.23 srt/layers, srt/model_executor"
 GRAPHS = Bytes(20 * MIB, 60 * MIB, 100 * MIB)  # of the first: kernels are loaded

@@ -18,20 +18,20 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.allocator.filling import Filling
-from weighbridge.arch.mixers import Latent
+from weighbridge.base.memory import Bytes, Component, Phase, exactly, total
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
 from weighbridge.engines.servers import lora_and_speculation, unified
 from weighbridge.engines.sglang import caches, outside_pools
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.memory import Bytes, Component, Phase, exactly, total
-from weighbridge.records import dataclass, replace
-from weighbridge.units import MIB, ceil_div
+from weighbridge.machines.allocator.filling import Filling
+from weighbridge.models.arch.mixers import Latent
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 ENCODED = 100 * MIB  # SGLANG_VLM_CACHE_SIZE_MB, off the pools since 0.5.18

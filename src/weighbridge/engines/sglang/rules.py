@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge.base.records import NamedTuple, dataclass, replace
 from weighbridge.engines.engine import Version
-from weighbridge.records import NamedTuple, dataclass, replace
 
 GIB = 1024  # MiB
 ANY = float("inf")

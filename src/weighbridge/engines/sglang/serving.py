@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from weighbridge.base.memory import Bytes, total
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, Surely
 from weighbridge.engines.sglang.cases import saying
 from weighbridge.engines.sglang.effective import Effective
@@ -28,8 +30,6 @@ from weighbridge.engines.sglang.replica import (
     room,
     taken,
 )
-from weighbridge.memory import Bytes, total
-from weighbridge.records import dataclass, replace
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

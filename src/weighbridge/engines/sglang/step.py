@@ -20,8 +20,10 @@ srt/layers/moe/fused_moe_triton/fused_moe.py (intermediate_cache1 to 3).
 from collections.abc import Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock, Tower
-from weighbridge.arch.mixers import (
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import ceil_div
+from weighbridge.models.arch.body import Dense, Experts, Feed, LayerBlock, Tower
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -38,8 +40,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.records import dataclass
-from weighbridge.units import ceil_div
 
 STEP = 64  # tokens of one step of the delta rule, which keeps a state for each
 SCAN = 256  # the same of Mamba 2

@@ -17,9 +17,9 @@ srt/layers/quantization/mxfp4.py, srt/models/*.py, srt/lora/mem_pool.py.
 from collections import defaultdict
 from functools import cache
 
-from weighbridge.arch.model_types import facts
-from weighbridge.components.weights import PlacedTensor
-from weighbridge.dtypes import FLOAT32
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.memory import Component, exactly
+from weighbridge.base.units import GIB
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import HOPPER, WeightKernel
@@ -27,8 +27,8 @@ from weighbridge.engines.servers import pinned
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import rules
-from weighbridge.memory import Component, exactly
-from weighbridge.units import GIB
+from weighbridge.memory.components.weights import PlacedTensor
+from weighbridge.models.arch.model_types import facts
 
 SOURCE = "sglang srt/utils/offloader.py (OffloaderV1)"
 Tensors = tuple[PlacedTensor, ...]

@@ -19,13 +19,13 @@ models/jetmoe/modeling_jetmoe.py (JetMoeAttention.forward, JetMoeMoA).
 
 from collections.abc import Mapping
 
-from weighbridge.arch.body import Experts, LayerBlock
-from weighbridge.arch.mixers import Attention, CrossAttention
-from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.base.records import replace
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
 from weighbridge.engines.transformers.stage import KV, MixerCache, attended, reached, remember
 from weighbridge.engines.transformers.step import Distances, ForwardStep, linear, norm, rotated
-from weighbridge.records import replace
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.models.arch.body import Experts, LayerBlock
+from weighbridge.models.arch.mixers import Attention, CrossAttention
 
 
 def attention(

@@ -17,7 +17,25 @@ latent: PR 47761, first in 5.15.
 from collections.abc import Iterable
 from typing import Literal, assert_never
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Component
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import ceil_div
+from weighbridge.engines.transformers.rules import keeps_latents, keeps_windows
+from weighbridge.memory.components.kv_cache import (
+    CacheBytes,
+    Format,
+    Formats,
+    Lengths,
+    components,
+    heads_token,
+    kept_tokens,
+    mixers,
+    state,
+    total,
+)
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -35,25 +53,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import (
-    CacheBytes,
-    Format,
-    Formats,
-    Lengths,
-    components,
-    heads_token,
-    kept_tokens,
-    mixers,
-    state,
-    total,
-)
-from weighbridge.dtypes import BFLOAT16, FLOAT32, DType
-from weighbridge.engines.transformers.rules import keeps_latents, keeps_windows
-from weighbridge.errors import UsageError
-from weighbridge.memory import Component
-from weighbridge.records import dataclass, replace
-from weighbridge.units import ceil_div
+from weighbridge.models.arch.model_types import facts
 
 SOURCE = "transformers 5.23 cache_utils.py"
 CacheKind = Literal["none", "dynamic", "static", "quanto", "hqq", "fp8"]

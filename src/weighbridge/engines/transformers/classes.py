@@ -8,8 +8,8 @@ Source: wheels of transformers 4.30 to 5.23, the first and the last of each mino
 auto/configuration_auto.py and auto_mappings.py (CONFIG_MAPPING_NAMES).
 """
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.model_classes import Known, known
-from weighbridge.parsed import text_beside
 
 KNOWS: tuple[Known, ...] = known(__file__)
 # Model types of text whose attention no server can put its own in: modeling_*.py of 5.23 without

@@ -14,26 +14,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
-from weighbridge.arch.model_types import differs
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components import host
-from weighbridge.components.weights import weight_bytes
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines import launch_line
 from weighbridge.engines.format_choice import ASKED, native_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.caches import of_mixer
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.engines.transformers.stage import KV, setting
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes, Component, Device, Phase
-from weighbridge.quantization.on_load import ConfigCall, written
-from weighbridge.records import dataclass, replace
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.memory.components import host
+from weighbridge.memory.components.weights import weight_bytes
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.models.arch.mixers import GatedDelta, KimiDelta, Mamba1, Mamba2
+from weighbridge.models.arch.model_types import differs
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.on_load import ConfigCall, written
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
     from weighbridge.engines.transformers.settings import Transformers
+    from weighbridge.machines.accelerators.budget import Budget
 
 FROM_DRAFT = ("weights", "buffers", "kv_cache", "recurrent_state", "rounding")
 SCANS = (GatedDelta, KimiDelta, Mamba1, Mamba2)

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from weighbridge.base.errors import UsageError
 from weighbridge.engines.launch.record import Launch, Value
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.derived import CACHES, IMPLEMENTATIONS, OFF
-from weighbridge.errors import UsageError
-from weighbridge.quantization.on_load import named
+from weighbridge.models.quantization.on_load import named
 
 MOST = 1 << 16  # characters
 DEFAULTS = ("sdpa", "dynamic")  # what is counted where nothing is said

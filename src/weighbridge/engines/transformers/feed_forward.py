@@ -19,10 +19,10 @@ models/qwen3_vl_moe/modeling_qwen3_vl_moe.py (Qwen3VLMoeTextExperts); models/lla
 from collections.abc import Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Dense, Experts, Feed
-from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.step import ForwardStep, linear
-from weighbridge.units import ceil_div
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.models.arch.body import Dense, Experts, Feed
 
 
 def feed(heap: Heap, step: ForwardStep, feed: Feed) -> LiveTensor:

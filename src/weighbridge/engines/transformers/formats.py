@@ -17,18 +17,23 @@ by twos and 5.23; releases between two of these that differ are taken for the ea
 from re import fullmatch
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, MXFP4_SINCE, Version
-from weighbridge.checkpoint.model import ModelPart
-from weighbridge.components.weights import FormatChoice
-from weighbridge.dtypes import BFLOAT16, DType
+from weighbridge.base.dtypes import BFLOAT16, DType
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import replace
 from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.engines.weight_formats import BITSANDBYTES, FILE, FLOAT8, TORCHAO, Reads
-from weighbridge.errors import UnsupportedError
-from weighbridge.records import replace
+from weighbridge.machines.accelerators.chips import (
+    BFLOAT16_SINCE,
+    FLOAT8_SINCE,
+    MXFP4_SINCE,
+    Version,
+)
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.checkpoint.model import ModelPart
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Part
     from weighbridge.engines.interface import Subject
+    from weighbridge.machines.accelerators.parts import Part
 
 # bitsandbytes 0.50, docs/source/installation.mdx; "" is a device of a given size
 PACKED_ON = ("NVIDIA", "AMD", "Intel", "Apple", "")

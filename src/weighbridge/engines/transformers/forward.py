@@ -16,17 +16,7 @@ models/siglip/modeling_siglip.py, models/qwen2_5_vl (vision blocks), models/qwen
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Body, Dense, Experts, LayerBlock, Tower
-from weighbridge.arch.mixers import (
-    Attention,
-    Compressed,
-    CrossAttention,
-    Latent,
-    Mixer,
-    Recurrent,
-    Shared,
-)
-from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.base.records import replace
 from weighbridge.engines.transformers.attention import (
     attention,
     by_experts,
@@ -39,7 +29,17 @@ from weighbridge.engines.transformers.latent import compressed, latent
 from weighbridge.engines.transformers.recurrence import scan
 from weighbridge.engines.transformers.stage import ForwardStage, MixerCache, grow, growth
 from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, norm
-from weighbridge.records import replace
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.models.arch.body import Body, Dense, Experts, LayerBlock, Tower
+from weighbridge.models.arch.mixers import (
+    Attention,
+    Compressed,
+    CrossAttention,
+    Latent,
+    Mixer,
+    Recurrent,
+    Shared,
+)
 
 Masks = Mapping[int | None, int]  # by how far a layer sees: elements, 0 for none
 

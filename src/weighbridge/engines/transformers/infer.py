@@ -21,11 +21,10 @@ from itertools import count, islice
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import Attention
-from weighbridge.components import spelled
-from weighbridge.components.activations import Heap, LivePeak, LiveTensor
-from weighbridge.components.device import cached
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component, Device, NamedBytes, Phase, exactly
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Serving
 from weighbridge.engines.transformers import derived, formats
@@ -44,13 +43,14 @@ from weighbridge.engines.transformers.stage import (
     stored_kv,
 )
 from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes, Component, Device, NamedBytes, Phase, exactly
-from weighbridge.records import replace
-from weighbridge.units import MIB
+from weighbridge.memory.components import spelled
+from weighbridge.memory.components.activations import Heap, LivePeak, LiveTensor
+from weighbridge.memory.components.device import cached
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.mixers import Attention
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
 

@@ -33,11 +33,16 @@ models/falcon/modeling_falcon.py (forward of their attention).
 
 from collections.abc import Callable, Mapping
 
-from weighbridge.accelerators.chips import ASSUMED
-from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.base.records import dataclass
 from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.kernels.attention import FLASH_MOST, KernelShape, efficient_forward, flash_forward
-from weighbridge.records import dataclass
+from weighbridge.machines.accelerators.chips import ASSUMED
+from weighbridge.machines.kernels.attention import (
+    FLASH_MOST,
+    KernelShape,
+    efficient_forward,
+    flash_forward,
+)
+from weighbridge.memory.components.activations import Heap, LiveTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,12 @@ expand_kv), and of 4.51; models/deepseek_v32/modeling_deepseek_v32.py (DeepseekV
 models/deepseek_v4 (DeepseekV4Attention).
 """
 
-from weighbridge.arch.mixers import Compressed, Indexer, Latent
-from weighbridge.components.activations import Heap, LiveTensor
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.transformers.kernels import KernelHeads, attend
 from weighbridge.engines.transformers.stage import KV, MixerCache, attended, remember, stored
 from weighbridge.engines.transformers.step import ForwardStep, linear, norm, rotated
-from weighbridge.records import NamedTuple
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.models.arch.mixers import Compressed, Indexer, Latent
 
 
 def latent(

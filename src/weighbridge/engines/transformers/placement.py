@@ -19,10 +19,16 @@ Source: accelerate 1.15 utils/modeling.py, `get_balanced_memory` and `infer_auto
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from weighbridge.arch.mixers import Attention
-from weighbridge.components import spelled
-from weighbridge.components.device import Settled, context, settled
-from weighbridge.components.weights import (
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Basis, Bytes, Component, exactly
+from weighbridge.base.records import dataclass
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
+from weighbridge.engines.transformers.rules import placement_order
+from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
+from weighbridge.memory.components import spelled
+from weighbridge.memory.components.device import Settled, context, settled
+from weighbridge.memory.components.weights import (
     FormatChoice,
     PlacedTensor,
     apart,
@@ -30,13 +36,7 @@ from weighbridge.components.weights import (
     stacked,
     together,
 )
-from weighbridge.engines.interface import Subject
-from weighbridge.engines.transformers.plan import GenerationPlan, computing, language
-from weighbridge.engines.transformers.rules import placement_order
-from weighbridge.engines.transformers.workspaces import HEADS, gptq, products
-from weighbridge.memo import memo
-from weighbridge.memory import Basis, Bytes, Component, exactly
-from weighbridge.records import dataclass
+from weighbridge.models.arch.mixers import Attention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.blueprint import Blueprint
-from weighbridge.arch.body import Tower
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import BFLOAT16, DType
+from weighbridge.base.errors import BadFileError, ContradictionError, UsageError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.versions import release
+from weighbridge.engines.engine import version as nearest
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.subject import reads_text
+from weighbridge.engines.transformers import ENGINE
+from weighbridge.engines.transformers.caches import CacheKind
+from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
+from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
+from weighbridge.memory.components.device import context
+from weighbridge.models.arch.blueprint import Blueprint
+from weighbridge.models.arch.body import Tower
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -17,26 +30,13 @@ from weighbridge.arch.mixers import (
     Mixer,
     Rwkv,
 )
-from weighbridge.arch.model_types import differs
-from weighbridge.arch.roles import role
-from weighbridge.components.device import context
-from weighbridge.dtypes import BFLOAT16, DType
-from weighbridge.engines.engine import version as nearest
-from weighbridge.engines.interface import Subject
-from weighbridge.engines.subject import reads_text
-from weighbridge.engines.transformers import ENGINE
-from weighbridge.engines.transformers.caches import CacheKind
-from weighbridge.engines.transformers.rules import TransformersRules, attends, kernel, rules
-from weighbridge.engines.transformers.step import ClassStyle, ForwardStep, around, style
-from weighbridge.errors import BadFileError, ContradictionError, UsageError
-from weighbridge.memo import memo
-from weighbridge.records import dataclass, replace
-from weighbridge.versions import release
+from weighbridge.models.arch.model_types import differs
+from weighbridge.models.arch.roles import role
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
-    from weighbridge.accelerators.parts import Part
     from weighbridge.engines.transformers.settings import Transformers
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.parts import Part
 
 CACHES: tuple[CacheKind, ...] = ("dynamic", "static", "quanto", "hqq", "fp8")
 GUESSED = (Compressed, GatedRecurrence, KimiDelta, LinearAttention, Rwkv)

@@ -23,7 +23,11 @@ against the classes (tests/engines/test_forwards.py).
 from collections.abc import Mapping
 from typing import assert_never
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.engines.transformers.stage import STATE, MixerCache, stored
+from weighbridge.engines.transformers.step import ForwardStep, linear
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.models.arch.mixers import (
     GatedDelta,
     GatedRecurrence,
     KimiDelta,
@@ -34,10 +38,6 @@ from weighbridge.arch.mixers import (
     Rwkv,
     ShortConv,
 )
-from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.dtypes import FLOAT32
-from weighbridge.engines.transformers.stage import STATE, MixerCache, stored
-from weighbridge.engines.transformers.step import ForwardStep, linear
 
 CHUNK = 64  # of the delta rule
 # As wide as the state in a step of one token, in its own float32: what decays, decayed, summed

@@ -27,9 +27,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from weighbridge.arch.model_types import facts
-from weighbridge.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.records import dataclass
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.models.arch.model_types import facts
 
 Version = tuple[int, int]
 T = TypeVar("T")

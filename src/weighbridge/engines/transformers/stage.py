@@ -14,8 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Body, LayerBlock
-from weighbridge.arch.mixers import (
+from weighbridge.base.memo import memo
+from weighbridge.base.records import dataclass, field
+from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
+from weighbridge.engines.transformers.step import ForwardStep
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.memory.components.kv_cache import CacheBytes, Lengths
+from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -24,12 +30,6 @@ from weighbridge.arch.mixers import (
     Recurrent,
     Shared,
 )
-from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.components.kv_cache import CacheBytes, Lengths
-from weighbridge.engines.transformers.caches import TransformersCacheSetting, of_mixer
-from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.memo import memo
-from weighbridge.records import dataclass, field
 
 KV = "kv_cache"
 STATE = "recurrent_state"

@@ -28,15 +28,15 @@ integrations/finegrained_fp8.py (act_quant); hqq core/quantize.py (HQQLinear.for
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
-from weighbridge.arch.config import Config
-from weighbridge.arch.model_types import differs
-from weighbridge.arch.roles import role
-from weighbridge.components.activations import Heap, LiveTensor
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.caches import CacheKind
 from weighbridge.engines.transformers.rules import TransformersRules
-from weighbridge.records import dataclass
-from weighbridge.units import ceil_div
+from weighbridge.memory.components.activations import Heap, LiveTensor
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.model_types import differs
+from weighbridge.models.arch.roles import role
 
 Sizes = tuple[int, ...]
 # (rows, inputs, outputs, bytes of an activation) -> (before, beside)

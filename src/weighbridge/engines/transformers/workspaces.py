@@ -16,16 +16,16 @@ Source: AutoGPTQ 0.7 modeling/_utils.py
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.blueprint import Param
-from weighbridge.checkpoint.model import ModelPart
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.records import replace
 from weighbridge.engines.transformers.rules import has_auto_gptq
-from weighbridge.kernels import workspaces as kernels
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes, Component
-from weighbridge.records import replace
+from weighbridge.machines.kernels import workspaces as kernels
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.checkpoint.model import ModelPart
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.parts import Part
 
 ROWS = 8 * 2048  # of exllama's second version: sequences x tokens
 MARLIN = (8, 0)

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Literal
 
-from weighbridge.errors import UnsupportedError
-from weighbridge.records import dataclass, replace
-from weighbridge.units import ceil_div
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import ceil_div
 
 Packing = Literal["tuples", "slots", "groups"]
 BlockKind = Literal["full", "sliding", "chunked", "cross", "state"]

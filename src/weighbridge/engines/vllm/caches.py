@@ -19,8 +19,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
-from weighbridge.arch.config import Config
-from weighbridge.arch.mixers import (
+from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memory import Component
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import align_up, ceil_div
+from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
+from weighbridge.engines.vllm import ENGINE
+from weighbridge.engines.vllm.blocks import CachePool, RequestLoad, Spec, pool
+from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.memory.components import spelled
+from weighbridge.memory.components.kv_cache import (
+    CacheBytes,
+    Formats,
+    Lengths,
+    components,
+    mixers,
+    state,
+)
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -39,25 +57,7 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.model_types import facts
-from weighbridge.components import spelled
-from weighbridge.components.kv_cache import (
-    CacheBytes,
-    Formats,
-    Lengths,
-    components,
-    mixers,
-    state,
-)
-from weighbridge.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
-from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
-from weighbridge.engines.vllm import ENGINE
-from weighbridge.engines.vllm.blocks import CachePool, RequestLoad, Spec, pool
-from weighbridge.engines.vllm.rules import Version, rules
-from weighbridge.errors import UnsupportedError
-from weighbridge.memory import Component
-from weighbridge.records import dataclass, replace
-from weighbridge.units import align_up, ceil_div
+from weighbridge.models.arch.model_types import facts
 
 SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"
 BLOCK, LATENT_BLOCK, COMPRESSED_BLOCK = 16, 64, 256

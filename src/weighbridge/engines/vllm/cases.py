@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.seen import Card, by_card, first_alike
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Component
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
 from weighbridge.engines.servers import lora_and_speculation, shards, unified
 from weighbridge.engines.servers.communication import communication, received
@@ -32,12 +34,10 @@ from weighbridge.engines.vllm import (
 from weighbridge.engines.vllm.effective import Batch, VllmLaunch, has_experts
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.memo import memo
-from weighbridge.memory import Component
-from weighbridge.records import dataclass, replace
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.machines.accelerators.seen import Card, by_card, first_alike
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
-from weighbridge.units import ceil_div
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -9,9 +9,9 @@ what releases take of transformers is Requires-Dist of their METADATA.
 
 from collections.abc import Mapping
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.engine import Version
 from weighbridge.engines.model_classes import Backend, Known, dropped, known
-from weighbridge.parsed import text_beside
 
 KNOWS: tuple[Known, ...] = known(__file__)
 # TransformersForCausalLM, TransformersForMultimodalLM. The first that name an end (0.11.1) take no

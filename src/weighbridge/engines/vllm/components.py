@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from weighbridge.components.weights import FormatChoice
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.base.records import NamedTuple
 from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
-from weighbridge.memo import memo
-from weighbridge.memory import Basis, Bytes, Component, Phase, exactly
-from weighbridge.records import NamedTuple
+from weighbridge.memory.components.weights import FormatChoice
 
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 

@@ -16,20 +16,20 @@ _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagra
 
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.seen import Card, fact
-from weighbridge.arch.body import Experts
-from weighbridge.arch.mixers import Attention, Latent, Recurrent
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import mixers
+from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.errors import ContradictionError, TriedError, UnsupportedError, UsageError
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.report.keys import EffectiveSettings
-from weighbridge.units import GIB, ceil_div
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.machines.accelerators.seen import Card, fact
+from weighbridge.memory.components.kv_cache import mixers
+from weighbridge.memory.report.keys import EffectiveSettings
+from weighbridge.models.arch.body import Experts
+from weighbridge.models.arch.mixers import Attention, Latent, Recurrent
+from weighbridge.models.arch.model_types import facts
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -4,9 +4,9 @@ vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; the 
 vllm/entrypoints/openai/cli_args.py, at 0.19.0, 0.11.0, 0.9.2 and 0.6.6 for flags that are gone.
 """
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.record import flags
 from weighbridge.engines.vllm.settings import Vllm
-from weighbridge.parsed import text_beside
 
 TABLE = text_beside(__file__, "flags.txt")
 FLAGS = flags(TABLE, Vllm, negations=True)

@@ -30,8 +30,11 @@ layers/attention/mla_attention.py (determine_chunked_prefill_workspace_size).
 from collections.abc import Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Dense, Experts, Feed, LayerBlock
-from weighbridge.arch.mixers import (
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import ceil_div
+from weighbridge.engines.servers.cache_formats import local
+from weighbridge.models.arch.body import Dense, Experts, Feed, LayerBlock
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -48,9 +51,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.servers.cache_formats import local
-from weighbridge.records import dataclass, replace
-from weighbridge.units import ceil_div
 
 EXPANDED = 64 * 1024  # tokens of context at most
 LATENT_BLOCK = 64

@@ -29,19 +29,19 @@ model_executor/layers/quantization/awq.py (apply).
 
 from collections.abc import Sequence
 
-from weighbridge.accelerators.seen import Card
-from weighbridge.arch.body import Dense, Experts, LayerBlock
-from weighbridge.arch.mixers import Attention, Latent, Mixer
-from weighbridge.arch.model_types import facts
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import KIB, MIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import unified
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
 from weighbridge.engines.vllm.effective import VllmLaunch
-from weighbridge.memory import Bytes, exactly
-from weighbridge.records import NamedTuple
-from weighbridge.units import KIB, MIB, ceil_div
+from weighbridge.machines.accelerators.seen import Card
+from weighbridge.models.arch.body import Dense, Experts, LayerBlock
+from weighbridge.models.arch.mixers import Attention, Latent, Mixer
+from weighbridge.models.arch.model_types import facts
 
 # Bytes of a kernel, of a layer without experts and with them; of the latter by release
 KERNEL = Bytes(9 * KIB, 14 * KIB, 17 * KIB)

@@ -9,13 +9,13 @@ vllm v1/sample/ops/topk_topp_triton.py.
 
 from typing import Literal
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.parts import chip_of
-from weighbridge.accelerators.seen import fact
-from weighbridge.components import device
-from weighbridge.kernels.workspaces import product
-from weighbridge.memory import Component
-from weighbridge.records import NamedTuple
+from weighbridge.base.memory import Component
+from weighbridge.base.records import NamedTuple
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.machines.accelerators.parts import chip_of
+from weighbridge.machines.accelerators.seen import fact
+from weighbridge.machines.kernels.workspaces import product
+from weighbridge.memory.components import device
 
 HOPPER = 9, 0
 RYZEN = "gfx115"  # architectures of chips whose memory is the host's

@@ -21,18 +21,18 @@ ray-project/ray.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.machines import by_machine
-from weighbridge.arch.mixers import Layer, Recurrent
-from weighbridge.components import host as host_memory
-from weighbridge.components.kv_cache import mixers
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.units import GIB, power_of_two
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import pinned
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.weights import RankWeights
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.units import GIB, power_of_two
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.machines.accelerators.machines import by_machine
+from weighbridge.memory.components import host as host_memory
+from weighbridge.memory.components.kv_cache import mixers
+from weighbridge.models.arch.mixers import Layer, Recurrent
 
 # Resident memory of vLLM's processes without weights: libraries, compiled code, pinned staging.
 # Nobody has published a rule; workers of torch with CUDA libraries hold 1 to 4 GiB each.

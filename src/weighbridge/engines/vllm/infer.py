@@ -20,9 +20,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.arch.mixers import Latent
-from weighbridge.arch.model_types import facts
+from weighbridge.base.errors import NotServedError, TriedError
+from weighbridge.base.memory import Device, exactly
+from weighbridge.base.units import human
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import release, version
 from weighbridge.engines.interface import (
@@ -51,10 +51,10 @@ from weighbridge.engines.vllm.rules import (
     registered,
     rules,
 )
-from weighbridge.errors import NotServedError, TriedError
-from weighbridge.memory import Device, exactly
-from weighbridge.report.keys import DerivedFacts, FirstRank
-from weighbridge.units import human
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.memory.report.keys import DerivedFacts, FirstRank
+from weighbridge.models.arch.mixers import Latent
+from weighbridge.models.arch.model_types import facts
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -5,13 +5,13 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.base.units import GIB
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.setting import Setting
-from weighbridge.units import GIB
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -33,12 +33,9 @@ gpu_worker.py; jgchn/llm-d-planner, accuracy/results; CUDA C++ programming guide
 
 from collections.abc import Mapping
 
-from weighbridge.accelerators.budget import Budget
-from weighbridge.accelerators.chips import SWITCHED as SWITCHED_CHIPS
-from weighbridge.accelerators.parts import chip_of
-from weighbridge.accelerators.seen import Card, fact
-from weighbridge.arch.model_types import facts
-from weighbridge.arch.roles import VOCAB, role_of
+from weighbridge.base.memory import Bytes, Component, exactly, total
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, MIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.communication import Collectives, linked
 from weighbridge.engines.servers.shards import Rank
@@ -47,9 +44,12 @@ from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.profile import FEW, padded
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.engines.vllm.weights import of_layers
-from weighbridge.memory import Bytes, Component, exactly, total
-from weighbridge.records import NamedTuple
-from weighbridge.units import GIB, MIB, ceil_div
+from weighbridge.machines.accelerators.budget import Budget
+from weighbridge.machines.accelerators.chips import SWITCHED as SWITCHED_CHIPS
+from weighbridge.machines.accelerators.parts import chip_of
+from weighbridge.machines.accelerators.seen import Card, fact
+from weighbridge.models.arch.model_types import facts
+from weighbridge.models.arch.roles import VOCAB, role_of
 
 SORTING = Bytes(40 * MIB, 130 * MIB, GIB // 4)
 MODEL = Bytes(40 * MIB, 75 * MIB, 128 * MIB)  # a rank that does not sample

@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from weighbridge.arch.mixers import Layer, Mixer
-from weighbridge.components.kv_cache import mixers
-from weighbridge.dtypes import DType, torch_dtype
+from weighbridge.base.dtypes import DType, torch_dtype
+from weighbridge.base.memory import Component, exactly
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import blocks
 from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.effective import VllmLaunch, has_states
-from weighbridge.memory import Component, exactly
-from weighbridge.records import dataclass, replace
+from weighbridge.memory.components.kv_cache import mixers
+from weighbridge.models.arch.mixers import Layer, Mixer
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

@@ -17,18 +17,18 @@ _dummy_sampler_run), v1/worker/gpu/model_runner.py.
 
 from collections.abc import Iterable, Sequence
 
-from weighbridge.accelerators.seen import Card
-from weighbridge.arch.body import Body, Dense, Tower
-from weighbridge.arch.stacks import sort
-from weighbridge.arch.towers import of_stacks
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import MIB, align_up, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.vllm import forward, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.forward import RankShare
-from weighbridge.memo import memo
-from weighbridge.memory import Bytes
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import MIB, align_up, ceil_div
+from weighbridge.machines.accelerators.seen import Card
+from weighbridge.models.arch.body import Body, Dense, Tower
+from weighbridge.models.arch.stacks import sort
+from weighbridge.models.arch.towers import of_stacks
 
 # Pixels, height and width: as large as processors take, in shapes that tiles may have
 HUGE = tuple((8960 * h, 8960 * w) for h, w in ((1, 1), (4, 3), (3, 4), (2, 1), (16, 1)))

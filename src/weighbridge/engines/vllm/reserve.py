@@ -20,16 +20,16 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.memory import Bytes, Component, exactly, total
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.communication import RECEIVED, STAGES
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, graphs, hardware, pool, profile, weights
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import VllmRules
-from weighbridge.memory import Bytes, Component, exactly, total
-from weighbridge.records import dataclass
-from weighbridge.units import MIB, ceil_div
+from weighbridge.machines.accelerators.budget import Budget
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer

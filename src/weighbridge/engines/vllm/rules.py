@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import KIB
 from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
-from weighbridge.records import dataclass, replace
-from weighbridge.units import KIB
 
 Version = tuple[int, ...]
 Sampler = Literal["sort", "triton", "flashinfer"]

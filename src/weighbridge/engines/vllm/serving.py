@@ -15,16 +15,16 @@ What the user has said is never changed.
 import math
 from collections.abc import Iterator, Sequence
 
-from weighbridge.accelerators.budget import Budget
+from weighbridge.base.memory import total
+from weighbridge.base.records import replace
+from weighbridge.base.units import human
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
 from weighbridge.engines.vllm import caches, hardware
 from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
 from weighbridge.engines.vllm.effective import Batch
 from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
-from weighbridge.memory import total
-from weighbridge.records import replace
-from weighbridge.units import human
+from weighbridge.machines.accelerators.budget import Budget
 
 STEPS = 1000  # a share is written in thousandths
 BATCHES = (2048, 512)

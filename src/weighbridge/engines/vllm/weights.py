@@ -33,14 +33,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from weighbridge.accelerators.seen import Card
-from weighbridge.allocator.filling import filled
-from weighbridge.allocator.options import DEFAULT, AllocatorOptions
-from weighbridge.arch.mixers import Latent, Recurrent
-from weighbridge.arch.model_types import facts
-from weighbridge.components.kv_cache import mixers
-from weighbridge.components.weights import PlacedTensor, total
-from weighbridge.dtypes import FLOAT32
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB, power_of_two
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import SpreadArgs
@@ -48,9 +44,13 @@ from weighbridge.engines.servers import pinned, shards
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
 from weighbridge.engines.vllm.rules import Arrives, Version, rules
-from weighbridge.memory import Bytes
-from weighbridge.records import dataclass
-from weighbridge.units import MIB, power_of_two
+from weighbridge.machines.accelerators.seen import Card
+from weighbridge.machines.allocator.filling import filled
+from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
+from weighbridge.memory.components.kv_cache import mixers
+from weighbridge.memory.components.weights import PlacedTensor, total
+from weighbridge.models.arch.mixers import Latent, Recurrent
+from weighbridge.models.arch.model_types import facts
 
 MXFP4 = "mxfp4"
 UNSPLIT = AllocatorOptions(max_split_size_mb=20)

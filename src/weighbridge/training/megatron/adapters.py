@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.errors import UnsupportedError
-from weighbridge.memory import Bytes, Component
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memory import Bytes, Component
 from weighbridge.training.megatron.model import MegatronModel, RankWeight, linears
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 

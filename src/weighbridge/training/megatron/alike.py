@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ref
 
-from weighbridge.dtypes import BFLOAT16
-from weighbridge.forward.machine import Grads, Machine, Needs, passed, record
-from weighbridge.forward.tensors import Computed, Shape, Tensor, TensorStorage
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record
+from weighbridge.training.forward.tensors import Computed, Shape, Tensor, TensorStorage
 
 Expert = Callable[..., Tensor]
 ENDS = 3  # experts that run, of those with as many rows

@@ -21,20 +21,20 @@ Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_a
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.components import host, spelled
-from weighbridge.components.activations import LivePeak
-from weighbridge.components.device import REPLAY, context, libraries
-from weighbridge.kernels.nccl import LAZY_SINCE, SOURCE, communicator
-from weighbridge.memory import Bytes, Component, Device, Phase, exactly
-from weighbridge.records import replace
-from weighbridge.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB, ceil_div, human
+from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
+from weighbridge.memory.components import host, spelled
+from weighbridge.memory.components.activations import LivePeak
+from weighbridge.memory.components.device import REPLAY, context, libraries
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.megatron import adapters, exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.costs import feed_forward_again
 from weighbridge.training.megatron.plan import MegatronPlan
 from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.stage import StageRun, fewest_states, run_stage, run_stages
 from weighbridge.training.megatron.states import StageNumbers, layers_of
-from weighbridge.units import GIB, ceil_div, human
 
 NAMES = ("load", "forward", "backward", "step")
 LISTED = 4096  # devices of a report

@@ -9,8 +9,8 @@ Source: Megatron-LM d98e8a6 megatron/training/arguments.py, core/transformer/tra
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
 from weighbridge.training.megatron import layout
 
 MOST = 1 << 20

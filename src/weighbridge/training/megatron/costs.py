@@ -18,7 +18,7 @@ other in the order tensor, context, data, pipeline, experts within tensor to dat
 d98e8a6 core/parallel_state.py, order tp-cp-ep-dp-pp).
 """
 
-from weighbridge.accelerators.machines import MACHINE
+from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.training.megatron.model import MegatronModel, matrices
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import StageNumbers, layers_of

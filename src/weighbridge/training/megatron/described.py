@@ -7,13 +7,13 @@ that GPTModel has not and is refused.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from weighbridge.arch.blueprint import Param
-from weighbridge.arch.body import LayerBlock
-from weighbridge.arch.mixers import Attention, Latent, Mamba2
-from weighbridge.arch.parts import Dense, Experts
-from weighbridge.arch.roles import role_of
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.engines.interface import Subject
-from weighbridge.errors import UnsupportedError
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.arch.body import LayerBlock
+from weighbridge.models.arch.mixers import Attention, Latent, Mamba2
+from weighbridge.models.arch.parts import Dense, Experts
+from weighbridge.models.arch.roles import role_of
 from weighbridge.training.megatron.model import (
     ATTENDS,
     EXPERTS,

@@ -15,12 +15,12 @@ core/transformer/moe/fused_a2a.py.
 
 from collections.abc import Mapping
 
-from weighbridge.accelerators.machines import MACHINE
-from weighbridge.errors import UsageError
-from weighbridge.memory import Bytes
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import MIB, align_up, ceil_div
+from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.units import MIB, align_up, ceil_div
 
 CHANNELS = 10  # of 20 multiprocessors
 NUMBER = 2  # bytes of a token's number

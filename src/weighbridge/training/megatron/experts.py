@@ -19,10 +19,10 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT32, INT64, DType
-from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
-from weighbridge.forward.tensors import Tensor
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT32, INT64, DType
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
+from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.megatron.alike import one_by_one
 from weighbridge.training.megatron.float8 import aligned
 from weighbridge.training.megatron.layers import (

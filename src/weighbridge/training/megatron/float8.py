@@ -26,7 +26,7 @@ core/transformer/attention.py (set_save_original_input).
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from weighbridge.accelerators.chips import FLOAT8_AS_IT_LIES
+from weighbridge.machines.accelerators.chips import FLOAT8_AS_IT_LIES
 from weighbridge.training.megatron.run import MegatronRun
 
 if TYPE_CHECKING:

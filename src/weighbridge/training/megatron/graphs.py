@@ -14,8 +14,8 @@ Source: Megatron-LM d98e8a6 core/transformer/cuda_graphs.py; NVIDIA-NeMo/Megatro
 docs/performance-guide.md, skills/nemo-mbridge-memory-snapshot-analysis/SKILL.md.
 """
 
-from weighbridge.components.activations import LivePeak
-from weighbridge.memory import Bytes, Component
+from weighbridge.base.memory import Bytes, Component
+from weighbridge.memory.components.activations import LivePeak
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun
 from weighbridge.training.megatron.states import layers_of

@@ -21,10 +21,11 @@ mamba 2.x mamba_ssm/ops/triton/ssd_combined.py (MambaSplitConv1dScanCombinedFn).
 from functools import partial
 from typing import Any
 
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Grads, Machine, Needs, record
-from weighbridge.forward.tensors import Tensor
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.base.units import ceil_div
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.megatron.layers import (
     LayerWeights,
     RankMachine,
@@ -37,7 +38,6 @@ from weighbridge.training.megatron.layers import (
     self_attention,
 )
 from weighbridge.training.megatron.model import ATTENDS, FEEDS, MAMBA
-from weighbridge.units import ceil_div
 
 CHUNK = 128  # tokens of a state (chunk_size)
 

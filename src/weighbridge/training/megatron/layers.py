@@ -24,11 +24,11 @@ from functools import partial
 from math import prod
 from typing import Any
 
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT8
-from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.forward.tensors import Computed, Shape, Tensor
-from weighbridge.records import NamedTuple
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT8
+from weighbridge.base.records import NamedTuple
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 from weighbridge.training.megatron.float8 import both_ways, nbytes, per_tensor
 from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import MegatronRun

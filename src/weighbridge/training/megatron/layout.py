@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 
 FIRST, LAST = "decoder_first_pipeline_num_layers", "decoder_last_pipeline_num_layers"
 EMBEDDING = "account_for_embedding_in_pipeline_split"

@@ -10,9 +10,9 @@ training/tokenizer/tokenizer.py (_vocab_size_with_padding).
 from collections.abc import Iterator
 from typing import Literal
 
-from weighbridge.arch.mixers import Latent, Mamba2
-from weighbridge.records import NamedTuple, dataclass
-from weighbridge.units import align_up
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import align_up
+from weighbridge.models.arch.mixers import Latent, Mamba2
 
 Share = Literal["tensor", "none", "expert"]
 MAMBA, ATTENDS, FEEDS, EXPERTS = "M*-E"

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heapreplace
 from typing import TYPE_CHECKING
 
-from weighbridge.records import NamedTuple
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import ceil_div
 from weighbridge.training.megatron.model import MegatronModel, RankWeight, linears, small
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.units import ceil_div
 
 if TYPE_CHECKING:
     from weighbridge.training.megatron.states import StageNumbers

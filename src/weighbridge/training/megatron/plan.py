@@ -14,12 +14,14 @@ pytorch/attention/dot_product_attention/utils.py (get_attention_backend).
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_SINCE, Chip
-from weighbridge.accelerators.parts import chip_of
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB
+from weighbridge.base.versions import numbers
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.workspaces import cublas
-from weighbridge.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.records import dataclass
+from weighbridge.machines.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_SINCE, Chip
+from weighbridge.machines.accelerators.parts import chip_of
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training.frameworks import date_of
@@ -31,13 +33,11 @@ from weighbridge.training.megatron.run import HOPPER, Kernel, MegatronRun
 from weighbridge.training.megatron.states import states
 from weighbridge.training.segments import refuse_segments
 from weighbridge.training.sharding.numbers import Sharding, sharding
-from weighbridge.units import MIB
-from weighbridge.versions import numbers
 from weighbridge.workload import Train
 
 if TYPE_CHECKING:
-    from weighbridge.accelerators.budget import Budget
-    from weighbridge.accelerators.parts import Part
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.parts import Part
 
 READ = frozenset(  # settings that say something of a Megatron run
     (

@@ -29,11 +29,11 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
-from weighbridge.forward.checkpoint import checkpoint
-from weighbridge.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.forward.splice import SplicedLayer, Splices, Whole
-from weighbridge.forward.tensors import Computed, LeafTensor, Shape, Tensor
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT64
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.training.forward.splice import SplicedLayer, Splices, Whole
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 from weighbridge.training.megatron import hybrid
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.layers import (

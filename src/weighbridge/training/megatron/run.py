@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from weighbridge.records import dataclass
-from weighbridge.units import ceil_div
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import ceil_div
 
 Kernel = Literal["fused", "flash", "unfused", "local"]
 HOPPER = (9, 0)

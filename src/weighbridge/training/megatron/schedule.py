@@ -12,11 +12,11 @@ Source: Megatron-LM d98e8a6 core/pipeline_parallel/schedules.py.
 
 from collections.abc import Callable
 
-from weighbridge.forward.backward import backward
-from weighbridge.forward.tensors import Computed, LeafTensor, Tensor
+from weighbridge.base.units import ceil_div
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 from weighbridge.training.megatron.program import StageProgram
 from weighbridge.training.megatron.run import MegatronRun
-from weighbridge.units import ceil_div
 
 REPEATS = 2  # micro-batches after which the others find the same
 Ends = Callable[[str], None]  # told the name of what has ended: forward, backward

@@ -16,9 +16,9 @@ c188b53 pytorch/attention/dot_product_attention/backends.py (UnfusedDotProductAt
 
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.dtypes import BFLOAT16, BOOL, FLOAT32, DType
-from weighbridge.forward.machine import Grads, Machine, Needs, record, remade
-from weighbridge.forward.tensors import Shape, Tensor
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, DType
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
+from weighbridge.training.forward.tensors import Shape, Tensor
 from weighbridge.training.megatron.run import MegatronRun
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ param_and_grad_buffer}.py, core/distributed/torch_fully_sharded_data_parallel.py
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from weighbridge.dtypes import INT8
-from weighbridge.forward.machine import Grads, Machine, Needs, record
-from weighbridge.forward.tensors import Computed, Tensor
+from weighbridge.base.dtypes import INT8
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.tensors import Computed, Tensor
 from weighbridge.training.megatron import float8
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 

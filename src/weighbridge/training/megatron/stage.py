@@ -11,13 +11,14 @@ _NUM_MAX_UB_STREAMS); torch aten/src/ATen/cuda/CublasHandlePool.cpp.
 
 from functools import lru_cache, partial
 
-from weighbridge.allocator.options import AllocatorOptions
-from weighbridge.components.activations import Heap, LivePeak
-from weighbridge.dtypes import INT8
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.splice import Splices, UnlikeLayersError
-from weighbridge.forward.tensors import Tensor
-from weighbridge.records import dataclass, field
+from weighbridge.base.dtypes import INT8
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.units import KIB, MIB
+from weighbridge.machines.allocator.options import AllocatorOptions
+from weighbridge.memory.components.activations import Heap, LivePeak
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.splice import Splices, UnlikeLayersError
+from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.megatron import float8, muon
 from weighbridge.training.megatron.layers import RankMachine
 from weighbridge.training.megatron.model import MegatronModel
@@ -25,7 +26,6 @@ from weighbridge.training.megatron.program import StageProgram
 from weighbridge.training.megatron.run import HOPPER, WEIGHT, MegatronRun
 from weighbridge.training.megatron.schedule import step
 from weighbridge.training.megatron.states import StageNumbers, layers_of
-from weighbridge.units import KIB, MIB
 
 STEPS = 2  # before the end of the first there are no averages
 SPACE, OLDER_SPACE = 32 * MIB + KIB, 4 * MIB

@@ -27,15 +27,15 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from weighbridge.errors import UsageError
-from weighbridge.records import NamedTuple
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import ceil_div
 from weighbridge.training.megatron.adapters import adapted
 from weighbridge.training.megatron.arguments import SIZES, recipe
 from weighbridge.training.megatron.float8 import in_float8
 from weighbridge.training.megatron.model import MegatronModel, linears, small
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 from weighbridge.training.megatron.sharded import GATHERS, REDUCES
-from weighbridge.units import ceil_div
 
 FUSED = (2026, 2, 25)  # Transformer Engine 459e7cf reads averages in bfloat16 where they lie
 OF_STATES = {"main_parameter": "main_params", "average": "exp_avg", "square": "exp_avg_sq"}

@@ -23,10 +23,10 @@ Source: torch 2.13, 2.0.1 and 1.13.1 optim/adam.py, optim/adamw.py.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from weighbridge.errors import UsageError
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor
-from weighbridge.records import replace
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import bits, lowrank, plain
 from weighbridge.training.optimizers.bits import tuned
 from weighbridge.training.optimizers.row import Optimizer, State

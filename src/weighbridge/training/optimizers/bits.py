@@ -17,13 +17,13 @@ trainer_optimizer.py and trainer.py (GlobalOptimManager).
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from weighbridge.dtypes import FLOAT32, UINT8
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor
-from weighbridge.records import replace
+from weighbridge.base.dtypes import FLOAT32, UINT8
+from weighbridge.base.records import replace
+from weighbridge.base.units import ceil_div
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers.plain import nothing
 from weighbridge.training.optimizers.row import Optimizer, State, Where
-from weighbridge.units import ceil_div
 
 SMALL = 4096  # min_8bit_size
 BLOCK = 256

@@ -24,13 +24,13 @@ Source: galore_torch 1.0 galore_projector.py, adamw.py; apollo_torch 1.0 apollo.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from weighbridge.dtypes import FLOAT32, UINT8, DType
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor
+from weighbridge.base.dtypes import FLOAT32, UINT8, DType
+from weighbridge.base.units import ceil_div
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers.bits import BLOCK, SMALL
 from weighbridge.training.optimizers.plain import by_muon, none, nothing, two
 from weighbridge.training.optimizers.row import Optimizer, State
-from weighbridge.units import ceil_div
 
 
 def factors(param: LeafTensor) -> Iterator[State]:

@@ -25,10 +25,10 @@ pytorch_optimizer 4.1 optimizer/soap.py, optimizer/shampoo.py.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from weighbridge.components.activations import LiveTensor
-from weighbridge.dtypes import BFLOAT16, FLOAT32
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor, Tensor
+from weighbridge.base.dtypes import BFLOAT16, FLOAT32
+from weighbridge.memory.components.activations import LiveTensor
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.optimizers.row import Optimizer, State
 
 Step = Callable[[Machine, Sequence[LeafTensor]], None]

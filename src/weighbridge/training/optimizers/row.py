@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from math import prod
 from typing import Literal
 
-from weighbridge.dtypes import DType
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.tensors import LeafTensor
-from weighbridge.records import NamedTuple, dataclass
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
 
 Where = Literal["device", "managed", "host"]  # managed: pages that move between them
 

@@ -27,11 +27,11 @@ Source: accelerate 1.6.0 to 1.15.0 utils/fsdp_utils.py (fsdp2_prepare_model), ac
 _fsdp_state.py, 2.8.0 _fully_shard.py.
 """
 
-from weighbridge.arch.model_types import differs
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.forward.step import Around, Unshared
-from weighbridge.records import dataclass, replace
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import dataclass, replace
+from weighbridge.models.arch.model_types import differs
 from weighbridge.training import float8, kbit
+from weighbridge.training.forward.step import Around, Unshared
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding import fsdp1, fsdp2, zero
 from weighbridge.training.sharding.ddp import Replicated

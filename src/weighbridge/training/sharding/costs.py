@@ -23,13 +23,13 @@ Numbers are taken to be sent in 16 bits. No seconds: how fast a card or a networ
 overlaps, is not said. Ranks lie next to each other in the order tensor, context, data, pipeline.
 """
 
-from weighbridge.accelerators.machines import MACHINE
-from weighbridge.arch.body import Body
-from weighbridge.arch.parts import Experts
-from weighbridge.records import NamedTuple
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import ceil_div
+from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.parts import Experts
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import WAITS
-from weighbridge.units import ceil_div
 
 LOW = 2  # bytes of a number that is sent: bfloat16
 FORWARD = 1 / 3  # of a step's FLOPs; the backward is twice that

@@ -14,8 +14,11 @@ models/*/configuration_*.py; torchtitan models/llama3/infra/parallelize.py.
 from collections.abc import Sequence
 from typing import assert_never
 
-from weighbridge.arch.body import Body, LayerBlock
-from weighbridge.arch.mixers import (
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.engines.parallel.cuts import WAY_OF
+from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -32,12 +35,9 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.arch.roles import expert, role
-from weighbridge.engines.parallel.cuts import WAY_OF
-from weighbridge.errors import UsageError
-from weighbridge.forward.modules import ParameterSpec
-from weighbridge.forward.tensors import ELSEWHERE
-from weighbridge.records import replace
+from weighbridge.models.arch.roles import expert, role
+from weighbridge.training.forward.modules import ParameterSpec
+from weighbridge.training.forward.tensors import ELSEWHERE
 from weighbridge.training.sharding.numbers import Sharding, share
 from weighbridge.training.sharding.stages import first_and_end
 

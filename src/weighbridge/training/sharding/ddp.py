@@ -12,13 +12,13 @@ Source: torch 2.13 nn/parallel/distributed.py, csrc/distributed/c10d/reducer.cpp
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.step import Around
-from weighbridge.forward.tensors import LeafTensor, TensorStorage
-from weighbridge.units import MIB
+from weighbridge.base.units import MIB
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.step import Around
+from weighbridge.training.forward.tensors import LeafTensor, TensorStorage
 
 if TYPE_CHECKING:
-    from weighbridge.forward.step import BuiltModel
+    from weighbridge.training.forward.step import BuiltModel
 
 FIRST, BUCKET = MIB, 25 * MIB
 PIECE = 250 * MIB

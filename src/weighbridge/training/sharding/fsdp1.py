@@ -28,19 +28,25 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.forward.backward import TEMPORARIES
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, below
-from weighbridge.forward.step import Around, keeping, passing
-from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
-from weighbridge.records import dataclass, field
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.units import MIB, power_of_two
+from weighbridge.training.forward.backward import TEMPORARIES
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, below
+from weighbridge.training.forward.step import Around, keeping, passing
+from weighbridge.training.forward.tensors import (
+    ELSEWHERE,
+    Computed,
+    LeafTensor,
+    Tensor,
+    TensorStorage,
+)
 from weighbridge.training.sharding.numbers import share
-from weighbridge.units import MIB, power_of_two
 
 if TYPE_CHECKING:
-    from weighbridge.forward.modules import ParameterSpec
-    from weighbridge.forward.step import BuiltModel
+    from weighbridge.training.forward.modules import ParameterSpec
+    from weighbridge.training.forward.step import BuiltModel
 
 BEFORE, GATHER, SCATTER = 1, 2, 3  # streams
 

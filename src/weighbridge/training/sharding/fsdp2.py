@@ -34,20 +34,26 @@ _fsdp_param}.py, distributed/pipelining/stage.py (backward_maybe_with_nosync); a
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, final
 
-from weighbridge.arch.roles import role
-from weighbridge.dtypes import FLOAT8, FLOAT32, DType
-from weighbridge.forward.backward import TEMPORARIES
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, below
-from weighbridge.forward.step import Around, passing
-from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
-from weighbridge.records import dataclass, field
+from weighbridge.base.dtypes import FLOAT8, FLOAT32, DType
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.units import power_of_two
+from weighbridge.models.arch.roles import role
+from weighbridge.training.forward.backward import TEMPORARIES
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, below
+from weighbridge.training.forward.step import Around, passing
+from weighbridge.training.forward.tensors import (
+    ELSEWHERE,
+    Computed,
+    LeafTensor,
+    Tensor,
+    TensorStorage,
+)
 from weighbridge.training.sharding.numbers import share
-from weighbridge.units import power_of_two
 
 if TYPE_CHECKING:
-    from weighbridge.forward.modules import ParameterSpec
-    from weighbridge.forward.step import BuiltModel
+    from weighbridge.training.forward.modules import ParameterSpec
+    from weighbridge.training.forward.step import BuiltModel
 
 GATHER, SCATTER, ACROSS = 1, 2, 3  # streams
 

@@ -28,14 +28,14 @@ runtime/zero/partition_parameters.py (_convert_to_zero_parameters, all_gather_co
 from collections.abc import Mapping
 from typing import Literal
 
-from weighbridge.accelerators.machines import MACHINE
-from weighbridge.components.weights import BITSANDBYTES
-from weighbridge.dtypes import TORCH, DType
-from weighbridge.errors import TriedError, UsageError
-from weighbridge.quantization.scheme import Scheme
-from weighbridge.records import dataclass
+from weighbridge.base.dtypes import TORCH, DType
+from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import ceil_div
+from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.memory.components.weights import BITSANDBYTES
+from weighbridge.models.quantization.scheme import Scheme
 from weighbridge.training import kbit
-from weighbridge.units import ceil_div
 from weighbridge.workload import FSDP, Train
 
 RANKS = 1 << 16

@@ -20,9 +20,9 @@ is); Qi et al., Zero Bubble Pipeline Parallelism (arXiv 2401.10241), tables 1 an
 (p - i) M_B + i M_W.
 """
 
-from weighbridge.errors import UsageError
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import ceil_div
 from weighbridge.training.sharding.numbers import Sharding
-from weighbridge.units import ceil_div
 from weighbridge.workload import Train
 
 USUAL, GPIPE, INTERLEAVED, ZERO_BUBBLE = "1f1b", "gpipe", "interleaved", "zero-bubble"

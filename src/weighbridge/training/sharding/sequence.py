@@ -24,10 +24,10 @@ sequence_parallel/sequence_parallel.py; torchtitan config/configs.py.
 
 from collections.abc import Mapping
 
-from weighbridge.arch.body import Body
-from weighbridge.arch.mixers import Attention, Latent
-from weighbridge.errors import UsageError
-from weighbridge.forward.parts.sequence import ALLGATHER, HEADS, RING, ULYSSES
+from weighbridge.base.errors import UsageError
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.mixers import Attention, Latent
+from weighbridge.training.forward.parts.sequence import ALLGATHER, HEADS, RING, ULYSSES
 from weighbridge.training.frameworks import Framework
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train

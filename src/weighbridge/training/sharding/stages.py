@@ -15,11 +15,11 @@ cec7fb6fc parallelisms/pipelining_utils.py (generate_split_points).
 
 from itertools import pairwise
 
+from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.versions import since
 from weighbridge.engines.parallel.rules import bounds, given
-from weighbridge.errors import ContradictionError, UsageError
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.schedule import INTERLEAVED, PARTS, ZERO_BUBBLE
-from weighbridge.versions import since
 
 ENDS_COUNT = (2025, 4, 15)  # torchtitan
 

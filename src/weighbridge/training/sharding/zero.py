@@ -33,17 +33,23 @@ __add_grad_to_ipg_bucket, _prepare_fp32_grad_for_sub_group), partitioned_param_c
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
-from weighbridge.dtypes import FLOAT32, DType
-from weighbridge.forward.machine import Machine
-from weighbridge.forward.modules import Module, below
-from weighbridge.forward.step import Around, passing
-from weighbridge.forward.tensors import ELSEWHERE, Computed, LeafTensor, Tensor, TensorStorage
-from weighbridge.records import dataclass
-from weighbridge.units import ceil_div, power_of_two
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import ceil_div, power_of_two
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module, below
+from weighbridge.training.forward.step import Around, passing
+from weighbridge.training.forward.tensors import (
+    ELSEWHERE,
+    Computed,
+    LeafTensor,
+    Tensor,
+    TensorStorage,
+)
 
 if TYPE_CHECKING:
-    from weighbridge.forward.modules import ParameterSpec
-    from weighbridge.forward.step import BuiltModel
+    from weighbridge.training.forward.modules import ParameterSpec
+    from weighbridge.training.forward.step import BuiltModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

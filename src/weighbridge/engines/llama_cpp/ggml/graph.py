@@ -15,7 +15,7 @@ Source: llama.cpp 0c1e57098 ggml/src/ggml.c (ggml_nbytes, ggml_new_tensor_impl).
 from collections.abc import Sequence
 from math import prod
 
-from weighbridge.dtypes import GGML_BY_NAME, DType
+from weighbridge.base.dtypes import GGML_BY_NAME, DType
 
 VIEWS = frozenset(("view", "reshape", "permute", "transpose"))
 F32, F16, I32, I64 = (GGML_BY_NAME[name] for name in ("F32", "F16", "I32", "I64"))

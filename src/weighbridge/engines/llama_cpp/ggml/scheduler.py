@@ -17,9 +17,9 @@ ggml/src/ggml-cuda/ggml-cuda.cu (offload_op, supports_op).
 
 from collections.abc import Callable, Sequence
 
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.units import align_up
 from weighbridge.engines.llama_cpp.ggml.graph import VIEWS, GgmlTensor, Graph, same_layout
-from weighbridge.records import dataclass, field
-from weighbridge.units import align_up
 
 BATCH = 32
 Supports = Callable[[GgmlTensor, int], bool]

@@ -13,14 +13,14 @@ Source: llama.cpp 0c1e57098 src/models/bert.cpp, src/llama-graph.cpp (build_attn
 
 from collections.abc import Mapping
 
-from weighbridge.arch.gguf_layers import ENCODER_GRAPHS, UNROTATED
+from weighbridge.base.records import replace
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import I32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.attention import scores
 from weighbridge.engines.llama_cpp.graphs.build import Build
 from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense
 from weighbridge.engines.llama_cpp.graphs.transformer import GraphStyle, decoder, embedded, picked
-from weighbridge.records import replace
+from weighbridge.models.arch.gguf_layers import ENCODER_GRAPHS, UNROTATED
 
 LATE_ROWS = {
     **dict.fromkeys(("gpt-oss", "step35"), "before"),

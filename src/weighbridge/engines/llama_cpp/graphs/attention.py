@@ -16,12 +16,12 @@ Source: llama.cpp 0c1e57098 src/models/deepseek2.cpp; b4905 src/llama-model.cpp
 (llm_build_deepseek2).
 """
 
-from weighbridge.arch.mixers import Attention, Latent
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
-from weighbridge.records import dataclass
-from weighbridge.units import MIB
+from weighbridge.models.arch.mixers import Attention, Latent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

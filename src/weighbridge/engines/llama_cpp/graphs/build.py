@@ -6,16 +6,16 @@ The step that a graph is built for, and where its memory is: the worst case that
 from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import cached_property
 
-from weighbridge.arch.gguf_layers import UNROTATED
-from weighbridge.arch.mixers import Attention, Latent, Mixer, Shared
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import dataclass
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, I32, I64, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.network import Network
 from weighbridge.engines.llama_cpp.rules import LlamaCppRules
-from weighbridge.errors import UnsupportedError
-from weighbridge.memo import memo
-from weighbridge.records import dataclass
+from weighbridge.models.arch.gguf_layers import UNROTATED
+from weighbridge.models.arch.mixers import Attention, Latent, Mixer, Shared
 
 PERIOD = 8  # layers after which the kinds of a model repeat, at most
 

@@ -8,10 +8,10 @@
 Source: llama.cpp 0c1e57098 src/llama-graph.cpp (build_ffn, build_moe_ffn).
 """
 
+from weighbridge.base.records import dataclass
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.build import Build
-from weighbridge.records import dataclass
 
 FUSED = 15  # experts a token whose sum CUDA computes in one go
 

@@ -7,12 +7,12 @@
 Source: ik_llama.cpp 8f7bd74af src/llama.cpp (build_deepseek2).
 """
 
-from weighbridge.arch.mixers import Latent
-from weighbridge.dtypes import DType
+from weighbridge.base.dtypes import DType
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.attention import compressed, latent_queries, mib
 from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.models.arch.mixers import Latent
 
 PROMPT = 128  # tokens from which on keys and values are made of the cache
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 
-from weighbridge.arch.gguf_layers import ENCODER_GRAPHS, NORM_OF_EMBEDDING
-from weighbridge.arch.mixers import Attention, Latent, Layer, Mixer
-from weighbridge.dtypes import DType
-from weighbridge.records import dataclass, field
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import dataclass, field
+from weighbridge.models.arch.gguf_layers import ENCODER_GRAPHS, NORM_OF_EMBEDDING
+from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mixer
 
 ENDINGS = (".weight", ".bias", "ssm_a", "ssm_d")  # the last two are named without an ending
 BLOCK = re.compile(r"blk\.(\d{1,9})\..")

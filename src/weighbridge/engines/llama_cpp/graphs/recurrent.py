@@ -7,10 +7,10 @@ Source: llama.cpp 0c1e57098 src/models/mamba-base.cpp, delta-net-base.cpp, qwen3
 qwen35.cpp, lfm2.cpp; src/llama-graph.cpp (build_rs).
 """
 
-from weighbridge.arch.mixers import GatedDelta, Mamba1, Mamba2, ShortConv
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import I32, GgmlTensor, elements
 from weighbridge.engines.llama_cpp.graphs.build import Build
+from weighbridge.models.arch.mixers import GatedDelta, Mamba1, Mamba2, ShortConv
 
 
 def read(build: Build, states: GgmlTensor) -> GgmlTensor:

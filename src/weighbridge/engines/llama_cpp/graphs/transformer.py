@@ -12,7 +12,16 @@ Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 
 from typing import assert_never
 
-from weighbridge.arch.mixers import (
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.watching import go_on
+from weighbridge.engines.llama_cpp.ggml import graph as g
+from weighbridge.engines.llama_cpp.ggml.graph import F32, I32, GgmlTensor
+from weighbridge.engines.llama_cpp.graphs.attention import CacheHeads, absorbed, attend, full_heads
+from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
+from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense, experts
+from weighbridge.engines.llama_cpp.graphs.latent_modes import by_mode
+from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
+from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
@@ -28,15 +37,6 @@ from weighbridge.arch.mixers import (
     Shared,
     ShortConv,
 )
-from weighbridge.engines.llama_cpp.ggml import graph as g
-from weighbridge.engines.llama_cpp.ggml.graph import F32, I32, GgmlTensor
-from weighbridge.engines.llama_cpp.graphs.attention import CacheHeads, absorbed, attend, full_heads
-from weighbridge.engines.llama_cpp.graphs.build import Build, UnknownGraphError
-from weighbridge.engines.llama_cpp.graphs.feed_forward import Act, Routing, dense, experts
-from weighbridge.engines.llama_cpp.graphs.latent_modes import by_mode
-from weighbridge.engines.llama_cpp.graphs.recurrent import delta, mamba1, mamba2, short_conv
-from weighbridge.records import dataclass, field, replace
-from weighbridge.watching import go_on
 
 # Mixers whose graphs we have not written
 UNKNOWN = Compressed | CrossAttention | KimiDelta | LinearAttention | Rwkv | GatedRecurrence

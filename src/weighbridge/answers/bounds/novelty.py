@@ -1,0 +1,154 @@
+"""Axes on which few have published runs like an answer, and the width that such answers earned
+forward in time.
+
+    engine     that loads and serves, or framework that trains
+    platform   makers of cards, and of machines whose memory cards share
+    mode       how devices share, what is offloaded, drafted or compiled
+    family     the model type
+    format     of the weights
+    release    of the engine, beyond the newest or before the oldest that was published
+
+A value is known where a sample of figures, of several runs, was published with it: seen.json has
+those of each engine, quantity and axis. novelty.jsonl has, for each axis, by how much more of what
+is expected figures lay outside intervals that were fitted before their date. An answer that is new
+on several axes has the widest. Both are written by tools/fit_intervals.py.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.answers.bounds.margin import (
+    ANY,
+    PATH,
+    Margin,
+    MarginTable,
+    RunForm,
+    RunGroup,
+    read,
+)
+from weighbridge.base.records import NamedTuple
+
+HERE = os.path.dirname(__file__)
+SEEN, EARNED = (os.path.join(HERE, name) for name in ("seen.json", "novelty.jsonl"))
+AXES = ("engine", "platform", "mode", "family", "format", "release")  # what explains most first
+RELEASE = "release"
+Seen = Mapping[str, Mapping[str, frozenset[str]]]  # engine and quantity: place() -> axis -> values
+
+
+class NovelGroup(NamedTuple):
+    """Answers that are new on an axis. `engine` may be ANY of the task."""
+
+    axis: str
+    task: str
+    engine: str
+    quantity: str
+    level: str
+
+
+class Novelty(NamedTuple):
+    """Settings that were published, and the width of those that were not."""
+
+    seen: Seen
+    earned: Mapping[NovelGroup, Margin]
+
+    def axes(self, runs: RunForm, asked: RunGroup) -> tuple[str, ...]:
+        """Name the axes on which an answer is new; none where it is not known what it is like."""
+        if not runs.traits:
+            return ()
+        known = self.seen.get(place(asked))
+        if known is None:
+            return AXES[:1]
+        new = {a for a, value in runs.traits if not _within(a, value, known.get(a, frozenset()))}
+        return tuple(axis for axis in AXES if axis in new)
+
+    def wider(self, margin: Margin, asked: RunGroup, runs: RunForm) -> Margin:
+        """Widen a margin by the worst of the axes on which an answer is new; it never narrows."""
+        axes = self.axes(runs, asked)
+        rows = [row for axis in axes for row in self._row(axis, asked)]
+        low = max((row.low for row in rows), default=0.0)
+        high = max((row.high for row in rows), default=0.0)
+        return margin._replace(low=margin.low + low, high=margin.high + high, new=axes, earned=high)
+
+    def _row(self, axis: str, asked: RunGroup) -> Iterator[Margin]:
+        """Yield the nearest row of an axis: of the engine, else of its task."""
+        for like in groups(axis, asked):
+            if like in self.earned:
+                yield self.earned[like]
+                return
+
+
+def place(asked: RunGroup) -> str:
+    """Return the words under which it is kept what was published of an engine's quantity."""
+    return f"{asked.engine} {asked.quantity} {asked.level}"
+
+
+def groups(axis: str, asked: RunGroup) -> Iterator[NovelGroup]:
+    """Yield the groups that a figure is of, the nearest first."""
+    for engine in (asked.engine, ANY):
+        yield NovelGroup(axis, asked.task, engine, asked.quantity, asked.level)
+
+
+def _within(axis: str, value: str, known: Iterable[str]) -> bool:
+    """Tell whether a value was published; of releases, one as old and one as new."""
+    if axis != RELEASE:
+        return value in known
+    numbers = [_number(release) for release in known]
+    return bool(numbers) and min(numbers) <= _number(value) <= max(numbers)
+
+
+def _number(release: str) -> tuple[int, ...]:
+    return tuple(map(int, release.split(".")))
+
+
+@cache
+def fitted() -> MarginTable:
+    """Read the widths that the package has."""
+    with open(PATH, encoding="utf-8") as lines:
+        rows = read(lines)
+    return MarginTable(rows, novelty=_bundled())
+
+
+def _bundled() -> Novelty:
+    with open(SEEN, encoding="utf-8") as file:
+        rows = json.load(file)
+    seen = {
+        engine: {axis: frozenset(values) for axis, values in axes.items()}
+        for engine, axes in rows.items()
+    }
+    with open(EARNED, encoding="utf-8") as lines:
+        return Novelty(seen, dict(map(_row, map(json.loads, lines))))
+
+
+def _row(line: Mapping[str, Any]) -> tuple[NovelGroup, Margin]:
+    group = NovelGroup(*(line[name] for name in NovelGroup._fields))
+    margin = Margin(line["low"], line["high"], runs=line["runs"], sources=tuple(line["sources"]))
+    return group, margin
+
+
+def written_seen(seen: Seen) -> str:
+    """Return a line of JSON for each engine, in a fixed order."""
+    lines = (
+        f" {json.dumps(engine)}: {json.dumps({a: sorted(v) for a, v in sorted(axes.items())})}"
+        for engine, axes in sorted(seen.items())
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def written_earned(earned: Mapping[NovelGroup, Margin]) -> str:
+    """Return a line of JSON for each group, in a fixed order."""
+    return "".join(
+        json.dumps(
+            {
+                **group._asdict(),
+                "low": margin.low,
+                "high": margin.high,
+                "runs": margin.runs,
+                "sources": list(margin.sources),
+            }
+        )
+        + "\n"
+        for group, margin in sorted(earned.items())
+    )

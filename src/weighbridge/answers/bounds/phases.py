@@ -1,0 +1,388 @@
+"""Margins in an answer: one component a level, and the low ends beside it.
+
+    allocated    temporaries       reserved    fragmentation       driver    other
+
+What published runs took beyond the high estimate is the high end of that component, whose low end
+and expected value are nothing. What they took less is taken from the low ends of components that
+the rules do not know exactly, in proportion: weights, caches, gradients and states stay as they
+are. Where runs of the very kind lay closer to what was expected than the rules can say, the ends of
+components that count at the level come closer, too: worst cases of the parts do not meet.
+
+Parts that an engine's logs print have margins of their own, and stand before the levels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+from weighbridge.answers.bounds.margin import (
+    BASE,
+    FLOOR,
+    KNOWN,
+    NONE,
+    PEAK,
+    Margin,
+    MarginTable,
+    RunForm,
+    kind,
+)
+from weighbridge.answers.bounds.novelty import AXES, fitted
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import (
+    LEVEL_OF,
+    LEVELS,
+    Bytes,
+    Component,
+    Device,
+    Level,
+    NamedBytes,
+    Phase,
+    total,
+)
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.engines.table import record
+
+DETAIL = "margin"
+APART = 64  # part of an end's room that stays: worst cases do not meet, nor is one known exactly
+NOTABLE = 0.05  # share of what is expected, by which an interval is much wider than others
+NAMES: Mapping[Level, str] = {
+    "allocated": "temporaries",
+    "reserved": "fragmentation",
+    "driver": "other",
+}
+# What the rules know, and the context, which has an interval of its own wherever it stands
+EXACT = frozenset(
+    (
+        *("weights", "buffers", "kv_cache", "recurrent_state", "adapters", "rounding", "context"),
+        *("gradients", "optimizer_states", "master_weights"),
+    )
+)
+
+
+def widened(
+    devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
+) -> tuple[Device, ...]:
+    """Give accelerators the margins of `runs`; the host stays as it is. Ranks that are alike share
+    their phases before and after."""
+    several = sum(device.kind == "gpu" for device in devices) > 1
+    widths = _widths(runs, table, several=several)
+    alike = {id(device.phases): device for device in devices if device.kind == "gpu"}
+    phases = {key: _phases(device, runs, widths) for key, device in alike.items()}
+    return tuple(
+        replace(device, phases=phases[id(device.phases)]) if device.kind == "gpu" else device
+        for device in devices
+    )
+
+
+def phase(rules_phase: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
+    """Give one moment of one device the margins of `runs`."""
+    return _phase(rules_phase, runs, _widths(runs, table, several=False))
+
+
+def highest(
+    kinds: Iterable[Iterable[Iterable[NamedBytes]]],
+    runs: RunForm,
+    *,
+    several: bool,
+    table: MarginTable | None = None,
+) -> int:
+    """Return the high end of the fullest device once it is `widened`, from the names and bytes of
+    the components in each of its phases."""
+    widths = _widths(runs, table, several=several)
+    return max(
+        (_high(tuple(components), runs, widths) for phases in kinds for components in phases),
+        default=0,
+    )
+
+
+def _high(parts: Sequence[NamedBytes], runs: RunForm, widths: "MarginSet") -> int:
+    """Return the sum of the high ends, in bytes, as `_phase` has it, without making components."""
+    sums, fixed, open_above = (dict.fromkeys(LEVELS, 0) for _ in range(3))
+    settled = widths.settled
+    for name, nbytes in parts:
+        sums[LEVEL_OF[name]] += nbytes.expected
+        ends = fixed if name in EXACT or name in settled else open_above
+        ends[LEVEL_OF[name]] += nbytes.high - nbytes.expected
+    for names, margin in widths.parts.items():
+        sizes = [nbytes for name, nbytes in parts if name in names]
+        size, room = (
+            sum(nbytes.expected for nbytes in sizes),
+            sum(nbytes.high - nbytes.expected for nbytes in sizes),
+        )
+        ends = fixed if margin.runs else open_above
+        ends[LEVEL_OF[names[0]]] += _change(margin.high, size, room, -room)
+    below = above = loose = 0
+    for level in LEVELS:
+        below, above = below + sums[level], above + fixed[level] + open_above[level]
+        margin, size = widths.levels[level], base(below, level)
+        room = open_above[level] + (loose if margin.near else 0)
+        change = _change(margin.high, size, room, _least(margin, runs, level, size) - above)
+        above += change
+        loose = 0 if margin.near or level == "allocated" else loose + open_above[level] + change
+    return below + above
+
+
+def published(devices: Sequence[Device], runs: RunForm) -> dict[str, Any] | None:
+    """Describe runs of the very kind, at the highest level that was published; None where none
+    was."""
+    several = sum(device.kind == "gpu" for device in devices) > 1
+    levels = _widths(runs, None, several=several).levels
+    for level in reversed(LEVELS):
+        margin = levels[level]
+        if margin.near and margin.of is not None and margin.of.quantity == PEAK:
+            return {
+                "level": level,
+                "runs": margin.runs,
+                "median": margin.middle,
+                "sources": list(margin.sources),
+            }
+    return None
+
+
+def novel(
+    devices: Sequence[Device], runs: RunForm, table: MarginTable | None = None
+) -> tuple[str, ...]:
+    """Name the axes on which few published runs are like an answer, where that makes its interval
+    much wider."""
+    several = sum(device.kind == "gpu" for device in devices) > 1
+    widths = _widths(runs, table, several=several)
+    margins = (*widths.parts.values(), *widths.levels.values())
+    wide = {axis for margin in margins if margin.earned >= NOTABLE for axis in margin.new}
+    return tuple(axis for axis in AXES if axis in wide)
+
+
+def around(
+    value: Bytes,
+    runs: RunForm,
+    quantity: str,
+    level: str,
+    *,
+    several: bool = False,
+    table: MarginTable | None = None,
+) -> Bytes:
+    """Give one figure the margin of its kind. It may be narrower than the sum of its parts, whose
+    worst cases do not meet."""
+    known = fitted() if table is None else table
+    asked = kind(runs, quantity, level, several=several)
+    margin = memo(known, ("around", asked, runs.traits), lambda: known.around(asked, runs))
+    size = base(value.expected, level)
+    least = ceil(FLOOR * size) if margin.runs and level != "component" else 0
+    low = min(value.low - ceil(margin.low * size), value.expected - least)
+    high = max(value.high + ceil(margin.high * size), value.expected + least)
+    return Bytes(max(0, low) if value.low >= 0 else low, value.expected, high)
+
+
+def base(expected: int, level: str) -> int:
+    """Return the bytes that a margin is a share of. Parts that logs print are exact to their last
+    digit, or wrong in proportion."""
+    return abs(expected) + (0 if level == "component" else BASE)
+
+
+class MarginSet(NamedTuple):
+    """Margins of one kind of runs: of parts, by the components that they are; of whole devices."""
+
+    parts: Mapping[tuple[str, ...], Margin]
+    levels: Mapping[Level, Margin]
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Name the components whose ends are set by a margin of their own."""
+        return frozenset(n for names, margin in self.parts.items() if margin.runs for n in names)
+
+
+def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> MarginSet:
+    known = fitted() if table is None else table
+
+    def widths() -> MarginSet:
+        def margin(quantity: str, level: str) -> Margin:
+            return known.around(kind(runs, quantity, level, several=several), runs)
+
+        parts = {
+            names: margin(quantity, "component")
+            for quantity, names in record(runs.engine).logged.items()
+        }
+        printed = {LEVEL_OF[names[0]] for names in parts} - {"driver"}
+        levels = {level: NONE if level in printed else margin(PEAK, level) for level in LEVELS}
+        return MarginSet(parts, levels)
+
+    return memo(known, ("widths", runs, several), widths)
+
+
+def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ...]:
+    """Widen each phase, once for all cards that have the very same one."""
+
+    def kept(one: Phase) -> Phase:
+        facts = "widened", runs, id(widths)
+        return memo(one, facts, lambda: _Kept(widths, _phase(one, runs, widths))).phase
+
+    return tuple(map(kept, device.phases))
+
+
+class _Kept(NamedTuple):
+    """A phase with margins, and the margins: what has their id is nothing else."""
+
+    widths: MarginSet
+    phase: Phase
+
+
+def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
+    """Widen one phase, level by level: levels nest, so what one adds is in all above it."""
+    components, settled = whole.components, widths.settled
+    for names, margin in widths.parts.items():
+        places = frozenset(n for n, c in enumerate(components) if c.name in names)
+        if places:
+            size = sum(components[n].bytes.expected for n in places)
+            components = _margined(
+                components, margin, Widening(names[0], size, places, places, places)
+            )
+    loose: tuple[Level, ...] = ()  # levels below whose own runs say nothing of their ends
+    for level in LEVELS:
+        margin, size = widths.levels[level], base(whole.at(level).expected, level)
+        below = LEVELS[: LEVELS.index(level) + 1]
+        places = _places(components, (level,))
+        free = places | (_places(components, loose) if margin.near else frozenset())
+        wide = Widening(
+            name=NAMES[level],
+            size=size,
+            own=places,
+            loose=frozenset(n for n in free if components[n].name not in settled),
+            counted=_places(components, below),
+            settled=frozenset(n for n in places if components[n].name in settled),
+            deep=margin.near,
+            least=_least(margin, runs, level, size),
+        )
+        components = _margined(components, margin, wide)
+        loose = () if margin.near or level == "allocated" else (*loose, level)
+    return Phase(whole.name, components)
+
+
+def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozenset[int]:
+    return frozenset(n for n, c in enumerate(components) if LEVEL_OF[c.name] in levels)
+
+
+def _moving(components: Sequence[Component], places: frozenset[int]) -> frozenset[int]:
+    """Keep the `places` of components whose ends may move."""
+    return frozenset(n for n in places if components[n].name not in EXACT)
+
+
+class Widening(NamedTuple):
+    """Places of components that a margin changes: `own`, that it is about; `loose`, whose ends it
+    may bring closer; `counted`, that are in the sum: a `deep` one takes from their low ends. Of
+    those that are `settled` by a margin of their own it takes last."""
+
+    name: str  # of the component that has it above
+    size: int  # bytes that it is a share of
+    own: frozenset[int]
+    loose: frozenset[int]
+    counted: frozenset[int]
+    settled: frozenset[int] = frozenset()
+    deep: bool = False
+    least: int = 0  # bytes by which an end of the sum stays away from what is expected
+
+
+def _margined(
+    components: tuple[Component, ...], margin: Margin, wide: Widening
+) -> tuple[Component, ...]:
+    loose = _moving(components, wide.loose)
+    below, above = _open(components, loose)
+    all_below, all_above = _open(components, wide.counted)
+    low = _change(margin.low, wide.size, below, wide.least - all_below)
+    high = _change(margin.high, wide.size, above, wide.least - all_above)
+    if low > 0:
+        components = tuple(_lowered(components, wide, low))
+    if low < 0 or high < 0:
+        components = tuple(_narrowed(components, loose, max(0, -low), max(0, -high)))
+    if high > 0:
+        components = (*components, _component(wide.name, high, margin))
+    return components
+
+
+def _change(share: float, size: int, room: int, least: int) -> int:
+    """Return the bytes by which one end moves away from what is expected; towards it where
+    negative, by most of the `room`. `least` is what the end lacks of the nearest that it may be."""
+    return max(ceil(share * size), least, room // APART - room)
+
+
+def _least(margin: Margin, runs: RunForm, level: Level, size: int) -> int:
+    """Return the bytes of half of the narrowest interval: no kind of runs was printed to more
+    digits."""
+    known = level in KNOWN.get(runs.task, ()) or not margin.runs
+    return 0 if known else ceil(FLOOR * size)
+
+
+def _open(components: Sequence[Component], places: Iterable[int]) -> tuple[int, int]:
+    """Return the bytes between what is expected of components and their two ends."""
+    low, expected, most = total(components[n].bytes for n in places)
+    return expected - low, most - expected
+
+
+def _lowered(components: Sequence[Component], wide: Widening, nbytes: int) -> Iterator[Component]:
+    """Take `nbytes` from the low end, as far as something inexact is there: first from what is
+    one's own, then from all that is counted below, then from what is settled."""
+    below = wide.counted - wide.own if wide.deep else frozenset()
+    lows = [_lowest(component) for component in components]
+    shares: list[Iterator[int]] = []
+    for places in (wide.own - wide.settled, below, wide.settled):
+        room = [low if n in places else 0 for n, low in enumerate(lows)]
+        shares.append(_dealt(min(nbytes, sum(room)), room))
+        nbytes -= min(nbytes, sum(room))
+    taken = zip(*shares, strict=True)
+    for component, less in zip(components, map(sum, taken), strict=True):
+        yield (
+            replace(component, bytes=component.bytes._replace(low=component.bytes.low - less))
+            if less
+            else component
+        )
+
+
+def _narrowed(
+    components: Sequence[Component], loose: frozenset[int], low: int, high: int
+) -> Iterator[Component]:
+    """Bring both ends closer, of each component in proportion to how far off they are."""
+    ends = [c.bytes if n in loose else Bytes(0, 0, 0) for n, c in enumerate(components)]
+    mores = _dealt(low, [end.expected - end.low for end in ends])
+    lesses = _dealt(high, [end.high - end.expected for end in ends])
+    for component, more, less in zip(components, mores, lesses, strict=True):
+        least, expected, most = component.bytes
+        yield replace(component, bytes=Bytes(least + more, expected, most - less))
+
+
+def _lowest(component: Component) -> int:
+    return 0 if component.name in EXACT else component.bytes.low
+
+
+def _dealt(nbytes: int, among: Sequence[int]) -> Iterator[int]:
+    """Split `nbytes` in proportion to `among`, and take no more than there is of each."""
+    left, total_left = nbytes, sum(among)
+    for each in among:
+        share = min(left, each, -(-each * left // total_left)) if total_left else 0
+        yield share
+        left, total_left = left - share, total_left - each
+
+
+def _component(name: str, high: int, margin: Margin) -> Component:
+    return Component(
+        name=name,
+        detail=DETAIL,
+        bytes=Bytes(0, 0, high),
+        basis=margin.basis,
+        formula=formula(margin),
+        source="published measurements: weighbridge accuracy --coverage",
+    )
+
+
+def formula(margin: Margin) -> str:
+    """Say in words what a width is made of."""
+    high, low = 100 * margin.high, 100 * margin.low
+    if -low >= 0.05 and high > 0:  # such answers were always more than the rules say
+        text = f"{-low:.1f} to {high:.1f} % more than the rules say"
+    elif -high >= 0.05 and low > 0:
+        text = f"{-high:.1f} to {low:.1f} % less than the rules say"
+    else:
+        text = f"up to {high:z.1f} % more and {low:z.1f} % less than the rules say"
+    if margin.new:
+        text = f"{text}, as answers were that are new in {' and '.join(margin.new)}"
+    if margin.of is None:
+        return f"{text}: none was published at this level"
+    kin = "" if margin.near else "none was published like this; the nearest are "
+    return f"{text}: {kin}{margin.runs:,} {margin.of.words}"

@@ -1,0 +1,63 @@
+"""`--exact`: the real class of transformers runs on a simulated GPU, in place of the closed form.
+
+    answer(subject, w, closed) -> EngineAnswer   what was traced, with the closed form beside it
+    trained(subject, w, plan, closed)            the same of a training run
+
+This module is without torch: `weighbridge_lab.exact` is imported when somebody asks.
+"""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from weighbridge.base.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from weighbridge.engines.interface import EngineAnswer, Subject
+    from weighbridge.training.answer import TrainingAnswer as Trained
+    from weighbridge.training.plan import TrainingPlan
+    from weighbridge.workload import Infer, Train
+
+ENGINE = "transformers"
+NEEDED = ("torch", "transformers")
+
+
+def ready(engine: str, asked: str | None) -> str:
+    """Return the version of transformers that would run. Raises UnsupportedError."""
+    if engine != ENGINE:
+        raise UnsupportedError(
+            f"--exact runs the classes of transformers, not {engine}: leave it out, or ask "
+            f"--engine {ENGINE}"
+        )
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UnsupportedError(
+            f"--exact needs {' and '.join(missing)}: pip install 'weighbridge[torch,transformers]'"
+        )
+    from importlib.metadata import version
+
+    here = version(ENGINE)
+    if asked is not None and asked.split(".")[:2] != here.split(".")[:2]:
+        raise UnsupportedError(
+            f"--exact runs transformers {here}, which is installed, not {asked}: leave "
+            "--engine-version out"
+        )
+    return asked or here
+
+
+def answer(subject: "Subject", workload: "Infer", closed: "EngineAnswer") -> "EngineAnswer":
+    """Trace the requests, and put the closed form beside them. Raises UnsupportedError for what is
+    not traced."""
+    from weighbridge_lab.exact import beside
+    from weighbridge_lab.exact.inference import traced
+
+    return beside(closed, *traced(subject, workload))
+
+
+def trained(
+    subject: "Subject", workload: "Train", plan: "TrainingPlan", closed: "Trained"
+) -> "Trained":
+    """Trace the steps of a training run, and put the closed form beside them."""
+    from weighbridge_lab.exact import beside
+    from weighbridge_lab.exact.training import traced
+
+    return beside(closed, *traced(subject, workload, plan))

@@ -1,0 +1,83 @@
+"""Facts of the model and of the device that every report has, whatever was asked."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from weighbridge.answers import bounds
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import human
+from weighbridge.memory.report import ModelFacts
+from weighbridge.models.checkpoint.model import Model
+
+if TYPE_CHECKING:
+    from weighbridge.engines.interface import Subject
+    from weighbridge.machines.accelerators.parts import Part
+    from weighbridge.memory.report.keys import DerivedFacts
+    from weighbridge.settings.shared import Weighed
+
+
+def facts(model: Model) -> ModelFacts:
+    return ModelFacts(
+        reference=model.reference,
+        revision=model.revision,
+        name=model.name,
+        architecture=model.architecture,
+        parameters=model.parameters,
+        active_parameters=model.active_parameters,
+        stored_bytes=model.stored_bytes,
+        download_bytes=model.download_bytes,
+        read_from=model.read_from,
+        parts=model.part_sizes(),
+        rough=model.rough,
+    )
+
+
+def derived(subject: "Subject", missing: tuple[str, ...]) -> "DerivedFacts":
+    """Return what follows from the subject alone; `missing` is what an answer does not count."""
+    return {
+        "dtype_from": subject.why,
+        "as_stored": subject.choice.as_stored,
+        "context_from": subject.context_from,
+        "longest_context": subject.longest,
+        "not_counted": list(missing),
+    }
+
+
+def layers(subject: "Subject") -> str:
+    """Return the word for a model's layers that its published runs are looked up by: the kind that
+    errs most."""
+    if subject.model.active_parameters < subject.model.parameters:
+        return bounds.EXPERTS
+    from weighbridge.models.arch.mixers import Recurrent  # a question about weights alone has none
+
+    if any(isinstance(mixer, Recurrent) for layer in subject.layers for mixer in layer.mixers):
+        return bounds.RECURRENT
+    return bounds.TOWERS if subject.body.towers else bounds.DENSE
+
+
+def cautions(workload: "Weighed", *, metal: bool = False) -> Iterator[str]:
+    """Yield what a verdict cannot know: which part a short name meant, how much an APU's GPU may
+    take, and how other stacks allocate; and a memory that contradicts the part."""
+    budget, machine = workload.budget(), workload.host_memory()
+    if budget is None:
+        return
+    if budget.choice.note:
+        yield f"--gpu: {budget.choice.note}"
+    if machine is not None and machine.note:
+        yield machine.note
+    yield from _of_part(budget.choice.part, budget.choice.room, metal=metal)
+
+
+def _of_part(part: "Part", room: Bytes, *, metal: bool) -> Iterator[str]:
+    if part.kind == "apu" and not room.exact:
+        low, _, high = room
+        yield (
+            f"{part.name}: how much of its memory the GPU may take is set in the BIOS and by "
+            f"ttm.pages_limit, {human(low)} to {human(high)}; ROCm shows the least where nothing "
+            "is set, Vulkan more; --gpu-memory says it"
+        )
+    if part.stack == "own" and not (metal and part.vendor == "Apple"):
+        yield (
+            f"{part.name}: tensors are counted as on a CUDA device; the allocator of "
+            f"{part.vendor}'s own stack differs"
+        )

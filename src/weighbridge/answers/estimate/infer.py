@@ -1,0 +1,316 @@
+"""`infer`: what serving a model takes, by the rules of one engine."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.answers import bounds
+from weighbridge.answers.estimate import exact, served, traits, uncounted
+from weighbridge.answers.estimate.divided import divided
+from weighbridge.answers.estimate.facts import cautions, derived, facts
+from weighbridge.answers.estimate.limits import LIMITED, Setting, answered, runs
+from weighbridge.answers.estimate.limits import limits as how_far
+from weighbridge.answers.estimate.spilling import spilled
+from weighbridge.answers.verdict import on_devices, on_host
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import Bytes, Device
+from weighbridge.base.records import replace
+from weighbridge.engines.interface import EngineAnswer, Subject
+from weighbridge.engines.subject import subject as subject_of
+from weighbridge.engines.table import Engine, engine, version, written
+from weighbridge.engines.weight_formats import by_default
+from weighbridge.memory.components.weights import unpacked_experts
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import (
+    CountName,
+    DerivedFacts,
+    EffectiveSettings,
+    Interval,
+    IntervalName,
+)
+from weighbridge.memory.report.verdict import Answer as Fits
+from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.workload import SPREAD, Infer, foreign, layouts
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+# Intervals beside the devices' own, and the published figure that each is
+TOLD: Mapping[IntervalName, tuple[str, str]] = {
+    "serving_interval": (bounds.PEAK, "driver"),
+    "available_kv_cache_interval": ("kv_available", "component"),
+    "profile_peak_interval": ("activation", "component"),
+    "model_loading_interval": ("weights", "component"),
+    "max_total_num_tokens_interval": ("kv_tokens", "component"),
+    "swa_max_total_num_tokens_interval": ("kv_tokens_sliding", "component"),
+    "ollama_ps_interval": ("ps", "component"),
+}
+# Numbers that the rules know without an interval, and the one that published figures give them
+COUNTED: Mapping[CountName, IntervalName] = {
+    "model_loading_bytes": "model_loading_interval",
+    "max_total_num_tokens": "max_total_num_tokens_interval",
+    "swa_max_total_num_tokens": "swa_max_total_num_tokens_interval",
+    "ollama_ps_bytes": "ollama_ps_interval",
+}
+
+
+def infer(
+    model: Model,
+    workload: Infer,
+    *,
+    draft: Model | None = None,
+    projector: Model | None = None,
+    limits: Sequence[Setting] | None = None,
+) -> Report:
+    """Report what serving takes. Raises UnsupportedError where the model or the engine is outside
+    our rules. `limits` are the settings of which somebody looks how far they can go: all that have
+    one, unless it is said."""
+    kind = engine(workload.engine) if workload.engine else _usual(model, workload)
+    workload = workload.but(engine=kind.name)
+    *first, last = _spread(workload, kind)
+    for spread in first:
+        try:
+            return _infer(model, spread, kind, draft, projector, limits)[0]
+        except UsageError as error:
+            if isinstance(error, UnsupportedError):
+                raise
+    whole, divisions = _infer(model, last, kind, draft, projector, limits)
+    budget = workload.budget()
+    if whole.verdict is None or budget is None:
+        return whole
+    if whole.verdict.fits == "yes" and not workload.engine_defaults:
+        return whole
+    for moved in divisions:
+        report, _ = _infer(model, last.but(**moved), kind, draft, projector, limits)
+        if report.verdict is not None and report.verdict.fits == "yes":
+            known = workload.host_memory() is not None
+            return divided(whole, report, moved, kind.title, budget.choice.part, known=known)
+    return whole
+
+
+def _spread(workload: Infer, kind: Engine) -> Iterator[Infer]:
+    """Yield the ways in which a server is spread over the cards that were named, where nobody says,
+    and at last one card. A command stands as it is."""
+    budget = workload.budget()
+    count = 1 if budget is None else budget.choice.count
+    open_ = (
+        kind.server
+        and not workload.engine_defaults
+        and all(getattr(workload, n) is None for n in SPREAD)
+    )
+    if open_:
+        yield from (workload.but(**settings) for settings in layouts(count))
+    yield workload
+
+
+def _infer(
+    model: Model,
+    workload: Infer,
+    kind: Engine,
+    draft: Model | None,
+    projector: Model | None,
+    limits: Sequence[Setting] | None,
+) -> tuple[Report, tuple[Mapping[str, int], ...]]:
+    """Return the report of a workload as it stands, and what the engine would move by itself."""
+    limits = LIMITED if limits is None else limits
+    foreign(workload, kind.name)
+    beside = uncounted.beside_weights(model)
+    if beside:
+        return _weights_alone(model, workload, kind, beside), ()
+    if workload.exact:
+        workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
+    number, note = version(kind, workload.engine_version)
+    budget = workload.budget()
+    asked = _subject(model, workload, kind, number, draft, projector)
+    if workload.images and kind.server:
+        from weighbridge.engines import launch_line
+
+        launch_line.holds_images(asked, workload, kind)
+    answer = answered(asked, workload, kind, budget)
+    if workload.exact:
+        answer = exact.answer(asked, workload, answer)
+    answer = _unloaded(
+        widened(answer, bounds.TRACED if workload.exact else runs(asked, kind, workload)), budget
+    )
+    missing = () if workload.exact else uncounted.of_subject(asked, workload)
+    far = how_far(asked, workload, kind, answer, budget, limits) if limits else {}
+    verdict = on_host.both(
+        on_devices.cited(
+            None if budget is None else _verdict(answer, workload, kind, budget, missing),
+            bounds.published(answer.devices, runs(asked, kind, workload)),
+        ),
+        answer.devices,
+        workload.host_memory(),
+    )
+    if answer.serves is None:  # a server's share of the card is another question
+        verdict = spilled(verdict, workload)
+    remedies = () if budget is None else tuple(_remedies(asked, workload, answer, budget))
+    answer = replace(answer, warnings=served.softened(answer, workload, verdict, remedies))
+    report = Report(
+        task="infer",
+        model=facts(model),
+        workload=_effective(asked, workload, kind, written(number)) | answer.settings,
+        devices=answer.devices,
+        derived=served.as_asked(derived(asked, missing) | answer.derived, workload, verdict) | far,
+        verdict=verdict,
+        remedies=remedies,
+        warnings=(
+            *([note] if note else ()),
+            *_warnings(model, asked, answer, kind, workload),
+            *filter(None, (_experts(asked, kind),)),
+            *(() if workload.exact else traits.few(answer.devices, runs(asked, kind, workload))),
+            *uncounted.warnings(missing),
+        ),
+    )
+    return report, answer.divisions
+
+
+def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) -> Report:
+    if kind.reads != "any":
+        why = uncounted.refuse_to_serve(model.parts[0], kind.name)
+        raise UnsupportedError(f"{model.reference}: {why}")
+    if workload.exact:
+        raise UnsupportedError(f"{model.reference}: --exact runs one model; leave it out")
+    return uncounted.weights_alone(model, workload, missing)
+
+
+def _experts(subject: Subject, kind: Engine) -> str:
+    return (
+        unpacked_experts(subject.part, subject.choice, subject.major) if kind.reads == "any" else ""
+    )
+
+
+def _verdict(
+    answer: EngineAnswer, workload: Infer, kind: Engine, budget: "Budget", missing: tuple[str, ...]
+) -> Verdict:
+    return uncounted.judged(served.verdict(answer, workload, kind.name, budget), missing)
+
+
+def _unloaded(answer: EngineAnswer, budget: "Budget | None") -> EngineAnswer:
+    """Let an engine that takes a share of the card hold no tokens where loading is surely more than
+    the card: the share says nothing of that."""
+    taking = [d for d in answer.devices if d.kind == "gpu" and d.taken is not None]
+    if budget is None or all(
+        d.phases[0].at("driver").low <= budget.of(d.index).high for d in taking
+    ):
+        return answer
+    none: DerivedFacts = {
+        "kv_cache_tokens": 0,
+        "max_concurrency": 0.0,
+        "serves_as_asked": False,
+        "launch_serves": False,
+    }
+    return replace(answer, derived=answer.derived | none)
+
+
+def _remedies(
+    subject: Subject, workload: Infer, answer: EngineAnswer, budget: "Budget"
+) -> Iterator[Remedy]:
+    """Yield flags that serve, where those that were asked do not."""
+    missing = () if workload.exact else uncounted.of_subject(subject, workload)
+
+    def judge(devices: tuple[Device, ...]) -> Fits:
+        verdict = uncounted.judged(on_devices.serving(devices, budget), missing)
+        both = on_host.both(verdict, devices, workload.host_memory())
+        return verdict.fits if both is None else both.fits
+
+    yield from served.remedies(answer, judge)
+
+
+def widened(
+    answer: EngineAnswer, like: bounds.RunForm, table: bounds.MarginTable | None = None
+) -> EngineAnswer:
+    """Return the answer with the margins of such runs, in devices and in the intervals that follow
+    from them."""
+    several = sum(d.kind == "gpu" for d in answer.devices) > 1
+
+    def around(name: IntervalName, interval: Interval) -> Interval:
+        return list(
+            bounds.around(Bytes(*interval), like, *TOLD[name], several=several, table=table)
+        )
+
+    facts = answer.derived.copy()
+    for counted, of_count in COUNTED.items():
+        number = facts.get(counted)
+        if number is not None:
+            facts[of_count] = [number] * 3
+    for name in TOLD:
+        margin = facts.get(name)
+        if margin is not None:
+            facts[name] = around(name, margin)
+    first = facts.get("first_rank")
+    if first is not None:
+        interval = around("profile_peak_interval", first["profile_peak_interval"])
+        facts["first_rank"] = {**first, "profile_peak_interval": interval}
+    serves = answer.serves
+    if serves is not None and serves.changed:
+        serves = replace(serves, changed=bounds.widened(serves.changed, like, table))
+    return replace(
+        answer,
+        devices=bounds.widened(answer.devices, like, table),
+        derived=facts,
+        serves=serves,
+    )
+
+
+def _usual(model: Model, workload: Infer) -> Engine:
+    """Choose the engine where none is named: GGUF files are llama.cpp's, and files that
+    transformers does not read are another's."""
+    budget = workload.budget()
+    card = None if budget is None else budget.choice.part
+    return by_default(model.parts[0], workload.quantization, card)
+
+
+def _subject(
+    model: Model,
+    workload: Infer,
+    kind: Engine,
+    number: tuple[int, ...],
+    draft: Model | None,
+    projector: Model | None,
+) -> Subject:
+    subject = subject_of(model, workload, kind, number)
+    if draft is not None:
+        drafted = workload.but(
+            dtype=None,
+            quantization=None,
+            context=subject.context,
+            prompt_len=None,
+            max_new_tokens=None,
+        )
+        subject = replace(subject, draft=subject_of(draft, drafted, kind, number))
+    return replace(subject, projector=projector) if projector is not None else subject
+
+
+def _effective(subject: Subject, workload: Infer, kind: Engine, number: str) -> EffectiveSettings:
+    """Collect every setting as it was used; settings of the engine itself it adds on its own."""
+    form = subject.choice.scheme
+    return {
+        "engine": kind.name,
+        "engine_version": workload.engine_version or number,
+        "dtype": subject.choice.dtype.name,
+        "quantization": form.name if form else None,
+        "base_model": workload.base_model,
+        "context": subject.context,
+        "prompt_len": workload.prompt_len,
+        "max_new_tokens": workload.max_new_tokens,
+        "batch_size": workload.batch_size or 1,
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
+        "ram": workload.ram,
+        "platform": workload.platform,
+    }
+
+
+def _warnings(
+    model: Model, subject: Subject, answer: EngineAnswer, kind: Engine, workload: Infer
+) -> list[str]:
+    lines = [*model.notes, *subject.notes, *answer.warnings]
+    if subject.longest is not None and subject.context > subject.longest:
+        needs = f"; {kind.title} needs {kind.longer}=1 for them" if kind.longer else ""
+        lines.append(
+            f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
+            f"made for{needs}"
+        )
+    return [*lines, *cautions(workload, metal=kind.metal)]

@@ -1,0 +1,267 @@
+"""Limits of context and batch on a device: the largest numbers for which the verdict is yes.
+
+A search, since estimates are monotone; in numbers alone where the engine has a probe.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from weighbridge.answers import bounds
+from weighbridge.answers.estimate import traits, uncounted
+from weighbridge.answers.estimate.facts import layers
+from weighbridge.base.records import replace
+from weighbridge.base.watching import go_on
+from weighbridge.engines.interface import EngineAnswer, HeldBytes, SearchPoint, Subject
+from weighbridge.engines.table import Engine
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+UNBOUNDED = 1 << 20  # tokens: where a model names no end, the search stops here
+Setting = Literal["context", "batch_size"]
+LIMITED: tuple[Setting, ...] = ("context", "batch_size")
+MANY = 1 << 16  # requests: the search for the most at once stops here
+CLOSER = 64  # times narrower than all that is left: where a guess is looked for on its other side
+Holds = Callable[[int], bool]
+Margin = Callable[[int], int | None]  # bytes to spare, below 0 where it does not fit
+
+
+def limits(
+    subject: Subject,
+    workload: Infer,
+    kind: Engine,
+    answer: EngineAnswer,
+    budget: "Budget | None",
+    wanted: Sequence[Setting],
+) -> DerivedFacts:
+    """Find how far context and batch can go on the device, each with all else as it was asked; null
+    where something is not counted."""
+    if budget is None:
+        return {}
+    shared = any(d.taken is not None for d in answer.devices)  # an engine's share decides
+    budget = _beside_processes(budget, workload, answer)
+    if uncounted.of_subject(subject, workload):
+        unknown: DerivedFacts = {
+            "largest_context": None,
+            "largest_batch_size": None,
+            "searched_to": None,
+        }
+        return unknown if shared else unknown | {"kv_cache_tokens": None, "max_concurrency": None}
+
+    def longer(n: int) -> bool:
+        return _holds(replace(subject, context=n), _of_length(workload, n), kind, budget)
+
+    def more(n: int) -> bool:
+        return _holds(subject, workload.but(batch_size=n), kind, budget)
+
+    # Bytes of a server that takes a share of the card go by that share, in steps
+    batch, tokens = workload.batch_size or 1, max(subject.longest or UNBOUNDED, subject.context)
+    most = workload.max_num_seqs or max(MANY, batch)
+    quick = _quick(subject, workload, kind, budget)
+    by_length = (
+        None if quick is None else lambda n: quick(SearchPoint(n, _prompt(workload, n), batch))
+    )
+    by_batch = (
+        None
+        if quick is None
+        else lambda n: quick(SearchPoint(subject.context, workload.prompt_len, n))
+    )
+    facts: DerivedFacts = {}
+    if "context" in wanted:
+        length = largest(longer, tokens, near=subject.context, quick=by_length, straight=not shared)
+        facts["largest_context"] = length
+        facts |= _flags(subject, workload, length, kind, budget) if shared else {}
+    if "batch_size" in wanted:
+        facts["largest_batch_size"] = largest(
+            more, most, near=batch, quick=by_batch, straight=not shared
+        )
+    facts["searched_to"] = {"context": tokens, "batch_size": most}
+    requests = facts.get("largest_batch_size")
+    if not shared and requests is not None:
+        facts |= {"kv_cache_tokens": requests * subject.context, "max_concurrency": float(requests)}
+    return facts
+
+
+def _beside_processes(budget: "Budget", workload: Infer, answer: EngineAnswer) -> "Budget":
+    """Return the budget less what processes need of the memory that they share with the device; an
+    engine's share of it has left them room."""
+    machine = workload.host_memory()
+    phases = [p for d in answer.devices if d.kind == "host" for p in d.phases]
+    if machine is None or not machine.shared or not phases or answer.devices[0].taken is not None:
+        return budget
+    left = machine.room.low - max(phase.needed.high for phase in phases)
+    return replace(budget, headroom=budget.headroom + max(0, budget.usable.low - left))
+
+
+def _flags(
+    subject: Subject, workload: Infer, context: int, kind: Engine, budget: "Budget"
+) -> DerivedFacts:
+    """Flags that a launch of that context has beside what was set; "" where nothing holds."""
+    if not context:
+        return {"largest_context_flags": ""}
+    serves = answered(
+        replace(subject, context=context), _of_length(workload, context), kind, budget
+    ).serves
+    return {"largest_context_flags": serves.flags if serves is not None else ""}
+
+
+def _of_length(workload: Infer, context: int) -> Infer:
+    return workload.but(context=context, prompt_len=_prompt(workload, context))
+
+
+def _prompt(workload: Infer, context: int) -> int | None:
+    """Length of a prompt in a longer or shorter context: the part that is written stays."""
+    return None if workload.prompt_len is None else max(1, context - (workload.max_new_tokens or 0))
+
+
+def _holds(subject: Subject, workload: Infer, kind: Engine, budget: "Budget") -> bool:
+    if (
+        kind.holds is not None
+        and not subject.model.rough
+        and not kind.holds(subject, workload, budget)
+    ):
+        return False  # nor does it with the margins of published runs
+    answer = answered(subject, workload, kind, budget)
+    phases = [d.phases for d in answer.devices if d.kind == "gpu"]
+    differ = phases if budget.mixed else {id(one): one for one in phases}.values()
+    nbytes = HeldBytes(
+        gpus=len(phases),
+        kinds=[[p.parts for p in components] for components in differ],
+        surely="yes" if answer.serves is None else answer.serves.surely,
+    )
+    return _surely(nbytes, runs(subject, kind, workload), budget)
+
+
+def _quick(
+    subject: Subject, workload: Infer, kind: Engine, budget: "Budget"
+) -> Callable[[SearchPoint], int | None] | None:
+    """Return what is to spare, in numbers alone, where the engine has them: the same as `_holds`
+    where it is not below 0."""
+    if kind.probe is None or subject.model.rough:
+        return None
+    probe, like = kind.probe(subject, workload, budget), runs(subject, kind, workload)
+
+    @cache
+    def spare(point: SearchPoint) -> int | None:
+        go_on()
+        probed = probe(point)
+        if probed is None:
+            return None
+        most = _spare(probed, like, budget)
+        between = probed.bounds
+        if between is None or (most is not None and most >= 0):
+            return most
+        least = _spare(probed._replace(kinds=between.least), like, budget)
+        if least is None or least < 0:
+            return least
+        return _spare(between.exactly(), like, budget)
+
+    return spare
+
+
+def _surely(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> bool:
+    """Tell whether the verdict is yes, with the margins of such runs."""
+    return _enough(_spare(nbytes, like, budget))
+
+
+def _spare(nbytes: HeldBytes, like: bounds.RunForm, budget: "Budget") -> int | None:
+    """Return the bytes that the fullest device surely has to spare, with the margins of such runs;
+    None where something else than bytes says no."""
+    if nbytes.surely != "yes":
+        return None
+    several = nbytes.gpus > 1
+    if budget.mixed and len(nbytes.kinds) == nbytes.gpus == budget.choice.count:
+        return min(
+            budget.alone(i).usable.low - bounds.highest([kind], like, several=several)
+            for i, kind in enumerate(nbytes.kinds)
+        )
+    if nbytes.gpus > budget.choice.count:
+        return None
+    return budget.usable.low - bounds.highest(nbytes.kinds, like, several=several)
+
+
+def _enough(spare: int | None) -> bool:
+    return spare is not None and spare >= 0
+
+
+def answered(
+    subject: Subject, workload: Infer, kind: Engine, budget: "Budget | None"
+) -> EngineAnswer:
+    """Answer by the engine's rules, or roughly for a bare size."""
+    go_on()
+    if not subject.model.rough:
+        return kind.infer(subject, workload, budget)
+    from weighbridge.answers.estimate import rough
+
+    return rough.answer(subject, workload, 1 if budget is None else budget.choice.count)
+
+
+def runs(subject: Subject, kind: Engine, workload: Infer) -> bounds.RunForm:
+    """Describe the published runs that an answer is like."""
+    form = subject.choice.scheme
+    return bounds.RunForm(
+        "serve",
+        kind.name,
+        bounds.form(form.name if form else None),
+        layers(subject),
+        traits=traits.serving(subject, kind, workload),
+    )
+
+
+def largest(
+    holds: Holds,
+    most: int,
+    near: int = 1,
+    *,
+    quick: Margin | None = None,
+    straight: bool = False,
+) -> int:
+    """Find an n of 1 to `most` that holds while n + 1 does not; 0 where not even one holds.
+
+    The search begins at `near`, which is never above what is found where it holds itself. Where
+    bytes to spare are known quickly, they are searched instead, and `holds` judges what they found
+    and the number above it; where they do not agree, `holds` is searched from the start.
+    `straight`: these bytes grow along a line, but for the steps of an allocator.
+    """
+    if quick is not None:
+        most_sure = _searched(lambda n: _enough(quick(n)), most, near, quick if straight else None)
+        if (not most_sure or holds(most_sure)) and (most_sure == most or not holds(most_sure + 1)):
+            return most_sure
+    return _searched(holds, most, near)
+
+
+def _searched(holds: Holds, most: int, near: int, spare: Margin | None = None) -> int:
+    if holds(most):
+        return most
+    low, high = 0, most  # low holds (nothing is asked of 0), high does not
+    if near < most and holds(near):
+        low = near
+    else:
+        high = min(near, most)
+    while high - low > 1:
+        wide = high - low
+        guess = between(spare, low, high) if spare is not None else None
+        n = (low + high) // 2 if guess is None else guess
+        low, high = (n, high) if holds(n) else (low, n)
+        if guess is None or high - low <= 1:
+            continue
+        close = max(1, wide // CLOSER)  # the other end, which is near where the guess was good
+        n = min(low + close, high - 1) if low == guess else max(high - close, low + 1)
+        low, high = (n, high) if holds(n) else (low, n)
+        if high - low > wide // 2:  # it was not: guesses alone can creep
+            n = (low + high) // 2
+            low, high = (n, high) if holds(n) else (low, n)
+    return low
+
+
+def between(spare: Margin, low: int, high: int) -> int | None:
+    """Return the n at which the straight line through both ends has no byte to spare; None where an
+    end has no number. Nothing is asked of 0."""
+    left, lacks = (spare(low) if low else None), spare(high)
+    if left is None or lacks is None:
+        return None
+    n = low + (high - low) * left // (left - lacks)
+    return min(max(n, low + 1), high - 1)

@@ -1,0 +1,106 @@
+"""`train --framework megatron`: what a run by Megatron-core takes, stage by stage."""
+
+from typing import TYPE_CHECKING
+
+from weighbridge.answers import bounds
+from weighbridge.answers.estimate import traits, uncounted
+from weighbridge.answers.estimate.facts import cautions, derived, facts, layers
+from weighbridge.answers.estimate.spilling import spilled
+from weighbridge.answers.estimate.train import MEGATRON, first_step, subject_for
+from weighbridge.answers.verdict import on_devices, on_host
+from weighbridge.base.memory import Device
+from weighbridge.base.records import dataclass
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.table import usual, version, written
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import EffectiveSettings
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.training.megatron import answer
+from weighbridge.training.megatron.arguments import plainly
+from weighbridge.training.megatron.plan import MegatronPlan, plan
+from weighbridge.workload import Train
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class MegatronRuns:
+    """The answer of the rules alone, and the published runs that it is like."""
+
+    alone: tuple[Device, ...]
+    like: bounds.RunForm
+
+    def devices(self, table: bounds.MarginTable | None = None) -> tuple[Device, ...]:
+        """Return the devices with the margins of `table`, as a report has them."""
+        return bounds.widened(self.alone, self.like, table)
+
+
+def run(model: Model, workload: Train) -> MegatronRuns:
+    """Plan and answer a run without the margins of published ones."""
+    number, _ = version(usual(), workload.engine_version)
+    asked = subject_for(model, workload, number)
+    training = plan(asked, workload, workload.budget())
+    return MegatronRuns(answer.devices(training, answer.stages(training)), form_of(asked, training))
+
+
+def train(model: Model, workload: Train) -> Report:
+    """Report what a run takes. Raises UnsupportedError where the model is outside our rules,
+    UsageError where settings contradict each other."""
+    number, note = version(usual(), workload.engine_version)
+    budget = workload.budget()
+    asked = subject_for(model, workload, number)
+    training = plan(asked, workload, budget)
+    runs = answer.stages(training)
+    like, known = form_of(asked, training), answer.derived(training, runs)
+    devices = bounds.widened(answer.devices(training, runs), like, None)
+    missing = uncounted.of_training(asked)
+    judged = None
+    if budget is not None:
+        judged = uncounted.judged(on_devices.serving(devices, budget), missing)
+        judged = on_devices.cited(judged, bounds.published(devices, like))
+    return Report(
+        task="train",
+        model=facts(model),
+        workload=_effective(asked, workload, training, written(number)),
+        devices=devices,
+        derived=derived(asked, missing) | known | first_step(known, like),
+        verdict=spilled(on_host.both(judged, devices, workload.host_memory()), workload),
+        warnings=tuple(_warnings(asked, training, note, workload)),
+    )
+
+
+def form_of(asked: Subject, training: MegatronPlan) -> bounds.RunForm:
+    """Describe the published runs that an answer is like."""
+    known = traits.training(asked, training.sharding, training.part, ())
+    sharing = f"{MEGATRON}, context" if training.sharding.context > 1 else MEGATRON
+    return bounds.RunForm("train", MEGATRON, layers=layers(asked), sharing=sharing, traits=known)
+
+
+def _effective(
+    asked: Subject, workload: Train, training: MegatronPlan, number: str
+) -> EffectiveSettings:
+    return answer.settings(training) | {
+        "engine": usual().name,
+        "engine_version": number,
+        "dtype": asked.choice.dtype.name,
+        "quantization": None,
+        "seq_len": asked.context,
+        "offload": "none",
+        "megatron_args": [plainly(word) for word in workload.megatron_args or ()] or None,
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
+        "ram": workload.ram,
+        "platform": workload.platform,
+    }
+
+
+def _warnings(asked: Subject, training: MegatronPlan, note: str, workload: Train) -> list[str]:
+    return [
+        *filter(None, (note,)),
+        *asked.model.notes,
+        *asked.notes,
+        *answer.warnings(training),
+        *cautions(workload),
+    ]

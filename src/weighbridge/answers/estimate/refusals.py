@@ -1,0 +1,221 @@
+"""Refusals by an engine: of a command that it may not start with, and of a question altogether.
+
+A command gets a verdict, whatever the memory:
+
+    unknown flags, another kind of device     cannot say
+    more devices than the environment leaves  does not fit
+    a format that the checkpoint is not in    does not fit
+    a context beyond the model's maximum      does not fit; the variable that allows it is a remedy
+
+Source: vllm 0.33 config/model.py (_verify_quantization, _get_and_verify_max_len); sglang 0.5.23
+srt/configs/model_config.py (_derive_context_length, _verify_quantization).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from weighbridge.answers.estimate.infer import infer
+from weighbridge.base.errors import NotServedError, UnsupportedError, WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.base.wording import either
+from weighbridge.engines.engine import Engine
+from weighbridge.engines.format_choice import NOT_STORED
+from weighbridge.engines.launch.record import Obstacle
+from weighbridge.engines.table import ENGINES, title
+from weighbridge.engines.weight_formats import runs_on
+from weighbridge.machines.accelerators.parts import Part
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.workload import Infer
+
+if TYPE_CHECKING:
+    from weighbridge.engines.launch import Launch
+
+ON = ("1", "true")  # of a variable of the environment
+TOO_LONG = (
+    "vllm 0.33 config/model.py: User-specified max_model_len is greater than the derived "
+    "max_model_len; sglang 0.5.23: User-specified context_length is greater than the derived "
+    "context_length"
+)
+STARTS = {"no": "will not start", "unknown": "may not start"}
+# Flags with which the model's maximum is another one
+_CONFIGURES = """
+--hf-overrides --rope-scaling --rope-theta --hf-config-path --config-format
+--json-model-override-args
+"""
+CONFIGURES = frozenset(_CONFIGURES.split())
+
+
+def as_it_is(workload: Infer, launched: "Launch", model: Model) -> Infer:
+    """Return the question without a format that the line says of a checkpoint, where that one is
+    not in it: what is there is sized, and `judged` says that the engine refuses."""
+    quantization = str(launched.settings.get("quantization", ""))
+    wrong = launched.stored_as.endswith(f" {quantization}") and not model.parts[0].packed
+    return (
+        workload.but(quantization=None)
+        if quantization and wrong and workload.quantization == quantization
+        else workload
+    )
+
+
+def longest(report: Report, workload: Infer, launched: "Launch") -> int | None:
+    """Find the longest context that surely serves, where it was left to the engine and the model's
+    own maximum does not."""
+    if not launched.longest or workload.context is not None:
+        return None
+    if report.verdict is None or report.verdict.fits == "yes":
+        return None
+    return report.derived.get("largest_context") or None
+
+
+def told_longest(report: Report, length: int) -> Report:
+    """Add a warning that names the context that was sized: the longest that surely serves."""
+    lead = f"{length:,} tokens is the longest context that surely serves, and what was sized"
+    return replace(report, warnings=(*report.warnings, lead))
+
+
+def judged(report: Report, launched: "Launch", model: Model) -> Report:
+    """Return the report with the verdict that follows from what the engine refuses at its start."""
+    name = title(launched.engine)
+    beyond = _beyond(report, launched)
+    unread = list(_of_model(launched, model))
+    stops = [*launched.stops, *unread]
+    if beyond:
+        stops.append(Obstacle("no", beyond, "tried", TOO_LONG))
+    was = report.verdict
+    if was is None or was.fits == "no":  # whose reason is another, if it has one
+        report = replace(report, warnings=(*report.warnings, *(each.why for each in unread)))
+    if was is not None and stops:
+        stopped = _stopped(was, name, stops)
+        report = replace(report, verdict=stopped, remedies=_left(report.remedies, stops))
+    if not beyond:
+        return report
+    helps = was is not None and was.fits != "no" and len(stops) == 1
+    return _allowed(report, launched.engine, was if helps else None)
+
+
+def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
+    """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
+    refuses = next((each for each in stops if each.answer == "no"), None)
+    answer: Literal["no", "unknown"] = "unknown" if refuses is None else "no"
+    unsure = "; ".join(each.why for each in stops if each.answer == "either")
+    if was.fits == "no":
+        return was.turned("unknown", unsure) if unsure and refuses is None else was
+    reasons = "; ".join(each.why for each in stops if refuses is None or each.answer == "no")
+    reason = f"{name} {STARTS[answer]}: {reasons}"
+    if answer == was.fits:
+        reason += f"; {was.reason}"
+    turned = was.turned(answer, reason)
+    return turned if refuses is None else replace(turned, ground=refuses.ground, seen=refuses.seen)
+
+
+def _left(remedies: tuple[Remedy, ...], stops: list[Obstacle]) -> tuple[Remedy, ...]:
+    """Keep remedies that may help: none lets an engine start that refuses the line."""
+    if any(each.answer == "no" for each in stops):
+        return ()
+    return tuple(replace(r, fits="unknown") if r.fits == "yes" else r for r in remedies)
+
+
+def _of_model(launched: "Launch", model: Model) -> Iterator[Obstacle]:
+    part = model.parts[0]
+    if launched.stored_as and not part.packed and part.library == "transformers":
+        why = f"{launched.stored_as} is of a checkpoint that is stored so, and this is not"
+        yield Obstacle("no", why, "tried", NOT_STORED)
+
+
+def _beyond(report: Report, launched: "Launch") -> str:
+    """Say why the context is refused; "" where it is not."""
+    end, context = report.derived.get("longest_context"), report.workload.get("context")
+    allows = ENGINES[launched.engine].longer
+    if not allows or end is None or context is None or context <= end:
+        return ""
+    if launched.env.get(allows, "").lower() in ON or CONFIGURES & launched.given:
+        return ""
+    return f"{context:,} tokens were asked for, and the model's maximum is {end:,}"
+
+
+def _allowed(report: Report, engine: str, then: Verdict | None) -> Report:
+    """Return the line as it was judged, and the variable as a remedy where it leads to `then`."""
+    variable = f"{ENGINES[engine].longer}=1"
+    line = report.derived.get("launch")
+    if line:
+        facts = report.derived | {"launch": line.removeprefix(f"{variable} ")}
+        report = replace(report, derived=facts)
+    if then is None:
+        return report
+    remedy = Remedy(
+        change={variable.removesuffix("=1"): "1"},
+        peak_bytes=report.peak.expected,
+        fits=then.fits,
+        cost="beyond what it was made for, a model may write nonsense",
+        flags=variable,
+    )
+    return replace(report, remedies=(remedy, *report.remedies))
+
+
+def named(report: Report, launched: "Launch") -> Report:
+    """Add what was read of the engine's own command line, and what it decides itself."""
+    settings = {
+        "engine": launched.engine,
+        "program": launched.program,
+        "ignored": launched.ignored,
+        "unknown": launched.unknown,
+        "defaults": [
+            {"name": name, "value": value, "why": why} for name, value, why in launched.defaults
+        ],
+    }
+    return replace(
+        report,
+        derived={**report.derived, "command": settings},
+        warnings=(*launched.warnings, *report.warnings),
+    )
+
+
+# ---- Engines that answer a question which another refuses: each is asked, so that no refusal sends
+# to an engine that refuses it too
+
+
+def by_others(error: NotServedError, model: Model, workload: Infer) -> UnsupportedError:
+    """Return the refusal with the engines that answer the same question on the same device; as it
+    was where another device would have to be named."""
+    budget = workload.budget()
+    card = None if budget is None else budget.choice.part
+    able = tuple(_answering(error, model, workload, card))
+    if able:
+        return UnsupportedError(f"{error.said}; --engine {either(able)} does")
+    if error.elsewhere.endswith(AWAY):
+        return UnsupportedError(error)
+    where = "" if card is None else f" on {card.name}"
+    return UnsupportedError(f"{error.said}; no engine here does{where}")
+
+
+AWAY = ("on a Mac", "elsewhere")
+
+
+def _answering(
+    error: NotServedError, model: Model, workload: Infer, card: Part | None
+) -> Iterator[str]:
+    asked = (workload.engine, error.engine)
+    others = (
+        engine for engine in ENGINES.values() if engine.name not in asked and runs_on(engine, card)
+    )
+    yield from (kind.name for kind in others if _answers(kind, model, workload))
+
+
+def _answers(kind: Engine, model: Model, workload: Infer) -> bool:
+    """Tell whether an engine gives a number, in whatever settings are its own."""
+    asked = Infer(
+        engine=kind.name,
+        dtype=workload.dtype,
+        quantization=workload.quantization,
+        context=workload.context,
+        batch_size=workload.batch_size,
+        gpu=workload.gpu,
+        gpu_memory=workload.gpu_memory,
+    )
+    try:
+        infer(model, asked, limits=())
+    except WeighbridgeError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""Windows: what a card has no room for goes to RAM, where Linux ends the process.
+
+Its display driver (WDDM) gives a process pages of RAM where the card is full, at most half of RAM
+for all cards ("shared GPU memory" of the task manager), and what is read there comes over PCIe:
+"roughly an order of magnitude" slower (AtomicBot-ai/atomic-llama-cpp-turboquant issue 77), 2,500
+for 170 ms a token (ggml-org/llama.cpp issue 3806). NVIDIA's control panel can forbid it ("Prefer No
+Sysmem Fallback"). Linux never does, nor a server that WSL runs (microsoft/WSL issue 11050).
+
+The verdict is open then: it runs, and nobody who has a choice wants that.
+"""
+
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import replace
+from weighbridge.base.units import human
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+    from weighbridge.memory.report.verdict import Verdict
+    from weighbridge.settings.shared import Weighed
+
+LENT = 2  # of RAM, the part that all cards may use: one in two
+SPILL = ("NVIDIA", "AMD")  # vendors whose drivers do
+
+
+def spilled(verdict: "Verdict | None", workload: "Weighed") -> "Verdict | None":
+    """Return the verdict on a card that has no room for it all, of a machine with Windows."""
+    budget = workload.budget() if workload.on_windows() else None
+    if verdict is None or budget is None or not _lends(budget.choice.part):
+        return verdict
+    from weighbridge.answers.verdict.on_devices import fits
+
+    short = fits(verdict.per_device, verdict.usable) != "yes"
+    if not short or verdict.fits == "yes" or verdict.devices_used > verdict.count:
+        return verdict
+    if verdict.host is not None and verdict.host.fits == "no":
+        return verdict
+    machine = workload.host_memory()
+    return _moved(verdict, None if machine is None else machine.room.low)
+
+
+def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
+    """Turn a verdict by what of it goes to RAM, whose size may be `known`."""
+    from weighbridge.answers.estimate.divided import ANY_MACHINE
+
+    most, least = verdict.usable.low, verdict.usable.high
+    low, expected, high = verdict.per_device
+    over = Bytes(max(0, low - least), max(0, expected - most), high - most)
+    on_host = 0 if verdict.host is None else verdict.host.needed.high
+    ram = ANY_MACHINE if known is None else known
+    if known is not None and over.low > ram // LENT:
+        lead = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
+        return verdict.turned("no", f"{lead}; {verdict.reason}")
+    lead = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
+    open_ = verdict.turned("unknown", f"{lead}; {verdict.reason}")
+    surely = over.high <= min(ram // LENT, max(0, ram - on_host))
+    return replace(open_, spilled=over.expected * surely, share_that_fits=None)
+
+
+def _lends(part: "Part") -> bool:
+    return part.kind == "gpu" and part.vendor in SPILL and part.at_home

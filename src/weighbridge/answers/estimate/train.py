@@ -1,0 +1,445 @@
+"""`train`: what a training run takes, by phase, by the rules of one framework."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.answers import bounds
+from weighbridge.answers.estimate import exact, traits, uncounted
+from weighbridge.answers.estimate.facts import cautions, derived, facts, layers
+from weighbridge.answers.estimate.spilling import spilled
+from weighbridge.answers.verdict import on_devices, on_host
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Device, Phase, exactly
+from weighbridge.base.records import dataclass, replace
+from weighbridge.engines.format_choice import own_dtype
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.subject import subject as subject_of
+from weighbridge.engines.table import usual, version, written
+from weighbridge.engines.weight_formats import declared_name
+from weighbridge.memory.components.device import OPEN
+from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.settings.setting import fields
+from weighbridge.settings.shared import DeviceSettings
+from weighbridge.training import frameworks, host, kbit, unsloth
+from weighbridge.training.answer import TrainingAnswer, answer
+from weighbridge.training.forward.nets import predicts_next
+from weighbridge.training.gguf import unpacked
+from weighbridge.training.kept import KeptRuns
+from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
+from weighbridge.training.remarks import refused, remarks
+from weighbridge.training.run import StageRuns
+from weighbridge.training.tuners import TUNERS
+from weighbridge.workload import Infer, Train
+from weighbridge.workload.consistency import OWN_DTYPE
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+MEGATRON = "megatron"  # has a step of its own (estimate/megatron.py)
+DEQUANTIZED = ("fp8", "mxfp4")
+OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
+
+
+def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
+    """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
+    UnsupportedError where the model is outside our rules, UsageError where settings contradict
+    each other."""
+    if workload.framework == MEGATRON:
+        from weighbridge.answers.estimate import megatron
+
+        return megatron.train(model, workload)
+    if workload.megatron_args:
+        raise UsageError("--megatron-args are of --framework megatron: name it, or leave them out")
+    kind, named = usual(), workload.framework
+    workload = meant(model, workload)
+    if workload.exact:
+        workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
+    number, note = version(kind, workload.engine_version)
+    budget = workload.budget()
+    asked, training = _planned(model, workload, number, budget)
+    stages = _stages(model, workload, training)
+    answered = answer(training, budget, runs=stages, counts=counts)
+    if workload.exact:
+        answered = exact.trained(asked, workload, training, answered)
+    like = bounds.TRACED if workload.exact else _runs(asked, training)
+    answered = replace(answered, devices=_widened(answered, training, budget, like))
+    if budget is not None and not workload.exact and not counts:
+        answered = _given_back(answered, training, budget, like, stages)
+    missing = () if workload.exact else uncounted.of_training(asked)
+    judged = None
+    if budget is not None:
+        judged = uncounted.judged(on_devices.serving(answered.devices, budget), missing)
+    said_no = refused(training)
+    if judged is not None and said_no:
+        judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
+    judged = on_devices.cited(judged, bounds.published(answered.devices, _runs(asked, training)))
+    return Report(
+        task="train",
+        model=facts(model),
+        workload=_effective(asked, workload, training, written(number)) | answered.settings,
+        devices=answered.devices,
+        derived=derived(asked, missing)
+        | answered.derived
+        | first_step(answered.derived, like)
+        | _recipe(workload, named)
+        | _condition(said_no),
+        verdict=spilled(on_host.both(judged, answered.devices, workload.host_memory()), workload),
+        warnings=(
+            *_warnings(asked, answered, note, workload),
+            *remarks(training),
+            *(() if workload.exact else traits.few(answered.devices, like)),
+            *uncounted.warnings(missing),
+        ),
+    )
+
+
+# Classes that predict the next token, which TRL's SFTTrainer trains (trl 1.16 sft_trainer.py)
+PREDICT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+def meant(model: Model, workload: Train) -> Train:
+    """Return the question as people mean it: adapters without a framework are trained by the recipe
+    of PEFT and TRL, where TRL trains the class."""
+    number, _ = version(usual(), workload.engine_version)
+    settings, part = frameworks.recipe(workload, number), model.parts[0]
+    text = part.config.get("text_config")
+    kinds = (c.get("model_type") for c in (part.config, text) if isinstance(c, Mapping))
+    trained = part.library == "transformers" and part.blueprint.cls.endswith(PREDICT)
+    if not settings or not trained or not all(predicts_next(str(kind)) for kind in kinds if kind):
+        return workload
+    return workload.but(**settings)
+
+
+def followed(model: Model, workload: Train) -> int:
+    """Parameters that a run follows one by one: before transformers 5 each expert has its own."""
+    number, _ = version(usual(), workload.engine_version)
+    apart = number < (5,)
+    return sum(
+        parameter.routed[1] if apart and parameter.kind == "expert" else 1
+        for parameter in model.parts[0].blueprint.counted
+    )
+
+
+def first_step(
+    known: DerivedFacts, like: bounds.RunForm, table: bounds.MarginTable | None = None
+) -> DerivedFacts:
+    """Give the peak of the first step the margin of its level."""
+    nbytes = exactly(known["first_step_peak_bytes"])
+    bounded = bounds.around(nbytes, like, bounds.PEAK, "allocated", table=table)
+    return {"first_step_peak_interval": list(bounded)}
+
+
+def _recipe(workload: Train, named: str | None) -> DerivedFacts:
+    """Name the recipe where no framework was named and one was taken."""
+    return {"recipe": "PEFT + TRL"} if workload.framework == "trl" and named is None else {}
+
+
+def _condition(condition: str) -> DerivedFacts:
+    """Return what the verdict rests on where the launch is refused as asked."""
+    return {"runs_only": condition} if condition else {}
+
+
+def _given_back(
+    trained: TrainingAnswer,
+    training: TrainingPlan,
+    budget: "Budget",
+    like: bounds.RunForm,
+    stages: Sequence[StageRuns],
+) -> TrainingAnswer:
+    """Run again where it is open whether a run fits. torch gives blocks that nothing lives in back
+    to the driver before it gives up, so the second run has only what all else surely leaves of the
+    card: if it comes to its end there, it fits. What is too much by count is so in any run."""
+    usable = budget.usable.low
+    if on_devices.serving(trained.devices, budget).fits != "unknown":
+        return trained
+    if stages and all(run.counted for run in stages):
+        least = answer(training, budget, runs=stages, counts=True)
+        devices = _widened(least, training, budget, like)
+        if on_devices.serving(devices, budget).fits != "yes":
+            return trained
+    most = usable - max(
+        _beside_tensors(phase)
+        for device in trained.devices
+        if device.kind == "gpu"
+        for phase in device.phases
+    )
+    if most <= 0:
+        return trained
+    again = answer(training, budget, most, stages)
+    again = replace(again, devices=_widened(again, training, budget, like))
+    return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
+
+
+def _beside_tensors(phase: Phase) -> int:
+    """Return the bytes that may be on the device beside expected tensors and the free room of
+    segments."""
+    free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)
+    return phase.at("driver").high - free - phase.at("allocated").expected + OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The answer of the rules alone, and the published runs that it is like."""
+
+    answer: TrainingAnswer
+    like: bounds.RunForm
+    plan: TrainingPlan
+    budget: "Budget | None"
+
+    def devices(self, table: bounds.MarginTable | None = None) -> tuple[Device, ...]:
+        """Return the devices with the margins of `table`, as a report has them."""
+        return _widened(self.answer, self.plan, self.budget, self.like, table)
+
+
+def run(model: Model, workload: Train) -> Alone:
+    """Plan and answer a run without the margins of published ones."""
+    workload = meant(model, workload)
+    number, _ = version(usual(), workload.engine_version)
+    budget = workload.budget()
+    asked, training = _planned(model, workload, number, budget)
+    return Alone(answer(training, budget), _runs(asked, training), training, budget)
+
+
+def _widened(
+    answer: TrainingAnswer,
+    training: TrainingPlan,
+    budget: "Budget | None",
+    like: bounds.RunForm,
+    table: bounds.MarginTable | None = None,
+) -> tuple[Device, ...]:
+    """Devices with margins, and then with states that the driver pages: they have what room all
+    else surely leaves."""
+    usable = None if budget is None else budget.usable
+    devices = bounds.widened(answer.devices, like, table)
+    return host.with_paged_states(
+        devices, answer.managed, training.optimizer, usable, training.sharding.node
+    )
+
+
+def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
+    """Return the runs of a plan, where another card has had them."""
+    kept = memo(model, ("training runs",), KeptRuns)
+    return kept.of((workload.but(**dict.fromkeys(OF_CARDS)), training.sharding), training)
+
+
+def _planned(
+    model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
+) -> tuple[Subject, TrainingPlan]:
+    asked = subject_for(unpacked(model, workload), workload, number)
+    return asked, plan(asked, workload, budget, number)
+
+
+def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:
+    form = subject.choice.scheme
+    known = bounds.COMPILED if training.compiled else bounds.form(form.name if form else None)
+    modes = (training.method, "compiled" if training.compiled else "", training.float8_recipe)
+    return bounds.RunForm(
+        "train",
+        training.framework.name,
+        known,
+        layers(subject),
+        _sharing(training),
+        traits.training(subject, training.sharding, training.part, modes),
+    )
+
+
+def _sharing(training: TrainingPlan) -> str:
+    """Name the way in which several devices share a run, by which published runs are told apart."""
+    split = training.sharding.tensor * training.sharding.pipeline * training.sharding.context > 1
+    return "layers in parts" if split else training.sharding.kind
+
+
+def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
+    """Read the model as it is loaded: in the framework's dtype, unless one was named."""
+    if model.rough:
+        raise UnsupportedError(
+            f"{model.reference}: a bare size has no layers to train; name a model, or ask "
+            "`weighbridge load` for the 16 bytes a parameter of Adam"
+        )
+    beside = uncounted.beside_weights(model)
+    if beside:
+        raise UnsupportedError(
+            f"{model.reference}: {beside} is not followed, so training it is not answered; "
+            "`weighbridge trace` runs the script that does"
+        )
+    framework, chosen = frameworks.resolved(workload)
+    full = (workload.method or "full") == "full"
+    dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
+    if dtype == OWN_DTYPE:
+        dtype = own_dtype(model.parts[0])[0].name
+    form, note = _packed_as(model, workload, framework)
+    asked = Infer(
+        dtype=dtype,
+        quantization=form,
+        engine=usual().name,
+        engine_version=workload.engine_version,
+        base_model=workload.base_model,
+        context=workload.seq_len,
+        image_size=workload.image_size,
+        images=workload.images,
+        audio_seconds=workload.audio_seconds,
+    )
+    subject = _dequantized(subject_of(model, asked, usual(), number), form)
+    subject = _with_experts(subject, workload, framework)
+    subject = replace(subject, notes=(*subject.notes, note)) if note else subject
+    if workload.base_model and subject.body.causal:
+        raise UsageError(
+            "--base-model: the headless class has no logits, and so no loss to train by; leave it "
+            "out"
+        )
+    if full and subject.choice.scheme is not None:
+        raise UsageError(
+            f"{model.reference}: its weights are in {subject.choice.scheme.name}, and a quantized "
+            "model is not trained in full: use --method lora"
+        )
+    if workload.seq_len is None:
+        length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
+        subject = replace(subject, context=length, context_from="the usual default")
+    return subject
+
+
+def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framework) -> Subject:
+    """Pack experts too, where Unsloth or the user has it so."""
+    if trainer.own_copies:
+        return unsloth.fetched(subject)
+    if not workload.quantize_moe_experts:
+        return subject
+    if not kbit.four_bits(subject.choice.scheme):
+        raise UsageError("--quantize-moe-experts is of 4 bits: add --method qlora")
+    return kbit.experts_too(subject, "axolotl")
+
+
+def _packed_as(
+    model: Model, workload: Train, trainer: frameworks.Framework
+) -> tuple[str | None, str]:
+    """Return (the format that the frozen base is asked for in, what is to be said of it). Adapters
+    are trained beside most packed formats as they are stored; FP8 and MXFP4 are unpacked to be
+    trained, and no loader of transformers packs a packed checkpoint another way."""
+    form = workload.quantization or (trainer.packs if workload.method == "qlora" else None)
+    stored = declared_name(model.parts[0])
+    if (
+        form in (None, stored)
+        or not stored
+        or trainer.own_copies
+        or trainer.loads != "transformers"
+    ):
+        return form, ""
+    unpacked_first = stored.startswith(DEQUANTIZED)
+    if workload.quantization is None and not unpacked_first:
+        return None, f"QLoRA trains adapters beside weights in {stored}, as they are stored"
+    lora = "--method lora trains it unpacked" if unpacked_first else "leave out --quantization"
+    return form, (
+        f"{model.reference} is stored in {stored}, which transformers does not pack again: this is "
+        f"a copy of it in 16 bits, packed in {form}; {lora}"
+    )
+
+
+def _dequantized(subject: Subject, asked: str | None) -> Subject:
+    """Take weights that a model keeps in fp8 or mxfp4 as unpacked to 16 bits for training:
+    transformers' FineGrainedFP8Config(dequantize=True), Mxfp4Config(dequantize=True)."""
+    form = subject.choice.scheme
+    if asked is not None or form is None or not form.name.startswith(DEQUANTIZED):
+        return subject
+    plain = FormatChoice(dtype=subject.choice.dtype)
+    note = f"weights in {form.name} are taken as dequantized to {plain.dtype.name} for training"
+    return replace(
+        subject,
+        choice=plain,
+        choices={**subject.choices, subject.part.name: plain},
+        why=f"dequantized from {form.name}",
+        notes=(*subject.notes, note),
+    )
+
+
+def _effective(
+    subject: Subject, workload: Train, training: TrainingPlan, number: str
+) -> EffectiveSettings:
+    return {
+        "engine": usual().name,
+        "engine_version": number,
+        "dtype": subject.choice.dtype.name,
+        "quantization": subject.choice.scheme.name if subject.choice.scheme else None,
+        "base_model": workload.base_model,
+        "seq_len": subject.context,
+        "batch_size": workload.batch_size or 1,
+        "precision": training.precision.name,
+        "shard": training.sharding.kind,
+        "data_parallel_size": training.sharding.data,
+        "tensor_parallel_size": training.sharding.tensor,
+        "pipeline_parallel_size": training.sharding.pipeline,
+        "context_parallel_size": training.sharding.context,
+        "expert_parallel_size": training.sharding.expert,
+        "offload": training.sharding.offload,
+        "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
+        "padded": training.padded,
+        "eval_batch_size": workload.eval_batch_size,
+        "images": training.items["image"],
+        "image_size": None if workload.image_size is None else list(workload.image_size),
+        "audio_seconds": workload.audio_seconds,
+        **_adapters(training),
+        **_where_there_are(workload, training),
+        "gpu": workload.gpu,
+        "gpu_memory": workload.gpu_memory,
+        "headroom": workload.headroom,
+        "ram": workload.ram,
+        "platform": workload.platform,
+    }
+
+
+def _where_there_are(asked: Train, training: TrainingPlan) -> EffectiveSettings:
+    """Settings that few models, methods and ranks have; others do not name them."""
+    shares = training.sharding
+    by = shares.context_by or None
+    order = shares.schedule or None
+    found: EffectiveSettings = {
+        "kernels": training.kernels,
+        "expandable_segments": training.asked_expandable,
+        "context_parallel_by": by,
+        "pipeline_schedule": order,
+        "pp_layer_partition": list(map(int, asked.pp_layer_partition or ())) or None,
+        "reshard_after_forward": shares.reshard,
+        "backward_prefetch": shares.prefetch,
+        "reduce_dtype": shares.reduced.name if shares.reduced else None,
+        "dataloader_num_workers": training.workers or None,
+    }
+    adapters = training.adapters
+    if adapters is not None and adapters.virtual_tokens:
+        found["virtual_tokens"] = adapters.virtual_tokens
+    if adapters is not None and adapters.size:
+        found[TUNERS[adapters.tuner].size] = adapters.size
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _adapters(training: TrainingPlan) -> EffectiveSettings:
+    adapters = training.adapters
+    if adapters is None:
+        return {
+            "lora_r": None,
+            "lora_alpha": None,
+            "lora_targets": None,
+            "lora_dropout": None,
+            "use_rslora": False,
+            "modules_to_save": None,
+        }
+    return {
+        "lora_r": adapters.r or None,
+        "lora_alpha": adapters.alpha or None,
+        "lora_targets": list(adapters.targets) or None,
+        "lora_dropout": adapters.dropout,
+        "use_rslora": adapters.rslora,
+        "modules_to_save": list(adapters.modules_to_save),
+    }
+
+
+def _warnings(subject: Subject, answer: TrainingAnswer, note: str, workload: Train) -> list[str]:
+    warnings = [*filter(None, (note,)), *subject.model.notes, *subject.notes, *answer.warnings]
+    if subject.longest is not None and subject.context > subject.longest:
+        warnings.append(
+            f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
+            "made for"
+        )
+    return [*warnings, *cautions(workload)]

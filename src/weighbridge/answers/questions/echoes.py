@@ -1,0 +1,73 @@
+"""A report's own `workload`, sent back as a request: the question that it came from.
+
+A report says every effective setting: those that were asked, the defaults of the rest, and what
+came of both (`n_ctx`, `enable_chunked_prefill`), some in words that no flag takes (`sdpa`). What
+was asked is found by asking: with the few settings that decide the defaults of others first, then
+with those besides in which the answer differs, until it says the same.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.wording import shown
+from weighbridge.workload import TABLES
+
+Settings = dict[str, Any]
+
+# Every report has these, null or not; nobody types them all.
+OF_REPORTS = frozenset(
+    ("engine", "engine_version", "dtype", "gpu", "gpu_memory", "headroom", "ram")
+)
+FIRST = (  # what the defaults of others hang on
+    *("engine", "engine_version", "framework", "framework_version", "method"),
+    *("gpu", "gpu_memory", "headroom", "ram", "platform", "base_model"),
+)
+MOST_ASKED = 12  # answers until one says the same: most take two
+
+
+def is_echo(workload: Mapping[str, Any]) -> bool:
+    """Tell whether these are the settings of a report, not those of a person."""
+    return workload.keys() >= OF_REPORTS
+
+
+def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any]) -> Settings:
+    """Return the settings that are answered with this `workload`; `ask` answers some of them with
+    the workload of the report. Raises UsageError where none are: somebody changed what comes of
+    other settings."""
+    settings = {name: value for name, value in echo.items() if value is not None}
+    asked = {name: settings[name] for name in FIRST if name in settings and name in TABLES[task]}
+    for _ in range(MOST_ASKED):
+        answered = json.loads(json.dumps(ask(asked)))
+        other = [name for name in echo if echo[name] != answered.get(name)]
+        more = [name for name in other if _takes(task, name, settings.get(name), asked)]
+        if not more:
+            break
+        section = _first_section(task, more)
+        asked |= {name: settings[name] for name in more if TABLES[task][name].section == section}
+    if other:
+        name = other[0]
+        raise UsageError(
+            f"workload.{name} is {shown(echo[name])}, and with the other settings it comes to "
+            f"{shown(answered.get(name))}: change what it comes of, or leave it out"
+        )
+    return asked
+
+
+def _first_section(task: str, names: list[str]) -> str:
+    """The section of the first of `names` in the table's order: what is asked of a request decides
+    what an engine's own settings come to."""
+    return next(s.section for name, s in TABLES[task].items() if name in names)
+
+
+def _takes(task: str, name: str, value: Any, asked: Settings) -> bool:
+    """Tell whether it is a setting that was not asked yet, and this one of its values."""
+    setting = TABLES[task].get(name)
+    if setting is None or value is None or name in asked:
+        return False
+    try:
+        setting.value(value)
+    except UsageError:
+        return False
+    return True

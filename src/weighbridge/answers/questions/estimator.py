@@ -1,0 +1,150 @@
+"""One question about one model, answered by the estimator of its task as often as settings change.
+
+Estimator(question, model, beside)(workload)   a Report, as `weighbridge.answers.estimate` makes it
+remarked(report, typed, meant)                 with settings in effect, and names as they were read
+with_launch_line(report, workload, ...)        with the script that trains so
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from weighbridge.answers.questions.question import Asked, ModelQuestion
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.watching import stopped
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import EffectiveSettings
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.workload import besides
+
+if TYPE_CHECKING:
+    from weighbridge.answers.estimate.limits import Setting
+    from weighbridge.workload import Infer
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """The estimator of a question's task. `beside` are the models that serve beside this one, by
+    what they are for; `known` are answers about other workloads, where several questions share
+    them, and what is answered here is added."""
+
+    question: ModelQuestion[Any]
+    model: Model
+    beside: Mapping[str, Model | None] = field(default_factory=dict)
+    known: dict[Any, Report] | None = None
+
+    def __call__(self, workload: Any, limits: "Sequence[Setting] | None" = None) -> Report:
+        """Answer about these settings. `limits`: the settings of a server of which it is said how
+        far they can go; None are the usual ones."""
+        if self.question.task == "load":
+            from weighbridge.answers.estimate.load import load
+
+            return load(self.model, workload)
+        if self.question.task == "infer":
+            return self._served(workload, limits)
+        from weighbridge.answers.estimate.train import train  # a third of all modules
+
+        if self.known is None:
+            return train(self.model, workload)
+        if workload not in self.known:
+            self.known[workload] = train(self.model, workload)
+        return self.known[workload]
+
+    def again(self, workload: Any) -> Report:
+        """Answer about changed settings: peaks and verdict, without what else is searched for."""
+        return self(workload, limits=())
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether the least that a question takes is found sooner than the answer."""
+        return self.question.task == "train" and not self.question.workload.exact
+
+    def least(self, workload: Any) -> Report:
+        """Count what a training run takes at least: never more than the answer has."""
+        from weighbridge.answers.estimate.train import train
+
+        if self.known is not None and workload in self.known:
+            return self.known[workload]
+        return train(self.model, workload, counts=True)
+
+    def followed(self, release: str | None = None) -> int:
+        """Count the tensors that a training run follows one by one, or would by another release of
+        transformers; 0 of what does not train."""
+        if self.question.task != "train":
+            return 0
+        from weighbridge.answers.estimate.train import followed
+
+        w = self.question.workload
+        return followed(self.model, w if release is None else w.but(engine_version=release))
+
+    def _served(self, w: "Infer", limits: "Sequence[Setting] | None") -> Report:
+        """The answer about serving, judged by the launch command where one was given."""
+        from weighbridge.answers.estimate.infer import infer
+
+        launched = self.question.launched
+        if launched is None:
+            return infer(self.model, w, **self.beside, limits=limits)
+        from weighbridge.answers.estimate import refusals
+
+        w = refusals.as_it_is(w, launched, self.model)
+        sought = launched.longest and w.context is None
+        report = infer(self.model, w, **self.beside, limits=None if sought else limits)
+        length = refusals.longest(report, w, launched)
+        if length is not None:
+            longest = infer(self.model, w.but(context=length), **self.beside, limits=limits)
+            report = refusals.told_longest(longest, length)
+        return refusals.named(refusals.judged(report, launched, self.model), launched)
+
+
+# What an answer says of the question beside the estimate
+
+
+def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Report:
+    """Add all that was asked to the settings of a report, and a word on each name that was read as
+    another one. `meant` are the settings that were estimated."""
+    report = replace(report, said=typed.workload.said)
+    if typed.task == "train":
+        report = _with_optimizer(report, typed.workload)
+    more = besides(report.task, meant, report.workload)
+    if more:
+        report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
+    if meant.quantization in (None, typed.workload.quantization):
+        return report
+    from weighbridge.engines.format_names import said
+
+    return _warned(report, said(typed.workload.quantization, meant.quantization or ""))
+
+
+def ended(report: Report) -> Report:
+    """Say of the search for remedies where it was stopped before its end."""
+    if not stopped():
+        return report
+    return replace(report, derived=report.derived | {"search_stopped": True})
+
+
+def _with_optimizer(report: Report, typed: Any) -> Report:
+    """Add a word on the optimizer that a name was read as."""
+    if typed.optimizer is None:
+        return report
+    from weighbridge.training.optimizers import taken_as
+
+    return _warned(report, taken_as(typed.optimizer))
+
+
+def _warned(report: Report, line: str) -> Report:
+    return replace(report, warnings=(line, *report.warnings)) if line else report
+
+
+def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[str, str]) -> Report:
+    """Add the script that trains it so, unless it is known not to fit. `loads` is what the script
+    is told to load; `packed` the format of the files and their quant_method."""
+    verdict = report.verdict
+    if verdict is not None and verdict.fits == "no":
+        return report
+    from weighbridge.training.launching import TrainerRun, start
+    from weighbridge.training.scripts import line
+
+    run = line(TrainerRun(report.workload, workload, loads, report.model.architecture, *packed))
+    count = 1 if verdict is None else verdict.count
+    note = run.why or (f"start it with {start(count)}" if count > 1 else "")
+    derived = report.derived | {"launch": run.text or None, "launch_note": note or None}
+    return replace(report, derived=derived)

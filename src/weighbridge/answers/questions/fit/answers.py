@@ -1,0 +1,362 @@
+"""Answers to the five questions, asked of one model that was read once."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from weighbridge.answers.questions.fit.request import DEVICE, PLAIN, FitRequest, takers, workload
+from weighbridge.base.errors import (
+    BadFileError,
+    ReleaseError,
+    UnsupportedError,
+    UsageError,
+    WeighbridgeError,
+)
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.watching import Hears, go_on, kept, stopped
+from weighbridge.engines.table import record
+from weighbridge.engines.weight_formats import by_default
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import NAMES, Accelerator, Fit, Question
+from weighbridge.memory.report.plan import Plan, Rung, chosen
+from weighbridge.workload import FIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from weighbridge.answers.estimate.limits import Setting
+    from weighbridge.models.checkpoint.model import Model
+    from weighbridge.workload import Infer, Load, Train
+
+DEVICES = frozenset(DEVICE)  # what verdicts are about: remedies may name others
+REFUSED = (UnsupportedError, BadFileError, UsageError)
+STOPPED = "stopped before it was answered"
+FILES = "GGUF files are not trained: name the repository that they were made from"
+
+
+class Asker(Protocol):
+    """Answers the three questions about one model; a prepared model does."""
+
+    def model(self, *, base_model: bool = False) -> "Model":
+        """Return the model that the questions are about."""
+
+    def load(self, workload: "Load", **options: Any) -> Report:
+        """Report what loading takes."""
+
+    def infer(self, workload: "Infer", **options: Any) -> Report:
+        """Report what serving takes."""
+
+    def briefly(self, workload: "Infer", *limits: "Setting") -> Report:
+        """Report what serving takes, with its verdict; how far these settings can go."""
+
+    def train(self, workload: "Train", **options: Any) -> Report:
+        """Report what training takes."""
+
+    def least(self, workload: "Train") -> Report:
+        """Report what training takes at least, sooner."""
+
+
+class QuestionOutcome(NamedTuple):
+    """A question, and the error in the place of its report."""
+
+    question: Question
+    error: WeighbridgeError | None = None
+
+
+def fit(
+    asker: Asker,
+    request: FitRequest,
+    sized: "Callable[[str], Asker]",
+    hears: Hears | None = None,
+) -> Fit:
+    """Give verdicts on every question, and what was solved for. `sized` opens the model of a bare
+    size; `hears` is told of each question that is answered.
+
+    Raises where the one that the exit code is about was asked wrongly, or where none has an answer.
+    """
+    if request.smallest is not None:
+        from weighbridge.answers.questions.fit.hardware import smallest
+
+        chosen = smallest(asker, request)
+        gpu = chosen.settings["gpu"]
+        named = replace(request, settings={**request.settings, "gpu": gpu}, extra=chosen.settings)
+        return replace(_answered(asker, named), solved=chosen.solved)
+    answer = _answered(asker, request, hears)
+    if request.most is None:
+        return answer
+    from weighbridge.answers.questions.fit.search import solved
+
+    planned = request.planned(answer.plan.settings if answer.plan.here else {})
+    return replace(answer, solved=solved(asker, planned, answer, sized))
+
+
+def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> Fit:
+    outcomes: list[QuestionOutcome] = []
+    ladder: tuple[Rung, ...] = ()
+    part = _parts(asker, request, hears)
+    for name in NAMES:
+        outcomes.append(_unless_stopped(asker, request, name))
+        if name == "infer":  # before training, which takes longer
+            ladder = _ladder(asker, request, outcomes[-1].question)
+        part([outcome.question for outcome in outcomes], ladder)
+    wrong = _wrong(outcomes, request, inference(asker, request))
+    if wrong is not None:
+        raise wrong
+    found = _joined(request, [outcome.question for outcome in outcomes], ladder)
+    if found is None:
+        errors = (outcome.error for outcome in outcomes if outcome.error is not None)
+        raise next(errors, KeyboardInterrupt())
+    return found
+
+
+def _parts(
+    asker: Asker, request: FitRequest, hears: Hears | None
+) -> "Callable[[list[Question], tuple[Rung, ...]], None]":
+    """Return what tells the questions that were answered so far, with the others as they are
+    without changes: for who hears of parts, once the plan is known, which no part takes back."""
+    if hears is None or not request.helped or request.solves:
+        return lambda questions, ladder: None
+    plain = replace(request, helped=False)
+    others = [_told(asker, plain, name).question for name in NAMES]
+
+    def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
+        found = _joined(request, [*questions, *others[len(questions) :]], ladder)
+        planned = request.about != "infer" or any(q.name == "infer" for q in questions)
+        if found is not None and planned and len(questions) < len(others):
+            hears(found)
+
+    return part
+
+
+def _joined(request: FitRequest, questions: list[Question], ladder: tuple[Rung, ...]) -> Fit | None:
+    """Return the answer of these questions; None where none of them has one."""
+    first = next((question.report for question in questions if question.report is not None), None)
+    if first is None:
+        return None
+    plan = chosen(ladder)
+    rung = plan.rung
+    if rung is not None and plan.here:  # how far it goes is told of the answer alone
+        questions = [
+            replace(q, longest=rung.longest) if q.name == "infer" else q for q in questions
+        ]
+    return Fit(
+        model=first.model,
+        accelerator=_accelerator(tuple(questions)),
+        questions=tuple(questions),
+        about=request.about,
+        workload=request.settings,
+        ladder=ladder,
+        warnings=tuple(
+            dict.fromkeys(line for question in questions for line in _warnings(question, plan))
+        ),
+    )
+
+
+def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
+    """Ask for the formats to run the model in, where changes are looked for."""
+    if infer.report is None or not request.chooses or stopped():
+        return ()
+    from weighbridge.answers.questions.fit.ladder import ladder
+
+    with kept():
+        return ladder(asker, request, infer)
+    return ()
+
+
+def _wrong(
+    outcomes: list[QuestionOutcome], request: FitRequest, engine: str
+) -> WeighbridgeError | None:
+    """Return the error of a value that every question refuses which takes its setting: the value is
+    wrong then, whatever the exit code is about. Where one of them takes it, it is a reason of
+    others."""
+    errors = {
+        outcome.question.name: outcome.error
+        for outcome in outcomes
+        if outcome.question.report or outcome.error
+    }
+    open_ = [
+        name for name in request.settings if not FIT[name].choices
+    ]  # any text may be their value
+    for error in errors.values():
+        for name in open_ if type(error) is UsageError else ():
+            taking = takers(name, request, engine) & errors.keys()
+            if _is_about(error, name, request) and all(
+                _is_about(errors[other], name, request) for other in taking
+            ):
+                return error
+    return None
+
+
+def _is_about(error: WeighbridgeError | None, name: str, request: FitRequest) -> bool:
+    """Tell whether an error names a setting first, or its value."""
+    named = (f"--{name.replace('_', '-')} ", f"{request.settings[name]!r} is not a ")
+    return type(error) is UsageError and str(error).startswith(named)
+
+
+def inference(asker: Asker, request: FitRequest) -> str:
+    """Name the engine that inference is asked of: the one that was named, or one that reads the
+    model on that card."""
+    if request.inference is not None:
+        return request.inference
+    from weighbridge.machines.accelerators.budget import budget
+
+    form, gpu = request.settings.get("quantization"), request.settings.get("gpu")
+    room = None if gpu is None else budget(str(gpu), None, None)
+    card = None if room is None else room.choice.part
+    return by_default(asker.model().parts[0], form, card).name
+
+
+def answered(asker: Asker, task_workload: Any, **options: Any) -> Report:
+    """Report a workload of any kind; without remedies where none are asked for."""
+    choices: Mapping[str, Any] = {"remedies": False, **options}
+    task = type(task_workload).__name__
+    if task == "Load":
+        return asker.load(task_workload, **choices)
+    return (
+        asker.infer(task_workload, **choices)
+        if task == "Infer"
+        else asker.train(task_workload, **choices)
+    )
+
+
+def judged(asker: Asker, task_workload: Any) -> Report:
+    """Report a workload with its verdict, and nothing that is searched for."""
+    go_on()
+    if type(task_workload).__name__ == "Infer":
+        return asker.briefly(task_workload)
+    return answered(asker, task_workload)
+
+
+def _unless_stopped(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
+    """Ask a question; after a search was stopped, none is asked any more."""
+    with kept():
+        if not stopped():
+            return _told(asker, request, name)
+    return QuestionOutcome(Question(name=name, reason=STOPPED))
+
+
+def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
+    engine = inference(asker, request)
+    files = asker.model().parts[0].library == "gguf"
+    trains = record(request.inference).trains if request.inference is not None else "yes"
+    if NAMES[name][0] == "train" and (files or trains != "yes"):
+        return QuestionOutcome(Question(name=name, reason=FILES if trains == "yes" else trains))
+    try:
+        task_workload = workload(name, request, engine)
+        helped = request.helped and (name == request.about or not request.solves)
+        report = answered(asker, task_workload, remedies=helped, pinned=request.pinned - DEVICES)
+        ended = report.remedies or "search_stopped" not in report.derived
+        sought = helped and bool(ended)
+        question = replace(_question(asker, name, task_workload, report), sought=sought)
+        return QuestionOutcome(
+            _elsewhere(asker, request, task_workload, question)
+            if sought and not stopped()
+            else question
+        )
+    except REFUSED as error:
+        # A row by itself, of which the other questions are not: they may be of other engines
+        old = isinstance(error, ReleaseError) and request.smallest is None
+        wrong = name == request.about and isinstance(error, UsageError) and not old
+        if wrong and _answers_plainly(asker, request, name):
+            raise
+        return QuestionOutcome(Question(name=name, reason=str(error)), error)
+
+
+def _question(asker: Asker, name: str, task_workload: Any, report: Report) -> Question:
+    if not reads_text(asker.model()):
+        return Question(name=name, report=report)
+    tokens = report.setting("seq_len" if report.task == "train" else "context")
+    longest = _longest(asker, task_workload, report)
+    return Question(name=name, report=report, tokens=tokens, longest=longest)
+
+
+def _elsewhere(
+    asker: Asker, request: FitRequest, task_workload: Any, question: Question
+) -> Question:
+    """Add the number of large cards, where plain weights are trained and neither these nor as many
+    larger ones have room."""
+    if (
+        question.name not in PLAIN
+        or question.fits == "yes"
+        or question.helped
+        or question.report is None
+    ):
+        return question
+    if question.replaced is not None:
+        return question
+    if question.name == "lora" and question.remedies:
+        return question
+    from weighbridge.answers.questions.fit.elsewhere import sharded  # where no card is enough
+
+    return replace(
+        question, elsewhere=sharded(asker, task_workload, question.report, request.pinned)
+    )
+
+
+def reads_text(model: "Model") -> bool:
+    """Tell whether a length in tokens says something about a model: classifiers of images have
+    none."""
+    configs = [part.config for part in model.parts if part.config]
+    nested = [
+        value for config in configs for value in config.values() if isinstance(value, Mapping)
+    ]
+    return (
+        not configs
+        or any("vocab_size" in config for config in (*configs, *nested))
+        or _told_apart(model)
+    )
+
+
+def _told_apart(model: "Model") -> bool:
+    """Tell whether a model has no config of the Hub: a bare size, or a GGUF file."""
+    return model.rough or model.parts[0].library == "gguf"
+
+
+def _longest(asker: Asker, task_workload: Any, report: Report) -> int | None:
+    """Count the tokens of the longest context that fits: as asked, or with the cheapest change that
+    fits."""
+    if report.verdict is not None and report.verdict.fits != "yes" and report.remedies:
+        if report.task != "infer":
+            return None
+        report = asker.briefly(task_workload.but(**report.remedies[0].change), "context")
+    return longest_context(report)
+
+
+def longest_context(report: Report) -> int | None:
+    """Return the tokens of the longest context that fits: no more than the engine sizes, where
+    those are fewer than were asked for; None where nothing fits."""
+    tokens: int | None = report.derived.get("largest_context") or None
+    lowered = tokens is not None and tokens == report.said.get("context")
+    return int(report.setting("context")) if lowered else tokens
+
+
+def _answers_plainly(asker: Asker, request: FitRequest, name: str) -> bool:
+    """Tell whether the model has an answer to the question with no setting but the device: then it
+    is the settings that are wrong."""
+    plain = {n: value for n, value in request.settings.items() if n in DEVICE}
+    if plain == request.settings:
+        return False
+    bare = replace(request, settings=plain, inference=None)
+    try:
+        answered(asker, workload(name, bare, inference(asker, bare)))
+    except REFUSED:
+        return False
+    return True
+
+
+def _warnings(question: Question, plan: Plan) -> tuple[str, ...]:
+    """Return the warnings of a question: of inference those of the plan, where these cards have
+    one."""
+    here = question.name == "infer" and plan.here and plan.report is not None
+    report = plan.report if here else question.report
+    return () if report is None else report.warnings
+
+
+def _accelerator(questions: tuple[Question, ...]) -> Accelerator:
+    verdict = next(question.verdict for question in questions if question.verdict is not None)
+    return Accelerator(
+        name=verdict.accelerator,
+        id=verdict.accelerator_id,
+        count=verdict.count,
+        total=verdict.visible.low,
+        free=verdict.usable_bytes,
+    )

@@ -1,0 +1,150 @@
+"""How many large cards training takes that share everything out, where one card has no room.
+
+What ranks share is divided by their number, the rest is not: that gives a first number, which is
+counted and asked like any other question, and the answer gives the next one. A number that does not
+surely fit by count is not asked in full.
+"""
+
+from collections.abc import Callable, Mapping
+from math import ceil
+from typing import TYPE_CHECKING, Any, Protocol
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import Remedy
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Train
+
+CARD = "h100-sxm"  # what most clusters are made of (assumed)
+MOST = 1024  # cards
+TRIES = 3  # numbers that are asked
+COUNTS = 4  # numbers that are counted before each
+FILLED = 0.8  # of a card, by what is shared (assumed: a first guess)
+SHARED = frozenset(
+    ("weights", "gradients", "optimizer_states", "master_weights", "adapters", "temporaries")
+)
+SETTINGS: Mapping[str, str] = {"shard": "fsdp2", "checkpointing": "full"}
+
+
+class Trainer(Protocol):
+    """Answers about training; a prepared model does."""
+
+    def train(self, workload: "Train", **options: Any) -> Report:
+        """Report what training takes."""
+
+    def least(self, workload: "Train") -> Report:
+        """Report what training takes at least, sooner."""
+
+
+def sharded(
+    asker: Trainer, training: "Train", report: Report, pinned: frozenset[str]
+) -> Remedy | None:
+    """Find the fewest such cards that were found to be enough; None where nobody can say."""
+    if not pinned.isdisjoint(("shard", "gpu_memory")) or training.gpu is None:
+        return None
+    from weighbridge.machines.accelerators.budget import budget
+
+    room_of_card = budget(CARD, None, training.headroom)
+    assert room_of_card is not None
+    room, best = room_of_card.usable.low, None
+
+    def asked(number: int, ask: Callable[["Train"], Report]) -> Report | None:
+        return _asked(training.but(**_change(number, pinned)), ask)
+
+    number: int | None = _guess(report, room)
+    for _ in range(TRIES):
+        most = MOST if best is None else best[0] - 1
+        number = _open(number, most, room, lambda n: asked(n, asker.least))
+        if number is None:
+            break
+        found = asked(number, lambda w: asker.train(w, remedies=False))
+        if found is None or found.verdict is None:
+            break
+        fits = found.verdict.fits == "yes"
+        best = (number, found) if fits else best
+        enough = _enough(found, room, number)
+        number = enough if fits or enough is None else max(number + 1, enough)
+    return None if best is None else _remedy(training, *best, pinned)
+
+
+def _open(
+    number: int | None, most: int, room: int, count: Callable[[int], Report | None]
+) -> int | None:
+    """Return the first number from one on that may surely fit: by count it does. None where there
+    is none up to `most`."""
+    for _ in range(COUNTS):
+        if number is None or not 1 <= number <= most:
+            return None
+        least = count(number)
+        if least is None or least.verdict is None:
+            return None
+        if least.verdict.fits == "yes":
+            return number
+        enough = _enough(least, room, number)
+        number = None if enough is None else max(number + 1, enough)
+    return None
+
+
+def _change(number: int, pinned: frozenset[str]) -> dict[str, Any]:
+    settings = {
+        name: value
+        for name, value in SETTINGS.items()
+        if name not in pinned and (number > 1 or name != "shard")
+    }
+    return {"gpu": f"{CARD}:{number}" if number > 1 else CARD, **settings}
+
+
+def _asked(workload: "Train", ask: Callable[["Train"], Report]) -> Report | None:
+    try:
+        return ask(workload)
+    except WeighbridgeError:
+        return None
+
+
+def _guess(report: Report, room: int) -> int:
+    """Count the cards that a first guess says, by what is shared alone."""
+    shared = max(_sums(p)[0] for p in _fullest(report).phases)
+    return max(1, round(shared / (FILLED * room)))
+
+
+def _enough(report: Report, room: int, ranks: int) -> int | None:
+    """Count the ranks that would have room, by what the fullest device holds of so many; None where
+    the part that is not shared is too much."""
+    sums = [_sums(phase) for phase in _fullest(report).phases]
+    if any(beside >= room for _, beside in sums):
+        return None
+    return max(ceil(ranks * shared / (room - beside)) for shared, beside in sums)
+
+
+def _fullest(report: Report) -> Device:
+    gpus = (device for device in report.devices if device.kind == "gpu")
+    return max(gpus, key=lambda device: device.peak("driver").expected)
+
+
+def _sums(phase: Phase) -> tuple[int, int]:
+    """Bytes that ranks share out, and all others, at most."""
+    shared = sum(component.bytes.high for component in phase.components if component.name in SHARED)
+    return shared, phase.at("driver").high - shared
+
+
+def _remedy(training: "Train", number: int, report: Report, pinned: frozenset[str]) -> Remedy:
+    from weighbridge.answers.remedies.prices import hardware
+    from weighbridge.workload.flags import flags
+
+    verdict, change = report.verdict, _change(number, pinned)
+    assert verdict is not None
+    bought = hardware(1, number, f"{verdict.times}{verdict.accelerator}")
+    return Remedy(
+        change=change,
+        peak_bytes=verdict.per_device.expected,
+        fits=verdict.fits,
+        cost=bought.words,
+        flags=flags(change, ""),
+        source=bought.source,
+        margin_bytes=verdict.margin_bytes,
+        per_device=Bytes(*verdict.per_device),
+        price=bought.price,
+        kind="more devices",
+    )

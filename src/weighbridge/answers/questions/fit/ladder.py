@@ -1,0 +1,377 @@
+"""The ladder of `fit`: the formats in which a person with such a card runs the model, best first.
+
+    as published    the question of inference as it was asked, or the same of the card's engine
+    8 bit, 4 bit    formats that this engine reads on the card, each asked like any other question
+    3 bit, 2 bit    where four bits do not fit whole
+    another engine  where none of these does, and its format was found to fit whole on these cards;
+                    or divided between card and RAM, where nothing else works
+
+Each rung is a change of the question of inference: asked alone it has the same answer. Where no
+rung fits whole, other cards are tried with the smallest rung of four bits, the smallest first.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.fit.answers import (
+    REFUSED,
+    Asker,
+    inference,
+    judged,
+    longest_context,
+    reads_text,
+)
+from weighbridge.answers.questions.fit.request import FitRequest, workload
+from weighbridge.answers.remedies.devices import ALONE, COUNTS, LADDERS, named
+from weighbridge.answers.remedies.formats import BITS, OF_CHECKPOINTS, WIDENED
+from weighbridge.answers.remedies.typed import TYPED
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.base.watching import go_on
+from weighbridge.engines.servers.spreads import LAYOUT, spreads
+from weighbridge.engines.table import at_home, record, usual, version
+from weighbridge.engines.transformers.formats import packs_on
+from weighbridge.engines.weight_formats import declared_name, offered, runs_on
+from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.memory.report.fit import Question
+from weighbridge.memory.report.plan import PUBLISHED, Plan, Rung, as_asked, chosen
+
+if TYPE_CHECKING:
+    from weighbridge.engines.engine import Engine
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.parts import Part
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.verdict import Remedy
+    from weighbridge.models.checkpoint.model import Model
+    from weighbridge.models.quantization.quality import Finding
+
+WIDTHS = (8, 4)  # bits of a weight
+LESS = (3, 2)  # tried where four bits do not fit whole
+NAMED = ("quantization", "dtype", "engine_version")  # settings that leave nothing to choose
+TRIED = 4  # other cards
+ACROSS = 4 * MACHINE  # cards, of servers
+FEW_USERS = 4  # requests that llama-server takes at once by itself
+
+
+def ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, ...]:
+    """Return the rungs of a model on a card, as published first; none where inference has no
+    answer."""
+    if infer.report is None or infer.verdict is None or not infer.verdict.count:
+        return ()
+    ladder_of = _Ladder(asker, request, infer.report, infer.remedies)
+    return tuple(ladder_of.rungs())
+
+
+def planned(asker: Asker, request: FitRequest) -> Plan:
+    """Choose the plan of a request, asking no more than that takes: other cards are not tried, and
+    neither is a format after one that fits whole, nor one of fewer bits than people use."""
+    report = judged(asker, workload(request.about, request, inference(asker, request)))
+    if request.about != "infer" or report.verdict is None or not request.chooses:
+        return as_asked(report)
+    rungs: list[Rung] = []
+    ladder_of = _Ladder(asker, request, report, ())
+    for rung in ladder_of.here(less=False):
+        rungs.append(rung)
+        if rung.whole and rung.fits == "yes":
+            break
+    return chosen(tuple(rungs))
+
+
+def planned_or_none(asker: Asker, request: FitRequest) -> Plan | None:
+    """Choose the plan of a request; None where the question is refused."""
+    try:
+        return planned(asker, request)
+    except REFUSED:
+        return None
+
+
+def least_weights(request: FitRequest, bare: "Report") -> int:
+    """Bytes of the weights at least, in all: in the fewest bits that a plan may choose."""
+    known = weights(bare)
+    if not request.chooses or request.about != "infer" or request.as_published:
+        return known
+    free = request.settings.keys().isdisjoint(NAMED)
+    return min(known, bare.model.parameters * min(WIDTHS) // 8) if free else known
+
+
+class _Ladder:
+    """The rungs of one question of inference, each asked when it is reached."""
+
+    def __init__(
+        self, asker: Asker, request: FitRequest, report: "Report", found: "tuple[Remedy, ...]"
+    ) -> None:
+        self.asker, self.request, self.found = asker, request, found
+        self.asked = Rung(
+            change={},
+            report=report,
+            bits=_named_bits(asker, report),
+            longest=self._longest(report),
+            quality=loss(report),
+        )
+        self.room = _budget(request.settings)
+
+    def here(self, *, less: bool = True) -> Iterator[Rung]:
+        """Yield the formats on these cards. `less`: also of fewer bits than people use, where
+        nothing else fits whole."""
+        first = self._first()
+        yield first
+        if not self.request.as_published:
+            yield from self._narrower(first, less=less)
+
+    def rungs(self) -> Iterator[Rung]:
+        first, *others = self.here()
+        again = any(rung.format == first.format for rung in others)
+        rungs = others if again else [first, *others]
+        yield from rungs
+        short = not any(rung.whole and rung.fits == "yes" for rung in rungs)
+        if short and not self.request.as_published:
+            other = next(self._of_typed(), None) or self._of_another(rungs)
+            yield from self._elsewhere(_smallest(rungs)) if other is None else (other,)
+
+    def _first(self) -> Rung:
+        """Return the rung as published: of the card's engine, where that is a server or reads the
+        format that the weights are stored in; else as it was asked."""
+        kind = self._engine()
+        plain = self._plain(kind) and "quantization" not in self.request.settings
+        made = not kind.server and plain  # of files that nobody publishes
+        if kind.name == self.asked.engine or made:
+            return self._spread(self.asked)
+        return self._asked({"engine": kind.name}, self.asked.bits) or self.asked
+
+    def _engine(self) -> "Engine":
+        """The engine that a person with that card uses, unless the question or the name of the
+        model says another."""
+        said = self.request.inference is not None or self.asked.engine != usual().name
+        if said or self.room is None or not self.request.settings.keys().isdisjoint(NAMED[1:]):
+            return record(self.asked.engine)
+        kind, form = engine_of(self.room.choice.part), self.request.settings.get("quantization")
+        return kind if form is None or self._offers(kind, form) else record(self.asked.engine)
+
+    def _offers(self, kind: "Engine", form: str) -> bool:
+        """Tell whether a format that was named is one that an engine's rungs are of."""
+        assert self.room is not None  # where the card says the engine
+        forms = offered(kind, version(kind, None)[0], self.room.choice.part)
+        return self._plain(kind) and form in {kind.written.get(each, each) for each in forms}
+
+    def _narrower(self, first: Rung, *, less: bool) -> Iterator[Rung]:
+        tag = self.asked.bits and self.request.inference is None  # the name of the model says it
+        if tag or not self.request.settings.keys().isdisjoint(NAMED[:2]):
+            return
+        names = dict.fromkeys((self._engine().name, self.asked.engine))
+        for kind in map(record, names):
+            rungs = [first]
+            for rung in self._of_widths(kind, WIDTHS) if self._plain(kind) else ():
+                rungs.append(rung)
+                yield rung
+            if len(rungs) > 1:
+                if less and not any(rung.whole and rung.fits == "yes" for rung in rungs):
+                    yield from (r for r in self._of_widths(kind, LESS) if r.whole)
+                return
+
+    def _of_widths(self, kind: "Engine", widths: tuple[int, ...]) -> Iterator[Rung]:
+        card = None if self.room is None else self.room.choice.part
+        if kind.name == usual().name and not packs_on(card):  # bitsandbytes
+            return
+        number, _ = version(kind, self.request.settings.get("engine_version"))
+        forms = offered(kind, number, card)
+        for bits in widths:
+            for form in of_width(forms, bits):
+                rung = self._of_form(kind, form, bits)
+                if rung is not None:
+                    yield rung
+
+    def _of_form(self, kind: "Engine", form: str, bits: int) -> Rung | None:
+        change = {"quantization": kind.written.get(form, form)}
+        if bits in LESS and not self._may_hold(change):
+            return None
+        if kind.name != self.asked.engine:
+            change = {"engine": kind.name, **change}
+        return self._asked(change, bits)
+
+    def _plain(self, kind: "Engine") -> bool:
+        return plain(self.asker.model(), kind)
+
+    def _may_hold(self, change: Mapping[str, Any]) -> bool:
+        """Tell whether the bare bits of the weights have room on the cards, as far as their number
+        is known."""
+        bits = BITS.get(change.get("quantization", ""))
+        if self.room is None or bits is None or "gpu" in change:
+            return True
+        have = self.room.usable.high * self.room.choice.count
+        return self.asked.report.model.parameters * bits / 8 <= have
+
+    def _asked(self, change: Mapping[str, Any], bits: int) -> Rung | None:
+        """Ask the question of inference with a change, laid out over the cards as it fits; None
+        where it is refused."""
+        rung = self._laid_out(change, bits)
+        return None if rung is None else self._spread(rung)
+
+    def _spread(self, rung: Rung) -> Rung:
+        """Return a rung in the first layout of its cards that fits, where the engine's own does
+        not and none was named; else as it is, or in one that may."""
+        kind, count = record(rung.engine), rung.verdict.count
+        named = {*self.request.settings, *rung.change}
+        room = rung.verdict.usable_bytes * count
+        if rung.fits == "yes" or not named.isdisjoint(LAYOUT) or _weights(rung) > room:
+            return rung
+        best, model = rung, rung.report.model
+        for layout in spreads(kind, count, experts=model.active_parameters < model.parameters):
+            other = self._laid_out({**rung.change, **layout}, rung.bits)
+            if other is not None and other.fits == "yes":
+                return other
+            if other is not None and other.fits == "unknown" and best.fits == "no":
+                best = other
+        return best
+
+    def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
+        """Ask the question of inference with a change; None where it is refused."""
+        changed = self.request.planned(change)
+        go_on()
+        try:
+            asked = workload("infer", changed, inference(self.asker, changed))
+            limits = (
+                ("context",) if self._may_hold(change) else ()
+            )  # longer texts do not fit, either
+            report = self.asker.briefly(asked, *limits)
+        except WeighbridgeError:
+            return None
+        if report.verdict is None:
+            return None
+        longest = self._longest(report)
+        return Rung(change=change, report=report, bits=bits, longest=longest, quality=loss(report))
+
+    def _longest(self, report: "Report") -> int | None:
+        """Return the tokens of the longest context; None of a model that reads no text."""
+        return longest_context(report) if reads_text(self.asker.model()) else None
+
+    def _of_typed(self) -> Iterator[Rung]:
+        """Yield what fits with another value of one setting that was typed."""
+        for remedy in self.found[:1]:
+            if remedy.kind == TYPED and remedy.fits == "yes":
+                rung = self._asked(remedy.change, self.asked.bits)
+                if rung is not None and rung.whole and rung.fits == "yes":
+                    yield replace(rung, undoes=remedy.flags)
+
+    def _of_another(self, rungs: list[Rung]) -> Rung | None:
+        """Return the first format of another engine that has room: whole, or divided between card
+        and RAM where none of these rungs works."""
+        others = list(self._of_engines())
+        none = not any(rung.fits == "yes" for rung in rungs)
+        ranked = (*(rung for rung in others if rung.whole), *(others if none else ()))
+        return next(iter(ranked), None)
+
+    def _of_engines(self) -> Iterator[Rung]:
+        """Yield formats of other engines that the search found to fit on these cards: programs of
+        one user and a few, where no more than that are served at once."""
+        many = int(self.asked.report.setting("batch_size") or 1) > FEW_USERS
+        for remedy in () if many and self._engine().server else self.found:
+            bits = BITS.get(remedy.change.get("quantization", ""))
+            if bits is None or "engine" not in remedy.change or "gpu" in remedy.change:
+                continue
+            rung = self._asked(remedy.change, int(bits))
+            if rung is not None and rung.fits == "yes":
+                yield rung
+
+    def _elsewhere(self, rung: Rung) -> Iterator[Rung]:
+        """Yield the rung on the smallest card, or number of cards, that has room for it."""
+        if self.room is None or not self.request.settings.get("gpu"):
+            return
+        most = ACROSS if record(rung.engine).server else MACHINE
+        for gpu in _cards(self.room, _weights(rung), most):
+            there = self._asked({**rung.change, "gpu": gpu}, rung.bits)
+            if there is not None and there.whole and there.fits == "yes":
+                yield there
+                return
+
+
+def weights(report: "Report") -> int:
+    """Bytes that weights take at least, on all devices together."""
+    gpus = [device for device in report.devices if device.kind == "gpu"]
+    return min(
+        (
+            sum(
+                component.bytes.low for component in phase.components if component.name == "weights"
+            )
+            for device in gpus
+            for phase in device.phases
+        ),
+        default=0,
+    )
+
+
+def plain(model: "Model", kind: "Engine") -> bool:
+    """Tell whether weights are stored as floats, which an engine's formats can be made of."""
+    part = model.parts[0]
+    if part.library == "gguf" or not part.packed:
+        return part.library != "gguf"
+    return kind.reads == "gguf" and declared_name(part).startswith(WIDENED)
+
+
+def engine_of(card: "Part") -> "Engine":
+    """The engine that a person with that card uses (assumed): one that keeps what fits on the card
+    of a home, a server in a data centre; the usual one where neither runs."""
+    kind = at_home() if card.at_home else usual(server=True)
+    return kind if runs_on(kind, card) else usual()
+
+
+def _budget(settings: Mapping[str, Any]) -> "Budget | None":
+    from weighbridge.machines.accelerators.budget import budget
+
+    return budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
+
+
+def of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    """Return formats of so many bits: those that an engine makes as it loads, or one of those that
+    need a file."""
+    alike = tuple(form for form in forms if int(BITS[form]) == bits)
+    made = tuple(form for form in alike if form not in OF_CHECKPOINTS)
+    return made or alike[:1]
+
+
+def _named_bits(asker: Asker, report: "Report") -> int:
+    """Bits of the format that the question or the name of the model says; PUBLISHED where weights
+    are as they are stored."""
+    form = report.workload["quantization"]
+    stored = form is None or any(part.packed for part in asker.model().parts)
+    return PUBLISHED if stored else int(BITS.get(str(form), PUBLISHED))
+
+
+def _weights(rung: Rung) -> int:
+    """Bytes of the weights of a rung at least, wherever they are."""
+    bits = BITS.get(rung.format)
+    if bits is None:
+        return weights(rung.report) * max(1, rung.verdict.devices_used)
+    return int(rung.report.model.parameters * bits / 8)
+
+
+def loss(report: "Report") -> "Finding | None":
+    """Return the published loss of the format, on this model or the nearest of its family."""
+    from weighbridge.answers.remedies.losses import of_model
+
+    form = report.workload["quantization"]
+    return None if form is None else of_model(report.model, form)
+
+
+def _smallest(rungs: list[Rung]) -> Rung:
+    """The rung with the fewest bits that is still of use: four, or what there is."""
+    return next((rung for rung in reversed(rungs) if rung.bits >= min(WIDTHS)), rungs[0])
+
+
+def _cards(room: "Budget", need: int, most: int) -> list[str]:
+    """Names of cards, or of `most` of them, that have more than these weights in all, the smallest
+    first."""
+    from weighbridge.machines.accelerators.parts import parts
+
+    here, count, known = room.choice.part, room.choice.count, parts()
+    sold = [known[f"{here.vendor.lower()}-{name}"] for name in LADDERS.get(here.vendor, ())]
+    larger = [part for part in sold if part.total.bytes.low > here.total.bytes.low]
+    counts = [1] if here.vendor in ALONE else [number for number in COUNTS if number <= most]
+    sizes = [
+        (part, number)
+        for part in (here, *larger)
+        for number in sorted({count, *(c for c in counts if c > count)})
+    ]
+    need = max(need, room.usable.high * count + 1)
+    able = [(part.room.low * number, number, part) for part, number in sizes]
+    able = sorted((one for one in able if one[0] >= need), key=lambda one: one[:2])
+    return [named(part, number) for _, number, part in able[:TRIED]]

@@ -1,0 +1,212 @@
+"""`fit --layouts --engine llama.cpp`: where a model's layers and experts may lie, as rows.
+
+    cards      shared by layers, by rows, or one alone; where they differ, so many layers each
+    host       experts of as few layers as need be, or as few whole layers; where none of that fits,
+               experts matrix by matrix
+    caches     keys and values in 16, 8 and 4 bits, unless a type is named
+    contexts   what is asked; unless it is named also eight times that, and the model's maximum
+
+Each row is the answer of `infer` with its flags. A way is told where no other one that fits has
+keys and values in as many bits, as long a context, reads as little of host memory and of cards one
+after another for a token, and sends as little between cards.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.estimate.divided import RAM_SPEED
+from weighbridge.answers.estimate.layouts import FEW, beats, coarse
+from weighbridge.answers.questions.fit.answers import Asker
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.engines.interface import PlacedWay
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import version
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.workload import Infer
+from weighbridge.workload.flags import flags
+
+if TYPE_CHECKING:
+    from weighbridge.engines.engine import Engine
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.machines.accelerators.parts import Part
+
+LONGER = 8  # times the context that is asked
+CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v")
+LENGTHS = ("context", "prompt_len", "max_new_tokens")
+
+
+class PlacedLayout(NamedTuple):
+    """One way to place a model. `change` are its settings; `bits` tells how far down the list of
+    types its cache is."""
+
+    change: Mapping[str, Any]
+    bits: int
+    way: PlacedWay
+    report: Report
+    speeds: tuple[float, ...]  # GB/s of each card
+
+    @property
+    def fits(self) -> str:
+        return "unknown" if self.report.verdict is None else self.report.verdict.fits
+
+    @property
+    def context(self) -> int:
+        return int(self.report.workload["context"])
+
+    @property
+    def turn(self) -> int:
+        """Return the bytes of weights that cards read one after another for a token."""
+        return round(self._in_turn(self.way.read[:-1]))
+
+    def _in_turn(self, cards: Sequence[float]) -> float:
+        """Rows of a matrix are read at the same time."""
+        by_rows = self.report.workload["split_mode"] == "row"
+        return max(cards, default=0) if by_rows else sum(cards)
+
+    @property
+    def price(self) -> tuple[int, ...]:
+        """Return what no other way that fits is to have less of, to two digits: bytes of host
+        memory that are read for a token, the same with what cards read, by how fast each is
+        beside host memory, the fastest and the slowest, and what cards send each other."""
+        *cards, host = self.way.read
+        beside = (
+            self._in_turn([n * ram / speed for n, speed in zip(cards, self.speeds, strict=True)])
+            for ram in RAM_SPEED
+        )
+        more = (coarse(round(host + each)) for each in beside)
+        return self.bits, -self.context, coarse(host), *more, coarse(self.way.sent)
+
+
+def placing(
+    asker: Asker, w: Infer, kind: "Engine", given: Mapping[str, Any], *, every: bool = False
+) -> Ranking:
+    """Rank the ways to place a model over cards and host memory, those with the fullest caches and
+    the shortest context first. `given` are the settings that the user named. Raises UsageError
+    without a card."""
+    budget = w.budget()
+    if budget is None:
+        raise UsageError("--layouts places a model over cards: --gpu 4090, or --gpu 4090+3060")
+    found = list(_placed(asker, w, kind, budget))
+    fitting = [one for one in found if one.fits == "yes"]
+    told = [one for one in fitting if every or not any(_beats(other, one) for other in fitting)]
+    told.sort(key=lambda one: (one.bits, one.context, one.way.read[-1], one.turn))
+    return Ranking(
+        about="infer",
+        of="layouts",
+        rows=tuple(_row(one, budget, given, kind.name) for one in told or found[:FEW]),
+        model=asker.model().name,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
+        by=kind.title,
+    )
+
+
+def _placed(asker: Asker, w: Infer, kind: "Engine", budget: "Budget") -> Iterator[PlacedLayout]:
+    """Yield the ways of every type of cache and every context."""
+    number, _ = version(kind, w.engine_version)
+    speeds = tuple(map(_speed, _parts(budget)))
+
+    def fits(moved: Infer) -> bool | None:
+        verdict = asker.briefly(moved).verdict
+        assert verdict is not None  # a card was named
+        if verdict.host is not None and verdict.host.fits == "no":
+            return None
+        return verdict.fits == "yes"
+
+    assert kind.places is not None  # of engines that are asked
+    for context in _contexts(asker, w, kind):
+        for bits, cache in enumerate(_caches(w, kind, context)):
+            change = {**context, **cache}
+            asked = w.but(**change)
+            about = subject(asker.model(), asked, kind, number)
+            try:
+                ways = list(kind.places(about, asked, budget, fits))
+            except UsageError as error:
+                if not cache or isinstance(error, UnsupportedError):
+                    raise
+                continue  # few bits are refused without flash attention
+            for way in ways:
+                report = asker.briefly(asked.but(**way.change))
+                yield PlacedLayout({**way.change, **change}, bits, way, report, speeds)
+
+
+def _parts(budget: "Budget") -> list["Part"]:
+    choice = budget.choice
+    return [card.part for card in choice.cards] if budget.mixed else [choice.part] * choice.count
+
+
+def _speed(part: "Part") -> float:
+    """Return the GB/s of a card's memory at least; of one that is not in the tables those of the
+    fastest host."""
+    return RAM_SPEED[1] if part.bandwidth is None else part.bandwidth[0]
+
+
+def _contexts(asker: Asker, w: Infer, kind: "Engine") -> Iterator[dict[str, int]]:
+    """Yield the contexts that are walked, the one that is asked first."""
+    yield {}
+    if any(getattr(w, name) is not None for name in LENGTHS):
+        return
+    number, _ = version(kind, w.engine_version)
+    about = subject(asker.model(), w, kind, number)
+    if about.longest is None or about.longest <= about.context:
+        return
+    if LONGER * about.context < about.longest:
+        yield {"context": LONGER * about.context}
+    yield {"context": about.longest}
+
+
+def _caches(w: Infer, kind: "Engine", context: Mapping[str, int]) -> Iterator[Mapping[str, str]]:
+    """Yield the types of keys and values, most bits first: four of them for long texts alone."""
+    yield {}
+    if all(getattr(w, name) is None for name in CACHES):
+        yield kind.small_cache
+        if context:
+            yield kind.least_cache
+
+
+def _beats(one: PlacedLayout, other: PlacedLayout) -> bool:
+    """Tell whether a way costs no more in anything, and less in something or has fewer flags."""
+    if one is other or not beats(one, other):
+        return False
+    return one.price != other.price or len(one.change) < len(other.change)
+
+
+def _row(
+    one: PlacedLayout, budget: "Budget", given: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    effective, report = one.report.workload, one.report
+    cards = [_card(report, d, part, budget) for d, part in enumerate(_parts(budget))]
+    fullest = max(cards, key=lambda card: card["needs_bytes"] - card["usable_bytes"])
+    host = next(d for d in report.devices if d.kind == "host")
+    return {
+        "id": flags(one.change, name) or f"-c {one.context}",
+        "fits": one.fits,
+        "usable_bytes": fullest["usable_bytes"],
+        "peak_bytes": fullest["needs_bytes"],
+        "margin_bytes": fullest["usable_bytes"] - fullest["needs_bytes"],
+        "cards": [
+            {**card, "layers": n, "guests": guests}
+            for card, n, guests in zip(cards, one.way.layers[:-1], one.way.guests, strict=True)
+        ],
+        "host_layers": one.way.layers[-1],
+        "host_experts": one.way.experts,
+        "host_bytes": host.phases[-1].at("driver").expected,
+        "context": one.context,
+        "cache_types": [effective["cache_type_k"], effective["cache_type_v"]],
+        "cached_tokens": int(report.derived.get("kv_cache_tokens") or 0),
+        "read_from_host_bytes": one.way.read[-1],
+        "read_in_turn_bytes": one.turn,
+        "near_bytes": one.way.sent,
+        "placed": flags(one.way.change, name),
+        "launch": report.derived.get("launch", ""),
+        "flags": flags({**given, "engine": name, **one.change}, ""),
+    }
+
+
+def _card(report: Report, device: int, part: "Part", budget: "Budget") -> dict[str, Any]:
+    """Return what a card has and holds: nothing where it has no part."""
+    held = next((d for d in report.devices if d.kind == "gpu" and d.index == device), None)
+    needs = 0 if held is None else held.peak("driver").expected
+    return {"name": part.name, "needs_bytes": needs, "usable_bytes": budget.of(device).low}

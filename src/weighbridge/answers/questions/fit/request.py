@@ -1,0 +1,205 @@
+"""The question of `fit` as it was asked, and the settings that go to each of its parts.
+
+A setting goes to every question that has one of that name, and is pinned there. Four rules more:
+
+    engine_version   is the inference engine's; training and loading have it where that engine is
+                     transformers
+    shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
+    quantization     is of load, infer and qlora: LoRA and full training are of plain weights
+    batch_size       is of the task that is asked about: users of a server, or sequences of a step
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.engines.table import engine, record
+from weighbridge.memory.report.fit import NAMES, SMALLEST
+from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
+from weighbridge.workload.consistency import OF_ADAPTERS, consistent
+
+TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN}
+MAX = {  # what can be solved for -> the setting, and the questions that have it
+    "context": ("context", ("infer",)),
+    "users": ("batch_size", ("infer",)),
+    "batch": ("batch_size", ("infer", "lora", "qlora", "train")),
+    "seq-len": ("seq_len", ("lora", "qlora", "train")),
+    "lora-r": ("lora_r", ("lora", "qlora")),
+    "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
+}
+DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
+OWN = ("for", "max", "smallest", "as_published")
+OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
+USERS = ("batch_size",)  # of a server; of training it is another number
+PLAIN = ("lora", "train")  # questions about weights that are not packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRequest:
+    """The request, checked; values are as they were given."""
+
+    settings: Mapping[str, Any]
+    about: str = "infer"
+    most: str | None = None
+    smallest: str | None = None
+    inference: str | None = None  # the engine that was named, in its usual spelling
+    pinned: frozenset[str] = field(default_factory=frozenset)
+    helped: bool = True  # whether changes are looked for that make it fit
+    as_published: bool = False  # whether it is about the weights as they are published alone
+    extra: Mapping[str, Any] = field(default_factory=dict)  # of the question `about` alone
+
+    @property
+    def solves(self) -> bool:
+        """True where one number is looked for: changes that fit are then of its question alone."""
+        return self.most is not None or self.smallest is not None
+
+    @property
+    def chooses(self) -> bool:
+        """True where formats are tried: the question is how to run it, and a model is named."""
+        sought = self.about == "infer" or not self.solves
+        return self.helped and sought and self.most != "model-size"
+
+    def planned(self, change: Mapping[str, Any]) -> "FitRequest":
+        """Return the same request with the settings of a plan."""
+        engine = change.get("engine", self.inference)
+        return replace(self, settings={**self.settings, **change}, inference=engine)
+
+
+def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
+    """Read a request. Raises UsageError for settings that no question of `fit` has. `named`: it is
+    about one card."""
+    settings = {
+        name: value for name, value in given.items() if value is not None and value is not False
+    }
+    about = settings.pop("for", settings.pop("for_", None))
+    searches = {name: settings.pop(name, None) for name in ("max", "smallest")}
+    strictly = settings.pop("as_published", False)
+    if not isinstance(strictly, bool):
+        raise UsageError(f"as_published is true or false, not {strictly!r:.80}")
+    unknown = sorted(settings.keys() - FIT.keys())
+    if unknown:
+        raise UsageError(_unknown(unknown[0]))
+    most = _one_of("max", searches["max"], MAX)
+    if most and searches["smallest"]:
+        raise UsageError("--max and --smallest are two questions: ask one of them")
+    if named:
+        _device(settings, searches["smallest"])
+    elif "gpu" in settings or "gpu_memory" in settings:
+        raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
+    _values(settings)
+    return FitRequest(
+        settings=settings,
+        about=_one_of("for", about, NAMES) or (MAX[most][1][0] if most else "infer"),
+        most=most,
+        smallest=_one_of("smallest", searches["smallest"], SMALLEST),
+        as_published=strictly,
+        inference=engine(settings["engine"]).name if "engine" in settings else None,
+        pinned=frozenset(settings),
+    )
+
+
+def _values(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError for a value that no question can read: a slip of the pen, not an answer."""
+    for name, value in settings.items():
+        refused = [_refused(task, name, value) for task in TABLES if name in TABLES[task]]
+        if refused and None not in refused:
+            raise next(error for error in refused if error is not None)
+    if "optimizer" in settings:
+        from weighbridge.training.optimizers import optimizer  # where one is named
+
+        optimizer(settings["optimizer"])
+
+
+def _refused(task: str, name: str, value: Any) -> UsageError | None:
+    """Return the error of one value, whatever else was asked; None where it can be read."""
+    try:
+        read(task, {name: value})
+    except UsageError as error:
+        return error
+    return None
+
+
+def _one_of(name: str, value: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str | None:
+    if value is None:
+        return None
+    if value not in known:
+        raise UsageError(f"--{name} is one of {', '.join(known)}, not {value!r:.80}")
+    return str(value)
+
+
+def _unknown(name: str) -> str:
+    if name == "method":
+        return "fit asks about every method; --for lora, qlora or train says which one decides"
+    if name == "exact":
+        return "fit has no --exact; ask `weighbridge infer` or `train` with it"
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*FIT, *OWN], n=3, cutoff=0.6)
+    near = f"did you mean {' or '.join(close)}?" if close else "see `weighbridge fit --help`"
+    return f"fit has no setting {name!r:.80}; {near}"
+
+
+def _device(settings: dict[str, Any], smallest: Any) -> None:
+    """Leave the card that was named; without one, take the cards of this machine."""
+    if smallest in ("gpu", "instance"):
+        if "gpu" in settings:
+            raise UsageError(f"--smallest {smallest} looks for the card: leave --gpu out")
+        return
+    if "gpu" in settings or "gpu_memory" in settings:
+        return
+    from weighbridge.machines.accelerators.budget import budget
+
+    try:
+        budget("local", None, None)
+    except WeighbridgeError:
+        raise NoCardError(
+            "name the card that it is to fit, since this machine has none: --gpu 4090, "
+            "--gpu a100-80gb:2 or --gpu-memory 24GiB; `weighbridge gpus` lists them"
+        ) from None
+    settings["gpu"] = "local"
+
+
+def workload(name: str, request: FitRequest, inference: str) -> Any:
+    """The question's workload: a Load, an Infer or a Train, checked. Raises UsageError."""
+    task, method = NAMES[name]
+    settings = dict(_own(name, request, inference))
+    if name == request.about:
+        settings |= {
+            setting: value for setting, value in request.extra.items() if setting in TABLES[task]
+        }
+    if method is not None:
+        settings["method"] = method
+    checked = read(task, settings)
+    if task == "train":
+        consistent(checked)
+    checked.check()
+    return checked
+
+
+def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that one question takes."""
+    task, method = NAMES[name]
+    users = NAMES[request.about][0] != "train"
+    for setting, value in request.settings.items():
+        if setting not in TABLES[task] or (setting in USERS and users is (task == "train")):
+            continue
+        if setting == "engine_version" and task != "infer" and record(inference).reads != "any":
+            continue
+        if task == "infer" and setting in TRAIN and _is_foreign(setting, inference):
+            continue
+        if setting in OF_PACKED and name in PLAIN:
+            continue
+        if setting in OF_ADAPTERS and method == "full":
+            continue
+        yield setting, value
+
+
+def takers(setting: str, request: FitRequest, inference: str) -> frozenset[str]:
+    """Return the names of the questions that take a setting."""
+    return frozenset(name for name in NAMES if setting in dict(_own(name, request, inference)))
+
+
+def _is_foreign(setting: str, inference: str) -> bool:
+    engines = engines_of(INFER[setting])
+    return bool(engines) and inference not in engines

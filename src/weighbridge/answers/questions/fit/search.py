@@ -1,0 +1,230 @@
+"""Numbers that are solved for: the largest that still fits, put back into the same question.
+
+    fits(n)   the question's verdict with n in the place of the setting is yes
+    found     fits(n), and not fits(n + 1)
+
+Peaks grow with what is solved for, but not everywhere: caches of windows stop growing, and engines
+switch kernels and pieces of prompts. The search keeps one end that fits and one that does not until
+they are neighbours, so what it returns has that property even where others do, too: a larger number
+that fits behind one that does not is not looked for. `searched_to` is where it stopped.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Literal
+
+from weighbridge.answers.estimate.limits import between
+from weighbridge.answers.questions.fit.answers import (
+    REFUSED,
+    Asker,
+    answered,
+    inference,
+    judged,
+    reads_text,
+)
+from weighbridge.answers.questions.fit.request import MAX, FitRequest, workload
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass, replace
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
+from weighbridge.workload import TRAIN
+
+OF_TEXT = ("context", "seq-len", "users")  # what is solved for of a model that reads text
+UNBOUNDED = 1 << 20  # tokens: where a model names no end, as for the limits of a report
+REQUESTS = 1 << 16  # at once; sequences of a batch, too
+RANKS = 1 << 12  # of an adapter: more than the width of any layer that it is beside
+DERIVED: Mapping[str, Literal["largest_context", "largest_batch_size"]] = {
+    "context": "largest_context",
+    "batch_size": "largest_batch_size",
+}
+TENTHS = 10**8  # parameters of a step of the model's size: 0.1 B
+LARGEST = 10**5  # of those steps: a model of 10,000 B
+
+Margin = Callable[[int], int | None]  # bytes to spare where it surely fits, else a negative number
+
+
+@dataclass(frozen=True, slots=True)
+class SearchBounds:
+    """The range of a search, its beginning, and an answer that is most likely right."""
+
+    most: int
+    near: int = 1
+    guess: int | None = None
+    fails: int | None = None  # where `near` fits: a number that does not
+
+
+def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str], Asker]) -> Solved:
+    """Find the largest value that fits. Raises UsageError where the question has no such
+    setting."""
+    assert request.most is not None
+    setting, questions = MAX[request.most]
+    if request.about not in questions:
+        raise UsageError(
+            f"--max {request.most} is about {' or '.join(questions)}: --for {request.about} has "
+            "none"
+        )
+    if request.most in OF_TEXT and not reads_text(asker.model()):
+        raise UsageError(
+            f"--max {request.most} is about text, and {answer.model.name} reads none: --max "
+            "batch is the most images"
+        )
+    if setting in request.settings:
+        flag = f"--{setting.replace('_', '-')}"
+        raise UsageError(f"--max {request.most} looks for {flag}: leave it out of the settings")
+    if request.most == "model-size":
+        return _size(request, sized)
+    return _setting(asker, request, answer, setting)
+
+
+def _setting(asker: Asker, request: FitRequest, answer: Fit, setting: str) -> Solved:
+    """Find the largest value for the plan of an answer."""
+    assert request.most is not None
+    question, plan = answer.asked, answer.plan
+    if plan.here and plan.report is not None:
+        question = replace(question, report=plan.report)
+    report = question.report
+    reason = _unsayable(question)
+    if report is None or reason:
+        return Solved(unknown=request.most, value=None, question=question.name, note=reason)
+    margin = cache(
+        lambda value_tried: margin_of(_asked(asker, request, question.name, {setting: value_tried}))
+    )
+    bounds = _bounds(report, request, setting)
+    value = largest(margin, bounds)
+    told = _asked(asker, request, question.name, {setting: value}, told=True) if value else None
+    return Solved(
+        unknown=request.most,
+        value=value,
+        question=question.name,
+        searched_to=bounds.most,
+        workload={**plan.settings, setting: value} if value else None,
+        note=_under(report, setting, value),
+        peak_bytes=None if told is None else told.peak.expected,
+        launch=None if told is None else told.derived.get("launch"),
+    )
+
+
+def _under(report: Report, setting: str, value: int | None) -> str:
+    """Name the flags under which the longest context was found, beside those that were set."""
+    if not value:
+        return f"not even 1 of --{setting.replace('_', '-')} fits"
+    derived = report.derived
+    if setting != "context" or derived.get("largest_context") != value:
+        return ""
+    flags = derived.get("largest_context_flags")
+    return f"with {flags}" if flags else ""
+
+
+def _unsayable(question: Question) -> str:
+    """Say why nothing can be solved for; "" where something can."""
+    if question.report is None:
+        return question.reason
+    missing = question.report.derived.get("not_counted")
+    return f"not counted: {'; '.join(missing)}" if missing else ""
+
+
+def _asked(
+    asker: Asker, request: FitRequest, name: str, change: Mapping[str, Any], *, told: bool = False
+) -> Report | None:
+    """The report with a setting changed; None where the model or the engine refuses it. One that is
+    to be told has the line that runs it: of training that comes with what helps, and needs none."""
+    changed = replace(request, settings={**request.settings, **change})
+    try:
+        asked = workload(name, changed, inference(asker, changed))
+        if told and NAMES[name][0] == "train":
+            return answered(asker, asked, remedies=True)
+        return judged(asker, asked)
+    except REFUSED:
+        return None
+
+
+def margin_of(report: Report | None) -> int | None:
+    """Bytes to spare by the high estimate, below 0 where it does not surely fit."""
+    if report is None or report.verdict is None:
+        return None
+    verdict = report.verdict
+    spare = verdict.usable.low - verdict.per_device.high
+    if verdict.fits == "yes":
+        return max(spare, 0)
+    return spare if spare < 0 else -1
+
+
+def _bounds(report: Report, request: FitRequest, setting: str) -> SearchBounds:
+    longest = report.derived.get("longest_context") or UNBOUNDED
+    most = {
+        "context": longest,
+        "seq_len": longest,
+        "batch_size": request.settings.get("max_num_seqs") or REQUESTS,
+        "lora_r": min(RANKS, int(TRAIN["lora_r"].most)),
+    }[setting]
+    searched = report.derived.get("searched_to") or {}
+    near = int(report.setting(setting) or 1)
+    return SearchBounds(
+        most=searched.get(setting, most),
+        near=min(near, most),
+        guess=report.derived.get(DERIVED[setting]) if setting in DERIVED else None,
+    )
+
+
+def largest(margin: Margin, bounds: SearchBounds) -> int:
+    """Find an n that fits while n + 1 does not; `most` where that fits; 0 where 1 does not."""
+
+    def holds(n: int) -> bool:
+        spare = margin(n)
+        return spare is not None and spare >= 0
+
+    if bounds.guess is not None and _stands(holds, bounds.guess, bounds.most):
+        return bounds.guess
+    low, high = _bracket(holds, bounds)
+    while high - low > 1:
+        wide = high - low
+        guess = between(margin, low, high)
+        n = (low + high) // 2 if guess is None else guess
+        low, high = (n, high) if holds(n) else (low, n)
+        if high - low > max(1, wide // 2):  # interpolation alone can creep
+            middle = (low + high) // 2
+            low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _stands(holds: Callable[[int], bool], n: int, most: int) -> bool:
+    return (n == 0 or holds(n)) and (n >= most or not holds(n + 1))
+
+
+def _bracket(holds: Callable[[int], bool], bounds: SearchBounds) -> tuple[int, int]:
+    """Return one end that fits, or 0, and one that does not, or the end of the search and one
+    more."""
+    if not holds(bounds.near):
+        return 0, bounds.near
+    if bounds.fails is not None:
+        return bounds.near, bounds.fails
+    low, high = bounds.near, min(2 * bounds.near, bounds.most)
+    while low < bounds.most and holds(high):
+        low, high = high, min(4 * high, bounds.most)
+    return (bounds.most, bounds.most + 1) if low >= bounds.most else (low, high)
+
+
+def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
+    """Find the largest dense model of no particular shape that fits: by its bare size, and
+    rough."""
+    if NAMES[request.about][0] == "train":
+        note = "a bare size has no layers to train: --for load or infer"
+        return Solved(unknown="model-size", value=None, question=request.about, note=note)
+
+    @cache
+    def margin(n: int) -> int | None:
+        return margin_of(_asked(sized(bare(n)), request, request.about, {}))
+
+    n = largest(margin, SearchBounds(most=LARGEST, near=70))
+    return Solved(
+        unknown="model-size",
+        value=n * TENTHS,
+        question=request.about,
+        searched_to=LARGEST * TENTHS,
+        note=f"{bare(n)}, rough: any dense model of that many parameters" if n else "",
+    )
+
+
+def bare(tenths: int) -> str:
+    """Write a size as a model reference: 7B, 13.5B."""
+    return f"{tenths / 10:g}B" if tenths < 10**6 else f"{tenths // 10}B"

@@ -1,0 +1,271 @@
+"""`fit --layouts --for infer`: how a server may be spread over several cards, as rows.
+
+    tensor x pipeline x data ranks, which use all cards; with and without --enable-expert-parallel
+    where a model has experts; for SGLang copies of the attention among the tensor ranks as well;
+    over cards that differ also stages with so many layers each (VLLM_PP_LAYER_PARTITION)
+
+Each row is the answer of `infer` with its flags. A layout is told where no other one that fits
+reads as few weights one after another for a token, has as much room for tokens and sends as little.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.estimate.layouts import FEW, beats, coarse, divisors
+from weighbridge.answers.questions.fit.answers import Asker
+from weighbridge.answers.questions.fit.placing import placing
+from weighbridge.answers.questions.fit.sharded import on_machine
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import Device
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.watching import go_on
+from weighbridge.engines.servers.messages import ServerRanks, sent
+from weighbridge.engines.servers.spreads import ATTENTION, EXPERTS
+from weighbridge.engines.subject import subject
+from weighbridge.engines.table import engine, usual, version
+from weighbridge.machines.accelerators.machines import MACHINE, machine
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.parts import Experts
+from weighbridge.settings.setting import fields
+from weighbridge.workload import SPREAD, Infer, read
+from weighbridge.workload.flags import flags
+
+if TYPE_CHECKING:
+    from weighbridge.engines.engine import Engine
+    from weighbridge.machines.accelerators.budget import Budget
+
+MOST = 1024  # cards that are shared out
+PARTS = "pp_layer_partition"
+STEPS = 16  # by which layers are moved from stage to stage, at most
+
+
+class ServedLayout(NamedTuple):
+    """One way to spread a server out. `tokens` are those that all copies keep at once; `weights`
+    are bytes of the fullest card; `near` and `far` bytes that a card sends a token. Tensor ranks
+    read their weights at the same time, the stages of a pipeline one after another: `turn` are
+    bytes of all stages, every expert among them."""
+
+    change: Mapping[str, Any]
+    report: Report
+    tokens: int
+    weights: int
+    turn: int
+    near: int
+    far: int
+
+    @property
+    def fits(self) -> str:
+        return "unknown" if self.report.verdict is None else self.report.verdict.fits
+
+    @property
+    def price(self) -> tuple[int, ...]:
+        """Return what no other layout that fits is to have less of, to two digits."""
+        return tuple(map(coarse, (self.turn, self.far, -self.tokens, self.near)))
+
+
+def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
+    """Rank the ways to spread a server over its cards, those that read least for a token first.
+    Raises UsageError for another engine, without several cards, and where the ranks are named."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    w = read("infer", {"engine": usual(server=True).name, **given})
+    kind, budget = engine(w.engine), w.budget()
+    if kind.places is not None:
+        return placing(asker, w, kind, given, every=every)
+    if not kind.server:
+        raise UsageError(f"--layouts is about servers that share layers out, not {kind.title}")
+    if budget is None or not 1 < budget.choice.count <= MOST:
+        raise UsageError(f"--layouts spreads a server over 2 to {MOST:,} cards: --gpu h100:8")
+    model = asker.model()
+    number, _ = version(kind, w.engine_version)
+    body = subject(model, w, kind, number).body
+    largest = machine(budget.choice.part)
+    devices = MACHINE if largest is None else largest.devices
+    search = _ServerSearch(asker, w, kind, body, devices)
+    found = list(search.answered(budget.choice.count))
+    if budget.mixed and kind.stages and w.pp_layer_partition is None:
+        found += [one for each in found if (one := search.uneven(each, budget)) is not None]
+    fitting = sorted((one for one in found if one.fits == "yes"), key=lambda one: one.price)
+    if not every:
+        fitting = [one for one in fitting if not any(_beats(other, one) for other in fitting)]
+    told = fitting or sorted(found, key=lambda one: one.report.peak.low)[:FEW]
+    if not told:
+        raise UsageError(f"{kind.name} takes no ranks that {budget.choice.count} cards make")
+    return Ranking(
+        about="infer",
+        of="layouts",
+        rows=tuple(_row(one, given, kind.name) for one in told),
+        model=model.name,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
+    )
+
+
+class _ServerSearch:
+    """All layouts of one server. `devices` are those of a machine."""
+
+    def __init__(self, asker: Asker, w: Infer, kind: "Engine", body: Body, devices: int) -> None:
+        self.asker, self.w, self.body, self.devices = asker, w, body, devices
+        self.copies_attention = ATTENTION in fields(kind.settings)
+        self.routed = any(isinstance(f, Experts) for block in body.blocks for f in block.feeds)
+
+    def answered(self, count: int) -> Iterator[ServedLayout]:
+        """Yield every layout of so many cards that the engine takes, with its answer."""
+        for change in self._changes(count):
+            answer = self._asked(change)
+            if answer is not None:
+                yield answer
+
+    def _asked(self, change: Mapping[str, Any]) -> ServedLayout | None:
+        go_on()
+        try:
+            report = self.asker.briefly(self.w.but(**change))
+        except UnsupportedError:
+            raise
+        except UsageError:  # heads that the ranks do not divide, and the like
+            return None
+        near, far = sent(self.body, self._ranks(change), self.devices)
+        tokens, weights = int(report.derived.get("kv_cache_tokens") or 0), _weights(report)
+        turn = _in_turn(report, *(change[name] for name in SPREAD[:2]))
+        return ServedLayout(change, report, tokens, weights, turn, near, far)
+
+    def uneven(self, even: ServedLayout, budget: "Budget") -> ServedLayout | None:
+        """Return the layout with the layers of its stages in proportion to what their cards have,
+        and then moved one by one as long as that makes it fit, or leaves more room for tokens; None
+        where the stages' cards are alike."""
+        tensor, stages, _ = (even.change[name] for name in SPREAD)
+        rooms = [room.low for room in budget.each]
+        each = [
+            min(
+                rooms[d] for d in range(len(rooms)) if d // tensor % stages == stage
+            )  # tensor ranks are next to each other, then come stages, and copies at last
+            for stage in range(stages)
+        ]
+        layers = len(self.body.blocks)
+        if len(set(each)) < 2 or layers < stages:
+            return None
+        best = self._parted(even, proportional(layers, each))
+        for _ in range(STEPS):
+            if best is None:
+                return None
+            moved = (self._parted(even, parts) for parts in _moved(best.change[PARTS]))
+            found = max(filter(None, moved), key=_room, default=None)
+            if found is None or _room(found) <= _room(best):
+                break
+            best = found
+        return best
+
+    def _parted(self, even: ServedLayout, parts: tuple[int, ...]) -> ServedLayout | None:
+        return self._asked({**even.change, PARTS: parts})
+
+    def _changes(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield the settings of each layout. What is named stays."""
+        for tensor, pipeline in ((t, p) for t in divisors(count) for p in divisors(count // t)):
+            data = count // (tensor * pipeline)
+            sizes = dict(zip(SPREAD, (tensor, pipeline, data), strict=True))
+            ways = [sizes]
+            if self.copies_attention and data == 1:
+                copies = (n for n in divisors(tensor) if n > 1)
+                ways += [{**sizes, SPREAD[2]: n, ATTENTION: True} for n in copies]
+            for way in ways:
+                shared = self.routed and (tensor > 1 or data > 1)
+                for change in (way, {**way, EXPERTS: True}) if shared else (way,):
+                    if all(getattr(self.w, n) in (None, False, v) for n, v in change.items()):
+                        yield change
+
+    def _ranks(self, change: Mapping[str, Any]) -> ServerRanks:
+        """Return the ranks that send each other anything: where attention is copied among tensor
+        ranks, copies of the whole share no experts."""
+        tensor, pipeline, data = (change[name] for name in SPREAD)
+        if change.get(ATTENTION):
+            return ServerRanks(tensor, pipeline, 1, data)
+        return ServerRanks(tensor, pipeline, 1 if self.copies_attention else data)
+
+
+def proportional(layers: int, rooms: Sequence[int]) -> tuple[int, ...]:
+    """Deal layers out in proportion to rooms, at least one each: what rounding leaves goes to those
+    that it took most of."""
+    left = layers - len(rooms)
+    wanted = [left * room / sum(rooms) for room in rooms]
+    found = [int(x) for x in wanted]
+    by_loss = sorted(range(len(rooms)), key=lambda i: found[i] - wanted[i])
+    for i in by_loss[: left - sum(found)]:
+        found[i] += 1
+    return tuple(n + 1 for n in found)
+
+
+def _moved(parts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the layers of stages where one stage has given one to another."""
+    for giver, taker in permutations(range(len(parts)), 2):
+        if parts[giver] > 1:
+            yield tuple(n - (i == giver) + (i == taker) for i, n in enumerate(parts))
+
+
+def _room(one: ServedLayout) -> tuple[bool, int, int]:
+    """Tell layouts of the same ranks apart: one that fits, that has more tokens, or lacks less."""
+    return one.fits == "yes", one.tokens, -one.report.peak.expected
+
+
+def _in_turn(report: Report, tensor: int, stages: int) -> int:
+    """Return the bytes of weights that the stages read one after another: of each those of its
+    fullest card."""
+    cards = [device for device in report.devices if device.kind == "gpu"]
+    if len(cards) < tensor * stages:  # cards that are alike are told once
+        return _weights(report) * stages
+    each = [_of_card(card) for card in cards[: tensor * stages]]
+    return sum(max(each[i * tensor : (i + 1) * tensor]) for i in range(stages))
+
+
+def _weights(report: Report) -> int:
+    """Return the bytes of weights of the card that has most of them."""
+    return max(_of_card(device) for device in report.devices if device.kind == "gpu")
+
+
+def _of_card(card: Device) -> int:
+    return max(
+        sum(c.bytes.expected for c in phase.components if c.name == "weights")
+        for phase in card.phases
+    )
+
+
+def _beats(one: ServedLayout, other: ServedLayout) -> bool:
+    """Tell whether a layout costs no more in anything, and less in something or has fewer flags."""
+    if one is other or not beats(one, other):
+        return False
+    return one.price != other.price or len(one.change) < len(other.change)
+
+
+def _row(one: ServedLayout, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    verdict, change = one.report.verdict, one.change
+    assert verdict is not None  # a card was named
+    context = int(one.report.workload["context"])
+    said = {n: v for n, v in change.items() if n == PARTS or v is True or v > 1}
+    return {
+        "id": _named(change),
+        "fits": verdict.fits,
+        "usable_bytes": verdict.usable_bytes,
+        "peak_bytes": one.report.peak.expected,
+        "margin_bytes": verdict.margin_bytes,
+        **on_machine(verdict.host),
+        **{size: change[size] for size in SPREAD},
+        EXPERTS: EXPERTS in change,
+        ATTENTION: ATTENTION in change,
+        PARTS: change.get(PARTS),
+        "cached_tokens": one.tokens,
+        "requests": one.tokens // context,
+        "weights_bytes": one.weights,
+        "read_in_turn_bytes": one.turn,
+        "near_bytes": one.near,
+        "far_bytes": one.far,
+        "flags": flags({**given, "engine": name, **said}, ""),
+        "launch": one.report.derived.get("launch", ""),
+    }
+
+
+def _named(change: Mapping[str, Any]) -> str:
+    short = ("tp", "pp", "dpa" if ATTENTION in change else "dp")
+    told = [f"{s}{change[n]}" for s, n in zip(short, SPREAD, strict=True) if change[n] > 1]
+    parts = ["+".join(map(str, change[PARTS]))] if PARTS in change else []
+    return " ".join([*told, *parts, *(["ep"] if EXPERTS in change else [])])

@@ -1,0 +1,335 @@
+"""`fit --layouts --framework torchtitan`: how training by FSDP, ZeRO or DDP may be shared out.
+
+    what data ranks share   ddp, zero1 to zero3, fsdp2, hsdp: those that the framework has. litgpt's
+                            recipes share out in one way, with checkpoints of their own
+    ranks                   tensor, context and pipeline 1 to 8, expert: those that its settings
+                            have, beside FSDP2 alone; what is left are data ranks
+    micro-batches           1 to 16 sequences: a larger one sends fewer parameters a step
+    checkpoints             none, torchtitan's selective ones, of whole layers
+
+Each row is the answer of `train` with its flags, and of all that fit at least as cheaply the one
+with the largest micro-batch. A step has 4 Mi tokens unless micro-batches are named.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.estimate.layouts import (
+    FEW,
+    FINE,
+    MOST_EXPERT,
+    SHORTEST,
+    TOKENS,
+    beats,
+    coarse,
+    divisors,
+    several,
+)
+from weighbridge.answers.estimate.train import subject_for
+from weighbridge.answers.questions.fit.answers import REFUSED, Asker
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.units import ceil_div
+from weighbridge.base.watching import go_on
+from weighbridge.engines.table import usual, version
+from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.memory.report.verdict import HostVerdict
+from weighbridge.models.arch.mixers import Attention, Latent
+from weighbridge.models.arch.parts import Experts
+from weighbridge.training.frameworks import Framework, framework
+from weighbridge.training.plan import stages, usual_checkpointing
+from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
+from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.workload import Train
+from weighbridge.workload.flags import flags
+
+if TYPE_CHECKING:
+    from weighbridge.engines.interface import Subject
+
+SHARDS = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "hsdp")
+BESIDE = ("fsdp2", "hsdp")  # what tensor, context and expert ranks are beside
+KINDS = ("tensor", "pipeline", "context", "expert")
+SIZES = tuple(f"{kind}_parallel_size" for kind in KINDS)
+POWERS = (1, 2, 4, 8)
+BATCHES = (1, 2, 4, 8, 16)
+KEEPS = ("none", "selective", "full")  # what is computed again, ever more
+MORE = 1.1  # of the work of the cheapest that fits: what takes more is not told
+MANY, NEAR = 2, 0.95  # sequences that are asked; the share of an extrapolation that must fit
+
+
+class SharedLayout(NamedTuple):
+    """One way to share a run out: its settings and what they cost. Without a report it was not
+    asked."""
+
+    change: Mapping[str, Any]
+    sharding: Sharding
+    cost: LayoutCost
+    report: Report | None = None
+
+    @property
+    def price(self) -> tuple[float, int, int]:
+        """Return what no other layout that fits is to have less of: half a percent of a step, and
+        two digits of bytes."""
+        return round(self.cost.work * FINE), coarse(self.cost.far), coarse(self.cost.near)
+
+    @property
+    def fits(self) -> str:
+        verdict = None if self.report is None else self.report.verdict
+        return "unknown" if verdict is None else verdict.fits
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Return all but the micro-batch and what is computed again."""
+        return (self.sharding.kind, *(self.change.get(name, 1) for name in SIZES))
+
+
+def sharded(asker: Asker, w: Train, given: Mapping[str, Any], *, every: bool = False) -> Ranking:
+    """Rank the ways to share a run out by the framework that is named, the cheapest first; `given`
+    are the settings that the user named. Raises UsageError without several cards, and where the
+    framework shares nothing out."""
+    budget, by = several(w.budget()), framework(w.framework, w.framework_version)
+    if by.shards == ("none", "ddp"):
+        raise UsageError(f"--layouts: {by.name} shares no model out; name another --framework")
+    found = _SharedSearch(asker, w, by, budget.usable.high).found(budget.choice.count, every=every)
+    fitting = [one for one in found if one.fits == "yes"]
+    asked = (one for one in found if one.report is not None)
+    least = sorted(asked, key=lambda one: one.report.peak.low if one.report else 0)[:FEW]
+    room = budget.usable.low
+    return Ranking(
+        about="train",
+        of="layouts",
+        rows=tuple(_row(one, room, given) for one in fitting or least),
+        model=asker.model().name,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
+        by=by.name,
+    )
+
+
+class _SharedSearch:
+    def __init__(self, asker: Asker, w: Train, by: Framework, room: int) -> None:
+        self.asker, self.w, self.by, self.room = asker, w, by, room
+        number, _ = version(usual(), w.engine_version)
+        self.subject: Subject = subject_for(asker.model(), w, number)
+        self._known: dict[tuple[Any, ...], int] = {}
+        self._batches = self._named("batch_size", BATCHES)
+        self._kept = self._named("checkpointing", self._keeps())
+        feeds = (feed for block in self.subject.body.blocks for feed in block.feeds)
+        self.experts = max((f.count for f in feeds if isinstance(f, Experts)), default=1)
+
+    def found(self, count: int, *, every: bool) -> list[SharedLayout]:
+        """Ask the layouts, the cheapest first: none that one which fits beats, or that takes a
+        tenth more work (`every`: none of a shape that fits already). Where none fits, return those
+        that take least."""
+        fitting: list[SharedLayout] = []
+        least: list[SharedLayout] = []
+        for one in sorted(self._layouts(count), key=_order):
+            if fitting and one.cost.work > MORE * fitting[0].cost.work and not every:
+                break
+            beaten = any(beats(other, one) for other in fitting)
+            done = any(other.shape == one.shape for other in fitting)
+            if done or (beaten and not every) or not self._may(one):
+                continue
+            go_on()
+            answered = self._asked(one)
+            if answered.fits == "yes":
+                fitting.append(answered)
+            elif self._is_least(one):
+                least.append(answered)
+        return fitting or least
+
+    def _is_least(self, one: SharedLayout) -> bool:
+        """Tell whether nothing of its shape takes less."""
+        batch, keeps = self._batches[0], self._kept[-1]
+        return bool((one.change["batch_size"], one.change["checkpointing"]) == (batch, keeps))
+
+    def _may(self, one: SharedLayout) -> bool:
+        """Tell whether a layout may fit, by what it takes at least: one that does not fit when all
+        layers are computed again, or with one sequence, needs no answer of its own. What a
+        sequence adds is known of two; larger micro-batches that far from fit are not asked."""
+        if self._is_least(one):
+            return True  # where nothing fits it is told
+        first, keeps = {"batch_size": self._batches[0]}, {"checkpointing": self._kept[-1]}
+        if not (
+            self._holds({**one.change, **first, **keeps}) and self._holds({**one.change, **first})
+        ):
+            return False
+        batch = int(one.change["batch_size"])
+        if batch > MANY and self.w.batch_size is None:
+            one_takes, two_take = (self._least({**one.change, "batch_size": n}) for n in (1, 2))
+            far = NEAR * (one_takes + (batch - 1) * (two_take - one_takes))
+            return bool(max(two_take, far) <= self.room)
+        return self._holds(one.change)
+
+    def _holds(self, change: Mapping[str, Any]) -> bool:
+        return self._least(change) <= self.room
+
+    def _least(self, change: Mapping[str, Any]) -> int:
+        """Return the bytes of the fullest device that a layout takes at least; more than there are
+        where it is refused."""
+        key = tuple(change[name] for name in sorted(change) if name != "gradient_accumulation")
+        if key not in self._known:
+            go_on()
+            try:
+                report = self.asker.least(self.w.but(**change))
+                self._known[key] = report.peak.low
+            except REFUSED:
+                self._known[key] = self.room + 1
+        return self._known[key]
+
+    def _asked(self, one: SharedLayout) -> SharedLayout:
+        try:
+            return one._replace(report=self.asker.train(self.w.but(**one.change), remedies=False))
+        except REFUSED:
+            return one
+
+    def _layouts(self, count: int) -> Iterator[SharedLayout]:
+        """Yield every layout of so many devices, with its cost and before it is asked."""
+        for shape, kind in product(self._shapes(count), self._named("shard", self._shards())):
+            sizes = dict(zip(SIZES, shape, strict=True))
+            tensor, pipeline, context, expert = shape
+            data = count // (tensor * pipeline * context)
+            by = Sharding(
+                kind=kind,
+                data=data,
+                tensor=tensor,
+                pipeline=pipeline,
+                context=context,
+                expert=expert,
+                node=self.w.ranks_per_machine or MACHINE,
+                replicas=self.w.data_parallel_replicas,
+                whole_experts=expert > 1,
+            )
+            if not _goes(by, shape):
+                continue
+            try:
+                layers = stages(self.w, self.by, by, len(self.subject.body.blocks))
+            except UsageError:
+                continue
+            by = replace(by, layers=layers)
+            for batch, keeps in product(self._batches, self._kept):
+                steps = self.w.gradient_accumulation or self._steps(data, batch)
+                change = {
+                    "framework": self.by.name,
+                    "shard": kind,
+                    **{name: n for name, n in sizes.items() if n > 1},
+                    "batch_size": batch,
+                    "gradient_accumulation": steps,
+                    "checkpointing": keeps,
+                }
+                yield SharedLayout(change, by, cost(self._run(by, batch, steps, keeps)))
+
+    def _run(self, by: Sharding, batch: int, steps: int, keeps: str) -> SharedRun:
+        dense, experts = self._parameters
+        tokens = ceil_div(batch * self.subject.context, by.context)
+        return SharedRun(
+            by, self.subject.body, tokens, steps, dense, experts, self._keys, checkpointing=keeps
+        )
+
+    @cached_property
+    def _parameters(self) -> tuple[int, int]:
+        """Count the parameters (outside of routed experts, of them)."""
+        plan = self.subject.part.blueprint
+        return plan.parameters - plan.experts, plan.experts
+
+    @cached_property
+    def _keys(self) -> int:
+        """Count the numbers in keys and values of a token, in the layer that has most."""
+        mixers = (x for layer in self.subject.layers for x in layer.mixers)
+        known = (x.expanded if isinstance(x, Latent) else x for x in mixers)
+        sizes = (x.kv_heads * (x.key_dim + x.value_dim) for x in known if isinstance(x, Attention))
+        return max(sizes, default=2 * self.subject.body.hidden)
+
+    def _shapes(self, count: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (tensor, pipeline, context, expert) ranks that divide the devices."""
+        ranks = (
+            self._named(size, self._ranks(kind)) for kind, size in zip(KINDS, SIZES, strict=True)
+        )
+        for tensor, pipeline, context, expert in product(*ranks):
+            length = self.subject.context
+            if count % (tensor * pipeline * context) or (count // pipeline) % expert:
+                continue
+            if context == 1 or (length >= SHORTEST * context and length % (2 * context) == 0):
+                yield tensor, pipeline, context, expert
+
+    def _ranks(self, kind: str) -> tuple[int, ...]:
+        if kind not in self.by.ranks:
+            return (1,)
+        if kind == "expert":
+            return tuple(n for n in divisors(self.experts) if n <= MOST_EXPERT)
+        most = len(self.subject.body.blocks) if kind == "pipeline" else max(POWERS)
+        return tuple(n for n in POWERS if n <= most)
+
+    def _shards(self) -> tuple[str, ...]:
+        if self.by.sharded_checkpointing:
+            return "none", self.by.spreads
+        has = self.by.shards or SHARDS
+        return ("none", *(kind for kind in SHARDS if kind in has))
+
+    def _keeps(self) -> tuple[str, ...]:
+        if self.by.sharded_checkpointing:
+            return (usual_checkpointing(self.w, self.by, Sharding(kind=self.by.spreads)),)
+        return KEEPS if "pipeline" in self.by.ranks else ("none", "full")
+
+    def _named(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+        said = getattr(self.w, name)
+        return choices if said is None else (said,)
+
+    def _steps(self, data: int, batch: int) -> int:
+        return max(1, ceil_div(TOKENS, self.subject.context) // (data * batch))
+
+
+def _goes(by: Sharding, shape: tuple[int, int, int, int]) -> bool:
+    """Tell whether ranks of these kinds are combined: FSDP2 alone is beside others, and shares out
+    among several."""
+    shares = by.data * by.context
+    if by.kind == "none":
+        return shares == 1
+    if by.kind == "hsdp" and by.shares == shares:
+        return False
+    return shares > 1 and (by.kind in BESIDE or max(shape) == 1)
+
+
+def _order(one: SharedLayout) -> tuple[Any, ...]:
+    """Sort by price, and the largest micro-batch first of what costs the same."""
+    return (*one.price, -one.change["batch_size"], KEEPS.index(one.change["checkpointing"]))
+
+
+def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    assert one.report is not None  # of those that were asked
+    verdict = one.report.verdict
+    peak, shares, price = one.report.peak, one.sharding, one.cost
+    sizes = (shares.tensor, shares.pipeline, shares.context, shares.expert, shares.data)
+    short = zip(("tp", "pp", "cp", "ep", "dp"), sizes, strict=True)
+    own = {name: value for name, value in given.items() if name != "method"}
+    kind = () if shares.kind == "none" else (shares.kind,)
+    told = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
+    return {
+        "id": " ".join([*told, f"mb{one.change['batch_size']}"]),
+        "fits": one.fits,
+        "usable_bytes": room,
+        "peak_bytes": peak.expected,
+        "margin_bytes": room - peak.expected,
+        **on_machine(None if verdict is None else verdict.host),
+        **dict(zip((*SIZES, "data_parallel_size"), sizes, strict=True)),
+        "shard": shares.kind,
+        "batch_size": one.change["batch_size"],
+        "micro_batches": one.change["gradient_accumulation"],
+        "recompute": one.change["checkpointing"],
+        "computed_again": round(price.again, 4),
+        "bubble": round(price.bubble, 4),
+        "near_bytes": price.near,
+        "far_bytes": price.far,
+        "flags": flags({**own, **one.change}, ""),
+    }
+
+
+def on_machine(host: HostVerdict | None) -> dict[str, Any]:
+    """Return what a machine of a layout needs of host memory and has, where that was judged."""
+    if host is None or host.available is None:
+        return {}
+    return {"host_bytes": host.needed.expected, "host_usable_bytes": host.available}

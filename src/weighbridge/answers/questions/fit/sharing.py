@@ -1,0 +1,84 @@
+"""`fit --layouts`: how a training run may be shared out over several devices, as rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.answers.estimate.layouts import SETTINGS, RankLayout, layouts
+from weighbridge.answers.estimate.train import MEGATRON
+from weighbridge.answers.questions.fit.answers import Asker
+from weighbridge.answers.questions.fit.sharded import on_machine, sharded
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.workload import read
+from weighbridge.workload.flags import flags
+
+FULL, NAMED = "full", ("framework", "method")
+PARTS = ("tensor", "pipeline", "chunks", "context", "expert", "data")  # of a name
+SHORT = ("tp", "pp", "vpp", "cp", "ep", "dp")
+
+
+def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
+    """Rank the layouts of a run, by Megatron where no framework is named. Raises UsageError for
+    adapters, or without several devices."""
+    unsaid = read("train", {})
+    given = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and value != getattr(unsaid, name, None)
+    }
+    if given.setdefault("method", FULL) != FULL:
+        raise UsageError(f"--layouts is about --method {FULL}, not {given['method']!s:.40}")
+    given.setdefault("framework", MEGATRON)
+    workload, model = read("train", given), asker.model()
+    if workload.framework != MEGATRON:
+        return sharded(asker, workload, given, every=every)
+    found = layouts(model, workload, every=every)
+    budget = workload.budget()
+    assert budget is not None  # layouts() needs it
+    room = budget.usable.low
+    return Ranking(
+        about="train",
+        of="layouts",
+        rows=tuple(_row(each, room, given) for each in found),
+        model=model.name,
+        accelerator=budget.name,
+        count=1 if budget.mixed else budget.choice.count,
+        by=MEGATRON,
+    )
+
+
+def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    run, cost = each.run, each.cost
+    numbers = [getattr(run, part) for part in PARTS]
+    told = [f"{short}{n}" for short, n in zip(SHORT, numbers, strict=True) if n > 1]
+    return {
+        "id": " ".join(told) or "dp1",
+        "fits": each.fits,
+        "usable_bytes": room,
+        "peak_bytes": each.peak.expected,
+        "margin_bytes": room - each.peak.expected,
+        **on_machine(each.host),
+        **{f"{kind}_parallel_size": getattr(run, kind) for kind in (*SETTINGS, "data")},
+        "virtual_stages": run.chunks,
+        "micro_batches": run.accumulation,
+        "recompute": each.keeps,
+        "computed_again": round(cost.again, 4),
+        "bubble": round(cost.bubble, 4),
+        "near_bytes": cost.near,
+        "far_bytes": cost.far,
+        "flags": flags({"framework": MEGATRON, **_own(given), **_said(each)}, ""),
+    }
+
+
+def _own(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the user asked for beside the layout."""
+    return {name: value for name, value in given.items() if name not in NAMED}
+
+
+def _said(each: RankLayout) -> dict[str, Any]:
+    """Return the settings of a layout that are not what a question without them means."""
+    return {
+        name: value
+        for name, value in each.change.items()
+        if value != 1 or not name.endswith("_parallel_size")
+    }

@@ -1,0 +1,503 @@
+"""A model that is read once and asked many times.
+
+    >>> import weighbridge
+    >>> model = weighbridge.prepare("llama-3.1-8b")
+    >>> [model.infer(engine="vllm", gpu="h100", context=n).verdict.fits for n in (4096, 131072)]
+    ['yes', 'yes']
+
+What does not depend on the question is made once and kept with the model: what its files hold, its
+class, and what an engine of one version derives from both. Answers are those that
+`weighbridge.load`, `infer` and `train` give, whatever was asked before.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.estimator import Estimator, ended, remarked, with_launch_line
+from weighbridge.answers.questions.opening import following, inventory, live
+from weighbridge.answers.questions.question import (
+    Asked,
+    ModelQuestion,
+    by_its_name,
+    one_model,
+    question,
+    serving,
+)
+from weighbridge.base.errors import (
+    HubError,
+    NotFoundError,
+    NotServedError,
+    UnsupportedError,
+    UsageError,
+    WeighbridgeError,
+)
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.watching import Hears, heard, hearing
+from weighbridge.engines.table import engine as find_engine
+from weighbridge.engines.table import record, usual
+from weighbridge.memory.report import Report
+from weighbridge.models.checkpoint.gather import GatherOptions, gather_pipeline
+from weighbridge.models.checkpoint.inventory import Inventory
+from weighbridge.models.checkpoint.model import Model, resolve
+
+if TYPE_CHECKING:
+    from weighbridge.answers.estimate.limits import Setting
+    from weighbridge.memory.report.fit import Fit, Ranking
+    from weighbridge.memory.report.verdict import Remedy
+    from weighbridge.workload import Infer, Load, Train
+
+# Facts of an answer that is a yes, and could be a better one
+WANTING = frozenset(("runs_only", "layers_on_card"))
+TASKS = {"Load": "load", "Infer": "infer", "Train": "train"}  # by the record of their settings
+LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
+
+
+@dataclass(frozen=True)  # not slotted: it keeps what it has made
+class Prepared:
+    """A model that was read; made by `weighbridge.prepare`."""
+
+    given: Any  # what was typed: a reference, a path, a config or a live module
+    options: GatherOptions = field(repr=False)  # they may hold a token
+    source: Inventory | Model = field(repr=False)  # a Model of a live module
+
+    @property
+    def reference(self) -> str:
+        """The text that was typed; "" for a config and a module."""
+        return os.fspath(self.given) if isinstance(self.given, str | os.PathLike) else ""
+
+    @property
+    def tensors(self) -> int:
+        """How many tensor records it holds: those of its files, and those of classes so far."""
+        models = (vars(self).get(name) for name in ("_whole", "_headless"))
+        records = sum(len(p.blueprint.counted) for m in models if m is not None for p in m.parts)
+        stored = self.source.parts if isinstance(self.source, Inventory) else ()
+        return records + sum(len(part.tensors) for part in stored)
+
+    def model(self, *, base_model: bool = False) -> Model:
+        """The class that the files are of, or its headless class.
+
+        Raises:
+            weighbridge.WeighbridgeError: the class is not known, or files contradict it.
+        """
+        return self._headless if base_model else self._whole
+
+    @cached_property
+    def _whole(self) -> Model:
+        return self._resolved(base_model=False)
+
+    @cached_property
+    def _headless(self) -> Model:
+        return self._resolved(base_model=True)
+
+    def _resolved(self, *, base_model: bool) -> Model:
+        if isinstance(self.source, Model):
+            return self.source
+        with following(self.given, WeighbridgeError):
+            return resolve(self.source, base_model=base_model)
+
+    def load(
+        self,
+        workload: "Load | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh its weights in every format, and what loading them allocates.
+
+        Args:
+            workload: all settings as one record; or give them by name, as for `weighbridge.load`.
+            remedies: whether to look for what would make it fit, where it does not.
+            pinned: names of settings that remedies leave alone; None is all that were given.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        asked = question("load", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
+
+    def infer(
+        self,
+        workload: "Infer | None" = None,
+        *,
+        command: str | None = None,
+        draft: "Prepared | None" = None,
+        projector: "Prepared | None" = None,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what serving it takes, per device and phase, by the rules of one engine.
+
+        Args:
+            workload: all settings as one record; or give them by name, as for `weighbridge.infer`.
+            command: the engine's own launch command, which names this model.
+            draft: what `draft_model` names, where it is prepared already.
+            projector: what `mmproj` names, likewise.
+            remedies: whether to look for what would make it fit, where it does not.
+            pinned: names of settings that remedies leave alone; None is all that were given.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        asked = by_its_name(serving(workload, command, settings), self.reference)
+        if asked.launched is not None and asked.launched.model not in self._names():
+            one_model(self.reference, asked.launched)
+        beside = {"draft": draft, "projector": projector}
+        return self.answer(asked, beside, remedies=remedies, pinned=pinned)
+
+    def train(
+        self,
+        workload: "Train | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what fine-tuning or training it takes, per device and phase.
+
+        Args:
+            workload: all settings as one record; or give them by name, as for `weighbridge.train`.
+            remedies: whether to look for what would make it fit, where it does not.
+            pinned: names of settings that remedies leave alone; None is all that were given.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, settings that contradict each other,
+                or a model outside our rules.
+        """
+        asked = question("train", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
+
+    def answer(
+        self,
+        question: ModelQuestion[Any],
+        beside: "Mapping[str, Prepared | None] | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+    ) -> Report:
+        """Answer a question that was read: every face ends here.
+
+        Args:
+            question: what `weighbridge.answers.questions.question` read.
+            beside: the models of "draft" and "projector", where they are prepared already.
+            remedies, pinned: as for `load`.
+
+        Raises:
+            weighbridge.WeighbridgeError: a model outside our rules.
+        """
+        estimator = self._estimator(question, beside or {})
+        w = estimator.question.workload
+        hears = hearing()
+
+        def part(known: Report, *, least: bool = False) -> None:
+            if hears is not None:
+                hears(remarked(known, question, w), least=least)
+
+        with following(self.given):
+            try:
+                report = self._helped(estimator, remedies, pinned, part if hears else None)
+            except NotServedError as error:
+                if question.task != "infer":
+                    raise
+                from weighbridge.answers.estimate import (
+                    refusals,  # asks engines, which answers do without
+                )
+
+                raise refusals.by_others(error, estimator.model, w) from None
+            if question.task == "train":
+                report = with_launch_line(report, w, self._loads(), self._packed)
+            return remarked(report, question, w)
+
+    def briefly(self, workload: "Load | Infer | Train", *limits: "Setting") -> Report:
+        """Answer about peaks and verdict alone: no remedies, no line to launch it, and of a server
+        no search for how far its settings go, but for the `limits` that are named."""
+        estimator = self._estimator(
+            question(TASKS.get(type(workload).__name__, "infer"), workload, {}), {}
+        )
+        with following(self.given):
+            report = estimator(estimator.question.workload, limits)
+        return replace(report, said=workload.said)
+
+    def least(self, workload: "Train") -> Report:
+        """Count what training it takes at least, sooner than `train` answers: never more than that
+        tells."""
+        estimator = self._estimator(question("train", workload, {}), {})
+        with following(self.given):
+            w = estimator.question.workload
+            return estimator.least(w) if estimator.counts else estimator(w)
+
+    def _estimator(
+        self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
+    ) -> Estimator:
+        """The estimator of the question as it is meant: formats by the names that files have,
+        models beside this one by their own."""
+        meant = self._meant if question.launched is None else self._launched
+        question = question._replace(workload=meant(question.workload, question.task))
+        models: Mapping[str, Model | None] = {}
+        if question.task == "infer":
+            question, models = self._with(question, beside)
+        model = self.model(base_model=question.workload.base_model)
+        return Estimator(question, model, models, vars(self).get("_answers"))
+
+    def _helped(
+        self,
+        estimator: Estimator,
+        remedies: bool,
+        pinned: Iterable[str] | None,
+        part: Hears | None,
+    ) -> Report:
+        """The answer, with what would make it fit where it does not. `part` is told what is known
+        before: the least that a long run takes, where nothing else is asked for, and each remedy.
+        """
+        task, workload = estimator.question.task, estimator.question.workload
+        if part and not remedies and estimator.counts and estimator.followed() > LONG:
+            part(estimator.least(workload), least=True)
+        report = estimator(workload)
+        if not remedies or report.verdict is None:
+            return report
+        if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
+            return report
+        from weighbridge.answers.remedies import (  # of what does not fit, or not run
+            RemedyCase,
+            said,
+            search,
+        )
+        from weighbridge.answers.remedies.case import UNMERGED
+
+        def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
+            def ask(changed: Any) -> Report:
+                with following(self.given):  # what breaks over a change is a change that is refused
+                    return answering(question(task, changed, {}).workload)
+
+            return ask
+
+        case = RemedyCase(
+            task=task,
+            workload=workload,
+            report=report,
+            ask=asks(estimator.again),
+            count_least=asks(estimator.least) if estimator.counts else None,
+            pinned=said(workload) if pinned is None else frozenset(pinned),
+            loads=self._loads(),
+            packed=self._packed,
+            tensors=estimator.followed(),
+            apart=estimator.followed(UNMERGED),
+        )
+
+        def hears(known: "tuple[Remedy, ...]") -> None:
+            if part is not None:
+                part(replace(report, remedies=known))
+
+        from weighbridge.answers.estimate.served import undenied
+
+        found = search(case, hears=hears if part else None)
+        return ended(undenied(replace(report, remedies=found)))
+
+    def _names(self) -> tuple[str | None, ...]:
+        """Return what a launch command may call it: a config at hand has no name of its own."""
+        known = self.source.repo_id, self.source.reference
+        return self.reference, *known
+
+    def _loads(self) -> str:
+        """Return what a line of Python is told to load; "" of a config that is at hand."""
+        named = self.source.repo_id or self.source.reference
+        return named if isinstance(self.given, str | os.PathLike) else ""
+
+    @cached_property
+    def _packed(self) -> tuple[str, str]:
+        """The format that the files are packed in, and the quant_method of their config; "" of
+        plain ones."""
+        from weighbridge.engines.weight_formats import declared_name, quant_method
+
+        part = self.model().parts[0]
+        return declared_name(part), quant_method(part)
+
+    def _with(
+        self, question: ModelQuestion[Any], beside: "Mapping[str, Prepared | None]"
+    ) -> "tuple[ModelQuestion[Any], Mapping[str, Model | None]]":
+        """The question with the models that work beside this one named, and those models."""
+        draft, projector = beside.get("draft"), beside.get("projector")
+        w = question.workload
+        w = w.but(
+            draft_model=_named("draft", w.draft_model, draft),
+            mmproj=_named("projector", w.mmproj, projector),
+        )
+        return question._replace(workload=w), {
+            "draft": self._draft(w, draft),
+            "projector": self._beside(w.mmproj, projector),
+        }
+
+    def _beside(self, name: str | None, prepared: "Prepared | None") -> Model | None:
+        """The model of that name, which works beside this one."""
+        if name is None:
+            return None
+        return (prepared or opened(name, self.options)).model()
+
+    def _draft(self, w: Any, prepared: "Prepared | None") -> Model | None:
+        """The draft model; None of a server's that cannot be read, which its answer says."""
+        try:
+            return self._beside(w.draft_model, prepared)
+        except (UnsupportedError, HubError):
+            if not record(w.engine or "").server:
+                raise
+            return None
+
+    def fit(self, *, remedies: bool = True, **settings: Any) -> "Fit":
+        """Tell whether it fits an accelerator: for loading, inference, LoRA, QLoRA and full
+        training.
+
+        Args:
+            remedies: whether to look for what would make it fit, where it does not.
+            settings: as for `weighbridge.fit`.
+
+        Returns:
+            A frozen `Fit`: one question each, with its verdict, its report and its remedies.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a model outside our rules.
+        """
+        from weighbridge.answers.questions.fit.answers import fit
+        from weighbridge.answers.questions.fit.request import asked as read_fit
+
+        self.model()
+        remembering = replace(self)  # answers that several questions ask for, for this once
+        vars(remembering).update(vars(self), _answers={})
+        hears = hearing()
+        with heard(None):  # of the one answer, and not of those that it is made of
+            request = replace(read_fit(settings), helped=remedies)
+            return fit(remembering, request, self._sized, hears)
+
+    def gpus(self, **settings: Any) -> "Ranking":
+        """The cards of the catalogue for this model: what fits first, the smallest first.
+
+        Args:
+            settings: as for `weighbridge.fit`, without a card.
+        """
+        from weighbridge.answers.questions.fit.ranking import gpus
+        from weighbridge.answers.questions.fit.request import asked as read_fit
+
+        return gpus(self, read_fit(settings, named=False))
+
+    def layouts(self, *, for_: str = "train", every: bool = False, **settings: Any) -> "Ranking":
+        """The ways to share it out over several devices, the cheapest first: its training, by
+        Megatron unless a framework is named, or serving it.
+
+        Args:
+            for_: "train" or "infer".
+            every: all that fit; else those that no other one beats in all that it costs.
+            settings: as for `weighbridge.train` or `infer`, with `gpu` (h100:64); what is named
+                stays.
+        """
+        if for_ not in ("train", "infer"):
+            raise UsageError(f"layouts are of train or infer, not {for_!r:.40}")
+        if for_ == "infer":
+            from weighbridge.answers.questions.fit.serving import serving
+
+            return serving(self, settings, every=every)
+        if settings.get("engine"):
+            raise UsageError(
+                f"--engine {settings['engine']!s:.40} serves, and does not train: --for infer has "
+                "the layouts of serving; without --engine they are those of training"
+            )
+        from weighbridge.answers.questions.fit.sharing import sharing
+
+        return sharing(self, settings, every=every)
+
+    def _sized(self, reference: str) -> "Prepared":
+        """Prepare another model, of a bare size."""
+        return opened(reference, self.options)
+
+    def _meant(self, w: Asked, task: str) -> Asked:
+        """The workload with the format that an everyday name of one stands for, or that the
+        model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
+        declares is not packed again under its own name."""
+        engine = getattr(w, "engine", usual().name)
+        if task == "infer" and engine is None and isinstance(self.source, Inventory):
+            from weighbridge.answers.questions.naming import named_engine
+
+            served: Any = w
+            engine = named_engine(self.source.reference, self.model().parts[0], served)
+            w = w.but(engine=engine) if engine else w
+        engine = find_engine(engine).name if engine else usual().name
+        named = w.quantization is not None or w.dtype is not None or task == "train"
+        form = "" if named else self._named_form(engine)
+        if w.quantization is None and not form:
+            return w
+        from weighbridge.engines.format_names import meant
+
+        if form or w.quantization is None:
+            return w.but(quantization=meant(form, engine))
+        declared = {(part.quantization or {}).get("quant_method") for part in self.source.parts}
+        if declared - {None}:
+            declared_so = w.quantization.lower() in declared and engine == usual().name
+            return w.but(quantization=None) if declared_so else w
+        return w.but(quantization=meant(w.quantization, engine))
+
+    def _launched(self, w: Asked, task: str) -> Asked:
+        """The workload of a launch command with the format that the name of a folder alone says
+        (./Qwen3-32B-AWQ): an engine finds it in the files, which are not here."""
+        source, engine = self.source, str(getattr(w, "engine", usual().name))
+        plain = w.quantization is None and isinstance(source, Inventory) and source.form
+        form = self._named_form(engine) if plain else ""
+        if not form:
+            return w
+        from weighbridge.engines.format_names import meant
+
+        return w.but(quantization=meant(form, engine))
+
+    def _named_form(self, engine: str) -> str:
+        """The format that a name alone means to an engine; "" for what it takes by itself."""
+        if not isinstance(self.source, Inventory):
+            return ""
+        if self.source.form:
+            from weighbridge.engines.format_names import unpacked
+
+            return "" if unpacked(self.source.form, engine) else self.source.form
+        kind = record(engine)
+        tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
+        return "" if tagged == kind.usual else tagged
+
+
+def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:
+    """The name of a model beside another one, which must be that of the one that is prepared."""
+    if prepared is None:
+        return name
+    if not isinstance(prepared, Prepared):
+        raise UsageError(f"{what} is what `prepare` gave, not {type(prepared).__name__}")
+    reference = prepared.reference or prepared.model().name
+    if name not in (None, reference):
+        raise UsageError(f"{what} is {reference!r}, and the settings name {name!r}: leave one out")
+    return reference
+
+
+def opened(model: Any, options: GatherOptions) -> Prepared:
+    """Read the files of a model, whose class is not looked for yet."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        return Prepared(model, options, live(model))
+    if isinstance(model, os.PathLike) and not os.path.exists(model):
+        raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
+    if isinstance(getattr(model, "components", None), Mapping):
+        return Prepared(type(model).__name__, options, gather_pipeline(model))
+    if not isinstance(model, str | os.PathLike | Mapping):
+        raise TypeError(
+            f"model must be a reference, a path, a config or a module, not a {type(model).__name__}"
+        )
+    if isinstance(model, Mapping):
+        model = deepcopy(dict(model))  # the caller may change it later
+    with following(model, WeighbridgeError):
+        return Prepared(model, options, inventory(model, options))

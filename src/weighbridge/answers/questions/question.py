@@ -1,0 +1,140 @@
+"""A question about a model, read and checked before anything is fetched: its task and its settings,
+and for serving the launch command that they were read from.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.wording import shown
+from weighbridge.engines.table import engine
+from weighbridge.workload import checked, read
+
+if TYPE_CHECKING:
+    from weighbridge.engines.launch import Launch
+    from weighbridge.workload import Infer, Load, Train
+
+Asked = TypeVar("Asked", "Load", "Infer", "Train")
+
+
+class ModelQuestion(NamedTuple, Generic[Asked]):
+    """One question: `task` is load, infer or train, and `workload` its settings."""
+
+    task: str
+    workload: Asked
+    launched: "Launch | None" = None  # the engine's own command, which the settings come from
+
+
+def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQuestion[Any]:
+    """Read the settings of a task, given as one record or by name. Raises UsageError."""
+    if workload is not None and settings:
+        raise UsageError("give the settings as one workload or by name, not both")
+    meant = read(task, settings) if workload is None else checked(task, workload)
+    if task == "train":
+        from weighbridge.workload.consistency import consistent
+
+        consistent(meant)
+    meant.check()
+    return ModelQuestion(task, meant)
+
+
+def serving(
+    workload: "Infer | None", command: str | None, settings: Mapping[str, Any]
+) -> "ModelQuestion[Infer]":
+    """Read a question of `infer`: settings, or an engine's launch command with settings beside it,
+    which win. Raises UsageError."""
+    if command is None:
+        return question("infer", workload, settings)
+    launched = _parsed(command)
+    if workload is not None:
+        raise UsageError("give settings beside a command by name, not as a workload")
+    _one_engine(launched, settings.get("engine"))
+    typed = {"engine": launched.engine, **launched.settings, **settings}
+    meant: Infer = read("infer", typed).but(engine_defaults=True)
+    meant.check()
+    return ModelQuestion("infer", meant, launched)
+
+
+def by_its_name(
+    question: ModelQuestion[Any], model: Any, *, disk: bool = True
+) -> ModelQuestion[Any]:
+    """Return a question whose command serves a path that is not here, as it stands on another
+    machine, with the model that was typed beside it, else the one that the path is called by.
+    `disk`: whether files of this machine are looked for. Raises UsageError where neither names
+    one."""
+    launched = question.launched
+    if launched is None:
+        return question
+    from weighbridge.engines.launch.paths import is_path, model_of
+
+    path = launched.model
+    away = is_path(path) and not (disk and os.path.lexists(os.path.expanduser(path)))
+    if not away:
+        return question if "/" in path else _stored_so(question, launched, path)
+    name = model or model_of(path)
+    if not name:
+        raise UsageError(
+            f"{shown(path)} is not here, and names no model: name MODEL beside the command"
+        )
+    note = f"{shown(path)} is not here: it is taken for what its name says, {shown(name)}"
+    warnings = launched.warnings if model else (*launched.warnings, note)
+    return _stored_so(question, replace(launched, model=name, warnings=warnings), path)
+
+
+def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> ModelQuestion[Any]:
+    """Return a question with the format in which files that nobody sees are stored, by their name
+    or by the command's own word for it."""
+    from weighbridge.engines.format_names import meant, unpacked
+    from weighbridge.engines.launch.paths import packed
+
+    asked, method = question.workload, launched.stored_as.rpartition(" ")[2]
+    form = packed(path) or (method if path != launched.model else "")
+    read = not method and path == launched.model  # by `_launched` of a prepared model
+    plain = not form or unpacked(form, launched.engine)
+    if plain or read or asked.quantization not in (None, method) or asked.dtype is not None:
+        return question._replace(launched=launched)
+    return question._replace(
+        workload=asked.but(quantization=meant(form, launched.engine)),
+        launched=replace(launched, stored_as=""),
+    )
+
+
+def one_model(model: Any, launched: "Launch") -> None:
+    """Raises UsageError where a command serves another model than the one that was named."""
+    if model != launched.model:
+        raise UsageError(f"the command serves {launched.model!r}, not {model!r}; name one model")
+
+
+def served_model(
+    question: ModelQuestion[Any], model: Any, revision: str | None
+) -> tuple[Any, str | None]:
+    """Return the model and the revision that are asked about: a command names its own."""
+    if question.launched is None:
+        return model, revision
+    if model is not None:
+        one_model(model, question.launched)
+    return question.launched.model, revision or question.launched.revision
+
+
+def _parsed(command: str) -> "Launch":
+    from weighbridge.engines.launch import parse  # tables of flags, which few ask for
+
+    if not isinstance(command, str):
+        raise UsageError(f"command is the text of a launch command, not {type(command).__name__}")
+    return parse(command)
+
+
+def _one_engine(launched: "Launch", named: Any) -> None:
+    """Raises UsageError where a command launches another engine than the one that was asked for; a
+    fork has its parent's programs."""
+    if not isinstance(named, str):
+        return
+    kind = engine(named)
+    program = launched.program.partition(" ")[0]
+    if kind.name != launched.engine and program not in kind.programs:
+        raise UsageError(
+            f"the command launches {launched.engine}, and --engine says {kind.name}: leave one of "
+            "them out"
+        )

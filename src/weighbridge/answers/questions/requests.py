@@ -1,0 +1,366 @@
+"""Requests of `weighbridge run`: a line of JSON in, a report or an error out.
+
+A model that several requests name alike is prepared once, in whatever order they come. What is kept
+is bounded: models by their number and by the tensors that they hold, and the oldest goes first.
+"""
+
+import gc
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Set
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions import echoes
+from weighbridge.answers.questions.prepared import Prepared, opened
+from weighbridge.answers.questions.question import by_its_name, question, served_model, serving
+from weighbridge.base.canonical import key as config_key
+from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.units import MIB
+from weighbridge.base.watching import NotWantedError
+from weighbridge.base.wording import one_line, shown
+from weighbridge.memory.report import Report
+from weighbridge.models.checkpoint.gather import GatherOptions
+from weighbridge.models.formats.strict_json import strict_json
+from weighbridge.models.sources.answers import Silence
+from weighbridge.workload import INFER, TRAIN
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.fit import Fit
+    from weighbridge.memory.report.together import Services
+
+KEYS = frozenset({"task", "model", "workload", "remedies"})
+OF_SEVERAL = frozenset({"task", "models", "workload"})  # of services on the same cards
+OF_ANSWERS = frozenset({"schema", "version"})  # what every answer begins with
+BESIDE = {
+    "load": ("revision",),
+    "infer": ("revision", "command"),
+    "train": ("revision",),
+    "fit": ("revision",),
+}
+MANY = 64  # models that are kept at once
+COLLECT_AFTER = 128  # answers
+MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
+MOST_KEPT = MIB  # characters of a config that is kept
+FAILED = '{"error": '  # how the JSON of a failed request begins
+LONGEST_ID = 256
+MAX_LINE = 16 * MIB  # the largest config.json that we know of is below 1 MB
+
+
+class Requests:
+    """Answers requests one after the other, and keeps the models that they name. Where strangers
+    ask (`ours` is False), files of this machine and addresses that are not the Hub's stay unread.
+    """
+
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
+    ) -> None:
+        self._options = GatherOptions(
+            cache_dir=cache_dir, offline=offline, ours=ours, silence=Silence()
+        )
+        self._kept: OrderedDict[str, Prepared] = OrderedDict()
+        self._answered = 0
+        self._salt = os.urandom(16)
+
+    def answer(self, line: str | bytes) -> dict[str, Any]:
+        """The report of one request, or the error that takes its place; its `id`, if it has one,
+        stands in either."""
+        mark: dict[str, Any] = {}
+
+        def told() -> dict[str, Any]:
+            request = parsed(line)
+            mark.update(_mark(request))
+            return self.told(request).to_dict()
+
+        return settled(told) | mark
+
+    def told(self, request: dict[str, Any]) -> "Report | Fit | Services":
+        """The answer to a request, about one model or about several on the same cards. Raises
+        WeighbridgeError."""
+        return self.together(request) if "models" in request else self.report(request)
+
+    def together(self, request: dict[str, Any]) -> "Services":
+        """The answer whether several models can be served at once. Raises WeighbridgeError."""
+        from weighbridge.answers.questions.together import together  # which few ask
+
+        self._collected()
+        _only(request, OF_SEVERAL, "a request of several models")
+        if request.get("task") != "infer":
+            raise UsageError(
+                f"several models are served: task is infer, not {shown(request.get('task'))}"
+            )
+        names = request["models"]
+        if not isinstance(names, list):
+            raise UsageError(f"models is a list of references, not {shown(names)}")
+        given = _workload(request, "infer")
+        for name in BESIDE["infer"]:
+            if name in given:
+                raise UsageError(f"workload.{name} is about one model: name the models alone")
+        models = [_model({"model": name}, None) for name in names]
+        return together(models, lambda model: self._prepared(model, None), given)
+
+    def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
+        """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:
+        nothing of this object holds it afterwards."""
+        self._collected()
+        _checked(request)
+        task = request["task"]
+        given = _workload(request, task)
+        revision, command = given.pop("revision", None), given.pop("command", None)
+        model = _model(request, command)
+        helped = _remedies(request)
+        open_ = partial(self._prepared, token=token)
+        if task == "fit":
+            return open_(model, revision).fit(remedies=helped, **given)
+
+        def ask(settings: Mapping[str, Any], remedies: bool) -> Report:
+            if task == "infer":
+                said = _SaidOfServing(model, revision, command, settings)
+                return _served(said, open_, remedies, self._options.ours)
+            return _answered(task, settings, partial(open_, model, revision), remedies)
+
+        echo = request.get("workload") or {}
+        if command is None and echoes.is_echo(echo):
+            settings = {name: echo[name] for name in echo if name != "revision"}
+            given = echoes.question(task, settings, lambda settings: ask(settings, False).workload)
+        return ask(given, helped)
+
+    def model(self, name: Any, token: str | None = None) -> Prepared:
+        """Return the model of a request that is no estimate. Raises WeighbridgeError."""
+        return self._prepared(_model({"model": name}, None), None, token)
+
+    def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
+        """Read once for all requests that name it alike, or whose configs decide the same, with the
+        same token or with none."""
+        if isinstance(model, Prepared):
+            return model
+        size = len(json.dumps(model))
+        key = json.dumps([identity(model), revision, self._token_mark(token)], sort_keys=True)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        prepared = self._opened(model, self._options._replace(revision=revision, token=token))
+        if size <= MOST_KEPT:
+            while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
+                self._kept.popitem(last=False)
+            self._kept[key] = prepared
+        return prepared
+
+    def _opened(self, model: Any, options: GatherOptions) -> Prepared:
+        """Read with the token, and without it from then on. What a stranger's token lets us read is
+        kept in no cache that others are answered from."""
+        if options.token is None or options.ours:
+            prepared = opened(model, options)
+        else:
+            from tempfile import TemporaryDirectory  # where strangers ask
+
+            with TemporaryDirectory() as folder:
+                prepared = opened(model, options._replace(cache_dir=folder))
+        return replace(prepared, options=options._replace(token=None))
+
+    def _token_mark(self, token: str | None) -> str | None:
+        """Return what tells tokens apart, and cannot be turned back into one."""
+        if token is None:
+            return None
+        from hashlib import blake2b  # few requests bring a token
+
+        return blake2b(token.encode(errors="surrogatepass"), key=self._salt).hexdigest()
+
+    def _collected(self) -> None:
+        """Return what is made of a model leads back to it, so that only Python's collector frees
+        what is let go; the command line lets that one wait, for speed."""
+        self._answered += 1
+        if self._answered % COLLECT_AFTER == 0:
+            gc.collect()
+
+    def _tensors(self) -> int:
+        return sum(prepared.tensors for prepared in self._kept.values())
+
+
+def _answered(
+    task: str, given: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
+) -> Report:
+    """A report of `load` or `train`."""
+    settings = dict(given)
+    expected = settings.pop("engine", None) if task == "load" else None
+    asked = question(task, None, settings)
+    report = open_().answer(asked, remedies=helped)
+    engine = report.workload["engine"]
+    if expected not in (None, engine):
+        raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
+    return report
+
+
+class _SaidOfServing(NamedTuple):
+    """The parts of a request for serving."""
+
+    model: Any
+    revision: str | None
+    command: str | None
+    settings: Mapping[str, Any]
+
+
+def _served(
+    said: _SaidOfServing, open_: Callable[..., Prepared], helped: bool, disk: bool
+) -> Report:
+    """A report of `infer`; the models that serve beside this one are kept, too."""
+    meant = by_its_name(serving(None, said.command, said.settings), said.model, disk=disk)
+    model, revision = served_model(meant, said.model, said.revision)
+    names = {"draft": meant.workload.draft_model, "projector": meant.workload.mmproj}
+    beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
+    return open_(model, revision).answer(meant, beside, remedies=helped)
+
+
+def settled(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or the error that takes its place: the other requests go on."""
+    try:
+        return answer()
+    except NotWantedError:
+        raise
+    except WeighbridgeError as error:
+        return refused(error)
+    except Exception as error:
+        message = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return failed(one_line(message))
+
+
+def refused(error: WeighbridgeError) -> dict[str, Any]:
+    """Return the object that stands in the place of a report, with the class of the refusal and,
+    where a program refuses it, that program's own words."""
+    answer = failed(str(error), error.code)
+    if error.ground:
+        answer["error"]["ground"] = error.ground
+    if error.seen:
+        answer["error"]["seen"] = error.seen
+    return answer
+
+
+def failed(message: str, code: int = 2) -> dict[str, Any]:
+    """Return the object that stands in the place of a report: an error with its exit code."""
+    return {"error": {"code": code, "message": message}}
+
+
+def marked(line: str | bytes) -> dict[str, Any]:
+    """Return the `id` of a request as its answer has it; nothing where it cannot be read."""
+    try:
+        return _mark(parsed(line))
+    except WeighbridgeError:
+        return {}
+
+
+def _mark(request: dict[str, Any]) -> dict[str, Any]:
+    """Take the `id` out of a request, as its answer has it. Raises UsageError."""
+    if "id" not in request:
+        return {}
+    mark = request.pop("id")
+    if isinstance(mark, bool) or not isinstance(mark, str | int) or len(str(mark)) > LONGEST_ID:
+        raise UsageError(
+            f"id is text or a whole number of {LONGEST_ID} characters at most, not {shown(mark)}"
+        )
+    return {"id": mark}
+
+
+def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
+    """The settings of a request that say something."""
+    workload = request.get("workload")
+    if workload is None:
+        return {}
+    if not isinstance(workload, dict):
+        raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+    settings = {key: value for key, value in workload.items() if value is not None}
+    for name in BESIDE[task]:
+        if not isinstance(settings.get(name, ""), str):
+            raise UsageError(f"workload.{name} is text, not {shown(settings[name])}")
+    _one_device(settings.get("gpu"))
+    return settings
+
+
+def _one_device(gpu: Any) -> None:
+    """Raises UsageError for cards in a list, which the command line answers side by side. A name
+    may hold a comma by itself."""
+    if not isinstance(gpu, str) or "," not in gpu:
+        return
+    from weighbridge.machines.accelerators.names import find  # where a comma was typed
+
+    pieces = [piece.strip() for piece in gpu.split(",")]
+    try:
+        for piece in pieces:
+            find(piece)
+    except UsageError:
+        return
+    raise UsageError(
+        f"workload.gpu {shown(gpu)} lists {len(pieces)} cards, and a request is about one kind: "
+        f"send one request for each, or write {shown('+'.join(pieces))} for one machine with all"
+    )
+
+
+def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:
+    """The object of one line. Raises UsageError, or BadFileError for what is no JSON."""
+    if len(line) > most:
+        raise BadFileError(
+            f"the request is longer than {most // MIB} MiB, our limit for a line: name a large"
+            " config by its path"
+        )
+    raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
+    try:
+        request = strict_json(raw, most, constants=True)
+    except BadFileError as error:
+        raise BadFileError(f"the request {error}") from None
+    if not isinstance(request, dict):
+        raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+    return request
+
+
+def _checked(request: dict[str, Any]) -> None:
+    """Raises UsageError for keys that are not ours, and for a task that we have not."""
+    misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
+    if misplaced:
+        raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
+    if request.keys() >= OF_ANSWERS:
+        raise UsageError(
+            "this is a whole report: send its task, model (by its reference) and workload, and "
+            "nothing else of it"
+        )
+    _only(request, KEYS, "a request")
+    task = request.get("task")
+    if not isinstance(task, str) or task not in BESIDE:
+        raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
+
+
+def _remedies(request: dict[str, Any]) -> bool:
+    """Tell whether a request wants to know what would make it fit; it does where it does not
+    say."""
+    wanted = request.get("remedies", True)
+    if not isinstance(wanted, bool):
+        raise UsageError(f"remedies is true or false, not {shown(wanted)}")
+    return wanted
+
+
+def _model(request: dict[str, Any], command: str | None) -> Any:
+    model = request.get("model")
+    if model is None and command is not None:
+        return None
+    if isinstance(model, dict) and isinstance(model.get("config"), dict):
+        return model["config"]
+    if (isinstance(model, str) and model) or isinstance(model, Prepared):
+        return model
+    raise UsageError('model is a reference, or {"config": {...}} with the config itself')
+
+
+def identity(model: Any) -> Any:
+    """Return what tells the answers about a model from those about others, as JSON: of a config at
+    hand its key, and the name that answers call it by."""
+    if not isinstance(model, dict):
+        return model
+    try:
+        return {"key": config_key(model), "name": model.get("_name_or_path")}
+    except WeighbridgeError:  # told when it is read
+        return model
+
+
+def _only(given: dict[str, Any], known: Set[str], what: str) -> None:
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise UsageError(f"{what} has no {shown(unknown[0])}; known: {', '.join(sorted(known))}")

@@ -1,0 +1,97 @@
+"""Several models on the same cards at once: each is asked alone, and what they hold is added up.
+
+A process has its own context on the card, which each answer counts, so what they hold adds up. An
+engine that takes a share of the card is told the smallest share by which it serves what was asked.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.answers.questions.fit.ladder import engine_of
+from weighbridge.answers.questions.prepared import Prepared
+from weighbridge.base.errors import NotServedError, UnsupportedError, UsageError
+from weighbridge.base.units import ceil_div
+from weighbridge.engines.table import record, usual
+from weighbridge.machines.accelerators.budget import Budget, budget
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import Accelerator
+from weighbridge.memory.report.together import Service, Services
+
+SHARE = "gpu_memory_utilization"  # of what the card has in all, whatever else is on it
+STEPS = 12  # hundredths of a card that are tried above what is needed
+WHOLE = 100
+
+
+def together(
+    models: Sequence[Any], opened: Callable[[Any], Prepared], settings: Mapping[str, Any]
+) -> Services:
+    """Answer whether these models fit the same cards at once.
+
+    Raises UsageError without a card, or with one model; UnsupportedError of an engine whose share
+    of a card that it has not alone is not in our rules.
+    """
+    if len(models) < 2:
+        raise UsageError("--together is about several models: name two or more")
+    room = budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
+    if room is None:
+        raise UsageError("--together is about a card: name it with --gpu")
+    services = tuple(_service(opened(model), room, settings) for model in models)
+    verdict = services[0].verdict
+    return Services(
+        services=services,
+        accelerator=Accelerator(
+            name=verdict.accelerator,
+            id=verdict.accelerator_id,
+            count=verdict.count,
+            total=verdict.visible.low,
+            free=verdict.usable_bytes,
+        ),
+        usable=room.usable,
+    )
+
+
+def _service(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Service:
+    """Answer one of the models, by the engine that was named, or that people use on the card."""
+    report = _asked(model, room, settings)
+    if not record(str(report.workload["engine"])).server:
+        return Service(report=report)
+    if report.setting(SHARE) is None:
+        raise UnsupportedError(
+            f"{report.workload['engine']} takes a fraction of what is free when it starts, which "
+            "is not in our rules beside other processes: --engine vllm has a share of the card"
+        )
+    return _shared(model, report, room, settings)
+
+
+def _asked(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Report:
+    """Ask the engine that was named, or that the name of the model says, or that people use on such
+    a card."""
+    plain = model.infer(remedies=False, **settings)
+    own = engine_of(room.choice.part).name
+    named = "engine" in settings or plain.workload["engine"] != usual().name
+    if named or own == plain.workload["engine"]:
+        return plain
+    try:
+        return model.infer(remedies=False, **{**settings, "engine": own})
+    except (NotServedError, UsageError):
+        return plain
+
+
+def _shared(model: Prepared, report: Report, room: Budget, settings: Mapping[str, Any]) -> Service:
+    """Return the answer with the smallest share by which the engine serves; with what it needs
+    where no share does."""
+    if SHARE in settings:
+        return Service(report=report, share=float(settings[SHARE]))
+    about = {**settings, "engine": report.workload["engine"]}
+    for share in _shares(report, room):
+        told = model.infer(remedies=False, **{**about, SHARE: share})
+        serves = told.verdict is not None and told.verdict.fits == "yes"
+        if serves and told.peak == report.peak:  # with no flag that lowers what it needs
+            return Service(report=told, share=share)
+    return Service(report=report)
+
+
+def _shares(report: Report, room: Budget) -> Iterator[float]:
+    assert report.verdict is not None
+    least = ceil_div(WHOLE * report.verdict.per_device.low, room.choice.part.total.bytes.expected)
+    yield from (n / WHOLE for n in range(max(1, least), min(least + STEPS, WHOLE)))

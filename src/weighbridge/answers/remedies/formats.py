@@ -1,0 +1,155 @@
+"""Changes of the weights' format: to one that an engine makes while it loads, or reads from a
+file."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from weighbridge.answers.remedies import losses, prices
+from weighbridge.answers.remedies.case import Cost, Move, RemedyCase
+from weighbridge.engines.table import usual, version
+from weighbridge.models.catalogue.copies import packed_copy
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+
+USUAL = "Q4_K_M"  # the mixture that most files are in
+BITS: Mapping[str, float] = {  # of a weight, at least
+    "bnb-int8": 8,
+    "nf4": 4,
+    "awq-4bit-g128": 4,
+    "gptq-4bit-g128": 4,
+    "fp8-tensor": 8,
+    **{f"mlx-{bits}bit-g64": bits + 0.5 for bits in (8, 6, 5, 4)},
+    "Q8_0": 8.5,
+    "Q6_K": 6.5,
+    "Q5_K_M": 5.5,
+    "Q4_K_M": 4.5,
+    "Q3_K_M": 3.4375,
+    "Q2_K": 2.5625,
+}
+OF_CHECKPOINTS = ("awq-4bit-g128", "gptq-4bit-g128")
+WEIGHTS = frozenset(("weights",))
+MADE = "find a repository that is published in this format, or make one first"
+PLAIN = {"BF16": 16, "F16": 16, "F32": 32}  # bits of plain dtypes, as files of llama.cpp name them
+WIDTHS = {"float32": 32, "bfloat16": 16, "float16": 16}
+WIDENED = "fp8"  # checkpoints that llama.cpp's converter unpacks (convert_hf_to_gguf.py)
+
+
+def moves(case: RemedyCase) -> Iterator[Move]:
+    """Propose smaller weights, best first."""
+    yield from narrower(case)
+    if not case.free("quantization", "dtype") or packed(case):
+        return
+    for form in case.kind.formats:
+        if suits(form, case):
+            yield quantized(form, case)
+
+
+def quantized(form: str, case: RemedyCase) -> Move:
+    """Propose the model in that format, under the name that its engine has for it."""
+    name = case.kind.written.get(form, form)
+    copy = packed_copy(case.loads, form)
+    return Move(
+        kind="quantization",
+        change={"quantization": name},
+        cost=losses.cost(case.report.model, form, published=copy is not None),
+        touches=WEIGHTS,
+        leaves=least(form, case),
+        keeps={"weights": (BITS[form] + 1) / width(case)},
+        note=str(copy or MADE) if form in OF_CHECKPOINTS else "",
+    )
+
+
+def least(form: str, case: RemedyCase) -> Mapping[str, float]:
+    """Shares of the weights that surely remain. The mixture that is usual is asked in any case:
+    layers and experts on the host are reckoned from its answer."""
+    return {} if form == USUAL else {"weights": min(1.0, BITS[form] / width(case))}
+
+
+def width(case: RemedyCase) -> int:
+    """Return the bits that a weight takes as the question has it."""
+    form, dtype = case.effective.get("quantization"), case.effective.get("dtype")
+    if (form or "").startswith(WIDENED):
+        return 8
+    return PLAIN.get(form or "", 0) or WIDTHS.get(dtype or "", 32)
+
+
+def narrower(case: RemedyCase) -> Iterator[Move]:
+    """Propose 16 bits, which halve what float32 takes."""
+    if not case.free("dtype", "quantization") or packed(case):
+        return
+    dtype = str(case.effective.get("dtype"))  # parts of a pipeline may differ
+    # Servers refuse in 16 bits what they hold in float32, or narrow it (device_support.py)
+    if "float32" not in dtype or case.kind.server or case.kind.reads == "gguf":
+        return
+    half = has_bfloat16(case) and "float16" not in dtype.split()
+    yield Move(
+        kind="dtype",
+        change={"dtype": "bfloat16" if half else "float16"},
+        cost=prices.CHANGES["16 bits"],
+        touches=frozenset(("weights", "kv_cache", "logits", "activations", "recurrent_state")),
+        leaves={"weights": 0.5, "kv_cache": 0.5},
+    )
+
+
+def packed(case: RemedyCase) -> bool:
+    """Tell whether the weights are in a format already that is more than a plain dtype."""
+    form = str(case.effective.get("quantization") or "BF16")
+    return form not in PLAIN and not (case.kind.reads == "gguf" and form.startswith(WIDENED))
+
+
+def suits(form: str, case: RemedyCase) -> bool:
+    """Tell whether the engine's release reads the format on that card, and the card has kernels."""
+    from weighbridge.engines.weight_formats import WeightFormat, reads
+
+    kind = case.kind if case.kind.package else usual()  # what is trained is loaded by that one
+    number, _ = version(kind, case.effective.get("engine_version"))
+    if not reads(kind.reading, WeightFormat(form), number, case.part):
+        return False
+    return kind.reads == "gguf" or kind.metal or compiled(case.part)
+
+
+def stores_float8(case: RemedyCase) -> bool:
+    """Tell whether kernels of the card read keys and values in 8 bits: it need not multiply in
+    them (vllm 0.33 v1/attention/backends/flashinfer.py; as of bfloat16's cards, assumed)."""
+    from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
+
+    part = case.part
+    return part is None or (part.capability is not None and part.capability >= BFLOAT16_SINCE)
+
+
+# Classes that cap their scores, which sdpa does not: transformers 5.23 models/*/modeling_*.py
+# (_supports_sdpa = False, "sdpa does not support softcapping")
+CAPPED = ("Gemma2", "T5Gemma", "VaultGemma")
+
+
+def unscored(case: RemedyCase) -> tuple[str, Cost] | None:
+    """Return the kernel of attention that keeps no scores and computes what the class computes,
+    with its cost; None where there is none."""
+    if not case.report.model.architecture.startswith(CAPPED):
+        return "efficient", prices.CHANGES["attention"]
+    from weighbridge.machines.kernels.attention import FLASH_SINCE
+
+    capability = None if case.part is None else case.part.capability
+    if not compiled(case.part) or (capability is not None and capability < FLASH_SINCE):
+        return None
+    return "flash", prices.CHANGES["flash attention"]
+
+
+def compiled(part: "Part | None") -> bool:
+    """Tell whether kernels of CUDA, HIP and Triton run there: bitsandbytes, AWQ, GPTQ, Liger,
+    vLLM."""
+    return part is None or part.stack != "own"
+
+
+def unrunnable(case: RemedyCase) -> bool:
+    """Tell whether what is trained is packed in a format that the device has no kernels for."""
+    packs = case.task == "train" and bool(case.effective.get("quantization"))
+    return packs and not compiled(case.part)
+
+
+def has_bfloat16(case: RemedyCase) -> bool:
+    from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
+
+    part = case.part
+    return part is None or part.capability is None or part.capability >= BFLOAT16_SINCE

@@ -1,0 +1,234 @@
+"""Sets of changes, and the answer to each: asked like any other question, or counted first.
+
+    asked(parent, added)      the answer with these changes
+    counted(parent, added)    what it takes at least, sooner: for searches alone, never told
+    tried(parent, added)      the answer; the count alone, where it does not surely fit by that
+    surely(parent, added)     the answer, where it surely fits
+
+What does not surely fit by count does not in full, either: tensors are the same, and what an
+allocator needs beside them comes on top.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.answers.remedies import prices
+from weighbridge.answers.remedies.case import Cost, Estimator, Move, RemedyCase, runnable
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import dataclass, replace
+from weighbridge.machines.accelerators.ram import usual
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import Answer
+
+DEAR = 80.0  # points: above this it is told where nothing else helps (assumed)
+_FIRST = ("engine", "release", "method", "quantization", "dtype", "precision", "checkpointing")
+KINDS = {kind: place for place, kind in enumerate(_FIRST)}
+TO_HOST = frozenset(("n_cpu_moe", "n_gpu_layers", "cpu_offload_gb"))  # settings that move weights
+MOVES_TO_HOST = TO_HOST | {"offload"}
+MERGED = ("megatron_args",)  # settings of several words, of which each change adds some
+OFF = 4  # times that more may be taken away than was guessed (assumed)
+HELPS = 0.985  # of a peak: a change that leaves more of it is not built upon (assumed)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveSet:
+    """A set of changes, and the answer to them together."""
+
+    moves: tuple[Move, ...]
+    case: RemedyCase
+    counted: bool = False  # the least that it takes, which is never told
+
+    @property
+    def fits(self) -> Answer:
+        """The verdict; open where the set moves more to RAM than such a machine usually has, and
+        nobody said what this one has."""
+        verdict = self.case.verdict
+        return "unknown" if verdict.fits == "yes" and self._wants_ram() else verdict.fits
+
+    def _wants_ram(self) -> bool:
+        if MOVES_TO_HOST.isdisjoint(self.change):
+            return False
+        host, part = self.case.verdict.host, self.case.part
+        if host is None or host.available is not None or part is None:
+            return False
+        return host.needed.expected > usual(part, self.case.count)
+
+    @property
+    def change(self) -> Mapping[str, Any]:
+        return changed(self.in_order)
+
+    @property
+    def cost(self) -> Cost:
+        return prices.together((*(move.cost for move in self.in_order), *_divided(self.report)))
+
+    @property
+    def report(self) -> Report:
+        return self.case.report
+
+    @property
+    def peak(self) -> int:
+        return self.report.peak.expected
+
+    @property
+    def held(self) -> float:
+        """Bytes that live at once at most: how memory happens to be fragmented is left out, which
+        says little of what the next change leads to."""
+        return self.case.guessed(())
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted(move.kind for move in self.moves))
+
+    @property
+    def in_order(self) -> tuple[Move, ...]:
+        """Return the changes in the order in which people say them: what the model is, then how it
+        runs."""
+        return tuple(sorted(self.moves, key=lambda move: KINDS.get(move.kind, len(KINDS))))
+
+    @property
+    def place(self) -> tuple[float, int]:
+        return self.cost.price.points, len(self.moves)
+
+
+def _divided(report: Report) -> Iterator[Cost]:
+    """Yield what it costs that an engine leaves layers, or their experts, in RAM by itself."""
+    if "layers_on_card" in report.derived:
+        kept, every = report.derived["layers_on_card"]
+        yield prices.on_host(report.derived["divided_by"], every - kept, every)
+
+
+def changed(some: Iterable[Move]) -> Mapping[str, Any]:
+    """Merge the settings of several changes. LoRA of a base in nf4 is QLoRA, and said so."""
+    settings: dict[str, Any] = {}
+    for move in some:
+        for name, value in move.change.items():
+            settings[name] = _merged(settings.get(name), value) if name in MERGED else value
+    if settings.get("method") == "lora" and settings.get("quantization") == "nf4":
+        del settings["quantization"]
+        settings["method"] = "qlora"
+    return settings
+
+
+def _merged(
+    before: tuple[str, ...] | None, words: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """Put arguments of two changes together: of one that both have, the later counts. None takes
+    all away."""
+    if words is None:
+        return None
+    named = {word.partition("=")[0]: word for word in (*(before or ()), *words)}
+    return tuple(named.values())
+
+
+def tried(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
+    """Count what the changed question takes, and ask it where that surely fits."""
+    if parent.case.count_least is not None:
+        least = counted(parent, added)
+        if least is None or least.fits != "yes":
+            return least
+    return asked(parent, added)
+
+
+def surely(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
+    """Ask the changed question, by count first; None where it does not surely fit."""
+    node = tried(parent, added)
+    return node if node is not None and node.fits == "yes" else None
+
+
+def matters(case: RemedyCase, move: Move, before: tuple[Move, ...] = ()) -> bool:
+    """Tell whether a change takes enough of what is left `before` it to be tried in sets."""
+    if move.frees and case.short_of_ram:
+        return True
+    return case.guessed((*before, move)) <= HELPS * case.guessed(before)
+
+
+def lessens(node: MoveSet, parent: MoveSet) -> bool:
+    """Tell whether a set takes away some of what is lacking: on the device, or of host memory where
+    that is short."""
+    if node.held <= HELPS * parent.held:
+        return True
+    return parent.case.short_of_ram and node.case.in_ram <= HELPS * parent.case.in_ram
+
+
+def leaves_short(node: MoveSet, root: MoveSet) -> bool:
+    """Tell whether the device alone would do before and after, and host memory is as short as it
+    was: then a set changes nothing of what decides."""
+    verdict = root.case.verdict
+    if not root.case.short_of_ram or verdict.per_device.high > verdict.usable.low:
+        return False
+    return node.case.in_ram > HELPS * root.case.in_ram
+
+
+def may_do(parent: MoveSet, move: Move) -> bool:
+    """Tell whether a change that takes little away takes a part of what is lacking."""
+    verdict = parent.case.verdict
+    lacking = verdict.per_device.high - verdict.per_device.expected - verdict.margin_bytes
+    away = parent.held - parent.case.guessed((move,)) + parent.case.unfragmented(move)
+    return lacking <= OFF * away
+
+
+def within(node: MoveSet, some: tuple[Move, ...], points: float) -> bool:
+    """Tell whether `some` are the changes of a node and others, or dearer steps of them; or lead to
+    the same settings and others, as LoRA of a base in nf4 does to QLoRA."""
+    if facts_of(node.moves) <= facts_of(some):
+        return True
+    by_kind = {move.kind: move for move in some}
+    return all(
+        move.kind in by_kind
+        and (by_kind[move.kind].change == move.change or (move.graded and points >= node.place[0]))
+        for move in node.moves
+    )
+
+
+def hopeless(case: RemedyCase, added: tuple[Move, ...]) -> bool:
+    """Tell whether what these changes leave as it is takes more than a device surely has."""
+    return case.room is not None and case.least(added) > case.room
+
+
+def facts_of(some: tuple[Move, ...]) -> frozenset[tuple[str, str]]:
+    """Return what tells a set of changes from others: the settings that come of it."""
+    return frozenset((name, repr(value)) for name, value in changed(some).items())
+
+
+def asked(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
+    """Ask the question with these changes; None where it is refused."""
+    return _answered(parent, added, parent.case.ask)
+
+
+def counted(parent: MoveSet, added: tuple[Move, ...]) -> MoveSet | None:
+    """Count what the question with these changes takes at least, which is never told; ask it where
+    nothing counts."""
+    count = parent.case.count_least
+    node = asked(parent, added) if count is None else _answered(parent, added, count)
+    return node if node is None or count is None else replace(node, counted=True)
+
+
+def _answered(parent: MoveSet, added: tuple[Move, ...], ask: Estimator) -> MoveSet | None:
+    case, change = parent.case, changed((*parent.moves, *added))
+    try:
+        workload = case.changed(change)
+        report = ask(workload)
+    except WeighbridgeError:
+        return None
+    if report.verdict is None:
+        return None
+    pinned = case.pinned | change.keys()
+    then = replace(case, workload=workload, report=report, pinned=pinned)
+    return MoveSet((*parent.moves, *added), then)
+
+
+def dear(node: MoveSet) -> bool:
+    """Tell whether a set costs so much, money aside, that nobody takes it who has a choice."""
+    price = node.cost.price
+    return price.points - price.money > DEAR
+
+
+def beats(other: MoveSet, node: MoveSet) -> bool:
+    return node.cost.price.no_less(other.cost.price) and node.peak >= other.peak
+
+
+def needed(case: RemedyCase) -> tuple[MoveSet, ...]:
+    """Find what a launch of training needs that is refused as asked, with the answer to that."""
+    move = runnable(case) if case.task == "train" else None
+    node = asked(MoveSet((), case), (move,)) if move is not None else None
+    return () if node is None else (node,)

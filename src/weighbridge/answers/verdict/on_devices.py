@@ -1,0 +1,156 @@
+"""Does it fit? A device's driver-level peak beside the bytes that a process can have of it.
+
+    yes       peak.high <= usable.low        the high estimate fits what is surely there
+    no        peak.low > usable.high         not even the low one fits
+    unknown   otherwise
+
+Both sides are what the driver counts for a process: context, reserved memory and everything else
+that the process holds, and the device's total less what the driver keeps for itself.
+
+Several devices add up only where something splits the model: `shares.py` says what each holds.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.verdict import closeness, reasons, shares
+from weighbridge.base.memory import Bytes, Device, exactly
+from weighbridge.base.records import replace
+from weighbridge.engines.table import record
+from weighbridge.memory.report.verdict import Answer, Verdict
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+TENTH = 0.1  # of a percent: median errors are told to it
+
+
+def fits(peak: Bytes, usable: Bytes) -> Answer:
+    """Compare a peak with the bytes that a process can have."""
+    if peak.high <= usable.low:
+        return "yes"
+    return "no" if peak.low > usable.high else "unknown"
+
+
+def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int | None) -> Verdict:
+    """Judge whether loading what `device` holds fits `budget`. `largest_layer` is in bytes, None
+    where layers are unknown."""
+    if budget.mixed:
+        return of_each(shares.dealt(device, budget, engine, largest_layer), budget)
+    whole, count = device.peak("driver"), budget.choice.count
+    each = whole
+    splits = record(engine).splits
+    split = count > 1 and bool(splits) and fits(whole, budget.usable) != "yes"
+    if split:
+        each = shares.even(device, count, largest_layer)
+    answer = fits(each, budget.usable)
+    reason = reasons.loaded(answer, each, budget, splits if split else None)
+    judged = _verdict(answer, reason, each, budget, used=count if split else 1)
+    if split and answer != "yes":
+        return replace(judged, tipped_by="weights")
+    return replace(judged, tipped_by=tipped_by([device], answer, budget))
+
+
+def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
+    """Judge what an engine has already dealt out: every device must fit, the fullest decides."""
+    gpus, count = [d for d in devices if d.kind == "gpu"], budget.choice.count
+    if gpus and budget.mixed:
+        return of_each(gpus, budget)
+    if not gpus:
+        return _verdict("yes", "nothing is on the device", exactly(0), budget, used=0)
+    peaks = [d.peak("driver") for d in gpus]
+    each = Bytes(*(max(bounds) for bounds in zip(*peaks, strict=True)))
+    answer = fits(each, budget.usable)
+    judged = _verdict(answer, "", each, budget, used=len(gpus))
+    if len(gpus) > count:
+        named = "1 is named" if count == 1 else f"{count} are named"
+        return judged.turned("no", f"it needs {len(gpus)} devices, and {named}")
+    reason = reasons.dealt(answer, each, budget, len(gpus))
+    return replace(judged, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
+
+
+def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
+    """Judge cards that differ, device by device; the one that is worst off decides."""
+    if len(gpus) > budget.choice.count:
+        return serving(gpus, budget.alike)
+    verdicts = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
+    worst = min(verdicts, key=_worse)
+    named = f"; that is device {verdicts.index(worst)}, the {worst.accelerator}"
+    return replace(
+        worst,
+        accelerator=budget.name,
+        accelerator_id="+".join(dict.fromkeys(c.part.id for c in budget.choice.cards)),
+        count=budget.choice.count,
+        devices_used=len(gpus),
+        marketed_gb=None,
+        reason=worst.reason + named,
+        usable_each=tuple(each.low for each in budget.each),
+    )
+
+
+def _worse(verdict: Verdict) -> tuple[int, float]:
+    """Order cards by the verdict, then by the bytes that are lacking or the share that is left."""
+    left = (
+        verdict.margin_bytes / max(1, verdict.usable_bytes)
+        if verdict.fits == "yes"
+        else verdict.margin_bytes
+    )
+    return RANK.index(verdict.fits), left
+
+
+RANK: tuple[Answer, ...] = ("no", "unknown", "yes")  # the worst first
+
+
+def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str | None:
+    """The component that tips the fullest of them over."""
+    if answer == "yes":
+        return None
+    bound = closeness.LOW if answer == "no" else closeness.HIGH
+    fullest = max(gpus, key=lambda d: d.peak("driver")[bound])
+    return closeness.tipped_by(fullest.phases, budget.usable, surely=answer == "no")
+
+
+def surely(high: int, gpus: int, budget: "Budget") -> bool:
+    """Tell whether `serving` would say yes of `gpus` devices, the fullest of which takes at most
+    `high` bytes."""
+    return gpus == 0 or (gpus <= budget.choice.count and high <= budget.usable.low)
+
+
+def cited(verdict: Verdict | None, published: Mapping[str, Any] | None) -> Verdict | None:
+    """Add what published runs of the kind took beside what was expected of them."""
+    if verdict is None or published is None:
+        return verdict
+    share = 100 * published["median"]
+    side = "more" if share >= 0 else "less"
+    much = f"{abs(share):.1f} % {side} than" if abs(share) >= TENTH / 2 else "what was"
+    said = f"runs like this took {much} expected at the median ({published['runs']} published)"
+    return replace(verdict, reason=f"{verdict.reason}; {said}", published=published)
+
+
+def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:
+    from weighbridge.machines.accelerators.machines import nodes
+
+    part, margin = budget.choice.part, budget.usable.low - each.expected
+    return Verdict(
+        accelerator=part.name,
+        accelerator_id=part.id,
+        count=budget.choice.count,
+        usable_bytes=budget.usable.low,
+        fits=answer,
+        margin_bytes=margin,
+        reason=reason,
+        marketed_gb=part.marketed_gb if part.vendor else None,
+        total=part.total.bytes,
+        visible=part.visible.bytes,
+        usable=budget.usable,
+        headroom_bytes=budget.headroom,
+        per_device=each,
+        devices_used=used,
+        basis=part.visible.basis,
+        source=part.visible.source,
+        share_that_fits=closeness.share(each, budget.usable),
+        tight=answer == "yes" and closeness.tight(margin, budget.usable.low),
+        tipped_by=None,
+        nodes=nodes(part, budget.choice.count),
+        ground="physical" if answer == "no" else "",
+    )

@@ -1,0 +1,231 @@
+"""Does it fit the machine? Host memory that is needed beside what processes can have of it.
+
+    needed      the fullest phase of the host, without pages of files: the kernel drops those
+    yes         needed.high <= available          no    needed.low > available
+    not judged  nobody said what the machine has: what is needed is stated alone
+
+It fits where both halves do. A need is that of one machine: with more ranks than one machine has
+devices, each of them needs as much. Where devices share the machine's memory (accelerators/
+pools.py), what one holds is part of the need, in every phase of the device; once it has loaded, so
+is all that its engine reserves by policy. A machine has one such device: several are several
+machines, and one of them is judged. How processes are dealt out among those is not known: one has
+at least an even share of what the host is to hold, and at most all of it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+from weighbridge.answers.verdict import closeness, reasons
+from weighbridge.answers.verdict.on_devices import fits
+from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly, total, when
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB, ceil_div, human
+from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.pools import MachineMemory
+
+RANK: dict[Answer, int] = {"yes": 0, "unknown": 1, "no": 2}
+UNNAMED = "no device was named: --gpu says which"
+
+
+def both(
+    on_devices: Verdict | None,
+    devices: Sequence[Device],
+    machine: "MachineMemory | None",
+) -> Verdict | None:
+    """The verdict on devices with its other half. Without a device the host alone is judged."""
+    host = next((d for d in devices if d.kind == "host"), None)
+    if host is None or (on_devices is None and machine is None):
+        return on_devices
+    shared = machine is not None and machine.shared
+    half = judged(host, machine, [d for d in devices if d.kind == "gpu"] if shared else ())
+    if on_devices is None:
+        return _alone(half, on_host=all(d.kind == "host" for d in devices))
+    if half.fits is None or RANK[half.fits] == 0:
+        return replace(
+            on_devices,
+            host=half,
+            tight=on_devices.tight or (half.tight and on_devices.fits == "yes"),
+        )
+    if RANK[half.fits] > RANK[on_devices.fits]:
+        reason = f"{half.reason}; the device alone {ALONE[on_devices.fits]}: {on_devices.reason}"
+        turned = on_devices.turned(half.fits, reason, half.tipped_by)
+        return replace(turned, share_that_fits=half.share_that_fits, host=half)
+    return replace(on_devices, reason=f"{on_devices.reason}; {half.reason}", host=half)
+
+
+def container(host: Device) -> int:
+    """Return the bytes that a container is given of host memory, its request and its limit: all
+    that may be needed, and pages of files besides, in whole GiB. A pod that asks for less than its
+    limit is the first to be ended where its node runs short."""
+    return ceil_div(host.peak("driver").high, GIB) * GIB
+
+
+ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
+
+
+def _most(phases: Iterable[Phase]) -> Bytes:
+    return Bytes(*map(max, zip(*(phase.needed for phase in phases), strict=True)))
+
+
+def judged(
+    host: Device, machine: "MachineMemory | None", inside: Sequence[Device] = ()
+) -> HostVerdict:
+    """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
+    the host's."""
+    pages_stay = machine is not None and machine.pages_stay
+    phases = tuple(_together(host, inside, pages_stay=pages_stay))
+    needed = _most(phases)
+    answer = None if machine is None else fits(needed, machine.room)
+    bound = 0 if answer == "no" else 2
+    name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
+    subject = when(name) + f" on one of {len(inside)} machines" * (len(inside) > 1)
+    if machine is None or answer is None:
+        reason = f"{_span(needed)} of host memory {subject}; --ram SIZE judges it"
+    else:
+        pages = " and the pages of its files" * (pages_stay and name == "load")
+        subject += f", with what is on the device{pages}" * bool(inside)
+        figures = reasons.compared(answer, needed, machine.room, "the machine")
+        reason = f"host memory {subject}: {figures}"
+    return HostVerdict(
+        needed=needed,
+        phase=name,
+        room=None if machine is None else machine.room,
+        fits=answer,
+        reason=reason,
+        container=container(host),
+        shared=bool(inside),
+        **_close(phases, needed, machine, answer),
+    )
+
+
+class Close(TypedDict, total=False):
+    """How close it is: the fields of `Verdict` that a host has as well."""
+
+    share_that_fits: float
+    tight: bool
+    tipped_by: str | None
+
+
+def _close(
+    phases: Sequence[Phase], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
+) -> Close:
+    if machine is None or answer is None:
+        return {}
+    room, surely = machine.room, answer == "no"
+    tipped = None if answer == "yes" else closeness.tipped_by(phases, room, surely=surely)
+    return {
+        "share_that_fits": closeness.share(needed, room),
+        "tight": answer == "yes" and closeness.tight(room.low - needed.expected, room.low),
+        "tipped_by": tipped,
+    }
+
+
+def _of_files(phases: Sequence[Phase]) -> Iterator[Component]:
+    return (each for phase in phases if phase.name == "load" for each in _pages(phase))
+
+
+def _together(
+    host: Device, inside: Sequence[Device], *, pages_stay: bool = False
+) -> Iterator[Phase]:
+    """Yield what one machine needs in every phase of the host and of the devices inside it, of
+    which each machine has one. Where the host has no phase of that name, it is in the worst of
+    those after loading."""
+    of_host = {p.name: _of_one(p, max(1, len(inside))) for p in host.phases}
+    resting = max(of_host.values(), key=lambda phase: (phase.name != "load", phase.needed.high))
+    for name in dict.fromkeys((*of_host, *(p.name for d in inside for p in d.phases))):
+        on_device = [_on_device(d, name) for d in inside]
+        fullest = max(on_device, key=lambda phase: phase.needed.high, default=Phase(name, ()))
+        beside = of_host.get(name, resting)
+        if name == "load":
+            pages = _of_files(host.phases) if pages_stay else ()
+            yield Phase(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
+        else:
+            yield Phase(name, (*beside.components, *fullest.components))
+
+
+def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
+    """Return what a host holds while it loads in the memory that it shares: a copy of a tensor is
+    given back when the tensor is on the device (torch's Module.to moves one parameter after the
+    other), so that copies count where they are more than what has arrived."""
+    there = total(c.bytes for c in device.components if c.name == "weights")
+    copies = total(c.bytes for c in host.components if c.name == "weights")
+    if not copies.high or not there.high:
+        return host.components
+    others = tuple(c for c in host.components if c.name != "weights")
+    moved = reversed(there)  # the more has arrived, the fewer copies are left
+    more = Bytes(*(max(0, copied - gone) for copied, gone in zip(copies, moved, strict=True)))
+    return (*others, Component(name="weights", bytes=more, basis="assumed", detail="copies"))
+
+
+def _pages(phase: Phase) -> Iterator[Component]:
+    """Yield the pages of files that tensors are views of, of which any part may stay."""
+    for c in phase.components:
+        if c.droppable and c.name == "weights":
+            yield replace(c, name="other", bytes=Bytes(0, 0, c.bytes.high), droppable=False)
+
+
+def _of_one(phase: Phase, machines: int) -> Phase:
+    """Return what one of several machines holds beside pages of files: an even share at least, and
+    all at most."""
+    needs = (component for component in phase.components if not component.droppable)
+    return Phase(phase.name, tuple(_share(component, machines) for component in needs))
+
+
+def _share(component: Component, machines: int) -> Component:
+    low, expected, high = component.bytes
+    return replace(component, bytes=Bytes(low // machines, ceil_div(expected, machines), high))
+
+
+def _on_device(device: Device, name: str) -> Phase:
+    """Return what a device holds in a phase, with what its engine reserves beyond that once it has
+    loaded; nothing where it has no such phase."""
+    phase = next((p for p in device.phases if p.name == name), Phase(name, ()))
+    taken = device.taken if device.taken_at_least is None else device.taken_at_least
+    if name == "load" or taken is None or not phase.components:
+        return phase
+    reserved = Component(
+        name="kv_cache",
+        bytes=Bytes(
+            *(max(0, taken - nbytes) for nbytes in phase.needed)
+        ),  # taken in all, or needed
+        basis="computed",
+        detail="reserved at start",
+    )
+    return Phase(name, (*phase.components, reserved))
+
+
+def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
+    """Judge a model when nothing was said of a device: it may fit only where nothing is on one."""
+    assert half.available is not None
+    assert half.room is not None
+    assert half.fits is not None
+    answer: Answer = half.fits if on_host or half.fits == "no" else "unknown"
+    return Verdict(
+        accelerator="the host alone",
+        accelerator_id="",
+        count=0,
+        usable_bytes=half.available,
+        fits=answer,
+        margin_bytes=half.available - half.needed.expected,
+        reason=half.reason if answer == half.fits else f"{half.reason}; {UNNAMED}",
+        marketed_gb=None,
+        total=half.room,
+        visible=half.room,
+        usable=half.room,
+        headroom_bytes=0,
+        per_device=exactly(0),
+        devices_used=0,
+        basis="read",
+        source="as you said",
+        host=half,
+        share_that_fits=half.share_that_fits if answer == half.fits else None,
+        tight=half.tight and answer == "yes",
+        tipped_by=half.tipped_by,
+        ground="physical" if answer == "no" else "",
+    )
+
+
+def _span(size: Bytes) -> str:
+    return human(size.low) if size.exact else f"{human(size.low)} to {human(size.high)}"

@@ -1,0 +1,118 @@
+"""Everything that can go wrong, and the exit code of each.
+
+    WeighbridgeError
+    ├── UsageError (2)            a flag, a name or a combination of settings that means nothing
+    │   ├── NoCardError           nobody named an accelerator where one is needed
+    │   ├── NotFoundError         no such file, repository, revision, catalogue name or GPU
+    │   ├── ContradictionError    ... that names a program, and claims nothing of what it does
+    │   ├── TriedError            a program refuses it, in words of its own that were seen
+    │   └── UnsupportedError      understood, and not something that we can answer (yet)
+    │       ├── NotServedError    ... by one engine; another may
+    │       └── ReleaseError      ... of a release that is older than the model's class
+    ├── BadFileError (2)          a file or config that is cut, contradictory or hostile
+    ├── HubError (3)              the Hub (or a URL) refuses or cannot be reached
+    │   ├── GatedError            ... until the user has accepted a licence or logged in
+    │   └── AwayError             nobody answers: no network, a Hub in trouble, or --offline
+    └── OutOfMemoryError (1)      a replayed allocator has no room; a program that is traced sees
+                                  torch.OutOfMemoryError, as on a GPU, in the same words
+
+Every message is one line of at most 300 characters (`wording.one_line`): what was found, where, and
+what to do next. What a stranger wrote is shown in part, and without passwords.
+
+A refusal is a claim, and each has a class, `ground`:
+
+    contradiction   what was given contradicts itself, or is no such thing
+    tried           a program's own error, by release: `seen` has its words, or where it raises them
+    gap             nobody here knows: it says nothing of whether it would run
+
+What somebody read in a source and nobody saw refused is no ground: it warns, and widens the answer.
+What physics refuses is answered with a verdict. docs/refusals.md lists them.
+"""
+
+from typing import Any, Literal
+
+from weighbridge.base.wording import one_line
+
+Ground = Literal["contradiction", "tried", "gap", ""]
+
+
+class WeighbridgeError(Exception):
+    """Base of all our errors; `code` is the exit code of the command line, `ground` the class of a
+    refusal, "" where nothing is claimed of what was asked."""
+
+    code = 2
+    ground: Ground = ""
+    seen = ""  # a program's own words, and where they stand
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
+
+
+class UsageError(WeighbridgeError):
+    ground: Ground = "contradiction"
+
+
+class ContradictionError(UsageError):
+    pass
+
+
+class TriedError(UsageError):
+    """Something that a program refuses itself: `seen` has its words and release, or the place of
+    its source that raises."""
+
+    ground: Ground = "tried"
+
+    def __init__(self, message: object, seen: str) -> None:
+        super().__init__(message)
+        self.seen = seen
+
+
+class NoCardError(UsageError):
+    pass
+
+
+class NotFoundError(UsageError):
+    pass
+
+
+class UnsupportedError(UsageError):
+    ground: Ground = "gap"
+
+
+class NotServedError(UnsupportedError):
+    """One engine does not read or run a model: `said` is why, and `elsewhere` is where to go by the
+    engine's own rules; who is asked by a person tries the others (estimate/refusals.py)."""
+
+    def __init__(self, said: str, elsewhere: str = "", engine: str = "") -> None:
+        super().__init__(f"{said}; {elsewhere}" if elsewhere else said)
+        self.said, self.elsewhere, self.engine = said, elsewhere, engine
+
+
+class ReleaseError(UnsupportedError):
+    pass
+
+
+class BadFileError(WeighbridgeError):
+    ground: Ground = "contradiction"
+
+
+class HubError(WeighbridgeError):
+    code = 3
+
+
+class GatedError(HubError):
+    pass
+
+
+class AwayError(HubError):
+    pass
+
+
+class OutOfMemoryError(WeighbridgeError):
+    """`report` is the allocator's OutOfMemory: what was asked, and what there was."""
+
+    code = 1
+
+    def __init__(self, report: Any) -> None:
+        Exception.__init__(self, report.message)  # torch's own words, whole
+        self.report = report

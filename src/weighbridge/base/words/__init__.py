@@ -1,0 +1,173 @@
+"""Every sentence that people read, in each language: catalogues, and the one way to say them.
+
+    screens.json   answers, in a terminal and in a browser
+    oom.json       an out-of-memory message, explained
+    charts.json    pictures; parts and phases are called there what screens call them
+    page.json      the page around an answer
+    space.json     the page of a Space on the Hub
+    errors.json    what is wrong with a question, on a terminal
+    warnings.json  warnings and reasons of answers, clause by clause
+
+A key has its sentence in all languages, so that they are changed together. Words in braces are
+filled in (str.format). Where a page says it otherwise, since nobody types options there, that
+stands under "page":
+
+    "gpus.footer": {"en": "blank: not known", "zh": "空白", "page": {"en": ..., "zh": ...}}
+
+Names of settings, formats and models stay as they are. Keys that begin with "why." and "known."
+are reasons and warnings that an answer has in English, here as there.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import human
+from weighbridge.base.wording import printable
+
+LANGUAGES = ("en", "zh")
+CLAUSES = "; "  # between the clauses of a warning
+LONG = 1_000  # characters: what is longer is no sentence of ours
+BELOW: Mapping[str, str] = {"charts": "screens"}  # catalogue -> the one that has what it has not
+
+
+class Words(NamedTuple):
+    """The sentences of one catalogue in one language, and the unit in which sizes are told."""
+
+    lang: str
+    catalogue: str
+    sentences: Mapping[str, str]
+    page: bool = False  # where nobody types options
+    unit: str | None = None  # None: what suits each size
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return the sentence of a key, with the values in place of its braces."""
+        return self.sentences[key].format(**values)
+
+    def some(self, one: str, many: str, count: int) -> str:
+        """Return the sentence of the key for one thing, or of the key for several."""
+        return self(one if count == 1 else many, count=f"{count:,}")
+
+    def each(self, *keys: str) -> tuple[str, ...]:
+        """Return the sentences of several keys, in their order: heads of a table."""
+        return tuple(self(key) for key in keys)
+
+    def named(self, kind: str, name: str) -> str:
+        """Return what a phase or a part is called; a name that the catalogue has not stays."""
+        key = f"{kind}.{name}"
+        return self(key) if key in self.sentences else name
+
+    def filled(self, key: str, values: Mapping[str, object]) -> str:
+        """Return a sentence with those values that it names, and "?" for those that are missing."""
+        named = re.findall(r"\{(\w+)\}", self.sentences[key])
+        return self(key, **{name: values.get(name, "?") for name in named})
+
+    def size(self, nbytes: int) -> str:
+        """Return a number of bytes with its unit."""
+        return human(nbytes, self.unit)
+
+    def translated(self, text: str, kind: str) -> str | None:
+        """Return this language's sentence for the English one of a key `kind`.*, which the JSON
+        form of an answer has; None for a text that is none of them."""
+        key = _keys(self.catalogue, kind).get(text)
+        return None if key is None else self.sentences[key]
+
+    def why(self, text: str) -> str:
+        """Return why a setting is what it is, in this language where that is known."""
+        return self.translated(text, "why") or printable(text)
+
+    def told(self, text: str | None) -> str:
+        """Return a reason, a warning or a note in this language where it is one of those of
+        known.*, or where all of its clauses are."""
+        text = printable(text or "")
+        return text if self.lang == "en" else self._known(text) or text
+
+    def _known(self, text: str) -> str | None:
+        """Return the sentence of known.* whose words these are, behind the name of a model or not;
+        or the clauses, where each is one. None for others."""
+        if len(text) > LONG:
+            return None
+        told = self._sentence(text)
+        head, between, tail = text.partition(CLAUSES)
+        while told is None and between:
+            first = self._sentence(head)
+            second = None if first is None else self._known(tail)
+            if second is not None:
+                return self._joined("clauses", first=first, second=second)
+            more, between, tail = tail.partition(CLAUSES)
+            head = f"{head}{CLAUSES}{more}"
+        return told
+
+    def _sentence(self, text: str) -> str | None:
+        """Return one sentence with its values; the order of known.* decides, since the words of one
+        may stand within another."""
+        name, _, rest = text.partition(": ")
+        told = None if " " in name or not rest else self._sentence(rest)
+        if told is not None:
+            return self._joined("of_model", name=name, told=told)
+        for sentence, pattern in _patterns(self.catalogue, self.lang, self.page):
+            match = pattern.fullmatch(text)
+            if match:
+                values = {name: self._value(value) for name, value in match.groupdict().items()}
+                return sentence.format(**values)
+        return None
+
+    def _joined(self, key: str, **values: object) -> str:
+        return _sentences("warnings", self.lang, self.page)[key].format(**values)
+
+    def _value(self, text: str) -> str:
+        """Return a value within a sentence, which may be a phase or a sentence by itself."""
+        return self._known(text) or text
+
+
+def words_in(
+    lang: str, catalogue: str = "screens", *, page: bool = False, unit: str | None = None
+) -> Words:
+    """Return the sentences of a catalogue in a language, on a terminal or on a page. Raises
+    ValueError for a language that there is none of."""
+    if lang not in LANGUAGES:
+        raise ValueError(f"{lang!r} is no language of the screens: {', '.join(LANGUAGES)}")
+    return Words(lang, catalogue, _sentences(catalogue, lang, page), page, unit)
+
+
+@cache
+def entries(catalogue: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return a catalogue as its file has it: key -> language -> sentence."""
+    path = os.path.join(os.path.dirname(__file__), f"{catalogue}.json")
+    with open(path, encoding="utf-8") as file:
+        found: dict[str, dict[str, Any]] = json.load(file)
+    return found
+
+
+@cache
+def _sentences(catalogue: str, lang: str, page: bool) -> Mapping[str, str]:
+    below = _sentences(BELOW[catalogue], lang, page) if catalogue in BELOW else {}
+    own = entries(catalogue).items()
+    return {**below, **{key: (e.get("page", e) if page else e)[lang] for key, e in own}}
+
+
+@cache
+def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
+    """Map English sentences of one kind to their keys: reports hold sentences, not keys."""
+    english = _sentences(catalogue, "en", False)
+    return {text: key for key, text in english.items() if key.startswith(f"{kind}.")}
+
+
+@cache
+def _patterns(catalogue: str, lang: str, page: bool) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Return the sentences of known.* with patterns of the English ones, which have a group for
+    each word in braces."""
+    own, told = _sentences(catalogue, lang, page), _sentences("warnings", lang, page)
+    english = {text: own[key] for text, key in _keys(catalogue, "known").items()}
+    english |= {text: told[key] for text, key in _keys("warnings", "known").items()}
+    patterns = []
+    for text, sentence in english.items():
+        literal = re.split(r"\{(\w+)\}", text)
+        value = r".*?" if text in _keys(catalogue, "known") else rf"(?:(?!{CLAUSES}).)*?"
+        parts = (f"(?P<{p}>{value})" if i % 2 else re.escape(p) for i, p in enumerate(literal))
+        patterns.append((sentence, re.compile("".join(parts))))
+    return tuple(patterns)

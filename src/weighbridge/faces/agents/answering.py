@@ -1,0 +1,285 @@
+"""A tool's arguments in, an answer out: no protocol, no printing.
+
+    Answers().call("infer", {"model": "llama-3.1-8b", "gpu": "4090"}).text
+
+Models are read once for all questions about them (answers.questions.requests). What is wrong
+with the arguments is an answer too, of one line that says what to do next: an agent reads it and
+asks again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.requests import MAX_LINE, Requests, settled
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import printable, safe_json, shown
+from weighbridge.faces.agents import brief
+from weighbridge.faces.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
+from weighbridge.faces.render import bounded
+from weighbridge.models.checkpoint.gather import GatherOptions
+from weighbridge.models.formats.strict_json import strict_json
+from weighbridge.workload import FIT, TABLES, Table
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit
+
+Arguments = Mapping[str, Any]
+LONG = ("model", "command", "explain_oom", "text")  # of any length: a config, a launch line, a log
+LONGEST = 200  # characters of another one
+
+
+class AgentAnswer(NamedTuple):
+    """An answer as an agent reads it, and the same as few numbers; an error has none."""
+
+    text: str
+    numbers: dict[str, Any] | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.numbers is None
+
+
+class Answers:
+    """Answers calls one after the other, and keeps the models that they name. With `hub_only` files
+    of this machine and addresses that are not the Hub's stay unread. `line` writes a request as a
+    command, for answers that are cut."""
+
+    def __init__(
+        self,
+        *,
+        cache_dir: str | None = None,
+        offline: bool = False,
+        hub_only: bool = False,
+        line: Callable[[Arguments], str] | None = None,
+    ) -> None:
+        self._line = line
+        self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=not hub_only)
+        self._options = GatherOptions(cache_dir=cache_dir, offline=offline, ours=not hub_only)
+        self._tools = {tool.name: tool for tool in tools()}
+
+    def call(self, name: str, arguments: Arguments | None) -> AgentAnswer:
+        """Return what a tool answers; an error is an answer."""
+        settled_call = settled(lambda: {"answer": self._called(name, arguments or {})})
+        if "error" in settled_call:
+            return AgentAnswer(safe_json(f"error: {printable(settled_call['error']['message'])}"))
+        answer: AgentAnswer = settled_call["answer"]
+        return answer
+
+    def _called(self, name: str, arguments: Arguments) -> AgentAnswer:
+        tool = self._tools.get(name)
+        if tool is None:
+            raise UsageError(f"no tool {shown(name)}; known: {', '.join(self._tools)}")
+        settings = _given(tool, arguments)
+        form = _choice("response_format", settings.pop("response_format", FORMS[0]), FORMS)
+        detail = _choice("detail", settings.pop("detail", DETAILS[0]), DETAILS)
+        if name in LISTS:
+            text, numbers = LISTS[name](settings)
+            return _told(text, numbers, form)
+        if name == "weigh":
+            return self._weighed(settings, form, full=detail == "full")
+        if name == "fit" and "explain_oom" in settings:
+            return self._explained(settings, form, full=detail == "full")
+        others = settings.pop("together", None)
+        if others is not None:
+            if detail == "full":
+                raise UsageError("together has no detail: full: ask about each model alone")
+            found = self._requests.together(_several(settings, others))
+            return _told(*brief.of_services(found), form)
+        request = _request(name, settings)
+        report = self._requests.report(request)
+        if detail == "full":
+            write = bounded.as_json if form == "json" else bounded.as_markdown
+            line = "" if self._line is None else self._line(request)
+            return AgentAnswer(write(report, line), _brief(report)[1])
+        return _told(*_brief(report), form)
+
+    def _explained(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Answer why a run was out of memory, in few words or whole."""
+        from weighbridge.faces.agents import oom
+
+        model, revision = _model(settings.pop("model", None)), settings.pop("revision", None)
+        config = model["config"] if isinstance(model, dict) else model
+        oom_answer = oom.explain(settings, config, self._options._replace(revision=revision))
+        text, numbers = oom.brief(oom_answer)
+        return (
+            AgentAnswer(oom.whole(oom_answer, form), numbers)
+            if full
+            else _told(text, numbers, form)
+        )
+
+    def _weighed(self, settings: dict[str, Any], form: str, *, full: bool) -> AgentAnswer:
+        """Answer about a run file or a text, in few words or whole."""
+        from weighbridge.faces.agents import runfile
+
+        fix = _fixes(settings)
+        found = runfile.weigh(settings, self._options)
+        text, numbers = runfile.brief(found, fix=fix)
+        whole = runfile.whole(found, form) if full else ""
+        return AgentAnswer(whole, numbers) if full else _told(text, numbers, form)
+
+
+def _fixes(settings: dict[str, Any]) -> bool:
+    fix = settings.get("fix", False)
+    if not isinstance(fix, bool):
+        raise UsageError(f"fix is true or false, not {shown(fix)}")
+    return fix
+
+
+def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
+    """Arguments that say something. Raises UsageError for what the tool has not."""
+    known = tool.known
+    for name in arguments:
+        if name in SLOW and name in TABLES.get(tool.name, ()):
+            raise UsageError(
+                f"{name} takes minutes, and is no argument here: run `weighbridge {tool.name} MODEL"
+                f" --{name}` in a shell"
+            )
+        if name not in known:
+            near = _near(name, known, TABLES.get(tool.name, {}))
+            raise UsageError(f"{tool.name} has no argument {shown(name)}; {near}")
+        _bounded(name, arguments[name])
+    saying = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return {name: _as_text(known[name], value) for name, value in saying.items()}
+
+
+def _bounded(name: str, value: Any) -> None:
+    """Raises UsageError for a text that is longer than any name."""
+    if name not in LONG and isinstance(value, str) and len(value) > LONGEST:
+        raise UsageError(f"{name} is longer than {LONGEST} characters: {shown(value)}")
+
+
+def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    alias = next((n for n, setting in table.items() if flag in setting.flags), None)
+    if alias is not None:
+        return f"it is {alias} here"
+    close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else "the tool settings lists them"
+
+
+def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
+    """A number in place of a text is what it looks like: {"gpu": 4090}."""
+    whole_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole_number and schema["type"] == "string" else value
+
+
+def _choice(name: str, value: Any, known: Sequence[str]) -> str:
+    if value not in known:
+        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(value)}")
+    return str(value)
+
+
+def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The request of `weighbridge run` that the arguments are."""
+    model = settings.pop("model", None)
+    if model is None and "command" not in settings:
+        raise UsageError(
+            "name a model: a catalogue name (llama-3.1-8b), a Hub id (org/name) or a path"
+        )
+    return {"task": task, "model": _model(model), "workload": settings}
+
+
+def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:
+    """The request about a model and others beside it. Raises UsageError for what are no names."""
+    if not isinstance(others, list):
+        raise UsageError(f"together is a list of models, not {shown(others)}")
+    for other in others:
+        _bounded("together", other)
+    models = [_model(settings.pop("model", None)), *others]
+    return {"task": "infer", "models": models, "workload": settings}
+
+
+def _model(model: Any) -> Any:
+    """A reference; or a config, as text or as an object."""
+    if isinstance(model, str) and model.lstrip().startswith("{"):
+        try:
+            model = strict_json(model.encode(errors="surrogatepass"), MAX_LINE, constants=True)
+        except BadFileError as error:
+            raise BadFileError(f"model, read as the text of a config.json, {error}") from None
+    if isinstance(model, dict) and not isinstance(model.get("config"), dict):
+        return {"config": model}
+    return model
+
+
+def _brief(answer: "Report | Fit") -> tuple[str, dict[str, Any]]:
+    from weighbridge.memory.report.fit import Fit
+
+    return brief.of_fit(answer) if isinstance(answer, Fit) else brief.of_report(answer)
+
+
+def _told(text: str, numbers: dict[str, Any], form: str) -> AgentAnswer:
+    return AgentAnswer(bounded.dumped(numbers) if form == "json" else text, numbers)
+
+
+def _gpus(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from weighbridge.machines.accelerators.listing import matching as listed
+
+    pattern = _text("pattern", filters)
+    return brief.of_gpus(*listed(pattern, _checked("gpus", filters)))
+
+
+def _models(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from weighbridge.models.catalogue.listing import matching as listed
+
+    pattern = _text("pattern", filters)
+    entries = listed(pattern, {})
+    if not filters:
+        return brief.of_models(entries)
+    return brief.of_ranking(_ranking([entry.name for entry in entries], filters))
+
+
+def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
+    from weighbridge.answers.questions.fit.ranking import models_for
+
+    if "gpu" not in filters and "gpu_memory" not in filters:
+        raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
+    return models_for(names, filters, shown=brief.ROWS)
+
+
+def _text(name: str, filters: dict[str, Any]) -> str:
+    value = filters.pop(name, "")
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is text, not {shown(value)}")
+    return value
+
+
+def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
+    """Filters of a list, each of the type that its schema says. Raises UsageError."""
+    schema = next(tool.schema for tool in tools() if tool.name == name)
+    for key, value in filters.items():
+        declared = schema["properties"][key]
+        if declared["type"] == "boolean" and not isinstance(value, bool):
+            raise UsageError(f"{key} is true or false, not {shown(value)}")
+        if declared["type"] == "string" and not isinstance(value, str):
+            raise UsageError(f"{key} is text, not {shown(value)}")
+        if "enum" in declared:
+            _choice(key, value, declared["enum"])
+    return filters
+
+
+def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Settings of a tool that its schema leaves out, or those that a pattern matches."""
+    if "task" not in asked:
+        raise UsageError("name the tool whose settings are meant: task is one of fit, infer...")
+    pattern = _text("pattern", asked).lower().replace("-", "_")
+    tool = next(one for one in tools() if one.name == _checked("settings", asked)["task"])
+    every = tool.known if pattern else tool.more
+    found = {
+        name: schema
+        for name, schema in every.items()
+        if pattern in name or pattern in schema.get("description", "").lower().replace("-", "_")
+    }
+    if not found:
+        raise NotFoundError(f"no setting of {tool.name} matches {shown(pattern)}")
+    return brief.of_settings(found), {"settings": found}
+
+
+LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
+    "gpus": _gpus,
+    "models": _models,
+    "settings": _settings,
+}
+assert not OUTPUT.keys() & FIT.keys()  # no setting hides behind an argument of ours

@@ -1,0 +1,370 @@
+"""An answer in few words and few numbers: what an agent reads in place of a report.
+
+The words are those of the first screen (faces.view), verdict first, without its pictures. The
+numbers are the report's own; `answer` is the verdict in one sentence, for clients that show an
+agent nothing but the numbers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.wording import LONGEST, clipped, one_line, printable, safe_markdown
+from weighbridge.base.words import words_in
+from weighbridge.faces.render.markdown import MARKS, drawn
+from weighbridge.faces.view import screen
+from weighbridge.faces.view.changes import few, held
+from weighbridge.faces.view.changes import found as cheapest
+from weighbridge.faces.view.fit import screen as fit_screen
+from weighbridge.faces.view.records import (
+    Bar,
+    Block,
+    Cell,
+    Grid,
+    Headline,
+    Lines,
+    Mark,
+    Note,
+    Paste,
+    Screen,
+)
+from weighbridge.faces.view.shown import fullest, shown
+from weighbridge.faces.view.together import screen as together_screen
+from weighbridge.machines.accelerators.listing import abilities
+from weighbridge.machines.accelerators.parts import Instance, Part
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import Fit, Question, Ranking, Solved
+from weighbridge.memory.report.together import Services
+from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.models.catalogue import CatalogueEntry
+
+Numbers = dict[str, Any]
+LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
+ROWS = 20  # of a list
+WARNINGS = 5
+ROOM = ("largest_context", "largest_batch_size", "kv_cache_tokens", "max_concurrency")
+LAUNCH = ("launch", "launch_note")
+EN = words_in("en")
+
+
+def text(page: Screen) -> str:
+    """The first screen as a few lines of Markdown."""
+    head = f"**{_line(page.title)}**"
+    sections = [
+        "\n".join(line for block in part for line in _lines(block)) for part in page.sections
+    ]
+    foot = "\n".join(_line(line.removesuffix(EN("footer.more"))) for line in page.footer)
+    shown = "\n".join(sections)
+    new = [line for line in map(_line, page.warnings[:WARNINGS]) if line not in shown]
+    warned = "\n".join(f"- warning: {line}" for line in new)
+    return "\n\n".join(filter(None, (head, *sections, foot, warned)))
+
+
+def _line(words: str) -> str:
+    """A line that may hold names of strangers. An option of ours is called as the tool has it."""
+    return safe_markdown(one_line(words)).replace("--details", "detail: full")
+
+
+def _lines(block: Block) -> Iterator[str]:
+    match block:
+        case Bar():
+            yield f"- {_line(': '.join(filter(None, (block.label, block.legend))))}"
+        case Grid() if not any(column.head for column in block.columns):
+            yield from _rows(block)
+        case Grid():
+            yield from drawn(_bounded(block))
+        case Headline():
+            yield f"{_sign(block.mark)}**{_line(block.verdict)}**: {_line(_figures(block))}"
+        case Lines():
+            yield from filter(None, (_line(block.heading),))
+            yield from (f"- {_marked(line)}" for line in block.lines)
+        case Paste():
+            yield from _pasted(block)
+        case Note():
+            yield _line(block.text)
+
+
+def _pasted(block: Paste) -> Iterator[str]:
+    if len(block.text) > LONGEST_LINE:
+        yield f"{_line(block.heading)}: a line of {len(block.text):,} characters"
+    else:
+        yield from filter(None, drawn(block))
+
+
+def _marked(cell: Cell) -> str:
+    return f"{_sign(cell.mark)}{_line(cell.text)}"
+
+
+def _sign(mark: Mark | None) -> str:
+    return "" if mark is None else f"{MARKS[mark]} "
+
+
+def _rows(block: Grid) -> Iterator[str]:
+    """Yield the rows of a table without heads as items of a list."""
+    if block.heading:
+        yield _line(block.heading)
+    for row in block.rows:
+        yield f"- {_sign(row[0].mark)}{_line(' '.join(cell.text for cell in row if cell.text))}"
+
+
+def _bounded(block: Grid) -> Grid:
+    """A grid with cells of a bounded length: they may hold names of strangers."""
+    rows = tuple(
+        tuple(c._replace(text=clipped(c.text, LONGEST)) for c in row) for row in block.rows
+    )
+    heading = block.heading.replace("--details", "detail: full")
+    return block._replace(rows=rows, heading=heading)
+
+
+def of_report(report: Report) -> tuple[str, Numbers]:
+    page = screen(report)
+    return text(page), _numbers(report, page)
+
+
+def _numbers(report: Report, page: Screen) -> Numbers:
+    s = shown(report, EN)
+    head = next(b for b in page.blocks if isinstance(b, Headline))
+    d = report.derived
+    numbers: Numbers = {
+        "answer": _sentence(head),
+        "task": report.task,
+        "model": _name(report.model.name),
+        "parameters": report.model.parameters,
+        "active_parameters": _active(report),
+        **_judged(report.verdict),
+        "peak_bytes": s.peak._asdict(),
+        "peak_phase": s.phase.name,
+        "parts_bytes": _parts(page),
+        "host_bytes": _host(report),
+        **{name: d.get(name) or None for name in ROOM},  # the text says why there is none
+        **({} if _refused(report) else {name: d.get(name) for name in LAUNCH}),
+        "changes": _changes(cheapest(s)),
+        "warnings": [one_line(line) for line in report.warnings[:WARNINGS]],
+    }
+    if report.task == "load":
+        numbers["weights_bytes"] = {row.dtype: row.total_bytes for row in report.table}
+        numbers["download_bytes"] = report.model.download_bytes
+    return numbers_told(numbers)
+
+
+def numbers_told(numbers: Numbers) -> Numbers:
+    """Leave out the numbers that say nothing: null, and empty lists and objects."""
+    return {name: value for name, value in numbers.items() if value not in (None, [], {})}
+
+
+def _active(report: Report) -> int | None:
+    """Return the parameters that a token meets, where they are not all of the model's."""
+    facts = report.model
+    return None if facts.active_parameters == facts.parameters else facts.active_parameters
+
+
+def _name(text: str) -> str:
+    return clipped(printable(text))
+
+
+def _sentence(head: Headline) -> str:
+    return printable(one_line(f"{head.verdict}: {_figures(head)}"))
+
+
+def _figures(head: Headline) -> str:
+    return "; ".join(filter(None, (head.figures, head.margin, head.reason)))
+
+
+def _judged(verdict: Verdict | None) -> Numbers:
+    if verdict is None:
+        return {}
+    return {
+        "fits": verdict.fits,
+        "accelerator": verdict.accelerator,
+        "count": verdict.count,
+        "usable_bytes": verdict.usable_bytes,
+        "margin_bytes": verdict.margin_bytes,
+        "share_that_fits": _share(verdict),
+    }
+
+
+def _share(verdict: Verdict) -> float | None:
+    """The share of the estimate's range that fits, where the verdict is open."""
+    open_ = verdict.fits == "unknown" and verdict.share_that_fits is not None
+    return round(verdict.share_that_fits or 0, 2) if open_ else None
+
+
+def _parts(page: Screen) -> Numbers:
+    """List what fills the card, as the bar has it."""
+    bar = next((b for b in page.blocks if isinstance(b, Bar)), None)
+    return {} if bar is None else {part.name: part.nbytes for part in bar.segments}
+
+
+def _host(report: Report) -> int | None:
+    """Say what the machine's own memory needs at most, as expected."""
+    hosts = [d for d in report.devices if d.kind == "host" and d is not fullest(report)]
+    return max((p.needed.expected for d in hosts for p in d.phases), default=None)
+
+
+def _refused(report: Report) -> bool:
+    return report.verdict is not None and report.verdict.fits == "no"
+
+
+def _changes(remedies: Sequence[Remedy]) -> list[Numbers]:
+    """The cheapest first. The first of which there is a line to paste has it."""
+    pasted = next((r for r in remedies if r.paste), None)
+    return [_change(r, line=r is pasted) for r in remedies]
+
+
+def _change(remedy: Remedy, *, line: bool) -> Numbers:
+    """Arguments to ask again with, and what they cost."""
+    numbers: Numbers = {
+        "arguments": dict(remedy.change),
+        "fits": remedy.fits,
+        "peak_bytes": held(remedy),
+    }
+    cost = few(EN, remedy)
+    if cost:
+        numbers["cost"] = cost
+    if line and remedy.paste and len(remedy.paste) <= LONGEST_LINE:
+        numbers["paste"] = "\n".join(map(printable, remedy.paste.splitlines()))
+    return numbers
+
+
+def of_fit(fit: Fit) -> tuple[str, Numbers]:
+    page = fit_screen(fit)
+    shown = page._replace(sections=page.sections[:-1])  # the last says exit codes
+    return text(shown), _fit_numbers(fit, page)
+
+
+def of_services(found: Services) -> tuple[str, Numbers]:
+    """Several models on the same cards: whether all fit, what each holds, and what it leaves."""
+    page = together_screen(found)
+    sentences = [cell.text for cell in getattr(page.blocks[0], "lines", ())]
+    numbers: Numbers = {
+        "answer": printable(one_line("; ".join(sentences))),
+        "accelerator": found.accelerator.name,
+        "count": found.accelerator.count,
+        "usable_bytes": found.accelerator.free,
+        "fits": found.fits,
+        "holds_bytes": found.holds._asdict(),
+        "services": [
+            numbers_told(
+                {
+                    "model": _name(s.report.model.name),
+                    "engine": s.report.workload["engine"],
+                    "holds_bytes": s.holds.expected,
+                    "left_bytes": left,
+                    "share": s.share,
+                    "launch": launch,
+                }
+            )
+            for s, left, launch in zip(found.services, found.left, found.launches, strict=True)
+        ],
+        "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
+    }
+    return text(page), numbers_told(numbers)
+
+
+def _fit_numbers(fit: Fit, page: Screen) -> Numbers:
+    first = page.blocks[0]
+    sentences = [cell.text for cell in getattr(first, "lines", ())]
+    solved = fit.solved
+    numbers: Numbers = {
+        "answer": printable(one_line("; ".join(sentences))),
+        "model": _name(fit.model.name),
+        "accelerator": fit.accelerator.name,
+        "count": fit.accelerator.count,
+        "usable_bytes": fit.accelerator.free,
+        "for": fit.about,
+        "fits": fit.fits,
+        "plan": None if fit.plan.why == "asked" else numbers_told(fit.plan.to_dict()),
+        "questions": {q.name: _question(q, line=q is fit.asked) for q in fit.questions},
+        "solved": None if solved is None else _solved(solved),
+        "warnings": [one_line(line) for line in fit.warnings[:WARNINGS]],
+    }
+    return numbers_told(numbers)
+
+
+def _solved(solved: Solved) -> Numbers:
+    """Say what was sought, and the arguments that fit when they are asked again."""
+    numbers: Numbers = {solved.unknown: solved.value}
+    return {**numbers, "arguments": dict(solved.workload)} if solved.workload else numbers
+
+
+def _question(question: Question, *, line: bool) -> Numbers:
+    if question.report is None or question.verdict is None:
+        return {"fits": question.fits, "reason": one_line(question.reason)}
+    numbers: Numbers = {
+        "fits": question.fits,
+        "peak_bytes": question.verdict.per_device.expected,
+        "margin_bytes": question.verdict.margin_bytes,
+    }
+    first = next(iter(cheapest(shown(question.report, EN))), None)
+    if first is not None:
+        numbers["change"] = _change(first, line=line)
+    return numbers
+
+
+def of_settings(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tell settings, a line each: the name, what it takes, and its sentence."""
+    return "\n".join(
+        f"- {name} ({'|'.join(map(str, schema.get('enum', ()))) or schema['type']}): "
+        f"{schema['description']}"
+        for name, schema in found.items()
+    )
+
+
+def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
+    from weighbridge.faces.view.lists import gpus
+
+    parts, rented = list(found), list(machines)
+    page = gpus(parts[:ROWS], rented[:ROWS])._replace(footer=())
+    more = _more(len(parts) - ROWS, "pattern") + _more(len(rented) - ROWS, "pattern")
+    numbers = {
+        "count": len(parts),
+        "gpus": [_part(p) for p in parts[:ROWS]],
+        "machines": [i.to_dict() for i in rented[:ROWS]],
+    }
+    return text(page._replace(title=EN.some("gpus.title.one", "gpus.title", len(parts)))) + more, (
+        numbers
+    )
+
+
+def _part(part: Part) -> Numbers:
+    return {
+        "id": part.id,
+        "name": part.name,
+        "marketed_gb": part.marketed_gb,
+        "usable_bytes": part.room.low,
+        "computes_in": [name for name, can in abilities(part).items() if can],
+    }
+
+
+def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
+    from weighbridge.faces.view.lists import models
+
+    entries = list(found)
+    page = models(entries[:ROWS])
+    title = EN.some("models.title.one", "models.title", len(entries))
+    rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
+    listed = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
+    return listed, {"count": len(entries), "models": rows}
+
+
+def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
+    from weighbridge.faces.view.lists import ranking
+
+    rows = [_ranked(row) for row in ranks.fitting[:ROWS]]
+    numbers = {
+        "accelerator": ranks.accelerator,
+        "for": ranks.about,
+        "count": len(ranks.rows),
+        "fitting": len(ranks.fitting),
+        "models": rows,
+    }
+    more = _more(len(ranks.fitting) - ROWS, "pattern, quantization or min_context")
+    return text(ranking(ranks)._replace(footer=())) + more, numbers
+
+
+def _ranked(row: Mapping[str, Any]) -> Numbers:
+    names = ("name", "parameters", "format", "peak_bytes", "margin_bytes", "context")
+    return {name: row[name] for name in names if row.get(name) is not None}
+
+
+def _more(left: int, arguments: str) -> str:
+    return f"\n\n{left:,} more: narrow them down with {arguments}" if left > 0 else ""

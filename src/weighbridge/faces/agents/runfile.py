@@ -1,0 +1,80 @@
+"""A run file, a command or a whole issue: the tool `weigh`, with the text in place of a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.answers.questions.prepared import opened
+from weighbridge.base.errors import UsageError
+from weighbridge.base.wording import one_line, printable
+from weighbridge.faces.agents.brief import numbers_told, text
+from weighbridge.faces.render import draw
+from weighbridge.faces.texts.runfile import view
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.patching import patched
+from weighbridge.files.runfiles.weighing import WeighedFile, weighed
+from weighbridge.models.checkpoint.gather import GatherOptions
+
+TEXT, KIND, FIX = "text", "kind", "fix"
+NAME = "the text"
+
+
+def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
+    """Read a text and weigh its runs. Raises UsageError for what no kind tells."""
+    given = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
+    said, model = arguments.get(TEXT), given.pop("model", None)
+    if not isinstance(said, str):
+        raise UsageError(f"{TEXT} is the text of a file, a command or a message")
+    try:
+        file = read(said, NAME, arguments.get(KIND))
+    except UsageError as error:  # an option of ours is called as the tool has it
+        raise UsageError(
+            str(error).replace("--as KIND", KIND).replace("--as ", f"{KIND} ")
+        ) from None
+    return weighed(file, lambda name, at: opened(name, options._replace(revision=at)), given, model)
+
+
+def brief(found: WeighedFile, *, fix: bool) -> tuple[str, dict[str, Any]]:
+    """Return the answer in few lines and as few numbers; with `fix` the change of the file."""
+    body = found.to_dict()
+    runs = [_run(run) for run in body["runs"]]
+    numbers: dict[str, Any] = {"kind": found.file.kind, "fits": found.fits, "runs": runs}
+    told = text(view(found))
+    if fix:
+        patch = patched(found)
+        numbers["diff"] = None if patch is None else patch.diff
+        told += f"\n\n{_changed(numbers['diff'])}"
+    numbers["warnings"] = [one_line(line) for line in found.warnings]
+    return told, numbers_told(numbers)
+
+
+def whole(found: WeighedFile, form: str) -> str:
+    """Return all of an answer, in Markdown or as JSON."""
+    from weighbridge.faces.render.bounded import dumped
+
+    return dumped(found.to_dict()) if form == "json" else draw(view(found), "markdown")
+
+
+def _changed(diff: str | None) -> str:
+    if diff is None:
+        return "No change was found that fits and that the file can say."
+    return f"```diff\n{diff}```" if diff else "It fits as it is: nothing is changed."
+
+
+def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+    report, error = run["report"], run["error"]
+    verdict = None if report is None else report["verdict"]
+    return {
+        "task": run["task"],
+        "name": run["name"],
+        "model": run["model"],
+        "settings": run["settings"],
+        "not_understood": [f"line {u['line']}: {u['key']}" for u in run["not_understood"]],
+        "peak_bytes": None if report is None else _peak(report),
+        "fits": None if verdict is None else verdict["fits"],
+        "error": None if error is None else printable(error["message"]),
+    }
+
+
+def _peak(report: Mapping[str, Any]) -> int:
+    peaks = (d["peak"]["driver"]["expected"] for d in report["devices"] if d["kind"] == "gpu")
+    return max(peaks, default=0)

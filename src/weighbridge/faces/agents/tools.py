@@ -1,0 +1,258 @@
+"""The tools that agents see: what each is for, and the schema of its arguments.
+
+Settings come from the tables that the command line and requests share (weighbridge.settings), so
+that a tool takes what a flag takes. A schema says the plainest form of a value, which every client
+can send; what the command line reads besides ("32K" for a count) is taken as well.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.answers.questions.fit.request import MAX
+from weighbridge.answers.questions.requests import BESIDE
+from weighbridge.base.records import NamedTuple
+from weighbridge.machines.accelerators.listing import SORTS, TYPES
+from weighbridge.memory.report.fit import NAMES, SMALLEST
+from weighbridge.settings.setting import MOST, Setting
+from weighbridge.workload import FIT, TABLES, engines_of
+from weighbridge.workload.common import COMMON
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+PLAINEST: Mapping[str, Schema] = {  # kind of a setting -> the JSON type of its plainest form
+    **dict.fromkeys(("word", "version", "release", "image", "split"), TEXT),
+    **dict.fromkeys(("size", "relative", "memory"), TEXT),
+    "count": {"type": "integer"},
+    "whole": {"type": "integer"},
+    "number": {"type": "number"},
+    "flag": {"type": "boolean"},
+    "words": {"type": "array", "items": TEXT},
+}
+SLOW = ("exact",)  # runs torch for minutes: a matter of the command line
+FORMS = ("markdown", "json")
+DETAILS = ("short", "full")
+
+
+class Tool(NamedTuple):
+    """`schema` is what every session reads; `known` has all arguments that are taken, where they
+    are more. `sources`: whether it may read the Hub, files and addresses that are named."""
+
+    name: str
+    title: str
+    description: str
+    schema: Schema
+    sources: bool = True
+    more: Mapping[str, Schema] = {}
+
+    @property
+    def known(self) -> Mapping[str, Schema]:
+        """Return the schema of every argument that is taken."""
+        return {**self.schema["properties"], **self.more}
+
+
+def setting_schema(setting: Setting[Any]) -> Schema:
+    """Describe the values that one setting takes: type, bounds, choices and its sentence."""
+    schema = dict(PLAINEST[setting.kind.name])
+    if setting.choices:
+        schema["enum"] = list(setting.choices)
+    if schema["type"] in ("integer", "number"):
+        schema["minimum"] = int(setting.least)
+        if setting.most != MOST:
+            schema["maximum"] = int(setting.most)
+    having = engines_of(setting)
+    theirs = f" ({', '.join(having)})" if having else ""
+    return {**schema, "description": f"{setting.help}{theirs}"}
+
+
+def _one_of(choices: tuple[str, ...] | list[str], description: str) -> Schema:
+    return {**TEXT, "enum": list(choices), "description": description}
+
+
+def _said(text: str) -> Schema:
+    return {**TEXT, "description": text}
+
+
+MODEL = _said(
+    "Catalogue name (llama-3.1-8b), Hub id or URL, org/name:Q4_K_M, absolute path of a folder or"
+    " file, a bare size (7B), or the text of a config.json."
+)
+REVISION = _said("Branch, tag or commit on the Hub.")
+COMMAND = _said(
+    "A launch line to judge as it stands, instead of `model`: vllm serve ..., llama-server ..."
+)
+FORM: Mapping[str, Schema] = {
+    "response_format": _one_of(FORMS, "Default: markdown, a few lines."),
+}
+OUTPUT: Mapping[str, Schema] = {
+    **FORM,
+    "detail": _one_of(DETAILS, "Default: short. full: every component, phase and device."),
+}
+OF_FIT: Mapping[str, Schema] = {
+    "for": _one_of(list(NAMES), "The question that the verdict is about. Default: infer."),
+    "max": _one_of(list(MAX), "Find the largest that fits, of this."),
+    "smallest": _one_of(SMALLEST, "Find the smallest of these that is enough."),
+    "explain_oom": _said(
+        "Text of an out-of-memory message or log: says what ran out, why, and what to change;"
+        " model, for and settings are then what ran, if known."
+    ),
+}
+OF_INFER: Mapping[str, Schema] = {
+    "together": {
+        "type": "array",
+        "items": TEXT,
+        "description": "Further models on that card at once: whether all fit, and what is left.",
+    },
+}
+OWN: Mapping[str, Mapping[str, Schema]] = {"fit": OF_FIT, "infer": OF_INFER}
+PATTERN = "Part of a name: "
+
+
+def settings_of(task: str) -> dict[str, Schema]:
+    """Return the schema of every setting that a tool takes."""
+    table = TABLES[task]
+    return {name: setting_schema(table[name]) for name in table if name not in SLOW}
+
+
+def _object(properties: Mapping[str, Schema], *required: str, others: bool = False) -> Schema:
+    schema: Schema = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = list(required)
+    return {**schema, "additionalProperties": others}
+
+
+def _weighed() -> dict[str, Schema]:
+    """Describe the arguments of a run file, a command or a text with a run in it."""
+    every = {**settings_of("infer"), **settings_of("train")}
+    return {
+        "text": _said("The file, command, log or issue, as it stands."),
+        "model": _said("The model, where the text does not name it."),
+        "kind": _said("What the text is, where that is not told by itself: axolotl, compose..."),
+        "fix": {"type": "boolean", "description": "Also the change that makes it fit, as a diff."},
+        **{name: every[name] for name in ("gpu", "gpu_memory", "ram")},
+        **OUTPUT,
+    }
+
+
+def _task(name: str, title: str, description: str, *required: str) -> Tool:
+    """A question about a model: its schema has the common settings, and the others are taken."""
+    beside = {"revision": REVISION, "command": COMMAND}
+    said = {key: beside[key] for key in BESIDE[name]}
+    own = OWN.get(name, {})
+    every = settings_of(name)
+    common = {key: every[key] for key in COMMON[name] if key in every}
+    rest = {key: schema for key, schema in every.items() if key not in common}
+    schema = _object({"model": MODEL, **own, **common, **said, **OUTPUT}, *required, others=True)
+    return Tool(name, title, description, schema, more=rest)
+
+
+def _others() -> dict[str, Schema]:
+    """Describe the arguments of the list of settings."""
+    return {
+        "task": _one_of(list(COMMON), "The tool that takes them."),
+        "pattern": _said("Part of a name or of its sentence: offload, lora, vllm."),
+    }
+
+
+def _filters() -> dict[str, Schema]:
+    """Describe the arguments that narrow the list of accelerators."""
+    flags = (*TYPES, "nvlink")
+    return {
+        "pattern": _said(f"{PATTERN}4090, h100, MI300X, or a cloud's machine."),
+        **{
+            name: {"type": "boolean", "description": f"Only those that have {name}."}
+            for name in flags
+        },
+        "min_memory": _said("Only those sold with so much: 24GiB."),
+        "vendor": _said("Only those of a maker: nvidia, amd, apple, intel..."),
+        "sort": _one_of(list(SORTS), "Default: as in the catalogue."),
+    }
+
+
+def _ranked() -> dict[str, Schema]:
+    """Describe the arguments that narrow the list of models, or rank them for a card."""
+    shared = ("gpu", "gpu_memory", "engine", "quantization")
+    return {
+        "pattern": _said(f"{PATTERN}qwen3, llama."),
+        **{name: setting_schema(FIT[name]) for name in shared},
+        "for": OF_FIT["for"],
+        "min_context": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Only with a context of at least so many tokens.",
+        },
+    }
+
+
+def _weigh() -> Tool:
+    """Return the tool that takes what people have: a file, a command, an issue."""
+    return Tool(
+        "weigh",
+        "A file or text that starts a run",
+        "Reads what people have: axolotl and other training configs, compose files, manifests,"
+        " launch scripts, logs, whole issues. Says what was understood and what was not, the"
+        " memory, the verdict for `gpu`, and with `fix` a diff that makes the file fit.",
+        _object(_weighed(), "text"),
+    )
+
+
+def tools() -> tuple[Tool, ...]:
+    """Return every tool, the question that most people have first."""
+    return (
+        _task(
+            "fit",
+            "Does it fit my GPU?",
+            "Says whether a model fits an accelerator for loading, inference, LoRA, QLoRA and full"
+            " training, by how much, and the cheapest change that would make it fit. Also finds the"
+            " longest context, the most users, or the smallest GPU (max, smallest), and why a run"
+            " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
+            " here when no engine or method is settled. The tool settings lists further arguments.",
+        ),
+        _task(
+            "infer",
+            "Memory of serving a model",
+            "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
+            " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
+            " launch line, room for more. `command` judges a launch line as it stands. The tool"
+            " settings lists further arguments, those of each engine.",
+        ),
+        _task(
+            "train",
+            "Memory of fine-tuning or training",
+            "GPU memory of training a model: full, LoRA, QLoRA or DoRA, by batch, sequence length,"
+            " optimizer, checkpointing and sharding (DDP, ZeRO, FSDP): peak, verdict for `gpu`,"
+            " what would make it fit. The tool settings lists further arguments.",
+            "model",
+        ),
+        _task(
+            "load",
+            "Memory of the weights",
+            "Size of a model's weights in every format (bfloat16, nf4, GGUF, GPTQ, FP8...),"
+            " download size, and memory of loading it. Serving and training need more: ask infer or"
+            " train. The tool settings lists further arguments.",
+            "model",
+        ),
+        _weigh(),
+        Tool(
+            "settings",
+            "Further arguments of a tool",
+            "Arguments that fit, infer, train and load take beside those of their schemas, with"
+            " values and a sentence each: flags of engines, offloading, adapters, optimizers.",
+            _object({**_others(), **FORM}, "task"),
+            sources=False,
+        ),
+        Tool(
+            "gpus",
+            "List of accelerators",
+            "Accelerators and clouds' machines, with the memory that a process can really use.",
+            _object({**_filters(), **FORM}),
+            sources=False,
+        ),
+        Tool(
+            "models",
+            "List of models",
+            "Models that are answered without a network. With gpu: which of them fit it, those that"
+            " people choose first, in which format, how long a context (this takes some seconds).",
+            _object({**_ranked(), **FORM}),
+            sources=False,
+        ),
+    )

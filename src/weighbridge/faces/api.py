@@ -1,0 +1,447 @@
+"""The Python API: one function a question, the same that the command line calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.prepared import Prepared, opened
+from weighbridge.answers.questions.question import by_its_name, question, served_model, serving
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.report import Report
+from weighbridge.models.checkpoint.gather import GatherOptions
+
+if TYPE_CHECKING:
+    import os
+
+    from weighbridge.files.oom import Oom
+    from weighbridge.files.runfiles.checking import FileCheck
+    from weighbridge.files.runfiles.emitting import Emitted
+    from weighbridge.files.runfiles.weighing import WeighedFile
+    from weighbridge.memory.report.fit import Fit
+    from weighbridge.memory.report.together import Services
+    from weighbridge.workload import Infer, Train
+
+Progress = Callable[[int, int], None]
+PLAIN = (str, bytes, Mapping)  # models that are no objects of another library
+SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "progress")
+
+
+def _options(given: Mapping[str, Any], then: str = "") -> GatherOptions:
+    """Return how to reach the model: of the arguments of a question, those that all take. `then` is
+    the module that is imported while a source is waited for."""
+    after = then and f"weighbridge.{then}"
+    return GatherOptions(**{name: given[name] for name in SOURCE}, then=after)
+
+
+def prepare(
+    model: Any,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Reads `model` once, to be asked many times: `.load(...)`, `.infer(...)`, `.train(...)`.
+
+    Args:
+        model: as for `load`.
+
+    Returns:
+        A frozen `Prepared`. What a repository or a folder holds later, it does not see.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    prepared = opened(model, _options(locals()))
+    prepared.model()
+    return prepared
+
+
+def load(
+    model: Any,
+    *,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    engine_version: str | None = None,
+    device_map: str | None = None,
+    base_model: bool = False,
+    gpu: str | None = None,
+    gpu_memory: str | int | None = None,
+    headroom: str | int | None = None,
+    ram: str | int | None = None,
+    platform: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Return what the weights of `model` take, in every format, and what loading them allocates.
+
+    Args:
+        model: a reference as the command line takes it (catalogue name, Hub id, path, URL), a
+            `pathlib.Path`, a config as a mapping, a live `torch.nn.Module`, or a pipeline of
+            diffusers.
+        dtype: the dtype to load in ("bfloat16"); None is the engine's default, printed.
+        quantization: the format to load in ("nf4", "gptq-4bit-g128", "Q4_K_M").
+        engine_version: version of transformers ("4.40"); None is the newest known.
+        device_map: "auto" or "cuda" loads straight to the device; None is `.to("cuda")`.
+        base_model: count the headless class.
+        gpu: the device that the verdict is about: "4090", "a100-80gb:8", "2x RTX 4090".
+        gpu_memory: what a process can have of that device, or of any: "24GiB", or bytes.
+        headroom: what is to stay free on each device: "1GiB", "10%" or bytes; None is nothing.
+        ram: host memory that processes can have: "64GiB", bytes, or "local" for this machine's;
+            None states what is needed and does not judge it.
+        platform: "windows" moves what a card has no room for to RAM, slowly; None is Linux.
+
+    Returns:
+        A frozen `Report`; all sizes are bytes.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    settings = {
+        "dtype": dtype,
+        "quantization": quantization,
+        "engine_version": engine_version,
+        "device_map": device_map,
+        "base_model": base_model,
+        "gpu": gpu,
+        "gpu_memory": gpu_memory,
+        "headroom": headroom,
+        "ram": ram,
+        "platform": platform,
+    }
+    asked = question("load", None, settings)
+    return opened(model, _options(locals(), then="answers.estimate.load")).answer(asked)
+
+
+def infer(
+    model: Any = None,
+    workload: "Infer | None" = None,
+    *,
+    command: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Report:
+    """Return what serving `model` takes, per device and phase, by the rules of one engine.
+
+    Args:
+        model: as for `load`, or vLLM's `EngineArgs`; may be left out where the command names one.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `engine="vllm", context="32K", gpu="h100:2"`.
+        command: the engine's own launch command ("vllm serve org/name -tp 2"); what it does not
+            say is the engine's default. Settings given beside it win.
+
+    Returns:
+        A frozen `Report`; `devices` are the accelerators and then the host.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown model or engine, or an
+            unreachable Hub.
+    """
+    if model is not None and not isinstance(model, PLAIN):
+        from weighbridge.files.runfiles.live.references import launch_line
+
+        line = launch_line(model)
+        model, command = (None, line) if line else (model, command)
+    asked = serving(workload, command, settings)
+    asked = by_its_name(asked, model)
+    model, revision = served_model(asked, model, revision)
+    if model is None:
+        raise UsageError("name a model, or a --command that does")
+    return opened(model, _options(locals(), then="answers.estimate.infer")).answer(asked)
+
+
+def train(
+    model: Any,
+    workload: "Train | None" = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Report:
+    """Return what fine-tuning or training `model` takes, per device and phase.
+
+    Args:
+        model: as for `load`.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `method="lora", lora_r=16, seq_len="4K"`. A config of PEFT
+            (`LoraConfig`) is a `method`, too.
+
+    Returns:
+        A frozen `Report`; `devices` are the accelerators and then the host.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown model, settings that contradict
+            each other, or an unreachable Hub.
+    """
+    if not isinstance(settings.get("method"), str | None):
+        from weighbridge.files.runfiles.live.references import adapters_in
+
+        settings = adapters_in(settings)
+    asked = question("train", workload, settings)
+    return opened(model, _options(locals(), then="answers.estimate.train")).answer(asked)
+
+
+def fit(
+    model: Any,
+    *,
+    gpu: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Fit":
+    """Tell whether `model` fits an accelerator, and what to change where it does not.
+
+    Five questions at once: loading, inference, LoRA, QLoRA and full training.
+
+    Args:
+        model: as for `load`.
+        gpu: "4090", "a100-80gb:8", "2x RTX 4090"; or give `gpu_memory="24GiB"`.
+        settings: those of `infer` and `train`, by name; each goes to the questions that have it.
+            `for_` is the question that `.fits` is about (load, infer, lora, qlora or train);
+            `max` solves for context, users, batch, seq-len, lora-r or model-size; `smallest` for
+            gpu, count or instance.
+
+    Returns:
+        A frozen `Fit`: `.fits`, `.questions`, `.solved`, `.to_dict()`.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    from weighbridge.answers.questions.fit.request import asked as read_fit
+
+    given = {"gpu": gpu, **settings}
+    read_fit(given)  # before anything is fetched
+    return opened(model, _options(locals(), then="answers.questions.fit.answers")).fit(**given)
+
+
+def together(
+    models: "Sequence[Any]",
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Services":
+    """Say whether several models can be served on the same cards at once.
+
+    Args:
+        models: two or more, as for `load`.
+        settings: those of `infer`, for each of them; `gpu` names the card. Without `engine` each is
+            asked of the one that people use on it.
+
+    Returns:
+        A frozen `Services`: `.fits`, `.services`, `.left`, `.to_dict()`.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown model, or an unreachable Hub.
+    """
+    from weighbridge.answers.questions.together import together as asked
+
+    options = _options(locals(), then="answers.questions.together")
+    return asked(models, lambda model: opened(model, options), settings)
+
+
+def explain_oom(
+    text: "str | bytes | os.PathLike[str]",
+    model: Any = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Oom":
+    """Why memory ran out, from the message that was printed, and what to change.
+
+    Args:
+        text: the message or the log, as text or bytes; a path is read.
+        model: what ran, as for `load`, or what `prepare` gave: the message is then compared with
+            its estimate. None answers from the message alone.
+        settings: what is known of the run, as for `infer` and `train`; they rule over what the
+            log states. `task` is load, infer or train where the log does not tell.
+
+    Returns:
+        A frozen `Oom`; all sizes are bytes.
+
+    Raises:
+        weighbridge.WeighbridgeError: no message that we know, a file that is no text, or a
+            model or settings that `infer` and `train` would refuse.
+    """
+    from weighbridge.files.oom import explained
+
+    options = _options(locals())
+
+    def prepared() -> Prepared:
+        return model if isinstance(model, Prepared) else opened(model, options)
+
+    return explained(text, None if model is None else prepared, settings)
+
+
+def weigh(
+    file: "str | os.PathLike[str]",
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    task: str | None = None,
+    model: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "WeighedFile":
+    """Weigh the runs that a file starts: a config, a launch command or a log that people have.
+
+    Args:
+        file: its text, or a path.
+        name: what the text is called, where it is no path.
+        kind: what the file is ("axolotl"); None is what its content tells.
+        task: "train" or "infer", where the file has to be about it.
+        model: the model, where the file does not name it.
+        settings: those of `infer` and `train`, which win over what the file says.
+
+    Returns:
+        A frozen `WeighedFile`: `.runs`, each with what was read and its `Report`; `.fits`.
+
+    Raises:
+        weighbridge.WeighbridgeError: a file that nothing tells, or that is broken; and
+            settings that its runs have not.
+    """
+    from weighbridge.files.runfiles.kinds import folder_of, of_task, read, text_of
+    from weighbridge.files.runfiles.weighing import weighed
+
+    options = _options(locals())
+    text, called = text_of(file, name)
+    found = of_task(read(text, called, kind, folder_of(file, name)), task)
+    return weighed(
+        found,
+        lambda named, at: opened(named, options._replace(revision=at or revision)),
+        settings,
+        model,
+    )
+
+
+def emit(
+    model: str | None,
+    kind: str,
+    *,
+    file: "str | os.PathLike[str] | None" = None,
+    name: str | None = None,
+    file_kind: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "Emitted":
+    """Write a new file for another program that asks for what is asked here.
+
+    Args:
+        model: the model, as for `train` and `infer`; None where `file` names it.
+        kind: what the file is for: "axolotl", "trl", "accelerate", "vllm", "compose"...
+        file: a run file of another kind, whose run is said again: its text, or a path.
+        name, file_kind: of that file, as for `weigh`.
+        settings: those of `train` or `infer`, whichever the kind is about.
+
+    Returns:
+        A frozen `Emitted`: `.text`, `.starts` (the command that starts it) and `.report`.
+
+    Raises:
+        weighbridge.WeighbridgeError: a setting that such a file has no word for, and what
+            `train`, `infer` and `weigh` raise.
+    """
+    from weighbridge.answers.remedies.case import DEVICE
+    from weighbridge.files.runfiles.emitting import emitted, of_file, target
+    from weighbridge.files.runfiles.kinds import folder_of, read, text_of
+    from weighbridge.files.runfiles.record import PlannedRun
+    from weighbridge.files.runfiles.weighing import answered
+
+    options = _options(locals())
+    given = {name: value for name, value in settings.items() if value is not None}
+    source = None
+    if file is None:
+        run = PlannedRun(task=target(kind).task, model=model or "", settings=given)
+    else:
+        told = read(*text_of(file, name), file_kind, folder_of(file, name))
+        run, source = of_file(told, kind, given, model)
+    if not run.model:
+        raise UsageError("no model is named: --model says it")
+    opened_once: dict[str, Prepared] = {}
+
+    def prepared(named: str, at: str | None = None) -> Prepared:
+        if named not in opened_once:
+            opened_once[named] = opened(named, options._replace(revision=at or revision))
+        return opened_once[named]
+
+    return emitted(
+        kind,
+        run,
+        lambda named: prepared(named).model(),
+        lambda asked: answered(
+            asked, asked.model, prepared, {}, remedies=DEVICE.isdisjoint(asked.settings)
+        ),
+        source,
+    )
+
+
+def check(
+    rules: "os.PathLike[str]",
+    files: "Sequence[str]" = (),
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> "FileCheck":
+    """Weigh run files against the cards that they are for, as `weighbridge check` does.
+
+    Args:
+        rules: the path of a weighbridge.toml; patterns in it are below its folder.
+        files: the files that are checked; none are all that a rule names.
+
+    Returns:
+        A frozen `FileCheck`: `.files`, each with `.result`, `.reason` and `.found`; `.code`.
+
+    Raises:
+        weighbridge.WeighbridgeError: rules that are none.
+    """
+    from pathlib import Path
+
+    from weighbridge.files.runfiles.checking import checked, rules_of
+
+    options, path = _options(locals()), Path(rules)
+    return checked(
+        rules_of(path),
+        path.parent,
+        files,
+        lambda named, at: opened(named, options._replace(revision=at or revision)),
+    )

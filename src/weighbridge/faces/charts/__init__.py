@@ -1,0 +1,52 @@
+"""Charts: reports, timelines and records in; SVG, HTML or PNG out. Imported when one is asked for.
+
+reports.py sides.py fits.py tapes.py quality.py layouts.py    what is shown -> Figure (figure.py)
+svg.py (bars.py, plots.py on canvas.py)                       Figure -> SVG, a page, a bitmap
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weighbridge.faces.charts.figure import Figure
+    from weighbridge.memory.report import Report
+
+FORMS = (".svg", ".png", ".html")
+
+
+def bar_svg(report: "Report", *, unit: str | None = None, lang: str = "en") -> str:
+    """The stacked bars of one report, to stand within a page or a notebook."""
+    from weighbridge.faces.charts.reports import bars
+    from weighbridge.faces.charts.svg import svg
+
+    return svg(bars(report, unit=unit, lang=lang))
+
+
+def notebook(report: "Report") -> str:
+    """The stacked bars of one report and their table, folded up, to stand below its screen."""
+    from weighbridge.faces.charts.reports import bars
+    from weighbridge.faces.charts.svg import part
+
+    return part(bars(report))
+
+
+def ready(form: str) -> None:
+    """Raises UsageError where a file of that form cannot be drawn here."""
+    if form == ".png":
+        from weighbridge.faces.charts.svg import ready as png_ready
+
+        png_ready()
+
+
+def drawn(figure: "Figure", form: str) -> bytes:
+    """The content of a file whose name ends in one of FORMS."""
+    if form == ".png":
+        from weighbridge.faces.charts.svg import png
+
+        return png(figure)
+    if form == ".html":
+        from weighbridge.faces.charts.svg import html
+
+        return html(figure).encode()
+    from weighbridge.faces.charts.svg import svg
+
+    return svg(figure).encode()

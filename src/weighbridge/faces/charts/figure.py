@@ -1,0 +1,175 @@
+"""Charts as frozen records: builders make them, svg.py draws them.
+
+Values are bytes on an axis of memory. Nothing here knows about pixels or colours: a series has a
+number, which palette.py turns into a colour and a pattern.
+"""
+
+from weighbridge.base.records import NamedTuple
+
+OTHER = 6  # the style of what is summed up: grey
+MOST = 6  # series with a style of their own
+
+
+class Series(NamedTuple):
+    """One kind of segment, area, line or dot, and the number of its style."""
+
+    name: str
+    style: int
+
+
+class Tick(NamedTuple):
+    value: float
+    text: str
+
+
+class Axis(NamedTuple):
+    """The range that is drawn. `log`: equal ratios have equal lengths."""
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+    log: bool = False
+
+
+class Limit(NamedTuple):
+    """The memory that can be had: `low` for sure, `high` at best."""
+
+    low: float
+    high: float
+    label: str
+
+
+class FigureSegment(NamedTuple):
+    """A part of a bar. `told` is written into it where there is room."""
+
+    series: int
+    value: float
+    told: str = ""
+
+
+class FigureBar(NamedTuple):
+    """One row: segments in a line, and the interval of their sum."""
+
+    label: str
+    segments: tuple[FigureSegment, ...]
+    low: float
+    high: float
+    told: str  # the sum in words
+    strong: bool = False  # the fullest
+    mark: str = ""  # a verdict: yes, no or unknown
+
+
+class BarGroup(NamedTuple):
+    """Rows that share a device, and what that device has."""
+
+    label: str
+    bars: tuple[FigureBar, ...]
+    limit: Limit | None = None
+
+
+class Bars(NamedTuple):
+    """Horizontal bars, stacked where they have several segments. `more`: what is not drawn."""
+
+    groups: tuple[BarGroup, ...]
+    series: tuple[Series, ...]
+    axis: Axis
+    more: str = ""
+
+
+class AxisBand(NamedTuple):
+    """A named stretch of the x axis."""
+
+    label: str
+    low: float
+    high: float
+
+
+class Mark(NamedTuple):
+    """One point that is pointed at."""
+
+    x: float
+    y: float
+    label: str
+
+
+class Areas(NamedTuple):
+    """Layers upon each other along x, each a step that lasts until the next x; and a line."""
+
+    label: str
+    xs: tuple[float, ...]
+    layers: tuple[tuple[float, ...], ...]
+    series: tuple[Series, ...]
+    line: tuple[float, ...]
+    line_name: str
+    bands: tuple[AxisBand, ...]
+    peak: Mark
+    x: Axis
+    y: Axis
+    limit: Limit | None = None
+    refused: Mark | None = None  # where the limit was met first
+
+
+class CurvePoint(NamedTuple):
+    """A value with its interval."""
+
+    x: float
+    low: float
+    y: float
+    high: float
+    told: str = ""
+
+
+class Curve(NamedTuple):
+    series: Series
+    points: tuple[CurvePoint, ...]
+
+
+class LinePlot(NamedTuple):
+    """Lines with interval bands."""
+
+    curves: tuple[Curve, ...]
+    x: Axis
+    y: Axis
+    limits: tuple[Limit, ...] = ()
+
+
+class Dot(NamedTuple):
+    x: float
+    y: float
+    label: str
+    series: int
+
+
+class Dots(NamedTuple):
+    """Named points."""
+
+    dots: tuple[Dot, ...]
+    series: tuple[Series, ...]
+    x: Axis
+    y: Axis
+
+
+class FigureTable(NamedTuple):
+    """The data in words and numbers. `words`: the leading columns that hold text; `caption`: the
+    unit of sizes."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
+    caption: str = ""
+
+
+Plot = Bars | Areas | LinePlot | Dots
+
+
+class Figure(NamedTuple):
+    """A picture with all that it says in words."""
+
+    title: str
+    answer: str  # in one sentence; "" where there is none
+    notes: tuple[str, ...]  # how to read it
+    description: str  # what one would say who describes the picture
+    plots: tuple[Plot, ...]
+    table: FigureTable
+    lang: str = "en"

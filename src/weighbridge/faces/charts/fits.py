@@ -1,0 +1,130 @@
+"""The answer of `fit`: a bar for each question, and one for the first change that makes it fit."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import exactly
+from weighbridge.base.words import Words, words_in
+from weighbridge.engines.table import title
+from weighbridge.faces.charts import parts, reports, scale
+from weighbridge.faces.charts.figure import (
+    MOST,
+    BarGroup,
+    Bars,
+    Figure,
+    FigureBar,
+    FigureSegment,
+    FigureTable,
+    Limit,
+    Series,
+)
+from weighbridge.faces.charts.palette import CHANGED
+from weighbridge.faces.charts.sides import ENDS, cells, held_in, peak, peak_phase
+from weighbridge.workload.flags import flags
+
+if TYPE_CHECKING:
+    from weighbridge.base.memory import Bytes
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit, Question
+    from weighbridge.memory.report.verdict import Answer
+
+CUT = 4  # times the card: longer bars are cut, and say how long they are
+
+
+def fits(fit: "Fit", *, unit: str | None = None, lang: str = "en") -> Figure:
+    """Draw the answer of `fit`; questions without an answer stand in its table alone."""
+    say, card = words_in(lang, "charts"), fit.accelerator
+    known = [q.report for q in fit.questions if q.report is not None]
+    size = scale.unit(max([card.free, *(peak(r).expected for r in known)]), unit)
+    rows = _rows(known, CUT * card.free, (say, size))
+    limit = Limit(card.free, card.free, say("usable", size=size.told(card.free)))
+    group = BarGroup("", tuple(_bars(fit, rows)), limit)
+    far = min(reports.furthest([group]), CUT * card.free) or 1
+    axis = scale.memory(say("axis.card", unit=size.name), far, size)
+    name = card.name if card.count == 1 else f"{card.count} x {card.name}"
+    return Figure(
+        title=say("title.fit", model=fit.model.name, card=name),
+        answer=_answer(fit, say),
+        notes=(say("thick"),),
+        description=say("described.fit", card=name),
+        plots=(Bars((group,), _shown(group, rows), axis),),
+        table=_table(fit.questions, rows),
+        lang=lang,
+    )
+
+
+def _answer(fit: "Fit", say: Words) -> str:
+    """Say whether it fits, and in which format where one was chosen."""
+    rung, here = fit.plan.rung, fit.plan.why in ("whole", "divided")
+    what = say(f"question.{fit.about}")
+    if rung is not None and here:
+        what = say("answer.fit.with", what=what, form=rung.format, engine=title(rung.engine))
+    return say("answer.fit", what=what, fits=say(fit.fits))
+
+
+def _rows(
+    answers: "Sequence[Report]", most: float, words: tuple[Words, scale.ByteUnit]
+) -> reports.BarSettings:
+    """Parts of bars that are seen to `most`."""
+    say, unit = words
+    seen = (_seen(parts.sums(peak_phase(r)), most) for r in answers)
+    names = parts.chosen(seen, MOST - 1)
+    series = parts.series(names, say, parts.otherwise(answers))
+    return reports.BarSettings(say, unit, names, series)
+
+
+def _shown(group: BarGroup, rows: reports.BarSettings) -> tuple[Series, ...]:
+    """Return the series of bars, with that of the change where there is one."""
+    changed = Series(rows.say("changed"), CHANGED)
+    last = len(rows.series)
+    there = any(s.series == last for b in group.bars for s in b.segments)
+    return (*rows.series, changed) if there else rows.series
+
+
+def _seen(sums: parts.Sums, most: float) -> parts.Sums:
+    """Scaled down where the bar is cut: its parts would hide those of the others."""
+    whole = sums.total()
+    return parts.Sums(
+        {n: round(v * min(1, most / whole)) for n, v in sums.items()} if whole else {}
+    )
+
+
+def _bars(fit: "Fit", rows: reports.BarSettings) -> Iterator[FigureBar]:
+    for q in fit.questions:
+        if q.report is None:
+            continue
+        name = rows.say(f"question.{q.name}")
+        yield held_in(q.report, rows, name)._replace(strong=True, mark=q.fits)
+        if q is fit.asked and fit.plan.rung is not None and fit.plan.settings:
+            rung = fit.plan.rung
+            yield _changed(flags(fit.plan.settings, ""), rung.verdict.per_device, rung.fits, rows)
+            continue
+        first = next((r for r in q.remedies if r.fits == "yes"), None)
+        if first is not None and q.fits != "yes":
+            needs = first.per_device or exactly(first.peak_bytes)
+            yield _changed(first.flags, needs, "yes", rows)
+
+
+def _changed(settings: str, needs: "Bytes", fits: "Answer", rows: reports.BarSettings) -> FigureBar:
+    """Draw what a question takes with other settings."""
+    segment = FigureSegment(len(rows.series), needs.expected, rows.say("changed"))
+    told = rows.unit.told(needs.expected)
+    return FigureBar(settings, (segment,), needs.low, needs.high, told, mark=fits)
+
+
+def _table(questions: "Sequence[Question]", rows: reports.BarSettings) -> FigureTable:
+    say = rows.say
+    lines: list[tuple[str, ...]] = []
+    for q in questions:
+        name = say(f"question.{q.name}")
+        if q.report is None:
+            lines.append((name, q.reason, "", "", "", ""))
+            continue
+        lines.append((name, say(q.fits), *cells(q.report, rows.unit)))
+        lines += [
+            (f"{name}, {r.flags}", say(r.fits), rows.unit.exact(r.peak_bytes), "", "", "")
+            for r in q.remedies
+        ]
+    return FigureTable(
+        (say("head.what"), say("head.fits"), *say.each(*ENDS)), tuple(lines), 2, rows.caption
+    )

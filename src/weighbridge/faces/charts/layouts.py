@@ -1,0 +1,129 @@
+"""Layouts of a run or a server over several cards that fit, a dot each. Every plot has what is
+waited for along x, and one more thing that a layout costs or has.
+
+    train    x: work that is done again, and time that stages wait     y: bytes that a card sends
+    infer    x: weights that are read one after another for a token    y: cached tokens, bytes sent
+    placed   x: weights that are read from host memory for a token     y: those that cards read
+
+Names are of those alone that no other dot of the plot betters: the table has all.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.charts import scale
+from weighbridge.faces.charts.figure import Axis, Dot, Dots, Figure, FigureTable, Series
+from weighbridge.memory.report.fit import Ranking
+
+ROOM = 1.1  # beyond the values
+Row = Mapping[str, Any]
+
+
+class LayoutMeasure(NamedTuple):
+    """One thing that layouts differ in. `sized`: bytes, else a plain number."""
+
+    word: str
+    of: Callable[[Row], float]
+    sized: bool = True
+
+
+def _work(row: Row) -> float:
+    """Percent of a step's work, by which it takes more."""
+    return 100 * float(row["computed_again"] + row["bubble"])
+
+
+NEAR = LayoutMeasure("axis.near", lambda row: float(row["near_bytes"]))
+FAR = LayoutMeasure("axis.far", lambda row: float(row["far_bytes"]))
+TURN = LayoutMeasure("axis.turn", lambda row: float(row["read_in_turn_bytes"]))
+CACHED = LayoutMeasure("axis.cached", lambda row: float(row["cached_tokens"]), sized=False)
+HOST = LayoutMeasure("axis.ram_read", lambda row: float(row["read_from_host_bytes"]))
+WORK = LayoutMeasure("axis.work", _work, sized=False)
+NEEDS = LayoutMeasure("axis.needs", lambda row: float(row["peak_bytes"]))
+MEASURES: Mapping[str, tuple[LayoutMeasure, ...]] = {  # along x, and then along y
+    "train": (WORK, NEAR, FAR),
+    "infer": (TURN, CACHED, NEAR, FAR),
+    "placed": (HOST, TURN, CACHED),
+}
+
+
+def layouts(
+    found: Ranking, *, every: bool = False, unit: str | None = None, lang: str = "en"
+) -> Figure:
+    """Draw the layouts that fit: those that no other one betters, or `every` one that was ranked.
+    Raises UsageError where none fits."""
+    say = words_in(lang, "charts")
+    rows = found.fitting
+    if not rows:
+        raise UsageError(f"no layout of {found.model} fits; there is nothing to draw")
+    x, *others = MEASURES["placed" if "cards" in rows[0] else found.about]
+    drawn = [y for y in others if any(map(y.of, rows))]  # nothing is sent beyond one machine
+    names = {"model": found.model or "", "card": f"{found.count} x {found.accelerator}"}
+    return Figure(
+        title=say("title.layouts", **names),
+        answer="",
+        notes=tuple(_notes(found, every, say)),
+        description=say("described.layouts", **names),
+        plots=tuple(_plot(rows, x, y, (say, unit)) for y in drawn),
+        table=_table(rows, (NEEDS, x, *others), (say, unit)),
+        lang=lang,
+    )
+
+
+def _notes(found: Ranking, every: bool, say: Words) -> Iterator[str]:
+    yield say("every" if every else "front")
+    if found.about == "infer":
+        yield say("more.cached")
+
+
+def _plot(
+    rows: tuple[Row, ...], x: LayoutMeasure, y: LayoutMeasure, words: tuple[Words, str | None]
+) -> Dots:
+    dots = tuple(sorted(Dot(x.of(row), y.of(row), _name(row, rows, (x, y)), 0) for row in rows))
+    axes = (_axis(rows, each, words) for each in (x, y))
+    return Dots(dots, (Series(words[0]("layouts"), 0),), *axes)
+
+
+def _name(row: Row, rows: tuple[Row, ...], measures: tuple[LayoutMeasure, LayoutMeasure]) -> str:
+    """Return the name of a dot; "" where another one is better in one thing and not worse."""
+
+    def costs(of: Row) -> tuple[float, ...]:
+        return tuple(-m.of(of) if m is CACHED else m.of(of) for m in measures)
+
+    mine = costs(row)
+    better = (
+        all(a <= b for a, b in zip(c, mine, strict=True)) and c != mine for c in map(costs, rows)
+    )
+    return "" if any(better) else str(row["id"])
+
+
+def _axis(rows: tuple[Row, ...], of: LayoutMeasure, words: tuple[Words, str | None]) -> Axis:
+    say, asked = words
+    most = max(map(of.of, rows))
+    if not of.sized:
+        return scale.plain(say(of.word), 0, most * ROOM or 1)
+    size = scale.unit(most, asked)
+    return scale.memory(say(of.word, unit=size.name), most * ROOM, size)
+
+
+def _table(
+    rows: tuple[Row, ...], measures: tuple[LayoutMeasure, ...], words: tuple[Words, str | None]
+) -> FigureTable:
+    say, asked = words
+    sizes = [scale.unit(max(map(m.of, rows)), asked) if m.sized else None for m in measures]
+    head = (
+        say(m.word, **({"unit": size.name} if size else {}))
+        for m, size in zip(measures, sizes, strict=True)
+    )
+    told = ((row["id"], *_cells(row, measures, sizes)) for row in rows)
+    return FigureTable((say("head.layout"), *head), tuple(told))
+
+
+def _cells(
+    row: Row, measures: tuple[LayoutMeasure, ...], sizes: list[scale.ByteUnit | None]
+) -> Iterator[str]:
+    for measure, size in zip(measures, sizes, strict=True):
+        value = measure.of(row)
+        yield size.exact(value) if size else f"{value:,.1f}" if value % 1 else f"{value:,.0f}"

@@ -1,0 +1,257 @@
+"""Quality against size: a dot for each format, as llama.cpp's articles draw it.
+
+Values of different sources are not comparable (other texts, other windows); what each loses
+against its own baseline is. So the axis is the loss in percent; of a metric whose baseline is zero
+(a divergence) it is the value itself. It is logarithmic: good formats differ by little.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.charts import scale
+from weighbridge.faces.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
+from weighbridge.models.quantization.quality import QualityRow, QualityTable, scoreboards
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import ModelFacts, Report
+
+WIDE = 3  # sizes that span more than so many times their least have a logarithmic axis
+BESIDE = 1.2  # the same, on a logarithmic axis of sizes, where names stand beside dots
+ROOM = 1.1  # beyond the values
+LEAST = 0.01  # percent: the smallest loss that is drawn
+BITS = 64  # of a weight, at most: greater sizes are bytes
+MANY = 4  # formats that a table has at least, to be worth a picture
+UNPACKED = "float16"  # of a baseline: what such pages call FP16 or F16
+PERPLEXITY = "perplexity"  # the metric that a picture is of
+
+
+class Quality(NamedTuple):
+    """One published figure. `size`: bytes of the weights, or bits of each; lower values are
+    better, and `baseline` is the value of `baseline_format` at the same source."""
+
+    format: str
+    size: float
+    value: float
+    baseline: float
+    source: str
+    baseline_format: str = "float16"
+
+
+def quality(
+    records: Sequence[Quality], *, model: str, metric: str = "perplexity", lang: str = "en"
+) -> Figure:
+    if not records:
+        raise UsageError(f"no published {metric} of {model} is known; there is nothing to draw")
+    say = words_in(lang, "charts")
+    sources = list(dict.fromkeys(r.source for r in records))
+    unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
+    losses = [loss(r) for r in records]
+    floor = max(LEAST, min((x for x in losses if x > 0), default=LEAST) / 2)
+    dots = (
+        Dot(r.size, max(x, floor), r.format, sources.index(r.source) % MOST)
+        for r, x in zip(records, losses, strict=True)
+    )
+    told = metric if not records[0].baseline else say("axis.loss", metric=metric)
+    plot = Dots(
+        tuple(sorted(dots)),
+        tuple(Series(s, i) for i, s in enumerate(sources[:MOST])),
+        _sizes(records, unit, say),
+        scale.ratios(told, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
+    )
+    edge = (say("edge"),) if min(losses) < floor else ()
+    return Figure(
+        title=say("title.quality", metric=metric, model=model),
+        answer="",
+        notes=(say("lower", source="; ".join(sources)), *edge),
+        description=say("described.dots", metric=metric),
+        plots=(plot,),
+        table=_table(records, unit, metric, say),
+        lang=lang,
+    )
+
+
+def _dots(groups: Iterable[Sequence[Quality]]) -> Iterator[Dot]:
+    for number, group in enumerate(groups):
+        for record in group:
+            yield Dot(record.size, record.value, record.format, number)
+
+
+def perplexities(groups: Mapping[str, Sequence[Quality]], *, lang: str = "en") -> Figure:
+    """Return the perplexity of several models against their size, a series for each: figures of
+    one page and one text, which can be compared as they are."""
+    say = words_in(lang, "charts")
+    records = [record for group in groups.values() for record in group]
+    unit = scale.unit(max(r.size for r in records))
+    low, high = min(r.value for r in records), max(r.value for r in records)
+    plot = Dots(
+        tuple(sorted(_dots(groups.values()))),
+        tuple(Series(name, number) for number, name in enumerate(groups)),
+        _sizes(records, unit, say),
+        scale.ratios(PERPLEXITY, low / ROOM, high * ROOM),
+    )
+    return Figure(
+        title=say("title.quality", metric=PERPLEXITY, model=", ".join(groups)),
+        answer="",
+        notes=(say("lower", source="; ".join(dict.fromkeys(r.source for r in records))),),
+        description=say("described.dots", metric=PERPLEXITY),
+        plots=(plot,),
+        table=_table(records, unit, PERPLEXITY, say),
+        lang=lang,
+    )
+
+
+def loss(record: Quality) -> float:
+    """Percent above the baseline, nothing where it is below, which is noise; or the value."""
+    return max(0.0, 100 * (record.value / record.baseline - 1)) if record.baseline else record.value
+
+
+def _sizes(records: Sequence[Quality], unit: scale.ByteUnit | None, say: Words) -> Axis:
+    low, high = min(r.size for r in records), max(r.size for r in records)
+    label = say("axis.size", unit=unit.name) if unit else say("axis.bits")
+    if high > WIDE * low:
+        return scale.ratios(label, low / BESIDE, high * BESIDE, unit.size if unit else 1)
+    if unit is not None:
+        return scale.memory(label, high * ROOM, unit)
+    return scale.plain(label, 0, high * ROOM)
+
+
+def _table(
+    records: Sequence[Quality], unit: scale.ByteUnit | None, metric: str, say: Words
+) -> FigureTable:
+    head = (
+        say("head.format"),
+        say("axis.size", unit=unit.name) if unit else say("axis.bits"),
+        metric,
+    )
+    rows = (
+        (
+            r.format,
+            unit.exact(r.size) if unit else f"{r.size:.2f}",
+            f"{r.value:.4f}",
+            f"{100 * (r.value / r.baseline - 1):+.2f} %" if r.baseline else "",
+            r.source,
+        )
+        for r in sorted(records, key=lambda r: -r.size)
+    )
+    beyond = say("head.against", name=records[0].baseline_format)
+    return FigureTable((*head, beyond, say("head.source")), tuple(rows))
+
+
+# The published figures that are drawn
+
+
+def figure(load: "Callable[..., Report]", settings: Mapping[str, Any], lang: str) -> Figure:
+    """Return losses of formats against sizes, which `load` of a model tells. The losses are those
+    of one table of one page: the nearest model that has a table of several formats. Raises
+    UsageError where none is published."""
+    facts = load(remedies=False).model
+    experts = facts.active_parameters < facts.parameters
+    for table in scoreboards(facts.name, facts.parameters, experts=experts):
+        sizes = dict(_weight_sizes(load, table, settings)) if _drawable(table) else {}
+        if len(sizes) >= MANY:
+            records = [
+                Quality(
+                    format=row.formats[0],
+                    size=sizes[row.formats[0]],
+                    value=row.value,
+                    baseline=table.baseline or 0.0,
+                    source=_source(table),
+                    baseline_format=table.baseline_name,
+                )
+                for row in _ours(table)
+                if row.formats[0] in sizes
+            ]
+            return quality(records, model=facts.name, lang=lang)
+    return quality([], model=facts.name, lang=lang)
+
+
+def _by_page(facts: "Iterable[ModelFacts]") -> Iterable[Mapping[str, QualityTable]]:
+    """Return tables of perplexities by model's name: a group for each page, text and setting."""
+    groups: dict[tuple[str, str, str], dict[str, QualityTable]] = {}
+    for each in facts:
+        experts = each.active_parameters < each.parameters
+        for table in scoreboards(each.name, each.parameters, experts=experts, same=True):
+            if table.metric == PERPLEXITY and table.baseline and _ours(table):
+                page = (table.page, table.text, table.under)
+                groups.setdefault(page, {}).setdefault(each.name, table)
+    return groups.values()
+
+
+def beside(
+    loads: "Sequence[Callable[..., Report]]", settings: Mapping[str, Any], lang: str
+) -> Figure:
+    """Return perplexities of several models against the sizes that `loads` of them tell: those of
+    the page that has most figures of all of them on one text. Raises UsageError where none has,
+    and for more models than a picture tells apart."""
+    facts = [load(remedies=False).model for load in loads]
+    names = [each.name for each in facts]
+    if len(names) > MOST:
+        raise UsageError(f"{len(names)} models are more than {MOST} in one picture: name fewer")
+    whole = [group for group in _by_page(facts) if len(group) == len(names)]
+    if not whole:
+        raise UsageError(
+            f"no page prints perplexities of {', '.join(names)} on one text, and those of several "
+            "pages cannot be compared; --chart-of quality draws each alone"
+        )
+    chosen = max(whole, key=lambda group: sum(len(_ours(t)) for t in group.values()))
+    pairs = zip(names, loads, strict=True)
+    return perplexities(
+        {name: list(_of(chosen[name], load, settings)) for name, load in pairs}, lang=lang
+    )
+
+
+def _of(
+    table: QualityTable, load: "Callable[..., Report]", settings: Mapping[str, Any]
+) -> Iterator[Quality]:
+    """Yield the figures of one model, its baseline first."""
+    baseline = table.baseline or 0.0
+    first = QualityRow(table.baseline_name, (UNPACKED,), baseline, None)
+    rows = [first, *(row for row in _ours(table) if row.formats)]
+    sizes = dict(_weight_sizes(load, table._replace(rows=tuple(rows)), settings))
+    for row in rows:
+        form = row.formats[0]
+        if form in sizes:
+            name = table.baseline_name if row is first else form
+            yield Quality(
+                format=name,
+                size=sizes[form],
+                value=row.value,
+                baseline=baseline,
+                source=_source(table, whose=False),
+                baseline_format=table.baseline_name,
+            )
+
+
+def _drawable(table: QualityTable) -> bool:
+    return table.metric == PERPLEXITY and len({r.formats for r in _ours(table)}) >= MANY
+
+
+def _ours(table: QualityTable) -> list[QualityRow]:
+    return [row for row in table.rows if row.formats]
+
+
+def _weight_sizes(
+    load: "Callable[..., Report]", table: QualityTable, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, int]]:
+    """Bytes of the weights of the model in each format of the table that it can be in."""
+    kept = {name: settings[name] for name in ("engine_version", "base_model")}
+    for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
+        how = {"dtype": form} if form == UNPACKED else {"quantization": form}
+        try:
+            report = load(**how, remedies=False, **kept)
+        except UnsupportedError:
+            continue
+        components = report.devices[0].phases[0].components
+        yield form, sum(c.bytes.expected for c in components if c.name == "weights")
+
+
+def _source(table: QualityTable, *, whose: bool = True) -> str:
+    """Tell whose figures they are: the model, the text, the way of making, the page."""
+    model = table.model.rpartition("/")[2] if whose else ""
+    told = (model, table.text, table.under, table.caution)
+    page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
+    return f"{', '.join(filter(None, told))}: {page.removeprefix('https://')}"

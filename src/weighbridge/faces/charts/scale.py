@@ -1,0 +1,109 @@
+"""Axes: round numbers at even distances, in a unit that suits."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import UNITS
+from weighbridge.faces.charts.figure import Axis, Tick
+
+STEPS = (1, 2, 5, 10)  # times a power of ten
+AIM = 6  # ticks
+
+
+class ByteUnit(NamedTuple):
+    """A unit of memory, and how its numbers are written."""
+
+    name: str
+
+    @property
+    def size(self) -> int:
+        return UNITS[self.name.upper()]
+
+    def number(self, nbytes: float) -> str:
+        """One decimal; two of what is less than one."""
+        value = nbytes / self.size
+        return f"{value:,.1f}" if value >= 1 or not value else f"{value:.2f}"
+
+    def told(self, nbytes: float) -> str:
+        return f"{self.number(nbytes)} {self.name}"
+
+    def exact(self, nbytes: float) -> str:
+        """Two decimals, without the unit: for tables."""
+        return f"{nbytes / self.size:,.2f}"
+
+
+def unit(most: float, asked: str | None = None) -> ByteUnit:
+    """The one that was asked for, or the binary one in which `most` has few digits."""
+    if asked is not None:
+        return ByteUnit(asked)
+    names = ("TiB", "GiB", "MiB", "KiB")
+    # 4 TiB and more: fewer would be 4,096 GiB, which is still read with ease
+    return ByteUnit(
+        next((n for n in names if most >= (4 if n == "TiB" else 1) * ByteUnit(n).size), "B")
+    )
+
+
+def memory(label: str, most: float, unit: ByteUnit) -> Axis:
+    """Make an axis from 0 to a little above `most` bytes."""
+    high = max(most, 1) * 1.02
+    step = _step(high / unit.size) * unit.size
+    ticks = (Tick(i * step, _plain(i * step / unit.size)) for i in range(int(high / step) + 1))
+    return Axis(label, 0, high, tuple(ticks))
+
+
+def plain(label: str, low: float, high: float) -> Axis:
+    """Round numbers between two values."""
+    step = _step(high - low or 1)
+    first = math.ceil(low / step - 1e-9)
+    ticks = (Tick(i * step, _plain(i * step)) for i in range(first, int(high / step + 1e-9) + 1))
+    return Axis(label, low, high, tuple(ticks))
+
+
+def ratios(label: str, low: float, high: float, size: int = 1) -> Axis:
+    """A logarithmic axis with 1, 2, 3, 5 and 7 times powers of ten of a unit of that `size`."""
+    first, last = math.floor(math.log10(low / size)), math.ceil(math.log10(high / size))
+    values = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 3, 5, 7)]
+    inside = tuple(Tick(v * size, _plain(v)) for v in values if low <= v * size <= high)
+    return Axis(label, low, high, inside, log=True)
+
+
+def given(label: str, values: Iterable[float]) -> Axis:
+    """A tick at each value; by ratios where they grow eightfold or more."""
+    known = sorted(set(values))
+    ticks = tuple(Tick(v, _plain(v)) for v in known)
+    low, high = known[0], known[-1]
+    log = low > 0 and high >= 8 * low
+    if low == high:
+        low, high = low - 1, high + 1
+    return Axis(label, low, high, ticks, log)
+
+
+def place(axis: Axis, value: float) -> float:
+    """Return where a value lies on its axis: 0 at the low end, 1 at the high end, and never
+    beyond."""
+    value = min(max(value, axis.low), axis.high)
+    if axis.log:
+        span = math.log(axis.high / axis.low)
+        return math.log(value / axis.low) / span
+    return (value - axis.low) / (axis.high - axis.low)
+
+
+def apart(axis: Axis, room: float, widths: Iterable[float]) -> Iterator[Tick]:
+    """The ticks whose texts do not touch; the first one always."""
+    free = -math.inf
+    for tick, width in zip(axis.ticks, widths, strict=True):
+        at = place(axis, tick.value) * room
+        if at - width / 2 >= free:
+            yield tick
+            free = at + width / 2 + 8
+
+
+def _step(span: float) -> float:
+    rough = span / AIM
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in STEPS if m * power >= rough * 0.999)
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.10g}" if abs(value) < 1e15 else f"{value:.3g}"

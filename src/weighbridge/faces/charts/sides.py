@@ -1,0 +1,243 @@
+"""Several reports: memory as a line over the setting that grows, or a bar for each of them."""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.charts import parts, reports, scale
+from weighbridge.faces.charts.figure import (
+    BarGroup,
+    Bars,
+    Curve,
+    CurvePoint,
+    Figure,
+    FigureBar,
+    FigureTable,
+    Limit,
+    LinePlot,
+    Series,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import Report
+
+# Settings that people draw memory over, the first of those that differ
+ALONG = (
+    *("context", "prompt_len", "seq_len", "batch_size", "max_num_seqs", "max_num_batched_tokens"),
+    *("parallel", "images", "lora_r", "n_gpu_layers", "n_cpu_moe", "tensor_parallel_size"),
+)
+APART = ("quantization", "dtype", "kv_cache_dtype", "gpu", "gpu_memory", "engine", "method")
+CURVES = 6
+ENDS = ("head.total", "head.low", "head.high", "head.usable")
+
+
+def sides(answers: Sequence["Report"], *, unit: str | None = None, lang: str = "en") -> Figure:
+    """Draw reports beside one another, or along the setting in which they differ."""
+    if len(answers) == 1:
+        return reports.bars(answers[0], unit=unit, lang=lang)
+    say, size = words_in(lang, "charts"), scale.unit(max(peak(r).expected for r in answers), unit)
+    along = _along(answers)
+    if along is None:
+        return _beside(answers, say, size)
+    return _versus(answers, along, say, size)
+
+
+def peak(report: "Report") -> Bytes:
+    """Return the bytes of the fullest device; its share where an engine deals out layers."""
+    v = report.verdict
+    return v.per_device if v is not None and v.count else report.peak
+
+
+def _values(reports: Sequence["Report"], name: str) -> list[object]:
+    return [r.setting(name) for r in reports]
+
+
+def _along(reports: Sequence["Report"]) -> str | None:
+    """The first numeric setting of which each line has several values, none of them twice."""
+    for name in ALONG:
+        values = _values(reports, name)
+        if len(set(values)) < 2 or not all(isinstance(v, int) for v in values):
+            continue
+        lines = _lines(reports, name)
+        several = all(len(rs) > 1 for rs in lines.values())
+        if several and len(lines) <= CURVES and all(_distinct(rs, name) for rs in lines.values()):
+            return name
+    return None
+
+
+def _distinct(reports: Sequence["Report"], name: str) -> bool:
+    return len(set(_values(reports, name))) == len(reports)
+
+
+def _lines(reports: Sequence["Report"], along: str) -> dict[Hashable, list["Report"]]:
+    """Group reports that differ in one setting alone: each group is a line of the plot."""
+    lines: dict[Hashable, list[Report]] = {}
+    for report in reports:
+        lines.setdefault(_label(report, reports, skip=along), []).append(report)
+    return lines
+
+
+def _label(report: "Report", reports: Sequence["Report"], *, skip: str = "") -> str:
+    """Return the words that tell a report apart from the others."""
+    words = []
+    if len({r.model.name for r in reports}) > 1:
+        words.append(report.model.name)
+    words += [
+        _told(name, report)
+        for name in (*APART, *ALONG)
+        if name != skip and name in report.workload and len(set(_values(reports, name))) > 1
+    ]
+    return ", ".join(dict.fromkeys(words))
+
+
+def _told(name: str, report: "Report") -> str:
+    value = report.setting(name)
+    if name == "gpu" and report.verdict is not None:
+        v = report.verdict
+        return v.accelerator if v.count == 1 else f"{v.count} x {v.accelerator}"
+    if isinstance(value, int):
+        return f"{name.replace('_', '-')} {value:,}"
+    return str(value if value is not None else report.workload.get("dtype"))
+
+
+def _models(reports: Sequence["Report"]) -> str:
+    return ", ".join(dict.fromkeys(r.model.name for r in reports))
+
+
+def _versus(reports: Sequence["Report"], along: str, say: Words, unit: scale.ByteUnit) -> Figure:
+    what = say.named("along", along)
+    lines = _lines(reports, along)
+    curves = []
+    for i, (label, some) in enumerate(lines.items()):
+        ordered = sorted(some, key=lambda r: r.setting(along))
+        curves.append(Curve(Series(str(label), i), tuple(_point(r, along, unit) for r in ordered)))
+    limits = tuple(dict.fromkeys(x for r in reports if (x := _limit(r, reports, say, unit))))
+    most = max(p.high for c in curves for p in c.points)
+    high = max([most, *(x.high for x in limits)]) * (1.06 if limits else 1)
+    plot = LinePlot(
+        tuple(curves),
+        scale.given(what, (r.setting(along) for r in reports)),
+        scale.memory(say("axis.card", unit=unit.name), high, unit),
+        limits,
+    )
+    return Figure(
+        title=say("title.versus", what=what, model=_models(reports)),
+        answer=_fitting(lines, along, say),
+        notes=(say("bands" if limits else "bands.alone"),),
+        description=say("described.lines", what=what),
+        plots=(plot,),
+        table=_points(lines, along, say, unit),
+        lang=say.lang,
+    )
+
+
+def _cards(reports: Sequence["Report"]) -> list[str]:
+    known = (r.verdict for r in reports)
+    return list(dict.fromkeys(v.accelerator for v in known if v is not None and v.count))
+
+
+def _fitting(lines: dict[Hashable, list["Report"]], along: str, say: Words) -> str:
+    """Return the sentence on how far along each line surely fits."""
+    sentences = []
+    for label, some in lines.items():
+        if any(r.verdict is None for r in some):
+            return ""
+        fits = [r.setting(along) for r in some if r.verdict is not None and r.verdict.fits == "yes"]
+        name = str(label) or some[0].model.name
+        key = "fits.to" if fits else "fits.none"
+        sentences.append(say(key, name=name, value=f"{max(fits):,}" if fits else ""))
+    cards = [c for r in lines.values() for c in _cards(r)]
+    return "; ".join(sentences) + f" ({', '.join(dict.fromkeys(cards))})"
+
+
+def _point(report: "Report", along: str, unit: scale.ByteUnit) -> CurvePoint:
+    b = peak(report)
+    return CurvePoint(report.setting(along), b.low, b.expected, b.high, unit.number(b.expected))
+
+
+def _limit(
+    report: "Report", answers: Sequence["Report"], say: Words, unit: scale.ByteUnit
+) -> Limit | None:
+    """Make the line of the limit, named by its card where there are several."""
+    known = reports.limit(report.verdict, say, unit)
+    if known is None or report.verdict is None:
+        return None
+    cards = {r.verdict.accelerator for r in answers if r.verdict is not None}
+    if len(cards) < 2:
+        return known
+    return known._replace(label=f"{report.verdict.accelerator}: {known.label}")
+
+
+def _points(
+    lines: dict[Hashable, list["Report"]], along: str, say: Words, unit: scale.ByteUnit
+) -> FigureTable:
+    ends = say.each(*ENDS)
+    rows = (
+        (str(label), f"{r.setting(along):,}", *cells(r, unit))
+        for label, some in lines.items()
+        for r in sorted(some, key=lambda r: int(r.setting(along)))
+    )
+    return FigureTable(
+        (say("head.what"), along.replace("_", "-"), *ends),
+        tuple(rows),
+        1,
+        say("sizes", unit=unit.name),
+    )
+
+
+def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
+    b, v = peak(report), report.verdict
+    usable = unit.exact(v.usable_bytes) if v is not None and v.count else ""
+    return (unit.exact(b.expected), unit.exact(b.low), unit.exact(b.high), usable)
+
+
+def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
+    """The peak of each, in parts; those of one card below one line."""
+    phases = [peak_phase(r) for r in answers]
+    names = parts.chosen(map(parts.sums, phases))
+    rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(answers)))
+    shown = answers[: reports.ROWS]
+    together: dict[Limit | None, list[FigureBar]] = {}
+    for report in shown:
+        limit = _limit(report, answers, say, unit)
+        together.setdefault(limit, []).append(held_in(report, rows, _label(report, answers)))
+    groups = tuple(BarGroup("", tuple(some), limit) for limit, some in together.items())
+    left = len(answers) - len(shown)
+    axis = scale.memory(say("axis.card", unit=unit.name), reports.furthest(groups), unit)
+    return Figure(
+        title=say("title.beside", model=_models(answers)),
+        answer=", ".join(_cards(answers)),
+        notes=(say("thick"),),
+        description=say("described.rows"),
+        plots=(Bars(groups, rows.series, axis, f"+ {left}" if left else ""),),
+        table=FigureTable(
+            (say("head.what"), *say.each(*ENDS)),
+            tuple((_label(r, answers), *cells(r, unit)) for r in answers),
+            1,
+            rows.caption,
+        ),
+        lang=say.lang,
+    )
+
+
+def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
+    """The fullest phase in parts; in one where a device holds a share of them."""
+    phase = peak_phase(report)
+    row = reports.bar(phase, rows, label, strong=False)
+    whole = peak(report)
+    if whole.expected != phase.at("driver").expected:
+        share = row.segments[-1]._replace(
+            series=len(rows.series) - 1, value=whole.expected, told=rows.say("share")
+        )
+        row = row._replace(segments=(share,))
+    sentence = reports.span(whole, rows.say, rows.unit)
+    return row._replace(low=whole.low, high=whole.high, told=sentence)
+
+
+def peak_phase(report: "Report") -> Phase:
+    def full(device: Device) -> tuple[bool, int]:
+        return device.kind == "gpu", device.peak("driver").expected
+
+    device = max(report.devices, key=full)
+    return next(p for p in device.phases if p.name == device.peak_phase)

@@ -1,0 +1,191 @@
+"""A figure in; an SVG, a page or a PNG out.
+
+The SVG is self-contained, for light and dark pages, the same bytes every time.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.charts.bars import bars
+from weighbridge.faces.charts.canvas import Canvas, block, clean, folded, number, whole, width
+from weighbridge.faces.charts.figure import (
+    Areas,
+    Bars,
+    Dots,
+    Figure,
+    FigureTable,
+    LinePlot,
+    Plot,
+    Series,
+)
+from weighbridge.faces.charts.palette import PAINTS
+from weighbridge.faces.charts.plots import MARGIN, SHAPES, WIDE, areas, dots, lines
+
+TITLE, NOTE, KEY = 17, 12.5, 12  # sizes of text
+SHEET = """
+:root{{color-scheme:light dark}}
+body{{margin:1.5rem auto;max-width:860px;padding:0 1rem;background:{page.light};color:{ink.light};
+font:14px/1.5 system-ui,sans-serif}}
+div{{overflow-x:auto;margin-top:1.5rem}}
+table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}}
+caption{{text-align:left;padding-bottom:.4rem;color:{faint.light}}}
+th,td{{padding:.25rem .55rem .25rem 0;text-align:right;border-bottom:1px solid {grid.light};
+vertical-align:bottom}}
+td{{white-space:nowrap}}
+.w{{text-align:left}}
+@media (prefers-color-scheme:dark){{body{{background:{page.dark};color:{ink.dark}}}
+caption{{color:{faint.dark}}}th,td{{border-color:{grid.dark}}}}}
+"""
+SHARP = 2.0  # pixels of the file for one of the picture
+LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg>'
+
+
+def svg(figure: Figure) -> str:
+    canvas = Canvas(WIDE)
+    y = _heading(canvas, figure)
+    told: tuple[Series, ...] = ()
+    for plot in figure.plots:
+        found = _series(plot)
+        y = y if found == told else _key(canvas, plot, y)
+        told = found
+        y = _drawn(canvas, plot, y)
+    return whole(canvas, y + MARGIN / 2, figure.title, _described(figure), figure.lang)
+
+
+def _drawn(canvas: Canvas, plot: Plot, y: float) -> float:
+    if isinstance(plot, Bars):
+        return bars(canvas, plot, y)
+    if isinstance(plot, Areas):
+        return areas(canvas, plot, y)
+    if isinstance(plot, LinePlot):
+        return lines(canvas, plot, y)
+    return dots(canvas, plot, y)
+
+
+def _heading(canvas: Canvas, figure: Figure) -> float:
+    """Draw the title, the answer and the notes; return the y below them."""
+    y, room = MARGIN + TITLE, WIDE - 2 * MARGIN
+    for line in folded(figure.title, TITLE, room, bold=True):
+        canvas.text(MARGIN, y, line, size=TITLE, bold=True)
+        y += TITLE * 1.35
+    for line in folded(figure.answer, NOTE, room, bold=True) if figure.answer else ():
+        canvas.text(MARGIN, y, line, size=NOTE, bold=True)
+        y += NOTE * 1.5
+    for note in figure.notes:
+        for line in folded(note, NOTE, room):
+            canvas.text(MARGIN, y, line, size=NOTE, paint="faint")
+            y += NOTE * 1.5
+    return y + 4
+
+
+def _key(canvas: Canvas, plot: Plot, y: float) -> float:
+    """Draw the meanings of colours and patterns, in the order in which they are drawn."""
+    entries = _series(plot)
+    if len(entries) < 2 and not isinstance(plot, Areas):
+        return y
+    row = y + KEY
+    for x, at, series in _placed(entries, row):
+        row = at
+        if isinstance(plot, LinePlot | Dots):
+            canvas.path(
+                f"M{number(x + 6)} {number(row - 4)}{SHAPES[series.style]}", f"s{series.style}"
+            )
+        else:
+            canvas.filled(block(x, row - 10, 12, 12), series.style)
+        canvas.text(x + 17, row, _cut(series.name), size=KEY)
+    return row + 14
+
+
+def _series(plot: Plot) -> tuple[Series, ...]:
+    return plot.series if not isinstance(plot, LinePlot) else tuple(c.series for c in plot.curves)
+
+
+def _cut(name: str) -> str:
+    return folded(name, KEY, 300, most=1)[0]
+
+
+def _placed(found: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
+    x = MARGIN
+    for series in found:
+        wide = 17 + width(_cut(series.name), KEY) + 18
+        if x + wide > WIDE - MARGIN and x > MARGIN:
+            x, y = MARGIN, y + 20
+        yield x, y, series
+        x += wide
+
+
+def _described(figure: Figure) -> str:
+    """Return the picture in words: its description, and each row of its data on a line."""
+    rows = (" | ".join(row) for row in (figure.table.head, *figure.table.rows))
+    return "\n".join(filter(None, [figure.description, figure.table.caption, *rows]))
+
+
+# As PNG, by resvg (pypi.org/project/resvg-py): a wheel that needs nothing of the system but a font
+
+
+def ready() -> None:
+    """Raises UsageError where the library or every font is lacking."""
+    if find_spec("resvg_py") is None:
+        raise UsageError("PNG needs resvg-py: pip install 'weighbridge[png]', or name a .svg file")
+    if _rasterized(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _rasterized(
+        LETTER.format("")
+    ):
+        raise UsageError(
+            "no font is installed here, and a PNG without words is of no use: install one "
+            "(apt-get install fonts-dejavu), or name a .svg file"
+        )
+
+
+def png(figure: Figure) -> bytes:
+    """Return the light picture as a bitmap, for programs that show no SVG."""
+    ready()
+    return _rasterized(svg(figure), zoom=SHARP)
+
+
+def _rasterized(picture: str, zoom: float = 1.0) -> bytes:
+    made = import_module("resvg_py").svg_to_bytes(svg_string=picture, zoom=zoom)
+    return bytes(made)
+
+
+# As a page that needs nothing else: the picture, and its data as a table
+
+
+def html(figure: Figure) -> str:
+    return (
+        f'<!doctype html>\n<html lang="{figure.lang}">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{clean(figure.title)}</title>\n<style>{SHEET.format(**PAINTS)}</style>\n</head>\n"
+        f'<body>\n<figure style="margin:0">\n{svg(figure)}</figure>\n'
+        f'<div tabindex="0">{table(figure.table, _caption(figure))}</div>\n</body>\n</html>\n'
+    )
+
+
+def part(figure: Figure) -> str:
+    """Return the picture and the table, folded up, that a notebook shows below a screen."""
+    return (
+        f"<details><summary>{clean(figure.title)}</summary>\n{svg(figure)}"
+        f"{table(figure.table, _caption(figure))}</details>"
+    )
+
+
+def _caption(figure: Figure) -> str:
+    return ". ".join(filter(None, (figure.title, figure.table.caption)))
+
+
+def table(data: FigureTable, caption: str) -> str:
+    head = "".join(_cell("th", i, c, data.words, ' scope="col"') for i, c in enumerate(data.head))
+    body = "\n".join(
+        "<tr>" + "".join(_cell("td", i, c, data.words) for i, c in enumerate(row)) + "</tr>"
+        for row in data.rows
+    )
+    return (
+        f"<table>\n<caption>{clean(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody>\n</table>"
+    )
+
+
+def _cell(name: str, index: int, words: str, leading: int, more: str = "") -> str:
+    side = ' class="w"' if index < leading else ""
+    return f"<{name}{side}{more}>{clean(words)}</{name}>"

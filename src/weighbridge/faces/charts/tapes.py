@@ -1,0 +1,166 @@
+"""A timeline (`weighbridge.timeline/1`) as layers over events: at most COLUMNS moments of each
+device, of each stretch the fullest, so that the peak is among them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.units import ceil_div
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.charts import scale
+from weighbridge.faces.charts.figure import (
+    MOST,
+    OTHER,
+    Areas,
+    AxisBand,
+    Figure,
+    FigureTable,
+    Limit,
+    Mark,
+    Series,
+)
+
+COLUMNS = 500
+DEVICES = 4  # that are drawn
+BANDS = 60  # phases in a row that are marked
+NEAR = 1.6  # the card's memory is drawn up to so many times the peak
+
+Lines = Mapping[str, Any]
+
+
+def tapes(timeline: Mapping[str, Any], *, unit: str | None = None, lang: str = "en") -> Figure:
+    say = words_in(lang, "charts")
+    devices = _distinct([d for d in timeline["devices"] if d["length"]])
+    most = max((max(d["reserved"]) for _, d in devices), default=0)
+    size = scale.unit(most, unit)
+    plots = tuple(_areas(timeline, label, d, (say, size)) for label, d in devices[:DEVICES])
+    marks = ". ".join(m.label for p in plots for m in (p.peak, p.refused) if m is not None)
+    events = sum(d["length"] for _, d in devices)
+    return Figure(
+        title=say("title.trace", program=timeline["program"]),
+        answer=marks,
+        notes=(say("fake", gpu=timeline["gpu"]),),
+        description=say("described.areas", events=f"{events:,}", peak=marks),
+        plots=plots,
+        table=_table(devices, say, size),
+        lang=lang,
+    )
+
+
+def _distinct(devices: Sequence[Lines]) -> list[tuple[str, Lines]]:
+    """Return each course of memory once, with the names of the devices that took it."""
+    groups: list[tuple[list[int], Lines]] = []
+    for d in devices:
+        like = next((g for g in groups if _same(g[1], d)), None)
+        if like is None:
+            groups.append(([d["index"]], d))
+        else:
+            like[0].append(d["index"])
+    from weighbridge.faces.charts.reports import ranges
+
+    return [(f"cuda:{ranges(which)}" if len(devices) > 1 else "", d) for which, d in groups]
+
+
+def _same(a: Lines, b: Lines) -> bool:
+    return bool(a["allocated"] == b["allocated"] and a["reserved"] == b["reserved"])
+
+
+def _areas(
+    timeline: Mapping[str, Any], label: str, device: Lines, words: tuple[Words, scale.ByteUnit]
+) -> Areas:
+    say, unit = words
+    kept = list(_fullest(device["allocated"]))
+    names = _names(device["roles"])
+    rest = [n for n in device["roles"] if n not in names]
+    layers = [tuple(max(0, device["roles"][n][i]) for i in kept) for n in names]
+    others = tuple(sum(max(0, device["roles"][n][i]) for n in rest) for i in kept)
+    series = [Series(n, i) for i, n in enumerate(names)]
+    if any(others):
+        layers.append(others)
+        series.append(Series(say("part.other"), OTHER))
+    top = max(device["reserved"])
+    refused = _refused(device, say, unit)
+    limit = _limit(timeline["memory"], top, say, unit, always=refused is not None)
+    high = max(top * 1.18, limit.high * 1.08 if limit else 0)
+    return Areas(
+        label=label,
+        xs=tuple(device["events"][i] for i in kept),
+        layers=tuple(layers),
+        series=tuple(series),
+        line=tuple(device["reserved"][i] for i in kept),
+        line_name=say("reserved"),
+        bands=_bands(device, say),
+        peak=_peak(device, say, unit),
+        x=scale.plain(say("axis.events"), 0, max(1, device["length"] - 1)),
+        y=scale.memory(say("axis.pytorch", unit=unit.name), high, unit),
+        limit=limit,
+        refused=refused,
+    )
+
+
+def _fullest(allocated: Sequence[int]) -> Iterator[int]:
+    """Yield the moment with the most bytes in each of COLUMNS stretches, and the last moment."""
+    count = len(allocated)
+    width = max(1, ceil_div(count, COLUMNS))
+    last = -1
+    for first in range(0, count, width):
+        last = max(range(first, min(count, first + width)), key=allocated.__getitem__)
+        yield last
+    if last != count - 1:
+        yield count - 1
+
+
+def _names(roles: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return the names of the MOST roles with the largest maxima, in their given order."""
+    most = {name: max(values, default=0) for name, values in roles.items()}
+    large = sorted((n for n in most if most[n] > 0), key=lambda n: -most[n])[:MOST]
+    return [n for n in roles if n in large]
+
+
+def _limit(
+    memory: int | None, top: int, say: Words, unit: scale.ByteUnit, *, always: bool
+) -> Limit | None:
+    if memory is None or (memory > NEAR * top and not always):
+        return None
+    return Limit(memory, memory, say("card", size=unit.told(memory)))
+
+
+def _refused(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
+    """Return the first request that did not fit, at what it would have come to."""
+    first = next(iter(device.get("refused", ())), None)
+    if first is None:
+        return None
+    told = say("refused.mark", size=unit.told(first["requested"]), place=first["place"])
+    return Mark(first["event"], first["reserved"] + first["requested"], told)
+
+
+def _bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
+    bands = device["bands"][:BANDS]
+    named = [AxisBand(say.named("phase", b["phase"]), b["first"], b["last"] + 1) for b in bands]
+    if len(device["bands"]) > BANDS:
+        named.append(AxisBand("…", bands[-1]["last"] + 1, device["length"] - 1))
+    return tuple(b._replace(high=min(b.high, max(1, device["length"] - 1))) for b in named)
+
+
+def _peak(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
+    at = max(range(len(device["allocated"])), key=device["allocated"].__getitem__)
+    event, nbytes = device["events"][at], device["allocated"][at]
+    name = next((b["phase"] for b in device["bands"] if b["first"] <= event <= b["last"]), "")
+    told = say("peak.mark", size=unit.told(nbytes), phase=say.named("phase", name))
+    return Mark(event, nbytes, told)
+
+
+def _table(devices: Sequence[tuple[str, Lines]], say: Words, unit: scale.ByteUnit) -> FigureTable:
+    """The peaks of each phase; of phases that come again, over all of their times."""
+    rows = []
+    for label, d in devices:
+        most: dict[str, tuple[int, int]] = {}
+        for event, allocated, reserved in zip(
+            d["events"], d["allocated"], d["reserved"], strict=True
+        ):
+            name = next((b["phase"] for b in d["bands"] if b["first"] <= event <= b["last"]), "")
+            before = most.get(name, (0, 0))
+            most[name] = max(before[0], allocated), max(before[1], reserved)
+        for name, pair in most.items():
+            rows.append((label, say.named("phase", name), *map(unit.exact, pair)))
+    head = say.each("head.device", "head.phase", "head.allocated", "head.reserved")
+    return FigureTable(head, tuple(rows), 2, say("sizes", unit=unit.name))

@@ -1,0 +1,178 @@
+"""weighbridge estimate-memory: the command of accelerate as it is typed today.
+
+The four columns of accelerate 1.15 (commands/estimate.py): every tensor of the class, buffers
+included, divided by 1, 2, 4, 8. Four things differ, because there they are wrong: the class that
+the config names is counted (lm_head too), GiB is written where GiB is meant, mixed-precision
+training is the sum of what coexists (16 bytes a parameter), and local folders are read.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.base.units import human
+from weighbridge.base.wording import printable
+from weighbridge.base.words import words_in
+from weighbridge.faces.cli.options import (
+    in_signs,
+    language,
+    language_option,
+    source_options,
+    warn,
+    writable,
+)
+from weighbridge.memory.components.weights import DIVISIONS
+from weighbridge.memory.report import Report, Row
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.memory.report import Report
+
+DTYPES = ("float32", "float16", "int8", "int4")
+OLDER = "4.57"  # the last transformers 4
+HEAD = ("dtype", "Largest Layer", "Total Size", "Training using Adam")
+
+
+class ManyValues(click.Command):
+    """Takes `--dtypes float32 float16`, as argparse's nargs="+" does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        values: int | None = None  # of the --dtypes that we are in
+        for arg in args:
+            if arg == "--dtypes":
+                values = 0
+            elif values is not None and not arg.startswith("-") and (arg in DTYPES or not values):
+                spread += ["--dtypes", arg]
+                values += 1
+            else:
+                spread.append(arg)
+                values = None
+        return super().parse_args(ctx, [*spread, "--dtypes"] if values == 0 else spread)
+
+
+@click.command(name="estimate-memory", cls=ManyValues)
+@click.argument("model_name")
+@click.option("--library_name", "--library-name", type=click.Choice(["timm", "transformers"]))
+@click.option("--dtypes", multiple=True, type=click.Choice(DTYPES), default=DTYPES)
+@click.option("--trust_remote_code", "remote", is_flag=True, hidden=True)
+@click.option("--base-model", is_flag=True, help="The headless class, which accelerate counts.")
+@click.option(
+    "--engine-version", metavar="V", help="Version of transformers that builds it (4.40)."
+)
+@language_option
+@source_options
+def estimate_memory(
+    model_name: str,
+    library_name: str | None,
+    dtypes: tuple[str, ...],
+    lang: str | None,
+    **settings: Any,
+) -> None:
+    """accelerate's own table for MODEL_NAME: dtype, largest layer, total, Adam training.
+
+    \b
+    weighbridge estimate-memory bert-base-cased
+    weighbridge estimate-memory Qwen/Qwen3-8B --library_name transformers --dtypes float16 int4
+    """
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.progress import progress
+
+    settings["trust_remote_code"] |= settings.pop("remote")
+    if library_name == "timm" and not model_name.startswith("timm/"):
+        model_name = f"timm/{model_name}"
+    asked = {name: settings.pop(name) for name in ("base_model", "engine_version")}
+    with progress(model_name) as callback:
+        prepared = api.prepare(model_name, progress=callback, **settings)
+    report = prepared.load(**asked)
+    row = next(row for row in report.table if row.dtype == dtypes[0])
+    size, adam = total(report, dtypes[0]), row.training_adam_bytes
+    first = answer(report.model.reference, dtypes[0], size, adam, lang=in_signs(lang or language()))
+    click.echo(writable(first), err=True)  # stdout is the table that scripts read
+    click.echo(writable(table(report, dtypes)))
+    warn(report)
+    headless = None if asked["base_model"] else _headless(prepared, report, asked)
+    if headless:
+        click.echo(f"note: {headless}", err=True)
+
+
+def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) -> str:
+    """Return what accelerate would print for float32, where its class is another; else ""."""
+
+    base = prepared.load(**{**asked, "base_model": True})
+    if base.model.parameters == report.model.parameters:
+        return ""
+    found = total(base, "float32")
+    older = total(prepared.load(base_model=True, engine_version=OLDER), "float32")
+    beside = "" if older == found else f" ({older} with transformers 4)"
+    return (
+        f"accelerate counts {base.model.architecture}, without its head: {found} in float32"
+        f"{beside}; --base-model shows that table"
+    )
+
+
+def answer(model: str, dtype: str, size: str, training: int | None, *, lang: str) -> str:
+    """Return the sentence on a model in one dtype, and to train with Adam where that is known."""
+    words, name = words_in(lang), printable(model)
+    if training is None:
+        return words("estimate.answer.load", model=name, dtype=dtype, size=size)
+    needed = human(training)
+    return words("estimate.answer", model=name, dtype=dtype, size=size, training=needed)
+
+
+# The table, in accelerate's own columns, and its first row as a sentence
+
+
+def table(report: Report, dtypes: Iterable[str]) -> str:
+    """Total size counts every buffer, as accelerate's does; training is 16 bytes a parameter."""
+    rows = []
+    for name in dtypes:
+        row = _row(report, name)
+        training = row.training_adam_bytes
+        rows.append(
+            (
+                name,
+                human(row.largest_layer_bytes),
+                total(report, name),
+                "N/A" if training is None else human(training),
+            )
+        )
+    title = f"Memory Usage for loading `{report.model.reference}`"
+    return _draw(title, [HEAD, *rows])
+
+
+def total(report: Report, dtype: str) -> str:
+    """The third column, in one dtype. accelerate divides what no file holds like all else."""
+    volatile: int = report.derived["volatile_buffer_bytes"]
+    divided = DIVISIONS[dtype].size(volatile // FLOAT32.size(1))
+    return human(_row(report, dtype).total_bytes + divided)
+
+
+def _row(report: Report, dtype: str) -> Row:
+    return next(row for row in report.table if row.dtype == dtype)
+
+
+def _draw(title: str, rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    widths[-1] += max(0, len(title) + 2 - sum(widths) - len(widths) + 1)
+    inner = sum(widths) + len(widths) - 1
+
+    def rule(left: str, cross: str, right: str) -> str:
+        return left + cross.join("─" * w for w in widths) + right
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "│" + "│".join(c.center(w) for c, w in zip(cells, widths, strict=True)) + "│"
+
+    return "\n".join(
+        [
+            rule("┌", "─", "┐"),
+            "│" + title.center(inner) + "│",
+            rule("├", "┬", "┤"),
+            line(rows[0]),
+            rule("├", "┼", "┤"),
+            *(line(row) for row in rows[1:]),
+            rule("└", "┴", "┘"),
+        ]
+    )

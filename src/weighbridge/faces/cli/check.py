@@ -1,0 +1,107 @@
+"""weighbridge check [FILE...]: the run files of a repository against their cards, for CI."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.errors import NotFoundError
+from weighbridge.faces.cli.options import distrusting_source_options, source_of, writable
+
+if TYPE_CHECKING:
+    from weighbridge.files.runfiles.checking import FileCheck
+
+FORMS = ("human", "json", "markdown", "sarif")
+MOST_NAMED = 5  # of the files that no rule matches
+SIGNS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say", "unread": "not read"}
+
+
+@click.command()
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path())
+@click.option(
+    "--config",
+    "rules",
+    metavar="FILE",
+    default="weighbridge.toml",
+    show_default=True,
+    type=click.Path(),
+    help="The rules: which files, which cards.",
+)
+@click.option("--format", "form", type=click.Choice(FORMS), default="human", show_default=True)
+@distrusting_source_options
+def check(files: tuple[str, ...], rules: str, form: str, **settings: Any) -> int:
+    """Weigh the run files that weighbridge.toml names, or those of them that are given.
+
+    Ends with 0 where all pass; 1 where one does not fit, 4 where we cannot say and 2 where one
+    cannot be read, if its rule fails on that (fail_on: of itself on the first and the last).
+
+    \b
+    weighbridge check                                   every file of weighbridge.toml
+    weighbridge check -- configs/a.yaml configs/b.yaml  those that a commit changes
+    weighbridge check --format sarif > weighbridge.sarif
+    """
+    from weighbridge.faces import api
+
+    path = Path(rules)
+    if not path.is_file():
+        raise NotFoundError(f"{rules}: no such file; it says [[check]] files = [...] gpu = ...")
+    found = api.check(path, files, **source_of(settings))
+    click.echo(writable(_told(found, form)))
+    return found.code
+
+
+def _told(found: "FileCheck", form: str) -> str:
+    from weighbridge.faces.render.data import json_text
+    from weighbridge.files.runfiles.checking import sarif
+
+    if form == "json":
+        return json_text(found.to_dict()).rstrip()
+    if form == "sarif":
+        return json_text(sarif(found)).rstrip()
+    return _table(found) if form == "markdown" else _lines(found)
+
+
+def _lines(found: "FileCheck") -> str:
+    from weighbridge.base.wording import printable
+
+    lines = [
+        printable(
+            f"{one.name}: {SIGNS[one.result]}: {one.reason}"
+            if one.result != "yes"
+            else f"{one.name}: fits"
+        )
+        for one in found.files
+    ]
+    return "\n".join((*lines, *_uncovered(found), _counted(found)))
+
+
+def _table(found: "FileCheck") -> str:
+    """Return a short comment for a change."""
+    from weighbridge.base.wording import safe_markdown
+
+    rows = [
+        f"| {safe_markdown(one.name)} | {SIGNS[one.result]} | {safe_markdown(one.reason)} |"
+        for one in found.files
+        if one.result != "yes"
+    ]
+    head = ["| file | result | why |", "| --- | --- | --- |"]
+    table = ["", *head, *rows] if rows else []
+    beside = [part for line in _uncovered(found) for part in ("", safe_markdown(line))]
+    return "\n".join((f"**weighbridge**: {_counted(found)}", *table, *beside))
+
+
+def _uncovered(found: "FileCheck") -> Iterator[str]:
+    """Yield a line about the files that were named and that no rule matches."""
+    from weighbridge.base.wording import printable
+
+    if found.uncovered:
+        names = ", ".join(found.uncovered[:MOST_NAMED])
+        more = len(found.uncovered) - MOST_NAMED
+        also = f" and {more} more" if more > 0 else ""
+        yield printable(f"not checked, as no rule's files match: {names}{also}")
+
+
+def _counted(found: "FileCheck") -> str:
+    failed = sum(one.failed for one in found.files)
+    return f"{len(found.files)} files checked, {failed} failed"

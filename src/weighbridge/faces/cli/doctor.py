@@ -1,0 +1,82 @@
+"""weighbridge doctor [FILE]"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from weighbridge.faces.cli.options import SCREENS, look_of, output_form, writable
+from weighbridge.faces.render.data import json_text
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.diagnosis import Diagnosis
+
+
+@click.command()
+@click.argument("file", required=False)
+@click.option("--torch", is_flag=True, help="Ask torch as well: it takes memory of each GPU.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Default: that of LANG.")
+@click.option("--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("-q", "--quiet", is_flag=True, help="Free bytes of each accelerator, one a line.")
+def doctor(
+    file: str | None, torch: bool, lang: str | None, form: str, as_json: bool, quiet: bool
+) -> None:
+    """What is here: accelerators, host memory, versions, and what is missing.
+
+    FILE (or - for stdin) is what nvidia-smi, rocm-smi, system_profiler or another such program
+    printed on another machine: it tells what we understand of it.
+
+    \b
+    weighbridge doctor
+    weighbridge doctor --json | jq '.accelerators[].usable_bytes'
+    ssh node nvidia-smi -q -x | weighbridge doctor -
+    """
+    from weighbridge.machines.accelerators.diagnosis import diagnosis, of_output
+
+    form = output_form(form, as_json=as_json, quiet=quiet)
+    if file is not None and torch:
+        raise click.UsageError(
+            "--torch asks this machine, and FILE is about another: leave one out"
+        )
+    found = diagnosis(torch=torch) if file is None else of_output(_text(file))
+    if form == "json":
+        click.echo(json_text(found.to_dict()), nl=False)
+    elif form == "quiet":
+        _quietly(found)
+    else:
+        _shown(found, form, lang)
+
+
+def _text(name: str) -> str:
+    """A file, or stdin, up to the size that is read."""
+    from weighbridge.base.errors import BadFileError, NotFoundError
+    from weighbridge.machines.accelerators.detected.outputs import LARGEST
+
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(LARGEST + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(LARGEST + 1)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotFoundError(f"{name!r:.80}: no such file; doctor FILE reads an output") from error
+    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+    if not text.strip():
+        raise BadFileError(f"{name!r:.80} is empty: give it what nvidia-smi -q -x prints")
+    return text
+
+
+def _quietly(diagnosis: "Diagnosis") -> None:
+    for one in diagnosis.accelerators:
+        if one.card is not None:
+            click.echo((one.card.free or one.card.part.room).low)
+
+
+def _shown(diagnosis: "Diagnosis", form: str, lang: str | None) -> None:
+    from weighbridge.faces.render import draw
+    from weighbridge.faces.view.doctor import screen
+
+    look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
+    text = draw(screen(diagnosis, look.lang), form, look)
+    click.echo(writable(text), nl=False, color=look.color)

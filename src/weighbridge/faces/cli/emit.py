@@ -1,0 +1,111 @@
+"""--emit KIND: what was asked, as a new file for another program; of a run file too."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import human
+from weighbridge.base.wording import printable, printable_lines
+from weighbridge.faces.cli.options import (
+    chart_file,
+    exit_code,
+    judges,
+    look_of,
+    output_form,
+    source_of,
+    warn,
+    writable,
+)
+from weighbridge.faces.cli.questions import cases
+from weighbridge.workload import TABLES
+
+KINDS = (
+    "axolotl, llama-factory, trl, trainer, torchtune, torchtitan, deepspeed, accelerate, vllm, "
+    "compose, k8s, modelfile"
+)
+emit_option = click.option(
+    "--emit",
+    metavar="KIND",
+    help=f"Print it as a file of another program instead, which asks for the same: {KINDS}.",
+)
+
+
+def emit(
+    kind: str, task: str | None, models: Sequence[str], settings: dict[str, Any], file: Any = None
+) -> int:
+    """Print a new file on stdout and what it takes on stderr, and return the exit code. `settings`
+    are all options of a command; `file`: the text or the path of a run file, and its name."""
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.progress import progress
+    from weighbridge.files.runfiles.emitting import not_of, target
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    look_of(settings, form)
+    check = settings.pop("check")
+    if form not in ("human", "quiet") or ("chart" in settings and chart_file(settings)):
+        raise UsageError("--emit prints a file and nothing else: leave --json and the like out")
+    to = target(kind)
+    if task not in (None, to.task):
+        about = f"--emit {kind} is about {to.task}: weighbridge {to.task}"
+        raise UsageError(not_of(kind, printable(str(file[1] or file[0]))) if file else about)
+    judges(settings, check=check)
+    source = source_of(settings)
+    text, name = file or (None, None)
+    told = {"file": text, "name": name, "file_kind": settings.pop("kind", None)}
+    given = {n: value for n, value in settings.items() if _said(TABLES[to.task].get(n), value)}
+    command = given.pop("command", None)
+    if command:
+        told = {"file": command, "name": "the command", "file_kind": "command"}
+    typed = given.pop("model", None)
+    alone = cases(() if file else models, given, TABLES[to.task])
+    if len(alone) > 1:
+        raise UsageError(f"--emit writes one file, and these are {len(alone)} questions")
+    model = typed or alone[0].model
+    with progress(model or name or "the model") as callback:
+        made = api.emit(model, kind, progress=callback, **told, **source, **alone[0].settings)
+    click.echo(writable(printable_lines(made.text)).rstrip("\n"))
+    if form != "quiet":
+        warn(made.report)
+        if made.before is not None:
+            itself = _otherwise(made.before, made.report, of_file=told["file"] is not None)
+            click.echo(f"warning: {itself}", err=True)
+        if made.weighs:
+            click.echo(f"weigh it again with: {printable(made.weighs)}", err=True)
+        click.echo(_answer(made.report, made.starts), err=True)
+    return callback.code(exit_code(made.report, check=check))
+
+
+def _said(setting: Any, value: Any) -> bool:
+    """Tell whether an option was typed; one that is no setting of a run is a switch."""
+    return value not in (None, ()) and value is not (False if setting is None else setting.unset)
+
+
+def _otherwise(before: Any, made: Any, *, of_file: bool) -> str:
+    """Say what a run takes as it was asked for, where its new file takes something else."""
+    if of_file:
+        itself = f"the file that it is made of {_taken(before)}"
+        return f"{itself}; the first lines say what differs"
+    program = before.workload["framework"]
+    if program == made.workload["framework"]:
+        release = made.workload["framework_version"]
+        return f"the newest {program} {_taken(before)}; the file is for {release}"
+    return f"without --emit it is trained with {program}, and {_taken(before)}"
+
+
+def _answer(report: Any, starts: str) -> str:
+    """Say what a file takes on a line, and what starts it."""
+    name = printable(report.model.reference)
+    return f"{name} {_taken(report)}; start it with: {starts}"
+
+
+def _taken(report: Any) -> str:
+    """Say what a run takes, and whether that fits."""
+    peak = f"takes about {human(report.peak.expected)} on each device"
+    if report.verdict is not None:
+        fits = {"yes": "it fits", "no": "it does not fit", "unknown": "too close to call"}
+        peak += f": {fits[report.verdict.fits]}"
+    return peak

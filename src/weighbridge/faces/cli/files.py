@@ -1,0 +1,97 @@
+"""Files beside stdout: checked before the work, written whole or not at all."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from weighbridge.faces.charts import FORMS, drawn, ready
+
+if TYPE_CHECKING:
+    from weighbridge.faces.charts.figure import Figure
+    from weighbridge.memory.report import Report
+
+
+DEVICES = "/dev/"  # links to what a process has open
+
+
+def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
+    """Raises where `path` cannot be written, or ends in none of `forms`."""
+    if path is None:
+        return
+    if forms and os.path.splitext(path)[1].lower() not in forms:
+        told = f"{', '.join(forms[:-1])} or {forms[-1]}" if len(forms) > 1 else forms[0]
+        raise click.UsageError(f"{flag} {path}: the name ends in {told}")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
+    if os.path.isdir(path):
+        raise click.UsageError(f"{flag} {path} is a folder; name a file")
+    _stays(flag, path)
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise click.UsageError(f"{flag} {path} cannot be written")
+
+
+def _stays(flag: str, path: str) -> None:
+    target = led_out(path)
+    if target is not None:
+        raise click.UsageError(
+            f"{flag} {path} is a link that leads out of its folder: name {target} itself"
+        )
+
+
+def led_out(path: str) -> str | None:
+    """Return where a file lies that links lead to from elsewhere: out of the folder that we are in,
+    or out of its own, where that was named as another one. None where they do not."""
+    place, here = os.path.abspath(path), os.path.realpath(os.curdir)
+    inside = os.path.commonpath((place, os.path.abspath(os.curdir))) == os.path.abspath(os.curdir)
+    folder = here if inside else os.path.realpath(os.path.dirname(place))
+    target = os.path.realpath(place)
+    stays = os.path.commonpath((target, folder)) == folder
+    return None if stays or place.startswith(DEVICES) else target
+
+
+def write(path: str, content: bytes) -> None:
+    """The whole file, or the one that was there. What is no plain file is written to directly."""
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    target = os.path.realpath(path)  # a link stays a link
+    beside = f"{target}.{os.getpid()}.part"
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+        if os.path.exists(target):
+            os.chmod(beside, os.stat(target).st_mode & 0o777)
+        os.replace(beside, target)
+    except OSError as error:
+        if os.path.exists(beside):
+            os.remove(beside)
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+# --chart FILE: the answer as a picture, for every command that has one
+
+
+def checked(path: str) -> str:
+    """The file that was named. Raises before the work where it cannot be written, or drawn."""
+    writable("--chart", path, FORMS)
+    ready(_form(path))
+    return os.path.abspath(path)  # a script that is traced may go to another folder
+
+
+def reports(path: str, reports: "Sequence[Report]", *, unit: str | None, lang: str) -> None:
+    """Draw one report by device and phase; several beside one another."""
+    from weighbridge.faces.charts.sides import sides
+
+    draw(path, sides(reports, unit=unit, lang=lang))
+
+
+def draw(path: str, figure: "Figure") -> None:
+    write(path, drawn(figure, _form(path)))
+
+
+def _form(path: str) -> str:
+    return os.path.splitext(path)[1].lower()

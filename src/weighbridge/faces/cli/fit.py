@@ -1,0 +1,395 @@
+"""weighbridge fit MODEL..."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.wording import printable, redacted
+from weighbridge.faces.cli.completion import model_names
+from weighbridge.faces.cli.options import (
+    CODES,
+    ONCE,
+    SOURCE,
+    WHOLE,
+    beside,
+    chart_file,
+    chart_option,
+    draw_reports,
+    in_a_word,
+    look_of,
+    model_option,
+    output_form,
+    output_options,
+    source_of,
+    source_options,
+    warn,
+    writable,
+)
+from weighbridge.faces.cli.questions import Sections, asked, cases, options
+from weighbridge.faces.cli.references import of_file
+from weighbridge.faces.render.data import json_text
+from weighbridge.workload import FIT
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.faces.view.records import RenderOptions
+    from weighbridge.files.oom import Oom
+    from weighbridge.memory.report.fit import Fit, Ranking
+
+METHODS = {"lora": "lora", "qlora": "qlora", "train": "full"}
+ANY = "7B"  # a bare size, where the model is what is looked for
+NOT_OURS = (
+    *("for_", "max", "smallest", "as_published", "check", "all_gpus", "all_catalogue"),
+    *("layouts", "output", "chart"),
+)
+
+
+@click.command(cls=Sections)
+@click.argument("models", metavar="MODEL...", nargs=-1, shell_complete=model_names)
+@click.option(
+    "--for",
+    "for_",
+    type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
+    **ONCE,
+    help="The question that the exit code is about. Default: infer.",
+)
+@click.option(
+    "--explain-oom",
+    metavar="FILE|-",
+    help="Say why memory ran out, from the message or log in FILE, and what to change. "
+    "With or without MODEL.",
+)
+@click.option(
+    "--max",
+    type=click.Choice(["context", "batch", "users", "lora-r", "seq-len", "model-size"]),
+    **ONCE,
+    help="Solve for the largest that still fits.",
+)
+@click.option(
+    "--smallest",
+    type=click.Choice(["gpu", "count", "instance"]),
+    **ONCE,
+    help="Solve for the smallest card, number of cards or cloud machine that does.",
+)
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="Ask about the weights as they are published alone: no other format answers then.",
+)
+@click.option("--all-gpus", is_flag=True, help="Rank every card of the catalogue for MODEL.")
+@click.option(
+    "--all-catalogue", is_flag=True, help="Rank every model of the catalogue for the card."
+)
+@click.option(
+    "--layouts",
+    is_flag=True,
+    help="Rank the ways to share its training out over --gpu h100:64, by Megatron or by another "
+    "--framework; with --for infer those of serving it, and with --engine llama.cpp those of "
+    "placing it over cards and host memory.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="With --all-gpus, --all-catalogue or --layouts: write the rank to FILE.csv, .json or "
+    ".parquet.",
+)
+@click.option(
+    "--check", is_flag=True, help="Changes nothing: the exit code of fit is always its first line."
+)
+@model_option
+@source_options
+@output_options
+@chart_option
+def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> int:
+    """Does MODEL fit my GPU: loading, inference, LoRA, QLoRA, full training?
+
+    MODEL is what `weighbridge load` takes. Any setting of `infer` and `train` can be given; it
+    goes to the questions that have it. The exit code is that of the first line: 0 for yes, in
+    whichever format it names, 1 for no and 4 where we cannot say.
+
+    \b
+    weighbridge fit llama-3.1-8b --gpu 3060
+    weighbridge fit qwen3-30b-a3b --gpu 'm3 max 64gb' --engine llama.cpp
+    weighbridge fit llama-3.1-8b qwen3-8b --gpu 3060 --gpu 4090
+    weighbridge fit llama-3.1-8b --gpu 4090 --max context
+    weighbridge fit llama-3.1-8b --all-gpus --for qlora
+    weighbridge fit llama-3.1-70b --gpu a100-80gb:2 --for qlora && echo "it fits"
+    weighbridge fit llama-3.1-8b --explain-oom train.log
+    """
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    if explain_oom is not None:
+        if len(models) > 1:
+            raise click.UsageError("--explain-oom is about one MODEL, or none")
+        look = look_of(settings, form)
+        return explain(explain_oom, models[0] if models else None, settings, form, look)
+    if of_file(models, settings):
+        from weighbridge.faces.cli.runfile import answer as weigh
+
+        shown = {"form": form, "as_json": False, "quiet": False, "check": True}
+        return weigh(models[0], {**settings, **shown})
+    chart, look = chart_file(settings), look_of(settings, form)
+    settings.pop("check")
+    output = settings.pop("output")
+    rank = _rank_of(settings)
+    if rank is not None:
+        named = models if rank is _catalogue else _named(models, settings)
+        return rank(named, settings, form, look, output, chart)
+    models = _named(models, settings)
+    if output is not None:
+        raise click.UsageError(
+            "-o is for --all-gpus, --all-catalogue and --layouts: `fit` itself has --json and "
+            "--format"
+        )
+    answers, stopped = _answers(models, settings, form, look)
+    if chart is not None:
+        _draw(chart, answers, look)
+    return stopped or worst(answers)
+
+
+def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
+    """The models that were named; any size where the size is what is looked for."""
+    if not models and settings["max"] == "model-size":
+        return (ANY,)
+    if not models:
+        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+    return models
+
+
+def _draw(chart: str, answers: list["Fit"], look: "RenderOptions") -> None:
+    """The questions of one answer; of several answers, the question that --for names."""
+    if len(answers) > 1:
+        known = [a.report for a in answers if a.report is not None]
+        return draw_reports(chart if known else None, known, look)
+    from weighbridge.faces.charts.fits import fits
+    from weighbridge.faces.cli.files import draw
+
+    return draw(chart, fits(answers[0], unit=look.unit, lang=look.lang))
+
+
+def _answers(
+    models: tuple[str, ...], settings: dict[str, Any], form: str, look: "RenderOptions"
+) -> tuple[list["Fit"], int]:
+    """Ask about one model, or about several cases beside each other, and print what comes. Return
+    the answers, and the exit code of what was stopped before its end, else 0."""
+    questions = cases(models, {n: v for n, v in settings.items() if n not in SOURCE}, FIT)
+    if len(questions) > 1:
+        answers = asked(questions, source_of(settings), "fit")
+        beside(answers, [case.label for case in questions], form, look)
+        return answers, 0
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.progress import progress
+
+    with progress(models[0]) as callback:
+        answer = api.fit(models[0], progress=callback, **settings)
+    _show(answer, form, look)
+    return [answer], callback.code(0)
+
+
+def _ranked(
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
+    chart: str | None,
+) -> int:
+    """Rank every card of the catalogue for one model, and print the ranks."""
+    _undrawn(chart)
+    if len(models) > 1:
+        raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
+    return _rank(models[0], settings, form, look, output, lambda found: found.gpus(**settings))
+
+
+def _layouts(
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
+    chart: str | None,
+) -> int:
+    """Rank the ways to share a training run or a server out, print them, and draw those that
+    fit."""
+    if len(models) > 1:
+        raise click.UsageError("--layouts shares one MODEL out; ask once for each")
+    about = settings.pop("for_") or ("infer" if settings.get("engine") else "train")
+    if about not in ("train", "infer"):
+        raise click.UsageError("--layouts is about --for train or --for infer")
+    if settings["max"] or settings["smallest"]:
+        raise click.UsageError("--layouts, --max and --smallest are questions of their own")
+    asked = {
+        n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest", "as_published")
+    }
+    asked = {n: v[0] if isinstance(v, tuple) and len(v) == 1 else v for n, v in asked.items()}
+    asked = {n: v for n, v in asked.items() if v != ()}
+    several = next((n for n, v in asked.items() if isinstance(v, tuple)), None)
+    if several is not None:
+        raise click.UsageError(f"--layouts is one question: give one --{several.replace('_', '-')}")
+    every = look.details
+
+    def ask(found: "Prepared") -> "Ranking":
+        ranking = found.layouts(for_=about, every=every, **asked)
+        if chart is not None and not ranking.fitting:
+            click.echo(f"{chart}: no layout fits, so there is no picture", err=True)
+        elif chart is not None:
+            from weighbridge.faces.charts.layouts import layouts
+            from weighbridge.faces.cli.files import draw
+
+            draw(chart, layouts(ranking, every=every, unit=look.unit, lang=look.lang))
+        return ranking
+
+    return _rank(models[0], settings, form, look, output, ask)
+
+
+def _rank(
+    model: str,
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
+    ask: "Callable[[Prepared], Ranking]",
+) -> int:
+    """Ask about one model that is opened once, and print the rank."""
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.models import told
+    from weighbridge.faces.cli.progress import progress
+
+    with progress(model) as callback:
+        ranking = ask(api.prepare(model, progress=callback, **source_of(settings)))
+    told(ranking, form, look, output)
+    return callback.code(CODES[ranking.fits])
+
+
+def _catalogue(
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
+    chart: str | None,
+) -> int:
+    """Every model for one card, as `weighbridge models --gpu` ranks them."""
+    _undrawn(chart)
+    if models:
+        raise click.UsageError("--all-catalogue asks about every model: name no MODEL")
+    from weighbridge.faces.cli.models import ranked
+    from weighbridge.models import catalogue
+
+    given = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
+    ranking, stopped = ranked(list(catalogue.names()), given, form, look, output)
+    return stopped or CODES["yes" if ranking.fitting else "no"]
+
+
+RANKS: Mapping[str, Callable[..., int]] = {
+    "all_gpus": _ranked,
+    "all_catalogue": _catalogue,
+    "layouts": _layouts,
+}
+
+
+def _rank_of(settings: dict[str, Any]) -> Callable[..., int] | None:
+    """Return what ranks, where a rank is asked for."""
+    ranks = [rank for name, rank in RANKS.items() if settings.pop(name)]
+    if len(ranks) > 1:
+        raise click.UsageError("--all-gpus, --all-catalogue and --layouts are ranks of their own")
+    return ranks[0] if ranks else None
+
+
+def _undrawn(chart: str | None) -> None:
+    if chart is not None:
+        raise click.UsageError("--chart draws one card or a few, and --layouts; a rank has -o FILE")
+
+
+def worst(answers: list["Fit"]) -> int:
+    """The exit code of several answers: that of the worst."""
+    codes = {code(answer) for answer in answers}
+    return next(n for n in (1, 4, 0) if n in codes)
+
+
+def code(answer: "Fit") -> int:
+    """Return the exit code: of a number that was solved for, whether there is one."""
+    if answer.solved is None:
+        return CODES[answer.fits]
+    if answer.solved.value:
+        return CODES["yes"]
+    return CODES["unknown" if answer.solved.value is None and answer.fits != "no" else "no"]
+
+
+def _show(answer: "Fit", form: str, look: "RenderOptions") -> None:
+    """Print an answer of `fit` on stdout, and its warnings on stderr where the form has none."""
+    from weighbridge.faces.render import render
+
+    click.echo(writable(render(answer, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        warn(answer)
+
+
+in_a_word(fit)
+fit.params += options(FIT)
+
+
+# `weighbridge fit [MODEL] --explain-oom FILE|-`: why memory ran out, and what to change
+
+
+def explain(
+    path: str, model: str | None, settings: Mapping[str, Any], form: str, look: "RenderOptions"
+) -> int:
+    """Prints the answer about the log at `path`, or about stdin for "-". The exit code is 0."""
+    from weighbridge.faces.api import explain_oom
+    from weighbridge.faces.cli.progress import progress
+
+    if settings.get("chart") is not None:
+        raise click.UsageError("--chart draws an estimate; leave it out with --explain-oom")
+    log = _log(path)
+    with progress(model or "the log") as callback:
+        oom = explain_oom(log, model, progress=callback, **_given(settings))
+    click.echo(writable(_drawn(oom, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        for line in oom.warnings:
+            click.echo(f"warning: {printable(redacted(line))}", err=True)
+    return callback.code(0)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the run: those that `infer` and `train` have, and what --for says."""
+    said = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
+    known = {name: value for name, value in said.items() if name not in NOT_OURS}
+    for name, value in known.items():
+        if isinstance(value, tuple):
+            if len(value) > 1:
+                raise click.UsageError(f"--explain-oom is about one run: give one --{name}")
+            known[name] = value[0]
+    about = settings.get("for_")
+    if about in METHODS:
+        known.setdefault("method", METHODS[about])
+    elif about:
+        known["task"] = about
+    return known
+
+
+def _log(path: str) -> "bytes | Path":
+    from weighbridge.files.oom.text import MOST
+
+    if path != "-":
+        return Path(path)
+    if sys.stdin.isatty():
+        click.echo("paste the message, then Ctrl-D", err=True)
+    return sys.stdin.buffer.read(MOST + 1)
+
+
+def _drawn(answer: "Oom", form: str, look: "RenderOptions") -> str:
+    if form == "json":
+        return json_text(answer.to_dict())
+    if form == "quiet":
+        return f"{answer.cause or 'unknown'}\n"
+    from weighbridge.faces.render import draw as draw_screen
+    from weighbridge.faces.texts.oom import view
+
+    return draw_screen(view(answer, look), form, look)

@@ -1,0 +1,104 @@
+"""weighbridge load MODEL"""
+
+from typing import Any
+
+import click
+
+from weighbridge.faces.cli.completion import format_names, model_names
+from weighbridge.faces.cli.options import (
+    SOURCE,
+    chart_file,
+    chart_option,
+    device_options,
+    in_signs,
+    language,
+    output_options,
+    source_options,
+)
+from weighbridge.faces.cli.questions import answer, cases
+from weighbridge.workload import LOAD
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=model_names)
+@click.option("--dtype", metavar="DTYPE", help="Load in this dtype: bfloat16, float16, float32...")
+@click.option(
+    "--quantization",
+    metavar="FORMAT",
+    shell_complete=format_names,
+    help="Load in this format: nf4, gptq-4bit-g128, Q4_K_M...",
+)
+@click.option("--engine-version", metavar="V", help="Version of transformers that loads (4.40).")
+@click.option(
+    "--device-map", type=click.Choice(["auto", "cuda"]), help="Load straight to the device."
+)
+@click.option("--base-model", is_flag=True, help="The headless class, without lm_head.")
+@device_options
+@source_options
+@output_options
+@chart_option
+@click.option(
+    "--chart-of",
+    type=click.Choice(["memory", "quality", "tasks"]),
+    default="memory",
+    help="What --chart draws: memory; published losses of quality against size; or loading, "
+    "training and inference as three bars.",
+)
+def load(models: tuple[str, ...], chart_of: str, **settings: Any) -> int:
+    """What the weights of MODEL take in each format, and what loading them allocates.
+
+    MODEL is a catalogue name, a Hub id (org/name, org/name@revision, org/name:Q4_K_M), a URL,
+    a folder, or a .safetensors, .gguf, .bin or config.json file.
+
+    \b
+    weighbridge load llama-3.1-70b --explain
+    weighbridge load Qwen/Qwen3-8B --quantization nf4
+    weighbridge load llama-3.1-70b --gpu '2x RTX 4090' --check
+    weighbridge load llama-3.1-8b --chart quality.svg --chart-of quality
+    weighbridge load llama-7b llama-13b llama-30b llama-65b --chart q.svg --chart-of quality
+    weighbridge load gpt2 --chart bars.svg --chart-of tasks
+    weighbridge load ./config.json --json | jq .model.parameters
+    """
+    if chart_of == "quality":
+        _draw_quality(models, settings)
+    if chart_of == "tasks":
+        _draw_tasks(models, settings)
+    return answer("load", models, settings, LOAD)
+
+
+def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
+    """Draw the chart of quality before the answer is told: where nothing is published, that is the
+    answer. Takes the file of the chart from the settings."""
+    from weighbridge.faces import api
+    from weighbridge.faces.charts.quality import beside, figure
+    from weighbridge.faces.cli.files import draw
+
+    chart, settings["chart"] = chart_file(settings), None
+    if chart is None:
+        raise click.UsageError("--chart-of quality is drawn in a file: load MODEL --chart FILE.svg")
+    origin = {name: settings[name] for name in SOURCE}
+    lang = in_signs(settings["lang"] or language())
+    loads = [api.prepare(model, **origin).load for model in dict.fromkeys(models)]
+    drawn = beside(loads, settings, lang) if len(loads) > 1 else figure(loads[0], settings, lang)
+    draw(chart, drawn)
+
+
+def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
+    """Draw the chart of loading, training and inference before the answer is told. Takes the file
+    of the chart from the settings."""
+    from weighbridge.answers.questions.tasks import answers
+    from weighbridge.faces import api
+    from weighbridge.faces.charts.tasks import tasks
+    from weighbridge.faces.cli.files import draw
+
+    chart, settings["chart"] = chart_file(settings), None
+    if chart is None:
+        raise click.UsageError("--chart-of tasks is drawn in a file: load MODEL --chart FILE.svg")
+    origin = {name: settings[name] for name in SOURCE}
+    given = {n: v for n, v in settings.items() if v is not None and n in LOAD}
+    first, *others = cases(models, given, LOAD)
+    if others:
+        raise click.UsageError("--chart-of tasks is of one model, on one card, with one setting")
+    known, refused = answers(api.prepare(first.model, **origin), first.settings)
+    lang = in_signs(settings["lang"] or language())
+    draw(chart, tasks(known, refused, unit=settings["unit"], lang=lang))

@@ -1,0 +1,188 @@
+"""The menu: commands are imported when they are called, and errors become one line."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import pairwise, takewhile
+from typing import Any
+
+import click
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.wording import shown
+
+# name -> (module:command, what it does, in one line)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "load": ("load:load", "What the weights take in each format; largest layer; download."),
+    "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
+    "train": ("train:train", "What fine-tuning and training take, by phase."),
+    "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
+    "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
+    "trace": ("trace:trace", "Run your script on a simulated GPU and report its peak memory."),
+    "accuracy": ("accuracy:accuracy", "Predictions beside published measurements."),
+    "gpus": (
+        "gpus:gpus",
+        "The accelerator catalogue: the memory of each, and how much of it is yours.",
+    ),
+    "models": ("models:models", "The built-in model catalogue."),
+    "doctor": ("doctor:doctor", "What is here: accelerators, memory, versions, extras."),
+    "check": ("check:check", "Run files against their cards, for CI (weighbridge.toml)."),
+    "sbatch": ("sbatch:sbatch", "Whether a Slurm job asks for enough cards and memory."),
+    "scan": ("scan:scan", "Every model of a registry, asked the same questions, into Parquet."),
+    "run": ("requests:run", "Requests in, reports out (JSON Lines)."),
+    "web": ("web:web", "The page: the same answers in a browser, on this machine."),
+    "mcp": ("mcp:mcp", "The same answers as tools for coding agents (stdio)."),
+    "estimate-memory": ("accelerate:estimate_memory", "accelerate estimate-memory, numbers right."),
+    "completion": ("completion:completion", "Print the shell completion script."),
+}
+MODEL = "fit"  # the command of a model whose name stands where commands do
+PROGRAMS = ("trace", "measure")  # what follows them is another program's
+FILE = "FILE"  # a run file, whose name stands where commands do
+
+
+class Menu(click.Group):
+    """A group that knows its commands by name and imports one when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS and name != FILE:
+            return None
+        module, command = COMMANDS.get(name, ("runfile:runfile", ""))[0].split(":")
+        found = getattr(import_module(f"weighbridge.faces.cli.{module}"), command)
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            from weighbridge.faces.cli.references import given, names_model, no_file
+
+            if given(args[0]):
+                return FILE, self.get_command(ctx, FILE), args
+            if args[0] == FILE:  # as errors and help call it
+                return FILE, self.get_command(ctx, FILE), args[1:]
+            if names_model(args, COMMANDS):
+                return MODEL, self.get_command(ctx, MODEL), args
+            if wrong := no_file(args[0]):
+                raise NotFoundError(wrong)
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=Menu,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 a number, or it fits; 1 does not fit; 2 bad input; 3 Hub cannot be "
+    "reached; 4 cannot say: too close to call (1 and 4 with --check alone, and of fit).",
+)
+@click.version_option(__version__, prog_name="weighbridge")
+@click.pass_context
+def menu(ctx: click.Context) -> None:
+    """Weigh a model before it is loaded: what it takes, and where each number comes from.
+
+    \b
+    weighbridge llama-3.1-8b --gpu 4090       can I run it: the same as fit
+    weighbridge load llama-3.1-8b             built-in catalogue, no network
+    weighbridge load meta-llama/Llama-3.1-8B  the Hub; reads headers, never weights
+    weighbridge load ./my-model --explain     a local folder, file or config.json
+    weighbridge infer llama-3.1-8b --gpu 4090 what serving takes, and whether it fits
+    weighbridge run.yaml --gpu 4090           a run file that you have, or - for a paste
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
+
+
+def run(arguments: Sequence[str], name: str = "weighbridge") -> int:
+    """The whole program: exit code out, nothing raised. `name`: what was typed for it."""
+    _open_streams()
+    try:
+        return _run(arguments, name)
+    except click.exceptions.Abort:
+        return 130
+    except (BrokenPipeError, SystemExit):  # `weighbridge ... | head`: click exits with 1 then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("WEIGHBRIDGE_DEBUG") == "1":
+            raise
+        # Python wraps what is raised while a class is made
+        stopped = isinstance(error.__cause__, KeyboardInterrupt)
+        return 130 if stopped else _complain(error, arguments)
+
+
+def _open_streams() -> None:
+    """A shell can close them (`2>&-`); Python has None in their place then."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _run(arguments: Sequence[str], name: str) -> int:
+    if not arguments or arguments[0] not in PROGRAMS:
+        _no_file_is_an_option(arguments)
+    code: Any = menu.main(args=list(arguments), prog_name=name, standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _no_file_is_an_option(arguments: Sequence[str]) -> None:
+    """Raise UsageError for a file whose name reads as an option: a pattern of a shell, or a list of
+    what a stranger's change touches, put it there."""
+    for word in takewhile("--".__ne__, arguments):
+        if word.startswith("-") and word != "-" and os.path.lexists(word):
+            raise UsageError(
+                f"{shown(word)} is a file here, and reads as an option: put `--` "
+                f"before names of files, or write {shown(f'./{word}')}"
+            )
+
+
+def _complain(error: Exception, arguments: Sequence[str]) -> int:
+    """Print what is wrong on a line, in the language that was asked for; return the exit code."""
+    if isinstance(error, WeighbridgeError):
+        line, code = str(error), error.code
+    elif isinstance(error, click.ClickException):
+        line, code = error.format_message(), 2
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            ended = line if line.endswith(("?", ".")) else f"{line}."
+            ctx = error.ctx.parent if error.ctx.command.hidden and error.ctx.parent else error.ctx
+            line = f"{ended} See `{ctx.command_path} --help`."
+    elif isinstance(error, OSError):  # a full disk behind stdout, most likely
+        line, code = f"{error.filename or 'the output'}: {error.strerror}", 2
+    else:
+        line = (
+            f"this is a defect of weighbridge: {type(error).__name__}: {error}. "
+            "Set WEIGHBRIDGE_DEBUG=1 for the traceback, and report it"
+        )
+        code = 2
+    from weighbridge.base.wording import LONGEST, clipped, one_line, printable
+    from weighbridge.base.words import words_in
+
+    meant = isinstance(error, WeighbridgeError | click.ClickException)
+    words = words_in(_language(arguments) if meant else "en", "errors")
+    told = words("error", message=words.told(one_line(line)))
+    click.echo(clipped(printable(told), LONGEST), err=True)
+    return code
+
+
+def _language(arguments: Sequence[str]) -> str:
+    """Return the language of --lang, else that of the terminal."""
+    from weighbridge.faces.cli.options import in_signs, language
+
+    words = [part for word in arguments for part in word.split("=", 1)]
+    named = next((b for a, b in pairwise(words) if a == "--lang"), "")
+    return in_signs(named) if named in ("en", "zh") else language()

@@ -1,0 +1,211 @@
+"""weighbridge models [PATTERN]"""
+
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
+from weighbridge.faces.cli.options import FORMS, in_signs, language_option, output_form, writable
+from weighbridge.faces.render.data import json_text
+from weighbridge.models.catalogue.listing import SORTS
+from weighbridge.models.catalogue.uses import USES
+
+if TYPE_CHECKING:
+    from weighbridge.faces.view.records import RenderOptions
+    from weighbridge.memory.report.fit import Ranking
+    from weighbridge.models.catalogue import CatalogueEntry
+
+
+@click.command()
+@click.argument("pattern", default="")
+@click.option("--use", type=click.Choice(USES), help="Only those for it.")
+@click.option("--sort", type=click.Choice(SORTS), help="Default: newest year first, in it popular.")
+@language_option
+@click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option(
+    "--gpu",
+    metavar="NAME[:COUNT]",
+    shell_complete=gpu_names,
+    help="Rank the models for a card: 4090, local...",
+)
+@click.option("--gpu-memory", metavar="SIZE", help="What a process can have of it: 24GiB.")
+@click.option(
+    "--for",
+    "for_",
+    type=click.Choice(["load", "infer", "lora", "qlora", "train"]),
+    help="What it is to fit for. Default: infer.",
+)
+@click.option(
+    "--engine",
+    metavar="NAME",
+    shell_complete=engine_names,
+    help="Engine that serves. Default: what people use with such a card.",
+)
+@click.option(
+    "--quantization",
+    metavar="FORMAT",
+    shell_complete=format_names,
+    help="In this format alone. Default: the best.",
+)
+@click.option("--min-context", metavar="N", help="With a context of at least so many tokens: 8K.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the rank to FILE.csv, .json or .parquet.",
+)
+def models(
+    pattern: str,
+    form: str,
+    as_json: bool,
+    quiet: bool,
+    output: str | None,
+    lang: str | None,
+    **chosen: Any,
+) -> int:
+    """The built-in catalogue: models that are answered without a network.
+
+    PATTERN is part of a name, of a Hub id or of a model type.
+
+    \b
+    weighbridge models qwen3
+    weighbridge models --use speech --sort size
+    weighbridge models --gpu 4090 --min-context 8K
+    weighbridge models --gpu 4090 --for qlora -o can-i-train-it.csv
+    weighbridge models --json | jq -r '.models[].name'
+    """
+    from weighbridge.models.catalogue import to_dict
+    from weighbridge.models.catalogue.listing import matching
+
+    entries = matching(pattern, chosen)
+    card = {name: value for name, value in chosen.items() if name not in ("use", "sort")}
+    form = output_form(form, as_json=as_json, quiet=quiet)
+    if any(value is not None for value in (output, *card.values())):
+        return _ranked([m.name for m in entries], form, output, card, lang)
+    if form == "json":
+        click.echo(json_text(to_dict(entries)), nl=False)
+        return 0
+    if form == "quiet":
+        click.echo("\n".join(m.name for m in entries))
+    else:
+        _show(entries, form, lang)
+    return 0
+
+
+def _ranked(
+    names: list[str], form: str, output: str | None, card: dict[str, Any], lang: str | None
+) -> int:
+    """Ranks the models for a card: what fits first, in the order in which people choose."""
+    if card["gpu"] is None and card["gpu_memory"] is None:
+        raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
+    from weighbridge.faces.cli.options import columns, language
+    from weighbridge.faces.view.records import RenderOptions
+
+    look = RenderOptions(lang=in_signs(lang or language()), width=columns())
+    return ranked(names, card, form, look, output)[1]
+
+
+def ranked(
+    names: list[str], card: dict[str, Any], form: str, look: "RenderOptions", output: str | None
+) -> tuple["Ranking", int]:
+    """Prints the rank of models for a card, or writes it to a file. Returns it, and the exit code
+    of what was stopped before its end, else 0."""
+    from weighbridge.answers.questions.fit.ranking import models_for
+    from weighbridge.faces.cli.progress import progress
+
+    with progress("the catalogue") as callback:
+        ranking = models_for(names, card, shown=_shown(form, look, output))
+    told(ranking, form, look, output)
+    return ranking, callback.code(0)
+
+
+def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
+    """How many models are told whole, of those that fit; None: all."""
+    if output is None and form == "quiet":
+        return 0
+    from weighbridge.faces.view.lists import FIRST
+
+    return FIRST if output is None and form == "human" and not look.details else None
+
+
+def _show(entries: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:
+    from weighbridge.faces.cli.options import look_of
+    from weighbridge.faces.render import draw
+    from weighbridge.faces.view.lists import models as models_screen
+
+    look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
+    click.echo(
+        writable(draw(models_screen(entries, look.lang), form, look)), nl=False, color=look.color
+    )
+
+
+# Ranks as they are told: on a screen, as JSON, or written to a file
+
+
+def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | None) -> None:
+    """Print ranks on stdout, or write them to the file that was named."""
+    if output is not None:
+        written(ranking, output)
+        click.echo(f"{output}: {len(ranking.rows):,} rows", err=True)
+    elif form == "json":
+        click.echo(as_json(ranking), nl=False)
+    elif form == "quiet":
+        key = "name" if ranking.of == "models" else "id"
+        click.echo("".join(f"{row[key]}\n" for row in ranking.fitting), nl=False)
+    else:
+        from weighbridge.faces.render import draw
+        from weighbridge.faces.view.lists import ranking as rank_screen
+
+        page = rank_screen(
+            ranking, lang=look.lang, unit=look.unit, full=form != "human" or look.details
+        )
+        click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+
+
+def as_json(ranking: "Ranking") -> str:
+    return json_text(ranking.to_dict())
+
+
+def written(ranking: "Ranking", path: str) -> None:
+    """Write ranks to a file by its ending. Raises UsageError for one that is not known."""
+    end = os.path.splitext(path)[1].lower()
+    if end not in WRITERS:
+        raise UsageError(f"-o {path!r:.80} is to end with one of {', '.join(WRITERS)}")
+    WRITERS[end](ranking, path)
+
+
+def _json(ranking: "Ranking", path: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(as_json(ranking))
+
+
+def _csv(ranking: "Ranking", path: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(ranking.rows[0]))
+        writer.writeheader()
+        writer.writerows(ranking.rows)
+
+
+def _parquet(ranking: "Ranking", path: str) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"-o {path!r:.80} needs pyarrow: pip install 'weighbridge[parquet]', or write a .csv"
+        ) from None
+    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in ranking.rows]), path)
+
+
+WRITERS: Mapping[str, Callable[["Ranking", str], None]] = {
+    ".csv": _csv,
+    ".json": _json,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,390 @@
+"""Options that several commands share, and the one place that prints a report."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from weighbridge.base.units import SHOWN
+from weighbridge.faces.cli.completion import gpu_names
+from weighbridge.faces.render import RENDERERS
+
+if TYPE_CHECKING:
+    from weighbridge.faces.view.records import RenderOptions, Screen
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit
+    from weighbridge.memory.report.together import Services
+
+F = TypeVar("F", bound=Callable[..., Any])
+ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼", "+") | {"─": "-", "│": "|", "·": "-"})
+CHINESE = "显存"
+WIDTH = 80  # columns, where there is no terminal
+CODES = {"yes": 0, "no": 1, "unknown": 4}
+FORMS = ("auto", "human", "json", "markdown", "quiet")  # that every command has
+SCREENS = ("auto", *RENDERERS)  # of commands whose answer is a screen
+
+
+def _apply(command: F, options: list[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The value of an option of which the last would silently win."""
+    if len(given) > 1:
+        raise click.UsageError(
+            f"{option.opts[-1]} is given {len(given)} times ({', '.join(given):.80}): an answer is "
+            "about one; ask once for each",
+            ctx,
+        )
+    return given[0] if given else None
+
+
+ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
+
+
+def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """The values of an option that may be given several times: None, one, or all of them."""
+    return given if len(given) > 1 else given[0] if given else None
+
+
+EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
+
+
+def joined(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The lists of an option that may be given several times, as one."""
+    return ",".join(given) if given else None
+
+
+JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
+
+
+def source_options(command: F) -> F:
+    """Add the options that say where a model comes from."""
+    trust = click.option(
+        "--trust-remote-code",
+        is_flag=True,
+        help="Let a library run the repository's code. Never needed for our tables.",
+    )
+    return distrusting_source_options(trust(command))
+
+
+def distrusting_source_options(command: F) -> F:
+    """Add those of them that let nobody's code run, whoever writes the arguments."""
+    return _apply(
+        command,
+        [
+            click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
+            click.option(
+                "--token",
+                metavar="TOKEN",
+                help="Hub token. It lands in the shell's history: prefer HF_TOKEN or a login.",
+            ),
+            click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill."),
+            click.option("--offline", is_flag=True, help="Use nothing but the Hub cache."),
+        ],
+    )
+
+
+def device_options(command: F) -> F:
+    """Add the options of the device that the verdict is about."""
+    return _apply(
+        command,
+        [
+            click.option(
+                "--gpu",
+                metavar="NAME[:COUNT]",
+                shell_complete=gpu_names,
+                **EACH,
+                help="Say whether it fits: 4090, a100-80gb:8, '2x RTX 4090', '4090+3090', "
+                "p5.48xlarge, local (what is here)...",
+            ),
+            click.option(
+                "--gpu-memory",
+                metavar="SIZE",
+                **ONCE,
+                help="What a process can have of that device, or of any: 24GiB. With local: total, "
+                "as if nobody else used it; default free.",
+            ),
+            click.option(
+                "--headroom",
+                metavar="SIZE",
+                help="What is to stay free on each device: 1GiB or 10%. Default: nothing.",
+            ),
+            click.option(
+                "--ram",
+                metavar="SIZE",
+                **ONCE,
+                help="Host memory that processes can have: 64GiB, or local. Default: stated, not "
+                "judged.",
+            ),
+            click.option(
+                "--platform",
+                type=click.Choice(("linux", "windows")),
+                help="System of the machine: Windows moves to RAM what a card has no room for, and "
+                "the run goes on, slowly. Default: linux, or this machine's with --gpu local.",
+            ),
+            click.option(
+                "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
+            ),
+        ],
+    )
+
+
+def judges(settings: Mapping[str, Any], *, check: bool) -> None:
+    """Raises where --check has nothing to judge by."""
+    if check and all(settings[name] is None for name in ("gpu", "gpu_memory", "ram")):
+        raise click.UsageError("--check needs --gpu, --gpu-memory or --ram")
+
+
+def exit_code(report: "Report", *, check: bool) -> int:
+    """0, or with --check what the verdict is; an answer without one cannot say."""
+    if not check:
+        return 0
+    return CODES["unknown" if report.verdict is None else report.verdict.fits]
+
+
+def model_option(command: F) -> F:
+    """Add the model of a run file."""
+    told = "The model of a run FILE that does not name it."
+    return click.option("--model", metavar="MODEL", help=told)(command)
+
+
+def output_options(command: F) -> F:
+    """Add the options of how the answer is written."""
+    return _apply(
+        command,
+        [
+            click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes."),
+            click.option(
+                "--details", is_flag=True, help="All components, levels, phases and formats."
+            ),
+            click.option("--explain", is_flag=True, help="Show each number's arithmetic."),
+            click.option(
+                "--lang",
+                type=click.Choice(["en", "zh"]),
+                help="Language of the screen. Default: of LANG on a terminal, or of a pasted text; "
+                "else en.",
+            ),
+            click.option(
+                "--format", "form", type=click.Choice(SCREENS), default="auto", show_default=True
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Same as --format json."),
+            click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes."),
+        ],
+    )
+
+
+def in_a_word(command: click.Command) -> None:
+    """Say in the help of a command that -q prints its verdict."""
+    option = next(one for one in command.params if one.name == "quiet")
+    assert isinstance(option, click.Option)
+    option.help = "One word: whether it fits."
+
+
+def language_option(command: F) -> F:
+    """The language of a screen, where that is all that can be chosen of it."""
+    choices = click.Choice(["en", "zh"])
+    return click.option("--lang", type=choices, help="Default: that of LANG.")(command)
+
+
+def chart_option(command: F) -> F:
+    """A picture of the answer."""
+    option = click.option(
+        "--chart",
+        metavar="FILE",
+        type=click.Path(),
+        help="Draw the answer too: FILE ends in .svg, .png or .html.",
+    )
+    return option(command)
+
+
+def tasks_option(command: F) -> F:
+    """What a picture of a script's run shows."""
+    option = click.option(
+        "--chart-of",
+        type=click.Choice(["memory", "tasks"]),
+        default="memory",
+        help="What --chart draws: memory, or loading, training and inference as three bars.",
+    )
+    return option(command)
+
+
+def chart_file(settings: dict[str, Any]) -> str | None:
+    """Takes the file of --chart from the settings, once it is known that it can be written."""
+    path: str | None = settings.pop("chart")
+    if path is None:
+        return None
+    from weighbridge.faces.cli.files import checked
+
+    return checked(path)
+
+
+def draw_reports(path: str | None, reports: "Sequence[Report]", look: "RenderOptions") -> None:
+    """The picture of one report, or of several side by side."""
+    if path is not None:
+        from weighbridge.faces.cli import files
+
+        files.reports(path, reports, unit=look.unit, lang=look.lang)
+
+
+def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
+    if as_json and form not in ("auto", "json"):
+        raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
+    if as_json:
+        return "json"
+    if quiet:
+        return "quiet"
+    return "human" if form == "auto" else form
+
+
+def look_of(settings: dict[str, Any], form: str) -> "RenderOptions":
+    """Takes from the settings of a command what is about the screen."""
+    look = screen_look(form)
+    return look._replace(
+        unit=settings.pop("unit"),
+        details=settings.pop("details"),
+        explain=settings.pop("explain"),
+        lang=in_signs(settings.pop("lang") or look.lang),
+    )
+
+
+def screen_look(form: str) -> "RenderOptions":
+    """Return the look of stdout: how wide, in which language, with which signs."""
+    from weighbridge.faces.view.records import RenderOptions
+
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return RenderOptions(
+        lang=language(),
+        width=columns(),
+        color=sys.stdout.isatty() and not plain,
+        plain=form == "human" and not _has_signs(),
+    )
+
+
+def show(report: "Report", form: str, look: "RenderOptions") -> None:
+    """Print a report on stdout, and its warnings on stderr where the form has none."""
+    from weighbridge.faces.render import DATA, draw, render
+
+    if form in DATA:
+        click.echo(writable(render(report, form)), nl=False)
+        if form not in WHOLE:
+            warn(report)
+        return
+    from weighbridge.faces.view import screen
+
+    page = screen(
+        report, lang=look.lang, unit=look.unit, details=look.details, explain=look.explain
+    )
+    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        warn(page)
+
+
+def verdicts(reports: "Sequence[Report]", *, check: bool) -> int:
+    """The exit code of several answers: that of the worst."""
+    codes = {exit_code(report, check=check) for report in reports}
+    return next(code for code in (1, 4, 0) if code in codes)
+
+
+def beside(
+    answers: "Sequence[Any]", labels: "Sequence[str]", form: str, look: "RenderOptions"
+) -> None:
+    """Print several answers to stdout, and each warning once to stderr."""
+    from weighbridge.faces.render import beside as render
+
+    click.echo(writable(render(answers, labels, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        for line in dict.fromkeys(line for answer in answers for line in answer.warnings):
+            _warned(line)
+
+
+def source_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Takes from the settings of a command what says where a model comes from."""
+    return {name: settings.pop(name) for name in SOURCE if name in settings}
+
+
+SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code")
+LEAST_SIGNS = 8  # Chinese characters of a text that is in Chinese (assumed)
+WHOLE = ("json", "markdown", "html")  # forms that hold the warnings
+
+
+def language() -> str:
+    """Return the language of the terminal; English in a pipe."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    first = next(filter(None, named), "")
+    return in_signs("zh" if sys.stdout.isatty() and first.lower().startswith("zh") else "en")
+
+
+def language_of(text: str) -> str:
+    """Return the language to answer a pasted text in where none is typed: Chinese where it is
+    written in that and the environment names no other language; else the terminal's."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    first = next(filter(None, named), "").lower()
+    free = first.startswith("zh") or first.partition(".")[0] in ("", "c", "posix")
+    return in_signs("zh") if free and _is_chinese(text) else language()
+
+
+def _is_chinese(text: str) -> bool:
+    """Tell whether a text has as many Chinese characters as other words: a log in it has many."""
+    signs = len(re.findall(r"[\u4e00-\u9fff]", text))
+    return signs > LEAST_SIGNS and signs >= len(re.findall(r"[A-Za-z]{2,}", text))
+
+
+def in_signs(lang: str) -> str:
+    """The language, or English where stdout cannot write its signs."""
+    return lang if lang == "en" or _can_write(CHINESE) else "en"
+
+
+def _can_write(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _has_signs() -> bool:
+    """Tell whether stdout can write the signs of a screen: a Windows console may have none."""
+    from weighbridge.faces.render.terminal import SIGNS
+
+    return _can_write(SIGNS)
+
+
+def columns() -> int:
+    """The terminal's width, as shutil.get_terminal_size finds it; shutil brings compressors."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named):
+        return int(named)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or WIDTH  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return WIDTH
+
+
+def warn(report: "Report | Fit | Services | Screen") -> None:
+    """Print the warnings of an answer on stderr, in the language of its screen."""
+    for line in report.warnings:
+        _warned(line, getattr(report, "lang", "en"))
+
+
+def _warned(line: str, lang: str = "en") -> None:
+    from weighbridge.base.wording import printable, redacted
+    from weighbridge.base.words import words_in
+
+    told = words_in(lang, "errors")("warning", message=redacted(line))
+    click.echo(printable(told), err=True)
+
+
+def writable(text: str) -> str:
+    """`text` in signs that stdout can encode: a Windows console may have no box characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "replace").decode(encoding)
+    return text

@@ -1,0 +1,316 @@
+"""A question of the command line, asked and answered; or several: a question for each of several
+models, several cards or several values of one setting.
+
+    --gpu 3060 --gpu 4090     --batch-size 1,2,4,8     --quantization nf4,Q4_K_M
+
+A comma belongs to a value where its setting is a list (--lora-targets q_proj,v_proj) or a size in
+two numbers (--image-size), and in --gpu where what stands beside it names no card: a100,8 is eight.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise, product, takewhile
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.faces.cli.completion import COMPLETED
+from weighbridge.faces.cli.options import (
+    EACH,
+    JOINED,
+    ONCE,
+    SOURCE,
+    beside,
+    chart_file,
+    draw_reports,
+    exit_code,
+    judges,
+    look_of,
+    output_form,
+    show,
+    source_of,
+    verdicts,
+)
+from weighbridge.workload import FIT, MOST_BESIDE, TABLES, engines_of
+from weighbridge.workload.common import COMMON
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import Report
+    from weighbridge.settings.setting import Setting
+    from weighbridge.workload import Table
+
+LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
+PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
+DEVICE = ("gpu", "gpu_memory", "ram")
+# Options that may be given several times, or that say so where they may not
+REPEATED: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(DEVICE, ONCE),
+    "gpu": EACH,
+    "override_tensor": JOINED,
+}
+
+
+class LabelledQuestion(NamedTuple):
+    """One of the questions, and what tells it from the others."""
+
+    model: str | None
+    settings: Mapping[str, Any]
+    label: str
+
+
+def answer(
+    task: str,
+    models: Sequence[str],
+    settings: dict[str, Any],
+    table: "Table",
+    then: "Callable[[Report], int] | None" = None,
+) -> int:
+    """Ask `load`, `infer` or `train` about models, print what comes and return the exit code.
+    `settings` are all options of the command; `table` those that are settings of the task. `then`
+    is done with the answer, of which there has to be one, and returns another exit code or 0."""
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
+    judges(settings, check=check)
+    given = {name: value for name, value in settings.items() if value is not None}
+    questions = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, table)
+    if len(questions) > 1 and then is not None:
+        raise UsageError(f"--save writes one script, and these are {len(questions)} questions")
+    if len(questions) > 1:
+        reports = asked(questions, source_of(settings), task, remedies=form == "json")
+        beside(reports, [case.label for case in questions], form, look)
+        draw_reports(chart, reports, look)
+        return verdicts(reports, check=check)
+    model = models[0] if models else None
+    with progress(model or "the model") as callback:
+        report = getattr(api, task)(model, progress=callback, **given)
+    show(report, form, look)
+    draw_reports(chart, [report], look)
+    code = 0 if then is None else then(report)
+    return callback.code(code or exit_code(report, check=check))
+
+
+def cases(
+    models: Sequence[str], settings: Mapping[str, Any], table: "Table"
+) -> list[LabelledQuestion]:
+    """One case for each combination. Raises UsageError where they are too many to stand beside
+    each other."""
+    values = {name: list(_values(name, given, table)) for name, given in settings.items()}
+    many = {name: choices for name, choices in values.items() if len(choices) > 1}
+    named: list[str | None] = [*dict.fromkeys(models)] or [None]
+    count = len(named)
+    for choices in many.values():
+        count *= len(choices)
+    if count > MOST_BESIDE:
+        raise UsageError(
+            f"{count} answers beside each other are more than {MOST_BESIDE}: name fewer models, "
+            f"cards or values ({', '.join(_flag(name) for name in many) or 'models'})"
+        )
+    alone = {name: choices[0] for name, choices in values.items() if len(choices) == 1}
+    if count == 1:
+        return [LabelledQuestion(named[0], alone, "")]
+    from weighbridge.faces.view.beside import column_head
+
+    return [
+        LabelledQuestion(
+            model, {**alone, **chosen}, column_head(model if len(named) > 1 else None, chosen)
+        )
+        for model in named
+        for chosen in (dict(zip(many, picked, strict=True)) for picked in product(*many.values()))
+    ]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
+    """Every value that was given for one setting."""
+    for each in typed if isinstance(typed, tuple) else (typed,):
+        if not isinstance(each, str) or "," not in each or name not in table:
+            yield each
+        elif name == "gpu":
+            yield from _cards(each)
+        elif table[name].kind.metavar in LISTS or name in PATHS:
+            yield each
+        else:
+            yield from _pieces(name, each)
+
+
+def _pieces(name: str, text: str) -> list[str]:
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(pieces):
+        raise UsageError(f"{_flag(name)} {text!r:.80}: a value between commas is empty")
+    return pieces
+
+
+def _cards(text: str) -> list[str]:
+    """Cards that are listed; one name where a piece of it names no card."""
+    from weighbridge.base.errors import WeighbridgeError
+    from weighbridge.machines.accelerators.names import find
+
+    pieces = _pieces("gpu", text)
+    try:
+        for piece in pieces:
+            find(piece)
+    except WeighbridgeError:
+        return [text]
+    return pieces
+
+
+def asked(
+    questions: Sequence[LabelledQuestion], source: Mapping[str, Any], task: str, **options: Any
+) -> list[Any]:
+    """The answer to each case; a model is read once. `options` are those of a prepared model."""
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.progress import progress
+
+    prepared: dict[str | None, Any] = {}
+    answers = []
+    for case in questions:
+        said = {name: value for name, value in case.settings.items() if value is not None}
+        with progress(case.model or "the model", keeps=False) as callback:
+            if "command" in said:  # it may name the model
+                answers.append(api.infer(case.model, progress=callback, **source, **said))
+                continue
+            if case.model not in prepared:
+                prepared[case.model] = api.prepare(case.model, progress=callback, **source)
+            answers.append(getattr(prepared[case.model], task)(**options, **said))
+    return answers
+
+
+# Commands whose options are settings of a table, listed in its sections
+
+
+FEW = 25  # settings that are listed without being asked for
+NUMBER = re.compile(r"\d+(?:\.\d+)?[kKmM]?")  # and of no model: those end in B
+EVERY = "weighbridge.every"  # in a context: whether all settings are listed
+TYPED = "weighbridge.typed"  # in a context: the words of the command
+
+
+class Sections(click.Command):
+    """A command whose settings are listed by their sections: those of an engine that is named, else
+    the common ones; all of them with --help-all."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = list(args)
+        stray = next(_strays(args, TABLES.get(self.name or "", FIT)), None)
+        if stray is not None:
+            flag, values = stray
+            raise UsageError(
+                f"{flag} {' '.join(values)} names {values[1]} as a model: several values of one "
+                f"setting stand with commas between them: {flag} {','.join(values)}"
+            )
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        table = table_of(self.name or "")
+        listed = _listed(self.name or "", ctx)
+        named: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            line = option.get_help_record(ctx)
+            if line is None or not isinstance(option, click.Option):
+                continue
+            setting = table.get(option.name or "")
+            if setting is None or setting.name in listed:
+                named.setdefault(setting.section if setting else "Options", []).append(line)
+        for title, lines in named.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
+        left = len(table) - len(listed)
+        if left:
+            own = "; --engine NAME --help shows those of one engine" if "engine" in table else ""
+            formatter.write_paragraph()
+            formatter.write_text(f"{left} more settings: --help-all shows them{own}.")
+
+
+def _strays(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str]]]:
+    """Yield options behind whose value more values stand, with a blank between them: words that a
+    command would take for models."""
+    flags = {flag: one for one in table.values() for flag in (one.flag, *one.flags)}
+    for at, word in enumerate(args):
+        setting = flags.get(word)
+        values = list(takewhile(NUMBER.fullmatch, args[at + 1 :]))
+        if setting is not None and setting.kind.metavar and len(values) > 1:
+            yield word, values
+
+
+def _all_told(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        ctx.meta[EVERY] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+def _listed(task: str, ctx: click.Context) -> set[str]:
+    """Return the names of the settings that help lists."""
+    table, common = table_of(task), COMMON.get(task) or set().union(*COMMON.values())
+    if ctx.meta.get(EVERY) or len(table) <= FEW:
+        return set(table)
+    engine = _engine(ctx.meta.get(TYPED, ()))
+    if "engine" not in table or not engine:
+        return set(common) & set(table)
+    return {name for name, one in table.items() if engine in (engines_of(one) or (engine,))}
+
+
+def _engine(typed: Sequence[str]) -> str:
+    """Return the engine that a command names; "" where it names none that we know."""
+    from weighbridge.engines.table import ENGINES, engine
+
+    words = [each for word in typed for each in word.split("=", 1)]
+    named = next((b for a, b in pairwise(words) if a == "--engine"), "")
+    try:
+        return engine(named).name if named else ""
+    except UsageError:
+        return named if named in ENGINES else ""
+
+
+def table_of(task: str) -> "Table":
+    """Return the settings of a task; those of all tasks for a run file, which may be of any."""
+    return TABLES[task] if task in TABLES else {**TABLES["infer"], **TABLES["train"], **FIT}
+
+
+def options(table: "Table") -> Iterator[click.Option]:
+    """One option a setting; values are read by the table, which says what is wrong with them. Where
+    help leaves some out, one more lists all."""
+    for setting in table.values():
+        yield _option(setting)
+    if len(table) > FEW:
+        yield click.Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_all_told,
+            help="Show all settings, and exit.",
+        )
+
+
+def _option(setting: "Setting[Any]") -> click.Option:
+    if setting.kind.metavar:
+        metavar = "|".join(setting.choices) or setting.kind.metavar
+        alone = REPEATED.get(setting.name, {})
+        known: dict[str, Any] = {}
+        if setting.name in COMPLETED:
+            known["shell_complete"] = COMPLETED[setting.name]
+        return click.Option(
+            [setting.name, setting.flag, *setting.flags],
+            metavar=metavar,
+            help=setting.help,
+            **alone,
+            **known,
+        )
+    plain = (
+        f"{setting.flag}/--no-{setting.flag[2:]}"
+        if not setting.flag.startswith("--no-")
+        else setting.flag
+    )
+    return click.Option(
+        [setting.name, plain, *setting.flags], is_flag=True, default=None, help=setting.help
+    )

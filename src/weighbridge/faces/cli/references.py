@@ -1,0 +1,154 @@
+"""What a command is given in the place of a model: a reference, or a file that starts a run."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from weighbridge.base.errors import NotFoundError, UsageError
+
+STDIN = "-"
+RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
+SIZE = re.compile(r"(?i)\d+(?:\.\d+)?[mbt]")  # 70B
+# A name that nobody here knows has a number in it; or it is ORG/NAME of the Hub, or its address
+NUMBERED = re.compile(r"[\w.:@-]*\d[\w.:@-]*$")
+OWNED = re.compile(rf"[\w.-]+/[\w.-]+(?:[@:/].*)?$|https?://|hf://|{NUMBERED.pattern}")
+MODELS = (".safetensors", ".gguf", ".json")  # of a question about a model
+ALONE = "--model goes with a run file that names no model; else leave it out and name MODEL"
+
+
+def given(reference: str) -> bool:
+    """Tell whether a reference is stdin, or a file of any name that no model is read from."""
+    suffix = os.path.splitext(reference)[1].lower()
+    return reference == STDIN or (os.path.isfile(reference) and suffix not in MODELS[:2])
+
+
+def starts(reference: str) -> bool:
+    """Tell whether a reference is a run file and no model, by its name."""
+    if reference == STDIN:
+        return True
+    if not os.path.isfile(reference):
+        return False
+    from weighbridge.files.runfiles.kinds import FOUND_BY_NAME, SUFFIXES
+
+    name = os.path.basename(reference)
+    suffix = os.path.splitext(name)[1].lower()
+    named = FOUND_BY_NAME.search(name) is not None or suffix in SUFFIXES
+    return named and suffix not in MODELS
+
+
+def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
+    """Tell whether a command was given one run file in the place of a model: one that `--model` is
+    typed beside is of any name. Without a file nothing is left of that option. Raises NotFoundError
+    for a word that ends as only such files do, and is none, and UsageError for a run file beside a
+    model, and for --model beside one."""
+    named = settings.get("model")
+    if named is not None and len(references) == 1 and os.path.isfile(references[0]):
+        return True
+    if len(references) != 1:
+        _alone(references)
+        found = False
+    else:
+        suffix = os.path.splitext(references[0])[1].lower()
+        if suffix in RUN_FILES and not os.path.isfile(references[0]):
+            raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
+        found = starts(references[0])
+    if named is not None and not found:
+        raise UsageError(ALONE)
+    if not found:
+        settings.pop("model", None)
+    return found
+
+
+def _alone(references: Sequence[str]) -> None:
+    """Raises UsageError for a run file among other references: its line names the model."""
+    file = next((each for each in references if each != STDIN and starts(each)), None)
+    if file is None:
+        return
+    models = [each for each in references if not starts(each)]
+    line = ["weighbridge", file, *(["--model", *models] if len(models) == 1 else ())]
+    raise UsageError(f"{file} is a run file, and no model: {shlex.join(line)} weighs it")
+
+
+def given_file(
+    references: Sequence[str], settings: dict[str, Any]
+) -> tuple[Any, str | None] | None:
+    """Return the run file that a command was given in the place of a model, as `given_text`; None
+    where it was given none."""
+    return given_text(references[0]) if of_file(references, settings) else None
+
+
+def given_text(file: str) -> tuple[Any, str | None]:
+    """Return what is weighed: stdin's text with a name, or a path."""
+    from pathlib import Path
+
+    from weighbridge.base.cost import MOST
+    from weighbridge.files.runfiles.document import decoded
+
+    if file != STDIN:
+        return Path(file), None
+    if sys.stdin.isatty():
+        click.echo("paste the file, the command or the message, then Ctrl-D", err=True)
+    return decoded(sys.stdin.buffer.read(MOST + 1), "the text"), "the text"
+
+
+def names_model(words: Sequence[str], commands: Iterable[str]) -> bool:
+    """Tell whether the first of the words that were typed, which is no command and no run file, is
+    a model. What may be a path is one where options follow it: ORG/NAME."""
+    reference = words[0]
+    suffix = os.path.splitext(reference)[1].lower()
+    if os.path.isfile(reference):
+        return suffix in MODELS
+    if os.path.isdir(reference):
+        return _holds_model(reference)
+    from weighbridge.files.runfiles.kinds import SUFFIXES
+    from weighbridge.models.checkpoint.gather import has_name
+
+    if suffix in SUFFIXES or reference.startswith("-"):
+        return False
+    if has_name(reference) or SIZE.fullmatch(reference):
+        return True
+    options = any(word.startswith("-") for word in words[1:])
+    return _looks_named(reference, OWNED if options else NUMBERED, commands)
+
+
+def _holds_model(folder: str) -> bool:
+    return any(file.endswith((*MODELS[:2], "config.json")) for file in os.listdir(folder))
+
+
+def _looks_named(reference: str, names: re.Pattern[str], commands: Iterable[str]) -> bool:
+    """Tell whether a word is like names of models, and like no command's."""
+    from difflib import get_close_matches
+
+    return names.match(reference) is not None and not get_close_matches(reference, commands)
+
+
+def no_file(reference: str) -> str:
+    """Say what is wrong with a word that looks like a file and starts no run; "" where it does not
+    look like one."""
+    suffix = os.path.splitext(reference)[1].lower()
+    if os.path.isdir(reference):
+        return f"{reference} is a folder: name a file of it, or ask about a model: weighbridge load"
+    unread = _unread(reference)
+    if unread:
+        return unread
+    if "/" in reference or suffix:
+        return f"{reference}: no such file; name one, or a command (weighbridge --help)"
+    return ""
+
+
+def _unread(reference: str) -> str:
+    """Say why what stands at a path is no file that can be read; "" where nothing stands there."""
+    try:
+        os.stat(reference)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f"{reference}: {getattr(error, 'strerror', None) or 'this is no path'}"
+    if os.path.isfile(reference):
+        return ""
+    return f"{reference} is a pipe or a device, no plain file: weighbridge - < {reference}"

@@ -1,0 +1,74 @@
+"""weighbridge run FILE|-: requests in, reports out, one JSON object a line."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import click
+
+MOST_JOBS = 256
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
+@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@click.option("--keep-going", is_flag=True, help="End with 0 though requests failed.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, MOST_JOBS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that answer; answers keep their order.",
+)
+def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool, jobs: int) -> None:
+    """Answer every request of FILE (- for stdin) with one line, in order.
+
+    \b
+    {"task": "load", "model": "llama-3.1-8b", "workload": {"dtype": "float16"}}
+    {"task": "load", "model": {"config": {"model_type": "llama", ...}}}
+
+    A request that fails is answered in its place with {"error": {"code": 2, "message": "..."}};
+    the others go on. Then the exit code is 2, or 0 with --keep-going.
+    """
+    from weighbridge.answers.questions.requests import FAILED, MAX_LINE
+
+    asked = filter(bytes.strip, lines(file, MAX_LINE))
+    failed = False
+    for told in answers(asked, jobs, cache_dir=cache_dir, offline=offline):
+        failed |= told.startswith(FAILED)
+        click.echo(told)
+    if failed and not keep_going:
+        click.get_current_context().exit(2)
+
+
+def answers(
+    asked: Iterable[bytes], jobs: int, *, cache_dir: str | None, offline: bool
+) -> Iterator[str]:
+    """A line of JSON for each request, by this process or by several."""
+    if jobs > 1:
+        from weighbridge.answers.questions import jobs as processes  # and what runs them
+
+        yield from processes.answers(asked, jobs, cache_dir=cache_dir, offline=offline)
+        return
+    from weighbridge.answers.questions.requests import Requests
+
+    requests = Requests(cache_dir=cache_dir, offline=offline)
+    for line in asked:
+        yield json.dumps(requests.answer(line))
+
+
+def lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of `file`, each cut where it is longer than `limit`; where twice as many bytes
+    come without the end of a line, nothing behind them is read: /dev/zero has no lines."""
+    while line := file.readline(limit + 1):
+        line_end = b"" if line.endswith(b"\n") or len(line) <= limit else line
+        skipped = 0
+        while line_end and not line_end.endswith(b"\n"):
+            if skipped > limit:
+                yield line
+                return
+            line_end = file.readline(1 << 20)
+            skipped += len(line_end)
+        yield line

@@ -1,0 +1,278 @@
+"""weighbridge FILE|-: a run file, a command or a log that people have, read and weighed."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.units import human
+from weighbridge.base.wording import LONGEST, clipped, one_line, printable
+from weighbridge.faces.cli.emit import emit, emit_option
+from weighbridge.faces.cli.options import (
+    CODES,
+    SOURCE,
+    WHOLE,
+    in_a_word,
+    language_of,
+    look_of,
+    model_option,
+    output_form,
+    output_options,
+    source_options,
+    warn,
+    writable,
+)
+from weighbridge.faces.cli.questions import Sections, options, table_of
+from weighbridge.faces.cli.references import STDIN, given_text
+from weighbridge.faces.cli.saving import BOTH, checked, save_of_file, save_option
+
+WORSE = (0, 1, 4, 3, 2)  # exit codes, the worst last
+OTHERWISE = (
+    "patch does not take this diff, since it shows a line otherwise than the file has it (a secret "
+    "in it, or another encoding than UTF-8): --fix --write makes the change"
+)
+
+if TYPE_CHECKING:
+    from weighbridge.files.runfiles.patching import FilePatch, Weigh
+    from weighbridge.files.runfiles.weighing import WeighedFile
+
+
+@click.command("FILE", cls=Sections)
+@click.argument("files", metavar="FILE|-...", nargs=-1, required=True)
+@click.option("--as", "kind", metavar="KIND", help="What FILE is, whatever is in it: axolotl...")
+@model_option
+@click.option("--fix", is_flag=True, help="Print the change that makes it fit, as a diff.")
+@click.option("--write", is_flag=True, help="With --fix: make the change in FILE.")
+@save_option
+@emit_option
+@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
+@source_options
+@output_options
+def runfile(files: tuple[str, ...], **settings: Any) -> int:
+    """Weigh the run that FILE starts: a config, a command or a log that you have (- for stdin).
+
+    What kind of file it is, its content tells. Any setting that is typed wins over the file's own.
+    Several files are weighed one after the other; the exit code is that of the worst.
+
+    \b
+    weighbridge run.yaml --gpu 4090
+    weighbridge run.yaml --gpu 4090 --fix --write
+    weighbridge run.yaml --emit llama-factory > other.yaml
+    weighbridge configs/*.yaml --gpu 4090 --check
+    weighbridge compose.yaml --gpu l40s:2
+    weighbridge train.sh --gpu a100-80gb:8 --as trl
+    pbpaste | weighbridge -
+    """
+    if len(files) > 1:
+        return _each(files, settings)
+    file, kind = files[0], settings.pop("emit")
+    if kind and (settings.pop("fix") or settings.pop("write")):
+        raise UsageError("--fix changes the file and --emit writes another: leave one of them out")
+    if kind and settings.pop("save") is not None:
+        raise UsageError(BOTH)
+    if kind:
+        settings.pop("write", None)
+        return emit(kind, None, (), settings, given_text(file))
+    return answer(file, settings)
+
+
+def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
+    """Weigh several files and return the worst exit code; what is wrong with one is a line, and the
+    others are weighed."""
+    from weighbridge.base.words import words_in
+
+    if settings.pop("emit") or settings.pop("save") or files.count(STDIN) > 1:
+        raise UsageError("--emit and --save are about one FILE, and - stands once")
+    codes = []
+    plain = settings.get("quiet") or settings.get("as_json") or settings.get("form")
+    for number, file in enumerate(files):
+        click.echo("\n" if number and not plain else "", nl=False)
+        try:
+            codes.append(answer(file, dict(settings)))
+        except WeighbridgeError as error:
+            words = words_in(settings.get("lang") or "en", "errors")
+            told = words("error", message=words.told(one_line(str(error))))
+            click.echo(clipped(printable(told), LONGEST), err=True)
+            codes.append(error.code)
+    return max(codes, key=WORSE.index)
+
+
+def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> int:
+    """Weigh the runs of a file, print what comes and return the exit code. `settings` are all
+    options of a command; `task`: what the file has to be about."""
+    from weighbridge.faces import api
+    from weighbridge.faces.cli.progress import progress
+
+    form = output_form(
+        settings.pop("form"), as_json=settings.pop("as_json"), quiet=settings.pop("quiet")
+    )
+    path = settings.pop("save", None)
+    if path is not None and settings.get("fix"):
+        raise UsageError("--fix changes the file and --save writes a script: leave one of them out")
+    checked(path)
+    text, name = given_text(file)
+    settings["lang"] = settings["lang"] or _language(text, file)
+    look, check = look_of(settings, form), settings.pop("check")
+    given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
+    fix, write = given.pop("fix", False), given.pop("write", False)
+    if write and (not fix or file == STDIN):
+        raise UsageError("--write goes with --fix, and with a file")
+    with progress(name or file) as callback:
+        found = api.weigh(text, name=name, task=task, progress=callback, **given)
+    if fix:
+
+        def weigh(after: str) -> "WeighedFile":
+            return api.weigh(after, name=found.file.name, task=task, **given)
+
+        return callback.code(_fixed(found, file, form, write=write, weigh=weigh))
+    _show(found, form, look, task)
+    if path is not None and found.answered:
+        return callback.code(save_of_file(found, path))
+    return callback.code(code(found, check=check))
+
+
+def _language(text: "str | bytes", file: str) -> str | None:
+    """Return the language of a text that is pasted; None of a file, which has the terminal's."""
+    from weighbridge.files.runfiles.fences import without
+
+    pasted = file == STDIN and isinstance(text, str)
+    return language_of(without(str(text))) if pasted else None
+
+
+def _fixed(
+    found: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
+) -> int:
+    """Print the change that makes a file fit as a unified diff, within the answer where JSON is
+    asked for, and write it into the file, if that is asked for. Return 0, or 1 where there is
+    none."""
+    from weighbridge.files.runfiles.patching import patched
+
+    name = printable(found.file.name)
+    if not found.answered:
+        raise UsageError(f"{name}: {next(run.why for run in found.runs)}")
+    if all(run.report is None or run.report.verdict is None for run in found.runs):
+        raise UsageError("--fix needs a card: --gpu or --gpu-memory")
+    patch = patched(found, weigh)
+    if patch is not None and path != STDIN:
+        patch = patch.of(_raw(path, patch.before))
+    _show_patch(found, patch, form)
+    if patch is None:
+        click.echo(_unpatched(found, name), err=True)
+        return 1
+    if patch.after == patch.before:
+        click.echo(f"{name} fits as it is: nothing is changed", err=True)
+        return 0
+    _tell(name, patch)
+    if write:
+        _write(path, patch)
+    elif not patch.applies:
+        click.echo(f"{name}: {OTHERWISE}", err=True)
+    return 0
+
+
+def _tell(name: str, patch: "FilePatch") -> None:
+    """Say what the runs of a changed file take, and what the change costs."""
+    for remedy in patch.remedies:
+        peak = human(remedy.peak_bytes)
+        click.echo(f"{name}: it takes about {peak} then; {printable(remedy.cost)}", err=True)
+
+
+def _write(file: str, patch: "FilePatch") -> None:
+    """Put a change into its file. Raises UsageError where it may not be written."""
+    from weighbridge.faces.cli.files import writable as may_be_written
+    from weighbridge.faces.cli.files import write
+
+    may_be_written("--write", file)
+    _raw(file, patch.before)
+    write(file, patch.after.encode(patch.encoding))
+    click.echo(f"{printable(patch.name)} is written", err=True)
+
+
+def _show_patch(found: "WeighedFile", patch: "FilePatch | None", form: str) -> None:
+    """Print a change as a unified diff, or the answer as JSON with that in it: "" where the file
+    fits as it is, null where there is none."""
+    from weighbridge.faces.render.data import json_text
+
+    diff = None if patch is None else patch.diff
+    if form == "json":
+        click.echo(writable(json_text({**found.to_dict(), "patch": diff})), nl=False)
+    elif diff:
+        click.echo(writable(diff), nl=False)
+
+
+def _unpatched(found: "WeighedFile", name: str) -> str:
+    """Say why there is no patch."""
+    from weighbridge.files.runfiles.patching import shared_value, unsaid
+
+    shared = shared_value(found)
+    if shared is None:
+        change = unsaid(found)
+        if change is None:
+            return f"{name}: no patch: no change was found that surely fits"
+        flags, other = printable(change.flags), printable(change.other)
+        more = f"; {other} can be, and may fit" if other else ""
+        return (
+            f"{name}: no patch: {flags} fits, and cannot be written into this file: "
+            f"{change.why}{more}"
+        )
+    line, value = shared
+    return (
+        f"{name}:{line}: no patch: YAML's aliases share this value ({printable(value)}), so that "
+        "it cannot change alone; write the value itself in each place"
+    )
+
+
+def _raw(file: str, before: str) -> bytes:
+    """Return the bytes of a file that was read as a text. Raises UsageError where it is no longer
+    the one that was read."""
+    from weighbridge.base.cost import MOST
+    from weighbridge.files.runfiles.document import decoded
+
+    with open(file, "rb") as opened:
+        raw = opened.read(MOST + 1)
+    if decoded(raw, file) != before.removeprefix("\ufeff").replace("\r\n", "\n"):
+        raise UsageError(
+            f"{printable(file)} was changed meanwhile: nothing is written; run it again"
+        )
+    return raw
+
+
+def one(name: str, value: Any) -> Any:
+    """Return the only value of a setting: a file is one question."""
+    if not isinstance(value, tuple):
+        return value
+    if len(value) > 1:
+        raise UsageError(f"a file is about one run: give one --{name.replace('_', '-')}")
+    return value[0] if value else None
+
+
+def code(found: "WeighedFile", *, check: bool) -> int:
+    """Return the exit code: of what went wrong where nothing has a number, and with --check of the
+    verdict."""
+    if not found.answered:
+        return max((run.code for run in found.runs), default=2)
+    return CODES[found.fits] if check else 0
+
+
+def _show(found: "WeighedFile", form: str, look: Any, task: str | None) -> None:
+    """Print an answer. By -q that is its verdict in a word, and of `task` the peak of each run, as
+    that question prints it."""
+    from weighbridge.faces.render import DATA, draw, render
+    from weighbridge.faces.render.data import json_text
+    from weighbridge.faces.texts.runfile import view
+
+    if form in DATA:
+        reports = [run.report for run in found.runs]
+        peaks = "".join("unknown\n" if r is None else render(r, "quiet") for r in reports)
+        quiet = f"{found.fits}\n" if task is None else peaks
+        told = json_text(found.to_dict()) if form == "json" else quiet
+        click.echo(writable(told), nl=False)
+        return
+    page = view(found, look)
+    click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
+    if form not in WHOLE:
+        warn(page)
+
+
+in_a_word(runfile)
+runfile.params += options(table_of("FILE"))

@@ -1,0 +1,60 @@
+"""--save FILE: the script that trains as an answer says."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.wording import printable
+
+if TYPE_CHECKING:
+    from weighbridge.files.runfiles.weighing import WeighedFile
+    from weighbridge.memory.report import Report
+
+BOTH = "--save and --emit write two files; leave one of them out"
+FILE = "train.py"  # as scripts call themselves
+save_option = click.option(
+    "--save",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write the script that trains it so, which runs as it is: train.py.",
+)
+
+
+def checked(path: str | None) -> None:
+    """Raises UsageError where a script may not be written there."""
+    from weighbridge.faces.cli.files import writable
+
+    writable("--save", path)
+
+
+def save(report: "Report", path: str) -> int:
+    """Write the script of an answer, and say on stderr what starts it. Returns 0, 1 where what was
+    asked does not fit and 2 where nothing can write it."""
+    from weighbridge.faces.cli.files import write
+    from weighbridge.faces.view.scripts import start
+
+    script = report.derived.get("launch")
+    if script:
+        named = script.replace(FILE, os.path.basename(path))
+        write(path, named.encode())
+        click.echo(f"{path} is written; start it with: {start(named)}", err=True)
+        return 0
+    usable = (r.flags for r in report.remedies if r.fits == "yes" and r.paste)
+    flags = next(usable, "")
+    why = report.derived.get("launch_note") or "what was asked does not fit"
+    what = f"; with {flags} it does" if flags else ""
+    click.echo(f"error: {path} is not written: {printable(why + what)}", err=True)
+    return 2 if report.derived.get("launch_note") else 1
+
+
+def save_of_file(found: "WeighedFile", path: str) -> int:
+    """Write the script of the one training that a run file starts, as `save`. Raises UsageError
+    where it starts none, or several."""
+    reports = [run.report for run in found.runs if run.run.task == "train" and run.report]
+    if len(reports) > 1:
+        raise UsageError(f"--save writes one script, and these are {len(reports)} questions")
+    if not reports:
+        raise UsageError(f"--save writes the script of a training, and {found.file.name} has none")
+    return save(reports[0], path)

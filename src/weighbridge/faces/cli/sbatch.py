@@ -1,0 +1,129 @@
+"""weighbridge sbatch FILE: whether a Slurm job asks for enough cards and memory."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.wording import printable
+from weighbridge.faces.cli.options import CODES, model_option, source_of, source_options, writable
+from weighbridge.faces.cli.references import given_text
+
+if TYPE_CHECKING:
+    from weighbridge.files.runfiles.slurm import SlurmAdvice, SlurmJob
+    from weighbridge.files.runfiles.weighing import WeighedFile
+
+
+@click.command()
+@click.argument("file", metavar="FILE|-")
+@click.option("--gpu", metavar="NAME", help="The kind of card, where no #SBATCH line names it.")
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/report.md).")
+@source_options
+def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **settings: Any) -> int:
+    """Weigh the run of a Slurm script, and say whether --gres and --mem are enough for it.
+
+    Ends with 0 where the job asks for enough, 1 where it does not and 4 where we cannot say.
+
+    \b
+    weighbridge sbatch train.sbatch
+    weighbridge sbatch serve.sbatch --gpu h100
+    """
+    from weighbridge.faces import api
+    from weighbridge.faces.render.data import json_text
+    from weighbridge.files.runfiles.kinds import text_of
+    from weighbridge.files.runfiles.slurm import SAME, SAYS, advice, asked, told
+
+    source, called = given_text(file)
+    text, name = text_of(source, called)
+    job = asked(text)
+    given = source_of(settings)
+    asks: list[dict[str, Any]] = [{**job.settings(kind), **given} for kind in _kinds(job, gpu)]
+    files = [api.weigh(source, name=called, model=model, **each) for each in asks]
+    runs = [run.report for found in files for run in found.runs if run.report is not None]
+    if not runs:
+        first = files[0].runs[0]
+        if first.code == CODES["unknown"]:
+            click.echo(f"cannot say: {printable(f'{name}: {first.why}')}", err=True)
+            return first.code
+        raise UsageError(f"{name}: {first.why}")
+    answers = [(report, advice(job, report)) for report in runs]
+    doubt = _doubt(job, gpu)
+    same = all([r.fits for r in f.runs] == [r.fits for r in files[0].runs] for f in files)
+    alike = same and _alike([advice for _, advice in answers], len(files))
+    if as_json:
+        click.echo(json_text(_data(name, job, answers, doubt)).rstrip())
+    else:
+        shown = answers[: len(files[0].runs)] if alike else answers
+        lines = [line for report, each in shown for line in told(job, report, each)]
+        if doubt:
+            lines.insert(len(lines) if alike else 0, f"{doubt}{SAME if alike else SAYS}")
+        lines += _disagreements(files[0], lines)
+        click.echo(writable("\n".join(map(printable, lines))))
+    return max(CODES[each.fits] for _, each in answers) if same else CODES["unknown"]
+
+
+def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
+    """Return what a job asks for too little of by its command, where no line says it yet."""
+    from weighbridge.files.runfiles.record import FEW_CARDS
+
+    unread = (each for run in file.runs for each in run.run.unread if each.key == FEW_CARDS)
+    return [why for why in dict.fromkeys(each.why for each in unread) if why not in lines]
+
+
+def _alike(found: "list[SlurmAdvice]", cards: int) -> bool:
+    """Tell whether the line of cards to write is the same for each card that is meant."""
+    each = max(1, len(found) // cards)
+    said = [[line for line in one.lines if "--gres" in line] for one in found]
+    return all(said[at : at + each] == said[:each] for at in range(0, len(said), each))
+
+
+def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
+    """Return the cards that a job is judged by: each that its kind may mean."""
+    from weighbridge.files.runfiles.slurm import could_be, times
+
+    kind = gpu or job.card
+    if not kind:
+        return [None]  # which the job itself refuses
+    parts = could_be(kind)
+    if len(parts) == 1:
+        return [gpu]
+    count = kind.partition(":")[2]
+    return [f"{part.id}:{count}" if count else times(part.id, job.on_all) for part in parts]
+
+
+def _doubt(job: "SlurmJob", gpu: str | None) -> str:
+    """Say which cards the kind of a job may mean; "" where it is one."""
+    from weighbridge.files.runfiles.slurm import could_be, several
+
+    kind = gpu or job.card
+    parts = could_be(kind)
+    return several(kind, parts) if len(parts) > 1 else ""
+
+
+def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str) -> dict[str, Any]:
+    from weighbridge.base._version import __version__
+
+    return {
+        "schema": "weighbridge.sbatch/1",
+        "version": __version__,
+        "file": name,
+        "asked": {
+            "cards": job.cards,
+            "card": job.card or None,
+            "nodes": job.nodes,
+            "memory_bytes": job.memory,
+            "cores_per_task": job.cores,
+            "doubt": doubt or None,
+        },
+        "runs": [
+            {
+                "fits": each.fits,
+                "memory_bytes": each.needed_memory,
+                "lines": list(each.lines),
+                "note": each.note or None,
+                "report": report.to_dict(),
+            }
+            for report, each in answers
+        ],
+    }

@@ -1,0 +1,255 @@
+"""weighbridge trace SCRIPT [ARGS]..."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.base.units import SHOWN
+from weighbridge.faces.cli.files import writable, write
+from weighbridge.faces.cli.options import (
+    FORMS,
+    ONCE,
+    chart_file,
+    chart_option,
+    language_option,
+    output_form,
+    screen_look,
+    tasks_option,
+)
+from weighbridge.faces.cli.options import writable as terminal_text
+
+if TYPE_CHECKING:
+    from weighbridge_lab.trace.report import TraceReport
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--gpu", metavar="NAME[:COUNT]", **ONCE, help="The card that stands in: t4, a100-80gb:2..."
+)
+@click.option("--gpu-memory", metavar="SIZE", **ONCE, help="What a process can have of it: 24GiB.")
+@click.option("--torch-version", metavar="V", help="Whose workspaces, allocator and kernels: 2.5.")
+@click.option("--world-size", metavar="N", type=int, help="One process of N, as launchers start.")
+@click.option("--rank", metavar="R", type=int, help="Which of them; 0 where it is left out.")
+@click.option(
+    "--assume",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A value that the script looks at: loss=1.0, train.py:31=0.5.",
+)
+@click.option(
+    "--steps",
+    metavar="N|all",
+    **ONCE,
+    help="Rounds of each loop that trains; else until they are alike in memory.",
+)
+@click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
+@click.option(
+    "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
+)
+@click.option(
+    "--snapshot", metavar="FILE", type=click.Path(), help="For PyTorch's memory viewer: .pickle."
+)
+@click.option(
+    "--against", metavar="FILE", type=click.Path(), help="An earlier --json, to compare with."
+)
+@chart_option
+@tasks_option
+@language_option
+@click.option("--unit", type=click.Choice(SHOWN), help="One unit for all sizes.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("-q", "--quiet", is_flag=True, help="One number: the peak in bytes.")
+@click.option("-m", "--module", is_flag=True, help="SCRIPT is a module's name, as of python -m.")
+@click.argument("script")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
+    """Run SCRIPT unmodified on a simulated GPU, and report its peak memory.
+
+    SCRIPT is a Python file, or file.py:function for one function of it; what follows it is its
+    own. It runs as `python SCRIPT` would, on fake tensors: quickly, without a GPU, without
+    weights. torch.cuda answers as the card would. The report follows its output; with --json, -q
+    or --format markdown the script's stdout goes to stderr. The exit code is the script's.
+
+    A loop that trains is left when its rounds are alike in memory, which is said; the script goes
+    on behind it.
+
+    --torch-version chooses the rules of workspaces, allocator and kernels; the code that runs is
+    the installed torch's. Without --gpu memory has no end, and the kernels are an A100's.
+
+    SCRIPT may also be the launcher's line: python, torchrun or accelerate launch with what follows
+    them. Of many processes one is traced; the others are not run.
+
+    \b
+    weighbridge trace train.py --batch-size 8
+    weighbridge trace --gpu t4 --torch-version 2.5 measure.py adam
+    weighbridge trace --gpu 4090 --timeline memory.html train.py:step
+    weighbridge trace --gpu t4 --chart bars.svg --chart-of tasks train.py
+    weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
+    """
+    from weighbridge_lab.trace import differences, launchers
+    from weighbridge_lab.trace import script as scripts
+    from weighbridge_lab.trace.program import request
+    from weighbridge_lab.trace.render import render
+
+    if options["against"] is not None:
+        differences.against(options["against"], 0, ())  # said before anything runs
+    form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
+    _form(options["timeline"])
+    for name in ("timeline", "snapshot"):
+        writable(f"--{name}", options[name])
+    chart = chart_file(options)
+    launch = launchers.read([script, *arguments], module=options["module"])
+    settings = _settings(options, launch)
+    asked = request(launch.program, launch.arguments, module=launch.module)
+    with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
+        report, gpu = scripts.trace(asked, settings)
+    report = _advised(report, gpu, settings)
+    if options["against"] is not None:
+        top = report.fullest.allocated
+        found = differences.against(options["against"], top.allocated, top.tensors)
+        report = replace(report, against=found)
+    _files(options, chart, report, gpu)
+    sys.stdout.flush()
+    look = screen_look(form)
+    look = look._replace(lang=options["lang"] or look.lang)
+    text = render(report, form, unit=options["unit"], look=look)
+    click.echo(terminal_text(text), nl=False, color=look.color)
+    return report.program.exit_code
+
+
+def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
+    """The report, with what `train` would change: of one process that trained with a Trainer, and
+    that does not surely fit."""
+    run = gpu.trained.run
+    if run is None or gpu.world is not None or report.verdict is None:
+        return report
+    if report.verdict.fits == "yes":
+        return report
+    from weighbridge.faces import api
+    from weighbridge.workload.flags import flags
+    from weighbridge_lab.trace.trainers import KEPT, TrainingAdvice, TrainingChange
+
+    asked = {"gpu": card.gpu, "gpu_memory": card.gpu_memory, "torch_version": card.torch_version}
+    try:
+        answer = api.prepare(dict(run.config)).train(pinned=KEPT, **run.settings, **asked)
+    except WeighbridgeError:  # a model, or arguments, that train does not know
+        return report
+    changes = tuple(
+        TrainingChange(flags=r.flags, peak_bytes=r.peak_bytes, fits=r.fits, cost=r.cost)
+        for r in answer.remedies
+    )
+    said = flags(run.settings, run.settings["framework"])
+    found = TrainingAdvice(flags=said, needs=answer.peak, changes=changes)
+    return replace(report, advice=found) if changes else report
+
+
+def _settings(options: Mapping[str, Any], launch: Any) -> Any:
+    """Return what stands in, as the options and a launcher's line have it."""
+    from weighbridge_lab.trace.script import FakeGpuSettings
+
+    settings = FakeGpuSettings(
+        gpu=options["gpu"],
+        gpu_memory=options["gpu_memory"],
+        torch_version=options["torch_version"],
+        alloc_conf=options["alloc_conf"],
+        history=options["snapshot"] is not None,
+        world_size=options["world_size"],
+        rank=options["rank"],
+        processes=launch.processes,
+        nodes=launch.nodes,
+        node=launch.node,
+        variables=launch.variables,
+        assume=dict(map(_assumption, options["assume"])),
+        steps=_steps(options["steps"]),
+        notes=launch.notes,
+    )
+    if settings.rank is not None and settings.world_size is None and settings.processes is None:
+        raise click.UsageError(f"--rank {settings.rank}: of how many? (--world-size)")
+    return settings
+
+
+def _files(options: Mapping[str, Any], chart: str | None, report: Any, gpu: Any) -> None:
+    """Write memory over time to files, in the forms that were asked for."""
+    from weighbridge.faces.cli.files import draw
+
+    if chart is not None and options["chart_of"] == "tasks":
+        draw(chart, _tasks(report, gpu, options["unit"]))
+        chart = None
+    drawn = _form(options["timeline"])
+    if drawn is not None or chart is not None:
+        from weighbridge_lab.trace.timeline import timeline
+
+        course = timeline(report, gpu.tapes)
+        if drawn is not None:
+            write(options["timeline"], drawn(course).encode())
+        if chart is not None:
+            from weighbridge.faces.charts.tapes import tapes
+
+            draw(chart, tapes(course, unit=options["unit"]))
+    if options["snapshot"] is not None:
+        from weighbridge_lab.trace.timeline import snapshot
+
+        write(options["snapshot"], snapshot(gpu.tape))
+
+
+def _tasks(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
+    """The figure of loading, training and inference on the fullest card."""
+    from weighbridge.faces.charts.tasks import traced
+    from weighbridge_lab.trace.tasks import peaks
+
+    tape = gpu.tapes[report.fullest.index]
+    program = " ".join([report.program.script, *report.program.arguments])
+    return traced(list(peaks(tape)), program, report.gpu.name, unit=unit)
+
+
+def _steps(text: str | None) -> int | None:
+    from weighbridge_lab.trace.script import ALL
+
+    if text is None or text == "all":
+        return None if text is None else ALL
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise click.UsageError(f"--steps {text}: a number from 1 on, or all")
+    return int(text)
+
+
+def _assumption(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = None
+    if not equals or not name.strip() or number is None:
+        raise click.UsageError(f"--assume {text}: write it as loss=1.0 or train.py:31=1.0")
+    return name.strip(), number
+
+
+def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
+    """Return what writes the timeline that a file's name asks for, before the script runs."""
+    from weighbridge_lab.trace.timeline import FORMS as KINDS
+
+    if path is None:
+        return None
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in KINDS:
+        raise click.UsageError(f"--timeline {path}: the name ends in .html or .json")
+    return KINDS[suffix]
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Python's, and the process's: what a script starts or loads writes there too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,149 @@
+"""weighbridge web, weighbridge web build DIR"""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from weighbridge.faces.web.desks import Desks
+
+registry_option = click.option(
+    "--registry",
+    "dataset",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The dataset of the Registry tab: a folder of `scan run` or `scan publish`.",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Listen on this port of 127.0.0.1; 0 is any that is free. Default: 7860.",
+)
+@click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
+@click.option("--offline", is_flag=True, help="Use nothing but the Hub cache.")
+@click.option("--cache-dir", type=click.Path(), help="The Hub cache to read and fill.")
+@click.option("--gradio", is_flag=True, help="Serve the Gradio edition, as a Space runs it.")
+@registry_option
+@click.pass_context
+def web(
+    ctx: click.Context,
+    /,
+    port: int | None,
+    no_open: bool,
+    gradio: bool,
+    dataset: Path | None,
+    **hub: Any,
+) -> None:
+    """Open the page: the same answers in a browser, computed on this machine.
+
+    The address that is printed holds a secret: who has it can ask. Nothing listens on the network.
+    Ctrl-C ends it.
+
+    \b
+    weighbridge web
+    weighbridge web --port 8000 --no-open
+    weighbridge web build ./site
+    weighbridge web --registry ./weighed
+    weighbridge web --gradio
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if gradio:
+        import_module("weighbridge.faces.web.space.app").serve(port, not no_open)
+        return
+    from weighbridge.faces.web.desks import Desks, own
+
+    with _published(dataset) as shown:
+        _serve(
+            Desks(partial(own, hub["cache_dir"], hub["offline"])), port, shown, open_=not no_open
+        )
+
+
+def _serve(desks: "Desks", port: int | None, dataset: Path, *, open_: bool) -> None:
+    """Serve the page until Ctrl-C."""
+    from weighbridge.faces.web.server import PORT, PageServer
+
+    server = PageServer(PORT if port is None else port, desks, dataset=dataset)
+    desks.begin()
+    _announced(server.address, open_=open_)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("", err=True)
+    finally:
+        server.server_close()
+        desks.close()
+
+
+@contextmanager
+def _published(dataset: Path | None) -> Iterator[Path]:
+    """Give the folder that the Registry tab shows: one that `scan publish` wrote, or one made of
+    what `scan` answered, for as long as it is needed."""
+    from weighbridge.faces.web import registry
+
+    if dataset is None:
+        yield registry.DEMONSTRATION
+    elif registry.is_published(dataset):
+        yield dataset
+    else:
+        from weighbridge.faces.scan.dataset import needed, plan_of
+        from weighbridge.faces.scan.publishing import publish
+
+        needed("pyarrow", "duckdb")
+        with TemporaryDirectory(prefix="weighbridge-registry-") as folder:
+            publish(dataset, plan_of(dataset), Path(folder))
+            yield Path(folder)
+
+
+def _announced(address: str, *, open_: bool) -> None:
+    """The address on stdout, and in a browser."""
+    click.echo(address)
+    click.echo("The page is at this address until Ctrl-C.", err=True)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(address)
+
+
+@web.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--space", is_flag=True, help="Write the files of a Space (Gradio) instead.")
+@click.option("--hub", metavar="URL", help="The Hub that the page reads. Default: the public one.")
+@registry_option
+@click.option(
+    "--sql", is_flag=True, help="With DuckDB for the Registry tab: 8 MB, where it is used."
+)
+def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql: bool) -> None:
+    """Write the page as static files for any web server.
+
+    It needs npm and node once: they fetch Pyodide and start it.
+
+    \b
+    weighbridge web build ./site
+    weighbridge web build ./site --hub https://hf-mirror.com
+    weighbridge web build ./site --registry ./weighed
+    weighbridge web build ./my-space --space
+    """
+    if space:
+        import_module("weighbridge.faces.web.space.files").write(folder)
+        click.echo(folder)
+        return
+    named = {**({"hub": hub} if hub else {}), **({"sql": True} if sql else {})}
+    with _published(dataset) as shown:
+        made = import_module("weighbridge.faces.web.build").build(folder, dataset=shown, **named)
+    click.echo(made.folder)
+    size = f"{len(made.files)} files, {made.nbytes / 1e6:.1f} MB"
+    click.echo(f"{size}, version {made.version}: any web server can serve it", err=True)
+    look = shlex.join(["python", "-m", "http.server", "-d", str(made.folder)])
+    click.echo(f"Look at it: {look}, then http://localhost:8000", err=True)

@@ -1,0 +1,96 @@
+"""Renderers: a report in, a string out. Nothing here prints, computes or opens a file.
+
+    json, quiet             of the answer itself (data.py)
+    human, markdown, html   of its screen (weighbridge.faces.view), which holds all words
+    bounded.py              the whole answer within so many characters, for agents
+
+`RENDERERS` names the module of each format; a renderer is imported when it is asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from weighbridge.faces.view.records import RenderOptions
+
+if TYPE_CHECKING:
+    from weighbridge.faces.view.records import Screen
+    from weighbridge.faces.view.shown import ShownPage
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit
+    from weighbridge.memory.report.together import Services
+
+RENDERERS = {
+    "human": "weighbridge.faces.render.terminal:human",
+    "json": "weighbridge.faces.render.data:as_json",
+    "markdown": "weighbridge.faces.render.markdown:markdown",
+    "html": "weighbridge.faces.render.html:html",
+    "quiet": "weighbridge.faces.render.data:quiet",
+}
+DATA = ("json", "quiet")  # forms that have no screen
+
+
+def renderer(name: str) -> Callable[..., str]:
+    """Return the function that writes one form."""
+    module, function = RENDERERS[name].split(":")
+    found: Callable[..., str] = getattr(import_module(module), function)
+    return found
+
+
+def render(
+    answer: "Report | Fit | Services",
+    form: str,
+    look: RenderOptions = RenderOptions(),  # noqa: B008
+) -> str:
+    """Return a report, or an answer of `fit` or about several models at once, in one of the
+    forms."""
+    if form in DATA:
+        return renderer(form)(answer)
+    return draw(screen_of(answer, look), form, look)
+
+
+def beside(
+    answers: "Sequence[Report | Fit]",
+    labels: Sequence[str],
+    form: str,
+    look: RenderOptions = RenderOptions(),  # noqa: B008
+) -> str:
+    """Return several answers of one command in one of the forms, each under its label."""
+    if form in DATA:
+        from weighbridge.faces.render.data import several
+
+        return several(answers, form)
+    from weighbridge.faces.view import beside as view
+
+    return draw(view.screen(answers, labels, lang=look.lang, unit=look.unit), form, look)
+
+
+def screen_of(
+    answer: "Report | Fit | Services", look: RenderOptions, page: "ShownPage | None" = None
+) -> "Screen":
+    """Return the screen of an answer; without `page` that of the command line."""
+    from weighbridge.memory.report import Report
+
+    if isinstance(answer, Report):
+        from weighbridge.faces.view import screen
+
+        explain, lang = look.explain, look.lang
+        return screen(
+            answer, lang=lang, unit=look.unit, details=look.details, explain=explain, page=page
+        )
+    from weighbridge.memory.report.together import Services
+
+    if isinstance(answer, Services):
+        from weighbridge.faces.view import together
+
+        return together.screen(answer, lang=look.lang, unit=look.unit)
+    from weighbridge.faces.view import fit
+
+    return fit.screen(
+        answer, lang=look.lang, unit=look.unit, details=look.details, page=page is not None
+    )
+
+
+def draw(screen: "Screen", form: str, look: RenderOptions = RenderOptions()) -> str:  # noqa: B008
+    """Return a screen in one of the forms that people read."""
+    return renderer(form)(screen, look)

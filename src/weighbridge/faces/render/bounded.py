@@ -1,0 +1,127 @@
+"""The whole answer, within a bound: clients cut what is longer, or refuse it.
+
+A report that is too long loses what is least asked for, and says in `left_out` what that was.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.wording import safe_json
+from weighbridge.faces.render import render
+from weighbridge.faces.view.records import RenderOptions
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import NAMES, Fit
+
+MOST = 40_000  # characters: some 13,000 tokens; Claude Code shows 25,000 (docs/agents.md)
+Body = dict[str, Any]
+
+
+def as_markdown(answer: Report | Fit, line: str = "") -> str:
+    """Every component, phase and device as tables. `line` is the command that asks the same."""
+    look = RenderOptions(details=True)
+    text = render(answer, "markdown", look)
+    if len(text) <= MOST:
+        return text
+    first = text[: text.rfind("\n", 0, MOST)]
+    shown = f"{first.count(chr(10)) + 1:,} of {text.count(chr(10)):,} lines"
+    where = f"; `{line} --details` in a shell prints all" if line else ""
+    return f"{first}\n\n(cut here: {shown}{where})"
+
+
+def as_json(answer: Report | Fit, line: str = "") -> str:
+    """The JSON report (docs/report.md), or as much of it as there is room for, and the command that
+    prints all where `line` is the one that asks the same."""
+    whole = {"whole": f"{line} --json"} if line else {}
+    left: list[str] = []
+    body = answer.to_dict()
+    text = dumped(body)
+    for name, without in LIGHTER:
+        if len(text) <= MOST:
+            return text
+        lighter = without(body)
+        if lighter != body:
+            left.append(name)
+            body = {**lighter, "left_out": left, **whole}
+            text = dumped(body)
+    return text
+
+
+def dumped(body: Any) -> str:
+    return safe_json(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+
+
+def _reports(body: Body, change: Callable[[Body], Body]) -> Body:
+    """An answer with each report in it changed: itself, or the reports of its questions."""
+    if "questions" not in body:
+        return change(body)
+    questions = [{**q, "report": q["report"] and change(q["report"])} for q in body["questions"]]
+    return {**body, "questions": questions}
+
+
+def _asked_alone(body: Body) -> Body:
+    """An answer of `fit` with the report of its own question alone, and with all verdicts."""
+    if "questions" not in body:
+        return body
+    about = NAMES[body["for"]]
+    kept = [
+        q if (q["task"], q["method"]) == about else {**q, "report": None} for q in body["questions"]
+    ]
+    return {**body, "questions": kept}
+
+
+def _fullest_alone(body: Body) -> Body:
+    """Reports with their fullest accelerator and their host alone."""
+
+    def change(report: Body) -> Body:
+        gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
+        first = max(gpus, key=lambda d: d["peak"]["driver"]["expected"], default=None)
+        kept = [d for d in report["devices"] if d["kind"] != "gpu" or d is first]
+        return {**report, "devices": kept}
+
+    return _reports(body, change)
+
+
+def _peaks_alone(body: Body) -> Body:
+    """Reports with the phase of each device's peak alone."""
+
+    def change(report: Body) -> Body:
+        return {**report, "devices": [_at_peak(d) for d in report["devices"]]}
+
+    return _reports(body, change)
+
+
+def _at_peak(device: Body) -> Body:
+    return {**device, "phases": [p for p in device["phases"] if p["name"] == device["peak_phase"]]}
+
+
+def _bare(body: Body) -> Body:
+    """Reports whose components have no arithmetic and no sources."""
+
+    def change(report: Body) -> Body:
+        return {**report, "devices": [_without(d) for d in report["devices"]]}
+
+    return _reports(body, change)
+
+
+def _without(device: Body) -> Body:
+    phases = [{**p, "components": [*_few(p["components"])]} for p in device["phases"]]
+    return {**device, "phases": phases}
+
+
+def _few(components: list[Mapping[str, Any]]) -> Iterator[Body]:
+    for c in components:
+        yield {name: value for name, value in c.items() if name not in ("formula", "source")}
+
+
+def _no_devices(body: Body) -> Body:
+    return _reports(body, lambda report: {**report, "devices": [], "table": []})
+
+
+LIGHTER: tuple[tuple[str, Callable[[Body], Body]], ...] = (
+    ("reports of the other questions", _asked_alone),
+    ("accelerators that hold less or as much", _fullest_alone),
+    ("phases below the peak", _peaks_alone),
+    ("arithmetic and sources of components", _bare),
+    ("devices and formats", _no_devices),
+)

@@ -1,0 +1,132 @@
+"""The questions of a scan: requests as `weighbridge run` takes them, without a model.
+
+    questions:
+      - name: vllm
+        task: infer
+        workload: {engine: vllm, context: [8192, 32768], gpu: [4090, h100]}
+
+A setting with a list is multiplied out: these are vllm/8192/4090, vllm/8192/h100, ...
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from weighbridge.answers.questions.question import question
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.wording import shown
+from weighbridge.engines.table import engine, usual
+from weighbridge.files.runfiles.document import decoded, documents
+
+TASKS = ("load", "infer", "train")
+ELSEWHERE = ("draft_model", "mmproj", "command", "revision")  # settings that name a model
+HERE = "local"  # a card: the one of the machine that answers
+MOST = 1000  # questions: each is asked of each key
+MODEL = "model"  # the question that comes first: is it read at all?
+DEFAULT = "questions.yaml"  # beside this file
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanQuestion:
+    """One question that each config is asked. `settings` are those of its task, as they were
+    written; `name` is unique within a plan."""
+
+    name: str
+    task: str
+    settings: Mapping[str, Any]
+
+    @property
+    def family(self) -> str:
+        """Return whose rules answer it: a task, or an engine."""
+        return str(self.settings["engine"]) if self.task == "infer" else self.task
+
+    @property
+    def label(self) -> str:
+        """Return the name without the card: questions that differ in nothing else share it."""
+        return self.name.removesuffix(f"/{self.settings.get('gpu')}")
+
+
+def default(cards: Sequence[str]) -> tuple[ScanQuestion, ...]:
+    """Return what most people ask of each card: loading, serving, LoRA, QLoRA, full training."""
+    return read(Path(__file__).with_name(DEFAULT).read_bytes(), "the default questions", cards)
+
+
+def read(raw: bytes, name: str, cards: Sequence[str] = ()) -> tuple[ScanQuestion, ...]:
+    """Return the questions of a file in YAML. Those that name no card are about each of `cards`.
+
+    Raises:
+        weighbridge.WeighbridgeError: no YAML, or a question that `weighbridge run` would
+            not answer about any model.
+    """
+    first, *_ = documents(decoded(raw, name), "yaml", name) or (None,)
+    listed = first.data.get("questions") if first and isinstance(first.data, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise UsageError(f"{name}: no list of questions; write `questions:` and a list below it")
+    found = [
+        q
+        for number, one in enumerate(listed, 1)
+        for q in _read(one, f"{name}, question {number}", cards)
+    ]
+    if len(found) > MOST:
+        raise UsageError(f"{name}: {len(found):,} questions; {MOST:,} are the limit")
+    names = [q.name for q in found]
+    twice = next((n for n in names if names.count(n) > 1 or n == MODEL), None)
+    if twice is not None:
+        raise UsageError(
+            f"{name}: the name {shown(twice)} stands for two questions; give each its own"
+        )
+    return tuple(found)
+
+
+def _read(told: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
+    if not isinstance(told, dict) or not told.keys() <= {"name", "task", "workload"}:
+        raise UsageError(f"{where}: has name, task and workload, not {shown(told)}")
+    name, task, workload = told.get("name"), told.get("task"), told.get("workload") or {}
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{where}: has no name")
+    if task not in TASKS:
+        raise UsageError(f"{where}: task is one of {', '.join(TASKS)}, not {shown(task)}")
+    if not isinstance(workload, dict):
+        raise UsageError(f"{where}: workload is an object of settings, not {shown(workload)}")
+    if cards and "gpu" not in workload and "gpu_memory" not in workload:
+        workload = {**workload, "gpu": list(cards)}
+    for settings, varied in _multiplied(workload):
+        asked = ScanQuestion(name="/".join([name, *varied]), task=task, settings=settings)
+        yield _checked(asked, where)
+
+
+def _multiplied(workload: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield each way to choose one value of each list, and the values that were chosen."""
+    lists = {name: value for name, value in workload.items() if isinstance(value, list)}
+    for values in product(*lists.values()):
+        chosen = dict(zip(lists, values, strict=True))
+        yield {**workload, **chosen}, [str(value) for value in values]
+
+
+def _checked(asked: ScanQuestion, where: str) -> ScanQuestion:
+    settings = {n: str(v) if n == "gpu" else v for n, v in asked.settings.items()}
+    if asked.task == "infer":
+        settings.setdefault("engine", usual().name)
+    named = next((n for n in ELSEWHERE if n in settings), None)
+    if named is not None:
+        raise UsageError(f"{where}: {named} names a model, and a question is about each one")
+    if settings.get("exact"):
+        raise UsageError(
+            f"{where}: exact runs what is installed, and a part has one answer anywhere"
+        )
+    if str(settings.get("gpu")).partition(":")[0] == HERE:
+        raise UsageError(f"{where}: gpu local is another card on each machine; name it")
+    try:
+        meant = question(asked.task, None, settings).workload
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if asked.task == "infer":
+        settings["engine"] = engine(meant.engine).name
+    return replace(asked, settings=settings)
+
+
+def families(questions: Iterable[ScanQuestion]) -> tuple[str, ...]:
+    """Return the families of some questions, each once, after that of reading a model."""
+    return tuple(dict.fromkeys((MODEL, *(q.family for q in questions))))

@@ -1,0 +1,99 @@
+"""Whether a dataset is whole: each question of each key once, and every file as it was noted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import NamedTuple
+from weighbridge.faces.scan import earlier
+from weighbridge.faces.scan.asking import MODEL
+from weighbridge.faces.scan.dataset import (
+    ScanPlan,
+    answers_file,
+    checked_configs,
+    json_of,
+    noted,
+    rows_of,
+)
+from weighbridge.faces.scan.packing import fault, faults_of_models, faults_of_part
+from weighbridge.faces.scan.running import left, manifest
+
+AnswersByFamily = dict[str, list[dict[str, Any]]]
+
+
+class ScanCheck(NamedTuple):
+    """What was found: parts that are not answered yet, what is wrong, and how much there is."""
+
+    left: int
+    parts: int
+    rows: int
+    keys: int
+    faults: tuple[str, ...]
+
+    @property
+    def code(self) -> int:
+        """Return the exit code: 2 where something is wrong, 1 where parts are left."""
+        return 2 if self.faults else 1 if self.left else 0
+
+
+def check(out: Path, plan: ScanPlan) -> ScanCheck:
+    """Read every file of a dataset again."""
+    waiting = rows = keys = 0
+    faults: list[str] = []
+    for number in range(plan.parts):
+        waiting += bool(left(out, plan, number))
+        try:
+            asked = {row["key"] for row in rows_of(checked_configs(out, plan, number), "key")}
+            keys += len(asked)
+            other = tuple(faults_of_part(out, plan, number))
+            found = {} if other else _found(out, plan, number)
+        except WeighbridgeError as error:
+            faults.append(str(error))
+            continue
+        faults += other
+        rows += sum(map(len, found.values()))
+        faults += _answers(plan, asked, found, number)
+    faults += [*faults_of_models(out, plan), *earlier.faults(out)]
+    whole = fault(out)
+    faults += [whole] if whole else []
+    if not waiting and not faults:
+        faults += _manifest(out, plan)
+    return ScanCheck(waiting, plan.parts, rows, keys, tuple(faults))
+
+
+def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
+    """Yield what is wrong with the list of all files, of a dataset that is whole."""
+    path = out / "manifest.json"
+    again = f"`weighbridge scan run {out}` writes it again"
+    try:
+        told = json_of(path)
+    except WeighbridgeError as error:
+        yield f"{error}; {again}"
+        return
+    if told is not None and told.get("files") != manifest(out, plan)["files"]:
+        yield f"{path}: is not of these files; {again}"
+
+
+def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
+    return {
+        family: rows_of(answers_file(out, family, number), "key", "question", "code")
+        for family in plan.families
+        if noted(out, plan, family, number)
+    }
+
+
+def _answers(plan: ScanPlan, keys: set[str], found: AnswersByFamily, number: int) -> Iterator[str]:
+    """Yield what is missing, or there twice. A config that is not read has one row alone."""
+    if MODEL not in found:
+        return
+    read = {row["key"] for row in found[MODEL] if row["code"] == 0}
+    for family, rows in found.items():
+        there = [(row["key"], row["question"]) for row in rows]
+        names = [q.name for q in plan.questions if q.family == family]
+        wanted = {(k, n) for k in read for n in names}
+        odd = set(there) ^ ({(k, MODEL) for k in keys} if family == MODEL else wanted)
+        if len(there) != len(set(there)):
+            yield f"part {number}, {family}: answers stand there twice"
+        if odd:
+            yield f"part {number}, {family}: {len(odd)} answers are missing, or about no key of it"

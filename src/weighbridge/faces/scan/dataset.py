@@ -1,0 +1,269 @@
+"""The files of a scan, and how they are written: whole, or not at all.
+
+    plan.json                       the questions, and how many parts there are
+    models.parquet                  a row for each model: id, sha, downloads, key, unread
+    configs/part-0007.parquet       a row for each key: what decides memory
+    answers/vllm/part-0007.parquet  a row for each key and question of one family
+    notes/vllm/part-0007.json       its checksum, and the rules that it was answered by; like
+                                    all JSON here it has a checksum of its own, its seal
+    answers.parquet                 all answers in one, for queries (packing.py)
+    manifest.json                   what is in all of it
+    earlier.parquet                 answers of the plan before (earlier.py)
+    fetched.sqlite                  configs as a Hub sent them, by id and sha: not for others
+
+A file is written beside its place, forced to the disk and renamed; the note comes last. So a part
+counts as done when its note is right, whenever a process was killed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.faces.scan.asking import ScanQuestion, families
+from weighbridge.memory.report.columns import COLUMNS, FlatColumn
+from weighbridge.models.formats.strict_json import strict_object
+
+SCHEMA = "weighbridge.scan/1"
+FETCHED = "fetched.sqlite"
+MODELS = (
+    FlatColumn("id", "text", "the model's name in its registry"),
+    FlatColumn("sha", "text", "its revision there, or the hash of its config"),
+    FlatColumn("downloads", "whole", "as the registry counts them"),
+    FlatColumn("key", "text", "what `answers` has it under; null where its config was not read"),
+    FlatColumn("unread", "text", "why its config was not read"),
+)
+CONFIGS = (
+    FlatColumn("key", "text", "`weighbridge.key` of the config, or one of weights besides"),
+    FlatColumn("config", "text", "what decides memory in it, as JSON; text is the path of weights"),
+)
+ANSWERS = (
+    FlatColumn("key", "text", "the config that was asked"),
+    FlatColumn("question", "text", "its name in the plan; `model`: is the config read at all?"),
+    FlatColumn("family", "text", "whose rules answered: model, load, train or an engine"),
+    *COLUMNS,
+    FlatColumn("code", "whole", "0, or the exit code that the command has for it"),
+    FlatColumn("message", "text", "why there is no answer"),
+    FlatColumn("reason", "text", "the same without names and numbers, to count by"),
+    FlatColumn("weighbridge", "text", "the release that answered"),
+    FlatColumn("rules", "text", "a hash of the rules that the family answers by"),
+)
+SEAL = "seal"  # key of a file of JSON: the checksum of all else in it
+MOST_PLAN = 16_000_000  # bytes of a plan or a note that is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanPlan:
+    """The questions of a scan, and the number of parts that its configs are in."""
+
+    parts: int
+    questions: tuple[ScanQuestion, ...]
+    source: str
+    counts: Mapping[str, int]
+    configs: tuple[str, ...]  # checksums of their files, part by part
+    models: str = ""  # and that of the list of models
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return families(self.questions)
+
+    def of(self, family: str) -> list[dict[str, Any]]:
+        """Return the questions of a family as JSON has them."""
+        return [_told(q) for q in self.questions if q.family == family]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "parts": self.parts,
+            "source": self.source,
+            "counts": dict(self.counts),
+            "configs": list(self.configs),
+            "models": self.models,
+            "questions": [_told(q) for q in self.questions],
+        }
+
+
+def _told(question: ScanQuestion) -> dict[str, Any]:
+    return {"name": question.name, "task": question.task, "settings": dict(question.settings)}
+
+
+def needed(*modules: str, extra: str = "scan") -> None:
+    """Raises UsageError where a library of an extra is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        told = " and ".join(missing)
+        raise UsageError(f"this scan needs {told}: pip install 'weighbridge[{extra}]'")
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:04d}"
+
+
+def configs_file(out: Path, number: int) -> Path:
+    return out / "configs" / f"{part_name(number)}.parquet"
+
+
+def answers_file(out: Path, family: str, number: int) -> Path:
+    return out / "answers" / family / f"{part_name(number)}.parquet"
+
+
+def note_file(out: Path, family: str, number: int) -> Path:
+    return out / "notes" / family / f"{part_name(number)}.json"
+
+
+def plan_of(out: Path) -> ScanPlan:
+    """Read the plan of a dataset. Raises WeighbridgeError where there is none."""
+    told = json_of(out / "plan.json")
+    if told is None:
+        raise NotFoundError(f"{out}: no plan.json; `weighbridge scan plan SOURCE {out}` makes one")
+    try:
+        if told["schema"] != SCHEMA:
+            raise BadFileError(
+                f"{out}: its plan is {told['schema']!r:.40}; this release writes {SCHEMA}"
+            )
+        asked = tuple(ScanQuestion(**q) for q in told["questions"])
+        found = ScanPlan(
+            parts=int(told["parts"]),
+            questions=asked,
+            source=told["source"],
+            counts=told["counts"],
+            configs=tuple(told["configs"]),
+            models=str(told.get("models", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadFileError(f"{out / 'plan.json'}: is no plan of a scan: {error!r:.80}") from None
+    if found.parts != len(found.configs):
+        raise BadFileError(f"{out / 'plan.json'}: has {found.parts} parts, and checksums of others")
+    return found
+
+
+def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] | None:
+    """Return the note about a file of answers; None where there is none about these configs and
+    questions."""
+    note = note_of(note_file(out, family, part))
+    of_this = {"configs": plan.configs[part], "questions": plan.of(family)}
+    if note is None or any(note.get(name) != value for name, value in of_this.items()):
+        return None
+    return note
+
+
+def checked_configs(out: Path, plan: ScanPlan, part: int) -> Path:
+    """Return the file of a part's configs. Raises BadFileError where it is not the planned one."""
+    path = configs_file(out, part)
+    if checksum(path) != plan.configs[part]:
+        raise BadFileError(f"{path}: is not the file that was planned; plan again")
+    return path
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file; "" where there is none."""
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def json_of(path: Path) -> dict[str, Any] | None:
+    """Read a file of ours; None where there is none."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        told: dict[str, Any] = strict_object(raw, MOST_PLAN)
+    except BadFileError as error:
+        raise BadFileError(f"{path}: {error}") from None
+    if told.pop(SEAL, None) != sealed(told):
+        raise BadFileError(f"{path}: is not as it was written: its seal is another, or missing")
+    return told
+
+
+def sealed(told: Mapping[str, Any]) -> str:
+    """Return the checksum of what a file of JSON says, which stands in it."""
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def note_of(path: Path) -> dict[str, Any] | None:
+    """Read a note; None where there is none, or it is damaged: what it is about is done again."""
+    try:
+        return json_of(path)
+    except BadFileError:
+        return None
+
+
+def put(path: Path, content: bytes) -> str:
+    """Write a file so that it is there whole or not at all; return its checksum."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _settled(path.parent)
+    except OSError as error:  # a full disk, most likely: which file was it?
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return sha256(content).hexdigest()
+
+
+def _settled(folder: Path) -> None:
+    """Force the name of a new file to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def put_json(path: Path, told: Mapping[str, Any]) -> None:
+    """Write a file of JSON with its seal, so that one wrong byte is seen."""
+    put(path, (json.dumps({**told, SEAL: sealed(told)}, indent=1) + "\n").encode())
+
+
+def arrow_schema(columns: Sequence[FlatColumn]) -> Any:
+    """Return the types of a file of ours: text, and integers of 64 bits."""
+    import pyarrow
+
+    kinds = {"text": pyarrow.string(), "whole": pyarrow.int64()}
+    schema = pyarrow.schema([(column.name, kinds[column.kind]) for column in columns])
+    return schema.with_metadata({"schema": SCHEMA})
+
+
+def parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) -> bytes:
+    """Return rows as a Parquet file, compressed with zstd: the same rows are the same bytes."""
+    import pyarrow
+    from pyarrow import parquet as files
+
+    values = {c.name: [row.get(c.name) for row in rows] for c in columns}
+    written = BytesIO()
+    table = pyarrow.table(values, schema=arrow_schema(columns))
+    files.write_table(table, written, compression="zstd", row_group_size=1 << 17)
+    return written.getvalue()
+
+
+def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
+    """Read rows of a Parquet file of ours. Raises BadFileError where it is none."""
+    from pyarrow import ArrowException
+    from pyarrow import parquet as files
+
+    try:
+        found: list[dict[str, Any]] = files.read_table(
+            path, columns=list(names) or None
+        ).to_pylist()
+        return found
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: is missing; plan again") from None
+    except (ArrowException, OSError) as error:
+        raise BadFileError(f"{path}: cannot be read: {error}; plan again") from None

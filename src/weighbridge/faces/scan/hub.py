@@ -1,0 +1,288 @@
+"""The models of a Hub, as its listing has them, and the config of each.
+
+    hub:author=acme&filter=text-generation&sort=downloads&limit=1000
+
+After `hub:` stands what /api/models takes. Each config is asked for once: what came is kept by id
+and revision in a file of SQLite, so a scan that was ended goes on where it was. All threads have
+one budget of requests. The Hub counts each config that is fetched as a download of its model.
+"""
+
+import json
+import re
+import sqlite3
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from weighbridge.base.canonical import public
+from weighbridge.base.errors import BadFileError, HubError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import MIB
+from weighbridge.base.wording import one_line, shown, unsecret
+from weighbridge.faces.scan.registered import CONFIG, RegisteredModel, parsed
+from weighbridge.faces.scan.registry import SCHEME
+from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_json
+from weighbridge.models.sources import surroundings
+from weighbridge.models.sources.budget import RequestBudget
+from weighbridge.models.sources.http import Client, RefusedAnswerError
+from weighbridge.models.sources.reference import check_repo_id
+
+FILTERS = ("author", "search", "filter", "sort", "limit")
+PAGE = 1000  # models of one answer
+MAX_PAGE = 256 * MIB  # with the names of all their files
+THREADS = 8
+AHEAD = 8 * THREADS  # configs that are on their way
+MOST_FAILED = 50  # in turn: nobody is there any more
+COMMIT = re.compile(r"[0-9a-f]{40}")
+NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
+KEPT = "create table if not exists kept (id text, sha text, config blob, primary key (id, sha))"
+
+
+class ListedModel(NamedTuple):
+    """One model of the listing."""
+
+    id: str
+    sha: str
+    downloads: int | None
+    gated: bool
+    has_config: bool
+
+    @property
+    def known(self) -> RegisteredModel:
+        return RegisteredModel(self.id, self.sha, self.downloads, None)
+
+
+def models(source: str, kept: Path) -> Iterator[RegisteredModel]:
+    """Yield the models that a SOURCE of `hub:` selects; `kept` is the file of configs that came.
+
+    Raises:
+        weighbridge.UsageError: something else than filters stands there.
+        weighbridge.HubError: the Hub does not answer, or answers as none does.
+    """
+    if surroundings.constants().HF_HUB_OFFLINE:
+        raise HubError(f"{source}: offline mode is on (HF_HUB_OFFLINE)")
+    asked = filters(source)
+    endpoint: str = surroundings.constants().ENDPOINT
+    store = FetchedConfigs(kept)
+    try:
+        yield from _fetched(_ConfigsOfHub(endpoint), _listed(endpoint, asked), store)
+    finally:
+        store.close()
+
+
+def of_listing(rows: Iterable[Any], kept: Path) -> Iterator[RegisteredModel]:
+    """Yield the models of a listing that is at hand, as a Hub gives it; their configs are fetched
+    from there as those of `models`. A row that is of no listing is a model that was not read.
+
+    Raises:
+        weighbridge.HubError: the Hub does not answer.
+    """
+    strange: list[RegisteredModel] = []
+
+    def entries() -> Iterator[ListedModel]:
+        for told in rows:
+            try:
+                yield _entry(told)
+            except BadFileError as error:
+                strange.append(RegisteredModel(told["id"], None, None, None, str(error)))
+
+    if surroundings.constants().HF_HUB_OFFLINE:
+        raise HubError("the listing: offline mode is on (HF_HUB_OFFLINE)")
+    store = FetchedConfigs(kept)
+    try:
+        yield from _fetched(_ConfigsOfHub(surroundings.constants().ENDPOINT), entries(), store)
+    finally:
+        store.close()
+    yield from strange
+
+
+def filters(source: str) -> dict[str, list[str]]:
+    """Read what a SOURCE of `hub:` selects. Raises UsageError."""
+    found: dict[str, list[str]] = {}
+    for name, value in parse_qsl(source.removeprefix(SCHEME), keep_blank_values=True):
+        if name not in FILTERS or not value:
+            raise UsageError(
+                f"{shown(source)}: {shown(name)} selects nothing; after hub: stand "
+                f"{', '.join(FILTERS)}, as in hub:author=acme&limit=1000"
+            )
+        found.setdefault(name, []).append(value)
+    limit = found.get("limit", ["1"])
+    if len(limit) > 1 or not limit[0].isdecimal() or int(limit[0]) < 1:
+        raise UsageError(f"{shown(source)}: limit is one whole number")
+    if not found:
+        raise UsageError(
+            f"{shown(source)}: is the whole Hub; say so with hub:limit=3000000, or select by "
+            f"{', '.join(FILTERS[:3])}"
+        )
+    return found
+
+
+class FetchedConfigs:
+    """Configs that a Hub has sent, by (id, revision), without secrets; null where there is none.
+    One thread writes, and each is there when the next is fetched."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open = sqlite3.connect(path, isolation_level=None)
+            self._open.execute("pragma journal_mode = wal")
+            self._open.execute("pragma synchronous = normal")
+            self._open.execute(KEPT)
+        except sqlite3.DatabaseError as error:
+            raise BadFileError(f"{path}: is no file of fetched configs: {error}") from None
+
+    def get(self, model: ListedModel) -> tuple[bytes | None] | None:
+        """Return (its config,); None where it was never fetched."""
+        asked = "select config from kept where id = ? and sha = ?"
+        found: tuple[bytes | None] | None = self._open.execute(asked, model[:2]).fetchone()
+        return found
+
+    def put(self, model: ListedModel, config: bytes | None) -> None:
+        self._open.execute("insert or replace into kept values (?, ?, ?)", (*model[:2], config))
+
+    def close(self) -> None:
+        self._open.close()
+
+
+class _ConfigsOfHub:
+    """The way to configs."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._client = Client(token=None, budget=RequestBudget())
+        self.authorized = self._client.authorized
+
+    def config(self, model: ListedModel) -> bytes | None:
+        """Return a config; None where the repository has none. Raises HubError."""
+        url = f"{self._endpoint}/{quote(model.id)}/resolve/{model.sha}/{CONFIG}"
+        try:
+            return self._client.get(url, limit=MAX_CONFIG).data
+        except RefusedAnswerError as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+
+def _fetched(
+    files: _ConfigsOfHub, listed: Iterator[ListedModel], store: FetchedConfigs
+) -> Iterator[RegisteredModel]:
+    """Yield models in the order of the listing, with so many on their way."""
+    waiting: deque[tuple[ListedModel, Future[bytes | None] | RegisteredModel]] = deque()
+    pool = ThreadPoolExecutor(THREADS)
+    failed = 0
+    try:
+        for model in listed:
+            known = _known(model, store, authorized=files.authorized)
+            waiting.append((model, known or pool.submit(files.config, model)))
+            if len(waiting) > AHEAD:
+                failed = yield from _first(waiting, store, failed)
+        while waiting:
+            failed = yield from _first(waiting, store, failed)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _known(
+    model: ListedModel, store: FetchedConfigs, *, authorized: bool
+) -> RegisteredModel | None:
+    """Return what is known of a model without asking for its config; None where that must be."""
+    if not model.has_config:
+        return model.known._replace(unread=f"has no {CONFIG}")
+    kept = store.get(model)
+    if kept is not None:
+        return _with(model, kept[0])
+    if model.gated and not authorized:
+        return model.known._replace(unread="is gated, and nobody is logged in")
+    return None
+
+
+def _first(
+    waiting: deque[tuple[ListedModel, Future[bytes | None] | RegisteredModel]],
+    store: FetchedConfigs,
+    failed: int,
+) -> Generator[RegisteredModel, None, int]:
+    """Yield the first model that waits; return how many could not be fetched in turn."""
+    model, coming = waiting.popleft()
+    if isinstance(coming, RegisteredModel):
+        yield coming
+        return failed
+    try:
+        config = coming.result()
+    except RefusedAnswerError as error:
+        gated = error.status in (401, 403)
+        why = "is gated or private" if gated else f"its config: the answer was {error.status}"
+        yield model.known._replace(unread=why)
+        return 0
+    except HubError as error:
+        if failed + 1 >= MOST_FAILED:
+            raise HubError(f"{one_line(str(error))}; run it again: what came is kept") from None
+        yield model.known._replace(unread=one_line(str(error)))
+        return failed + 1
+    kept = None if config is None else _public(config)
+    store.put(model, kept)
+    yield _with(model, kept)
+    return 0
+
+
+def _public(raw: bytes) -> bytes:
+    """Return a config as it may be kept: without secrets, and else as it was sent."""
+    try:
+        config = strict_json(raw, constants=True)
+        told = public(config)
+    except (BadFileError, RecursionError):  # it is no config, and what is wrong with it stays
+        return unsecret(raw.decode("latin-1")).encode("latin-1")
+    return raw if told == config else json.dumps(told).encode()
+
+
+def _with(model: ListedModel, config: bytes | None) -> RegisteredModel:
+    if config is None:
+        return model.known._replace(unread=f"has no {CONFIG}")
+    return parsed(model.known, config)
+
+
+def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]:
+    """Yield what the listing of a Hub selects, page by page."""
+    most = int(asked.get("limit", [str(1 << 62)])[0])
+    own = {name: values for name, values in asked.items() if name != "limit"}
+    own = {**own, "limit": [str(min(PAGE, most))], "full": ["true"]}
+    client = Client(token=None, budget=RequestBudget())
+    url: str | None = f"{endpoint}/api/models?{urlencode(own, doseq=True)}"
+    while url is not None and most > 0:
+        try:
+            answer = client.get(url, limit=MAX_PAGE)
+            page = strict_json(answer.data, MAX_PAGE)
+            found = [_entry(told) for told in page] if isinstance(page, list) else None
+        except BadFileError as error:
+            raise HubError(f"{endpoint}: does not answer as a Hub does: {error}") from None
+        if found is None:
+            raise HubError(f"{endpoint}: its listing is no list")
+        yield from found[:most]
+        most -= len(found)
+        url = _next(answer.link, endpoint) if found else None
+
+
+def _next(link: str, endpoint: str) -> str | None:
+    """Return where a listing goes on: at the same Hub, as a token goes with the request."""
+    found = NEXT.search(link)
+    if found is None:
+        return None
+    if not found[1].startswith(f"{endpoint}/api/models?"):
+        raise HubError(f"{endpoint}: its listing goes on elsewhere, at {shown(found[1])}")
+    return found[1]
+
+
+def _entry(told: Any) -> ListedModel:
+    """Read a model of the listing. Raises BadFileError."""
+    try:
+        name, sha, downloads = check_repo_id(told["id"]), told["sha"], told.get("downloads")
+        names = {sibling["rfilename"] for sibling in told["siblings"]}
+    except (UsageError, TypeError, KeyError, AttributeError):
+        raise BadFileError(f"it lists {shown(told)}") from None
+    if not (isinstance(sha, str) and COMMIT.fullmatch(sha)):
+        raise BadFileError(f"{name}: sha is {shown(sha)}, which is no commit")
+    count = downloads if type(downloads) is int and 0 <= downloads < 1 << 63 else None
+    gated = told.get("gated") not in (None, False, "False", "false")  # Parquet has text
+    return ListedModel(name, sha, count, gated, CONFIG in names)

@@ -1,0 +1,175 @@
+"""The same parts by actors of Ray, on this machine or on a cluster that is there.
+
+Ray carries numbers of parts and counts only: configs are read from, and answers written to, the
+folder of the dataset, which every node must see. A config that breaks its process does so in one
+of the actor's own, so an actor ends only with its node; then Ray asks its parts again elsewhere.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, Queue
+from secrets import token_hex
+from threading import Thread
+from typing import Any
+
+from weighbridge.base.errors import HubError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import one_line
+from weighbridge.faces.scan.dataset import ScanPlan, needed, plan_of
+from weighbridge.faces.scan.running import PartDone, do_part
+from weighbridge.faces.scan.weigher import ScanLimits, Weigher
+
+LOCAL = "local"  # a cluster of our own, for this run; "auto" and addresses are of one that is there
+# Of a part whose node was lost. Six passed before Ray 2.60 knew that it was; without a bound it
+# would try for ever
+RETRIES = 20
+PATIENCE = 3600.0  # seconds without a part that is done
+# Where it is 0, a Ray is of one machine and listens on no other address: its way on Windows and
+# macOS (ray/_private/services.py get_node_ip_address). `_node_ip_address` does not do it.
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+LOOPBACK = ("127.0.0.1", "::1")
+# No actor asks the Hub for anything, and so none has what it would ask with
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "", "HUGGING_FACE_HUB_TOKEN": ""}
+
+
+class RayRun(NamedTuple):
+    """Where Ray runs, and how many actors it may have."""
+
+    address: str
+    actors: int
+    patience: float = PATIENCE
+
+
+class Weighing:
+    """What an actor does: it answers whole parts, each by a process of its own."""
+
+    def __init__(self, out: str, limits: Sequence[float]) -> None:
+        self._out, self._plan = Path(out), plan_of(Path(out))
+        self._weigher = Weigher(ScanLimits(float(limits[0]), int(limits[1])))
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        return {"note": [self._told(int(number)) for number in batch["part"]]}
+
+    def _told(self, number: int) -> str:
+        """Return what was written; a full disk is told, and not tried again."""
+        try:
+            return json.dumps(do_part(self._out, self._plan, number, self._weigher))
+        except Exception as error:
+            return json.dumps(one_line(f"part {number}: {type(error).__name__}: {error}"))
+
+
+def run(
+    out: Path, plan: ScanPlan, parts: Sequence[int], ray_run: RayRun, limits: ScanLimits
+) -> Iterator[PartDone]:
+    """Answer parts on Ray, and yield each when it is written.
+
+    Raises:
+        weighbridge.HubError: no cluster answers at the address, or it goes silent.
+        weighbridge.UsageError: Ray is not installed, or a part could not be written.
+    """
+    needed("ray", extra="scan-ray")
+    if not parts:
+        return
+    with locked(ray_run.address):
+        import ray
+
+        _joined(ray, ray_run)
+        told: Queue[str | BaseException | None] = Queue()
+        rows = _mapped(ray, out, parts, ray_run, limits)
+        Thread(target=_listened, args=(rows, told), daemon=True).start()
+        try:
+            yield from _parts(told, ray_run.patience)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def locked(address: str) -> Iterator[None]:
+    """Let nobody into a cluster of our own: Ray, which reads this when it is imported, listens on
+    127.0.0.1 alone, and takes who has the token that is made for this run."""
+    if address != LOCAL:
+        yield
+        return
+    before = dict(os.environ)
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32), ALONE: "0"}
+    os.environ |= own
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
+
+
+def _joined(ray: Any, ray_run: RayRun) -> None:
+    """Join the cluster that was named. `local` never joins one that was left over."""
+    own: dict[str, Any] = {}
+    if ray_run.address == LOCAL:
+        own = {"include_dashboard": False, "num_cpus": ray_run.actors}
+    try:
+        ray.init(
+            address=ray_run.address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": ENVIRONMENT},
+            **own,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise HubError(f"--ray {ray_run.address}: {one_line(str(error))}") from None
+    if own and ray.util.get_node_ip_address() not in LOOPBACK:
+        ray.shutdown()
+        raise HubError("--ray local: this Ray listens on other addresses of the machine, too")
+
+
+def _mapped(
+    ray: Any, out: Path, parts: Sequence[int], ray_run: RayRun, limits: ScanLimits
+) -> Iterator[Mapping[str, str]]:
+    """Return the notes of parts as they come, in any order."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    actors = ray.data.ActorPoolStrategy(
+        min_size=1, max_size=ray_run.actors, max_tasks_in_flight_per_actor=2
+    )
+    asked = ray.data.from_items([{"part": n} for n in parts], override_num_blocks=len(parts))
+    notes = asked.map_batches(
+        Weighing,
+        batch_size=1,
+        num_cpus=1,
+        fn_constructor_args=(str(out.resolve()), tuple(limits)),
+        compute=actors,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+    )
+    found: Iterator[Mapping[str, str]] = notes.iter_rows()
+    return found
+
+
+def _listened(rows: Iterator[Mapping[str, str]], told: "Queue[str | BaseException | None]") -> None:
+    """Hand on what comes, so that silence can be noticed."""
+    try:
+        for row in rows:
+            told.put(row["note"])
+    except BaseException as error:
+        told.put(error)
+    else:
+        told.put(None)
+
+
+def _parts(told: "Queue[str | BaseException | None]", patience: float) -> Iterator[PartDone]:
+    while True:
+        try:
+            note = told.get(timeout=patience)
+        except Empty:
+            raise HubError(f"no part was answered for {patience:g} seconds; run it again") from None
+        if note is None:
+            return
+        if isinstance(note, BaseException):
+            raise HubError(f"the cluster gave up: {one_line(str(note))}; run it again") from None
+        found = json.loads(note)
+        if isinstance(found, str):
+            raise UsageError(f"{found}; run it again")
+        yield PartDone(*found)

@@ -1,0 +1,286 @@
+"""A dataset for readers: one folder that the page reads by ranges, and that a Hub shows.
+
+    registry.json     questions, cards, counts, and the size of every file
+    models.parquet    a row for each model, those that are downloaded most first
+    keys.parquet      a row for each key, in the order of their numbers
+    answers.parquet   a row for each key and question; one row group for each question
+    names.parquet     the words of names, where there are more models than a reader takes at once
+    README.md         the card of the dataset (card.py)
+
+Keys are numbered as their first models come, so that the most downloaded have small numbers. Files
+are packed with Snappy, and the columns that the page reads stand side by side.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.records import NamedTuple
+from weighbridge.faces.scan.asking import MODEL, ScanQuestion
+from weighbridge.faces.scan.dataset import ScanPlan, put, put_json
+from weighbridge.faces.scan.naming import NAMES, names_of
+from weighbridge.faces.scan.packing import unreadable
+from weighbridge.faces.scan.query import ScanView
+from weighbridge.machines.accelerators.names import find
+from weighbridge.memory.report.columns import FlatColumn
+
+SCHEMA = "weighbridge.registry/1"
+LIST, CARD = "registry.json", "README.md"
+MODELS_FILE, KEYS_FILE, ANSWERS_FILE = "models.parquet", "keys.parquet", "answers.parquet"
+NAMES_FILE = "names.parquet"  # the only one that may be missing
+GROUP = 1 << 15  # models that are read together: what the page shows first is one group
+PAGE = 1 << 13  # bytes of a column of models that are read for one row
+REFUSED = "refused"  # what is counted where `fits` is null
+MODELS = (
+    FlatColumn("id", "text", "the model's name in its registry"),
+    FlatColumn("downloads", "whole", "as the registry counts them"),
+    FlatColumn("key", "whole", "the number of its key; null where its config was not read"),
+    FlatColumn("unread", "text", "why its config was not read"),
+    FlatColumn("sha", "text", "its revision there, or the hash of its config"),
+)
+KEYS = (
+    FlatColumn("number", "whole", "what `models` and `answers` call it; that of its row"),
+    FlatColumn("parameters", "whole", "of the class that the config names"),
+    FlatColumn("models", "whole", "how many have it"),
+    FlatColumn("reason", "text", "why it is answered nothing; null where its config is read"),
+    FlatColumn("key", "text", "`weighbridge.key` of the config"),
+)
+SMALLEST = "smallest/"  # begins the columns of keys that name, for a question, the smallest card
+ANSWERS = (
+    FlatColumn("key", "whole", "the number of the config that was asked"),
+    FlatColumn("fits", "text", "yes, no or unknown; null where no card was named, or no answer is"),
+    FlatColumn("need_low", "whole", "bytes that we would be surprised to see less of"),
+    FlatColumn("need", "whole", "bytes of the fullest card, as nvidia-smi shows them"),
+    FlatColumn("need_high", "whole", "bytes that we would be surprised to see more of"),
+    FlatColumn("reason", "text", "why there is no answer, without names and numbers"),
+    FlatColumn("kv_per_token", "whole", "bytes of the cache for each token of a request"),
+    FlatColumn("basis", "text", "what most bytes of `need` rest on: read, computed, ... assumed"),
+    FlatColumn("question", "text", "its name in `registry.json`"),
+    FlatColumn("task", "text", "load, infer or train"),
+    FlatColumn("engine", "text", "the program that loads, serves or trains it"),
+    FlatColumn("engine_version", "text", "its release, whose rules were used"),
+    FlatColumn("method", "text", "of training: full, lora, qlora, dora"),
+    FlatColumn("format", "text", "the format that weights are packed in; null: as they are"),
+    FlatColumn("context", "whole", "tokens of a request, or of a row that is trained on"),
+    FlatColumn("gpu", "text", "the card, by its id of `weighbridge gpus`"),
+    FlatColumn("count", "whole", "how many such cards"),
+    FlatColumn("usable", "whole", "bytes of one card that can be had"),
+    FlatColumn("rules", "text", "a hash of the rules that were used"),
+)
+COMMON = ("engine", "engine_version", "context", "usable", "rules")  # of all answers to a question
+ORDERED = f"""
+select m.id, m.downloads, m.key, coalesce(m.unread, a.reason) as unread, m.sha
+from models m left join (select * from answers where question = '{MODEL}') a using (key)
+order by m.downloads desc nulls last, a.parameters desc nulls last, m.id
+"""
+OF_MODELS = f"select key, parameters, reason from answers where question = '{MODEL}'"
+FITTING = """
+select key, first(question order by usable * coalesce("count", 1), question) as smallest
+from answers where fits = 'yes' and list_contains(?, question) group by key
+"""
+
+
+class PublishedFolder(NamedTuple):
+    """What was written: the contents of registry.json, and the bytes of all files."""
+
+    told: Mapping[str, Any]
+    nbytes: int
+
+
+def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
+    """Write the answers of a dataset into a folder for readers: the same dataset is the same bytes.
+
+    Args:
+        out: the dataset; it may have parts that are not answered yet, whose rows are missing then.
+        folder: is empty, or holds what was published there before.
+
+    Raises:
+        weighbridge.WeighbridgeError: a dataset that cannot be read, or a folder of others.
+    """
+    import pyarrow.compute as arrow
+
+    _ours(folder)
+    wrong = unreadable((out, plan))
+    if wrong is not None:
+        raise wrong
+    view = ScanView(out, plan)
+    models = view.table(ORDERED)
+    keys = arrow.drop_null(models["key"].unique())
+    asked = {q.name: _asked(q) for q in plan.questions}
+    labels = tuple(dict.fromkeys(str(one["label"]) for one in asked.values()))
+    tallies: dict[str, Any] = {}
+    files = {
+        MODELS_FILE: _written(_numbered(models, keys), MODELS, GROUP),
+        KEYS_FILE: _written(_keys(view, models, keys, asked), _key_columns(labels), None),
+        ANSWERS_FILE: _answers(view, plan, keys, tallies),
+    }
+    if len(models) > GROUP:
+        files[NAMES_FILE] = _written(names_of(models["id"]), NAMES, GROUP)
+    told = {
+        "schema": SCHEMA,
+        "weighbridge": __version__,
+        "source": plan.source,
+        "counts": dict(plan.counts),
+        "questions": [{**one, **tallies[name]} for name, one in asked.items()],
+        "files": {name: _listed(content) for name, content in files.items()},
+    }
+    (folder / NAMES_FILE).unlink(missing_ok=True)
+    for name, content in files.items():
+        put(folder / name, content)
+    put_json(folder / LIST, told)  # the last: what it lists is there
+    return PublishedFolder(told, sum(len(content) for content in files.values()))
+
+
+def _ours(folder: Path) -> None:
+    """Raises UsageError for a folder that holds files of others."""
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
+    tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
+    known = {LIST, CARD, *tables, ".git", ".gitattributes"}
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if held and (LIST not in held or held - known):
+        raise UsageError(f"{folder} holds files that `scan publish` did not write; name another")
+
+
+def _asked(question: ScanQuestion) -> dict[str, Any]:
+    """Return a question as the page knows it: its name without the card, and the card."""
+    typed = question.settings.get("gpu")
+    card = None if typed is None else _card(str(typed))
+    return {
+        "name": question.name,
+        "label": question.label,
+        "task": question.task,
+        "settings": dict(question.settings),
+        "card": card,
+    }
+
+
+def _card(typed: str) -> dict[str, Any]:
+    try:
+        found = find(typed)
+    except WeighbridgeError:  # a plan of another release
+        return {"typed": typed, "id": typed, "name": typed, "count": 1}
+    return {"typed": typed, "id": found.part.id, "name": found.part.name, "count": found.count}
+
+
+def _numbered(table: Any, keys: Any) -> Any:
+    """Return a table whose keys are numbers."""
+    import pyarrow.compute as arrow
+
+    numbers = arrow.index_in(table["key"], value_set=keys)
+    return table.set_column(table.schema.get_field_index("key"), "key", numbers)
+
+
+def _keys(view: ScanView, models: Any, keys: Any, asked: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return a row for each key: what is known of it, and the smallest cards."""
+    counts = Counter(models["key"].to_pylist())
+    known = {row["key"]: row for row in view.table(OF_MODELS).to_pylist()}
+    of_label: dict[str, list[str]] = {}
+    for name, one in asked.items():
+        of_label.setdefault(str(one["label"]), []).append(name)
+    for label, names in of_label.items():
+        for row in view.table(FITTING, [names]).to_pylist():
+            card = asked[row["smallest"]]["card"]
+            known[row["key"]][SMALLEST + label] = card and card["typed"]
+    rows = [
+        {**known.get(key, {}), "key": key, "number": number, "models": counts[key]}
+        for number, key in enumerate(keys.to_pylist())
+    ]
+    return _table(rows, _key_columns(tuple(of_label)))
+
+
+def _key_columns(labels: Sequence[str]) -> tuple[FlatColumn, ...]:
+    smallest = (
+        FlatColumn(SMALLEST + label, "text", "the smallest card that fits") for label in labels
+    )
+    return (*KEYS[:4], *smallest, *KEYS[4:])
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[FlatColumn]) -> Any:
+    import pyarrow
+
+    values = {c.name: [row.get(c.name) for row in rows] for c in columns}
+    return pyarrow.table(values, schema=_schema(columns))
+
+
+def _schema(columns: Sequence[FlatColumn]) -> Any:
+    """Return the types of published columns: numbers of keys and counts have 32 bits."""
+    import pyarrow
+
+    short = ("key", "number", "models", "model", "count")
+    kinds = {"text": pyarrow.string(), "whole": pyarrow.int64()}
+    fields = [
+        (c.name, pyarrow.int32() if c.kind == "whole" and c.name in short else kinds[c.kind])
+        for c in columns
+    ]
+    return pyarrow.schema(fields).with_metadata({"schema": SCHEMA})
+
+
+def _writer(to: BytesIO, columns: Sequence[FlatColumn], *, paged: bool = False) -> Any:
+    from pyarrow import parquet
+
+    text = [c.name for c in columns if c.kind == "text" and c.name not in ("id", "sha")]
+    whole = {c.name: "DELTA_BINARY_PACKED" for c in columns if c.kind == "whole"}
+    return parquet.ParquetWriter(
+        to,
+        _schema(columns),
+        compression="snappy",
+        use_dictionary=text,
+        column_encoding=whole,
+        write_statistics=["word"] if columns is NAMES else False,
+        write_page_index=paged,  # single rows are read
+        data_page_size=PAGE if paged else None,
+        store_schema=False,
+    )
+
+
+def _written(table: Any, columns: Sequence[FlatColumn], group: int | None) -> bytes:
+    written = BytesIO()
+    paged = columns is MODELS and len(table) > GROUP
+    with _writer(written, columns, paged=paged) as file:
+        picked = table.select([c.name for c in columns]).cast(_schema(columns))
+        file.write_table(picked, row_group_size=group or max(1, len(table)))
+    return written.getvalue()
+
+
+def _answers(view: ScanView, plan: ScanPlan, keys: Any, tallies: dict[str, Any]) -> bytes:
+    """Return the answers, a row group for each question in the order of the plan, and add to
+    `tallies` what is the same for all answers of a question, and how often each verdict came."""
+    names = ", ".join(f'"{c.name}"' for c in ANSWERS)
+    written = BytesIO()
+    with _writer(written, ANSWERS) as file:
+        for question in plan.questions:
+            table = view.table(f"select {names} from answers where question = ?", [question.name])
+            rows = _numbered(table, keys).sort_by("key").cast(_schema(ANSWERS))
+            file.write_table(rows, row_group_size=max(1, len(rows)))
+            tallies[question.name] = _tally(rows)
+    return written.getvalue()
+
+
+def _tally(rows: Any) -> dict[str, Any]:
+    """Return what the page says of a question before it has read its answers."""
+    fits = Counter(fit or REFUSED for fit in rows["fits"].to_pylist())
+    common = {name: _only(rows[name].drop_null().unique()) for name in COMMON}
+    return {**common, "rows": len(rows), "verdicts": dict(sorted(fits.items()))}
+
+
+def _only(values: Any) -> Any:
+    """Return the one value that there is; None where there are several."""
+    return values[0].as_py() if len(values) == 1 else None
+
+
+def _listed(content: bytes) -> dict[str, Any]:
+    """Return what a reader has to know of a Parquet file: where its own list of columns begins."""
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    return {"bytes": len(content), "footer": footer, "sha256": sha256(content).hexdigest()}
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and place of each file of a published folder that the page reads."""
+    for name in (LIST, MODELS_FILE, KEYS_FILE, ANSWERS_FILE):
+        yield name, folder / name

@@ -1,0 +1,246 @@
+"""The models of a registry, one by one, each with its config.
+
+A SOURCE is a folder (every config.json and GGUF file below it) of this machine; a folder of an
+object store, as a URI; a text file with a reference a line; JSON Lines or Parquet with a model a
+row (`id` and `config`, and `sha` and `downloads` where they are known); or what a Hub lists. A
+Parquet file that lists a Hub, with `siblings`, has no sizes in its configs: those are fetched.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.wording import one_line
+from weighbridge.faces.scan.headers import GGUF, WEIGHTS, with_headers
+from weighbridge.faces.scan.registered import CONFIG, RegisteredModel, parsed, with_config
+from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_json
+from weighbridge.models.sources.reference import FILES
+from weighbridge.models.sources.select import parts
+
+SCHEME = "hub:"
+URI = re.compile(r"[a-z][a-z0-9+]*://")
+OWN = ("id", "sha", "downloads", "config")  # columns of a model
+SIBLINGS = "siblings"  # and of a Hub's listing: the files of a repository
+BATCH = 1024  # rows of Parquet that are read at once
+LONG = 1 << 16  # characters of a reference
+
+
+def models(
+    source: str | Path, *, offline: bool = False, kept: Path | None = None
+) -> Iterator[RegisteredModel]:
+    """Yield the models of a SOURCE. Raises WeighbridgeError where it is none; what is wrong with
+    one model is said in its place. `kept` is the file where what a Hub sends stays."""
+    text = str(source)
+    if text.startswith(SCHEME):
+        from weighbridge.faces.scan import hub
+
+        if offline or kept is None:
+            raise UsageError(f"{text}: is fetched, and we are offline")
+        return hub.models(text, kept)
+    if URI.match(text):
+        return _objects(text)
+    return _here(Path(source), None if offline else kept, offline=offline)
+
+
+def named(source: str) -> str:
+    """Return a SOURCE for people: a file or a folder by its name, an address without what it logs
+    in with."""
+    if source.startswith(SCHEME):
+        return source
+    if not URI.match(source):
+        path = Path(source)
+        return f"{path.resolve().name}/" if path.is_dir() else path.resolve().name
+    address = urlsplit(source)
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+
+
+def _here(source: Path, kept: Path | None, *, offline: bool) -> Iterator[RegisteredModel]:
+    if source.is_dir():
+        return _folder(source)
+    if not source.exists():
+        raise NotFoundError(f"{source}: no such folder or file")
+    reading: dict[str, Callable[[Path], Iterator[RegisteredModel]]] = {
+        ".parquet": lambda path: _parquet(path, kept),
+        ".jsonl": _lines,
+        ".txt": lambda path: _references(path, offline),
+    }
+    if source.suffix not in reading:
+        raise UsageError(
+            f"{source}: a scan reads a folder, {', '.join(reading)}; a list of references is a .txt"
+        )
+    return reading[source.suffix](source)
+
+
+def _objects(uri: str) -> Iterator[RegisteredModel]:
+    """Yield the models below a folder of an object store (s3://, gs://, abfss://, hdfs://, ...),
+    which is asked as pyarrow asks it: with the logins of its environment."""
+    from pyarrow import ArrowException, fs
+
+    where = named(uri)
+    try:
+        store, root = fs.FileSystem.from_uri(uri)
+        found = store.get_file_info(fs.FileSelector(root, recursive=True))
+    except (ArrowException, OSError, ValueError) as error:
+        raise NotFoundError(f"{where}: cannot be listed: {one_line(str(error))}") from None
+    for path in sorted(one.path for one in found if one.base_name == CONFIG and one.is_file):
+        folder = path.removesuffix(CONFIG).removeprefix(root).strip("/")
+        yield _object(store, path, folder or root.rstrip("/").rpartition("/")[2])
+
+
+def _object(store: Any, path: str, name: str) -> RegisteredModel:
+    try:
+        with store.open_input_file(path) as file:
+            return _of_bytes(name, file.read(MAX_CONFIG + 1))
+    except OSError as error:
+        return RegisteredModel(name, None, None, None, one_line(str(error)))
+
+
+def _folder(root: Path) -> Iterator[RegisteredModel]:
+    shut: list[OSError] = []
+    for path in sorted(_files(root, shut)):
+        if path.suffix == GGUF:
+            yield from _gguf(path, path.relative_to(root).as_posix())
+            continue
+        name = path.parent.relative_to(root).as_posix()
+        model = _read(root.name if name == "." else name, path)
+        weighed = model.config is not None and any(path.parent.glob(f"*{WEIGHTS}"))
+        yield with_headers(model, path.parent) if weighed else model
+    for error in sorted(shut, key=lambda error: str(error.filename)):
+        name = Path(error.filename).relative_to(root).as_posix()
+        yield RegisteredModel(name, None, None, None, f"the folder: {error.strerror}")
+
+
+def _files(root: Path, shut: list[OSError]) -> Iterator[Path]:
+    """Yield each config and GGUF file below a folder, links that lead nowhere among them, and add
+    to `shut` why folders cannot be read. Links to folders are not followed: they may lead round."""
+    for folder, _, names in os.walk(root, onerror=shut.append):
+        yield from (Path(folder, n) for n in names if n == CONFIG or n.endswith(GGUF))
+
+
+def _gguf(path: Path, name: str) -> Iterator[RegisteredModel]:
+    """Yield the model of a GGUF file; of a split one that of its first part alone."""
+    try:
+        first, *_ = parts(path.name)
+    except BadFileError as error:
+        yield RegisteredModel(name, None, None, None, str(error))
+        return
+    if first == path.name:
+        yield with_headers(RegisteredModel(name, None, None, None), path)
+
+
+def _read(name: str, path: Path) -> RegisteredModel:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG + 1)
+    except OSError as error:
+        return RegisteredModel(name, None, None, None, str(error.strerror))
+    return _of_bytes(name, raw)
+
+
+def _of_bytes(name: str, raw: bytes) -> RegisteredModel:
+    return parsed(RegisteredModel(name, hashlib.sha256(raw).hexdigest(), None, None), raw)
+
+
+def _lines(path: Path) -> Iterator[RegisteredModel]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(2 * MAX_CONFIG):
+            number += 1
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                told = strict_json(line, 2 * MAX_CONFIG, constants=True)
+            except BadFileError as error:
+                raise BadFileError(f"{where}: {error}") from None
+            yield _row(told, where)
+
+
+def _parquet(path: Path, kept: Path | None) -> Iterator[RegisteredModel]:
+    from pyarrow import ArrowInvalid
+    from pyarrow import parquet as files
+
+    try:
+        file = files.ParquetFile(path)
+    except (ArrowInvalid, OSError) as error:
+        raise BadFileError(f"{path}: is no Parquet file: {error}") from None
+    names = file.schema_arrow.names
+    if SIBLINGS not in names:
+        for number, told in enumerate(_rows(file, OWN), 1):
+            yield _row(told, f"{path}, row {number}")
+        return
+    if kept is None:
+        raise UsageError(f"{path}: lists a Hub, whose configs are fetched, and we are offline")
+    from weighbridge.faces.scan import hub
+
+    listed: list[Any] = []
+    for number, told in enumerate(_rows(file, (*OWN, SIBLINGS, "gated")), 1):
+        model = _row(told, f"{path}, row {number}")
+        if _sized(model.config):
+            yield model
+        else:
+            listed.append(told)
+    yield from hub.of_listing(listed, kept)
+
+
+def _rows(file: Any, wanted: tuple[str, ...]) -> Iterator[Any]:
+    here = [name for name in wanted if name in file.schema_arrow.names]
+    for batch in file.iter_batches(BATCH, columns=here):
+        yield from batch.to_pylist()
+
+
+def _sized(config: Any) -> bool:
+    """Tell whether a config has sizes, itself or within; what a Hub lists has names alone."""
+    if isinstance(config, Mapping):
+        return any(_sized(value) for value in config.values())
+    return type(config) is int
+
+
+def _row(told: Any, where: str) -> RegisteredModel:
+    """Return the model of a row. Its config may be an object, or the text of one."""
+    if not isinstance(told, dict) or not isinstance(told.get("id"), str):
+        raise BadFileError(f"{where}: a model has an id, which is text")
+    sha, downloads, config = told.get("sha"), told.get("downloads"), told.get("config")
+    model = RegisteredModel(
+        told["id"],
+        sha if isinstance(sha, str) else None,
+        downloads if type(downloads) is int and abs(downloads) < 1 << 63 else None,
+        None,
+    )
+    if config is None:
+        return model._replace(unread="has no config")
+    if isinstance(config, str):
+        return parsed(model, config.encode(errors="surrogatepass"))
+    return with_config(model, config)
+
+
+def _references(path: Path, offline: bool) -> Iterator[RegisteredModel]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while line := file.readline(LONG):
+            name = line.partition("#")[0].strip()
+            if name:
+                yield _referred(name, offline)
+
+
+def _referred(name: str, offline: bool) -> RegisteredModel:
+    """Return the model that a reference leads to, by its config alone."""
+    from weighbridge.faces.api import prepare
+
+    model = RegisteredModel(name, None, None, None)
+    if name.endswith(tuple(end for end in FILES if end != ".json")):
+        return model._replace(unread="is a file of weights; a scan asks configs")
+    try:
+        inventory: Any = prepare(name, offline=offline).source
+    except WeighbridgeError as error:
+        return model._replace(unread=one_line(str(error)))
+    part, *others = inventory.parts
+    model = model._replace(sha=inventory.revision)
+    if others or part.library != "transformers" or part.config is None:
+        return model._replace(unread="is more or other than one config; ask `weighbridge load`")
+    return with_config(model, json.loads(json.dumps(dict(part.config), default=str)))

@@ -1,0 +1,101 @@
+"""What answers of one family depend on, as a hash: where it changes, they are asked again.
+
+It is of the files of this package that such an answer may read: rooms that read the headers of
+weights at hand among them. Rooms that only show are left out, and so are the rules of other
+engines; what no list leaves out counts.
+"""
+
+import re
+from collections.abc import Iterator, Set
+from functools import cache
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+
+from weighbridge.engines.table import FOLDERS, usual
+from weighbridge.faces.scan.asking import MODEL
+
+ROOT = Path(__file__).parent.parent.parent
+ENDS = (".py", ".json", ".jsonl")
+# Rooms that decide no answer about a config
+ASIDE = frozenset(
+    (
+        *("faces", "files", "answers/remedies", "base/words", "base/_version.py", "measure.py"),
+        *("__init__.py", "__main__.py"),
+    )
+)
+NAMES = "models/catalogue"  # whose entries few engines read
+TRAINING, TRAINED = "training", "train"  # the wing, and the family that reads it
+FORWARD = "forward"  # its room that engines read, too
+ROWS = "faces/scan/answers.py"
+# Of an engine: what a question is read with, what its process takes that only loads a file, and
+# what it reads, since a refusal names who does
+EVERY = ("__init__.py", "settings.py", "process.py", "formats.py")
+IMPORTED = re.compile(r"weighbridge\.engines\.(\w+)")
+MODULE = re.compile(r"from weighbridge\.engines\.(\w+)\.(\w+) import")
+
+
+@cache
+def rules(family: str) -> str:
+    """Return 12 hexadecimal digits that stay while the answers of a family do."""
+    found = sha256()
+    for path in files(family):
+        found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def files(family: str) -> Iterator[Path]:
+    """Yield the files that answers of a family may read, in order."""
+    folders = _folders(family)
+    others = set(FOLDERS.values()) - folders
+    told = set(_told())
+    entries = any(
+        "weighbridge.models.catalogue" in text for folder in folders for text in _texts(folder)
+    )
+    for path in sorted(ROOT.rglob("*")):
+        place = path.relative_to(ROOT)
+        wing, room, *_ = (*place.parts, "")
+        if path.suffix not in ENDS or (_in(place, ASIDE) and place.as_posix() != ROWS):
+            continue
+        if _in(place, {NAMES}) and path.suffix != ".py" and not entries:
+            continue
+        if wing == "engines" and room in others and path not in told:
+            continue
+        if wing != TRAINING or room == FORWARD or family == TRAINED:
+            yield path
+
+
+def _in(place: Path, rooms: Set[str]) -> bool:
+    """Tell whether a file of the package lies in one of the rooms, or is one."""
+    return not rooms.isdisjoint(path.as_posix() for path in (place, *place.parents))
+
+
+def _told() -> Iterator[Path]:
+    """Yield the files of every engine that others' answers read, and what those import."""
+    engines = ROOT / "engines"
+    for folder, name in product(FOLDERS.values(), EVERY):
+        path = engines / folder / name
+        if path.exists():
+            yield path
+            yield from (engines / f / f"{m}.py" for f, m in MODULE.findall(path.read_text("utf-8")))
+
+
+def _folders(family: str) -> set[str]:
+    """Return the folders of an engine and of those whose rules it shares. What is loaded and
+    trained is by the usual one."""
+    found: set[str] = set()
+    if family == MODEL:  # is read before any engine is asked
+        return found
+    wanted = {FOLDERS.get(family, FOLDERS[usual().name])}
+    while wanted:
+        folder = wanted.pop()
+        found.add(folder)
+        for text in _texts(folder):
+            wanted |= set(IMPORTED.findall(text)) & set(FOLDERS.values()) - found
+    return found
+
+
+def _texts(folder: str) -> Iterator[str]:
+    """Yield the sources of one engine."""
+    for path in sorted((ROOT / "engines" / folder).rglob("*.py")):
+        yield path.read_text("utf-8")

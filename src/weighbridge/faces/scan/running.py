@@ -1,0 +1,210 @@
+"""Parts that are not answered yet, by processes of this machine.
+
+A part is answered wholly by one process, written, and noted. Whoever answers it, and however
+often, the files are the same: so runs may be killed, repeated, and shared out over machines.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import shown
+from weighbridge.faces.scan import earlier
+from weighbridge.faces.scan.answers import AnswerRow, each_refused, settled
+from weighbridge.faces.scan.asking import MODEL
+from weighbridge.faces.scan.dataset import (
+    ANSWERS,
+    ScanPlan,
+    answers_file,
+    checked_configs,
+    checksum,
+    note_file,
+    noted,
+    parquet,
+    put,
+    put_json,
+    rows_of,
+)
+from weighbridge.faces.scan.packing import unpacked
+from weighbridge.faces.scan.rules import rules
+from weighbridge.faces.scan.weigher import ScanLimits, Weigher
+
+Note = dict[str, Any]
+
+
+class PartDone(NamedTuple):
+    """What was written of one part."""
+
+    number: int
+    rows: int
+    cpu: float
+
+
+def share(text: str) -> tuple[int, int, int]:
+    """Read which share of the parts is meant: "0-3/8" are the first four of eight, and "3/8" is
+    the fourth. Raises UsageError."""
+    wanted, sign, of = text.partition("/")
+    first, _, last = wanted.partition("-")
+    try:
+        low, high, whole = int(first), int(last or first), int(of)
+    except ValueError:
+        low, high, whole = 0, -1, 0
+    if not sign or not 0 <= low <= high < whole:
+        raise UsageError(
+            f"--parts {shown(text)}: write FIRST-LAST/OF, such as 0-3/8 for half of it"
+        )
+    return low, high, whole
+
+
+def left(out: Path, plan: ScanPlan, part: int) -> tuple[str, ...]:
+    """Return the families whose answers of a part are missing or damaged, or were given by other
+    rules."""
+
+    def done(family: str) -> bool:
+        note = noted(out, plan, family, part)
+        if note is None or note.get("rules") != rules(family):
+            return False
+        return checksum(answers_file(out, family, part)) == note.get("sha256")
+
+    return tuple(family for family in plan.families if not done(family))
+
+
+def todo(out: Path, plan: ScanPlan, shared: tuple[int, int, int] = (0, 0, 1)) -> list[int]:
+    """Return the parts of a share that have something left."""
+    low, high, whole = shared
+    mine = (n for n in range(plan.parts) if low <= n * whole // plan.parts <= high)
+    return [n for n in mine if left(out, plan, n)]
+
+
+def run(
+    out: Path, plan: ScanPlan, parts: Sequence[int], jobs: int, limits: ScanLimits
+) -> Iterator[PartDone]:
+    """Answer parts by so many processes, and yield each when it is written. What breaks on the way
+    (a full disk) ends the run; what was written stays."""
+    weighers: SimpleQueue[Weigher] = SimpleQueue()
+    made = [Weigher(limits) for _ in range(min(jobs, len(parts)))]
+    for weigher in made:
+        weighers.put(weigher)
+
+    def answer(number: int) -> PartDone:
+        weigher = weighers.get()
+        try:
+            return do_part(out, plan, number, weigher)
+        finally:
+            weighers.put(weigher)
+
+    pool = ThreadPoolExecutor(max(1, len(made)))
+    try:
+        yield from _finished(pool, answer, parts)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for weigher in made:
+            weigher.end()
+
+
+def _finished(
+    pool: ThreadPoolExecutor, answer: Callable[[int], PartDone], parts: Sequence[int]
+) -> Iterator[PartDone]:
+    waiting: set[Future[PartDone]] = {pool.submit(answer, number) for number in parts}
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+
+
+def do_part(out: Path, plan: ScanPlan, number: int, weigher: Weigher) -> PartDone:
+    """Answer what is left of one part, and write it: each family in a file, then its note."""
+    wanted = left(out, plan, number)
+    found: dict[str, list[AnswerRow]] = {family: [] for family in wanted}
+    unread = set() if MODEL in wanted else _unread(out, number)
+    configs = rows_of(checked_configs(out, plan, number))
+    before = earlier.answers(out, plan, [config["key"] for config in configs], wanted)
+    cpu = 0.0
+    for config in configs:
+        key = config["key"]
+        if key in unread:  # which its row says already
+            continue
+        for family in wanted:
+            found[family] += before.get((family, key), [])
+        missing = [family for family in wanted if (family, key) not in before]
+        if missing:
+            rows, seconds = _asked(plan, missing, config, weigher)
+            cpu += seconds
+            for row in rows:
+                found[str(row["family"])].append(row)
+    for family, rows in found.items():
+        _write(out, plan, number, family, rows, {"keys": len(configs), "cpu": round(cpu, 3)})
+    return PartDone(number, sum(map(len, found.values())), cpu)
+
+
+def _asked(
+    plan: ScanPlan, wanted: Sequence[str], config: Mapping[str, Any], weigher: Weigher
+) -> tuple[list[AnswerRow], float]:
+    """Return the answers of some families about a config, and the seconds that they took."""
+    asked = [q for q in plan.questions if q.family in wanted]
+    told = weigher.ask(config["config"], asked)
+    rows = told.rows if MODEL in wanted else each_refused(told.rows, asked)
+    found = []
+    for row in settled(rows, asked):
+        family = str(row["family"])
+        if family in wanted:
+            own = {"key": config["key"], "weighbridge": __version__, "rules": rules(family)}
+            found.append({**row, **own})
+    return found, told.cpu
+
+
+def _unread(out: Path, number: int) -> set[str]:
+    """Return the keys of a part whose configs are not read, as was answered before."""
+    told = rows_of(answers_file(out, MODEL, number), "key", "code")
+    return {row["key"] for row in told if row["code"]}
+
+
+def _write(
+    out: Path, plan: ScanPlan, number: int, family: str, rows: list[AnswerRow], told: Note
+) -> None:
+    unpacked(out)
+    digest = put(answers_file(out, family, number), parquet(rows, ANSWERS))
+    refused = Counter(str(row["reason"]) for row in rows if row.get("code"))
+    note = {
+        "part": number,
+        "family": family,
+        "rules": rules(family),
+        "weighbridge": __version__,
+        "questions": plan.of(family),
+        "configs": plan.configs[number],
+        "rows": len(rows),
+        "sha256": digest,
+        "refused": dict(sorted(refused.items())),
+        **told,
+    }
+    put_json(note_file(out, family, number), note)
+
+
+def manifest(out: Path, plan: ScanPlan) -> dict[str, Any]:
+    """Return what is in a dataset: versions, rules, checksums, and why questions have no answer."""
+    notes = [
+        note
+        for family in plan.families
+        for number in range(plan.parts)
+        if (note := noted(out, plan, family, number)) is not None
+    ]
+    refused: Counter[str] = Counter()
+    for note in notes:
+        refused.update(note["refused"])
+    return {
+        **plan.to_dict(),
+        "rules": {family: rules(family) for family in plan.families},
+        "weighbridge": __version__,
+        "rows": sum(note["rows"] for note in notes),
+        "cpu": round(sum(n["cpu"] for n in notes if n["family"] == MODEL), 3),
+        "refused": dict(refused.most_common()),
+        "files": {
+            answers_file(Path(), n["family"], n["part"]).as_posix(): n["sha256"] for n in notes
+        },
+    }

@@ -1,0 +1,169 @@
+"""A process that answers about one config after the other, with limits of memory and time.
+
+What a stranger's config does to the process costs that config its answer, and nothing else: one
+that dies is started again and asked once more, and one that takes too long is ended.
+"""
+
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from threading import Lock, Thread
+from time import process_time
+from types import TracebackType
+from typing import Any
+
+from weighbridge.answers.questions.jobs import end_with_parent
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB
+from weighbridge.faces.scan.answers import AnswerRow, failed, rows
+from weighbridge.faces.scan.asking import ScanQuestion
+
+COLLECT_AFTER = 32  # configs: what is made of a model leads back to it
+BEGIN = 300  # seconds that a process may take to start
+Answering = Callable[[str, Sequence[ScanQuestion]], list[AnswerRow]]
+
+
+class ScanLimits(NamedTuple):
+    """What one config may take. Where the system cannot bound memory, only seconds count."""
+
+    seconds: float = 120.0
+    memory: int = 8 * GIB
+
+
+class WeighedConfig(NamedTuple):
+    rows: list[AnswerRow]
+    cpu: float  # seconds of the process that answered
+
+
+def answered(config: str, questions: Sequence[ScanQuestion]) -> list[AnswerRow]:
+    return list(rows(config, questions))
+
+
+class ScanEndedError(Exception):
+    """The run was ended while somebody waited for an answer."""
+
+
+class Weigher:
+    """One process, started when it is first asked. `answering` is what it does: a function that
+    another process can import."""
+
+    def __init__(self, limits: ScanLimits | None = None, answering: Answering = answered) -> None:
+        self._limits, self._answering = limits or ScanLimits(), answering
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._ended = False
+        self._turn = Lock()  # of whoever starts or ends the process
+
+    def __enter__(self) -> "Weigher":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def ask(self, config: str, questions: Sequence[ScanQuestion]) -> WeighedConfig:
+        """Return the answers about a config: whatever it does, there is a row.
+
+        Raises:
+            weighbridge.UsageError: no process can be started.
+            ScanEndedError: the run was ended meanwhile.
+        """
+        for _ in range(2):  # a process may die of what others take: once is no proof
+            pipe = self._started()
+            try:
+                pipe.send((config, tuple(questions)))
+                if not pipe.poll(self._limits.seconds):
+                    self._stop()
+                    told = f"was given up after {self._limits.seconds:g} seconds"
+                    return WeighedConfig(failed(told), 0.0)
+                return WeighedConfig(*pipe.recv())
+            except (EOFError, OSError):
+                self._stop()
+        return WeighedConfig(failed(DIED), 0.0)
+
+    def _started(self) -> Connection:
+        """Return the pipe to a process that is ready."""
+        if self._pipe is None:
+            pipe = self._start()
+            try:
+                ready = pipe.poll(BEGIN) and pipe.recv()
+            except (EOFError, OSError):
+                ready = False
+            if not ready and not self._ended:
+                self._stop()
+                raise UsageError("no process could be started to answer; it may need more --memory")
+        if self._ended or self._pipe is None:
+            raise ScanEndedError
+        return self._pipe
+
+    def _start(self) -> Connection:
+        spawn = get_context("spawn")  # not forked: who asks has threads
+        with self._turn:
+            if self._ended:
+                raise ScanEndedError
+            self._pipe, other = spawn.Pipe()
+            serving = (other, self._limits.memory, self._answering)
+            self._process = spawn.Process(target=_serve, args=serving, daemon=True)
+            self._process.start()
+            other.close()
+            return self._pipe
+
+    def _stop(self) -> None:
+        """End the process at once; the next question starts another."""
+        with self._turn:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+            self._process = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+    def end(self) -> None:
+        """End the process for good. Whoever waits for an answer has a ScanEndedError."""
+        with self._turn:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+
+
+DIED = "its process died twice: memory may have run out"
+
+
+def _serve(pipe: Connection, memory: int, answering: Answering) -> None:
+    """Answer what comes through the pipe until it is closed."""
+    import gc
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
+    Thread(target=end_with_parent, daemon=True).start()
+    import weighbridge.faces.api  # noqa: F401  # before memory is bounded and time is taken
+
+    bounded(memory)
+    pipe.send(True)
+    for number in range(1, 1 << 62):
+        try:
+            config, questions = pipe.recv()
+        except EOFError:
+            return
+        began = process_time()
+        found = answering(config, questions)
+        if number % COLLECT_AFTER == 0:
+            gc.collect()
+        pipe.send((found, process_time() - began))
+
+
+def bounded(memory: int) -> None:
+    """Bound the memory that this process can ask for, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, most))

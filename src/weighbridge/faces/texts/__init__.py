@@ -1,0 +1,1 @@
+"""Screens about texts of other people: run files, pastes and out-of-memory messages."""

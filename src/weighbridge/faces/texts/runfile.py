@@ -1,0 +1,164 @@
+"""The screen of a run file: the answer, then what was read of the file and what was not."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.wording import clipped, printable, redacted
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.view import screen
+from weighbridge.faces.view.records import (
+    Cell,
+    Column,
+    Grid,
+    Headline,
+    Lines,
+    Note,
+    Paste,
+    RenderOptions,
+    Screen,
+    Section,
+    lines,
+    row,
+)
+from weighbridge.files.runfiles.findings import text_of
+from weighbridge.files.runfiles.measured import MeasuredPart
+from weighbridge.files.runfiles.record import PlannedRun, Understood
+from weighbridge.files.runfiles.serving.lines import launch_line
+from weighbridge.files.runfiles.slurm import advice, asked
+from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
+from weighbridge.memory.report import Report
+
+LONGEST = 48  # characters of a value that is shown
+COMMAND = 400  # of a launch line, which a script may be
+
+
+def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen:  # noqa: B008
+    """The screen of an answer, for any renderer."""
+    words = words_in(look.lang, unit=look.unit)
+    screens = [
+        _run(each, answer, words, look) for each in answer.runs if not _only_said(each, answer)
+    ]
+    if answer.message is not None:
+        from weighbridge.faces.texts.oom import view as explained
+
+        screens.insert(0, explained(answer.message, look))
+    findings = [printable(text_of(finding, words)) for finding in answer.findings]
+    first: tuple[Section, ...] = (
+        ((lines(*findings, heading=words("runfile.findings")),),) if findings else ()
+    )
+    sections = (*first, *(section for each in screens for section in each.sections))
+    return Screen(
+        title=words(
+            "runfile.title", file=words.told(answer.file.name), kind=words.told(answer.file.title)
+        ),
+        sections=sections,
+        footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
+        warnings=tuple(words.told(redacted(line)) for line in answer.warnings),
+        lang=look.lang,
+        brief=(*(b for s in first for b in s), *(b for each in screens for b in each.brief)),
+    )
+
+
+def _only_said(weighed: WeighedRun, answer: WeighedFile) -> bool:
+    """Tell whether there is nothing to a run but what is explained above it."""
+    run = weighed.run
+    if answer.findings and weighed.report is None and not run.command:
+        return True
+    explained = answer.message is not None or bool(answer.findings)
+    return explained and not (run.model or run.refused or run.command)
+
+
+def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOptions) -> Screen:
+    read = _read(weighed.run, words, full=look.details)
+    head = (Lines((), printable(weighed.run.name)),) if len(answer.runs) > 1 else ()
+    if weighed.report is None:
+        said = Headline(words("runfile.unanswered"), words.told(weighed.why), "unknown")
+        sections: tuple[Section, ...] = ((*head, said), *read)
+        return Screen(title="", sections=sections, brief=(said,))
+    whole = screen(
+        weighed.report,
+        lang=look.lang,
+        unit=look.unit,
+        details=look.details,
+        explain=look.explain,
+    )
+    first, *others = whole.sections
+    title = Lines((Cell(whole.title),), *(block.heading for block in head))
+    measured = _measured(weighed.measured, words, counts=weighed.by_the_log)
+    asks = _asks(weighed.report, answer.file.text, words)
+    return whole._replace(sections=((title, *first), *measured, *read, *others, *asks))
+
+
+def _asks(report: Report, text: str, words: Words) -> Iterator[Section]:
+    """Yield the lines by which a batch script asks Slurm for enough, where it does not: those of
+    `weighbridge sbatch`."""
+    if report.verdict is None or report.verdict.fits == "yes":
+        return
+    try:
+        job = asked(text)
+        found = advice(job, report) if job.cards else None
+    except UsageError:  # no batch script, or one whose lines are told as not read
+        return
+    if found is not None and found.lines:
+        yield (Paste(words("runfile.asks"), "\n".join(found.lines)),)
+
+
+def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) -> Iterator[Section]:
+    """Yield what the log says beside what is predicted, a row a part; and that the log `counts`,
+    where it is far from that."""
+    if not parts:
+        return
+    heads = words.each("runfile.head.part", "runfile.head.measured", "runfile.head.predicted")
+    columns = (Column(heads[0]), Column(heads[1], right=True), Column(heads[2], right=True))
+    rows = []
+    for part in parts:
+        sizes = (part.measured, part.predicted)
+        counted = part.name == "tokens"
+        told = [
+            "" if size is None else f"{size:,}" if counted else words.size(size) for size in sizes
+        ]
+        name = words("runfile.tokens") if counted else words(f"part.{part.name}")
+        rows.append(row(name, *told))
+    grid = Grid(columns, tuple(rows), words("runfile.measured"))
+    yield (grid, Note(words("runfile.overruled"))) if counts else (grid,)
+
+
+def _read(run: PlannedRun, words: Words, *, full: bool) -> Iterator[Section]:
+    """Yield what was understood of a run: its keys as the file writes them, and the defaults of
+    the program that reads it. With `full` each stands with its line."""
+    heading = words("runfile.read")
+    # A key may decide several settings, and is one key of the file
+    known = tuple({(u.file, u.line, u.key, str(u.value)): u for u in run.understood}.values())
+    if full and known:
+        heads = words.each("runfile.head.line", "runfile.head.key", "runfile.head.value")
+        columns = (Column(heads[0], right=True), Column(heads[1]), Column(heads[2], folds=True))
+        rows = tuple(row(_line(u), words.told(u.key), _value(u)) for u in known)
+        yield (Grid(columns, rows, heading),)
+    elif known or run.command:
+        told = " · ".join(f"{words.told(u.key)} {_value(u)}" for u in known)
+        line = clipped(launch_line(run.command), COMMAND)
+        cells = tuple(Cell(text) for text in (told, printable(line)) if text)
+        yield (Lines(cells, heading),)
+    if run.defaults:
+        lines = tuple(
+            Cell(words("runfile.default", setting=name, value=value, why=words.told(why)))
+            for name, value, why in run.defaults
+        )
+        yield (Lines(lines, words("runfile.defaults")),)
+
+
+def _line(one: Understood) -> str:
+    return printable(f"{one.file}:{one.line}") if one.file else str(one.line)
+
+
+def _value(one: Understood) -> str:
+    return clipped(printable(redacted(_text(one.value))), LONGEST)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "..." if isinstance(value, dict) else str(value)

@@ -1,0 +1,132 @@
+"""The screen of an answer as records, which renderers set in type.
+
+    records.py    the block types of every screen; the page to read first
+    shown.py      which device, which phase, which unit
+    answer.py     the headline          parts.py   the bar
+    load.py infer.py train.py fit.py    what else the screen of a command holds
+    changes.py    what would make it fit, what that costs, what to ask next
+    details.py    the full tables and the arithmetic; facts.py, what stands below them
+    beside.py lists.py doctor.py    answers side by side, ranks, catalogues, this machine
+
+All sentences are in weighbridge.base.words.
+
+`screen` reads a report and computes nothing that is not in it but sums, differences and words.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.wording import printable, redacted
+from weighbridge.base.words import words_in
+from weighbridge.faces.view.answer import headline, margin
+from weighbridge.faces.view.parts import bar
+from weighbridge.faces.view.records import Headline, Lines, Paste, Screen, Section
+from weighbridge.faces.view.shown import ShownAnswer, ShownPage, shown
+from weighbridge.models.checkpoint.model import UNREAD
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import Report
+
+__all__ = ["screen"]
+
+
+def screen(
+    report: "Report",
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    details: bool = False,
+    explain: bool = False,
+    page: ShownPage | None = None,
+) -> Screen:
+    """The screen of a report. `details` adds the full tables, `explain` the arithmetic; a `page`
+    names no options of the command line where it has its own, and says nothing of changes that
+    nobody has looked for; of what is a lower bound it has a bar without a verdict."""
+    words, sought = words_in(lang, page=page is not None), page is None or page.sought
+    answer = shown(report, words, unit, full=details, sought=sought)
+    task = import_module(f"weighbridge.faces.view.{report.task}")
+    if page is not None and page.least:
+        return Screen(task.title(answer), (_least(answer),), lang=lang)
+    sections = (_answer(answer), *_named(task.sections, answer))
+    return Screen(
+        title=task.title(answer),
+        sections=(*sections, *_more(answer, told=explain)),
+        footer=(_footer(answer, task),),
+        warnings=tuple(_warnings(answer)),
+        lang=lang,
+        brief=_brief(sections, task.brief(answer) if hasattr(task, "brief") else ()),
+    )
+
+
+def _answer(answer: ShownAnswer) -> Section:
+    """Return the first section of a screen: verdict, bar, and the reason of the verdict."""
+    head = headline(answer)
+    bare = answer.report.verdict is not None and not answer.report.verdict.count
+    return (head,) if bare else (head, bar(answer, margin=margin(answer)))
+
+
+def _least(answer: ShownAnswer) -> Section:
+    """Return what stands until the answer is known: what it takes at least, and that it is run."""
+    size = answer.sizes.of(answer.peak.low)
+    head = Headline(answer.say("least", size=size), answer.say("least.runs"))
+    drawn = bar(answer, margin="")
+    return head, drawn._replace(low=drawn.total, high=drawn.total)
+
+
+def _named(
+    build: Callable[[ShownAnswer], Iterator[Section]], answer: ShownAnswer
+) -> Iterator[Section]:
+    """Keep the sections that hold something: an empty one would leave a blank."""
+    for section in build(answer):
+        kept = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
+        if kept:
+            yield kept
+
+
+def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
+    if not told and not answer.full and answer.device.exact is None:
+        return
+    from weighbridge.faces.view import details
+
+    if told:
+        yield from details.arithmetic(answer)
+    if answer.full:
+        yield from details.sections(answer)
+    elif answer.device.exact is not None:  # what was traced was asked for
+        yield (details.exact(answer),)
+
+
+def _warnings(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the warnings of the report; what was not read of a config is a detail."""
+    for line in answer.report.warnings:
+        if answer.full or UNREAD not in line:
+            yield answer.say.told(redacted(line))
+
+
+def _brief(sections: tuple[Section, ...], own: Section) -> Section:
+    """Return what stands in a ticket: the answer, and the line that runs it."""
+    pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
+    return (*sections[0], *own, *islice(pasted, 1))
+
+
+def _footer(answer: ShownAnswer, task: Any) -> str:
+    """Return the line of what was assumed, and where there is more."""
+    w, d = answer.report.workload, answer.report.derived
+    named = [*task.assumes(answer), ", ".join(_read(answer))]
+    if d.get("longest_context") not in (None, w.get("context") or w.get("seq_len")):
+        named.append(answer.say("footer.context", end=f"{d['longest_context']:,}"))
+    more = "" if answer.full else answer.say("footer.more")
+    return answer.say("footer.assumes", what=" · ".join(filter(None, named))) + more
+
+
+def _read(answer: ShownAnswer) -> Iterator[str]:
+    """Say where the model was read from, without its address."""
+    for text in answer.report.model.read_from:
+        if answer.report.model.rough:
+            yield answer.say("footer.size")
+        elif text.startswith("built-in catalogue"):
+            yield answer.say("footer.catalogue")
+        else:
+            yield answer.say("footer.read", source=printable(text).partition(" (")[0])

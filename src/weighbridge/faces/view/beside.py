@@ -1,0 +1,249 @@
+"""Several answers beside each other: a column each, or a row each where they are many."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.wording import printable, redacted
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.view import ladder
+from weighbridge.faces.view.answer import mark
+from weighbridge.faces.view.fit import flags, length, name
+from weighbridge.faces.view.parts import NAMES, OTHER, parts
+from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Screen
+from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, shown, sizes
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.fit import SMALLEST, Fit
+from weighbridge.workload.flags import flags as written
+
+COLUMNS = 4  # answers that stand as columns; more stand as rows
+PARTS = 4  # of what fills the card, in columns
+# Settings whose values say by themselves what they are
+SPEAKING = ("gpu", "gpu_memory", "quantization", "dtype", "engine", "kv_cache_dtype", "optimizer")
+
+
+def screen(
+    answers: Sequence[Report | Fit],
+    labels: Sequence[str],
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+) -> Screen:
+    """Return the screen of several answers of one command."""
+    fitted = [answer for answer in answers if isinstance(answer, Fit)]
+    if fitted:
+        return fits(fitted, labels, lang=lang, unit=unit)
+    reported = [answer for answer in answers if isinstance(answer, Report)]
+    return reports(reported, labels, lang=lang, unit=unit)
+
+
+def reports(
+    answers: Sequence[Report], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
+) -> Screen:
+    """Return one screen of several reports: a column each, rows for what they need and have."""
+    words = words_in(lang)
+    screens = [shown(report, words, unit) for report in answers]
+    size = sizes(max(s.peak.expected for s in screens), unit)
+    rows = [*_measured(screens, words, size), *_parts(screens, size), *_reach(screens, words)]
+    return Screen(
+        title=_title(answers, words),
+        sections=((_grid(labels, rows),),),
+        warnings=_warnings(answers),
+        lang=lang,
+    )
+
+
+def fits(
+    answers: Sequence[Fit], labels: Sequence[str], *, lang: str = "en", unit: str | None = None
+) -> Screen:
+    """Return one screen of several answers of `fit`: a column each, a row a question."""
+    words = words_in(lang)
+    rows = [(words("beside.room"), [Cell(_room(f, unit)) for f in answers])]
+    chosen = all(f.plan.why != "asked" for f in answers)
+    if chosen:
+        rows.append((words("beside.run"), [ladder.brief(f, words) for f in answers]))
+        rows.append((words("beside.needs"), [_planned(f, unit) for f in answers]))
+    for index in range(len(answers[0].questions)):
+        asked = [f.questions[index] for f in answers]
+        if chosen and asked[0].name in ("load", "infer"):
+            continue
+        longest = max((name(q, words) for q in asked), key=len)
+        rows.append((longest, [_question(f, index, unit) for f in answers]))
+    if any(f.solved is not None for f in answers):
+        rows.append((_sought(answers, words), [_solved(f) for f in answers]))
+    changes = tuple(
+        Cell(f"{label}: {printable(settings)}")
+        for label, f in zip(labels, answers, strict=True)
+        if (settings := _change(f))
+    )
+    asked_of = name(answers[0].asked, words)
+    heading = words("beside.plans" if chosen else "beside.changes", question=asked_of)
+    below = Lines(changes, heading) if changes else None
+    return Screen(
+        title=_of(answers[0].model.name, [f.model.name for f in answers], words),
+        sections=((_grid(labels, rows),), *([(below,)] if below else [])),
+        warnings=tuple(dict.fromkeys(line for f in answers for line in map(_said, f.warnings))),
+        lang=lang,
+    )
+
+
+def _change(fit: Fit) -> str:
+    """Write the settings beside those asked that the answer takes; "" where it takes none."""
+    if fit.plan.why != "asked":
+        return written(fit.plan.settings, "")
+    return next((flags(r) for r in fit.asked.remedies), "")
+
+
+def _planned(fit: Fit, unit: str | None) -> Cell:
+    """Return what the plan needs, with the longest context; nothing where no format has room."""
+    rung = fit.plan.rung
+    if rung is None or not fit.plan.here:
+        return Cell("")
+    reach = f", {length(rung.longest)}" if rung.fits == "yes" and rung.longest else ""
+    needs = rung.verdict.per_device.expected
+    return Cell(sizes(needs, unit).of(needs) + reach)
+
+
+def _sought(answers: Sequence[Fit], words: Words) -> str:
+    """Return the name of what was solved for, as it was asked."""
+    solved = next(f.solved for f in answers if f.solved is not None)
+    key = "beside.smallest" if solved.unknown in SMALLEST else "beside.largest"
+    return words(key, what=solved.unknown)
+
+
+def _solved(fit: Fit) -> Cell:
+    """The number or the card that was found; "none" where nothing fits, or why nobody can say."""
+    s = fit.solved
+    if s is None:
+        return Cell("")
+    if s.value:
+        named = s.note if s.unknown in ("gpu", "instance") and s.note else None
+        value = f"{s.value:,}" if isinstance(s.value, int) else printable(str(s.value))
+        return Cell(printable(named) if named else value, "yes")
+    return Cell("", "no" if s.value == 0 or fit.fits == "no" else "unknown")
+
+
+def _title(answers: Sequence[Report], words: Words) -> str:
+    names = [r.model.name for r in answers]
+    return _of(names[0], names, words)
+
+
+def _of(first: str, names: Sequence[str], words: Words) -> str:
+    if len(set(names)) == 1:
+        return words("beside.one", model=printable(first), count=len(names))
+    return words("beside.many", count=len(set(names)), ways=len(names))
+
+
+def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid:
+    heads = [printable(label) for label in labels]
+    if len(heads) <= COLUMNS:
+        columns = (Column(), *(Column(head) for head in heads))
+        return Grid(columns, tuple((Cell(text), *cells) for text, cells in rows))
+    columns = (Column(), *(Column(text, rank=at) for at, (text, _) in enumerate(rows)))
+    return Grid(
+        columns,
+        tuple((Cell(head), *(cells[at] for _, cells in rows)) for at, head in enumerate(heads)),
+    )
+
+
+def _measured(
+    answers: Sequence[ShownAnswer], words: Words, size: SizeFormat
+) -> Iterator[tuple[str, list[Cell]]]:
+    yield words("beside.needs"), [_needs(s, size) for s in answers]
+    if any(s.report.verdict is not None for s in answers):
+        yield words("beside.has"), [_has(s, size) for s in answers]
+        yield words("beside.spare"), [_spare(s, size) for s in answers]
+
+
+def _needs(answer: ShownAnswer, size: SizeFormat) -> Cell:
+    v = answer.report.verdict
+    return Cell(size.of(answer.peak.expected), None if v is None else mark(v))
+
+
+def _has(answer: ShownAnswer, size: SizeFormat) -> Cell:
+    v = answer.report.verdict
+    return Cell("" if v is None else size.of(v.usable_bytes))
+
+
+def _spare(answer: ShownAnswer, size: SizeFormat) -> Cell:
+    v = answer.report.verdict
+    return Cell("" if v is None else _signed(v.margin_bytes, size))
+
+
+def _signed(nbytes: int, size: SizeFormat) -> str:
+    sign = "-" if nbytes < 0 else "+"
+    return sign + apart(size, nbytes).of(abs(nbytes))
+
+
+def _parts(answers: Sequence[ShownAnswer], size: SizeFormat) -> Iterator[tuple[str, list[Cell]]]:
+    """Yield a row for each part that fills devices, by the order of the first that has it."""
+    sums = [{} if s.split else _sums(s) for s in answers]
+    large = (p.key for s in answers if not s.split for p in parts(s.phase))
+    keys = [key for key in dict.fromkeys(large) if key != OTHER]
+    for key in keys[:PARTS]:
+        yield answers[0].say(key), [Cell(size.of(one[key]) if key in one else "") for one in sums]
+
+
+def _sums(answer: ShownAnswer) -> dict[str, int]:
+    """Add up the bytes of every part that a reader knows, at the fullest phase."""
+    sums: dict[str, int] = {}
+    for c in answer.phase.components:
+        sums[NAMES[c.name]] = sums.get(NAMES[c.name], 0) + c.bytes.expected
+    return sums
+
+
+def _reach(answers: Sequence[ShownAnswer], words: Words) -> Iterator[tuple[str, list[Cell]]]:
+    """Yield the row of the longest contexts, in tokens, where they were searched."""
+    far = [s.report.derived.get("largest_context") for s in answers]
+    if any(far):
+        yield words("beside.context"), [Cell(f"{n:,}" if n else "") for n in far]
+
+
+def _room(fit: Fit, unit: str | None) -> str:
+    a = fit.accelerator
+    room = sizes(a.free, unit).of(a.free)
+    return room if a.count == 1 else f"{a.count} x {room}"
+
+
+def _question(fit: Fit, index: int, unit: str | None) -> Cell:
+    q = fit.questions[index]
+    if q.verdict is None:
+        return Cell("", "unknown")
+    each = sizes(q.verdict.per_device.expected, unit)
+    reach = f", {length(q.longest)}" if q.fits == "yes" and q.longest else ""
+    return Cell(each.of(q.verdict.per_device.expected) + reach, mark(q.verdict))
+
+
+def _warnings(answers: Sequence[Report]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_said(line) for r in answers for line in r.warnings))
+
+
+def _said(line: str) -> str:
+    return printable(redacted(line))
+
+
+def column_head(model: str | None, chosen: Mapping[str, Any]) -> str:
+    """Name a column by its model, where models differ, and by each setting that differs."""
+    settings = [
+        str(v) if n in SPEAKING else f"{n.replace('_', '-')} {v}" for n, v in chosen.items()
+    ]
+    return " ".join([*([model] if model else []), *settings])
+
+
+def column_heads(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One for each answer, from what differs between them; numbers where nothing does."""
+    names = dict.fromkeys(name for chosen in settings for name in chosen)
+    apart = [n for n in names if len({repr(chosen.get(n)) for chosen in settings}) > 1]
+    several = len(set(models)) > 1
+    heads = [
+        column_head(
+            model if several else None, {n: chosen[n] for n in apart if chosen.get(n) is not None}
+        )
+        for model, chosen in zip(models, settings, strict=True)
+    ]
+    seen: dict[str, int] = {}
+    for head in heads:
+        seen[head] = seen.get(head, 0) + 1
+    return [
+        head if head and seen[head] == 1 else f"{head} ({number})".strip()
+        for number, head in enumerate(heads, 1)
+    ]

@@ -1,0 +1,337 @@
+"""Facts below the tables of `--details`: (what, sentence) of each."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.units import GIB, human, human_count
+from weighbridge.base.wording import printable
+from weighbridge.faces.view.answer import weights_too_big
+from weighbridge.faces.view.load import WHEN
+from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import HostVerdict, Verdict
+
+Fact = tuple[str, str]
+SAID = "as you said"  # the source of a size that the user named
+
+
+def span(answer: ShownAnswer, interval: Bytes) -> str:
+    """One size where it is exact, else the expected one and its bounds."""
+    text = human(interval.expected, answer.unit)
+    if interval.exact:
+        return text
+    return f"{text} ({bounds(answer, interval)})"
+
+
+def bounds(answer: ShownAnswer, interval: Bytes) -> str:
+    low, high = human(interval.low, answer.unit), human(interval.high, answer.unit)
+    return low if interval.exact else answer.say("span", low=low, high=high)
+
+
+def asked(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the model, where it was read from, and the settings in full, a line each."""
+    model = answer.report.model
+    yield " · ".join(
+        filter(None, map(printable, (model.name, model.architecture, f"{model.parameters:,}")))
+    )
+    where = printable(", ".join(model.read_from))
+    yield answer.say("footer.read", source=where) + (
+        f" @{model.revision[:12]}" if model.revision else ""
+    )
+    yield _setting(answer)
+
+
+def _setting(answer: ShownAnswer) -> str:
+    """Return what is done, in which format and by which engine, as a sentence."""
+    w, d = answer.report.workload, answer.report.derived
+    form = answer.say("form.stored") if d["as_stored"] else w["quantization"] or w["dtype"]
+    program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
+    if answer.report.task == "train":
+        return _training(answer)
+    context = answer.say(
+        f"setting.{answer.report.task}",
+        form=form,
+        engine=program,
+        why=answer.say.why(d["dtype_from"]),
+    )
+    if answer.report.task == "load" or w["context"] is None:
+        return context
+    requests = answer.say.some("requests.one", "requests.many", w["batch_size"])
+    size = answer.say("setting.requests", requests=requests, context=f"{w['context']:,}")
+    return f"{context}: {size}, {answer.say.why(d['context_from'])}"
+
+
+def _training(answer: ShownAnswer) -> str:
+    w, d = answer.report.workload, answer.report.derived
+    return answer.say(
+        "setting.train",
+        method=w["method"],
+        precision=w["precision"],
+        form=w["quantization"] or w["dtype"],
+        framework=w["framework"],
+        optimizer=w["optimizer"],
+        checkpointing=w["checkpointing"],
+        batch=f"{w['batch_size']:,}",
+        length=f"{w['seq_len']:,}",
+        why=answer.say.why(d["context_from"]),
+        trained=f"{d['trainable_parameters']:,}",
+    )
+
+
+def judged(answer: ShownAnswer) -> tuple[Fact, ...]:
+    """Return facts about the device, from what is sold to what can be used, then the verdict in
+    full."""
+    return () if answer.report.verdict is None else tuple(_judged(answer, answer.report.verdict))
+
+
+def _judged(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
+    yield answer.say("fact.device"), _device(answer, verdict)
+    if verdict.headroom_bytes:
+        left = answer.say(
+            "headroom",
+            size=human(verdict.headroom_bytes, answer.unit),
+            usable=bounds(answer, verdict.usable),
+        )
+        yield answer.say("fact.headroom"), left
+    if verdict.count > 1:
+        told = answer.say(
+            "each.of", held=span(answer, verdict.per_device), usable=bounds(answer, verdict.usable)
+        )
+        key = "each.lacking" if verdict.devices_used > verdict.count else "each.used"
+        yield (
+            answer.say("fact.each"),
+            told + answer.say(key, used=verdict.devices_used, count=verdict.count),
+        )
+    if verdict.host is not None:
+        yield answer.say("fact.host"), _host(answer, verdict.host)
+        if verdict.host.container:
+            told = answer.say("container.memory", size=verdict.host.container // GIB)
+            yield answer.say("fact.container"), told
+    yield answer.say(f"verdict.{verdict.fits}"), printable(verdict.reason)
+
+
+def _device(answer: ShownAnswer, verdict: Verdict) -> str:
+    name = printable(f"{verdict.times}{verdict.accelerator}")
+    if verdict.marketed_gb is None:
+        return name
+    return answer.say(
+        "device",
+        name=name,
+        sold=verdict.marketed_gb,
+        total=bounds(answer, verdict.total),
+        visible=bounds(answer, verdict.visible),
+        basis=SAID if verdict.source == SAID else verdict.basis,
+    )
+
+
+def _host(answer: ShownAnswer, host: HostVerdict) -> str:
+    needed = span(answer, host.needed)
+    if host.available is None:
+        return answer.say("host.unjudged", needed=needed)
+    return answer.say("each.of", held=needed, usable=human(host.available, answer.unit))
+
+
+def rest(answer: ShownAnswer) -> tuple[Fact, ...]:
+    """Return names and texts of the facts that stand in no other table of `--details`."""
+    return tuple(_rest(answer))
+
+
+def _rest(answer: ShownAnswer) -> Iterator[Fact]:
+    yield from TASKS[answer.report.task](answer)
+    for name, count in answer.report.model.parts:
+        yield (
+            answer.say("fact.part"),
+            answer.say("part.of", name=printable(name), count=human_count(count)),
+        )
+
+
+def _of_load(answer: ShownAnswer) -> Iterator[Fact]:
+    facts, d = answer.report.model, answer.report.derived
+    if facts.stored_bytes is not None:
+        yield (
+            answer.say("fact.stored"),
+            answer.say("stored", size=human(facts.stored_bytes, answer.unit)),
+        )
+    if facts.download_bytes is not None:
+        yield answer.say("fact.download"), human(facts.download_bytes, answer.unit)
+    if d["download_estimate_bytes"] is not None:
+        size = human(d["download_estimate_bytes"], answer.unit)
+        yield answer.say("fact.download"), answer.say("download.declared", size=size)
+    yield from _hosts(answer)
+    for name, reason in d["unavailable_formats"].items():
+        told = reason if reason.startswith(name) else f"{name}: {reason}"
+        yield answer.say("fact.not_possible"), printable(told)
+
+
+def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
+    for device in answer.report.devices:
+        if device.kind == "host" and device is not answer.device:
+            yield answer.say("fact.host"), on_host(answer, device)
+
+
+def on_host(answer: ShownAnswer, device: Device) -> str:
+    """Return the bytes the host needs, phase by phase, and pages of files that are no need."""
+    needs = [f"{span(answer, p.needed)} {_when(answer, p.name)}" for p in _distinct(device)]
+    held = max(p.droppable.high for p in device.phases)
+    return ", ".join(needs) + (
+        answer.say("host.pages", size=human(held, answer.unit)) if held else ""
+    )
+
+
+def _when(answer: ShownAnswer, name: str) -> str:
+    return answer.say(WHEN[name]) if name in WHEN else name
+
+
+def _distinct(device: Device) -> Iterator[Phase]:
+    """Phases that need as much as the one before are not told again."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if phase.needed != before:
+            yield phase
+        before = phase.needed
+
+
+def _devices(answer: ShownAnswer) -> Iterator[Fact]:
+    """Yield the bytes of every device, and those that the engine takes beside them."""
+    for phase in answer.device.phases:
+        yield answer.say("fact.phase", phase=phase.name), span(answer, phase.at("driver"))
+    if answer.gpus > 1:
+        groups: dict[Bytes, list[int]] = {}
+        for d in answer.report.devices:
+            if d.kind == "gpu":
+                groups.setdefault(d.peak("driver"), []).append(d.index)
+        for peak, which in groups.items():
+            yield per_gpu(answer, which), span(answer, peak)
+    yield from _hosts(answer)
+    if answer.device.taken is not None:
+        yield (
+            answer.say("fact.taken"),
+            answer.say("taken", size=human(answer.device.taken, answer.unit)),
+        )
+
+
+def per_gpu(answer: ShownAnswer, which: list[int]) -> str:
+    """Name the devices that hold the same: all of them by their count, others by their numbers."""
+    if len(which) == answer.gpus:
+        return answer.say("fact.alike", count=len(which))
+    return answer.say("fact.gpus", which=_ranges(which))
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write numbers of devices with a dash for those in a row: [0, 1, 2, 5] is "0-2, 5"."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
+    d = answer.report.derived
+    yield from _devices(answer)
+    if d.get("kv_cache_bytes_per_token"):
+        each = human(d["kv_cache_bytes_per_token"])
+        yield (
+            answer.say("fact.token"),
+            answer.say(TOKEN[answer.gpus > 1], size=each, gpus=answer.gpus),
+        )
+    yield from _bounds(answer)
+    for what in d["not_counted"]:
+        yield answer.say("fact.missing"), printable(what)
+    for remedy in answer.report.remedies:
+        verdict, peak = answer.say(f"verdict.{remedy.fits}"), human(remedy.peak_bytes, answer.unit)
+        yield (
+            answer.say("fact.remedy"),
+            printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}"),
+        )
+    note = d.get("launch_note")
+    if note:
+        yield answer.say("fact.launch"), answer.say.told(note)
+    yield from _of_command(answer, d.get("command"))
+
+
+TOKEN = {False: "token", True: "token.together"}
+
+
+def _bounds(answer: ShownAnswer) -> Iterator[Fact]:
+    """Yield the longest context and the most requests, the other settings as they were asked."""
+    d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
+    if "largest_context" not in d:
+        return
+    if d["not_counted"]:
+        yield answer.say("fact.longest"), answer.say("largest.unknown")
+        return
+    if v is not None and v.devices_used > v.count:
+        yield answer.say("fact.longest"), answer.say("largest.devices")
+        return
+    if not d["largest_context"] and not d["largest_batch_size"]:
+        key = "largest.none" if weights_too_big(answer) else "largest.none.short"
+        key = "largest.none.sure" if v is not None and v.fits == "unknown" else key
+        yield answer.say("fact.longest"), answer.say(key)
+        return
+    requests = answer.say.some("requests.one", "requests.many", w["batch_size"])
+    tokens, held = f"{d['largest_context']:,}", d["largest_batch_size"] or 0
+    yield (
+        answer.say("fact.longest"),
+        answer.say(_end(answer.report), tokens=tokens, requests=requests)
+        + answer.say(_held_by(answer)),
+    )
+    most = answer.say.some("requests.one", "requests.many", held)
+    open_end = held == _searched_to(answer.report, "batch_size") != w.get("max_num_seqs")
+    key = "largest.most.more" if open_end else "largest.most"
+    yield (
+        answer.say("fact.most"),
+        answer.say(key, requests=most, context=f"{w['context']:,}") + answer.say(_held_by(answer)),
+    )
+
+
+def _searched_to(report: Report, name: str) -> int | None:
+    """Return where the search for the largest value of a setting ended; None where there was
+    none."""
+    return (report.derived.get("searched_to") or {}).get(name)
+
+
+def _end(report: Report) -> str:
+    """Return the key of the longest context, which may be where the model or the search ends."""
+    d = report.derived
+    if d["largest_context"] == d["longest_context"]:
+        return "largest.context.end"
+    if d["largest_context"] == _searched_to(report, "context"):
+        return "largest.context.more"
+    return "largest.context"
+
+
+def _held_by(answer: ShownAnswer) -> str:
+    """Tell whose bound it is: an engine with a share of the card has one for each launch."""
+    if answer.report.derived.get("command") is not None:
+        return "held.command"
+    return "held.device" if answer.device.taken is None else "held.line"
+
+
+def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Iterator[Fact]:
+    """Yield what a command line leaves to the engine, and its flags that weigh nothing."""
+    if command is None:
+        return
+    for default in command["defaults"]:
+        told = f"{default['name']} {default['value']}: {default['why']}"
+        yield answer.say("fact.default"), printable(told)
+    if command["ignored"]:
+        ignored = printable(", ".join(command["ignored"]))
+        yield answer.say("fact.ignored"), answer.say("ignored", flags=ignored)
+
+
+def _of_training(answer: ShownAnswer) -> Iterator[Fact]:
+    d = answer.report.derived
+    yield from _devices(answer)
+    for what in d["not_counted"]:
+        yield answer.say("fact.missing"), printable(what)
+    kept = human(d["saved_activation_bytes"], answer.unit)
+    yield answer.say("fact.kept"), answer.say("kept", size=kept)
+    first = human(d["first_step_peak_bytes"], answer.unit)
+    yield answer.say("fact.first_step"), answer.say("first_step", size=first)
+
+
+TASKS = {"load": _of_load, "infer": _of_serving, "train": _of_training}

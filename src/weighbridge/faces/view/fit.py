@@ -1,0 +1,400 @@
+"""The screen of `fit`: a row a question, and beside it the cheapest change that fits."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, KIB, human_count
+from weighbridge.base.wording import printable, printable_lines, redacted
+from weighbridge.base.words import Words, words_in
+from weighbridge.engines.table import record
+from weighbridge.faces.view import ladder, scripts
+from weighbridge.faces.view.answer import mark
+from weighbridge.faces.view.changes import few, language, moved, settings
+from weighbridge.faces.view.records import (
+    Action,
+    Block,
+    Cell,
+    Column,
+    Grid,
+    Lines,
+    Note,
+    Paste,
+    Screen,
+    Section,
+    lines,
+)
+from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.memory.report.fit import NAMES, SMALLEST, Fit, Question, Solved
+from weighbridge.memory.report.verdict import Remedy
+
+
+def screen(
+    fit: Fit,
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    details: bool = False,
+    page: bool = False,
+) -> Screen:
+    """The screen of one model on one kind of accelerator. `details`: all that is known of what
+    changes cost. A `page` has no exit code."""
+    words = words_in(lang, page=page)
+    shown = _shown(fit, details=details)
+    tables = [_table(fit, shown, words, unit)] if shown else []
+    if fit.ladder:
+        tables.insert(0, ladder.grid(fit, _length(fit, words), words, unit))
+    asides = [_reasons(fit, shown, words), *([_costs(fit, words)] if details else [])]
+    codes = () if page else (lines(_code(fit, shown, words), _next(fit, words)),)
+    remarks = tuple(b for b in asides if b.lines)
+    solved = () if fit.solved is None else tuple(_solved(fit, fit.solved, words))
+    first: Section = (Lines((*solved, _answer(fit, words, unit))),)
+    runs = _runs(fit) and fit.solved is None
+    paste = tuple(ladder.paste(fit, words) if runs else _paste(fit, words))
+    sections = [s for s in (first, *((t,) for t in tables), remarks, paste, codes) if s]
+    return Screen(
+        title=_title(fit, words, unit),
+        sections=tuple(sections),
+        footer=(words("fit.assumes", what=" · ".join(_assumed(fit, words))),),
+        warnings=tuple(words.told(redacted(line)) for line in fit.warnings),
+        lang=lang,
+        brief=(*first, *tables),
+    )
+
+
+def _title(fit: Fit, words: Words, unit: str | None) -> str:
+    a = fit.accelerator
+    report = next(q.report for q in fit.questions if q.report is not None)
+    return words(
+        "fit.title.one" if a.count == 1 else "fit.title.many",
+        model=printable(fit.model.name),
+        count=human_count(fit.model.parameters),
+        card=card(report),
+        has=sizes(a.free, unit).of(a.free),
+    )
+
+
+def _runs(fit: Fit) -> bool:
+    """Tell whether the first sentence says in which format the model can be run."""
+    return fit.plan.why != "asked"
+
+
+def _shown(fit: Fit, *, details: bool) -> tuple[Question, ...]:
+    """Questions that have a row: beside a ladder, those about training, loading where it was asked
+    about, and inference where no format has room on these cards."""
+    if not fit.ladder:
+        return fit.questions
+    beside = {fit.about} - {"infer"} | ({"load"} if details else set())
+    if fit.plan.rung is None or not fit.plan.here:
+        beside.add("infer")
+    return tuple(q for q in fit.questions if q.task == "train" or q.name in beside)
+
+
+def _length(fit: Fit, words: Words) -> str:
+    """Return the head of the formats: what they are for, and the tokens that it is about."""
+    tokens = fit.question("infer").tokens
+    return words("ladder.head", tokens=f"{tokens:,}") if tokens else words("ladder.head.bare")
+
+
+def _aside(fit: Fit) -> bool:
+    """Tell whether the solved number is another than that of the verdict and the line."""
+    return fit.solved is not None and fit.solved.unknown not in SMALLEST
+
+
+def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
+    """Return whether it can be run, or the verdict on another question that the exit code is
+    about."""
+    if _runs(fit):
+        return ladder.sentence(fit, words, unit)
+    q, v = fit.asked, fit.asked.verdict
+    about = name(q, words)
+    if v is None:
+        return Cell(words("fit.answer.none", question=about), "unknown")
+    needs, left = v.per_device.expected, abs(v.margin_bytes)
+    size = sizes(needs, unit)
+    key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
+    own = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
+    margin = words(key, size=apart(own, left).of(left))
+    verdict = words(f"verdict.{mark(v)}")
+    needed = size.of(needs)
+    key = "fit.answer.asked" if _aside(fit) else "fit.answer"
+    sentence = words(key, question=about, verdict=verdict, needs=needed, margin=margin)
+    return Cell(sentence, mark(v))
+
+
+def _table(fit: Fit, shown: tuple[Question, ...], words: Words, unit: str | None) -> Grid:
+    trains = all(q.task == "train" for q in shown)
+    columns = (
+        Column(words("ladder.head.train") if trains else ""),
+        Column(words("fit.head.asked")),
+        Column(words("fit.head.margin"), right=True, rank=1),
+        Column(),
+        Column(folds=True),
+    )
+    rows = [row for q in shown for row in _rows(q, fit, words, unit)]
+    if any(row.cells[-1].text for row in rows):
+        columns = (*columns[:-1], Column(words("fit.head.then"), folds=True))
+    return Grid(
+        columns, tuple(row.cells for row in rows), actions=tuple(row.action for row in rows)
+    )
+
+
+class _Row(NamedTuple):
+    """A row of the table: its cells, and the settings that a click on it asks with."""
+
+    cells: tuple[Cell, ...]
+    action: Action | None = None
+
+
+def _rows(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+    label = Cell(name(question, words))
+    if question.report is None or question.verdict is None:
+        yield _Row((label, Cell("", "unknown"), Cell(""), Cell(""), Cell(words("fit.below"))))
+        return
+    v = question.verdict
+    needs = sizes(v.per_device.expected, unit)
+    asked = Cell(needs.of(v.per_device.expected), mark(v))
+    then = [*_then(question, fit, words, unit)]
+    first = (label, asked, Cell(_spare(v.margin_bytes, fit, unit)))
+    yield _Row((*first, *then[0].cells), then[0].action)
+    for other in then[1 : 1 + (question is fit.asked)]:
+        yield _Row((Cell(""), Cell(""), Cell(""), *other.cells), other.action)
+
+
+def _spare(nbytes: int, fit: Fit, unit: str | None) -> str:
+    """Return the bytes left or lacking; without the unit where all rows have the same."""
+    all_of_them = [q.verdict.per_device.expected for q in fit.questions if q.verdict is not None]
+    spare = apart(sizes(max(abs(nbytes), GIB), unit), nbytes)
+    sign = "-" if nbytes < 0 else "+"
+    bare = min(all_of_them) >= GIB
+    return sign + (spare.bare if bare else spare.of)(abs(nbytes))
+
+
+def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Iterator[_Row]:
+    """Yield changes that make it fit, the cheapest first, and one of another kind; how far it goes
+    where it fits as asked."""
+    if question.fits == "yes":
+        sentence = words("fit.fits", tokens=f"{question.longest:,}") if question.longest else ""
+        yield _Row((Cell(""), Cell(sentence)))
+        return
+    if question.elsewhere is not None and not question.helped:
+        sentence = _elsewhere(question, question.elsewhere, fit, words)
+        yield _Row((Cell(""), Cell(sentence)), _sets(question, question.elsewhere, fit))
+        return
+    if not question.sought:
+        yield _Row((Cell(""), Cell("")))
+        return
+    if not question.ways:
+        missing = (
+            question.report.derived.get("not_counted") if question.report is not None else None
+        )
+        what = words.told("; ".join(missing or ()))
+        sentence = words("reason.not_counted", what=what) if missing else ""
+        yield _Row((Cell(""), Cell(sentence or words("fit.none"))))
+    for r in _kinds(question):
+        yield _Row(_change(question, r, fit, words, unit), _sets(question, r, fit))
+
+
+def _sets(question: Question, remedy: Remedy, fit: Fit) -> Action:
+    """A change as settings of `fit`, which asks about every method: the question decides then."""
+    others = {name: value for name, value in remedy.change.items() if name != "method"}
+    method = remedy.change.get("method", question.method)
+    about = next(n for n, asked in NAMES.items() if asked == (question.task, method))
+    return others if about == fit.about else {"for": about, **others}
+
+
+def _change(
+    question: Question, remedy: Remedy, fit: Fit, words: Words, unit: str | None
+) -> tuple[Cell, Cell]:
+    """Return the bytes after a change, and the change with what it costs."""
+    needs = remedy.peak_bytes if remedy.per_device is None else remedy.per_device.expected
+    size = Cell(sizes(needs, unit).of(needs), remedy.fits)
+    if _is_row_below(question, remedy, fit):
+        return size, Cell(words("fit.qlora.below"))
+    tokens = question.longest if remedy is question.remedies[0] else None
+    pieces = [few(words, remedy), moved(words, question.verdict, remedy), flags(remedy)]
+    pieces += [words("fit.context", tokens=f"{tokens:,}")] if tokens else []
+    return size, Cell(printable(" · ".join(filter(None, pieces))))
+
+
+def _is_row_below(question: Question, remedy: Remedy, fit: Fit) -> bool:
+    """Tell whether a change of LoRA is what the row of QLoRA says."""
+    if question.name != "lora":
+        return False
+    below, method = fit.question("qlora"), {"method": "qlora"}
+    changes = [{}] if below.fits == "yes" else [r.change for r in below.ways[:1]]
+    return any({**method, **change} == {**remedy.change} for change in changes)
+
+
+def _elsewhere(question: Question, remedy: Remedy, fit: Fit, words: Words) -> str:
+    """Say how many large cards it takes, where no card like these will do."""
+    count = fit.accelerator.count
+    gpu, _, number = str(remedy.change["gpu"]).partition(":")
+    key = "fit.elsewhere.one" if count == 1 else "fit.elsewhere.many"
+    sentence = words(key, count=count, number=number or "1", card=gpu.partition("-")[0].upper())
+    return sentence + (
+        words("fit.elsewhere.with", shard=remedy.change["shard"])
+        if "shard" in remedy.change
+        else ""
+    )
+
+
+def _kinds(question: Question) -> Iterator[Remedy]:
+    """Yield the cheapest remedy of a question that does not fit, and the cheapest of another
+    kind."""
+    if question.fits == "yes" or not question.ways:
+        return
+    yield question.ways[0]
+    other = (r for r in question.ways if r.kind != question.ways[0].kind)
+    yield from islice(other, 1)
+
+
+def flags(remedy: Remedy) -> str:
+    return remedy.flags or " ".join(f"{key}={value}" for key, value in remedy.change.items())
+
+
+def _reasons(fit: Fit, shown: tuple[Question, ...], words: Words) -> Lines:
+    """Why questions have no answer, each reason once."""
+    questions: dict[str, list[str]] = {}
+    for q in shown:
+        if q.report is None:
+            questions.setdefault(words.told(q.reason), []).append(name(q, words))
+    rows = (f"{', '.join(names)}: {reason}" for reason, names in questions.items())
+    loads = any(q.name == "load" for q in shown)
+    return lines(*rows, *(_loaded_otherwise(fit, words) if loads else ()))
+
+
+def _loaded_otherwise(fit: Fit, words: Words) -> Iterator[str]:
+    """Why loading does not fit where inference does: another program loads it, another way."""
+    load, infer = fit.question("load"), fit.question("infer")
+    if load.fits == "yes" or infer.fits != "yes" or load.report is None or infer.report is None:
+        return
+    about = infer.report.workload
+    yield words(
+        "fit.load.other",
+        load=name(load, words),
+        form=_form(load.report.workload),
+        engine=record(str(about["engine"])).title,
+        own=_form(about),
+    )
+
+
+def _form(about: Mapping[str, Any]) -> str:
+    return printable(str(about["quantization"] or about["dtype"]))
+
+
+def _costs(fit: Fit, words: Words) -> Lines:
+    """Return the costs of the changes of the table, each once."""
+    costs: dict[str, None] = {}
+    for q in fit.questions:
+        for r in _kinds(q):
+            costs.setdefault(printable(f"{flags(r)}: {r.cost}"), None)
+    return lines(*costs, heading=words("fit.costs") if costs else "")
+
+
+def name(question: Question, words: Words) -> str:
+    """Return the question in a word ("LoRA"), with the tokens that it is about."""
+    return words(f"fit.{question.name}", tokens=length(question.tokens)).strip()
+
+
+def length(tokens: int | None) -> str:
+    """Write tokens as they are typed: 4096 is 4K."""
+    if tokens is None:
+        return ""
+    return f"{tokens // KIB}K" if tokens % KIB == 0 else f"{tokens:,}"
+
+
+def _solved(fit: Fit, solved: Solved, words: Words) -> Iterator[Cell]:
+    if solved.value is None:
+        yield Cell(words("fit.solved.unknown", unknown=solved.unknown), "unknown")
+    elif not solved.value:
+        yield Cell(words("fit.solved.none", unknown=solved.unknown), "no")
+    else:
+        value = f"{solved.value:,}" if isinstance(solved.value, int) else solved.value
+        yield Cell(words(_end(fit, solved), unknown=solved.unknown, value=value), "yes")
+    if solved.note:
+        yield Cell(words.told(solved.note), None, "dim")
+
+
+def _end(fit: Fit, solved: Solved) -> str:
+    """Return the key of what ends the search: more does not fit, the model, or nobody looked."""
+    if solved.value != solved.searched_to:
+        return "fit.solved"
+    report = fit.question(solved.question).report
+    longest = None if report is None else report.derived.get("longest_context")
+    return "fit.solved.model" if solved.value == longest else "fit.solved.end"
+
+
+def _paste(fit: Fit, words: Words) -> Iterator[Block]:
+    """Yield the line that runs what the exit code is about, after its cheapest change; of a script
+    the lines that decide, and what writes the whole."""
+    first, report = next(iter(fit.asked.ways), None), fit.plan.report
+    if fit.solved is not None and fit.solved.launch and fit.solved.workload:
+        text: str | None = fit.solved.launch
+        heading = words("paste.change", flags=settings(fit.solved.workload))
+    elif fit.fits == "yes" and report is not None:
+        text = report.derived.get("launch")
+        heading = words("paste.run.asked" if _aside(fit) else "paste.run")
+    else:
+        text = None if first is None else first.paste
+        heading = "" if first is None else words("paste.change", flags=printable(flags(first)))
+    if not text:
+        return
+    if scripts.is_script(text):
+        pasted, started = scripts.shown(words, heading, text)
+        yield from (pasted, started if words.page else Note(words("script.fit")))
+        return
+    yield Paste(heading, printable_lines(text), language(text))
+
+
+def _code(fit: Fit, shown: tuple[Question, ...], words: Words) -> str:
+    """Say which exit code a script gets of this answer, and how it asks about another row."""
+    others = "|".join(q.name for q in shown if q.name not in (fit.about, "infer"))
+    strictly = _runs(fit) and fit.plan.settings and len(fit.ladder) > 1
+    ways = [*(["--as-published"] if strictly else []), *([f"--for {others}"] if others else [])]
+    return _exit(fit, words) + (words("fit.code.other", ways=" · ".join(ways)) if ways else "")
+
+
+def _exit(fit: Fit, words: Words) -> str:
+    rung = fit.ladder[0] if len(fit.ladder) == 1 else fit.plan.rung
+    if not _runs(fit):
+        return words(f"fit.code.{fit.fits}", question=name(fit.asked, words))
+    if rung is None or not fit.plan.here:
+        return words("fit.code.nothing")
+    engine = record(rung.engine).title
+    about = words("fit.code.format", form=printable(rung.format), engine=engine)
+    return words(f"fit.code.{fit.fits}", question=about)
+
+
+def _next(fit: Fit, words: Words) -> str:
+    """Return what to type next: --smallest gpu looks for the card itself, so none is named."""
+    given = fit.solved.unknown if fit.solved is not None else None
+    reads = any(q.tokens is not None for q in fit.questions)
+    more = ["--max context"] if reads and given is None else []
+    if given is None and "gpu_memory" not in fit.workload:
+        more.append(words("fit.try.smallest"))
+    return words("fit.try", what=" · ".join([*more, "--details", "--json"]))
+
+
+def _assumed(fit: Fit, words: Words) -> Iterator[str]:
+    """Yield what the answer takes for granted: engines, versions, and where the model was read."""
+    trained: dict[str, dict[str, None]] = {}  # how -> the frameworks that do so
+    for q in fit.questions:
+        if q.report is not None:
+            w = q.report.workload
+            if q.task == "infer":
+                yield printable(f"{w['engine']} {w['engine_version'] or ''}".strip())
+            if q.task == "train":
+                how = f"{w['optimizer']} {w['precision']}"
+                trained.setdefault(how, {})[str(w["framework"])] = None
+    yield from (printable(f"{'/'.join(names)} {how}") for how, names in trained.items())
+    yield words_of(fit, words)
+
+
+def words_of(fit: Fit, words: Words) -> str:
+    """Say where the model was read."""
+    source = ", ".join(fit.model.read_from)
+    if source.startswith("built-in catalogue"):
+        return words("fit.catalogue")
+    return printable(source).partition(" (")[0]

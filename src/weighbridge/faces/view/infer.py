@@ -1,0 +1,217 @@
+"""`infer` on a screen: what an engine reserves, how far it goes, and the line that runs it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from weighbridge.base.wording import printable, printable_lines
+from weighbridge.engines.engine import written
+from weighbridge.engines.table import ENGINES, version
+from weighbridge.engines.table import engine as record
+from weighbridge.engines.table import title as named
+from weighbridge.faces.view.answer import weights_too_big
+from weighbridge.faces.view.changes import language, smallest, unhelped
+from weighbridge.faces.view.load import form, ram
+from weighbridge.faces.view.records import Note, Paste, Section, lines
+from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.memory.report import Report
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.verdict import Verdict
+
+SHARES = ("gpu_memory_utilization", "mem_fraction_static")
+THOUSAND = 1000  # tokens
+
+
+def engine(report: Report) -> str:
+    """The engine as its makers write it, with its version."""
+    w = report.workload
+    name = named(w["engine"])
+    return f"{name} {w['engine_version']}" if w["engine_version"] else name
+
+
+def by_rules(answer: ShownAnswer) -> str:
+    """The engine, and whose rules it is answered by where its own release is not known."""
+    w, named = answer.report.workload, engine(answer.report)
+    if w["engine"] not in ENGINES:  # of a pipeline, which has no rules
+        return named
+    nearest, unknown = version(record(w["engine"]), w["engine_version"])
+    return answer.say("title.rules", engine=named, version=written(nearest)) if unknown else named
+
+
+def title(answer: ShownAnswer) -> str:
+    what = answer.say(
+        "title.on", model=printable(answer.report.model.name), engine=by_rules(answer)
+    )
+    return " · ".join(filter(None, (what, form(answer.report), _requests(answer))))
+
+
+def _requests(answer: ShownAnswer) -> str:
+    w = answer.report.workload
+    if w["context"] is None:
+        return answer.say("title.weights_alone")
+    if answer.sees:
+        return answer.say.some("images.one", "images.many", w["batch_size"])
+    number = answer.say.some("requests.one", "requests.many", w["batch_size"])
+    at_a_time = answer.say("title.requests", requests=number, context=f"{w['context']:,}")
+    slots = _own_slots(answer.report)
+    return answer.say("title.slots", requests=at_a_time, slots=slots) if slots else at_a_time
+
+
+def _own_slots(report: Report) -> int:
+    """Slots that each have a cache of the whole context, where they are more than the requests; 0
+    where they are not, or share one."""
+    asked, slots = report.workload["batch_size"], report.setting("parallel") or 1
+    cells, context = report.setting("n_ctx") or 0, report.workload["context"] or 0
+    return slots if slots > asked and cells >= slots * context else 0
+
+
+def sections(answer: ShownAnswer) -> Iterator[Section]:
+    """The next step first: the line that runs it, or what would make it fit."""
+    v = answer.report.verdict
+    changed = tuple(_changes(answer))
+    if v is not None and v.fits == "no":
+        yield from changed
+        changed = ()
+    if unhelped(answer) and answer.report.derived.get("command") is None:
+        yield (smallest(answer),)
+    yield from _launch(answer)
+    yield from changed
+    told = lines(*_reserved(answer), *_token(answer))
+    if told.lines:
+        yield (told,)
+    rest = lines(*_largest(answer))
+    if v is not None and v.fits == "yes":
+        rest = rest._replace(heading=answer.say("changes.room"))
+    yield (rest,)
+    yield (lines(ram(answer)),)
+
+
+def _changes(answer: ShownAnswer) -> Iterator[Section]:
+    if answer.report.remedies:
+        from weighbridge.faces.view import changes
+
+        grid = changes.grid(answer, changes.found(answer))
+        if grid is not None:
+            yield (grid,)
+
+
+def _launch(answer: ShownAnswer) -> Iterator[Section]:
+    """The line that runs what was sized, or why there is none."""
+    d = answer.report.derived
+    v = answer.report.verdict
+    if v is not None and v.fits == "no" and d.get("command") is None and answer.report.remedies:
+        yield from _changed(answer)
+        return
+    line, note = printable_lines(d.get("launch") or ""), answer.say.told(d.get("launch_note"))
+    before = (Note(note),) if note else ()
+    if line:
+        yield (Paste(_heading(answer, line), line, language(line)), *before)
+    elif before:
+        yield before
+
+
+def _changed(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the line to paste of the cheapest change that has one, with its note."""
+    from weighbridge.faces.view import changes
+
+    for r in changes.found(answer):
+        pasted = changes.paste(answer, r)
+        if pasted:
+            yield (*pasted, *((Note(answer.say.told(r.note)),) if r.note else ()))
+            return
+
+
+def _heading(answer: ShownAnswer, line: str) -> str:
+    """Return the heading of a launch line: one that does not fit is not offered."""
+    v = answer.report.verdict
+    for remedy in answer.report.remedies:
+        if f" {remedy.flags}" in line:  # a command's, with the flags that it lacks
+            return answer.say(
+                "paste.with", flags=remedy.flags, verdict=answer.say(f"verdict.{remedy.fits}")
+            )
+    if v is None or v.fits != "no":
+        return answer.say("paste.run")
+    return answer.say("paste.judged", verdict=answer.say(f"verdict.{v.fits}"))
+
+
+def _reserved(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the bytes an engine takes by its own rule, and what runs at once in them; nothing where
+    it does not come so far."""
+    d, w, taken = answer.report.derived, answer.report.workload, answer.device.taken
+    if taken is None and d.get("share_needed_bytes") and w["context"]:
+        yield answer.say("infer.share", size=answer.size(d["share_needed_bytes"]))
+    if taken is None or d.get("kv_cache_tokens") == 0:
+        return
+    name = next((name for name in SHARES if w.get(name)), "")
+    values = {"engine": named(w["engine"]), "size": answer.size(taken)}
+    if name:
+        share = f"--{name.replace('_', '-')} {w[name]:.4g}"
+        yield answer.say("infer.reserves.share", share=share, **values)
+    else:
+        yield answer.say("infer.reserves", **values)
+    if not d.get("kv_cache_tokens"):
+        return
+    tokens, held = f"{d['kv_cache_tokens']:,}", at_once(answer.report)
+    if held is None:
+        yield answer.say("infer.tokens", tokens=tokens)
+    else:
+        context, requests = f"{w['context']:,}", f"{held:,.1f}"
+        capped = held < (d["max_concurrency"] or 0)
+        key = "infer.tokens.capped" if capped else "infer.tokens.requests"
+        yield answer.say(key, tokens=tokens, requests=requests, context=context)
+
+
+def at_once(report: Report) -> float | None:
+    """Requests that run at once in what is taken: no more than the engine lets run."""
+    w, held = report.workload, report.derived.get("max_concurrency")
+    if held is None or not w.get("max_num_seqs"):
+        return held
+    return min(float(held), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
+
+
+def _token(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the sentence on the bytes of cache that each thousand tokens of context cost."""
+    each = answer.report.derived.get("kv_cache_bytes_per_token")
+    if each:
+        key = "infer.each" if answer.gpus < 2 else "infer.each.together"
+        yield answer.say(key, size=answer.size(each * THOUSAND), gpus=answer.gpus)
+
+
+def assumes(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the share of the card that the engine takes, for the footer's assumptions."""
+    for name in SHARES:
+        if answer.report.setting(name) is not None:
+            yield answer.say("footer.share", share=answer.report.setting(name))
+
+
+def _end(answer: ShownAnswer, verdict: "Verdict") -> str:
+    """Return the key of a length: the model's end, or what surely fits."""
+    d = answer.report.derived
+    if d["largest_context"] == d["longest_context"]:
+        return "infer.longest.end"
+    return "infer.longest.sure" if verdict.fits == "unknown" else "infer.longest"
+
+
+def _largest(answer: ShownAnswer) -> Iterator[str]:
+    """Yield the longest context and the most requests, the other settings as they were asked."""
+    d, w, v = answer.report.derived, answer.report.workload, answer.report.verdict
+    if v is None or d.get("largest_context") is None or v.devices_used > v.count:
+        return
+    longest, most = d["largest_context"], d["largest_batch_size"]
+    if not longest:
+        # What is searched for surely fits: a shorter context of a "no" may be too close to call
+        none = v.fits == "no" and weights_too_big(answer)
+        if tokens := d.get("kv_cache_tokens"):
+            yield answer.say("infer.longest.expected", tokens=f"{tokens:,}")
+        else:
+            yield answer.say("infer.longest.weights" if none else "infer.longest.unsure")
+        return
+    if answer.sees:
+        yield answer.say("infer.most.images", images=f"{most:,}")
+        return
+    number = answer.say.some("requests.one", "requests.many", w["batch_size"])
+    line = answer.say(_end(answer, v), tokens=f"{longest:,}", requests=number)
+    flags = printable(d.get("largest_context_flags") or "")
+    yield answer.say("infer.longest.flags", longest=line, flags=flags) if flags else line
+    if answer.device.taken is None and most:
+        yield answer.say("infer.most", requests=f"{most:,}", context=f"{w['context']:,}")

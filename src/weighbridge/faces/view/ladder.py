@@ -1,0 +1,172 @@
+"""Whether a model can be run on a card, in one sentence; below it the formats to run it in."""
+
+from collections.abc import Iterator
+
+from weighbridge.base.units import GIB
+from weighbridge.base.wording import printable, printable_lines
+from weighbridge.base.words import Words
+from weighbridge.engines.table import title
+from weighbridge.faces.view.answer import mark
+from weighbridge.faces.view.changes import language, quality_cell
+from weighbridge.faces.view.records import Cell, Column, Grid, Mark, Paste
+from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.memory.report.fit import Fit
+from weighbridge.memory.report.plan import Plan, Rung
+
+
+def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
+    """Answer "can I run it?" in words: yes, in which format; slowly; or no, and what would do."""
+    rung = fit.plan.rung
+    if rung is None:
+        return _nothing(fit.ladder[-1], words, unit)
+    v = rung.verdict
+    size = sizes(v.usable_bytes, unit)
+    told = words(
+        f"ladder.{_key(fit.plan)}",
+        form=form(rung, words),
+        engine=title(rung.engine),
+        needs=size.bare(v.per_device.expected),
+        has=size.of(v.usable_bytes),
+        card=card(rung.report),
+        kept=_kept(rung, words),
+        slower=_slower(rung, words),
+        ram=_ram(rung, unit),
+        flags=printable(rung.undoes),
+    )
+    if rung.longest and rung.whole and rung.fits == "yes":
+        told += words("ladder.longest", tokens=f"{rung.longest:,}")
+    return Cell(told, plan_mark(fit.plan))
+
+
+def _key(plan: Plan) -> str:
+    """Return the key of the sentence."""
+    if plan.why == "divided" and plan.fits != "yes":
+        return "divided.open"
+    return plan.why if plan.why in ("divided", "undone", "elsewhere") else plan.fits
+
+
+def plan_mark(plan: Plan) -> Mark:
+    """Return the mark of a plan, seen from the cards that were asked about."""
+    return plan.fits if plan.rung is None or not plan.here else _sign(plan.rung)
+
+
+def _sign(rung: Rung) -> Mark:
+    """Return the mark of a rung, seen from its own cards."""
+    if rung.short_of:
+        return "no"
+    return "tight" if rung.fits == "yes" and not rung.whole else mark(rung.verdict)
+
+
+def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
+    """Say by how much even the smallest format is too large, or that no engine goes so far."""
+    v, engine = rung.verdict, title(rung.engine)
+    if rung.short_of:
+        tokens = f"{rung.report.setting('context'):,}"
+        told = words("ladder.shorter", engine=engine, tokens=tokens, asked=f"{rung.short_of:,}")
+        return Cell(told, "no")
+    size = sizes(v.per_device.expected, unit)
+    left = abs(v.margin_bytes)
+    short = apart(size if left < GIB else sizes(left, unit), left).of(left)
+    needs = size.of(v.per_device.expected)
+    told = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
+    return Cell(told, "no")
+
+
+def form(rung: Rung, words: Words) -> str:
+    """Return the format in words: "as published (bfloat16)", "at 4 bit (Q4_K_M)"."""
+    key = "ladder.form.bits" if rung.bits else "ladder.form.published"
+    return words(key, bits=rung.bits, form=printable(rung.format))
+
+
+def _kept(rung: Rung, words: Words, *, rest: bool = False) -> str:
+    """Say of how many layers, or of whose experts, the engine keeps the weights on the card, or
+    the rest of them in RAM."""
+    kept, of = rung.layers or (0, 0)
+    key = "experts" if rung.report.derived.get("divided_by") == "experts" else "layers"
+    if rest:
+        return words(f"ladder.{key}.rest", layers=of - kept)
+    return words(f"ladder.{key}", layers=kept, all=of)
+
+
+def _slower(rung: Rung, words: Words) -> str:
+    times = rung.report.derived.get("times_slower")
+    if times is None:
+        return words("cost.much_slower")
+    return words("ladder.slower", low=f"{times[0]:g}", high=f"{times[1]:g}")
+
+
+def _ram(rung: Rung, unit: str | None) -> str:
+    host = rung.verdict.host
+    return "" if host is None else sizes(host.needed.expected, unit).of(host.needed.expected)
+
+
+def brief(fit: Fit, words: Words) -> Cell:
+    """Return the rung that answers in a few words: "4 bit, Ollama", or on which card alone."""
+    rung = fit.plan.rung
+    if rung is None or not fit.plan.here:
+        there = "" if rung is None else words("ladder.only", where=_where(rung, words))
+        return Cell(there, plan_mark(fit.plan))
+    label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
+    return Cell(words("ladder.brief", label=label, engine=title(rung.engine)), _sign(rung))
+
+
+def _where(rung: Rung, words: Words) -> str:
+    """Say on which other cards a rung is, or with which other setting."""
+    if rung.undoes:
+        return words("ladder.with", flags=printable(rung.undoes))
+    return words("ladder.on", card=card(rung.report))
+
+
+def grid(fit: Fit, about: str, words: Words, unit: str | None) -> Grid:
+    """Return the formats, best first: with which engine, how much, how far, and at which loss."""
+    text = any(rung.longest or rung.short_of for rung in fit.ladder)
+    quality = any(_remark(rung, words) for rung in fit.ladder)
+    columns = (
+        Column(about),
+        Column(words("ladder.head.engine"), rank=1),
+        Column(words("ladder.head.needs")),
+        *([Column(words("ladder.head.longest"), right=True, rank=2)] if text else []),
+        *([Column(words("ladder.head.quality"), folds=True)] if quality else []),
+    )
+    rows = tuple(tuple(_cells(rung, words, unit, (text, quality))) for rung in fit.ladder)
+    actions = tuple(dict(rung.change) or None for rung in fit.ladder)
+    return Grid(columns, rows, actions=actions)
+
+
+def _cells(rung: Rung, words: Words, unit: str | None, shown: tuple[bool, bool]) -> Iterator[Cell]:
+    needs = rung.verdict.per_device.expected
+    label = words("ladder.bits", bits=rung.bits) if rung.bits else words("ladder.published")
+    yield Cell(words("ladder.row", label=label, form=printable(rung.format)))
+    yield Cell(title(rung.engine))
+    yield Cell(sizes(needs, unit).of(needs), _sign(rung))
+    if shown[0]:
+        longest = rung.longest if rung.whole else None
+        reach = rung.report.setting("context") if rung.short_of else longest
+        yield Cell("" if reach is None else f"{reach:,}")
+    if shown[1]:
+        yield Cell(printable(_remark(rung, words)))
+
+
+def _remark(rung: Rung, words: Words) -> str:
+    """Say what a rung costs: another card, layers in RAM, or the published loss of its format."""
+    if rung.undoes or rung.elsewhere:
+        return _where(rung, words)
+    if rung.layers is not None:
+        return words("ladder.in_ram", rest=_kept(rung, words, rest=True))
+    if not rung.bits or rung.quality is None:
+        return words("ladder.unknown_loss") if rung.bits else ""
+    loss = quality_cell(words, rung.quality._replace(near="model"))
+    near = rung.quality.near == "model" or not rung.quality.change
+    return loss if near else words("ladder.about", quality=loss)
+
+
+def paste(fit: Fit, words: Words) -> Iterator[Paste]:
+    """Yield the line that runs the answer, where its engine has one."""
+    rung = fit.plan.rung
+    line = None if rung is None else rung.report.derived.get("launch")
+    if rung is None or not line:
+        return
+    heading = words("ladder.run", form=form(rung, words), engine=title(rung.engine))
+    if not fit.plan.here:
+        heading = words("ladder.run.on", heading=heading, where=_where(rung, words))
+    yield Paste(heading, printable_lines(line), language(line))

@@ -1,0 +1,242 @@
+"""`load` on a screen: the formats to load it in, and what loading costs beside the device."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.base.units import human_count
+from weighbridge.base.wording import printable
+from weighbridge.faces.view.answer import about, mark
+from weighbridge.faces.view.changes import few, quality_cell, smallest, unhelped
+from weighbridge.faces.view.records import (
+    Action,
+    Cell,
+    Column,
+    Grid,
+    Lines,
+    Mark,
+    Note,
+    Section,
+    lines,
+)
+from weighbridge.faces.view.records import row as cells
+from weighbridge.faces.view.shown import FINEST, ShownAnswer, SizeFormat, sizes
+from weighbridge.memory.report import Report, Row
+
+if TYPE_CHECKING:
+    from weighbridge.base.memory import Component, Device, Phase
+    from weighbridge.memory.report.verdict import Remedy, Verdict
+
+FORMAT = "quantization"
+HALF = "float16"  # shown where what was asked is wider
+SHORT = 7  # rows of the short table
+# Formats that people ask for most: plain ones, and one of each kind of quantization (assumed)
+USUAL = ("float32", "bfloat16", "bnb-int8", "fp8-tensor", "nf4", "awq-4bit-g128", "Q4_K_M")
+
+
+def title(answer: ShownAnswer) -> str:
+    facts = answer.report.model
+    exactly = f"{facts.parameters:,}"
+    sparse, whole = facts.active_parameters != facts.parameters, human_count(facts.parameters)
+    key = "title.parameters.about" if sparse and not answer.full else "title.parameters"
+    count = answer.say(key, count=whole, exactly=exactly)
+    if sparse:
+        count += answer.say("title.active", count=human_count(facts.active_parameters))
+    return " · ".join((printable(facts.name), count, form(answer.report)))
+
+
+def form(report: Report) -> str:
+    """Return the format that weights are loaded in: its name, or the dtype."""
+    w = report.workload
+    return str(w["quantization"] or w["dtype"])
+
+
+def sections(answer: ShownAnswer) -> Iterator[Section]:
+    others = _others(answer)
+    if others is not None:
+        yield (others,)
+    elif unhelped(answer):
+        yield (smallest(answer),)
+    if answer.report.table and not answer.full:
+        yield (_formats(answer),)
+    yield (_costs(answer),)
+
+
+def assumes(answer: ShownAnswer) -> Iterator[str]:
+    """Say which engine loads the model, and who says in which format."""
+    w = answer.report.workload
+    yield f"{w['engine']} {w['engine_version'] or ''}".strip()
+    yield f"{form(answer.report)} {answer.say.why(answer.report.derived['dtype_from'])}"
+
+
+def _formats(answer: ShownAnswer) -> Grid:
+    """The formats that may do instead, or the usual ones; the one that was asked is marked."""
+    v = _judged(answer.report)
+    rows = _rows(answer.report)
+    instead = v is not None and v.fits != "yes" and len(rows) > 1
+    return _table(answer, rows, "load.instead" if instead else "load.formats")
+
+
+def _judged(report: Report) -> "Verdict | None":
+    """The verdict on a device; None where none was named."""
+    return report.verdict if report.verdict is not None and report.verdict.count else None
+
+
+def _others(answer: ShownAnswer) -> Grid | None:
+    """Return the table of changes that are not formats; None where there are no changes."""
+    if not answer.report.remedies:
+        return None
+    from weighbridge.faces.view import changes
+
+    told = [r for r in changes.found(answer) if set(r.change) != {FORMAT}]
+    return changes.grid(answer, told)
+
+
+def _rows(report: Report) -> list[Row]:
+    """The asked format, then those that remedies name, or the usual ones whose weights leave
+    room."""
+    asked, v = form(report), _judged(report)
+    own = [r for r in report.table if r.dtype == asked]
+    others = [r for r in report.table if r.dtype != asked]
+    named = {r.change.get(FORMAT) for r in report.remedies}
+    usual = (*USUAL, HALF) if "float32" in asked else USUAL
+    told = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in usual]
+    if v is not None:
+        told = [r for r in told if r.total_bytes < v.usable_bytes * v.count]
+    largest = sorted(told, key=lambda r: -r.total_bytes)
+    return [*own, *largest][: SHORT + len(usual) - len(USUAL)]
+
+
+def brief(answer: ShownAnswer) -> Section:
+    """Return the sizes of a few formats in one sentence, where no device is judged."""
+    if answer.report.verdict is not None or not answer.report.table:
+        return ()
+    rows = _rows(answer.report)
+    unit = sizes(max(r.total_bytes for r in rows), answer.unit)
+    told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
+    return (Note(answer.say("load.brief", formats=told, unit=unit.unit)),)
+
+
+def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
+    peaks = _answered(answer.report)
+    asked_form, v = form(answer.report), _judged(answer.report)
+    most = max((r.total_bytes for r in rows), default=0)
+    unit = sizes(most, answer.unit)._replace(
+        decimals=FINEST
+    )  # formats of four bits are close together
+    known = any(r.quality for r in answer.report.table)
+    answered = any(r.dtype in peaks for r in rows)  # else the column has what was said above
+
+    def told(row: Row) -> tuple[Cell, ...]:
+        sign: Mark | None = None
+        on_card, which = "", ""
+        if row.dtype == asked_form:
+            sign = None if v is None else mark(v)
+            on_card, which = answer.sizes.of(answer.peak.expected), answer.say("load.asked")
+        elif row.dtype in peaks:
+            then = peaks[row.dtype]
+            sign, on_card = then.fits, answer.sizes.of((then.per_device or answer.peak).expected)
+            which = "" if row.quality else few(answer.say, then) or printable(then.cost)
+        if not which and known and row.basis == "format":
+            which = quality_cell(answer.say, row.quality)
+        own = (
+            unit.of(row.total_bytes),
+            *(_facts(row, unit) if v is None else (on_card,) * answered),
+        )
+        return cells(row.dtype, *own, which, mark=sign)
+
+    keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",) * answered
+    columns = (
+        Column(answer.say("head.format")),
+        Column(answer.say("head.weights"), right=True),
+        *(Column(answer.say(key), right=True, rank=v is None) for key in keys),
+        Column(answer.say("head.quality") if known else "", folds=True, rank=2),
+    )
+    left = len(answer.report.table) - len(rows)
+    title = answer.say(heading, left=left)
+    actions = tuple(None if r.dtype == asked_form else _chosen(r, peaks) for r in rows)
+    return Grid(columns, tuple(told(r) for r in rows), title, actions=actions)
+
+
+def _chosen(row: Row, peaks: "Mapping[str, Remedy]") -> Action:
+    """Return the setting that a click on a row of the table loads in that format with."""
+    if row.dtype in peaks:
+        return peaks[row.dtype].change
+    return {FORMAT: row.dtype} if row.basis == "format" else {"dtype": row.dtype}
+
+
+def _answered(report: Report) -> "dict[str, Remedy]":
+    """The formats of which the device was asked, and what came of it."""
+    single = [(next(iter(r.change.items())), r) for r in report.remedies if len(r.change) == 1]
+    return {str(value): r for (name, value), r in single if name in (FORMAT, "dtype")}
+
+
+def _facts(row: Row, unit: SizeFormat) -> tuple[str, str]:
+    adam = row.training_adam_bytes
+    return unit.of(row.largest_layer_bytes), "" if adam is None else unit.of(adam)
+
+
+def _costs(answer: ShownAnswer) -> Lines:
+    """Return one line with the bytes of the download, and of host memory while it loads."""
+    return lines(" · ".join(filter(None, (_download(answer), ram(answer)))))
+
+
+def _download(answer: ShownAnswer) -> str:
+    facts = answer.report.model
+    nbytes = facts.download_bytes or answer.report.derived["download_estimate_bytes"]
+    if nbytes is None:
+        return ""
+    if answer.unit is not None:
+        return answer.say("load.download", size=answer.size(nbytes))
+    decimal = SizeFormat("GB").of(nbytes)
+    return answer.say("load.download.both", size=answer.size(nbytes), decimal=decimal)
+
+
+def _grows(component: "Component") -> bool:
+    """Tell whether a device fills with use: prompts that a server keeps, a store of objects."""
+    return not component.bytes.expected and component.bytes.high > 0 and not component.droppable
+
+
+def ram(answer: ShownAnswer) -> str:
+    """Return the bytes that the host needs, in the phase that needs most."""
+    host = next((d for d in answer.report.devices if d.kind == "host"), None)
+    if host is None or host is answer.device:
+        return ""
+    phase = max(host.phases, key=lambda p: p.needed.high)
+    if not phase.needed.high:
+        return ""
+    grows = sum(c.bytes.high for c in phase.components if _grows(c))
+    size = about(
+        answer,
+        sizes(phase.needed.expected, answer.unit),
+        phase.needed._replace(high=phase.needed.high - grows),
+    )
+    if grows:
+        size = answer.say("host.ram.grows", size=size, more=answer.size(grows))
+    elif _of_processes(answer.report.devices, phase):
+        size = answer.say("host.ram.processes", size=size)
+    when = answer.say(WHEN.get(phase.name, "when.serving"))
+    half = None if answer.report.verdict is None else answer.report.verdict.host
+    if half is None or half.available is None:
+        return answer.say("host.ram", when=when, size=size)
+    has = answer.size(half.available)
+    if half.shared:
+        whole = answer.size(half.needed.expected)
+        return answer.say("host.ram.shared", when=when, size=size, whole=whole, has=has)
+    return answer.say("host.ram.of", when=when, size=size, has=has)
+
+
+def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:
+    """Tell whether most of the width is a guess of what processes of Python take."""
+    width = phase.needed.high - phase.needed.low
+    theirs = sum(c.bytes.high - c.bytes.low for c in phase.components if c.detail == "processes")
+    return sum(d.kind == "gpu" for d in devices) > 1 and 2 * theirs > width
+
+
+WHEN: Mapping[str, str] = {
+    "load": "when.load",
+    "save": "when.save",
+    "sleep": "when.sleep",
+    **dict.fromkeys(("forward", "loss", "backward", "step", "evaluation"), "when.step"),
+    "prefill": "when.serving",
+    "decode": "when.serving",
+}

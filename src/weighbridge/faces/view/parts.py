@@ -1,0 +1,177 @@
+"""Components as they are on the bar: at most five and activations, under everyday names.
+
+groups    what belongs together for a reader is one part ("allocator overhead")
+other     the smallest ones, and all that is less than a hundredth of the whole; never activations
+
+Phases, too, are called by everyday names, and stand beside one another.
+"""
+
+from collections.abc import Mapping
+from unicodedata import east_asian_width
+
+from weighbridge.base.memory import Phase
+from weighbridge.base.records import NamedTuple
+from weighbridge.faces.view.records import Bar, Cell, Column, Grid, ShownSegment
+from weighbridge.faces.view.shown import ShownAnswer
+
+NAMES: Mapping[str, str] = {  # component -> key of its part's name
+    "weights": "part.weights",
+    "kv_cache": "part.kv_cache",
+    "recurrent_state": "part.recurrent_state",
+    "activations": "part.activations",
+    "logits": "part.logits",
+    "gradients": "part.gradients",
+    "optimizer_states": "part.optimizer_states",
+    "master_weights": "part.master_weights",
+    "adapters": "part.adapters",
+    "temporaries": "part.workspace",
+    "workspaces": "part.workspace",
+    "buffers": "part.allocator",
+    "rounding": "part.allocator",
+    "fragmentation": "part.allocator",
+    "context": "part.context",
+    "communication": "part.communication",
+    "cuda_graphs": "part.cuda_graphs",
+    "other": "part.other",
+}
+MOST = 5  # parts on a screen
+LEAST = 100  # a part of less than the hundredth of the whole is among the others
+LEGEND = 76  # columns of a legend
+LEGIBLE = 3  # parts that are told at least
+LARGE = 10  # a part of the tenth of the whole is told, though on a second line
+OTHER = "part.other"
+KEPT = "part.activations"  # which are never among the others
+FROZEN = {"part.weights": "part.frozen_weights"}  # where adapters are trained
+ANOTHER_DRIVER = {"part.context": "part.driver"}  # on cards that have no CUDA
+SHARE = "part.share"
+ASIDE = {"save": 2, "evaluation": 1}  # left out first where a terminal is narrow
+
+
+class ShownPart(NamedTuple):
+    """A key of messages, and the bytes of all components under it."""
+
+    key: str
+    nbytes: int
+
+
+def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
+    """Return at most `most` parts of a phase and activations, as expected at driver level, which
+    add up to it: the largest first, `other` last."""
+    sums: dict[str, int] = {}
+    for c in phase.components:
+        key = NAMES[c.name]
+        sums[key] = sums.get(key, 0) + c.bytes.expected
+    whole = sum(sums.values())
+    others = sums.pop(OTHER, 0)
+    ordered = sorted((ShownPart(*item) for item in sums.items()), key=lambda p: -p.nbytes)
+    large = [p for p in ordered if p.nbytes and (p.nbytes * LEAST >= whole or p.key == KEPT)]
+    others += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
+    if len(large) + (others > 0) > most:
+        told = [p for i, p in enumerate(large) if i < most - 1 or p.key == KEPT]
+        others += sum(p.nbytes for p in large) - sum(p.nbytes for p in told)
+        large = told
+    return (*large, *([ShownPart(OTHER, others)] if others else ()))
+
+
+def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
+    """Return the bar of what fills the device, in its unit. Its legend stands on one line,
+    unless a large part had no name then."""
+    shown = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
+    said = _otherwise(answer)
+    segments = tuple(
+        ShownSegment(
+            key=p.key.removeprefix("part."),
+            name=answer.say(said.get(p.key, p.key)),
+            nbytes=p.nbytes,
+            size=answer.sizes.bare(p.nbytes),
+        )
+        for p in shown
+    )
+    seen = [part for part in segments if part.size.strip("0.,")]
+    legend = " · ".join(f"{part.name} {part.size}" for part in seen)
+    fewer = min(most, len(shown)) - 1
+    long = _columns(legend) > LEGEND and not answer.full
+    if long and fewer >= LEGIBLE and _named(answer, fewer):
+        return bar(answer, margin=margin, most=fewer)
+    verdict = answer.report.verdict
+    capacity = verdict.usable_bytes if verdict is not None and verdict.count else None
+    return Bar(
+        segments=segments,
+        total=sum(p.nbytes for p in shown),
+        capacity=capacity,
+        low=answer.peak.low,
+        high=answer.peak.high,
+        label=_label(answer),
+        margin=margin,
+        legend=legend,
+        words=_words(answer, seen, margin),
+    )
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: a Chinese sign takes two."""
+    return len(text) + sum(east_asian_width(sign) in "WF" for sign in text)
+
+
+def _named(answer: ShownAnswer, most: int) -> bool:
+    """Tell whether of so many parts all large ones have a name of their own."""
+    told, whole = parts(answer.phase, most), parts(answer.phase, len(NAMES))
+    left_out = {part.key: part.nbytes for part in whole} | dict.fromkeys((p.key for p in told), 0)
+    return max(left_out.values(), default=0) * LARGE < sum(part.nbytes for part in whole)
+
+
+def _otherwise(answer: ShownAnswer) -> Mapping[str, str]:
+    """Map parts to the other name that they have in this answer: frozen weights, another driver."""
+    renamed: dict[str, str] = {}
+    if any(c.name == "adapters" for c in answer.phase.components):
+        renamed |= FROZEN
+    v = answer.report.verdict
+    known = v is not None and v.marketed_gb is not None  # not a device of a given size
+    if v is not None and known and not v.accelerator_id.startswith("nvidia"):
+        renamed |= ANOTHER_DRIVER
+    return renamed
+
+
+def _label(answer: ShownAnswer) -> str:
+    """Say which phase of a step the bar is of, and which of several devices."""
+    words = []
+    if answer.report.task == "train" and len(answer.device.phases) > 1:
+        words.append(answer.say("bar.peak", phase=phase_name(answer, answer.phase.name)))
+    if answer.gpus > 1:
+        peaks = {d.peak("driver") for d in answer.report.devices if d.kind == "gpu"}
+        differ = answer.report.verdict is not None and bool(answer.report.verdict.usable_each)
+        key = "bar.tightest" if differ else "bar.alike" if len(peaks) == 1 else "bar.fullest"
+        words.append(answer.say(key, count=answer.gpus))
+    return answer.say("bar.and").join(words)
+
+
+def _words(answer: ShownAnswer, segments: list[ShownSegment], margin: str) -> str:
+    """Tell the bar in words, part by part, for a reader who does not see it."""
+    listed = ", ".join(f"{part.name} {part.size} {answer.sizes.unit}" for part in segments)
+    return answer.say("bar.words", parts=listed) + (f"; {margin}" if margin else "")
+
+
+def phase_name(answer: ShownAnswer, name: str) -> str:
+    return answer.say.named("phase", name)
+
+
+def phases_differ(answer: ShownAnswer) -> bool:
+    """Tell whether the phases after loading show several numbers: if not, the bar says it all."""
+    told = {
+        answer.sizes.bare(phase.at("driver").expected)
+        for phase in answer.device.phases
+        if phase.name != "load"
+    }
+    return len(told) > 1 or answer.full
+
+
+def phases(answer: ShownAnswer) -> Grid:
+    """Return the bytes expected of each phase of the fullest device; that of the bar is marked."""
+    heads, values = [Column()], [Cell(answer.sizes.unit, None, "dim")]
+    for phase in answer.device.phases:
+        here = phase is answer.phase
+        rank = 0 if here else ASIDE.get(phase.name, 0)
+        heads.append(Column(phase_name(answer, phase.name), right=True, rank=rank))
+        size = answer.sizes.bare(phase.at("driver").expected)
+        values.append(Cell(f"{size} ◀" if here else size, None, "strong" if here else ""))
+    return Grid(tuple(heads), (tuple(values),))

@@ -1,0 +1,140 @@
+"""What changed between two scans, on one screen: verdicts with their reasons, then models."""
+
+from collections.abc import Iterator
+
+from weighbridge.base.units import human
+from weighbridge.base.wording import clipped, printable
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.view.records import Block, Cell, Column, Grid, Mark, Note, Screen
+from weighbridge.faces.view.scan import LONGEST, MARKS
+from weighbridge.memory.report.scan_diff import ScanChange, ScanDiff, ScanTurn, ScanWhy
+
+SHA = 10  # characters of a revision
+
+
+def scan_diff(found: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:
+    """Return the screen of a comparison of two datasets, called by their names: what changed by
+    reason, and the first models."""
+    words = words_in(lang)
+    old, new = (clipped(printable(name)) for name in names)
+    models = words.some("scan.models.one", "scan.models", found.models[0])
+    verdicts = words("scan.diff.none")
+    if found.total:
+        verdicts = words.some("scan.diff.one", "scan.diff.several", found.total)
+    title = words("scan.diff.title", old=old, new=new, verdicts=verdicts, models=models)
+    notes: tuple[Block, ...] = tuple(Note(line) for line in _notes(found, words))
+    sections: tuple[tuple[Block, ...], ...] = (notes,) if notes else ()
+    if found.turns:
+        sections = ((_turns(found, words),), (_changes(found, words),), *sections)
+    return Screen(title=title, sections=sections, lang=lang)
+
+
+def _turns(found: ScanDiff, words: Words) -> Grid:
+    rows = tuple(
+        (
+            Cell(printable(turn.question)),
+            _verdict(turn.was, words),
+            _verdict(turn.now, words),
+            Cell(f"{turn.models:,}"),
+            Cell(_why(turn, words)),
+        )
+        for turn in found.turns
+    )
+    return Grid(
+        (
+            Column(words("scan.diff.question")),
+            Column(words("scan.diff.was")),
+            Column(words("scan.diff.now")),
+            Column(words("scan.diff.models"), right=True),
+            Column(words("scan.diff.why"), folds=True),
+        ),
+        rows,
+    )
+
+
+def _changes(found: ScanDiff, words: Words) -> Grid:
+    rows = tuple(
+        (
+            Cell(clipped(printable(change.id), LONGEST)),
+            Cell(printable(change.question)),
+            _verdict(change.was, words, change.needs[0]),
+            _verdict(change.now, words, change.needs[1]),
+            Cell(_of_model(change, words)),
+        )
+        for change in found.changes
+    )
+    return Grid(
+        (
+            Column(words("scan.model"), folds=True),
+            Column(words("scan.diff.question")),
+            Column(words("scan.diff.was")),
+            Column(words("scan.diff.now")),
+            Column(words("scan.diff.why"), rank=1),
+        ),
+        rows,
+    )
+
+
+def _verdict(told: str, words: Words, need: int | None = None) -> Cell:
+    """Return a verdict with what is needed there, where that is known."""
+    text = {
+        "yes": words("scan.diff.yes"),
+        "no": words("scan.diff.no"),
+        "unknown": words("scan.diff.unknown"),
+        "read": words("scan.diff.read"),
+        "answered": words("scan.diff.answered"),
+        "refused": words("scan.diff.refused"),
+    }[told]
+    mark: Mark | None = MARKS.get(told)
+    return Cell(text if need is None else f"{text}, {human(need)}", mark)
+
+
+def _reason(why: ScanWhy, words: Words) -> str:
+    return {
+        "config": words("scan.diff.config"),
+        "question": words("scan.diff.settings"),
+        "engine": words("scan.diff.engine"),
+        "rules": words("scan.diff.rules"),
+        "limits": words("scan.diff.limits"),
+    }[why]
+
+
+def _why(turn: ScanTurn, words: Words) -> str:
+    """Return the reasons of a change, with the releases of the engine where they differ."""
+    was, now = turn.versions
+    told = [_reason(why, words) for why in turn.why]
+    if "engine" in turn.why and was and now:
+        told[turn.why.index("engine")] += f" {was} -> {now}"
+    return "; ".join(told)
+
+
+def _of_model(change: ScanChange, words: Words) -> str:
+    """Return the reasons, with the revisions where the config is another one; and why there is no
+    answer now."""
+    was, now = (printable(sha or "")[:SHA] for sha in change.shas)
+    told = [_reason(why, words) for why in change.why]
+    if "config" in change.why and was != now:
+        told[change.why.index("config")] += f" {was} -> {now}"
+    if change.now == "refused" and change.reason:
+        told.append(printable(change.reason))
+    return "; ".join(told)
+
+
+def _notes(found: ScanDiff, words: Words) -> Iterator[str]:
+    _, new, gone = found.models
+    if new or gone:
+        yield words("scan.diff.others", new=f"{new:,}", gone=f"{gone:,}")
+    names = found.questions
+    told = {"new": names.new, "gone": names.gone, "other": names.other}
+    if any(told.values()):
+        shown = {kind: printable(", ".join(those)) or "-" for kind, those in told.items()}
+        yield words("scan.diff.questions", **shown)
+    if found.rules:
+        yield words("scan.diff.families", families=printable(", ".join(found.rules)))
+    if found.moved:
+        each = ", ".join(f"{printable(f)} {n:,}" for f, n in found.moved.items())
+        yield words("scan.diff.moved", each=each)
+    if any(found.left):
+        yield words("scan.diff.left", old=f"{found.left[0]:,}", new=f"{found.left[1]:,}")
+    if len(found.changes) < found.total:
+        yield words("scan.diff.more", shown=f"{len(found.changes):,}", verdicts=f"{found.total:,}")

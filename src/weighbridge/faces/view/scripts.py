@@ -1,0 +1,77 @@
+"""Scripts on a screen: the few statements that decide, a line each; a file has the whole.
+
+    packed = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", ...)
+    lora = LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+    args = SFTConfig(per_device_train_batch_size=1, max_length=2048, ...)
+
+A script begins with its docstring, whose first indented line starts it; the first of its paragraphs
+that has a comment above it holds what decides.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.base.wording import printable_lines
+from weighbridge.base.words import Words
+from weighbridge.faces.view.records import Block, Note, Paste
+
+MOST = 3  # statements on a screen
+WIDE = 79  # columns of each
+INDENT = "    "
+REST = ", ...)"
+
+
+def is_script(text: str) -> bool:
+    return text.startswith('"""')
+
+
+def shown(say: Words, heading: str, script: str, flags: str = "") -> tuple[Block, ...]:
+    """Return a script's telling lines, and what writes and starts it; on a page the script itself,
+    since nobody types options there. `flags` are those of a change."""
+    safe = printable_lines(script)
+    if say.page:
+        return Paste(heading, safe, "python"), Note(say("script.start", start=start(safe)))
+    typed = " ".join(filter(None, (flags, "--save train.py")))
+    started = start(safe)
+    note = say("script.save", flags=typed, start=started)
+    last = Note(note) if len(note) <= WIDE else Paste(say("script.then", flags=typed), started)
+    return Paste(heading, "\n".join(telling(safe)), "python"), last
+
+
+def start(script: str) -> str:
+    """Return the command that starts it."""
+    return next(line.strip() for line in script.splitlines() if line.startswith(INDENT))
+
+
+def telling(script: str) -> tuple[str, ...]:
+    """Return the first statements of a script that decide, cut to a line each."""
+    paragraph = next(p for p in script.split("\n\n") if p.startswith("# "))
+    calls = (lines for lines in _statements(paragraph) if _tells(lines[0]))
+    return tuple(_line(lines) for lines, _ in zip(calls, range(MOST), strict=False))
+
+
+def _tells(line: str) -> bool:
+    """Tell whether a statement gives a name what a call makes, or sets the environment."""
+    return " = " in line and ("(" in line or line.startswith("os.environ["))
+
+
+def _statements(paragraph: str) -> Iterator[list[str]]:
+    lines: list[str] = []
+    for line in paragraph.splitlines():
+        if lines and not line.startswith((" ", ")", "}")):
+            yield lines
+            lines = []
+        lines.append(line)
+    yield lines
+
+
+def _line(lines: list[str]) -> str:
+    """Join the arguments of a call, as many as there is room for."""
+    if len(lines) == 1:
+        return lines[0]
+    first, *others = (line.strip().rstrip(",") for line in lines[1:-1])
+    text = lines[0] + first
+    for argument in others:
+        if len(text) + len(argument) + len(REST) + 2 > WIDE:
+            return text + REST
+        text += f", {argument}"
+    return f"{text})"

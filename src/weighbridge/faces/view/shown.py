@@ -1,0 +1,142 @@
+"""The part of an answer that the first screen shows: one device, one phase, one unit.
+
+Bytes that are compared stand in one unit, with one decimal.
+"""
+
+from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, KIB, MIB, UNITS
+from weighbridge.base.wording import printable
+from weighbridge.base.words import Words
+from weighbridge.memory.report import Report
+
+FINEST = 2  # decimals, where one does not tell two numbers apart
+FEW = 10  # below so many of a unit there is a decimal
+
+
+class SizeFormat(NamedTuple):
+    """A unit and its decimals."""
+
+    unit: str
+    decimals: int = 1
+
+    def bare(self, nbytes: int) -> str:
+        text = f"{nbytes / UNITS[self.unit.upper()]:,.{self.decimals}f}"
+        return text.removeprefix("-") if not text.strip("-0.,") else text
+
+    def of(self, nbytes: int) -> str:
+        return f"{self.bare(nbytes)} {self.unit}"
+
+    def range(self, interval: Bytes) -> tuple[str, str] | None:
+        """Return both ends of a range as text; None where they are written alike."""
+        low, high = self.bare(interval.low), self.bare(interval.high)
+        return None if low == high else (low, high)
+
+
+def sizes(like: int, unit: str | None = None) -> SizeFormat:
+    """Choose how to write numbers that are compared with `like` bytes. Who names a unit wants to
+    compare, and gets all decimals."""
+    if unit is not None:
+        return SizeFormat(unit, FINEST)
+    if like >= GIB:
+        return SizeFormat("GiB")
+    if like >= FEW * MIB:
+        return SizeFormat("MiB", 0)
+    if like >= MIB:
+        return SizeFormat("MiB")
+    return SizeFormat("KiB") if like >= KIB else SizeFormat("B", 0)
+
+
+def apart(chosen: SizeFormat, difference: int) -> SizeFormat:
+    """Return the format with enough decimals for a difference to be seen."""
+    shown = abs(difference) * 10**chosen.decimals * 2 >= UNITS[chosen.unit.upper()]
+    if shown or chosen.decimals >= FINEST:
+        return chosen
+    return apart(chosen._replace(decimals=chosen.decimals + 1), difference)
+
+
+class ShownPage(NamedTuple):
+    """An answer on a page, which names no options where it has its own words."""
+
+    sought: bool = True  # whether changes that help were looked for
+    least: bool = False  # what it takes at least, before the answer is known
+
+
+class ShownAnswer(NamedTuple):
+    """An answer, and the choices that all of its screen share."""
+
+    report: Report
+    say: Words
+    unit: str | None  # as the user asked
+    sizes: SizeFormat
+    device: Device  # the fullest accelerator; the host where there is none
+    phase: Phase  # that the headline, the bar and its words are of
+    peak: Bytes
+    full: bool = False  # with all tables
+    sought: bool = True  # whether changes that help were looked for
+
+    def size(self, nbytes: int) -> str:
+        """Bytes in the unit that suits them alone."""
+        return sizes(nbytes, self.unit).of(nbytes)
+
+    @property
+    def gpus(self) -> int:
+        return sum(d.kind == "gpu" for d in self.report.devices)
+
+    @property
+    def sees(self) -> bool:
+        """Tell whether the model classifies images, and reads no text."""
+        return self.report.model.architecture.endswith("ForImageClassification")
+
+    @property
+    def split(self) -> bool:
+        """Tell whether the peak is one device's share of what the phase lists as a whole."""
+        return self.peak.expected != self.device.peak("driver").expected
+
+
+def shown(
+    report: Report, say: Words, unit: str | None = None, *, full: bool = False, sought: bool = True
+) -> ShownAnswer:
+    device = fullest(report)
+    phase, verdict = deciding(report, device), report.verdict
+    peak = device.peak("driver")
+    if verdict is not None and verdict.count and device.kind == "gpu":
+        peak = verdict.per_device
+    sought = sought and "search_stopped" not in report.derived
+    return ShownAnswer(
+        report, say, unit, sizes(peak.expected, unit), device, phase, peak, full, sought
+    )
+
+
+def fullest(report: Report) -> Device:
+    """The accelerator with the highest peak; the host where there is none. Of cards that differ
+    the one that decides."""
+    gpus, v = [d for d in report.devices if d.kind == "gpu"], report.verdict
+    if v is not None and v.usable_each:
+        gpus = [d for d in gpus if d.peak("driver") == v.per_device] or gpus
+    return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
+
+
+def deciding(report: Report, device: Device) -> Phase:
+    """The phase that the answer is about. The allocator keeps what it has taken, so later phases
+    show as much as the one that needed it: of those that show the same number, the one that has
+    most allocated, and then the one whose bound decides."""
+    most = device.peak("driver").expected
+    size = sizes(most)
+    lower = report.verdict is not None and report.verdict.fits == "no"
+
+    def need(phase: Phase) -> tuple[int, int]:
+        sums = phase.at("driver")
+        return phase.at("allocated").expected, sums.low if lower else sums.high
+
+    alike = [p for p in device.phases if size.bare(p.at("driver").expected) == size.bare(most)]
+    return max(alike, key=need)
+
+
+def card(report: Report) -> str:
+    """The accelerator without its maker's words: "RTX 4090", "2 x A100 80GB"; "" without one."""
+    v = report.verdict
+    if v is None or not v.count:
+        return ""
+    name = printable(v.accelerator).removeprefix("NVIDIA ").replace("GeForce ", "")
+    return f"{v.times}{name}"

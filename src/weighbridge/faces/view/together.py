@@ -1,0 +1,84 @@
+"""The screen of several models on the same cards at once."""
+
+from collections.abc import Iterator
+
+from weighbridge.base.wording import printable, redacted
+from weighbridge.base.words import Words, words_in
+from weighbridge.engines.table import title
+from weighbridge.faces.view.answer import mark
+from weighbridge.faces.view.changes import language
+from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Paste, Screen, Section
+from weighbridge.faces.view.shown import apart, card, sizes
+from weighbridge.memory.report.together import Service, Services
+
+
+def screen(found: Services, *, lang: str = "en", unit: str | None = None) -> Screen:
+    """Return the screen: whether all fit, each with what it holds and leaves, and their lines."""
+    words = words_in(lang)
+    first = Lines((_answer(found, words, unit),))
+    table = _table(found, words, unit)
+    pastes: tuple[Section, ...] = tuple((paste,) for paste in _pastes(found, words))
+    return Screen(
+        title=words(
+            "together.title",
+            count=len(found.services),
+            card=card(found.services[0].report),
+            has=sizes(found.usable.low, unit).of(found.usable.low),
+        ),
+        sections=((first,), (table,), *pastes),
+        warnings=tuple(words.told(redacted(line)) for line in found.warnings),
+        lang=lang,
+        brief=(first, table),
+    )
+
+
+def _answer(found: Services, words: Words, unit: str | None) -> Cell:
+    size = sizes(found.usable.low, unit)
+    left = abs(found.margin_bytes)
+    key = "margin.spare" if found.margin_bytes >= 0 else "margin.short"
+    told = words(
+        f"together.{found.fits}",
+        needs=size.bare(found.holds.expected),
+        has=size.of(found.usable.low),
+        margin=words(key, size=apart(size, left).of(left)),
+    )
+    return Cell(told, found.fits)
+
+
+def _table(found: Services, words: Words, unit: str | None) -> Grid:
+    shares = any(s.share is not None for s in found.services)
+    size = sizes(found.usable.low, unit)
+    columns = (
+        Column(words("together.head.model")),
+        Column(words("ladder.head.engine"), rank=1),
+        Column(words("head.format"), rank=2),
+        Column(words("together.head.holds")),
+        *([Column(words("together.head.share"), right=True)] if shares else []),
+        Column(words("together.head.left"), right=True),
+    )
+    rows = tuple(
+        (
+            Cell(printable(s.report.model.name)),
+            Cell(title(s.report.workload["engine"])),
+            Cell(printable(_form(s))),
+            Cell(size.of(s.holds.expected), mark(s.verdict)),
+            *([Cell("" if s.share is None else f"{s.share:.2f}")] if shares else []),
+            Cell(size.of(left)),
+        )
+        for s, left in zip(found.services, found.left, strict=True)
+    )
+    return Grid(columns, rows)
+
+
+def _form(service: Service) -> str:
+    w = service.report.workload
+    return str(w["quantization"] or w["dtype"])
+
+
+def _pastes(found: Services, words: Words) -> Iterator[Paste]:
+    """Yield the line that starts each, where it has one."""
+    for service, line in zip(found.services, found.launches, strict=True):
+        if line and found.fits != "no":
+            text = "\n".join(map(printable, line.splitlines()))
+            name = printable(service.report.model.name)
+            yield Paste(words("together.run", model=name), text, language(line))

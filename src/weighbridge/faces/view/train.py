@@ -1,0 +1,101 @@
+"""`train` on a screen: the phases of a step, and what would leave more room."""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.base.units import human_count
+from weighbridge.base.wording import printable
+from weighbridge.faces.view import scripts
+from weighbridge.faces.view.changes import askable, asks, smallest, unhelped
+from weighbridge.faces.view.load import ram
+from weighbridge.faces.view.parts import phases, phases_differ
+from weighbridge.faces.view.records import Paste, Section, lines
+from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.workload.train import TUNERS
+
+METHODS: Mapping[str, str] = {
+    "full": "method.full",
+    "lora": "method.lora",
+    "qlora": "method.qlora",
+    "dora": "method.dora",
+}
+
+
+def title(answer: ShownAnswer) -> str:
+    w = answer.report.workload
+    method, name = w["method"], printable(answer.report.model.name)
+    if method in TUNERS:
+        what = answer.say("method.tuner", tuner=TUNERS[method], model=name)
+    else:
+        what = answer.say(METHODS[method], model=name)
+    if answer.sees:
+        return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
+    asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
+    return f"{what} · {asked}"
+
+
+def sections(answer: ShownAnswer) -> Iterator[Section]:
+    if answer.report.remedies:
+        yield from _changes(answer)
+    else:
+        yield from _next(answer)
+    if phases_differ(answer):
+        yield (phases(answer),)
+    yield from _room(answer)
+    yield (lines(*_facts(answer)),)
+
+
+def _changes(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the changes that make it fit, and the line of the first that has one."""
+    from weighbridge.faces.view import changes
+
+    told = changes.found(answer)
+    grid = changes.grid(answer, told)
+    pastes = (changes.paste(answer, r) for r in told)
+    if grid is not None:
+        yield (grid,)
+        yield next(filter(None, pastes), ())
+
+
+def _next(answer: ShownAnswer) -> Iterator[Section]:
+    """The script that trains it so; where no change makes it fit, the question to ask then."""
+    if unhelped(answer):
+        yield (smallest(answer),)
+    script = answer.report.derived.get("launch")
+    if script:
+        yield scripts.shown(answer.say, answer.say("paste.run"), script)
+
+
+def _room(answer: ShownAnswer) -> Iterator[Section]:
+    """Offer the question that says how much more fits, where there is room."""
+    v = answer.report.verdict
+    if v is None or answer.say.page or v.fits != "yes" or not v.marketed_gb or v.usable_each:
+        return
+    if not askable(answer.report):
+        return
+    most = "batch" if answer.sees else "seq-len"
+    yield (Paste(answer.say("changes.room"), asks(answer.report, f"--max {most}")),)
+
+
+def _facts(answer: ShownAnswer) -> Iterator[str]:
+    d = answer.report.derived
+    stages = answer.report.workload["pipeline_parallel_size"]
+    if stages > 1 and "fullest_stage" in d:
+        yield answer.say("train.stage", stage=d["fullest_stage"], last=stages - 1)
+    yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
+    yield ram(answer)
+
+
+def assumes(answer: ShownAnswer) -> Iterator[str]:
+    """The run's own settings that matter most."""
+    w, recipe = answer.report.workload, answer.report.derived.get("recipe")
+    if recipe:
+        yield answer.say("footer.recipe", who=recipe)
+    yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    if w["checkpointing"] != "none":
+        yield answer.say("footer.checkpointing", kind=w["checkpointing"])
+    ranks = w["data_parallel_size"] * w["context_parallel_size"]
+    if w["shard"] != "none" and ranks > 1:
+        yield answer.say("footer.shard", shard=w["shard"], ranks=ranks)
+    few, whole = answer.report.derived["trainable_parameters"], answer.report.model.parameters
+    if few != whole:
+        yield answer.say("footer.trained", count=human_count(few), whole=human_count(whole))

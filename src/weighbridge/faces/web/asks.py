@@ -1,0 +1,90 @@
+"""Words of the page beside a request: how the answer is to look, and a token for the Hub."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import SHOWN
+from weighbridge.base.wording import shown
+from weighbridge.base.words import LANGUAGES
+from weighbridge.faces.view.records import RenderOptions
+
+LONGEST_TOKEN = 1024  # characters; the Hub's have some 40
+SHORTEST = 8  # of a token that is looked for in answers: a shorter one is a word like others
+MASK = "***"
+
+
+class AnswerView(NamedTuple):
+    """The way in which an answer is shown."""
+
+    lang: str = "en"
+    unit: str | None = None
+    details: bool = False
+    explain: bool = False
+    svg: bool = False  # with a picture beside it
+    parts: bool = False  # with parts of the answer before it, as they are known
+
+    @property
+    def look(self) -> RenderOptions:
+        """Return the view as renderers take it."""
+        return RenderOptions(self.unit, self.details, self.explain, self.lang)
+
+
+def view_of(view: Any) -> AnswerView:
+    """Read how an answer is to look. Raises UsageError for what a view has not."""
+    if view is None:
+        return AnswerView()
+    if not isinstance(view, dict):
+        raise UsageError(f"view is an object, not {shown(view)}")
+    unknown = sorted(view.keys() - set(AnswerView._fields))
+    if unknown:
+        raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(AnswerView._fields)}")
+    choices = {name: value for name, value in view.items() if value is not None}
+    _one_of(choices, "lang", LANGUAGES)
+    _one_of(choices, "unit", SHOWN)
+    for name in ("details", "explain", "svg", "parts"):
+        if not isinstance(choices.get(name, False), bool):
+            raise UsageError(f"view.{name} is true or false, not {shown(choices[name])}")
+    return AnswerView(**choices)
+
+
+def _one_of(choices: dict[str, Any], name: str, known: tuple[str, ...]) -> None:
+    if name in choices and choices[name] not in known:
+        raise UsageError(f"view.{name} is one of {', '.join(known)}, not {shown(choices[name])}")
+
+
+def taken_token(ask: dict[str, Any]) -> str | None:
+    """Takes the token out of an ask and out of the requests within it. Raises UsageError."""
+    tokens = [request.pop("token") for request in _requests(ask) if "token" in request]
+    typed = [token for token in tokens if token is not None and token != ""]
+    if not typed:
+        return None
+    token = typed[0]
+    if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
+        raise UsageError(f"token is text of at most {LONGEST_TOKEN} characters")
+    return token
+
+
+def _requests(ask: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield ask
+    for inner in (ask.get("of"), *_listed(ask.get("asks"))):
+        if isinstance(inner, dict):
+            yield from _requests(inner)
+
+
+def _listed(asks: Any) -> list[Any]:
+    return asks if isinstance(asks, list) else []
+
+
+def masked(value: Any, token: str | None) -> Any:
+    """`value` without the token, wherever a stranger's answer or a message has put it."""
+    if token is None or len(token) < SHORTEST:
+        return value
+    if isinstance(value, str):
+        return value.replace(token, MASK) if token in value else value
+    if isinstance(value, dict):
+        return {masked(name, token): masked(inner, token) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(inner, token) for inner in value]
+    return value

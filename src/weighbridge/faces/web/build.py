@@ -1,0 +1,450 @@
+"""The page as a folder of static files: `weighbridge web build DIR`.
+
+    build(folder)    page/ as it is, Pyodide, our package, and the memory of a Python that has
+                     imported it; with a list of all files and their hashes
+
+Files of engine/ have a part of their hash in their names and are packed with gzip, whatever their
+server does; all addresses are relative. A folder is written that is empty or that an earlier build
+wrote; of the latter, what the earlier build wrote and this one does not is deleted, and no more.
+"""
+
+import ast
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import clipped, shown
+from weighbridge.base.words import LANGUAGES
+from weighbridge.faces.web import duckdb, npm, pyodide, registry
+from weighbridge.faces.web.form import form
+from weighbridge.faces.web.server import PAGE, POLICY
+from weighbridge.models.sources.browser import HOSTS
+from weighbridge.models.sources.reference import ENDPOINT
+
+MAKER = "weighbridge web build"
+LIST, SITE, OFFLINE, INDEX = "site.json", "site.js", "offline.js", "index.html"
+FIRST = "first.json"  # what the page shows before Python has started
+KEPT_OFFLINE = 4_000_000  # bytes: a larger dataset is not kept for visits without a network
+BEGIN = "from weighbridge.faces.web.worker import begun\nbegun()"
+LOOK, CSP = '<meta name="weighbridge-engine" content="served">', "Content-Security-Policy"
+STATIC = LOOK.replace("served", "static")
+UNLISTED = "const SITE = null;"
+FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show the page in a frame
+KEPT = frozenset({".git", "CNAME"})  # may stand in a folder that is otherwise empty
+SNAPSHOT_SECONDS = 900
+MOST_SNAPSHOTS = 3
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+PACKAGE = Path(__file__).parent.parent.parent
+OUT = (
+    *("faces/cli", "measure.py", "answers/questions/jobs.py", "__main__.py", "py.typed"),
+    "faces/render/bounded.py",
+    *(
+        "files/runfiles/live",
+        "faces/scan",
+        "faces/view/scan.py",
+        "faces/view/scan_diff.py",
+        "faces/charts/scanned.py",
+    ),
+    *("memory/report/scanned.py", "memory/report/scan_diff.py"),
+    *(
+        "faces/web/page",
+        "faces/web/server.py",
+        "faces/web/desks.py",
+        "faces/web/build.py",
+        "faces/web/npm.py",
+    ),
+    *("faces/web/pyodide.py", "faces/web/duckdb.py", "faces/web/space"),
+    "base/words/space.json",
+    *("faces/web/snapshot.mjs", "faces/web/registry.py", "faces/web/demonstration", "faces/agents"),
+    *("models/sources/session.py", "models/sources/wire.py"),  # other ways to ask over HTTP
+)
+
+
+class EngineFile(NamedTuple):
+    """A file of engine/: what the worker calls it, its ending and its contents."""
+
+    name: str
+    ending: str
+    data: bytes
+
+    @property
+    def path(self) -> str:
+        return f"engine/{self.name}.{_digest(self.data)[:12]}.{self.ending}"
+
+
+class BuiltSite(NamedTuple):
+    """Files that were written."""
+
+    folder: Path
+    version: str
+    files: Mapping[str, bytes]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(len(data) for data in self.files.values())
+
+
+def build(
+    folder: Path,
+    *,
+    hub: str = ENDPOINT,
+    beside: Sequence[str] = (),
+    dataset: Path = registry.DEMONSTRATION,
+    sql: bool = False,
+) -> BuiltSite:
+    """Write the site. `hub` is the Hub, or a mirror, that it reads; `beside` are further addresses
+    to which that one may lead; `dataset` is what its Registry tab shows, with `sql` by DuckDB, too.
+    Raises UsageError, BadFileError, HubError."""
+    _ours(folder)
+    hosts = _hosts(hub, beside)
+    registry.files_of(dataset)  # before what takes long
+    queries = duckdb.files() if sql else {}
+    files = site(engine(), hub.rstrip("/"), hosts, RegistrySite(dataset, queries))
+    return _written(folder, files)
+
+
+class RegistrySite(NamedTuple):
+    """What the Registry tab shows: the folder of a dataset, and what answers SQL about it."""
+
+    dataset: Path = registry.DEMONSTRATION
+    sql: Mapping[str, bytes] = MappingProxyType({})
+
+
+SHOWN = RegistrySite()  # where nobody names another
+
+
+class PageEngine(NamedTuple):
+    """Python for the page: Pyodide's files, our package, and their memory after the start; `info`
+    is what Pyodide says of itself."""
+
+    parts: Sequence[EngineFile]
+    info: Mapping[str, Any]
+
+
+def engine() -> PageEngine:
+    """Raises UsageError, BadFileError, HubError."""
+    held = dict(members())
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        pyodide.unpacked(pyodide.package(), folder)
+        loader, script, wasm, library = ((folder / f).read_bytes() for f in pyodide.FILES)
+        info = json.loads((folder / pyodide.LOCK).read_bytes())["info"]
+        memory = _snapshot(folder, zipped(held))
+    parts = [
+        EngineFile("loader", "js", loader),
+        EngineFile("script", "js", script),
+        EngineFile("wasm", "bin", gzipped(wasm)),
+        EngineFile("library", "bin", gzipped(library)),
+        EngineFile("package", "bin", tar(held)),
+        EngineFile("snapshot", "bin", memory),
+    ]
+    return PageEngine(parts, info)
+
+
+def _snapshot(folder: Path, archive: bytes) -> bytes:
+    """The memory of a started Python, packed; made anew only for what it was not made for yet."""
+    script = Path(__file__).with_name("snapshot.mjs")
+    key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
+    kept = npm.cache_folder() / f"snapshot-{key}.bin"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        begun = kept.with_suffix(f".{os.getpid()}")
+        begun.write_bytes(gzipped(_memory(folder, archive, script)))
+        begun.replace(kept)
+        _forget(kept.parent)
+    return kept.read_bytes()
+
+
+def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
+    given, made = folder / "package.zip", folder / "memory"
+    given.write_bytes(archive)
+    command = [npm.program("node"), *map(str, (script, folder, given, made)), BEGIN]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SNAPSHOT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"node does not start Pyodide: {clipped(str(error), 120)}") from None
+    if done.returncode or not made.is_file():
+        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise UsageError(
+            f"node does not start Pyodide ({clipped(said, 160)}): version 20 or newer is needed"
+        )
+    return made.read_bytes()
+
+
+def _forget(cache: Path) -> None:
+    """Delete all but the newest snapshots of the engine from the cache."""
+    held = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in held[:-MOST_SNAPSHOTS]:
+        path.unlink(missing_ok=True)
+
+
+# What the site is made of.
+
+
+def site(
+    python: PageEngine, hub: str, hosts: Sequence[str], shown: RegistrySite = SHOWN
+) -> dict[str, bytes]:
+    """Every file of the site by its path; the list and the service worker come last."""
+    files = {part.path: part.data for part in python.parts}
+    for path in sorted(PAGE.rglob("*")):
+        name = path.relative_to(PAGE).as_posix()
+        if path.is_file() and not name.endswith(".d.ts"):
+            files[name] = path.read_bytes()
+    dataset = {name: path.read_bytes() for name, path in registry.files_of(shown.dataset).items()}
+    files |= {**dataset, **shown.sql}
+    files[FIRST] = json.dumps({lang: bare(lang) for lang in LANGUAGES}).encode()
+    offline = files.pop(OFFLINE).decode()
+    index = files[INDEX].decode().replace(duckdb.told(()), duckdb.told(shown.sql))
+    files[INDEX] = _index(index, hosts).encode()
+    files[SITE] = _site(python, hub).encode()
+    licences = [pyodide.LICENCE, *([duckdb.LICENCE] if shown.sql else [])]
+    files["licences.txt"] = "".join(f"{one}\n" for one in licences).encode()
+    listed = _list(files)
+    kept = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
+    told = json.dumps({"version": listed["version"], "files": kept | {LIST: {}}})
+    assert offline.count(UNLISTED) == 1
+    return {
+        **files,
+        ".nojekyll": b"",
+        "_headers": _headers(hosts).encode(),
+        LIST: (json.dumps(listed, indent=1) + "\n").encode(),
+        OFFLINE: offline.replace(UNLISTED, f"const SITE = {told};").encode(),
+    }
+
+
+def bare(lang: str) -> dict[str, Any]:
+    """Return of the form what the page shows where nothing is estimated: words, and names of
+    tabs."""
+    whole = form(lang)
+    tabs = [{**tab, "sections": []} for tab in whole["tabs"]]
+    none: dict[str, Any] = {"models": [], "gpus": [], "engines": [], "parts": {}, "bits": {}}
+    launches: dict[str, list[str]] = {"words": [], "snippets": []}
+    return {**whole, **none, "tabs": tabs, "launches": launches}
+
+
+def _online(dataset: Mapping[str, bytes], sql: Mapping[str, bytes]) -> set[str]:
+    """Return the files that are not kept for visits without a network."""
+    large = sum(map(len, dataset.values())) > KEPT_OFFLINE
+    return {*sql, *(dataset if large else ())}
+
+
+def _index(page: str, hosts: Sequence[str]) -> str:
+    assert page.count(LOOK) == 1
+    policy = {k: v for k, v in _policy(hosts).items() if k != "frame-ancestors"}  # not in a <meta>
+    meta = f'<meta http-equiv="{CSP}" content="{escape(_joined(policy))}">'
+    # before anything that is loaded
+    first, head, rest = page.partition('<meta charset="utf-8">\n')
+    assert head
+    return first + head + meta + "\n" + rest.replace(LOOK, STATIC)
+
+
+def _site(python: PageEngine, hub: str) -> str:
+    told = {
+        "hub": hub,
+        "info": python.info,
+        "engine": {
+            part.name: {"path": part.path, "bytes": len(part.data)} for part in python.parts
+        },
+    }
+    return f"export const SITE = {json.dumps(told, indent=1)};\n"
+
+
+def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
+    listed = {
+        name: {"bytes": len(data), "sha256": _digest(data)} for name, data in sorted(files.items())
+    }
+    version = _digest(json.dumps(listed).encode())[:16]
+    made = {"made_by": MAKER, "weighbridge": __version__, pyodide.NAME: pyodide.VERSION}
+    return {**made, "version": version, "files": listed}
+
+
+def _policy(hosts: Sequence[str]) -> dict[str, str]:
+    """The server's policy, with Python in the page and the Hub beside it."""
+    policy = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
+    policy["script-src"] += " 'wasm-unsafe-eval'"
+    policy["connect-src"] = " ".join((policy["connect-src"], "blob:", *hosts))
+    policy["frame-ancestors"] = FRAMES
+    return policy
+
+
+def _joined(policy: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {sources}" for name, sources in policy.items())
+
+
+# With both a page may share memory with its worker, and so tell it to stop
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+
+
+def _headers(hosts: Sequence[str]) -> str:
+    """Headers for hosts that read such a file (Cloudflare Pages, Netlify)."""
+    always = {
+        CSP: _joined(_policy(hosts)),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        **ISOLATED,
+    }
+    lines = ["/*", *(f"  {name}: {value}" for name, value in always.items())]
+    lines += ["/engine/*", "  Cache-Control: public, max-age=31536000, immutable"]
+    return "\n".join(lines) + "\n"
+
+
+def _hosts(hub: str, beside: Sequence[str]) -> list[str]:
+    """Return the hosts that the page may ask: the Hub with its CDNs, and those that were named."""
+    usual = [f"https://{name}{host}" for host in HOSTS for name in ("", "*.")]
+    named = [_origin(address) for address in (hub, *beside)]
+    return list(dict.fromkeys([*usual, *(origin for origin in named if origin not in usual)]))
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    place = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[a-z0-9.-]+", place):
+        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}")
+    try:
+        port = parts.port
+    except ValueError:
+        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}") from None
+    return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
+
+
+# The folder.
+
+
+def _ours(folder: Path) -> list[str]:
+    """The files that an earlier build wrote there. Raises UsageError for anybody else's folder."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
+    held = {path.name for path in folder.iterdir()}
+    if not held - KEPT:
+        return []
+    listed = _read_list(folder / LIST)
+    if listed is None:
+        raise UsageError(
+            f"{folder} holds files that {MAKER} did not write: name an empty folder, or empty this"
+            " one yourself"
+        )
+    return listed
+
+
+def _read_list(path: Path) -> list[str] | None:
+    try:
+        with path.open("rb") as file:
+            listed = json.loads(file.read(1 << 20))
+        ours = listed["made_by"] == MAKER
+        names = [str(name) for name in listed["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    safe = all(name and not name.startswith("/") and ".." not in name.split("/") for name in names)
+    return names if ours and safe else None
+
+
+def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
+    """The list comes first, so that a build that was stopped can be done again; the service worker,
+    by which visitors hear of a new version, comes last."""
+    before = _ours(folder)
+    try:
+        for name in (LIST, *(name for name in files if name != LIST)):
+            _put(folder / name, files[name])
+        for name in before:
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise BadFileError(f"{folder} cannot be written: {error.strerror}") from None
+    return BuiltSite(folder, json.loads(files[LIST])["version"], files)
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    begun.write_bytes(data)
+    begun.replace(path)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# Our own package as an archive: the files that its answers need, always the same bytes
+
+
+def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
+    """(name, contents) in order of their names."""
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if path.is_file() and "__pycache__" not in path.parts and wanted(name):
+            data = path.read_bytes()
+            yield f"{package.name}/{name}", undocumented(data) if path.suffix == ".py" else data
+    import yaml  # which files that start a run are read with
+
+    for path in sorted(Path(yaml.__file__).parent.glob("*.py")):
+        yield f"yaml/{path.name}", path.read_bytes()
+
+
+def undocumented(source: bytes) -> bytes:
+    """Return a module without docstrings, a fifth of what a page would ask for. Nothing reads those
+    of what a page imports."""
+    lines: list[str | None] = [*source.decode().split("\n")]
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
+            continue
+        text = node.body[0]
+        assert text.end_lineno is not None
+        begin = (lines[text.lineno - 1] or "")[: text.col_offset]
+        lines[text.lineno - 1 : text.end_lineno] = [
+            f'{begin}""',
+            *[None] * (text.end_lineno - text.lineno),
+        ]
+    return "\n".join(line for line in lines if line is not None).encode()
+
+
+def wanted(name: str) -> bool:
+    """Tell whether a page needs a file; `name` is its path in the package."""
+    return not any(name == out or name.startswith(f"{out}/") for out in OUT)
+
+
+def tar(held: dict[str, bytes]) -> bytes:
+    """An archive that the page unpacks, packed with gzip; nothing of it tells when or by whom."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in held.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return gzipped(made.getvalue())
+
+
+def zipped(held: dict[str, bytes]) -> bytes:
+    """Return the files as a zip archive without packing, which Python in the browser imports
+    from."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, data in held.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return made.getvalue()
+
+
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)

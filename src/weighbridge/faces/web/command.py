@@ -1,0 +1,105 @@
+"""A request as the command that gives the same answer."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
+from weighbridge.settings.setting import Setting
+from weighbridge.workload import TABLES
+
+if TYPE_CHECKING:
+    from weighbridge.faces.web.asks import AnswerView
+
+NUMBERS = (COUNT, WHOLE, SIZE)
+CONFIG = "./config.json"  # the file that a config at hand is taken to be in
+
+
+def command(request: Mapping[str, Any], view: "AnswerView") -> str:
+    """The line, quoted for a shell of POSIX. Settings that no task has are left to the answer."""
+    task = str(request["task"])
+    words = ["weighbridge", task, *_model(request.get("model"))]
+    workload = request.get("workload") or {}
+    for name, value in workload.items():
+        words += _option(task, name, value)
+    return shlex.join([*words, *_look(view)])
+
+
+def _model(model: Any) -> Iterator[str]:
+    if isinstance(model, str):
+        if model.startswith("-"):
+            yield "--"
+        yield model
+    elif isinstance(model, dict):
+        file = model.get("file")
+        name = file.get("name") if isinstance(file, dict) else None
+        yield f"./{name}" if isinstance(name, str) else CONFIG
+
+
+def _option(task: str, name: str, value: Any) -> Iterator[str]:
+    if value is None or (task == "load" and name == "engine"):  # the engine is the file's
+        return
+    setting = TABLES[task].get(name)
+    if setting is None:
+        flag = f"--{name.removesuffix('_').replace('_', '-')}"
+        yield from _pair(flag, str(value))
+    elif setting.kind is FLAG:
+        yield from _flag(task, setting, value)
+    else:
+        yield from _pair(setting.flag, text(setting, value))
+
+
+def _flag(task: str, setting: Setting[Any], value: Any) -> Iterator[str]:
+    if value:
+        yield setting.flag
+    elif task != "load" and not setting.flag.startswith("--no-"):
+        yield f"--no-{setting.flag[2:]}"
+
+
+def _pair(flag: str, value: str) -> Iterator[str]:
+    """A value that begins like a flag stands behind an equals sign."""
+    if value.startswith("-"):
+        yield f"{flag}={value}"
+    else:
+        yield flag
+        yield value
+
+
+def text(setting: Setting[Any], value: Any) -> str:
+    """Write a value as it is typed behind its option."""
+    if setting.kind is IMAGE and isinstance(value, list | tuple):
+        height, width = value
+        return f"{width}x{height}"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if setting.name == "gpu":
+        return _card(str(value))
+    whole = setting.kind in NUMBERS and isinstance(value, float)
+    return str(setting.value(value) if whole else value)
+
+
+def _card(value: str) -> str:
+    """A count behind a comma, where the command line would see two cards."""
+    name, comma, count = value.partition(",")
+    if not comma or "," in count:
+        return value
+    from weighbridge.machines.accelerators.names import find
+
+    try:
+        find(name), find(count)
+    except UsageError:
+        return value
+    return f"{name.strip()}:{count.strip()}"
+
+
+def _look(view: "AnswerView") -> Iterator[str]:
+    """Yield the options that say how the screen looks: unit, language, details."""
+    if view.unit is not None:
+        yield from ("--unit", view.unit)
+    if view.lang != "en":
+        yield from ("--lang", view.lang)
+    if view.details:
+        yield "--details"
+    if view.explain:
+        yield "--explain"

@@ -1,0 +1,237 @@
+"""Processes that answer the page: a slow ask holds nobody up, and one that was given up ends.
+
+An ask goes to the process that answered last, as the warmest; while that one searches for what
+helps, the next is made ready with the same question, for whoever moves a slider meanwhile.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Protocol
+
+from weighbridge.answers.questions.requests import failed, parsed
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import KIB
+
+if TYPE_CHECKING:
+    from weighbridge.faces.web.protocol import Tell
+
+FEWEST, MOST = 2, 4  # processes
+TICK = 0.02  # seconds after which is looked whether who asked has left
+BUSY = 120.0  # seconds that an ask waits for a process
+SHORT = 64 * KIB  # bytes of an ask that makes another process ready
+SEARCHED = ("fit", "load", "infer", "train")  # tasks that look for what helps
+PRELOADED = [
+    "weighbridge.faces.web.protocol",
+    "weighbridge.faces.web.form",
+    "weighbridge.answers.questions.requests",
+]
+ASKED, READIED = b"?", b"-"  # what a process does with a line: answer it, or be ready for it
+PART, WHOLE = b"+", b"="  # what it says: something of the answer, or all of it
+
+
+class Desk(Protocol):
+    """Who answers a line, and tells parts of the answer before."""
+
+    def answer(self, line: bytes, tell: "Tell | None" = None) -> dict[str, Any]: ...
+
+
+class DeskProcess(NamedTuple):
+    """A process, and the line to it."""
+
+    process: Any
+    line: Connection
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.line.close()
+        self.process.join()
+
+
+class Desks:
+    """`answer` may be called from many threads. `made` makes what answers, in each process."""
+
+    def __init__(
+        self,
+        made: Callable[[], Desk],
+        count: int | None = None,
+        start: "Callable[[Callable[[], Desk]], DeskProcess] | None" = None,
+    ) -> None:
+        count = max(FEWEST, min(MOST, os.cpu_count() or 1)) if count is None else count
+        start = partial(started, made) if start is None else partial(start, made)
+        self._free = deque(_Seat(start) for _ in range(count))  # the last one is the warmest
+        self._all = tuple(self._free)
+        self._change = threading.Condition()
+
+    def answer(
+        self, line: bytes, gone: Callable[[], bool], tell: Callable[[bytes], None]
+    ) -> bytes | None:
+        """Return the answer as JSON; None where who asked has left meanwhile. `tell` is called with
+        the JSON of each part that is known before."""
+        seat = self._taken(gone)
+        if seat is None:
+            return None if gone() else _told("the answers before this one take too long: ask again")
+        stayed = False
+        try:
+            found = seat.ask(line, gone, tell, self._ready)
+            stayed = found is not None
+            return found
+        finally:
+            self._back(seat, warm=stayed)
+
+    def _taken(self, gone: Callable[[], bool]) -> "_Seat | None":
+        """The warmest seat, once one is free; None where that takes too long, or nobody waits."""
+        until = time.monotonic() + BUSY
+        while not gone() and time.monotonic() < until:
+            with self._change:
+                if (self._free or self._change.wait(TICK)) and self._free:
+                    return self._free.pop()
+        return None
+
+    def _back(self, seat: "_Seat", *, warm: bool) -> None:
+        with self._change:
+            (self._free.append if warm else self._free.appendleft)(seat)
+            self._change.notify()
+
+    def _ready(self, line: bytes) -> None:
+        """Make the next seat ready for the question of `line`."""
+        with self._change:
+            seat = self._free.pop() if self._free else None
+        if seat is not None:
+            seat.ready(line)
+            self._back(seat, warm=True)
+
+    def begin(self) -> None:
+        """Start a process before anybody asks."""
+        threading.Thread(target=self._ready, args=(b"",), daemon=True).start()
+
+    def close(self) -> None:
+        """End all processes; who waits for one hears that it ended, and closes its line."""
+        with self._change:
+            free = [*self._free]
+        for seat in self._all:
+            if seat in free:
+                seat.stop()
+            else:
+                seat.kill()
+
+
+class _Seat:
+    """A process, started when it is first needed and again where it ended."""
+
+    def __init__(self, start: Callable[[], DeskProcess]) -> None:
+        self._start = start
+        self._running: DeskProcess | None = None
+
+    def ask(
+        self,
+        line: bytes,
+        gone: Callable[[], bool],
+        tell: Callable[[bytes], None],
+        meanwhile: Callable[[bytes], None],
+    ) -> bytes | None:
+        """Return its answer; where who asked leaves, the process ends, and the answer is None."""
+        try:
+            to = self._sent(ASKED + line)
+            if not to.poll(TICK) and len(line) <= SHORT:
+                meanwhile(line)
+            while to.poll(TICK) or not gone():
+                if to.poll():
+                    said = to.recv_bytes()
+                    if said[:1] == WHOLE:
+                        return said[1:]
+                    tell(said[1:])
+            self.stop()
+            return None
+        except (EOFError, OSError):
+            self.stop()
+            return _told("the process that answered ended: it may have run out of memory")
+
+    def ready(self, line: bytes) -> None:
+        """Let it work out the question of `line`, for which nobody waits."""
+        with suppress(OSError):
+            self._sent(READIED + line)
+
+    def _sent(self, line: bytes) -> Connection:
+        if self._running is None:
+            self._running = self._start()
+        self._running.line.send_bytes(line)
+        return self._running.line
+
+    def stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def kill(self) -> None:
+        running = self._running
+        if running is not None:
+            running.process.kill()
+
+
+def _told(why: str) -> bytes:
+    return json.dumps(failed(why)).encode()
+
+
+# The process
+
+
+def own(cache_dir: str | None, offline: bool) -> Desk:
+    """Make what answers the page of this machine's user."""
+    from weighbridge.faces.web.protocol import AskDesk
+
+    return AskDesk(cache_dir=cache_dir, offline=offline)
+
+
+def started(made: Callable[[], Desk]) -> DeskProcess:
+    """Start a process. Where the system has it, it is the copy of one that has imported all."""
+    kinds = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload(PRELOADED)
+    ours, its = context.Pipe()
+    process = context.Process(target=_worked, args=(its, made), daemon=True)
+    process.start()
+    its.close()
+    return DeskProcess(process, ours)
+
+
+def _worked(line: Connection, made: Callable[[], Desk]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to all; the server ends us
+    serve(line, made())
+
+
+def serve(line: Connection, desk: Desk) -> None:
+    """Answer every line until there are no more."""
+
+    def tell(part: dict[str, Any]) -> None:
+        line.send_bytes(PART + json.dumps(part).encode())
+
+    with line, suppress(EOFError, OSError):
+        while True:
+            said = line.recv_bytes()
+            todo, asked = said[:1], said[1:]
+            if todo == ASKED:
+                line.send_bytes(WHOLE + json.dumps(desk.answer(asked, tell)).encode())
+            elif (first := unsearched(asked)) is not None:
+                desk.answer(first)
+
+
+def unsearched(line: bytes) -> bytes | None:
+    """The question of an ask without the search for what helps; None where it searches nothing."""
+    try:
+        ask = parsed(line, SHORT)
+    except WeighbridgeError:
+        return None
+    if ask.get("task") not in SEARCHED or ask.get("remedies") is False:
+        return None
+    return json.dumps({**ask, "remedies": False}).encode()

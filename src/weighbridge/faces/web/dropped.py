@@ -1,0 +1,197 @@
+"""Files that were dropped on the page: their name, their size, and as many first bytes as a parser
+wants. Where it wants more, `ShortError` says how many."""
+
+import json
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections import OrderedDict
+from hashlib import sha256
+from typing import Any
+
+from weighbridge.answers.questions.prepared import Prepared
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import shown
+from weighbridge.models.checkpoint.gather import GatherOptions
+from weighbridge.models.checkpoint.reading import Reader
+from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_json
+from weighbridge.models.sources.base import SourceFile, inside, span
+from weighbridge.workload import MOST_BESIDE
+
+PASTED = ".text"  # of what was pasted, which has no name: its content tells what it is
+RUNS = (  # files that start a run
+    *(
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".sh",
+        ".bash",
+        ".slurm",
+        ".py",
+        ".ipynb",
+        ".md",
+        ".modelfile",
+        PASTED,
+    ),
+)
+KINDS = (".safetensors", ".gguf", ".json", ".jsonl", *RUNS)
+RUN = ".jsonl"
+KEYS = frozenset({"name", "size", "head", "key"})
+KEPT = 4  # files that may be named by their key alone
+MOST_NAME = 255  # characters
+MOST_SIZE = 1 << 62
+
+
+class ShortError(Exception):
+    """Raised where more bytes of a dropped file are needed: so many of its first."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(f"the first {nbytes:,} bytes are needed")
+        self.nbytes = nbytes
+
+
+class Head(NamedTuple):
+    """The first bytes of a file; it is read like a folder that holds nothing else."""
+
+    name: str
+    size: int
+    head: bytes
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+    waits: bool = False
+
+    def list(self) -> tuple[SourceFile, ...]:
+        return (SourceFile(self.name, self.size),)
+
+    def read(self, path: str, start: int, stop: int) -> bytes:
+        if path != self.name:
+            raise NotFoundError(f"{self.name} was dropped alone, without {shown(path)}")
+        first, last = span(start, stop, self.size)
+        if last > len(self.head):
+            raise ShortError(last)
+        return self.head[first:last]
+
+    @property
+    def key(self) -> str:
+        """Return the hash by which the browser that dropped the file asks for it again."""
+        told = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
+        return sha256(told + self.head).hexdigest()
+
+
+class Dropped:
+    """The last files that were read, by their keys."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Prepared] = OrderedDict()
+
+    def prepared(self, file: Any) -> tuple[Prepared, str]:
+        """Return the model of a file, and its key. Raises ShortError, UsageError or
+        BadFileError."""
+        given = _checked(file)
+        key = given.get("key")
+        if isinstance(key, str) and key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key], key
+        head = head_of(given)
+        if head.name.lower().endswith(RUN):
+            raise UsageError(f'{head.name} holds requests: ask {{"task": "asks"}} for them')
+        inventory = Reader(head.name, head, None).inventory()
+        found = Prepared(head.name, GatherOptions(), inventory)
+        while len(self._kept) >= KEPT:
+            self._kept.popitem(last=False)
+        self._kept[head.key] = found
+        return found, head.key
+
+
+def _checked(file: Any) -> dict[str, Any]:
+    if not isinstance(file, dict) or not file.keys() <= KEYS:
+        raise UsageError('a dropped file is {"name": ..., "size": ..., "head": "<base64>"}')
+    return file
+
+
+def head_of(given: dict[str, Any]) -> Head:
+    """The first bytes as they were sent. Raises ShortError where none were, and UsageError."""
+    name, size = given.get("name"), given.get("size")
+    if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
+        raise UsageError(f"a dropped file has a name of at most {MOST_NAME} signs")
+    if "/" in name or not name.lower().endswith(KINDS):
+        raise UsageError(f"{shown(name)} is no file that we read here: drop {', '.join(KINDS)}")
+    inside(name)
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_SIZE:
+        raise UsageError(f"size of {shown(name)} is its number of bytes, not {shown(size)}")
+    if given.get("head") is None:
+        raise ShortError(min(size, FIRST))
+    head = _decoded(given["head"], name)
+    if len(head) > size:
+        raise UsageError(f"{shown(name)} has {size:,} bytes, and {len(head):,} were sent")
+    return Head(name, size, head)
+
+
+FIRST = 1 << 20  # bytes that are asked for first: the headers of most files
+
+
+def _decoded(text: Any, name: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (TypeError, ValueError, Base64Error):
+        raise UsageError(f"head of {shown(name)} is its first bytes in base64") from None
+
+
+class Asks(NamedTuple):
+    """Requests of a file; `notes` say what of it was not understood."""
+
+    asks: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+
+def asks_of(file: Any) -> Asks:
+    """The requests that a file holds, one a line, or that the runs are that it starts. Raises
+    ShortError, UsageError or BadFileError."""
+    head = head_of(_checked(file))
+    if head.size > MAX_CONFIG:
+        raise BadFileError(
+            f"{head.name} is larger than {MAX_CONFIG:,} bytes: use `weighbridge run`"
+        )
+    data = head.read(head.name, 0, head.size)
+    if head.name.lower().endswith(RUNS):
+        return _runs(data, head.name)
+    lines = [line for line in data.splitlines() if line.strip()]
+    if not 1 <= len(lines) <= MOST_BESIDE:
+        raise UsageError(
+            f"{head.name} holds {len(lines):,} requests, and the page shows 1 to {MOST_BESIDE}: "
+            "use `weighbridge run`"
+        )
+    return Asks([_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)])
+
+
+def _runs(data: bytes, name: str) -> Asks:
+    """The runs of a file as requests, with what of it was not understood."""
+    from weighbridge.files.runfiles import read  # where such a file was dropped
+    from weighbridge.files.runfiles.document import decoded
+
+    called = "the text" if name.endswith(PASTED) else name
+    runs = [run for run in read(decoded(data, called), called).runs if not run.refused]
+    if not runs:
+        refused = read(decoded(data, called), called).runs[0].refused
+        raise UsageError(f"{called}: {refused}")
+    asks = [
+        {
+            "task": run.task,
+            "model": run.model,
+            "workload": {**run.settings, **({"command": run.command} if run.command else {})},
+        }
+        for run in runs[:MOST_BESIDE]
+    ]
+    unread = (f"{u.line}: {u.key}: {u.why}" for run in runs[:MOST_BESIDE] for u in run.unread)
+    return Asks(asks, tuple(dict.fromkeys(unread)))
+
+
+def _ask(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        ask = strict_json(line, MAX_CONFIG, constants=True)
+        json.dumps(ask)
+    except BadFileError as error:
+        raise BadFileError(f"{where} {error}") from None
+    if not isinstance(ask, dict) or "task" not in ask:
+        raise BadFileError(f"{where} is no request: an object with task and model")
+    return ask

@@ -1,0 +1,340 @@
+"""The form of the page, made from the tables of settings: what a tab asks, and what is known of
+the values.
+
+A setting is relevant where its `engines` hold the engine (none: every engine) and one of its `when`
+is so: {"method": ["lora"]} is "where the method is lora", an empty list "where it was given".
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.answers.questions.fit.request import OF_PACKED
+from weighbridge.base._version import __version__
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.words import words_in
+from weighbridge.engines.table import ENGINES, written
+from weighbridge.faces.view.parts import NAMES as PARTS
+from weighbridge.faces.web import filters
+from weighbridge.machines.accelerators.names import spellings
+from weighbridge.machines.accelerators.parts import instances, parts
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue import everyday, listing, pipelines
+from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
+from weighbridge.settings.setting import MOST, Setting, Settings, fields
+from weighbridge.workload import FIT, FSDP, INFER, LOAD, TRAIN, Table, engines_of
+from weighbridge.workload.consistency import OF_ADAPTERS, OF_ZERO
+from weighbridge.workload.train import METHOD_SETTINGS, PROMPTS
+
+When = Mapping[str, list[str]]
+SPELLED: Mapping[str, str] = {  # words within names that follow
+    "cuda": "CUDA",
+    "gpu": "GPU",
+    "cpu": "CPU",
+    "lora": "LoRA",
+    "zero": "ZeRO",
+    "kv": "KV",
+    "moe": "MoE",
+    "mamba": "Mamba",
+    "dp": "DP",
+    "ssm": "SSM",
+}
+
+
+class FormTab(NamedTuple):
+    """A tab with a form. `first` are the settings that stand above the others, in that order."""
+
+    table: Table
+    first: tuple[str, ...]
+
+
+DRAWN = ("part.", "phase.", "verdict.", "margin.")  # sentences of answers
+TITLES = ("tab.", "section.")  # which stand at what they are of
+ADAPTERS: When = {"method": [x for x in TRAIN["method"].choices if x not in ("full", *PROMPTS)]}
+PACKED: When = {"method": ["qlora"]}
+ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
+OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
+    **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
+    **dict.fromkeys(OF_PACKED, PACKED),
+    **dict.fromkeys(OF_ZERO, ZERO),
+    **{name: {"method": list(methods)} for name, methods in METHOD_SETTINGS.items()},
+    "cpu_ram_efficient_loading": {"shard": list(FSDP)},
+    "accelerate_version": {"shard": list(FSDP)},
+    "compile": {"framework": ["torchtune", "torchtitan"]},
+}
+OF_A_DEVICE: Mapping[str, When] = {"headroom": {"gpu": [], "gpu_memory": []}}
+OF_SERVING: Mapping[str, When] = {
+    "num_speculative_tokens": {"speculative_method": [], "draft_model": []},
+    "max_lora_rank": {"max_loras": []},
+}
+OF_SHARDING: Mapping[str, When] = {
+    name: OF_TRAINING[name] for name in (*OF_ZERO, "cpu_ram_efficient_loading")
+}
+
+
+def _with(table: Table, *own: type[Settings]) -> Table:
+    return {**table, **{one.name: one for more in own for one in fields(more).values()}}
+
+
+TABS: Mapping[str, FormTab] = {
+    "fit": FormTab(
+        _with(FIT, filters.SolvedFields, filters.AnswerFields),
+        (
+            *("gpu", "quantization", "context", "batch_size", "seq_len", "engine"),
+            *("checkpointing", "for", "max"),
+        ),
+    ),
+    "load": FormTab(_with(LOAD, filters.AnswerFields), ("gpu", "quantization", "dtype")),
+    "infer": FormTab(
+        _with(INFER, filters.ServedFields, filters.AnswerFields),
+        (
+            *("gpu", "quantization", "context", "engine", "batch_size", "max_num_seqs"),
+            *("max_running_requests", "parallel", "kv_cache_dtype", "tensor_parallel_size"),
+        ),
+    ),
+    "train": FormTab(
+        _with(TRAIN, filters.AnswerFields),
+        (
+            *("gpu", "method", "seq_len", "batch_size", "lora_r", "checkpointing", "optimizer"),
+            *("loss", "precision", "quantization", "shard"),
+        ),
+    ),
+}
+OOM: Table = {  # what is known of a run that ended, beside its message
+    **{name: INFER[name] for name in ("gpu", "engine", "context")},
+    **{name: TRAIN[name] for name in ("method", "seq_len", "batch_size")},
+}
+FILTERS: Mapping[str, type[Settings]] = {
+    "compare": filters.NoFilters,
+    "gpus": filters.GpuFilters,
+    "models": filters.ModelFilters,
+    "accuracy": filters.AccuracyFilters,
+    "registry": filters.NoFilters,
+}
+
+
+@cache
+def form(lang: str) -> dict[str, Any]:
+    """Everything that the page shows before it has asked anything, in one language."""
+    from weighbridge.answers.remedies.formats import BITS
+    from weighbridge.engines.weight_formats import listed
+    from weighbridge.faces.charts.parts import STYLES
+    from weighbridge.models.quantization.schemes import NAMES as FORMATS
+
+    return {
+        "tabs": [*(_tab(name, tab, lang) for name, tab in TABS.items()), *_others(lang)],
+        "models": list(_models()),
+        "gpus": list(_gpus()),
+        "engines": [
+            {
+                "name": e.name,
+                "newest": written(e.newest),
+                "reads": listed(e.reading, FORMATS, e.newest, None),
+            }
+            for e in ENGINES.values()
+        ],
+        "launches": _launches(),
+        "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
+        "version": __version__,
+        "lang": lang,
+        "styles": STYLES,
+        "bits": dict(BITS),
+        "words": _words(lang),
+    }
+
+
+def _launches() -> dict[str, list[str]]:
+    """Return the first words of launch commands, and patterns of other texts that are commands.
+    What a wrapper, a shell or Python starts is told by its words: such lines are read as texts."""
+    from weighbridge.engines.launch import programs
+
+    snippets = [engine.snippet for engine in ENGINES.values() if engine.snippet]
+    return {"words": sorted({*programs.PROGRAMS, *programs.NOT_YET}), "snippets": snippets}
+
+
+def _words(lang: str) -> dict[str, str]:
+    """Return every word that the page itself shows, and those of answers that it draws."""
+    screens = words_in(lang).sentences.items()
+    taken = {key: text for key, text in screens if key.startswith(DRAWN)}
+    own = words_in(lang, "page").sentences.items()
+    return {**taken, **{key: text for key, text in own if not key.startswith(TITLES)}}
+
+
+def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:
+    """A tab with its sections in the order of the table, the first settings on top."""
+    first = [tab.table[one] for one in tab.first if one in tab.table]
+    sections: dict[str, list[Setting[Any]]] = {}
+    for setting in tab.table.values():
+        if setting.name not in tab.first:
+            sections.setdefault(setting.section, []).append(setting)
+    others = [_section(one, name, lang) for one in sections.values()]
+    return {
+        "name": name,
+        "label": words_in(lang, "page")(f"tab.{name}"),
+        "sections": [_main(first, name, lang), *others],
+    }
+
+
+def _main(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
+    """Return the settings that stand on top of a tab, as its section without a fold."""
+    return {
+        "name": "Main",
+        "label": words_in(lang, "page")("section.main"),
+        "settings": [_setting(one, tab, lang) for one in settings],
+    }
+
+
+def _section(settings: list[Setting[Any]], tab: str, lang: str) -> dict[str, Any]:
+    return {
+        "name": settings[0].section,
+        "label": section(settings[0], lang),
+        "settings": [_setting(one, tab, lang) for one in settings],
+    }
+
+
+def _others(lang: str) -> Iterator[dict[str, Any]]:
+    """Yield the tabs that estimate nothing: a message, and tables with the filters of their
+    rows."""
+    yield _tab("oom", FormTab(OOM, tuple(OOM)), lang)
+    for name, declared in FILTERS.items():
+        settings = list(fields(declared).values())
+        yield {
+            "name": name,
+            "label": words_in(lang, "page")(f"tab.{name}"),
+            "sections": [_main(settings, name, lang)] if settings else [],
+        }
+
+
+def _setting(setting: Setting[Any], tab: str, lang: str) -> dict[str, Any]:
+    choices = setting.choices or (
+        tuple(ENGINES) if setting.name == "engine" and tab != "accuracy" else ()
+    )
+    return {
+        "name": setting.name,
+        "label": label(setting, lang),
+        "flag": setting.flag,
+        "kind": setting.kind.name,
+        "metavar": setting.kind.metavar,
+        "help": meaning(setting, lang),
+        "least": _bound(setting, setting.least),
+        "most": None if setting.most == MOST else _bound(setting, setting.most),
+        "choices": list(choices),
+        "known": list(_known(setting, tab)),
+        "default": setting.default,
+        "slider": setting.slider
+        and {"scale": "log", "least": setting.slider[0], "most": setting.slider[1]},
+        "engines": list(_engines(setting, tab)),
+        "when": _when(setting.name, tab),
+    }
+
+
+def _bound(setting: Setting[Any], bound: float) -> float | int | None:
+    if setting.kind not in (COUNT, WHOLE, NUMBER):
+        return None
+    return int(bound) if bound == int(bound) else bound
+
+
+def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
+    """Return the engines that show a setting. In `fit`, a setting that training has too is never
+    out of place."""
+    return () if tab == "fit" and setting.name in TRAIN else engines_of(setting)
+
+
+def _when(name: str, tab: str) -> When | None:
+    if name in OF_A_DEVICE:
+        return OF_A_DEVICE[name]
+    if tab == "train":
+        return OF_TRAINING.get(name)
+    if tab == "fit":
+        return OF_SHARDING.get(name)
+    return OF_SERVING.get(name) if tab == "infer" else None
+
+
+def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
+    """Yield values to choose from, where other values can be typed, too."""
+    if setting.name == "quantization":
+        from weighbridge.models.quantization.schemes import NAMES as FORMATS
+
+        yield from FORMATS
+    elif setting.name == "optimizer":
+        from weighbridge.training.optimizers import NAMES as OPTIMIZERS
+
+        yield from OPTIMIZERS
+    elif setting.name == "vendor":
+        yield from sorted({part.vendor for part in parts().values()})
+    elif tab == "accuracy" and setting.name in ("engine", "source"):
+        from weighbridge.answers.bounds import accuracy
+
+        yield from accuracy.names(setting.name)
+
+
+def _models() -> Iterator[dict[str, Any]]:
+    typed: dict[str, list[str]] = {}
+    for name, meant in (*everyday.NAMES.items(), *pipelines.NAMES.items()):
+        typed.setdefault(meant, []).append(name)
+    counts = catalogue.parameters()
+    for entry in listing.ordered(catalogue.search("")):
+        yield _model(entry.name, entry.repo_id, typed, counts)
+    for name in pipelines.names():
+        pipeline = pipelines.find(name)
+        assert pipeline is not None
+        yield _model(name, pipeline.repo_id, typed, counts)
+
+
+def _model(
+    name: str, repo_id: str, typed: Mapping[str, list[str]], counts: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": repo_id,
+        "spellings": typed.get(name, []),
+        "parameters": counts[name],
+    }
+
+
+def _gpus() -> Iterator[dict[str, Any]]:
+    """Cards, then machines. Spellings have no blanks, hyphens and capitals: take them out of what
+    is typed before it is compared."""
+    keys = spellings()
+    for part in parts().values():
+        yield {
+            "name": part.id,
+            "label": part.name,
+            "spellings": keys[part.id],
+            "memory": part.room.low,
+            "count": 1,
+        }
+    for machine in instances().values():
+        part = parts()[machine.part]
+        yield {
+            "name": machine.id,
+            "label": f"{machine.name} ({machine.provider}): {machine.count} x {part.name}",
+            "spellings": keys[machine.id],
+            "memory": part.room.low,
+            "count": machine.count,
+        }
+
+
+# Names and meanings of settings. Names follow from those of flags where records say no other
+
+
+def section(setting: Setting[Any], lang: str) -> str:
+    """Title of the section that a setting is listed in."""
+    owner = setting.owner
+    return (lang == "zh" and owner.TITLE_ZH) or owner.TITLE
+
+
+def label(setting: Setting[Any], lang: str) -> str:
+    """Name of a setting."""
+    return setting.label_zh if lang == "zh" else setting.label or _spelled(setting.name)
+
+
+def _spelled(name: str) -> str:
+    """Write a setting's name as people do: kv_unified is "KV unified"."""
+    words = [SPELLED.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def meaning(setting: Setting[Any], lang: str) -> str:
+    """Sentence that says what a setting is."""
+    return setting.zh if lang == "zh" else setting.page or setting.help

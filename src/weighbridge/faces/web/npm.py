@@ -1,0 +1,113 @@
+"""Packages of npm that a static site is built with: fetched once by npm, checked and kept.
+
+    fetched(package) -> Path        a package's archive in the user's cache folder
+    members(archive, names)         some of its files
+
+npm's own client fetches it, so that a company's registry and proxy are used as they are set up.
+"""
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from weighbridge.base.errors import BadFileError, HubError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import MIB
+from weighbridge.base.wording import clipped
+
+SECONDS = 300
+
+
+class NpmPackage(NamedTuple):
+    """One release of a package, and the SHA-512 that npm lists of its archive, in base64."""
+
+    name: str
+    version: str
+    sha512: str
+
+    @property
+    def file(self) -> str:
+        """Return what `npm pack` calls its archive."""
+        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+
+
+def cache_folder() -> Path:
+    """XDG base directories: $XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return root / "weighbridge"
+
+
+def fetched(package: NpmPackage) -> Path:
+    """Return the checked archive, from the cache or npm. Raises UsageError, HubError,
+    BadFileError."""
+    kept = cache_folder() / package.file
+    if kept.is_file():
+        _checked(kept, package, f"delete {kept} and try again")
+        return kept
+    with TemporaryDirectory() as folder:
+        packed = _packed(Path(folder), package, kept)
+        _checked(packed, package, "npm's registry or a proxy has another package under that name")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        begun = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(packed, begun)
+        begun.replace(kept)
+    return kept
+
+
+def _packed(folder: Path, package: NpmPackage, kept: Path) -> Path:
+    """`npm pack`: what npm says goes into the error, and nothing is run of the package."""
+    npm, named, file = program("npm"), f"{package.name}@{package.version}", package.file
+    command = [npm, "pack", named, "--ignore-scripts", "--silent"]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HubError(f"npm pack {named}: {error}") from None
+    if done.returncode or not (folder / file).is_file():
+        lines = [line for line in done.stderr.splitlines() if "npm error" in line.lower()]
+        said = clipped((lines or ["it gave no reason"])[0], 120)
+        raise HubError(
+            f"npm cannot fetch {named} ({said}); without a network, put {file} of another"
+            f" machine at {kept}"
+        )
+    return folder / file
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise UsageError(
+            f"{name} is not on the PATH, and a static site needs it to fetch and start Pyodide:"
+            " install Node.js 20 or newer (https://nodejs.org), which has it"
+        )
+    return found
+
+
+def _checked(path: Path, package: NpmPackage, otherwise: str) -> None:
+    """Raises BadFileError where a file is not the one that was published."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha512").digest()
+    if base64.b64encode(found).decode() != package.sha512:
+        raise BadFileError(
+            f"{path.name} is not {package.name} {package.version}, its sha512 differs: {otherwise}"
+        )
+
+
+def members(archive: Path, names: Iterable[str], most: int = 64 * MIB) -> Iterator[bytes]:
+    """Yield files of a package's archive in the order of `names`. Raises BadFileError for one that
+    is missing, or has more than `most` bytes."""
+    with tarfile.open(archive) as held:
+        for name in names:
+            member = held.getmember(f"package/{name}")
+            file = held.extractfile(member)
+            if file is None or member.size > most:
+                raise BadFileError(f"{archive.name}: {name} is no file of at most {most:,} bytes")
+            yield file.read()

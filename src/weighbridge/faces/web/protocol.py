@@ -1,0 +1,264 @@
+"""The protocol of the page: one object asked, one object answered.
+
+    {"task": "infer", "model": "llama-3.1-8b", "workload": {...}, "view": {...}, "token": "hf_..."}
+    -> {"report": <what `weighbridge run` prints>, "screen": {...}, "command": "weighbridge ..."}
+    or {"error": {"code": 2, "message": "..."}}, or {"need": {"bytes": 1048576}} of a dropped file
+
+Where the view asks for `parts`, what is known so far comes first, as {"part": <an answer>}: each
+takes the place of the one before it, and the answer that of the last.
+
+`docs/web.md` lists the tasks. A token is used for one ask: nothing here holds it, and no answer
+repeats it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.requests import (
+    BESIDE,
+    Requests,
+    failed,
+    parsed,
+    refused,
+    settled,
+)
+from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.watching import heard
+from weighbridge.base.wording import shown
+from weighbridge.base.words import LANGUAGES, words_in
+from weighbridge.faces.render import screen_of
+from weighbridge.faces.view.shown import ShownPage
+from weighbridge.faces.web.asks import masked, taken_token, view_of
+from weighbridge.faces.web.command import command
+from weighbridge.faces.web.dropped import Dropped, ShortError, asks_of
+from weighbridge.faces.web.screens import as_json, prices
+from weighbridge.models.formats.gguf import MAX_READ
+from weighbridge.workload import TABLES
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.fit import Fit
+
+Tell = Callable[[dict[str, Any]], None]
+MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+BETWEEN = re.compile(r"(?<=[\u4e00-\u9fff)]) (?=[\u4e00-\u9fff])")
+GPUS = "`weighbridge gpus` lists all, and --gpu-memory 24GiB takes a size"
+LIBRARY = re.compile(r"to build it on the meta device: pip install 'weighbridge\[(\w+)\]'.*")
+
+
+class One(NamedTuple):
+    """A request, and what came of it."""
+
+    request: dict[str, Any]
+    found: "Report | Fit"
+    file: str | None = None  # the key of a dropped file
+
+
+class AskDesk:
+    """Answers asks one after the other. Where strangers ask (`ours` is False), files of this
+    machine and addresses that are not the Hub's stay unread."""
+
+    def __init__(
+        self, *, cache_dir: str | None = None, offline: bool = False, ours: bool = True
+    ) -> None:
+        self._requests = Requests(cache_dir=cache_dir, offline=offline, ours=ours)
+        self._dropped = Dropped()
+        self._tasks: Mapping[str, Callable[[dict[str, Any], str | None], dict[str, Any]]] = {
+            "compare": self._compared,
+            "oom": self._explained,
+            "export": self._exported,
+            "form": _form,
+            "asks": _asks,
+            **dict.fromkeys(("gpus", "models", "accuracy"), _table),
+        }
+
+    def answer(self, line: str | bytes, tell: Tell | None = None) -> dict[str, Any]:
+        """Return the answer to an ask, or the error that takes its place. `tell` is called with
+        parts of it before, where the ask is for them."""
+        try:
+            ask = parsed(line, MOST)
+            token = taken_token(ask)
+        except WeighbridgeError as error:
+            return failed(str(error), error.code)
+        asked = {**ask}
+
+        def part(known: dict[str, Any]) -> None:
+            if tell is not None:
+                tell({"part": masked(known, token)})
+
+        def caught() -> dict[str, Any]:
+            return self._caught(ask, asked, token, part if tell else None)
+
+        found: dict[str, Any] = masked(settled(caught), token)
+        return found
+
+    def _caught(
+        self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None, tell: Tell | None
+    ) -> dict[str, Any]:
+        """Answer an ask, or return its error in the words of a page."""
+        try:
+            return self._told(ask, token, tell)
+        except WeighbridgeError as error:
+            return mistake(error, asked)
+
+    def _told(self, ask: dict[str, Any], token: str | None, tell: Tell | None) -> dict[str, Any]:
+        task = ask.get("task")
+        if not isinstance(task, str) or task not in (*BESIDE, *self._tasks):
+            known = ", ".join((*BESIDE, *self._tasks))
+            raise UsageError(f"task {shown(task)} is not known; known: {known}")
+        try:
+            if task in BESIDE:
+                return self._answered(ask, token, tell)
+            return self._tasks[task](ask, token)
+        except ShortError as short:
+            return {"need": {"bytes": short.nbytes}}
+
+    def _answered(
+        self, ask: dict[str, Any], token: str | None, tell: Tell | None
+    ) -> dict[str, Any]:
+        view = view_of(ask.pop("view", None))
+        sought = ask.get("remedies") is not False
+
+        def body_of(found: "Report | Fit", *, least: bool = False) -> dict[str, Any]:
+            page = ShownPage(sought=sought, least=least)
+            return {
+                "report": found.to_dict(),
+                "screen": as_json(screen_of(found, view.look, page)),
+                "command": command(ask, view),
+                **({"prices": costs} if (costs := prices(found, view.lang)) else {}),
+            }
+
+        def part(found: "Report | Fit", *, least: bool = False) -> None:
+            if tell is not None:
+                tell(body_of(found, least=least))
+
+        with heard(part if tell and view.parts else None):
+            answered = self._one(ask, token)
+        body = body_of(answered.found)
+        if answered.file is not None:
+            body["file"] = answered.file
+        if view.svg:
+            from weighbridge.faces.web.exports import svg
+
+            body["svg"] = svg([answered.found], view)
+        return body
+
+    def _one(self, request: dict[str, Any], token: str | None) -> One:
+        """The answer to one request, with a dropped file in the place of its model."""
+        model, key = request.get("model"), None
+        if isinstance(model, dict) and "file" in model:
+            prepared, key = self._dropped.prepared(model["file"])
+            return One(request, self._requests.report({**request, "model": prepared}, token), key)
+        return One(request, self._requests.report(request, token), key)
+
+    def _compared(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        from weighbridge.faces.web.screens import asks_in, beside
+
+        view = view_of(ask.pop("view", None))
+        asked = asks_in(ask)
+        answers = [self._or_error(request, token) for request in asked]
+        return beside(answers, view)
+
+    def _or_error(self, request: dict[str, Any], token: str | None) -> "One | WeighbridgeError":
+        try:
+            return self._one(request, token)
+        except WeighbridgeError as error:
+            return error
+
+    def _explained(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """Why memory ran out, by a message or a log, and what to change."""
+        from weighbridge.faces.texts.oom import view as screen
+        from weighbridge.files.oom import explained
+
+        view, log, workload = view_of(ask.get("view")), ask.get("log"), ask.get("workload") or {}
+        if not isinstance(log, str):
+            raise UsageError(f"log is the text of a message, not {shown(log)}")
+        if not isinstance(workload, dict):
+            raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+        model = ask.get("model")
+        oom = explained(log, partial(self._model, model, token) if model else None, workload)
+        return {"report": oom.to_dict(), "screen": as_json(screen(oom, view.look))}
+
+    def _model(self, model: Any, token: str | None) -> "Prepared":
+        if isinstance(model, dict) and "file" in model:
+            return self._dropped.prepared(model["file"])[0]
+        return self._requests.model(model, token)
+
+    def _exported(self, ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+        from weighbridge.faces.web.exports import export
+        from weighbridge.faces.web.screens import asks_in
+
+        of = ask.get("of")
+        if not isinstance(of, dict):
+            raise UsageError('export takes "of": a request, or a compare with its asks')
+        view = view_of(of.pop("view", None) or ask.get("view"))
+        asked = asks_in(of) if of.get("task") == "compare" else [of]
+        return export(ask.get("form"), [self._one(one, token) for one in asked], view)
+
+
+def _form(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    from weighbridge.faces.web.form import form
+
+    return form(view_of(ask.get("view")).lang)
+
+
+def _asks(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    found = asks_of(ask.get("file"))
+    return {"asks": found.asks, "notes": list(found.notes)}
+
+
+def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
+    from weighbridge.faces.web.tables import table
+
+    return table(ask, view_of(ask.get("view")))
+
+
+# Errors as a page says them: a setting by its label, no command of a terminal
+
+
+def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what takes the place of an answer: `setting` is what it is about, `wants` one that
+    is still to be named."""
+    lang = _lang(ask)
+    words = words_in(lang, "page")
+    if isinstance(error, NoCardError):
+        found = failed(words("gpu.wanted"), error.code)
+        return {"error": {**found["error"], "wants": "gpu"}}
+    message, names = str(error), _names(ask)
+    first = FLAG.match(message)
+    about = {"setting": names[first[0]]} if first is not None and first[0] in names else {}
+    if message.startswith("no accelerator ") and "--gpu" in names:
+        about = {"setting": "gpu"}
+    message = words_in(lang, "errors", page=True).told(message).replace(GPUS, words("gpu.all"))
+    message = LIBRARY.sub(lambda m: words("needs.library", name=m[1]), message)
+    task = str(ask.get("task"))
+    said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
+    said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them
+    return {"error": {**refused(error)["error"], **failed(said, error.code)["error"], **about}}
+
+
+def _lang(ask: Mapping[str, Any]) -> str:
+    view = ask.get("view")
+    lang = view.get("lang") if isinstance(view, dict) else None
+    return lang if isinstance(lang, str) and lang in LANGUAGES else LANGUAGES[0]
+
+
+def _names(ask: Mapping[str, Any]) -> dict[str, str]:
+    """The settings by their options; none where a command was pasted, which has its own."""
+    task, workload = ask.get("task"), ask.get("workload")
+    if not isinstance(task, str) or task not in TABLES:
+        return {}
+    if isinstance(workload, dict) and workload.get("command"):
+        return {}
+    return {f"--{name.replace('_', '-')}": name for name in TABLES[task]}
+
+
+def _label(name: str | None, task: str, lang: str) -> str:
+    from weighbridge.faces.web.form import label  # which reads all catalogues
+
+    return label(TABLES[task][name], lang) if name else ""

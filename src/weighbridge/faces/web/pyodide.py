@@ -1,0 +1,37 @@
+"""Pyodide, the CPython of browsers: its npm package, fetched once by npm, checked and kept.
+
+package() -> Path            the package's archive in the user's cache folder
+unpacked(archive, folder)    the files of it that a page needs
+"""
+
+from pathlib import Path
+
+from weighbridge.base.units import MIB
+from weighbridge.faces.web import npm
+from weighbridge.faces.web.npm import NpmPackage
+
+# The newest line with Python 3.13; its successors, of 3.14, have not been tried in browsers.
+NAME, VERSION = "pyodide", "0.29.5"
+# `npm view pyodide@0.29.5 dist.integrity`
+SHA512 = "TkYrUv9m8QmfImADKRmpwZulL48E0uUaBSO+dvRQKyAJc0qh9gu7jn8btyHPh3NZm1r2IH2YrJhIr7Q2B9urAw=="
+FILE = f"{NAME}-{VERSION}.tgz"
+FILES = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
+LOCK = "pyodide-lock.json"  # its "info" says for which Python packages are made; we load none
+LICENCE = (
+    "Pyodide is published under the Mozilla Public License 2.0, its source is at"
+    " https://github.com/pyodide/pyodide; CPython, which is inside, under the PSF License 2,"
+    " https://docs.python.org/3/license.html"
+)
+MOST = 64 * MIB  # of one file
+
+
+def package() -> Path:
+    """The checked archive, from the cache or npm. Raises UsageError, HubError, BadFileError."""
+    return npm.fetched(NpmPackage(NAME, VERSION, SHA512))
+
+
+def unpacked(archive: Path, folder: Path) -> None:
+    """Put the files that a page needs into `folder`."""
+    names = (*FILES, LOCK)
+    for name, content in zip(names, npm.members(archive, names, MOST), strict=True):
+        (folder / name).write_bytes(content)

@@ -1,0 +1,45 @@
+"""The dataset of the page's Registry tab: files that `weighbridge scan publish` wrote.
+
+FILES              their names, below registry/ of the page
+files_of(folder)   their places, or what is wrong with them
+DEMONSTRATION      the dataset that is shown where nobody names another
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from weighbridge.base.errors import BadFileError, UsageError
+
+SCHEMA = "weighbridge.registry/1"
+LIST = "registry.json"
+FILES = (LIST, "models.parquet", "keys.parquet", "answers.parquet")
+NAMES = "names.parquet"  # of a large one
+FOLDER = "registry"  # where the page looks for it
+DEMONSTRATION = Path(__file__).with_name("demonstration")
+MOST = 16_000_000  # bytes of the list that are read
+
+
+def is_published(folder: Path) -> bool:
+    """Tell whether a folder is for readers; a dataset that `scan` answers is not yet."""
+    return (folder / LIST).is_file()
+
+
+def files_of(folder: Path) -> Mapping[str, Path]:
+    """Return the files by the paths that the page knows. Raises UsageError or BadFileError where
+    they are not those of one dataset."""
+    if not is_published(folder):
+        raise UsageError(f"{folder} has no {LIST}; `weighbridge scan publish` writes such a folder")
+    try:
+        with (folder / LIST).open("rb") as file:
+            told = json.loads(file.read(MOST))
+        schema, files = told["schema"], [*FILES[1:], *(n for n in told["files"] if n == NAMES)]
+        listed = {name: told["files"][name]["bytes"] for name in files}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadFileError(f"{folder / LIST} is no list of a dataset") from None
+    if schema != SCHEMA:
+        raise BadFileError(f"{folder / LIST} is {schema!r:.40}; this release reads {SCHEMA}")
+    for name, size in listed.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size:
+            raise BadFileError(f"{folder / name} is not the file that {LIST} lists; publish again")
+    return {f"{FOLDER}/{name}": folder / name for name in (LIST, *listed)}

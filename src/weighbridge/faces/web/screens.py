@@ -1,0 +1,105 @@
+"""Screens as JSON: blocks as objects, everything in them under the names of view/records.py."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.questions.requests import failed
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.wording import shown
+from weighbridge.base.words import words_in
+from weighbridge.faces.view.beside import column_heads, screen
+from weighbridge.faces.view.records import Block, Screen
+from weighbridge.memory.report.fit import Fit
+from weighbridge.workload import MOST_BESIDE
+
+if TYPE_CHECKING:
+    from weighbridge.faces.web.asks import AnswerView
+    from weighbridge.faces.web.protocol import One
+    from weighbridge.memory.report import Report
+
+
+def prices(answer: "Report | Fit", lang: str) -> list[list[str]]:
+    """Return the costs of each remedy of each question of `fit`, in a few words."""
+    from weighbridge.faces.view.changes import few
+
+    if not isinstance(answer, Fit):
+        return []
+    return [[few(words_in(lang, page=True), r) for r in q.remedies] for q in answer.questions]
+
+
+def as_json(screen: Screen) -> dict[str, Any]:
+    """Sections are lists of blocks; each block names its kind under "block"."""
+    return {
+        "title": screen.title,
+        "sections": [[_block(b) for b in section] for section in screen.sections],
+        "footer": list(screen.footer),
+        "warnings": list(screen.warnings),
+        "lang": screen.lang,
+        "brief": [_block(b) for b in screen.brief],
+    }
+
+
+def _block(block: Block) -> dict[str, Any]:
+    return {"block": type(block).__name__.lower(), **_plain(block)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn records into objects, and other tuples into lists, for JSON."""
+    if hasattr(value, "_asdict"):
+        return {name: _plain(inner) for name, inner in value._asdict().items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value
+
+
+# Several requests beside each other
+
+
+def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
+    """The requests of a comparison, without a view of their own. Raises UsageError."""
+    asks = ask.get("asks")
+    if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
+        raise UsageError(f'compare takes "asks": a list of 1 to {MOST_BESIDE} requests')
+    for request in asks:
+        if not isinstance(request, dict):
+            raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+    return [{name: value for name, value in request.items() if name != "view"} for request in asks]
+
+
+def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
+    """Every report or error in its place, and one screen of the reports. Raises the first error
+    where nothing was answered."""
+    told = [one for one in answers if not isinstance(one, WeighbridgeError)]
+    if not told:
+        raise next(one for one in answers if isinstance(one, WeighbridgeError))
+    return {
+        "reports": [
+            failed(str(one), one.code) if isinstance(one, WeighbridgeError) else one.found.to_dict()
+            for one in answers
+        ],
+        "labels": named(told),
+        "screen": as_json(screen_of(told, view)),
+    }
+
+
+def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
+    """The screen of several answers. Raises UsageError where they cannot stand together."""
+    reports = [answer.found for answer in answers]
+    heads = named(answers)
+    if len({isinstance(answer, Fit) for answer in reports}) > 1:
+        raise UsageError("answers of fit stand beside answers of fit: compare one or the other")
+    return screen(reports, heads, lang=view.lang, unit=view.unit)
+
+
+def named(answers: "Sequence[One]") -> list[str]:
+    """Return the labels that tell each answer from the others."""
+    requests = [answer.request for answer in answers]
+    tasks = {request["task"] for request in requests}
+    models = [answer.found.model.reference for answer in answers]
+    apart = [
+        {**({"task": a["task"]} if len(tasks) > 1 else {}), **(a.get("workload") or {})}
+        for a in requests
+    ]
+    return column_heads(models, apart)

@@ -1,0 +1,188 @@
+"""The answer as a discussion on the model's page, with the user's own token, once a revision.
+
+    draft = discussion.draft("org/name", COMMIT, markdown)     what would be posted: a preview
+    discussion.post(draft, token) -> Posted(url, already)      posts it, or finds it there
+
+The text ends with a mark that holds the revision. Before anything is posted, the discussions of the
+page are looked through for that mark, open ones and closed ones: whoever posted it, it is there
+once. Source of the calls and their answers: huggingface_hub 2.4, hf_api.py.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import GatedError, HubError, NotFoundError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import clipped, one_line, shown
+from weighbridge.models.sources.answers import within
+from weighbridge.models.sources.reference import check_repo_id
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+TITLE = "Memory to run this model, by weighbridge"
+FOOT = (
+    "Posted by a user of [weighbridge](https://pypi.org/project/weighbridge/), which read the "
+    "headers of the files at revision `{revision}`. An estimate, with its range; corrections are "
+    "welcome."
+)
+MARK = "<!-- weighbridge: memory of {revision} -->"
+MOST_TEXT = 60_000  # characters
+MOST_LISTED = 5_000  # discussions of one page that are looked through
+SECONDS = 45  # for all of it: looking, posting, reading it back
+MOST_READ = 64  # of them that are read
+COMMIT = re.compile(r"[0-9a-f]{40}")
+RIGHTS = (
+    "make one that may write in discussions (of the kind 'write', or fine-grained with that right) "
+    "at https://huggingface.co/settings/tokens"
+)
+
+_turn = threading.Lock()  # two clicks at once look one after the other
+
+
+class Draft(NamedTuple):
+    """A discussion before it is posted: its text, and where."""
+
+    repo_id: str
+    revision: str
+    title: str
+    text: str
+
+
+class Posted(NamedTuple):
+    """The address of a discussion. `already`: it was there before, and nothing was posted."""
+
+    url: str
+    already: bool
+
+
+def draft(repo_id: str, revision: str, markdown: str) -> Draft:
+    """The discussion that `markdown` would be. Raises UsageError without a commit."""
+    check_repo_id(repo_id)
+    if not COMMIT.fullmatch(revision):
+        raise UsageError(f"{shown(revision)} is no commit: a discussion is about one revision")
+    foot = f"{FOOT.format(revision=revision[:12])}\n\n{MARK.format(revision=revision)}\n"
+    body = _unmentioned(clipped(markdown.strip(), MOST_TEXT - len(foot)))
+    return Draft(repo_id, revision, TITLE, f"{body}\n\n---\n{foot}")
+
+
+def post(what: Draft, token: str) -> Posted:
+    """Posts it where no discussion of that revision is. Raises HubError, or UsageError."""
+    _checked(what, token)
+    if not _turn.acquire(timeout=SECONDS):
+        raise HubError(f"{what.repo_id}: another post is under way; try again in a minute")
+    try:
+        with _explained(what.repo_id):
+            return within(SECONDS, lambda: _once(what, token.strip()))
+    finally:
+        _turn.release()
+
+
+def _once(what: Draft, token: str) -> Posted:
+    from huggingface_hub import HfApi
+
+    hub = HfApi(token=token, library_name="weighbridge")
+    found = _earlier(hub, what)
+    if found is not None:
+        return Posted(found, already=True)
+    try:
+        made = hub.create_discussion(what.repo_id, what.title, description=what.text)
+    except Exception:  # of the answer, or of reading it back: it may stand there already
+        found = _earlier(hub, what)
+        if found is None:
+            raise
+        return Posted(found, already=False)
+    return Posted(made.url, already=False)
+
+
+def _checked(what: Draft, token: str) -> None:
+    check_repo_id(what.repo_id)
+    if not COMMIT.fullmatch(what.revision) or MARK.format(revision=what.revision) not in what.text:
+        raise UsageError("the text of a discussion ends with its revision: ask for a preview again")
+    if not (token.strip() and token.isascii() and token.isprintable()):
+        raise UsageError("the token is empty or holds characters that no token has")
+
+
+def _unmentioned(text: str) -> str:
+    """`text` that calls nobody: @NAME outside of code would send a message to that user."""
+    lines, fence = [], ""
+    for line in text.splitlines():
+        opened = re.match(r"`{3,}", line)
+        if opened and not fence:
+            fence = opened[0]
+        elif fence and line.strip() == fence:
+            fence = ""
+        elif not fence:
+            line = re.sub(r"@(?=\w)", "&#64;", line)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _earlier(hub: "HfApi", what: Draft) -> str | None:
+    """The address of a discussion with the mark of this revision."""
+    mark = MARK.format(revision=what.revision)
+    for num, url in islice(_likely(hub, what), MOST_READ):
+        details = hub.get_discussion_details(what.repo_id, num)
+        if any(mark in (getattr(event, "content", None) or "") for event in details.events):
+            return url
+    return None
+
+
+def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
+    """(number, address) of the discussions that may be such: those with the title, and those that
+    this user wrote, since an owner may have given one another title."""
+    me = str(hub.whoami().get("name", ""))
+    listed = hub.get_repo_discussions(what.repo_id, discussion_type="discussion")
+    for count, found in enumerate(listed):
+        if count >= MOST_LISTED:
+            raise HubError(
+                f"{what.repo_id} has more than {MOST_LISTED:,} discussions, more than we look "
+                "through: nothing was posted"
+            )
+        if found.title.strip() == what.title or found.author == me:
+            yield found.num, found.url
+
+
+@contextmanager
+def _explained(repo_id: str) -> Iterator[None]:
+    """Return a refusal of the Hub in a line that says what to do; the token is in none."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.HfHubHTTPError as error:
+        raise _refused(repo_id, error) from None
+    except (errors.HTTPError, OSError) as error:
+        raise HubError(
+            f"{repo_id}: the Hub cannot be reached ({type(error).__name__}): nothing was posted "
+            "that we know of; try again later, it is posted once at most"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HubError(
+            f"{repo_id}: the Hub does not answer as a Hub does ({type(error).__name__}); try again "
+            "later, it is posted once at most"
+        ) from None
+
+
+def _refused(repo_id: str, error: Any) -> HubError | UsageError:
+    status = getattr(error.response, "status_code", 0)
+    said = str(getattr(error, "server_message", "") or "")
+    told = f" ({clipped(one_line(said), 80)})" if said else ""
+    if status == 401:
+        return GatedError(f"{repo_id}: the Hub does not know this token{told}: {RIGHTS}")
+    if status == 403 and re.search(r"disabled", said, re.IGNORECASE):
+        return HubError(
+            f"{repo_id}: its owner has switched discussions off{told}: nothing was posted; copy "
+            "the Markdown instead"
+        )
+    if status == 403:
+        return GatedError(f"{repo_id}: this token may not post there{told}: {RIGHTS}")
+    if status == 404:
+        return NotFoundError(f"{repo_id}: no such repository, or not for this token: {RIGHTS}")
+    if status == 429:
+        return HubError(f"{repo_id}: the Hub takes no more from this user now: wait some minutes")
+    return HubError(f"{repo_id}: the Hub answers {status}{told}: try again later")

@@ -1,0 +1,70 @@
+"""The folder that a Space is made of: app.py, requirements.txt, README.md.
+
+Source of the front matter's keys: huggingface.co/docs/hub/spaces-config-reference.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import UsageError
+
+GRADIO = "6.31.0"  # the version that is tested (pyproject.toml, test-space)
+APP = '''"""A Space: weighbridge weighs models before they are loaded."""
+
+from weighbridge.faces.web.space.app import serve
+
+if __name__ == "__main__":
+    serve()
+'''
+REQUIREMENTS = """weighbridge[web]=={version}
+gradio[mcp]=={gradio}
+"""
+README = """---
+title: weighbridge
+emoji: ⚖️
+colorFrom: blue
+colorTo: gray
+sdk: gradio
+sdk_version: {gradio}
+python_version: "3.11"
+app_file: app.py
+pinned: false
+license: apache-2.0
+short_description: How much memory a model needs, and whether it fits
+tags:
+  - mcp-server
+---
+
+# weighbridge
+
+How much memory a model needs to load, serve, fine-tune or train, and whether it fits your GPU. Only
+the headers of files are read, never weights.
+
+The same answers for programs: `/load`, `/infer`, `/train`, `/fit`, `/gpus`, `/models` (see "Use via
+API"), and for agents: the MCP server at `/gradio_api/mcp/`. A token that you give is used for your
+request and kept nowhere.
+
+This folder was written by `weighbridge web build DIR --space` ({version}).
+"""
+FILES: Mapping[str, str] = {
+    "app.py": APP,
+    "requirements.txt": REQUIREMENTS.format(version=__version__, gradio=GRADIO),
+    "README.md": README.format(version=__version__, gradio=GRADIO),
+}
+
+
+def write(folder: Path) -> None:
+    """Writes the three files. Raises UsageError where others of these names stand there."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{str(folder)!r:.120} is a file: name a folder for the Space")
+    for name, text in FILES.items():
+        place = folder / name
+        if place.exists() and place.read_text(encoding="utf-8", errors="replace") != text:
+            raise UsageError(
+                f"{str(place)!r:.120} is there already, and is not ours as it is now: name an "
+                "empty folder, or move it away"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in FILES.items():
+        (folder / name).write_text(text, encoding="utf-8")

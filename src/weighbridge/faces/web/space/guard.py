@@ -1,0 +1,162 @@
+"""The guard before the server: how often one client may ask, how much, and which doors are shut.
+
+An ASGI application around another one. Gradio's own server takes uploads, fetches addresses for a
+page and hands out files; none of that is ours, so only what the page and programs need is open.
+"""
+
+import json
+import os
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from ipaddress import ip_address
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import MIB
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MOST_BODY = 2 * MIB  # of a request: the largest config.json that we know of is below 1 MB
+MOST_QUERY = 16_384  # characters of an address: every setting is in it
+MOST_CLIENTS = 10_000  # that are remembered
+API = r"/gradio_api"
+ASKS = re.compile(rf"{API}/(call|run|api|queue/join|mcp)\b.*")  # what costs an answer
+POSTED = re.compile(rf"{API}/((call|run|api)/.+|queue/join/?|cancel|reset/?|mcp\b.*)")
+SHUT = re.compile(
+    rf"({API})?/(proxy=|file=|file/|stream/|upload|deep_link|monitoring|vibe|undo-vibe|run-history"
+    r"|runs|process_recording|custom_component|token|dev/|profiling).*"
+)
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+)
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+class Rates(NamedTuple):
+    """A bucket for each client: so many at once, filled again at so many a minute."""
+
+    burst: int = 60
+    per_minute: int = 120
+
+
+class Guard:
+    """Refuses with 404, 405, 413, 414 or 429, and a line that says why."""
+
+    def __init__(self, app: App, rates: Rates = Rates()) -> None:  # noqa: B008
+        self._app, self._rates = app, rates
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (left, when)
+        self._behind_proxy = bool(os.environ.get("SPACE_ID"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await (self._app(scope, receive, send) if scope["type"] == "lifespan" else shut(send))
+            return
+        refused = next(self._refusals(scope), None)
+        if refused is not None:
+            await _refuse(send, *refused)
+            return
+        await self._app(scope, _bounded(receive), _with_headers(send))
+
+    def _refusals(self, scope: Scope) -> Iterator[tuple[int, str]]:
+        path, method = str(scope["path"]), str(scope["method"])
+        if SHUT.fullmatch(path):
+            yield 404, "this server hands out no files and fetches nothing for a page"
+        elif method not in ("GET", "HEAD", "OPTIONS") and not POSTED.fullmatch(path):
+            yield 405, "nothing is taken here"
+        if len(scope.get("query_string", b"")) > MOST_QUERY:
+            yield 414, f"the address is longer than {MOST_QUERY:,} characters"
+        if _length(scope) > MOST_BODY:
+            yield 413, f"a request has at most {MOST_BODY // MIB} MiB"
+        if method == "POST" and ASKS.fullmatch(path) and not self._may(self._client(scope)):
+            rate = self._rates.per_minute
+            yield 429, f"more than {rate} requests a minute from one client: wait a little"
+
+    def _client(self, scope: Scope) -> str:
+        """Return the address of who asks. A Space stands behind proxies, and each appends the
+        address that it saw: the last that is not of a network of theirs is the client's. What is
+        before that, the client may have written itself."""
+        told = _header(scope, b"x-forwarded-for") if self._behind_proxy else ""
+        peer = scope.get("client") or ("", 0)
+        return next(_public(told), str(peer[0]))
+
+    def _may(self, client: str) -> bool:
+        now = time.monotonic()
+        left, when = self._buckets.pop(client, (float(self._rates.burst), now))
+        left = min(self._rates.burst, left + (now - when) * self._rates.per_minute / 60)
+        self._buckets[client] = (max(0.0, left - 1), now)
+        if len(self._buckets) > MOST_CLIENTS:
+            self._buckets.popitem(last=False)
+        return left >= 1
+
+
+def _public(forwarded: str) -> Iterator[str]:
+    for text in reversed(forwarded.split(",")):
+        try:
+            address = ip_address(text.strip())
+        except ValueError:
+            return
+        if address.is_global:
+            yield str(address)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    found: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
+    return found.decode("latin-1")
+
+
+def _length(scope: Scope) -> int:
+    told = _header(scope, b"content-length")
+    return int(told) if told.isdigit() and len(told) < 20 else 0
+
+
+def _bounded(receive: Receive) -> Receive:
+    """The body, cut off where it is longer than it may be, whatever its head says."""
+    read = 0
+
+    async def bounded() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if read > MOST_BODY else message
+
+    return bounded
+
+
+def _with_headers(send: Send) -> Send:
+    """Add the headers that say what a browser may do with an answer. Gradio's page has scripts and
+    styles of its own in it, so those are allowed; nothing may go to, or come from, another host."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *HEADERS]
+        await send(message)
+
+    return sending
+
+
+async def shut(send: Send) -> None:
+    """A websocket, of which we have none."""
+    await send({"type": "websocket.close", "code": 1008})
+
+
+async def _refuse(send: Send, status: int, why: str) -> None:
+    body = json.dumps({"detail": why, "error": why}).encode()  # as Gradio's own page reads it
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 429:
+        headers.append((b"retry-after", b"10"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,216 @@
+"""Processes that answer, each one request at a time, each answer with a deadline.
+
+A request that takes too long, or needs too much memory, costs its process and nobody else's answer.
+Requests wait for a free process only so long, and only so many of them: then the server says that
+it is busy.
+"""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from queue import Empty, LifoQueue
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from weighbridge.answers.questions.requests import failed
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import MIB
+
+MOST_ANSWER = 64 * MIB
+FRESH = 300  # seconds that an answer is given again: a branch of the Hub may move
+MANY, MOST_KEPT = 128, MIB // 2  # answers that are kept, and bytes of one
+GRACE = 5  # seconds after which a process ends itself, where nobody is left to stop it
+# Of the environment: what the Hub's client, certificates and Python need. Nothing else is handed
+# on, since a Space keeps its secrets there.
+KEPT = (
+    *("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "PYTHONPATH", "PYTHONHASHSEED"),
+    *("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+
+
+class Limits(NamedTuple):
+    """Limits of what the server does for strangers."""
+
+    clerks: int = 2  # processes
+    seconds: int = 60  # of one answer
+    patience: float = 20.0  # seconds that a request waits for a process
+    waiting: int = 64  # requests that wait
+
+
+class _RecentAnswers:
+    """The last answers to requests without a token, for some minutes: the first page of everybody
+    is alike, and a slider comes by the same places."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, line: bytes) -> bytes | None:
+        with self._lock:
+            when, found = self._answers.get(line, (0.0, None))
+        return found if time.monotonic() - when < FRESH else None
+
+    def put(self, line: bytes, answer: bytes) -> None:
+        if len(answer) > MOST_KEPT:
+            return
+        with self._lock:
+            self._answers.pop(line, None)
+            self._answers[line] = time.monotonic(), answer
+            if len(self._answers) > MANY:
+                self._answers.popitem(last=False)
+
+
+class Office:
+    """`ask` may be called from many threads."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
+        self.limits = limits
+        self._folder = TemporaryDirectory(prefix="weighbridge-", ignore_cleanup_errors=True)
+        self._free: LifoQueue[_Clerk] = LifoQueue()  # the last to answer is the warmest
+        self._kept = _RecentAnswers()
+        self._seats = threading.BoundedSemaphore(limits.clerks + limits.waiting)
+        self._clerks = [_Clerk(self._home(n), limits.seconds) for n in range(limits.clerks)]
+        for clerk in reversed(self._clerks):
+            self._free.put(clerk)
+        atexit.register(self.close)
+
+    def _home(self, number: int) -> Path:
+        home = Path(self._folder.name) / str(number)
+        for name in ("empty", "cache", "tmp"):
+            (home / name).mkdir(parents=True)
+        return home
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to a request; an error that says why where there is none."""
+        line = json.dumps(request).encode() + b"\n"
+        alike = not request.get("token") and len(line) <= MOST_KEPT
+        found = self._kept.get(line) if alike else None
+        if found is None:
+            found = self._answered(line)
+            if alike and b'{"error"' not in found[:16]:
+                self._kept.put(line, found)
+        told: dict[str, Any] = json.loads(found)
+        return told
+
+    def _answered(self, line: bytes) -> bytes:
+        with self._clerk() as clerk:
+            if clerk is None:
+                busy = failed("the server has too much to do: try again in a minute", 3)
+                return json.dumps(busy).encode()
+            return clerk.ask(line)
+
+    @contextmanager
+    def _clerk(self) -> "Iterator[_Clerk | None]":
+        if not self._seats.acquire(blocking=False):
+            yield None
+            return
+        try:  # a seat is for as long as the request is here
+            clerk = self._next()
+            try:
+                yield clerk
+            finally:
+                if clerk is not None:
+                    self._free.put(clerk)
+        finally:
+            self._seats.release()
+
+    def _next(self) -> "_Clerk | None":
+        try:
+            return self._free.get(timeout=self.limits.patience)
+        except Empty:
+            return None
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        for clerk in self._clerks:
+            clerk.stop()
+        self._folder.cleanup()
+
+
+class _Clerk:
+    """One process, started when it is first needed and again where it died."""
+
+    def __init__(self, home: Path, seconds: int) -> None:
+        self._home, self._seconds = home, seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, line: bytes) -> bytes:
+        try:
+            return self._asked(line)
+        except TimeoutError:
+            why = f"no answer within {self._seconds} s, the limit of this server"
+        except OSError:
+            why = "the process that answered died: it may have run out of memory"
+        self.stop()
+        told = failed(f"{why}; ask for less, or run weighbridge on your own machine", 3)
+        return json.dumps(told).encode()
+
+    def _asked(self, line: bytes) -> bytes:
+        process = self._running()
+        assert process.stdin is not None
+        process.stdin.write(line)
+        process.stdin.flush()
+        return self._line(process)
+
+    def _line(self, process: "subprocess.Popen[bytes]") -> bytes:
+        """Return the line that it answers. Raises TimeoutError, or OSError where it ended."""
+        assert process.stdout is not None
+        found: list[bytes] = []
+        read = partial(process.stdout.readline, MOST_ANSWER)
+        thread = threading.Thread(target=lambda: found.append(read()), daemon=True)
+        thread.start()
+        thread.join(self._seconds)
+        if not found and thread.is_alive():  # it ends with the process, which is stopped now
+            raise TimeoutError
+        if not found or not found[0].endswith(b"\n"):
+            raise OSError("no answer")
+        return found[0]
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self.stop()  # what is left of one that died
+            self._process = self._started()
+        return self._process
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        cache, alarm = str(self._home / "cache"), str(self._seconds + GRACE)
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "weighbridge.faces.web.space.clerk", cache, alarm],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._home / "empty",
+            env=self._environment(),
+        )
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        return kept | {
+            "HOME": str(self._home / "empty"),
+            "TMPDIR": str(self._home / "tmp"),
+            "HF_HOME": str(self._home / "cache"),
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):  # what was not read any more
+                        pipe.close()
+            self._process = None

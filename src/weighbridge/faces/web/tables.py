@@ -1,0 +1,121 @@
+"""The catalogues and the evidence as tables: what `weighbridge gpus`, `models` and `accuracy`
+answer, and a screen of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import UsageError
+from weighbridge.base.wording import shown
+from weighbridge.faces.view.records import Screen
+from weighbridge.faces.web.asks import AnswerView
+from weighbridge.faces.web.screens import as_json
+from weighbridge.machines.accelerators import listing
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue import listing as models_listing
+from weighbridge.models.catalogue.uses import OF_WORDS, of
+
+Given = Mapping[str, Any]
+Answer = tuple[dict[str, Any], Screen]
+SCHEMA = "weighbridge.accuracy/1"  # rows alone
+MOST_RANKED = 60  # models: each is asked about in several formats
+MOST_TEXT = 200  # characters of a filter
+
+LISTED = {"pattern", "use", "sort"}  # filters of models that rank nothing
+
+TEXTS: Mapping[str, tuple[str, ...]] = {  # task -> its filters that are text
+    "gpus": ("pattern", "min_memory", "vendor", "use", "sort"),
+    "models": (
+        *("pattern", "use", "sort", "gpu", "gpu_memory", "for", "engine", "quantization"),
+        "min_context",
+    ),
+    "accuracy": ("engine", "source"),
+}
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "gpus": (*listing.TYPES, "nvlink"),
+    "models": (),
+    "accuracy": ("by_source",),
+}
+
+
+def table(ask: dict[str, Any], view: AnswerView) -> dict[str, Any]:
+    """The answer to a task of TEXTS. Raises UsageError, or NotFoundError where nothing matches."""
+    report, screen = answered(ask, view)
+    return {"report": report, "screen": as_json(screen)}
+
+
+def answered(ask: Mapping[str, Any], view: AnswerView) -> Answer:
+    """Answer a task of TEXTS with its report, and the screen before it is JSON."""
+    task = str(ask["task"])
+    return TASKS[task](_filters(task, ask.get("workload")), view)
+
+
+def _filters(task: str, workload: Any) -> Given:
+    if workload is None:
+        return {}
+    known = (*TEXTS[task], *FLAGS[task])
+    if not isinstance(workload, dict) or not workload.keys() <= set(known):
+        raise UsageError(f"workload of {task} is an object; known: {', '.join(known)}")
+    filters = {name: value for name, value in workload.items() if value is not None and value != ""}
+    for name in filters.keys() & set(TEXTS[task]):
+        if not isinstance(filters[name], str) or len(filters[name]) > MOST_TEXT:
+            raise UsageError(f"workload.{name} is text, not {shown(filters[name])}")
+    for name in filters.keys() & set(FLAGS[task]):
+        if not isinstance(filters[name], bool):
+            raise UsageError(f"workload.{name} is true or false, not {shown(filters[name])}")
+    return filters
+
+
+def _gpus(filters: Given, view: AnswerView) -> Answer:
+    from weighbridge.faces.view.lists import gpus
+
+    if filters.get("sort") not in (None, *listing.SORTS):
+        raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(filters['sort'])}")
+    cards, machines = listing.matching(filters.get("pattern", ""), filters)
+    report = listing.to_dict(cards, machines)
+    return report, gpus(cards, machines, view.lang, full=view.details, page=True)
+
+
+def _models(filters: Given, view: AnswerView) -> Answer:
+    entries = models_listing.matching(filters.get("pattern", ""), filters)
+    if filters.keys() - LISTED:
+        if not filters.keys() & LISTED:
+            entries = [entry for entry in entries if of(entry) in OF_WORDS][:MOST_RANKED]
+        return _ranked([entry.name for entry in entries], filters, view)
+    from weighbridge.faces.view.lists import models
+
+    return catalogue.to_dict(entries), models(entries, view.lang)
+
+
+def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
+    """Models for a card, as `weighbridge models --gpu` ranks them."""
+    if "gpu" not in filters and "gpu_memory" not in filters:
+        raise UsageError("name the card to rank models for: 4090, or a size such as 24GiB")
+    if len(names) > MOST_RANKED:
+        raise UsageError(
+            f"{len(names)} models match: name some of them (qwen3), so that at most {MOST_RANKED} "
+            "are ranked, or use `weighbridge models --gpu`"
+        )
+    from weighbridge.answers.questions.fit.ranking import models_for
+    from weighbridge.faces.view.lists import ranking as rank_screen
+
+    settings = {name: value for name, value in filters.items() if name not in LISTED}
+    ranking = models_for(names, settings)
+    return ranking.to_dict(), rank_screen(
+        ranking, lang=view.lang, unit=view.unit, full=True, page=True
+    )
+
+
+def _accuracy(filters: Given, view: AnswerView) -> Answer:
+    from weighbridge.answers.bounds.accuracy import rows
+    from weighbridge.faces.view.lists import accuracy
+
+    figures = rows(**filters)
+    return {"schema": SCHEMA, "version": __version__, "rows": figures}, accuracy(figures, view.lang)
+
+
+TASKS: Mapping[str, Callable[[Given, AnswerView], Answer]] = {
+    "gpus": _gpus,
+    "models": _models,
+    "accuracy": _accuracy,
+}

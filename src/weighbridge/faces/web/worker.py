@@ -1,0 +1,65 @@
+"""Python's side of page/worker.js: a line of JSON in, a line out, in Pyodide and nowhere else.
+
+`begun` is called while the snapshot of the site is made, so that a visit begins with all of this
+imported; `answering` is called once a visit.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from weighbridge.base.watching import NotWantedError, Watch, watched
+from weighbridge.faces.web.protocol import AskDesk
+
+MODEL = "llama-3.1-8b"  # that the snapshot is asked about: what an answer imports is imported then
+ENGINES = ("transformers", "vllm", "sglang", "llama.cpp")
+METHODS = ("full", "lora", "qlora")
+
+
+def answering(hub: str) -> Callable[[str, Callable[[], bool], Callable[[str], None]], str]:
+    """A desk of this page's own. `hub` is the address of the Hub that the site reads. Beside a line
+    it takes who says whether the answer is still wanted, and who is told parts of it before; where
+    it is not wanted, it is "null"."""
+    os.environ["HF_ENDPOINT"] = hub
+    desk = AskDesk(ours=False)
+
+    def answer(line: str, wanted: Callable[[], bool], tell: Callable[[str], None]) -> str:
+        try:
+            with watched(Watch(wanted=wanted)):
+                return _text(desk.answer(line, lambda part: tell(_text(part))))
+        except NotWantedError:
+            return _text(None)
+
+    return answer
+
+
+def _text(answer: object) -> str:
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def begun() -> None:
+    """Import what answers need and fill what is kept between them, so that a visit need not."""
+    desk = AskDesk(ours=False)
+    for ask in _asks():
+        answer = desk.answer(json.dumps(ask))
+        if "error" in answer:
+            raise AssertionError(f"{ask} was answered with {answer}")
+    sys.dont_write_bytecode = True
+
+
+def _asks() -> list[dict[str, object]]:
+    serving = ({"gpu": "3060", "engine": engine} for engine in ENGINES)
+    training = ({"gpu": "4090", "method": method} for method in METHODS)
+    return [
+        {"task": "form"},
+        {"task": "form", "view": {"lang": "zh"}},
+        {"task": "gpus", "workload": {}},
+        {"task": "load", "model": MODEL, "workload": {"gpu": "3060"}},
+        *(_request("infer", settings) for settings in serving),
+        *(_request("train", settings) for settings in training),
+    ]
+
+
+def _request(task: str, given: dict[str, str]) -> dict[str, object]:
+    return {"task": task, "model": MODEL, "workload": given, "remedies": False}

@@ -1,0 +1,1 @@
+"""Texts of other people: run files, pastes, logs and messages."""

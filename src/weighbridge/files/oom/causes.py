@@ -1,0 +1,382 @@
+"""Why memory ran out: rules over the wording, the place and the figures, the first that holds.
+
+A rule that the figures decide comes before one that a traceback suggests: where others hold half
+of the card, the line that happened to ask last is not to blame. What no rule decides is answered
+by what the wording alone means (`means` of wordings.jsonl), or by what is likeliest for such a
+message, and said to be so; or by nothing.
+
+A rule names its conclusion, a line of conclusions.jsonl: the cause, how sure it is (record.py),
+what else it may be, and the sentence that says why where that has another name.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB, MIB
+from weighbridge.files.oom.changes import trains
+from weighbridge.files.oom.figures import held, others, share_between, spilled, unallocated
+from weighbridge.files.oom.record import Judged, OomReading, table
+
+Settings = Mapping[str, Any]
+Rule = Callable[[OomReading, Settings], Judged | None]
+
+# Shares of a device, in percent. Fragmentation's is that of the project's definition of the cause;
+# the others are assumed, between the messages whose threads tell the cause.
+FRAGMENTED = 10
+OTHERS_HOLD = 25
+OTHERS_MAY = 20  # where others may be to blame, too
+CONTEXT = GIB  # a process's own context and libraries outside the allocator, at most (assumed)
+CROWDED = 15  # held before a server starts; less is what drivers and desktops hold
+FULL = 90
+UNUSED = 0.5  # of what was never freed: nothing but weights went to the card so far
+SMALL = 2  # a request of one weight
+HIGH = 0.92  # vLLM's own default from 0.12; a share above it was asked for
+LOW = 0.8
+LONG = 16_384  # tokens of a context whose cache is larger than many a model
+
+MAKERS = {"torch": "NVIDIA", "torch-rocm": "AMD", "torch-xpu": "Intel", "torch-npu": "Huawei"}
+USUAL = ("weights_too_big", "activations", "other_process", "host_memory")
+POSSIBLE = {  # where nothing tells, by the program
+    "llama.cpp": ("kv_cache_too_big", "weights_too_big", "compute_buffer"),
+    "ollama": ("weights_too_big", "kv_cache_too_big", "compute_buffer"),
+    "tensorrt-llm": ("kv_cache_too_big", "weights_too_big", "activations"),
+    "sglang": ("kv_cache_too_big", "request_slots"),
+    "jax": ("activations", "weights_too_big", "other_process"),
+}
+PLACES = {  # what the program was doing -> what it lacked room for
+    "optimizer": "optimizer_states",
+    "cuda_graph": "cuda_graphs",
+    "kv_cache": "kv_cache_too_big",
+    "sampler": "logits",
+    "logits": "logits",
+    "attention": "attention_matrix",
+    "vision": "vision_encoder",
+    "saving": "checkpoint_saving",
+    "vae": "vae_decode",
+    "gather": "communication_buffers",
+    "load": "weights_too_big",
+    "backward": "activations",
+}
+
+
+@cache
+def conclusions() -> Mapping[str, Judged]:
+    """Return the lines of conclusions.jsonl by name."""
+    return {
+        line["name"]: Judged(
+            line["cause"],
+            line.get("why", line["name"]),
+            line["sure"],
+            tuple(line.get("others", ())),
+        )
+        for line in table("conclusions")
+    }
+
+
+def conclude(name: str, **figures: int) -> Judged:
+    """Return a conclusion with the bytes (or percent) that its sentence tells."""
+    return replace(conclusions()[name], figures=figures)
+
+
+def judge(reading: OomReading, settings: Settings) -> Judged:
+    """Return the cause of a message, under the settings that are known."""
+    return with_others(reading, _judged(reading, {**reading.stated, **settings}))
+
+
+def _judged(reading: OomReading, known: Settings) -> Judged:
+    card = reading.wording.startswith("torch") and not reading.means
+    for rule in RULES.get(reading.wording, ON_A_CARD if card else ()):
+        judged = rule(reading, known)
+        if judged is not None:
+            return judged
+    means = reading.means or ("comfyui" if reading.engine == "comfyui" else "")
+    if means:
+        return conclude(means)
+    return Judged(None, "unknown", "unknown", POSSIBLE.get(reading.tool, USUAL))
+
+
+def with_others(reading: OomReading, judged: Judged) -> Judged:
+    """Return a judgement that names another program among what it may also be, where others hold a
+    fifth of the card."""
+    capacity, theirs = reading.size("capacity"), others(reading)
+    if not capacity or theirs is None or theirs * 100 < capacity * OTHERS_MAY:
+        return judged
+    if theirs < CONTEXT or "other_process" in (judged.cause, *judged.others):
+        return judged
+    return replace(judged, others=("other_process", *judged.others))
+
+
+def without_cache(judged: Judged) -> Judged:
+    """Return a judgement of a training: a step of it has no cache to be too big."""
+    others = tuple(cause for cause in judged.others if cause != "kv_cache_too_big")
+    return replace(judged, others=others)
+
+
+# vLLM and SGLang
+
+
+def _share(known: Settings, reading: OomReading) -> float | None:
+    """Return the share of the device that a server was told to take."""
+    for value in (
+        reading.parsed.get("utilization"),
+        known.get("gpu_memory_utilization"),
+        known.get("mem_fraction_static"),
+    ):
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _serves(reading: OomReading, known: Settings) -> bool:
+    """Tell whether a server ran that takes a share of the device before it answers."""
+    engine = known.get("engine") or reading.engine
+    return engine in ("vllm", "sglang") or (_share(known, reading) or 0) > HIGH
+
+
+def _started_short(reading: OomReading, known: Settings) -> Judged | None:
+    capacity, free = reading.size("capacity"), reading.size("free")
+    if not capacity or free is None:
+        return None
+    crowded = (capacity - free) * 100 > capacity * CROWDED
+    name = "startup.others" if crowded else "startup.share"
+    return conclude(name, others=capacity - free, free=free)
+
+
+def _no_blocks(reading: OomReading, known: Settings) -> Judged:
+    share = _share(known, reading)
+    return conclude("share.low" if share is not None and share < LOW else "no_blocks")
+
+
+def _sampler(reading: OomReading, known: Settings) -> Judged:
+    return conclude("sampler.share" if (_share(known, reading) or 0) > HIGH else "sampler")
+
+
+def _sglang(reading: OomReading, known: Settings) -> Judged:
+    if "Capturecudagraphfailed" in reading.message:
+        return conclude("cuda_graphs")
+    if "alloc_req_slots" in reading.message:
+        return conclude("request_slots")
+    if "increase--mem-fraction-static" in reading.message:
+        return _no_blocks(reading, known)
+    if "leavenoGPUmemory" in reading.message or "profiled_tokens" in reading.parsed:
+        # SGLang computes the share that would be enough: more than 1 is no share
+        least = reading.parsed.get("least_share")
+        return conclude("share.low") if least and least < HIGH else _no_blocks(reading, known)
+    return _token_pool(reading)
+
+
+def _token_pool(reading: OomReading) -> Judged:
+    requested, there = (
+        reading.parsed.get(name) for name in ("requested_tokens", "available_tokens")
+    )
+    room = requested is not None and there is not None and requested <= there
+    return conclude("pool.room" if room else "pool")
+
+
+# llama.cpp and Ollama
+
+
+def _ggml(reading: OomReading, known: Settings) -> Judged | None:
+    text = reading.message
+    if "exceedsdevicebuffersizelimit" in text:
+        return conclude("buffer_limit")
+    if "bufferforkvcache" in text:
+        return conclude("ggml.kv")
+    if "ggml_gallocr_reserve" in text or "computebuffers" in text:
+        return conclude("ggml.compute")
+    if "alloc_tensor_range" in text or "unabletoallocate" in text:
+        return conclude("ggml.weights")
+    return None
+
+
+def _metal(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the cache where weights fit with room to spare and the context is long."""
+    capacity, loaded = reading.size("capacity"), reading.size("allocated")
+    if (reading.parsed.get("n_ctx") or 0) < LONG or not capacity or loaded is None:
+        return None
+    return conclude("metal.context") if 2 * loaded < capacity else None
+
+
+def _ollama(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame host memory where the message says so; of the card it gives no figures."""
+    needed = reading.size("needed_host")
+    return None if needed is None else conclude("ollama", needed=needed)
+
+
+# Bare errors, and other programs
+
+
+def _bare(reading: OomReading, known: Settings) -> Judged | None:
+    if reading.virtual:
+        return conclude("wsl")
+    if reading.place:
+        return _place(reading, known)
+    return conclude("outside_share") if _serves(reading, known) else None
+
+
+def _xla(reading: OomReading, known: Settings) -> Judged | None:
+    if "onhost" in reading.message:
+        return conclude("pinned")
+    parameter, temp = reading.size("parameter") or 0, reading.size("temp") or 0
+    whole, requested = reading.size("total"), reading.size("requested")
+    if not whole or requested is None or whole < 64 * MIB:
+        return None
+    if temp and abs(requested - temp) * 100 <= temp:
+        return conclude("xla.temp", temp=temp)
+    if parameter * 2 > whole:
+        return conclude("xla.parameters", parameter=parameter)
+    return conclude("xla.live")
+
+
+def _dataloader(reading: OomReading, known: Settings) -> Judged:
+    return conclude("worker_killed" if "signal:Killed" in reading.message else "shared_memory")
+
+
+def _tensorrt(reading: OomReading, known: Settings) -> Judged | None:
+    return conclude("trt.kv") if "maxTokensInPagedKvCache" in reading.message else None
+
+
+# PyTorch on a card
+
+
+def _others(reading: OomReading, known: Settings) -> Judged | None:
+    capacity, theirs = reading.size("capacity"), others(reading)
+    if not capacity or theirs is None or theirs < max(CONTEXT, capacity * OTHERS_HOLD // 100):
+        return None
+    if (reading.size("requested") or 0) > capacity:
+        return None
+    return conclude("others", others=theirs)
+
+
+def _too_large(reading: OomReading, known: Settings) -> Judged | None:
+    return larger_than(reading.size("capacity") or _card(reading, known), reading, known)
+
+
+def larger_than(capacity: int, reading: OomReading, known: Settings) -> Judged | None:
+    """Blame one tensor that no such card could hold, whether or not the message has its size."""
+    requested = reading.size("requested")
+    if requested is None or requested <= capacity:
+        return None
+    if reading.size("allocated") == 0:
+        return _first(reading, known)
+    name = f"one_tensor.{PLACES.get(reading.place)}"
+    return conclude(name if name in conclusions() else "one_tensor")
+
+
+def _card(reading: OomReading, known: Settings) -> int:
+    """Return the bytes of the card that is named, else of the largest that its maker has."""
+    from weighbridge.machines.accelerators.names import find
+    from weighbridge.machines.accelerators.parts import parts
+
+    try:
+        named = [find(str(known["gpu"])).part] if known.get("gpu") else []
+    except WeighbridgeError:
+        named = []
+    maker = MAKERS.get(reading.tool)
+    largest = (part for part in parts().values() if maker in (None, part.vendor))
+    return max(part.total.bytes.high for part in named or largest)
+
+
+def _first(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the driver where the very first allocation is refused: no program has filled it."""
+    if reading.size("allocated") != 0 or not reading.size("requested"):
+        return None
+    return conclude("first_allocation")
+
+
+def _capped(reading: OomReading) -> bool:
+    """Tell whether a limit that the message prints is what was reached. MPS prints its own
+    always."""
+    allowed, mine = reading.size("allowed"), held(reading)
+    requested = reading.size("requested") or 0
+    if not allowed or mine is None or reading.tool == "torch-mps":
+        return False
+    return (reading.size("free") or 0) >= requested or mine + requested > allowed
+
+
+def _refused(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame a limit that somebody or the driver set: there is room, and it is refused."""
+    free, requested = reading.size("free"), reading.size("requested")
+    if _capped(reading):
+        return conclude("cap.said", allowed=reading.size("allowed") or 0)
+    if free is None or requested is None or free < requested:
+        return None
+    share = share_between(reading)
+    return conclude("refused") if share is None else conclude("cap.share", share=share)
+
+
+def _fragmented(reading: OomReading, known: Settings) -> Judged | None:
+    capacity, requested = reading.size("capacity"), reading.size("requested")
+    cached = unallocated(reading)
+    if not capacity or requested is None or cached is None:
+        return None
+    if cached < requested or cached * 100 < capacity * FRAGMENTED or spilled(reading):
+        return None
+    return conclude("fragmentation", unallocated=cached)
+
+
+def _place(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame what a program in that part of a run usually lacks room for: optimizer states in the
+    first step, graphs while they are captured."""
+    cause = PLACES.get(reading.place)
+    if cause is None:
+        return None
+    beside = tuple(c for c in ("weights_too_big", "activations") if c != cause)
+    return Judged(cause, f"place.{reading.place}", "likely", beside)
+
+
+def _weights(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the weights: the card is full, nothing was freed so far, and one more is asked for."""
+    capacity, requested, mine = reading.size("capacity"), reading.size("requested"), held(reading)
+    if not capacity or requested is None or mine is None or requested * 100 > capacity * SMALL:
+        return None
+    if trains(reading, known):  # what a step keeps grows as weights do
+        return None
+    cached = unallocated(reading) or 0
+    grown = mine * 100 >= capacity * FULL and cached * 100 <= capacity * UNUSED
+    return conclude("only_grew") if grown or spilled(reading) else None
+
+
+def _serving(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the share of a server that has laid out its cache: what comes beside has no room."""
+    return conclude("outside_share.card") if _serves(reading, known) else None
+
+
+def _full(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the tensors of a step, where the card is full of this program's own."""
+    if reading.size("allocated") is None and reading.wording != "torch-mps-buffer":
+        return None
+    return conclude("full")
+
+
+ON_A_CARD: tuple[Rule, ...] = (
+    _fragmented,
+    _others,
+    _too_large,
+    _first,
+    _refused,
+    _place,
+    _weights,
+    _serving,
+    _full,
+)
+RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
+    "vllm-startup": (_started_short,),
+    "vllm-no-blocks": (_no_blocks,),
+    "vllm-sampler": (_sampler,),
+    "sglang": (_sglang,),
+    "tensorrt-llm": (_tensorrt,),
+    "ggml-cuda": (_ggml,),
+    "ggml-cpu": (_ggml,),
+    "ggml-vulkan": (_ggml,),
+    "ggml-metal": (_ggml, _metal),
+    "torch-mps-buffer": (_place, _full),
+    "jax": (_xla,),
+    "cuda-error": (_bare,),
+    "dataloader": (_dataloader,),
+    "ollama": (_ollama,),
+    "comfyui": (_place,),
+}

@@ -1,0 +1,255 @@
+"""Changes for a cause and a program: rows of a table, with figures of the message.
+
+    changes.jsonl   a row is taken where the program has all of its `tags` (`tags_of`), in this
+                    order; words in braces are `figures`; `cost` is a key of words/oom.json
+
+Every line to paste is what that program takes, in its own flags and for its own version: a PyTorch
+before 2.1 has no expandable segments, and a share that leaves no room for a cache is to rise where
+one that leaves no room beside the cache is to fall.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from string import Formatter
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, align_up, parse_size
+from weighbridge.base.words import words_in
+from weighbridge.files.oom.figures import listed
+from weighbridge.files.oom.record import Change, Judged, OomReading, table
+
+MOST = 4  # changes that are told: more are not read
+BLOCK = 16  # tokens of a block of vLLM's cache, which a length is a whole number of
+NEAR = 1.25  # times the cache: what a few more percent of the card can give (assumed)
+RANKS = 3  # processes of equal size on one card: ranks that all began on the first
+HINTS = ("torch-2.1", "torch-2.2..", "torch-2.4..")  # wordings of versions with expandable segments
+
+
+class ChangeRow(NamedTuple):
+    """A line of changes.jsonl."""
+
+    cause: str
+    tags: Sequence[str]
+    change: Mapping[str, str]
+    cost: str
+    paste: str = ""
+
+
+@cache
+def rows() -> tuple[ChangeRow, ...]:
+    return tuple(ChangeRow(**line) for line in table("changes"))
+
+
+def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the rows for this cause and program, filled; at most MOST. Where the message does not
+    tell the cause, the first row for each that is possible."""
+    if not reading.tool:  # a program that we do not know
+        return ()
+    tags = tags_of(reading, judged, settings)
+    values = figures(reading, settings)
+    fit = [row for row in rows() if set(row.tags) <= tags and _known(row, values)]
+    fit = [row for row in fit if not _is_set(row, {**reading.stated, **settings})]
+    if judged.cause is not None:
+        return tuple(filled(row, values) for row in fit if row.cause == judged.cause)[:MOST]
+    first = (next((row for row in fit if row.cause == cause), None) for cause in judged.others)
+    return tuple(filled(row, values) for row in first if row is not None)[:MOST]
+
+
+def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
+    """Tell whether a change asks for what is set already: a cache in 8 bits, twice, or for steps of
+    one sample where they are."""
+    same = [name for name, v in row.change.items() if str(known.get(name)) == v]
+    return len(same) == len(row.change) > 0 or "batch_size" in same
+
+
+def filled(row: ChangeRow, values: Mapping[str, Any]) -> Change:
+    """Return a row with the figures of the message filled in, and its cost in English."""
+    change = {name: _typed(value.format_map(values)) for name, value in row.change.items()}
+    cost = words_in("en", "oom")(f"cost.{row.cost}")
+    return Change(change, cost, row.paste.format_map(values))
+
+
+def cured(setting: str, value: int) -> Change:
+    """Return the change of a setting that a row sets to another value, with what that costs."""
+    row = next(row for row in rows() if setting in row.change)
+    cost = words_in("en", "oom")(f"cost.{row.cost}")
+    return Change({setting: value}, cost, row.paste.replace(row.change[setting], str(value)))
+
+
+def _typed(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isdecimal() else text
+
+
+def _known(row: ChangeRow, values: Mapping[str, Any]) -> bool:
+    texts = (row.paste, *row.change.values())
+    return all(
+        name in values for text in texts for _, name, _, _ in Formatter().parse(text) if name
+    )
+
+
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch", "nvidia"),
+    "torch-rocm": ("torch", "rocm"),
+    "torch-xpu": ("torch", "xpu"),
+    "torch-npu": ("torch", "npu"),
+    "torch-mps": ("mps",),
+    "vllm": ("vllm", "nvidia"),
+    "sglang": ("sglang", "nvidia"),
+    "llama.cpp": ("llama.cpp",),
+    "tensorrt-llm": ("tensorrt-llm", "nvidia"),
+}
+DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are called
+TRAINS = ("optimizer", "backward", "saving", "gather")
+TRAINERS = ("trainer", "deepspeed", "unsloth")
+NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
+
+
+def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
+    """Tell whether what ran out of memory is known to train."""
+    engine = str(settings.get("engine") or reading.engine)
+    told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
+    return told or reading.place in TRAINS or engine in TRAINERS
+
+
+def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:
+    """Return what is known of the program, in the vocabulary of the rows."""
+    engine = str(settings.get("engine") or reading.engine)
+    tags = {
+        *TOOLS.get(reading.tool, (reading.tool,)),
+        engine,
+        *_allocator(reading),
+        *_machine(reading),
+    }
+    training = trains(reading, settings)
+    facts = {
+        "train": training,
+        "not_train": not training,
+        "python": engine not in NO_PYTHON,
+        "not_sglang": engine != "sglang" and reading.tool != "sglang",
+        "not_vllm": engine != "vllm",
+        "bitsandbytes": reading.tool != "torch-npu",  # which has no kernels of it
+        "foreach": "_foreach_" in reading.message,
+        "one_stage": known_ranks({**reading.stated, **settings}, "pipeline") == 1,
+        "copies": "pipelineparallelismenabled" in reading.message,
+        "no_blocks": judged.why == "no_blocks",
+        "half_fits": _missing(reading) <= 2,
+        "near": _missing(reading) <= NEAR,
+        "no_context": "n_ctx" not in reading.parsed and "context" not in settings,
+        "vulkan": reading.wording == "ggml-vulkan",
+        "ranks": _ranks(reading),
+        "fitting": _fitting(reading) is not None,
+        "not_fitting": _fitting(reading) is None,
+        "pinned": judged.why == "pinned" and reading.tool == "llama.cpp",
+        "wsl": judged.why == "wsl",
+        "container": reading.wording in ("exit-137", "kernel-oom"),
+        "loads": reading.wording == "torch-cpu",
+    }
+    return tags | {name for name, holds in facts.items() if holds}
+
+
+def _missing(reading: OomReading) -> float:
+    """Return how many times the cache that is left would be enough."""
+    needed, there = reading.size("needed_kv"), reading.size("available_kv")
+    if needed is None:
+        needed, there = reading.parsed.get("max_model_len"), reading.parsed.get("max_tokens")
+    return needed / there if needed and there else 1
+
+
+def _allocator(reading: OomReading) -> set[str]:
+    """Return the tag of what the version of PyTorch can be told about fragmentation."""
+    if reading.wording in HINTS and not reading.windows:
+        return {"expandable"}
+    if reading.wording in (*HINTS, "torch-1.10..2.0"):
+        return {"split"}
+    return {"first"} if reading.wording.startswith("torch-1.") else set()
+
+
+def _machine(reading: OomReading) -> set[str]:
+    return (
+        {"windows"} if reading.windows or reading.wording == "windows-commit" else {"not_windows"}
+    )
+
+
+def _ranks(reading: OomReading) -> bool:
+    sizes = [row["bytes"] for row in listed(reading)]
+    return len(sizes) >= RANKS and len(set(sizes)) * 2 <= len(sizes)
+
+
+def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the rows, as far as the message or the settings give them."""
+    known = {
+        **reading.stated,
+        **settings,
+        **{k: v for k, v in reading.parsed.items() if v is not None},
+    }
+    share = known.get(
+        "utilization", known.get("gpu_memory_utilization", known.get("mem_fraction_static"))
+    )
+    ubatch = int(known.get("ubatch_size", 512))  # llama.cpp's own default
+    values: dict[str, Any] = {
+        "twice_ranks": 2 * known_ranks(known, "tensor"),
+        "variable": reading.hint or "PYTORCH_CUDA_ALLOC_CONF",
+        "device": DEVICES.get(reading.tool, "cuda"),
+        "half_ubatch": max(ubatch // 2, 32),
+        "slots": max(int(known.get("available_slots", 1)), 1),
+        "up": "0.95" if not isinstance(share, float) or share < 0.95 else None,
+        "down": f"{max(share - 0.05, 0.05):.2f}" if isinstance(share, float) else "0.85",
+        "length": _length(reading),
+        "fitting": _fitting(reading),
+        "half_prefill": _half(known.get("prefill_tokens")),
+        "workspace": _workspace(reading),
+        "half_seqs": _half(known.get("dummy_requests") or known.get("max_num_seqs")),
+        "memory": _twice(known.get("ram")),
+        "half_context": _half(known.get("n_ctx") or known.get("context")),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def known_ranks(known: Mapping[str, Any], way: str) -> int:
+    """Return how many cards a model is divided over in one way, as far as that is known."""
+    size = str(known.get(f"{way}_parallel_size") or 1)
+    return int(size) if size.isdecimal() else 1
+
+
+def _twice(ram: Any) -> str:
+    """Return twice the memory that a container had, as Docker takes it; where nobody says it, what
+    a training machine has."""
+    return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "64g"
+
+
+def _workspace(reading: OomReading) -> int | None:
+    """Return the bytes of a buffer with room for twice what was asked for, in whole GiB: other
+    pieces lie in it, too."""
+    requested = reading.size("requested")
+    return None if requested is None else align_up(2 * requested, GIB)
+
+
+def _half(value: Any) -> int | None:
+    return max(int(value) // 2, 1) if isinstance(value, int) else None
+
+
+def _length(reading: OomReading) -> int | None:
+    """The longest request that the cache can hold, in whole blocks."""
+    printed = reading.parsed.get("estimated_max_model_len") or reading.parsed.get("max_tokens")
+    if printed:
+        return int(printed)
+    asked, needed, there = (
+        reading.parsed.get("max_model_len"),
+        reading.size("needed_kv"),
+        reading.size("available_kv"),
+    )
+    if not asked or not needed or there is None:
+        return None
+    return asked * there // needed // BLOCK * BLOCK or None
+
+
+def _fitting(reading: OomReading) -> str | None:
+    """The largest share, in percent, that is free on the card now."""
+    capacity, free = reading.size("capacity"), reading.size("free")
+    if reading.wording != "vllm-startup" or not capacity or free is None or capacity < GIB:
+        return None
+    share = free * 100 // capacity
+    return f"{share / 100:.2f}" if share >= 10 else None

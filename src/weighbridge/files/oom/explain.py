@@ -1,0 +1,250 @@
+"""From a pasted message to its cause and what to change, beside the estimate of a model."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.files.oom.causes import judge, without_cache
+from weighbridge.files.oom.changes import TRAINERS, changes, trains
+from weighbridge.files.oom.figures import contradictions
+from weighbridge.files.oom.reading import read
+from weighbridge.files.oom.record import Change, Judged, Match, Oom, OomReading
+from weighbridge.files.oom.text import MOST, decoded
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import Remedy
+from weighbridge.models.catalogue import everyday
+from weighbridge.workload import INFER, TRAIN
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.models.checkpoint.model import Model
+
+SEARCHED = 3  # changes that were computed; rows of the table come behind them
+TOLD = 5
+OUTSIDE = (  # causes that no setting of the model changes: its own changes come first
+    "other_process",
+    "fragmentation",
+    "memory_fraction_cap",
+    "device_limit",
+    "host_memory",
+    "shared_memory",
+    "request_slots",
+    "kernel_workspace",
+)
+
+
+Text = str | bytes | os.PathLike[str]
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "llama.cpp"}
+OF_A_STEP = ("optimizer", "backward", "saving")
+TRAINING = TRAIN.keys() - INFER.keys()
+DEVICE = ("gpu", "gpu_memory")
+TASKS = ("load", "infer", "train")
+
+
+def explained(
+    text: Text, model: "Callable[[], Prepared] | None", settings: Mapping[str, Any]
+) -> Oom:
+    """Tell why memory ran out, by a log as text, as bytes or in a file. `model` opens what ran,
+    once the log was read; None where nobody names it."""
+    reading = read(_text(text), _name(text))
+    judged = judge(reading, settings)
+    if trains(reading, settings):
+        judged = without_cache(judged)
+    if model is None:
+        rows = changes(reading, judged, settings)
+        return Oom(reading=reading, judged=judged, remedies=rows, warnings=contradictions(reading))
+    return _beside(model(), reading, judged, settings)
+
+
+def _beside(
+    model: "Prepared", reading: OomReading, judged: Judged, settings: Mapping[str, Any]
+) -> Oom:
+    """The answer with the estimate of the model."""
+    from weighbridge.files.oom.reconcile import matches, mismatch, rejudged
+
+    asked = question(reading, settings)
+    report, warnings = answered(model, asked)
+    compared: tuple[Match, ...] = matches(reading, report, model.model())
+    final = rejudged(reading, judged, report, compared)
+    return Oom(
+        reading=reading,
+        judged=final,
+        remedies=_together(report.remedies, changes(reading, final, settings), final),
+        estimate=report,
+        explained=compared,
+        warnings=(
+            *contradictions(reading),
+            *other_model(reading.model, model),
+            *asked.warnings,
+            *warnings,
+            *mismatch(reading, report),
+        ),
+    )
+
+
+def compared(oom: Oom, report: Report, model: "Model", settings: Mapping[str, Any]) -> Oom:
+    """Return the explanation of a message beside the answer about the run that printed it. Changes
+    that were computed stand in that answer."""
+    from weighbridge.files.oom.reconcile import matches, rejudged
+
+    if oom.judged.cause in OUTSIDE:
+        return oom
+    explained = matches(oom.reading, report, model)
+    final = rejudged(oom.reading, oom.judged, report, explained)
+    rows = changes(oom.reading, final, settings)
+    return replace(oom, judged=final, remedies=rows, estimate=report, explained=explained)
+
+
+def _together(
+    searched: tuple[Remedy, ...], rows: tuple[Change, ...], judged: Judged
+) -> tuple[Change, ...]:
+    """Changes that were computed for this model, and those of the table."""
+    computed = tuple(_computed(r, rows) for r in searched[:SEARCHED])
+    if judged.cause in OUTSIDE:
+        return (*rows, *computed)[:TOLD]
+    first, others = (rows[:1], rows[1:]) if judged.sure == "said" else ((), rows)
+    named = {name for change in computed for name in change.change}
+    return (*first, *computed, *(row for row in others if not named & row.change.keys()))[:TOLD]
+
+
+def _computed(remedy: Remedy, rows: tuple[Change, ...]) -> Change:
+    """Return the change with its own line to paste, or that of the row that changes the same."""
+    alike = (row.paste for row in rows if row.change.keys() == remedy.change.keys())
+    return Change(
+        remedy.change, remedy.cost, remedy.paste or next(alike, ""), remedy.peak_bytes, remedy.fits
+    )
+
+
+def _text(text: Text) -> str:
+    if isinstance(text, bytes):
+        return decoded(text)
+    if isinstance(text, str):
+        return decoded(text.encode(errors="surrogatepass"))
+    return decoded(from_file(text), _name(text))
+
+
+def _name(text: Text) -> str:
+    return "the text" if isinstance(text, str | bytes) else os.fspath(text)
+
+
+def from_file(path: str | os.PathLike[str]) -> bytes:
+    """Return a file's bytes, and no more than we read: of a longer one the end, where the
+    message is."""
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST:  # of what is no file of its own, a pipe, it is 0
+                file.seek(size - MOST)
+                end = file.read(MOST)
+                return end.partition(b"\n")[2] or end
+            return file.read(MOST + 1)
+    except OSError as error:
+        raise NotFoundError(
+            f"{os.fspath(path)}: {error.strerror}; name a log, or - for stdin"
+        ) from None
+
+
+# The question that a log is an answer to. What the user says rules; what the log states is added
+# where the task and the engine have it, and what they do not take is left out with a warning
+
+
+class OomQuestion(NamedTuple):
+    """`pinned` are the names that the user gave: what no remedy touches."""
+
+    task: str
+    settings: Mapping[str, Any]
+    pinned: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
+    """The question about the model of a log. Raises UsageError for a setting that no task has."""
+    named = {name: value for name, value in typed.items() if value is not None}
+    task = named.pop("task", None) or _task(reading, named)
+    if task not in TASKS:
+        raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
+    known = TRAIN if task == "train" else INFER
+    unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
+    if unknown:
+        raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
+    engine = str(named.get("engine") or ENGINES.get(reading.engine, "transformers"))
+    settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
+    if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):
+        settings.pop("gpu_memory", None)  # a size alone is one device
+    if task == "infer":
+        settings["engine"] = engine
+    pinned = (*named, "engine", *DEVICE)
+    return OomQuestion(task, settings, pinned, tuple(_unused(named, known, task)))
+
+
+def _ranks(settings: Mapping[str, Any]) -> int:
+    """Return the number of devices that the settings ask for."""
+    ranks = 1
+    for name in ("tensor", "pipeline", "data"):
+        size = str(settings.get(f"{name}_parallel_size", ""))
+        ranks *= int(size) if size.isdecimal() else 1
+    return ranks
+
+
+def _task(reading: OomReading, named: Mapping[str, Any]) -> str:
+    trains = reading.place in OF_A_STEP or reading.engine in TRAINERS
+    return "train" if TRAINING & named.keys() or (trains and "engine" not in named) else "infer"
+
+
+def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> list[str]:
+    left = sorted(named.keys() - known.keys())
+    return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
+
+
+def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
+    """Return the settings of the log that this task and engine have, by our names."""
+    stated = dict(reading.stated)
+    for name, figure in (("max_model_len", "context"), ("n_ctx", "context"), ("utilization", "")):
+        value = reading.parsed.get(name)
+        if value is not None:
+            stated[figure or _share(engine)] = value
+    capacity = reading.size("allowed" if reading.wording == "torch-mps" else "capacity")
+    if capacity and reading.wording != "ggml-metal":
+        stated["gpu_memory"] = capacity
+    table = TRAIN if task == "train" else INFER
+    engines = {name: getattr(table[name], "engines", ()) for name in stated if name in table}
+    return {name: stated[name] for name, of in engines.items() if not of or engine in of}
+
+
+def _share(engine: str) -> str:
+    return "mem_fraction_static" if engine == "sglang" else "gpu_memory_utilization"
+
+
+def other_model(named: str, model: "Prepared") -> tuple[str, ...]:
+    """Say that a log names another model than the one that was asked about: of both the shapes, or
+    the last word of the name, are known to differ."""
+    about = model.source.repo_id or model.reference
+    if not named or not about or _model(named) == _model(about):
+        return ()
+    return (f"the log is of {named}, and {about} was asked about: the estimate is of the latter",)
+
+
+def _model(name: str) -> str:
+    """Return what names of one model have in common: its entry in the catalogue, or the last word
+    of the path."""
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    known = everyday.meaning(last)
+    return known.entry.name if known is not None else last
+
+
+def answered(model: "Prepared", question: OomQuestion) -> tuple[Report, tuple[str, ...]]:
+    """The estimate; without the settings of the log where they do not go together."""
+    settings = dict(question.settings)
+    ask = getattr(model, question.task)
+    try:
+        return ask(pinned=question.pinned, **settings), ()
+    except UsageError as error:
+        named = {k: v for k, v in settings.items() if k in question.pinned}
+        if named == settings:
+            raise
+        return ask(pinned=question.pinned, **named), (
+            f"settings of the log were not used: {error}",
+        )

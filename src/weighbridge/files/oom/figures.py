@@ -1,0 +1,89 @@
+"""Sums of a message's figures: what the allocator holds, what others hold, what was left over."""
+
+from weighbridge.base.units import human
+from weighbridge.files.oom.record import OomReading
+
+
+def unallocated(reading: OomReading) -> int | None:
+    """Return the bytes that PyTorch holds and has not handed out. "cached" (to 1.3) and
+    "unallocated" (from 2.1) are this; "reserved in total" (1.4 to 2.0) includes what is
+    allocated."""
+    own, reserved, allocated = (reading.size(n) for n in ("unallocated", "reserved", "allocated"))
+    if own is not None:
+        return own
+    if reserved is None or allocated is None:
+        return None
+    return max(reserved - allocated, 0)
+
+
+def held(reading: OomReading) -> int | None:
+    """Add up what PyTorch holds of the device: tensors, its cache, and graphs' pools beside it."""
+    allocated, cached = reading.size("allocated"), unallocated(reading)
+    if allocated is None:
+        return None
+    return allocated + (cached or 0) + (reading.size("private_pool") or 0) * bool(cached is None)
+
+
+def own_process(reading: OomReading) -> int | None:
+    """Return the bytes of this process on the device, where the driver reports it. "Process N" is
+    often this very process seen from outside its container: the least listed one that can hold all
+    that PyTorch does, where no other line is about this process. 0 bytes: the driver did not
+    say."""
+    if reading.size("process"):
+        return reading.size("process")
+    mine = held(reading)
+    if mine is None or reading.size("process") is not None:
+        return None
+    fitting = [row["bytes"] for row in listed(reading) if row["bytes"] >= mine]
+    return min(fitting, default=None)
+
+
+def listed(reading: OomReading) -> list[dict[str, int]]:
+    """The processes that the message lists, as far as the driver knew their memory."""
+    return [row for row in reading.parsed.get("listed_processes", ()) if row["bytes"]]
+
+
+def others(reading: OomReading) -> int | None:
+    """Return the bytes of other programs and contexts: the device less what is free and ours.
+    Negative where the driver has moved some of ours to host memory (Windows): nothing, then."""
+    capacity, free = reading.size("capacity"), reading.size("free")
+    mine = own_process(reading) or held(reading)
+    if capacity is None or free is None or mine is None:
+        return None
+    return max(capacity - free - mine, 0)
+
+
+def spilled(reading: OomReading) -> bool:
+    """Tell whether more is allocated than the device has: Windows moves it to host memory."""
+    capacity, allocated = reading.size("capacity"), reading.size("allocated")
+    return capacity is not None and allocated is not None and allocated > capacity
+
+
+def contradictions(reading: OomReading) -> tuple[str, ...]:
+    """Say which figures of a message cannot both be true: more free than there is, or more free and
+    held together. Windows moves what is held to host memory."""
+    capacity, free, mine = reading.size("capacity"), reading.size("free"), held(reading) or 0
+    if not capacity or free is None:
+        return ()
+    if free > capacity:
+        contradiction = f"{human(free)} free of {human(capacity)}"
+    elif free + mine > capacity * MOST_HELD // 100 and not spilled(reading):
+        contradiction = f"{human(free)} free and {human(mine)} held of {human(capacity)}"
+    else:
+        return ()
+    return (f"the message says {contradiction}, which cannot be: check what was pasted",)
+
+
+MOST_HELD = 105  # percent of a device that figures, rounded as they are, may come to
+
+
+def share_between(reading: OomReading) -> int | None:
+    """The round share of the device, in percent, that the request would have crossed: a limit that
+    somebody set (set_per_process_memory_fraction takes such figures)."""
+    capacity, mine, requested = reading.size("capacity"), held(reading), reading.size("requested")
+    if not capacity or mine is None or requested is None:
+        return None
+    for share in range(5, 100, 5):
+        if mine <= capacity * share // 100 < mine + requested:
+            return share
+    return None

@@ -1,0 +1,287 @@
+"""The text of a log -> which wording of an out-of-memory message is in it, and its figures.
+
+    wordings.jsonl  a wording is named after the program that prints it and the versions that print
+                    it so. Any pattern of `says` tells it; where several are in one log, the first
+                    line of the file decides: what says most comes first. `reads` are groups of
+                    figures; `means` is a line of conclusions.jsonl, where the wording alone tells
+    figures.jsonl   a figure: its group, the pattern in front of it and its kind: a size (unless it
+                    is said), MiB, GiB, count, number or text. `before`: it may stand before the
+                    message, in the log that leads to it
+
+Patterns are written with spaces, to be read; they are searched in text that has none (text.py),
+each within a window of the message, and each repetition is bounded: no input makes them slow.
+
+Sources of the texts: pytorch c10/cuda/CUDACachingAllocator.cpp (malloc), CUDAMallocAsyncAllocator
+.cpp, c10/xpu/XPUCachingAllocator.cpp, c10/core/impl/alloc_cpu.cpp, aten/src/ATen/mps/
+MPSAllocator.mm; vllm worker/worker.py, v1/core/kv_cache_utils.py, v1/worker/gpu_worker.py and
+gpu_model_runner.py; sglang srt/model_executor; ggml/src of llama.cpp; ollama llm/server.go; the
+kernel's mm/oom_kill.c; flashinfer include/flashinfer/allocator.h; and the messages of
+tests/oom/messages.jsonl, each with its thread.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple
+from weighbridge.files.oom.record import ALWAYS, OomReading, table
+from weighbridge.files.oom.text import SIZE, Log, log, read_size
+
+AHEAD = 6000  # characters of one message: fifteen listed processes are 900
+BEHIND = 20_000  # of the log that leads to it
+NEAR = 120  # lines of a traceback before or after it
+HEAD = 160  # before the text that tells a wording: the class of the error
+WINDOWS = r"\b[A-Z]:\\\w|\\c10\\|CPUAllocator: not enough memory"
+RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+TELLS = "paste the lines around 'out of memory', or the whole log"
+LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
+# In lines, since in packed text the next line may begin with a figure
+N_CTX = r"\bn_ctx[ \t]{0,20}=[ \t]{0,20}(\d{1,9})\b"
+# Text of a log -> the program that wrote it; the first that is found.
+PROGRAMS = (
+    (
+        "vllm",
+        (
+            "vllm/",
+            "vllm.",
+            "VllmWorker",
+            "EngineCore",
+            "gpu_memory_utilization",
+            "[multiproc_executor",
+        ),
+    ),
+    ("sglang", ("sglang/", "sglang.", "mem_fraction_static", "mem-fraction-static")),
+    ("deepspeed", ("deepspeed/", "DeepSpeed")),
+    ("unsloth", ("Unsloth - ", "unsloth/kernels", "UnslothTrainer")),
+    ("trainer", ("transformers/trainer.py", "trl/trainer", "train_batch_size")),
+    ("comfyui", ("ComfyUI", "SamplerCustom", "OOM, unloading all loaded models")),
+    ("webui", ("stable-diffusion-webui",)),
+    ("ollama", ("ollama",)),
+)
+BY_TOOL = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "ollama"}
+
+# Lines of a traceback -> what the program was doing. The first that is found decides, and what is
+# called by others stands before them.
+PLACES = [line.split(maxsplit=1) for line in lines_beside(__file__, "places.txt")]
+
+# Settings as logs and commands state them, by our names: their words, and what follows these.
+BANNER = "Batch size per device"  # the Trainer's, and Unsloth's (unsloth/tokenizer_utils.py)
+COUNT = r"[= ]{1,20}(\d{1,9})\b"
+SHARE = r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"
+STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
+    ("context", int, ("max_model_len", "max-model-len", "max_seq_len", "n_ctx"), COUNT),
+    ("tensor_parallel_size", int, ("tensor_parallel_size", "tensor-parallel-size"), COUNT),
+    ("pipeline_parallel_size", int, ("pipeline_parallel_size", "pipeline-parallel-size"), COUNT),
+    ("gpu_memory_utilization", float, ("gpu_memory_utilization", "gpu-memory-utilization"), SHARE),
+    ("mem_fraction_static", float, ("mem_fraction_static", "mem-fraction-static"), SHARE),
+    ("max_num_seqs", int, ("max_num_seqs", "max-num-seqs"), COUNT),
+    ("max_num_batched_tokens", int, ("max_num_batched_tokens", "max-num-batched-tokens"), COUNT),
+    ("dtype", str, ("dtype",), r"[= ](?:torch\.)?(float16|bfloat16|float32)\b"),
+    ("kv_cache_dtype", str, ("kv_cache_dtype", "kv-cache-dtype"), r"[= ](fp8(?:_e4m3|_e5m2)?)\b"),
+    ("quantization", str, ("quantization",), r"[= ](awq|gptq|fp8|bitsandbytes)\b"),
+    ("ubatch_size", int, ("n_ubatch",), COUNT),
+    (
+        "batch_size",
+        int,
+        ("per_device_train_batch_size", "micro_batch_size", "train_batch_size", BANNER),
+        COUNT,
+    ),
+    (
+        "gradient_accumulation",
+        int,
+        ("gradient_accumulation_steps", "Gradient accumulation steps"),
+        COUNT,
+    ),
+    ("seq_len", int, ("max_seq_length", "cutoff_len"), COUNT),
+)
+MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for
+MOST_PLACES = 50  # of one word that are looked at
+
+
+class Wording(NamedTuple):
+    """A line of wordings.jsonl."""
+
+    name: str
+    tool: str
+    says: Sequence[str]
+    reads: Sequence[str] = ()
+    means: str = ""
+    versions: Mapping[str, str] = {}  # name -> pattern: the first that is found tells the version
+
+
+class WordingFigure(NamedTuple):
+    """A line of figures.jsonl."""
+
+    group: str
+    name: str
+    pattern: str
+    kind: str = "size"
+    before: bool = False
+
+
+@cache
+def wordings() -> tuple[Wording, ...]:
+    return tuple(Wording(**line) for line in table("wordings"))
+
+
+@cache
+def wording_figures() -> tuple[WordingFigure, ...]:
+    return tuple(WordingFigure(**line) for line in table("figures"))
+
+
+@cache
+def packed(pattern: str) -> re.Pattern[str]:
+    """Return a pattern as it is searched: without the spaces that it is written with."""
+    return re.compile(pattern.replace(" ", "").replace("{SIZE}", SIZE))
+
+
+def read(text: str, name: str = "the text") -> OomReading:
+    """Return what a log says. Raises BadFileError where no message is in it."""
+    pasted = log(text)
+    wording, start = _recognised(pasted, name)
+    lines, near = "\n".join(pasted.lines), pasted.around(start, NEAR)
+    ahead = pasted.packed[start : start + AHEAD]
+    message = pasted.packed[max(start - HEAD, 0) : start + AHEAD]
+    parsed = {
+        **dict.fromkeys(ALWAYS),
+        **_figures(wording, ahead, pasted.packed[max(start - BEHIND, 0) : start + AHEAD]),
+    }
+    if wording.name.startswith("ggml") and (context := re.search(N_CTX, lines)):
+        parsed["n_ctx"] = int(context[1])
+    rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
+    return OomReading(
+        wording=_version(wording, message),
+        tool="torch-rocm" if rocm and wording.tool == "torch" else wording.tool,
+        parsed=parsed,
+        engine=engine_of(wording.tool, text),
+        place=place_of(near),
+        windows=bool(re.search(WINDOWS, near)),
+        virtual="/mnt/c/" in text or "WSL" in text or "microsoft-standard" in text,
+        hint=next((name for name in RESERVE if name in message), ""),
+        stated=stated_in(lines),
+        message=message,
+        model=model_in(lines),
+        means=wording.means,
+    )
+
+
+def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
+    """Return the first wording that is in a log, and where it begins in its packed text."""
+    for wording in wordings():
+        for pattern in wording.says:
+            if pattern.startswith("^"):
+                if re.search(pattern, "\n".join(pasted.lines), re.MULTILINE):
+                    return wording, 0
+            elif match := packed(pattern).search(pasted.packed):
+                return wording, match.start()
+    raise BadFileError(f"{name} has no out-of-memory message that we know; {TELLS}")
+
+
+def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
+    """Return the figures of a message by name; under "unknown", those that mean "no limit"."""
+    values: dict[str, Any] = {}
+    unlimited = []
+    for group in wording.reads:
+        for figure in wording_figures():
+            if figure.group != group or figure.name in values or figure.name in unlimited:
+                continue
+            match = packed(figure.pattern).search(around if figure.before else ahead)
+            if match is None:
+                continue
+            value = _value(figure.kind, match[match.lastindex or 0])
+            if value is None:
+                unlimited.append(figure.name)
+            else:
+                values[figure.name] = value
+    if unlimited:
+        values["unknown"] = unlimited
+    return {**values, **_processes(wording, ahead, values)}
+
+
+def _value(kind: str, text: str) -> Any:
+    """Return a figure as a number, or its text; None for what is no number or no limit."""
+    if kind == "size":
+        return int(text) if text.isdecimal() else read_size(text)
+    if kind in ("MiB", "GiB"):
+        return read_size(f"{text}{kind}")
+    if kind == "number":
+        return float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,12})?", text) else None
+    return int(text) if kind == "count" else text
+
+
+def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the processes that the message lists; from the kernel's message, the pages of the one it
+    killed."""
+    if "kernel" in wording.reads:
+        pages = [
+            values[name]
+            for name in ("anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes")
+            if name in values
+        ]
+        return {"process_bytes": sum(pages)} if pages else {}
+    listed = packed(LISTED).findall(ahead) if "torch" in wording.reads else []
+    rows = [{"pid": int(pid), "bytes": read_size(size)} for pid, size in listed]
+    return {"listed_processes": rows} if rows else {}
+
+
+def _version(wording: Wording, message: str) -> str:
+    """Return the name of a wording, with the releases that word it so."""
+    found = (name for name, pattern in wording.versions.items() if packed(pattern).search(message))
+    return next(found, wording.name)
+
+
+# What a log tells around its message
+
+
+def engine_of(tool: str, text: str) -> str:
+    """Return the engine that printed the message: its tool's, or that which the log names; "" where
+    nothing tells."""
+    if tool in BY_TOOL:
+        return BY_TOOL[tool]
+    return next((name for name, signs in PROGRAMS if any(s in text for s in signs)), "")
+
+
+def place_of(lines: str) -> str:
+    """Return what the program was doing, a name of PLACES; "" where its traceback does not tell."""
+    return next((name for name, pattern in PLACES if re.search(pattern, lines)), "")
+
+
+def stated_in(lines: str) -> Mapping[str, Any]:
+    """Settings that the log states, each by the first word of it that a value follows."""
+    stated: dict[str, Any] = {}
+    for name, kind, words, follows in STATED:
+        value = next((v for word in words if (v := _after(lines, word, follows))), None)
+        if value is not None:
+            stated[name] = kind(value)
+    return stated
+
+
+# What is loaded: words of commands, of engines' first lines and of Python, before a Hub id
+LOADS = r"""(?x)
+    (?: vllm\ serve\  | --model(?:-path|-name-or-path|_name_or_path)?[= ] | \bmodel(?:_path)?=
+      | from_pretrained\( | \bollama\ run\  )
+    ['"]? ([\w.-]{1,96}/[\w.-]{1,96}) (?![\w./-])
+"""
+
+
+def model_in(lines: str) -> str:
+    """The Hub id of the model that the log says is loaded; "" where it names none, or several."""
+    named = dict.fromkeys(re.findall(LOADS, lines[-MOST_SEARCHED:]))
+    return next(iter(named)) if len(named) == 1 else ""
+
+
+def _after(lines: str, word: str, pattern: str) -> str | None:
+    """Return the text of `pattern` right behind a word or an option; None where there is none."""
+    value, at = re.compile(pattern), -1
+    for _ in range(MOST_PLACES):
+        at = lines.find(word, at + 1)
+        if at < 0:
+            return None
+        match = value.match(lines, at + len(word))
+        own = at == 0 or not (lines[at - 1].isalnum() or lines[at - 1] == "_")
+        if match and own:
+            return match[1]
+    return None

@@ -1,0 +1,242 @@
+"""A message beside the estimate of its model: what has the size that failed, and what fills.
+
+The request is compared with tensors that the model has, with its logits, with the matrix of its
+attention and with its cache: a figure of the message is known to half of its last digit, and
+PyTorch asks the driver for whole segments. Where one agrees, it names the component.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.memory import Component, Device
+from weighbridge.base.records import replace
+from weighbridge.base.units import GIB, KIB, MIB, align_up, human
+from weighbridge.files.oom.causes import larger_than, without_cache
+from weighbridge.files.oom.record import Judged, Match, OomReading
+from weighbridge.machines.allocator.settings import parse
+from weighbridge.memory.report import Report
+from weighbridge.models.checkpoint.model import Model
+
+SEGMENT = 2 * MIB  # c10/core/AllocatorConfig.h: kRoundLarge
+# PYTORCH_CUDA_ALLOC_CONF of unsloth_zoo/__init__.py
+OF_UNSLOTH = parse("roundup_power2_divisions:[32:256,64:128,256:64,>:32]")
+SMALLEST = 20 * MIB  # kLargeBuffer: requests up to 10 MiB get this, or 2 MiB
+WIDTHS = {2: "2 bytes", 4: "4 bytes"}
+FILLED = 90  # percent of a device that weights alone fill
+REQUESTED = ("logits", "attention_matrix", "kv_cache")  # parts that one request alone explains
+CAUSE_OF = {
+    "kv_cache": "kv_cache_too_big",
+    "recurrent_state": "kv_cache_too_big",
+    "weights": "weights_too_big",
+    "logits": "logits",
+    "activations": "activations",
+    "temporaries": "activations",
+    "optimizer_states": "optimizer_states",
+    "gradients": "optimizer_states",
+    "master_weights": "optimizer_states",
+    "communication": "communication_buffers",
+    "cuda_graphs": "cuda_graphs",
+}
+OPEN = ("likely", "unknown")
+DECIDED = ("one_tensor", "refused", "cap.share")  # by figures that no estimate takes back
+
+
+def matches(reading: OomReading, report: Report, model: Model) -> tuple[Match, ...]:
+    """Return what of the model has the size of the request or need, and what fills the device."""
+    return (*_of_need(reading, report), *_of_request(reading, report, model), *_of_device(report))
+
+
+def _request(matches: tuple[Match, ...]) -> Match | None:
+    """Return the part that the request was for, of those that have a cause."""
+    first = next((m for m in matches if m.matches == "request"), None)
+    return first if first is not None and first.component in REQUESTED else None
+
+
+def rejudged(
+    reading: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]
+) -> Judged:
+    """The cause, with what the model tells; what the message says or shows stays. A step of
+    training has no cache to be too big."""
+    if report.task == "train":
+        judged = without_cache(judged)
+    if judged.sure not in OPEN and judged.why != "one_tensor":
+        return judged
+    larger = larger_than(_capacity(reading, report), reading, report.workload)
+    judged = larger if larger is not None and not judged.why.startswith("one_tensor") else judged
+    request = _request(told)
+    if request is not None:
+        cause = CAUSE_OF.get(request.component, request.component)
+        return _as(judged, cause, "model.request", request.nbytes)
+    if judged.why in DECIDED:
+        return judged
+    return _by_filling(reading, judged, report)
+
+
+def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
+    """Judge by size: the weights, where they fill the device, else the largest component of what
+    does not fit. A program that came further than loading had no weights that fill it."""
+    if judged.why.startswith("place.") and reading.place != "load":
+        return judged
+    weights = _sum(_fullest(report), "weights")
+    if weights * 100 > _capacity(reading, report) * FILLED:
+        return _as(judged, "weights_too_big", "model.weights", weights)
+    if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
+        return judged
+    name, nbytes = _largest(_fullest(report), without_weights=report.task == "train")
+    return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
+
+
+def _capacity(reading: OomReading, report: Report) -> int:
+    """Bytes of the device; more than any has where nothing tells."""
+    named = report.verdict.usable_bytes if report.verdict is not None else 0
+    return reading.size("capacity") or named or 1 << 60
+
+
+def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
+    """A warning where these settings are not those of the program: it came further than they do."""
+    weights = _sum(_fullest(report), "weights")
+    if reading.place in ("", "load") or weights <= _capacity(reading, report):
+        return ()
+    told = (
+        f"the weights of these settings take {human(weights)}, and the program came further than "
+        "loading: say what ran (--for, --method, --quantization, --dtype, -tp)"
+    )
+    return (told,)
+
+
+def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
+    others = tuple(c for c in dict.fromkeys((judged.cause, *judged.others)) if c and c != cause)
+    return replace(
+        judged, cause=cause, why=why, sure="computed", others=others, figures={"model": nbytes}
+    )
+
+
+def _fullest(report: Report) -> Device:
+    gpus = [d for d in report.devices if d.kind == "gpu"] or list(report.devices)
+    return max(gpus, key=lambda d: d.peak("driver").expected)
+
+
+def _components(device: Device) -> tuple[Component, ...]:
+    return next(p.components for p in device.phases if p.name == device.peak_phase)
+
+
+def _sum(device: Device, name: str) -> int:
+    return sum(c.bytes.expected for c in _components(device) if c.name == name)
+
+
+def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int]:
+    """Return the largest component and its bytes. What a step adds to weights that are loaded is
+    the question where they alone fit."""
+    sums: dict[str, int] = {}
+    for c in _components(device):
+        if without_weights and c.name == "weights":
+            continue
+        sums[c.name] = sums.get(c.name, 0) + c.bytes.expected
+    return max(sums.items(), key=lambda item: item[1], default=("weights", 0))
+
+
+def _of_device(report: Report) -> Iterator[Match]:
+    """Yield the largest component at the peak, as what fills the device."""
+    name, nbytes = _largest(_fullest(report))
+    part = max(
+        (c for c in _components(_fullest(report)) if c.name == name), key=lambda c: c.bytes.expected
+    )
+    yield Match(name, nbytes, part.formula, "device")
+
+
+def _of_need(reading: OomReading, report: Report) -> Iterator[Match]:
+    """The cache of one request, where the message says what it needs."""
+    needed = reading.size("needed_kv")
+    need = report.derived.get("kv_cache_bytes_per_request")
+    if needed and isinstance(need, int) and _agree(needed, need):
+        yield Match("kv_cache", need, _one_request(report, need), "needed")
+
+
+def _one_request(report: Report, nbytes: int) -> str:
+    """Write the cache of one request as tokens times bytes, where that is the size exactly."""
+    context, each = report.workload.get("context"), report.derived.get("kv_cache_bytes_per_token")
+    if context and each and context * each == nbytes:
+        return f"{context:,} tokens x {each:,} B"
+    return "one request of the whole context"
+
+
+def _of_request(reading: OomReading, report: Report, model: Model) -> Iterator[Match]:
+    """The first part of the model that has the size of the failed request."""
+    requested = reading.size("requested")
+    if requested is None or requested <= SMALLEST:
+        return
+    for component, nbytes, formula in _candidates(report, model):
+        if any(_agree(requested, each) for each in _asked_for(reading, nbytes)):
+            yield Match(component, nbytes, formula, "request")
+            return
+
+
+def _asked_for(reading: OomReading, nbytes: int) -> tuple[int, ...]:
+    """Return the bytes that a driver may be asked for, for a tensor: whole segments of PyTorch, in
+    steps between two powers of two where Unsloth set those, as it does before torch 2.9."""
+    if not reading.wording.startswith("torch") or "cpu" in reading.wording:
+        return (nbytes,)
+    rounded = (OF_UNSLOTH.round_size(nbytes),) if reading.engine == "unsloth" else ()
+    return tuple(align_up(each, SEGMENT) for each in (nbytes, *rounded))
+
+
+def _agree(printed: int, nbytes: int) -> bool:
+    """Tell whether a figure with two decimals (or one: newer vLLM) of its unit can be `nbytes`."""
+    unit = GIB if printed >= GIB else MIB if printed >= MIB else KIB
+    return abs(printed - nbytes) <= unit // 200 + 1
+
+
+def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
+    shape = _shape(model)
+    batch, length = _tokens(report.workload)
+    vocabulary, heads = shape.get("vocab_size"), shape.get("num_attention_heads")
+    inner = shape.get("intermediate_size") if report.task == "train" else None
+    for width in WIDTHS:
+        if vocabulary and length:
+            formula = f"{batch} x {length:,} tokens x {vocabulary:,} x {width} B"
+            yield "logits", batch * length * vocabulary * width, formula
+            yield (
+                "logits",
+                batch * (length - 1) * vocabulary * width,
+                f"{formula}, less the last token",
+            )
+        if heads and length:
+            formula = f"{batch} x {heads} heads x {length:,} x {length:,} x {width} B"
+            yield "attention_matrix", batch * heads * length * length * width, formula
+        if inner and length:
+            formula = f"{batch} x {length:,} tokens x {inner:,} x {width} B"
+            yield "activations", batch * length * inner * width, formula
+    yield from _caches(report)
+    yield from _tensors(model)
+
+
+def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
+    for c in _components(_fullest(report)):
+        if c.name == "kv_cache":
+            yield "kv_cache", c.bytes.expected, c.formula
+
+
+def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
+    """Yield the sizes in which a loader asks for weights, one by one."""
+    for part in model.parts:
+        for param, _ in part.blueprint.distinct():
+            for width in WIDTHS:
+                told = f"{param.name}: {' x '.join(f'{n:,}' for n in param.shape)} x {width} B"
+                yield "weights", param.numel * width, told
+
+
+def _shape(model: Model) -> Mapping[str, int]:
+    """Return the words and the heads of a language model, where its config states them."""
+    sizes: dict[str, int] = {}
+    for part in model.parts:
+        text = part.config.get("text_config")
+        for config in (part.config, text if isinstance(text, Mapping) else {}):
+            for key in ("vocab_size", "num_attention_heads", "intermediate_size"):
+                if isinstance(config.get(key), int):
+                    sizes[key] = config[key]
+    return sizes
+
+
+def _tokens(workload: Mapping[str, Any]) -> tuple[int, int]:
+    length = workload.get("seq_len") or workload.get("prompt_len") or workload.get("context") or 0
+    return int(workload.get("batch_size") or 1), int(length)

@@ -1,0 +1,126 @@
+"""A log as people paste it, made ready to be searched: bounded, decoded, unwrapped.
+
+Messages come wrapped by terminals (within words), behind the prefixes of ranks, workers and
+containers, within the borders of tables, or inside JSON. All whitespace is taken out of the text
+that is searched, and out of the patterns: so it does not matter where a line was broken.
+"""
+
+import re
+from bisect import bisect_right
+from decimal import Decimal
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB
+
+MOST = 4 * MIB  # bytes of a log; the message is at its end
+LONGEST_LINE = 60  # columns: a shorter line was not wrapped by a terminal (assumed)
+WIDEST = 4000  # characters of one line that are searched for what a program was doing
+SAMPLE = 4096  # bytes that are looked at to tell text from other files
+CUT = f"longer than {MOST // MIB} MiB; give the end of the log: tail -n 2000 FILE | ... -"
+
+MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
+COLORS = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
+ESCAPED = (("\\r\\n", "\n"), ("\\n", "\n"), ("\\t", "\t"), ('\\"', '"'))  # as JSON has them
+# What stands before a line of a message: [rank0]:, worker-5:, (EngineCore pid=316), vllm-1  |,
+# ERROR 06-05 06:18:13 [core.py:390]. Each part is bounded, and none can match in two ways.
+PREFIX = re.compile(
+    r"[│|>]?[ \t]{0,200}(?:"
+    r"\[rank\d{1,6}\]:[ \t]?|"
+    r"\([A-Za-z][\w.-]{0,60}(?: [\w.]{1,30}=\d{1,9}){1,4}\)[ \t]?|"
+    r"[A-Za-z][\w.-]{0,60}[ \t]{0,40}\|[ \t]|"
+    r"worker-\d{1,6}: |"
+    r"\d{1,4}(?:\.\d{2,3}){3} [A-Z] |"
+    r"(?:ERROR|INFO|WARNING) \d\d-\d\d \d\d:\d\d:\d\d \[[\w.]{1,80}:\d{1,6}\][ \t]?"
+    r"){0,6}"
+)
+
+
+@dataclass(frozen=True)
+class Log:
+    """`lines` as they were written, less prefixes; `packed` is the same without whitespace."""
+
+    lines: tuple[str, ...]
+    packed: str
+    starts: tuple[int, ...]  # where each line begins in `packed`
+
+    def around(self, at: int, lines: int) -> str:
+        """The lines about a place of `packed`."""
+        here = bisect_right(self.starts, at) - 1
+        near = self.lines[max(here - lines, 0) : here + lines]
+        return "\n".join(line[-WIDEST:] for line in near)
+
+
+def decoded(raw: bytes, name: str = "the text") -> str:
+    """The text of `raw`. Raises BadFileError where it is none: empty, binary or too long."""
+    if len(raw) > MOST:
+        raise BadFileError(f"{name} is {CUT}")
+    for mark, encoding in MARKS:
+        if raw.startswith(mark):
+            return raw[len(mark) :].decode(encoding, errors="replace")
+    if b"\0" in raw[:SAMPLE]:
+        raise BadFileError(
+            f"{name} is binary, not text; give the log, or the message that was printed"
+        )
+    if not raw.strip():
+        raise BadFileError(f"{name} is empty; give the message that was printed, or the log")
+    return raw.decode("utf-8", errors="replace")
+
+
+def log(text: str) -> Log:
+    """Strip `text` of colours, escapes, borders and the prefixes of loggers."""
+    if "\x1b" in text:
+        text = COLORS.sub("", text)
+    for escaped, sign in ESCAPED:
+        text = text.replace(escaped, sign)
+    lines = [_line(line) for line in text.splitlines() if line and not line.isspace()]
+    return Log(tuple(lines), *_packed(lines))
+
+
+def _line(line: str) -> str:
+    start = PREFIX.match(line)
+    rest = line[start.end() :] if start else line
+    rest = rest.rstrip()
+    return rest.removesuffix("│").rstrip() if rest.endswith("│") else rest
+
+
+def _packed(lines: list[str]) -> tuple[str, tuple[int, ...]]:
+    """`lines` without whitespace, and where each begins; the end of a short line stays between two
+    digits, which are two numbers then."""
+    out: list[str] = []
+    starts: list[int] = []
+    length, before = 0, ""
+    for line in lines:
+        here = "".join(line.split())
+        starts.append(length)
+        if before[-1:].isdigit() and here[:1].isdigit() and len(before) < LONGEST_LINE:
+            here = "\n" + here
+        out.append(here)
+        length, before = length + len(here), here or before
+    return "".join(out), tuple(starts)
+
+
+# Sizes as engines print them: every unit is a power of 1024, whatever it is called.
+# PyTorch's c10/core/CachingDeviceAllocator.h (format_size), MPSAllocator.mm (format_size: "GB" to
+# 2.5), vllm/utils/mem_utils.py, the kernel's mm/oom_kill.c (K() of pages): powers of 1024.
+POWERS = {"B": 0, "BYTES": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+NUMBER = r"\d{1,20}(?:[.,]\d{1,20})?"
+SIZE = rf"({NUMBER}(?:[KMGT]i?B|kB|bytes|B))"
+UNLIMITED = 1 << 63  # 17179869184.00 GiB is 2**64 bytes: no limit was set
+_SIZE = re.compile(rf"({NUMBER})\s?([A-Za-z]{{1,5}})")
+
+
+def read_size(text: str) -> int | None:
+    """Bytes of "20.00 MiB", "1900,00 MiB", "0 bytes"; None where the figure means "no limit"."""
+    match = _SIZE.fullmatch(text)
+    assert match is not None, text
+    nbytes = round(_number(match[1]) * 1024 ** _power(match[2]))
+    return nbytes if nbytes < UNLIMITED else None
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(text.replace(",", "."))
+
+
+def _power(unit: str) -> int:
+    return POWERS.get(unit.upper(), POWERS.get(unit[0].upper(), 0))

@@ -1,0 +1,72 @@
+"""A command, and prose that somebody wrote behind it on its line.
+
+    vllm serve org/name --max-model-len 8192 on an RTX 4090     two things
+    vllm serve org/name --served-model-name on                  one
+
+Prose begins with a word that no flag takes as its value, that people join sentences with, and
+behind which no flag follows.
+"""
+
+import re
+
+from weighbridge.base.errors import UsageError
+from weighbridge.engines.launch.arguments import find
+from weighbridge.engines.launch.programs import dialect, launched
+from weighbridge.engines.table import ENGINES
+
+_JOINS = """
+on with but and gives fails runs for then i it is was in which when at to my using crashes ooms oom
+throws says does doesn't works needs takes because where while still leads causes results uses
+gets raises errors dies hangs after before will would can i'm how what why
+"""
+JOINS = frozenset(_JOINS.split())
+WORD = re.compile(r"\S+")
+CHINESE = re.compile(r"[\u4e00-\u9fff\uff0c\u3002]")
+LEAST = 2  # words of prose: a single one may be an argument
+
+
+def apart(line: str) -> tuple[str, str]:
+    """Return a launch line without the prose behind it, and that prose; "" where there is none."""
+    if any(sign in line for sign in "'\"\n"):  # what stands in quotes is one word
+        return line, ""
+    words = list(WORD.finditer(line))
+    last_flag = max((i for i, word in enumerate(words) if word[0].startswith("-")), default=0)
+    for at in range(max(2, last_flag + 1), len(words)):
+        ends = words[at - 1][0].endswith((",", "，")) and "=" not in words[at - 1][0]
+        joins = ends or _joins(words[at][0], len(words) - at)
+        if not joins or _is_value(line, words[at - 1][0]):
+            continue
+        start = words[at].start()
+        head = line[:start].rstrip(" \t,，")
+        return (head, line[start:].strip()) if _launches(head) else (line, "")
+    return line, ""
+
+
+def _joins(word: str, count: int) -> bool:
+    """Tell whether a word begins prose of so many words."""
+    chinese = CHINESE.search(word) is not None
+    return chinese or (count >= LEAST and word.strip(",.;:").lower() in JOINS)
+
+
+def _is_value(line: str, flag: str) -> bool:
+    """Tell whether what stands behind a word is the value of that flag."""
+    if not flag.startswith("-") or "=" in flag:
+        return False
+    try:
+        owned = ENGINES[launched(line).engine]
+    except UsageError:
+        return True
+    known = find(flag.replace("_", "-"), dialect(owned)) if owned.programs else None
+    return known is None or known.takes != "switch"
+
+
+def _launches(line: str) -> bool:
+    try:
+        launched(line)
+    except UsageError:
+        return _of_ollama(line)
+    return True
+
+
+def _of_ollama(line: str) -> bool:
+    return re.search(r"\bollama run \S+$", line) is not None

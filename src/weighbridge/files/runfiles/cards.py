@@ -1,0 +1,271 @@
+"""Cards that prose names, how many of them, and which of several are the asker's own.
+
+    dual 3090   双卡4090   3090s (x4)   an 8-GPU H100 node   4 GPUs (A10G)   g5.12xlarge
+    my 4090 has 48GB   RTX 4090 Laptop   A100 80G, 8卡
+
+Where a text names cards of two kinds, none of them is taken: whose they are is in its sentences.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import chain, islice
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.units import UNITS
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.named import MOST_TEXT, OLLAMA, Piece, piece_of
+
+_COUNTS: Mapping[str, int] = {
+    **dict.fromkeys(("单", "一"), 1),
+    **dict.fromkeys(("两", "二", "双", "two", "dual", "pair of"), 2),
+    **dict.fromkeys(("三", "three", "triple"), 3),
+    **dict.fromkeys(("四", "four", "quad"), 4),
+    **dict.fromkeys(("五", "five"), 5),
+    **dict.fromkeys(("六", "six"), 6),
+    **dict.fromkeys(("七", "seven"), 7),
+    **dict.fromkeys(("八", "eight"), 8),
+}
+_WORD = "|".join(word for word in _COUNTS if word.isascii())
+_SIGN = "".join(word for word in _COUNTS if not word.isascii())
+_NAMES = (
+    r"RTX PRO \d{4}(?: Blackwell)?(?: (?:Workstation|Max-Q|Server Edition))?"
+    r"|(?:RTX ?)?\d{4} (?:SFF )?Ada(?: Generation)?"
+    r"|(?:RTX ?)?A[2456]000(?!\d)"
+    r"|(?:[RG]TX ?\d{4}|[345]0[5-9]0(?!\d)|[12]080(?= ?Ti))(?: ?Ti)?(?: SUPER)?"
+    r"(?: ?D(?![A-Za-z0-9]))?(?: (?:Laptop|Mobile))?"
+    r"|(?:RX ?\d{4}|[679]\d\d0(?= ?(?:XT|GRE)))(?: ?(?:XTX?|GRE))?"
+    r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|V100|MI\d{2,3}X?"
+    r"|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100)(?![A-Za-z0-9])"
+    r"|DGX Spark|Strix Halo|M[1-5] (?:Pro|Max|Ultra)"
+)
+CARD = re.compile(
+    r"(?i)(?<![A-Za-z0-9_.])"
+    rf"(?:(?P<before>\d{{1,3}}) ?[x\u00d7*] ?|(?P<count>\d{{1,3}}|[{_SIGN}])"
+    r"(?:卡|[张块]卡?| ) ?"
+    rf"|(?P<word>(?:{_WORD})[ -]|双))?"
+    r"(?P<first>\d{2,3} ?GB )?"
+    r"(?:NVIDIA |GeForce |AMD |ROCm |Radeon |Apple |Tesla )*"
+    rf"(?P<name>{_NAMES})s?"
+    r"(?: (?P<many>\d{1,2}) ?[x\u00d7*](?= ?\d{2,3} ?G))?"
+    r"(?P<size>[ (\uff08-]*\d{2,3} ?GB?(?![A-Za-z0-9]))?"
+    r"(?: (?:has|with|having) (?:the |a )?(?P<own>\d{2,3}) ?GB)?"
+    r"(?:\)?[ ,]{0,2}\(? ?[x\u00d7*] ?(?P<after>\d{1,2})(?![\d.]|[ ]?GB?)"
+    r"|[ ]?\((?P<times>\d{1,2}) ?[x\u00d7]\))?"
+)
+NODES = re.compile(  # before the cards of each machine: "4 nodes with 8 H100 each", "4机8卡"
+    rf"(?i)(?<![\w.-])(\d{{1,3}}|{_WORD}|[{_SIGN}]) ?(?:(?:nodes|machines|servers)\b[ ,]{{1,2}}"
+    r"(?:each )?(?:[a-z]{1,12} )?(?:with|of|having|[x\u00d7*]) ?|[机台]|个?节点"
+    r"|台机器[，,]?(?:每台)?)$"
+)
+BEFORE = 60  # characters before a card that are looked at
+MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gives it
+    r"(?<![\w.-])(?:g[4-6][a-z]{0,3}|p[3-6][a-z]{0,3})\.\d{0,2}x?large\b"
+    r"|\ba[23]-(?:high|mega|ultra)gpu-\d{1,2}g\b"
+)
+OF_HOST = re.compile(r"(?i)GB[- ](?:of )?(?:system|host|main|DDR|RAM|CPU)")
+ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
+PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
+SMI = re.compile(  # a line for each card, as nvidia-smi and scripts list them
+    r"(?m)^[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?),? "
+    r"\d{4,6} ?MiB\b"
+)
+UNIFIED = re.compile(
+    r"(?i)\bunified memory[:：]?[ ]{0,2}(\d{2,3}) ?GB|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple)"
+)
+GGML = re.compile(  # a line of ggml_cuda_init, for each card
+    r"(?m)^[ \t]*Device \d{1,2}: (?P<name>[^,\n]{3,60}),"
+    r"[^\n]{0,120}?(?:VRAM: (?P<mib>\d{3,7}) MiB|$)"
+)
+COUNT = re.compile(
+    rf"(?i)(?<![A-Za-z\d._-])(\d{{1,3}}|[{_SIGN}])[ ]?(?:卡|[张块](?:卡|显卡|GPU))"
+    rf"|(?<![A-Za-z\d._-])(\d{{1,3}}|{_WORD})(?:[ ]?x?[ ]?(?:GPUs|cards)|[- ]GPU)\b"
+)
+MOST_NAMES = 500  # of cards in one text
+MORE_ROWS = "{rows} rows of it are there, and `ollama ps` shows more than they hold (assumed)"
+Kinds = Mapping[str, tuple[int, Piece]]  # id of a part -> how many of it, and where it is named
+
+
+def card(document: Document) -> Piece | None:
+    """Return the cards of a text where all that it names are of one kind, with their number where
+    it says that, or where a program lists each; else None."""
+    listed = _of_smi(document)
+    if listed is not None:
+        return listed
+    kinds = _card_kinds(document)
+    if len(kinds) != 1:
+        return None
+    count, piece = next(iter(kinds.values()))
+    if MACHINE.fullmatch(piece.value):
+        return piece
+    count = count if count > 1 else _counted_apart(document.text[:MOST_TEXT])
+    return piece._replace(value=f"{piece.value}:{count}" if count > 1 else piece.value)
+
+
+def several_cards(document: Document) -> tuple[str, ...]:
+    """Return the cards that a text names where none of them is taken: of several kinds, or of a
+    name that says too little."""
+    if card(document) is not None:
+        return ()
+    text = document.text[:MOST_TEXT]
+    kinds = {piece.value: None for _, piece in _card_kinds(document).values()}
+    unsure = {
+        " ".join(m["name"].split()): None
+        for m in islice(CARD.finditer(text), MOST_NAMES)
+        if not _part(m)[0]
+    }
+    return tuple({**kinds, **unsure})
+
+
+def _card_kinds(document: Document) -> Kinds:
+    """Return each kind of card that a text names for its run, how many of it and where."""
+    kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
+    found = dict(kinds)
+    for kind, (count, piece) in _of_ggml(document).items():
+        if kind in found or not found:
+            found[kind] = max((count, piece), found.get(kind, (0, piece)), key=lambda each: each[0])
+    return found
+
+
+def _named(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return each kind of card that a text names, how many of it and where."""
+    kinds: dict[str, tuple[int, Piece]] = {}
+    memory = _unified(document)
+    text = document.text[:MOST_TEXT]
+    for match in chain(*(islice(p.finditer(text), MOST_NAMES) for p in (CARD, MACHINE))):
+        part, name = _part(match, memory)
+        if part:
+            before, _ = kinds.get(part, (0, None))
+            count = 1 if match.re is MACHINE else _count(match)
+            kinds[part] = (max(count, before), piece_of(document, match, name))
+    return kinds
+
+
+def _count(match: "re.Match[str]") -> int:
+    """Return how many cards a match of CARD names, over all machines."""
+    groups = ("before", "count", "word", "after", "times", "many")
+    cards = _number(next((match[name] for name in groups if match[name]), "1"))
+    nodes = NODES.search(match.string[max(match.start() - BEFORE, 0) : match.start()])
+    return cards if nodes is None else cards * _number(nodes[1])
+
+
+def _part(match: "re.Match[str]", memory: str = "") -> tuple[str, str]:
+    """Return the id of the card that a match names, and the name that it was found by; "" where it
+    is none, or several. `memory`: GB that the text says apart, of machines that share it."""
+    name = match.groupdict().get("name") or match[0]
+    shares = name[:1] in "Mm" and name[1:2].isdigit()
+    size = re.sub(r"[^0-9]", "", _size(match, shares=shares)) or (memory if shares else "")
+    names = (f"{name} {size}GB", name) if size else (name,)
+    return next(((part, each) for each in names if (part := _id(each))), ("", ""))
+
+
+@lru_cache(MOST_NAMES)
+def _id(name: str) -> str:
+    """Return the id of the card that a name means; "" where it is none, or several."""
+    from weighbridge.machines.accelerators.names import find
+
+    try:
+        return find(name).part.id
+    except UsageError:
+        return ""
+
+
+def _size(match: "re.Match[str]", *, shares: bool) -> str:
+    """Return the size that stands beside the name of a card; "" where there is none, or where it is
+    that of the host's memory, which a card that `shares` it has as well."""
+    named = match.groupdict()
+    own = named.get("own") or ""
+    if own and not shares and OF_HOST.match(match.string, match.end("own")):
+        own = ""
+    return named.get("size") or own or named.get("first") or ""
+
+
+def _unified(document: Document) -> str:
+    """Return the GB of a memory that card and processor share, where a text says one size of it."""
+    text = document.text[:MOST_TEXT]
+    found = {match[1] or match[2] for match in UNIFIED.finditer(text)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _of_smi(document: Document) -> Piece | None:
+    """Return the cards that a program lists, a line each with its memory, in their order."""
+    from weighbridge.machines.accelerators.names import find
+
+    rows = list(SMI.finditer(document.text[:MOST_TEXT]))
+    if len(rows) < 2 or [int(row["index"]) for row in rows] != list(range(len(rows))):
+        return None
+    names = [row["name"] for row in rows]
+    value = f"{names[0]}:{len(names)}" if len(set(names)) == 1 else "+".join(names)
+    try:
+        find(value)
+    except UsageError:
+        return None
+    return piece_of(document, rows[0], value)._replace(listed=True)
+
+
+def _counted_apart(text: str) -> int:
+    """Return how many cards a text says apart from their name: "8卡", "8 GPUs"; 1 where it says
+    nothing, or several numbers."""
+    counts = {_number(match[1] or match[2]) for match in COUNT.finditer(text)}
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def _number(text: str) -> int:
+    word = text.strip(" -").lower()
+    return _COUNTS.get(word) or int(word)
+
+
+def ggml_memory(document: Document) -> int | None:
+    """Return the MiB that llama.cpp counts on each of its devices; None where it does not say."""
+    sizes = {match["mib"] for match in GGML.finditer(document.text[:MOST_TEXT])}
+    return int(size) if len(sizes) == 1 and (size := sizes.pop()) else None
+
+
+def _of_ggml(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return the cards that llama.cpp found: one line each."""
+    from weighbridge.machines.accelerators.names import find
+
+    rows = list(GGML.finditer(document.text[:MOST_TEXT]))
+    if len({row["name"] for row in rows}) != 1:
+        return {}
+    try:
+        part = find(rows[0]["name"]).part
+    except UsageError:
+        return {}
+    piece = piece_of(document, rows[0], rows[0]["name"])
+    return {part.id: (len(rows), piece._replace(listed=True))}
+
+
+def _of_rocm_smi(document: Document) -> dict[str, tuple[int, Piece]]:
+    """Return the cards of a table of `rocm-smi`: as many as have rows, and no fewer than hold what
+    `ollama ps` shows."""
+    from weighbridge.machines.accelerators.names import find
+
+    rows = [match for match in ROCM.finditer(document.text[:MOST_TEXT]) if match[1] in PCI_IDS]
+    if not rows or len({match[1] for match in rows}) > 1:
+        return {}
+    part = find(PCI_IDS[rows[0][1]]).part
+    shown = max(
+        (float(m["size"]) * UNITS[m["unit"]] for m in OLLAMA.finditer(document.text)), default=0
+    )
+    count = max(len(rows), math.ceil(shown / part.total.bytes.expected))
+    piece = piece_of(document, rows[0], PCI_IDS[rows[0][1]])
+    if count > len(rows):
+        piece = piece._replace(assumed=MORE_ROWS.format(rows=len(rows)))
+    return {part.id: (count, piece)}
+
+
+def _without_shorter(
+    kinds: Mapping[str, tuple[int, Piece]],
+) -> dict[str, tuple[int, Piece]]:
+    """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
+    names = [piece.value for _, piece in kinds.values()]
+    kept = {
+        key: found
+        for key, found in kinds.items()
+        if not any(n != found[1].value and n.startswith(found[1].value) for n in names)
+    }
+    most = max((count for count, _ in kinds.values()), default=1)
+    least = most if len(kept) == 1 else 1
+    return {key: (max(count, least), piece) for key, (count, piece) in kept.items()}

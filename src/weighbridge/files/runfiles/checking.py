@@ -1,0 +1,238 @@
+"""Run files against the cards that they are for, by the rules of weighbridge.toml.
+
+    [[check]]
+    files = ["configs/*.yaml"]      # below the folder of weighbridge.toml
+    gpu = "a100-80gb:8"             # and any other setting: headroom, ram, context...
+    fail_on = ["no", "unread"]      # of no, unknown (cannot say) and unread (nobody can read it)
+
+A file is checked by the first rule that it matches (patterns.py). What no rule matches is named,
+and does not fail: a commit changes files of all kinds.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from weighbridge.answers.questions.question import question
+from weighbridge.answers.remedies.case import DEVICE
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.wording import one_line, shown
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.kinds import folder_of, read, text_of
+from weighbridge.files.runfiles.patterns import below, matches
+from weighbridge.files.runfiles.weighing import Open, WeighedFile, weighed
+from weighbridge.workload import TABLES
+
+SCHEMA = "weighbridge.check/1"
+RULES = "weighbridge.toml"
+Result = Literal["yes", "no", "unknown", "unread"]
+FAILS: tuple[Result, ...] = ("no", "unknown", "unread")
+USUAL: tuple[Result, ...] = ("no", "unread")  # a gate does not pass what nobody could read
+MOST_FILES = 500
+CODES: Mapping[Result, int] = {"yes": 0, "no": 1, "unknown": 4, "unread": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRule:
+    """Patterns of files, and the settings with which those are weighed."""
+
+    files: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fail_on: tuple[str, ...] = USUAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFile:
+    """A file with its answer, or with the reason why it could not be read."""
+
+    name: str
+    rule: CheckRule
+    found: WeighedFile | None = None
+    why: str = ""
+
+    @property
+    def result(self) -> Result:
+        """Tell what came of it: unread where nothing in it has a number."""
+        if self.found is None or not self.found.answered:
+            return "unread"
+        return self.found.fits
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether its rule lets it pass."""
+        return self.result in self.rule.fail_on
+
+    @property
+    def reason(self) -> str:
+        """Return what a person reads of it: the verdict's reason, or why there is none."""
+        for run in self.found.runs if self.found is not None else ():
+            verdict = run.report.verdict if run.report is not None else None
+            if verdict is not None and verdict.fits == self.result:
+                return verdict.reason
+            if run.report is None and self.result in ("unread", "unknown"):
+                return run.why
+        return self.why or "no card is named: gpu in the rule says it"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: the result, and the whole answer."""
+        return {
+            "file": self.name,
+            "result": self.result,
+            "failed": self.failed,
+            "reason": self.reason,
+            "answer": None if self.found is None else self.found.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCheck:
+    """The answer of `weighbridge check`; `uncovered` are files that were named and that no rule
+    matches."""
+
+    files: tuple[CheckedFile, ...]
+    uncovered: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> int:
+        """Return the exit code: 0, or that of the first kind of failure."""
+        failed = {one.result for one in self.files if one.failed}
+        return next((CODES[each] for each in FAILS if each in failed), 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "failed": self.code != 0,
+            "files": [one.to_dict() for one in self.files],
+            "not_covered": list(self.uncovered),
+        }
+
+
+def rules_of(path: Path) -> tuple[CheckRule, ...]:
+    """Read the rules of a file. Raises UsageError for what is no rule."""
+    text, name = text_of(path, None)
+    (document,) = documents(text, "toml", name)
+    given = document.data.get("check")
+    if not isinstance(given, list) or not given:
+        raise BadFileError(f"{name} has no [[check]]: files = [...] and gpu = ...")
+    return tuple(_rule(each, f"{name}, check {at}") for at, each in enumerate(given, 1))
+
+
+def _rule(given: Any, where: str) -> CheckRule:
+    settings = dict(given) if isinstance(given, dict) else {}
+    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
+    if not _texts(files) or not files:
+        raise UsageError(f"{where}: files is a list of patterns, not {shown(files)}")
+    outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
+    if outside is not None:
+        raise UsageError(f"{where}: {shown(outside)} leads out of the folder of the rules")
+    if not _texts(fails) or not set(fails) <= set(FAILS):
+        raise UsageError(f"{where}: fail_on is of {', '.join(FAILS)}, not {shown(fails)}")
+    known = {"model", *TABLES["infer"], *TABLES["train"]}
+    strange = sorted(settings.keys() - known)
+    if strange:
+        raise UsageError(f"{where}: there is no setting {shown(strange[0])}")
+    try:
+        question("infer", None, {name: v for name, v in settings.items() if name in DEVICE})
+    except WeighbridgeError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return CheckRule(files=tuple(files), settings=settings, fail_on=tuple(fails))
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def checked(
+    rules: Sequence[CheckRule], folder: Path, names: Sequence[str], open_: Open
+) -> FileCheck:
+    """Weigh files by the first rule that each matches: those that are named, or all below a folder.
+    Raises UsageError where they are too many, and NotFoundError where one is missing."""
+    given = [_name(folder, name) for name in names]
+    found = given or below(folder, [pattern for rule in rules for pattern in rule.files])
+    pairs = [(name, _rule_of(name, rules)) for name in found]
+    if not pairs:
+        patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
+        raise NotFoundError(f"no file below {folder} matches {patterns:.200}")
+    covered = [(name, rule) for name, rule in pairs if rule is not None]
+    if len(covered) > MOST_FILES:
+        raise UsageError(f"{len(covered):,} files match, more than {MOST_FILES}: name fewer")
+    return FileCheck(
+        files=tuple(_checked(folder, name, rule, open_) for name, rule in covered),
+        uncovered=tuple(name for name, rule in pairs if rule is None),
+    )
+
+
+def _rule_of(name: str, rules: Sequence[CheckRule]) -> CheckRule | None:
+    return next((rule for rule in rules if matches(name, rule.files)), None)
+
+
+def _name(folder: Path, name: str) -> str:
+    """Return the name of a file as patterns have it: from the folder of the rules. Raises
+    NotFoundError where there is no such file."""
+    if not Path(name).is_file():
+        what = "is a folder: name files of it" if Path(name).is_dir() else "no such file"
+        raise NotFoundError(f"{shown(name)}: {what}")
+    return Path(os.path.relpath(name, folder)).as_posix()
+
+
+def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFile:
+    settings = dict(rule.settings)
+    model = settings.pop("model", None)
+    try:
+        text, _ = text_of(folder / name, None)
+        file = read(text, name, folder=folder_of(folder / name, None))
+        known = {setting for run in file.runs for setting in TABLES[run.task]}
+        own = {setting: value for setting, value in settings.items() if setting in known}
+        return CheckedFile(name=name, rule=rule, found=weighed(file, open_, own, model))
+    except WeighbridgeError as error:
+        return CheckedFile(name=name, rule=rule, why=str(error))
+    except Exception as error:  # the other files have an answer, whatever this one broke
+        why = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
+        return CheckedFile(name=name, rule=rule, why=one_line(why))
+
+
+def sarif(check: FileCheck) -> dict[str, Any]:
+    """Return the answer as SARIF 2.1.0, which code hosts show beside the lines of a change."""
+    results = [result for one in check.files for result in _results(one)]
+    rules = sorted({result["ruleId"] for result in results})
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "weighbridge",
+                        "version": __version__,
+                        "rules": [{"id": rule} for rule in rules],
+                    }
+                },
+                "results": results,
+            }
+        ],
+    }
+
+
+def _results(one: CheckedFile) -> Iterator[dict[str, Any]]:
+    if one.result != "yes":
+        level = "error" if one.failed else "warning"
+        yield _result(one.name, f"fits-{one.result}", level, one.reason, 1)
+    for run in one.found.runs if one.found is not None else ():
+        for key in run.run.unread:
+            yield _result(one.name, "not-understood", "note", f"{key.key}: {key.why}", key.line)
+
+
+def _result(name: str, rule: str, level: str, text: str, line: int) -> dict[str, Any]:
+    place = {"artifactLocation": {"uri": quote(name)}, "region": {"startLine": max(line, 1)}}
+    return {
+        "ruleId": rule,
+        "level": level,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": place}],
+    }

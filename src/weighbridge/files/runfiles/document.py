@@ -1,0 +1,396 @@
+"""Text -> documents: plain data, with the place of every key, read without running anything.
+
+    yaml     PyYAML's scanner; tags make no objects, and an alias is what it names
+    json     the standard library, and a scanner of its own for places
+    toml     the standard library; places are looked for by line
+    python   ast, never run           shell, text, modelfile    the text alone
+
+Sizes are bounded before anything is parsed, and nodes while it is (weighbridge/base/cost.py): a few
+lines of aliases can name a billion of them.
+"""
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from weighbridge.base.cost import (
+    DEEPEST,
+    DEEPEST_TREE,
+    MOST,
+    MOST_DOCUMENTS,
+    MOST_NODES,
+    MOST_NUMBER,
+    bounded,
+    deep_key,
+    deeper,
+    within,
+)
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import NamedTuple, dataclass, field
+
+TOO_DEEP = "this YAML is nested too deep for a run file"
+TEMPLATE = "this is a template, {{ }} stands in it: fill it in first, and give what comes out"
+MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
+# Tags of Python that say plain data; any other would make an object or run something
+DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|none)")
+NEWLINE = "\n"
+Path = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """Where a value stands: its line from 1, and where in the text it begins and ends; 0 and 0 for
+    what stands in lines of its own."""
+
+    line: int = 0
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document of a file. `data` is a mapping, a list or a value; of a shell script, of Python
+    and of prose it is the text."""
+
+    syntax: str
+    text: str
+    data: Any
+    name: str = "the text"
+    places: Mapping[Path, Place] = field(default_factory=dict)
+    remarks: tuple[tuple[int, str], ...] = ()  # (line, what is odd about it)
+    folder: str = ""  # below which files that it names are read; "" of what was pasted
+
+    def place(self, path: Path) -> Place:
+        """Return where the value of a path stands, or the nearest above it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, Place())
+
+    def line_of(self, offset: int) -> int:
+        """Return the line, from 1, of a character of the text."""
+        return bisect_left(_ends(self.text), offset) + 1
+
+
+@lru_cache(maxsize=4)
+def _ends(text: str) -> list[int]:
+    """Return where the lines of a text end: of one that is asked for each of its lines."""
+    return [match.start() for match in re.finditer("\n", text)]
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """Return the text of a file. Raises BadFileError where it is none, or too long."""
+    if len(raw) > MOST:
+        raise BadFileError(
+            f"{name} is longer than {MOST >> 20} MiB, our limit for a run file; give the file that "
+            "starts the run, of a log the lines of its start, and a notebook without its outputs"
+        )
+    if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BadFileError(f"{name} is no text; give a config, a command or a log")
+    for encoding in (
+        ("utf-8-sig", "utf-16") if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",)
+    ):
+        try:
+            return raw.decode(encoding).replace("\r\n", "\n")
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1").replace("\r\n", "\n")
+
+
+def documents(text: str, syntax: str, name: str = "the text") -> tuple[Document, ...]:
+    """Return the documents of a text in one syntax. Raises BadFileError for what is not of it."""
+    if syntax in READERS:
+        return tuple(READERS[syntax](text, name))
+    return (Document(syntax=syntax, text=text, data=text, name=name),)
+
+
+def first(text: str, syntaxes: Sequence[str], name: str) -> Document:
+    """Return the first document of a text, in the first of these syntaxes that it has. Raises
+    BadFileError where it has none, by the last of them, and where it is empty."""
+    for syntax in syntaxes[:-1]:
+        try:
+            return _first(documents(text, syntax, name), name)
+        except BadFileError:
+            continue
+    return _first(documents(text, syntaxes[-1], name), name)
+
+
+def _first(found: Sequence[Document], name: str) -> Document:
+    if not found:
+        raise BadFileError(f"{name} is empty")
+    return found[0]
+
+
+# YAML, by events: no recursion, and nothing is made but mappings, lists and plain values
+
+
+def _yaml(text: str, name: str) -> Iterator[Document]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        yield from _YamlDocuments(text, name, loader).read()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f":{mark.line + 1}" if mark is not None else ""
+        said = " ".join(str(error.problem or error.context or "is no YAML").split())
+        if MARKS.search(text):
+            raise BadFileError(f"{name}{where}: {TEMPLATE}") from None
+        if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
+            raise BadFileError(f"{name}{where}: {TOO_DEEP}") from None
+        raise BadFileError(f"{name}{where}: this is no YAML: {said:.120}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        said = " ".join(str(error).split())
+        raise BadFileError(f"{name}: this is no YAML: {said:.120}") from None
+
+
+class _YamlDocuments:
+    """The documents of one text, made of the events of PyYAML's parser."""
+
+    def __init__(self, text: str, name: str, loader: Any) -> None:
+        self.text, self.name = text, name
+        self.loader = loader(text)
+        self.nodes = 0
+
+    def read(self) -> Iterator[Document]:
+        import yaml
+
+        count = 0
+        while self.loader.check_event():
+            event = self.loader.get_event()
+            if isinstance(event, yaml.DocumentStartEvent):
+                count += 1
+                if count > MOST_DOCUMENTS:
+                    raise BadFileError(f"{self.name}: more than {MOST_DOCUMENTS} documents")
+                yield self._document()
+
+    def _document(self) -> Document:
+        self.anchors: dict[str, Any] = {}
+        self.places: dict[Path, Place] = {}
+        self.remarks: list[tuple[int, str]] = []
+        data = self._node(self.loader.get_event(), ())
+        return Document(
+            syntax="yaml",
+            text=self.text,
+            data=data,
+            name=self.name,
+            places=self.places,
+            remarks=tuple(self.remarks),
+        )
+
+    def _node(self, event: Any, path: Path) -> Any:
+        import yaml
+
+        self._counted(event, path)
+        mark = event.start_mark
+        self.places[path] = Place(mark.line + 1)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event, path)
+        end = event.end_mark
+        if isinstance(event, yaml.ScalarEvent):
+            value = self._scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value, end = self._sequence(path)
+        else:
+            value, end = self._mapping(path)
+        if isinstance(event, yaml.ScalarEvent) or event.flow_style:
+            self.places[path] = Place(mark.line + 1, mark.index, end.index)
+        if "python/" in (event.tag or "") and not DATA.fullmatch(event.tag):
+            self.remarks.append((mark.line + 1, f"the tag {event.tag:.60} is not obeyed, nor read"))
+            value = None
+        if event.anchor:
+            self.anchors[event.anchor] = value
+        return value
+
+    def _counted(self, event: Any, path: Path) -> None:
+        self.nodes += 1
+        if self.nodes > MOST_NODES or len(path) > DEEPEST:
+            what = TOO_DEEP if len(path) > DEEPEST else "this YAML is too large for a run file"
+            raise BadFileError(f"{self.name}:{event.start_mark.line + 1}: {what}")
+
+    def _alias(self, event: Any, path: Path) -> Any:
+        if event.anchor not in self.anchors:
+            raise BadFileError(
+                f"{self.name}:{event.start_mark.line + 1}: *{event.anchor} is not defined above"
+            )
+        value = self.anchors[event.anchor]
+        self.nodes += _size(value, MOST_NODES - self.nodes)
+        self._counted(event, path)
+        return value
+
+    def _scalar(self, event: Any) -> Any:
+        import yaml
+
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self.loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        elif not tag.startswith("tag:yaml.org,2002:") or "python" in tag:
+            if "python/" not in tag:
+                line = event.start_mark.line + 1
+                self.remarks.append((line, f"the tag {tag:.60} makes no object"))
+            tag = "tag:yaml.org,2002:str"
+        if tag.endswith((":timestamp", ":binary")):
+            return event.value
+        if tag.endswith((":int", ":float")) and len(event.value) > MOST_NUMBER:
+            return event.value  # no number of a run: a text, which its key refuses
+        node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
+        return self.loader.construct_object(node)
+
+    def _begins(self, event: Any, signs: str) -> bool:
+        """Tell whether the last of these signs is where an event begins, behind the others."""
+        return self.text[: event.start_mark.index + 1].endswith(signs)
+
+    def _sequence(self, path: Path) -> tuple[list[Any], Any]:
+        import yaml
+
+        items: list[Any] = []
+        while not self.loader.check_event(yaml.SequenceEndEvent):
+            items.append(self._node(self.loader.get_event(), (*path, len(items))))
+        return items, self.loader.get_event().end_mark
+
+    def _mapping(self, path: Path) -> tuple[dict[str, Any], Any]:
+        import yaml
+
+        found: dict[str, Any] = {}
+        merged: list[Any] = []
+        while not self.loader.check_event(yaml.MappingEndEvent):
+            key_event = self.loader.get_event()
+            line = key_event.start_mark.line + 1
+            if isinstance(key_event, yaml.ScalarEvent):
+                key = str(key_event.value)
+            elif isinstance(key_event, yaml.MappingStartEvent) and self._begins(key_event, "{{"):
+                raise BadFileError(f"{self.name}:{line}: {TEMPLATE}")
+            else:
+                self._node(key_event, (*path, ""))
+                key = f"(line {line})"
+            if key in found:
+                self.remarks.append((line, f"{key:.60} stands twice; the last one counts"))
+            value = self._node(self.loader.get_event(), (*path, key))
+            if key == "<<":
+                merged += value if isinstance(value, list) else [value]
+            else:
+                found[key] = value
+        end = self.loader.get_event().end_mark
+        for each in merged:
+            if isinstance(each, dict):
+                found = {**each, **found}
+        return found, end
+
+
+def _size(value: Any, most: int) -> int:
+    """Count the values within a value, up to `most` and one."""
+    count, unread = 0, [value]
+    while unread and count <= most:
+        count += 1
+        unread += within(unread.pop())
+    return count
+
+
+# JSON
+
+
+TOKEN = re.compile(r'\s*(?:(?P<mark>[{}\[\],:])|(?P<value>"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+))')
+
+
+def _json(text: str, name: str) -> Iterator[Document]:
+    from weighbridge.models.formats.strict_json import strict_json
+
+    try:
+        data = strict_json(text.encode(errors="surrogatepass"), MOST, constants=True)
+    except BadFileError as error:
+        raise BadFileError(f"{name} {error}") from None
+    bounded(data, name, "JSON")
+    yield Document(syntax="json", text=text, data=data, name=name, places=_json_places(text))
+
+
+def _json_places(text: str) -> dict[Path, Place]:
+    """Return where each value stands: the text is known to be JSON."""
+    places: dict[Path, Place] = {}
+    path: list[str | int] = []
+    key: str | None = None
+    line, seen = 1, 0
+    for token in TOKEN.finditer(text):
+        mark, start = token["mark"], token.start("mark" if token["mark"] else "value")
+        line, seen = line + text.count("\n", seen, start), start
+        if mark in ("{", "["):
+            places.setdefault(tuple(path), Place(line, start, start))
+            path.append(0 if mark == "[" else "")
+            key = None
+        elif mark in ("}", "]"):
+            path.pop()
+            if tuple(path) in places:
+                at = places[tuple(path)]
+                places[tuple(path)] = at._replace(end=token.end())
+        elif mark == ",":
+            last = path[-1]
+            path[-1] = last + 1 if isinstance(last, int) else ""
+            key = None
+        elif mark is None and path and path[-1] == "" and key is None:
+            key = json.loads(token["value"])
+            path[-1] = key
+        elif mark is None:
+            places[tuple(path)] = Place(line, start, token.end())
+    return places
+
+
+# TOML: the standard library has no places
+
+
+TOML_LINE = re.compile(r"^[ \t]*(?:\[+([^\]\n]+)\]+|(\"?[\w.-]+\"?)[ \t]*=[ \t]*)")
+
+
+def _toml(text: str, name: str) -> Iterator[Document]:
+    import tomllib
+
+    too_deep, key = TOO_DEEP.replace("YAML", "TOML"), deep_key(text)
+    if key is not None:
+        raise BadFileError(f"{name}:{text.count(NEWLINE, 0, key) + 1}: {too_deep}")
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise BadFileError(f"{name}: {too_deep}") from None
+    except tomllib.TOMLDecodeError as error:
+        said = " ".join(str(error).split())
+        raise BadFileError(f"{name}: this is no TOML: {said:.120}") from None
+    bounded(data, name, "TOML")
+    yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))
+
+
+def _toml_places(text: str) -> dict[Path, Place]:
+    places: dict[Path, Place] = {}
+    table: tuple[str, ...] = ()
+    offset = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        match = TOML_LINE.match(line)
+        if match and match[1]:
+            table = tuple(part.strip(' "') for part in match[1].split("."))
+            places.setdefault(table, Place(number, offset, offset + len(line)))
+        elif match and match[2]:
+            keys = tuple(match[2].strip('"').split("."))
+            value = re.match(r"(\"[^\"]*\"|'[^']*'|[^#]*)", line[match.end() :])
+            length = len(value[0].rstrip()) if value else 0
+            start = offset + match.end()
+            places.setdefault((*table, *keys), Place(number, start, start + length))
+        offset += len(line) + 1
+    return places
+
+
+# Python
+
+
+def _python(text: str, name: str) -> Iterator[Document]:
+    import ast
+
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None)
+        where = f":{line}" if line else ""
+        raise BadFileError(f"{name}{where}: this is no Python") from None
+    if deeper(tree, DEEPEST_TREE, ast.iter_child_nodes):
+        raise BadFileError(f"{name}: {TOO_DEEP.replace('YAML', 'Python')}")
+    yield Document(syntax="python", text=text, data=tree, name=name)
+
+
+READERS = {"yaml": _yaml, "json": _json, "toml": _toml, "python": _python}

@@ -1,0 +1,582 @@
+"""A new file for another program that asks for what was asked: `--emit axolotl`.
+
+    question -> what every setting comes to -> the words of the program -> a file
+
+The file is read again by the reader of its kind, and is only handed out where that asks for the
+same and gets the same answer. What the program does in a way of its own, and what a run file says
+besides that the new one does not keep, its first lines name. A setting that the program has no word
+for is refused by its name.
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
+from os.path import basename
+from typing import Any
+
+from weighbridge.answers.remedies.case import DEVICE
+from weighbridge.answers.verdict import on_host
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.units import GIB, human
+from weighbridge.base.wording import printable, shown
+from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.programs import launched
+from weighbridge.files.runfiles.carrying import carried
+from weighbridge.files.runfiles.dumping import dumped
+from weighbridge.files.runfiles.flags import asking
+from weighbridge.files.runfiles.kinds import named, of_task, read
+from weighbridge.files.runfiles.reading import EITHER
+from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.files.runfiles.serving.containers import without_secrets
+from weighbridge.files.runfiles.training.ranks import GROUPS
+from weighbridge.files.runfiles.weighing import counted_cards
+from weighbridge.machines.allocator.settings import GROWING, VARIABLES
+from weighbridge.memory.report import Report
+from weighbridge.models.catalogue import everyday
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.training.launching import machines, start
+from weighbridge.workload import TABLES
+from weighbridge.workload.consistency import OWN_DTYPE
+
+Settings = Mapping[str, Any]
+Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
+# What no file says: the machine that it runs on, and what is installed there
+MACHINE = (
+    *DEVICE,
+    *(
+        "exact",
+        "data_parallel_size",
+        "ranks_per_machine",
+        "engine_version",
+        "framework_version",
+        "torch_version",
+    ),
+    *("bitsandbytes_version", "accelerate_version", "deepspeed_version", "expandable_segments"),
+)
+# What a program does in its own way, unless it was asked for by name
+OWN_WAYS = (
+    *("dtype", "kbit_upcast", "bnb_4bit_quant_storage", "use_reentrant", "loss"),
+    "context_parallel_by",
+    "framework_version",  # of a file that only some releases read
+)
+MANIFEST = "kubernetes"  # the kind that says how much host memory it is given
+COPIES = (MANIFEST, "compose")  # kinds that say how many of a run are started
+SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
+SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
+# What the recipe of adapters asks for, whichever program the file is for
+RECIPE, CARRIED = "trl", ("checkpointing", "lora_r")
+ALL = ["all-linear"]  # others name each: the peak tells whether those are all
+DOES = {"train": "training", "infer": "serving"}
+PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
+
+
+# What starts a file on several machines: these, all processes, and those of each machine
+LAUNCHED: Mapping[str, str] = {
+    "axolotl": (
+        "accelerate launch --num_machines {} --num_processes {} -m axolotl.cli.train run.yaml"
+    ),
+    "trl": "trl sft --config run.yaml --num_machines {} --num_processes {}",
+    "llama-factory": (
+        "FORCE_TORCHRUN=1 NNODES={0} NPROC_PER_NODE={2} llamafactory-cli train run.yaml"
+    ),
+}
+
+
+class EmitTarget(NamedTuple):
+    """A program that a file is written for. `kind` is the reader of such files, `uses` the
+    frameworks or engines that they are for, the usual one first; `starts` is the command that
+    starts them."""
+
+    kind: str
+    task: str
+    syntax: str
+    uses: tuple[str, ...]
+    starts: str  # "": the kind itself says it, of a run
+    part: bool = False  # the file holds how a run is shared out, and no more
+    release: str = ""  # that it is written for, where others read no such file
+
+
+TARGETS: Mapping[str, EmitTarget] = {
+    "axolotl": EmitTarget("axolotl", "train", "yaml", ("axolotl",), "axolotl train run.yaml"),
+    "llama-factory": EmitTarget(
+        "llama-factory", "train", "yaml", ("trainer",), "llamafactory-cli train run.yaml"
+    ),
+    "trainer": EmitTarget("training-script", "train", "python", ("trainer",), "python train.py"),
+    "trl": EmitTarget("trl", "train", "yaml", ("trl",), "trl sft --config run.yaml"),
+    "deepspeed": EmitTarget(
+        "deepspeed", "train", "json", (), "YOUR COMMAND --deepspeed zero.json", part=True
+    ),
+    "accelerate": EmitTarget(
+        "accelerate",
+        "train",
+        "yaml",
+        (),
+        "accelerate launch --config_file ranks.yaml YOUR SCRIPT",
+        part=True,
+    ),
+    "torchtune": EmitTarget(
+        "torchtune", "train", "yaml", ("torchtune",), "", release="torchtune 0.6.1"
+    ),
+    "torchtitan": EmitTarget(
+        "torchtitan", "train", "toml", ("torchtitan",), "", release="torchtitan 0.2.2"
+    ),
+    "vllm": EmitTarget(SERVER_CONFIG, "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
+    "compose": EmitTarget("compose", "infer", "yaml", ("vllm", "sglang"), "docker compose up"),
+    "k8s": EmitTarget(
+        "kubernetes", "infer", "yaml", ("vllm", "sglang"), "kubectl apply -f run.yaml"
+    ),
+    "modelfile": EmitTarget(
+        "modelfile", "infer", "modelfile", ("ollama",), "ollama create NAME -f Modelfile"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """A new file: its text, the command that starts it, and the answer about it."""
+
+    kind: str
+    text: str = field(repr=False)
+    starts: str
+    report: Report
+    # of the file whose run it is, or of what was asked, where that is answered otherwise
+    before: Report | None = None
+    weighs: str = ""  # the line that weighs a part of a run again, with what such a file cannot say
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def target(kind: str) -> EmitTarget:
+    """Return the program of a word of `--emit`. Raises UsageError."""
+    found = TARGETS.get(kind.lower().replace("_", "-"))
+    if found is None:
+        raise UsageError(f"--emit {shown(kind)} is no kind; known: {', '.join(TARGETS)}")
+    return found
+
+
+def not_of(kind: str, name: str) -> str:
+    """Say that a kind is for the other task than the one of a file, and which are for that."""
+    task = target(kind).task
+    others = ", ".join(word for word, to in TARGETS.items() if to.task != task)
+    does, other = DOES[task], DOES["train" if task == "infer" else "infer"]
+    return f"--emit {kind} is for {does}, and {name} is about {other}; for that are {others}"
+
+
+class EmitSource(NamedTuple):
+    """A file that is said again for another program: what it is, and its run with all that it asks
+    for."""
+
+    file: RunFile
+    run: PlannedRun
+
+
+def of_file(
+    file: RunFile, kind: str, typed: Settings, model: str | None
+) -> tuple[PlannedRun, EmitSource]:
+    """Return the run of a file of another kind, in what decides: what is typed wins, and what a
+    program does in its own way stays behind. The second is the run as the file asks for it. Raises
+    UsageError."""
+    to = target(kind)
+    if all(run.task != to.task for run in file.runs):
+        raise UsageError(not_of(kind, file.name))
+    runs = of_task(file, to.task).runs
+    if len(runs) > 1:
+        names = ", ".join(filter(None, (run.name for run in runs)))
+        those = f" ({names:.80})" if names else ""
+        raise UsageError(f"{file.name} starts {len(runs)} runs{those}: --emit writes one")
+    run = runs[0]
+    if run.refused:
+        raise UsageError(f"{file.name}: {run.refused}")
+    typed = {**typed, **counted_cards(run, typed)}
+    own = PROGRAM[to.task]
+    said = {one.setting for one in run.understood}
+    stays = to.part or run.settings.get(own) in to.uses  # a part is added to the same program
+    settings = {
+        name: value
+        for name, value in run.settings.items()
+        if stays or name in said or name not in (own, *OWN_WAYS)
+    }
+    asked = PlannedRun(
+        task=to.task,
+        model=model or run.model,
+        settings={**settings, **typed},
+        command=_asking(run, typed),
+        replicas=run.replicas,
+        nodes={} if {"gpu", "gpu_memory"} & typed.keys() else run.nodes,
+    )
+    return asked, EmitSource(file, replace(asked, settings={**run.settings, **typed}))
+
+
+def _asking(run: PlannedRun, typed: Settings) -> str:
+    """Return the launch line of a file with what was typed beside it, as far as its engine has
+    flags for that."""
+    if not run.command:
+        return ""
+    flagged = {name: value for name, value in typed.items() if name not in MACHINE}
+    return asking(run.command, run.model, flagged, parse(run.command).engine)
+
+
+def emitted(
+    kind: str,
+    asked: PlannedRun,
+    opens: Callable[[str], Model],
+    ask: Ask,
+    source: EmitSource | None = None,
+) -> Emitted:
+    """Return the file of a kind that asks for what a run asks for, which may be that of a file.
+    `opens` returns a model by the name that it was asked by. Raises UsageError for what the file
+    cannot say."""
+    to = target(kind)
+    opened = _loadable(to, kind, asked.model, opens(asked.model))
+    given = _of_program(to, kind, asked, ask)
+    report = ask(given)
+    if report.model.rough:
+        raise UsageError(f"--emit {kind}: {shown(asked.model)} is a size; name a model")
+    if to.syntax == "python":
+        text = _script(kind, given, ask)
+        text = _commented(_left_out(source.file, "", {}), text) if source else text
+    else:
+        text = _text(to, opened, given, report, source)
+    back = read(text, f"the {kind} file", to.kind).runs[0]
+    if back.refused:
+        raise UsageError(f"--emit {kind}: {back.refused}")
+    told = _told(to, back, given, report, opened.loads_as)
+    again = ask(told)
+    typed = {name: value for name, value in asked.settings.items() if value != OWN_DTYPE}
+    ways = _own_ways(report, again, typed) if to.task == "train" else {}
+    meant = ask(_with(given, {**given.settings, **ways})) if ways else report
+    _same(kind, meant, again, typed)
+    before, weighs = None, ""
+    if to.part:
+        weighs = _weighs(to, back, told)
+        text = text if to.syntax == "json" else _commented([f"Weigh it with: {weighs}"], text)
+    elif to.task == "train":
+        before = _other_answer(asked if source is None else source.run, again, ask)
+    if before is not None and source is not None:
+        text = _commented(_otherwise(before, again, source.file.name), text)
+    return Emitted(
+        kind=kind,
+        text=text,
+        starts=_starts(to, again.workload),
+        report=again,
+        before=before,
+        weighs=weighs,
+    )
+
+
+def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
+    """Return a model that a file can name. Raises UsageError for one that it cannot."""
+    model = opened.loads_as
+    if not model:
+        raise UsageError("a config alone has no weights to load; give a repository or a folder")
+    if to.task == "train" and opened.repo_id and everyday.other_tune(named, model):
+        raise UsageError(
+            f"--emit {kind}: {shown(named)} is weighed as {model}, which is another tune; "
+            "--model ORG/NAME says its repository"
+        )
+    return opened
+
+
+def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
+    """Return the answer about a run as it was asked for, where a new file is answered otherwise."""
+    try:
+        before = ask(run)
+    except UsageError:  # which only the program that the file is for takes
+        return None
+    fits = [None if each.verdict is None else each.verdict.fits for each in (before, again)]
+    same = before.peak.expected == again.peak.expected and fits[0] == fits[1]
+    return None if same else before
+
+
+def _weighs(to: EmitTarget, back: PlannedRun, told: PlannedRun) -> str:
+    """Return the line that weighs a part of a run again: the model, and what stands in no such
+    file."""
+    own = {"model": told.model} | {
+        name: value
+        for name, value in told.settings.items()
+        if value is not None and value != back.settings.get(name)
+    }
+    name = next(word for word in to.starts.split() if word.endswith((".json", ".yaml")))
+    flags = (_flag(setting, value).partition(" ") for setting, value in own.items())
+    return " ".join(
+        ("weighbridge", name, *(shlex.join(filter(None, (f, value))) for f, _, value in flags))
+    )
+
+
+def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
+    """Yield what a new file says first where it takes another amount than the file that it was made
+    of: what its program does in its own way, and both sizes."""
+    ways = [
+        f"{way.replace('_', ' ')} {_said(again.workload.get(way))}, not "
+        f"{_said(before.workload.get(way))}"
+        for way in ("framework", *OWN_WAYS, "checkpointing")
+        if again.workload.get(way) is not None
+        and _plain(before.workload.get(way)) != _plain(again.workload.get(way))
+    ]
+    yield f"Its program has a way of its own: {'; '.join(ways) or 'other defaults'}"
+    yield f"It takes {_about(again)}; {basename(name)} takes {_about(before)}"
+
+
+def _about(report: Report) -> str:
+    peak = report.peak
+    return f"about {human(peak.expected)} ({human(peak.low)} to {human(peak.high)})"
+
+
+def _commented(lines: Iterable[str], text: str) -> str:
+    """Return a text with lines before it as comments."""
+    return "".join(f"# {printable(line)}\n" for line in lines) + text
+
+
+def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[str]:
+    """Yield what a new file says of values that it does not keep."""
+    left = carried(file, kind, new).left
+    if left:
+        yield f"Left out of {basename(file.name)}, write your own: {', '.join(left)}"
+
+
+def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
+    """Yield what a new file says of the machines and the copies of a run that it does not keep."""
+    run = source.run
+    left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
+    left += [f"nodeSelector {name}" for name in run.nodes] if to.kind != MANIFEST else []
+    if left:
+        yield f"Left out of {basename(source.file.name)}, write your own: {', '.join(left)}"
+
+
+def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
+    known = {name: value for name, value in settings.items() if name in TABLES[run.task]}
+    return PlannedRun(task=run.task, model=run.model, settings=known, command=run.command)
+
+
+def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> PlannedRun:
+    """Return a run with the program that the file is for. Raises UsageError where another one was
+    named."""
+    given = {name: value for name, value in asked.settings.items() if value is not None}
+    own, usual = PROGRAM[to.task], to.uses[:1]
+    called = given.get(own)
+    if asked.command:
+        launch = parse(asked.command)
+        called, version = launch.engine, launch.settings.get("engine_version")
+        given = {**({"engine_version": version} if version else {}), **given}
+    elif called is None and usual and to.task == "train":  # the recipe of adapters is TRL's
+        recipe = _recipe(asked, given, ask)
+        called = recipe.get(own) if recipe.get(own) in to.uses else None
+        if called is None and recipe.get(own) == RECIPE:
+            given |= {name: recipe[name] for name in CARRIED if given.get(name) is None}
+    if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
+        given = dict(_of_release(to, asked, given, ask))
+    if called is None and usual:
+        return _with(asked, {**given, own: usual[0]})
+    if usual and called not in to.uses:
+        theirs = " and ".join(to.uses)
+        raise UsageError(f"--emit {kind} is not for --{own} {called}, but for {theirs}")
+    return _with(asked, given)
+
+
+def _of_release(to: EmitTarget, asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
+    """Return settings with the release that reads such a file, and with the defaults that are
+    other ones there: as the newest has them, by which the question is answered."""
+    if "framework_version" in given:
+        return given
+    newest = {PROGRAM[to.task]: to.uses[0], **given}
+    older = {**newest, "framework_version": to.release.rpartition(" ")[2]}
+    assumed, other = (_recipe(asked, each, ask) for each in (newest, older))
+    by_release = {name for _, changed in FRAMEWORKS[to.uses[0]].older for name in changed}
+    meant = {name: assumed[name] for name in by_release & assumed.keys() & other.keys()}
+    return {**meant, **older}
+
+
+def _recipe(asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
+    """Return the settings of a run where nobody names a framework; none where only the program
+    that the file is for takes them."""
+    try:
+        return dict(ask(_with(asked, given)).workload)
+    except UsageError:
+        return {}
+
+
+def _text(
+    to: EmitTarget, model: Model, given: PlannedRun, report: Report, source: EmitSource | None
+) -> str:
+    """Return the text of a file that asks for what a report answers, with what its source says
+    besides. Raises UsageError."""
+    fresh = named(to.kind).fresh
+    assert fresh is not None
+    line, settings = given.command, dict(report.workload)
+    if to.task == "infer":
+        line, served = _serving(to, given, report, source)
+        settings |= served
+    settings |= {name: False for name in EITHER if given.settings.get(name) is False}
+    if _plain(settings.get("lora_targets")) == ALL:
+        settings["lora_targets"] = "all-linear"
+    config = model.parts[0].config
+    run = PlannedRun(
+        task=to.task, model=model.loads_as, config=config, settings=settings, command=line
+    )
+    if source is not None:
+        run = replace(run, replicas=source.run.replicas, nodes=source.run.nodes)
+    words, head = dict(fresh(run)), list(_head(to, model, report, given))
+    if source is not None and to.task == "infer":
+        head += _not_kept(to, source)
+    if source is not None and to.task == "train" and not to.part:
+        kept = carried(source.file, to.kind, words).words
+        head += _left_out(source.file, to.kind, words)
+        words |= kept
+    return dumped(words, to.syntax, "\n".join(map(printable, head)))
+
+
+def _serving(
+    to: EmitTarget, given: PlannedRun, report: Report, source: EmitSource | None
+) -> tuple[str, dict[str, Value]]:
+    """Return the launch line of a new file, its release and the host memory that it is held to.
+    Raises UsageError where there is no line."""
+    line = given.command or str(report.derived.get("launch") or "")
+    if not line:
+        raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
+    line = _of_copy(line, str(report.derived.get("launch") or ""), given)
+    ram = report.workload.get("ram")
+    if to.kind == MANIFEST:
+        ram = ram or _host_need(report)
+    elif source is None or not any("ram" in run.settings for run in source.file.runs):
+        ram = None  # of the machine, which no container is held to
+    return line, {"engine_version": given.settings.get("engine_version"), "ram": ram}
+
+
+def _of_copy(line: str, judged: str, given: PlannedRun) -> str:
+    """Return the launch line of a file with the repository in which its model is published in the
+    format that was typed, where the engine does not make that: `judged` is the line that has it."""
+    if not given.command or not judged or "quantization" not in given.settings:
+        return line
+    named, other = parse(line).model, parse(judged).model
+    return line.replace(named, other)
+
+
+def _release(given: PlannedRun) -> str:
+    """Return the engine and its release that a run names; "" where it names none."""
+    version = given.settings.get("engine_version")
+    return f"{parse(given.command).engine} {version}" if version and given.command else ""
+
+
+def _host_need(report: Report) -> str | None:
+    """Return what a container is given of host memory; None where that is not counted."""
+    host = next((device for device in report.devices if device.kind == "host"), None)
+    return None if host is None else f"{on_host.container(host) // GIB}GiB"
+
+
+def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> Iterator[str]:
+    """Yield what a file says first: its release, and what is done before it starts."""
+    if to.task == "infer" and given.command:
+        for flag in without_secrets(launched(given.command).words)[1]:
+            yield f"Left out, since it is a secret: {flag}"
+    fetches = named(to.kind).fetches
+    release = to.release or (_release(given) if to.kind == SERVER_CONFIG else "")
+    if release:
+        yield f"For {release}"
+    if fetches is not None and model.repo_id:
+        yield f"Get the model with: {fetches(model.repo_id)}"
+    yield f"Start it with: {_starts(to, report.workload)}"
+
+
+def _starts(to: EmitTarget, settings: Settings) -> str:
+    """Return the command that starts a file, with as many ranks as were asked for, and what no
+    file says of the allocator; a script says it itself."""
+    if to.syntax == "python":
+        inside = settings.get("ranks_per_machine")
+        return start(int(settings.get("data_parallel_size") or 1), inside=inside)
+    command = _command(to, settings)
+    return f"{VARIABLES[0]}={GROWING} {command}" if settings.get("expandable_segments") else command
+
+
+def _command(to: EmitTarget, settings: Settings) -> str:
+    own = named(to.kind).starts
+    if own is not None:
+        return own(settings)
+    if to.kind not in LAUNCHED:
+        return to.starts
+    ranks = prod(int(settings[name] or 1) for name in GROUPS)
+    several = machines(ranks, settings.get("ranks_per_machine"))
+    alone = to.starts if ranks == 1 or to.kind != "trl" else f"{to.starts} --num_processes {ranks}"
+    return LAUNCHED[to.kind].format(several, ranks, ranks // several) if several > 1 else alone
+
+
+def _script(kind: str, given: PlannedRun, ask: Ask) -> str:
+    """Return the script of a run, for as many ranks, whatever fits the cards. Raises UsageError."""
+    ranks = ask(given).workload["data_parallel_size"]
+    anywhere = {name: value for name, value in given.settings.items() if name not in DEVICE}
+    facts = ask(_with(given, {**anywhere, "data_parallel_size": ranks})).derived
+    if not facts.get("launch"):
+        raise UsageError(f"--emit {kind}: {facts.get('launch_note') or 'there is no script of it'}")
+    return str(facts["launch"])
+
+
+def _told(
+    to: EmitTarget, back: PlannedRun, given: PlannedRun, report: Report, model: str
+) -> PlannedRun:
+    """Return the run of a file that was read again, with what no such file says. `model` is what
+    was written for the model of the question; another is one that is published in a format."""
+    typed = {name: value for name, value in given.settings.items() if name in MACHINE}
+    if to.part:
+        typed = {
+            name: value
+            for name, value in given.settings.items()
+            if name not in SHARES and not name.startswith("zero_") and name not in back.settings
+        }
+        named = given.settings.get("framework") or given.settings.get("method", "full") == "full"
+        own = ("framework",) if named else ("framework", "dtype")  # a recipe says both
+        typed = {name: report.workload[name] for name in own} | typed
+    elif "data_parallel_size" in back.settings:
+        typed.pop("data_parallel_size", None)
+    other = to.task == "infer" and back.model != model
+    meant = back.model if other else given.model
+    told = {**back.settings, **typed}
+    return _with(PlannedRun(task=to.task, model=meant, command=back.command), told)
+
+
+def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
+    """Return what the program does otherwise than was assumed, where nobody asked for it."""
+    return {
+        name: again.workload[name]
+        for name in OWN_WAYS
+        if typed.get(name) is None
+        and again.workload.get(name) is not None
+        and report.workload.get(name) != again.workload[name]
+    }
+
+
+def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
+    """Raises UsageError for the first setting that a file does not ask for as it was asked for."""
+    other = [
+        name
+        for name, value in meant.workload.items()
+        if _plain(value) != _plain(again.workload.get(name))
+        and _plain(value) != ALL
+        and not (name == "ram" and value is None)  # a new manifest is given one
+    ]
+    other += [name for name in EITHER if typed.get(name) is False and again.workload.get(name)]
+    other.sort(key=lambda name: typed.get(name) is None)
+    if other:
+        value = typed.get(other[0])  # an answer may call it by another name
+        value = meant.workload[other[0]] if value is None else value
+        flag = _flag(other[0], value)
+        raise UsageError(f"--emit {kind}: such a file has no word for {flag}")
+    if meant.peak != again.peak:
+        raise UsageError(f"--emit {kind}: the file would not be weighed as what was asked")
+
+
+def _flag(name: str, value: Value) -> str:
+    """Write a setting as our own option."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {_said(value)}"
+
+
+def _said(value: Value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _plain(value: Value) -> Value:
+    return list(value) if isinstance(value, tuple) else value

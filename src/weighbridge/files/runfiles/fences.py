@@ -1,0 +1,180 @@
+"""Files in a text, between fences or not, each read by the reader of its kind, as a file is.
+
+Here is my config:            the run of an axolotl config, at the lines of the text
+```yaml
+base_model: org/name
+adapter: lora
+```
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.kinds import SYNTAXES, KindModule, kinds
+from weighbridge.files.runfiles.pieces import parts
+from weighbridge.files.runfiles.record import PlannedRun
+
+FENCE = re.compile(
+    r"(?P<fence>```|^[ \t]*~~~)[ \t]*(?P<syntax>\w*)[^\n`]*\n(?P<text>.*?)(?:(?P=fence)|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+WRITTEN: Mapping[str, str] = {  # what stands behind a fence -> the syntax that it names
+    **dict.fromkeys(("yaml", "yml"), "yaml"),
+    **dict.fromkeys(("json", "jsonc", "json5"), "json"),
+    "toml": "toml",
+    **dict.fromkeys(("python", "py", "python3"), "python"),
+    **dict.fromkeys(("bash", "sh", "shell", "zsh", "console"), "shell"),
+    **dict.fromkeys(("modelfile", "dockerfile"), "modelfile"),
+}
+ELSEWHERE = ("text", "command")  # kinds that are looked for in all of a text
+PARTS = ("deepspeed", "accelerate")  # kinds that are a part of a run
+BROKEN = "what stands between fences here is no {syntax} that can be read: {why}"
+
+
+class FencedFile(NamedTuple):
+    """What stands between two fences: its syntax, if that is said, and its text at the lines of
+    the whole text; `start` and `end` are characters of that."""
+
+    syntax: str
+    text: str
+    start: int
+    end: int
+
+
+class FencedRuns(NamedTuple):
+    """The runs of the files of a text, what can be read of none of them, and the words around
+    those that were read."""
+
+    runs: tuple[PlannedRun, ...]
+    notes: tuple[str, ...]
+    words: str
+
+
+def read(text: str, name: str) -> FencedRuns:
+    """Return the runs of the files between fences: a part of a run fills in what the others do not
+    say."""
+    whole: list[PlannedRun] = []
+    parts: list[PlannedRun] = []
+    notes: list[str] = []
+    spans: list[FencedFile] = []
+    for file in _files(text):
+        try:
+            kind, runs = _read(file, name)
+        except BadFileError as error:
+            line = text.count("\n", 0, file.start) + 1
+            said = " ".join(str(error).removeprefix(f"{name}:").split())
+            notes.append(f"line {line}: {BROKEN.format(syntax=file.syntax, why=said)}")
+            continue
+        (parts if kind in PARTS else whole).extend(runs)
+        spans += [file] if runs else []
+    runs = tuple(_with(run, parts) for run in whole) or tuple(parts[:1])
+    return FencedRuns(runs, tuple(notes), _around(text, spans))
+
+
+def without(text: str) -> str:
+    """Return a text with blanks in place of what stands between fences, at the same lines."""
+    return FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+
+
+def _files(text: str) -> list[FencedFile]:
+    """Return what stands between fences; Python in several pieces is one script."""
+    found = []
+    for match in FENCE.finditer(text):
+        syntax = WRITTEN.get(match["syntax"].lower(), "")
+        dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
+        found.append(FencedFile(syntax, dedented, match.start("text"), match.end("text")))
+    found.extend(_unfenced(text))
+    pieces = [file for file in found if file.syntax == "python"]
+    if len(pieces) < 2 or any(_told(file, ("python",)) for file in pieces):
+        return found
+    lines: dict[int, str] = {}
+    for file in pieces:
+        lines |= {n: line for n, line in enumerate(file.text.split("\n")) if line.strip()}
+    script = "\n".join(lines.get(n, "") for n in range(max(lines, default=0) + 1))
+    joined = FencedFile("python", script, pieces[0].start, pieces[-1].end)
+    return [file for file in found if file not in pieces] + [joined]
+
+
+def _unfenced(text: str) -> Iterator[FencedFile]:
+    """Yield the machine parts that stand between no fences."""
+    plain = without(text)
+    lines = plain.split("\n")
+    starts = [0, *accumulate(len(line) + 1 for line in lines)]
+    for part in parts(plain):
+        dedented = textwrap.dedent("\n".join(lines[part.start : part.end]))
+        yield FencedFile(
+            part.syntax, "\n" * part.start + dedented, starts[part.start], starts[part.end] - 1
+        )
+
+
+def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
+    """Return the kind of a file and its runs: none where no kind tells it. Raises BadFileError
+    for what is not of the syntax that its fence names."""
+    syntaxes = [each for each in SYNTAXES if each not in ("text", file.syntax)]
+    broken: BadFileError | None = None
+    for syntax in filter(None, (file.syntax, *syntaxes)):
+        try:
+            each = _told(file, (syntax,))
+            if each is not None:
+                return each.kind.name, tuple(_runs(each, file, syntax, name))
+            if syntax == file.syntax != "shell":
+                documents(file.text, syntax, name)
+        except BadFileError as error:
+            broken = error if syntax == file.syntax else broken
+    if broken is not None:
+        raise broken
+    return "", ()
+
+
+def _told(file: FencedFile, syntaxes: Sequence[str]) -> KindModule | None:
+    """Return the kind of a file; None where it is of none, or not of these syntaxes."""
+    for syntax in syntaxes:
+        try:
+            pieces = documents(file.text.strip("\n"), syntax)
+        except BadFileError:
+            continue
+        among = (k for k in kinds() if k.kind.name not in ELSEWHERE and syntax in k.kind.syntaxes)
+        for each in among:
+            if any(each.tells(piece) for piece in pieces):
+                return each
+    return None
+
+
+def _runs(each: KindModule, file: FencedFile, syntax: str, name: str) -> Iterator[PlannedRun]:
+    """Yield the runs of a file, without the places of values: nothing is written into a text."""
+    try:
+        for piece in documents(file.text, syntax, name):
+            for run in each.read(piece):
+                plain = tuple(replace(one, start=0, end=0) for one in run.understood)
+                yield replace(run, understood=plain)
+    except UsageError as error:
+        yield PlannedRun(task="train", refused=str(error))
+
+
+def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:
+    """Return a run with what parts of a run say besides: how the ranks share the model."""
+    for part in parts if run.task == "train" else ():
+        more = {n: v for n, v in part.settings.items() if n not in run.settings}
+        if "shard" in part.settings and run.settings.get("shard") in (None, "ddp"):
+            more["shard"] = part.settings["shard"]
+        taken = tuple(one for one in part.understood if one.setting in more)
+        run = replace(
+            run,
+            settings={**run.settings, **more},
+            understood=(*run.understood, *taken),
+            unread=(*run.unread, *part.unread),
+        )
+    return run
+
+
+def _around(text: str, files: Sequence[FencedFile]) -> str:
+    """Return a text with blanks in place of the files that were read, at the same lines."""
+    for file in files:
+        inner = re.sub(r"[^\n]", " ", text[file.start : file.end])
+        text = text[: file.start] + inner + text[file.end :]
+    return text

@@ -1,0 +1,295 @@
+"""What the logs and the numbers of a text tell by themselves, as sentences with figures.
+
+Each rule looks at what a server wrote when it started (serving/start_logs.py), or at a setting
+that a program documents, and says what follows from it by arithmetic. A rule that lacks a figure
+says nothing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, KIB, UNITS
+from weighbridge.files.runfiles.measured import gpus_of, predicted
+from weighbridge.files.runfiles.record import ServerStart
+from weighbridge.memory.report import Report
+
+SAME_RATE = 0.03  # two printed rates within this are one: sizes have two decimals
+SQUARE = 1.5  # activations that grow with this power of the length hold its matrix (assumed)
+PASTED = ("batch", "usual")  # values that stand behind a flag
+USUAL_BATCH = 8192  # tokens of a step: vLLM's own default on cards of 80 GB
+OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, beside 16 bits
+# vLLM: each offloaded tensor is pinned (model_executor/offloader); PyTorch's CachingHostAllocator
+# rounds a block up to a power of two
+PINNED = (1.0, 2.0)
+MOST_TEXT = 60_000
+# TensorRT-LLM (_torch/pyexecutor): what each component left free on a card
+TRT_MODEL = r"(?m)^[ \t]*Model:\s*([\d.]{1,8}) / ([\d.]{1,8})"
+TRT_FREE = r"Free GPU memory before component creation attempt \(GiB\):"
+TRT_CACHE = r"component could not be created: KV cache"
+# A server on a Mac that plans before it loads: all of the memory, what it needs, what it may take
+WIRED = (
+    r"(?P<whole>\d{2,3})G Mac[\s\S]{0,2000}?need (?P<need>[\d.]{1,7}) GiB but the engine budget is "
+    r"(?P<limit>[\d.]{1,7}) GiB"
+)
+LEFT_TO_MACOS = 8  # GiB (assumed)
+LISTED = r"(?m)^[ \t]*{}[ \t]+[0-9a-f]{{12}}[ \t]+([\d.]{{1,9}}) GB[ \t]+\d+%"  # by ollama ps
+IN_ORDER = 0.15  # of our count: work buffers of several cards differ so much (assumed)
+HOST = "CPU"  # Ollama's name of it
+LOGGED = "(APIServer pid="  # how a line of a server's log begins
+GB = UNITS["GB"]
+
+
+class LogFinding(NamedTuple):
+    """A sentence of words/screens.json (`finding.KEY`) and its values: sizes are `*_bytes`."""
+
+    key: str
+    values: Mapping[str, Any]
+
+
+def findings(
+    text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
+) -> tuple[LogFinding, ...]:
+    """Return what follows from the starts, from settings in the text and from the answers, each
+    with the model as the text names it."""
+    text = text[:MOST_TEXT]
+    return (
+        *_between(starts),
+        *(finding for start in starts for finding in _of_a_start(start)),
+        *_of_settings(text),
+        *_of_budgets(text),
+        *_of_answers(text, starts, reports),
+    )
+
+
+# Two starts of one server
+
+
+def _between(starts: Sequence[ServerStart]) -> Iterator[LogFinding]:
+    for before, after in pairwise(starts):
+        short, long = before.counts.get("context"), after.counts.get("context")
+        if short and long and long > short and before.program == after.program == "vllm":
+            yield from _less_cache(before, after)
+            yield from _grown(before, after, long / short)
+
+
+def _less_cache(before: ServerStart, after: ServerStart) -> Iterator[LogFinding]:
+    """The cache got less though a token takes the same: a step of the profile got larger."""
+    there, left = before.size("kv_cache"), after.size("kv_cache")
+    rates = _rate(before), _rate(after)
+    if not there or not left or left >= there or None in rates or before.size("activations"):
+        return
+    first, second = (float(rate or 0) for rate in rates)
+    if abs(first - second) > SAME_RATE * first:
+        return
+    needed = after.size("needed") or round(second * after.counts["context"])
+    yield LogFinding(
+        "less_cache" if needed <= there else "less_cache.both",
+        {
+            "short": before.counts["context"],
+            "long": after.counts["context"],
+            "rate_bytes": round(first),
+            "there_bytes": there,
+            "left_bytes": left,
+            "less_bytes": there - left,
+            "needed_bytes": needed,
+            "batch": USUAL_BATCH,
+        },
+    )
+
+
+def _rate(start: ServerStart) -> float | None:
+    """Return the bytes of a cached token, by what the log printed."""
+    tokens, there = start.counts.get("tokens"), start.size("kv_cache")
+    if tokens and there:
+        return there / tokens
+    needed, asked = start.size("needed"), start.counts.get("context")
+    return needed / asked if needed and asked else None
+
+
+def _grown(before: ServerStart, after: ServerStart, times: float) -> Iterator[LogFinding]:
+    """Activations grew faster than the length: scores of an attention that is not fused."""
+    small, large = before.size("activations"), after.size("activations")
+    there = after.size("kv_cache")
+    if not small or not large or there is None or large / small < times**SQUARE:
+        return
+    following = round(large * large / small)
+    room = large + there
+    yield LogFinding(
+        "square" if following > room else "square.room",
+        {
+            "short": before.counts["context"],
+            "long": after.counts["context"],
+            "small_bytes": small,
+            "large_bytes": large,
+            "times": f"{large / small:.1f}",
+            "next": round(after.counts["context"] * times),
+            "next_size_bytes": following,
+            "room_bytes": room,
+        },
+    )
+
+
+# One start
+
+
+def _of_a_start(start: ServerStart) -> Iterator[LogFinding]:
+    if start.program == "ollama":
+        yield from _of_offload(start)
+        yield from _of_devices(start)
+    tokens, context = start.counts.get("tokens"), start.counts.get("context")
+    if start.program == "vllm" and tokens and context and tokens < context:
+        yield LogFinding("waits", {"tokens": tokens, "context": context})
+
+
+def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
+    """Why Ollama left layers in RAM. Its `weights.total` has the cache in it (llm/memory.go)."""
+    required, whole = start.size("required"), start.size("with_cache")
+    cache, graph = start.size("planned_cache"), start.size("planned_graph")
+    layers, loaded = start.counts.get("layers"), start.counts.get("loaded_layers")
+    if not (required and whole and cache and graph and layers and start.free) or loaded is None:
+        return
+    free, cards = sum(start.free), len(start.free)
+    smaller = whole - cache + round(cache * OWN_RATE)
+    yield LogFinding(
+        "offload",
+        {
+            "loaded": loaded,
+            "layers": layers,
+            "required_bytes": required,
+            "free_bytes": free,
+            "cards": cards,
+            "weights_bytes": whole - cache,
+            "cache_bytes": cache,
+            "graph_bytes": graph,
+        },
+    )
+    if smaller < free:
+        values = {"sum_bytes": smaller, "each_bytes": (free - smaller) // cards}
+        yield LogFinding("offload.smaller", {**values, "cache_bytes": round(cache * OWN_RATE)})
+    elif whole:
+        yield LogFinding("offload.too_large", {"sum_bytes": smaller, "free_bytes": free})
+
+
+def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
+    """What Ollama counted on the cards, and what it left in RAM."""
+    sums = {
+        name: [
+            sum(p.value for p in start.parts if p.name == name and (p.device == HOST) is in_ram)
+            for in_ram in (False, True)
+        ]
+        for name in ("weights", "kv_cache", "activations")
+    }
+    whole, ram = (sum(each[at] for each in sums.values()) for at in (0, 1))
+    if not all(each[0] for each in sums.values()) or start.counts or start.size("required"):
+        return
+    values = {f"{name}_bytes": each[0] for name, each in sums.items()}
+    values |= {"cards_bytes": whole, "ram_bytes": ram, "weights_ram_bytes": sums["weights"][1]}
+    yield LogFinding("devices.ram" if ram else "devices", values)
+
+
+# Settings that a text names
+
+
+def _of_settings(text: str) -> Iterator[LogFinding]:
+    segment, buffer = (
+        re.search(rf'"{name}"\s*:\s*"?(\d{{1,5}}) ?GB?', text)
+        for name in ("global_segment_size", "local_buffer_size")
+    )
+    if segment:
+        each = (int(segment[1]) + (int(buffer[1]) if buffer else 0)) * GB
+        pool = int(segment[1]) * GB
+        yield LogFinding("segments", {"each_bytes": each, "pool_bytes": pool})
+    if "cpu-offload-gb" in text:
+        match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
+        least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
+        key = "pinned.sized" if match else "pinned"
+        yield LogFinding(key, {"least_bytes": least, "most_bytes": most} if match else {})
+
+
+# What a program counted before it gave up
+
+
+def _of_budgets(text: str) -> Iterator[LogFinding]:
+    model = re.search(TRT_MODEL, text)
+    free = re.search(rf"{TRT_FREE}\s*([\d.]{{1,8}})", text)
+    total = re.search(r"Total GPU memory \(GiB\):\s*([\d.]{1,8})", text)
+    if model and free and total and re.search(TRT_CACHE, text):
+        yield LogFinding(
+            "capacity",
+            {
+                "model_bytes": round((float(model[1]) - float(model[2])) * GIB),
+                "free_bytes": round(float(free[1]) * GIB),
+                "total_bytes": round(float(total[1]) * GIB),
+            },
+        )
+    wired = re.search(WIRED, text)
+    if wired:
+        whole, need, limit = (float(wired[name]) for name in ("whole", "need", "limit"))
+        if limit < need < whole - LEFT_TO_MACOS:
+            values = {"need_bytes": round(need * GIB), "limit_bytes": round(limit * GIB)}
+            raised = round(whole) - LEFT_TO_MACOS
+            yield LogFinding("wired", {**values, "megabytes": str(raised * 1024)})
+
+
+# The answers beside what the text says
+
+
+def _of_answers(
+    text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
+) -> Iterator[LogFinding]:
+    told = any("tokens" in start.counts for start in starts)  # by the log itself
+    for model, report in reports:
+        listed = re.search(LISTED.format(re.escape(model)), text)
+        if listed and report.derived.get("ollama_ps_bytes"):
+            yield from _listed(report, round(float(listed[1]) * GB))
+        by_vllm = report.workload.get("engine") == "vllm" and LOGGED in text
+        if by_vllm and report.verdict is None and not told:
+            yield LogFinding("waits.unknown", {})
+
+
+def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
+    """What `ollama ps` showed beside what it shows by our count, and whether that is in order."""
+    told = int(report.derived["ollama_ps_bytes"])
+    values = {"showed_bytes": showed, "told_bytes": told}
+    if abs(showed - told) > IN_ORDER * told:
+        yield LogFinding("listed", values)
+        return
+    names = {"weights": "weights", "kv_cache": "cache", "activations": "graph"}
+    cards = gpus_of(report)
+    parts = {f"{short}_bytes": predicted(cards, name) for name, short in names.items()}
+    yield LogFinding("listed.order", {**values, **parts})
+
+
+def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
+    """Yield how many tokens of a model a store in host memory holds, by the bytes of one."""
+    for finding in found:
+        if finding.key == "segments" and each:
+            size = int(finding.values["pool_bytes"])
+            values = {
+                "pool_bytes": size,
+                "model": model,
+                "rate_bytes": each,
+                "tokens": size // each,
+            }
+            yield LogFinding("segments.tokens", values)
+
+
+def text_of(finding: LogFinding, words: Any) -> str:
+    """Return the sentence of a finding, sizes in the unit of the screen."""
+    values = {
+        name.removesuffix("_bytes"): _shown(name, value, words)
+        for name, value in finding.values.items()
+    }
+    return str(words(f"finding.{finding.key}", **values))
+
+
+def _shown(name: str, value: Any, words: Any) -> str:
+    if name == "rate_bytes":
+        return f"{value / KIB:.0f} KiB"
+    if name.endswith("_bytes"):
+        return str(words.size(value))
+    grouped = isinstance(value, int) and name not in PASTED
+    return f"{value:,}" if grouped else str(value)

@@ -1,0 +1,269 @@
+"""Flags of a launch line, changed where they stand: in a script, in YAML's text, its lists or its
+keys."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.engines.launch import parse
+from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.serving.charts import changed
+from weighbridge.memory.report.verdict import Remedy
+
+
+def settings_of(command: str) -> Mapping[str, Any]:
+    """Return the settings that a launch line asks for; none where it cannot be read."""
+    try:
+        return dict(parse(command).settings)
+    except UsageError:
+        return {}
+
+
+def asks_for(command: str, before: str, remedy: Remedy) -> bool:
+    """Tell whether a line asks for what it did before and the flags of a remedy, by the engine's
+    own reading of both; not where the engine has no flag for one of its changes."""
+    meant = settings_of(f"{before.rstrip()} {remedy.flags}")
+    known = meant.keys() | settings_of(before).keys()
+    return settings_of(command) == meant != {} and remedy.change.keys() <= known
+
+
+def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -> str:
+    """Return a launch line that asks for settings too, by the flags that its engine has for them.
+    One that no flag says stays out; a format does that the engine does not make itself."""
+    from weighbridge.engines.table import record
+    from weighbridge.workload.flags import flags
+
+    run, kind = PlannedRun(task="infer", model=model, command=command), record(engine)
+    for name, value in settings.items():
+        meant = value
+        if name == "quantization":
+            value = kind.written.get(str(value), value)
+            meant = kind.makes(str(value))
+        said = flags({name: value}, engine)
+        both = _in_text(command, run, list(_pairs(shlex.split(said)))), f"{command} {said}"
+        wanted = {**settings_of(run.command), name: meant}
+        command = next((way for way in both if _asks(way, wanted)), command)
+        run = replace(run, command=command)
+    return command
+
+
+def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
+    """Tell whether a line asks for these settings, whatever a value is written as."""
+    found = settings_of(command)
+    return found.keys() == wanted.keys() and all(
+        str(found[name]) == str(value) for name, value in wanted.items()
+    )
+
+
+def of_copy(run: PlannedRun, remedy: Remedy) -> tuple[str, Remedy] | None:
+    """Return the repository in which a model is published in the format of a change that its
+    engine does not make, and what else the change asks for; None where it is no such change."""
+    from weighbridge.engines.table import record
+    from weighbridge.workload.flags import flags
+
+    form = remedy.change.get("quantization")
+    try:
+        launch, judged = parse(run.command), parse(remedy.paste.rpartition("\n")[2])
+    except UsageError:
+        return None
+    if form is None or record(launch.engine).written.get(str(form)) or judged.model == run.model:
+        return None
+    others = {name: value for name, value in remedy.change.items() if name != "quantization"}
+    return judged.model, replace(remedy, change=others, flags=flags(others, launch.engine))
+
+
+def renamed(text: str, old: str, new: str) -> str:
+    """Return a text with another name for a model, wherever it stands as a whole word."""
+    return re.sub(rf"(?<![\w./-]){re.escape(old)}(?![\w./-])", lambda _: new, text)
+
+
+def flagged(text: str, run: PlannedRun, flags: str) -> Iterator[str]:
+    """Yield a text with other flags: a list or keys of YAML first, then text in any file. Whether
+    one of them is right the caller tells, by reading it again."""
+    try:
+        wanted = list(_pairs(shlex.split(flags)))
+    except ValueError:
+        return
+    ways = (_in_items, _in_list, _in_flow, _in_keys, _in_text, _behind_program, changed)
+    yield from filter(None, (way(text, run, wanted) for way in ways))
+
+
+def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield flags with their values; "" for a switch."""
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            yield name, value or ("" if after.startswith("-") else after)
+
+
+def _in_text(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags of a line as a shell has it; new ones stand behind the run's own model."""
+    return _in_line(text, wanted, lambda text: _behind_model(text, run))
+
+
+def _behind_program(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags of a script; new ones stand behind the program, whatever variables follow."""
+    try:
+        program = r"[ \t]+".join(map(re.escape, parse(run.command).program.split()))
+    except UsageError:
+        return ""
+    found = re.compile(rf"(?<!\w){program}(?=[ \t\\\n])")
+
+    def behind(text: str) -> int:
+        match = found.search(text)
+        return match.end() if match is not None else 0
+
+    return _in_line(text, wanted, behind)
+
+
+def _in_line(text: str, wanted: list[tuple[str, str]], behind: Callable[[str], int]) -> str:
+    """Change flags where they stand, and put new ones where `behind` says of the text."""
+    for name, value in wanted:
+        stands = re.search(
+            rf"(?<![\w-]){_spelled(name)}(?:(?:[ \t]+|=)(\"[^\"]*\"|[^\s\"']+))?", text
+        )
+        if stands is None:
+            at = behind(text)
+            text = f"{text[:at]} {name}{f' {value}' if value else ''}{text[at:]}" if at else text
+        elif value and stands[1] and not stands[1].startswith("-"):
+            text = text[: stands.start(1)] + value + text[stands.end(1) :]
+    return text
+
+
+def _behind_model(text: str, run: PlannedRun) -> int:
+    """Return where the word ends that names the model; 0 where it does not stand in the text."""
+    words = [word for word in shlex.split(run.command.replace("\\\n", " ")) if run.model in word]
+    for named in (*words, run.model):
+        at = text.find(named)
+        if at >= 0:
+            end = re.compile(r"[^\s]*").match(text, at)
+            return end.end() if end else 0
+    return 0
+
+
+def _spelled(name: str) -> str:
+    return re.escape(name).replace(r"\-", "[-_]") if name.startswith("--") else re.escape(name)
+
+
+# The model as an item of a YAML list, alone or with its flag
+MODEL_ITEM = (
+    r"(?m)^([ \t]*)- *[\"']?(--model(?:[-_]path)?=)?{model}[\"']?[ \t]*(?:#[^\n]*)?(?:\n|\Z)"
+)
+JOINED = r"(?m)^[ \t]*- *[\"']?{flag}=([^\s\"'#]+)"  # a flag and its value as one item
+
+
+def _in_items(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags that are items of the YAML list that the model is in, with their values or apart
+    from them; "" where it is in none."""
+    model = re.search(MODEL_ITEM.replace("{model}", re.escape(run.model)), text)
+    if model is None or not run.model:
+        return ""
+    start, end = _block(text, model.start(), model[1])
+    for name, value in wanted:
+        part, at = text[start:end], model.end() - start
+        new = _item(part, at, model[1], (name, value), joined=model[2] is not None)
+        text, end = text[:start] + new + text[end:], end + len(new) - len(part)
+    return text
+
+
+def _block(text: str, at: int, indent: str) -> tuple[int, int]:
+    """Return where the list begins and ends that has an item at a place: lines that are items of
+    its indent, or lie deeper."""
+    own = re.compile(rf"{indent}(?:- |[ \t]+|#)|[ \t]*\n")
+    start = at
+    while start and own.match(text, text.rfind("\n", 0, start - 1) + 1):
+        start = text.rfind("\n", 0, start - 1) + 1
+    end = at
+    while end < len(text) and own.match(text, end):
+        end = text.find("\n", end) + 1 or len(text)
+    return start, end
+
+
+def _item(part: str, at: int, indent: str, flag: tuple[str, str], *, joined: bool) -> str:
+    """Return the items of a list with a flag changed; a new one stands at a place."""
+    name, value = flag
+    whole = re.search(JOINED.replace("{flag}", _spelled(name)), part)
+    if whole is not None:
+        return part[: whole.start(1)] + value + part[whole.end(1) :] if value else part
+    apart = re.search(ITEM.replace("{flag}", _spelled(name)), part)
+    item = re.compile(r"[ \t]*- *([^\s#]+)").match(part, apart.end()) if apart else None
+    if apart is not None:
+        if not value or item is None:
+            return part
+        return part[: item.start(1)] + _quoted(value) + part[item.end(1) :]
+    new = [f"{name}={value}"] if joined and value else [name, *([_quoted(value)] if value else [])]
+    break_ = "" if part[:at].endswith("\n") else "\n"
+    return part[:at] + break_ + "".join(f"{indent}- {each}\n" for each in new) + part[at:]
+
+
+ITEM = r"(?m)^([ \t]*)- *([\"']?){flag}\2[ \t]*\n"
+
+
+def _in_list(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags that are items of a YAML list, a line each; "" where they are not."""
+    if not re.search(r"(?m)^[ \t]*- *[\"']?--\w", text):
+        return ""
+    for name, value in wanted:
+        stands = re.search(ITEM.replace("{flag}", _spelled(name)), text)
+        if stands is not None and value:
+            item = re.compile(r"[ \t]*- *(.*)").match(text, stands.end())
+            if item is None:
+                return ""
+            text = f"{text[: item.start(1)]}{_quoted(value)}{text[item.end(1) :]}"
+        elif stands is None:
+            last = [*re.finditer(r"(?m)^([ \t]*)- *[\"']?--[\w-]+[\"']?[ \t]*\n", text)]
+            if not last:
+                return ""
+            first, indent = last[0], last[0][1]
+            new = f"{indent}- {name}\n" + (f"{indent}- {_quoted(value)}\n" if value else "")
+            text = text[: first.start()] + new + text[first.start() :]
+    return text
+
+
+FLOW = r"\[(?:[^\[\]\"'\n]|\"[^\"\n]*\"|'[^'\n]*'|\n){1,20000}\]"
+WORD = r"([\"']?){word}\1[ \t]*,\s*"  # an item of such a list, and the comma behind it
+
+
+def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags within brackets, ["--model", "x"]; "" where the model does not stand so."""
+    lists = (found for found in re.finditer(FLOW, text) if "--" in found[0])
+    whole = next((found for found in lists if run.model and run.model in found[0]), None)
+    if whole is None:
+        return ""
+    inside = whole[0]
+    for name, value in wanted:
+        stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
+        if stands is not None and value:
+            item = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|[^\s,\]]+").match(inside, stands.end())
+            if item is None:
+                return ""
+            inside = f'{inside[: item.start()]}"{value}"{inside[item.end() :]}'
+        elif stands is None:
+            new = "".join(f', "{word}"' for word in (name, value) if word)
+            inside = f"{inside[:-1].rstrip()}{new}]"
+    return text[: whole.start()] + inside + text[whole.end() :]
+
+
+def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
+    """Change flags that are keys of a server's config; "" where the model is no key's value."""
+    model = re.search(rf"(?m)^model(?:[-_]path)?:[ \t]*[\"']?{re.escape(run.model)}", text)
+    if model is None or not run.model:
+        return ""
+    for name, value in wanted:
+        key = re.escape(name.removeprefix("--")).replace(r"\-", "[-_]")
+        stands = re.search(rf"(?m)^{key}:[ \t]*([^\s#]+)", text)
+        said = value or "true"
+        if stands is not None:
+            text = text[: stands.start(1)] + said + text[stands.end(1) :]
+        else:
+            end = text.find("\n", model.start()) + 1 or len(text)
+            start = "" if text[end - 1 : end] == "\n" else "\n"
+            text = f"{text[:end]}{start}{name.removeprefix('--')}: {said}\n{text[end:]}"
+    return text
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if re.fullmatch(r"[\d.]+|true|false|auto", value) else value

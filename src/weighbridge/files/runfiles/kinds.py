@@ -1,0 +1,265 @@
+"""The kinds of run files, and how one is found by what is in it.
+
+A kind is a module with its record `KIND`, `tells(document)` and `read(document)`. The order of
+`HOMES` decides between kinds that tell the same document: the more particular stands first.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from weighbridge.base.cost import MOST
+from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.wording import shown
+from weighbridge.files.runfiles import notebook, segments
+from weighbridge.files.runfiles.document import Document, decoded, documents
+from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.files.runfiles.slurm import asking
+
+
+class Kind(NamedTuple):
+    """One kind of run file. `source` is where its keys and defaults were read."""
+
+    name: str
+    title: str
+    syntaxes: tuple[str, ...]
+    source: str
+
+
+HOMES = (
+    "training.axolotl",
+    "training.llama_factory",
+    "training.zero",
+    "training.accelerate",
+    "training.torchtune",
+    "training.torchtitan",
+    "training.litgpt",
+    "training.trl",
+    "training.megatron",
+    "training.launch",
+    "training.script",
+    "training.unanswered",
+    "serving.compose",
+    "training.jobs",  # of manifests, those that train
+    "serving.kubernetes",
+    "serving.llama_swap",
+    "serving.engine_configs",
+    "serving.dockerfile",
+    "serving.modelfile",
+    "serving.commands",
+    "text",
+)
+SUFFIXES: Mapping[str, str] = {
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".json": "json",
+    notebook.SUFFIX: "json",
+    ".toml": "toml",
+    ".py": "python",
+    ".sh": "shell",
+    ".bash": "shell",
+    ".slurm": "shell",
+    ".sbatch": "shell",
+    ".bat": "shell",
+    ".ps1": "shell",
+    ".modelfile": "modelfile",
+    ".txt": "text",
+    ".md": "text",
+    ".log": "text",
+    ".out": "text",
+}
+SYNTAXES = ("json", "toml", "yaml", "modelfile", "python", "shell", "text")  # as they are tried
+KEYED = ("json", "toml", "yaml")  # syntaxes whose documents are keys, of whatever kind
+BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
+FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
+
+
+class KindModule(NamedTuple):
+    """A kind with what reads it. `written` turns a change of our settings into keys of the file;
+    None where the file has no words for it. `placed` finds where those stand in a document whose
+    syntax has no keys. `fresh` says a whole run in keys of a new file;
+    `fetches` is the command that brings a repository's model to where it is read, and `starts`
+    the one that starts it, of settings."""
+
+    kind: Kind
+    tells: Callable[[Document], bool]
+    read: Callable[[Document], Iterator[PlannedRun]]
+    written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None]
+    placed: Callable[[Document], Document] | None
+    fresh: Callable[[PlannedRun], Mapping[str, Value]] | None
+    fetches: Callable[[str], str] | None
+    starts: Callable[[Mapping[str, Value]], str] | None
+
+
+@cache
+def kinds() -> tuple[KindModule, ...]:
+    """Return every kind, imported when the first file is read."""
+    found = []
+    for home in HOMES:
+        module: Any = import_module(f"weighbridge.files.runfiles.{home}")
+        written = getattr(module, "written", _unwritten)
+        new = (getattr(module, name, None) for name in ("placed", "fresh", "fetches", "starts"))
+        found.append(KindModule(module.KIND, module.tells, module.read, written, *new))
+    return tuple(found)
+
+
+def _unwritten(change: Mapping[str, Value]) -> None:
+    """Say that nothing can be written: of kinds that are read alone."""
+
+
+def named(name: str) -> KindModule:
+    """Return a kind by its name. Raises UsageError."""
+    for each in kinds():
+        if each.kind.name == name.lower().replace("_", "-"):
+            return each
+    known = ", ".join(each.kind.name for each in kinds())
+    raise UsageError(f"--as {shown(name)} is no kind of run file; known: {known}")
+
+
+def read(text: str, name: str = "the text", kind: str | None = None, folder: str = "") -> RunFile:
+    """Read the text of a file into the runs that it starts; `kind` overrides what is in it, and
+    files that it names are read below `folder`. Raises UsageError where no kind tells it, and
+    BadFileError where it is broken."""
+    return replace(_read(text, name, kind, folder), folder=folder)
+
+
+def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
+    book = notebook.opened(text, name)
+    if book is not None:
+        return _of_notebook(book, text, name, kind)
+    if kind is not None:
+        return _as(named(kind), text, name, folder)
+    own = SUFFIXES.get(os.path.splitext(name)[1].lower())
+    broken: BadFileError | None = None
+    for syntax in _syntaxes(text, name):
+        try:
+            pieces = _pieces(text, syntax, name, folder)
+        except BadFileError as error:
+            broken = error if syntax == own else broken
+            continue
+        for each in kinds():
+            told = [d for d in pieces if syntax in each.kind.syntaxes and each.tells(d)]
+            if told:
+                return _file(each, told, text, name)
+    raise broken or _untold(name)
+
+
+def _untold(name: str) -> UsageError:
+    known = ", ".join(each.kind.name for each in kinds())
+    return UsageError(
+        f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
+    )
+
+
+def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None) -> RunFile:
+    """Return what the cells of a notebook start: its Python, else the lines that it tells a shell;
+    the file's text stays the notebook's."""
+    asked = kinds() if kind is None else (named(kind),)
+    for code in book.codes:
+        own = f"{name}.sh" if code.syntax == "shell" else name  # a script, whatever comes first
+        pieces = documents(code.text, code.syntax, own)
+        for each in asked:
+            told = [p for p in pieces if code.syntax in each.kind.syntaxes and each.tells(p)]
+            if told:
+                found = _file(each, told, text, name)
+                runs = tuple(notebook.placed(run, code, book) for run in found.runs)
+                return replace(found, runs=runs)
+    raise _untold(name)
+
+
+def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]:
+    """Return the text of a file and what it is called; text that is handed in as it is. Raises
+    NotFoundError and BadFileError."""
+    if isinstance(file, str) and name is not None:
+        return file, name
+    path = os.fspath(file)
+    if isinstance(file, str) and "\n" in file:
+        return file, "the text"
+    try:
+        with open(path, "rb") as opened:
+            raw = opened.read(MOST + 1)
+    except OSError as error:
+        raise NotFoundError(f"{path:.80}: {error.strerror}; name a file, or - for stdin") from None
+    if raw.startswith(b"PK\x03\x04"):  # what torch saves: training_args.bin
+        from weighbridge.files.runfiles.training.saved import arguments
+
+        return arguments(raw, path), path
+    return decoded(raw, path), path
+
+
+def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
+    """Return the folder of a file, below which it may name others; "" of text that is handed
+    in."""
+    if isinstance(file, str) and (name is not None or "\n" in file):
+        return ""
+    return os.path.dirname(os.fspath(file)) or os.curdir
+
+
+def of_task(file: RunFile, task: str | None) -> RunFile:
+    """Return the runs of one task. Raises UsageError where a file has none of it."""
+    runs = tuple(run for run in file.runs if task in (None, run.task))
+    if not runs:
+        other = file.runs[0].task
+        raise UsageError(f"{file.name} is about {other}: weighbridge {other} {file.name}")
+    return replace(file, runs=runs)
+
+
+def _pieces(text: str, syntax: str, name: str, folder: str) -> list[Document]:
+    return [replace(piece, folder=folder) for piece in documents(text, syntax, name)]
+
+
+def _as(each: KindModule, text: str, name: str, folder: str) -> RunFile:
+    error: BadFileError | None = None
+    for syntax in each.kind.syntaxes:
+        try:
+            pieces = _pieces(text, syntax, name, folder)
+        except BadFileError as broken:
+            error = error or broken
+            continue
+        keyed = [piece for piece in pieces if syntax not in KEYED or _has_keys(piece)]
+        if keyed:
+            return _file(each, keyed, text, name)
+        error = error or BadFileError(
+            f"{name}: {each.kind.title} is keys with values, and it has none"
+        )
+    assert error is not None
+    raise error
+
+
+def _has_keys(piece: Document) -> bool:
+    """Tell whether a document is of keys: one that ends in a line of dashes is followed by none."""
+    return isinstance(piece.data, Mapping)
+
+
+def _file(each: KindModule, pieces: Sequence[Document], text: str, name: str) -> RunFile:
+    runs = tuple(_told(run, piece) for piece in pieces for run in each.read(piece))
+    if not runs:
+        raise UsageError(f"{name}: this {each.kind.title} starts nothing that has a size")
+    return RunFile(kind=each.kind.name, title=each.kind.title, name=name, runs=runs, text=text)
+
+
+def _told(run: PlannedRun, piece: Document) -> PlannedRun:
+    """Return a run with what its text says beside it: what is odd of its keys, the allocator's
+    variable, and the lines of a job."""
+    odd = tuple(f"{piece.name}:{line}: {what}" for line, what in piece.remarks)
+    run = replace(run, notes=(*run.notes, *odd)) if odd else run
+    run = segments.told(run, piece.text, piece.syntax)
+    return asking(run, piece.text) if piece.syntax in BATCHED else run
+
+
+def _syntaxes(text: str, name: str) -> Iterator[str]:
+    """Yield the syntaxes that a text may be in, the likeliest first."""
+    suffix = os.path.splitext(name)[1].lower()
+    first = "modelfile" if FOUND_BY_NAME.search(os.path.basename(name)) else SUFFIXES.get(suffix)
+    if first and first != "text":  # a text may hold any other
+        yield first
+    if first in ("yaml", "json", "toml"):
+        return
+    begins = text.lstrip()[:1]
+    for syntax in SYNTAXES:
+        if (syntax != first or first == "text") and (syntax != "json" or begins in ("{", "[")):
+            yield syntax

@@ -1,0 +1,57 @@
+"""A container's memory limit that is too low, raised in its file: to what the run may need of host
+memory at worst, in whole GiB. Nothing else of the run changes by it."""
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.units import GIB
+from weighbridge.files.runfiles.kinds import read
+from weighbridge.files.runfiles.record import PlannedRun, RunFile, Understood
+from weighbridge.files.runfiles.weighing import WeighedRun
+from weighbridge.memory.report.verdict import Remedy, Verdict
+
+RAM = "ram"
+COST = "the container may take {new} of its machine's memory, not {old}"
+
+
+def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[str, Remedy] | None:
+    """Return a text with the limit that a run needs, and what that changes; None where it is not
+    the limit alone that lacks, or where it has no place in the text."""
+    said = next((one for one in weighed.run.understood if one.setting == RAM and one.end), None)
+    verdict = None if weighed.report is None else weighed.report.verdict
+    if said is None or verdict is None or not _alone(verdict):
+        return None
+    size = verdict.host.container // GIB if verdict.host is not None else 0
+    new = f"{size}{'Gi' if said.key.startswith('resources.') else 'g'}"
+    after = _with(text, said, new)
+    if after is None or not _says(after, file, number, weighed.run, f"{size}GiB"):
+        return None
+    remedy = Remedy(
+        change={RAM: f"{size}GiB"},
+        peak_bytes=verdict.per_device.expected,
+        fits="yes",
+        cost=COST.format(new=new, old=said.value),
+        flags=f"{said.key} {new}",
+    )
+    return after, remedy
+
+
+def _alone(verdict: Verdict) -> bool:
+    """Tell whether the device surely has room, and host memory lacks."""
+    short = verdict.host is not None and verdict.host.fits in ("no", "unknown")
+    return short and verdict.count > 0 and verdict.per_device.high <= verdict.usable.low
+
+
+def _with(text: str, said: Understood, new: str) -> str | None:
+    """Return a text with another limit, in the quotes of the old one."""
+    old = text[said.start : said.end]
+    bare = old.strip("\"'")
+    return f"{text[: said.start]}{old.replace(bare, new)}{text[said.end :]}" if bare else None
+
+
+def _says(after: str, file: RunFile, number: int, run: PlannedRun, ram: str) -> bool:
+    """Tell whether a text asks for what it did, with that limit."""
+    try:
+        again = read(after, file.name, file.kind, file.folder).runs[number]
+    except (WeighbridgeError, IndexError):
+        return False
+    meant = {**run.settings, RAM: ram}
+    return again.settings == meant and (again.command, again.model) == (run.command, run.model)

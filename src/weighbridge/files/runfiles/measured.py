@@ -1,0 +1,157 @@
+"""What a log measured beside what we predict for the same run, part by part."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.files.runfiles.record import ServerStart
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import DerivedFacts
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+# Where an answer has a part that a log of an engine prints for one rank
+DERIVED = {
+    "vllm": {
+        "activations": "profile_peak_bytes",
+        "other": "non_torch_bytes",
+        "kv_cache": "available_kv_cache_bytes",
+        "cuda_graphs": "cuda_graph_bytes",
+        "tokens": "kv_cache_tokens",
+    },
+    "sglang": {"kv_cache": "available_kv_cache_bytes", "tokens": "max_total_num_tokens"},
+}
+# What a log has as one part: a name of ours for each, and those that are counted in it
+HELD = {"weights": ("weights",), "activations": ("activations", "logits", "workspaces")}
+BY_CARD = ("kv_cache", "tokens")  # what a server's share of its card leaves
+FAR = 0.1  # of what is expected: less is what releases and drivers differ by
+GGML = ("llama.cpp", "ollama")
+HOSTS = ("CPU", "Host", "BLAS")  # buffers that are not on a card
+
+
+class MeasuredPart(NamedTuple):
+    """One part: bytes, or tokens where `name` is that. `predicted` is the expected value; None
+    where that follows from the card, and nobody named one."""
+
+    name: str
+    measured: int
+    predicted: int | None
+
+
+def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
+    """Return the parts that both a log and an answer have; none where they are of two engines."""
+    engine = str(report.workload.get("engine", ""))
+    if start.program != engine and not {start.program, engine} <= set(GGML):
+        return ()
+    return tuple(_parts(start, report, engine))
+
+
+def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[MeasuredPart]:
+    gpus = gpus_of(report)
+    if not gpus:
+        return
+    for name, measured in _measured(start).items():
+        derived = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
+        if name == "consumed":  # weights and what is outside of torch, in one figure
+            outside = report.derived.get(DERIVED[engine]["other"])
+            beside = outside if isinstance(outside, int) else 0
+            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + beside)
+        elif isinstance(derived, int) and derived:
+            yield MeasuredPart(name, measured, derived)
+        elif name != "tokens" and name not in DERIVED.get(engine, {}):
+            expected = predicted(gpus if engine in GGML else gpus[:1], name)
+            if expected:
+                yield MeasuredPart(name, measured, expected)
+        elif report.verdict is None and name in BY_CARD:
+            yield MeasuredPart(name, measured, None)
+
+
+def _measured(start: ServerStart) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for part in start.parts:
+        if not any(host in part.device for host in HOSTS):
+            sums[part.name] = sums.get(part.name, 0) + part.value
+    if "tokens" in start.counts:
+        sums["tokens"] = start.counts["tokens"]
+    return sums
+
+
+def gpus_of(report: Report) -> list[Device]:
+    """Return the cards of an answer, without the host."""
+    return [device for device in report.devices if device.kind == "gpu"]
+
+
+def predicted(gpus: Sequence[Device], name: str) -> int:
+    """Return the bytes that are expected of a component on cards, each at its fullest moment."""
+    return sum(
+        c.bytes.expected
+        for device in gpus
+        for phase in device.phases
+        if phase.name == device.peak_phase
+        for c in phase.components
+        if c.name == name
+    )
+
+
+def overruled(parts: Sequence[MeasuredPart]) -> bool:
+    """Tell whether a log of one rank has so much more or less than the rules say that a build must
+    hold what they do not know."""
+    compared = [part for part in parts if part.name in (*HELD, "consumed")]
+    expected = sum(part.predicted or 0 for part in compared)
+    return abs(sum(part.measured for part in compared) - expected) > FAR * expected
+
+
+def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
+    """Return an answer without a card, with the room for tokens that the log tells."""
+    told = {part.name: part.measured for part in parts if part.predicted is None}
+    tokens, context = told.get("tokens"), report.workload.get("context")
+    if not tokens or not context:
+        return report
+    derived: DerivedFacts = {
+        **report.derived,
+        "kv_cache_tokens": tokens,
+        "max_concurrency": round(tokens / context, 2),
+    }
+    if "kv_cache" in told:
+        derived["available_kv_cache_bytes"] = told["kv_cache"]
+    return replace(report, derived=derived)
+
+
+def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | None") -> Report:
+    """Return an answer in which a server's log counts: what it measured stands in place of what was
+    expected, on every card, and the verdict and the room for tokens follow from that."""
+    from weighbridge.answers.verdict import on_devices
+
+    measured = {part.name: part.measured for part in parts}
+    devices = tuple(
+        replace(d, phases=tuple(_as_logged(p, measured) for p in d.phases))
+        if d.kind == "gpu"
+        else d
+        for d in report.devices
+    )
+    verdict = report.verdict if budget is None else on_devices.serving(devices, budget)
+    room = next((part for part in parts if part.name == "kv_cache"), None)
+    derived: DerivedFacts = {**report.derived, "largest_context": None}
+    if room is not None and room.predicted:
+        share = Fraction(room.measured, room.predicted)
+        derived |= {
+            "available_kv_cache_bytes": room.measured,
+            "kv_cache_tokens": int((derived.get("kv_cache_tokens") or 0) * share),
+            "max_concurrency": round(float((derived.get("max_concurrency") or 0) * share), 2),
+        }
+    return replace(report, devices=devices, verdict=verdict, derived=derived)
+
+
+def _as_logged(phase: Phase, measured: dict[str, int]) -> Phase:
+    """Return a phase with what was measured in place of the components that it is made of."""
+    told = {name: parts for name, parts in HELD.items() if name in measured}
+    inside = {one for parts in told.values() for one in parts}
+    logged = tuple(
+        Component(name=name, bytes=exactly(measured[name]), basis="measured", source="the log")
+        for name, parts in told.items()
+        if any(c.name in parts for c in phase.components)
+    )
+    return Phase(phase.name, (*logged, *(c for c in phase.components if c.name not in inside)))

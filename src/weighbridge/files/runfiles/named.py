@@ -1,0 +1,104 @@
+"""Models that prose names: by their names on the Hub, everyday names and tags."""
+
+import re
+from collections.abc import Iterator
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.files.runfiles.document import Document
+from weighbridge.models.catalogue import everyday
+
+MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
+OLLAMA = re.compile(  # a line of `ollama ps`
+    r"(?m)^[ \t]*(?P<name>[\w./-]+:[\w.-]+)[ \t]+[0-9a-f]{12}[ \t]+"
+    r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+\d+%[^\n]*?[ \t](?P<context>\d{3,8})[ \t]"
+)
+PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
+HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
+NAMED = re.compile(
+    r"(?<![A-Za-z\d_/.])(?=([A-Za-z]{2,24}(?:[ -]?[\d.]{1,8}(?![A-Za-z\d]))?"
+    r"(?:[- ][A-Za-z0-9.]{1,24}){0,6}))"
+)
+FAMILY = re.compile(  # Family2.5-VL-72B-Instruct-AWQ
+    r"(?i)(?<![\w/.-])(?:qwen|llama|gemma|mistral|phi|deepseek|glm|internvl|minicpm|kimi|gpt-oss)"
+    r"[\w.]{0,12}-(?:[\w.]{1,20}-){0,4}\d{1,4}(?:\.\d)?b(?:-[\w.]{1,20}){0,5}"
+)
+# Behind a folder: a file of a program, whose folders are no models
+OF_A_FILE = re.compile(r"(?:/[\w.-]{1,80}){1,8}?\.(?:toml|ya?ml|json|py|sh)\b")
+TAG = re.compile(r"`([a-z][a-z0-9.-]*:\d[\w.-]*)`")  # a model of Ollama
+LONG_NAME = 7  # characters of a name without a size: glm-5.2
+
+
+class Piece(NamedTuple):
+    """Something that was found in a text, and the line where it stands."""
+
+    value: str
+    line: int
+    assumed: str = ""  # what of the value the text does not say, and why it is taken
+    listed: bool = False  # a program lists it, and it is no word of the writer
+
+
+def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
+    return Piece(value, document.line_of(match.start()))
+
+
+def models(document: Document) -> list[Piece]:
+    """Return the models that a text names, each once, in the order of its lines: a title leads."""
+    text = document.text[:MOST_TEXT]
+    found: dict[str, Piece] = {}
+    for match in HOSTED.finditer(text):
+        last = match[1].rpartition("/")[2].rstrip(".")
+        at = match.start()
+        path = text[max(at - 1, 0) : at] in ("/", ":", "@") or "://" in text[max(at - 60, 0) : at]
+        entry = "" if OF_A_FILE.match(text, match.end(1)) else known(last)
+        if entry and entry not in found:
+            found[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
+    for match in NAMED.finditer(text):
+        for name in _beginnings(match[1]):
+            entry = known(name)
+            if entry:
+                found.setdefault(entry, piece_of(document, match, name))
+                break
+    for match in TAG.finditer(text):
+        if everyday.meaning(match[1]) is not None:
+            found.setdefault(match[1], piece_of(document, match, match[1]))
+    return sorted(found.values(), key=lambda piece: piece.line)
+
+
+def _beginnings(phrase: str) -> Iterator[str]:
+    """Yield the beginnings of a phrase, the longest first: a name may have blanks in it."""
+    words = re.split(r"(?<=[ ])", re.sub(r"(\d) ([bB])\b", r"\1\2", phrase))
+    for count in range(min(len(words), 4), 0, -1):
+        yield "".join(words[:count]).strip(" .,-")
+
+
+def known(name: str) -> str:
+    """Return the entry of the catalogue that a name means; "" where it is none, or only a word."""
+    digits = re.search(r"\d", name) and re.search(r"[A-Za-z]{2}", name)
+    sized = re.search(r"(?i)\d[\d.]*b(?:\b|[-_])", name) or len(name) >= LONG_NAME
+    if not digits or not sized or PLAIN.fullmatch(name):
+        return ""
+    meaning = everyday.meaning(name)
+    return meaning.entry.name if meaning is not None else ""
+
+
+def unknown_model(document: Document) -> str:
+    """Return the first name of a text that is built like a model's of a family that we know, with
+    its size, and that the catalogue has not; "" where there is none."""
+    for match in FAMILY.finditer(document.text[:MOST_TEXT]):
+        name = match[0].rstrip(".-")
+        if not known(name):
+            return name
+    return ""
+
+
+def positions(name: str) -> int | None:
+    """Return the context that a model of the catalogue was made for, by its name on the Hub."""
+    return _of_config(name, "max_position_embeddings")
+
+
+def _of_config(name: str, key: str) -> int | None:
+    plain = re.sub(r"(?i)[-_.]gguf(?::.*)?$", "", name.rpartition("/")[2])
+    meaning = everyday.meaning(plain)
+    config = meaning.entry.config if meaning is not None else {}
+    found = {**config, **(config.get("text_config") or {})}.get(key)
+    return found if isinstance(found, int) else None

@@ -1,0 +1,185 @@
+"""A Jupyter notebook -> what its code cells say: a Python script, and the shell lines in it.
+
+    !pip install unsloth                          a line of the shell; in the script it is `pass`
+    %%capture                                     a magic, which says nothing of a run
+    %env NAME=value                               set for what follows, of Python and of the shell
+    model, tokenizer = FastLanguageModel...       the script
+
+Cells that are no Python even so are left out and told. Nothing is run. Lines are those of the file,
+where its JSON has them: an editor and a review open it there.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.files.runfiles.document import Document, Path, documents
+from weighbridge.files.runfiles.record import PlannedRun
+
+SUFFIX = ".ipynb"
+MOST_CELLS = 2000
+MOST_TOLD = 6  # cells that are named as left out
+# What IPython reads and Python does not: magics, the shell, help, and what is assigned of them
+MAGIC = re.compile(r"^(\s*)(?:[\w, ]+=\s*)?(?:!|%{1,2}[A-Za-z]|\?).*$|^(\s*)[\w.]+\?{1,2}\s*$")
+SHELL = re.compile(r"^\s*!+\s*(.+)$")
+ENV = re.compile(
+    r"^\s*%(?:set_)?env\s+(?P<name>[A-Za-z_]\w*)(?:\s*=\s*|\s+)(?P<value>[^\s${}'\"]+)\s*$"
+)
+ENTIRE = re.compile(r"^%%(\w+)")  # a magic of its whole cell
+PYTHON = ("capture", "time", "timeit", "prun")  # after which the cell is Python as before
+SHELLS = ("bash", "sh", "shell", "script")
+
+
+class Code(NamedTuple):
+    """Lines of one syntax: the text, and for each of its lines the one of the file."""
+
+    syntax: str
+    text: str
+    lines: tuple[int, ...]
+
+
+class Notebook(NamedTuple):
+    """What is in the cells of a notebook; `left_out` are the numbers of code cells, from 1, that
+    are neither Python nor a shell's."""
+
+    codes: tuple[Code, ...]
+    left_out: tuple[int, ...]
+
+
+class Line(NamedTuple):
+    """One line of a cell, and the line of the file where it stands."""
+
+    text: str
+    at: int
+
+
+def opened(text: str, name: str) -> Notebook | None:
+    """Return the notebook that a text is, None where it is none. Raises BadFileError for one that
+    has too many cells."""
+    document = _document(text, name)
+    if document is None:
+        return None
+    cells = document.data["cells"]
+    if len(cells) > MOST_CELLS:
+        raise BadFileError(f"{name}: a notebook of more than {MOST_CELLS} cells")
+    script, shell, left_out = [], [], []
+    for number, cell in enumerate(cells):
+        if cell.get("cell_type") != "code":
+            continue
+        lines = list(_lines(document, ("cells", number, "source"), cell.get("source")))
+        python = _python(lines)
+        if python is None:
+            left_out.append(number + 1)
+        script += python or []
+        shell += list(_shell(lines))
+    codes = tuple(filter(lambda code: code.text, (_code("python", script), _code("shell", shell))))
+    return Notebook(codes, tuple(left_out))
+
+
+def _document(text: str, name: str) -> Document | None:
+    """Return the JSON of a text whose cells say what they are, None of any other text."""
+    if not text.lstrip().startswith("{") or '"cells"' not in text:
+        return None
+    try:
+        document = documents(text, "json", name)[0]
+    except BadFileError:
+        return None  # what is wrong, the reading of JSON says
+    cells = document.data.get("cells")
+    if not isinstance(cells, list) or not all(isinstance(each, dict) for each in cells):
+        return None
+    return document if any("cell_type" in each for each in cells) else None
+
+
+def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
+    """Return a run with the lines of the file, and a word on the cells that are left out."""
+
+    def line(number: int) -> int:
+        return code.lines[number - 1] if 0 < number <= len(code.lines) else 0
+
+    notes = run.notes
+    if book.left_out:
+        told = ", ".join(map(str, book.left_out[:MOST_TOLD]))
+        more = " and more" if len(book.left_out) > MOST_TOLD else ""
+        notes = (*notes, f"cells of the notebook that are no Python are left out: {told}{more}")
+    return replace(
+        run,
+        understood=tuple(
+            replace(one, line=line(one.line), start=0, end=0) for one in run.understood
+        ),
+        unread=tuple(replace(one, line=line(one.line)) for one in run.unread),
+        notes=notes,
+    )
+
+
+def _lines(document: Document, path: Path, source: Any) -> Iterator[Line]:
+    """Yield the lines of a cell, whose source is a text or a list of its lines."""
+    if isinstance(source, str):
+        at = document.place(path).line
+        yield from (Line(each, at) for each in source.split("\n"))
+    elif isinstance(source, list):
+        for number, part in enumerate(source):
+            at = document.place((*path, number)).line
+            yield from (Line(each, at) for each in str(part).removesuffix("\n").split("\n"))
+
+
+def _python(lines: list[Line]) -> list[Line] | None:
+    """Return the lines of a cell as Python; none of a shell's cell, None where it is neither."""
+    entire = ENTIRE.match(lines[0].text) if lines else None
+    if entire and entire[1] in SHELLS:
+        return []
+    if entire and entire[1] not in PYTHON:
+        return None
+    if _parses(lines):
+        return lines
+    plain: list[Line] = []
+    goes_on = False
+    for line in lines:
+        magic = MAGIC.match(line.text)
+        if goes_on or magic:
+            indent = (magic[1] or magic[2] or "") if magic and not goes_on else ""
+            plain.append(Line("" if goes_on else f"{indent}{_statement(line)}", line.at))
+            goes_on = line.text.rstrip().endswith("\\")
+        else:
+            plain.append(line)
+    return plain if _parses(plain) else None
+
+
+def _statement(line: Line) -> str:
+    """Return a magic, or a line of the shell, as Python: a variable that it sets, else nothing."""
+    told = ENV.match(line.text)
+    if told is None:
+        return "pass"
+    return f"__import__('os').environ[{told['name']!r}] = {told['value']!r}"
+
+
+def _shell(lines: list[Line]) -> Iterator[Line]:
+    """Yield what a cell tells a shell: its lines after `!`, what `%env` sets, or all of a cell of
+    `%%bash`."""
+    entire = ENTIRE.match(lines[0].text) if lines else None
+    if entire and entire[1] in SHELLS:
+        yield from lines[1:]
+        return
+    goes_on = False
+    for line in lines:
+        told = SHELL.match(line.text)
+        variable = None if goes_on else ENV.match(line.text)
+        if variable:
+            yield Line(f"export {variable['name']}={variable['value']}", line.at)
+        elif goes_on or told:
+            yield Line(line.text if goes_on or told is None else told[1], line.at)
+            goes_on = line.text.rstrip().endswith("\\")
+
+
+def _parses(lines: list[Line]) -> bool:
+    try:
+        ast.parse("\n".join(line.text for line in lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _code(syntax: str, lines: list[Line]) -> Code:
+    return Code(syntax, "\n".join(line.text for line in lines), tuple(line.at for line in lines))

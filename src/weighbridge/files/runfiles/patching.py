@@ -1,0 +1,448 @@
+"""A change of settings, written into the very file: values in their places, all else as it stands.
+
+A YAML library that writes a file back sets it anew: quotes, blanks and breaks move. Here a value is
+put where the parser found the old one, or in a line of its own after one that it knows. Then the
+text is read again, and is only handed out where it asks for what was meant, and nothing else.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.files.runfiles import notebook
+from weighbridge.files.runfiles.diffs import as_in, encoding_of, unified
+from weighbridge.files.runfiles.document import Document, Path, documents, first
+from weighbridge.files.runfiles.kinds import named, read
+from weighbridge.files.runfiles.limits import raised
+from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
+from weighbridge.memory.report.verdict import Remedy
+
+SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
+Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
+
+
+class Edit(NamedTuple):
+    """New text in the place of what stands from `start` to `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePatch:
+    """A file as it should be. `remedies` are the changes that it holds, one a run, and `encoding`
+    is how the file's bytes say its text."""
+
+    name: str
+    before: str
+    after: str
+    remedies: tuple[Remedy, ...]
+    encoding: str = "utf-8"
+
+    @property
+    def diff(self) -> str:
+        """Return the change as a unified diff, in which secrets of the file are asterisks."""
+        return unified(self.name, self.before, self.after).text
+
+    @property
+    def applies(self) -> bool:
+        """Tell whether `patch` takes the diff: not where a secret stands in a line that changes,
+        or where a sign of the file has other bytes than in UTF-8."""
+        diff = unified(self.name, self.before, self.after)
+        same = self.encoding == "utf-8" or (self.encoding != "utf-16" and diff.text.isascii())
+        return diff.applies and same
+
+    def of(self, raw: bytes) -> "FilePatch":
+        """Return the change with the mark and the ends of lines that the file's bytes have."""
+        before, after = as_in(raw, self.before, self.after)
+        return replace(self, before=before, after=after, encoding=encoding_of(raw))
+
+
+Weigh = Callable[[str], WeighedFile]
+
+
+def patched(found: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
+    """Return the file with the first change of each run that surely fits, or with the memory limit
+    that it needs, None where one of its runs does not fit and has none that its file can say. A
+    file that fits is as it was. `weigh` answers a changed text as the file was: a change that
+    brings defaults of its program with it is taken where that fits."""
+    text, remedies = found.file.text, []
+    for number, weighed in enumerate(found.runs):
+        if weighed.fits == "yes":
+            continue
+        changed = _changed(text, found.file, number, weighed, weigh)
+        changed = changed or raised(text, found.file, number, weighed)
+        if changed is None:
+            return None
+        text, remedy = changed
+        remedies.append(remedy)
+    return FilePatch(
+        name=found.file.name, before=found.file.text, after=text, remedies=tuple(remedies)
+    )
+
+
+def shared_value(found: WeighedFile) -> tuple[int, str] | None:
+    """Return the line and the name of a value that YAML's aliases share, and that a change which
+    fits would set: such a value has no place of its own. None where that is not what stops one."""
+    for weighed in found.runs:
+        remedies = weighed.report.remedies if weighed.report is not None else ()
+        for remedy in remedies:
+            words = named(found.file.kind).written(remedy.change)
+            if remedy.fits == "yes" and words:
+                shared = _shared(_document(found.file.text, found.file), words)
+                if shared is not None:
+                    return shared
+    return None
+
+
+class UnsaidChange(NamedTuple):
+    """A change that fits and that a file cannot say: its flags and why, and another one that can be
+    written and may fit."""
+
+    flags: str
+    why: str
+    other: str = ""
+
+
+IN_A_LINE = "its launch line is put together of variables, or stands in another file"
+NO_KEY = "a {} has no key for it"
+NO_PLACE = "no key of it can be changed alone, or its program brings other settings with it"
+
+
+def unsaid(found: WeighedFile) -> UnsaidChange | None:
+    """Return the first change that surely fits on the same cards, of a run that does not; None
+    where there is none."""
+    for number, weighed in enumerate(found.runs):
+        if weighed.fits == "yes" or weighed.report is None:
+            continue
+        for one in weighed.report.remedies:
+            if one.fits == "yes" and "gpu" not in one.change:
+                return UnsaidChange(one.flags, _why(found, weighed, one), _other(found, number))
+    return None
+
+
+def _why(found: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
+    if weighed.run.command:
+        return IN_A_LINE
+    if named(found.file.kind).written(remedy.change) is None:
+        return NO_KEY.format(found.file.title)
+    return NO_PLACE
+
+
+def _other(found: WeighedFile, number: int) -> str:
+    """Return the flags of the first change that can be written and is not sure to fit."""
+    weighed = found.runs[number]
+    for remedy in weighed.report.remedies if weighed.report is not None else ():
+        if remedy.fits == "unknown":
+            file, run = found.file, weighed.run
+            if _said(file.text, file, number, run, remedy, None) is not None:
+                return remedy.flags
+    return ""
+
+
+def _shared(document: Document, words: Words) -> tuple[int, str] | None:
+    for key in words if document.syntax == "yaml" else ():
+        place = document.places.get(_chosen(document, key))
+        value = SHARED.search(_line(document.text, place.line)) if place is not None else None
+        if place is not None and value is not None:
+            return place.line, value[1]
+    return None
+
+
+def _changed(
+    text: str, file: RunFile, number: int, weighed: WeighedRun, weigh: Weigh | None = None
+) -> tuple[str, Remedy] | None:
+    """Return the text with the first remedy that it can say, and that remedy."""
+    for remedy in weighed.report.remedies if weighed.report is not None else ():
+        if remedy.fits == "yes":
+            found = _said(text, file, number, weighed.run, remedy, weigh)
+            if found is not None:
+                return found
+    return None
+
+
+def _said(
+    text: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
+) -> tuple[str, Remedy] | None:
+    for after in _texts(text, file, run, remedy):
+        if _says(after, file, number, run, remedy):
+            return after, remedy
+        told = _weighed(after, file, number, run, remedy, weigh)
+        if told is not None:
+            return after, told
+    return None
+
+
+def _weighed(
+    after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
+) -> Remedy | None:
+    """Return a change of method as it is weighed with what the file's program takes for adapters
+    where the file says nothing of them; None where that does not surely fit."""
+    if weigh is None or run.command or "method" not in remedy.change:
+        return None
+    try:
+        again = weigh(after).runs[number]
+    except (WeighbridgeError, IndexError):
+        return None
+    wanted, told = {**run.settings, **remedy.change}, again.run.settings
+    more = [name for name in told if name not in wanted]
+    same = _same({name: told.get(name) for name in wanted}, wanted)
+    of_adapters = all(name == "dtype" or name.startswith("lora_") for name in more)
+    if again.report is None or again.fits != "yes" or not same or not of_adapters:
+        return None
+    return replace(remedy, peak_bytes=again.report.peak.expected)
+
+
+def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
+    """Yield the ways to write a remedy into a file."""
+    if run.command:
+        yield from _of_line(text, run, remedy)
+        return
+    words = named(file.kind).written(remedy.change)
+    book = notebook.opened(text, file.name)
+    if book is not None:
+        yield from _in_cells(text, book, file, run, words)
+        return
+    try:
+        document = _document(text, file) if words is not None else None
+    except WeighbridgeError:
+        return
+    if words is None or document is None:
+        return
+    if document.syntax == "shell":
+        from weighbridge.files.runfiles.training.flags import argued
+
+        yield from argued(text, [one.key for one in run.understood], words)
+        return
+    after = applied(document, run, words)
+    if after is not None:
+        yield after
+
+
+def _of_line(text: str, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
+    """Yield the ways to write a remedy into a launch line: by its flags, or by the name of the
+    repository in which the model is published so."""
+    from weighbridge.files.runfiles.flags import flagged, of_copy, renamed
+
+    yield from flagged(text, run, remedy.flags)
+    copy = of_copy(run, remedy)
+    if copy is not None and run.model:
+        name, others = copy
+        other = replace(run, model=name, command=renamed(run.command, run.model, name))
+        after = renamed(text, run.model, name)
+        yield from flagged(after, other, others.flags) if others.flags else iter((after,))
+
+
+def _in_cells(
+    text: str, book: notebook.Notebook, file: RunFile, run: PlannedRun, words: Words | None
+) -> Iterator[str]:
+    """Yield a notebook with keys set in its Python: each changed line of it, where it stands once
+    in the JSON."""
+    code = next((each for each in book.codes if each.syntax == "python"), None)
+    placed = named(file.kind).placed
+    if code is None or placed is None or words is None:
+        return
+    after = applied(placed(documents(code.text, "python", file.name)[0]), run, words)
+    if after is None:
+        return
+    before, lines = code.text.split("\n"), after.split("\n")
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, before, lines).get_opcodes():
+        if tag == "equal":
+            continue
+        old, new = (_in_json("\n".join(part)) for part in (before[i:j], lines[k:m]))
+        if j - i != 1 or text.count(old) != 1:
+            return
+        text = text.replace(old, new)
+    yield text
+
+
+def _in_json(line: str) -> str:
+    """Return a line as it stands within a text of JSON."""
+    return json.dumps(line, ensure_ascii=False)[1:-1]
+
+
+def _document(text: str, file: RunFile) -> Document:
+    each = named(file.kind)
+    document = first(text, each.kind.syntaxes, file.name)
+    return document if each.placed is None else each.placed(document)
+
+
+def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:
+    """Tell whether a text asks for what it did before with the change, and for nothing else."""
+    try:
+        runs = read(after, file.name, file.kind, file.folder).runs
+        again = runs[number]
+    except (WeighbridgeError, IndexError):
+        return False
+    if run.command:
+        return _line_says(again, run, remedy) and _others_stay(runs, file, number)
+    wanted = {**run.settings, **remedy.change}
+    return _same(again.settings, wanted) and again.model == run.model and again.task == run.task
+
+
+def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
+    """Tell whether a launch line asks for what it did before and a remedy: by its flags, or by a
+    repository in which its model is stored so."""
+    from weighbridge.files.runfiles.flags import asks_for, of_copy
+
+    if again.model == run.model:
+        return asks_for(again.command, run.command, remedy)
+    copy = of_copy(run, remedy)
+    if copy is None or again.model != copy[0]:
+        return False
+    return asks_for(again.command, run.command, copy[1])
+
+
+def _others_stay(runs: Sequence[PlannedRun], file: RunFile, number: int) -> bool:
+    """Tell whether a change leaves the launch lines below its own as they were."""
+    rest = file.runs[number + 1 :]
+    return [run.command for run in runs[number + 1 :]] == [run.command for run in rest]
+
+
+def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    """Tell whether two are the same settings; a single name stands for a list of it."""
+
+    def plain(given: Mapping[str, Value]) -> dict[str, Any]:
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        return {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in lists.items()}
+
+    return plain(one) == plain(other)
+
+
+# Values in their places
+
+
+def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
+    """Return the text of a document with keys set; None where a key has no place."""
+    if not document.text.endswith("\n"):  # a new line stands behind a whole one
+        after = applied(replace(document, text=f"{document.text}\n"), run, words)
+        return None if after is None else after.removesuffix("\n")
+    edits: list[Edit] = []
+    for key, value in words.items():
+        edit = _edit(document, run, _chosen(document, key), value)
+        if edit is None:
+            return None
+        edits.append(edit)
+    text = document.text
+    # from the end; of keys in one place the last first, which pushes it behind the others
+    places = sorted(((edit.start, n) for n, edit in enumerate(edits)), reverse=True)
+    for edit in (edits[n] for _, n in places):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
+def _chosen(document: Document, key: str) -> Path:
+    """Return the path of a key: of several, the first that the document has, else the last."""
+    paths = [tuple(one.split(".")) for one in key.split("|")]
+    return next((path for path in paths if path in document.places), paths[-1])
+
+
+def _edit(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
+    if isinstance(value, tuple):
+        return _added(document, run, path, value)
+    place = document.places.get(path)
+    if place is not None and place.end:
+        return Edit(place.start, place.end, _written(value, document.syntax))
+    return None if place is not None else _inserted(document, run, path, value)
+
+
+def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]) -> Edit | None:
+    """Add items to a list that is there, or a list."""
+    found: Any = document.data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    held = found if isinstance(found, list) else []
+    new = [item for item in items if item not in held]
+    place = document.places.get(path)
+    if not new:
+        return Edit(0, 0, "")
+    if not held:
+        block = "".join(f"\n  - {item}" for item in new)
+        if place is not None:
+            return None
+        return _line_after(document, run, f"{path[-1]}:{block}")
+    last = document.places[(*path, len(held) - 1)]
+    if place is not None and place.end:  # [a, b]
+        return Edit(last.end, last.end, "".join(f", {item}" for item in new))
+    indent = _line(document.text, last.line).partition("-")[0]
+    end = _end_of(document.text, last.line)
+    return Edit(end, end, "".join(f"{indent}- {item}\n" for item in new))
+
+
+def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
+    """Put a new key beside one that is known."""
+    said = _written(value, document.syntax)
+    if document.syntax == "python":  # behind the last argument of a call
+        last = document.places.get(())
+        return None if last is None else Edit(last.end, last.end, _argument(document, path, said))
+    if document.syntax == "json":
+        return _into_object(document, path, said)
+    if document.syntax == "toml":
+        table = document.places.get(path[:-1]) if len(path) > 1 else None
+        if table is None:
+            return None
+        end = _end_of(document.text, table.line)
+        return Edit(end, end, f"{path[-1]} = {said}\n")
+    if document.syntax == "modelfile":
+        return _line_after(document, run, f"PARAMETER {path[-1]} {said}")
+    return _line_after(document, run, f"{path[-1]}: {said}", path[:-1])
+
+
+def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()) -> Edit | None:
+    """Put a line after the last key of one line that stands in the same mapping."""
+    beside = [
+        place
+        for path, place in document.places.items()
+        if len(path) == len(above) + 1 and path[:-1] == above and place.end
+    ]
+    known = {one.line for one in run.understood}
+    places = [place for place in beside if place.line in known] or beside
+    single = [p for p in places if "\n" not in document.text[p.start : p.end]]
+    if not single:
+        return None
+    place = max(single, key=lambda one: one.line)
+    indent = re.match(r"[ ]*", _line(document.text, place.line))
+    end = _end_of(document.text, place.line)
+    spaces = indent[0] if indent else ""
+    return Edit(end, end, "".join(f"{spaces}{each}\n" for each in line.split("\n")))
+
+
+def _argument(document: Document, path: Path, said: str) -> str:
+    """Return one more argument of a call: in its own line where the one before it stands so."""
+    start = document.places[()].start
+    before = document.text[document.text.rfind("\n", 0, start) + 1 : start]
+    own = re.fullmatch(r"([ \t]*)[A-Za-z_]\w*[ \t]*=[ \t]*", before)
+    return f"{f',{chr(10)}{own[1]}' if own else ', '}{path[-1]}={said}"
+
+
+def _into_object(document: Document, path: Path, said: str) -> Edit | None:
+    holder = document.places.get(path[:-1])
+    if holder is None:
+        return None
+    blank = re.match(r"\{(\s*)", document.text[holder.start :])
+    space = blank[1] if blank else ""
+    return Edit(holder.start + 1, holder.start + 1, f"{space}{json.dumps(path[-1])}: {said},")
+
+
+def _written(value: Value, syntax: str) -> str:
+    """Return a value as a file of this syntax has it."""
+    if syntax == "python":
+        return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
+    if isinstance(value, str) and syntax == "yaml" and re.fullmatch(r"[A-Za-z][\w./-]*", value):
+        return value
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _line(text: str, number: int) -> str:
+    return text.split("\n")[number - 1]
+
+
+def _end_of(text: str, number: int) -> int:
+    """Return where the line after a line begins."""
+    return min(len(text), sum(len(line) + 1 for line in text.split("\n")[:number]))

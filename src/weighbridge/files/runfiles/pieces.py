@@ -1,0 +1,135 @@
+"""Machine parts that stand in a text without fences: commands, scripts of Python, configs.
+
+    a command   from the line where a shell's word begins to the last that is a shell's, with what
+                sets variables above it
+    Python      from an import to the end of the longest part that parses
+    a config    lines of `key: value`, three or more
+
+What is around them are words. A text of commands alone has none, and is a script.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+
+from weighbridge.base.records import NamedTuple
+
+MOST_LINES = 400  # of one part
+MOST_PARTS = 40  # of one text, and ends of a script that are tried
+LEAST_KEYS = 3
+PROMPT = r"[ \t]*(?:[$%>][ \t]+)?"
+_LAUNCHERS = (
+    r"torchrun|accelerate[ ]launch|deepspeed|python[\d.]*|llamafactory-cli|swift|trl|axolotl|tune"
+    r"|litgpt|srun|megatron|uv|nohup|(?:\./)?run_train\.sh"
+)
+LAUNCH = re.compile(rf"{PROMPT}(?:[A-Za-z_]\w*=\S*[ \t]+)*(?:{_LAUNCHERS})[ \t]+[^\s=]")
+SERVES = re.compile(
+    rf"{PROMPT}(?:[A-Za-z_]\w*=\S*[ \t]+)*(?:vllm|sglang|ollama|docker|podman|numactl|sudo|setsid"
+    r"|text-generation-launcher|uvx|mlx_lm\.\w+|(?:\S*/)?llama-\w+)[ \t]+[^\s=]"
+)
+_SHELL = (
+    "export set cd source ulimit exec env bash sh read module conda mkdir pip echo if then else fi "
+    "for do done while case esac wget git sleep exit wait rm cp mv cat kubectl trap unset local"
+)
+SHELL = re.compile(
+    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{'|'.join(_SHELL.split())})(?:[ \t;]|$)|--?[A-Za-z]|#"
+    r"|[(){};][ \t;\\]*$|[\"']|\\$)"
+)
+IMPORT = re.compile(r"(?:from [\w.]+ import |import \w)")
+KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
+WITHIN = re.compile(r"[ \t]*(?:#.*|-[ \t]+\S.*)?$")
+
+
+class MachinePart(NamedTuple):
+    """One part: its syntax, or "" where its kind tells; its lines, from 0, the last not in it."""
+
+    syntax: str
+    start: int
+    end: int
+
+
+def only_commands(text: str) -> bool:
+    """Tell whether all lines of a text are a shell's."""
+    lines = text.splitlines()[:MOST_LINES]
+    return all(_is_shell(lines, n) or not line.strip() for n, line in enumerate(lines))
+
+
+def parts(text: str) -> Iterator[MachinePart]:
+    """Yield the machine parts of a text, in their order."""
+    lines = text.split("\n")
+    start = 0
+    for _ in range(MOST_PARTS):
+        part = next(filter(None, (_part(lines, n) for n in range(start, len(lines)))), None)
+        if part is None:
+            return
+        yield part
+        start = part.end
+
+
+def _part(lines: Sequence[str], start: int) -> MachinePart | None:
+    """Return the part that begins at a line; None where none does."""
+    if IMPORT.match(lines[start]):
+        return _python(lines, start)
+    if LAUNCH.match(lines[start]) or (SHELL.match(lines[start]) and _leads(lines, start)):
+        return MachinePart("shell", start, _end(lines, start))
+    if KEY.match(lines[start]):
+        return _config(lines, start)
+    return None
+
+
+def _leads(lines: Sequence[str], start: int) -> bool:
+    """Tell whether a line of a shell stands above one of its block that launches a training."""
+    end = _end(lines, start)
+    return not lines[start].lstrip().startswith("#") and any(map(LAUNCH.match, lines[start:end]))
+
+
+def _is_shell(lines: Sequence[str], start: int) -> bool:
+    """Tell whether a line is a command's, or goes on with the one above it."""
+    line = lines[start]
+    goes_on = start > 0 and lines[start - 1].rstrip().endswith("\\")
+    return goes_on or any(each.match(line) for each in (LAUNCH, SERVES, SHELL))
+
+
+def _end(lines: Sequence[str], start: int) -> int:
+    """Return where the lines of a shell end: an empty one is among them, two are not."""
+    end = start + 1
+    for n in range(start + 1, min(len(lines), start + MOST_LINES)):
+        if _is_shell(lines, n):
+            end = n + 1
+        elif lines[n].strip() or n > end:
+            break
+    return end
+
+
+def _python(lines: Sequence[str], start: int) -> MachinePart | None:
+    """Return the longest part from an import on that parses, up to an empty line or the end."""
+    most = min(len(lines), start + MOST_LINES)
+    borders = [n for n in range(start + 1, most + 1) if n == len(lines) or not lines[n].strip()]
+    for end in reversed(borders[:MOST_PARTS]):
+        if _parses("\n".join(lines[start:end])):
+            return MachinePart("python", start, end)
+    return None
+
+
+def _parses(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes in strings of others
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return any(isinstance(node, ast.Call) for node in ast.walk(tree))
+
+
+def _config(lines: Sequence[str], start: int) -> MachinePart | None:
+    """Return the lines of `key: value` from a line on, where they are enough."""
+    end, keys = start, 0
+    for n in range(start, min(len(lines), start + MOST_LINES)):
+        if KEY.match(lines[n]):
+            end, keys = n + 1, keys + 1
+        elif not WITHIN.match(lines[n]):
+            break
+        elif lines[n].strip():
+            end = n + 1
+    return MachinePart("", start, end) if keys >= LEAST_KEYS else None

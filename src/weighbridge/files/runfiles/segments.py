@@ -1,0 +1,142 @@
+"""What a text says of torch's allocator, in the variable of the environment that decides: whether
+its segments grow.
+
+    grows('export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True\\ntorchrun train.py', "shell")
+
+A shell exports it or sets it before a command; a Python script puts it into os.environ; Slurm's
+`--export` sets it, or keeps it from what srun starts. Where a shell starts trainings with and
+without it, or sets it in a branch that it may not take, nothing is taken. What a shell writes into
+a file (`cat > FILE <<EOF`) is a text of its own.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import takewhile
+
+from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import replace
+from weighbridge.engines.launch.shell import Command, commands
+from weighbridge.files.runfiles.record import PlannedRun, Understood
+from weighbridge.files.runfiles.slurm import environment, exported
+from weighbridge.files.runfiles.training.arrays import branches, taken
+from weighbridge.machines.allocator.settings import VARIABLES, from_environment
+
+NAME = "expandable_segments"
+STARTS = (  # programs that a line begins with which starts a training
+    *("torchrun", "deepspeed", "accelerate", "python", "python3", "swift", "trl", "megatron"),
+    *("llamafactory-cli", "axolotl", "tune", "litgpt", "srun", "uv", "nohup", "bash", "sh"),
+    "run_train.sh",
+)
+PUT = re.compile(
+    r"environ(?:\[|\.setdefault\(|\.update\(\s*\{)\s*[\"'](?P<name>PYTORCH_(?:CUDA_)?ALLOC_CONF)[\"']"
+    r"\s*(?:\]\s*=|,|:)\s*\(?\s*(?P<parts>(?:[\"'][^\"'\n]*[\"']\s*)+)"
+)
+COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+# `program <<EOF more`: lines up to EOF are a text that the program reads
+GIVEN = re.compile(
+    r"^(?P<program>[^#(]*?)(?<!<)<<-?[ \t]*(?P<quote>['\"]?)(?P<end>[A-Za-z_]\w*)(?P=quote)"
+)
+SHELLS = re.compile(r"(?:^|[\s/|;&])(?:bash|sh|zsh)\b")
+ELSEWHERE = re.compile(r"(?:^|[\s/|;&])ssh\b")  # where nothing of this shell is set
+LONGEST = 1 << 20  # characters of a text that is looked through
+
+
+def grows(text: str, syntax: str) -> bool | None:
+    """Return whether segments grow; None where nothing says it, or trainings differ."""
+    if NAME not in text or len(text) > LONGEST:
+        return None
+    if syntax == "shell":
+        return _of_lines(text)
+    return _of_script(COMMENT.sub("", text)) if syntax == "python" else None
+
+
+def _of_lines(text: str) -> bool | None:
+    here, given = _parts(text)
+    found: set[bool | None] = set()
+    for part in given:
+        with suppress(WeighbridgeError):  # most often no commands: a config, a script
+            found |= set(_of_part(part))
+    try:
+        found |= set(_of_part(here))
+    except WeighbridgeError:
+        return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _parts(text: str) -> tuple[str, list[str]]:
+    """Return what a shell reads, and each text that it gives another program."""
+    here: list[str] = []
+    apart: list[str] = []
+    lines = iter(text.splitlines(keepends=True))
+    for line in lines:
+        given = GIVEN.match(line)
+        if given is None:
+            here.append(line)
+            continue
+        body = list(takewhile(partial(_goes_on, given["end"]), lines))
+        if SHELLS.search(line) and not ELSEWHERE.search(line):
+            here += body
+        else:
+            here.append(line.replace("<<", " "))
+            apart.append("".join(body))
+    return "".join(here), apart
+
+
+def _goes_on(end: str, line: str) -> bool:
+    return line.strip() != end
+
+
+def _of_part(text: str) -> Iterator[bool | None]:
+    """Yield what each training of a text is told. Raises WeighbridgeError."""
+    job, text = exported(text), taken(text)
+    perhaps = any(NAME in each and not list(_started(each)) for each in branches(text))
+    gone = False
+    for command in _started(text):
+        if command.words[0] == "unset":
+            gone = gone or not set(VARIABLES).isdisjoint(command.words)
+        else:
+            yield None if gone or perhaps else _said(_seen(command, job))
+
+
+def _started(text: str) -> Iterator[Command]:
+    for command in commands(text):
+        if command.words[0].rpartition("/")[2] in (*STARTS, "unset"):
+            yield command
+
+
+def _seen(command: Command, job: str | None) -> Mapping[str, str]:
+    """Return the environment of what a command starts, of a job with this `--export`."""
+    env = environment(f"ALL,{job}" if job else None, command.env)
+    if command.words[0].rpartition("/")[2] != "srun":
+        return env
+    own = (word.partition("=")[2] for word in command.words if word.startswith("--export="))
+    return environment(next(own, job), env)
+
+
+def _of_script(text: str) -> bool | None:
+    quoted = re.compile(r"[\"']([^\"'\n]*)[\"']")
+    return _said({m["name"]: "".join(quoted.findall(m["parts"])) for m in PUT.finditer(text)})
+
+
+def _said(env: Mapping[str, str]) -> bool | None:
+    """Return what the variables say of segments, as torch reads them; None where they do not."""
+    if not any(NAME in env.get(name, "") for name in VARIABLES):
+        return None
+    try:
+        return from_environment(env).expandable_segments
+    except WeighbridgeError:
+        return None
+
+
+def told(run: PlannedRun, text: str, syntax: str) -> PlannedRun:
+    """Return a run that trains with what its text says of the allocator, where its own keys say
+    nothing."""
+    value = grows(text, syntax) if run.task == "train" and NAME not in run.settings else None
+    if value is None:
+        return run
+    lines = COMMENT.sub("", text).splitlines()
+    line = next((i for i, each in enumerate(lines, 1) if NAME in each), 0)
+    key = Understood(key=VARIABLES[0], value=value, setting=NAME, line=line)
+    return replace(run, settings={**run.settings, NAME: value}, understood=(*run.understood, key))

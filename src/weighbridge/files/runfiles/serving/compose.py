@@ -1,0 +1,183 @@
+"""Compose files: each service that serves a model, with its mounts, its variables and its cards.
+
+Source: the Compose Specification (services: command, entrypoint, environment, volumes, gpus,
+deploy.resources.reservations.devices), https://github.com/compose-spec/compose-spec, 05-services.md
+and deploy.md.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.units import MIB, ceil_div, parse_size
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.record import PlannedRun, Unread
+from weighbridge.files.runfiles.serving.containers import served
+from weighbridge.files.runfiles.serving.lines import (
+    Container,
+    HostLimit,
+    memory_limit,
+    of_containers,
+)
+
+KIND = Kind(
+    name="compose",
+    title="compose file",
+    syntaxes=("yaml",),
+    source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
+)
+MEANS_ALL = ("all", -1)
+DEVICES = ("deploy", "resources", "reservations", "devices")
+LIMIT = ("deploy", "resources", "limits", "memory")
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document has services with images or commands."""
+    data = document.data
+    services = data.get("services") if isinstance(data, dict) else None
+    return isinstance(services, dict) and any(
+        isinstance(each, dict) and ({"image", "command", "build"} & each.keys())
+        for each in services.values()
+    )
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the runs of its services that serve a model."""
+    if not tells(document):
+        return
+    yield from of_containers(
+        _container(str(name), service, document)
+        for name, service in document.data["services"].items()
+        if isinstance(service, dict)
+    )
+
+
+def _container(name: str, service: Mapping[str, Any], document: Document) -> Container:
+    return Container(
+        name=name,
+        image=str(service.get("image") or ""),
+        words=(*words(service.get("entrypoint")), *words(service.get("command"))),
+        env=pairs(service.get("environment")),
+        mounts=_mounts(service.get("volumes")),
+        gpus=_gpus(service),
+        devices=_devices(service),
+        memory=_memory(name, service, document),
+        replicas=_replicas(service),
+        line=document.place(("services", name)).line,
+    )
+
+
+def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | Unread | None:
+    """Return the limit of a service's host memory, behind which it is ended."""
+    said = _inside(service, LIMIT)
+    path = LIMIT if said is not None else ("mem_limit",)
+    return memory_limit(
+        service.get("mem_limit") if said is None else said,
+        key=".".join(path),
+        place=document.place(("services", name, *path)),
+        binary=True,
+    )
+
+
+def _replicas(service: Mapping[str, Any]) -> int:
+    deploy = service.get("deploy")
+    said = deploy.get("replicas") if isinstance(deploy, dict) else service.get("scale")
+    return said if isinstance(said, int) else 1
+
+
+def words(given: Any) -> tuple[str, ...]:
+    """Return a command as its words: a list, or a text as a shell splits it."""
+    if isinstance(given, list):
+        return tuple(str(each) for each in given)
+    if not isinstance(given, str):
+        return ()
+    try:
+        return tuple(shlex.split(given))
+    except ValueError:
+        return tuple(given.split())
+
+
+def pairs(given: Any) -> dict[str, str]:
+    """Return variables that are a mapping or a list of NAME=VALUE; those without a value are of
+    the machine, and left out."""
+    if isinstance(given, dict):
+        return {str(name): str(value) for name, value in given.items() if value is not None}
+    if not isinstance(given, list):
+        return {}
+    split = (str(each).partition("=") for each in given)
+    return {name: value for name, equals, value in split if equals}
+
+
+def _mounts(given: Any) -> dict[str, str]:
+    """Return what is mounted where: {inside: outside}."""
+    found: dict[str, str] = {}
+    for each in given if isinstance(given, list) else ():
+        if isinstance(each, dict):
+            found[str(each.get("target"))] = str(each.get("source") or "")
+            continue
+        text = str(each).removesuffix(":ro").removesuffix(":rw")
+        outside, colon, inside = text.rpartition(":")
+        if colon and inside.startswith("/"):
+            found[inside] = outside
+    return found
+
+
+def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """Return what stands below keys of keys; None where one of them is missing."""
+    given: Any = service
+    for key in path:
+        given = given.get(key) if isinstance(given, dict) else None
+    return given
+
+
+def _gpus(service: Mapping[str, Any]) -> int | None:
+    """Count the cards that a service is given; None where it has all, or the file does not say."""
+    given = _inside(service, DEVICES)
+    for device in given if isinstance(given, list) else ():
+        if not isinstance(device, dict):
+            continue
+        if isinstance(device.get("device_ids"), list):
+            return len(device["device_ids"])
+        count = device.get("count")
+        if isinstance(count, int) and count not in MEANS_ALL:
+            return count
+    return None
+
+
+def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the cards that a service is given; () where the file does not say which."""
+    given = _inside(service, DEVICES)
+    for device in given if isinstance(given, list) else ():
+        if isinstance(device, dict) and isinstance(device.get("device_ids"), list):
+            return tuple(map(str, device["device_ids"]))
+    seen = pairs(service.get("environment")).get("NVIDIA_VISIBLE_DEVICES", "")
+    return tuple(seen.split(",")) if seen.replace(",", "").isdecimal() else ()
+
+
+# A new file
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Any]:
+    """Return the keys of a new file with one service, which has the cards that its flags ask
+    for."""
+    line = served(run)
+    ram = run.settings.get("ram")
+    limits = {} if ram is None else {"limits": {"memory": _quantity(str(ram))}}
+    several = {"replicas": run.replicas} if run.replicas > 1 else {}
+    cards = {"driver": "nvidia", "count": line.gpus, "capabilities": ["gpu"]}
+    service: dict[str, Any] = {
+        "image": line.image,
+        "command": [*line.entry, *line.words],
+        "environment": {"HF_TOKEN": "${HF_TOKEN:-}", **line.env},
+        "ports": [f"{line.port}:{line.port}"],
+        "volumes": ["~/.cache/huggingface:/root/.cache/huggingface"],
+        "ipc": "host",
+        "deploy": {**several, "resources": {**limits, "reservations": {"devices": [cards]}}},
+    }
+    return {"services": {line.engine: service}}
+
+
+def _quantity(size: str) -> str:
+    """Return a size as Compose writes it, in whole MiB: its m is one of 1,024 KiB."""
+    return f"{ceil_div(parse_size(size), MIB)}m"

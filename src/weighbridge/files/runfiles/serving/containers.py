@@ -1,0 +1,188 @@
+"""A launch line taken apart, for a new file that starts a container: image, arguments, variables;
+and the line of a container whose image nobody publishes.
+
+Sources: https://docs.vllm.ai/en/latest/deployment/docker.html (entry point `vllm serve`, with the
+model first); https://docs.sglang.io, install (docker); both share memory between their processes.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.versions import numbers
+from weighbridge.base.wording import HIDDEN, names_secret
+from weighbridge.engines.launch import parse
+from weighbridge.engines.launch.programs import launched
+from weighbridge.files.runfiles.record import PlannedRun
+
+IMAGES = {"vllm": "vllm/vllm-openai", "sglang": "lmsysorg/sglang"}
+SGLANG = ("python3", "-m", "sglang.launch_server")
+PORTS = {"vllm": 8000, "sglang": 30000}
+PARTS = 3  # of a release, in a tag
+# vLLM whose image is known to take the model first (its entry point was inspected:
+# NVIDIA-AI-IOT/jetson-ai-lab#420). Images before may run api_server, which takes --model alone and
+# serves a model of its own without it; `vllm serve` takes --model too, with a warning (0.12.0:
+# vllm-project/vllm#30828).
+POSITIONAL = (0, 26)
+
+# What an image is called that nobody publishes under its own name -> the program that it runs
+BY_IMAGE = (
+    ("sglang", "python3 -m sglang.launch_server"),
+    ("vllm", "vllm serve"),
+    ("llama-server", "llama-server"),
+    ("llama-cpp", "llama-server"),
+    ("llama.cpp", "llama-server"),
+)
+OWN_PROGRAMS = tuple(dict.fromkeys(program for _, program in BY_IMAGE))
+FEW_FLAGS = 2  # -m and a name are of many programs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedLine:
+    """What a container is told: `entry` is the program where the image starts none, and `flags`
+    are told to it. `model` is "" where a flag names it; `first`: it stands before them."""
+
+    engine: str
+    image: str
+    entry: tuple[str, ...]
+    model: str
+    first: bool
+    flags: tuple[str, ...]
+    env: Mapping[str, str]
+    gpus: int
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return all that follows the program."""
+        if self.first:
+            return (self.model, *self.flags)
+        return ("--model", self.model, *self.flags) if self.model else self.flags
+
+    @property
+    def port(self) -> int:
+        return PORTS[self.engine]
+
+
+def served(run: PlannedRun) -> ServedLine:
+    """Return what a run's launch line tells a container. Raises UsageError for an engine whose
+    images serve no model by name."""
+    launch = parse(run.command)
+    if launch.engine not in IMAGES:
+        raise UsageError(f"containers are written for vllm and sglang, not for {launch.engine}")
+    program = launched(run.command)
+    words, model = list(program.words), ""
+    entry: tuple[str, ...] = SGLANG
+    if launch.engine == "vllm":
+        model, words = _named(words)
+        entry = ()
+    else:
+        start = next(at for at, word in enumerate(words) if word.startswith("--"))
+        words = [*words[start:], "--host", "0.0.0.0"]
+    release = str(run.settings.get("engine_version") or program.version or "").removeprefix("v")
+    known = numbers(release)
+    words, _ = without_secrets(words)
+    return ServedLine(
+        engine=launch.engine,
+        image=f"{IMAGES[launch.engine]}:{_tag(release)}",
+        entry=entry,
+        model=model,
+        first=bool(model) and (known is None or known >= POSITIONAL),
+        flags=tuple(words),
+        env={n: value for n, value in program.env.items() if n.isupper() and HIDDEN not in value},
+        gpus=launch.devices or 1,
+    )
+
+
+def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return words without the flags whose values are secrets, or stand for them; and the names of
+    those. A variable that holds one stays, and so does what else a JSON object with one holds."""
+    kept: list[str] = []
+    left: list[str] = []
+    flag = ""
+    for word in words:
+        begins = word.startswith("-")
+        flag = word.partition("=")[0] if begins else flag
+        value = word.partition("=")[2] if begins else word
+        rest, keys = _without_keys(value)
+        if keys and rest:
+            left += [f"{key} of {flag}" for key in keys]
+            kept.append(word.removesuffix(value) + json.dumps(rest))
+        elif HIDDEN in word or (value and names_secret(flag) and "$" not in value):
+            left.append(flag)
+            if kept and kept[-1] == flag:
+                kept.pop()
+        else:
+            kept.append(word)
+    return kept, list(dict.fromkeys(left))
+
+
+def _without_keys(value: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a JSON object without the keys whose values are secrets, and the names of those."""
+    try:
+        data = json.loads(value) if value.startswith("{") else None
+    except (ValueError, RecursionError):
+        data = None
+    left: list[str] = []
+    return (_clean(data, left), left) if isinstance(data, dict) else ({}, left)
+
+
+def _clean(data: Mapping[str, Any], left: list[str]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            kept[key] = _clean(value, left)
+        elif HIDDEN in str(value) or (isinstance(value, str) and names_secret(f"--{key}")):
+            left.append(key)
+        else:
+            kept[key] = value
+    return kept
+
+
+def _named(words: list[str]) -> tuple[str, list[str]]:
+    """Return the model that words after `vllm serve` name, and the others."""
+    for at, word in enumerate(words):
+        if word == "--model":
+            return words[at + 1], [*words[:at], *words[at + 2 :]]
+        if word.startswith("--model="):
+            return word.partition("=")[2], [*words[:at], *words[at + 1 :]]
+    return (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
+
+
+def _tag(release: str) -> str:
+    """Return the tag of a release that was named; without one the newest."""
+    if not release:
+        return "latest"
+    parts = release.split(".")
+    return "v" + ".".join([*parts, "0", "0"][: max(PARTS, len(parts))])
+
+
+def by_image(image: str, words: Sequence[str]) -> str:
+    """Return the line of an image that nobody publishes, by a part of its name."""
+    last = image.rpartition("/")[2].lower()
+    program = next((program for part, program in BY_IMAGE if part in last), "")
+    bare = bool(words) and words[0].startswith("-")
+    return f"{program} {shlex.join(words)}" if program and bare else ""
+
+
+def by_flags(words: Sequence[str]) -> str:
+    """Return the line of an image of somebody's own, whose entry point is given flags alone: that
+    of the only engine that has them all."""
+    flags = [word for word in words if word.startswith("-")]
+    behind = words[1:] if words and words[0].endswith(".sh") else words
+    if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
+        return ""
+    lines = (f"{program} {shlex.join(behind)}" for program in OWN_PROGRAMS)
+    known = [line for line in lines if _knows_all(line)]
+    return known[0] if len(known) == 1 else ""
+
+
+def _knows_all(line: str) -> bool:
+    """Tell whether an engine has all flags of a line, which names a repository or a file."""
+    try:
+        launch = parse(line)
+    except UsageError:
+        return False
+    return not launch.unknown and ("/" in launch.model or launch.model.endswith(".gguf"))

@@ -1,0 +1,65 @@
+"""Dockerfiles: what the image of the last stage starts, by ENTRYPOINT and CMD.
+
+Source: https://docs.docker.com/reference/dockerfile (FROM, ENV, ENTRYPOINT, CMD; exec form and
+shell form).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.serving.compose import words as split
+from weighbridge.files.runfiles.serving.lines import Container, of_container
+
+KIND = Kind(
+    name="dockerfile",
+    title="Dockerfile",
+    syntaxes=("modelfile", "text", "shell"),
+    source="https://docs.docker.com/reference/dockerfile",
+)
+LINE = re.compile(r"(?im)^[ \t]*(FROM|ENV|ENTRYPOINT|CMD)[ \t]+((?:[^\\\n]|\\[^\n]|\\\n)+)")
+BEGINS = re.compile(r"(?i)(?:[ \t]*(?:#[^\n]*|ARG[ \t][^\n]*)?\n)*[ \t]*FROM[ \t]+\S")
+STARTS = re.compile(r"(?im)^[ \t]*(?:ENTRYPOINT|CMD)[ \t]+\S")
+SET = re.compile(r"([A-Za-z_]\w*)=(\"[^\"]*\"|\S*)")
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a text is a Dockerfile that starts something."""
+    text = document.text
+    return BEGINS.match(text) is not None and STARTS.search(text) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of the last stage; nothing where it serves no model."""
+    image, line = "", 0
+    env: dict[str, str] = {}
+    parts: dict[str, tuple[str, ...]] = {}
+    for match in LINE.finditer(document.text):
+        word, said = match[1].upper(), match[2].replace("\\\n", " ").strip()
+        if word == "FROM":
+            image, line = _image(said), document.line_of(match.start())
+            env, parts = {}, {}
+        elif word == "ENV":
+            env |= {name: value.strip('"') for name, value in SET.findall(said)}
+        else:
+            parts[word] = _words(said)
+            line = document.line_of(match.start())
+    words = (*parts.get("ENTRYPOINT", ()), *parts.get("CMD", ()))
+    yield from of_container(Container(image=image, words=words, env=env, line=line))
+
+
+def _image(said: str) -> str:
+    """Return the image of a stage: `FROM --platform=x IMAGE AS NAME`."""
+    return next((word for word in said.split() if not word.startswith("--")), "")
+
+
+def _words(said: str) -> tuple[str, ...]:
+    """Return the words of a command: a list, or a line as a shell splits it."""
+    try:
+        listed = json.loads(said) if said.startswith("[") else None
+    except (ValueError, RecursionError):
+        listed = None
+    return split(listed if isinstance(listed, list) else said)

@@ -1,0 +1,363 @@
+"""Kubernetes manifests and chart values: every container that serves a model, with its cards.
+
+Deployments, StatefulSets, LeaderWorkerSets, KServe's runtimes and services, Ray's and Dynamo's
+graphs, OME and llm-d hold containers somewhere: an image with a command or arguments. They are
+looked for at any depth. vLLM's production-stack says settings by names of its own.
+
+Sources: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1 (Container);
+https://kserve.github.io, v1beta1 InferenceService; vllm-project/production-stack helm/values.yaml
+(servingEngineSpec.modelSpec); https://cloud.google.com/kubernetes-engine/docs/how-to/gpus and
+NVIDIA's gpu-feature-discovery (labels of nodes that name a card).
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.records import replace
+from weighbridge.base.units import MIB, ceil_div, human, parse_size
+from weighbridge.files.runfiles.document import Document, Path
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.record import PlannedRun, Unread
+from weighbridge.files.runfiles.serving.compose import words
+from weighbridge.files.runfiles.serving.containers import served
+from weighbridge.files.runfiles.serving.lines import (
+    Container,
+    HostLimit,
+    memory_limit,
+    of_container,
+    of_containers,
+    serves,
+)
+
+KIND = Kind(
+    name="kubernetes",
+    title="Kubernetes manifest",
+    syntaxes=("yaml",),
+    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/",
+)
+LABELS = (  # of a node, which name its card
+    "cloud.google.com/gke-accelerator",
+    "nvidia.com/gpu.product",
+    "accelerator",
+    "gpu.nvidia.com/model",
+    "gpu.nvidia.com/class",
+    "k8s.amazonaws.com/accelerator",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+)
+CARDS = ("nvidia.com/gpu", "amd.com/gpu", "gpu")  # resources that count cards
+OF_NODES = "resourcesPerNode"  # of Kubeflow's TrainJob, whose runtime has the image
+BESIDE = ("initContainers", "sidecars")
+# KServe's server (kserve 00397f1e, python/huggingfaceserver/huggingfaceserver/__main__.py), which
+# hands all other flags to vLLM: its own flag -> vLLM's, and those that decide no memory of that
+KSERVE = "huggingfaceserver"
+ITS_OWN: Mapping[str, str] = {
+    "--model_id": "--model",
+    "--model_dir": "--model",
+    "--model_name": "--served-model-name",
+    "--model_revision": "--revision",
+    "--max_length": "--max-model-len",
+}
+NOT_OF_VLLM = ("--backend", "--task", "--tensor_input_names")  # with a value
+OTHERS = ("--disable_lower_case", "--disable_special_tokens", "--return_token_type_ids")
+OF_VLLM = ("vllm", "auto")  # backends
+SPECS, LMCACHE = "servingEngineSpec", "lmcacheConfig"
+# production-stack: vllmConfig.NAME -> vLLM's flag
+STACK: Mapping[str, str] = {
+    "maxModelLen": "--max-model-len",
+    "dtype": "--dtype",
+    "tensorParallelSize": "--tensor-parallel-size",
+    "pipelineParallelSize": "--pipeline-parallel-size",
+    "gpuMemoryUtilization": "--gpu-memory-utilization",
+    "maxNumSeqs": "--max-num-seqs",
+    "maxLoras": "--max-loras",
+}
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is a manifest, or values of a chart that serves."""
+    data = document.data
+    if not isinstance(data, dict):
+        return False
+    return {"apiVersion", "kind"} <= data.keys() or SPECS in data or "modelArtifacts" in data
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each container that serves a model."""
+    if isinstance(document.data.get(SPECS), dict):
+        yield from _stack(document)
+        return
+    yield from of_containers(containers(document))
+
+
+def containers(document: Document) -> Iterator[Container]:
+    """Yield what a manifest starts, whatever it does."""
+    for path, holder, selector in _containers(document.data, (), {}):
+        yield _container(path, holder, selector, document)
+
+
+def _containers(
+    data: Any, path: Path, selector: Mapping[str, Any]
+) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield what has an image and a command or arguments, or the image of a server, with the
+    selector of its pod."""
+    if isinstance(data, list):
+        for number, each in enumerate(data):
+            yield from _containers(each, (*path, number), selector)
+        return
+    if not isinstance(data, dict):
+        return
+    named = data.get("nodeSelector")
+    selector = named if isinstance(named, dict) else selector
+    image = data.get("image")
+    named_so = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
+    if ("image" in data or OF_NODES in data) and (
+        data.get("args") or data.get("command") or named_so
+    ):
+        yield path, data, selector
+        return
+    if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
+        yield path, data, selector
+        return
+    for key, each in data.items():
+        if key not in BESIDE:
+            above = _above(key, data, selector)
+            yield from _containers(each, (*path, key), above)
+
+
+def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the selector with what an operator's own resources say beside the container."""
+    resources = data.get("resources")
+    if key == "extraPodSpec" and isinstance(resources, dict):
+        return {**selector, "gpu": count(resources)}
+    return selector
+
+
+def _container(
+    path: Path, data: Mapping[str, Any], selector: Mapping[str, Any], document: Document
+) -> Container:
+    resources = data.get("resources", data.get(OF_NODES))
+    gpus = count(resources) if isinstance(resources, dict) else None
+    mounts: dict[str, str] = {}
+    stored = str(data.get("storageUri") or "")
+    if stored:
+        mounts["/mnt/models"] = stored.removeprefix("hf://").removeprefix("pvc://")
+    own = "modelFormat" in data or KSERVE in str(data.get("image") or "")
+    given = (*words(data.get("command")), *words(data.get("args")))
+    image = str(data.get("image") or "")
+    return Container(
+        name=_name(path, data, document),
+        image="vllm/vllm-openai" if own and KSERVE in (image or KSERVE) else image,
+        words=tuple(_of_kserve(given)) if own else given,
+        env=_env(data.get("env")),
+        mounts=mounts,
+        gpus=gpus if gpus is not None else selector.get("gpu"),
+        gpu=_card(selector),
+        memory=memory(resources, path, document),
+        line=document.place(path).line,
+        path=path,
+        replicas=_replicas(document),
+        nodes=_labels(selector),
+    )
+
+
+def _of_kserve(given: Sequence[str]) -> Iterator[str]:
+    """Yield the words of KServe's server as vLLM has them."""
+    left = False
+    for word in given:
+        name, equals, value = word.partition("=")
+        if left and not word.startswith("-"):
+            left = False
+            continue
+        left = name in NOT_OF_VLLM and not equals
+        other = name == "--backend" and value not in (*OF_VLLM, "")  # which is told as unknown
+        if name not in (*NOT_OF_VLLM, *OTHERS) or other:
+            yield f"{ITS_OWN.get(name, name)}{equals}{value}"
+
+
+def _labels(selector: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of a selector; what an operator says beside it is none."""
+    return {name: value for name, value in selector.items() if isinstance(value, str)}
+
+
+def memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
+    """Return the limit of a container's host memory, behind which it is ended."""
+    limits = resources.get("limits") if isinstance(resources, dict) else None
+    said = limits.get("memory") if isinstance(limits, dict) else None
+    where = document.place((*path, "resources", "limits", "memory"))
+    return memory_limit(said, key="resources.limits.memory", place=where, binary=False)
+
+
+def _replicas(document: Document) -> int:
+    spec = document.data.get("spec")
+    said = spec.get("replicas") if isinstance(spec, dict) else None
+    return said if isinstance(said, int) else 1
+
+
+def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
+    """Return what tells a container from others: the group that it is in, and its own name."""
+    metadata = document.data.get("metadata")
+    whole = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
+    parts = [part for part in path if isinstance(part, str)]
+    group = next(
+        (p for p in parts if re.search(r"(?i)decode|prefill|head|worker|leader|router|engine$", p)),
+        "",
+    )
+    own = str(data.get("name") or "")
+    return " ".join(dict.fromkeys(filter(None, (whole, group, own))))
+
+
+def _env(given: Any) -> dict[str, str]:
+    """Return variables with their values; what comes from secrets and maps stays out."""
+    if not isinstance(given, list):
+        return {}
+    return {
+        str(each["name"]): str(each["value"])
+        for each in given
+        if isinstance(each, dict) and "name" in each and each.get("value") is not None
+    }
+
+
+def count(resources: Mapping[str, Any]) -> int | None:
+    """Return the cards that are asked for; None where the number is not in the file."""
+    for group in ("limits", "requests"):
+        given = resources.get(group)
+        counts = [str(given.get(name) or "") for name in CARDS] if isinstance(given, dict) else []
+        for said in filter(str.isdigit, counts):
+            return int(said)
+    return None
+
+
+def _card(selector: Mapping[str, Any]) -> str:
+    """Return the card that a selector names, as it spells it; "" where it names none of ours."""
+    from weighbridge.base.errors import UsageError
+    from weighbridge.machines.accelerators.names import find
+
+    for label in LABELS:
+        said = selector.get(label)
+        if not isinstance(said, str) or "$" in said:
+            continue
+        try:
+            find(said)
+        except UsageError:
+            continue
+        return said
+    return ""
+
+
+def _stack(document: Document) -> Iterator[PlannedRun]:
+    """Yield the runs of production-stack's models."""
+    models = document.data[SPECS].get("modelSpec")
+    for number, model in enumerate(models if isinstance(models, list) else ()):
+        if not isinstance(model, dict) or not model.get("modelURL"):
+            continue
+        config = model.get("vllmConfig")
+        flags = _stack_flags(config if isinstance(config, dict) else {})
+        flags += ["--enable-lora"] if model.get("enableLoRA") is True else []
+        gpus = str(model.get("requestGPU") or "")
+        selector = model.get("nodeSelectorTerms") or model.get("nodeSelector")
+        runs = of_container(
+            Container(
+                name=str(model.get("name") or number),
+                image=_image(model),
+                words=("vllm", "serve", str(model["modelURL"]), *flags),
+                env=_env(model.get("env")),
+                gpus=int(gpus) if gpus.isdigit() else None,
+                gpu=_card(selector) if isinstance(selector, dict) else "",
+                line=document.place((SPECS, "modelSpec", number)).line,
+                replicas=int(replicas)
+                if (replicas := str(model.get("replicaCount"))).isdigit()
+                else 1,
+            )
+        )
+        place = document.place((SPECS, "modelSpec", number, LMCACHE))
+        for run in runs:
+            yield replace(run, unread=(*run.unread, *_lmcache(model, place.line)))
+
+
+def _lmcache(model: Mapping[str, Any], line: int) -> Iterator[Unread]:
+    """Yield the buffers of LMCache, which are not weighed: GB in host memory, and bytes of what it
+    sends, often on the card."""
+    config = model.get(LMCACHE)
+    if not isinstance(config, dict) or config.get("enabled") is not True:
+        return
+    beside = str(config.get("cpuOffloadingBufferSize", "some"))[:10]
+    if beside != "0":
+        why = f"{beside} GB of caches in host memory are not counted"
+        yield Unread(key=f"{LMCACHE}.cpuOffloadingBufferSize", line=line, why=why)
+    sent = str(config.get("nixlBufferSize", ""))
+    if config.get("enableNixl") is True and sent.isdecimal() and len(sent) < 16:
+        where = "the card" if config.get("nixlBufferDevice") == "cuda" else "the host"
+        why = f"{human(int(sent))} of buffers on {where} are not counted"
+        yield Unread(key=f"{LMCACHE}.nixlBufferSize", line=line, why=why)
+
+
+def _image(model: Mapping[str, Any]) -> str:
+    return f"{model.get('repository') or 'vllm/vllm-openai'}:{model.get('tag') or 'latest'}"
+
+
+def _stack_flags(config: Mapping[str, Any]) -> list[str]:
+    flags = []
+    for key, flag in STACK.items():
+        if config.get(key) is not None:
+            flags += [flag, str(config[key])]
+    for key, flag in (("enableChunkedPrefill", "--enable-chunked-prefill"),):
+        flags += [flag] if config.get(key) is True else []
+    extra = config.get("extraArgs")
+    return [*flags, *(shlex.split(" ".join(map(str, extra))) if isinstance(extra, list) else ())]
+
+
+# A new file
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Any]:
+    """Return a new Deployment of one container, which has the cards that its flags ask for, and
+    shared memory for what its processes send each other."""
+    line = served(run)
+    # What is asked for is the limit: else the pod is the first to be ended where a node runs short
+    ram = run.settings.get("ram")
+    memory = {} if ram is None else {"memory": _quantity(str(ram))}
+    asked = {"requests": memory} if memory else {}
+    container: dict[str, Any] = {
+        "name": line.engine,
+        "image": line.image,
+        **({"command": [*line.entry]} if line.entry else {}),
+        "args": [*line.words],
+        "env": [{"name": name, "value": value} for name, value in line.env.items()],
+        "ports": [{"containerPort": line.port}],
+        "resources": {"limits": {CARDS[0]: line.gpus, **memory}, **asked},
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    }
+    if not line.env:
+        del container["env"]
+    name = _labelled(run.model)
+    pod: dict[str, Any] = {
+        **({"nodeSelector": dict(run.nodes)} if run.nodes else {}),
+        "containers": [container],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": run.replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+        },
+    }
+
+
+def _quantity(size: str) -> str:
+    """Return a size as Kubernetes writes it: in whole MiB or GiB, rounded up."""
+    mebibytes = ceil_div(parse_size(size), MIB)
+    whole = mebibytes % 1024 == 0
+    return f"{mebibytes // 1024}Gi" if whole else f"{mebibytes}Mi"
+
+
+def _labelled(model: str) -> str:
+    """Return a model's name as one of Kubernetes: small letters, digits and dashes."""
+    last = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower())
+    return last.strip("-")[:63].strip("-") or "model"

@@ -1,0 +1,382 @@
+"""A launch line of an engine -> the run that it starts, whatever file it stands in.
+
+The line is read by weighbridge.engines.launch. Here is what a file knows and a line does not: which
+folder stands behind a mount, how many cards a container is given, and of which kind.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.units import parse_size, typed_size
+from weighbridge.base.wording import shown, unsecret
+from weighbridge.engines.launch import Launch, parse
+from weighbridge.engines.launch.paths import model_of
+from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
+from weighbridge.engines.launch.shell import Command, commands
+from weighbridge.files.runfiles.document import Path, Place
+from weighbridge.files.runfiles.reading import VARIABLE, filled
+from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
+from weighbridge.files.runfiles.serving.containers import BY_IMAGE, by_flags, by_image
+from weighbridge.machines.accelerators.machines import MACHINE
+
+SHELLS = ("sh", "bash", "zsh", "ash")
+NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
+# Dynamo's workers take the flags of the engine that they wrap
+WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
+SERVED = {
+    "vllm": "python3 -m vllm.entrypoints.openai.api_server",
+    "sglang": "python3 -m sglang.launch_server",
+}
+VARIABLE_MODEL = re.compile(r"the model is a name or a path, not '([^']+)'")
+NOT_READ = "not read, and it may take memory too: {}"
+UNNAMED = "model"  # stands in a line for a model that a variable names
+NAMELESS = "a path that names no model; --model says which it is"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A program in its container, as compose files and Kubernetes have it."""
+
+    name: str = ""
+    image: str = ""
+    words: Sequence[str] = ()  # entry point and arguments
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: Mapping[str, str] = field(default_factory=dict)  # folder inside -> what is there
+    gpus: int | None = None
+    devices: tuple[str, ...] = ()  # ids of the cards, where the file says which
+    gpu: str = ""  # the kind of card, where the file says it
+    memory: "HostLimit | Unread | None" = None
+    line: int = 0
+    path: Path = ()  # of where it stands in its document
+    replicas: int = 1  # as many of it are started
+    nodes: Mapping[str, str] = field(default_factory=dict)  # labels of the machines it runs on
+
+
+def of_container(container: Container) -> Iterator[PlannedRun]:
+    """Yield the run of a container; nothing where it serves no model."""
+    env = {name: filled(value) for name, value in container.env.items()}
+    words = [_filled_from(filled(word), env) for word in container.words]
+    text = _line(container, words)
+    if not text:
+        return
+    seen = (f"export {n}={shlex.quote(v)}\n" for n, v in env.items() if _matters(n, v))
+    name = container.name or "the container"
+    several = f"{name}: {container.replicas} replicas are started; each takes what is said here"
+    for run in of_text(
+        "".join((*seen, text)),
+        name=container.name,
+        mounts=container.mounts,
+        gpus=container.gpus,
+        gpu=container.gpu,
+        line=container.line,
+    ):
+        run = _of_image(within(run, container.memory), container)
+        notes = (*run.notes, several) if container.replicas > 1 else run.notes
+        yield replace(
+            run,
+            notes=notes,
+            replicas=container.replicas,
+            nodes=container.nodes,
+            devices=container.devices,
+        )
+
+
+# Parts of the names of images that serve models, and whose runs may not be read
+SERVERS = (
+    *("ollama", "text-generation-inference", "text-embeddings-inference", "tritonserver"),
+    *("lmdeploy", "localai", "koboldcpp", "infinity", "comfyui", "trtllm", "tensorrt"),
+    *(part for part, _ in BY_IMAGE),
+)
+
+
+def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
+    """Yield the runs of the containers of a file. Those that may serve a model and are not read are
+    named beside the first."""
+    runs: list[PlannedRun] = []
+    unread = []
+    for container in containers:
+        found = list(of_container(container))
+        runs += found
+        if not found and serves(container.image):
+            unread.append(f"{container.name} ({filled(container.image)})")
+    for number, run in enumerate(runs):
+        told = () if number or not unread else (NOT_READ.format(", ".join(unread)),)
+        yield replace(run, notes=(*run.notes, *told))
+
+
+def serves(image: str) -> bool:
+    """Tell whether an image is of a program that serves models."""
+    name = image.rpartition("/")[2].lower()
+    return any(part in name for part in SERVERS)
+
+
+def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
+    """Return a run with the release of its engine that the container's image is tagged with, where
+    its line names the program itself, and so has no image in it."""
+    if run.refused or "engine_version" in run.settings:
+        return run
+    launch = parse(run.command)
+    image = filled(container.image)
+    release = release_of(image, launch.engine)
+    if release is None or "engine_version" in launch.settings:
+        return run
+    said = Understood(key="image", value=image, setting="engine_version", line=container.line)
+    settings = {**run.settings, "engine_version": release}
+    return replace(run, settings=settings, understood=(*run.understood, said))
+
+
+def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
+    """Return a run whose host memory is bounded by what its container may take, or that tells why
+    its limit is none."""
+    if memory is None or run.refused:
+        return run
+    if isinstance(memory, Unread):
+        return replace(run, unread=(*run.unread, memory))
+    settings = {**run.settings, "ram": typed_size(memory.nbytes)}
+    return replace(run, settings=settings, understood=(*run.understood, memory.said))
+
+
+class HostLimit(NamedTuple):
+    """The host memory that a container may take, and how its file says it."""
+
+    nbytes: int
+    said: Understood
+
+
+NO_SIZE = "is no size of memory, and no limit is counted"
+THOUSANDTHS = "is in thousandths of a byte, and no limit is counted"  # Kubernetes' m
+NO_LIMIT = "is no limit: the container may take what its machine has; --ram says how much that is"
+QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
+
+
+def memory_limit(
+    said: object, *, key: str, place: Place, binary: bool
+) -> HostLimit | Unread | None:
+    """Return the host memory that a container may take; None where a file says none, or leaves it
+    to a variable, and what is to be told where it says no size. `binary`: a plain g is GiB, as
+    Docker takes it; Kubernetes says Gi for that."""
+    text = filled(str(said)).strip() if said is not None else ""
+    if not text or VARIABLE.search(text):
+        return None
+    match = QUANTITY.fullmatch(text)
+    letter, i = (match[2] or "", "i" if binary or match[3] else "") if match else ("", "")
+    if match is None or (letter == "m" and not i):
+        why = NO_SIZE if match is None else THOUSANDTHS
+        example = f"64{'g' if binary else 'Gi'}" if match is None else f"{match[1]}Mi"
+        return Unread(key=key, line=place.line, why=f"{shown(text)} {why}; write it as {example}")
+    nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
+    understood = Understood(
+        key=key, value=text, setting="ram", line=place.line, start=place.start, end=place.end
+    )
+    no_limit = Unread(key=key, line=place.line, why=f"{text:.20} {NO_LIMIT}")
+    return HostLimit(nbytes, understood) if nbytes else no_limit
+
+
+def _matters(name: str, value: str) -> bool:
+    return name.startswith(("VLLM_", "SGLANG_", "CUDA_VISIBLE", "PYTORCH_", "LLAMA_")) and not (
+        "$" in value or "KEY" in name or "TOKEN" in name
+    )
+
+
+def _filled_from(word: str, env: Mapping[str, str]) -> str:
+    """Put in what the container's own environment says: $(NAME), $NAME and ${NAME}."""
+
+    def value(match: re.Match[str]) -> str:
+        return env.get(match[1] or match[2] or match[3], match[0])
+
+    return re.sub(r"\$\((\w+)\)|\$\{(\w+)\}|\$(\w+)", value, word)
+
+
+def _line(container: Container, words: Sequence[str]) -> str:
+    """Return what launches an engine in a container, "" where nothing does."""
+    image = filled(container.image)
+    script = _script(words)
+    if script is not None:
+        return script if _launches(script) else ""
+    for text in (
+        shlex.join(words),
+        shlex.join(["docker", "run", *_entry(words, image)]) if image else "",
+        by_image(image, words),
+        "" if serves(image) else by_flags(words),
+    ):
+        if text and _launches(text):
+            return text
+    return ""
+
+
+def _script(words: Sequence[str]) -> str | None:
+    """Return the script that a shell is given (`sh -c "..."`); None where none is started."""
+    if not words or words[0].rpartition("/")[2] not in SHELLS:
+        return None
+    given = [word for word in words[1:] if not word.startswith("-")]
+    return WRAPPED.sub(lambda match: SERVED[match[1]], given[0]) if given else ""
+
+
+def _entry(words: Sequence[str], image: str) -> list[str]:
+    """Return docker's words: what does not begin with a dash is the program."""
+    if words and not words[0].startswith("-"):
+        return ["--entrypoint", words[0], image, *words[1:]]
+    return [image, *words]
+
+
+def _launches(text: str) -> bool:
+    """Tell whether a text launches an engine: what is wrong with the launch is told later."""
+    try:
+        parse(text)
+    except UnsupportedError:
+        return True
+    except UsageError as error:
+        return not any(part in str(error) for part in NO_LAUNCH)
+    return True
+
+
+OFFLOADED = re.compile(r"\s--kt-(?:method|weight|cpuinfer|num)")
+RAY = re.compile(r"(?i)\bray\b")
+EXPERTS = "KTransformers keeps experts in RAM (--kt-*), which is not answered yet"
+
+
+def of_text(
+    text: str,
+    *,
+    name: str = "",
+    mounts: Mapping[str, str] = MappingProxyType({}),
+    gpus: int | None = None,
+    gpu: str = "",
+    line: int = 0,
+) -> Iterator[PlannedRun]:
+    """Yield the run of each launch line of a text. Of a line that cannot be read the reason."""
+    for each in launch_lines(text):
+        yield _run(each, name, mounts, (gpus, gpu), line)
+
+
+def launch_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text that launch an engine, one by one where they are several."""
+    try:
+        parse(text)
+    except UnsupportedError:
+        yield text
+        return
+    except UsageError as error:
+        if "servers (" not in str(error):
+            yield text
+            return
+        for command in commands(text):
+            words = [f"{key}={value}" for key, value in command.env.items()]
+            alone = shlex.join([*words, *command.words])
+            if _launches(alone):
+                yield alone
+        return
+    yield text
+
+
+def launch_line(text: str) -> str:
+    """Return the line of a script that launches an engine, on one line: its variables filled in,
+    and what stands before it that the engine reads; no secrets. "" where no line is found."""
+    one = " ".join(text.replace("\\\n", " ").split())
+    try:
+        found = list(commands(text))
+        lines = [command for command in found if _starts(command)]
+        alone = len(found) == 1 and "\n" not in text.strip().replace("\\\n", " ")
+    except UsageError:
+        return unsecret(one if "\n" not in text.strip() else _named_in(text))
+    if alone or (not lines and len(found) < 2):
+        return unsecret(one)
+    told = []
+    for command in lines:
+        env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
+        told.append(unsecret(shlex.join((*env, *command.words))))
+    return "; ".join(told) or unsecret(_named_in(text))
+
+
+def _starts(command: Command) -> bool:
+    """Tell whether a command launches an engine by itself."""
+    try:
+        launched(shlex.join(command.words))
+    except UsageError:
+        return False
+    return True
+
+
+def _named_in(text: str) -> str:
+    """Return the first line of a text that has the name of an engine's program in it."""
+    lines = (" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines())
+    names = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in PROGRAMS))
+    return next((line for line in lines if names.search(line) and line[:1] != "#"), "")
+
+
+def _model(named: str, mounts: Mapping[str, str]) -> str:
+    if named == UNNAMED:
+        return ""
+    return model_of(named, {inside: filled(outside) for inside, outside in mounts.items()})
+
+
+def _run(
+    text: str,
+    name: str,
+    mounts: Mapping[str, str],
+    cards: tuple[int | None, str],
+    line: int,
+) -> PlannedRun:
+    try:
+        text, launch = _parsed(text)
+    except UsageError as error:
+        return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
+    model = _model(launch.model, mounts)
+    unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
+    settings = _cards(launch, *cards)
+    taken = tuple(
+        Understood(key="the card", value=gpu, setting=setting, line=line)
+        for setting, gpu in settings.items()
+    )
+    short = _short(launch, text, cards[0])
+    if short:
+        unread.append(Unread(key=FEW_CARDS, line=line, why=short, raises=True))
+    return PlannedRun(
+        task="infer",
+        model=model,
+        name=name,
+        command=unsecret(text if model == launch.model else _renamed(text, launch.model, model)),
+        settings=settings,
+        understood=taken,
+        unread=tuple(unread),
+        cards=launch.devices or cards[0] or 0,
+        refused=EXPERTS if OFFLOADED.search(text) else "",
+    )
+
+
+def _parsed(text: str) -> tuple[str, Launch]:
+    """Read a line; one whose model is a variable with another word in its place."""
+    try:
+        return text, parse(text)
+    except UsageError as error:
+        variable = VARIABLE_MODEL.search(str(error))
+        if variable is None:
+            raise
+        text = text.replace(variable[1], UNNAMED)
+        return text, parse(text)
+
+
+def _short(launch: Launch, text: str, gpus: int | None) -> str:
+    """Say that a container is given fewer cards than its line starts ranks; "" where it is not.
+    Those of several machines are started together: by Ray, or more than one machine holds."""
+    ranks = launch.devices or 1
+    if gpus is None or ranks <= gpus or ranks > MACHINE or RAY.search(text):
+        return ""
+    cards = "1 card" if gpus == 1 else f"{gpus} cards"
+    return f"the line starts {ranks} ranks, and the container gets {cards}: it does not start so"
+
+
+def _cards(launch: Launch, gpus: int | None, gpu: str) -> dict[str, Value]:
+    if not gpu:
+        return {}
+    count = launch.devices or gpus or 1
+    return {"gpu": f"{gpu}:{count}" if count > 1 else gpu}
+
+
+def _renamed(text: str, old: str, new: str) -> str:
+    """Return a launch line with another name for its model, as it stands otherwise."""
+    return text.replace(old, new) if new else text

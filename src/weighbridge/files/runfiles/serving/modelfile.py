@@ -1,0 +1,120 @@
+"""Modelfiles of Ollama: the model that they begin with, and the parameters that decide memory.
+
+Source: https://github.com/ollama/ollama, docs/modelfile.mdx (FROM, PARAMETER, ADAPTER).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from weighbridge.base.records import replace
+from weighbridge.engines.launch.paths import model_of
+from weighbridge.files.runfiles.document import Document, Path, Place
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import phrased
+from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread, Value
+
+KIND = Kind(
+    name="modelfile",
+    title="Modelfile",
+    syntaxes=("modelfile", "text", "shell"),
+    source="https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx",
+)
+LINE = re.compile(r"(?im)^[ \t]*(FROM|PARAMETER|ADAPTER|DRAFT)[ \t]+([^\n]+?)[ \t]*$")
+COUNTS = {"num_ctx": "context", "num_gpu": "n_gpu_layers"}
+TEXTS = re.compile(r'"""[\s\S]*?"""')
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a text begins with FROM, and is no Dockerfile."""
+    said = TEXTS.sub("", document.text)
+    first = next((line for line in said.splitlines() if line.strip() and line[:1] != "#"), "")
+    made = re.search(r"(?m)^(RUN|COPY|ENTRYPOINT|CMD|WORKDIR)\b", said)
+    return re.match(r"(?i)\s*FROM\s+\S+\s*$", first) is not None and made is None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of a Modelfile."""
+    blank = TEXTS.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), document.text)
+    model, settings = "", dict[str, Value](engine="ollama")
+    understood: list[Understood] = []
+    unread: list[Unread] = []
+    for match in LINE.finditer(blank):
+        line, word, said = document.line_of(match.start()), match[1].upper(), match[2]
+        if word == "FROM" and not model:
+            model = model_of(said.strip('"'))
+            understood.append(_understood("FROM", said, "model", line, match))
+        elif word == "FROM":
+            unread.append(Unread(key="FROM", line=line, why="a projector beside the model"))
+        elif word == "ADAPTER":
+            unread.append(Unread(key="ADAPTER", line=line, why="an adapter beside the model"))
+        elif word == "DRAFT":
+            unread.append(Unread(key="DRAFT", line=line, why="a draft model beside the model"))
+        else:
+            name, _, value = said.partition(" ")
+            _parameter(name.lower(), value.strip(), settings, understood, (line, match))
+    yield PlannedRun(
+        task="infer",
+        model=model,
+        settings=settings,
+        understood=tuple(understood),
+        unread=tuple(unread),
+    )
+
+
+def _parameter(
+    name: str,
+    value: str,
+    settings: dict[str, Value],
+    understood: list[Understood],
+    place: tuple[int, "re.Match[str]"],
+) -> None:
+    if name not in COUNTS or not value.isdigit():
+        return
+    line, match = place
+    settings[COUNTS[name]] = int(value)
+    understood.append(_understood(name, int(value), COUNTS[name], line, match, value))
+
+
+def _understood(
+    key: str, value: Value, setting: str, line: int, match: "re.Match[str]", text: str = ""
+) -> Understood:
+    end = match.end(2)
+    start = end - len(text) if text else match.start(2)
+    return Understood(key=key, value=value, setting=setting, line=line, start=start, end=end)
+
+
+# A change in its place
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as parameters; None where Ollama has none for it."""
+    return phrased(change, {setting: name for name, setting in COUNTS.items()}, {})
+
+
+def placed(document: Document) -> Document:
+    """Return a Modelfile with the places of its parameters, and of its model."""
+    places: dict[Path, Place] = {}
+    (run,) = read(document)
+    for one in run.understood:
+        places.setdefault((one.key,), Place(one.line, one.start, one.end))
+    return replace(document, places=places)
+
+
+# A new file
+
+MADE_FROM = re.compile(r"FROM (\S+?)(?:\\n|'|$)")  # in a line that makes a Modelfile
+RUN = re.compile(r"ollama run (\S+)")
+LAYERS = re.compile(r"PARAMETER num_gpu (\d+)")
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the lines of a new Modelfile: what the launch line runs, with its context and its
+    layers on the card."""
+    made, ran = MADE_FROM.search(run.command), RUN.search(run.command)
+    found = made or ran
+    words: dict[str, Value] = {
+        "FROM": found[1] if found else run.model,
+        "PARAMETER num_ctx": run.settings["context"],
+    }
+    layers = LAYERS.search(run.command)
+    return words | ({"PARAMETER num_gpu": int(layers[1])} if layers else {})

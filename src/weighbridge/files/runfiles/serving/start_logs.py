@@ -1,0 +1,376 @@
+"""What a server wrote when it started: its model, its settings, and what each part took.
+
+Lines of vLLM (v1/worker/gpu_worker.py, v1/core/kv_cache_utils.py, worker/worker.py before them,
+and `non-default args` of entrypoints/utils.py), SGLang (srt/model_executor/model_runner.py,
+srt/managers/scheduler.py), llama.cpp (src/llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp)
+and Ollama (llm/server.go, its line `offload`; runner/ollamarunner). A text may hold the starts of
+several servers: where a part comes again, another start begins. Every size that they print is a
+power of 1024, whatever its unit is called.
+"""
+
+import json
+import re
+import shlex
+from ast import literal_eval
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, KIB, MIB
+from weighbridge.engines.format_names import meant
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.record import PlannedRun, ServerStart, StartPart, Understood
+from weighbridge.models.catalogue import everyday
+
+MOST_TEXT = 200_000  # characters of a log that are read
+MOST_STARTS = 8
+MOST_ARGS = 20_000  # characters of one line of arguments
+POWERS = {"K": KIB, "M": MIB, "G": GIB}
+DEVICE = r"(?<!\w)(?P<device>\w{1,40})"  # as llama.cpp names it; a longer word is none
+SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
+
+
+class StartLine(NamedTuple):
+    """One kind of line: who prints it, what it tells, and the pattern. `part` is a component of
+    ours, or a count ("tokens", "context")."""
+
+    program: str
+    part: str
+    pattern: str
+
+
+LINES = (
+    StartLine("vllm", "weights", rf"(?:model weights take|Model loading took)\s*{SIZE}"),
+    StartLine("vllm", "other", rf"non_torch_memory takes\s*{SIZE}"),
+    StartLine("vllm", "activations", rf"PyTorch activation peak memory takes\s*{SIZE}"),
+    StartLine(
+        "vllm",
+        "kv_cache",
+        rf"(?:memory reserved for KV Cache is|Available KV cache memory:"
+        rf"|larger than the available KV cache memory \()\s*{SIZE}",
+    ),
+    StartLine(
+        "vllm", "activations", rf"Actual usage is [^\n]{{1,80}}?, {SIZE} for peak activation"
+    ),
+    StartLine("vllm", "consumed", rf"Actual usage is {SIZE} for consumed memory \(weights"),
+    StartLine("vllm", "other", rf"{SIZE} for non-torch memory"),
+    StartLine("vllm", "needed", rf"\({SIZE} KV cache is needed"),
+    StartLine(
+        "vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]{{1,12}} secs?, took\s*{SIZE}"
+    ),
+    StartLine("vllm", "tokens", r"GPU KV cache size:\s*(?P<count>[\d,]{1,15}) tokens"),
+    StartLine("vllm", "context", r"max seq len \((?P<count>\d{1,12})\)"),
+    StartLine(
+        "vllm",
+        "context",
+        r"(?:--max[-_]model[-_]len[ =]|max_(?:seq|model)_len[=:] ?)(?P<count>\d{1,9})\b",
+    ),
+    StartLine("sglang", "weights", rf"Load weight end\..{{0,300}}?mem usage={SIZE}"),
+    StartLine(
+        "sglang",
+        "kv_cache",
+        r"KV Cache is allocated\.[^\n]{0,80}?K size: (?P<size>[\d.]{1,9}) (?P<unit>G)B, "
+        r"V size: (?P<more>[\d.]{1,9}) GB",
+    ),
+    StartLine("sglang", "cuda_graphs", rf"Capture cuda graph end\..{{0,120}}?mem usage={SIZE}"),
+    StartLine("sglang", "tokens", r"max_total_num_tokens=(?P<count>\d{1,12})"),
+    StartLine("sglang", "context", r"\bcontext_len=(?P<count>\d{1,9})\b"),
+    StartLine("llama.cpp", "weights", rf"{DEVICE} model buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "kv_cache", rf"{DEVICE} KV buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "recurrent_state", rf"{DEVICE} RS buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "activations", rf"{DEVICE} compute buffer size =\s*{SIZE}"),
+    StartLine("llama.cpp", "context", r"\bn_ctx\s*= (?P<count>\d{1,9})\b"),
+    StartLine("ollama", "required", rf'memory\.required\.full="{SIZE}"'),
+    StartLine("ollama", "with_cache", rf'memory\.weights\.total="{SIZE}"'),
+    StartLine("ollama", "planned_cache", rf'memory\.required\.kv="{SIZE}"'),
+    StartLine("ollama", "planned_graph", rf'memory\.graph\.full="{SIZE}"'),
+    StartLine("ollama", "layers", r"layers\.model=(?P<count>\d{1,4})"),
+    StartLine("ollama", "loaded_layers", r"layers\.offload=(?P<count>\d{1,4})"),
+)
+# What is read where a log has no line that says it better: SGLang's first line of tokens, and what
+# Ollama counts device by device beside the buffers of its llama.cpp (ml/device.go, BackendMemory)
+INSTEAD = {
+    "max_total_num_tokens=": (
+        StartLine("sglang", "tokens", r"KV Cache is allocated\. #tokens: (?P<count>\d{1,12})"),
+    ),
+    # vLLM's sum of a start (gpu_worker.py compile_or_warm_up_model), where the lines before it were
+    # left out; non-torch memory is in the first figure since 0.24
+    "Model loading took": (StartLine("vllm", "weights", rf"Actual usage is {SIZE} for weight,"),),
+    "Available KV cache memory": (
+        StartLine("vllm", "kv_cache", rf"Current kv cache memory in use is {SIZE}"),
+        StartLine(
+            "vllm", "kv_cache", r"Current kv cache memory in use is (?P<size>\d{4,15}) bytes"
+        ),
+    ),
+    "Graph capturing finished": (
+        StartLine("vllm", "cuda_graphs", rf"{SIZE} for CUDAGraph memory"),
+    ),
+    "model buffer size": tuple(
+        StartLine("ollama", part, rf'msg="{told}" device={DEVICE} size="{SIZE}"')
+        for part, told in (
+            ("weights", "model weights"),
+            ("kv_cache", "kv cache"),
+            ("activations", "compute graph"),
+        )
+    ),
+}
+# A line of another rank than the first, which takes the same
+OTHER_RANK = re.compile(r"[ _\[(](?:TP|PP|DP|EP)_?[1-9]\d{0,2}\b")
+COUNTS = ("tokens", "context", "layers", "loaded_layers")
+CARDS = re.compile(r'memory\.available="\[([^\]"]{1,400})\]"')  # of Ollama: what is free, by card
+HEAD = (  # of vLLM: version and model
+    re.compile(
+        r"(?:LLM engine \(v|\bversion |\bvllm[- ]v)(?P<version>\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)"
+    ),
+    re.compile(
+        r"(?:\] {1,4}model {1,4}(?!weights )|with config: model='?)(?P<model>[\w./-]{3,120}\w)"
+    ),
+)
+ARGS = re.compile(r"non-default args: (?=\{)")
+NAMESPACE = re.compile(r"\bargs: Namespace\(")  # of releases before: every argument stands there
+OF_NAMESPACE = (
+    *("model", "max_model_len", "tensor_parallel_size", "pipeline_parallel_size", "quantization"),
+    *("gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager"),
+    *("kv_cache_dtype", "cpu_offload_gb"),
+)
+SERVER_ARGS = re.compile(r"server_args=ServerArgs\((?=[a-z])")
+VALUE = r"(?P<value>'[^'\n]{0,300}'|-?\d[\d.e+-]{0,20}|True|False|None)"
+BRACKETS = re.compile(
+    r"'(?:[^'\\]|\\.){0,2000}'|\"(?:[^\"\\]|\\.){0,2000}\"|[\[\](){},]"
+)  # and texts
+ITEM = re.compile(r"\s*'(?P<key>[a-z_]{2,60})': (?P<value>.{1,4000})")
+PLAIN = re.compile(rf"\b(?P<key>[a-z_]{{2,60}})={VALUE}")  # of a call
+SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
+    "tp_size": "--tp-size",
+    "pp_size": "--pp-size",
+    "dp_size": "--dp-size",
+    "ep_size": "--ep-size",
+    "mem_fraction_static": "--mem-fraction-static",
+    "context_length": "--context-length",
+    "chunked_prefill_size": "--chunked-prefill-size",
+    "max_running_requests": "--max-running-requests",
+    "cuda_graph_max_bs": "--cuda-graph-max-bs",
+    "kv_cache_dtype": "--kv-cache-dtype",
+    "quantization": "--quantization",
+    "page_size": "--page-size",
+}
+GGUF = re.compile(r"(?:from|model (?:file )?path:?) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b")
+GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
+OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
+BUILD = re.compile(r"(?m)\bbuild: (\d{3,6})\b")
+N_CTX = re.compile(r"\bn_ctx\s*= (\d{1,9})\b")
+CTX_SIZE = re.compile(r"(?:--ctx-size |KvSize:)(\d{1,9})\b")  # of Ollama's runners
+FILE_TYPE = re.compile(
+    r"(?:file type|model ftype)\s*= (?P<type>[A-Z0-9_]{2,8})(?: - (?P<size>Small|Medium|Large))?"
+)
+
+
+def starts(document: Document) -> list[ServerStart]:
+    """Return what the servers of a text wrote when they started, in its order."""
+    text = document.text[:MOST_TEXT]
+    instead = (line for better, lines in INSTEAD.items() if better not in text for line in lines)
+    found = sorted(
+        (
+            (match.start(), line, match)
+            for line in (*LINES, *instead)
+            for match in re.finditer(line.pattern, text)
+            if not OTHER_RANK.search(text, text.rfind("\n", 0, match.start()) + 1, match.start())
+        ),
+        key=lambda each: each[0],
+    )
+    made: list[_Start] = []
+    for at, line, match in found:
+        part = _part(line, match, document.line_of(at))
+        if not made or made[-1].has(part):
+            if len(made) == MOST_STARTS:
+                break
+            made.append(_Start(line.program))
+        made[-1].add(line.program, part)
+    free = CARDS.search(text)
+    cards = tuple(_bytes(m) for m in re.finditer(SIZE, free[1])) if free else ()
+    return [each.record(cards) for each in made if each.parts]
+
+
+class _Start:
+    """One start while its lines are gathered."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        self.parts: list[StartPart] = []
+        self.counts: dict[str, int] = {}
+
+    def has(self, part: StartPart) -> bool:
+        """Tell whether this start has a part already; where a length is told twice it is one."""
+        if part.name in COUNTS:
+            told = self.counts.get(part.name)
+            return told is not None and told != part.value
+        return any(p.name == part.name and p.device == part.device for p in self.parts)
+
+    def add(self, program: str, part: StartPart) -> None:
+        if part.name in COUNTS:
+            self.counts[part.name] = part.value
+        else:
+            self.parts.append(part)
+            self.program = self.program if self.program == "ollama" else program
+
+    def record(self, cards: tuple[int, ...]) -> ServerStart:
+        return ServerStart(self.program, tuple(self.parts), self.counts, cards)
+
+
+def _part(line: StartLine, match: "re.Match[str]", at: int) -> StartPart:
+    groups = match.groupdict()
+    if line.part in COUNTS:
+        return StartPart(line.part, int(groups["count"].replace(",", "")), at)
+    nbytes = _bytes(match)
+    if groups.get("more"):
+        nbytes += round(float(groups["more"]) * GIB)
+    return StartPart(line.part, nbytes, at, groups.get("device") or "")
+
+
+def _bytes(match: "re.Match[str]") -> int:
+    unit = match.groupdict().get("unit")
+    return round(float(match["size"]) * (POWERS[unit] if unit else 1))
+
+
+# The run that a log tells of
+
+
+def runs(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of a log that names its model: of vLLM, SGLang or llama.cpp."""
+    text = document.text[:MOST_TEXT]
+    for reader in (_vllm, _sglang, _llama_cpp):
+        run = reader(document, text)
+        if run is not None:
+            yield run
+            return
+
+
+def _vllm(document: Document, text: str) -> PlannedRun | None:
+    version, model = (pattern.search(text) for pattern in HEAD)
+    arguments = _arguments(text)
+    told = [str(arguments.pop(key, "") or "") for key in ("model_tag", "model")]
+    name = next(filter(None, told), model["model"] if model else "")
+    if not name or not (version or arguments):
+        return None
+    flags = [word for key, value in arguments.items() for word in _flag(key, value)]
+    head = model or version
+    at = document.line_of(head.start()) if head else 0
+    return PlannedRun(
+        task="infer",
+        model=name,
+        settings={"engine_version": version["version"]} if version else {},
+        command=shlex.join(["vllm", "serve", name, *flags]),
+        understood=(Understood(key="log of vLLM", value=name, setting="model", line=at),),
+    )
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Return the arguments of vLLM's own line, as far as it was pasted."""
+    match = ARGS.search(text)
+    if match is None:
+        whole = NAMESPACE.search(text)
+        said = _pairs(text[whole.end() : whole.end() + MOST_ARGS], PLAIN) if whole else {}
+        usual = (None, "auto", 1)
+        return {name: said[name] for name in OF_NAMESPACE if said.get(name) not in usual}
+    return dict(_items(text[match.end() : match.end() + MOST_ARGS].partition("\n")[0]))
+
+
+def _items(mapping: str) -> Iterator[tuple[str, Any]]:
+    """Yield the plain items of a mapping as Python prints it, and those that are mappings of their
+    own: a text that ends before the mapping does has those that stand whole."""
+    depth, begin = 0, 1
+    for match in BRACKETS.finditer(mapping):
+        depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(match[0], 0)
+        if depth > 1 or (depth == 1 and match[0] != ","):
+            continue
+        item = ITEM.fullmatch(mapping[begin : match.start()])
+        begin = match.end()
+        if item is None:
+            continue
+        try:
+            value = literal_eval(item["value"])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # a class, as it is shown
+            continue
+        if isinstance(value, dict | str | int | float | None):
+            yield item["key"], value
+        if depth < 1:
+            return
+
+
+def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
+    """Return the arguments of one line that are plain."""
+    found = pattern.finditer(text.partition("\n")[0])
+    return {pair["key"]: literal_eval(pair["value"]) for pair in found}
+
+
+def _flag(key: str, value: Any) -> list[str]:
+    flag = f"--{key.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag] if value else []
+    text = json.dumps(value) if isinstance(value, dict) else str(value)
+    return [] if value is None else [flag, text]
+
+
+def _sglang(document: Document, text: str) -> PlannedRun | None:
+    match = SERVER_ARGS.search(text)
+    if match is None:
+        return None
+    pairs = _pairs(text[match.end() : match.end() + MOST_ARGS], PLAIN)
+    name = pairs.get("model_path")
+    if not isinstance(name, str):
+        return None
+    said = [
+        word
+        for key, flag in SGLANG_NAMES.items()
+        if pairs.get(key) not in (None, "auto", 1)
+        for word in (flag, str(pairs[key]))
+    ]
+    at = document.line_of(match.start())
+    return PlannedRun(
+        task="infer",
+        model=name,
+        command=shlex.join(["python", "-m", "sglang.launch_server", "--model-path", name, *said]),
+        understood=(Understood(key="log of SGLang", value=name, setting="model", line=at),),
+    )
+
+
+def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
+    """Return the run of a log of llama.cpp, or of Ollama, which runs it."""
+    match = GGUF.search(text) or GENERAL.search(text)
+    ollama = OLLAMA.search(text)
+    context = next((m for p in (CTX_SIZE, N_CTX) if (m := p.search(text))), None)
+    if match is None or context is None:
+        return None
+    file = match["file"].strip()
+    packed = re.search(r"(?i)\b(?:IQ\d|Q\d|BF16|F16)[A-Z0-9_]*$", file.replace("-", " "))
+    told = packed[0] if packed else _type(text)
+    at = document.line_of(match.start())
+    engine = "ollama" if ollama else "llama.cpp"
+    settings: dict[str, Any] = {"engine": engine, "context": int(context[1])}
+    build = ollama or BUILD.search(text)
+    if build is not None:
+        settings["engine_version"] = build[1]
+    if told:
+        settings["quantization"] = meant(told.upper(), "llama.cpp")
+    return PlannedRun(
+        task="infer",
+        model=_base(file),
+        settings=settings,
+        understood=(Understood(key=f"log of {engine}", value=file, setting="model", line=at),),
+    )
+
+
+def _base(file: str) -> str:
+    """Return the entry of the catalogue that a file's name begins with; "" where there is none."""
+    words = re.split(r"(?<=[-_. ])", file)
+    for count in range(len(words), 0, -1):
+        name = "".join(words[:count]).strip("-_. ")
+        meaning = everyday.meaning(name) if len(name) > 3 else None
+        if meaning is not None:
+            return name
+    return ""
+
+
+def _type(text: str) -> str:
+    match = FILE_TYPE.search(text)
+    return f"{match['type']}{'_' + match['size'][0] if match['size'] else ''}" if match else ""

@@ -1,0 +1,477 @@
+"""Batch scripts of Slurm: the cards and the memory that a job asks for, beside what its run takes.
+
+Source: https://slurm.schedmd.com/sbatch.html (--gres, --gpus, --gpus-per-node, --gpus-per-task,
+--mem, --mem-per-gpu, --mem-per-cpu, --nodes, --ntasks, --ntasks-per-node, --export) and srun.html
+(--export, and that it starts one task on each machine where none are named). Sizes are powers of
+1024, MiB where no unit stands.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.units import GIB, KIB, MIB, ceil_div, human, typed_size
+from weighbridge.base.wording import shown
+from weighbridge.files.runfiles.record import (
+    FEW_CARDS,
+    SEVERAL_CARDS,
+    PlannedRun,
+    Understood,
+    Unread,
+    Value,
+)
+from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import Part
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report import Report
+    from weighbridge.memory.report.verdict import Verdict
+
+LINE = re.compile(r"(?m)^#SBATCH[ \t]+([^\n#]{1,400})")
+# --nodes=2, --nodes 2, -N 2, -N2
+OPTION = re.compile(
+    r"(?<!\S)(?:(--[A-Za-z][\w-]*)(?:=|[ \t]+)?|(-[A-Za-z])[ \t=]*)((?<==)\S+|[^\s-]\S*)?"
+)
+SHORT = {
+    "-N": "--nodes",
+    "-G": "--gpus",
+    "-n": "--ntasks",
+    "-c": "--cpus-per-task",
+    "-C": "--constraint",
+}
+# A kind is a word, or a number with a count behind it: 4090:2
+CARDS = re.compile(r"(?:(?P<card>[A-Za-z][\w.-]*(?=:|$)|\d[\w.-]*(?=:)):?)?(?P<count>\d{1,4})?")
+OF_JOB = re.compile(r"\$\{?SLURM_")  # $SLURM_NTASKS: what srun takes of its job anyway
+A_SIZE = re.compile(r"\d+[A-Za-z]*")  # of memory, which is no kind of card
+GRES = re.compile(r"(?:gres/)?gpu(?::|$)")  # another resource is no card: nvme:1, shard:4
+# The first that a job has is its number of cards; any may name their kind
+OF_CARDS = ("--gres", "--gpus-per-node", "--gpus", "--gpus-per-task")
+MACHINES = ("--nodes", "--ntasks")  # the first that a job has says how many machines
+MEMORY = ("--mem", "--mem-per-gpu", "--mem-per-cpu")  # the first that a job has counts
+SIZES = {"K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
+NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their kind"
+OTHERS = "the command names {} machines, and the job asks for {}: it does not start so"
+CROWDED = "the command starts {} processes on each machine, and the job asks for cards there: {}"
+SPARE = "the job asks for {} cards, and the command starts {} ranks: {} cards are not used"
+# Behind what a kind of card may mean: whether that matters
+SAME, SAYS = ": the answer is the same", ": --gpu says which"
+EACH = "ranks_per_machine"
+ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
+
+
+class SlurmJob(NamedTuple):
+    """What a job asks for: `cards` on each of `nodes` machines, the kind that it names, and bytes
+    of memory on each; None where it does not say. `whole`: it asks for all memory of them."""
+
+    cards: int | None = None
+    card: str = ""
+    nodes: int = 1
+    memory: int | None = None
+    cores: int | None = None  # of a task
+    whole: bool = False
+    says: str = ""  # the option that names the kind
+
+    @property
+    def on_all(self) -> int:
+        """Return how many cards it asks for on all machines."""
+        return (self.cards or 1) * self.nodes
+
+    def settings(self, gpu: str | None) -> dict[str, str]:
+        """Return the cards and the memory as settings of a question; `gpu` is a kind that was
+        named. Raises UsageError where nobody says the kind."""
+        kind = gpu or self.card
+        if not kind:
+            raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
+        ram = typed_size(self.memory) if self.memory else ANY
+        return {"gpu": times(kind, self.on_all), "ram": ram}
+
+
+class SlurmStep(NamedTuple):
+    """What srun starts: `tasks` on all of its machines (None where their number is not named), and
+    the cards of each, one where a job does not say it."""
+
+    tasks: int | None = None
+    nodes: int = 1
+    cards: int = 0  # 0: the job cannot be read
+
+
+class SlurmOption(NamedTuple):
+    """One option of a job as it is spelled, and where."""
+
+    spelled: str
+    value: str
+    line: int
+
+
+class SlurmAdvice(NamedTuple):
+    """Whether a job asks for enough, and the lines that it should have instead."""
+
+    fits: Literal["yes", "no", "unknown"]
+    needed_memory: int  # bytes of each machine, at worst
+    lines: tuple[str, ...]
+    note: str = ""  # where no number of these cards is enough: what else would do
+
+
+def asked(text: str) -> SlurmJob:
+    """Return what the #SBATCH lines of a script ask for. Raises UsageError where it has none."""
+    given = {name: option.value for name, option in _options(text).items()}
+    if not given:
+        raise UsageError("no line of it begins with #SBATCH; weighbridge FILE weighs other scripts")
+    nodes = _nodes(given)
+    cards, card, says = _cards(given, nodes)
+    cores = given.get("--cpus-per-task")
+    memory = _memory(given, cards, nodes)
+    if not card:
+        card, says = _constrained(given.get("--constraint", "")), "--constraint"
+    return SlurmJob(
+        cards,
+        card,
+        nodes,
+        memory,
+        None if cores is None else _count(cores),
+        whole="--mem" in given and memory is None,
+        says=says if card else "",
+    )
+
+
+def _constrained(features: str) -> str:
+    """Return the kind of card that features of a machine name (`--constraint="h100&ib"`); "" where
+    they name none, or let one of several do."""
+    named = [word for word in re.split(r"[&,]", features.strip("\"'")) if _known(word)]
+    return named[0] if len(named) == 1 and "|" not in features else ""
+
+
+def _known(kind: str) -> bool:
+    try:
+        return A_SIZE.fullmatch(kind) is None and bool(could_be(kind))
+    except UsageError:
+        return False
+
+
+def times(kind: str, count: int) -> str:
+    """Return a kind of card with a count, where it has none of its own."""
+    return kind if ":" in kind or count == 1 else f"{kind}:{count}"
+
+
+def could_be(kind: str) -> tuple[Part, ...]:
+    """Return the cards that a kind may mean, one of each size, the smallest first. Raises
+    UsageError where it is none that we know."""
+    choice = find(kind)
+    sizes = {part.marketed_gb: part for part in (*reversed(choice.others), choice.part)}
+    return tuple(sizes[size] for size in sorted(sizes))
+
+
+# The lines of a job, as settings of the run that it starts
+
+
+def asking(run: PlannedRun, text: str) -> PlannedRun:
+    """Return a run of a batch script with the cards and the memory that its job asks for."""
+    if not _options(text):
+        return run
+    try:
+        job = asked(text)
+    except UsageError as error:
+        return _left(run, "#SBATCH", text, str(error))
+    settings: dict[str, Value] = {}
+    taken = []
+    if job.memory and "ram" not in run.settings:
+        settings["ram"] = typed_size(job.memory)
+        taken.append(_taken(text, MEMORY, "ram"))
+    if job.cards:
+        run = _compared(replace(run, cards=job.on_all), job, text)
+    if job.cards and job.nodes > 1 and run.task == "train" and EACH not in run.settings:
+        settings[EACH] = min(job.cards, ranks_of(run) or job.cards)
+        taken.append(_taken(text, MACHINES, EACH))
+    if job.card and "gpu" not in run.settings:
+        run, gpu = _carded(run, job, text)
+        settings |= {"gpu": gpu} if gpu else {}
+        taken += [_taken(text, (job.says,), "gpu")] if gpu else []
+    understood = (*run.understood, *sorted(taken, key=lambda one: one.line))
+    return replace(run, settings={**run.settings, **settings}, understood=understood)
+
+
+def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
+    """Return a run with what its command says against the machines and the cards of its job."""
+    ranks, cards = ranks_of(run), job.cards or 0
+    if not ranks:
+        return run
+    each = run.settings.get(EACH) or ceil_div(ranks, job.nodes)
+    machines = ceil_div(ranks, each)
+    if machines > job.nodes:
+        return _short(run, text, OTHERS.format(machines, job.nodes), MACHINES)
+    if each > cards:
+        return _short(run, text, CROWDED.format(each, cards), OF_CARDS)
+    spare = job.on_all - ranks
+    notes = (SPARE.format(job.on_all, ranks, spare),) if spare else ()
+    return replace(run, notes=(*run.notes, *notes))
+
+
+def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
+    """Return a run whose job asks for fewer than its command starts with, by one of these
+    options."""
+    given = _options(text)
+    return _left(run, FEW_CARDS, text, why, next(filter(given.get, names), ""))
+
+
+def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
+    """Return the card of a job as --gpu takes it, the smallest that its name may mean, and the run
+    with what is unsure of that."""
+    try:
+        cards = could_be(job.card)
+    except UsageError:
+        why = f"{shown(job.card)} is no card that we know: --gpu says which it is"
+        return _left(run, job.says, text, why, job.says), ""
+    if len(cards) == 1:
+        return run, times(job.card, job.on_all)
+    run = _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}{SAYS}", job.says)
+    smallest, *larger = (times(card.id, job.on_all) for card in cards)
+    return replace(run, larger=tuple(larger)), smallest
+
+
+def several(kind: str, cards: tuple[Part, ...]) -> str:
+    """Say which cards a kind may mean."""
+    *names, last = (part.name for part in cards)
+    return f"{kind} is {', '.join(names)} or {last}"
+
+
+def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
+    """Return a run with what is unsure of a job; `says` is the option that it is about."""
+    given = _options(text)
+    option = given.get(says) or next(iter(given.values()))
+    key = option.spelled if key == says else key
+    lowers, raises = key == SEVERAL_CARDS, key == FEW_CARDS
+    told = Unread(key=key, line=option.line, why=why, lowers=lowers, raises=raises)
+    return replace(run, unread=(*run.unread, told))
+
+
+def _taken(text: str, names: tuple[str, ...], setting: str) -> Understood:
+    """Return the first of these options that a job has, as it stands there."""
+    given = _options(text)
+    option = next(given[name] for name in names if name in given)
+    return Understood(
+        key=f"#SBATCH {option.spelled}", value=option.value, setting=setting, line=option.line
+    )
+
+
+def environment(export: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    """Return what the programs of a job, or of srun, see of an environment with `--export`: all and
+    what it sets beside, else what it names alone."""
+    entries = ["ALL"] if export is None else export.strip("\"'").split(",")
+    seen = dict(env) if "ALL" in entries else {n: env[n] for n in entries if n in env}
+    return seen | dict(one.split("=", 1) for one in entries if "=" in one)
+
+
+def exported(text: str) -> str | None:
+    """Return what the lines of a job say of `--export`, which its srun has, too."""
+    option = _options(text).get("--export")
+    return None if option is None else option.value
+
+
+def step(text: str, words: Sequence[str]) -> SlurmStep:
+    """Return what srun starts with these words, in a job of this text: its own options go before
+    those of the job. Raises UsageError."""
+    read = _read(" ".join(_of_srun(words)), 0)
+    own = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
+    job = _options(text)
+    if "--ntasks-per-node" in own:
+        job.pop("--ntasks", None)
+    given = {name: option.value for name, option in {**job, **own}.items()}
+    nodes = _nodes(given)
+    return SlurmStep(_tasks(given, nodes), nodes, _cards(given, nodes)[0] or 1)
+
+
+def _of_srun(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of srun that are before the program: options, and a value behind each that
+    holds none."""
+    before = "="
+    for word in words:
+        if word[:1] != "-" and (before[:1] != "-" or "=" in before):
+            return
+        yield word
+        before = word
+
+
+def _options(text: str) -> dict[str, SlurmOption]:
+    """Return the options of a job by their long names."""
+    found: dict[str, SlurmOption] = {}
+    for line in LINE.finditer(text):
+        found |= _read(line[1], text.count("\n", 0, line.start()) + 1)
+    return found
+
+
+def _read(words: str, line: int) -> dict[str, SlurmOption]:
+    """Return options by their long names: of several the last, as Slurm takes it."""
+    found: dict[str, SlurmOption] = {}
+    for option in OPTION.finditer(words):
+        spelled = option[1] or option[2]
+        name = SHORT.get(spelled, spelled)
+        found[name] = SlurmOption(spelled, option[3] or "", line)
+    return found
+
+
+def _nodes(given: Mapping[str, str]) -> int:
+    """Return how many machines there are: at least as many as hold all tasks."""
+    if "--nodes" in given:
+        return _count(given["--nodes"].partition("-")[0])
+    if "--ntasks" in given and "--ntasks-per-node" in given:
+        return ceil_div(_count(given["--ntasks"]), _count(given["--ntasks-per-node"]))
+    return 1
+
+
+def _tasks(given: Mapping[str, str], nodes: int) -> int | None:
+    """Return the tasks of all machines; None where their number is not named."""
+    if "--ntasks" in given:
+        return _count(given["--ntasks"])
+    if "--ntasks-per-node" in given:
+        return _count(given["--ntasks-per-node"]) * nodes
+    matches = (_asked_by("--gpus", given), _asked_by("--gpus-per-task", given))
+    whole, each = (int(match["count"] or 1) if match is not None else 0 for match in matches)
+    return ceil_div(whole, each) if whole and each else None
+
+
+def _tasks_of_each(given: Mapping[str, str], nodes: int) -> int:
+    """Return the tasks of each machine, which is one where nothing names them."""
+    return ceil_div(_tasks(given, nodes) or nodes, nodes)
+
+
+def _cards(given: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
+    """Return the cards of each machine, their kind, and the option that says that, or else their
+    number."""
+    asked_by = {name: _asked_by(name, given) for name in OF_CARDS}
+    found = {name: match for name, match in asked_by.items() if match is not None}
+    if not found:
+        return None, "", ""
+    first = next(iter(found))
+    count = int(found[first]["count"] or 1)
+    if first == "--gpus":
+        count = ceil_div(count, nodes)
+    elif first == "--gpus-per-task":
+        count *= _tasks_of_each(given, nodes)
+    says = next((name for name, match in found.items() if match["card"]), first)
+    return count, found[says]["card"] or "", says
+
+
+def _asked_by(name: str, given: Mapping[str, str]) -> re.Match[str] | None:
+    """Return the kind and the number of an option; None where it asks for no cards."""
+    entries = given.get(name, "").split(",")
+    if name == "--gres":
+        entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
+    found = [CARDS.fullmatch(one) for one in entries if one]
+    match = next(filter(None, found), None)
+    if found and match is None:
+        raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
+    return match
+
+
+def _memory(given: Mapping[str, str], cards: int | None, nodes: int) -> int | None:
+    if "--mem" in given:
+        return _size(given["--mem"]) or None  # 0 is all of the machine
+    if "--mem-per-gpu" in given and cards:
+        return _size(given["--mem-per-gpu"]) * cards
+    if "--mem-per-cpu" in given:
+        cores = _count(given.get("--cpus-per-task", "1")) * _tasks_of_each(given, nodes)
+        return _size(given["--mem-per-cpu"]) * cores
+    return None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UsageError(
+            f"{text!r:.40} is no number that is read here of an #SBATCH line or of srun"
+        )
+    return int(text)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})([KMGT]?)B?", text.upper())
+    if match is None:
+        raise UsageError(f"{text!r:.40} is no size of Slurm; write it as 64G")
+    return int(match[1]) * SIZES[match[2] or "M"]
+
+
+def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
+    """Say whether a job asks for enough for a run, with all lines that it should have where one of
+    them lacks. Slurm gives no card to a job that asks for none."""
+    verdict = report.verdict
+    assert verdict is not None  # a card was named
+    needed = verdict.host.needed if verdict.host is not None else None
+    worst = needed.high if needed is not None else 0
+    cards, note = job.cards or 1, "" if job.cards else "no card is asked for"
+    if verdict.fits == "yes":
+        cards = max(cards, ceil_div(verdict.devices_used, job.nodes))
+    elif _by_cards(verdict):
+        count = _enough(report, verdict.accelerator_id)
+        note = note if count else _instead(report)
+        if not count and verdict.fits == "no":
+            return SlurmAdvice(verdict.fits, worst, (), note)
+        cards = ceil_div(count, job.nodes) or cards
+    enough = job.memory if job.memory is not None and job.memory >= worst else None
+    lacks = cards != job.cards or not (enough or job.whole)
+    size = "0" if job.whole else f"{ceil_div(enough or worst, GIB)}G"
+    meant = job._replace(card=_kind(job, report), cards=cards)
+    lines = tuple(_lines(meant, size)) if lacks else ()
+    fits = verdict.fits if job.cards else "no"
+    return SlurmAdvice(fits, worst, lines, note)
+
+
+def _kind(job: SlurmJob, report: "Report") -> str:
+    """Return the kind of card that a line asks for: the job's own word, unless another card was
+    judged."""
+    assert report.verdict is not None
+    if not job.card or report.verdict.accelerator_id in (each.id for each in could_be(job.card)):
+        return job.card
+    return str(report.workload.get("gpu") or job.card).partition(":")[0]
+
+
+def _by_cards(verdict: "Verdict") -> bool:
+    """Tell whether it is the cards that are not enough, or not surely, and not the RAM alone."""
+    host = verdict.host
+    return host is None or host.fits == "yes" or verdict.per_device.high > verdict.usable.low
+
+
+def _enough(report: "Report", card: str) -> int:
+    """Return how many cards of a kind are surely enough; 0 where no number of them is known."""
+    for remedy in report.remedies:
+        if set(remedy.change) == {"gpu"} and remedy.fits == "yes":
+            kind, _, count = str(remedy.change["gpu"]).partition(":")
+            if could_be(kind)[0].id == card:
+                return int(count) if count.isdecimal() else 1
+    return 0
+
+
+def _instead(report: "Report") -> str:
+    """Say what would do where no number of cards is known to."""
+    flags = next((one.flags for one in report.remedies if one.fits == "yes" and one.flags), "")
+    more = "more of these cards are not known to be enough"
+    return f"{more}; with {flags} it fits" if flags else f"{more}, and no change is known to do"
+
+
+def _lines(job: SlurmJob, size: str) -> Iterator[str]:
+    """Yield the lines of a job that asks for cards and for memory on each machine; processor cores
+    as many as it asked for."""
+    if job.nodes > 1:
+        yield f"#SBATCH --nodes={job.nodes}"
+    yield f"#SBATCH --gres=gpu:{f'{job.card}:' if job.card else ''}{job.cards}"
+    if job.cores:
+        yield f"#SBATCH --cpus-per-task={job.cores}"
+    yield f"#SBATCH --mem={size}"
+
+
+def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
+    """Yield the answer about one run as lines: the verdict, what it needs, what to write."""
+    verdict = report.verdict
+    assert verdict is not None
+    signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}
+    yield f"{report.model.name} on {verdict.times}{verdict.accelerator}: {signs[found.fits]}"
+    yield verdict.reason.partition("; runs like")[0]
+    memory = f"{human(job.memory)} is asked for" if job.memory else "no memory is asked for"
+    memory = "all of it is asked for" if job.whole else memory
+    yield f"RAM of each machine: at worst {human(found.needed_memory)}; {memory}"
+    if found.note:
+        yield found.note
+    if found.lines:
+        yield "write:"
+        yield from found.lines

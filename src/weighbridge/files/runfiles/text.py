@@ -1,0 +1,295 @@
+"""A text that people write about a run: a question with a command, a log or an error in it.
+
+Its machine parts decide, wherever they stand: files, launch lines, logs. Of the words around them
+a model, a card with its number and a program's name are taken (in_words.py), and nothing else. What
+is of a program that we do not answer for is refused by its name.
+"""
+
+import re
+from collections.abc import Iterator
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.files.runfiles import fences
+from weighbridge.files.runfiles.apart import apart
+from weighbridge.files.runfiles.cards import card, ggml_memory, several_cards
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.in_words import in_words, of_piece, release, taken_of
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.named import (
+    MOST_TEXT,
+    OLLAMA,
+    Piece,
+    known,
+    models,
+    piece_of,
+    positions,
+)
+from weighbridge.files.runfiles.others import OtherProgram, other, why
+from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.files.runfiles.serving import start_logs
+from weighbridge.files.runfiles.serving.lines import of_text
+from weighbridge.files.runfiles.training.arrays import SET
+from weighbridge.models.catalogue import everyday
+
+KIND = Kind(
+    name="text",
+    title="issue, mail or log",
+    syntaxes=("text",),
+    source="41 public questions of 2025 and 2026",
+)
+PROGRAM = (
+    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|sglang serve"
+    r"|mlx_lm\.\w{3,12}|(?:\S{0,200}/)?llama-(?:server|cli)"
+    r"|ollama run [a-z][\w./-]*:[\w.-]+)"
+)
+LAUNCH = re.compile(
+    rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
+)
+GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
+GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
+GLUED_NOTE = (
+    "a blank is missing before {flag}: it is read with one, and the program would refuse it"
+)
+LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
+MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
+RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
+GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
+CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
+MOST_RUNS = 12  # of one text that are weighed
+MORE = "the text starts more than {most} runs: those behind are not weighed"
+CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a text is about memory, a model or a program that we know of, or is its log."""
+    text = document.text[:MOST_TEXT]
+    return bool(
+        MEMORY.search(text)
+        or LAUNCH.search(text)
+        or other(text)
+        or models(document)
+        or card(document)
+        or start_logs.starts(document)
+    )
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the runs of a text: those of its files and its commands, else the one that it tells of
+    in words."""
+    text = document.text[:MOST_TEXT]
+    named, cards, several = models(document), card(document), several_cards(document)
+    program = other(text)
+    if program is not None and not program.alone:
+        yield _refused(program, named, cards)
+        return
+    files = fences.read(text, document.name)
+    found = (
+        list(_of_rpc(document, cards))
+        or [*files.runs, *_of_commands(files.words), *_of_lists(document)]
+        or list(start_logs.runs(document))
+    )
+    if found:
+        words = replace(document, text=files.words)
+        unlike = _unlike(found)
+        more = (MORE.format(most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
+        for run in unlike[:MOST_RUNS]:
+            whole = _completed(run, named, cards, words)
+            yield _told_of(whole, cards, several, (*files.notes, *more))
+        return
+    if program is not None:
+        yield _refused(program, named, cards)
+        return
+    for run in in_words(document, named, cards):
+        yield _told_of(run, cards, several, files.notes)
+
+
+def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
+    """Return runs that ask for different things, each once, in their order."""
+    kept: dict[str, PlannedRun] = {}
+    for run in runs:
+        kept.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
+    return list(kept.values())
+
+
+def _told_of(
+    run: PlannedRun, cards: Piece | None, several: tuple[str, ...], notes: tuple[str, ...]
+) -> PlannedRun:
+    """Return a run with notes about its text, the cards among them that are not taken, and with
+    what is assumed of those that are."""
+    if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
+        notes = (*notes, CARDS.format(cards=", ".join(several[:6])))
+    if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
+        known = _alone(run.understood, cards)
+        more = ("gpu", cards.value, cards.assumed)
+        run = replace(run, understood=known, defaults=(*run.defaults, more))
+    return replace(run, notes=(*run.notes, *notes)) if notes else run
+
+
+def _alone(understood: tuple[Understood, ...], cards: Piece) -> tuple[Understood, ...]:
+    """Return what was understood with the card's name alone where its number is assumed."""
+    name = cards.value.partition(":")[0]
+    return tuple(replace(u, value=name) if u.setting == "gpu" else u for u in understood)
+
+
+def _of_rpc(document: Document, cards: Piece | None) -> Iterator[PlannedRun]:
+    """Yield the run of a llama-server that uses cards of other machines: one card more for each
+    that `--rpc` names."""
+    text = document.text[:MOST_TEXT]
+    line, file = RPC.search(text), GGUF_TYPE.search(text)
+    if line is None or file is None:
+        return
+    size = ggml_memory(document)
+    settings: dict[str, Value] = {"engine": "llama.cpp"}
+    if cards is not None:
+        kind = cards.value.partition(":")[0]
+        settings["gpu"] = f"{kind}:{1 + len(line[1].split(','))}"
+        settings |= {"gpu_memory": f"{size}MiB"} if size else {}
+    context = re.search(r" (?:-c|--ctx-size)[ =](\d{3,8})\b", line[0])
+    if context is not None:
+        settings["context"] = int(context[1])
+    elif trained := positions(file[0]):
+        settings["context"] = trained  # what llama-server takes where nobody says it
+    taken = taken_of(piece_of(document, file, file[0]), cards)
+    yield PlannedRun(
+        task="infer",
+        model=file[0],
+        settings=settings,
+        understood=(*taken, of_piece("--rpc", piece_of(document, line, line[1]), "gpu")),
+        notes=("cards of other machines (--rpc) are counted like cards of this one",),
+    )
+
+
+def _of_commands(text: str) -> Iterator[PlannedRun]:
+    """Yield the run of each launch line in prose, once."""
+    seen = set()
+    text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
+    for match in LAUNCH.finditer(text):
+        whole, _ = apart(_without_end(match[0].strip()))
+        line = GLUED.sub(" ", whole)
+        glued = tuple(GLUED_NOTE.format(flag=each) for each in GLUED_FLAG.findall(whole))
+        for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
+            key = (run.model, run.command)
+            if key not in seen and not _shows(run):
+                seen.add(key)
+                yield replace(run, notes=(*run.notes, *glued))
+
+
+def _set_before(text: str, line: str) -> str:
+    """Return the lines above a launch that set what it uses, and what these use."""
+    if "$" not in line:
+        return ""
+    found: list[str] = []
+    for match in reversed(list(SET.finditer(text))):
+        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*found, line))):
+            found.insert(0, match[0].strip())
+    return "".join(f"{one}\n" for one in found)
+
+
+def _without_end(line: str) -> str:
+    """Return a line without quotes of the prose around it: those that close nothing."""
+    while line[-1:] in ("\\", "`") or (line[-1:] in ("'", '"') and line.count(line[-1]) % 2):
+        line = line[:-1].strip()
+    return line
+
+
+def _of_lists(document: Document) -> Iterator[PlannedRun]:
+    """Yield the runs that programs list or load by lines of their own: Ollama and LM Studio."""
+    for match in OLLAMA.finditer(document.text[:MOST_TEXT]):
+        piece = piece_of(document, match, match["name"])
+        if known(match["name"].partition(":")[0]) or everyday.meaning(match["name"]):
+            yield PlannedRun(
+                task="infer",
+                model=match["name"],
+                settings={"engine": "ollama", "context": int(match["context"])},
+                understood=(of_piece("ollama ps", piece, "model"),),
+                notes=(f"`ollama ps` showed {match['size']} {match['unit']} for {match['name']}",),
+            )
+    for match in LM_STUDIO.finditer(document.text[:MOST_TEXT]):
+        context = {"context": int(match[2])} if match[2] else {}
+        yield PlannedRun(
+            task="infer",
+            model=match[1],
+            settings={"engine": "llama.cpp", "quantization": "Q4_K_M", **context},
+            understood=(of_piece("lms load", piece_of(document, match, match[1]), "model"),),
+            defaults=(("quantization", "Q4_K_M", "what LM Studio usually downloads (assumed)"),),
+        )
+
+
+def _shows(run: PlannedRun) -> bool:
+    """Tell whether a line only names a program: nothing follows it, or what does is no launch."""
+    return bool(run.refused) and "names no model" in run.refused and len(run.command.split()) < 5
+
+
+def _completed(
+    run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
+) -> PlannedRun:
+    """Return a run with what the words around it name and it does not say."""
+    pieces = dict(_around(run, named, cards, words))
+    model = pieces.get("model")
+    settings = {setting: p.value for setting, p in pieces.items() if setting != "model"}
+    if "gpu" in settings:
+        settings["gpu"] = _enough(settings["gpu"], run)
+    alone = (s for s, p in pieces.items() if s != "engine_version" and not p.listed)
+    return replace(
+        run,
+        model=run.model if model is None else model.value,
+        settings={**run.settings, **settings},
+        understood=(*run.understood, *(of_piece(CALLED[s], p, s) for s, p in pieces.items())),
+        words=(*run.words, *alone),
+    )
+
+
+def _around(
+    run: PlannedRun, named: list[Piece], cards: Piece | None, words: Document
+) -> Iterator[tuple[str, Piece]]:
+    """Yield the model, the card and the release of the engine that a run leaves to the words."""
+    if not run.model and len(named) == 1:
+        yield "model", named[0]
+    if cards is not None and "gpu" not in run.settings:
+        yield "gpu", cards
+    version = _version(run, words)
+    if version is not None:
+        yield "engine_version", version
+
+
+def _version(run: PlannedRun, words: Document) -> Piece | None:
+    """Return the release of a command's engine that a text names; None where the command itself
+    says one, or the text names several."""
+    from weighbridge.engines.launch import parse
+
+    try:
+        launch = parse(run.command) if run.command else None
+    except UsageError:
+        return None
+    said = {*run.settings, *(launch.settings if launch is not None else ())}
+    if launch is None or "engine_version" in said:
+        return None
+    found = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
+    (match, *more) = found.values() or (None,)
+    return None if match is None or more else piece_of(words, match, match[1])
+
+
+def _enough(cards: str, run: PlannedRun) -> str:
+    """Return the cards of a text, as many as a command uses where it says that and the text does
+    not."""
+    from weighbridge.engines.launch import parse
+
+    if ":" in cards or "+" in cards:
+        return cards
+    try:
+        count = parse(run.command).devices or 1
+    except UsageError:
+        return cards
+    return f"{cards}:{count}" if count > 1 else cards
+
+
+def _refused(program: OtherProgram, named: list[Piece], cards: Piece | None) -> PlannedRun:
+    model = named[0] if named else None
+    name = model.value if model is not None else ""
+    return PlannedRun(
+        task=program.task,
+        model=name,
+        understood=taken_of(model, cards),
+        refused=why(program, name, cards.value if cards is not None else ""),
+    )

@@ -1,0 +1,424 @@
+"""accelerate's YAML: the ranks of a run, and what they share out; it names no model.
+
+Sources: accelerate @ 16cb6eb8: utils/dataclasses.py (FullyShardedDataParallelPlugin: version 1,
+activation checkpointing off; DeepSpeedPlugin; ParallelismConfig), commands/config/.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any, TypeGuard
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
+from weighbridge.files.runfiles.document import Document, Path
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import KeyReading, reading
+from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.files.runfiles.training import arguments
+from weighbridge.files.runfiles.training import zero as deepspeed
+from weighbridge.files.runfiles.training.contradictions import ALIKE, MATCHED
+from weighbridge.machines.accelerators.machines import MACHINE
+
+KIND = Kind(
+    name="accelerate",
+    title="accelerate config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
+)
+KEYS = text_beside(__file__, "accelerate.txt")
+OWN = ("distributed_type", "num_processes")
+SCRIPT = "the script that it launches is another file; --framework says what trains"
+PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
+SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
+OF_ZERO = (
+    *("zero_stage", "deepspeed_config_file", "gradient_accumulation_steps", "zero3_init_flag"),
+    *("offload_optimizer_device", "offload_optimizer_nvme_path"),
+    *("offload_param_device", "offload_param_nvme_path", "zero3_save_16bit_model"),
+    *("gradient_clipping", "deepspeed_hostfile", "deepspeed_multinode_launcher"),
+)
+RANKS = {
+    "tp_size": "tensor_parallel_size",
+    "cp_size": "context_parallel_size",
+    "sp_size": "context_parallel_size",
+}
+AT = "parallelism_config.parallelism_config_"
+SPREAD = ("dp_replicate_size", "dp_shard_size")
+OTHER_SIZES = (
+    "{} is {} processes, and num_processes is {}: accelerate does not start; make them equal"
+)
+UNEVEN = (  # accelerate utils/launch.py (prepare_multi_gpu_env)
+    "+- num_processes {} is no multiple of it: accelerate starts {} on each machine, and no more"
+)
+STATE_DICTS = {"FULL_STATE_DICT": True, "SHARDED_STATE_DICT": False}
+STRATEGIES = {"alltoall": "ring", "allgather": "allgather"}  # cp_comm_strategy
+# Keys of ranks of a sequence that decide no memory: `sp_` since 1.12, `cp_` in drafts of it
+OF_SEQUENCES = ("backend", "seq_length", "seq_length_is_variable")
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is accelerate's."""
+    data = document.data
+    return isinstance(data, dict) and all(key in data for key in OWN) and "kind" not in data
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the part of a run that a config says."""
+    keys = reading(document, KEYS)
+    keys.default("framework", "trainer", SCRIPT)
+    asked = str(keys.value("mixed_precision", "no")).lower()
+    if PRECISION.get("no" if asked == "false" else asked):
+        keys.set("precision", PRECISION[asked], "mixed_precision")
+    kind = str(keys.value("distributed_type")).upper()
+    if kind == "FSDP":
+        _fsdp(keys)
+    elif kind == "DEEPSPEED":
+        _zero(keys)
+    if str(keys.value("dynamo_backend", "no")).upper() != "NO":
+        keys.leave("dynamo_backend", "compiled layers keep other tensors than are counted")
+    _ranks(keys, kind)
+    megatron = "it trains with Megatron, which is not answered yet"
+    yield keys.run("", refused=megatron if kind == "MEGATRON_LM" else _arranged_otherwise(keys))
+
+
+def _arranged_otherwise(keys: KeyReading) -> str:
+    """Say that the processes are not those of all groups, with which accelerate does not start
+    (accelerator.py, _build_torch_device_mesh; parallelism_config.py); "" where they are."""
+    count = keys.value("num_processes")
+    if not _counts(count):
+        return ""
+    sizes = {name: keys.value(f"{AT}{name}") for name in (*SPREAD, *RANKS)}
+    said = {name: size for name, size in sizes.items() if _counts(size)}
+    if prod(said.values()) in (1, count):
+        return ""
+    groups = " x ".join(f"{name} {size}" for name, size in said.items())
+    return OTHER_SIZES.format(groups, prod(said.values()), count)
+
+
+def _counts(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _fsdp(keys: KeyReading) -> None:
+    arguments.fsdp(keys)
+    keys.settings.setdefault("shard", "fsdp1")
+    loading = "fsdp_config.fsdp_cpu_ram_efficient_loading"
+    if keys.value(loading) is True:
+        keys.set("cpu_ram_efficient_loading", True, loading)
+    saved = "fsdp_config.fsdp_state_dict_type"
+    whole = STATE_DICTS.get(str(keys.value(saved)))
+    if whole is not None:
+        keys.set("gather_on_save", whole, saved)
+
+
+def _zero(keys: KeyReading) -> None:
+    at = "deepspeed_config"
+    if keys.value(f"{at}.deepspeed_config_file"):
+        arguments.zero_named(keys, f"{at}.deepspeed_config_file")
+        _sizes(keys)
+        return
+    stage = keys.value(f"{at}.zero_stage", 2)
+    keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
+    if keys.value(f"{at}.zero_stage") is not None:
+        keys.knows(f"{at}.zero_stage", "shard")
+    if isinstance(keys.value(f"{at}.gradient_accumulation_steps"), int):
+        keys.take(f"{at}.gradient_accumulation_steps", "gradient_accumulation")
+    for name, offload in (("offload_optimizer", "optimizer"), ("offload_param", "params")):
+        place = str(keys.value(f"{at}.{name}_device") or "none").lower()
+        keys.used.add(f"{at}.{name}_nvme_path")
+        if place != "none":
+            keys.set("offload", "nvme" if place == "nvme" else offload, f"{at}.{name}_device")
+    init = keys.value(f"{at}.zero3_init_flag")
+    if init is False and stage == 3:
+        keys.set("no_zero_init", True, f"{at}.zero3_init_flag")
+
+
+def _sizes(keys: KeyReading) -> None:
+    """Take the micro-batches from a file of DeepSpeed, which a script's own arguments go before."""
+    name, config = keys.zero or ("", {})
+    for key, (_, setting) in MATCHED.items():
+        if _counts(config.get(key)):
+            keys.settings[setting] = config[key]
+            told = Understood(key=key, value=config[key], setting=setting, line=0, file=name)
+            keys.understood.append(told)
+
+
+def _ranks(keys: KeyReading, kind: str) -> None:
+    """Take the ranks: what tensor and context ranks leave of all processes has its own data."""
+    keys.used.update(("fsdp_config", "deepspeed_config", "tp_config"))
+    keys.used.add("deepspeed_config.zero3_init_flag")  # which a file of DeepSpeed leaves alone
+    keys.take("tp_config.tp_size", "tensor_parallel_size")
+    count = keys.value("num_processes")
+    if not isinstance(count, int) or isinstance(count, bool):
+        count = None
+    among = 1
+    for name, setting in RANKS.items():
+        if name == "sp_size" and keys.value(f"{AT}{name}", 1) == 1:
+            continue
+        taken = keys.take(f"{AT}{name}", setting)
+        among *= taken if isinstance(taken, int) else 1
+    _sequence(keys)
+    for name in ("dp_replicate_size", "dp_shard_size"):
+        keys.used.add(f"parallelism_config.parallelism_config_{name}")
+    replicas = keys.value("parallelism_config.parallelism_config_dp_replicate_size")
+    shards = keys.value("parallelism_config.parallelism_config_dp_shard_size")
+    if isinstance(replicas, int) and isinstance(shards, int) and min(replicas, shards) > 1:
+        keys.settings["shard"] = "hsdp"
+        keys.take(f"{AT}dp_replicate_size", "data_parallel_replicas")
+    if count:
+        keys.set("data_parallel_size", max(1, count // among), "num_processes")
+        if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:
+            keys.settings["shard"] = "ddp"
+        _machines(keys, count)
+
+
+def _machines(keys: KeyReading, count: int) -> None:
+    """Take how many of all ranks each of several machines runs."""
+    machines = keys.value("num_machines")
+    if isinstance(machines, int) and 1 < machines <= count and count % machines == 0:
+        keys.set("ranks_per_machine", count // machines, "num_machines")
+    elif isinstance(machines, int) and 1 < machines <= count:
+        keys.leave("num_machines", UNEVEN.format(count, count // machines))
+
+
+def _sequence(keys: KeyReading) -> None:
+    """Take how ranks of a sequence see all of it; by DeepSpeed they exchange heads."""
+    keys.used.update(f"{AT}{kind}_{name}" for kind in ("sp", "cp") for name in OF_SEQUENCES)
+    for kind in ("sp", "cp"):
+        keys.take(f"{AT}{kind}_attn_implementation", "attention", arguments.attention)
+    if isinstance(keys.value(f"{AT}sp_size"), int) and keys.value(f"{AT}sp_size") > 1:
+        keys.set("context_parallel_by", "ulysses", f"{AT}sp_size")
+    elif keys.value(f"{AT}cp_backend") == "deepspeed":
+        keys.set("context_parallel_by", "ulysses", f"{AT}cp_backend")
+    elif keys.settings.get("context_parallel_size", 1) != 1:
+        keys.take(f"{AT}cp_comm_strategy", "context_parallel_by", STRATEGIES.get)
+    keys.used.add(f"{AT}cp_comm_strategy")
+
+
+# What launches a run
+
+
+def flagged(given: Document) -> Document | None:
+    """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
+    where they share nothing out and say no precision. Of DeepSpeed the flags count beside
+    --use_deepspeed alone."""
+    said = given.data
+    kind = next((name for flag, name in SWITCHES.items() if said.get(flag) is True), "")
+    ranks = any(name.startswith("parallelism_config_") for name in said)
+    if not kind and not ranks and "mixed_precision" not in said:
+        return None
+    paths: dict[str, Path] = {n: _path(n, kind) for n in said if n not in SWITCHES}
+    data: dict[str, Any] = {"distributed_type": kind or "MULTI_GPU"}
+    for name, path in paths.items():
+        at = data
+        for part in map(str, path[:-1]):
+            at = at.setdefault(part, {})
+        at[str(path[-1])] = said[name]
+    places = {paths[str(at[0])]: p for at, p in given.places.items() if at[0] in paths}
+    return replace(given, data=data, places=places)
+
+
+def by_flags(run: PlannedRun) -> PlannedRun:
+    """Return what flags of the launcher share out, under the names of the flags."""
+    named = (replace(u, key=_flag(u.key), value=_shown(u)) for u in run.understood)
+    unread = (replace(u, key=_flag(u.key)) for u in run.unread)
+    return replace(run, understood=tuple(named), unread=tuple(unread))
+
+
+def _flag(key: str) -> str:
+    return "--use_fsdp" if key == "fsdp_config" else f"--{key.rpartition('.')[2]}"
+
+
+def _shown(one: Understood) -> Value:
+    return True if one.key == "fsdp_config" else one.value
+
+
+def _path(name: str, kind: str) -> Path:
+    """Return where a config has what a flag says."""
+    if name.startswith("fsdp_"):
+        return ("fsdp_config", name)
+    if name.startswith("parallelism_config_"):
+        return ("parallelism_config", name)
+    return ("deepspeed_config", name) if kind == "DEEPSPEED" and name in OF_ZERO else (name,)
+
+
+OWN_WORDS = (
+    "framework",
+    "batch_size",
+    "gradient_accumulation",
+    "precision",
+)  # the run's own arguments decide
+
+
+def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedRun:
+    """Return a run as this config launches it. What the run's own arguments share out stands, and
+    so do the ranks of the command."""
+    own = {one.setting for one in run.understood if one.file == "" and one.key != "--config_file"}
+    taken = {
+        name: value
+        for name, value in shared.settings.items()
+        if name not in (*OWN_WORDS, *own) and not (name == "shard" and "offload" in own)
+    }
+    if "precision" in shared.settings and run.settings.get("precision") == "fp32":
+        taken["precision"] = shared.settings["precision"]
+    if ranks:
+        among = [taken.get(setting) or 1 for setting in set(RANKS.values())]
+        taken["data_parallel_size"] = max(1, ranks // prod(among))
+    return replace(
+        run,
+        settings={**run.settings, **taken},
+        understood=(*run.understood, *(u for u in shared.understood if u.setting in taken)),
+        unread=(*run.unread, *shared.unread),
+        defaults=(
+            *(one for one in run.defaults if one[0] not in taken),
+            *(one for one in shared.defaults if one[0] in taken),
+        ),
+        notes=(*run.notes, *shared.notes),
+        refused=run.refused or shared.refused or _unlike(run, shared),
+    )
+
+
+def _unlike(run: PlannedRun, shared: PlannedRun) -> str:
+    """Say with which size of DeepSpeed's file the Trainer does not start beside its arguments."""
+    unsaid = {one.key for one in run.unread}
+    for one in shared.understood:
+        argument, setting = MATCHED.get(one.key, ("", ""))
+        size = run.settings.get(setting, 1)
+        if argument and argument not in unsaid and one.value != size:
+            return ALIKE.format(one.file, one.key, one.value, argument, size)
+    return ""
+
+
+# A new file
+
+PLACES: Mapping[Value, tuple[str, ...]] = {  # what is kept off the device
+    "optimizer": ("offload_optimizer",),
+    "params": ("offload_optimizer", "offload_param"),
+    "nvme": ("offload_optimizer", "offload_param"),
+}
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that launches the ranks of a run, and shares it out."""
+    settings = run.settings
+    shard = str(settings["shard"])
+    zero = shard.startswith("zero")
+    other = "cp_size" if zero else "sp_size"
+    among = {
+        name: settings[setting]
+        for name, setting in RANKS.items()
+        if settings[setting] > 1 and name != other
+    }
+    count = settings["data_parallel_size"]
+    for size in among.values():
+        count *= size
+    half = next((name for name, told in PRECISION.items() if told == settings["precision"]), "no")
+    kind = "FSDP" if "fsdp" in shard or shard == "hsdp" else "MULTI_GPU" if count > 1 else "NO"
+    words: dict[str, Value] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "DEEPSPEED" if zero else kind,
+        "mixed_precision": half,
+        "num_machines": -(-count // (settings.get("ranks_per_machine") or MACHINE)),
+        "num_processes": count,
+        "machine_rank": 0,
+        "main_training_function": "main",
+        "rdzv_backend": "static",
+        "same_network": True,
+        "use_cpu": False,
+        "debug": False,
+        "downcast_bf16": "no",
+    }
+    if settings["pipeline_parallel_size"] > 1:
+        raise UsageError(
+            "--emit accelerate: it has no pipelines; leave --pipeline-parallel-size out"
+        )
+    if settings.get("reduce_dtype"):
+        raise UsageError(
+            "--emit accelerate: such a file has no word for --reduce-dtype; leave it out"
+        )
+    if zero:
+        words |= _zero_words(shard, settings)
+    elif kind == "FSDP":
+        words |= _fsdp_words(settings)
+    for name, size in _arranged(settings, among).items():
+        words[f"{AT}{name}"] = size
+    return words
+
+
+def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mapping[str, Value]:
+    """Return how many ranks there are of each kind, without which accelerate starts none, and how
+    those of a sequence see all of it; nothing where all share the same. `among` are those that
+    share a layer or a sequence. Raises UsageError where accelerate refuses such ranks
+    (parallelism_config.py)."""
+    if list(among) == ["sp_size"]:
+        return _by_deepspeed(settings, among)
+    why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
+    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
+    if settings["shard"] in ("fsdp2", "hsdp"):
+        sizes = arguments.groups(settings)
+        if among and data * context == 1:
+            raise UsageError(
+                f"{why}leave --shard {settings['shard']} out, which shares out nothing"
+            )
+        words = {**_gathering(settings), **among, **sizes}
+        return words if among or sizes["dp_replicate_size"] > 1 else {}
+    if among and data * context > 1:
+        raise UsageError(f"{why}give --shard fsdp2")
+    return among
+
+
+def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> dict[str, Value]:
+    """Return the words of Ulysses beside ZeRO. Raises UsageError for what it is not."""
+    way = settings.get("context_parallel_by")
+    if way not in (None, "ulysses"):
+        raise UsageError(
+            f"--emit accelerate: beside ZeRO ranks of a sequence exchange heads, and do not by "
+            f"{way}; give --context-parallel-by ulysses, or --shard fsdp2"
+        )
+    flash = settings["attention"] == "flash"
+    return {
+        **among,
+        "dp_shard_size": settings["data_parallel_size"],
+        "sp_backend": "deepspeed",
+        "sp_seq_length_is_variable": True,
+        "sp_attn_implementation": "flash_attention_2" if flash else "sdpa",
+    }
+
+
+def _gathering(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the words of torch's context parallelism. Raises UsageError for what it is not."""
+    way = settings.get("context_parallel_by")
+    if way in (None, "allgather") or settings["context_parallel_size"] == 1:
+        return {}
+    word = next((word for word, told in STRATEGIES.items() if told == way), None)
+    if word is None:
+        raise UsageError(
+            f"--emit accelerate: beside FSDP2 ranks of a sequence gather keys, or send them round, "
+            f"and do not by {way}; leave --context-parallel-by out, or give --shard zero3"
+        )
+    return {"cp_comm_strategy": word}
+
+
+def _fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
+    words: dict[str, Value] = {}
+    for key, value in arguments.fsdp_words(settings).items():
+        words[f"fsdp_config.fsdp_{key.rpartition('.')[2].removeprefix('fsdp_')}"] = value
+    words["fsdp_config.fsdp_cpu_ram_efficient_loading"] = settings["cpu_ram_efficient_loading"]
+    return words
+
+
+def _zero_words(shard: str, settings: Mapping[str, Value]) -> dict[str, Value]:
+    at = "deepspeed_config"
+    words: dict[str, Value] = {
+        f"{at}.zero_stage": int(shard[-1]),
+        f"{at}.gradient_accumulation_steps": settings["gradient_accumulation"],
+        f"{at}.offload_optimizer_device": "none",
+        f"{at}.offload_param_device": "none",
+        f"{at}.zero3_init_flag": shard == "zero3" and not settings.get("no_zero_init"),
+        f"{at}.zero3_save_16bit_model": shard == "zero3",
+    }
+    for name in PLACES.get(settings["offload"], ()):
+        disk = settings["offload"] == "nvme"
+        words[f"{at}.{name}_device"] = "nvme" if disk else "cpu"
+        words |= {f"{at}.{name}_nvme_path": deepspeed.NVME} if disk else {}
+    return words

@@ -1,0 +1,379 @@
+"""The keys of transformers' TrainingArguments, which many trainers take, read for all of them.
+
+Sources: transformers 5.2 training_args.py (per_device_train_batch_size 8, optim
+adamw_torch_fused), trainer_utils.py; trl @ f2cd5771 trainer/base_config.py; examples/deepspeed of
+LLaMA-Factory @ ff6d4d12 (what the names of such files say).
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.wording import shown
+from weighbridge.engines.launch.paths import model_of
+from weighbridge.files.runfiles.beside import beside, of_another
+from weighbridge.files.runfiles.reading import KeyReading
+from weighbridge.files.runfiles.record import Value
+from weighbridge.files.runfiles.training import zero
+from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.training.frameworks import OF_ARGUMENTS
+from weighbridge.training.launching import OPTIMIZERS
+from weighbridge.training.sharding.numbers import Sharding
+
+KEYS = text_beside(__file__, "arguments.txt")
+# accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
+STRATEGIES: Mapping[str, str] = {
+    "1": "full_shard",
+    "2": "shard_grad_op",
+    "3": "no_shard",
+    "4": "hybrid_shard",
+    "5": "hybrid_shard_zero2",
+}
+# What a strategy, or the words of `fsdp`, begin with
+KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
+AHEAD: Mapping[str, str] = {
+    "BACKWARD_PRE": "pre",
+    "BACKWARD_POST": "post",
+    "NO_PREFETCH": "none",
+    "1": "pre",
+    "2": "post",
+}
+PREFETCHES = ("backward_prefetch", "backward_prefetch_policy")  # the latter up to accelerate 0.26
+ATTENTION: Mapping[str, str] = {
+    "flash_attention_2": "flash",
+    "flash_attention_3": "flash",
+    "kernels-community/vllm-flash-attn3": "flash",
+    "fa2": "flash",
+    "flash_attn": "flash",
+    "eager": "eager",
+    "disabled": "eager",
+}
+DTYPES: Mapping[str, str] = {
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "torch.bfloat16": "bfloat16",
+    "fp16": "float16",
+    "float16": "float16",
+    "torch.float16": "float16",
+    "float32": "float32",
+    "torch.float32": "float32",
+}
+STAGE = re.compile(r"(?:zero|ds_z|_z)[-_]?(?:stage)?[-_]?([0-3])", re.IGNORECASE)
+BATCH = 8  # of TrainingArguments
+
+
+def merged(*tables: str) -> str:
+    """Return the tables of several kinds as one: sections of one name go together."""
+    sections: dict[str, list[str]] = {"settings": [], "ignored": [], "memory": []}
+    for table in tables:
+        section = ""
+        for line in table.splitlines():
+            if line.startswith("["):
+                section = line.strip("[] ")
+            elif line.strip():
+                sections[section].append(line)
+    return "\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items())
+
+
+def name_of(keys: KeyReading, key: str) -> str:
+    """Return the model that a key names, by a path too; "" where a variable stands for it."""
+    named = keys.text(key)
+    if named:
+        keys.take(key, "model")
+    return model_of(named) if named else ""
+
+
+def sizes(keys: KeyReading) -> None:
+    """Take what the micro-batches are made of."""
+    if keys.take("per_device_train_batch_size", "batch_size") is None:
+        keys.default("batch_size", BATCH, "TrainingArguments' own per_device_train_batch_size")
+    if keys.value("eval_strategy", keys.value("evaluation_strategy", "no")) not in (False, "no"):
+        keys.take("per_device_eval_batch_size", "eval_batch_size")
+    keys.used.add("per_device_eval_batch_size")
+
+
+def usual_optimizer(keys: KeyReading) -> None:
+    """Say the optimizer of TrainingArguments where a file names none."""
+    if keys.data.get("optim") is None and "optimizer" not in keys.settings:
+        keys.default("optimizer", OF_ARGUMENTS, "TrainingArguments' own optim")
+
+
+def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
+    """Take the precision of autocast, and return it."""
+    whole = keys.value("mixed_precision")  # its name in newer versions of transformers
+    for name in ("bf16", "fp16"):
+        if whole == name:
+            keys.set("precision", f"{name}-mixed", "mixed_precision")
+            return f"{name}-mixed"
+        if keys.on(name):
+            keys.set("precision", f"{name}-mixed", name)
+            return f"{name}-mixed"
+    keys.used.update(("bf16", "fp16"))
+    off = keys.value("bf16") is False or not otherwise
+    keys.settings["precision"] = "fp32" if off else otherwise
+    return str(keys.settings["precision"])
+
+
+def checkpoints(keys: KeyReading, otherwise: str = "none", why: str = "") -> None:
+    """Take what is computed again in backward; `otherwise` is the program's default."""
+    names = ("activation_checkpointing", "gradient_checkpointing")  # the newer name first
+    name = next((name for name in names if keys.value(name) is not None), "")
+    keys.used.update(names)
+    if not name:
+        keys.default("checkpointing", otherwise, why or "TrainingArguments' own default")
+    else:
+        keys.set("checkpointing", "full" if keys.on(name) else "none", name)
+    reentrant = keys.value("gradient_checkpointing_kwargs.use_reentrant")
+    if keys.settings["checkpointing"] == "full" and isinstance(reentrant, bool):
+        keys.take("gradient_checkpointing_kwargs.use_reentrant", "use_reentrant")
+    keys.used.add("gradient_checkpointing_kwargs")
+
+
+def attention(name: object) -> str | None:
+    """Return the kernel that an implementation of attention is by name; None of sdpa, where torch
+    chooses as we do."""
+    return ATTENTION.get(str(name))
+
+
+def kernels(keys: KeyReading, named: str = "attn_implementation") -> None:
+    """Take the kernels of attention and of the loss; torch chooses for sdpa, as we do."""
+    keys.take(named, "attention", attention)
+    for name in ("use_liger_kernel", "enable_liger_kernel", "use_liger", "use_liger_lce"):
+        if keys.on(name):
+            keys.set("loss", "liger", name)
+            keys.leave(name, "its other fused kernels keep less than is counted")
+
+
+OF_RANKS = {"tp_size": "tensor_parallel_size", "cp_size": "context_parallel_size"}
+
+
+def sequence(keys: KeyReading) -> None:
+    """Take ranks that share a sequence, or a layer: accelerate's `parallelism_config`, and
+    ms-swift's `sequence_parallel_size`, which exchanges heads where ranks divide those with
+    keys."""
+    at = "parallelism_config"
+    options = keys.value(at)
+    if isinstance(options, dict):
+        keys.used.update(f"{at}.{name}" for name in options)
+        for name, setting in OF_RANKS.items():
+            keys.take(f"{at}.{name}", setting)
+        if (options.get("sp_size") or 1) != 1:
+            keys.take(f"{at}.sp_size", "context_parallel_size")
+            keys.set("context_parallel_by", "ulysses", f"{at}.sp_size")
+    elif options is not None:
+        keys.leave(at, "- ranks are arranged by it")
+    if (keys.value("sequence_parallel_size") or 1) != 1 and keys.take(
+        "sequence_parallel_size", "context_parallel_size"
+    ):
+        keys.set("context_parallel_by", "ulysses", "sequence_parallel_size")
+
+
+def fsdp(keys: KeyReading) -> None:
+    """Take FSDP from `fsdp` and `fsdp_config`, as axolotl and TrainingArguments write them."""
+    config, asked = keys.value("fsdp_config"), keys.value("fsdp")
+    options = config if isinstance(config, dict) else {}
+    keys.used.update(f"fsdp_config.{name}" for name in options)
+    version = keys.value("fsdp_version")
+    if isinstance(asked, str) and not keys.text("fsdp"):
+        asked = None
+    if not asked and not options:
+        return
+    words = " ".join(map(str, asked)) if isinstance(asked, list) else str(asked or "")
+    sharded(keys, options, version, words, "fsdp" if asked else "fsdp_config")
+    keys.take("dp_shard_size", "data_parallel_size")
+    _copies(keys)
+
+
+def _copies(keys: KeyReading) -> None:
+    """Take HSDP from the copies of the model, and from the ranks that share one."""
+    shards, copies = keys.data.get("dp_shard_size"), keys.data.get("dp_replicate_size")
+    if not isinstance(copies, int) or copies <= 1:
+        return
+    keys.settings["shard"] = "hsdp"
+    keys.set("data_parallel_replicas", copies, "dp_replicate_size")
+    if isinstance(shards, int):
+        keys.set("data_parallel_size", shards * copies, "dp_shard_size")
+
+
+def sharded(
+    keys: KeyReading, options: Mapping[str, Any], version: object, words: str, key: str
+) -> None:
+    """Take the options of FSDP, of which `key` is where they stand; `fsdp_` before a name is left
+    out."""
+    bare = {str(name).removeprefix("fsdp_"): value for name, value in options.items()}
+    named = {name: f"fsdp_config.{name}" for name in map(str, options)}
+    whose = {name.removeprefix("fsdp_"): key for name, key in named.items()}
+    key = whose.get("sharding_strategy", key) if bare.get("sharding_strategy") else key
+    number = version or bare.get("version") or 1
+    strategy = _strategy(bare, words)
+    if "no_shard" in strategy:
+        keys.set("shard", "ddp", key)
+        return
+    copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 reads no strategy
+    keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
+    _gathered(keys, bare, whose, strategy, key)
+    offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
+    if offloads or "offload" in words:
+        keys.settings["offload"] = "params"
+    if offloads in whose and keys.value(whose[offloads]) is True:
+        keys.knows(whose[offloads], "offload")
+    if (
+        bare.get("activation_checkpointing") is True
+    ):  # by torch's wrapper, CheckpointImpl.NO_REENTRANT
+        keys.settings |= {"checkpointing": "full", "use_reentrant": False}
+
+
+def _strategy(bare: Mapping[str, Any], words: str) -> str:
+    """Return FSDP1's strategy in small letters: by name or number, which later files have at
+    `reshard_after_forward`, or among the words of `fsdp`."""
+    said = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
+    if str(said).lower() in ("true", "false", "none"):
+        said = words
+    return STRATEGIES.get(str(said), str(said)).lower()
+
+
+def _gathered(
+    keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], strategy: str, key: str
+) -> None:
+    """Take when layers are gathered, and given back."""
+    said, name = bare.get("reshard_after_forward"), "reshard_after_forward"
+    asked = next((n for n in ("sharding_strategy", name) if n in bare), "")
+    if asked and not strategy.startswith(KNOWN) and strategy not in ("", "true", "false"):
+        keys.leave(whose[asked], f"+- {shown(bare[asked])} is no strategy; FULL_SHARD is counted")
+    if said is False or str(said).lower() == "false":
+        keys.set(name, False, whose[name])
+    elif "shard_grad_op" in strategy or "zero2" in strategy:
+        keys.set(name, False, key)
+    ahead = next((n for n in PREFETCHES if n in bare), "")
+    first = keys.settings["shard"] == "fsdp1"
+    if ahead and first and keys.take(whose[ahead], "backward_prefetch", _prefetch) is None:
+        keys.leave(whose[ahead], f"+- {shown(bare[ahead])} is no moment that FSDP knows")
+    if first and keys.on(whose.get("forward_prefetch", "")):
+        keys.leave(whose["forward_prefetch"], "+ the next layer is gathered in forward, too")
+
+
+def _prefetch(said: object) -> str | None:
+    """Return our word for when accelerate's FSDP1 gathers in backward, by name or number."""
+    return AHEAD.get(str(said).upper())
+
+
+def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the keys of a new file that share out by FSDP, in accelerate's own words. Which ranks
+    hold copies of each other (HSDP) is said apart: `groups`."""
+    shard = str(settings["shard"])
+    saved = "SHARDED" if settings.get("gather_on_save") is False else "FULL"
+    words: dict[str, Value] = {
+        "fsdp_version": 1 if shard == "fsdp1" else 2,
+        "fsdp_config.auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "fsdp_config.state_dict_type": f"{saved}_STATE_DICT",
+        "fsdp_config.offload_params": settings["offload"] == "params",
+    }
+    reshards = settings.get("reshard_after_forward") is not False
+    if shard != "fsdp1":
+        words["fsdp_config.reshard_after_forward"] = reshards
+        return words
+    if not reshards:
+        words["fsdp_config.sharding_strategy"] = "SHARD_GRAD_OP"
+    return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
+
+
+def _told_ahead(settings: Mapping[str, Value], key: str) -> dict[str, Value]:
+    ahead = settings.get("backward_prefetch")
+    return {key: next(word for word, told in AHEAD.items() if told == ahead)} if ahead else {}
+
+
+def groups(settings: Mapping[str, Value]) -> dict[str, int]:
+    """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2."""
+    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
+    spread = Sharding(
+        kind=settings["shard"],
+        data=data,
+        context=context,
+        tensor=settings["tensor_parallel_size"],
+        node=settings.get("ranks_per_machine") or MACHINE,
+        replicas=settings.get("data_parallel_replicas"),
+    )
+    shards = max(1, spread.shares // context)
+    return {"dp_replicate_size": data // shards, "dp_shard_size": shards}
+
+
+def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the arguments of a new file that share out by FSDP; none where it does not. FSDP2 in
+    copies (HSDP) is accelerate's own setting. transformers 5.6 wraps layers and offloads by the
+    words of `fsdp` alone; 5.23 takes these words too."""
+    shard = str(settings["shard"])
+    if shard not in ("fsdp1", "fsdp2"):
+        return {}
+    offloads = " offload" if settings["offload"] == "params" else ""
+    reshards = settings.get("reshard_after_forward") is not False
+    strategy = "full_shard" if reshards or shard == "fsdp2" else "shard_grad_op"
+    words: dict[str, Value] = {"fsdp": f"{strategy} auto_wrap{offloads}"}
+    words["fsdp_config.version"] = int(shard[-1])
+    if shard == "fsdp2":  # transformers 5.0 to 5.4 keep layers whole where nobody says
+        words["fsdp_config.reshard_after_forward"] = reshards
+    return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
+
+
+def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:
+    """Raise UsageError for an optimizer that the Trainer refuses by that name, or wants told more
+    of; `more` are those that a program has keys of its own for."""
+    if optimizer not in OPTIMIZERS and optimizer not in more:
+        raise UsageError(f"--emit {kind}: such a file has no word for --optimizer {optimizer}")
+
+
+def shared_and_evaluated(
+    settings: Mapping[str, Value], offloads: Mapping[tuple[str, str], str]
+) -> dict[str, Value]:
+    """Return the arguments of a new file that share out, and evaluate if that was asked for.
+    `offloads` are the files of DeepSpeed by what they keep off the device: (shard, offload)."""
+    words: dict[str, Value] = {}
+    if settings["eval_batch_size"] is not None:
+        words["eval_strategy"] = "epoch"
+        words["per_device_eval_batch_size"] = settings["eval_batch_size"]
+    shared = (settings["shard"], settings["offload"])
+    if shared in offloads:
+        words["deepspeed"] = offloads[shared]
+    return words | fsdp_arguments(settings)
+
+
+def zero_beside(keys: KeyReading, key: str) -> bool:
+    """Take what a config of DeepSpeed shares out that lies beside the file; tell whether it is
+    there. The Trainer's own arguments fill the rest of it."""
+    name = keys.text(key)
+    found = beside(keys.document, name, zero.KIND.syntaxes)
+    if found is None or not isinstance(found.data, dict):
+        return False
+    run = of_another(next(zero.read(found)), name)
+    keys.zero = (name, found.data)
+    sharing = {n: v for n, v in run.settings.items() if n in ("shard", "offload") or "zero_" in n}
+    keys.settings.update(sharing)
+    keys.knows(key, "shard")
+    keys.understood += [one for one in run.understood if one.setting in sharing]
+    keys.unread += run.unread
+    keys.defaults += [one for one in run.defaults if one[0] in sharing]
+    return True
+
+
+def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
+    """Take what DeepSpeed shares out from the file that a key names, where that lies beside this
+    one; else its stage from its name."""
+    named = keys.value(key)
+    if not named:
+        return
+    if not keys.text(key):
+        keys.leave(key, "its value is not one that can be read here")
+        return
+    if zero_beside(keys, key):
+        return
+    base = keys.text(key).rpartition("/")[2]
+    stage = STAGE.search(base)
+    if stage is None:
+        keys.lacks(key, keys.text(key))
+        return
+    number = int(stage[1])
+    keys.set("shard", f"zero{number}" if number else "ddp", key)
+    if "offload" in base.lower():
+        keys.settings["offload"] = "params" if number == 3 else "optimizer"
+    keys.notes.append(f"{base:.60} is not here: what its name says is taken")

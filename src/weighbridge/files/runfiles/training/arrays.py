@@ -1,0 +1,136 @@
+"""Shell scripts that put a command together from variables: the text with their values in place.
+
+    ARGS=(--num-layers 2 --bf16)                    torchrun pretrain_gpt.py --num-layers 2 --bf16
+    torchrun pretrain_gpt.py ${ARGS[@]}
+
+Variables and arrays are filled in, sums of numbers computed; what a script sets under a condition
+that it does not decide itself is left out.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from operator import add, floordiv, mul, sub
+
+from weighbridge.files.runfiles.reading import filled
+from weighbridge.files.runfiles.training.conditions import decided
+
+NESTED = 6  # variables within variables
+MOST = 1 << 18  # characters of a text once it is filled
+MOST_DIGITS = 12
+COMMENT = re.compile(r"(?m)(?:^|(?<=[ \t]))#(?!!)[^\n'\"]*$")
+SET = re.compile(
+    r"(?m)^(?P<in>[ \t]*)(?:export[ \t]+|local[ \t]+)?(?P<name>[A-Za-z_]\w*)(?P<more>\+?)="
+    r"(?:\((?P<array>[^()]*(?:\$\([^()]*\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
+    r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>[^\s;&|]*))"
+)
+OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
+MAY = re.compile(r"[ \t]*(?:if|case)\b")
+USED = re.compile(
+    r"\$(?P<bare>[A-Za-z_]\w*)|\$\{(?P<name>[A-Za-z_]\w*)\}"
+    r"|(?P<quote>\"?)\$\{(?P<array>[A-Za-z_]\w*)\[[@*]\]\}(?P=quote)"
+)
+# Flags in quotes, which the shell splits into words
+FLAGS = re.compile(r"(?P<quote>[\"'])(?P<flags>--(?:(?!(?P=quote)).)*)(?P=quote)")
+SUM = re.compile(r"\$\(\(\s*\"?(\d+)\"?\s*([*+/-])\s*\"?(\d+)\"?\s*\)\)")
+SUMS = {"*": mul, "+": add, "-": sub, "/": floordiv}
+
+
+def filled_in(text: str) -> str:
+    """Return a script without its comments, and with what it sets in place of its variables."""
+    if len(text) > MOST:
+        return text
+    text = taken(text)
+    return _filled(text, dict(_variables(text)))
+
+
+def conditional(text: str) -> bool:
+    """Tell whether a script adds to its arrays under a condition that it does not decide."""
+    text = taken(text[:MOST])
+    spans = _conditions(text)
+    return any(match["more"] and _within(match.start(), spans) for match in SET.finditer(text))
+
+
+def branches(text: str) -> Iterator[str]:
+    """Yield what a script may do or not: the lines of its `if` and `case`, each whole."""
+    for start, end in _conditions(text):
+        if MAY.match(text, start):
+            yield text[start:end]
+
+
+def unsure(text: str) -> list[str]:
+    """Return the variables that a script sets under a condition that it does not decide, and uses
+    in what it starts."""
+    text = taken(text[:MOST])
+    spans = _conditions(text)
+    names = {m["name"] for m in SET.finditer(text) if not m["more"] and _within(m.start(), spans)}
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if " --" in line]
+    used = {name for line in lines for found in USED.finditer(line) for name in found.groups()}
+    return sorted(names & used)
+
+
+def taken(text: str) -> str:
+    """Return a script without its comments and the branches that it does not take, line by
+    line."""
+    text = COMMENT.sub("", text)
+    return decided(text, lambda above: dict(_variables(above)), _filled)
+
+
+def _variables(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what a script sets outside conditions: an array as its words."""
+    spans = _conditions(text)
+    found: dict[str, str] = {}
+    for match in SET.finditer(text):
+        name, value = match["name"], _value(match)
+        if _within(match.start(), spans):
+            continue
+        found[name] = f"{found.get(name, '')} {value}" if match["more"] else value
+    yield from found.items()
+
+
+def _within(at: int, spans: list[tuple[int, int]]) -> bool:
+    """Tell whether a place lies in one of the spans, which stand in order."""
+    before = bisect_right(spans, (at, MOST)) - 1
+    return before >= 0 and at < spans[before][1]
+
+
+def _value(match: re.Match[str]) -> str:
+    words = (match[kind] for kind in ("array", "quoted", "plain", "sum", "word"))
+    value = next((found for found in words if found), "")
+    return " ".join(FLAGS.sub(r"\g<flags>", value.replace("\\\n", " ")).split())
+
+
+def _conditions(text: str) -> list[tuple[int, int]]:
+    """Return where a script has conditions and loops: from and to which character."""
+    spans, depth, start, at = [], 0, 0, 0
+    for line in text.splitlines(keepends=True):
+        if OPENS.match(line):
+            start, depth = (at if depth == 0 else start), depth + 1
+        if CLOSES.match(line) or re.search(r";\s*(?:fi|done|esac)\b", line):
+            depth = max(0, depth - 1)
+            if depth == 0:
+                spans.append((start, at + len(line)))
+        at += len(line)
+    return spans
+
+
+def _filled(text: str, known: Mapping[str, str]) -> str:
+    left = MOST - len(text)
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal left
+        found = known.get(match["bare"] or match["name"] or match["array"], match[0])
+        left -= len(found)
+        return found if left > 0 else match[0]
+
+    for _ in range(NESTED):
+        before = text
+        text = SUM.sub(_computed, USED.sub(value, filled(text)))
+        if text == before:
+            break
+    return text
+
+
+def _computed(match: re.Match[str]) -> str:
+    a, b = int(match[1][:MOST_DIGITS]), int(match[3][:MOST_DIGITS])
+    return match[0] if match[2] == "/" and not b else str(SUMS[match[2]](a, b))

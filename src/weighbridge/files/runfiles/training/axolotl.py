@@ -1,0 +1,342 @@
+"""axolotl's YAML, read into the settings of the run that it starts.
+
+Sources: axolotl @ 067b021c: utils/schemas/config.py (names and defaults: sequence_len 512,
+gradient_checkpointing false, bf16 "auto"), utils/schemas/training.py (micro_batch_size 1, optimizer
+adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapter.py
+(lora_target_linear), deepspeed_configs/ (what its own files of that name hold).
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.wording import shown
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import (
+    NEITHER,
+    VARIABLE,
+    KeyReading,
+    Phrases,
+    phrased,
+    reading,
+    worded,
+)
+from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
+from weighbridge.files.runfiles.training.contradictions import contradicted
+
+KIND = Kind(
+    name="axolotl",
+    title="axolotl config",
+    syntaxes=("yaml",),
+    source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
+)
+KEYS = text_beside(__file__, "axolotl.txt")
+OWN = (
+    "axolotl",
+    "sample_packing",
+    "micro_batch_size",
+    "sequence_len",
+    "load_in_4bit",
+    "val_set_size",
+)
+CHECKPOINTS: Mapping[str, str] = {
+    "true": "full",
+    "false": "none",
+    "offload": "offload",
+    "unsloth": "offload",
+    "offload_disk": "offload",
+}
+ATTENTION: Mapping[str, str] = {
+    "flash_attention_2": "flash",
+    "flash_attention_3": "flash",
+    "flex_attention": "flash",  # keeps what flash-attention does, and no scores
+    "eager": "eager",
+}
+# ring_attn_func, of ring-flash-attention, and `context_parallel.backend` of later releases
+SEQUENCES: Mapping[str, str] = {
+    "varlen_llama3": "heads",
+    "batch_ring": "ring",
+    "batch_zigzag": "ring",
+    "batch_stripe": "ring",
+    "ring": "ring",
+    "ulysses": "ulysses",
+}
+LOSSES = {"liger_fused_linear_cross_entropy": "liger", "chunked_cross_entropy": "chunked"}
+# Its own files of deepspeed_configs/, by what their names begin with: a value of `shard`
+ZERO = ("zero1", "zero2", "zero3")
+
+# utils/schemas/validation.py (check_lora_8bit and its like)
+NO_FOUR_BITS = "axolotl does not start with qlora but with load_in_4bit: true; without, it is LoRA"
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is axolotl's: `base_model` beside a key that few others have."""
+    data = document.data
+    return isinstance(data, dict) and "base_model" in data and any(key in data for key in OWN)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a config starts."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = "axolotl"
+    keys.take("base_model", "model")
+    if keys.take("sequence_len", "seq_len") is None:
+        keys.default("seq_len", 512, "axolotl's own sequence_len")
+    sizes = (keys.take(name, "batch_size") for name in ("micro_batch_size", "batch_size"))
+    if next((size for size in sizes if size is not None), None) is None:
+        keys.default("batch_size", 1, "axolotl's own micro_batch_size")
+    _method(keys)
+    _precision(keys)
+    _kernels(keys)
+    _sharding(keys)
+    keys.plain()
+    _sequence(keys)
+    yield keys.run(keys.text("base_model"), refused=_refused(keys) or contradicted(keys))
+
+
+def _refused(keys: KeyReading) -> str:
+    """Return why a run is not answered: the losses of RL take more than a step of SFT."""
+    rl = keys.value("rl")
+    for group in ("trl", "ebft", "vllm", "hatchery"):
+        keys.used.update((group, f"{group}.*"))
+        keys.used.update(f"{group}.{name}" for name in keys.value(group) or {})
+    if keys.on("reward_model"):
+        rl = "reward_model"
+    if any("hatchery" in str(plugin) for plugin in keys.value("plugins") or ()):
+        return "the hatchery plugin trains on another service's machines"
+    if not rl or not isinstance(rl, str) or "$" in rl:
+        return ""
+    return f"rl: {rl} is not answered yet: its step holds more than one of fine-tuning"
+
+
+def _method(keys: KeyReading) -> None:
+    adapter = str(keys.value("adapter") or "").lower()
+    bits = next((n for n in ("load_in_4bit", "load_in_8bit") if keys.on(n)), "")
+    keys.used.update(("load_in_4bit", "load_in_8bit"))
+    if adapter in ("lora", "qlora"):
+        _adapters(keys, adapter, bits)
+    elif adapter in ("", "none"):
+        keys.settings["method"] = "full"
+        keys.used.update(name for name in keys.data if name.startswith(("lora_", "peft_")))
+        if bits:
+            keys.leave(bits, "it packs a base, and no adapter is trained beside it")
+    elif "$" in adapter:
+        keys.leave("adapter", "it is a variable, whose value is not in the file")
+    else:
+        keys.leave("adapter", f"{adapter:.40} is not counted")
+
+
+def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
+    dora, packed = keys.on("peft_use_dora"), bits == "load_in_4bit"
+    keys.set("method", "dora" if dora else "qlora" if packed else "lora", "adapter")
+    if adapter == "qlora" and not packed:
+        keys.leave("adapter", NO_FOUR_BITS)
+    if dora:
+        keys.knows("peft_use_dora", "method")
+    if packed and not dora:
+        keys.knows(bits, "method")
+    elif bits:
+        keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
+    if packed and keys.on("quantize_moe_experts"):
+        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
+    elif keys.on("quantize_moe_experts"):
+        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
+    _targets(keys)
+    if keys.take("lora_r", "lora_r") is None:
+        keys.notes.append("lora_r is not in the file, and axolotl asks for it")
+
+
+def _targets(keys: KeyReading) -> None:
+    modules = keys.value("lora_target_modules")
+    if modules:
+        keys.set("lora_targets", modules, "lora_target_modules")
+    if keys.on("lora_target_linear"):
+        keys.set("lora_targets", "all-linear", "lora_target_linear")
+
+
+def _precision(keys: KeyReading) -> None:
+    bf16 = keys.value("bf16", "auto")
+    for name, precision in (("bfloat16", "bf16"), ("float16", "fp16"), ("fp8", "fp8-mixed")):
+        if keys.on(name):
+            keys.set("precision", precision, name)
+            return
+    if keys.on("fp16"):
+        keys.set("precision", "fp16-mixed", "fp16")
+    elif bf16 in (True, "auto", "full", "true"):
+        keys.settings["precision"] = "bf16-mixed"
+        if "bf16" in keys.data:
+            keys.knows("bf16", "precision")
+    elif bf16 in (False, "false"):
+        keys.set("precision", "fp32", "bf16")
+    elif bf16 is not None and not VARIABLE.search(str(bf16)):
+        keys.leave("bf16", NEITHER.format(shown(bf16)))
+        keys.settings["precision"] = "bf16-mixed"
+
+
+def _kernels(keys: KeyReading) -> None:
+    keys.take("optimizer", "optimizer")
+    _checkpoints(keys)
+    keys.take("attn_implementation", "attention", lambda name: ATTENTION.get(str(name)))
+    keys.used.add("sdp_attention")  # torch chooses, as we do
+    for name in ("flash_attention", "flex_attention", "eager_attention"):
+        if keys.on(name):
+            keys.set("attention", ATTENTION.get(name, name.partition("_")[0]), name)
+    plugins = " ".join(map(str, keys.value("plugins") or ()))
+    if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
+        keys.set("loss", "cce", "plugins")
+        keys.used.add("cut_cross_entropy")
+    for name, loss in LOSSES.items():
+        if keys.on(name) and (loss != "liger" or "liger" in plugins):
+            keys.set("loss", loss, name)
+        elif keys.on(name):
+            keys.leave(name, "the plugin that does it is not among `plugins`")
+    if keys.on("sample_packing"):
+        keys.knows("sample_packing", "seq_len")
+    keys.take("eval_batch_size", "eval_batch_size")
+
+
+def _checkpoints(keys: KeyReading) -> None:
+    asked = keys.value("gradient_checkpointing")
+    meant = CHECKPOINTS.get(str(asked).lower())
+    if asked is None:
+        keys.default("checkpointing", "none", "axolotl's own gradient_checkpointing: false")
+    elif meant is None:
+        keys.leave("gradient_checkpointing", "its value is not known")
+    else:
+        keys.set("checkpointing", meant, "gradient_checkpointing")
+    if isinstance(keys.value("gradient_checkpointing_kwargs.use_reentrant"), bool):
+        keys.take("gradient_checkpointing_kwargs.use_reentrant", "use_reentrant")
+
+
+def _sharding(keys: KeyReading) -> None:
+    fsdp(keys)
+    named = keys.value("deepspeed")
+    if not named:
+        return
+    if not keys.text("deepspeed"):
+        keys.leave("deepspeed", "it is a variable, whose value is not in the file")
+        return
+    if zero_beside(keys, "deepspeed"):
+        return
+    base = str(named).rpartition("/")[2].lower()
+    stage = next((shard for shard in ZERO if base.startswith(shard)), None)
+    if stage is None:
+        keys.lacks("deepspeed", str(named))
+        return
+    keys.set("shard", stage, "deepspeed")
+    if "cpuoffload_params" in base or "cpuoffload_all" in base:
+        keys.settings["offload"] = "params"
+    keys.notes.append(f"{base:.60} is taken for axolotl's own file of that name")
+
+
+def _sequence(keys: KeyReading) -> None:
+    """Take how ranks of a sequence see all of it: packed samples gather one head after the other,
+    others go round (utils/schemas/validation.py, validate_ring_attn_func)."""
+    size, asked = "context_parallel.size", ("ring_attn_func", "context_parallel.backend")
+    keys.used.update((*asked, "context_parallel"))
+    if keys.value(size) is not None:
+        keys.take(size, "context_parallel_size")
+    if keys.value("heads_k_stride") in (None, 1):
+        keys.used.add("heads_k_stride")
+    if (keys.settings.get("context_parallel_size") or 1) == 1:
+        return
+    for name in asked:
+        if keys.take(name, "context_parallel_by", lambda way: SEQUENCES.get(str(way))):
+            return
+        if keys.value(name) is not None:
+            keys.leave(name, "it chooses by heads and machines, which is not counted")
+    if keys.on("sample_packing"):
+        keys.set("context_parallel_by", "heads", "sample_packing")
+
+
+# A change of settings, in the words of the file
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "micro_batch_size",
+    "eval_batch_size": "eval_batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "sequence_len",
+    "optimizer": "optimizer",
+    "lora_r": "lora_r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "quantize_moe_experts": "quantize_moe_experts",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"gradient_checkpointing": True},
+    ("checkpointing", "offload"): {"gradient_checkpointing": "offload"},
+    ("checkpointing", "none"): {"gradient_checkpointing": False},
+    ("loss", "liger"): {
+        "liger_fused_linear_cross_entropy": True,
+        "plugins": ("axolotl.integrations.liger.LigerPlugin",),
+    },
+    ("loss", "chunked"): {"chunked_cross_entropy": True},
+    ("method", "lora"): {"adapter": "lora"},
+    ("method", "qlora"): {"adapter": "qlora", "load_in_4bit": True},
+    ("method", "dora"): {"adapter": "lora", "peft_use_dora": True},
+    ("quantization", "nf4-dq"): {"load_in_4bit": True},
+    ("quantization", "bnb-int8"): {"load_in_8bit": True},
+    ("precision", "bf16-mixed"): {"bf16": True},
+    ("precision", "fp16-mixed"): {"bf16": False, "fp16": True},
+    ("precision", "bf16"): {"bfloat16": True},
+    ("precision", "fp16"): {"float16": True},
+    ("precision", "fp32"): {"bf16": False},
+    ("precision", "fp8-mixed"): {"fp8": True},
+    ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
+    ("attention", "eager"): {"attn_implementation": "eager"},
+    ("lora_targets", "all-linear"): {"lora_target_linear": True},
+    ("context_parallel_by", "ring"): {"ring_attn_func": "batch_ring"},
+    ("context_parallel_by", "heads"): {"sample_packing": True},
+    ("shard", "zero1"): {"deepspeed": "deepspeed_configs/zero1.json"},
+    ("shard", "zero2"): {"deepspeed": "deepspeed_configs/zero2.json"},
+    ("shard", "zero3"): {"deepspeed": "deepspeed_configs/zero3_bf16.json"},
+}
+EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # as an enum of 0.19 has them
+OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"
+NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+    "datasets": [{"path": "tatsu-lab/alpaca", "type": "alpaca"}],
+    "num_epochs": 1,
+    "learning_rate": 0.0002,
+    "output_dir": "./out",
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
+    refuses (utils/schemas/validation.py)."""
+    way = run.settings.get("context_parallel_by")
+    if way in ("ulysses", "allgather"):
+        raise UsageError(
+            f"--emit axolotl: it has no word for --context-parallel-by {way}; nearest is ring"
+        )
+    if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
+        raise UsageError(
+            "--emit axolotl: it shares a sequence among ranks by flash attention alone; give "
+            "--attention flash"
+        )
+    if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
+        raise UsageError(
+            f"--emit axolotl: it refuses {run.settings['optimizer']} beside FSDP2; nearest is "
+            "--optimizer adamw_torch_8bit"
+        )
+    names = {
+        **WRITTEN,
+        "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",
+        "lora_targets": "lora_target_modules",
+    }
+    words = {"base_model": run.model, **worded(run.settings, KEYS, names, SAID), **NEW}
+    shard = str(run.settings["shard"])
+    if shard.startswith(("fsdp", "hsdp")):
+        words |= fsdp_words(run.settings)
+        if shard == "hsdp":
+            words |= groups(run.settings)
+    elif shard == "zero3" and run.settings["offload"] == "params":
+        words["deepspeed"] = OFFLOADS
+    return words

@@ -1,0 +1,150 @@
+"""Conditions of a shell script, decided where the script itself sets what they ask.
+
+    DTYPE=fp8
+    if [ "$DTYPE" = fp8 ]; then ARGS+=(--fp8-format hybrid); fi      the branch is taken
+
+A branch that is not taken is blanked, and so are the lines of a decided `if` itself; all other text
+stays, line by line. Tests of files, of programs and of what nobody sets are not decided.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt, ne
+
+from weighbridge.base.records import dataclass
+
+IF = re.compile(r"^\s*(?P<word>if|elif)\s+(?P<test>.*?)\s*(?:;\s*then)?\s*$")
+OPENS = re.compile(r"^\s*(?:for|while|until|case|select)\b")
+CLOSES = re.compile(r"^\s*(?:done|esac)\b")
+ELSE, FI, THEN = (re.compile(rf"^\s*{word}\s*;?\s*$") for word in ("else", "fi", "then"))
+JOINED = re.compile(r"\s*(&&|\|\|)\s*")
+BRACKETS = re.compile(r"^\s*(?:\[\[?|test)\s+|\s+\]\]?\s*$")
+COMPARED = re.compile(r"^(?P<one>.*?)\s*(?P<by>==|!=|=|-eq|-ne|-gt|-ge|-lt|-le)\s*(?P<two>.*)$")
+CERTAIN = {"true": True, ":": True, "false": False}  # programs that the shell has itself
+WORDS: Mapping[str, Callable[[str, str], bool]] = {"=": eq, "==": eq, "!=": ne}
+NUMBERS: Mapping[str, Callable[[int, int], bool]] = {
+    "-eq": eq,
+    "-ne": ne,
+    "-gt": gt,
+    "-ge": ge,
+    "-lt": lt,
+    "-le": le,
+}
+DECIDED = 64  # conditions of one script at most; each reads what stands above it
+Fill = Callable[[str, Mapping[str, str]], str]  # the text with what is known in it
+Known = Callable[[str], Mapping[str, str]]  # what a text sets
+
+
+@dataclass(slots=True)
+class OpenBlock:
+    """An `if` that has not ended, or a loop."""
+
+    now: bool | None  # whether this branch is taken; None: nobody knows
+    over: bool = False  # a branch above was taken
+
+
+def decided(text: str, known: Known, fill: Fill) -> str:
+    """Return the script with its known conditions decided."""
+    return _Script(known, fill).read(text)
+
+
+class _Script:
+    def __init__(self, known: Known, fill: Fill) -> None:
+        self.known, self.fill = known, fill
+        self.blocks: list[OpenBlock] = []
+        self.kept: list[str] = []
+        self.left = DECIDED
+
+    def read(self, text: str) -> str:
+        for line in text.splitlines(keepends=True):
+            self.kept.append(line if self._stays(line) else "\n")
+        return "".join(self.kept)
+
+    def _stays(self, line: str) -> bool:
+        """Follow the blocks over a line. Tells whether it stays: one of a branch that is taken or
+        that nobody decided, and no line of a decided `if` itself."""
+        match = IF.match(line)
+        if match is not None and match["word"] == "if":
+            return self._opened(match["test"], line)
+        if OPENS.match(line):
+            self.blocks.append(OpenBlock(None))
+            return self._alive(self.blocks[:-1])
+        if not self.blocks:
+            return True
+        return self._within(line, match)
+
+    def _opened(self, test: str, line: str) -> bool:
+        before = self._alive(self.blocks)
+        whole = not re.search(r";\s*fi\s*$", line) and all(block.now for block in self.blocks)
+        if re.search(r";\s*fi\s*$", line):
+            return before
+        now = self._decided(test) if whole else None if before else False
+        self.blocks.append(OpenBlock(now, bool(now)))
+        return before and now is None
+
+    def _within(self, line: str, match: re.Match[str] | None) -> bool:
+        block, outer = self.blocks[-1], self._alive(self.blocks[:-1])
+        if CLOSES.match(line) or FI.match(line):
+            self.blocks.pop()
+            return outer and block.now is None
+        if match is None and not ELSE.match(line):
+            return self._alive(self.blocks) and not (block.now and THEN.match(line))
+        if block.now is None:  # whatever follows an unknown test is unknown
+            return outer
+        taken = not block.over and (match is None or self._decided(match["test"]))
+        block.now, block.over = taken, block.over or taken is not False
+        return outer and taken is None
+
+    @staticmethod
+    def _alive(blocks: list[OpenBlock]) -> bool:
+        return all(block.now is not False for block in blocks)
+
+    # ---- tests
+
+    def _decided(self, test: str) -> bool | None:
+        """Tell what a test says; None where the script alone does not."""
+        self.left -= 1
+        if self.left < 0:
+            return None
+        known = self.known("".join(self.kept))
+        first, *others = JOINED.split(test)
+        found = self._one(first, known)
+        for by, one in zip(others[::2], others[1::2], strict=True):
+            found = _joined(found, by, self._one(one, known))
+        return found
+
+    def _one(self, test: str, known: Mapping[str, str]) -> bool | None:
+        test = BRACKETS.sub("", BRACKETS.sub("", test)).strip()
+        if test.startswith("! "):
+            found = self._one(test[2:], known)
+            return None if found is None else not found
+        if test in CERTAIN:
+            return CERTAIN[test]
+        if test[:3] in ("-z ", "-n "):
+            word = self._word(test[3:], known)
+            return None if word is None else (word == "") == (test[1] == "z")
+        match = COMPARED.match(test)
+        if match is None:
+            return None
+        one, two = self._word(match["one"], known), self._word(match["two"], known)
+        return None if one is None or two is None else _compared(one, match["by"], two)
+
+    def _word(self, word: str, known: Mapping[str, str]) -> str | None:
+        """Return what a word is; None where it stands for what the script does not say."""
+        found = self.fill(word.strip(), known).strip().strip("\"'")
+        return None if re.search(r"[$`*?()]", found) else found
+
+
+def _compared(one: str, by: str, two: str) -> bool | None:
+    if by in WORDS:
+        return WORDS[by](one, two)
+    numbers = [int(word) for word in (one, two) if re.fullmatch(r"-?\d{1,12}", word)]
+    return NUMBERS[by](*numbers) if len(numbers) == 2 else None
+
+
+def _joined(one: bool | None, by: str, two: bool | None) -> bool | None:
+    """Join two tests, each of which may be unknown."""
+    decides = by == "||"  # the answer of one that makes the other's vain
+    if one is decides or two is decides:
+        return decides
+    return None if one is None or two is None else not decides

@@ -1,0 +1,107 @@
+"""The words of a command -> a document: flags are its keys, as a config has them.
+
+mapping(["--bf16", "True", "--lora-r=8", "--packing"]) -> {"bf16": True, "lora_r": 8, ...}
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.engines.launch.shell import is_variable
+from weighbridge.files.runfiles.document import Document, Path, Place
+
+FLAG = re.compile(r"--?([A-Za-z][\w.\-]*)(?:=(.*))?", re.DOTALL)
+# A variable that holds flags, by its name, and not the value of the flag before it
+FLAGS = re.compile(r"(?i)args(?![a-z])|(?<![a-z])(?:opts|options|flags|extra)(?![a-z])|[@*]")
+COMPUTED = "$computed"  # read as any other variable
+WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+
+def mapping(words: Sequence[str]) -> dict[str, Any]:
+    """Return the flags of a command with their values: several make a list, and none is true."""
+    found: dict[str, Any] = {}
+    name = ""
+    for word in words:
+        flag = FLAG.fullmatch(word)
+        if flag is not None:
+            name = flag[1].replace("-", "_")
+            found[name] = True if flag[2] is None else plain(flag[2])
+        elif is_variable(word) and not (name and found[name] is True and not FLAGS.search(word)):
+            found[word] = COMPUTED
+        elif name and found[name] is True:
+            found[name] = plain(word)
+        elif name:
+            before = found[name] if isinstance(found[name], list) else [found[name]]
+            found[name] = [*before, plain(word)]
+    return {name: COMPUTED if _computed(value) else value for name, value in found.items()}
+
+
+def _computed(value: Any) -> bool:
+    """Tell whether the shell computes a value: $(expr 16 / 2)."""
+    words = value if isinstance(value, list) else [value]
+    return any(isinstance(word, str) and word.startswith("$(") for word in words)
+
+
+def document(text: str, words: Sequence[str], name: str, folder: str = "") -> Document:
+    """Return the flags of a command as a document; each stands at the line of its flag."""
+    data = mapping(words)
+    places: Mapping[Path, Place] = {
+        (key,): Place(text.count("\n", 0, match.start()) + 1)
+        for key in data
+        if (match := re.search(_pattern(key), text))
+    }
+    return Document(syntax="shell", text=text, data=data, name=name, places=places, folder=folder)
+
+
+def _pattern(key: str) -> str:
+    """Return the expression of a flag, or of a variable that stands where flags do."""
+    if key.startswith("$"):
+        return re.escape(key)
+    return rf"--?{re.escape(key).replace('_', '[-_]')}\b"
+
+
+def plain(word: str) -> Any:
+    """Return a word as the value that a config would have."""
+    low = word.strip().lower()
+    if low in WORDS:
+        return WORDS[low]
+    for kind in (int, float):
+        try:
+            return kind(low)
+        except ValueError:
+            continue
+    return word.strip()
+
+
+# Changed where they stand
+
+
+VALUE = r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"'\\-][^\s\"'\\]*))?(?=[\s\\]|$)"
+
+
+def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a script with other arguments: values in the places of the old ones, new arguments
+    behind the first that is among `known`. Whether that is right the caller tells, by reading it
+    again. Nothing is yielded where no place is found."""
+    for key, value in words.items():
+        names = key.split("|")
+        said = str(value).lower() if isinstance(value, bool) else str(value)
+        stands = next(filter(None, (_flag(text, name) for name in names)), None)
+        if stands is not None:
+            at = stands.span("value") if stands["value"] else (stands.end(), stands.end())
+            between = "" if stands["value"] else " "
+            text = f"{text[: at[0]]}{between}{said}{text[at[1] :]}"
+            continue
+        beside = next(filter(None, (_flag(text, name) for name in known)), None)
+        if beside is None or "." in names[-1]:
+            return
+        text = f"{text[: beside.end()]} --{names[-1]} {said}{text[beside.end() :]}"
+    yield text
+
+
+def _flag(text: str, name: str) -> re.Match[str] | None:
+    """Return where a flag stands with its value, in lines that are no comment."""
+    spelled = re.escape(name).replace("_", "[-_]")
+    found = re.finditer(rf"(?<![\w-])--?{spelled}{VALUE}", text)
+    lines = ((one, text.rfind("\n", 0, one.start()) + 1) for one in found)
+    return next((one for one, at in lines if not text[at:].lstrip().startswith("#")), None)

@@ -1,0 +1,275 @@
+"""Kubernetes manifests that train: every container whose command launches a training, as the same
+lines in a shell would: a Job, Kubeflow's PyTorchJob and TrainJob, a Pod.
+
+    command: [torchrun, --nproc_per_node=8, train.py]       args: [--model_name_or_path, org/name]
+    command: [bash, -c]                                     args: [a whole script]
+
+A launcher that says no ranks has those of the cards that the container asks for. Pods that start
+the same are one run where their command says on how many machines it trains, or where an operator
+tells it: Kubeflow's set PET_NNODES to all replicas of a job, and its MPIJob hands mpirun the
+workers. Else each pod trains by itself.
+
+Sources: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1 (parallelism,
+completions); https://jobset.sigs.k8s.io (replicas of a job);
+kubeflow/training-operator @ 078ec30f pkg/controller.v1/pytorch/envvar.go; kubeflow/trainer
+@ 85eed65a pkg/runtime/framework/plugins/torch/torch.go; kubeflow/mpi-operator v2beta1
+(slotsPerWorker: 1).
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.wording import shown
+from weighbridge.engines.launch.shell import given_shell
+from weighbridge.files.runfiles import segments
+from weighbridge.files.runfiles.document import Document, Path
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Unread
+from weighbridge.files.runfiles.serving import kubernetes
+from weighbridge.files.runfiles.serving.lines import Container, within
+from weighbridge.files.runfiles.training import launch
+from weighbridge.files.runfiles.training.ranks import COUNTS as COUNTED
+from weighbridge.files.runfiles.training.ranks import NODES, Start, number, ranks_of
+
+KIND = Kind(
+    name="kubernetes-job",
+    title="Kubernetes job",
+    syntaxes=("yaml",),
+    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1",
+)
+VARIABLE = re.compile(r"\$\((\w+)\)")
+KUBEFLOW = "kubeflow.org/"  # of an apiVersion: its operators tell torchrun of the machines
+TORCH, MPI = "pytorchReplicaSpecs", "mpiReplicaSpecs"
+COUNTS = ("replicas", "parallelism", "numNodes")
+NO_COUNT = "{}, and how many pods are started is not in the file: one is counted"
+TAKEN = "the command's number of machines is not in the file: the {} pods of the job are taken"
+OTHERS = "the command names {} machines, and the manifest starts {} pods: it does not start so"
+GROUPS = "{} pods are started, and {} of them are one run, whose ranks are counted"
+ALONE = (
+    "{} pods are started, and the command trains on one machine (it has no --nnodes of more): each "
+    "pod trains by itself, and takes what is said here"
+)
+
+
+class Pods(NamedTuple):
+    """How many pods run a container at once, and what of that is no number."""
+
+    total: int = 1
+    unread: tuple[Unread, ...] = ()
+
+
+class Launching(NamedTuple):
+    """A container that launches a training, with its command as a text of a shell."""
+
+    container: Container
+    shell: Document
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is a manifest with a container that launches a training."""
+    data = document.data
+    if not isinstance(data, dict) or not {"apiVersion", "kind"} <= data.keys():
+        return False
+    return next(_launching(document), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each container that launches a training, those alike once."""
+    told: list[tuple[PlannedRun, Launching, launch.Launched, dict[Path, Pods]]] = []
+    for each in _launching(document):
+        path = each.container.path
+        for found in launch.launched(each.shell):
+            run = launch.of_launched(each.shell, found)
+            alike = (
+                pods
+                for other, _, _, pods in told
+                if (run.model, run.settings) == (other.model, other.settings)
+            )
+            group = next(alike, None)
+            if group is None:
+                group = {}
+                told.append((run, each, found, group))
+            group[path] = _pods(document, path)
+    for run, each, found, group in told:
+        pods = Pods(
+            max(1, sum(one.total for one in group.values())),
+            tuple(unread for one in group.values() for unread in one.unread),
+        )
+        yield _placed(document, run, each, found, pods)
+
+
+def _launching(document: Document) -> Iterator[Launching]:
+    """Yield containers that launch a training."""
+    for container in kubernetes.containers(document):
+        text = _script(document, container)
+        shell = replace(document, syntax="shell", text=text, data=text, places={}, remarks=())
+        if next(launch.launched(shell), None) is not None:
+            yield Launching(_of_workers(document, container), shell)
+
+
+def _script(document: Document, container: Container) -> str:
+    env = {**container.env, **_told_torchrun(document, container.path)}
+    set_first = (f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
+    # Kubernetes puts in $(NAME) before any shell runs
+    words = [VARIABLE.sub(lambda m: env.get(m[1], m[0]), word) for word in container.words]
+    before, inner = given_shell(words)
+    return "".join((*set_first, shlex.join(words) if before else inner, "\n"))
+
+
+def _spec(document: Document) -> Mapping[str, Any]:
+    spec = document.data.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _together(document: Document) -> bool:
+    """Tell whether the pods of a manifest are one run, whatever its command says."""
+    return str(document.data.get("apiVersion")).rpartition("/")[0].endswith(KUBEFLOW[:-1])
+
+
+def _told_torchrun(document: Document, path: Path) -> Mapping[str, str]:
+    """Return the variables by which Kubeflow's operators tell torchrun of machines and of their
+    processes, where these are numbers."""
+    spec = _spec(document)
+    if not _together(document) or MPI in spec:
+        return {}
+    at, roles = _at(document, path), spec.get(TORCH)
+    paths: list[Path] = [("spec", TORCH, role) for role in roles] if isinstance(roles, dict) else []
+    counts = [_pods(document, each) for each in (paths or [path])]
+    each = spec.get("nprocPerNode", at.get("numProcPerNode") if isinstance(at, dict) else None)
+    processes = {"PET_NPROC_PER_NODE": str(each)} if str(each).isdigit() else {}
+    if any(one.unread for one in counts):
+        return processes
+    return {"PET_NNODES": str(max(1, sum(one.total for one in counts))), **processes}
+
+
+def _at(document: Document, path: Path) -> Any:
+    found = document.data
+    for key in path:
+        found = found[key]
+    return found
+
+
+def _pods(document: Document, path: Path) -> Pods:
+    """Return how many pods run what stands at a path: every mapping above it may multiply them."""
+    pods = Pods()
+    for end in range(len(path) + 1):
+        at = _at(document, path[:end])
+        for name in COUNTS if isinstance(at, dict) else ():
+            if name in at:
+                pods = _times(pods, at, (*path[:end], name), document)
+    policy = _spec(document).get("mlPolicy")
+    if isinstance(policy, dict) and "numNodes" in policy:
+        pods = _times(pods, policy, ("spec", "mlPolicy", "numNodes"), document)
+    return pods
+
+
+def _times(pods: Pods, at: Mapping[str, Any], path: Path, document: Document) -> Pods:
+    name = str(path[-1])
+    said = _whole(at[name])
+    if said is None:
+        line = document.place(path).line
+        why = NO_COUNT.format(f"it is {shown(at[name])}")
+        unread = Unread(key=name, line=line, why=why, lowers=True, raises=True)
+        return Pods(pods.total, (*pods.unread, unread))
+    most = _whole(at.get("completions")) if name == "parallelism" else None
+    return Pods(pods.total * (said if most is None else min(said, most)), pods.unread)
+
+
+def _whole(said: Any) -> int | None:
+    text = str(said)
+    return int(text) if text.isdigit() and len(text) < 7 else None
+
+
+def _of_workers(document: Document, container: Container) -> Container:
+    """Return a container of MPI's launcher with the cards and the memory of its workers, on which
+    it starts what it launches, and with the path of these."""
+    roles = _spec(document).get(MPI)
+    if not isinstance(roles, dict) or "Worker" not in roles:
+        return container
+    path: Path = ("spec", MPI, "Worker", "template", "spec", "containers", 0)
+    try:
+        resources = _at(document, path).get("resources")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return container
+    return replace(
+        container,
+        gpus=kubernetes.count(resources) if isinstance(resources, dict) else container.gpus,
+        memory=kubernetes.memory(resources, path, document),
+        path=path,
+    )
+
+
+def _spread(
+    document: Document, run: PlannedRun, start: Start, pods: Pods
+) -> tuple[Start, tuple[Unread, ...], tuple[str, ...]]:
+    """Return what is started on all pods of a run, with what is not read of it, and what has to be
+    said of them."""
+    said = start.machines if start.machines is not None else _by_config(run)
+    if isinstance(said, int) and said > 0:
+        return (start, *_compared(said, pods, together=_together(document)))
+    if said is None and not _together(document):
+        alone = pods.total > 1 and not any(one.missing for one in run.unread)
+        return start, (), (ALONE.format(pods.total),) if alone else ()
+    notes = () if said is None or pods.unread else (TAKEN.format(pods.total),)
+    slots = _spec(document).get("slotsPerWorker", 1) if MPI in _spec(document) else None
+    each = start.each or (None if start.whole else _whole(slots))
+    return start._replace(each=each, machines=pods.total), pods.unread, notes
+
+
+def _by_config(run: PlannedRun) -> int | None:
+    """Return how many machines a config of accelerate says; None where it says none."""
+    inside, ranks = run.settings.get(launch.EACH), ranks_of(run)
+    return ranks // inside if isinstance(inside, int) and ranks else None
+
+
+def _compared(
+    machines: int, pods: Pods, *, together: bool
+) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
+    """Return what a manifest says against the machines that a command names; `together`: its
+    operator makes all pods one run."""
+    if pods.unread or pods.total == machines:
+        return (), ()
+    if machines == 1 or (pods.total % machines == 0 and not together):
+        alone = ALONE.format(pods.total) if machines == 1 else GROUPS.format(pods.total, machines)
+        return (), (alone,)
+    why = OTHERS.format(machines, pods.total)
+    return (Unread(key=FEW_CARDS, line=0, why=why, raises=True),), ()
+
+
+def _placed(
+    document: Document,
+    alone: PlannedRun,
+    launching: Launching,
+    found: launch.Launched,
+    pods: Pods,
+) -> PlannedRun:
+    """Return a run with the lines of the manifest, and the cards and memory of its pods; `alone` is
+    what its command says by itself."""
+    container, shell = launching
+    start, unread, notes = _spread(document, alone, found.start, pods)
+    run = launch.of_launched(shell, found._replace(start=start))
+    machines = number(start.machines) or _by_config(run) or 1
+    if container.gpus and "data_parallel_size" not in run.settings:
+        start = start._replace(each=container.gpus)
+        run = launch.with_ranks(run, start)
+        run = replace(
+            run, unread=tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
+        )
+    run = segments.told(run, shell.text, shell.syntax)
+    at = container.line
+    run = replace(
+        run,
+        name=container.name,
+        understood=tuple(replace(one, line=at, start=0, end=0) for one in run.understood),
+        unread=(
+            *(replace(one, line=at) for one in run.unread),
+            *(replace(one, line=one.line or at) for one in unread),
+        ),
+        notes=(*run.notes, *notes),
+        cards=(container.gpus or 0) * machines,
+        nodes=container.nodes,
+    )
+    return within(run, container.memory)

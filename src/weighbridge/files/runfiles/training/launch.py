@@ -1,0 +1,346 @@
+"""Lines that launch a training: accelerate, torchrun, deepspeed, python, swift, trl and others.
+
+The script is not read: arguments that TrainingArguments and TRL have are taken by their names.
+
+Sources: accelerate @ 16cb6eb8 commands/launch.py; torch distributed/run.py; ms-swift
+@ examples/train (tuner_type, quant_bits, max_length; lora rank 8 on all linears, bfloat16).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.engines.launch.paths import model_of
+from weighbridge.engines.launch.shell import commands
+from weighbridge.files.runfiles import slurm
+from weighbridge.files.runfiles.beside import beside, missing, of_another
+from weighbridge.files.runfiles.document import Document, Path, Place
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.pieces import only_commands
+from weighbridge.files.runfiles.reading import filled
+from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.training import (
+    accelerate,
+    flags,
+    llama_factory,
+    ranks,
+    script,
+    starters,
+    trl,
+)
+
+KIND = Kind(
+    name="training-command",
+    title="training command",
+    syntaxes=("shell",),
+    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
+)
+SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
+SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
+MOST = 200  # lines: a longer text is looked at as prose is
+CONFIG = "config_file"  # of accelerate
+LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
+PROGRAMS = ("swift", "trl", "llamafactory-cli")
+BEGINS = re.compile(
+    r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|cd|source|ulimit|torchrun|deepspeed|accelerate|python3?"
+    r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|uv|nohup|read|megatron|module|conda"
+    r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
+)
+EACH = "ranks_per_machine"
+JOB = "#SBATCH"  # of Slurm, which says the machines
+FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
+UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
+TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
+SWIFT = {  # ms-swift's names -> those of TRL's arguments
+    "model": "model_name_or_path",
+    "lora_rank": "lora_r",
+    "target_modules": "lora_target_modules",
+    "attn_impl": "attn_implementation",
+}
+
+
+# What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
+EACH_CARD = "llamafactory-cli"
+
+
+SRUN = "srun"
+LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start ranks of their own
+NO_TASKS = (
+    "srun is told no number of tasks, and starts one on each machine: a rank is counted for each "
+    "card, as --ntasks-per-node has them"
+)
+
+
+class Launched(NamedTuple):
+    """A training's program (a script, or one of PROGRAMS), its arguments, and what starts it."""
+
+    program: str
+    words: Sequence[str]
+    start: ranks.Start = ranks.Start()
+    config: str = ""  # a file that the launcher is told of
+    flags: Sequence[str] = ()  # of accelerate's launcher
+
+    @property
+    def ranks(self) -> int | None:
+        """Return how many processes are started; None where nobody says it."""
+        return self.start.ranks
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a text is a script that launches a training."""
+    lines = document.text.replace("\\\n", " ").splitlines()
+    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
+    script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
+    if document.text.count("\n") > MOST:
+        return False
+    if not script and not (BEGINS.match(first) and only_commands(document.text)):
+        return False
+    return next(launched(document), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each line that launches a training."""
+    for each in launched(document):
+        yield of_launched(document, each)
+
+
+def of_launched(document: Document, each: Launched) -> PlannedRun:
+    """Return the run of a launch, with the ranks of each of its machines."""
+    start, run = each.start, _run(document, each)
+    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.told))
+    return _inside(run, start)
+
+
+def with_ranks(run: PlannedRun, start: ranks.Start) -> PlannedRun:
+    """Return a run that says no ranks with those of a start."""
+    return _inside(starters.ranked(run, start.ranks), start)
+
+
+def _inside(run: PlannedRun, start: ranks.Start) -> PlannedRun:
+    """Return a run with the ranks of each of its machines."""
+    inside = {} if start.inside is None else {EACH: start.inside}
+    return replace(run, settings={**run.settings, **inside})
+
+
+def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a change of our settings as arguments; None where a script has no words for it."""
+    return trl.written(change)
+
+
+def launched(document: Document) -> Iterator[Launched]:
+    """Yield the trainings that a text launches: of programs whose arguments we know, and of scripts
+    beside it that train."""
+    for each in started(document, document.text, (*PROGRAMS, *starters.STARTERS)):
+        if _trains(each) or _script(document, each) is not None:
+            yield each
+
+
+def _script(document: Document, each: Launched) -> Document | None:
+    """Return the script that is started, where it lies beside the run file and trains."""
+    if not each.program.endswith(".py"):
+        return None
+    try:
+        found = beside(document, each.program, script.KIND.syntaxes)
+    except BadFileError:
+        return None
+    return found if found is not None and script.tells(found) else None
+
+
+def started(
+    document: Document, text: str, programs: Sequence[str] = PROGRAMS
+) -> Iterator[Launched]:
+    """Yield what a text of a document launches: a script of any name, or one of `programs`."""
+    try:
+        found = list(commands(text))
+    except UsageError:
+        return
+    for command in found:
+        words = [filled(word) for word in command.words]
+        each = _launched(document, words, command.env, programs)
+        if each is not None:
+            yield each._replace(start=each.start._replace(elsewhere=JOB in document.text))
+
+
+def _trains(each: Launched) -> bool:
+    given = flags.mapping(each.words)
+    if each.program in starters.STARTERS and starters.begins(each.program, each.words):
+        return True
+    return each.program in PROGRAMS or any(name in given for name in TRAINS)
+
+
+def _launched(
+    document: Document, words: Sequence[str], env: Mapping[str, str], programs: Sequence[str]
+) -> Launched | None:
+    """Return what a command launches: its last launcher is the one that counts."""
+    names = [word.rpartition("/")[2] for word in words]
+    at = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
+    if not at:
+        return None
+    start = next((n for n in at if _begins(names, words, n)), at[-1])
+    if names[start] in programs:
+        named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
+        if not named and len(words) < start + 2:
+            return None
+        by = next((n for n in reversed(at) if n < start and names[n] in LAUNCHERS), None)
+        if by is None:
+            how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
+        else:
+            how = ranks.of_launcher(names[by], words[by:start], env, words[:by], document)
+        return Launched(names[start], [*named, *words[start + 1 :]], how)
+    script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
+    if script is None:
+        return None
+    own = words[start:script]
+    config = str(flags.mapping(own).get(CONFIG) or "")
+    said = own if names[start] == "accelerate" else ()
+    alone = _is_alone(names, start, script)
+    tasks = _of_tasks(document, names[:start], words) if alone else None
+    how = tasks or ranks.of_launcher(names[start], own, env, words[:start], document)
+    return Launched(words[script], words[script + 1 :], how, config, said)
+
+
+def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
+    """Tell whether srun starts a script, which no launcher starts again."""
+    starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
+    others = {*ranks.TORCHRUN, *ranks.MPI}
+    return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
+
+
+def _of_tasks(
+    document: Document, before: Sequence[str], words: Sequence[str]
+) -> ranks.Start | None:
+    """Return the tasks of srun as ranks; None where it starts a task for each card, or nobody says
+    how many cards there are."""
+    why = NO_TASKS
+    try:
+        step = slurm.step(document.text, words[before.index(SRUN) + 1 : len(before)])
+    except UsageError as error:
+        step, why = slurm.SlurmStep(), str(error)
+    if step.tasks is not None:
+        return ranks.Start(whole=step.tasks, machines=step.nodes)
+    if step.cards == 1:
+        return None
+    line = document.line_of(max(document.text.find(SRUN), 0))
+    return ranks.Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
+
+
+def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
+    """Tell whether a word begins a command that starts a config, whatever else it names."""
+    return names[at] in starters.STARTERS and starters.begins(names[at], words[at + 1 :])
+
+
+def _is_script(words: Sequence[str], at: int) -> bool:
+    """Tell whether a word is what a launcher starts: a file, or a module."""
+    module = words[at - 1] in ("-m", "--module") and words[at] not in ranks.TORCHRUN
+    return module or words[at].endswith(".py")
+
+
+def _run(document: Document, each: Launched) -> PlannedRun:
+    """Return the run of a launch, with the file that its launcher is told of and that is not
+    here."""
+    run = _started(document, each)
+    if not each.config:
+        given = flags.document(document.text, each.flags, document.name, document.folder)
+        said = accelerate.flagged(given)
+        if said is None:
+            return run
+        by_flags = accelerate.by_flags(next(accelerate.read(said)))
+        return accelerate.launched(run, by_flags, each.ranks)
+    line = document.line_of(max(document.text.find(each.config), 0))
+    shared = _shared_by(document, each.config, each.start)
+    if shared is None:
+        absent = missing(each.config, f"--{CONFIG}", line)
+        return replace(run, unread=(*run.unread, absent))
+    told = Understood(key=f"--{CONFIG}", value=each.config, setting="shard", line=line)
+    run = replace(run, understood=(*run.understood, told))
+    return accelerate.launched(run, of_another(shared, each.config), each.ranks)
+
+
+def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
+    """Return what a config of accelerate says of the ranks, of which the command may say the number
+    instead; None where it is not there."""
+    found = beside(document, name, accelerate.KIND.syntaxes)
+    if found is None or not isinstance(found.data, dict):
+        return None
+    said = {"num_processes": start.ranks, "num_machines": ranks.number(start.machines)}
+    data = {**found.data, **{key: value for key, value in said.items() if value}}
+    return next(accelerate.read(replace(found, data=data)))
+
+
+def _started(document: Document, each: Launched) -> PlannedRun:
+    if each.program == "swift":
+        return _swift(document, each)
+    if each.program in starters.STARTERS and starters.begins(each.program, each.words):
+        return starters.run_of(document, each.program, each.words, each.ranks)
+    given = flags.document(document.text, each.words, document.name, document.folder)
+    if each.program == "llamafactory-cli":
+        if "model_name_or_path" not in given.data:
+            return PlannedRun(
+                task="train", refused="it starts another file, which it does not name"
+            )
+        return starters.ranked(next(llama_factory.read(given)), each.ranks)
+    called = _script(document, each)
+    if called is not None and not any(name in given.data for name in TRAINS):
+        run = starters.ranked(next(script.read(called)), each.ranks)
+        return of_another(run, each.program)
+    config = starters.arguments_of(document, each.words)
+    if config:
+        return _of_arguments(document, each, given, config)
+    return _plain(each, given)
+
+
+def _of_arguments(document: Document, each: Launched, given: Document, name: str) -> PlannedRun:
+    """Return the run of a script or of TRL whose arguments stand in a config, too."""
+    found = beside(document, name, trl.KIND.syntaxes)
+    if found is None or not isinstance(found.data, dict):
+        line = document.line_of(max(document.text.find(name), 0))
+        run = _plain(each, given)
+        return replace(run, unread=(*run.unread, missing(name, name, line)))
+    said = {key: value for key, value in given.data.items() if key != "config"}
+    return of_another(_plain(each, starters.changed(found, said)), name)
+
+
+def _plain(each: Launched, given: Document) -> PlannedRun:
+    """Return the run of arguments that transformers and TRL have."""
+    if each.program == "trl" and each.words[0] != "sft":
+        return replace(
+            trl.of_arguments(given, "trl", each.ranks),
+            refused=f"trl {each.words[0]:.20} is not answered yet",
+        )
+    framework = "trl" if each.program == "trl" or "use_peft" in given.data else "trainer"
+    note = "" if each.program == "trl" else UNREAD
+    run = trl.of_arguments(given, framework, each.ranks, note)
+    return trl.with_dropout(run) if each.program == "trl" else run
+
+
+def _swift(document: Document, each: Launched) -> PlannedRun:
+    """Return the run of ms-swift, whose arguments are given the names of TRL's."""
+    given = flags.document(document.text, each.words, document.name, document.folder)
+    data = {SWIFT.get(name, name): value for name, value in given.data.items()}
+    kind = str(data.pop("rlhf_type", "") or "")
+    tuner = str(data.pop("tuner_type", data.pop("train_type", "lora")))
+    if tuner == "lora":
+        data |= {"use_peft": True, "lora_r": data.get("lora_r", 8)}
+        data.setdefault("lora_target_modules", "all-linear")
+        data["load_in_4bit"] = data.pop("quant_bits", None) == 4
+    data.setdefault("per_device_train_batch_size", 1)
+    data.setdefault("bf16", True)
+    data.setdefault("gradient_checkpointing", True)
+    model = str(data.get("model_name_or_path") or "")
+    places: dict[Path, Place] = {
+        (SWIFT.get(str(path[0]), str(path[0])),): place for path, place in given.places.items()
+    }
+    run = trl.of_arguments(replace(given, data=data, places=places), "trainer", each.ranks)
+    refused = run.refused
+    if each.words[0] not in ("sft", "pt") or kind:
+        refused = f"ms-swift's {kind or each.words[0]:.20} is not answered yet"
+    elif tuner not in ("lora", "full"):
+        refused = f"tuner_type: {tuner:.20} is not answered yet"
+    return replace(
+        run,
+        model=model_of(model) if "$" not in model else "",
+        understood=tuple(one for one in run.understood if one.line),
+        refused=refused,
+    )

@@ -1,0 +1,172 @@
+"""litgpt's YAML, read into the settings of the run that it starts.
+
+Sources: litgpt @ 26857050: finetune/lora.py (rank 8, query and value, micro_batch_size 1, one
+device; FSDP over several, activation checkpointing off, on under FSDP), finetune/full.py,
+pretrain.py (compiled; micro_batch_size 4), args.py.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.engines.launch.paths import model_of
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.files.runfiles.record import PlannedRun, Value
+
+KIND = Kind(
+    name="litgpt",
+    title="litgpt config",
+    syntaxes=("yaml",),
+    source="https://github.com/Lightning-AI/litgpt @ 26857050",
+)
+KEYS = """
+[settings]
+lora_r       lora_r
+lora_alpha   lora_alpha
+lora_dropout lora_dropout
+[ignored]
+access_token data data.* eval eval.* initial_checkpoint_dir initial_state logger_name ops_version
+optimizer.init_args out_dir resume seed tokenizer_dir train.epochs train.log_interval
+train.lr_warmup_steps train.lr_warmup_fraction train.max_iters train.max_norm train.max_steps
+train.max_tokens train.max_time train.min_lr train.save_interval log train.tie_embeddings
+[memory]
+adapter_start_layer          - LLaMA-Adapter is not counted
+galore                       - gradients are projected
+"""
+MODULES = ("query", "key", "value", "projection", "mlp", "head")
+OWN_ADAPTED = ("query", "value")  # of finetune_lora
+PRECISION: Mapping[str, str] = {
+    "bf16-true": "bf16",
+    "bf16-mixed": "bf16-mixed",
+    "16-mixed": "fp16-mixed",
+    "16-true": "fp16",
+    "32-true": "fp32",
+}
+PACKED: Mapping[str, str] = {
+    "bnb.nf4": "nf4",
+    "bnb.nf4-dq": "nf4-dq",
+    "bnb.fp4": "fp4",
+    "bnb.fp4-dq": "fp4-dq",
+    "bnb.int8": "bnb-int8",
+    "bnb.int8-training": "bnb-int8",
+}
+OPTIMIZERS = {"AdamW": "adamw_torch", "Adam": "adam", "SGD": "sgd"}
+FINETUNED, PRETRAINED = 1, 4  # micro_batch_size where the file says none
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is litgpt's."""
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("train"), dict):
+        return False
+    named = "checkpoint_dir" in data or "model_name" in data
+    return named and ("micro_batch_size" in data["train"] or "out_dir" in data)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a config starts."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = "litgpt"
+    pretraining = "checkpoint_dir" not in keys.data
+    model = _model(keys)
+    if pretraining:
+        keys.notes.append("litgpt compiles what it pretrains, which keeps other tensors")
+    if keys.take("train.micro_batch_size", "batch_size") is None:
+        size = PRETRAINED if pretraining else FINETUNED
+        keys.default("batch_size", size, "litgpt's own micro_batch_size")
+    if keys.take("train.max_seq_length", "seq_len") is None:
+        keys.notes.append("max_seq_length is not set: the model's or the longest sample decides")
+    keys.take("precision", "precision", lambda name: PRECISION.get(str(name)))
+    _accumulated(keys)
+    _method(keys)
+    _optimizer(keys)
+    _ranks(keys)
+    keys.used.add("model_config")
+    keys.used.update(f"model_config.{name}" for name in keys.value("model_config") or {})
+    keys.plain()
+    yield keys.run(model)
+
+
+def _model(keys: KeyReading) -> str:
+    folder = keys.text("checkpoint_dir")
+    if folder:
+        keys.take("checkpoint_dir", "model")
+        return model_of(folder.removeprefix("checkpoints/"))
+    if keys.value("model_config"):
+        keys.leave("model_config", "the model is made by its sizes")
+        keys.used.add("model_name")
+        return ""
+    keys.take("model_name", "model")
+    return keys.text("model_name")
+
+
+def _accumulated(keys: KeyReading) -> None:
+    whole, devices = keys.value("train.global_batch_size"), keys.value("devices", 1)
+    micro = keys.settings["batch_size"]
+    nodes = keys.value("num_nodes", 1) or 1
+    if all(isinstance(one, int) for one in (whole, devices, nodes)) and whole:
+        steps = max(1, whole // (devices * nodes) // micro)
+        keys.set("gradient_accumulation", steps, "train.global_batch_size")
+
+
+def _method(keys: KeyReading) -> None:
+    adapted = any(str(name).startswith("lora_") for name in keys.data)
+    packed = keys.value("quantize")
+    form = PACKED.get(str(packed)) if packed and adapted else None
+    if not adapted:
+        keys.settings["method"] = "full"
+    else:
+        keys.settings["method"] = "qlora" if form and not form.startswith("bnb") else "lora"
+        _adapters(keys)
+    if form:
+        keys.set("quantization", form, "quantize")
+    elif packed:
+        keys.leave("quantize", f"{packed!s:.40} of a base is not counted so")
+
+
+def _adapters(keys: KeyReading) -> None:
+    targets = []
+    for name in MODULES:
+        key = f"lora_{name}"
+        if keys.value(key, name in OWN_ADAPTED) is True:
+            targets.append(name)
+        if keys.on(key):
+            keys.knows(key, "lora_targets")
+    keys.settings["lora_targets"] = targets
+    if keys.take("lora_r", "lora_r") is None:
+        keys.default("lora_r", 8, "litgpt's own lora_r")
+
+
+def _optimizer(keys: KeyReading) -> None:
+    given = keys.value("optimizer")
+    keys.used.update(("optimizer", "optimizer.class_path"))
+    key = "optimizer.class_path" if isinstance(given, dict) else "optimizer"
+    named = given.get("class_path") if isinstance(given, dict) else given
+    if not named:
+        return
+    last = str(named).rpartition(".")[2]
+    if last in OPTIMIZERS:
+        keys.set("optimizer", OPTIMIZERS[last], key)
+    else:
+        keys.leave(key, f"{last:.40} is not counted")
+
+
+def _ranks(keys: KeyReading) -> None:
+    """Several devices share out by FSDP."""
+    devices, nodes = keys.value("devices"), keys.value("num_nodes", 1)
+    if isinstance(devices, int) and isinstance(nodes, int) and devices * nodes > 1:
+        keys.settings["shard"] = "fsdp1"
+        keys.set("data_parallel_size", devices * nodes, "devices")
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "train.micro_batch_size",
+    "seq_len": "train.max_seq_length",
+    "lora_r": "lora_r",
+}
+SAID: Phrases = {}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)

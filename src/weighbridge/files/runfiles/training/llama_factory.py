@@ -1,0 +1,279 @@
+"""LLaMA-Factory's YAML, read into the settings of the run that it starts.
+
+Sources: LLaMA-Factory @ ff6d4d12: hparams/data_args.py (cutoff_len 2048), finetuning_args.py
+(lora_rank 8, lora_alpha twice the rank, lora_target all), model_args.py (checkpointing is on unless
+disable_gradient_checkpointing, reentrant; double_quantization), model/adapter.py (what is trained
+is in float32 unless pure_bf16), model/model_utils/quantization.py (packed storage in the dtype of
+computing), checkpointing.py (no cast of a packed base), liger_kernel.py.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
+from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.training import arguments
+from weighbridge.files.runfiles.training.contradictions import contradicted
+
+KIND = Kind(
+    name="llama-factory",
+    title="LLaMA-Factory config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
+)
+KEYS = arguments.merged(
+    arguments.KEYS,
+    """
+[settings]
+lora_alpha         lora_alpha
+lora_dropout       lora_dropout
+additional_target  modules_to_save
+use_rslora         use_rslora
+[ignored]
+adapter_name_or_path apollo_scale apollo_scale_type apollo_proj apollo_proj_type
+apollo_scale_front apollo_update_interval badam_* cls_* compute_accuracy create_new_adapter
+dataset dataset_dir dataset_map_batch_size default_system disable_shuffling eval_dataset
+eval_num_beams eval_on_each_dataset enable_thinking export_* galore_scale galore_update_interval
+galore_proj_type hf_hub_token ignore_pad_token_for_loss image_min_pixels audio_sampling_rate
+infer_* interleave_probs kt_* chunk_size cpu_infer loraplus_lr_embedding loraplus_lr_ratio
+low_cpu_mem_usage mask_history max_samples media_dir mix_strategy mode model_revision ms_hub_token
+num_beams om_hub_token plot_loss predict_with_generate preprocessing_batch_size
+preprocessing_num_workers print_param_status overwrite_cache ref_model* resize_vocab rope_scaling
+split_special_tokens streaming swanlab_* template tokenized_path tool_format train_on_prompt
+use_fast_tokenizer use_swanlab val_size vllm_* video_fps video_maxlen video_min_pixels buffer_size
+early_stopping_steps max_new_tokens top_k top_p temperature do_sample repetition_penalty ray_*
+resources_per_worker placement_strategy master_addr master_port pref_* reward_model* kto_* ppo_*
+simpo_gamma dpo_label_smoothing ld_alpha use_dft_loss use_eaft_loss data_shared_file_system
+neat_packing device_map offload_folder
+[memory]
+freeze_extra_modules       - parts of the model are trained, by name
+freeze_multi_modal_projector   - the projector is not trained, which is not counted apart
+freeze_trainable_layers    - parts of the model are trained
+freeze_trainable_modules   - parts of the model are trained, by name
+freeze_vision_tower        - the vision tower is not trained, which is not counted apart
+image_max_pixels           + pixels of images, whose number is in the data
+video_max_pixels           + pixels of videos, whose number is in the data
+loraplus_lr_ratio          LoRA+ makes groups of parameters
+mixture_of_depths          - layers are converted to mixture-of-depths
+moe_aux_loss_coef          the router's loss is added
+pissa_init                 adapters begin from a decomposition
+shift_attn                 attention is shifted and in groups
+train_mm_proj_only         - only the projector is trained
+upcast_layernorm           + norms are cast to float32
+upcast_lmhead_output       + logits are cast to float32
+use_adam_mini              - Adam-mini is not counted
+use_llama_pro              - only added blocks are trained
+use_unsloth                - its kernels and its checkpoints
+use_unsloth_gc             - its checkpoints go to the host
+enable_mca                 it trains with Megatron
+""",
+)
+OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
+MEGATRON = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
+METHODS = ("lora", "full")
+PROJECTED = {"use_galore": "galore_adamw", "use_apollo": "apollo_adamw"}
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is LLaMA-Factory's: a model, and two keys that others have not."""
+    data = document.data
+    return (
+        isinstance(data, dict)
+        and "model_name_or_path" in data
+        and sum(key in data for key in OWN) > 1
+    )
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a config starts."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = "trainer"
+    model = arguments.name_of(keys, "model_name_or_path")
+    refused = _refused(keys)
+    if keys.take("cutoff_len", "seq_len") is None:
+        keys.default("seq_len", 2048, "LLaMA-Factory's own cutoff_len")
+    if keys.on("packing"):
+        keys.knows("packing", "seq_len")
+    arguments.sizes(keys)
+    _optimizer(keys)
+    arguments.usual_optimizer(keys)
+    _precision(keys)
+    _method(keys)
+    _checkpoints(keys)
+    arguments.kernels(keys, "flash_attn")
+    arguments.fsdp(keys)
+    arguments.sequence(keys)
+    arguments.zero_named(keys)
+    keys.plain()
+    yield keys.run(model, refused=refused or contradicted(keys))
+
+
+def _refused(keys: KeyReading) -> str:
+    """Return why a run is not answered; what was understood of it stands beside it."""
+    stage = str(keys.value("stage") or "sft").lower()
+    if any(name in keys.data for name in MEGATRON):
+        megatron = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
+        keys.used.update(name for name in keys.data if "parallel" in name or name in megatron)
+        beside = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
+        keys.used.update(name for name in keys.data if name.startswith(beside))
+        return "it trains with Megatron, which is not answered yet"
+    if keys.on("use_kt"):
+        return "KTransformers keeps experts on the host and trains there, which is not answered yet"
+    if stage not in ("sft", "pt"):
+        return f"stage: {stage:.40} is not answered yet: its step is not one of a language model"
+    method = str(keys.value("finetuning_type") or "lora")
+    if method not in METHODS:
+        keys.used.update(name for name in keys.data if name.startswith(f"{method}_"))
+        return f"finetuning_type: {method:.40} is not answered yet"
+    return ""
+
+
+def _optimizer(keys: KeyReading) -> None:
+    for name, optimizer in PROJECTED.items():
+        if keys.on(name):
+            kind = name.removeprefix("use_")
+            keys.set("optimizer", optimizer, name)
+            rank = keys.value(f"{kind}_rank")
+            if isinstance(rank, int):
+                keys.set("optim_args", [f"rank={rank}"], f"{kind}_rank")
+            if keys.on(f"{kind}_layerwise"):
+                keys.set("optimizer_in_backward", True, f"{kind}_layerwise")
+            if keys.value(f"{kind}_target") not in (None, "all"):
+                keys.leave(f"{kind}_target", "gradients of these modules alone are projected")
+    if keys.on("use_badam"):
+        keys.leave("use_badam", "BAdam trains one block at a time")
+    if keys.on("use_muon"):
+        keys.set("optimizer", "muon", "use_muon")
+
+
+def _precision(keys: KeyReading) -> None:
+    if keys.on("pure_bf16"):
+        keys.set("precision", "bf16", "pure_bf16")
+    else:
+        arguments.precision(keys)
+
+
+def _method(keys: KeyReading) -> None:
+    method = str(keys.value("finetuning_type") or "lora")
+    if method not in METHODS:
+        return
+    if method == "full":
+        keys.set("method", "full", "finetuning_type")
+        keys.used.update(name for name in keys.data if name.startswith("lora_"))
+        return
+    dora, bits = keys.on("use_dora"), str(keys.value("quantization_bit") or "")
+    keys.set("method", "dora" if dora else "qlora" if bits == "4" else "lora", "finetuning_type")
+    if bits:
+        _packed(keys, bits)
+    else:
+        half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
+        keys.settings["dtype"] = half
+    if keys.take("lora_rank", "lora_r") is None:
+        keys.default("lora_r", 8, "LLaMA-Factory's own lora_rank")
+    if (
+        keys.take("lora_alpha", "lora_alpha") is None
+    ):  # it decides no memory, and a new file has to say it
+        keys.settings["lora_alpha"] = 2 * keys.settings["lora_r"]
+    targets = keys.value("lora_target", "all")
+    if isinstance(targets, str):
+        targets = "all-linear" if targets == "all" else [one.strip() for one in targets.split(",")]
+    if "lora_target" in keys.data:
+        keys.set("lora_targets", targets, "lora_target")
+    else:
+        keys.default("lora_targets", targets, "LLaMA-Factory's own lora_target: all")
+
+
+def _packed(keys: KeyReading, bits: str) -> None:
+    """Take the format of a base that is packed as it is loaded."""
+    program = str(keys.value("quantization_method") or "bnb").lower()
+    if program not in ("bnb", "bitsandbytes"):
+        keys.leave("quantization_method", f"{program:.20} packs in another way")
+        return
+    nested = keys.value("double_quantization", True) is not False
+    plain = "nf4" if str(keys.value("quantization_type") or "nf4") == "nf4" else "fp4"
+    packed = f"{plain}-dq" if nested else plain
+    keys.set("quantization", packed if bits == "4" else "bnb-int8", "quantization_bit")
+    keys.settings["kbit_upcast"] = "none"
+    if bits == "4" and keys.settings["precision"].startswith("bf16"):
+        keys.settings["bnb_4bit_quant_storage"] = "bfloat16"
+
+
+def _checkpoints(keys: KeyReading) -> None:
+    own = keys.on("gradient_checkpointing")
+    if keys.on("disable_gradient_checkpointing") and not own:
+        keys.set("checkpointing", "none", "disable_gradient_checkpointing")
+    elif own:
+        arguments.checkpoints(keys)
+    else:
+        keys.default("checkpointing", "full", "LLaMA-Factory checkpoints unless it is disabled")
+        keys.settings["use_reentrant"] = keys.value("use_reentrant_gc", True) is not False
+    keys.used.update(("gradient_checkpointing", "gradient_checkpointing_kwargs"))
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "per_device_train_batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "cutoff_len",
+    "optimizer": "optim",
+    "lora_r": "lora_rank",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"disable_gradient_checkpointing": False},
+    ("checkpointing", "none"): {"disable_gradient_checkpointing": True},
+    ("loss", "liger"): {"enable_liger_kernel": True},
+    ("attention", "flash"): {"flash_attn": "fa2"},
+    ("attention", "eager"): {"flash_attn": "disabled"},
+    ("method", "full"): {"finetuning_type": "full"},
+    ("method", "lora"): {"finetuning_type": "lora"},
+    ("method", "qlora"): {"finetuning_type": "lora"},
+    ("method", "dora"): {"finetuning_type": "lora", "use_dora": True},
+    ("quantization", "nf4"): {"quantization_bit": 4, "double_quantization": False},
+    ("quantization", "nf4-dq"): {"quantization_bit": 4, "double_quantization": True},
+    ("quantization", "bnb-int8"): {"quantization_bit": 8},
+    ("precision", "bf16-mixed"): {"bf16": True},
+    ("precision", "fp16-mixed"): {"fp16": True},
+    ("precision", "bf16"): {"pure_bf16": True, "bf16": True},
+    ("lora_targets", "all-linear"): {"lora_target": "all"},
+    ("optimizer", "muon"): {"use_muon": True},
+    ("shard", "zero1"): {"deepspeed": "examples/deepspeed/ds_z1_config.json"},
+    ("shard", "zero2"): {"deepspeed": "examples/deepspeed/ds_z2_config.json"},
+    ("shard", "zero3"): {"deepspeed": "examples/deepspeed/ds_z3_config.json"},
+}
+OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
+    ("zero2", "optimizer"): "examples/deepspeed/ds_z2_offload_config.json",
+    ("zero3", "params"): "examples/deepspeed/ds_z3_offload_config.json",
+}
+BEGINS: Mapping[str, Value] = {"stage": "sft", "do_train": True}
+PART = 0.1  # of the rows, which are evaluated
+NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+    "dataset": "alpaca_en_demo",
+    "num_train_epochs": 1.0,
+    "learning_rate": 0.0001,
+    "output_dir": "./out",
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run. Raises UsageError for what it refuses."""
+    settings = run.settings
+    arguments.named_optimizer("llama-factory", settings["optimizer"], more=("muon",))
+    words = {
+        "model_name_or_path": run.model,
+        **BEGINS,
+        **worded(settings, KEYS, {**WRITTEN, "use_reentrant": "use_reentrant_gc"}, SAID),
+        **NEW,
+    }
+    targets = settings["lora_targets"]
+    if isinstance(targets, list | tuple):
+        words["lora_target"] = ",".join(targets)
+    if isinstance(words.get("additional_target"), list | tuple):
+        words["additional_target"] = ",".join(settings["modules_to_save"])
+    if settings["eval_batch_size"] is not None:
+        words["val_size"] = PART  # without rows to evaluate it refuses to start
+    return words | arguments.shared_and_evaluated(settings, OFFLOADS)

@@ -1,0 +1,433 @@
+"""Megatron-LM's command line: `torchrun pretrain_gpt.py ...`, and the arguments of its own tests.
+
+The model is described by the arguments themselves, so that no config is asked of the Hub.
+
+    MODEL_ARGS            of YAML: arguments with their values, as Megatron's tests have them
+    megatron sft|pt       ms-swift's, which names a model of the Hub and has defaults of its own
+
+Sources: Megatron-LM d98e8a6 megatron/training/arguments.py, core/transformer/transformer_config.py,
+training/tokenizer/tokenizer.py, tests/functional_tests/test_cases; ms-swift 00840e6
+swift/megatron/argument/megatron_args.py.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
+from weighbridge.base.wording import shown
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
+from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.training import arrays, flags, launch
+from weighbridge.files.runfiles.training import megatron_mixed as mixed
+from weighbridge.models import catalogue
+from weighbridge.models.arch.families.megatron import TYPES
+from weighbridge.training.megatron import arguments
+from weighbridge.training.megatron.adapters import TARGETS
+from weighbridge.training.megatron.layout import LAYOUT
+
+KIND = Kind(
+    name="megatron",
+    title="Megatron-LM command",
+    syntaxes=("shell", "yaml"),
+    source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
+)
+KEYS = text_beside(__file__, "megatron.txt")
+(GPT,) = TYPES  # the model type that arguments describe
+PROGRAMS = ("pretrain_gpt.py", "pretrain_mamba.py", "pretrain_hybrid.py")
+SWIFT = "megatron"  # its program, before sft and pt
+TRAINS = ("sft", "pt")
+ARGS = "MODEL_ARGS"
+WORDS: Mapping[str, int] = {  # of tokenizers whose size Megatron's own code or files say
+    "GPT2BPETokenizer": 50257,
+    "Llama2Tokenizer": 32000,
+}
+NAMED_WORDS: Mapping[str, int] = {"nemotron_2_256k": 256_000}  # arXiv 2402.16819, section 2
+UNKNOWN_WORDS = 128_256  # Llama 3's: of a tokenizer that we do not have (assumed)
+OTHERS: Mapping[str, str] = {  # switches that make it another run
+    "experimental_attention_variant": "attention of this kind is not weighed yet",
+}
+SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
+MUON = ("muon", SHARED_MUON)
+DROPOUT = 0.1  # Megatron's own default of both
+OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
+    "micro_batch_size": 1,
+    "global_batch_size": 16,
+    "use_distributed_optimizer": True,
+    "recompute_granularity": "selective",
+    "attention_backend": "flash",
+    "moe_router_dtype": "fp32",
+    "moe_grouped_gemm": True,
+    "moe_token_dispatcher_type": "alltoall",
+    "moe_aux_loss_coeff": 0.0,
+    "expert_tensor_parallel_size": 1,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "no_create_attention_mask_in_dataloader": True,  # rows are packed (padding_free)
+    "bf16": True,
+}
+NAMES_OF_SWIFT: Mapping[str, str] = {"max_length": "seq_length"}
+SIZES: Mapping[str, str] = {  # Megatron's argument -> the name in a config
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_attention_heads": "num_attention_heads",
+    "kv_channels": "head_dim",
+    "max_position_embeddings": "max_position_embeddings",
+    "normalization": "normalization",
+    "position_embedding_type": "position_embedding_type",
+    "swiglu": "swiglu",
+    "qk_layernorm": "qk_layernorm",
+    "add_qkv_bias": "add_qkv_bias",
+}
+OF_LATENTS: Mapping[str, tuple[str, int | None]] = {  # and its default
+    "q_lora_rank": ("q_lora_rank", None),
+    "kv_lora_rank": ("kv_lora_rank", 32),
+    "qk_head_dim": ("qk_nope_head_dim", 128),
+    "qk_pos_emb_head_dim": ("qk_rope_head_dim", 64),
+    "v_head_dim": ("v_head_dim", 128),
+}
+OF_EXPERTS: Mapping[str, tuple[str, int | None]] = {
+    "num_experts": ("num_experts", None),
+    "moe_router_topk": ("num_experts_per_tok", 2),
+    "moe_ffn_hidden_size": ("moe_intermediate_size", None),
+    "moe_shared_expert_intermediate_size": ("shared_expert_intermediate_size", None),
+    "moe_router_num_groups": ("n_group", None),
+}
+OF_MODEL = (  # arguments that say more of the model's config
+    *("ffn_hidden_size", "group_query_attention", "num_query_groups", "multi_latent_attention"),
+    *("disable_bias_linear", "untie_embeddings_and_output_weights", "moe_layer_freq"),
+)
+OTHER = re.compile(r"\$(?:\w+|[@*]|\{\w+(?:\[[@*]\])?\})")  # a variable alone
+SWITCHES = frozenset(
+    (
+        *(name for name, each in arguments.ARGUMENTS.items() if each.reads is None),
+        *(
+            "add_qkv_bias",
+            "bf16",
+            "fp16",
+            "disable_bias_linear",
+            "group_query_attention",
+            "mock_data",
+        ),
+        *("multi_latent_attention", "qk_layernorm", "quick_geglu", "swiglu"),
+        *("untie_embeddings_and_output_weights", "use_distributed_optimizer", "use_mcore_models"),
+        *("overlap_grad_reduce", "overlap_param_gather", *OTHERS),
+    )
+)
+MOST_NAMES = 5  # that one line tells
+CONDITIONAL = "what the script sets under a condition is left out"
+DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document starts Megatron's GPT training, or has the arguments of one."""
+    if document.syntax == "yaml":
+        data = document.data
+        return isinstance(data, dict) and isinstance(data.get(ARGS), dict)
+    if not any(name in document.text for name in PROGRAMS) and not re.search(
+        r"\bmegatron[ \t]+(?:sft|pt)\b", document.text
+    ):
+        return False
+    return next(_started(document), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each launch."""
+    if document.syntax == "yaml":
+        words = _words(document.data[ARGS])
+        yield _run(flags.document(document.text, words, document.name), None)
+        return
+    for each in _started(document):
+        each = each._replace(start=each.start._replace(elsewhere=True))
+        words = _without_others(each.words)
+        given = flags.document(document.text, words, document.name)
+        if each.program == SWIFT:
+            data = {NAMES_OF_SWIFT.get(name, name): value for name, value in given.data.items()}
+            given = replace(given, data={**OF_SWIFT, **data})
+        run = _run(given, each.ranks)
+        yield replace(
+            run,
+            notes=(*run.notes, *_partly(document.text, each)),
+            unread=(*run.unread, *each.start.told),
+            refused=run.refused or each.start.refused,
+        )
+
+
+def _partly(text: str, each: launch.Launched) -> Iterator[str]:
+    """Yield what a script does not say of itself."""
+    if arrays.conditional(text):
+        yield CONDITIONAL
+    unsure = arrays.unsure(text)
+    if unsure:
+        names = ", ".join(unsure[:MOST_NAMES])
+        yield f"under a condition the script sets {names}: its last value is taken"
+    if each.ranks is None and each.program != SWIFT:
+        yield "on how many devices it runs is not said: --gpu says it"
+    before = ("", *each.words)
+    others = [
+        word
+        for last, word in zip(before, each.words, strict=False)
+        if OTHER.fullmatch(word) and (not last.startswith("-") or _is_switch(last))
+    ]
+    if others:
+        yield f"what {others[0]:.40} holds is not in the file, and is left out"
+
+
+def _without_others(words: Sequence[str]) -> list[str]:
+    """Return words without what a variable that nobody sets would add behind a switch."""
+    kept: list[str] = []
+    for word in words:
+        if not (OTHER.fullmatch(word) and kept and _is_switch(kept[-1])):
+            kept.append(word)
+    return kept
+
+
+def _is_switch(word: str) -> bool:
+    return word.lstrip("-").replace("-", "_") in SWITCHES
+
+
+def _started(document: Document) -> Iterator[launch.Launched]:
+    for each in launch.started(document, arrays.filled_in(document.text), (SWIFT,)):
+        swift = each.program == SWIFT and each.words[0] in TRAINS
+        if swift or each.program.rpartition("/")[2] in PROGRAMS:
+            yield each
+
+
+def _words(named: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of a YAML as words of a command line."""
+    words: list[str] = []
+    for name, value in named.items():
+        if value is False:
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [str(name), *map(str, values)]
+    return words
+
+
+def _run(given: Document, ranks: int | None) -> PlannedRun:
+    keys = reading(given, KEYS)
+    keys.settings |= {"framework": "megatron", "method": "full"}
+    refused = _refused(keys)
+    named = keys.text("model")
+    described = isinstance(keys.value("hidden_size"), int)  # else --model says it, or nobody
+    config = _config(keys) if described and not named else {}
+    _arguments(keys)
+    _adapters(keys)
+    keys.plain()
+    if keys.on("fp16"):
+        keys.set("precision", "fp16-mixed", "fp16")
+    if keys.text("optimizer") in MUON:
+        keys.set("optimizer", "muon", "optimizer")
+    if keys.on("use_distributed_optimizer") or keys.text("optimizer") == SHARED_MUON:
+        keys.set("shard", "zero1", "use_distributed_optimizer")
+    _batches(keys, ranks)
+    run = keys.run(named, refused=refused)
+    return replace(run, config=config)
+
+
+def _refused(keys: KeyReading) -> str:
+    """Return why a run is not answered; "" where it is."""
+    switch = next((why for name, why in OTHERS.items() if keys.on(name)), "")
+    if switch:
+        return switch
+    if (why := mixed.refused(keys)) is not None:
+        return why
+    optimizer = keys.text("optimizer") or "adam"
+    if optimizer not in ("adam", *MUON):
+        return f"Megatron's optimizer {optimizer:.20} is not weighed yet, only adam and muon"
+    if _tuner(keys) not in ("full", "lora"):
+        return f"adapters of {_tuner(keys):.20} trained by Megatron are not weighed yet"
+    if not (keys.on("bf16") or keys.on("fp16")):
+        return "Megatron without --bf16 or --fp16 trains in fp32, which is not weighed yet"
+    width = keys.value("hidden_size")
+    if not keys.text("model") and width is not None and not isinstance(width, int):
+        return f"--hidden-size is {shown(width)}, which is no number: --model names the model"
+    return ""
+
+
+def _tuner(keys: KeyReading) -> str:
+    """Name what ms-swift trains."""
+    return keys.text("tuner_type") or keys.text("train_type") or "full"
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take LoRA as ms-swift has it: rank 8, a twentieth dropped, on all linears (LoraArguments)."""
+    keys.used.update(("tuner_type", "train_type", "merge_lora"))
+    if _tuner(keys) != "lora":
+        return
+    keys.settings["method"] = "lora"
+    for name, ours in (("lora_rank", "lora_r"), ("lora_alpha", "lora_alpha")):
+        keys.take(name, ours)
+    if keys.take("lora_dropout", "lora_dropout") is None:
+        keys.settings["lora_dropout"] = 0.05
+    _targets(keys)
+
+
+def _targets(keys: KeyReading) -> None:
+    named = keys.value("target_modules")
+    modules = [named] if isinstance(named, str) else named or []
+    if all(name == "all-linear" or name in TARGETS for name in modules):
+        keys.used.add("target_modules")
+        keys.settings["lora_targets"] = modules or ["all-linear"]
+    else:
+        keys.leave("target_modules", "+ adapters of other modules are not counted")
+
+
+# ---- the model
+
+
+def _config(keys: KeyReading) -> dict[str, Value]:
+    """Return the config of the model that arguments describe."""
+    if mixed.pattern(keys):
+        return mixed.config(keys, _vocabulary(keys))
+    config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
+    for name, ours in SIZES.items():
+        value = keys.value(name)
+        if value is not None:
+            config[ours] = value
+            keys.knows(name, "model")
+    latent = keys.on("multi_latent_attention")
+    config |= _widths(keys)
+    if not latent:
+        grouped = keys.on("group_query_attention")
+        heads = keys.value("num_attention_heads")
+        config["num_key_value_heads"] = keys.value("num_query_groups", 1) if grouped else heads
+    width = keys.value("hidden_size")
+    experts = f", {keys.value('num_experts')} experts" if keys.value("num_experts") else ""
+    name = f"GPT of {keys.value('num_layers')} layers, {width} wide{experts}"
+    config["_name_or_path"] = name
+    if latent:
+        config |= _named(keys, OF_LATENTS)
+    if keys.value("num_experts"):
+        config |= _named(keys, OF_EXPERTS)
+        config.setdefault("moe_intermediate_size", config["intermediate_size"])
+        config |= _dense_first(keys)
+    config["vocab_size"] = _vocabulary(keys)
+    _used(keys, *OF_MODEL)
+    return config
+
+
+def _widths(keys: KeyReading) -> dict[str, Value]:
+    """Return what the feed-forward and the ends of the model are."""
+    width = keys.value("hidden_size")
+    gated = keys.on("swiglu")
+    usual = 4 * width if isinstance(width, int) else None
+    if gated and isinstance(width, int):  # rounded down to 64 (arguments.py)
+        usual = int(4 * width * 2 / 3 / 64) * 64
+    return {
+        **({"swiglu": True} if keys.on("quick_geglu") else {}),
+        "intermediate_size": keys.value("ffn_hidden_size", usual),
+        "add_bias_linear": not keys.on("disable_bias_linear"),
+        "tie_word_embeddings": not keys.on("untie_embeddings_and_output_weights"),
+    }
+
+
+def _named(keys: KeyReading, names: Mapping[str, tuple[str, int | None]]) -> dict[str, Value]:
+    found = {ours: keys.value(name, usual) for name, (ours, usual) in names.items()}
+    _used(keys, *names)
+    return {ours: value for ours, value in found.items() if value is not None}
+
+
+def _used(keys: KeyReading, *names: str) -> None:
+    """Count arguments as understood that describe the model."""
+    for name in names:
+        if keys.value(name) is not None:
+            keys.knows(name, "model")
+
+
+def _dense_first(keys: KeyReading) -> dict[str, Value]:
+    """Return how many layers in front have no experts: [0]*3+[1]*58."""
+    layout = keys.value("moe_layer_freq", 1)
+    match = DENSE_FIRST.fullmatch(str(layout).strip())
+    if match is not None:
+        return {"first_k_dense_replace": int(match[1])}
+    if layout != 1:
+        keys.leave("moe_layer_freq", "every layer is counted with experts")
+    return {}
+
+
+def _vocabulary(keys: KeyReading) -> int:
+    """Return the words of the tokenizer: those that are said, that Megatron knows of it, or that
+    the model has whose tokenizer it is."""
+    said = keys.value("vocab_size")
+    if isinstance(said, int) and said > 0:
+        keys.knows("vocab_size", "model")
+        return said
+    kind = keys.text("tokenizer_type") or "GPT2BPETokenizer"
+    entry = catalogue.of_repository(keys.text("tokenizer_model"))
+    named = PurePosixPath(keys.text("tokenizer_model") or "").stem
+    known = NAMED_WORDS.get(named, WORDS.get(kind))
+    size = entry.config.get("vocab_size") if entry is not None else known
+    if isinstance(size, int):
+        return size
+    keys.leave(
+        "tokenizer_type",
+        f"how many words it has is not said: {UNKNOWN_WORDS:,} are counted; --vocab-size says it",
+    )
+    return UNKNOWN_WORDS
+
+
+# ---- the run
+
+
+def _arguments(keys: KeyReading) -> None:
+    """Take the arguments that decide memory under their own names."""
+    words = []
+    for name in arguments.ARGUMENTS:
+        value = keys.value(name)
+        if value is None or value is False:
+            continue
+        word = name if value is True else f"{name}={_joined(value)}"
+        try:
+            arguments.read((word,))
+        except UsageError as error:
+            keys.leave(name, f"+ it is not weighed: {error}")
+            continue
+        words.append(word)
+        keys.knows(name, "megatron_args")
+    if parts := mixed.layout(keys):
+        words.append(f"{LAYOUT}={parts}")
+    drops = (name for name in ("hidden_dropout", "attention_dropout") if keys.value(name) is None)
+    words += [f"{name}={DROPOUT}" for name in drops]
+    keys.settings["megatron_args"] = tuple(words)
+
+
+def _joined(value: Value) -> str:
+    """Write a value as one word; commas part words, and mean nothing in a layout."""
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value).replace(",", "")
+
+
+def _batches(keys: KeyReading, ranks: int | None) -> None:
+    """Read how many micro-batches make a step, which hangs on the ranks. A launcher that starts too
+    few of them is one of several machines."""
+    tensor, pipeline, context, expert = (
+        int(keys.settings.get(f"{name}_parallel_size", 1))
+        for name in ("tensor", "pipeline", "context", "expert")
+    )
+    whole, each = keys.value("global_batch_size"), keys.settings.get("batch_size", 1)
+    if ranks is None:
+        return
+    within = int(keys.value("expert_tensor_parallel_size", tensor))
+    if ranks < max(tensor * pipeline * context, pipeline * expert * within):
+        keys.notes.append(f"{ranks} processes are started a machine, and it needs several machines")
+        return
+    data = keys.settings["data_parallel_size"] = ranks // (tensor * pipeline * context)
+    if isinstance(whole, int) and whole > 0:
+        keys.set("gradient_accumulation", max(1, whole // (each * data)), "global_batch_size")
+
+
+# A change in its place
+
+WRITTEN: Mapping[str, str] = {"seq_len": "seq_length", "batch_size": "micro_batch_size"}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as arguments; None where Megatron has none for it. The
+    micro-batches of a step follow from the global batch."""
+    own = {name: value for name, value in change.items() if name != "gradient_accumulation"}
+    return phrased(own, WRITTEN, {})

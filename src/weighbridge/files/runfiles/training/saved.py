@@ -1,0 +1,71 @@
+"""A saved training_args.bin -> the JSON of its arguments: its pickle makes plain records alone.
+
+Source: torch serialization.py (a zip that holds NAME/data.pkl); transformers 5.2 trainer.py.
+"""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+
+MOST = 1 << 18  # bytes of the pickle: a real one has 6,000
+
+
+class Record:
+    """Stands for every object of the pickle: what it was called with, and its state."""
+
+    args: tuple[Any, ...] = ()
+    state: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, *args: Any, **_words: Any) -> None:
+        self.args = args
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Leave what an object holds: no argument that decides memory stands there."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+
+class _Records(pickle.Unpickler):
+    """No class of the pickle is looked up, and no tensor is read."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        return Record
+
+    def persistent_load(self, pid: Any, /) -> None:
+        return None
+
+
+def arguments(raw: bytes, name: str) -> str:
+    """Return the arguments that a file saves, as JSON. Raises BadFileError."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as opened:
+            inside = next(one for one in opened.infolist() if one.filename.endswith("data.pkl"))
+            if inside.file_size > MOST:
+                raise BadFileError(f"{name} saves more than arguments; give a config or a command")
+            made = _Records(io.BytesIO(opened.read(inside))).load()
+    except BadFileError:
+        raise
+    except Exception:  # a pickle can be broken in any way
+        raise BadFileError(f"{name} is no saved training_args.bin") from None
+    state = made.state if isinstance(made, Record) else {}
+    if not state:
+        raise BadFileError(f"{name} saves no arguments of a trainer")
+    plain = {str(key): _plain(value) for key, value in state.items()}
+    return json.dumps({key: value for key, value in plain.items() if value is not None}, indent=1)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; an enumeration is what it was made of."""
+    if isinstance(value, Record):
+        value = value.args[0] if len(value.args) == 1 else None
+    if isinstance(value, dict):
+        items = {str(key): one for key, one in value.items()}
+        return {key: one for key, one in items.items() if isinstance(one, str | int | float)}
+    return value if isinstance(value, str | int | float) else None

@@ -1,0 +1,390 @@
+"""A Python script that trains: what its calls say, read from the syntax tree and never run.
+
+    model, tokenizer = FastLanguageModel.from_pretrained("org/name", load_in_4bit=True)
+    model = FastLanguageModel.get_peft_model(model, r=16, ...)
+    SFTTrainer(model=model, args=SFTConfig(per_device_train_batch_size=2, ...))
+
+A name that is given one literal stands for it; what is computed is a variable, and told.
+
+Sources: unsloth @ 015bdef0 models/loader.py (max_seq_length 2048, load_in_4bit, checkpointing
+"unsloth"); transformers 5.2 and trl @ f2cd5771 as in arguments.py and trl.py; ml-cross-entropy
+@ 4416b37d transformers/patch.py (cce_patch, whose `impl` is "cce").
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.engines.transformers.dialect import (
+    BESIDE,
+    LOADS,
+    called,
+    class_of,
+    value_of,
+)
+from weighbridge.files.runfiles.document import Document, Path, Place
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.training import literals, trl
+from weighbridge.workload.consistency import OWN_DTYPE
+
+KIND = Kind(
+    name="training-script",
+    title="training script",
+    syntaxes=("python",),
+    source="https://github.com/unslothai/unsloth @ 015bdef0",
+)
+CONFIGS = ("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments")
+ADAPTERS = ("LoraConfig", "get_peft_model")
+TRAINERS = ("SFTTrainer", "UnslothTrainer")
+PACKING = ("BitsAndBytesConfig",)
+# Calls that make a model again from what was trained, and packages that only hold one
+AGAIN = ("PeftModel", "AutoPeftModelForCausalLM")
+FAST = "Fast"  # FastLanguageModel, FastModel, FastVisionModel of unsloth
+NAMES: Mapping[str, str] = {
+    "model_name": "model_name_or_path",
+    "pretrained_model_name_or_path": "model_name_or_path",
+    "r": "lora_r",
+    "target_modules": "lora_target_modules",
+    "modules_to_save": "lora_modules_to_save",
+    "bnb_4bit_use_double_quant": "use_bnb_nested_quant",
+}
+TAKEN = (
+    *("model_name_or_path", "load_in_4bit", "load_in_8bit", "max_seq_length", "dtype"),
+    *("torch_dtype", "attn_implementation", "lora_r", "lora_target_modules", "lora_alpha"),
+    *("lora_dropout", "use_rslora", "use_dora", "lora_modules_to_save", "full_finetuning"),
+    *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing"),
+)
+CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
+COMPUTED = "$computed"
+LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
+CUT, KERNEL = "cce_patch", "cce"  # Cut Cross Entropy in the place of a model's own loss
+OWN = ("dtype", OWN_DTYPE, "from_pretrained of transformers 5 takes the checkpoint's own")
+INNER = "model_init_kwargs"
+PACKED = ("load_in_4bit", "load_in_8bit")
+INT8 = "prepare_model_for_int8_training"
+PREPARING = ("prepare_model_for_kbit_training", INT8)
+# PEFT 0.10.0 of March 2024 took it away (its issue 1583); transformers of that month is 4.38
+OF_2024 = ("engine_version", "4.38", f"PEFT has no {INT8} since 0.10, of March 2024")
+UNREAD = "it is read from the script's calls; what they compute is not followed"
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a script trains: a model is loaded, and arguments or adapters are made."""
+    calls = _calls(document.data)
+    names = {called(call) for call in calls}
+    trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
+    loads = LOADS in names or any(_named(call) is not None for call in calls)
+    return loads and (trains or any(_of_rl(name) for name in names))
+
+
+class GatheredCalls(NamedTuple):
+    """The calls of a script in order, what the first of each group says, and where; and what was
+    taken at its default."""
+
+    calls: list[ast.Call]
+    data: dict[str, Any]
+    places: dict[Path, Place]
+    notes: tuple[str, ...]
+
+
+def _gathered(document: Document) -> GatheredCalls:
+    """Return what the calls of a script say."""
+    tree, notes = literals.defaulted(document.text)
+    calls = sorted(_calls(tree), key=lambda call: call.lineno)
+    data: dict[str, Any] = {}
+    places: dict[Path, Place] = {}
+    of_packages = literals.imported(tree)
+    for call in filter(None, (_load(calls), *_loading(calls, tree), *_first(calls))):
+        whole = called(call) in CONFIGS
+        _take(_spread(call, tree), data, places, document.text, whole=whole)
+        data |= {name: COMPUTED for name in _untold(call, of_packages) if name in data}
+    for call in calls:
+        if any(word.arg == "truncation" for word in call.keywords):
+            _take_length(call, data, places, document.text)
+    return GatheredCalls(calls, data, places, notes)
+
+
+def _untold(call: ast.Call, imported: frozenset[str]) -> Iterator[str]:
+    """Yield what a call takes from an attribute of no package (`args.bs`), whose value is not in
+    the script."""
+    words = [(word.arg, word.value) for word in call.keywords if word.arg]
+    if called(call) == LOADS and call.args:
+        words.append(("model_name_or_path", call.args[0]))
+    for name, node in words:
+        root = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        package = isinstance(root, ast.Name) and root.id in imported
+        if isinstance(node, ast.Attribute) and not package:
+            yield NAMES.get(name, name)
+
+
+def placed(document: Document) -> Document:
+    """Return a script with the places of what its calls say, and that of the last argument of its
+    config by the empty path: a new one stands behind it."""
+    calls, data, places, _ = _gathered(document)
+    config = next((c for c in calls if called(c) in CONFIGS and c.keywords), None)
+    ends = [_end(word.value) for word in config.keywords] if config is not None else []
+    if config is not None and max(ends) <= _end(config):  # a name's own literal stands elsewhere
+        last = config.keywords[ends.index(max(ends))].value
+        if last.lineno >= config.lineno:
+            places[()] = _spanned(last, document.text)
+    return replace(document, data=data, places=places)
+
+
+def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a change of our settings as arguments of the calls; None where they have no words."""
+    return trl.written(change)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a script starts: its first of each call counts."""
+    calls, data, places, notes = _gathered(document)
+    load = _load(calls)
+    fast = load is not None and class_of(load).startswith(FAST)
+    other = next((called(call) for call in calls if _of_rl(called(call))), "")
+    adapted = any(called(call) in ADAPTERS for call in calls)
+    prepares = None if fast or data.keys().isdisjoint(PACKED) else _prepares(calls)
+    if prepares is not None:
+        data["gradient_checkpointing"] = True
+        places[("gradient_checkpointing",)] = Place(prepares.lineno)
+    says_dtype = not {"dtype", "torch_dtype"}.isdisjoint(data)
+    _halves(data)
+    extra = _fast(data, adapted=adapted) if fast else {}
+    if adapted and not data.pop("full_finetuning", False):
+        data["use_peft"] = True
+    given = replace(document, data=data, places=places)
+    trained = any(called(call) in TRAINERS for call in calls)
+    framework = "unsloth" if fast else "trl" if trained else "trainer"
+    run = trl.of_arguments(given, framework, None, UNREAD)
+    packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
+    settings = {name: value for name, value in run.settings.items() if name != packed} | extra
+    loads = [] if load is None or fast or says_dtype else [OWN]
+    loads += [OF_2024] if any(called(call) == INT8 for call in calls) else []
+    settings |= {name: value for name, value, _ in loads}
+    run = replace(
+        run,
+        settings=settings,
+        defaults=() if other else (*(d for d in run.defaults if d[0] not in extra), *loads),
+        understood=tuple(one for one in run.understood if one.line),
+        notes=(*run.notes, *notes),
+        refused=f"{other} is not answered yet" if other else run.refused,
+    )
+    cut = next((call for call in calls if called(call) == CUT), None)
+    yield run if cut is None or fast else _cut(run, cut, alone=framework == "trainer")
+
+
+def _calls(tree: Any) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _of_rl(name: str) -> bool:
+    """Tell whether a call makes the trainer of another step: GRPOTrainer, DPOConfig."""
+    plain = name.removesuffix("Trainer").removesuffix("Config")
+    return plain != name and plain in ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
+
+
+def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
+    """Return a run whose loss is Cut Cross Entropy; another kernel of that package is told, and
+    where it is not `alone`: TRL's trainer puts a loss of its own above it."""
+    given = dict(zip(("model", "impl"), call.args, strict=False))
+    given |= {word.arg: word.value for word in call.keywords if word.arg}
+    kernel = value_of(given["impl"]) if "impl" in given else KERNEL
+    if kernel != KERNEL or not alone:
+        why = "its impl is not counted" if alone else "TRL's own loss is counted in its place"
+        told = Unread(key=CUT, line=call.lineno, why=why, lowers=True)
+        return replace(run, unread=(*run.unread, told))
+    taken = Understood(key=CUT, value=KERNEL, setting="loss", line=call.lineno)
+    return replace(
+        run,
+        settings={**run.settings, "loss": KERNEL},
+        understood=tuple(sorted((*run.understood, taken), key=lambda one: one.line)),
+    )
+
+
+def _end(node: ast.expr) -> tuple[int, int]:
+    return node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _load(calls: list[ast.Call]) -> ast.Call | None:
+    return next((call for call in calls if _is_load(call)), None)
+
+
+def _named(call: ast.Call) -> ast.Constant | None:
+    """Return the name that TRL's trainer is given for a model, which it loads itself."""
+    if called(call) not in TRAINERS:
+        return None
+    words = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "model")]
+    node = words[0] if words else None
+    text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node if text else None  # type: ignore[return-value]
+
+
+def _loading(calls: list[ast.Call], tree: ast.AST) -> Iterator[ast.Call]:
+    """Yield what TRL's trainer hands to from_pretrained for the model that it loads itself
+    (model_init_kwargs, a dict or a name that is given one), as that call."""
+    for call in calls:
+        for word in call.keywords:
+            if word.arg == INNER and called(call) in CONFIGS:
+                yield from _as_call(word.value, tree)
+
+
+def _as_call(node: ast.expr, tree: ast.AST) -> Iterator[ast.Call]:
+    keywords = [ast.keyword(arg=name, value=value) for name, value in _pairs(node, tree)]
+    if keywords:
+        func = ast.Name(id=LOADS, ctx=ast.Load())
+        yield ast.copy_location(ast.Call(func=func, args=[], keywords=keywords), node)
+
+
+def _spread(call: ast.Call, tree: ast.AST) -> ast.Call:
+    """Return a call with the arguments that a mapping brings (`**config`) as its own."""
+    if all(word.arg for word in call.keywords):
+        return call
+    keywords: list[ast.keyword] = []
+    for word in call.keywords:
+        if word.arg:
+            keywords.append(word)
+        else:
+            pairs = _pairs(word.value, tree)
+            keywords += [ast.keyword(arg=name, value=value) for name, value in pairs]
+    return ast.copy_location(ast.Call(func=call.func, args=call.args, keywords=keywords), call)
+
+
+def _assigned(name: ast.Name, tree: ast.AST) -> ast.expr:
+    """Return what a name is given, where that is one thing; else the name."""
+    values = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and any(isinstance(each, ast.Name) and each.id == name.id for each in node.targets)
+    ]
+    return values[0] if len(values) == 1 else name
+
+
+def _left_of(over: ast.comprehension, tree: ast.AST) -> list[tuple[str, ast.expr]]:
+    """Return the words of a mapping that the conditions of a comprehension do not drop."""
+    dropped = {str(c.value) for c in ast.walk(over) if isinstance(c, ast.Constant)}
+    keeps = all(_drops(condition) for condition in over.ifs)
+    source = over.iter.func.value if _is_items(over.iter) else None  # type: ignore[attr-defined]
+    pairs = _pairs(source, tree) if source is not None and keeps else []
+    return [(name, value) for name, value in pairs if name not in dropped]
+
+
+def _pairs(node: ast.expr, tree: ast.AST) -> list[tuple[str, ast.expr]]:
+    """Return the words of a mapping: of a literal, of a name that is given one, or of what a
+    comprehension leaves of one (`{k: v for k, v in config.items() if k != "x"}`)."""
+    if isinstance(node, ast.DictComp):
+        return _left_of(node.generators[0], tree)
+    if isinstance(node, ast.Name):
+        node = _assigned(node, tree)
+    if isinstance(node, ast.Dict):
+        items = zip(node.keys, node.values, strict=True)
+        return [(str(key.value), value) for key, value in items if isinstance(key, ast.Constant)]
+    if isinstance(node, ast.Call) and called(node) == "dict":
+        return [(word.arg, word.value) for word in node.keywords if word.arg]
+    return []
+
+
+def _is_items(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and called(node) == "items" and not node.args
+
+
+def _drops(condition: ast.expr) -> bool:
+    """Tell whether a condition lets all pass but what it names."""
+    compares = isinstance(condition, ast.Compare)
+    return compares and all(isinstance(op, ast.NotEq | ast.NotIn) for op in condition.ops)  # type: ignore[attr-defined]
+
+
+def _prepares(calls: list[ast.Call]) -> ast.Call | None:
+    """Return the call of PEFT that has a packed model checkpointed, whatever the Trainer is told
+    later (peft 0.9 utils/other.py); None where it is told not to."""
+    call = next((call for call in calls if called(call) in PREPARING), None)
+    words = {word.arg: value_of(word.value) for word in call.keywords} if call else {}
+    return None if words.get("use_gradient_checkpointing") is False else call
+
+
+def _is_load(call: ast.Call) -> bool:
+    owner = class_of(call)
+    return called(call) == LOADS and not owner.endswith(BESIDE) and owner not in AGAIN
+
+
+def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
+    """Yield the first call of each group: packing, adapters, the trainer and its arguments."""
+    for names in (PACKING, ADAPTERS, TRAINERS, CONFIGS):
+        found = next((c for c in calls if called(c) in names and (c.keywords or c.args)), None)
+        if found is not None:
+            yield found
+
+
+def _take(
+    call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str, *, whole: bool
+) -> None:
+    """Take the keywords of a call; `whole`: all of them, where others hold data and objects."""
+    given = [(word.arg, word.value) for word in call.keywords if word.arg]
+    if called(call) == LOADS and call.args:
+        given.insert(0, ("model_name_or_path", call.args[0]))
+    if (model := _named(call)) is not None:
+        given.insert(0, ("model_name_or_path", model))
+    for word, node in given:
+        name = NAMES.get(word, word)
+        if not whole and name not in TAKEN:
+            continue
+        value = value_of(node)
+        literal = isinstance(node, ast.Constant | ast.List | ast.Tuple | ast.Dict | ast.Attribute)
+        data[name] = value if literal or value is not None else COMPUTED
+        if isinstance(value, tuple):
+            data[name] = list(value)
+        places[(name,)] = _place(node, text)
+
+
+def _take_length(
+    call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str
+) -> None:
+    """Take the length that a tokenizer cuts rows to, where no config has one."""
+    node = next((word.value for word in call.keywords if word.arg == "max_length"), None)
+    if LENGTHS.isdisjoint(data) and isinstance(node, ast.Constant) and isinstance(node.value, int):
+        data["max_length"] = node.value
+        places[("max_length",)] = _place(node, text)
+
+
+def _place(node: Any, text: str) -> Place:
+    """Return where a node stands in the text: the span of a literal alone."""
+    return _spanned(node, text) if isinstance(node, ast.Constant) else Place(node.lineno)
+
+
+def _spanned(node: Any, text: str) -> Place:
+    """Return where a node begins and ends; its columns count bytes."""
+    lines = text.split("\n")
+
+    def at(line: int, column: int) -> int:
+        before = sum(len(each) + 1 for each in lines[: line - 1])
+        return before + len(lines[line - 1].encode()[:column].decode(errors="ignore"))
+
+    return Place(
+        node.end_lineno or node.lineno,
+        at(node.lineno, node.col_offset),
+        at(node.end_lineno or 1, node.end_col_offset or 0),
+    )
+
+
+def _halves(data: dict[str, Any]) -> None:
+    """Take bfloat16 where a script asks the device for it: bf16=is_bfloat16_supported()."""
+    if COMPUTED in (data.get("bf16"), data.get("fp16")):
+        data["bf16"] = True
+        data.pop("fp16", None)
+    if data.get("dtype") == COMPUTED:
+        del data["dtype"]
+
+
+def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
+    """Return what unsloth decides by itself; its own defaults are put where nothing is said."""
+    asked = str(data.pop("use_gradient_checkpointing", "unsloth"))
+    if adapted:
+        data.setdefault("load_in_4bit", True)
+    if "max_length" not in data:
+        data.setdefault("max_seq_length", 2048)
+    if data.get("fp16") is not True:
+        data["bf16"] = True
+    return {"checkpointing": CHECKPOINTS.get(asked, "offload")}

@@ -1,0 +1,169 @@
+"""Commands that start a config: `axolotl train run.yaml`, `llamafactory-cli train run.yaml`, ...
+
+The config is read by the reader of its kind where it lies beside the run file (beside.py), with
+what the command says besides in its place.
+
+Sources: axolotl @ 067b021c cli/main.py (options are keys of the config with dashes; what follows
+`--` is the launcher's); LLaMA-Factory @ ff6d4d12 hparams/parser.py (key=value); torchtune 0.6.1
+_cli/run.py, config/_parse.py (key=value); litgpt 0.5 __main__.py; trl @ f2cd5771
+trl/scripts/utils.py (--config); torchtitan v0.2.2 run_train.sh (CONFIG_FILE, NGPU).
+"""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.files.runfiles.beside import beside, missing, of_another
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.training import (
+    axolotl,
+    flags,
+    litgpt,
+    llama_factory,
+    ranks,
+    torchtitan,
+    torchtune,
+)
+
+SUFFIXES = (".yaml", ".yml", ".json", ".toml")
+ARGUMENTS = (".yaml", ".yml")
+OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no keys of its config
+    ("launcher", "num_processes", "nproc_per_node", "main_process_port", "cloud", "sweep")
+)
+LAUNCHED = ("num_processes", "nproc_per_node", "nnodes", "num_machines")
+AMONG = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+
+
+class Starter(NamedTuple):
+    """A program that starts a config: the words after which it trains (none: it always does), the
+    flag that names the config ("": a word of its own does), and whether key=value changes it."""
+
+    reader: Any  # the module of the config's kind
+    verbs: tuple[str, ...]
+    flag: str = ""
+    assigns: bool = False
+
+
+STARTERS: Mapping[str, Starter] = {
+    "axolotl": Starter(axolotl, ("train",)),
+    "axolotl.cli.train": Starter(axolotl, ()),
+    "llamafactory-cli": Starter(llama_factory, ("train",), assigns=True),
+    "tune": Starter(torchtune, ("run",), "config", assigns=True),
+    "litgpt": Starter(
+        litgpt,
+        ("finetune", "finetune_lora", "finetune_full", "finetune_qlora", "pretrain"),
+        "config",
+    ),
+    "run_train.sh": Starter(torchtitan, ()),
+    "torchtitan.train": Starter(torchtitan, (), "job.config_file"),
+}
+
+
+def begins(program: str, words: Sequence[str]) -> bool:
+    """Tell whether a program of STARTERS trains with these words, and names a config."""
+    starter = STARTERS[program]
+    trains = not starter.verbs or (words[:1] and words[0] in starter.verbs)
+    return bool(trains and config_of(program, words))
+
+
+def config_of(program: str, words: Sequence[str]) -> str:
+    """Return the config that a command names; "" where it names none."""
+    flag = STARTERS[program].flag
+    if flag:
+        named = flags.mapping(_own(words)).get(flag)
+        first = _first(named)
+        return first if isinstance(first, str) else ""
+    own = _own(words)
+    files = [number for number, word in enumerate(own) if word.lower().endswith(SUFFIXES)]
+    alone = [number for number in files if not number or not _is_flag(own[number - 1])]
+    # Behind a flag it is the flag's, but for a switch: `axolotl train --debug run.yaml`
+    named = alone or ([] if STARTERS[program].assigns else files)
+    return own[named[0]] if named else ""
+
+
+def _is_flag(word: str) -> bool:
+    """Tell whether a word is a flag whose value may stand behind it."""
+    return word.startswith("--") and "=" not in word
+
+
+def arguments_of(document: Document, words: Sequence[str]) -> str:
+    """Return the config that holds the arguments of a script by TRL's and transformers' names: what
+    --config names, or a first word that lies beside the run file; "" where there is none."""
+    named = flags.mapping(words).get("config")
+    if isinstance(named, str) and named.lower().endswith(ARGUMENTS):
+        return named
+    first = words[0] if words else ""
+    there = first.lower().endswith(ARGUMENTS) and beside(document, first, ("yaml",)) is not None
+    return first if there else ""
+
+
+def run_of(document: Document, program: str, words: Sequence[str], count: int | None) -> PlannedRun:
+    """Return the run of the config that a command names. Where that is not there, all of the run is
+    unknown."""
+    starter, name = STARTERS[program], config_of(program, words)
+    line = document.line_of(max(document.text.find(name), 0))
+    found = beside(document, name, starter.reader.KIND.syntaxes)
+    if found is None:
+        why = f"it starts {name:.80}, which is not here"
+        return PlannedRun(task="train", refused=why, unread=(missing(name, name, line),))
+    if not isinstance(found.data, dict):
+        return PlannedRun(task="train", refused=f"{name:.80} is no {starter.reader.KIND.title}")
+    said = _changes(starter, name, words)
+    run: PlannedRun = next(starter.reader.read(changed(found, said)))
+    ranks = _ranks(words)
+    run = replace(run, refused=run.refused or ranks.refused, unread=(*run.unread, *ranks.told))
+    inside = {} if ranks.inside is None else {"ranks_per_machine": ranks.inside}
+    run = ranked(run, count or ranks.ranks)
+    return of_another(replace(run, settings={**run.settings, **inside}), name)
+
+
+def changed(document: Document, said: Mapping[str, Value]) -> Document:
+    """Return a config with values that a command says instead: keys are dotted."""
+    data = dict(document.data)
+    for key, value in said.items():
+        at = data
+        *above, last = key.split(".")
+        for part in above:
+            within = at.get(part)
+            at[part] = dict(within) if isinstance(within, dict) else {}
+            at = at[part]
+        at[last] = value
+    return replace(document, data=data)
+
+
+def ranked(run: PlannedRun, count: int | None) -> PlannedRun:
+    """Return a run with the ranks that a launcher starts, where the config does not say them."""
+    if not count or "data_parallel_size" in run.settings:
+        return run
+    data = max(1, count // prod(int(run.settings.get(name) or 1) for name in AMONG))
+    shard = {"shard": "ddp"} if data > 1 else {}
+    return replace(run, settings={**shard, **run.settings, "data_parallel_size": data})
+
+
+def _own(words: Sequence[str]) -> Sequence[str]:
+    """Return the words before `--`, which are the program's own."""
+    return words[: list(words).index("--")] if "--" in words else words
+
+
+def _first(value: Value) -> Value:
+    """Return the value of a flag that other words follow, which are not of it."""
+    return value[0] if isinstance(value, list) else value
+
+
+def _ranks(words: Sequence[str]) -> ranks.Start:
+    """Return what a program is told of its launcher, before `--` and behind it."""
+    given = flags.mapping([word for word in words if word != "--"])
+    said = {name: _first(given[name]) for name in LAUNCHED if name in given}
+    return ranks.counted(said)
+
+
+def _changes(starter: Starter, name: str, words: Sequence[str]) -> dict[str, Value]:
+    """Return what a command says of the config's keys."""
+    own = [word for word in _own(words) if word != name]
+    if starter.assigns:
+        split = (word.partition("=") for word in own if not word.startswith("-"))
+        return {key: flags.plain(value) for key, equals, value in split if equals}
+    dropped = {*OF_LAUNCHERS, starter.flag}
+    return {key: value for key, value in flags.mapping(own).items() if key not in dropped}

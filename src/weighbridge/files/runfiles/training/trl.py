@@ -1,0 +1,283 @@
+"""TRL's YAML, and arguments of the same names: what scripts of TRL and of transformers are given.
+
+Sources: trl @ f2cd5771: trainer/base_config.py (checkpointing on, bf16 on), sft_config.py
+(max_length 1024), model_config.py (lora_r 16, nested quantization off); what open-instruct's own
+scripts call otherwise (max_seq_length, use_lora).
+"""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from weighbridge.base.records import replace
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
+from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.training import arguments, zero
+from weighbridge.files.runfiles.training.contradictions import contradicted
+
+KIND = Kind(
+    name="trl",
+    title="TRL config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/huggingface/trl @ f2cd5771",
+)
+KEYS = arguments.merged(
+    arguments.KEYS,
+    """
+[settings]
+lora_alpha             lora_alpha
+lora_dropout           lora_dropout
+lora_modules_to_save   modules_to_save
+use_rslora             use_rslora
+[ignored]
+add_bos add_special_tokens append_concat_token assistant_only_loss benchmarks callbacks
+chat_template chat_template_* checkpointing_steps completion_only_loss dataset_* dataset_config
+dataset_mix_dir dataset_mixer dataset_mixture dataset_name dataset_num_proc dataset_text_field
+eos_token hf_* lora_task_type max_train_samples model_revision num_epochs pad_to_multiple_of
+pad_token preprocessing_num_workers prompt_template splits system_prompt trackio*
+use_slow_tokenizer wandb_* eval_packing lora_fan_in_fan_out model_init_kwargs
+dataset load_from_cache_file rpo_alpha split_dataset_ratio data_path image_folder video_folder
+mm_* pretrain_mm_mlp_adapter image_aspect_ratio image_grid_pinpoints group_by_modality_length
+lazy_preprocess version task_name clean_best_model embedding_learning_rate
+[memory]
+lora_target_parameters        + parameters of experts are adapted by their names
+padding_free                  - sequences stand in one row without padding
+use_kernels                   other kernels
+n_layer                       the model is made by its sizes, not by its name
+freeze_backbone               - parts of the model are trained
+vision_tower                  + another model stands beside it
+use_unsloth                   - its kernels and its checkpoints
+""",
+)
+OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")
+SAVED = ("per_device_train_batch_size", "output_dir", "learning_rate")  # TrainingArguments
+ANOTHER = {  # a key that only another step has
+    "num_generations": "GRPO",
+    "reward_funcs": "GRPO",
+    "reward_model_path": "online RL",
+    "rlhf_type": "RL",
+    "dpo_alpha": "DPO",
+    "max_prompt_length": "DPO",
+    "beta": "DPO",
+    "pref_beta": "DPO",
+}
+OPEN_INSTRUCT = "with_tracking"  # its scripts load in bfloat16, and accelerate says the rest
+LAUNCHED = "how accelerate launches it, and what is shared out, is not in this file"
+LOSSES_OF_SFT = ("nll", "dft", "chunked_nll")
+DROPOUT, ALPHA = 0.05, 32  # of TRL's adapters
+LENGTHS = ("max_length", "max_seq_length", "model_max_length", "block_size", "max_seq_len")
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is TRL's or the Trainer's: a model and arguments, or all of these."""
+    data = document.data
+    if not isinstance(data, dict):
+        return False
+    named = "model_name_or_path" in data and any(key in data for key in OWN)
+    return named or all(key in data for key in SAVED)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a config starts; saved arguments of the Trainer name no model."""
+    if OPEN_INSTRUCT in document.data:
+        run = of_arguments(document, framework="accelerate", note=LAUNCHED)
+        halves = {"precision": "bf16-mixed", "dtype": "bfloat16"}
+        yield replace(run, settings={**run.settings, **halves})
+        return
+    saved = all(key in document.data for key in SAVED) and not any(
+        key in document.data for key in ("model_name_or_path", "max_length", "packing")
+    )
+    run = of_arguments(document, framework="trainer" if saved else "trl")
+    yield run if saved else with_dropout(run)
+
+
+def with_dropout(run: PlannedRun) -> PlannedRun:
+    """Return a run of TRL's own script with the dropout and the scale of its adapters, where a file
+    names none: PEFT's own config, which other scripts make, has others. The scale decides no
+    memory; a new file of another program has to say it."""
+    if run.settings.get("method") not in ("lora", "qlora", "dora"):
+        return run
+    settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
+    said = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
+    told = () if "lora_dropout" in run.settings else said
+    return replace(run, settings=settings, defaults=(*run.defaults, *told))
+
+
+def of_arguments(
+    document: Document, framework: str, ranks: int | None = None, note: str = ""
+) -> PlannedRun:
+    """Return the run of arguments by these names; `ranks` are those that a launcher starts."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = framework
+    keys.used.add(OPEN_INSTRUCT)
+    model = arguments.name_of(keys, "model_name_or_path")
+    refused = _refused(keys)
+    if note:
+        keys.notes.append(note)
+    _length(keys, framework)
+    arguments.sizes(keys)
+    if OPEN_INSTRUCT not in keys.data and framework != "unsloth":  # with ways of their own
+        arguments.usual_optimizer(keys)
+    ours = framework == "trl"
+    arguments.precision(keys, "bf16-mixed" if ours else "fp32")
+    _dtype(keys)
+    _method(keys)
+    _checkpoints(keys, ours=ours)
+    arguments.kernels(keys)
+    if keys.on("use_flash_attn"):
+        keys.set("attention", "flash", "use_flash_attn")
+    if keys.on("packing"):
+        keys.knows("packing", "seq_len")
+    arguments.fsdp(keys)
+    arguments.sequence(keys)
+    keys.take("cp_size", "context_parallel_size")
+    _zero(keys)
+    whole = ranks
+    if ranks:
+        among = (keys.settings.get(name) or 1 for name in arguments.OF_RANKS.values())
+        ranks = max(1, ranks // prod(map(int, among)))
+        keys.settings["data_parallel_size"] = ranks
+        if ranks > 1:
+            keys.settings.setdefault("shard", "ddp")
+    keys.plain()
+    if refused:
+        keys.used.update(keys.data)
+    return keys.run(model, refused=refused or contradicted(keys, whole))
+
+
+def _zero(keys: KeyReading) -> None:
+    """Take DeepSpeed's config, which stands here or in a file of its own."""
+    given = keys.value("deepspeed")
+    if isinstance(given, dict):
+        keys.used.update(f"deepspeed.{name}" for name in given)
+        zero.shared(keys, f"deepspeed.{zero.ZERO}")
+        keys.zero = ("deepspeed", given)
+    elif given is True:  # DeepSpeed's own argument: the script hands it over by itself
+        arguments.zero_named(keys, "deepspeed_config")
+        keys.zero = None
+    else:
+        arguments.zero_named(keys)
+
+
+def _refused(keys: KeyReading) -> str:
+    found = next((name for name in ANOTHER if name in keys.data), "")
+    loss = keys.value("loss_type")
+    if not found and isinstance(loss, str) and loss not in LOSSES_OF_SFT:
+        found = "loss_type"
+    if not found:
+        return ""
+    return f"{found}: {ANOTHER.get(found, 'preference training')} is not answered yet"
+
+
+def _length(keys: KeyReading, framework: str) -> None:
+    keys.used.update(LENGTHS)
+    for name in LENGTHS:
+        if keys.take(name, "seq_len") is not None:
+            return
+    if framework == "trl":
+        keys.default("seq_len", 1024, "TRL's own max_length")
+
+
+def _dtype(keys: KeyReading) -> None:
+    for name in ("dtype", "torch_dtype"):
+        keys.take(name, "dtype", lambda given: arguments.DTYPES.get(str(given)))
+
+
+def _checkpoints(keys: KeyReading, *, ours: bool) -> None:
+    own = "full" if ours else "none"
+    why = "TRL's own gradient_checkpointing" if ours else ""
+    arguments.checkpoints(keys, own, why)
+    if isinstance(keys.value("use_reentrant"), bool) and keys.settings["checkpointing"] == "full":
+        keys.take("use_reentrant", "use_reentrant")
+
+
+def _method(keys: KeyReading) -> None:
+    switches = ("use_peft", "use_lora", "lora_enable", "use_peft_lora")
+    switch = next((name for name in switches if keys.on(name)), "")
+    if not switch:
+        keys.settings["method"] = "full"
+        keys.used.update(name for name in keys.data if str(name).startswith("lora_"))
+        return
+    four = next(
+        (n for n in ("load_in_4bit", "use_4bit_quantization", "use_qlora") if keys.on(n)), ""
+    )
+    eight = next((n for n in ("load_in_8bit", "use_8bit_quantization") if keys.on(n)), "")
+    dora = keys.on("use_dora")
+    keys.set("method", "dora" if dora else "qlora" if four else "lora", switch)
+    nested = keys.on("use_bnb_nested_quant") or keys.on("use_nested_quant")
+    if four:
+        keys.set("quantization", "nf4-dq" if nested else "nf4", four)
+    elif eight:
+        keys.set("quantization", "bnb-int8", eight)
+    keys.used.update(("bnb_4bit_quant_type", "bnb_4bit_compute_dtype"))
+    ranks = [keys.take(name, "lora_r") for name in ("lora_r", "lora_rank")]
+    if ranks == [None, None]:
+        keys.default("lora_r", 16, "TRL's own lora_r")
+    targets = keys.value("lora_target_modules")
+    if isinstance(targets, list) and targets == ["all-linear"]:
+        targets = "all-linear"
+    if targets:
+        keys.set("lora_targets", targets, "lora_target_modules")
+
+
+WRITTEN: Mapping[str, str] = {
+    "batch_size": "per_device_train_batch_size",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "seq_len": "max_seq_length|max_length",
+    "optimizer": "optim",
+    "lora_r": "lora_rank|lora_r",
+}
+SAID: Phrases = {
+    ("checkpointing", "full"): {"gradient_checkpointing": True},
+    ("checkpointing", "none"): {"gradient_checkpointing": False},
+    ("loss", "liger"): {"use_liger|use_liger_kernel": True},
+}
+NEWLY: Phrases = {  # how a new file says what an old one may say by other names
+    ("loss", "liger"): {"use_liger_kernel": True},
+    ("method", "lora"): {"use_peft": True},
+    ("method", "qlora"): {"use_peft": True},
+    ("method", "dora"): {"use_peft": True, "use_dora": True},
+    ("quantization", "nf4"): {"load_in_4bit": True},
+    ("quantization", "nf4-dq"): {"load_in_4bit": True, "use_bnb_nested_quant": True},
+    ("quantization", "bnb-int8"): {"load_in_8bit": True},
+    ("precision", "bf16-mixed"): {"bf16": True},
+    ("precision", "fp16-mixed"): {"bf16": False, "fp16": True},
+    ("precision", "fp32"): {"bf16": False},
+    ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
+    ("attention", "eager"): {"attn_implementation": "eager"},
+    ("lora_targets", "all-linear"): {"lora_target_modules": ["all-linear"]},
+    ("shard", "zero1"): {"deepspeed": "zero1.json"},
+    ("shard", "zero2"): {"deepspeed": "zero2.json"},
+    ("shard", "zero3"): {"deepspeed": "zero3.json"},
+}
+OFFLOADS = {("zero2", "optimizer"): "zero2_offload.json", ("zero3", "params"): "zero3_offload.json"}
+NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
+    "dataset_name": "trl-lib/Capybara",
+    "num_train_epochs": 1.0,
+    "learning_rate": 0.0002,
+    "output_dir": "./out",
+}
+NAMES: Mapping[str, str] = {
+    **WRITTEN,
+    "dtype": "dtype",
+    "lora_targets": "lora_target_modules",
+    "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",
+}
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of the file; None where it has no words for it."""
+    return phrased(change, WRITTEN, SAID)
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that starts a run. Raises UsageError for what TRL refuses."""
+    settings = run.settings
+    arguments.named_optimizer("trl", settings["optimizer"])
+    words = {
+        "model_name_or_path": run.model,
+        **worded(settings, KEYS, NAMES, {**SAID, **NEWLY}),
+        **NEW,
+    }
+    return words | arguments.shared_and_evaluated(settings, OFFLOADS)

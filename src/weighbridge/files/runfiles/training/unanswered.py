@@ -1,0 +1,178 @@
+"""Runs that are read and not answered yet: RL by its own programs, and Megatron.
+
+What decides is named: the program and, where the file says them, the model, the adapters and the
+devices. In a script overrides of Hydra (`a.b=c`) and flags are looked for as they stand, with the
+variables that the script sets; of YAML the keys are read.
+
+Sources: verl main (trainer/main_ppo.py), OpenRLHF (openrlhf/cli/), NeMo-RL (examples/configs/),
+AgileRL (configs/training/llm_finetuning/), EasyR1 (examples/), Megatron-LM (pretrain_gpt.py),
+ms-swift (examples/ray/).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.engines.launch.paths import model_of
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, filled, reading
+from weighbridge.files.runfiles.record import PlannedRun
+
+KIND = Kind(
+    name="unanswered",
+    title="training that is not answered yet",
+    syntaxes=("yaml", "shell"),
+    source="https://github.com/volcengine/verl main",
+)
+
+
+class Program(NamedTuple):
+    """A program whose YAML is told by keys that it has together, and where those stand that we
+    understand."""
+
+    name: str
+    keys: tuple[str, ...]
+    model: str
+    lora_r: str = ""
+    devices: str = ""
+
+
+CONFIGS = (
+    Program(
+        "EasyR1",
+        ("data", "algorithm", "worker"),
+        "worker.actor.model.model_path",
+        "worker.actor.model.lora.rank",
+        "trainer.n_gpus_per_node",
+    ),
+    Program(
+        "NeMo-RL",
+        ("policy", "cluster"),
+        "policy.model_name",
+        "policy.dtensor_cfg.lora_cfg.dim",
+        "cluster.gpus_per_node",
+    ),
+    Program("NeMo-RL", ("policy", "grpo"), "policy.model_name"),
+    Program("NeMo-RL", ("policy", "dpo"), "policy.model_name"),
+    Program(
+        "AgileRL",
+        ("algorithm", "environment", "network"),
+        "network.pretrained_model_name_or_path",
+        "network.lora_config.r",
+    ),
+    Program("ms-swift's RL", ("rlhf_type", "model"), "model", "train.lora_rank", "train.gpus"),
+)
+SCRIPTS: Mapping[str, str] = {  # what a script holds -> the program
+    r"verl\.trainer\.main\b(?!_)": "EasyR1",
+    r"verl\.trainer\.main_\w+": "verl",
+    r"openrlhf\.cli\.\w+": "OpenRLHF",
+    r"examples/run_(?:grpo|dpo|sft)\w*\.py": "NeMo-RL",
+    r"pretrain_gpt\.py": "Megatron",
+    r"pretrain_\w+\.py": "a program of Megatron's other than pretrain_gpt.py",
+    r"\bmegatron (?:rlhf|sft|pt)\b": "ms-swift with Megatron",
+}
+MODEL = re.compile(
+    r"(?:actor_rollout_ref\.model\.path|actor\.model\.model_path|policy\.model_name"
+    r"|(?:--(?:\w+\.)?(?:model_name_or_path|pretrain|model)))(?:=|[ \t]+)(?P<value>[^\s\\]+)"
+)
+DEVICE_COUNT = re.compile(
+    r"(?:trainer\.n_gpus_per_node|--actor[._]num_gpus_per_node|--nproc[-_]per[-_]node|--num_gpus)"
+    r"(?:=|[ \t]+)(?P<value>[^\s\\]+)"
+)
+RANK = re.compile(r"(?:lora_rank|lora\.rank)(?:=|[ \t]+)(?P<value>[^\s\\]+)")
+ASSIGNED = re.compile(r"(?m)^[ \t]*(?:export[ \t]+)?(\w+)=(\S*)")
+NAME = re.compile(r"\$\{?(\w+)\}?")
+DEVICES = "devices of a machine train"
+NESTED = 5  # variables within variables
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document starts a program that is not answered yet."""
+    if document.syntax == "shell":
+        return _is_script(document) and bool(_program(document.text))
+    return _config(document) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run, with what was understood of it and why there is no number."""
+    if document.syntax == "shell":
+        yield _of_script(document)
+        return
+    program = _config(document)
+    keys = reading(document, "[ignored]\n")
+    model = ""
+    name = "this program"
+    if program is not None:
+        name = program.name
+        model = model_of(keys.text(program.model)) if keys.text(program.model) else ""
+        if model:
+            keys.take(program.model, "model")
+        _numbers(keys, program)
+    keys.used.update(document.data)
+    keys.used.update(_within(document.data, ""))
+    yield keys.run(model, refused=f"{name} is not answered yet")
+
+
+def _numbers(keys: KeyReading, program: Program) -> None:
+    rank, count = keys.value(program.lora_r), keys.value(program.devices)
+    beside = keys.value(f"{program.lora_r.rpartition('.')[0]}.enabled", True)
+    if isinstance(rank, int) and rank > 0 and beside is not False:
+        keys.set("lora_r", rank, program.lora_r)
+        keys.settings["method"] = "lora"
+    if isinstance(count, int) and count > 0:
+        keys.notes.append(f"{count} {DEVICES}")
+
+
+def _within(data: object, above: str) -> Iterator[str]:
+    """Yield the dotted keys of a mapping, those within too."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield f"{above}{name}"
+            yield from _within(value, f"{above}{name}.")
+
+
+def _config(document: Document) -> Program | None:
+    data = document.data
+    if not isinstance(data, dict):
+        return None
+    return next((each for each in CONFIGS if all(key in data for key in each.keys)), None)
+
+
+def _is_script(document: Document) -> bool:
+    """Tell whether a text is a script: prose that names a program is read as prose."""
+    lines = [line for line in document.text.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    return first.startswith("#!") or bool(
+        re.match(r"\s*(?:set |export |\w+=|python3? |ray )", first)
+    )
+
+
+def _program(text: str) -> str:
+    return next((name for held, name in SCRIPTS.items() if re.search(held, text)), "")
+
+
+def _of_script(document: Document) -> PlannedRun:
+    text = document.text
+    assigned = {match[1]: match[2].strip("\"'") for match in ASSIGNED.finditer(text)}
+    settings: dict[str, int | str] = {}
+    rank, count = (_value(pattern, text, assigned) for pattern in (RANK, DEVICE_COUNT))
+    if rank.isdigit() and int(rank):
+        settings |= {"lora_r": int(rank), "method": "lora"}
+    named = _value(MODEL, text, assigned)
+    return PlannedRun(
+        task="train",
+        model=model_of(named) if named else "",
+        settings=settings,
+        notes=(f"{count} {DEVICES}",) if count.isdigit() else (),
+        refused=f"{_program(text)} is not answered yet",
+    )
+
+
+def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
+    """Return what a script gives an option, variables in their place; "" where it does not say."""
+    found = pattern.search(text)
+    value = found["value"].strip("\"'") if found else ""
+    for _ in range(NESTED):
+        value = filled(NAME.sub(lambda match: assigned.get(match[1], match[0]), value)).strip("\"'")
+    return "" if VARIABLE.search(value) or "$" in value else value

@@ -1,0 +1,304 @@
+"""DeepSpeed's JSON: the part of a run that shares out; it names no model.
+
+What says "auto" is filled by transformers (integrations/deepspeed.py: buckets by the hidden size),
+as it is counted where nothing is set. What is not there is DeepSpeed's own.
+
+Sources: DeepSpeed @ edaa7221: runtime/zero/config.py (buckets 5e8 and 5e7, persistence 1e5, live
+1e9), ops/adam/fused_adam.py; transformers 5.2 integrations/deepspeed.py.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.wording import shown
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.kinds import Kind
+from weighbridge.files.runfiles.reading import KeyReading, reading
+from weighbridge.files.runfiles.record import PlannedRun, Value
+
+KIND = Kind(
+    name="deepspeed",
+    title="DeepSpeed config",
+    syntaxes=("json",),
+    source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
+)
+KEYS = text_beside(__file__, "zero.txt")
+ZERO = "zero_optimization"
+GATHERS = "stage3_gather_16bit_weights_on_model_save"
+PLACES = ("none", "cpu", "nvme")  # of what is kept off the device
+FUSED = ("adam", "adamw")  # DeepSpeed's own kernel, unless torch's is asked for
+SAME_REUSE = 1e9  # its default
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is DeepSpeed's."""
+    data = document.data
+    return isinstance(data, dict) and (
+        isinstance(data.get(ZERO), dict)
+        or "train_micro_batch_size_per_gpu" in data
+        or ("train_batch_size" in data and "steps_per_print" in data)
+    )
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the part of a run that a config says."""
+    keys = reading(document, KEYS)
+    keys.settings["framework"] = "trainer" if '"auto"' in document.text else "deepspeed"
+    if keys.value("train_micro_batch_size_per_gpu") != "auto":
+        keys.take("train_micro_batch_size_per_gpu", "batch_size")
+    keys.take("gradient_accumulation_steps", "gradient_accumulation", _number)
+    _precision(keys)
+    _optimizer(keys)
+    shared(keys)
+    keys.plain()
+    yield keys.run("")
+
+
+def _precision(keys: KeyReading) -> None:
+    """Take the precision. Raises UsageError for two of them, with which DeepSpeed does not start
+    (runtime/config.py, _initialize_params)."""
+    if all(keys.value(f"{name}.enabled") is True for name in ("bf16", "fp16")):
+        raise UsageError("fp16 and bf16 are enabled: DeepSpeed takes one; set the other to false")
+    for name in ("bf16", "fp16"):
+        asked = keys.value(f"{name}.enabled")
+        if asked is True:
+            keys.set("precision", f"{name}-mixed", f"{name}.enabled")
+
+
+def _optimizer(keys: KeyReading) -> None:
+    kind = str(keys.value("optimizer.type") or "").lower()
+    if not kind:
+        return
+    if kind in FUSED:
+        plain = keys.value("optimizer.params.torch_adam") is True
+        name = "adamw_torch" if plain else "adamw_torch_fused"
+        keys.set("optimizer", name, "optimizer.type")
+    else:
+        keys.leave("optimizer.type", f"{kind:.40} of DeepSpeed is not counted")
+
+
+def _number(value: object) -> int | None:
+    """Return a size as a whole number; None for what the Trainer fills, and for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return int(float(value))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _stage(keys: KeyReading, key: str) -> int:
+    """Take the stage. Raises UsageError for one that is none: nothing would be known."""
+    said = keys.value(key, 0)
+    number = _number(said)
+    if number not in (0, 1, 2, 3):
+        raise _wrong(keys, key, f"{key} {said!r:.40}: DeepSpeed has stages 0 to 3")
+    return number
+
+
+def shared(keys: KeyReading, at: str = ZERO) -> None:
+    """Take what ZeRO shares out, and in which sizes; `at` is where the file says it."""
+    if not isinstance(keys.value(at), dict):
+        keys.leave(at, "what it shares out is not said as DeepSpeed reads it")
+        return
+    stage = _stage(keys, f"{at}.stage")
+    keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
+    if keys.value(f"{at}.stage") is not None:
+        keys.knows(f"{at}.stage", "shard")
+    if not stage:
+        keys.used.add(at)
+        keys.used.update(f"{at}.{name}" for name in keys.value(at))
+        return
+    _offloaded(keys, at, stage)
+    _size(keys, at, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)
+    keys.used.add(f"{at}.overlap_comm")
+    if stage < 3:
+        _below_stage_3(keys, at, stage)
+        return
+    _size(keys, at, "stage3_prefetch_bucket_size", "zero_prefetch_bucket_size", 50_000_000)
+    _size(
+        keys, at, "stage3_param_persistence_threshold", "zero_param_persistence_threshold", 100_000
+    )
+    for name in ("stage3_max_live_parameters", "max_live_parameters"):
+        _size(keys, at, name, "zero_max_live_parameters", None)
+    _size(keys, at, "sub_group_size", "zero_sub_group_size", None)
+    _gathered(keys, at)
+    reuse = f"{at}.stage3_max_reuse_distance"
+    keys.used.add(f"{at}.max_reuse_distance")
+    if keys.value(reuse) in ("auto", SAME_REUSE):
+        keys.used.add(reuse)
+
+
+def _below_stage_3(keys: KeyReading, at: str, stage: int) -> None:
+    """Take whether buckets overlap, and pass what stage 3 alone reads; say where parameters were to
+    leave the device."""
+    away = keys.value(f"{at}.offload_param")
+    if isinstance(away, dict) and away.get("device", "none") != "none":
+        keys.leave(f"{at}.offload_param", f"stage {stage} keeps its parameters on the device")
+    overlap = keys.value(f"{at}.overlap_comm")
+    if isinstance(overlap, bool):
+        keys.set("zero_overlap_comm", overlap, f"{at}.overlap_comm")
+    keys.used.update(f"{at}.{name}" for name in keys.value(at) if "stage3_" in name)
+
+
+def _size(keys: KeyReading, at: str, name: str, setting: str, own: int | None) -> None:
+    """Take a size of ZeRO; `own` is DeepSpeed's, where the file says nothing."""
+    key = f"{at}.{name}"
+    given = keys.value(key)
+    if given is None and own is not None:
+        keys.default(setting, own, f"DeepSpeed's own {name}")
+    elif given == "auto":
+        keys.knows(key, setting)
+    elif given is not None and not _number(given):
+        keys.leave(key, "nothing of it is counted as DeepSpeed's own size")
+    else:
+        keys.take(key, setting, _number)
+
+
+def _wrong(keys: KeyReading, key: str, why: str) -> UsageError:
+    """Return the error of a value with which DeepSpeed does not start, with its file and line."""
+    line = keys.document.place((*keys.base, *key.split("."))).line
+    return UsageError(f"{keys.document.name}:{line}: {why}")
+
+
+def _device(keys: KeyReading, key: str) -> str:
+    """Return where something is kept. Raises UsageError for a place that DeepSpeed has not, with
+    which it does not start (runtime/zero/offload_config.py, OffloadDeviceEnum)."""
+    said = keys.value(key)
+    place = str(said or PLACES[0]).lower()
+    if place not in PLACES:
+        raise _wrong(keys, key, f"{key} {shown(said)}: DeepSpeed has {', '.join(PLACES)}")
+    return place
+
+
+def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
+    """Take what is kept off the device: parameters go with their states in what we count."""
+    places = {}
+    for name in ("offload_optimizer", "offload_param"):
+        asked = keys.value(f"{at}.{name}")
+        options = asked if isinstance(asked, dict) else {}
+        keys.used.update(f"{at}.{name}.{option}" for option in options)
+        places[name] = _device(keys, f"{at}.{name}.device")
+        if options.get("ratio") not in (None, 1, 1.0):
+            keys.leave(f"{at}.{name}.ratio", "+ a part of it stays on the device")
+    _pinned(keys, at, [name for name, place in places.items() if place != "none"])
+    if keys.value(f"{at}.cpu_offload") is True:
+        places["offload_optimizer"] = "cpu"
+    states, params = places["offload_optimizer"], places["offload_param"]
+    if "nvme" in (states, params):
+        keys.set("offload", "nvme", f"{at}.offload_optimizer")
+    elif params == "cpu" and stage == 3:
+        if states != "cpu":
+            keys.leave(f"{at}.offload_param", "its optimizer stays, and is counted on the host")
+        keys.set("offload", "params", f"{at}.offload_param")
+    elif states == "cpu":
+        keys.set("offload", "optimizer", f"{at}.offload_optimizer")
+
+
+def _gathered(keys: KeyReading, at: str) -> None:
+    """Take whether the weights of all ranks come together to be saved."""
+    for name in (GATHERS, GATHERS.removeprefix("stage3_")):
+        said = keys.value(f"{at}.{name}")
+        if isinstance(said, bool):
+            keys.set("gather_on_save", said, f"{at}.{name}")
+
+
+def _pinned(keys: KeyReading, at: str, names: list[str]) -> None:
+    """Take pin_memory, where all that is kept off the device says the same or nothing."""
+    said = {f"{at}.{name}.pin_memory": keys.value(f"{at}.{name}.pin_memory") for name in names}
+    pins = {key: pinned for key, pinned in said.items() if isinstance(pinned, bool)}
+    if len(set(pins.values())) == 1:
+        for key, pinned in pins.items():
+            keys.set("zero_pin_memory", pinned, key)
+
+
+# A new file
+
+SIZES: Mapping[str, tuple[str, str]] = {  # our setting -> DeepSpeed's name, "3" of stage 3 alone
+    "zero_reduce_bucket_size": ("reduce_bucket_size", ""),
+    "zero_prefetch_bucket_size": ("stage3_prefetch_bucket_size", "3"),
+    "zero_param_persistence_threshold": ("stage3_param_persistence_threshold", "3"),
+    "zero_max_live_parameters": ("stage3_max_live_parameters", "3"),
+    "zero_sub_group_size": ("sub_group_size", "3"),
+}
+FILLED = tuple(SIZES)[:3]  # by the Trainer, where they are "auto"
+OFFLOADS: Mapping[Value, tuple[str, ...]] = {
+    "optimizer": ("offload_optimizer",),
+    "params": ("offload_optimizer", "offload_param"),
+    "nvme": ("offload_optimizer", "offload_param"),
+}
+NVME = "/local_nvme"  # the folder of DeepSpeed's own examples
+
+
+def _on_the_host(settings: Mapping[str, Value], stage: str) -> dict[str, Value]:
+    """Return the keys of what is kept off the device, and of what is saved."""
+    words: dict[str, Value] = {}
+    for name in OFFLOADS.get(settings["offload"], ()):
+        disk = settings["offload"] == "nvme"
+        words[f"{ZERO}.{name}.device"] = "nvme" if disk else "cpu"
+        words |= {f"{ZERO}.{name}.nvme_path": NVME} if disk else {}
+        words[f"{ZERO}.{name}.pin_memory"] = settings.get("zero_pin_memory") is not False
+    if settings.get("gather_on_save") is not None and stage == "3":
+        words[f"{ZERO}.{GATHERS}"] = settings["gather_on_save"]
+    return words
+
+
+def fresh(run: PlannedRun) -> Mapping[str, Value]:
+    """Return the keys of a new file that shares a run out. What the Trainer says itself is "auto";
+    under DeepSpeed alone all is said here."""
+    settings = run.settings
+    stage = str(settings["shard"])[-1]
+    words: dict[str, Value] = {f"{ZERO}.stage": int(stage) if stage.isdigit() else 0}
+    if str(settings["shard"]).startswith("fsdp"):
+        words[f"{ZERO}.stage"] = 0
+    words |= _on_the_host(settings, stage)
+    alone = settings["framework"] == "deepspeed"
+    if settings["context_parallel_size"] > 1:
+        words |= _sequence(settings, alone=alone)
+    for setting, (name, only) in SIZES.items():
+        value = settings.get(setting)
+        if value is None and not alone and setting in FILLED:
+            value = "auto"
+        if value is not None and only in ("", stage):
+            words[f"{ZERO}.{name}"] = value
+    if settings.get("zero_overlap_comm") is not None and stage != "3":
+        words[f"{ZERO}.overlap_comm"] = settings["zero_overlap_comm"]
+    return {**words, **(_alone(settings) if alone else FILLED_BY_THE_TRAINER)}
+
+
+def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]:
+    """Return how many ranks share a sequence. Raises UsageError beside the Trainer, whose launcher
+    says it."""
+    if not alone:
+        raise UsageError(
+            "--emit deepspeed: beside the Trainer the config of accelerate says which ranks share "
+            "a sequence; use --emit accelerate"
+        )
+    return {"sequence_parallel_size": settings["context_parallel_size"]}
+
+
+FILLED_BY_THE_TRAINER: Mapping[str, Value] = {
+    "bf16.enabled": "auto",
+    "fp16.enabled": "auto",
+    "gradient_clipping": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "train_batch_size": "auto",
+}
+
+
+def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what DeepSpeed has to be told where no Trainer fills it in."""
+    words: dict[str, Value] = {
+        "train_micro_batch_size_per_gpu": settings["batch_size"],
+        "gradient_accumulation_steps": settings["gradient_accumulation"],
+    }
+    half = str(settings["precision"]).partition("-")[0]
+    if half in ("bf16", "fp16"):
+        words[f"{half}.enabled"] = True
+    if settings["optimizer"] in ("adamw_torch", "adamw_torch_fused"):
+        words["optimizer.type"] = "AdamW"
+        words["optimizer.params.lr"] = 2e-5
+        words["optimizer.params.torch_adam"] = settings["optimizer"] == "adamw_torch"
+    return words

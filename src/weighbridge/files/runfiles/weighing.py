@@ -1,0 +1,660 @@
+"""The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from weighbridge.answers.questions.prepared import Prepared
+from weighbridge.answers.questions.question import by_its_name, question, serving
+from weighbridge.base._version import __version__
+from weighbridge.base.cost import MOST_RUNS
+from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.wording import HIDDEN
+from weighbridge.base.words import words_in
+from weighbridge.engines.format_choice import ASKED
+from weighbridge.engines.interface import NO_CHOICE
+from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
+from weighbridge.files.runfiles.measured import (
+    DERIVED,
+    MeasuredPart,
+    beside,
+    by_the_log,
+    overruled,
+    with_room,
+)
+from weighbridge.files.runfiles.named import MOST_TEXT
+from weighbridge.files.runfiles.record import (
+    FEW_CARDS,
+    SEVERAL_CARDS,
+    PlannedRun,
+    RunFile,
+    ServerStart,
+    Unread,
+    Value,
+)
+from weighbridge.files.runfiles.remarks import remarks
+from weighbridge.files.runfiles.slurm import SAME, SAYS, times
+from weighbridge.files.runfiles.together import together
+from weighbridge.files.runfiles.training.contradictions import by_ranks
+from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.memory.report import Report, Shown
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.memory.report.verdict import Remedy
+from weighbridge.workload import TABLES
+from weighbridge.workload.consistency import idle
+
+if TYPE_CHECKING:
+    from weighbridge.files.oom import Oom
+
+SCHEMA = "weighbridge.runfile/1"
+BY_FILE = "as the file asks"
+LENGTHS = ("context", "prompt_len", "max_new_tokens")
+FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
+DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
+SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
+SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
+IDLE = "it means nothing beside {}, and is left out"
+BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
+UNKNOWN = 4  # the exit code of what cannot be said
+DIED = "its own message says that it ran out of memory, and what is counted leaves room"
+AS_FAR = "this is as far as the text says (in words: {said})"
+LACKS = "not taken from words: {missing}"
+OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
+# A kind of card without a count, of which the file says how many
+NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
+RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
+CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
+PROSE = "text"  # the kind that may have a message of an error in it
+Answer = Literal["yes", "no", "unknown"]
+Open = Callable[[Any, str | None], Prepared]
+Opened = Callable[[PlannedRun], Prepared]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighedRun:
+    """One run with its answer, or with the sentence why there is none."""
+
+    run: PlannedRun
+    report: Report | None = None
+    why: str = ""
+    code: int = 0  # the exit code of what went wrong
+    measured: tuple[MeasuredPart, ...] = ()  # what its log says, beside the answer
+    by_the_log: bool = False  # it is far from what we expect, and counts
+
+    @property
+    def fits(self) -> Answer:
+        """Tell whether it fits the card that was named; unknown where none was."""
+        if self.report is None or self.report.verdict is None:
+            return "unknown"
+        return self.report.verdict.fits
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: what was read, and the report or the error."""
+        from weighbridge.files.runfiles.serving.lines import launch_line
+
+        run = self.run
+        error = {"code": self.code, "message": self.why} if self.report is None else None
+        return {
+            "task": run.task,
+            "name": run.name,
+            "model": run.model or None,
+            "settings": {name: _plain(value) for name, value in run.settings.items()},
+            "command": launch_line(run.command) or None,
+            "understood": [
+                {
+                    "key": u.key,
+                    "line": u.line,
+                    "value": _plain(u.value),
+                    "setting": u.setting,
+                    **_elsewhere(u.file),
+                }
+                for u in run.understood
+            ],
+            "not_understood": [
+                {"key": u.key, "line": u.line, "why": u.why, **_elsewhere(u.file)}
+                for u in run.unread
+            ],
+            "defaults": [
+                {"setting": name, "value": value, "why": why} for name, value, why in run.defaults
+            ],
+            "notes": list(run.notes),
+            "in_words": list(run.words),
+            "missing": list(run.missing),
+            "report": None if self.report is None else self.report.to_dict(),
+            "measured": [part._asdict() for part in self.measured],
+            "by_the_log": self.by_the_log,
+            "error": error,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighedFile(Shown):
+    """The answer about a run file: each of its runs, in the order in which they stand."""
+
+    file: RunFile
+    runs: tuple[WeighedRun, ...]
+    message: "Oom | None" = None  # an out-of-memory message in it, explained
+    findings: tuple[LogFinding, ...] = ()  # what its logs and figures tell by themselves
+
+    @property
+    def fits(self) -> Answer:
+        """Tell whether all of it fits: no where one run does not."""
+        answers = {run.fits for run in self.runs}
+        return next(each for each in ("no", "unknown", "yes") if each in answers)
+
+    @property
+    def answered(self) -> bool:
+        """Tell whether any of its runs has a number, or what it holds is explained."""
+        told = self.message is not None or bool(self.findings)
+        return told or any(run.report is not None for run in self.runs)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what decides memory and was not understood, by line, and each run's warnings."""
+        lines: list[str] = []
+        for weighed in self.runs:
+            lines += (
+                f"{u.file or self.file.name}:{u.line}: {u.key}: {u.why}"
+                for u in weighed.run.unread
+                if weighed.report is not None or not u.missing
+            )
+            lines += weighed.run.notes
+            lines += weighed.report.warnings if weighed.report is not None else ()
+        return tuple(dict.fromkeys(lines))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "file": self.file.name,
+            "kind": self.file.kind,
+            "fits": self.fits,
+            "runs": [run.to_dict() for run in self.runs],
+            "warnings": list(self.warnings),
+            "message": None if self.message is None else self.message.to_dict(),
+            "findings": [
+                {"finding": f.key, "text": text_of(f, words_in("en")), **f.values}
+                for f in self.findings
+            ],
+        }
+
+
+def weighed(
+    file: RunFile, open_: Open, settings: Mapping[str, Any], model: str | None = None
+) -> WeighedFile:
+    """Answer every run of a file. `settings` are what was typed beside it, of any task, and `model`
+    stands for one that the file does not name. Raises UsageError for settings that no run has."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    _known_settings(file, given)
+    runs = tuple(_answer(run, file, open_, given, model) for run in file.runs[:MOST_RUNS])
+    beyond = file.runs[MOST_RUNS:]
+    runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
+    if file.kind != PROSE:
+        return WeighedFile(file=file, runs=runs)
+    return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
+
+
+def _known_settings(file: RunFile, given: Mapping[str, Any]) -> None:
+    known = {name for run in file.runs for name in TABLES[run.task]}
+    strange = sorted(given.keys() - known)
+    if strange:
+        tasks = " and ".join(sorted({run.task for run in file.runs}))
+        raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
+
+
+def _answer(
+    run: PlannedRun, file: RunFile, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    """Answer one run, by what is typed beside it, and with what leaves the answer open."""
+    answer = _of_each_card(_named(run, given), open_, given, model)
+    typed = {**given, "model": model} if model else given
+    return _started(_doubted(answer, file.kind, typed), file, given)
+
+
+def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run without the doubt which card is meant, where one is typed, and without defaults
+    in whose place something is."""
+    run = replace(run, defaults=tuple(each for each in run.defaults if each[0] not in given))
+    run = _without_idle(run, given)
+    if given.keys().isdisjoint(("gpu", "gpu_memory")):
+        return run
+    unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
+    return replace(run, unread=unread, larger=())
+
+
+def _without_idle(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run without what means nothing beside a setting that is typed, which is told."""
+    left = idle(given, run.settings) if run.task == "train" else {}
+    if not left:
+        return run
+    told = (
+        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
+        for u in run.understood
+        if u.setting in left
+    )
+    said = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
+    others = (f"{n} {run.settings[n]}: {IDLE.format(left[n])}" for n in left if n not in said)
+    return replace(
+        run,
+        settings={name: value for name, value in run.settings.items() if name not in left},
+        notes=(*run.notes, *others),
+        understood=tuple(u for u in run.understood if u.setting not in left),
+        defaults=tuple(each for each in run.defaults if each[0] not in left),
+        unread=(*run.unread, *told),
+    )
+
+
+def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
+    """Return an answer whose line to paste is the file's own, where that starts what no other line
+    needs to make first: a Modelfile, or a file of llama.cpp that a repository has."""
+    report, run = weighed.report, weighed.run
+    if report is None or not given.keys() <= {"gpu", "gpu_memory", "ram"}:
+        return weighed
+    told = str(report.derived.get("launch") or "")
+    others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
+    if file.kind == "modelfile":
+        name = report.model.name.rpartition("/")[2]
+        path = shlex.quote(file.name)
+        line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
+        report = _of_own_file(report, file, f"{name}-own")
+    elif OWN_FILE.search(run.command) and told:
+        from weighbridge.files.runfiles.serving.lines import launch_line
+
+        line = launch_line(run.command).replace(HIDDEN, "$SECRET")
+    elif others and told:  # cards of other machines, which the line has to name
+        line = f"{told} {RPC_FLAG} {shlex.quote(others)}"
+    elif run.command and not told:
+        return _without_note(weighed, report)
+    else:
+        return weighed
+    warnings = report.warnings
+    if "context" in run.settings:  # a parameter of the model goes before what the server gives
+        warnings = tuple(w for w in warnings if CONTEXT_VARIABLE not in w)
+    derived = report.derived.copy()
+    derived["launch"] = line
+    derived.pop("launch_note", None)
+    changed = replace(report, derived=derived, warnings=warnings)
+    return replace(weighed, report=changed)
+
+
+def _of_own_file(report: Report, file: RunFile, name: str) -> Report:
+    """Return an answer whose remedies are told as changes of a copy of a Modelfile."""
+    from weighbridge.files.runfiles.serving.own_modelfile import lines
+
+    def own(remedy: Remedy) -> Remedy:
+        told = lines(remedy.paste, file.text, file.name, name, remedy.change)
+        return replace(remedy, paste=told, note="") if remedy.paste else remedy
+
+    return replace(report, remedies=tuple(map(own, report.remedies)))
+
+
+def _without_note(weighed: WeighedRun, report: Report) -> WeighedRun:
+    """Return an answer without the reason why there is no line to paste: the text has its own."""
+    derived = report.derived.copy()
+    note = derived.pop("launch_note", None)
+    warnings = tuple(w for w in report.warnings if w != note)
+    return replace(weighed, report=replace(report, derived=derived, warnings=warnings))
+
+
+def _of_each_card(
+    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    """Answer a run by the smallest card that the name of its card may mean. Where that is a no, the
+    larger ones are asked, too: it is sure where all of them say so."""
+    first = _weighed(run, open_, given, model)
+    if first.fits != "no" or not run.larger:
+        return first
+    larger = [replace(run, settings={**run.settings, "gpu": gpu}) for gpu in run.larger]
+    if any(_weighed(each, open_, given, model).fits != "no" for each in larger):
+        return first
+    unread = tuple(
+        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        for u in run.unread
+    )
+    return replace(first, run=replace(run, unread=unread))
+
+
+def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
+    """Return an answer that is not sure where something that we do not count takes less ("no") or
+    more ("yes"), or where what divides the model stands in another file."""
+    report, run = weighed.report, weighed.run
+    if report is None or report.verdict is None or report.verdict.fits == "unknown":
+        return weighed
+    unsure = _by_words(run, given)
+    if unsure:
+        verdict = report.verdict.turned("unknown", unsure)
+        return replace(weighed, report=replace(report, verdict=verdict))
+    fits = report.verdict.fits == "yes"
+    doubts = [u for u in run.unread if (u.raises if fits else u.lowers)]
+    unsaid = [u.key for u in doubts if u.raises and u.lowers]
+    absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
+    alone = kind in DIVIDED_ELSEWHERE and "shard" not in {*given, *run.settings} and not fits
+    if absent:
+        reason = NOT_HERE.format(absent)
+    elif any(u.key in (FEW_CARDS, SEVERAL_CARDS) for u in doubts):
+        reason = next(u.why for u in doubts if u.key in (FEW_CARDS, SEVERAL_CARDS))
+    elif unsaid:
+        reason = f"the file does not say what {', '.join(unsaid)} is"
+    elif doubts:
+        keys, way = ", ".join(u.key for u in doubts), "more" if fits else "less"
+        reason = f"it is counted without {keys}, which takes {way}"
+    elif alone and report.verdict.count > 1:
+        reason = (
+            "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, "
+            "not in this file: --shard says it"
+        )
+    else:
+        return weighed
+    return replace(
+        weighed, report=replace(report, verdict=report.verdict.turned("unknown", reason))
+    )
+
+
+def _by_words(run: PlannedRun, given: Mapping[str, Any]) -> str:
+    """Say what decides a run and stands in words alone, or nowhere; "" where all of it is said by
+    what a program reads, or is typed."""
+    flags = {"gpu": ("gpu", "gpu_memory")}
+    words = [name for name in run.words if not set(flags.get(name, (name,))) & given.keys()]
+    if not words:
+        return ""
+    said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
+    lacks = (LACKS.format(missing=each) for each in run.missing)
+    return "; ".join((AS_FAR.format(said=said), *lacks))
+
+
+def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> WeighedFile:
+    """Return the answer about a text, with what its logs and its messages tell."""
+    from weighbridge.files.runfiles.document import documents
+    from weighbridge.files.runfiles.serving.start_logs import starts
+
+    (document,) = documents(file.text, "text", file.name)
+    started = starts(document)
+    if len(started) == len(runs):
+        runs = tuple(_beside(run, start) for run, start in zip(runs, started, strict=True))
+    elif len(runs) == 1:
+        runs = (_beside(runs[0], _its_start(runs[0], started)),)
+    reports = [(run.run.model, run.report) for run in runs if run.report is not None]
+    message = _compared(_explained(file, _known(file)), runs, opened)
+    text = file.text[:MOST_TEXT]
+    found = (
+        *findings(text, started, reports),
+        *remarks(text, explained=message is not None),
+    )
+    found = (*found, *_stored(found, runs, opened), *_of_stages(message, runs))
+    return WeighedFile(
+        file=file,
+        runs=_undenied(tuple(_agreeing(run, found) for run in runs), message),
+        message=_first(message, found),
+        findings=found,
+    )
+
+
+def _first(message: "Oom | None", found: Sequence[LogFinding]) -> "Oom | None":
+    """Return a message with the cure that the logs of its text show before its other changes."""
+    batch = next((f.values["batch"] for f in found if f.key.startswith("less_cache")), None)
+    if message is None or batch is None:
+        return message
+    from weighbridge.files.oom.changes import cured
+
+    cure = cured("max_num_batched_tokens", batch)
+    others = [each for each in message.remedies if each.change.keys() != cure.change.keys()]
+    return replace(message, remedies=(cure, *others))
+
+
+def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFinding, ...]:
+    """Return what vLLM's message means where stages share out the layers: some releases compare the
+    cache of all layers with what is left on one stage (vllm-project/vllm issue 34076)."""
+    report = runs[0].report if len(runs) == 1 else None
+    if message is None or report is None:
+        return ()
+    needed, left = message.reading.size("needed_kv"), message.reading.size("available_kv")
+    derived, stages = report.derived, int(report.workload.get("pipeline_parallel_size") or 1)
+    whole = (derived.get("kv_cache_bytes_per_token") or 0) * (report.workload.get("context") or 0)
+    tokens, there = derived.get("kv_cache_tokens"), derived.get("available_kv_cache_bytes")
+    if stages < 2 or not needed or not left or not tokens or not there:
+        return ()
+    if abs(needed - whole) > SAME_NEED * needed:
+        return ()
+    values = {"stages": stages, "needed_bytes": needed, "left_bytes": left}
+    return (LogFinding("all_stages", {**values, "tokens": tokens * left // there}),)
+
+
+def _stored(
+    found: Sequence[LogFinding], runs: Sequence[WeighedRun], opened: Opened
+) -> tuple[LogFinding, ...]:
+    """Return how many tokens a store in host memory holds, of the model that a text names."""
+    run = next((run.run for run in runs if run.run.model), None)
+    if run is None or not any(finding.key == "segments" for finding in found):
+        return ()
+    try:
+        derived = opened(run).infer(engine="vllm", context=MOST_COMMON).derived
+    except WeighbridgeError:
+        return ()
+    return tuple(stored(found, run.model, int(derived.get("kv_cache_bytes_per_token") or 0)))
+
+
+def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
+    """Return an answer without what its text contradicts, and without a verdict about a machine
+    whose card nobody named."""
+    report = run.report
+    if report is None:
+        return run
+    if any(f.key == "all_stages" for f in found):  # the message says which length starts
+        told = tuple(w.replace(f"; {NO_CHOICE}", "") for w in report.warnings)
+        derived: DerivedFacts = {**report.derived, "largest_context": None}
+        report = replace(report, derived=derived, warnings=told)
+    verdict = report.verdict
+    if verdict is not None and not verdict.count and verdict.fits == "unknown":
+        report = replace(report, verdict=None)
+    return run if report is run.report else replace(run, report=report)
+
+
+def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[WeighedRun, ...]:
+    """Return answers without a yes to the only run of a text, where its own message says that it
+    ran out of what that counts: nobody knows what differs."""
+    report = runs[0].report if len(runs) == 1 else None
+    if message is None or report is None or report.verdict is None or report.verdict.fits != "yes":
+        return runs
+    from weighbridge.files.oom.explain import OUTSIDE
+
+    if message.judged.cause in (None, *OUTSIDE):
+        return runs
+    verdict = report.verdict.turned("unknown", DIED)
+    return (replace(runs[0], report=replace(report, verdict=verdict)),)
+
+
+def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
+    """Return the start that has the context of a run; else the first, where only one is there."""
+    context = run.report.workload.get("context") if run.report is not None else None
+    own = [start for start in started if start.counts.get("context") == context]
+    return next(iter(own or (started if len(started) == 1 else ())), None)
+
+
+def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
+    """Return an answer with what its log measured: where that is far from what we expect, the log
+    counts."""
+    from weighbridge.machines.accelerators.budget import budget
+
+    if run.report is None or start is None:
+        return run
+    parts = beside(start, run.report)
+    if run.report.workload.get("engine") not in DERIVED or not overruled(parts):
+        return replace(run, measured=parts, report=with_room(run.report, parts))
+    w = run.report.workload
+    card = budget(w["gpu"], w["gpu_memory"], w["headroom"])
+    counted = by_the_log(run.report, parts, card)
+    return replace(run, measured=parts, by_the_log=True, report=counted)
+
+
+def _engine(file: RunFile) -> str:
+    """Return the engine of the launch lines of a text; "" where there is none, or several."""
+    from weighbridge.engines.launch import parse
+
+    engines = set()
+    for run in file.runs:
+        try:
+            engines.add(parse(run.command).engine if run.command else "")
+        except UsageError:
+            engines.add("")
+    return engines.pop() if len(engines) == 1 else ""
+
+
+def _known(file: RunFile) -> dict[str, Any]:
+    """Return what the runs of a text say of the machine and the engine."""
+    engine, ranks = _engine(file), _ranks(file)
+    ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
+    trained = [run for run in file.runs if run.task == "train" and (not run.refused or run.open)]
+    trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
+    return {
+        **({"engine": engine} if engine else {}),
+        **({"ram": ram} if ram else {}),
+        **trains,
+        **ranks,
+    }
+
+
+def _ranks(file: RunFile) -> dict[str, Any]:
+    """Return how the only launch line of a text divides its model."""
+    from weighbridge.engines.launch import parse
+
+    lines = [run.command for run in file.runs if run.command]
+    try:
+        settings = parse(lines[0]).settings if len(lines) == 1 else {}
+    except UsageError:
+        return {}
+    return {name: settings[name] for name in SHARES if name in settings}
+
+
+def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
+    """Return the explanation of a message beside the answer about the only run of a text, where
+    that trains."""
+    run = runs[0]
+    if message is None or len(runs) > 1 or run.report is None or run.run.task != "train":
+        return message
+    from weighbridge.files.oom.explain import compared
+
+    model = opened(run.run).model()
+    return compared(message, run.report, model, {**run.run.settings, "task": "train"})
+
+
+def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
+    """Explain an out-of-memory message in a text by itself; None where there is none."""
+    from weighbridge.files.oom import explained
+
+    try:
+        return explained(file.text, None, known)
+    except WeighbridgeError:
+        return None
+
+
+def _weighed(
+    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
+) -> WeighedRun:
+    named = model or run.model
+    absent = [u.missing for u in run.unread if u.missing]
+    typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
+    typed |= counted_cards(run, typed)
+    typed |= _form(run, model, typed)
+    if run.refused:
+        return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent or run.open else 2)
+    if not named and not run.config:
+        why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
+        return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
+    try:
+        report = answered(run, named or run.config, open_, typed)
+        return WeighedRun(run=_stepping(run, report, given), report=_by_the_file(report, given))
+    except WeighbridgeError as error:
+        return WeighedRun(run=run, why=str(error), code=error.code)
+
+
+def _stepping(run: PlannedRun, report: Report, given: Mapping[str, Any]) -> PlannedRun:
+    """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
+    typed: what the file says itself its reader has compared."""
+    if ranks_of(run) or given.keys().isdisjoint(("gpu", "data_parallel_size")):
+        return run
+    why = by_ranks(run, report.workload)
+    return replace(run, notes=(*run.notes, why)) if why else run
+
+
+def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card that is typed beside a file with the count that the file says; none where it
+    is typed with a count of its own, or not at all."""
+    kind = str(typed.get("gpu") or "")
+    return {"gpu": times(kind, run.cards or ranks_of(run) or 1)} if NAMED.fullmatch(kind) else {}
+
+
+def _by_the_file(report: Report, typed: Mapping[str, Any]) -> Report:
+    """Return an answer that says what the file asks for as such, and not as typed."""
+    derived = report.derived.copy()
+    if derived.get("dtype_from") == ASKED and typed.keys().isdisjoint(("dtype", "quantization")):
+        derived["dtype_from"] = BY_FILE
+    if derived.get("context_from") == ASKED and typed.keys().isdisjoint(LENGTHS):
+        derived["context_from"] = BY_FILE
+    return replace(report, derived=derived)
+
+
+def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:
+    """Return the format that the model of a launch line is stored in by its name, where another
+    name was typed for it that tells none."""
+    if not (model and run.command and run.model) or {"quantization", "dtype"} & typed.keys():
+        return {}
+    from weighbridge.engines.launch.paths import packed
+    from weighbridge.files.runfiles.flags import settings_of
+
+    form = packed(run.model)
+    if not form or packed(model) or ":" in model or "quantization" in settings_of(run.command):
+        return {}
+    return {"quantization": form}
+
+
+def answered(
+    run: PlannedRun,
+    model: str | Mapping[str, Value],
+    open_: Open,
+    typed: Mapping[str, Any],
+    *,
+    remedies: bool = True,
+) -> Report:
+    """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
+    settings = {**run.settings, **_shared_again(run.settings, typed), **typed}
+    pinned = (*typed, *FIXED)
+    if run.task == "train":
+        trained = question("train", None, settings)
+        return open_(model, None).answer(trained, remedies=remedies, pinned=pinned)
+    asked = by_its_name(serving(None, run.command or None, settings), None, disk=False)
+    revision = asked.launched.revision if asked.launched is not None else None
+    names = {"draft": asked.workload.draft_model, "projector": asked.workload.mmproj}
+    beside = {role: None if name is None else open_(name, revision) for role, name in names.items()}
+    return open_(model, revision).answer(
+        asked, beside, remedies=remedies, pinned=None if run.command else pinned
+    )
+
+
+def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data-parallel ranks and the micro-batches of a file where other ranks of a model
+    were typed: the devices of the file, and the samples of a step, are the same."""
+    data = given.get("data_parallel_size")
+    if not data or "data_parallel_size" in typed or not typed.keys() & set(SHARES):
+        return {}
+    read = {n: TABLES["train"][n].value(typed[n]) for n in SHARES if n in typed}
+    before, after = (prod(each.get(n) or 1 for n in SHARES) for each in (given, {**given, **read}))
+    left = max(1, data * before // after)
+    steps = given.get("gradient_accumulation")
+    again = {} if steps is None else {"gradient_accumulation": max(1, steps * data // left)}
+    return {"data_parallel_size": left, **again}
+
+
+def _elsewhere(file: str) -> dict[str, str]:
+    """Return the file that a line is of, where that is not the run file."""
+    return {"file": file} if file else {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value

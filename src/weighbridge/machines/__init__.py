@@ -1,0 +1,1 @@
+"""Accelerators, the allocator and the kernels that run on them."""

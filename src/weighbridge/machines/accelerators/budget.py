@@ -1,0 +1,174 @@
+"""The bytes that a verdict is about: a device's visible memory, less what is to stay free.
+
+    usable = visible - headroom             for each device; a count adds devices, not memory
+
+`--gpu-memory` replaces the visible memory of the part, say with what nvidia-smi shows as free. Of
+`--gpu local` what is free now is taken; `--gpu-memory total` takes what the idle cards give. Cards
+that differ are judged each by its own: `usable` is that of the one that gives least.
+"""
+
+import re
+from functools import cached_property
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import GIB, human, parse_size
+from weighbridge.machines.accelerators.names import ChosenCard, DeviceChoice, find, least, sized
+from weighbridge.machines.accelerators.parts import Part
+
+LOCAL = "local"  # --gpu
+LITTLE = 100  # under a hundredth of a device the use of others is not told in a reason
+FREE, TOTAL = "free", "total"  # --gpu-memory of it
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Budget:
+    """The devices that were chosen, and the bytes of each that are to stay free."""
+
+    choice: DeviceChoice
+    headroom: int  # bytes of each device
+
+    @cached_property
+    def pool(self) -> Bytes | None:
+        """Return what processes and devices of one machine can have together, where they share
+        its memory: at least what was named of a device, or measured; None where they do not."""
+        pool = self.choice.part.pool
+        return None if pool is None else self._left(Bytes(*map(max, pool, self.choice.room)))
+
+    @cached_property
+    def usable(self) -> Bytes:
+        return self._left(self.choice.room)
+
+    @property
+    def mixed(self) -> bool:
+        return self.choice.mixed
+
+    @cached_property
+    def each(self) -> tuple[Bytes, ...]:
+        """Return the usable bytes of every device, in order."""
+        if not self.choice.cards:
+            return (self.usable,) * self.choice.count
+        return tuple(self._left(card.room) for card in self.choice.cards)
+
+    def of(self, device: int) -> Bytes:
+        """Usable bytes of the device with that number; of one too many, the least."""
+        return self.each[device] if self.mixed and device < len(self.each) else self.usable
+
+    def alone(self, device: int) -> "Budget":
+        """Return the budget of one card of several: number `device`, alone."""
+        card = self.choice.cards[device]
+        return replace(self, choice=DeviceChoice(part=card.part, cards=(card,)))
+
+    @property
+    def alike(self) -> "Budget":
+        """Return a budget of as many cards, each like the one with the least memory."""
+        return self._of_copies(least(self.choice.cards))
+
+    def like(self, device: int) -> "Budget":
+        """Return a budget of as many cards, each like number `device`; itself where all are alike,
+        or there is no such number."""
+        cards = self.choice.cards
+        return self._of_copies(cards[device]) if self.mixed and device < len(cards) else self
+
+    def _of_copies(self, card: ChosenCard) -> "Budget":
+        choice = replace(self.choice, part=card.part, cards=(card,) * self.choice.count)
+        return replace(self, choice=choice)
+
+    @property
+    def others(self) -> int:
+        """Return the bytes of a device that others use now, where the verdict goes by what is free;
+        0 of what is no matter beside it."""
+        if not self.choice.cards:
+            return 0
+        whole = self.choice.part.visible.bytes.expected
+        used = whole - self.choice.room.expected
+        return used if used * LITTLE > whole else 0
+
+    @property
+    def name(self) -> str:
+        """Return the devices in words, without their count where they are alike."""
+        return " + ".join(name for name, _ in self._kinds) if self.mixed else self.choice.part.name
+
+    @cached_property
+    def _kinds(self) -> list[tuple[str, list[ChosenCard]]]:
+        cards_by_name: dict[str, list[ChosenCard]] = {}
+        for card in self.choice.cards:
+            cards_by_name.setdefault(card.part.name, []).append(card)
+        several = len(cards_by_name) > 1
+        return [
+            (f"{len(cards)} x {name}" if several and len(cards) > 1 else name, cards)
+            for name, cards in cards_by_name.items()
+        ]
+
+    def _left(self, room: Bytes) -> Bytes:
+        return Bytes(*(max(0, nbytes - self.headroom) for nbytes in room))
+
+
+def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Budget | None:
+    """Read the three flags about devices into a budget; None where no device was named."""
+    if gpu is None and gpu_memory is None:
+        if headroom is not None:
+            raise UsageError("--headroom needs --gpu or --gpu-memory")
+        return None
+    if gpu is not None and is_local(gpu):
+        choice = _here(gpu_memory)
+        return Budget(choice=choice, headroom=_headroom(headroom, choice.room))
+    choice = find(gpu) if gpu is not None else DeviceChoice(part=sized(str(gpu_memory)))
+    if gpu is not None and gpu_memory is not None:
+        if choice.cards:
+            raise UsageError("--gpu-memory is one size, and the cards differ: leave it out")
+        visible = sized(gpu_memory)
+        name = f"{choice.part.name} with {human(visible.visible.bytes.expected)}"
+        part = replace(choice.part, name=name, visible=visible.visible)
+        note = _more_than_sold(choice.part, visible.visible.bytes.expected)
+        as_typed = (ChosenCard(part=part, room=visible.room),) * (choice.count * part.shares_host)
+        choice = DeviceChoice(part=part, count=choice.count, note=note, cards=as_typed)
+    return Budget(choice=choice, headroom=_headroom(headroom, choice.room))
+
+
+def is_local(gpu: str) -> bool:
+    """Tell whether `--gpu` means the cards of this machine. Raises UsageError for some of them."""
+    typed = gpu.strip().lower()
+    if typed != LOCAL and re.match(rf"(\d+ *x *)?{LOCAL}\b", typed):
+        raise UsageError(
+            f"--gpu {gpu!r:.80}: local is every card that is here; CUDA_VISIBLE_DEVICES=0,1 "
+            "leaves some of them"
+        )
+    return typed == LOCAL
+
+
+def _here(memory: str | None) -> DeviceChoice:
+    """Choose the cards of this machine: by what is free of each, when idle, or by a size that is
+    given."""
+    from weighbridge.machines.accelerators import local
+
+    word = (memory or FREE).strip().lower()
+    if word in (FREE, TOTAL):
+        return local.now(idle=word == TOTAL)
+    choice, visible = local.now(), sized(str(memory)).visible
+    cards = tuple(
+        replace(card, part=replace(card.part, visible=visible), room=visible.bytes, free=None)
+        for card in choice.cards
+    )
+    return replace(choice, part=replace(choice.part, visible=visible), cards=cards, note="")
+
+
+def _more_than_sold(part: Part, nbytes: int) -> str:
+    """Tell how much such a part is sold with; "" where no more memory was named than that."""
+    most = max((part.marketed_gb, *part.also_sold_as))
+    if nbytes <= max(part.total.bytes.high, most * GIB):
+        return ""
+    return f"{part.name} has {most} GB; {human(nbytes)} were taken, as you said"
+
+
+def _headroom(text: str | None, room: Bytes) -> int:
+    """Return the bytes of "1GiB", or of "10%" of what a process can have."""
+    if text is None:
+        return 0
+    percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if not percent:
+        return parse_size(text)
+    if float(percent[1]) >= 100:
+        raise UsageError(f"--headroom {text!r} leaves nothing; write it as 10% or 1GiB")
+    return round(room.expected * float(percent[1])) // 100

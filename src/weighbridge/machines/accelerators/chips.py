@@ -1,0 +1,112 @@
+"""Facts of NVIDIA chips that decide the memory of kernels, beside how much memory the part has.
+
+By part, in parts.jsonl:
+
+    multiprocessors   that the part has enabled: flash attention and reductions split work over them
+    l2_mib            MiB of L2, which the benchmark of a compiled kernel overwrites
+
+By compute capability, in CAPABILITIES:
+
+    threads           that one multiprocessor keeps
+    shared_memory     bytes that one block of threads can opt in to
+    hbm               whether the parts have stacked memory
+    links             how cards in one machine reach each other: "switch" (NVLink through switches,
+                      as SXM boards have it), "bridge" (NVLink on some boards, none on others), ""
+
+Sources: the vendor's architecture papers and boards' product pages (multiprocessors are CUDA cores
+/ 128 from Ampere's GA102 on), but where a record of parts.jsonl has `chip_source`; CUDA C++
+programming guide, table "Technical Specifications per Compute Capability".
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import KIB
+
+Version = tuple[int, int]  # compute capability
+Links = Literal["switch", "bridge", ""]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """Facts that all chips of one compute capability share; `shared_memory` is in bytes."""
+
+    threads: int
+    shared_memory: int
+    hbm: bool = False
+    links: Links = ""
+
+
+CAPABILITIES: Mapping[Version, Capability] = {
+    (3, 7): Capability(threads=2048, shared_memory=48 * KIB),
+    (5, 2): Capability(threads=2048, shared_memory=48 * KIB),
+    (5, 3): Capability(threads=2048, shared_memory=48 * KIB),
+    (6, 0): Capability(threads=2048, shared_memory=48 * KIB, hbm=True, links="bridge"),
+    (6, 1): Capability(threads=2048, shared_memory=48 * KIB),
+    (7, 0): Capability(threads=2048, shared_memory=96 * KIB, hbm=True, links="bridge"),
+    (7, 2): Capability(threads=2048, shared_memory=96 * KIB),
+    (7, 5): Capability(threads=1024, shared_memory=64 * KIB),
+    (8, 0): Capability(threads=2048, shared_memory=163 * KIB, hbm=True, links="bridge"),
+    (8, 6): Capability(threads=1536, shared_memory=99 * KIB),
+    (8, 7): Capability(threads=1536, shared_memory=163 * KIB),
+    (8, 9): Capability(threads=1536, shared_memory=99 * KIB),
+    (9, 0): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
+    (10, 0): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
+    (10, 3): Capability(threads=2048, shared_memory=227 * KIB, hbm=True, links="switch"),
+    (11, 0): Capability(threads=2048, shared_memory=227 * KIB),
+    (12, 0): Capability(threads=1536, shared_memory=99 * KIB),
+    (12, 1): Capability(threads=1536, shared_memory=99 * KIB),
+}
+BFLOAT16_SINCE: Version = (8, 0)  # products of bfloat16
+FLOAT8_SINCE: Version = (8, 9)  # of float8: torch aten/src/ATen/native/cuda/ScaledBlas.cpp
+# Recipes of float8: Transformer Engine d0067d0 pytorch/quantization.py (check_fp8_support, ...)
+BLOCKWISE_SINCE: Version = (9, 0)
+MXFP8_SINCE: Version = (10, 0)
+# Whose products of float8 take operands as they lie, not by rows alone: pytorch/utils.py
+# (is_non_tn_fp8_gemm_supported)
+FLOAT8_AS_IT_LIES = frozenset(v for v in CAPABILITIES if (10, 0) <= v < (12, 0))
+MXFP4_SINCE: Version = (7, 5)  # Triton's kernels: transformers quantizers/quantizer_mxfp4.py
+# Orin, Thor and Spark: servers take what the system calls available for what is free there (vllm
+# utils/mem_utils.py, shared_sysmem_device_mem_sms; sglang srt/utils/common.py)
+OF_THE_SYSTEM = frozenset(((8, 7), (11, 0), (12, 1)))
+SWITCHED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "switch")
+BRIDGED = frozenset(v for v, c in CAPABILITIES.items() if c.links == "bridge")
+LINKED = SWITCHED | BRIDGED
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One chip: its compute capability, its multiprocessors, its L2 cache in MiB (None: unread)."""
+
+    capability: Version
+    multiprocessors: int
+    cache: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads that one multiprocessor keeps."""
+        return CAPABILITIES[self.capability].threads
+
+    @property
+    def shared_memory(self) -> int:
+        """Return the bytes of shared memory that one block of threads can opt in to."""
+        return CAPABILITIES[self.capability].shared_memory
+
+    @property
+    def hbm(self) -> bool:
+        """True for parts with stacked memory."""
+        return CAPABILITIES[self.capability].hbm
+
+    @property
+    def links(self) -> Links:
+        """Name the way in which cards of this chip in one machine reach each other."""
+        return CAPABILITIES[self.capability].links
+
+    @property
+    def resident(self) -> int:
+        """Threads that the whole chip keeps at once: each has a stack in device memory."""
+        return self.multiprocessors * self.threads
+
+
+ASSUMED = Chip((8, 0), 108, 40)  # an A100's, where no part was named

@@ -1,0 +1,106 @@
+"""Records of one device, and of the output of one program."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from weighbridge.base.records import dataclass, field
+from weighbridge.base.units import MIB
+from weighbridge.base.wording import clipped, printable
+
+DeviceApi = Literal["cuda", "rocm", "mps", "xpu", "npu", "hpu", "tpu", "other"]
+LONGEST = 120  # characters of a name that a program printed
+MOST = 256  # devices that are read of one output
+LARGEST = 1 << 46  # bytes: 64 TiB, which no device has; a figure above it is no size
+SMALLEST = 1 << 30  # bytes, assumed: graphics with less of their own share the CPU's memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectedDevice:
+    """Bytes are None where they were not told; `why` says why the total was not."""
+
+    name: str
+    kind: DeviceApi
+    source: str  # the program that told it
+    index: int = 0
+    total: int | None = None
+    reserved: int | None = None  # the driver keeps it for itself
+    used: int | None = None
+    free: int | None = None
+    limit: int | None = None  # what the GPU may take of memory that it shares
+    uuid: str = field(default="", repr=False)  # never printed whole
+    mig: str = ""  # the profile of a slice: 1g.10gb; "?" where it was not told
+    memory: str = ""  # slices with the same one have one memory together
+    unified: bool = False  # its memory is the host's
+    integrated: bool = False  # graphics beside the CPU, with next to no memory of their own
+    capability: str | None = None
+    why: str = ""
+    raw: Mapping[str, str] = field(default_factory=dict)  # as it was printed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON, without the uuid, which tells machines apart."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "index": self.index,
+            "source": self.source,
+            "total_bytes": self.total,
+            "reserved_bytes": self.reserved,
+            "used_bytes": self.used,
+            "free_bytes": self.free,
+            "limit_bytes": self.limit,
+            "mig": self.mig or None,
+            "unified": self.unified,
+            "integrated": self.integrated,
+            "compute_capability": self.capability,
+            "why_unknown": self.why or None,
+            "raw": dict(self.raw),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOutput:
+    """The devices that one output told, else why there are none."""
+
+    source: str
+    devices: tuple[DetectedDevice, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    ram: int | None = None  # bytes of the machine
+    limit: int | None = None  # bytes that its GPU may take of them
+
+
+def named(text: object) -> str:
+    """Shorten a name that a program printed, for people: one line, nothing that a terminal obeys,
+    and no id that tells one machine from another."""
+    words = printable(" ".join(str(text).split()))
+    return clipped(hidden(words), LONGEST)
+
+
+def hidden(text: str) -> str:
+    """Cut the ids in a text to their first signs."""
+    return re.sub(
+        r"\b((?:MIG-)?(?:GPU-)?[0-9a-fA-F]{4})[0-9a-fA-F]{4}(?:-[0-9a-fA-F]{4}){3}-\w+",
+        r"\1...",
+        text,
+    )
+
+
+def size(text: object, unit: int = MIB) -> int | None:
+    """Read bytes of "81559 MiB", "24.5GiB" or a bare number of `unit`; None of what is no size.
+
+    Programs that print MB count in MiB: an MI300X of 192 GiB shows 196300 MB.
+    """
+    match = re.fullmatch(r"\s*(\d{1,20})(?:\.(\d{1,6}))?\s*([KMGT]?)i?B?\s*", str(text)[:40], re.I)
+    if not match:
+        return None
+    whole, part, letter = match.groups()
+    scale = {"": unit, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}[letter.upper()]
+    nbytes = int(whole) * scale + int(part or 0) * scale // 10 ** len(part or "")
+    return nbytes if nbytes <= LARGEST else None
+
+
+def exact(text: object) -> int | None:
+    """Read a number of bytes."""
+    return size(text, 1)

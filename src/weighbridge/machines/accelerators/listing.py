@@ -1,0 +1,169 @@
+"""The catalogue of accelerators as one asks for it: a pattern, filters and an order.
+
+One filter is by the number types that a part multiplies in its own units, which follow from its
+architecture:
+
+    NVIDIA   compute capability; CUDA C++ programming guide, "Arithmetic Instructions" and "Compute
+             Capabilities" (bfloat16 from 8.0, fp8 from 8.9, fp4 from 10.0, int8 in dot products
+             from 6.1 but for 6.2)
+    AMD      gfx name; rocm.docs.amd.com/en/latest/reference/precision-support.html
+    Apple    bfloat16 from the M2 on; Metal shading language specification 3.1, Metal feature set
+             tables
+    Intel    XMX of Arc and of the Max series; Gaudi: Intel's white papers of each
+    Google   cloud.google.com/tpu/docs/system-architecture-tpu-vm
+
+None is "not known": of makers and parts for which no page was read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import GIB, parse_size
+from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, Version
+from weighbridge.machines.accelerators.names import search
+from weighbridge.machines.accelerators.parts import Instance, Part, parts
+
+HOME, WORK = USES = ("home", "work")  # whose computers have it: one's own; an office's, a cloud's
+TYPES = ("bf16", "fp8", "fp4", "int8")
+FLOAT4_SINCE: Version = (10, 0)
+INT8_SINCE: Version = (6, 1)
+Known = Mapping[str, bool | None]
+
+UNKNOWN: Known = dict.fromkeys(TYPES)
+AMD: Mapping[str, frozenset[str]] = {
+    "gfx908": frozenset(("bf16", "int8")),
+    "gfx90a": frozenset(("bf16", "int8")),
+    "gfx942": frozenset(("bf16", "int8", "fp8")),
+    "gfx950": frozenset(("bf16", "int8", "fp8", "fp4")),
+    "gfx1030": frozenset(("int8",)),
+    "gfx1100": frozenset(("bf16", "int8")),
+    "gfx1151": frozenset(("bf16", "int8")),
+    "gfx1201": frozenset(("bf16", "int8", "fp8")),
+}
+NAMED: Mapping[str, frozenset[str]] = {  # by what a name begins with
+    "Apple M1": frozenset(),
+    "Apple M": frozenset(("bf16",)),
+    "Arc": frozenset(("bf16", "int8")),
+    "Data Center GPU Max": frozenset(("bf16", "int8")),
+    "Gaudi (": frozenset(("bf16",)),
+    "Gaudi": frozenset(("bf16", "fp8")),
+    "TPU v2": frozenset(("bf16",)),
+    "TPU v3": frozenset(("bf16",)),
+    "TPU v4": frozenset(("bf16", "int8")),
+    "TPU v5": frozenset(("bf16", "int8")),
+    "TPU v6": frozenset(("bf16", "int8")),
+    "TPU v7": frozenset(("bf16", "int8", "fp8")),
+}
+
+
+def abilities(part: Part) -> Known:
+    """Map each number type of TYPES to whether `part` computes in it; None where that is
+    unknown."""
+    if part.vendor == "NVIDIA":
+        return _nvidia(part.capability)
+    types = AMD.get(part.compute_capability or "") if part.vendor == "AMD" else _named(part)
+    return UNKNOWN if types is None else {name: name in types for name in TYPES}
+
+
+def _nvidia(version: Version | None) -> Known:
+    if version is None:
+        return UNKNOWN
+    return {
+        "bf16": version >= BFLOAT16_SINCE,
+        "fp8": version >= FLOAT8_SINCE,
+        "fp4": version >= FLOAT4_SINCE,
+        "int8": version >= INT8_SINCE and version != (6, 2),
+    }
+
+
+def _named(part: Part) -> frozenset[str] | None:
+    return next((types for start, types in NAMED.items() if part.name.startswith(start)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Properties that a part must have. A property that is not known of a part, it does not
+    have."""
+
+    types: tuple[str, ...] = ()
+    nvlink: bool = False
+    memory: int = 0  # bytes; a card that is sold as 24 GB has 24 GiB, as people mean it
+    vendor: str = ""
+    use: str = ""  # of USES
+
+    def by(self, part: Part) -> bool:
+        known = abilities(part)
+        return (
+            all(known[name] for name in self.types)
+            and (part.nvlink is not None or not self.nvlink)
+            and part.marketed_gb * GIB >= self.memory
+            and self.vendor.lower() in ("", part.vendor.lower())
+            and self.use in ("", HOME if part.at_home else WORK)
+        )
+
+
+def filtered(
+    named: Sequence[Part], machines: Sequence[Instance], wanted: Wanted
+) -> tuple[list[Part], list[Instance]]:
+    """Filter GPUs and rented machines by what is `wanted`: a machine stays if its GPU does. Raises
+    UsageError for a vendor that no GPU of the catalogue has."""
+    vendors = {part.vendor.lower(): part.vendor for part in parts().values()}
+    if wanted.vendor and wanted.vendor.lower() not in vendors:
+        known = ", ".join(sorted(vendors.values()))
+        raise UsageError(f"--vendor {wanted.vendor!r:.40} is not in the catalogue; known: {known}")
+    rented = [machine for machine in machines if wanted.by(parts()[machine.part])]
+    return [part for part in named if wanted.by(part)], rented
+
+
+ORDERS: Mapping[str, Callable[[Part], Any]] = {
+    "memory": lambda p: -p.room.low,
+    "name": lambda p: p.name.lower(),
+    "bandwidth": lambda p: -(p.bandwidth[0] if p.bandwidth else 0),
+    "year": lambda p: -(p.year or 0),
+}
+
+
+def ordered(cards: Sequence[Part], by: str | None) -> list[Part]:
+    """Put the most and the newest first, the newest where no order is named; those of which it is
+    not known come last."""
+    return sorted(cards, key=ORDERS[by or "year"])
+
+
+SCHEMA = "weighbridge.gpus/1"
+SORTS = ("memory", "name", "bandwidth", "year")
+
+
+def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], Sequence[Instance]]:
+    """Find the parts and machines that are asked for. Raises NotFoundError where there is none."""
+    least, use = chosen.get("min_memory"), chosen.get("use") or ""
+    if use not in ("", *USES):
+        raise UsageError(f"use is one of {', '.join(USES)}, not {use!r:.80}")
+    wanted = Wanted(
+        types=tuple(name for name in TYPES if chosen.get(name)),
+        nvlink=bool(chosen.get("nvlink")),
+        memory=0 if least is None else parse_size(least),
+        vendor=chosen.get("vendor") or "",
+        use=use,
+    )
+    named, machines = search(pattern)
+    cards, rented = filtered(named, machines, wanted)
+    if cards or rented:
+        return ordered(cards, chosen.get("sort")), rented
+    if not named and not machines:
+        raise NotFoundError(
+            f"no accelerator matches {pattern!r:.80}; `weighbridge gpus` lists them all, and "
+            "other commands take a size: --gpu-memory 24GiB"
+        )
+    raise NotFoundError("no accelerator that we know of has all that; leave a filter out")
+
+
+def to_dict(cards: Sequence[Part], machines: Sequence[Instance]) -> dict[str, Any]:
+    """Write the JSON of `weighbridge gpus`: docs/gpus.md."""
+    records = [{**card.to_dict(), "computes_in": dict(abilities(card))} for card in cards]
+    return {
+        "schema": SCHEMA,
+        "gpus": records,
+        "instances": [machine.to_dict() for machine in machines],
+    }

@@ -1,0 +1,430 @@
+"""Names that people type -> one part and a count.
+
+    4090   rtx4090   NVIDIA GeForce RTX 4090   4090 48G   A100 80G   a100-80gb:8   2x RTX 4090
+    4张3090   8卡A800   A10*4   p5.48xlarge   m3 max 128gb   a100-80gb/1g.10gb   24GiB
+    1x4090+1x3090
+
+Two spellings are one name when they agree without case, separators, the maker's words and "GB".
+A name is first one that a part lists (its id, name or alias), else one that can be derived from
+those: without the size or the form factor, or with the size that the part is sold with. Where a
+derived name fits several parts, the error says what there is to choose from.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+
+from weighbridge.base.cost import short_name
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.units import human, parse_size
+from weighbridge.machines.accelerators.parts import (
+    Instance,
+    MemoryFigure,
+    Part,
+    instances,
+    parts,
+    slice_of,
+)
+from weighbridge.machines.accelerators.spelling import (
+    FILLER,
+    FORM,
+    PIECES,
+    SERIES,
+    SIZE,
+    compact,
+    derived,
+    essence,
+    generations,
+    normal,
+    orders,
+    unbracketed,
+)
+
+JOINED = re.compile(r"(?<!\bmax)\+", re.I)  # two cards; in "Ryzen AI Max+ 395" it is of the name
+MEMORY = re.compile(r"\d+(?:\.\d+)? ?[kmgt](?:i?b)?")
+SLICE = re.compile(r"(?:[/ ]|\bmig\b)+(\d+g\.\d+gb)(?:\+\w+)?$")
+COUNTS = tuple(  # "4张3090", "A10*4", "A800 8卡", "8 A100"
+    re.compile(pattern)
+    for pattern in (
+        rf"(?P<count>\d{{1,9}}) *(?:[x\u00d7*]|{PIECES}) *(?P<name>.+)",
+        r"(?P<name>.+?) *[x\u00d7*:,] *(?P<count>-?\d{1,9}(?:\.\d+)?)",
+        rf"(?P<name>.+?) *(?P<count>\d{{1,9}}) *{PIECES}",
+        r"(?P<count>\d{1,9}) +(?P<name>.+)",
+    )
+)
+MOST = 1 << 14  # devices, our limit: more than the largest trainings that are published
+HOST = ("cpu", "cpus", "host", "ram", "none")  # what is no accelerator
+NUMBER = 3  # digits of the shortest that says something of a card: 780
+SHOWN = 5  # names in an error
+SHORT, NAMES = 64, 512  # characters of names that are kept, and how many of them
+MIXED = 64  # cards of one machine, assumed: the largest that are sold hold 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenCard:
+    """One of several cards. `room` is what the verdict goes by: what a process can have of it, or
+    what is `free` of that now, which was measured where the card is of this machine."""
+
+    part: Part
+    room: Bytes
+    free: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceChoice:
+    """The devices that the user has in mind."""
+
+    part: Part  # of mixed cards the one with the least room
+    count: int = 1
+    note: str = ""  # what else the name could have meant
+    cards: tuple[ChosenCard, ...] = ()  # in order, where they differ or were measured
+    others: tuple[Part, ...] = ()  # of other sizes, which the name could have meant
+
+    @property
+    def mixed(self) -> bool:
+        """True where its cards are of several kinds, or have more and less."""
+        return len({(c.part.id, c.part.name, c.room) for c in self.cards}) > 1
+
+    @property
+    def room(self) -> Bytes:
+        """Return the bytes of each device that the verdict goes by; of cards that differ, those of
+        the one that has least."""
+        return least(self.cards).room if self.cards else self.part.room
+
+
+def find(text: str) -> DeviceChoice:
+    """Return the part and the count that `text` means. Raises UsageError with the nearest names."""
+    short_name(text, "--gpu")
+    return _again(text) if len(text) <= SHORT else _found(text)
+
+
+@lru_cache(maxsize=NAMES)
+def _again(text: str) -> DeviceChoice:
+    """Find what a short text means, once where it is asked again."""
+    return _found(text)
+
+
+def _found(text: str) -> DeviceChoice:
+    pieces = [one.strip() for one in JOINED.split(text)]
+    if 1 < len(pieces) <= MIXED and all(map(_is_one, pieces)):
+        return _mixed(text, pieces)
+    typed = normal(text)
+    choice = _device(typed)
+    if choice is not None:
+        return _whole(text, choice)
+    for pattern in COUNTS:
+        match = pattern.fullmatch(typed)
+        inner = _device(match["name"]) if match else None
+        if match and inner:
+            count = int(match["count"]) if match["count"].isdecimal() else 0
+            return _times(inner, count, text)
+    if len(pieces) > 1:  # which of them it is
+        _mixed(text, pieces[: MIXED + 1])
+    raise _unknown(text, typed)
+
+
+def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
+    """Pass a device on; raise UsageError where a plus joins it to nothing. Some names end with
+    one."""
+    plus = text.strip()
+    if not plus.startswith("+") and not plus.endswith("+"):
+        return choice
+    if any(name.casefold().endswith("+") for name in (choice.part.name, *choice.part.aliases)):
+        return choice
+    raise UsageError(f"--gpu {text!r:.80}: + joins two cards, and here it joins one: 4090+3090")
+
+
+def _is_one(text: str) -> bool:
+    """Tell whether a text names a device by itself."""
+    try:
+        return bool(text) and find(text).count > 0
+    except UsageError:
+        return False
+
+
+def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
+    """Put cards of several kinds into one machine, in the order in which they are typed. Raises
+    UsageError where one of them is not known."""
+    named = [find(one) for one in pieces]
+    if sum(c.count for c in named) > MIXED:
+        raise UsageError(f"--gpu {text!r:.80}: mixed cards stand in one machine, {MIXED} at most")
+    first = named[0].part
+    for other in (c.part for c in named):
+        if (other.vendor, other.shares_host) != (first.vendor, first.shares_host):
+            raise UsageError(
+                f"--gpu {text!r:.80}: {first.name} and {other.name} are of two stacks, and no "
+                "program that we know splits a model over both; ask once for each"
+            )
+    cards = tuple(ChosenCard(part=c.part, room=c.part.room) for c in named for _ in range(c.count))
+    if len({c.part.id for c in cards}) == 1:
+        return DeviceChoice(part=first, count=len(cards), note=named[0].note)
+    notes = [*(c.note for c in named if c.note), in_words(cards)]
+    return DeviceChoice(
+        part=least(cards).part, count=len(cards), note="; ".join(notes), cards=cards
+    )
+
+
+def least(cards: Iterable[ChosenCard]) -> ChosenCard:
+    """Return the card that has least; of such that have as much, the oldest."""
+    return min(cards, key=lambda c: (c.room.low, c.part.capability or (99, 0)))
+
+
+def in_words(cards: Iterable[ChosenCard]) -> str:
+    """Say what is assumed of cards that differ."""
+    small = least(cards).part.name
+    return (
+        "the cards differ: each is judged by its own memory, never by their sum. An even split is "
+        f"held by the {small}; llama.cpp splits by what each has, vLLM's ranks take their share of "
+        "each, and device_map=auto fills them in the order named"
+    )
+
+
+def sized(text: str) -> Part:
+    """Make a device of which nothing is known but how much a process can have of it."""
+    nbytes = parse_size(text)
+    if nbytes <= 0:
+        raise UsageError(f"{text!r}: a device needs memory; write it as 24GiB")
+    figure = MemoryFigure(exactly(nbytes), "read", "as you said")
+    return Part(
+        id=text.strip(),
+        name=f"a device with {human(nbytes)}",
+        vendor="",
+        kind="gpu",
+        marketed_gb=-(-nbytes // 10**9),
+        also_sold_as=(),
+        aliases=(),
+        compute_capability=None,
+        total=figure,
+        visible=figure,
+        mig=(),
+        slices={},
+        context=None,
+    )
+
+
+def search(pattern: str) -> tuple[list[Part], list[Instance]]:
+    """Find parts and instances of which a name holds `pattern`, or which have that size or name."""
+    typed = normal(pattern)
+    size = re.fullmatch(r"(\d+)g", compact(typed))
+    matching = [
+        p
+        for p in parts().values()
+        if (size and int(size[1]) in (p.marketed_gb, *p.also_sold_as)) or _within(typed, _said(p))
+    ]
+    if not matching:
+        named = _named(pattern)
+        matching = [named] if named else []
+    ids = {p.id for p in matching} if typed else set()
+    machines = [
+        i
+        for i in instances().values()
+        if i.part in ids or _within(typed, (i.id, i.name, i.provider))
+    ]
+    return matching, machines
+
+
+def _said(part: Part) -> tuple[str, ...]:
+    return (part.id, part.name, part.vendor, *part.aliases)
+
+
+def _within(typed: str, names: Iterable[str]) -> bool:
+    joined, key = compact(typed), essence(typed)
+    texts = [normal(name) for name in names]
+    return any(joined in compact(text) or key in essence(text) for text in texts)
+
+
+def _named(pattern: str) -> Part | None:
+    """Find the part of the catalogue that `pattern` means, where no machine is called so."""
+    try:
+        part = find(pattern).part
+    except UsageError:
+        return None
+    meant_a_machine = _within(normal(pattern), (i.name for i in instances().values()))
+    return part if part.vendor and not meant_a_machine else None
+
+
+def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
+    if count < 1:
+        raise UsageError(f"--gpu {text!r}: a count is a whole number, 1 or more")
+    if choice.count * count > MOST:
+        raise UsageError(
+            f"--gpu {text!r:.80}: {choice.count * count:,} devices; our limit is {MOST:,}"
+        )
+    return replace(choice, count=choice.count * count)
+
+
+def _device(typed: str) -> DeviceChoice | None:
+    """Find what `typed` names without a count, if anything: in the usual order of words, with the
+    size before the name or before the form factor, or as several ("3090s")."""
+    match = SLICE.search(typed)
+    if match:
+        return _slice(typed[: match.start()], match[1])
+    choices = (_ordered(text) for text in orders(typed))
+    usual = next((one for one in choices if one is not None), None)
+    size = FILLER.sub("", typed).strip()
+    return _of_size(size) if usual is None and MEMORY.fullmatch(size) else usual
+
+
+def _ordered(typed: str) -> DeviceChoice | None:
+    key = essence(typed)
+    for spelling in (compact(typed), key, key + "g"):
+        names = _listed().get(spelling)
+        if names is not None:
+            others = _others(names.part, key)
+            return replace(names, note=_told(names.part, others), others=others)
+        part = _derived(spelling, typed)
+        if part is not None:
+            return DeviceChoice(part=part)
+    return None
+
+
+def _of_size(typed: str) -> DeviceChoice:
+    """Make a device that is named by a size alone, with a note of how it was read, and of what
+    cards give that are sold with so much."""
+    part = sized(typed)
+    size = part.visible.bytes.expected
+    shown = typed.upper().replace("IB", "iB")
+    read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
+    return DeviceChoice(part=part, note="; ".join(filter(None, (read, _sold_as(typed)))))
+
+
+def _sold_as(typed: str) -> str:
+    """Name the cards that are sold with so many gigabytes; "" where there is none."""
+    match = re.match(r"(\d+) ?g", typed)
+    sold = [
+        p
+        for p in parts().values()
+        if match and p.kind == "gpu" and p.stack != "own" and p.marketed_gb == int(match[1])
+    ]
+    if not match or not sold:
+        return ""
+    known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
+    low = human(min(p.visible.bytes.low for p in sold))
+    high = human(max(p.visible.bytes.high for p in sold))
+    return (
+        f"cards sold with {match[1]} GB give it {low} to {high} ({known.name}: "
+        f"{human(known.visible.bytes.low)}): name the card"
+    )
+
+
+def _slice(name: str, profile: str) -> DeviceChoice | None:
+    whole = _device(name)
+    if whole is None:
+        return None
+    if profile not in whole.part.mig:
+        known = ", ".join(whole.part.mig) or "none"
+        raise NotFoundError(f"{whole.part.name} has no MIG slice {profile}; it has {known}")
+    return DeviceChoice(part=slice_of(whole.part, profile), count=whole.count, note=whole.note)
+
+
+@cache
+def _listed() -> dict[str, DeviceChoice]:
+    """Index the names that parts list, then those of instances; a part goes before an instance."""
+    index: dict[str, DeviceChoice] = {}
+    for part in parts().values():
+        for name in (part.id, part.name, unbracketed(part.name), *part.aliases):
+            for typed in generations(name):
+                index[essence(typed)] = index[compact(typed)] = DeviceChoice(part=part)
+    for i in instances().values():
+        for name in (i.id, i.name):
+            index.setdefault(
+                essence(normal(name)), DeviceChoice(part=parts()[i.part], count=i.count)
+            )
+    return index
+
+
+@cache
+def _by_derived_key() -> dict[str, dict[str, Part]]:
+    """Index the parts that a derived name fits, by id."""
+    index: dict[str, dict[str, Part]] = defaultdict(dict)
+    for part in parts().values():
+        for name in (unbracketed(part.name), *part.aliases):
+            for text in generations(name):
+                for key in derived(text, (part.marketed_gb, *part.also_sold_as)):
+                    index[key][part.id] = part
+    return index
+
+
+def _others(part: Part, key: str) -> tuple[Part, ...]:
+    """Return the parts of other sizes that share the derived name."""
+    return tuple(
+        p
+        for p in _by_derived_key().get(key, {}).values()
+        if p.marketed_gb != part.marketed_gb and "modified" not in p.name
+    )
+
+
+def _told(part: Part, others: Sequence[Part]) -> str:
+    """Name the parts that a name could have meant, in words."""
+    names = ", ".join(p.name for p in others)
+    return f"taken as {part.name}; there is also {names}" if others else ""
+
+
+def _derived(key: str, typed: str) -> Part | None:
+    """Return the part that a derived name fits. Raises UsageError where it fits several alike."""
+    spelled = _by_derived_key().get(key, {})
+    if len(spelled) <= 1:
+        return next(iter(spelled.values()), None)
+    names = ", ".join(part.name for part in spelled.values())
+    raise UsageError(f"--gpu {typed!r} is not one device; there are {names}")
+
+
+def _unknown(text: str, typed: str) -> NotFoundError:
+    """Make the error: names that hold what was typed, then names that look like it."""
+    from difflib import get_close_matches
+
+    if typed in HOST:
+        return NotFoundError(
+            f"no accelerator {text[:60]!r}: --gpu names an accelerator; --ram 64GiB judges by host "
+            "memory, and no --gpu says what a model needs"
+        )
+    key = "" if typed.isdigit() and len(typed) < NUMBER else essence(typed)[:40]
+    names: dict[str, str] = {}
+    for name, choice in _listed().items():
+        names.setdefault(name, choice.part.name)
+    close = [name for name in names if key and key in name]
+    close += get_close_matches(key, names, n=2 * SHOWN, cutoff=0.5) if key else []
+    nearest = list(dict.fromkeys(names[name] for name in close))[:SHOWN]
+    hint = f"the nearest are {', '.join(nearest)}" if nearest else "no name is near"
+    return NotFoundError(
+        f"no accelerator {text[:60]!r}; {hint}; `weighbridge gpus` lists all, and "
+        "--gpu-memory 24GiB takes a size"
+    )
+
+
+def spoken(part: Part) -> str:
+    """The shortest name of a part that people type and that means no other: 5090, a100-80gb."""
+    names = (unbracketed(part.name), *part.aliases)
+    short = {text for name in names for text in (name, FORM.sub("", name.lower()))}
+    short |= {SIZE.sub("", text.lower()) for text in short}
+    typed = {SERIES.sub("", normal(text)).strip(" -").replace(" ", "-") for text in short}
+    for name in sorted(filter(str.isascii, typed), key=lambda text: (len(text), text)):
+        try:
+            choice = find(name)
+        except UsageError:
+            continue
+        if choice.part is part and choice.count == 1 and not choice.note:
+            return name
+    return part.id.partition("-")[2]
+
+
+def spellings() -> dict[str, list[str]]:
+    """Map the id of a part or a machine to keys by which `find` knows it, without blanks, hyphens,
+    case and the maker's words: 4090, a10080g, p548xlarge."""
+    machines = {key: i for i in instances().values() for key in _keys_of(i)}
+    by_id: dict[str, list[str]] = {i.id: [] for i in instances().values()}
+    for key, choice in _listed().items():
+        machine = machines.get(key)
+        rented = machine is not None and machine.part == choice.part.id
+        by_id.setdefault(machine.id if machine and rented else choice.part.id, []).append(key)
+    for key, fitting in sorted(_by_derived_key().items()):  # it is made of sets, in no order
+        if len(fitting) == 1 and key not in _listed():
+            by_id.setdefault(next(iter(fitting)), []).append(key)
+    return by_id
+
+
+def _keys_of(machine: Instance) -> set[str]:
+    return {essence(normal(name)) for name in (machine.id, machine.name)}

@@ -1,0 +1,80 @@
+"""The memory of one machine: what its processes can have of it, and whether devices live in it.
+
+    apart     --ram names it, and devices have memory of their own beside it
+    shared    the card's name brings it (GB10, Apple's chips, Jetson, APUs): what its system leaves.
+              What devices hold counts in it, and a size that --ram names is no more than that. Of
+              --gpu local it is what this machine has left
+
+On NVIDIA's chips what loading has read of files may stay in that memory, beside its copy on the
+device: the driver finds no room where the system calls pages available (safetensors issue 758:
+twice the model; vllm issue 46307: a GB10 with 48 GiB of weights had 112 in use before the pool was
+made, and froze; issue 56824). Others ran. So pages count in what may be needed at most.
+
+GH200 is coherent and yet apart: its HBM is a device's own, and its LPDDR the machine's.
+"""
+
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import Bytes, exactly
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import GIB, human
+from weighbridge.machines.accelerators.ram import Ram, ram
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineMemory:
+    """Bytes that processes of one machine can have; `shared`: with what its devices hold in them;
+    `pages_stay`: and perhaps with pages of files while it loads. `note` says where what was typed
+    contradicts the card."""
+
+    room: Bytes
+    source: str
+    shared: bool = False
+    pages_stay: bool = False
+    note: str = ""
+
+
+def machine_memory(text: str | None, budget: "Budget | None") -> MachineMemory | None:
+    """Return the memory of the machine that --ram or the card names; None where neither does."""
+    typed, pool = ram(text), None if budget is None else budget.pool
+    if budget is None or pool is None:
+        return (
+            None
+            if typed is None
+            else MachineMemory(room=exactly(typed.nbytes), source=typed.source)
+        )
+    stay = budget.choice.part.stack == "cuda"
+    if typed is None:
+        source = f"the one memory of {budget.choice.part.name}"
+        return MachineMemory(room=pool, source=source, shared=True, pages_stay=stay)
+    return MachineMemory(
+        room=Bytes(*(min(nbytes, typed.nbytes) for nbytes in pool)),
+        source=typed.source,
+        shared=True,
+        pages_stay=stay,
+        note=_contradicted(typed, budget),
+    )
+
+
+def measured(left: Ram, budget: "Budget") -> MachineMemory:
+    """Return the memory of this machine as its system tells it."""
+    shared = budget.pool is not None
+    return MachineMemory(
+        room=exactly(max(0, left.nbytes - budget.headroom * shared)),
+        source=left.source,
+        shared=shared,
+        pages_stay=shared and budget.choice.part.stack == "cuda",
+    )
+
+
+def _contradicted(typed: Ram, budget: "Budget") -> str:
+    part = budget.choice.part
+    if typed.nbytes <= part.marketed_gb * GIB:
+        return ""
+    return (
+        f"--ram {human(typed.nbytes)}: {part.name} and its processor have one memory of "
+        f"{part.marketed_gb} GB, by which both are judged; leave --ram out"
+    )

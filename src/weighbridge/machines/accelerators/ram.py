@@ -1,0 +1,199 @@
+"""Host memory that processes can have: a size as it was typed, or what this machine has left.
+
+    64GiB    so much                 local    the machine that runs this, within its limits
+
+Linux tells what can be had without swapping (MemAvailable), and a container's limit is that of its
+control group and of each one above it; pages of files that a group holds are given back where it
+needs room. Kernels before 3.14 have no MemAvailable: free memory, buffers and pages of files are a
+little more than it. Source: Linux Documentation/filesystems/proc.rst, admin-guide/cgroup-v2.rst and
+cgroup-v1/memory.rst. macOS and Windows are asked in their own ways: vm_stat, GlobalMemoryStatusEx.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import GIB, parse_size
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+
+LOCAL = "local"
+HOME = 64 * GIB  # RAM of a machine with a card for models (assumed)
+UNLIMITED = 1 << 60  # bytes: version 1 writes a number near 2^63 where there is no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    nbytes: int
+    source: str
+
+
+def ram(text: str | None) -> Ram | None:
+    """Read the host memory that `--ram` gives; None where it is not given."""
+    if text is None:
+        return None
+    if text.strip().lower() == LOCAL:
+        return here()
+    nbytes = parse_size(text)
+    if nbytes <= 0:
+        raise UsageError(f"--ram {text!r:.80}: a machine needs memory; write it as 64GiB")
+    return Ram(nbytes, "as you said")
+
+
+def usual(part: "Part", count: int) -> int:
+    """Return the bytes of RAM that a machine with so many of a card usually has (assumed): 64 GiB
+    at home; twice what the cards have in a data centre, as machines of clouds and DGX do."""
+    if part.at_home:
+        return HOME
+    return max(HOME, 2 * count * part.total.bytes.low)
+
+
+def here(root: Path = Path("/")) -> Ram:
+    """Host memory that a process of this machine can have now. Raises UnsupportedError where
+    nothing tells."""
+    memory = _available(root)
+    if memory is None:
+        raise UnsupportedError(
+            "--ram local: this system does not tell its memory; write --ram 64GiB"
+        )
+    least = min((memory, *limits(root)), key=lambda ram: ram.nbytes)
+    return Ram(max(0, least.nbytes), least.source)
+
+
+def installed(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory that the machine has; None where nothing tells."""
+    nbytes = meminfo("\n".join(_lines(root / "proc/meminfo"))).get("MemTotal")
+    if nbytes is not None or root != Path("/"):
+        return nbytes
+    if sys.platform == "win32":
+        return (_windows() or (None,))[0]
+    return _pages("SC_PHYS_PAGES")
+
+
+def meminfo(text: str) -> Mapping[str, int]:
+    """Read bytes by name, of /proc/meminfo."""
+    fields = re.findall(r"^(\w+): +(\d{1,15}) kB", text, re.M)
+    return {name: 1024 * int(kib) for name, kib in fields}
+
+
+def _available(root: Path) -> Ram | None:
+    fields = meminfo("\n".join(_lines(root / "proc/meminfo")))
+    if "MemAvailable" in fields:
+        return Ram(fields["MemAvailable"], "MemAvailable of /proc/meminfo")
+    if "MemFree" in fields:
+        freed = sum(fields.get(name, 0) for name in ("MemFree", "Buffers", "Cached"))
+        return Ram(freed, "free memory and pages of files of /proc/meminfo")
+    return _elsewhere() if root == Path("/") else None
+
+
+def _elsewhere() -> Ram | None:
+    """Read the host's memory on systems without /proc."""
+    if sys.platform == "win32":
+        memory = _windows()
+        return Ram(memory[1], "available memory of GlobalMemoryStatusEx") if memory else None
+    if sys.platform == "darwin":
+        from weighbridge.machines.accelerators.detected.programs import say
+
+        left = vm_stat(say("vm_stat") or "")
+        if left is not None:
+            return Ram(left, "free and inactive pages of vm_stat")
+    whole = _pages("SC_PHYS_PAGES")
+    return Ram(whole, "physical memory") if whole else None
+
+
+def vm_stat(text: str) -> int | None:
+    """Return the bytes that macOS can give without swapping, of vm_stat: free, inactive,
+    speculative and purgeable pages."""
+    page = re.search(r"page size of (\d{1,6}) bytes", text)
+    kinds = ("free", "inactive", "speculative", "purgeable")
+    counts = [re.search(rf"^Pages {kind}: +(\d{{1,12}})", text, re.M) for kind in kinds]
+    if page is None or counts[0] is None:
+        return None
+    return int(page[1]) * sum(int(count[1]) for count in counts if count)
+
+
+def _pages(name: str) -> int | None:
+    try:
+        pages, size = os.sysconf(name), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+    return pages * size if pages > 0 else None
+
+
+def _windows() -> tuple[int, int] | None:
+    """Return the bytes that are installed and that are left. Source: Microsoft, MEMORYSTATUSEX."""
+    import ctypes
+    import struct
+
+    form = "<II7Q"  # its own size, load, then physical: total and available, and five more
+    status = ctypes.create_string_buffer(struct.pack(form, struct.calcsize(form), *(0,) * 8))
+    try:
+        if not ctypes.windll.kernel32.GlobalMemoryStatusEx(status):  # type: ignore[attr-defined]
+            return None
+    except (AttributeError, OSError):
+        return None
+    figures = struct.unpack(form, status.raw[: struct.calcsize(form)])
+    return figures[2], figures[3]
+
+
+def limits(root: Path = Path("/")) -> Iterator[Ram]:
+    """Yield the bytes that are left in the control group of this process, and in each above it."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, names, path = (*line.split(":", 2), "", "")[:3]
+        if not names:
+            yield from _up(root / "sys/fs/cgroup", path, "memory.max", "memory.current")
+        elif "memory" in names.split(","):
+            base = root / "sys/fs/cgroup/memory"
+            yield from _up(base, path, "memory.limit_in_bytes", "memory.usage_in_bytes")
+
+
+def _up(base: Path, path: str, limit: str, usage: str) -> Iterator[Ram]:
+    """Yield the limits of a control group and of those above it. Inside a container the path may be
+    the host's: what is missing tells nothing."""
+    group = base / path.strip("/")
+    for folder in (group, *group.parents):
+        most, used = _most(folder, limit), _number(folder / usage)
+        if most is not None and used is not None:
+            yield Ram(most - used + _cached(folder), "the limit of its control group")
+        if folder == base:
+            return
+
+
+def _most(folder: Path, limit: str) -> int | None:
+    """Read a group's own limit, or in version 1 the least of those above it; None where it has
+    none."""
+    here = _number(folder / limit)
+    above = _stat(folder, "hierarchical_memory_limit")
+    limits = [n for n in (here, above) if n is not None and n < UNLIMITED]
+    return min(limits, default=None)
+
+
+def _cached(folder: Path) -> int:
+    """Return the bytes of pages of files that were not used of late."""
+    return _stat(folder, "inactive_file", "total_inactive_file") or 0
+
+
+def _stat(folder: Path, *names: str) -> int | None:
+    for line in _lines(folder / "memory.stat"):
+        name, _, value = line.partition(" ")
+        if name in names and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []

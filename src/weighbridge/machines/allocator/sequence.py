@@ -1,0 +1,127 @@
+"""Many requests and releases in one go: what `Allocator.malloc` and `free` do one by one, where
+nothing bends what serves a request, without asking at each of them whether something does.
+
+Most of the time of a training step is spent here, hence one loop: a request takes the first free
+block that is large enough and cuts it; a release joins it with free neighbours. Tensors alike that
+come and go together are served as one move.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.units import MIB, align_up, ceil_div
+from weighbridge.machines.allocator.blocks import Block, Free
+from weighbridge.machines.allocator.core import Allocator
+from weighbridge.machines.allocator.options import MIN_BLOCK, SMALL_SIZE
+
+FEW = 64 * MIB  # up to which tensors alike are asked for as they are
+
+Op = tuple[int, int, int]  # a request (slot, bytes, stream), or a release (slot, 0, 0)
+# (slot, rounded bytes, bytes, stream, what is split off at least); of several alike, 0 rounded
+# bytes and their count in the last place, and in both where they go
+Ready = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOps:
+    """Operations that `follow` carries out, and how many of them are requests."""
+
+    ops: tuple[Ready, ...]
+    requests: int
+
+
+class AlikeBlocks(NamedTuple):
+    """Blocks that are held for tensors alike, with `spare` bytes in them that are not theirs."""
+
+    spare: int
+    blocks: tuple[Block | None, ...]
+
+
+Slot = Block | AlikeBlocks | None
+
+
+def several(allocator: Allocator, count: int, nbytes: int) -> AlikeBlocks:
+    """Ask for `count` tensors of `nbytes` each, which the allocator counts without what is spare.
+    Asking for thousands takes long: where there are many, one block is as large as their segments,
+    and what they leave of it is reserved alone."""
+    each = align_up(nbytes, MIN_BLOCK)
+    segment = allocator.options.segment_size(each)
+    sizes = [ceil_div(count, segment // each) * segment]
+    if each * count <= FEW:
+        most = max(1, SMALL_SIZE // each)
+        sizes = [each * min(most, count - n) for n in range(0, count, most)]
+    before = allocator.allocated
+    blocks = tuple([allocator.malloc(size) for size in sizes])
+    spare = allocator.allocated - before - each * count
+    allocator.allocated -= spare
+    return AlikeBlocks(spare, blocks)
+
+
+def give_back(allocator: Allocator, blocks: AlikeBlocks) -> None:
+    allocator.allocated += blocks.spare
+    for block in blocks.blocks:
+        allocator.free(block)
+
+
+def ready(
+    allocator: Allocator, ops: Iterable[Op], alike: Mapping[int, int] | None = None
+) -> RequestOps:
+    """Prepare operations for `follow`; `alike` says of which slots how many tensors come and go."""
+    prepared: list[Ready] = []
+    for slot, nbytes, stream in ops:
+        if alike is not None and slot in alike:
+            prepared.append((slot, 0, nbytes, stream, alike[slot]))
+            continue
+        size = allocator.rounded(nbytes) if nbytes else 0
+        small = size <= SMALL_SIZE or allocator.grows
+        least = MIN_BLOCK if small else SMALL_SIZE + 1
+        prepared.append((slot, size, nbytes, stream, least))
+    return RequestOps(tuple(prepared), sum(op[1] > 0 for op in prepared))
+
+
+def follow(
+    allocator: Allocator, sequence: RequestOps, slots: list[Slot], most: int
+) -> tuple[int, int | None]:
+    """Carry out a sequence. Return the most that was allocated in bytes, and the slot whose request
+    made it; `most` and None where it was never more. The allocator has to be `plain`."""
+    small, large = allocator.small.free, allocator.large.free
+    allocated, fullest = allocator.allocated, None
+    take = Free.take_mapped if allocator.grows else Free.take
+    for slot, size, nbytes, stream, least in sequence.ops:
+        if not size:
+            gone = slots[slot]
+            if type(gone) is Block:
+                allocated -= gone.size
+                gone.pool.free[gone.stream].settle(gone)
+                continue
+            allocator.allocated = allocated
+            slots[slot] = _of_several(allocator, gone, nbytes, least)
+            allocated = allocator.allocated
+            if allocated > most:
+                most, fullest = allocated, slot
+            continue
+        free = (small if size <= SMALL_SIZE else large)[stream]
+        block = take(free, size, least)
+        if block is not None:
+            allocated += block.size
+            slots[slot] = block
+        else:
+            allocator.allocated = allocated
+            slots[slot] = allocator.malloc(nbytes, stream)
+            allocator.requests -= 1
+            allocated = allocator.allocated
+        if allocated > most:
+            most, fullest = allocated, slot
+    allocator.allocated = allocated
+    allocator.peak_allocated = max(allocator.peak_allocated, most)
+    allocator.requests += sequence.requests
+    return most, fullest
+
+
+def _of_several(allocator: Allocator, blocks: Slot, nbytes: int, count: int) -> AlikeBlocks | None:
+    """Ask for `count` tensors alike of `nbytes` each; of zero bytes, give back `blocks`."""
+    if nbytes:
+        return several(allocator, count, nbytes)
+    assert isinstance(blocks, AlikeBlocks)
+    give_back(allocator, blocks)
+    return None

@@ -1,0 +1,63 @@
+"""Workspaces of products and of convolutions on NVIDIA's cards.
+
+cuBLAS has one for each thread that multiplies.
+
+    usual      2 x 4 MiB + 8 x 16 KiB
+    large      8 x 4 MiB: compute capability 9, and 10 to 12 since torch 2.11
+    kept       from the first product on; from torch 2.14 on taken for each product
+    cuBLASLt   1 MiB for a product with a bias until torch 2.9, kept until 2.12, then one with the
+               workspace of cuBLAS
+
+Source: torch aten/src/ATen/cuda/CublasHandlePool.cpp (parseChosenWorkspaceSize); PRs 145130,
+151163, 156495, 168175, 175344, 175879 and 194311.
+
+cuDNN takes one for each direction of a convolution: tensor cores want the channels last, so what is
+not is rearranged.
+
+    float32 (TF32)   inputs of the product + 512 bytes
+    half types       inputs and output + 512
+
+The directions are x, w -> y; dy, w -> dx; x, dy -> dw. Nothing for channels-last tensors, depthwise
+kernels of torch's own, and cards without tensor cores for the type.
+
+Source: published workspaces of cuDNN 9.10 to 9.20 engines (RTX 3090 Ti, RTX PRO 5000), six of them
+to the byte; which algorithm runs is cuDNN's choice.
+"""
+
+from weighbridge.base.units import KIB, MIB
+from weighbridge.machines.accelerators.chips import Chip
+
+Version = tuple[int, ...]  # of torch
+USUAL = 2 * 4 * MIB + 8 * 16 * KIB
+LARGE = 8 * 4 * MIB
+LIGHT = MIB
+NEWEST = (2, 13)  # torch, whose sources our rules were read from
+BLACKWELL = (10, 11, 12)  # major compute capabilities
+BLACKWELL_SINCE = (2, 11)
+TRANSIENT_SINCE = (2, 14)
+LIGHT_KEPT_SINCE = (2, 9)
+UNIFIED_SINCE = (2, 12)
+TAIL = 512  # bytes of cuDNN beside what it rearranges
+
+
+def product(major: int | None, torch: Version = NEWEST) -> int:
+    """Return the bytes of one workspace of cuBLAS; `major` is that of the compute capability, None
+    where no card is known."""
+    large = major == 9 or (major in BLACKWELL and torch >= BLACKWELL_SINCE)
+    return LARGE if large else USUAL
+
+
+def lasting(torch: Version, chip: Chip) -> list[int]:
+    """Return the bytes of the workspace of cuBLAS that stays from the first product on."""
+    return [0 if torch >= TRANSIENT_SINCE else product(chip.capability[0], torch)]
+
+
+def tensor_cores(chip: Chip, *, half: bool, float16: bool) -> bool:
+    """Tell whether a card has tensor cores for a type, TF32 among them."""
+    return chip.capability >= (8, 0) or (half and float16 and chip.capability >= (7, 0))
+
+
+def convolution(inputs: int, output: int, *, half: bool) -> int:
+    """Return the bytes in which cuDNN rearranges one direction; `inputs` and `output` are bytes of
+    tensors."""
+    return inputs + (output if half else 0) + TAIL

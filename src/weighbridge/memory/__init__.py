@@ -1,0 +1,1 @@
+"""Components of memory and the records of an answer."""

@@ -1,0 +1,89 @@
+"""The bytes of tensors alone, wherever they would lie: what a device holds at least.
+
+Each tensor counts as the bytes that its request is rounded to. A block of the replayed allocator is
+as large, or larger where the rest of a free block was too small to be split off, and what it
+reserves holds all its blocks. So at each moment a count is a lower bound of `allocated` and of
+`reserved`, and most often it is `allocated` itself. No free block is looked for, and a course is a
+sum that is made once.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from weighbridge.base.units import align_up
+from weighbridge.machines.allocator.options import MIN_BLOCK
+from weighbridge.memory.components.activations import HeapCourse, LivePeak, LiveTensor, TensorHeap
+
+
+class CountedHeap(TensorHeap):
+    """The memory of one device of which tensors are counted, and no blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = 0
+        self._reserved = 0  # the most that was held, of all phases up to here
+
+    def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
+        return self._taken(LiveTensor(name, nbytes, None), stream)
+
+    def row(self, sizes: Iterable[int], name: str) -> tuple[LiveTensor, ...]:
+        """Take them in a row, as one sum."""
+        sizes = tuple(sizes)
+        if self.watch is not None or not sizes:
+            return super().row(sizes, name)
+        tensors = tuple(LiveTensor(name, nbytes, None) for nbytes in sizes)
+        self._more(name, sum(t.nbytes for t in tensors), sum(map(_rounded, tensors)))
+        return tensors
+
+    def nothing(self, nbytes: int, name: str) -> LiveTensor:
+        tensor = LiveTensor(name, nbytes, None)
+        if self.watch is not None:
+            self.watch.taken(tensor, 0)
+        return tensor
+
+    def many(self, count: int, nbytes: int, name: str = "activations") -> LiveTensor:
+        return self._taken(LiveTensor(name, nbytes, None, count), 0)
+
+    def _taken(self, tensor: LiveTensor, stream: int) -> LiveTensor:
+        self._more(tensor.name, tensor.total, _rounded(tensor))
+        if self.watch is not None:
+            self.watch.taken(tensor, stream)
+        return tensor
+
+    def _more(self, name: str, nbytes: int, rounded: int) -> None:
+        self._held += rounded
+        self._live[name] = self._live.get(name, 0) + nbytes
+        if self._held > self._most:
+            self._most, self._at_most = self._held, self._live.copy()
+
+    def drop(self, *gone: LiveTensor) -> None:
+        for tensor in gone:
+            if self.watch is not None:
+                self.watch.dropped(tensor)
+            self._held -= _rounded(tensor)
+            if tensor.nbytes:
+                self._live[tensor.name] -= tensor.total
+
+    def run(self, course: HeapCourse, slots: list[Any]) -> bool:
+        if not course.begins(slots):
+            return False
+        sums = course.sums
+        if self._held + sums.most > self._most:
+            self.filled(self._held + sums.most, sums.fullest)
+        self._held += sums.net
+        course.counted(self, slots)
+        return True
+
+    def emptied(self) -> None:
+        """Do nothing: nothing is cached."""
+
+    def phase(self) -> LivePeak:
+        self._reserved = max(self._reserved, self._most)
+        live = {name: nbytes for name, nbytes in self._at_most.items() if nbytes}
+        peak = LivePeak(live=live, allocated=self._most, reserved=self._reserved)
+        self._most, self._at_most = self._held, self._live.copy()
+        return peak
+
+
+def _rounded(tensor: LiveTensor) -> int:
+    return align_up(tensor.nbytes, MIN_BLOCK) * tensor.alike

@@ -1,0 +1,255 @@
+"""Memory of a device once the weights are on it: tensors, the allocator's share, the context.
+
+    context(part)     what a process that has touched the GPU holds outside the allocator
+
+        as read       on such a part, a fifth less or more under another driver
+        reckoned      multiprocessors x threads that one keeps x 1 KiB of stack, and 272 MiB on
+                      parts with HBM, 136 on others: a quarter less or more
+        unknown       200 to 650 MiB
+
+The four published readings that name their part are within 3 % of what is reckoned: A100 501 MiB
+(488), H100 522 (536), L4 226 (223), RTX 3090 256 (259); 616 MiB were read on a node of eight data
+centre cards. All are of lazy loading of kernels (CUDA 11.7 and newer).
+
+    libraries(torch)        kernels that a training step loads beside it
+
+        lazy         from torch 1.13 on, which sets CUDA_MODULE_LOADING=LAZY: what cuBLAS, cuDNN and
+                     attention use. 0.1 to 0.4 GB of a step by maintainers' estimates; 940 MiB over
+                     the context of an A100 (itu-rad/GPUMemNet, perceptrons: 1,429 of nvidia-smi)
+        eager        before: all of torch's kernels as well. 690 MiB on a Titan V (pytorch#28394:
+                     1,008 less the 320 of another library), 380 between the two ways on one card
+                     (pytorch#86509), 1,488 and 879 in all (pytorch#49877)
+
+Nobody has published bytes by library, so these are assumed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import KIB, MIB
+from weighbridge.machines.allocator.filling import Filling
+from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, together, total
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+
+CONTEXT = Bytes(200 * MIB, 450 * MIB, 650 * MIB)  # where the part is not known
+LAZY_SINCE = (1, 13)  # of torch
+LAZY, EAGER = Bytes(64 * MIB, 384 * MIB, 960 * MIB), Bytes(320 * MIB, 690 * MIB, 1200 * MIB)
+ASPECT = 128  # width to layers: estimate/rough.py
+WORDS = 152_064  # Qwen2.5's, of the largest vocabularies; Gemma's 256,000 are one table for both
+STACK = KIB  # of a thread: cudaLimitStackSize
+BASE, OTHER_BASE = 272 * MIB, 136 * MIB  # of parts with HBM, of others
+RECKONED_SINCE = (7, 0)  # compute capability: no reading of an older one is with lazy loading
+PLAIN_ROOM, PLAIN_SHARE = 256 * MIB, 0.05  # free room that loads were measured with, at most
+OPEN = 20 * MIB  # kLargeBuffer: the segment of blocks from 1 to 10 MiB
+REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
+Order = Callable[
+    [Iterable[tuple[str, PlacedTensor]]], Iterable[PlacedTensor]
+]  # of (module, tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Bytes of tensors on a device, and what the allocator has for them."""
+
+    weights: int
+    buffers: int
+    allocated: int
+    reserved: int
+
+    @property
+    def rounding(self) -> int:
+        return self.allocated - self.weights - self.buffers
+
+    @property
+    def free(self) -> int:
+        return self.reserved - self.allocated
+
+
+def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
+    """Place tensors in the engine's `order`. Without one they come in their own, after one block of
+    all their bytes: transformers' `caching_allocator_warmup`."""
+    filled = replay(tensors, order)
+    return Settled(
+        weights=total(tensors, "weights"),
+        buffers=total(tensors, "buffers"),
+        allocated=filled.allocated,
+        reserved=filled.reserved,
+    )
+
+
+def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
+    """Return the load phase: the tensors, the allocator's share, the context."""
+    components = (
+        Component(
+            name="weights",
+            bytes=exactly(settled.weights),
+            basis=basis,
+            formula=formula,
+            source="file headers" if basis == "read" else "the class's tensors",
+        ),
+        Component(
+            name="buffers",
+            bytes=exactly(settled.buffers),
+            basis="computed",
+            formula="tensors that modules hold and do not train",
+            source="the class's register_buffer calls",
+        ),
+        Component(
+            name="rounding",
+            bytes=exactly(settled.rounding),
+            basis="computed",
+            formula="blocks of 512 bytes, and remainders too small to split off",
+            source=REPLAY,
+        ),
+        Component(
+            name="fragmentation",
+            bytes=_unused(settled),
+            basis="computed",
+            formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
+            source=REPLAY,
+        ),
+        context(part),
+    )
+    return Phase("load", tuple(c for c in components if c.bytes.high))
+
+
+def _unused(settled: Settled) -> Bytes:
+    """Return the room that tensors which are moved one by one leave. Of more than any load was
+    measured with nobody knows whether it is there: it depends on how they arrive."""
+    usual = max(PLAIN_ROOM, int(PLAIN_SHARE * settled.allocated))
+    return Bytes(settled.free if settled.free <= usual else 0, settled.free, settled.free)
+
+
+def cached(free: int) -> Bytes:
+    """Return the bytes of blocks that nothing lives in, `free` by the replay. They go back to the
+    driver before torch gives up; another order of the same blocks leaves another segment open."""
+    return Bytes(0, free, free + OPEN) if free else exactly(0)
+
+
+def context(part: "Part | None" = None) -> Component:
+    """Estimate what a process of torch takes on that part beside the allocator. Only CUDA and ROCm
+    have contexts."""
+    if part is not None and part.stack == "own":
+        return Component(
+            name="other",
+            detail=f"{part.vendor}'s runtime",
+            bytes=CONTEXT,
+            basis="assumed",
+            formula="its runtime and compiled kernels: no reading is published, so as CUDA's",
+            source="GPU, driver and versions decide",
+        )
+    if part is not None and part.context:
+        mib, source = part.context
+        return _context(_around(mib * MIB, 5), "measured", f"{mib} MiB were read", source)
+    reckoned = None if part is None else _reckoned(part)
+    if reckoned is None:
+        formula = "published readings are 226 to 616 MiB"
+        hip = part is not None and part.stack == "hip"
+        decided = "GPU, driver and versions decide"
+        return _context(CONTEXT, "assumed", formula, decided, library="HIP" if hip else "CUDA")
+    formula = "a stack of 1 KiB for every resident thread, and what the driver takes beside"
+    return _context(
+        _around(reckoned, 4), "assumed", formula, "four published readings agree in 3 %"
+    )
+
+
+def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
+    """Estimate kernels that are loaded beside a context while a model is trained."""
+    eager = torch < LAZY_SINCE
+    hip = part is not None and part.stack == "hip"
+    named = "rocBLAS, MIOpen, attention" if hip else "cuBLAS, cuDNN, attention"
+    return Component(
+        name="context",
+        detail="kernels of libraries",
+        bytes=LAZY.plus(EAGER) if eager else LAZY,
+        basis="assumed",
+        formula=f"loaded when they are first used: {named}"
+        + (", and all of torch's own at once, before 1.13" if eager else ""),
+        source="pytorch/pytorch issues 28394, 49877, 107667, pull 86509; itu-rad/GPUMemNet",
+    )
+
+
+def _reckoned(part: "Part") -> int | None:
+    chip = part.chip
+    if chip is None or part.kind != "gpu" or chip.capability < RECKONED_SINCE:
+        return None
+    base = BASE if chip.hbm else OTHER_BASE
+    return base + chip.resident * STACK
+
+
+def _around(nbytes: int, share: int) -> Bytes:
+    return Bytes(nbytes - nbytes // share, nbytes, nbytes + nbytes // share)
+
+
+def _context(
+    nbytes: Bytes, basis: Basis, formula: str, source: str, *, library: str = "CUDA"
+) -> Component:
+    return Component(
+        name="context",
+        bytes=nbytes,
+        basis=basis,
+        formula=f"{library} context and kernels: {formula}; other drivers differ",
+        source=source,
+    )
+
+
+def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
+    """Return the load phase of a bare size. Names round: "7B" models have 6.7 to 7.7 billion
+    parameters. `alone` is what a format may leave in 16 bits."""
+    tenth = weights // 10
+    guess = Component(
+        name="weights",
+        bytes=Bytes(weights - tenth, weights, weights + tenth + alone),
+        basis="assumed",
+        formula="the size as it was typed, a tenth more or less"
+        + ", and words in 16 bits at most" * bool(alone),
+        source="what models called 7B hold",
+    )
+    return Phase("load", (guess, context(part)))
+
+
+def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
+    """Return the bytes that a bare size takes more where its format leaves the embedding and the
+    head alone: at most two tables of the largest usual vocabulary, or half of the model."""
+    if choice.scheme is None or choice.scheme.engine:
+        return 0
+    layers: int = max(1, round((parameters / (12 * ASPECT**2)) ** (1 / 3)))
+    words = min(parameters // 2, 2 * WORDS * ASPECT * layers)
+    return max(0, choice.dtype.size(words) - weights * words // max(1, parameters))
+
+
+def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
+    """Return the load phase of llama.cpp, which asks the driver for one buffer a device: nothing is
+    rounded or fragmented."""
+    buffer = Component(
+        name="weights",
+        bytes=exactly(weights),
+        basis=basis,
+        formula=formula,
+        source="file headers" if basis == "read" else "the class's tensors",
+    )
+    return Phase("load", (buffer, context(part)))
+
+
+def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:
+    """Return the allocator after all tensors are placed."""
+    if order is None:
+        filled = Filling(freed=sum(t.nbytes * t.copies for t in tensors))
+        placed: Iterable[PlacedTensor] = tensors
+    else:
+        filled = Filling()
+        placed = order((t.module, t) for t in tensors)
+    alone: list[int] = []  # what comes once, up to experts
+    for times, group in together(placed):
+        if times == 1:
+            alone.append(group[0].nbytes)
+            continue
+        filled.place(alone)
+        filled.place([t.nbytes for t in group], times)
+        alone = []
+    filled.place(alone)
+    return filled

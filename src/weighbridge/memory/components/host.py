@@ -1,0 +1,211 @@
+"""Host memory: a process, what it copies while it loads weights, and pages of the files.
+
+    4.51 on     the class is built without memory. Safetensors are mapped, zip pickles too: a tensor
+                that keeps its dtype is a view of the file. A change of dtype copies (the target's
+                bytes); since 5 experts that are stored apart are stacked into one parameter, a copy
+    cast, too   four threads cast such experts ahead of the stacking, and the C library keeps what
+                blocks of up to 32 MiB leave behind: none to all of them once more
+    before      without a device_map the model is built in memory first, and tensors are copied in,
+                file by file; before 4.37 a pickle was read whole
+    ZeRO-3      parameters come in parts, from rank 0. From 5.0 to 5.22 every rank read the files
+                and stacked all experts first, in the dtype of the files; since 5.23 rank 0 alone,
+                a parameter at a time
+    FSDP        where rank 0 reads for all, what bitsandbytes packs comes back to its host memory
+    device_map  tensors go straight to the device: pages of the file and nothing else. bitsandbytes
+                takes one where none was given, and quantizes on the device; torchao, HQQ and
+                quanto quantize where the tensors are
+
+Pages of files are apart (`droppable`): they stay while nobody else asks for the room, and are no
+need. Source: transformers 4.36 to 5.23 modeling_utils.py (from_pretrained, load_state_dict),
+core_model_loading.py (WeightConverter, spawn_materialize), integrations/deepspeed.py
+(_apply_weight_conversions_to_state_dict), quantizers/quantizer_bnb_4bit.py (update_device_map).
+RssAnon of a 938 MiB bfloat16 model was 2 MiB when loaded in its own dtype, its full float32 size
+when cast, and 1.87 x the parameters with pages when its experts were stacked. `python -m
+benchmarks.loading` measures 1, 2 and 4 processes, their own pages and those of files apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.memo import memo
+from weighbridge.base.memory import Bytes, Component, exactly
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import GIB, MIB
+from weighbridge.memory.components.weights import FLOATING, FormatChoice
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization.scheme import Scheme
+from weighbridge.models.tensors import CheckpointTensor
+
+SOURCE = "transformers modeling_utils.py, core_model_loading.py"
+OWN_DEVICE_MAP = ("nf4", "fp4", "bnb-")  # formats whose loader goes to the device unasked
+BUILT_FIRST_BEFORE = (4, 51)  # low_cpu_mem_usage is ignored from then on
+MAPPED_PICKLES_SINCE = (4, 37)
+STACKED_SINCE = (5, 0)  # experts that are stored apart
+STACKED_IN_TURN_SINCE = (5, 23)  # under ZeRO-3
+QUANTIZED_HERE = ("torchao", "hqq", "quanto")  # by their loaders, where the tensors are loaded to
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# What is resident of a process of torch and CUDA beside weights. Without a GPU the imports of torch
+# 2.13 (CUDA 13) and transformers 5.23 with its Trainer hold 0.42 GiB of anonymous memory on Linux;
+# what the driver adds for a context nobody has published
+PROCESS = Bytes(GIB // 2, 3 * GIB // 2, 4 * GIB)
+# A worker of DataLoader writes 5 MiB of its own over rows of an array, and a count into each Python
+# object that it reads (165 MiB over a list of lists); at most all that imports hold is written to
+WORKER = Bytes(5 * MIB, (5 * MIB + PROCESS.low) // 2, PROCESS.low)
+
+
+class LoadedPart(NamedTuple):
+    """The weights that a part is loaded as: their dtype and bytes; `native` is the dtype of the
+    files where none was read."""
+
+    dtype: DType
+    weights: int
+    native: DType
+    converted: bool = False  # on the host: unpacked or quantized there
+
+
+def processes(count: int, each: Bytes = PROCESS) -> Component:
+    """Estimate the host memory of `count` processes of torch."""
+    who = "a process" if count == 1 else f"{count} processes"
+    return Component(
+        name="other",
+        detail="processes",
+        bytes=Bytes(*(count * nbytes for nbytes in each)),
+        basis="assumed",
+        formula=f"{who} of Python, torch and CUDA's libraries",
+        source="imports alone were read: 0.42 GiB; no rule is published",
+    )
+
+
+def workers(count: int) -> Component:
+    """Estimate the host memory of forked processes that read data: the pages that each writes."""
+    return Component(
+        name="other",
+        detail="data workers",
+        bytes=Bytes(*(count * nbytes for nbytes in WORKER)),
+        basis="assumed",
+        formula=f"{count:,} forked processes: what they write of the parent's pages, a row of data "
+        "at least, all that its imports hold at most; lists of Python objects are beside it",
+        source="python -m benchmarks.loading",
+    )
+
+
+def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) -> Component:
+    """Return the pages of mapped files, of which any share may be in memory."""
+    return Component(
+        name="weights",
+        detail=detail,
+        bytes=Bytes(0, nbytes, nbytes),
+        basis="computed",
+        formula=f"{nbytes:,} bytes of file pages, which the kernel may drop",
+        source=source,
+        droppable=True,
+    )
+
+
+def straight(form: Scheme | None, *, device_map: bool) -> bool:
+    """Tell whether transformers loads tensor by tensor to the device."""
+    return device_map or (form is not None and form.name.startswith(OWN_DEVICE_MAP))
+
+
+def loaded(part: ModelPart, choice: FormatChoice, weights: int, native: DType) -> LoadedPart:
+    """Describe the weights of a part in a format: a GGUF file's are unpacked, some formats' are
+    packed."""
+    form = choice.scheme
+    here = form is not None and form.name.startswith(QUANTIZED_HERE)
+    packs = here and not choice.as_stored and not part.packed
+    return LoadedPart(choice.dtype, weights, native, packs or _files(part).gguf)
+
+
+class HostReading(NamedTuple):
+    """The way in which weights are read: how many processes copy, whether tensors go straight to
+    the device, whether ZeRO-3 takes them in parts, and whether they come back from the device once
+    they are packed, for FSDP to share them out."""
+
+    processes: int = 1
+    straight: bool = False
+    in_parts: bool = False
+    back: bool = False
+
+
+def while_loading(
+    part: ModelPart, to: LoadedPart, how: HostReading, *, version: tuple[int, ...]
+) -> tuple[Component, ...]:
+    """Estimate what the host holds at the worst moment of loading one part."""
+    files = _files(part)
+    copied, formula = _copies(part, to, how, version)
+    read = 0 if version >= MAPPED_PICKLES_SINCE else files.largest_pickle
+    if read:
+        formula = f"{formula or 'nothing is copied'}, and a file of {read:,} bytes is read whole"
+    several = "" if how.processes == 1 else f"; in {how.processes} processes"
+    copies = Component(
+        name="weights",
+        detail=part.name or "copies",
+        bytes=Bytes(*(how.processes * (nbytes + read) for nbytes in copied)),
+        basis="computed" if copied.low == copied.high else "assumed",
+        formula=f"{formula}{several}",
+        source=SOURCE,
+    )
+    return (copies, mapped(part, to)) if copies.bytes.high else (mapped(part, to),)
+
+
+def mapped(part: ModelPart, to: LoadedPart, *, source: str = SOURCE) -> Component:
+    """Return the pages of a part's files, which its tensors are views of."""
+    whole = to.weights if part.packed else to.native.size(part.blueprint.parameters)
+    name = f"mapped files {part.name}".strip()
+    return pages(_files(part).nbytes or whole, detail=name, source=source)
+
+
+def _copies(
+    part: ModelPart, to: LoadedPart, how: HostReading, version: tuple[int, ...]
+) -> tuple[Bytes, str]:
+    """Return the bytes that one process holds beside pages of files, and why."""
+    stacks, plan = version >= STACKED_SINCE, part.blueprint
+    if how.in_parts and stacks and version < STACKED_IN_TURN_SINCE and not part.packed:
+        return exactly(to.native.size(plan.experts)), "ZeRO-3: all experts are stacked, a copy"
+    if how.back:
+        return exactly(
+            to.weights
+        ), f"packed on the device, {to.weights:,} bytes come back to rank 0"
+    if how.straight or how.in_parts:
+        return exactly(0), ""
+    if version < BUILT_FIRST_BEFORE:
+        return exactly(to.weights), f"the model is built in memory first: {to.weights:,} bytes"
+    experts = to.weights * plan.experts // max(1, plan.parameters)
+    cast = any(dtype != to.dtype for dtype in _files(part).floating or [to.native])
+    if not to.converted and (not cast or part.packed):
+        return exactly(experts if stacks else 0), "experts are stacked, a copy" if stacks else ""
+    again = experts if stacks and not to.converted else 0
+    formula = f"{to.weights:,} bytes of copies in {to.dtype.name}"
+    if again:
+        formula += f", and up to {again:,} of experts that were cast before they were stacked"
+    return Bytes(to.weights, to.weights + again // 2, to.weights + again), formula
+
+
+class _Files(NamedTuple):
+    """Sizes and dtypes of a part's files; empty where none was read."""
+
+    nbytes: int
+    largest_pickle: int
+    floating: frozenset[DType]  # of the stored tensors
+    gguf: bool
+
+
+def _files(part: ModelPart) -> _Files:
+    return memo(part, ("files",), lambda: _read(part.stored))
+
+
+def _read(stored: Iterable[CheckpointTensor]) -> _Files:
+    sizes: dict[str, int] = defaultdict(int)
+    dtypes = set()
+    for tensor in stored:
+        sizes[tensor.file] += tensor.nbytes
+        dtypes.add(tensor.dtype)
+    return _Files(
+        nbytes=sum(sizes.values()),
+        largest_pickle=max(
+            (size for name, size in sizes.items() if name.endswith(PICKLES)), default=0
+        ),
+        floating=frozenset(dtype for dtype in dtypes if dtype.name.startswith(FLOATING)),
+        gguf=any(name.endswith(".gguf") for name in sizes),
+    )

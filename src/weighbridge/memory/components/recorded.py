@@ -1,0 +1,122 @@
+"""What a program asks of memory, written down while it runs, and asked of another card.
+
+    heap = Heap(notes=tape.notes)     what is asked of this heap is noted
+    tape.again(other, on_card)        and asked of another one: of another capacity, or card
+
+A walk of a training step never sees which blocks it is given. So what it asks for is the same in
+every memory, and the walk, which costs more than the allocator does, is done once. Of a card it may
+read more than how much there is: bytes that a rule of kernels says are `CardBytes`, for which the
+rule is asked again. Whatever else it reads of a card decides what it asks for: who keeps a tape has
+to know that it is the same (forward/machine.py, KernelFacts).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from weighbridge.base.watching import go_on
+from weighbridge.memory.components.activations import (
+    EMPTY,
+    LIVE,
+    MANY,
+    NAME,
+    PASS,
+    PHASE,
+    ROW,
+    RUN,
+    TAKE,
+    HeapCourse,
+    LivePeak,
+    TensorHeap,
+)
+from weighbridge.memory.components.card_bytes import CardBytes
+
+MOST = 200_000  # notes, of tens of bytes each: a walk of more is not kept
+
+
+OnCard = Callable[[CardBytes], int]  # what a size is on another card
+
+
+class HeapTape:
+    """What was asked, in order."""
+
+    __slots__ = ("notes",)
+
+    def __init__(self) -> None:
+        self.notes: list[Any] = []
+
+    @property
+    def short(self) -> bool:
+        """Tell whether it is worth its memory."""
+        return len(self.notes) <= MOST
+
+    def again(self, heap: TensorHeap, on_card: OnCard) -> Iterator[LivePeak | int]:
+        """Ask the same of `heap`. Yield what the program was told: peaks of phases, and bytes of
+        components."""
+        asked = _Again(heap, on_card)
+        drop, does = asked.drop, asked.does
+        for note in self.notes:
+            if type(note) is int:
+                drop(note)
+                continue
+            told = does[note[0]](*note[1:])
+            if told is not None:
+                yield told
+
+
+class _Again:
+    """What was asked once is asked of another heap."""
+
+    def __init__(self, heap: TensorHeap, on_card: OnCard) -> None:
+        self.heap = heap
+        self._on_card = on_card
+        self._there: list[Any] = []  # tensors by their places
+        self._courses: dict[int, HeapCourse] = {}
+        self.does: dict[int, Callable[..., LivePeak | int | None]] = {
+            TAKE: self._take,
+            PASS: self._pass,
+            MANY: self._many,
+            ROW: self._row,
+            NAME: self._name,
+            RUN: self._run,
+            PHASE: self._phase,
+            LIVE: heap.live,
+            EMPTY: heap.emptied,
+        }
+
+    def _sized(self, nbytes: int) -> int:
+        return self._on_card(nbytes) if type(nbytes) is CardBytes else nbytes
+
+    def drop(self, place: int) -> None:
+        self.heap.drop(self._there[place])
+        self._there[place] = None
+
+    def _take(self, nbytes: int, name: str, stream: int) -> None:
+        self._there.append(self.heap.again(self._sized(nbytes), name, stream))
+
+    def _pass(self, sizes: Sequence[int], name: str) -> None:
+        self.heap.passing(*map(self._sized, sizes), name=name)
+
+    def _many(self, count: int, nbytes: int, name: str) -> None:
+        self._there.append(self.heap.many(count, self._sized(nbytes), name))
+
+    def _row(self, sizes: Sequence[int], name: str) -> None:
+        self._there += self.heap.row(map(self._sized, sizes), name)
+
+    def _name(self, place: int, name: str) -> None:
+        self._there[place] = self.heap.rename(self._there[place], name)
+
+    def _run(self, course: HeapCourse, count: int, places: Sequence[int]) -> None:
+        """Run a course with `count` slots, of which those that it names have what is there."""
+        if id(course) not in self._courses:
+            self._courses[id(course)] = course.sized(self._sized)
+        course = self._courses[id(course)]
+        slots: list[Any] = [None] * count
+        for slot, place in zip(course.names, places, strict=True):
+            slots[slot], self._there[place] = self._there[place], None
+        ran = self.heap.run(course, slots)
+        assert ran, "a heap of the same options runs what was run before"
+        self._there += [slots[slot] for slot in course.ends]
+
+    def _phase(self) -> LivePeak:
+        go_on()
+        return self.heap.phase()

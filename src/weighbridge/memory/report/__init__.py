@@ -1,0 +1,295 @@
+"""The answer as one frozen record; renderers and `to_dict` read it, nothing computes from it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base._version import __version__
+from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.columns import FlatValue
+    from weighbridge.memory.report.verdict import HostVerdict, Price, Remedy, Verdict
+    from weighbridge.models.quantization.quality import Finding
+
+SCHEMA = "weighbridge.report/1"
+RENDERER = "weighbridge.faces.render.forms"  # is found by name: renderers read answers
+
+
+class ModelFacts(NamedTuple):  # not a frozen dataclass, here and below: every start makes it
+    """The model that was weighed. Counts are of the class that the config names, ties once."""
+
+    reference: str
+    revision: str | None
+    name: str
+    architecture: str
+    parameters: int
+    active_parameters: int
+    stored_bytes: int | None
+    download_bytes: int | None
+    read_from: tuple[str, ...]
+    parts: tuple[tuple[str, int], ...] = ()  # (name, parameters) of towers or pipeline parts
+    rough: bool = False  # from a bare size: nothing but the parameter count is known
+
+
+class Row(NamedTuple):
+    """One line of the load table: what the weights would take in one format."""
+
+    dtype: str
+    largest_layer: str
+    largest_layer_bytes: int
+    total_bytes: int
+    training_adam_bytes: int | None
+    training_adam_pure_bytes: int | None
+    basis: str  # "division" of all parameters alike, or "format": scales and exceptions counted
+    left_alone: str = ""  # what the format keeps in the model's own dtype
+    quality: "Finding | None" = None  # None where no published figure is known
+
+
+class Shown:
+    """An answer that prints itself, and that a notebook shows."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self._drawn("text")
+
+    def _repr_markdown_(self) -> str:
+        return self._drawn("markdown")
+
+    def _repr_html_(self) -> str:
+        return self._drawn("html")
+
+    def _drawn(self, form: str) -> str:
+        drawn: str = getattr(import_module(RENDERER), form)(self)
+        return drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Shown):
+    """The answer to a question: what was asked, of which model, and what it takes on every
+    device."""
+
+    task: str
+    model: ModelFacts
+    workload: EffectiveSettings
+    devices: tuple[Device, ...]
+    derived: DerivedFacts = field(default_factory=DerivedFacts)
+    table: tuple[Row, ...] = ()
+    verdict: "Verdict | None" = None
+    warnings: tuple[str, ...] = ()
+    remedies: "tuple[Remedy, ...]" = ()
+    said: Mapping[str, Any] = field(default_factory=dict)  # settings that were given, of `workload`
+
+    @property
+    def fullest(self) -> Device:
+        """The accelerator that holds the most; the host where there is none."""
+        gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices
+        return max(gpus, key=lambda d: d.peak("driver").expected)
+
+    @property
+    def peak(self) -> Bytes:
+        """Driver-level peak of the fullest accelerator; of the host where there is none."""
+        return self.fullest.peak("driver")
+
+    def columns(self) -> "dict[str, FlatValue]":
+        """The answer as one row of a table: the columns are the same for every task
+        (docs/scan.md)."""
+        from weighbridge.memory.report.columns import columns  # of tables alone
+
+        return columns(self)
+
+    def setting(self, name: str) -> Any:
+        """Return a setting as it was used; None where there is none of that name."""
+        return self.workload.get(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report (docs/report.md): bytes are integers."""
+        facts = self.model
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "task": self.task,
+            "model": {
+                "reference": facts.reference,
+                "revision": facts.revision,
+                "name": facts.name,
+                "architecture": facts.architecture,
+                "parameters": facts.parameters,
+                "active_parameters": facts.active_parameters,
+                "stored_bytes": facts.stored_bytes,
+                "download_bytes": facts.download_bytes,
+                "read_from": list(facts.read_from),
+                "parts": [{"name": n, "parameters": count} for n, count in facts.parts],
+                "rough": facts.rough,
+            },
+            "workload": dict(self.workload),
+            "devices": list(_devices(self.devices)),
+            "derived": dict(self.derived),
+            "table": [_row(r) for r in self.table],
+            "verdict": None if self.verdict is None else _verdict(self.verdict),
+            "remedies": [as_dict(r) for r in self.remedies],
+            "warnings": list(self.warnings),
+        }
+
+
+def _bytes(size: Bytes) -> dict[str, int]:
+    return size._asdict()
+
+
+def _component(component: Component) -> dict[str, Any]:
+    return {
+        "name": component.name,
+        "detail": component.detail,
+        "level": component.level,
+        "bytes": _bytes(component.bytes),
+        "basis": component.basis,
+        "formula": component.formula,
+        "source": component.source,
+        "droppable": component.droppable,
+    }
+
+
+def _phase(phase: Phase) -> dict[str, Any]:
+    return {
+        "name": phase.name,
+        "bytes": _bytes(phase.at("driver")),
+        "components": [_component(c) for c in phase.components],
+    }
+
+
+def _devices(devices: Iterable[Device]) -> Iterator[dict[str, Any]]:
+    """Ranks that are alike have the same phases, which are written out once."""
+    shown: dict[tuple[int, int, int | None], dict[str, Any]] = {}
+    for d in devices:
+        key = id(d.phases), id(d.exact), d.taken
+        if key not in shown:
+            shown[key] = _device(d)
+        yield {**shown[key], "index": d.index, "kind": d.kind}
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {
+        "index": device.index,
+        "kind": device.kind,
+        "peak_phase": device.peak_phase,
+        "peak": {level: _bytes(device.peak(level)) for level in LEVELS},
+        "taken": device.taken,
+        "exact": None if device.exact is None else _exact(device.exact),
+        "phases": [_phase(p) for p in device.phases],
+    }
+
+
+def _exact(exact: Exact) -> dict[str, Any]:
+    return {"source": exact.source, "phases": [_compared(*pair) for pair in exact.phases]}
+
+
+def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
+    """The difference is what was traced less what the closed form expects."""
+    levels = {level: traced.at(level).expected - closed.at(level).expected for level in LEVELS}
+    return {
+        "name": closed.name,
+        "closed": _levels(closed),
+        "traced": _levels(traced),
+        "difference": levels,
+        "components": [
+            {"name": name, "closed": a, "traced": b, "difference": b - a}
+            for name, a, b in compared(closed, traced)
+        ],
+    }
+
+
+def _levels(phase: Phase) -> dict[str, Any]:
+    return {level: _bytes(phase.at(level)) for level in LEVELS}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "dtype": row.dtype,
+        "largest_layer": row.largest_layer,
+        "largest_layer_bytes": row.largest_layer_bytes,
+        "total_bytes": row.total_bytes,
+        "training_adam_bytes": row.training_adam_bytes,
+        "training_adam_pure_bytes": row.training_adam_pure_bytes,
+        "basis": row.basis,
+        "left_alone": row.left_alone,
+        "quality": None if row.quality is None else row.quality.to_dict(),
+    }
+
+
+def as_dict(remedy: "Remedy") -> dict[str, Any]:
+    return {
+        "change": dict(remedy.change),
+        "peak_bytes": remedy.peak_bytes,
+        "fits": remedy.fits,
+        "cost": remedy.cost,
+        "flags": remedy.flags,
+        "source": remedy.source,
+        "paste": remedy.paste,
+        "note": remedy.note,
+        "margin_bytes": remedy.margin_bytes,
+        "per_device": None if remedy.per_device is None else _bytes(remedy.per_device),
+        "price": None if remedy.price is None else _price(remedy.price),
+        "kind": remedy.kind,
+        "host": None if remedy.host is None else _bytes(remedy.host),
+    }
+
+
+def _price(price: "Price") -> dict[str, float]:
+    return {
+        "quality": price.quality,
+        "speed": price.speed,
+        "scope": price.scope,
+        "effort": price.effort,
+        "money": price.money,
+        "points": price.points,
+    }
+
+
+def _verdict(verdict: "Verdict") -> dict[str, Any]:
+    return {
+        "accelerator": verdict.accelerator,
+        "accelerator_id": verdict.accelerator_id,
+        "count": verdict.count,
+        "usable_bytes": verdict.usable_bytes,
+        "fits": verdict.fits,
+        "margin_bytes": verdict.margin_bytes,
+        "reason": verdict.reason,
+        "marketed_gb": verdict.marketed_gb,
+        "total": _bytes(verdict.total),
+        "visible": _bytes(verdict.visible),
+        "usable": _bytes(verdict.usable),
+        "headroom_bytes": verdict.headroom_bytes,
+        "per_device": _bytes(verdict.per_device),
+        "devices_used": verdict.devices_used,
+        "basis": verdict.basis,
+        "source": verdict.source,
+        "published": None if verdict.published is None else dict(verdict.published),
+        "host": None if verdict.host is None else _host(verdict.host),
+        "share_that_fits": verdict.share_that_fits,
+        "tight": verdict.tight,
+        "tipped_by": verdict.tipped_by,
+        "nodes": verdict.nodes,
+        **({"ground": verdict.ground} if verdict.ground else {}),
+        **({"seen": verdict.seen} if verdict.seen else {}),
+        **({"spilled_bytes": verdict.spilled} if verdict.spilled else {}),
+        **({"usable_each_bytes": list(verdict.usable_each)} if verdict.usable_each else {}),
+    }
+
+
+def _host(host: "HostVerdict") -> dict[str, Any]:
+    return {
+        "needed": _bytes(host.needed),
+        "phase": host.phase,
+        "available": host.available,
+        "available_bytes": None if host.room is None else _bytes(host.room),
+        "fits": host.fits,
+        "reason": host.reason,
+        "container_bytes": host.container,
+        "shared": host.shared,
+        "share_that_fits": host.share_that_fits,
+        "tight": host.tight,
+        "tipped_by": host.tipped_by,
+    }

@@ -1,0 +1,202 @@
+"""The plan of `fit`: which engine, format, layout and split answer the question, chosen once.
+
+Headline, exit code, `-q`, `--check`, JSON, charts, page, Space and agents read this record. A plan
+is one rung of the ladder where formats were tried, and else the question as it was asked.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from weighbridge.base.records import dataclass
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.verdict import Answer
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.verdict import Verdict
+    from weighbridge.models.quantization.quality import Finding
+
+PUBLISHED = 0  # bits of a rung whose weights are as they are published, or as was asked
+USEFUL = 3  # bits below which a model is better divided between card and RAM (assumed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One format to run the model in: the question of inference with a change, and its answer."""
+
+    change: Mapping[str, Any]  # settings which, beside those asked, have this report of `infer`
+    report: Report
+    bits: int = PUBLISHED  # of a weight
+    longest: int | None = None  # tokens of the longest context; None where nothing fits
+    quality: "Finding | None" = None  # the published loss; None where none is known
+    undoes: str = ""  # the flags in the place of what was typed, which alone does not fit
+
+    @property
+    def verdict(self) -> "Verdict":
+        assert self.report.verdict is not None
+        return self.report.verdict
+
+    @property
+    def fits(self) -> Answer:
+        return "no" if self.short_of else self.verdict.fits
+
+    @property
+    def short_of(self) -> int:
+        """Tokens that were asked for, where the engine sizes fewer of them; else 0."""
+        asked: int = self.report.said.get("context") or 0
+        return asked if asked and (self.report.setting("context") or asked) < asked else 0
+
+    @property
+    def engine(self) -> str:
+        return str(self.report.workload["engine"])
+
+    @property
+    def format(self) -> str:
+        w = self.report.workload
+        return str(w["quantization"] or w["dtype"])
+
+    @property
+    def layers(self) -> tuple[int, int] | None:
+        """(layers that stay on the card, all), where the engine keeps the rest in RAM."""
+        kept = self.report.derived.get("layers_on_card")
+        return None if kept is None else (kept[0], kept[1])
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether all of the model is on the card."""
+        return self.layers is None
+
+    @property
+    def elsewhere(self) -> str:
+        """The other card, or number of cards, that it is about; "": those that were asked about."""
+        return str(self.change.get("gpu", ""))
+
+    def to_dict(self) -> dict[str, Any]:
+        v, w = self.verdict, self.report.workload
+        return {
+            "change": dict(self.change),
+            "format": self.format,
+            "bits": self.bits or None,
+            "engine": self.engine,
+            "engine_version": w["engine_version"],
+            "accelerator": v.accelerator,
+            "count": v.count,
+            "fits": self.fits,
+            "peak_bytes": v.per_device.expected,
+            "usable_bytes": v.usable_bytes,
+            "margin_bytes": v.margin_bytes,
+            "layers_on_card": None if self.layers is None else list(self.layers),
+            "largest_context": self.longest,
+            "quality": None if self.quality is None else self.quality.to_dict(),
+            "launch": self.report.derived.get("launch"),
+        }
+
+
+def _that(answer: Answer, rungs: "Iterable[Rung]") -> list[Rung]:
+    return [rung for rung in rungs if rung.fits == answer]
+
+
+def best(ladder: "tuple[Rung, ...]") -> Rung | None:
+    """The rung that answers "can I run it?": the best format that surely fits whole; one that may;
+    one of four bits that is divided between card and RAM; what may be; else what works
+    elsewhere."""
+    here = [rung for rung in ladder if not rung.elsewhere and not rung.undoes]
+    whole = [rung for rung in here if rung.whole]
+    useful = [rung for rung in whole if not 0 < rung.bits < USEFUL]
+    divided = [rung for rung in reversed(here) if not rung.whole]
+    slowly = _that("yes", divided)
+    ranked = (
+        *_that("yes", useful),
+        *_that("unknown", useful),
+        *(rung for rung in slowly if rung.bits > USEFUL),
+        *_that("yes", whole),
+        *slowly,
+        *_that("unknown", (*whole, *divided)),
+        *(rung for rung in ladder if rung.undoes),
+        *(rung for rung in ladder if rung.elsewhere),
+    )
+    return next(iter(ranked), None)
+
+
+Why = Literal["asked", "whole", "divided", "undone", "elsewhere", "nothing"]
+RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+SHARED_BY = ("enable_expert_parallel", "enable_dp_attention", "tensor_split", "shard", "offload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer to a question of `fit`, chosen once. `fits` is of the cards that were asked about.
+
+    why   asked      the question as it was asked, where no other format was tried
+          whole      the best format that has room on the cards
+          divided    a format whose rest is in RAM
+          undone     a format with another value of a setting that was typed
+          elsewhere  the smallest other cards with room for one
+          nothing    no format of the ladder has room anywhere
+    """
+
+    fits: Answer
+    why: Why
+    rung: Rung | None = None  # None where nothing was found, or the question has no answer
+
+    @property
+    def report(self) -> Report | None:
+        return None if self.rung is None else self.rung.report
+
+    @property
+    def engine(self) -> str | None:
+        return None if self.rung is None else self.rung.engine
+
+    @property
+    def format(self) -> str | None:
+        return None if self.rung is None else self.rung.format
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings beside those asked with which the same question has this answer."""
+        return {} if self.rung is None else self.rung.change
+
+    @property
+    def here(self) -> bool:
+        """Tell whether it is about the cards and the settings that were asked about."""
+        return self.why not in ("undone", "elsewhere")
+
+    @property
+    def layout(self) -> Mapping[str, Any]:
+        """The settings by which the cards share the model out; none of one card."""
+        w = {} if self.report is None else self.report.workload
+        ranks = {name: w[name] for name in RANKS if (w.get(name) or 1) > 1}
+        return ranks | {name: w[name] for name in SHARED_BY if w.get(name) not in (None, False)}
+
+    def to_dict(self) -> dict[str, Any]:
+        facts = {} if self.rung is None else self.rung.to_dict()
+        names = ("engine", "engine_version", "format", "accelerator", "count", "layers_on_card")
+        sizes = ("peak_bytes", "usable_bytes", "margin_bytes")
+        return {
+            "fits": self.fits,
+            "why": self.why,
+            **{name: facts.get(name) for name in names},
+            "layout": dict(self.layout),
+            "settings": dict(self.settings),
+            **{name: facts.get(name) for name in sizes},
+            "largest_context": facts.get("largest_context"),
+            "launch": facts.get("launch"),
+        }
+
+
+def chosen(ladder: tuple[Rung, ...]) -> Plan:
+    """Choose among the formats: the best that surely fits whole; one that may; one of four bits
+    that is divided between card and RAM; else what works elsewhere."""
+    rung = best(ladder)
+    if rung is None:
+        return Plan(fits="no", why="nothing")
+    if rung.undoes or rung.elsewhere:
+        return Plan(fits="no", why="undone" if rung.undoes else "elsewhere", rung=rung)
+    return Plan(fits=rung.fits, why="whole" if rung.whole else "divided", rung=rung)
+
+
+def as_asked(report: Report | None, longest: int | None = None) -> Plan:
+    """Return the plan that is the question itself, with its report."""
+    if report is None or report.verdict is None:
+        return Plan(fits="unknown", why="asked")
+    rung = Rung(change={}, report=report, longest=longest)
+    return Plan(fits=rung.fits, why="asked", rung=rung)

@@ -1,0 +1,84 @@
+"""The answers about many models, side by side: the part of a scan that a screen shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import NamedTuple
+
+SCHEMA = "weighbridge.scan-table/1"
+ORDER = ("yes", "unknown", "no")  # of verdicts, the best first
+
+
+class ScanCell(NamedTuple):
+    """One answer: on which card, whether it fits, and what it takes there."""
+
+    gpu: str | None
+    fits: str | None
+    need: Bytes
+    usable: int | None
+
+
+class ScanLine(NamedTuple):
+    """One model. `answers` are by question, the cards of each from the smallest."""
+
+    id: str
+    parameters: int | None
+    reason: str | None  # why there is no answer at all
+    answers: Mapping[str, tuple[ScanCell, ...]]
+
+    def best(self, question: str) -> ScanCell | None:
+        """Return the answer about the smallest card that fits; where none does, about the one that
+        comes nearest to it."""
+        cells = self.answers.get(question, ())
+        surest = min((ORDER.index(c.fits) for c in cells if c.fits), default=None)
+        if surest is None:
+            return cells[0] if cells else None
+        fitting = [c for c in cells if c.fits == ORDER[surest]]
+        return fitting[-1] if ORDER[surest] == "no" else fitting[0]
+
+
+class Unweighed(NamedTuple):
+    """The models that have no answer at all: how many there are, and the first of them, each with
+    the reason."""
+
+    models: int
+    first: tuple[tuple[str, str], ...]
+
+
+class ScanSummary(NamedTuple):
+    """Some models of a scan, and how many there are in all. `questions` stand without their
+    card."""
+
+    source: str
+    counts: Mapping[str, int]  # models, keys, unread
+    cards: tuple[str, ...]
+    questions: tuple[str, ...]
+    lines: tuple[ScanLine, ...]
+    unweighed: Unweighed
+    place: str | None = None  # where the dataset stays
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "source": self.source,
+            "counts": {**self.counts, "unweighed": self.unweighed.models},
+            "models": [
+                {
+                    "id": line.id,
+                    "parameters": line.parameters,
+                    "reason": line.reason,
+                    "answers": {name: [_cell(c) for c in cs] for name, cs in line.answers.items()},
+                }
+                for line in self.lines
+            ],
+        }
+
+
+def _cell(cell: ScanCell) -> dict[str, Any]:
+    return {
+        "gpu": cell.gpu,
+        "fits": cell.fits,
+        "need": cell.need._asdict(),
+        "usable_bytes": cell.usable,
+    }

@@ -1,0 +1,126 @@
+"""The answer about several models that are served at once on the same cards, each by a process of
+its own.
+
+>>> import weighbridge
+>>> found = weighbridge.together(["qwen3-4b", "bge-m3"], gpu="3060", engine="llama.cpp")
+>>> found.fits
+'yes'
+>>> [service.report.model.name for service in found.services]
+['qwen3-4b', 'bge-m3']
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base._version import __version__
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass
+from weighbridge.memory.report import Report, Shown
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.fit import Accelerator
+    from weighbridge.memory.report.verdict import Answer, Verdict
+
+SCHEMA = "weighbridge.together/1"
+SERVER = re.compile(r"(\S.* & sleep \d+)[;\n] ?")  # what a line starts in the background
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One of the models: its answer alone, and its place beside the others."""
+
+    report: Report
+    share: float | None = None  # of the card, which its engine is told to take; None: it takes none
+
+    @property
+    def verdict(self) -> "Verdict":
+        assert self.report.verdict is not None
+        return self.report.verdict
+
+    @property
+    def holds(self) -> Bytes:
+        """Bytes that it has of each card: what it needs, or what its engine takes by its share."""
+        gpus = (d for d in self.report.devices if d.kind == "gpu")
+        taken = max((d.taken or 0 for d in gpus), default=0)
+        needs = self.verdict.per_device
+        return Bytes(*(max(taken, nbytes) for nbytes in needs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services(Shown):
+    """The answer whether several models fit the same cards at once."""
+
+    services: tuple[Service, ...]
+    accelerator: "Accelerator"
+    usable: Bytes  # of each card, for all processes together
+
+    @property
+    def holds(self) -> Bytes:
+        """Bytes that all of them have of each card."""
+        each = [service.holds for service in self.services]
+        return Bytes(*(sum(sizes) for sizes in zip(*each, strict=True)))
+
+    @property
+    def fits(self) -> "Answer":
+        """Tell whether each fits, and all of them at once: no where one of them does not alone, or
+        is divided between card and RAM."""
+        alone = {s.verdict.fits for s in self.services}
+        divided = any("layers_on_card" in s.report.derived for s in self.services)
+        if "no" in alone or divided or self.holds.low > self.usable.high:
+            return "no"
+        surely = alone == {"yes"} and self.holds.high <= self.usable.low
+        return "yes" if surely else "unknown"
+
+    @property
+    def margin_bytes(self) -> int:
+        return self.usable.low - self.holds.expected
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """Bytes of each card that are left after each of them, in order; below 0 what lacks."""
+        expected = [service.holds.expected for service in self.services]
+        return tuple(self.usable.low - sum(expected[: n + 1]) for n in range(len(expected)))
+
+    @property
+    def launches(self) -> tuple[str | None, ...]:
+        """The line that starts each. A server that serves all of them is started once, with the
+        largest numbers that one of them asks for."""
+        lines = [service.report.derived.get("launch") for service in self.services]
+        started = [found for line in lines if (found := SERVER.match(line or ""))]
+        if not started:
+            return tuple(lines)
+        largest = max(started, key=_numbers)
+        alone = [line and SERVER.sub("", line, count=1) for line in lines]
+        engines = [service.report.workload["engine"] for service in self.services]
+        first = engines.index(engines[lines.index(largest.string)])
+        alone[first] = f"{largest[0]}{alone[first]}"
+        return tuple(alone)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(line for s in self.services for line in s.report.warnings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON answer (docs/report.md)."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "accelerators": [self.accelerator.to_dict()],
+            "fits": self.fits,
+            "holds_bytes": self.holds._asdict(),
+            "margin_bytes": self.margin_bytes,
+            "services": [
+                {
+                    "share": s.share,
+                    "holds_bytes": s.holds._asdict(),
+                    "left_bytes": left,
+                    "launch": launch,
+                    "report": s.report.to_dict(),
+                }
+                for s, left, launch in zip(self.services, self.left, self.launches, strict=True)
+            ],
+        }
+
+
+def _numbers(started: re.Match[str]) -> list[int]:
+    return [int(number) for number in re.findall(r"=(\d+)", started[1])]

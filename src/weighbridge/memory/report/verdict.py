@@ -1,0 +1,142 @@
+"""The verdict, and what to change where it does not fit: the part of a report that not all have."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from weighbridge.base.errors import Ground
+from weighbridge.base.memory import Basis, Bytes
+from weighbridge.base.records import dataclass, replace
+
+Answer = Literal["yes", "no", "unknown"]
+# The class of a "no": the least that it can take is more than there is, or that of a refusal
+NoGround = Literal["physical", Ground]
+A_POINT = 5  # percent slower that one point of a price stands for (assumed)
+SURE: Mapping[Answer, float] = {"yes": 1.0, "no": 0.0}  # the share that fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostVerdict:
+    """The verdict whether the memory of one machine is enough (verdict/on_host.py). None: nobody
+    said what it has."""
+
+    needed: Bytes  # of the fullest phase; pages of files are no need
+    phase: str
+    room: Bytes | None  # what processes of the machine can have
+    fits: Literal["yes", "no", "unknown"] | None
+    reason: str
+    container: int = 0  # bytes that a container is to be given: request and limit
+    shared: bool = False  # what its devices hold is in `needed`: they share one memory
+    share_that_fits: float | None = None  # these three as in `Verdict`
+    tight: bool = False
+    tipped_by: str | None = None
+
+    @property
+    def available(self) -> int | None:
+        """Return the bytes that the machine surely has for processes."""
+        return None if self.room is None else self.room.low
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The verdict whether it fits, on each of `count` devices: never on their sum
+    (verdict/on_devices.py)."""
+
+    accelerator: str
+    accelerator_id: str
+    count: int
+    usable_bytes: int  # of one device, at least: visible memory less the headroom
+    fits: Literal["yes", "no", "unknown"]
+    margin_bytes: int  # usable_bytes less what is expected on one device
+    reason: str
+    marketed_gb: int | None  # None for a device of a given size
+    total: Bytes  # what the driver shows
+    visible: Bytes  # what a process can have
+    usable: Bytes
+    headroom_bytes: int
+    per_device: Bytes  # what the fullest device holds, at driver level
+    devices_used: int  # 1 where one device holds it all, or nothing splits the model
+    basis: Basis  # of `visible`
+    source: str
+    published: Mapping[str, Any] | None = None  # runs like this: level, runs, median, sources
+    host: HostVerdict | None = None  # None where the answer has no host
+    # Share of the estimate's interval that fits (verdict/closeness.py): 1 of yes, 0 of no. None
+    # where something else than the interval is what leaves it open
+    share_that_fits: float | None = None
+    tight: bool = False  # it fits with less than a tenth of `usable_bytes` to spare
+    tipped_by: str | None = None  # the component that tips it over; None where it fits
+    nodes: int = 1  # machines that `count` devices stand in, at least
+    spilled: int = 0  # bytes that Windows moves to RAM, with which it runs, slowly
+    # Of cards that differ, in order: what can be used of each. All else is of the worst off
+    usable_each: tuple[int, ...] = ()
+    ground: NoGround = ""  # why a "no" is one; "" of other answers
+    seen: str = ""  # of a program that refuses: its own words, and where they stand
+
+    @property
+    def times(self) -> str:
+        """ "2 x " before the name; "" of one, and of cards that differ: their name tells all."""
+        return "" if self.count <= 1 or " + " in self.accelerator else f"{self.count} x "
+
+    def turned(self, answer: Answer, reason: str, tipped_by: str | None = None) -> "Verdict":
+        """The same with another answer, for a reason that is not in its intervals."""
+        ground: NoGround = "physical" if answer == "no" else ""
+        open_ = self.share_that_fits if self.fits == answer == "unknown" else None
+        return replace(
+            self,
+            fits=answer,
+            reason=reason,
+            ground=ground,
+            share_that_fits=SURE.get(answer, open_),
+            tight=answer == self.fits == "yes" and self.tight,
+            tipped_by=None if answer == "yes" else tipped_by or self.tipped_by,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """The cost of a change, by kind. Each is in points that compare: about one for each percent
+    that most people would mind as much (remedies/prices.py). 0 is nothing."""
+
+    quality: float = 0  # answers, or what training learns, may be worse
+    speed: float = 0  # slower
+    scope: float = 0  # less than was asked: a shorter context, fewer requests, smaller adapters
+    effort: float = 0  # another program, or a checkpoint that must be made first
+    money: float = 0  # more hardware, or dearer
+
+    @property
+    def points(self) -> float:
+        """Add up all costs: the cheapest change is named first."""
+        return self.quality + self.speed + self.scope + self.effort + self.money
+
+    @property
+    def slower(self) -> float:
+        """Return by how many percent a run is slower."""
+        return self.speed * A_POINT
+
+    def no_less(self, other: "Price") -> bool:
+        """Tell whether it costs as much or more than `other`, in every kind."""
+        return (
+            self.quality >= other.quality
+            and self.speed >= other.speed
+            and self.scope >= other.scope
+            and self.effort >= other.effort
+            and self.money >= other.money
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """Settings to change, what the fullest device holds then, and what it costs."""
+
+    change: Mapping[str, Any]
+    peak_bytes: int
+    fits: Literal["yes", "no", "unknown"]
+    cost: str
+    flags: str = ""  # the change as the engine's own flags, or as ours
+    source: str = ""  # of what it costs: an address, or a file of a release
+    paste: str = ""  # a whole line for a shell, or lines of Python
+    note: str = ""  # why there is nothing to paste, or what is to be done first
+    margin_bytes: int | None = None  # usable bytes less what is expected on one device
+    per_device: Bytes | None = None  # what the fullest device holds, at driver level
+    price: Price | None = None
+    kind: str = ""  # quantization, sharding, devices ...: the kinds of remedies/prices.py
+    host: Bytes | None = None  # what the memory of one machine must hold then, in its fullest phase

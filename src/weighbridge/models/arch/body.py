@@ -1,0 +1,62 @@
+"""A step of a model, as memory sees it: the widths that activations have.
+
+Layers in order, each with what it mixes tokens by (`mixers.py`) and the feed-forwards behind it;
+the head; the encoder or the towers before it. Weights are not here (`blueprint.py`), nor what is
+remembered (`cache_layers.py`): this is what a batch of tokens passes through.
+
+Letters: D hidden, F feed-forward, E experts, V vocabulary.
+"""
+
+from typing import Literal
+
+from weighbridge.base.records import dataclass
+from weighbridge.models.arch.mixers import Mixer
+from weighbridge.models.arch.parts import Dense as Dense
+from weighbridge.models.arch.parts import Experts as Experts
+from weighbridge.models.arch.parts import Feed as Feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerBlock:
+    """One layer. A layer of Mamba has no feed-forward, one of Nemotron-H may have nothing else."""
+
+    mixers: tuple[Mixer, ...]
+    feeds: tuple[Feed, ...] = ()
+    query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tower:
+    """An encoder of images or sounds. `positions` are what it computes on, `tokens` what the
+    language model is given, in its input or by cross-attention; both of one item of the size that
+    the request names. No `layers`: convolutions, of which nothing more is told."""
+
+    kind: Literal["image", "audio"]
+    hidden: int
+    heads: int
+    head_dim: int
+    layers: int
+    feed: Feed
+    positions: int
+    tokens: int
+    window: int | None = None  # positions that attend to each other, where not all do
+    patch: int = 0  # numbers in one position's input: 3 x 14 x 14
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Body:
+    """`vocab` is the rows of the head that makes logits; 0 where the class has none. `labels` are
+    the outputs of another head (rerankers, classifiers).
+
+    Without blocks nothing is known of the layers: convolutions, pyramids of ever wider layers, a
+    bare size. An `encoder` of sounds or images is one of `towers` too, which says how long it is.
+    """
+
+    hidden: int
+    vocab: int
+    blocks: tuple[LayerBlock, ...]
+    labels: int = 0
+    causal: bool = True  # False: every token sees all, and nothing is generated
+    encoder: "Body | None" = None  # whose output the blocks attend to
+    towers: tuple[Tower, ...] = ()
+    embeds: bool = False  # the answer is a vector an input: embedding models

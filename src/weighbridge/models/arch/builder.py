@@ -1,0 +1,151 @@
+"""From a config to the tensors of its class: the builder that all families share.
+
+Which family reads a model type is written in that family's file (`model_types.py`).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.base.records import replace
+from weighbridge.models.arch.blueprint import (
+    MAX_TENSORS,
+    Blueprint,
+    Buffer,
+    CountedParams,
+    Family,
+    Param,
+    ParamRule,
+    Params,
+)
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.model_types import facts
+
+
+def family(model_type: str) -> Family:
+    """Return the family of a model type. Raises UnsupportedError where we have none."""
+    known = facts(model_type).family
+    if known is None:
+        raise UnsupportedError(f"model type {model_type!r} is not in our tables")
+    return known
+
+
+def known(raw: Mapping[str, Any]) -> bool:
+    """True if a family of ours says which tensors the model type of a config has."""
+    return facts(str(raw.get("model_type") or "")).family is not None
+
+
+def blueprint(c: Config, *, base_model: bool = False) -> Blueprint:
+    """Return all tensors of the class that the config names; with `base_model`, of its base."""
+    kind = family(c.model_type)
+    c.cls = c.cls or kind.cls
+    _check_stem(kind, c)
+    if not base_model:
+        kind = next((k for ending, k in kind.classes.items() if c.cls.endswith(ending)), kind)
+    suffix = "" if base_model else _head(kind, c)
+    base = kind.bases.get(suffix, kind.base)
+    prefix = f"{base}." if suffix and base else ""
+    tree = kind.tree(c) if kind.tree is not None else None
+    base_params = tree.tensors(prefix) if tree is not None else kind.tensors(c, prefix)
+    params = tied(c, kind, _bounded(c, _params(c, base_params, kind.heads.get(suffix))))
+    patterns = kind.blocks(c) if callable(kind.blocks) else kind.blocks
+    plan = Blueprint(
+        cls=f"{stems(kind)[0]}Model" if base_model else c.cls,
+        params=CountedParams(params),
+        buffers=tuple(_buffers(c, kind, prefix)),
+        blocks=tuple(f"{prefix}{pattern}" for pattern in patterns),
+        parts=tuple((f"{prefix}{path}", label) for path, label in kind.parts),
+        tree=tree,
+    )
+    return renamed(plan, kind.renames) if suffix and kind.renames else plan
+
+
+def renamed(plan: Blueprint, pairs: Sequence[tuple[str, str]]) -> Blueprint:
+    """Return the plan under other names: of `pairs` (old prefix, new one), the first that fits."""
+
+    def name(old: str) -> str:
+        pair = next((p for p in pairs if old.startswith(p[0])), ("", ""))
+        return pair[1] + old[len(pair[0]) :]
+
+    return replace(
+        plan,
+        params=CountedParams(
+            tuple(p._replace(name=name(p.name), tied=name(p.tied)) for p in plan.counted)
+        ),
+        buffers=tuple(b._replace(name=name(b.name)) for b in plan.buffers),
+        blocks=tuple(name(f"{b}.").removesuffix(".") for b in plan.blocks),
+        parts=tuple((name(prefix), label) for prefix, label in plan.parts),
+    )
+
+
+LISTED = 4  # endings of classes that an error names
+
+
+def stems(kind: Family) -> tuple[str, ...]:
+    """Return how the names of all classes of a family begin."""
+    return kind.stems or (re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0],)
+
+
+def _check_stem(kind: Family, c: Config) -> None:
+    """A class of other authors under a model type of ours (a draft model that says `qwen3`) is
+    another model: its name does not begin as those of the family do."""
+    begins = tuple(name.casefold() for name in stems(kind))
+    if c.cls not in kind.classes and not c.cls.casefold().startswith(begins):
+        raise UnsupportedError(
+            f"{c.where}: architectures names {c.cls!r}, which is not a class of {c.model_type!r}"
+        )
+
+
+def _head(kind: Family, c: Config) -> str:
+    """The ending of the class that says which head it has; "" for the base model."""
+    for suffix in kind.heads:
+        if c.cls.endswith(suffix):
+            return suffix
+    if c.cls.endswith("Model"):
+        return ""
+    heads = [f"*{suffix}" for suffix in (*kind.heads, *kind.classes, "Model")]
+    more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
+    raise UnsupportedError(
+        f"{c.where}: architectures names {c.cls!r}, which is not in our tables "
+        f"({', '.join(heads[:LISTED])}{more})"
+    )
+
+
+def _params(c: Config, base_params: Params, head: ParamRule | None) -> Iterator[Param]:
+    yield from base_params
+    if head is not None:
+        yield from head(c, "")
+
+
+def _buffers(c: Config, kind: Family, prefix: str) -> Iterator[Buffer]:
+    if kind.buffers is not None:
+        yield from kind.buffers(c, prefix)
+
+
+def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
+    bounded = tuple(islice(params, MAX_TENSORS + 1))
+    over = next((p.routed for p in bounded if not 0 < p.routed[0] <= p.routed[1]), None)
+    if over is not None:
+        raise BadFileError(f"{c.where}: a token cannot use {over[0]} of {over[1]} experts")
+    if sum(p.copies for p in bounded) > MAX_TENSORS:
+        raise BadFileError(f"{c.where}: asks for more than {MAX_TENSORS:,} tensors")
+    return bounded
+
+
+def tied(c: Config, kind: Family, params: tuple[Param, ...]) -> tuple[Param, ...]:
+    """Mark the output projection as a view of the input embedding where the config ties them."""
+    decide, name = kind.ties, "tie_word_embeddings"
+    ties = decide(c) if callable(decide) else c.flag(name, default=decide)
+    head = next((p.shape for p in params if p.name.endswith("lm_head.weight")), ())
+    fits = (p for p in params if p.kind == "embedding" and p.shape == head)
+    source = next(fits, None) if ties else None
+    if source is None:
+        return params
+    return tuple(
+        p._replace(tied=source.name)
+        if p.name.endswith("lm_head.weight") and p.shape == source.shape and not p.tied
+        else p
+        for p in params
+    )

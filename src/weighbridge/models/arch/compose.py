@@ -1,0 +1,175 @@
+"""Models that hold models: which nested config is which part, and what connects them.
+
+    whole = language model + towers + projectors
+
+A part is written by the family of its own model type, below its path; so a new language model
+works in every vision-language class as soon as a family has it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypedDict, Unpack
+
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, linear
+from weighbridge.models.arch.builder import family, tied
+from weighbridge.models.arch.config import Config
+
+Label = Literal["language model", "vision tower", "audio tower", "projector"]
+
+# Where checkpoints of LLaVA's kind have the parts of transformers 5's `model.`: each part beside
+# the others, and the language model with its own head.
+SIDE_BY_SIDE = (
+    ("model.language_model.", "language_model.model."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.", ""),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    """A model inside a larger one."""
+
+    path: str  # below the base of the larger one, dot included
+    config: str  # the key of its config
+    label: Label
+    absent: Mapping[str, Any] = field(default_factory=dict)  # the config when there is none
+    flat: bool = False  # when there is none, its keys are among those of the larger one
+    fixed: bool = False  # of the type that is held there, whatever its config says
+    head: str = ""  # the end of its class, when it comes with a head
+    other_head: str = ""  # that of families without the first, such as encoder-decoders
+    optional: bool = False  # no config, no part
+    whole: bool = False  # device_map="auto" never splits it
+    when: str = ""  # a switch of the larger one, on unless it says otherwise
+
+
+TEXT = Inner(path="language_model.", config="text_config", label="language model")
+
+
+def nested(c: Config, part: Inner) -> Config:
+    if part.flat and not c.has(part.config):
+        return c.retyped(c.held(part.config))
+    config = c.sub(part.config, absent=part.absent)
+    return config.retyped(c.held(part.config)) if part.fixed else config
+
+
+def present(c: Config, parts: Iterable[Inner]) -> Iterator[tuple[Inner, Config, Family]]:
+    for part in parts:
+        if part.optional and not c.has(part.config):
+            continue
+        if part.when and not c.flag(part.when, default=True):
+            continue
+        config = nested(c, part)
+        kind = family(config.model_type)
+        if part.other_head and part.head not in {*kind.heads, *kind.classes}:
+            part = replace(part, head=part.other_head)
+        yield part, config, kind.classes.get(part.head, kind)
+
+
+def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
+    """The tensors of all parts; a part with a head ties it by its own config."""
+    for part, config, kind in present(c, parts):
+        path = f"{prefix}{part.path}"
+        if not part.head:
+            yield from kind.tensors(config, path)
+            continue
+        body = kind.tensors(config, f"{path}{below(kind, part)}")
+        yield from tied(config, kind, (*body, *kind.heads[part.head](config, path)))
+
+
+def below(kind: Family, part: Inner) -> str:
+    """Return the path at which a part with a head has its base model."""
+    base = kind.bases.get(part.head, kind.base) if part.head else ""
+    return f"{base}." if base else ""
+
+
+def buffers(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Buffer]:
+    for part, config, kind in present(c, parts):
+        if kind.buffers is not None:
+            yield from kind.buffers(config, f"{prefix}{part.path}{below(kind, part)}")
+
+
+def blocks(c: Config, parts: Iterable[Inner]) -> Iterator[str]:
+    for part, config, kind in present(c, parts):
+        if part.whole:
+            yield part.path.removesuffix(".")
+            continue
+        patterns = kind.blocks(config) if callable(kind.blocks) else kind.blocks
+        for pattern in patterns:
+            yield f"{part.path}{below(kind, part)}{pattern}"
+
+
+class Rest(TypedDict, total=False):
+    """The fields of Family that a composite passes on."""
+
+    cls: str
+    stems: tuple[str, ...]
+    base: str
+    heads: Mapping[str, ParamRule]
+    classes: Mapping[str, Family]
+    ties: bool | Callable[[Config], bool]
+    renames: tuple[tuple[str, str], ...]
+
+
+def composite(
+    *parts: Inner,
+    own: ParamRule | None = None,
+    projectors: tuple[str, ...] = (),
+    labels: tuple[tuple[str, str], ...] = (),
+    held: Callable[[Config, str], Iterable[Buffer]] | None = None,
+    own_blocks: tuple[str, ...] = (),
+    **rest: Unpack[Rest],
+) -> Family:
+    """A family of `parts`, the tensors of its `own` and the buffers that it `held`s itself.
+
+    `projectors` are the paths of its own tensors, `labels` those of parts of parts.
+    """
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        for part in parts:  # errors first: of a part's model type, then of the whole
+            if c.has(part.config):
+                family(nested(c, part).model_type)
+        rest = tuple(own(c, prefix)) if own else ()
+        yield from params(c, prefix, parts)
+        yield from rest
+
+    def all_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        yield from buffers(c, prefix, parts)
+        yield from held(c, prefix) if held else ()
+
+    own_labels = [(path, "projector") for path in projectors]
+    return Family(
+        body=body,
+        buffers=all_buffers,
+        blocks=lambda c: (*blocks(c, parts), *own_blocks),
+        parts=(*((part.path, part.label) for part in parts), *own_labels, *labels),
+        **rest,
+    )
+
+
+def text_head(part: Inner = TEXT) -> ParamRule:
+    """`lm_head` over the vocabulary of the language model, beside the base model."""
+
+    def head(c: Config, prefix: str) -> Iterator[Param]:
+        text = nested(c, part)
+        yield from linear(f"{prefix}lm_head", text.num("vocab_size"), text.num("hidden_size"))
+
+    return head
+
+
+def text_alone(part: Inner) -> Family:
+    """The language model without the towers, its keys nested or among the outer ones."""
+    flat = replace(part, path="", flat=True)
+    return composite(flat, heads={"ForCausalLM": text_head(flat)}, ties=either(flat))
+
+
+def either(part: Inner = TEXT, *, default: bool = False) -> Callable[[Config], bool]:
+    """Ties when the outer config or the language model's says so: releases before 5 saved it
+    in the latter alone. A flat language model takes over its keys, but not this one."""
+
+    def ties(c: Config) -> bool:
+        outer = c.flag("tie_word_embeddings", default=default)
+        flat = part.flat and not c.has(part.config)
+        text = Config({}, model_type=c.held(part.config)) if flat else nested(c, part)
+        return outer or text.flag("tie_word_embeddings")
+
+    return ties

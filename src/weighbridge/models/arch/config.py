@@ -1,0 +1,327 @@
+"""A typed reader of raw configs: aliases, nulls and class defaults in, plain values out.
+
+It remembers which keys were read, so that a key which looks like memory and that nobody read can
+be reported. A value is looked for in three places, in this order:
+
+1. the config, under the names that the caller gives and the aliases of its model type
+   (`attribute_map` of transformers: GPT-2 calls `num_attention_heads` `n_head`); null is absent;
+2. the class default of its model type (`defaults.json`, generated from transformers);
+3. the caller's own default.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.parsed import Parsed
+from weighbridge.base.wording import shown
+from weighbridge.models.arch.model_types import facts
+
+MAX_LAYERS = 1024  # a bound on what a stranger's config can make us build: real ones have 200
+MAX_SIZE = 1 << 32
+
+# Keys that decide nothing about which tensors there are, though their names look like memory.
+IRRELEVANT = frozenset(
+    {
+        "use_cache",
+        "cache_implementation",
+        "attn_implementation",
+        "_attn_implementation",
+        "initializer_range",
+        "num_attention_heads",  # read wherever it decides a shape
+        "embedding_multiplier",
+        "max_window_layers",
+        "use_sliding_window",
+        "sliding_window",
+    }
+)
+NOTHING: Mapping[str, Any] = {}
+MEMORY_WORDS = (
+    "_rank",
+    "cache",
+    "expert",
+    "hidden_size",
+    "intermediate",
+    "_layers",
+    "head",
+    "_dim",
+    "vocab",
+    "window",
+)
+# Parts of keys that say how large or how many: a value for these is a size of tensors.
+SIZES = re.compile(
+    r"hidden_size|d_model|n_embd|intermediate|ffn|d_ff|n_inner|_layers?$|heads?$|head_dim|vocab"
+    r"|experts$|_rank$|_dim$|^dim$|depths?$|^layers$"
+)
+# Families have rules for what is left out (4 D, D / N), which are what their configs mean. Of this
+# one, a multiple of the cache hangs on it.
+OF_CACHE = "num_key_value_heads"
+
+
+@cache
+def _defaults() -> Parsed[str, str, Mapping[str, Any]]:
+    """The defaults and aliases of every model type, with which its line begins."""
+    path = os.path.join(os.path.dirname(__file__), "defaults.json")
+    with open(path, encoding="utf-8") as file:
+        return Parsed({line.split('"', 2)[1]: line for line in file if line[0] == '"'}, _of_class)
+
+
+def of_transformers(model_type: str) -> bool:
+    """Tell whether transformers has a class for it."""
+    return model_type in _defaults()
+
+
+def _of_class(line: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(line.partition(": ")[2].rstrip(",\n"))
+    return found
+
+
+def has_sizes(raw: Mapping[str, Any]) -> bool:
+    """True if a config, or one within it, says of anything how large or how many it is."""
+    return any(
+        has_sizes(value)
+        if isinstance(value, Mapping)
+        else isinstance(value, int | list) and bool(value) and SIZES.search(key) is not None
+        for key, value in raw.items()
+    )
+
+
+class Config:
+    """One (sub-)config. `cls` is the class to build, `where` the path that errors name."""
+
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        *,
+        where: str = "config.json",
+        model_type: str = "",
+        cls: str = "",
+    ) -> None:
+        self.raw = raw
+        self.where = where
+        self.model_type = str(raw.get("model_type") or model_type)
+        architectures = raw.get("architectures")
+        named = architectures[0] if isinstance(architectures, list) and architectures else ""
+        self.cls = cls or str(named)
+        known = _defaults().get(self.model_type, NOTHING)
+        self._defaults: Mapping[str, Any] = known.get("defaults", {})
+        self._aliases: Mapping[str, Sequence[str]] = known.get("aliases", {})
+        self._seen: set[str] = set()
+        self._sizes: dict[str, int] = {}  # that the file lacks -> the default taken
+        self._found: dict[tuple[str, ...], Any] = {}  # what was read: each layer asks again
+        self._whole_ones: dict[tuple[str, ...], int] = {}
+        self._children: list[Config] = []
+
+    def get(self, *names: str) -> Any:
+        """The first of `names` that is set, then the first with a class default, else None."""
+        if names not in self._found:
+            self._found[names] = self._read(names)
+        return self._found[names]
+
+    def _read(self, names: tuple[str, ...]) -> Any:
+        spellings = [s for n in names for s in (n, *self._aliases.get(n, ()))]
+        self._seen.update(spellings)
+        for known in (self.raw, self._defaults):
+            for spelling in spellings:
+                value = known.get(spelling)
+                if value is not None:
+                    if known is not self.raw:
+                        self._take(names[0], value)
+                    return value
+        return None
+
+    def _take(self, name: str, value: Any) -> None:
+        """Remember a size that the file lacks; 0 is none."""
+        if type(value) is int and value > 0 and SIZES.search(name):
+            self._sizes.setdefault(name, value)
+
+    def has(self, name: str) -> bool:
+        """True if the config itself sets `name` to something (class defaults do not count)."""
+        self._seen.add(name)
+        return self.raw.get(name) is not None
+
+    def null(self, name: str) -> bool:
+        """True if the config itself sets `name` to null, where that is an answer of its own."""
+        self._seen.add(name)
+        return name in self.raw and self.raw[name] is None
+
+    def num(self, *names: str, default: int | None = None) -> int:
+        known = self._whole_ones.get(names)
+        if known is not None:
+            return known
+        value = self.get(*names)
+        if value is None:
+            if default is None:
+                raise self.error(names[0], "is missing")
+            if names[0] == OF_CACHE:
+                self._take(OF_CACHE, default)
+            return default
+        known = self._whole_ones[names] = self._whole(value, names[0])
+        return known
+
+    def layers(self, *names: str, default: int | None = None) -> int:
+        """A number of layers: bounded, since we will build each."""
+        count = self.num(*names, default=default)
+        if count > MAX_LAYERS:
+            raise self.error(names[0], f"asks for {count:,} layers; the limit is {MAX_LAYERS:,}")
+        return count
+
+    def maybe(self, *names: str) -> int | None:
+        value = self.get(*names)
+        return None if value is None else self._whole(value, names[0])
+
+    def ratio(self, *names: str, default: float | None = None) -> float:
+        """A positive factor, such as the width of a feed-forward over that of the model."""
+        value = self.get(*names)
+        if value is None:
+            value = default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(names[0], f"must be a number, not {shown(value)}")
+        if not 0 <= value <= MAX_SIZE:
+            raise self.error(names[0], f"is {shown(value)}, outside 0 to {MAX_SIZE:,}")
+        return float(value)
+
+    def pair(self, *names: str) -> tuple[int, int]:
+        """Height and width, given as two numbers or as one for both."""
+        value = self.get(*names)
+        if not isinstance(value, list | tuple):
+            return (self.num(*names),) * 2
+        if len(value) != 2:
+            raise self.error(names[0], f"must be one or two numbers, not {shown(value)}")
+        return self._whole(value[0], names[0]), self._whole(value[1], names[0])
+
+    def flag(self, *names: str, default: bool = False) -> bool:
+        value = self.get(*names)
+        if value is None:
+            return default
+        if isinstance(value, bool | int):
+            return bool(value)
+        raise self.error(names[0], f"must be true or false, not {shown(value)}")
+
+    def word(self, *names: str, default: str = "") -> str:
+        value = self.get(*names)
+        return default if value is None else str(value)
+
+    def many(self, *names: str) -> list[Any]:
+        """The list, or an empty one when it is absent."""
+        value = self.get(*names)
+        if value is None:
+            return []
+        if not isinstance(value, list | tuple):
+            raise self.error(names[0], f"must be a list, not {shown(value)}")
+        return list(value)
+
+    def nums(self, *names: str) -> tuple[int, ...]:
+        return tuple(self._whole(value, names[0]) for value in self.many(*names))
+
+    def per_layer(self, *names: str, count: int, default: int | None = None) -> tuple[int, ...]:
+        """One number a layer, whether the config gives a list or one number for all."""
+        value = self.get(*names)
+        if not isinstance(value, list | tuple):
+            return (self.num(*names, default=default),) * count
+        if len(value) != count:
+            raise self.error(names[0], f"has {len(value)} entries for {count} layers")
+        return tuple(self._whole(v, names[0]) for v in value)
+
+    def sub(self, *names: str, cls: str = "", absent: Mapping[str, Any] = NOTHING) -> "Config":
+        """A nested config; an absent one is `absent`, or what its class fills in.
+
+        Where it names no model type, it is of the one that is held there. Keys are read in the
+        nested config alone. Asked for again, it is the same object, which remembers what was read.
+        """
+        usual = self._defaults.get("sub_defaults", {}).get(names[0], {})
+        value = self.get(*names)
+        if value is None:
+            value = absent or usual
+        if not isinstance(value, Mapping):
+            raise self.error(names[0], f"must be an object, not {shown(value)}")
+        fixed = self._defaults.get("sub_configs", {}).get(names[0])
+        if fixed:  # the class reads it so, whatever model type it names
+            value = {**value, "model_type": fixed}
+        child = Config(
+            value, where=f"{self.where}: {names[0]}", model_type=self.held(names[0]), cls=cls
+        )
+        for known in self._children:
+            if known._identity() == child._identity():
+                return known
+        self._children.append(child)
+        return child
+
+    def held(self, key: str) -> str:
+        """The model type of what is nested under `key`, by our class or by the table's row."""
+        fixed = self._defaults.get("sub_configs", {}).get(key)
+        usual = self._defaults.get("sub_defaults", {}).get(key, {}).get("model_type")
+        return str(fixed or usual or facts(self.model_type).holds.get(key, ""))
+
+    def retyped(self, model_type: str) -> "Config":
+        """The same keys, read with the class defaults of another model type."""
+        child = Config({**self.raw, "model_type": model_type}, where=self.where, cls=self.cls)
+        child._seen, child._sizes = self._seen, self._sizes
+        self._children.append(child)
+        return child
+
+    def skip(self, *names: str) -> None:
+        """Mark keys that decide nothing about tensors in this family as read."""
+        self._seen.update(names)
+
+    def unread(self) -> list[str]:
+        """Keys that look like memory, hold a number, and that nobody has read."""
+        own = [
+            f"{self.where}: {key}"
+            for key, value in self.raw.items()
+            if key not in self._seen
+            and key not in IRRELEVANT
+            and isinstance(value, int | float | list)
+            and not isinstance(value, bool)
+            and any(word in key for word in MEMORY_WORDS)
+            and value != self._defaults.get(key)
+        ]
+        return own + [key for child in self._children for key in child.unread()]
+
+    def tree(self) -> "Iterator[Config]":
+        """This config and those within it that were read, each once."""
+        yield self
+        for child in self._children:
+            yield from child.tree()
+
+    def default(self, name: str) -> Any:
+        """Return what the class of the model type fills in for a key; None for nothing."""
+        return self._defaults.get(name)
+
+    def assumed(self) -> list[str]:
+        """Sizes that were read and that the file does not have, each with the default taken."""
+        found = (
+            f"{part._place()}{name} {n:,}"
+            for part in self.tree()
+            for name, n in part._sizes.items()
+        )
+        return list(dict.fromkeys(found))
+
+    def _place(self) -> str:
+        """The keys that lead to this config, with a dot behind; "" for the outermost."""
+        path = self.where.split(": ")[1:]
+        return ".".join((*path, "")) if path else ""
+
+    def error(self, name: str, what: str) -> BadFileError:
+        return BadFileError(f"{self.where}: {name} {what}")
+
+    def _identity(self) -> tuple[str, str, str]:
+        return (self.where, self.model_type, self.cls)
+
+    def _whole(self, value: Any, name: str) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(name, f"must be a whole number, not {shown(value)}")
+        if not 0 <= value <= MAX_SIZE:
+            raise self.error(name, f"is {_count(value)}, outside 0 to {MAX_SIZE:,}")
+        return value
+
+
+def _count(value: int) -> str:
+    text = shown(value)
+    return f"{value:,}" if text == str(value) else text

@@ -1,0 +1,326 @@
+"""A decoder as a tree of modules: one description from which all that is asked of it follows.
+
+    Decoder     what stands before the layers, the layers, what stands behind them
+    a layer     Submodules, in the order of checkpoints
+    Submodule   its parameters; what it remembers of tokens (`mixers.py`), or the feed-forward that
+                it is (`body.py`)
+
+Parameters, remembered layers and step bodies are read off it. Like layers are one object, so that a
+thousand of them are described once. A family builds its layers of the functions below (attention,
+feed-forwards, norms), or writes a Submodule of its own, and sets them in `tree`, the usual decoder:
+an embedding, numbered layers, a final norm.
+
+Source of the older names of kinds: transformers 5.23 configuration_utils.py.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TypeVar
+
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.models.arch.blueprint import (
+    MAX_TENSORS,
+    Param,
+    Params,
+    embedding,
+    gated_mlp,
+    linear,
+    norm,
+)
+from weighbridge.models.arch.config import MAX_LAYERS, Config
+from weighbridge.models.arch.parts import Attention, Dense, Feed
+
+if TYPE_CHECKING:
+    from weighbridge.models.arch.mixers import Mixer
+
+
+Kinds = Callable[[Config], Sequence[str]]  # the kind of attention in each layer
+Key = TypeVar("Key")
+
+
+class Submodule(NamedTuple):
+    """A part of a layer. `params` have their names below the layer."""
+
+    params: tuple[Param, ...]
+    mixer: "Mixer | None" = None
+    feed: Feed | None = None
+    query_rank: int = 0  # MLA: the small vector that queries come from; 0 is none
+
+
+Submodules = tuple[Submodule, ...]  # one layer, in the order of checkpoints
+
+
+class Decoder(NamedTuple):
+    """A language model without its head. Names are below its base ("model.").
+
+    `kinds` says how far each layer's attention sees, and is asked only when that is wanted; None is
+    everywhere. The last `sharing` layers attend to keys and values that earlier ones store.
+    """
+
+    width: int
+    first: tuple[Param, ...]
+    layers: tuple[Submodules, ...]
+    last: tuple[Param, ...]
+    path: str = "layers."
+    start: int = 0  # the number of the first layer
+    kinds: Kinds | None = None
+    sharing: int = 0
+
+    def tensors(self, prefix: str) -> Iterator[Param]:
+        """All parameters below `at`, in the order of checkpoints."""
+        yield from (_below(prefix, p, prefix) for p in self.first)
+        for i, layer in enumerate(self.layers, self.start):
+            here = f"{prefix}{self.path}{i}."
+            for part in layer:
+                yield from (_below(here, p, prefix) for p in part.params)
+        yield from (_below(prefix, p, prefix) for p in self.last)
+
+
+def _below(path: str, param: Param, base: str) -> Param:
+    """`p` under its whole name; what it is tied to is named below the base."""
+    whole = Param(path + param.name, *param[1:])
+    return whole._replace(tied=base + param.tied) if param.tied else whole
+
+
+def submodule(
+    *params: Iterable[Param],
+    mixer: "Mixer | None" = None,
+    feed: Feed | None = None,
+    query_rank: int = 0,
+) -> Submodule:
+    """One part of these parameters, of which no more are made than a model may have."""
+    bounded = tuple(islice(chain(*params), MAX_TENSORS + 1))
+    return Submodule(params=bounded, mixer=mixer, feed=feed, query_rank=query_rank)
+
+
+def below(path: str, *parts: Submodule) -> Iterator[Param]:
+    """The parameters of such parts below `path`, for a class that is no tree."""
+    yield from (p._replace(name=path + p.name) for part in parts for p in part.params)
+
+
+def by_kind(keys: Sequence[Key], layer: Callable[[Key], Submodules]) -> tuple[Submodules, ...]:
+    """A layer for each key, built once for all that have the same."""
+    layers = {key: layer(key) for key in dict.fromkeys(keys)}
+    return tuple(layers[key] for key in keys)
+
+
+QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+def gqa(
+    path: str,
+    width: int,
+    attention: Attention,
+    *,
+    bias: tuple[bool, bool] = (False, False),
+    names: tuple[str, str, str, str] = QKVO,
+    norms: Sequence[str] = (),
+) -> Submodule:
+    """Grouped-query attention: a linear for queries, keys and values each, one back to `width`.
+
+    `bias` is that of the first three and that of the last; `norms` are over one head's numbers.
+    """
+    rows = (
+        attention.heads * attention.key_dim,
+        attention.kv_heads * attention.key_dim,
+        attention.kv_heads * attention.value_dim,
+    )
+    into, back = bias
+    three = zip(("q", "k", "v"), names[:3], rows, strict=True)
+    return submodule(
+        *(linear(path + name, r, width, bias=into, role=role) for role, name, r in three),
+        linear(path + names[3], width, attention.heads * attention.value_dim, bias=back, role="o"),
+        *(norm(path + name, attention.key_dim) for name in norms),
+        mixer=attention,
+    )
+
+
+def multi_head(heads: int, width: int) -> Attention:
+    """Return multi-head attention: `heads` queries, keys and values, each with an equal part of
+    `width`."""
+    size = width // max(1, heads)
+    return Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
+
+
+def packed(
+    path: str,
+    width: int,
+    heads: int,
+    *,
+    bias: bool = False,
+    names: tuple[str, str] = ("query_key_value", "dense"),
+) -> Submodule:
+    """Attention with one linear 3 D x D for queries, keys and values, and one D x D back."""
+    return submodule(
+        linear(path + names[0], 3 * width, width, bias=bias, role="qkv"),
+        linear(path + names[1], width, width, bias=bias, role="o"),
+        mixer=multi_head(heads, width),
+    )
+
+
+def fused_gqa(
+    path: str,
+    width: int,
+    attention: Attention,
+    *,
+    bias: tuple[bool, bool] = (False, False),
+    names: tuple[str, str] = ("query_key_value", "dense"),
+    norms: Iterable[Param] = (),
+) -> Submodule:
+    """The same with one linear for queries, keys and values together; `norms` stand behind it."""
+    rows = attention.heads * attention.key_dim + attention.kv_heads * (
+        attention.key_dim + attention.value_dim
+    )
+    return submodule(
+        linear(path + names[0], rows, width, bias=bias[0], role="qkv"),
+        linear(
+            path + names[1], width, attention.heads * attention.value_dim, bias=bias[1], role="o"
+        ),
+        norms,
+        mixer=attention,
+    )
+
+
+def gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
+    """gate_proj and up_proj F x D, down_proj D x F."""
+    return submodule(gated_mlp(path, width, inner, bias=bias), feed=Dense(width=inner))
+
+
+def named_gated(
+    path: str, width: int, inner: int, names: tuple[str, str, str], *, bias: bool = False
+) -> Submodule:
+    """The same under the names of the gate, the linear beside it and the one back."""
+    gate, up, down = names
+    return submodule(
+        linear(path + gate, inner, width, bias=bias, role="gate"),
+        linear(path + up, inner, width, bias=bias, role="up"),
+        linear(path + down, width, inner, bias=bias, role="down"),
+        feed=Dense(width=inner),
+    )
+
+
+def fused_gated(path: str, width: int, inner: int, *, bias: bool = False) -> Submodule:
+    """gate and up in one linear, gate_up_proj 2 F x D: Phi-3, GLM-4."""
+    return submodule(
+        linear(f"{path}.gate_up_proj", 2 * inner, width, bias=bias, role="gate_up"),
+        linear(f"{path}.down_proj", width, inner, bias=bias, role="down"),
+        feed=Dense(width=inner, fused=True),
+    )
+
+
+def ungated(
+    path: str,
+    width: int,
+    inner: int,
+    *,
+    names: tuple[str, str] = ("up_proj", "down_proj"),
+    bias: bool = False,
+) -> Submodule:
+    """Two linears: up F x D, down D x F."""
+    prefix = f"{path}." if path else ""
+    return submodule(
+        linear(prefix + names[0], inner, width, bias=bias, role="up"),
+        linear(prefix + names[1], width, inner, bias=bias, role="down"),
+        feed=Dense(width=inner, gated=False),
+    )
+
+
+def normed(width: int, *names: str, bias: bool = False) -> Submodule:
+    """Norms over the hidden size."""
+    return submodule(*(norm(name, width, bias=bias) for name in names))
+
+
+Layer = Callable[[Config, str, int], Params]  # the tensors of layer i below a path
+
+OLDER = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderNames:
+    """Names that a decoder gives its parts, and the key that counts its layers."""
+
+    embed: str = "embed_tokens"
+    layers: str = "layers"
+    final: str = "norm"
+    count: str = "num_hidden_layers"
+    norm_bias: bool = False
+
+
+USUAL = DecoderNames()
+BEFORE = ("input_layernorm", "post_attention_layernorm")  # before attention, before the MLP
+
+# Layers that guess further tokens: in the files, not in these classes.
+MTP = (
+    "num_nextn_predict_layers",
+    "mtp_num_hidden_layers",
+    "mtp_transformer_layers",
+    "mtp_layers_block_type",
+)
+
+
+def tree(
+    c: Config,
+    layers: Sequence[Submodules],
+    names: DecoderNames = USUAL,
+    *,
+    kinds: Kinds | None = None,
+) -> Decoder:
+    """The usual decoder around `layers`: embedding before, one norm behind (none without a name).
+
+    `kinds` as in Decoder.
+    """
+    c.skip(*MTP)
+    width = c.num("hidden_size")
+    return Decoder(
+        width=width,
+        first=tuple(embedding(names.embed, c.num("vocab_size"), width)),
+        layers=tuple(layers),
+        last=tuple(norm(names.final, width, bias=names.norm_bias)) if names.final else (),
+        path=f"{names.layers}.",
+        kinds=kinds,
+    )
+
+
+def alike(c: Config, layer: Callable[[], Submodules], *counts: str) -> tuple[Submodules, ...]:
+    """Return as many equal layers as the config asks for, under the first of `counts` that it
+    has."""
+    return by_kind((True,) * c.layers(*counts or ("num_hidden_layers",)), lambda _: layer())
+
+
+def stack(c: Config, prefix: str, layer: Layer, names: DecoderNames = USUAL) -> Iterator[Param]:
+    c.skip(*MTP)
+    width = c.num("hidden_size")
+    yield from embedding(f"{prefix}{names.embed}", c.num("vocab_size"), width)
+    for i in range(c.layers(names.count)):
+        yield from layer(c, f"{prefix}{names.layers}.{i}.", i)
+    yield from norm(f"{prefix}{names.final}", width, bias=names.norm_bias)
+
+
+def two_norms(c: Config, prefix: str, *, bias: bool = False) -> Iterator[Param]:
+    yield from norm(f"{prefix}input_layernorm", c.num("hidden_size"), bias=bias)
+    yield from norm(f"{prefix}post_attention_layernorm", c.num("hidden_size"), bias=bias)
+
+
+def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
+    """The kind of each layer: the config's list under today's names, else by the rule.
+
+    A list may be longer: some publish the kinds of multi-token-prediction layers behind it.
+    """
+    count = c.layers("num_hidden_layers")
+    listed = c.many(name)
+    if not listed:
+        return [rule(i) for i in range(count)]
+    if len(listed) < count:
+        raise c.error(name, f"has {len(listed)} entries for {count} layers")
+    return [OLDER.get(str(kind), str(kind)) for kind in listed[:count]]
+
+
+def counted(c: Config, name: str, listed: list[str]) -> list[str]:
+    """The list itself says how many layers there are; bounded as a number would be."""
+    if len(listed) > MAX_LAYERS:
+        raise c.error(name, f"asks for {len(listed):,} layers; the limit is {MAX_LAYERS:,}")
+    return [OLDER.get(kind, kind) for kind in listed]

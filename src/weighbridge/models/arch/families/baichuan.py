@@ -1,0 +1,179 @@
+"""Llama's Chinese relatives whose code is remote: Baichuan, InternLM, Orion, openPangu, Qwen 1.
+
+    Baichuan    W_pack 3 D x D for queries, keys and values
+    InternLM    biases on all of attention, by `bias`; openPangu Embedded likewise
+    InternLM2   wqkv (N + 2 K) H x D, wo; w1, w3 F x D, w2 D x F, and names of its own
+    Orion       LayerNorms
+    Qwen 1      GPT-2's names: c_attn 3 N H x D with bias, c_proj; w1, w2 (F / 2) x D, mlp.c_proj
+                D x F / 2; two RMSNorms. `intermediate_size` counts both halves of the gated MLP.
+                Early configs use Megatron's names.
+
+Source: the modeling_*.py of baichuan-inc/Baichuan2-13B-Chat, internlm/internlm-7b,
+internlm/internlm2-7b, OrionStarAI/Orion-14B-Base, openPangu-Embedded-7B and Qwen/Qwen-7B (remote
+code), as their weight maps show them.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodules,
+    alike,
+    fused_gqa,
+    gated,
+    named_gated,
+    normed,
+    submodule,
+    tree,
+)
+from weighbridge.models.arch.families.llama import LlamaSwitches, decoder, grouped
+from weighbridge.models.arch.heads import DECODER_HEADS, labels, lm_called
+from weighbridge.models.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
+from weighbridge.models.arch.parts import Attention, Dense
+from weighbridge.models.arch.windows import layer_kinds
+
+
+def packed_layer(c: Config) -> Submodules:
+    """W_pack is as wide as three times the model, whatever the config says of heads."""
+    width = c.num("hidden_size")
+    return (
+        submodule(
+            linear("self_attn.W_pack", 3 * width, width),
+            linear("self_attn.o_proj", width, width),
+            mixer=grouped(c),
+        ),
+        gated("mlp", width, c.num("intermediate_size")),
+        normed(width, *BEFORE),
+    )
+
+
+def baichuan(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: packed_layer(c)), kinds=layer_kinds)
+
+
+def internlm(c: Config) -> Decoder:
+    bias = c.flag("bias", default=True)
+    return decoder(c, LlamaSwitches(qkv_bias=bias, o_bias=bias))
+
+
+def orion(c: Config) -> Decoder:
+    return decoder(c, LlamaSwitches(norm_bias=True))
+
+
+def internlm2_layer(c: Config) -> Submodules:
+    width, bias = c.num("hidden_size"), c.flag("bias", default=True)
+    both = (bias, bias)
+    return (
+        fused_gqa("attention.", width, grouped(c), bias=both, names=("wqkv", "wo")),
+        named_gated("feed_forward.", width, c.num("intermediate_size"), ("w1", "w3", "w2")),
+        normed(width, "attention_norm", "ffn_norm"),
+    )
+
+
+def internlm2(c: Config) -> Decoder:
+    layers = alike(c, lambda: internlm2_layer(c))
+    return tree(c, layers, DecoderNames(embed="tok_embeddings"), kinds=layer_kinds)
+
+
+def reward(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}v_head", 1, c.num("hidden_size"))
+
+
+BAICHUAN = Family(tree=baichuan, cls="BaichuanForCausalLM", heads=DECODER_HEADS)
+INTERNLM = Family(tree=internlm, cls="InternLMForCausalLM", heads=DECODER_HEADS)
+PANGU = Family(tree=internlm, cls="PanguEmbeddedForCausalLM", heads=DECODER_HEADS)
+ORION = Family(tree=orion, cls="OrionForCausalLM", heads=DECODER_HEADS)
+INTERNLM2 = Family(
+    tree=internlm2,
+    cls="InternLM2ForCausalLM",
+    heads={
+        **DECODER_HEADS,
+        "ForCausalLM": lm_called("output", "model.tok_embeddings"),
+        "ForRewardModel": reward,
+    },
+)
+
+
+# Qwen 1
+
+
+def width_of(c: Config) -> int:
+    return c.num("hidden_size", "n_embd")
+
+
+def vocabulary(c: Config) -> int:
+    return c.num("vocab_size", "padded_vocab_size")
+
+
+def layer(c: Config) -> Submodules:
+    width, bias = width_of(c), not c.flag("no_bias", default=True)
+    heads = c.num("num_attention_heads", "n_head")
+    inner = c.num("intermediate_size", "ffn_hidden_size") // 2
+    size = c.num("kv_channels", default=width // max(1, heads))
+    a = Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size)
+    return (
+        normed(width, "ln_1"),
+        fused_gqa("attn.", width, a, bias=(True, bias), names=("c_attn", "c_proj")),
+        normed(width, "ln_2"),
+        submodule(  # what w2 gives is activated, w1 comes first in the class
+            linear("mlp.w1", inner, width, bias=bias, role="up"),
+            linear("mlp.w2", inner, width, bias=bias, role="gate"),
+            linear("mlp.c_proj", width, inner, bias=bias, role="down"),
+            feed=Dense(width=inner),
+        ),
+    )
+
+
+def qwen(c: Config) -> Decoder:
+    width = width_of(c)
+    return Decoder(
+        width=width,
+        first=tuple(embedding("wte", vocabulary(c), width)),
+        layers=alike(c, lambda: layer(c), "num_hidden_layers", "n_layer"),
+        last=tuple(norm("ln_f", width)),
+        path="h.",
+        kinds=layer_kinds,
+    )
+
+
+def lm(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}lm_head", vocabulary(c), width_of(c))
+
+
+def score(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(f"{prefix}score", labels(c), width_of(c))
+
+
+def no_images(c: Config, prefix: str) -> Iterator[Buffer]:
+    """Yield no buffers, and refuse Qwen-VL: its layers are known, its image tower is not."""
+    if c.has("visual"):
+        raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")
+    return iter(())
+
+
+QWEN = Family(
+    tree=qwen,
+    buffers=no_images,
+    base="transformer",
+    cls="QWenLMHeadModel",
+    heads={"LMHeadModel": lm, "ForCausalLM": lm, "ForSequenceClassification": score},
+    blocks=("h.*",),
+)
+
+TYPES = {
+    "PanguEmbedded": ModelType(PANGU),
+    "baichuan": ModelType(BAICHUAN),
+    "internlm": ModelType(INTERNLM, gguf="llama"),
+    "internlm2": ModelType(
+        INTERNLM2, vllm=VllmFacts(every_stage="both"), mlx=MlxFacts(has_class=True)
+    ),
+    "orion": ModelType(ORION, vllm=VllmFacts(every_stage="both")),
+    "qwen": ModelType(
+        QWEN, training=TrainingFacts(net="decoders.qwen"), mlx=MlxFacts(has_class=True)
+    ),
+}

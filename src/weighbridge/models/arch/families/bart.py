@@ -1,0 +1,381 @@
+"""BART and the encoder-decoders built alike: mBART, M2M-100 (NLLB), Marian, Pegasus, Blenderbot,
+LED, FSMT.
+
+    shared V x D; encoder and decoder each: positions, L layers, norms
+    layer: q, k, v, out D x D; fc1 F x D, fc2 D x F; the decoder attends to the encoder as well
+
+They differ in their positions (learned, or sines kept as a frozen parameter or as a buffer; with
+two rows to spare in BART) and in the norms after the embedding and after the last layer.
+
+Source: transformers 5.23 models/<type>/modeling_<type>.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.base.records import dataclass, replace
+from weighbridge.models.arch.blueprint import (
+    Buffer,
+    Family,
+    Param,
+    ParamRule,
+    embedding,
+    linear,
+    norm,
+)
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.heads import Buffers, causal_lm, dense_project, joined, labels, project
+from weighbridge.models.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+
+IDLE = (  # heads only split a projection; the encoder's keys are idle where it is not built
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "num_hidden_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "vocab_size",
+    "attention_window",
+)
+BLOCKS = ("encoder.layers.*", "decoder.layers.*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BartVariant:
+    """Switches in which classes of BART's kind differ, BART's own by default."""
+
+    spare: int = 0  # rows of positions beyond the configured number
+    in_buffer: bool = False  # positions are computed and not a parameter
+    embedding_norm: bool = False
+    final_norm: bool = False
+    k_bias: bool = True
+    long: bool = False  # LED: the encoder attends as Longformer does
+    positions: tuple[str, str] = ("max_position_embeddings", "max_position_embeddings")
+
+
+def attention(c: Config, prefix: str, kind: BartVariant) -> Iterator[Param]:
+    width = c.num("d_model")
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        bias = kind.k_bias or name != "k_proj"
+        yield from linear(f"{prefix}.{name}", width, width, bias=bias)
+    yield from norm(f"{prefix}_layer_norm", width, bias=True)
+
+
+def long_attention(c: Config, prefix: str) -> Iterator[Param]:
+    width, path = c.num("d_model"), f"{prefix}.longformer_self_attn."
+    for name in ("query", "key", "value"):
+        yield from linear(f"{path}{name}", width, width, bias=True)
+        yield from linear(f"{path}{name}_global", width, width, bias=True)
+    yield from linear(f"{prefix}.output", width, width, bias=True)
+    yield from norm(f"{prefix}_layer_norm", width, bias=True)
+
+
+def layer(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Param]:
+    width, inner = c.num("d_model"), c.num(f"{half}_ffn_dim")
+    if kind.long and half == "encoder":
+        yield from long_attention(c, f"{prefix}self_attn")
+    else:
+        yield from attention(c, f"{prefix}self_attn", kind)
+    if half == "decoder":
+        yield from attention(c, f"{prefix}encoder_attn", kind)
+    yield from linear(f"{prefix}fc1", inner, width, bias=True)
+    yield from linear(f"{prefix}fc2", width, inner, bias=True)
+    yield from norm(f"{prefix}final_layer_norm", width, bias=True)
+
+
+def rows(c: Config, kind: BartVariant, half: str) -> int:
+    return c.num(kind.positions[half == "decoder"]) + kind.spare
+
+
+def tower(c: Config, prefix: str, kind: BartVariant, half: str) -> Iterator[Param]:
+    """All of one half but its words."""
+    path, width = f"{prefix}{half}.", c.num("d_model")
+    c.skip(*IDLE)
+    if not kind.in_buffer:
+        yield from embedding(f"{path}embed_positions", rows(c, kind, half), width)
+    for i in range(c.layers(f"{half}_layers")):
+        yield from layer(c, f"{path}layers.{i}.", kind, half)
+    if kind.embedding_norm:
+        yield from norm(f"{path}layernorm_embedding", width, bias=True)
+    if kind.final_norm:
+        yield from norm(f"{path}layer_norm", width, bias=True)
+
+
+def words(c: Config, prefix: str) -> Iterator[Param]:
+    """The shared table and the two that are views of it unless the config unties them."""
+    count, width = c.num("vocab_size"), c.num("d_model")
+    owner = f"{prefix}shared.weight" if c.flag("tie_word_embeddings", default=True) else ""
+    yield from embedding(f"{prefix}shared", count, width)
+    for half in ("encoder", "decoder"):
+        path = f"{prefix}{half}.embed_tokens.weight"
+        yield Param(path, (count, width), "embedding", tied=owner)
+
+
+def marian_words(c: Config, prefix: str) -> Iterator[Param]:
+    """Marian may keep a vocabulary for each language; `shared` is then absent."""
+    if c.flag("share_encoder_decoder_embeddings", default=True):
+        yield from words(c, prefix)
+        return
+    yield from embedding(f"{prefix}encoder.embed_tokens", c.num("vocab_size"), c.num("d_model"))
+    yield from embedding(f"{prefix}decoder.embed_tokens", decoder_vocabulary(c), c.num("d_model"))
+
+
+def decoder_vocabulary(c: Config) -> int:
+    return c.num("decoder_vocab_size", default=c.num("vocab_size"))
+
+
+def marian_target(c: Config) -> int:
+    shared = c.flag("share_encoder_decoder_embeddings", default=True)
+    return c.num("vocab_size") if shared else decoder_vocabulary(c)
+
+
+def marian_lm(c: Config, prefix: str) -> Iterator[Param]:
+    untied = not c.flag("share_encoder_decoder_embeddings", default=True)
+    ties = untied and c.flag("tie_word_embeddings", default=True)
+    owner = f"{prefix}model.decoder.embed_tokens.weight" if ties else ""
+    yield Param(f"{prefix}lm_head.weight", (marian_target(c), c.num("d_model")), tied=owner)
+
+
+def towers(kind: BartVariant) -> ParamRule:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        for half in ("encoder", "decoder"):
+            yield from tower(c, prefix, kind, half)
+
+    return body
+
+
+def decoder(kind: BartVariant, *, own_words: bool = False) -> ParamRule:
+    """The decoder alone, below ForCausalLM."""
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        count = decoder_vocabulary(c) if own_words else c.num("vocab_size")
+        yield from embedding(f"{prefix}decoder.embed_tokens", count, c.num("d_model"))
+        yield from tower(c, prefix, kind, "decoder")
+
+    return body
+
+
+def bart_classifier(c: Config, prefix: str) -> Iterator[Param]:
+    """Three labels where BART's config names none (BartConfig): it was tuned on MNLI."""
+    named = c.has("id2label") or c.has("num_labels")
+    yield from dense_project("classification_head", size=labels(c) if named else 3)(c, prefix)
+
+
+def sines(kind: BartVariant, *halves: str) -> Buffers:
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        for half in halves if kind.in_buffer else ():
+            shape = (rows(c, kind, half), c.num("d_model"))
+            yield Buffer(f"{prefix}{half}.embed_positions.weights", shape, "")
+
+    return buffers
+
+
+def final_logits_bias(c: Config, prefix: str) -> Iterator[Buffer]:
+    """Zeros as wide as the vocabulary, in the checkpoint."""
+    yield Buffer("final_logits_bias", (1, marian_target(c)), "", persistent=True)
+
+
+def decoder_lm(base: str) -> ParamRule:
+    """The output of a decoder alone, tied to its own embedding."""
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        ties = c.flag("tie_word_embeddings", default=True)
+        owner = f"{prefix}{base}.decoder.embed_tokens.weight" if ties else ""
+        yield Param(f"{prefix}lm_head.weight", (c.num("vocab_size"), c.num("d_model")), tied=owner)
+
+    return body
+
+
+def alone(kind: BartVariant, blocks: tuple[str, ...], base: str = "model") -> Family:
+    """The classes that hold the decoder and nothing of the encoder."""
+    return Family(
+        body=decoder(kind),
+        base=base,
+        heads={"ForCausalLM": decoder_lm(base)},
+        buffers=sines(kind, "decoder"),
+        blocks=tuple(b for b in blocks if b.startswith("decoder")),
+    )
+
+
+def family(
+    kind: BartVariant, name: str, *, blocks: tuple[str, ...] = (), base: str = "model"
+) -> Family:
+    """final_logits_bias stands beside the generating class only."""
+    whole = joined(words, towers(kind))
+    generator = Family(
+        body=whole,
+        base=base,
+        heads={"ForConditionalGeneration": causal_lm},
+        buffers=final_logits_bias,
+        blocks=blocks,
+    )
+    return Family(
+        body=whole,
+        base=base,
+        cls=f"{name}ForConditionalGeneration",
+        heads={
+            "ForSequenceClassification": dense_project("classification_head"),
+            "ForQuestionAnswering": project("qa_outputs", 2),
+        },
+        classes={"ForConditionalGeneration": generator, "ForCausalLM": alone(kind, blocks, base)},
+        blocks=blocks,
+    )
+
+
+def fsmt(c: Config, prefix: str) -> Iterator[Param]:
+    """A vocabulary for each language; sines as a parameter, after the rows of the padding."""
+    kind = BartVariant(spare=c.num("pad_token_id", default=1) + 1)
+    width, target = c.num("d_model"), c.num("tgt_vocab_size")
+    owner = f"{prefix}decoder.embed_tokens.weight"
+    tied = owner if c.flag("tie_word_embeddings") else ""
+    shape = (c.num("src_vocab_size"), width)
+    yield from embedding(f"{prefix}decoder.embed_tokens", target, width)
+    yield Param(f"{prefix}encoder.embed_tokens.weight", shape, "embedding", tied=tied)
+    yield Param(f"{prefix}decoder.output_projection.weight", (target, width), tied=tied)
+    yield from towers(kind)(c, prefix)
+
+
+def nothing(c: Config, prefix: str) -> Iterator[Param]:
+    """The class adds no tensor of its own to the base model."""
+    yield from ()
+
+
+LEARNED = BartVariant(spare=2, embedding_norm=True)
+BART = replace(
+    family(LEARNED, "Bart", blocks=BLOCKS),
+    heads={
+        "ForSequenceClassification": bart_classifier,
+        "ForQuestionAnswering": project("qa_outputs", 2),
+    },
+)
+MBART = family(BartVariant(spare=2, embedding_norm=True, final_norm=True), "MBart", blocks=BLOCKS)
+PEGASUS = family(BartVariant(final_norm=True), "Pegasus")
+BLENDERBOT = family(BartVariant(final_norm=True), "Blenderbot")
+BLENDERBOT_SMALL = family(BartVariant(embedding_norm=True), "BlenderbotSmall")
+LED = family(
+    BartVariant(
+        embedding_norm=True,
+        long=True,
+        positions=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
+    ),
+    "LED",
+    base="led",
+)
+SINES = BartVariant(spare=2, in_buffer=True, final_norm=True)
+M2M_100 = Family(
+    body=joined(words, towers(SINES)),
+    cls="M2M100ForConditionalGeneration",
+    heads={"ForConditionalGeneration": causal_lm},
+    buffers=sines(SINES, "encoder", "decoder"),
+    blocks=BLOCKS,
+)
+_MARIAN = Family(
+    body=joined(marian_words, towers(BartVariant())),
+    heads={"MTModel": marian_lm},
+    buffers=final_logits_bias,
+    blocks=(),
+)
+MARIAN = Family(
+    body=_MARIAN.body,
+    cls="MarianMTModel",
+    stems=("Marian",),
+    classes={
+        "MTModel": _MARIAN,
+        "ForCausalLM": replace(
+            alone(BartVariant(), ()), body=decoder(BartVariant(), own_words=True)
+        ),
+    },
+    blocks=(),
+)
+FSMT = Family(
+    body=fsmt,
+    cls="FSMTForConditionalGeneration",
+    heads={"ForConditionalGeneration": nothing},
+    blocks=(),
+)
+
+TYPES = {
+    "bart": ModelType(
+        BART,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.bart", dropouts="dropout", lora=("q_proj", "v_proj")),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0)),
+    ),
+    "mbart": ModelType(
+        MBART,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.bart", dropouts="dropout"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
+    ),
+    "m2m_100": ModelType(
+        M2M_100,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "unbiased_logits", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.bart", dropouts="dropout_and_attention"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
+    ),
+    "marian": ModelType(
+        MARIAN,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.bart", dropouts="dropout", frozen="embed_positions"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "pegasus": ModelType(
+        PEGASUS,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        training=TrainingFacts(net="bart.bart", dropouts="dropout", frozen="embed_positions"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "blenderbot": ModelType(
+        BLENDERBOT,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "own_softmax"),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "blenderbot-small": ModelType(
+        BLENDERBOT_SMALL,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("not_rotary", "norms_behind", "own_softmax"),
+        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
+    ),
+    "led": ModelType(
+        LED,
+        layers="beside_text",
+        encoder_heads="window_by_layer",
+        computes=("own_softmax",),
+        gguf="none",
+        transformers=TransformersFacts(caches=(4, 55), sdpa=NEVER),
+    ),
+    "fsmt": ModelType(
+        FSMT,
+        layers="beside_text",
+        heads_key="encoder_attention_heads",
+        width_key="d_model",
+        computes=("own_softmax",),
+        transformers=TransformersFacts(caches=(4, 55), sdpa=NEVER),
+    ),
+}

@@ -1,0 +1,81 @@
+"""OLMo 1 to 3: norms without weights; then norms after each block, and on all queries at once.
+
+    OLMo 1      no norm has a parameter
+    OLMo 2, 3   two norms after the blocks; q_norm over N H numbers, k_norm over K H
+
+Source: transformers 5.23 models/{olmo,olmo2,olmo3}/modeling_*.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.models.arch import windows
+from weighbridge.models.arch.blueprint import Buffer, Family, norm
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.decoder import Decoder, DecoderNames, Submodule, alike, submodule, tree
+from weighbridge.models.arch.families.llama import AFTER, LlamaSwitches, decoder, grouped, layer
+from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.model_types import (
+    LlamaCppFacts,
+    MlxFacts,
+    ModelType,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
+from weighbridge.models.arch.parts import Attention
+from weighbridge.models.arch.rotary import layered_rotary, rotary
+from weighbridge.models.arch.windows import layer_kinds
+
+
+def olmo(c: Config) -> Decoder:
+    bias = c.flag("attention_bias")
+    one = LlamaSwitches(qkv_bias=bias, o_bias=bias, norms=())
+    return decoder(c, one, names=DecoderNames(final=""))
+
+
+def wide_norms(attention: Attention, path: str = "self_attn.") -> Submodule:
+    """Norms over all queries at once, and over all keys."""
+    sizes = {"q_norm": attention.heads, "k_norm": attention.kv_heads}
+    return submodule(*(norm(path + name, n * attention.key_dim) for name, n in sizes.items()))
+
+
+def olmo2(c: Config) -> Decoder:
+    bias = c.flag("attention_bias")
+    one = LlamaSwitches(qkv_bias=bias, o_bias=bias, norms=AFTER)
+    layers = alike(c, lambda: (*layer(c, one), wide_norms(grouped(c))))
+    return tree(c, layers, kinds=layer_kinds)
+
+
+def olmo3_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from layered_rotary(c, prefix, period=4)
+
+
+OLMO = Family(tree=olmo, cls="OlmoForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+OLMO2 = Family(tree=olmo2, cls="Olmo2ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
+OLMO3 = Family(tree=olmo2, cls="Olmo3ForCausalLM", heads=DECODER_HEADS, buffers=olmo3_buffers)
+
+TYPES = {
+    "olmo": ModelType(
+        OLMO,
+        computes=("wide_rotary",),
+        training=TrainingFacts(net="decoders.olmo"),
+        transformers=TransformersFacts(sdpa=(4, 40), rotary_tables=((4, 40), (4, 41))),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "olmo2": ModelType(
+        OLMO2,
+        computes=("wide_rotary",),
+        training=TrainingFacts(net="decoders.olmo2"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "olmo3": ModelType(
+        OLMO3,
+        windows=windows.period(4),
+        computes=("wide_rotary",),
+        gguf="olmo2",
+        training=TrainingFacts(net="decoders.olmo2"),
+        vllm=VllmFacts(tied_head="shared"),
+        llama_cpp=LlamaCppFacts(windows=True),
+        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+    ),
+}

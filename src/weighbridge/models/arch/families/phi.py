@@ -1,0 +1,186 @@
+"""Phi 1 to 2 (one shared norm, biases everywhere), Phi 3 and 4 (fused qkv and gate_up).
+
+    Phi     layer: q, k, v, dense, fc1, fc2 with biases; one LayerNorm; lm_head with a bias
+    Phi-3   layer: qkv_proj (N + 2 K) H x D, o_proj, gate_up_proj 2 F x D, down_proj; two RMSNorms
+
+Two layouts came with remote code before Phi was part of transformers: `mixformer-sequential` (one
+nn.Sequential, layers.0 the embedding and the last one the head) and `phi-msft` (GPT-2's names).
+Source: transformers 5.23 models/{phi,phi3}/modeling_*.py; microsoft/phi-2 modeling_phi.py and
+modeling_mixformer_sequential.py, as their checkpoints' weight maps show them.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.models.arch import windows
+from weighbridge.models.arch.blueprint import Family, Param, embedding, linear, norm
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.decoder import (
+    BEFORE,
+    Decoder,
+    DecoderNames,
+    Submodules,
+    alike,
+    fused_gated,
+    fused_gqa,
+    gqa,
+    normed,
+    submodule,
+    tree,
+    ungated,
+)
+from weighbridge.models.arch.families import drafts
+from weighbridge.models.arch.families.llama import grouped
+from weighbridge.models.arch.heads import DECODER_HEADS
+from weighbridge.models.arch.model_types import (
+    MlxFacts,
+    ModelType,
+    SglangFacts,
+    TrainingFacts,
+    TransformersFacts,
+    VllmFacts,
+)
+from weighbridge.models.arch.parts import Attention
+from weighbridge.models.arch.rotary import partly_rotary
+from weighbridge.models.arch.windows import layer_kinds
+
+NAMES = ("q_proj", "k_proj", "v_proj", "dense")
+FC = ("fc1", "fc2")
+
+
+def phi_layer(c: Config) -> Submodules:
+    width, a = c.num("hidden_size"), grouped(c)
+    attention = gqa("self_attn.", width, a, bias=(True, True), names=NAMES)
+    size = width // max(1, a.heads)
+    names = ("q_layernorm", "k_layernorm") if c.flag("qk_layernorm") else ()
+    return (
+        attention,
+        submodule(*(norm(f"self_attn.{name}", size, bias=True) for name in names)),
+        ungated("mlp", width, c.num("intermediate_size"), names=FC, bias=True),
+        normed(width, "input_layernorm", bias=True),
+    )
+
+
+def phi(c: Config) -> Decoder:
+    names = DecoderNames(final="final_layernorm", norm_bias=True)
+    return tree(c, alike(c, lambda: phi_layer(c)), names, kinds=layer_kinds)
+
+
+def biased_lm(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("hidden_size", "n_embd")
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), width, bias=True)
+
+
+def phi3_layer(c: Config) -> Submodules:
+    width = c.num("hidden_size")
+    return (
+        fused_gqa("self_attn.", width, grouped(c), names=("qkv_proj", "o_proj")),
+        fused_gated("mlp", width, c.num("intermediate_size")),
+        normed(width, *BEFORE),
+    )
+
+
+def phi3(c: Config) -> Decoder:
+    return tree(c, alike(c, lambda: phi3_layer(c)), kinds=layer_kinds)
+
+
+def old_layer(c: Config) -> Submodules:
+    """A layer of both remote layouts. Queries, keys and values in one Linear."""
+    width = c.num("hidden_size", "n_embd")
+    heads = c.num("num_attention_heads", "n_head")
+    c.skip("rotary_dim")
+    size = width // max(1, heads)
+    keys = c.num("n_head_kv", default=heads) * size
+    return (
+        normed(width, "ln", bias=True),
+        submodule(
+            linear("mixer.Wqkv", width + 2 * keys, width, bias=True),
+            linear("mixer.out_proj", width, width, bias=True),
+            mixer=Attention(heads=heads, kv_heads=heads, key_dim=size, value_dim=size),
+        ),
+        ungated("mlp", width, c.num("n_inner", default=4 * width), names=FC, bias=True),
+    )
+
+
+def old(c: Config, path: str, embed: str) -> Decoder:
+    width = c.num("hidden_size", "n_embd")
+    return Decoder(
+        width=width,
+        first=tuple(embedding(embed, c.num("vocab_size"), width)),
+        layers=alike(c, lambda: old_layer(c), "num_hidden_layers", "n_layer"),
+        last=(),
+        path=path,
+        kinds=layer_kinds,
+    )
+
+
+def msft(c: Config) -> Decoder:
+    return old(c, "h.", "embd.wte")
+
+
+def msft_head(c: Config, prefix: str) -> Iterator[Param]:
+    yield from norm(f"{prefix}lm_head.ln", c.num("hidden_size", "n_embd"), bias=True)
+    yield from linear(
+        f"{prefix}lm_head.linear", c.num("vocab_size"), c.num("hidden_size", "n_embd"), bias=True
+    )
+
+
+def mixformer(c: Config) -> Decoder:
+    """Everything is an entry of one list, so there is no base model to speak of."""
+    width, named = c.num("hidden_size", "n_embd"), old(c, "layers.", "layers.0.wte")
+    end = f"layers.{len(named.layers) + 1}"
+    head = linear(f"{end}.linear", c.num("vocab_size"), width, bias=True)
+    return named._replace(start=1, last=(*norm(f"{end}.ln", width, bias=True), *head))
+
+
+PHI = Family(
+    tree=phi,
+    cls="PhiForCausalLM",
+    heads={**DECODER_HEADS, "ForCausalLM": biased_lm},
+    buffers=partly_rotary(0.5),
+)
+PHI3 = Family(
+    tree=phi3,
+    cls="Phi3ForCausalLM",
+    heads=DECODER_HEADS,
+    classes=drafts.CLASSES,
+    buffers=partly_rotary(1.0),
+)
+PHI_MSFT = Family(
+    tree=msft,
+    base="transformer",
+    cls="PhiForCausalLM",
+    heads={"ForCausalLM": msft_head},
+    blocks=("h.*",),
+)
+MIXFORMER = Family(
+    tree=mixformer,
+    base="",
+    cls="MixFormerSequentialForCausalLM",
+    heads={"ForCausalLM": lambda c, prefix: iter(())},
+)
+
+TYPES = {
+    "mixformer-sequential": ModelType(MIXFORMER),
+    "phi": ModelType(
+        PHI,
+        computes=("parallel",),
+        gguf="phi2",
+        training=TrainingFacts(
+            net="decoders.phi", lora=("q_proj", "v_proj", "fc1", "fc2"), litgpt="parallel"
+        ),
+        transformers=TransformersFacts(sdpa=(4, 40), rotary_tables=((4, 36), (4, 45))),
+        sglang=SglangFacts(every_stage="both"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "phi-msft": ModelType(PHI_MSFT, gguf="phi2", mlx=MlxFacts(has_class=True)),
+    "phi3": ModelType(
+        PHI3,
+        windows=windows.everywhere,
+        training=TrainingFacts(net="decoders.phi3", litgpt="usual", gguf="phi3"),
+        transformers=TransformersFacts(sdpa=(4, 41), flash_repeats=True),
+        vllm=VllmFacts(adapted_embedding=True),
+        sglang=SglangFacts(every_stage="head"),
+        mlx=MlxFacts(has_class=True),
+    ),
+    "phi4": ModelType(PHI3, windows=windows.everywhere, gguf="phi3"),
+}

@@ -1,0 +1,352 @@
+"""Vision transformers: ViT, DeiT, BEiT, DINOv2 and DINOv3.
+
+ViT, DeiT, BEiT, DINOv2: the plain image transformers, under the names that all checkpoints use.
+
+    cls 1 x D, position (patches + 1) x D, patch convolution D x 3 x p x p,
+    L layers of (query, key, value, output; intermediate, output; two LayerNorms), LayerNorm
+
+Source: transformers 5.23 models/{vit,deit,beit,dinov2,dinov2_with_registers}/modeling_*.py; names
+of layers as before 5.0 (conversion_mapping.py there).
+
+DINOv3's ViT: rotary positions instead of learned ones, registers, biases one by one.
+
+Source: transformers 5.23 models/dinov3_vit/modeling_dinov3_vit.py.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import ceil_div
+from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.inputs import images
+from weighbridge.models.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.vision import (
+    classify,
+    layernorm,
+    nothing,
+    patch_shape,
+    patches,
+    scaled,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VitSwitches:
+    """Switches in which vision transformers differ."""
+
+    tokens: int = 1  # learned tokens that have a position: cls, distillation
+    distillation: bool = False
+    mask: bool = False  # a learned token stands for hidden patches
+
+
+def token(path: str, *shape: int) -> Iterator[Param]:
+    yield Param(path, shape, "other")
+
+
+def embeddings(c: Config, prefix: str, switches: VitSwitches) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from token(f"{prefix}cls_token", 1, 1, width)
+    if switches.distillation:
+        yield from token(f"{prefix}distillation_token", 1, 1, width)
+    if switches.mask:
+        yield from token(f"{prefix}mask_token", 1, 1, width)
+    yield from token(f"{prefix}position_embeddings", 1, patches(c) + switches.tokens, width)
+    yield from conv(f"{prefix}patch_embeddings.projection", patch_shape(c, width))
+
+
+def attention(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    for name in ("query", "key", "value"):
+        has = key_bias if name == "key" else bias
+        yield from linear(f"{prefix}attention.{name}", width, width, bias=has)
+    yield from linear(f"{prefix}output.dense", width, width, bias=True)
+
+
+def layer(c: Config, prefix: str, *, bias: bool, key_bias: bool) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    yield from attention(c, f"{prefix}attention.", bias=bias, key_bias=key_bias)
+    yield from linear(f"{prefix}intermediate.dense", inner, width, bias=True)
+    yield from linear(f"{prefix}output.dense", width, inner, bias=True)
+    yield from layernorm(f"{prefix}layernorm_before", width)
+    yield from layernorm(f"{prefix}layernorm_after", width)
+
+
+def encoder(c: Config, prefix: str, switches: VitSwitches) -> Iterator[Param]:
+    bias = c.flag("qkv_bias", default=True)
+    yield from embeddings(c, f"{prefix}embeddings.", switches)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from layer(c, f"{prefix}encoder.layer.{i}.", bias=bias, key_bias=bias)
+    yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
+
+
+def pooler(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from linear(
+        f"{prefix}pooler.dense", c.num("pooler_output_size", default=width), width, bias=True
+    )
+
+
+def vit(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches())
+
+
+def vit_masked(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches(mask=True))
+
+
+def vit_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from vit(c, prefix)
+    yield from pooler(c, prefix)
+
+
+def deit(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches(tokens=2, distillation=True))
+
+
+def deit_masked(c: Config, prefix: str) -> Iterator[Param]:
+    yield from encoder(c, prefix, VitSwitches(tokens=2, distillation=True, mask=True))
+
+
+def deit_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from deit(c, prefix)
+    yield from pooler(c, prefix)
+
+
+def pixels(c: Config, prefix: str) -> Iterator[Param]:
+    """Masked image modelling: one 1 x 1 convolution back to the pixels of a patch."""
+    out = c.num("encoder_stride", default=16) ** 2 * c.num("num_channels", default=3)
+    yield from conv(f"{prefix}decoder.0", (out, c.num("hidden_size"), 1, 1))
+
+
+def bias_table(c: Config, prefix: str) -> Iterator[Param]:
+    """Relative positions of a window, and 3 more for the cls token (BEiT, appendix)."""
+    (height, width), patch = c.pair("image_size"), max(1, c.num("patch_size"))
+    distances = (2 * (height // patch) - 1) * (2 * (width // patch) - 1) + 3
+    yield Param(
+        f"{prefix}relative_position_bias_table", (distances, c.num("num_attention_heads")), "other"
+    )
+
+
+def beit_layer(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from layer(c, prefix, bias=True, key_bias=False)
+    if c.ratio("layer_scale_init_value", default=0.1) > 0:
+        yield from token(f"{prefix}lambda_1", width)
+        yield from token(f"{prefix}lambda_2", width)
+    if c.flag("use_relative_position_bias"):
+        yield from bias_table(c, f"{prefix}attention.attention.relative_position_bias.")
+
+
+def beit(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from token(f"{prefix}embeddings.cls_token", 1, 1, width)
+    if c.flag("use_mask_token"):
+        yield from token(f"{prefix}embeddings.mask_token", 1, 1, width)
+    if c.flag("use_absolute_position_embeddings"):
+        yield from token(f"{prefix}embeddings.position_embeddings", 1, patches(c) + 1, width)
+    yield from conv(f"{prefix}embeddings.patch_embeddings.projection", patch_shape(c, width))
+    if c.flag("use_shared_relative_position_bias"):
+        yield from bias_table(c, f"{prefix}encoder.relative_position_bias.")
+    for i in range(c.layers("num_hidden_layers")):
+        yield from beit_layer(c, f"{prefix}encoder.layer.{i}.")
+    if not c.flag("use_mean_pooling", default=True):
+        yield from layernorm(f"{prefix}layernorm", width)
+
+
+def beit_pooled(c: Config, prefix: str) -> Iterator[Param]:
+    yield from beit(c, prefix)
+    if c.flag("use_mean_pooling", default=True):
+        yield from layernorm(f"{prefix}pooler.layernorm", c.num("hidden_size"))
+
+
+def visual_tokens(c: Config, prefix: str) -> Iterator[Param]:
+    """BeitForMaskedImageModeling: which word of the image vocabulary a patch is."""
+    yield from layernorm(f"{prefix}layernorm", c.num("hidden_size"))
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"), bias=True)
+
+
+def dino_mlp(c: Config, prefix: str, width: int) -> Iterator[Param]:
+    inner = scaled(c, width, "mlp_ratio")
+    if not c.flag("use_swiglu_ffn"):
+        yield from linear(f"{prefix}fc1", inner, width, bias=True)
+        yield from linear(f"{prefix}fc2", width, inner, bias=True)
+        return
+    inner = (int(inner * 2 / 3) + 7) // 8 * 8  # gate and up in one matrix in all checkpoints
+    yield from linear(f"{prefix}weights_in", 2 * inner, width, bias=True)
+    yield from linear(f"{prefix}weights_out", width, inner, bias=True)
+
+
+def dino_layer(c: Config, prefix: str) -> Iterator[Param]:
+    width, bias = c.num("hidden_size"), c.flag("qkv_bias", default=True)
+    yield from layernorm(f"{prefix}norm1", width)
+    yield from attention(c, f"{prefix}attention.", bias=bias, key_bias=bias)
+    yield from token(f"{prefix}layer_scale1.lambda1", width)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from dino_mlp(c, f"{prefix}mlp.", width)
+    yield from token(f"{prefix}layer_scale2.lambda1", width)
+
+
+def dinov2(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield from embeddings(c, f"{prefix}embeddings.", VitSwitches())
+    if c.flag("use_mask_token", default=True):
+        yield from token(f"{prefix}embeddings.mask_token", 1, width)
+    registers = c.num("num_register_tokens", default=0)
+    if registers:
+        yield from token(f"{prefix}embeddings.register_tokens", 1, registers, width)
+    for i in range(c.layers("num_hidden_layers")):
+        yield from dino_layer(c, f"{prefix}encoder.layer.{i}.")
+    yield from layernorm(f"{prefix}layernorm", width)
+
+
+BLOCKS = ("embeddings", "encoder.layer.*")
+IMAGE = {"ForImageClassification": classify("classifier")}
+MASKED = "ForMaskedImageModeling"
+
+VIT = Family(
+    body=vit_pooled,
+    cls="ViTModel",
+    blocks=BLOCKS,
+    classes={
+        "ForImageClassification": Family(body=vit, base="vit", heads=IMAGE, blocks=BLOCKS),
+        MASKED: Family(body=vit_masked, base="vit", heads={MASKED: pixels}, blocks=BLOCKS),
+    },
+)
+DEIT_HEADS = {**IMAGE, "WithTeacher": classify("cls_classifier", "distillation_classifier")}
+DEIT = Family(
+    body=deit_pooled,
+    cls="DeiTModel",
+    blocks=BLOCKS,
+    classes={
+        **dict.fromkeys(
+            DEIT_HEADS, Family(body=deit, base="deit", heads=DEIT_HEADS, blocks=BLOCKS)
+        ),
+        MASKED: Family(body=deit_masked, base="deit", heads={MASKED: pixels}, blocks=BLOCKS),
+    },
+)
+BEIT = Family(
+    body=beit_pooled,
+    base="beit",
+    cls="BeitModel",
+    heads=IMAGE,
+    blocks=("encoder.layer.*",),
+    classes={
+        MASKED: Family(
+            body=beit, base="beit", heads={MASKED: visual_tokens}, blocks=("encoder.layer.*",)
+        )
+    },
+)
+DINO_HEADS = {"ForImageClassification": classify("classifier", times=2), "Backbone": nothing}
+DINOV2 = Family(
+    body=dinov2,
+    base="dinov2",
+    bases={"Backbone": ""},
+    cls="Dinov2Model",
+    heads=DINO_HEADS,
+    blocks=BLOCKS,
+)
+DINOV2_REGISTERS = Family(
+    body=dinov2,
+    base="dinov2_with_registers",
+    bases={"Backbone": ""},
+    cls="Dinov2WithRegistersModel",
+    heads=DINO_HEADS,
+    blocks=BLOCKS,
+)
+
+
+def dinov3_embeddings(c: Config, prefix: str) -> Iterator[Param]:
+    width = c.num("hidden_size")
+    yield Param(f"{prefix}cls_token", (1, 1, width), "other")
+    yield Param(f"{prefix}mask_token", (1, 1, width), "other")
+    yield Param(f"{prefix}register_tokens", (1, c.num("num_register_tokens"), width), "other")
+    yield from conv(f"{prefix}patch_embeddings", patch_shape(c, width))
+
+
+def dinov3_layer(c: Config, prefix: str) -> Iterator[Param]:
+    width, inner = c.num("hidden_size"), c.num("intermediate_size")
+    bias = c.flag("mlp_bias", default=True)
+    yield from layernorm(f"{prefix}norm1", width)
+    for name, switch in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "proj")):
+        has = c.flag(f"{switch}_bias", default=switch != "key")
+        yield from linear(f"{prefix}attention.{name}_proj", width, width, bias=has)
+    yield Param(f"{prefix}layer_scale1.lambda1", (width,), "other")
+    yield from layernorm(f"{prefix}norm2", width)
+    for name in ("gate_proj", "up_proj") if c.flag("use_gated_mlp") else ("up_proj",):
+        yield from linear(f"{prefix}mlp.{name}", inner, width, bias=bias)
+    yield from linear(f"{prefix}mlp.down_proj", width, inner, bias=bias)
+    yield Param(f"{prefix}layer_scale2.lambda1", (width,), "other")
+
+
+def dinov3_vit(c: Config, prefix: str) -> Iterator[Param]:
+    yield from dinov3_embeddings(c, f"{prefix}embeddings.")
+    for i in range(c.layers("num_hidden_layers")):
+        yield from dinov3_layer(c, f"{prefix}layer.{i}.")
+    yield from layernorm(f"{prefix}norm", c.num("hidden_size"))
+
+
+def rotary(c: Config, prefix: str) -> Iterator[Buffer]:
+    """arange(0, 1, 4 / head size): a quarter of the head, for each of two directions."""
+    size = c.num("hidden_size") // max(1, c.num("num_attention_heads"))
+    yield Buffer(f"{prefix}rope_embeddings.inv_freq", (ceil_div(size, 4),), "float32")
+
+
+DINOV3 = Family(
+    body=dinov3_vit,
+    base="",
+    cls="DINOv3ViTModel",
+    heads={"Backbone": nothing},
+    buffers=rotary,
+    blocks=("embeddings", "layer.*"),
+)
+
+
+TYPES = {
+    "beit": ModelType(
+        BEIT,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        transformers=TransformersFacts(sdpa=(4, 48)),
+    ),
+    "deit": ModelType(
+        DEIT,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=2,
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "dinov2": ModelType(
+        DINOV2,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_items", "sized_images", "own_softmax"),
+        training=TrainingFacts(net="vit.dinov2"),
+        transformers=TransformersFacts(sdpa=(4, 45)),
+    ),
+    "dinov2_with_registers": ModelType(
+        DINOV2_REGISTERS,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_softmax",),
+    ),
+    "vit": ModelType(
+        VIT,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_items", "sized_images"),
+        training=TrainingFacts(net="vit.vit"),
+        transformers=TransformersFacts(sdpa=(4, 41)),
+    ),
+    "dinov3_vit": ModelType(
+        DINOV3,
+        no_cache="image",
+        sees=Sight(images.native, tower=""),
+        beside_patches=1,
+        computes=("own_softmax",),
+    ),
+}

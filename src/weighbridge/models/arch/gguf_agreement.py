@@ -1,0 +1,399 @@
+"""Agreement of a GGUF file's metadata and its tensors: both must tell of one model.
+
+llama.cpp makes the shape of every tensor from the metadata, and loads no file in which one has
+another shape, is missing, or is left over: nothing ever ran whose size could be told from the
+metadata of such a file. So it is refused, by the key and the tensor that disagree. Of an
+architecture that is in none of our tables it is said only, and so is what llama.cpp does not
+compare: the answer is then the tensors'.
+
+    embedding_length      the width of token_embd, output and output_norm
+    block_count           the blocks that there are; blocks that guess tokens may be left out
+    head_count(_kv)       times key_length, value_length: rows of attn_q, attn_k, attn_v, attn_qkv
+    feed_forward_length   what ffn_down reads, and what ffn_up gives (twice that with gates)
+    expert_count          matrices of each ffn_..._exps, and rows of ffn_gate_inp; none is none
+    all of them           every tensor of the class, where the metadata tell of which it is
+
+Source: llama-cpp-python 0.3.25, vendor/llama.cpp/src: models/*.cpp (load_arch_tensors),
+llama-model.cpp (load_hparams, create_tensor_qkv), llama-model-loader.cpp (check_tensor_dims,
+done_getting_tensors).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.arch.builder import known
+from weighbridge.models.arch.gguf_classes import compared
+from weighbridge.models.arch.gguf_layers import (
+    DELTA,
+    FEED_OF_WIDTH,
+    HALVED_FEED,
+    MAX_LAYERS,
+    WHOLE_ROTATION,
+    Keys,
+    is_converted,
+    layers_of_gguf,
+)
+from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mixer
+from weighbridge.models.formats.gguf import Array
+from weighbridge.models.tensors import CheckpointTensor
+
+EXPERTS = "_exps"  # in names of matrices that are stacked
+# Names of those whose second dimension is the model's width: all that read it
+READS_WIDTH = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_up", "ffn_gate", "attn_norm")
+NEEDED = ("block_count", "context_length", "embedding_length")
+EACH_BLOCK = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
+
+PLAIN_FILES = (0, 1, 32)  # llama.h: LLAMA_FTYPE_ALL_F32, MOSTLY_F16, MOSTLY_BF16
+MOST_SCALED = 1 << 16  # times; what is published scales by at most 160
+
+Shapes = Mapping[str, tuple[int, ...]]
+Rows = tuple[tuple[str, ...], int, tuple[int, ...]]  # keys, the dimension, the sizes it may have
+
+
+class AskedSize(NamedTuple):
+    """Size that a key asks of one dimension of a tensor, in ggml's order."""
+
+    keys: str
+    tensor: str
+    dimension: int
+    sizes: tuple[int, ...]  # any of these
+
+
+def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> list[str]:
+    """Yield notes on a file. Raises BadFileError where llama.cpp loads no such file."""
+    if not isinstance(metadata.get("general.architecture"), str):
+        return []
+    tensors = tuple(tensors)
+    k, shapes = Keys(metadata), {t.name: tuple(reversed(t.shape)) for t in tensors}
+    differing = list(_disagreements(k, shapes))
+    if not differing:
+        return [*_said(k, shapes), *_typed(k, {t.dtype for t in tensors})]
+    more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+    problem = f"GGUF: metadata and tensors are of two models: {differing[0]}{more}"
+    if not _known(k.arch):
+        return [f"{problem}; {k.arch!r} is not in our tables, and the metadata was believed"]
+    raise BadFileError(f"{problem}; llama.cpp loads no such file: convert it again")
+
+
+def _known(arch: str) -> bool:
+    return known({"model_type": arch}) or is_converted(arch)
+
+
+def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    """Each kind once, however many layers have it."""
+    yield from _lists(keys)
+    yield from _blocks(keys, shapes)
+    yield from _heads(keys)
+    reported = set[tuple[str, str]]()
+    for wanted in _wanted(keys, shapes):
+        have = _size(shapes[wanted.tensor], wanted.dimension)
+        kind = wanted.keys, wanted.tensor.rpartition(".")[0].rpartition(".")[2]
+        if have not in wanted.sizes and kind not in reported:
+            reported.add(kind)
+            asked = " or ".join(f"{size:,}" for size in dict.fromkeys(wanted.sizes))
+            yield f"{wanted.keys} asks for {asked} in {wanted.tensor}, which has {have:,}"
+
+
+def _size(shape: tuple[int, ...], dimension: int) -> int:
+    """ggml's tensors have four sizes; those that a file lacks are 1."""
+    return shape[dimension] if dimension < len(shape) else 1
+
+
+def _lists(keys: Keys) -> Iterator[str]:
+    """Yield lists that are not of all blocks."""
+    count = _asked(keys, "block_count")
+    for name in EACH_BLOCK:
+        value = keys.get(name)
+        if isinstance(value, Array) and count and value.length != count:
+            yield f"{keys.arch}.{name} has {value.length:,} numbers for {count:,} blocks"
+
+
+# Blocks
+
+
+def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    if keys.get("block_count") is None:
+        return
+    count, guessing = keys.num("block_count"), keys.num("nextn_predict_layers", default=0)
+    numbers = {n for name in shapes if (n := _block(name)) is not None}
+    beyond = sorted(n for n in numbers if n >= count)
+    if beyond:
+        yield f"{keys.arch}.block_count is {count:,}, and there are tensors of block {beyond[0]:,}"
+    main = count - guessing
+    lacking = (i for i in range(min(main, MAX_LAYERS)) if i not in numbers)
+    first = next((i for i in lacking if not _empty(keys, i, count)), None)
+    alone = guessing and numbers and min(numbers) >= main  # a file of what guesses, without others
+    if numbers and first is not None and not alone:
+        yield f"{keys.arch}.block_count is {count:,}, and there are no tensors of block {first:,}"
+
+
+def _block(name: str) -> int | None:
+    kind, _, tail = name.partition(".")
+    number = tail.partition(".")[0]
+    return int(number) if kind == "blk" and number.isdecimal() and len(number) < 10 else None
+
+
+def _empty(keys: Keys, layer: int, count: int) -> bool:
+    """True if the search that made the model left a layer out (models/deci.cpp)."""
+    names = "attention.head_count", "feed_forward_length"
+    return all(
+        isinstance(keys.get(name), Array) and keys.each(name, count, 0)[layer] == 0
+        for name in names
+    )
+
+
+# Heads
+
+
+def _heads(keys: Keys) -> Iterator[str]:
+    """Queries of a graph are spread over the keys' heads: ggml asserts whole numbers of them."""
+    with suppress(BadFileError):  # what a number cannot be is said where it is read
+        count = keys.num("block_count", default=0)
+        heads = keys.each("attention.head_count", min(count, MAX_LAYERS), 0)
+        kv = keys.each("attention.head_count_kv", min(count, MAX_LAYERS), 0)
+        odd = next(((h, n) for h, n in zip(heads, kv, strict=True) if n and h % n), None)
+        if odd:
+            yield (
+                f"{keys.arch}.attention.head_count {odd[0]:,} is no multiple of its "
+                f"head_count_kv {odd[1]:,}"
+            )
+        yield from _rotated(keys, max(heads, default=0))
+
+
+def _rotated(keys: Keys, heads: int) -> Iterator[str]:
+    rotary = keys.num("rope.dimension_count", default=0)
+    if not heads or not rotary or keys.arch not in WHOLE_ROTATION:
+        return
+    width = keys.num(
+        "attention.key_length", default=keys.num("embedding_length", default=0) // heads
+    )
+    if width and rotary != width:
+        yield f"{keys.arch}.rope.dimension_count is {rotary:,}, and heads have {width:,}"
+
+
+# Shapes
+
+
+def _wanted(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
+    yield from _whole(keys, shapes)
+    width, layers = _asked(keys, "embedding_length"), _remembered(keys)
+    for name in shapes:
+        layer = _block(name)
+        if layer is None or not name.endswith(".weight"):
+            continue
+        role = name.split(".", 2)[2].removesuffix(".weight")
+        if width and role in READS_WIDTH:
+            yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
+        yield from _fed(keys, name, role, layer)
+        for m in layers[layer].mixers if layer < len(layers) else ():
+            yield from _mixed(keys, m, name, role)
+
+
+def _whole(keys: Keys, shapes: Shapes) -> Iterator[AskedSize]:
+    """Yield the sizes that are asked of tensors outside of blocks."""
+    width, tokens = _asked(keys, "embedding_length"), keys.metadata.get("tokenizer.ggml.tokens")
+    for name in ("token_embd.weight", "output.weight", "output_norm.weight"):
+        if width and name in shapes:
+            yield AskedSize(f"{keys.arch}.embedding_length", name, 0, (width,))
+    name = "token_embd.weight"
+    if isinstance(tokens, Array) and name in shapes and _size(shapes[name], 1) < tokens.length:
+        yield AskedSize("tokenizer.ggml.tokens", name, 1, (tokens.length,))
+
+
+def _asked(keys: Keys, name: str) -> int:
+    """A size where it is given and a number; else 0: nothing can disagree with it."""
+    with suppress(BadFileError):
+        return keys.num(name, default=0)
+    return 0
+
+
+def _remembered(keys: Keys) -> tuple[Layer, ...]:
+    """Nothing where the metadata do not say: whoever needs them says what is missing."""
+    if keys.get("attention.head_count") is None:
+        return ()
+    with suppress(BadFileError, UnsupportedError):
+        return layers_of_gguf(keys.metadata)
+    return ()
+
+
+def _fed(keys: Keys, name: str, role: str, layer: int) -> Iterator[AskedSize]:
+    """Asks of feed-forwards. Rows that are gates and products at once are twice as many."""
+    count, width = _asked(keys, "expert_count"), _length(keys, "feed_forward_length", layer)
+    if count and (role.endswith(EXPERTS) or role == "ffn_gate_inp"):
+        dimension = 2 if role.endswith(EXPERTS) else 1
+        yield AskedSize(f"{keys.arch}.expert_count", name, dimension, (count,))
+    if not width or keys.arch == FEED_OF_WIDTH:
+        return
+    if role == "ffn_down_exps":
+        each, used = (
+            _length(keys, "expert_feed_forward_length", layer),
+            _asked(keys, "expert_used_count"),
+        )
+        # models/qwen2moe.cpp: n_ff / n_expert_used where the experts' own length is not given
+        sizes = (each, width) if each else (width, width // max(1, used))
+        yield AskedSize(f"{keys.arch}.expert_feed_forward_length", name, 0, sizes)
+    width = width // 2 if keys.arch == HALVED_FEED else width
+    if role == "ffn_down":
+        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 0, (width,))
+    if role == "ffn_up":
+        yield AskedSize(f"{keys.arch}.feed_forward_length", name, 1, (width, 2 * width))
+
+
+def _length(keys: Keys, name: str, layer: int) -> int:
+    with suppress(BadFileError):
+        value = keys.get(name)
+        return (
+            keys.each(name, layer + 1, 0)[layer] if isinstance(value, Array) else _asked(keys, name)
+        )
+    return 0
+
+
+def _mixed(metadata: Keys, mixer: Mixer, name: str, role: str) -> Iterator[AskedSize]:
+    asked: Mapping[str, Rows] = {}
+    if isinstance(mixer, Attention):
+        asked = _attends(metadata, mixer)
+    elif isinstance(mixer, Latent):
+        asked = _latent(mixer)
+    if role in asked:
+        keys, dimension, sizes = asked[role]
+        named = " x ".join((f"{metadata.arch}.attention.{keys[0]}", *keys[1:]))
+        yield AskedSize(named, name, dimension, sizes)
+
+
+def _attends(metadata: Keys, attention: Attention) -> Mapping[str, Rows]:
+    """Layers whose windows are in no table have their own head size, where a file names one."""
+    keys = _dims(metadata, "attention.key_length_swa", attention.key_dim)
+    values = _dims(metadata, "attention.value_length_swa", attention.value_dim)
+    gates = (1, 2) if metadata.arch in DELTA else (1,)  # beside the queries: models/qwen3next.cpp
+    all_three = [
+        (attention.heads + attention.kv_heads) * a + attention.kv_heads * b
+        for a in keys
+        for b in values
+    ]
+    return {
+        "attn_q": (
+            ("head_count", "key_length"),
+            1,
+            tuple(attention.heads * dim * n for dim in keys for n in gates),
+        ),
+        "attn_k": (
+            ("head_count_kv", "key_length"),
+            1,
+            tuple(attention.kv_heads * dim for dim in keys),
+        ),
+        "attn_v": (
+            ("head_count_kv", "value_length"),
+            1,
+            tuple(attention.kv_heads * d for d in values),
+        ),
+        "attn_output": (
+            ("head_count", "value_length"),
+            0,
+            tuple(attention.heads * d for d in values),
+        ),
+        "attn_qkv": (("head_count", "head_count_kv", "key_length"), 1, tuple(all_three)),
+    }
+
+
+def _dims(keys: Keys, name: str, width: int) -> tuple[int, ...]:
+    near = _asked(keys, name)
+    return (width, near) if near and near != width else (width,)
+
+
+def _latent(latent: Latent) -> Mapping[str, Rows]:
+    queries: Rows = (
+        ("head_count", "key_length_mla"),
+        1,
+        (latent.heads * (latent.nope + latent.rotary),),
+    )
+    return {
+        "attn_kv_a_mqa": (
+            ("kv_lora_rank", "rope.dimension_count"),
+            1,
+            (latent.rank + latent.rotary,),
+        ),
+        "attn_q": queries,
+        "attn_q_b": queries,
+        "attn_output": (("head_count", "value_length_mla"), 0, (latent.heads * latent.value_dim,)),
+    }
+
+
+# What is only said
+
+
+def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    if keys.get("context_length") == 0:
+        yield (
+            f"GGUF: {keys.arch}.context_length is 0: what it was trained for is not known, and "
+            "llama.cpp starts with -c alone"
+        )
+    rows = _size(shapes.get("token_embd.weight", ()), 1)
+    tokens = keys.metadata.get("tokenizer.ggml.tokens")
+    expected = (
+        (f"{keys.arch}.vocab_size", _asked(keys, "vocab_size")),
+        ("tokenizer.ggml.tokens", tokens.length if isinstance(tokens, Array) else 0),
+    )
+    for name, count in expected if "token_embd.weight" in shapes else ():
+        if count and count != rows:
+            yield (
+                f"GGUF: {name} has {count:,} tokens, and token_embd.weight {rows:,} rows: the "
+                "tensor was believed"
+            )
+    yield from _stretched(keys)
+    yield from _unloadable(keys, shapes)
+    if (kind := keys.metadata.get("general.type")) in ("adapter", "imatrix"):
+        beside = "its tensors are weighed, and llama.cpp loads it beside a model alone"
+        yield f"GGUF: general.type is {kind}: {beside}"
+
+
+def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
+    """Note a type of the whole file that none of its tensors has: llama.cpp prints it alone."""
+    claimed, packs = keys.metadata.get("general.file_type"), any(t.block > 1 for t in dtypes)
+    if isinstance(claimed, int) and dtypes and (claimed in PLAIN_FILES) == packs:
+        yield (
+            f"GGUF: general.file_type is {claimed}, of {'plain' if packs else 'packed'} numbers, "
+            f"and {'some' if packs else 'all'} tensors are not: the tensors were believed"
+        )
+
+
+def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    """Yield what llama.cpp loads no file without, or with: the answer is of what there is."""
+    absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
+    lacks = [f"{keys.arch}.{name} is not there" for name in absent]
+    lacks += _experts(keys, shapes)
+    whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
+    if whole is not None and whole.odd:
+        more = f" (and {len(whole.odd) - 1:,} more)" if len(whole.odd) > 1 else ""
+        lacks.append(f"of {whole.cls}, which {keys.arch} is, {whole.odd[0]}{more}")
+    yield from (f"GGUF: {each}: llama.cpp may load no such file" for each in lacks)
+
+
+def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
+    count, used = _asked(keys, "expert_count"), _asked(keys, "expert_used_count")
+    if count and not any(EXPERTS in name for name in shapes):
+        yield f"{keys.arch}.expert_count is {count:,}, and no tensor holds experts"
+    if used and not count:
+        yield f"{keys.arch}.expert_used_count is {used:,}, and there is no expert_count"
+
+
+def _stretched(keys: Keys) -> Iterator[str]:
+    """Return the tokens that scaled positions reach; llama.cpp takes the length as it stands."""
+    original, factor = (
+        keys.get(f"rope.scaling.{name}") for name in ("original_context_length", "factor")
+    )
+    length = keys.get("context_length")
+    if not isinstance(length, int) or not isinstance(factor, int | float):
+        return
+    if not 0 < factor <= MOST_SCALED:
+        yield (
+            f"GGUF: {keys.arch}.rope.scaling.factor is {factor:g}, which no positions are scaled by"
+        )
+    elif isinstance(original, int) and 0 < original * factor < length:
+        yield (
+            f"GGUF: {keys.arch}.context_length is {length:,}, and scaled positions reach "
+            f"{original:,} x {factor:g} = {int(original * factor):,}: the length was believed"
+        )

@@ -1,0 +1,192 @@
+"""The modules beside a base model: heads of decoders, and what encoders have of their own.
+
+Each takes the config and the path of the head's parent ("" for a plain class, "language_model."
+inside a larger one), as families do. The families of BERT share masked-language heads, poolers and
+classifiers:
+
+    cls.predictions     D x E transform, its norm, a bias of V; the decoder is the word embedding
+    lm_head (RoBERTa)   the same under other names
+
+What is tied is yielded with its owner, so that a config which unties it counts it.
+Source: transformers 5.23 models/{bert,roberta,electra,xlm}/modeling_*.py.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from weighbridge.models.arch.blueprint import Buffer, Param, ParamRule, linear, norm
+from weighbridge.models.arch.config import Config
+
+
+def causal_lm(c: Config, prefix: str) -> Iterator[Param]:
+    """`lm_head`, without bias; whether it is tied is decided by the builder."""
+    yield from linear(f"{prefix}lm_head", c.num("vocab_size"), c.num("hidden_size"))
+
+
+def lm_called(name: str, embedding: str) -> ParamRule:
+    """A language-model head under a name of its own, and the embedding that it may be tied to."""
+
+    def head(c: Config, prefix: str) -> Iterator[Param]:
+        owner = f"{prefix}{embedding}.weight" if c.flag("tie_word_embeddings") else ""
+        for p in linear(f"{prefix}{name}", c.num("vocab_size"), c.num("hidden_size")):
+            yield p._replace(tied=owner)
+
+    return head
+
+
+def labels(c: Config) -> int:
+    """The size of a classifier: id2label, else num_labels, else 2 (PreTrainedConfig)."""
+    names = c.get("id2label")
+    return len(names) if isinstance(names, dict) else c.num("num_labels", default=2)
+
+
+def score(c: Config, prefix: str) -> Iterator[Param]:
+    """GenericForSequenceClassification: one Linear without bias."""
+    yield from linear(f"{prefix}score", labels(c), c.num("hidden_size"))
+
+
+def token_score(c: Config, prefix: str) -> Iterator[Param]:
+    """GenericForTokenClassification: the same with bias."""
+    yield from linear(f"{prefix}score", labels(c), c.num("hidden_size"), bias=True)
+
+
+def classifier(c: Config, prefix: str) -> Iterator[Param]:
+    """The token classifier of the classes that were written out by hand."""
+    yield from linear(f"{prefix}classifier", labels(c), c.num("hidden_size"), bias=True)
+
+
+def qa_outputs(c: Config, prefix: str) -> Iterator[Param]:
+    """GenericForQuestionAnswering: start and end of the span."""
+    yield from linear(f"{prefix}qa_outputs", 2, c.num("hidden_size"), bias=True)
+
+
+DECODER_HEADS = {
+    "ForCausalLM": causal_lm,
+    "LMHeadModel": causal_lm,
+    "ForSequenceClassification": score,
+    "ForTokenClassification": token_score,
+    "ForQuestionAnswering": qa_outputs,
+}
+
+# Falcon, BLOOM, MPT, the GPTs: their token classifier has a name of its own.
+LEGACY_HEADS = {**DECODER_HEADS, "ForTokenClassification": classifier}
+
+
+# Beside text encoders
+
+Buffers = Callable[[Config, str], Iterable[Buffer]]
+
+
+def joined(*parts: ParamRule) -> ParamRule:
+    """One body after the other."""
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        for part in parts:
+            yield from part(c, prefix)
+
+    return body
+
+
+def at_path(path: str, part: ParamRule) -> ParamRule:
+    """`part` under a path of its own ("bert.", dot included)."""
+    return lambda c, prefix: part(c, f"{prefix}{path}")
+
+
+def tied(c: Config, params: Iterable[Param], owners: dict[str, str]) -> Iterator[Param]:
+    """`params`, those named in `owners` as views unless the config unties word embeddings."""
+    ties = c.flag("tie_word_embeddings", default=True)
+    for p in params:
+        yield p._replace(tied=owners[p.name]) if ties and p.name in owners else p
+
+
+def project(path: str, outputs: int | None = None) -> ParamRule:
+    """One Linear with bias from the hidden size to `outputs`, or to the number of labels."""
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        size = labels(c) if outputs is None else outputs
+        yield from linear(f"{prefix}{path}", size, c.num("hidden_size"), bias=True)
+
+    return body
+
+
+def dense_project(
+    path: str, names: tuple[str, str] = ("dense", "out_proj"), size: int = 0
+) -> ParamRule:
+    """Two Linears: hidden to hidden, then to `size` or to the number of labels."""
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        width = c.num("hidden_size")
+        yield from linear(f"{prefix}{path}.{names[0]}", width, width, bias=True)
+        yield from linear(f"{prefix}{path}.{names[1]}", size or labels(c), width, bias=True)
+
+    return body
+
+
+def predictions(
+    words: str, *, path: str = "cls.predictions.", norm_name: str = "LayerNorm"
+) -> ParamRule:
+    """BertLMPredictionHead; `words` is the embedding that the decoder is tied to."""
+
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        yield from prediction_head(c, f"{prefix}{path}", f"{prefix}{words}", norm_name=norm_name)
+
+    return body
+
+
+def prediction_head(
+    c: Config, prefix: str, words: str, *, width: int = 0, norm_name: str = "LayerNorm"
+) -> Iterator[Param]:
+    hidden, vocabulary = c.num("hidden_size"), c.num("vocab_size")
+    width = width or hidden
+    yield Param(f"{prefix}bias", (vocabulary,), "bias")
+    yield from linear(f"{prefix}transform.dense", width, hidden, bias=True)
+    yield from norm(f"{prefix}transform.{norm_name}", width, bias=True)
+    yield from decoder(c, prefix, words, width)
+
+
+def decoder(c: Config, prefix: str, words: str, width: int) -> Iterator[Param]:
+    """The projection to the vocabulary: embedding and `bias` again, unless untied."""
+    path = f"{prefix}decoder"
+    params = linear(path, c.num("vocab_size"), width, bias=True)
+    yield from tied(c, params, {f"{path}.weight": words, f"{path}.bias": f"{prefix}bias"})
+
+
+def roberta_lm_head(words: str) -> ParamRule:
+    def body(c: Config, prefix: str) -> Iterator[Param]:
+        width = c.num("hidden_size")
+        yield Param(f"{prefix}lm_head.bias", (c.num("vocab_size"),), "bias")
+        yield from linear(f"{prefix}lm_head.dense", width, width, bias=True)
+        yield from norm(f"{prefix}lm_head.layer_norm", width, bias=True)
+        yield from decoder(c, f"{prefix}lm_head.", f"{prefix}{words}", width)
+
+    return body
+
+
+def pooler(c: Config, prefix: str) -> Iterator[Param]:
+    yield from linear(
+        f"{prefix}pooler.dense", c.num("hidden_size"), c.num("hidden_size"), bias=True
+    )
+
+
+def summary_size(c: Config) -> int:
+    """Return the width that SequenceSummary projects to: labels, hidden size, or 0 for none."""
+    if not c.flag("summary_use_proj"):
+        return 0
+    return labels(c) if c.flag("summary_proj_to_labels") else c.num("hidden_size")
+
+
+def summary(c: Config, prefix: str) -> Iterator[Param]:
+    if size := summary_size(c):
+        yield from linear(
+            f"{prefix}sequence_summary.summary", size, c.num("hidden_size"), bias=True
+        )
+
+
+def ids(*names: str, below: str = "embeddings.") -> Buffers:
+    """int64 buffers of one row of positions: position_ids, token_type_ids."""
+
+    def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+        shape = (1, c.num("max_position_embeddings"))
+        for name in names:
+            yield Buffer(f"{prefix}{below}{name}", shape, "int64")
+
+    return buffers

@@ -1,0 +1,391 @@
+"""Sizes of one image: positions that a tower computes on, tokens that the language model gets.
+
+    a rule takes the whole model's config, the tower's own, and the image in pixels
+
+Tokens are counted as processors count them: with the separators that they put between tiles and
+rows. What preprocessor_config.json may change has here what the published ones say, else the
+processor's default. Tiles are images of a batch: each attends to itself alone (`window`).
+
+Source: transformers 5.23 models/<name>/processing_<name>.py (_get_num_multimodal_tokens,
+replace_image_token) and image_processing_<name>.py; the published preprocessor_config.json of each.
+"""
+
+from collections.abc import Callable, Mapping
+from math import ceil, sqrt
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.inputs.sizes import (
+    ImageSize,
+    best_resolution,
+    closest,
+    filling,
+    fitted,
+    grids,
+    least_enlarged,
+    longest_side,
+    padded,
+    rounded,
+    smallest_canvas,
+    unpadded,
+)
+from weighbridge.models.arch.model_types import facts
+from weighbridge.models.arch.vision import patches
+
+
+class TowerTokens(NamedTuple):
+    positions: int
+    tokens: int
+    window: int | None = None
+
+
+Rule = Callable[[Config, Config, ImageSize], TowerTokens]
+
+
+def beside(tower: Config) -> int:
+    """Class, distillation and register tokens."""
+    return facts(tower.model_type).beside_patches + tower.num("num_register_tokens", default=0)
+
+
+def native(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Resized to the tower's own size, whatever it was; every position is given on. Each stage
+    of a pyramid but the first halves both sides."""
+    stages = tower.many("depths")
+    count = patches(tower) // 4 ** (len(stages) - 1) if stages else patches(tower) + beside(tower)
+    return TowerTokens(count, count)
+
+
+def siglip2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Count patches of an image of any shape, padded to `num_patches`."""
+    return TowerTokens(tower.num("num_patches"), tower.num("num_patches"))
+
+
+def patches_alone(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """The same, but the class token is dropped, unless the config asks for all."""
+    count, more = patches(tower), beside(tower)
+    full = whole.word("vision_feature_select_strategy", default="default") == "full"
+    return TowerTokens(count + more, count + (more if full else 0))
+
+
+def queries(name: str, default: int) -> Rule:
+    """Return a rule for towers whose output learned queries read: an image has as many tokens as
+    the config has queries under `name`."""
+
+    def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+        return TowerTokens(patches(tower) + beside(tower), whole.num(name, default=default))
+
+    return rule
+
+
+def inner_queries(key: str, name: str, default: int) -> Rule:
+    """The same, said in a nested config."""
+
+    def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+        inner = whole.sub(key) if whole.has(key) else whole
+        return TowerTokens(patches(tower) + beside(tower), inner.num(name, default=default))
+
+    return rule
+
+
+def aria(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """980 pixels a side, in 128 queries for 490 and 256 for 980 pixels."""
+    count = patches(tower)
+    table = whole.get("projector_patch_to_query_dict")
+    tokens = table.get(str(count), table.get(count)) if isinstance(table, Mapping) else None
+    return TowerTokens(count, tokens if isinstance(tokens, int) else 256)
+
+
+# Any size: patches in a grid, merged s x s
+
+
+def merged(least: int, most: int, *, patch: int = 14, merge: int = 2) -> Rule:
+    """Qwen2-VL and those after it: between `least` and `most` pixels."""
+
+    def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+        step = tower.num("patch_size", "spatial_patch_size", default=patch)
+        into = tower.num("spatial_merge_size", default=merge)
+        grid = rounded(size, step * into, least, most)
+        count = grid.area // step**2
+        return TowerTokens(count, count // into**2)
+
+    return rule
+
+
+def kimi(most: int) -> Rule:
+    def rule(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+        patch = tower.num("patch_size", default=14)
+        kernel = tower.many("merge_kernel_size") or [2, 2]
+        grid = padded(size, patch=patch, merge=int(kernel[0]), most=most, side=512)
+        count = grid.area // patch**2
+        return TowerTokens(count, count // (int(kernel[0]) * int(kernel[-1])))
+
+    return rule
+
+
+def pixtral(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """A token ends each row."""
+    merge, patch = whole.num("spatial_merge_size", default=1), tower.num("patch_size")
+    grid = fitted(size, tower.num("image_size"), patch * merge)
+    return TowerTokens(grid.area * merge**2, grid.height * (grid.width + 1))
+
+
+def gemma4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Padded to the most patches that there may be, of which the real ones are pooled."""
+    kernel = tower.num("pooling_kernel_size", default=3)
+    most = whole.num("vision_soft_tokens_per_image", default=280) * kernel**2
+    grid = filling(size, patch=tower.num("patch_size", default=16), kernel=kernel, most=most)
+    return TowerTokens(most, grid.area)
+
+
+# Tiles
+
+
+def llava_next(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """The whole image, and tiles of the best of a list of resolutions; a token ends each row."""
+    side, count, more = tower.num("image_size"), patches(tower), beside(tower)
+    canvas = best_resolution(size, _pinpoints(whole, side))
+    tiles = ImageSize(canvas.height // side, canvas.width // side)
+    rows = tower.num("image_size") // tower.num("patch_size")
+    kept = unpadded(size, ImageSize(rows * tiles.height, rows * tiles.width))
+    kept, newlines = _bounded(whole, kept, rows)
+    window = count + more
+    return TowerTokens((tiles.area + 1) * window, kept.area + newlines + count, window)
+
+
+def _pinpoints(whole: Config, side: int) -> list[ImageSize]:
+    pinpoints = whole.many("image_grid_pinpoints")
+    usual = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+    return [ImageSize(int(h), int(w)) for h, w in pinpoints] or [
+        ImageSize(h * side, w * side) for h, w in usual
+    ]
+
+
+def _bounded(whole: Config, kept: ImageSize, rows: int) -> tuple[ImageSize, int]:
+    """LLaVA-OneVision: `anyres_max_9` shrinks what is more than nine tiles."""
+    word = whole.word("vision_aspect_ratio")
+    if not word.startswith("anyres_max_"):
+        return kept, kept.height
+    ratio = sqrt(kept.area / (int(word.removeprefix("anyres_max_")) * rows**2))
+    if ratio > 1.1:
+        kept = ImageSize(int(kept.height // ratio), int(kept.width // ratio))
+    return kept, kept.height
+
+
+def _downsampled(whole: Config, tower: Config) -> int:
+    """Tokens of one tile, its patches taken together `downsample_ratio` a side."""
+    ratio = whole.ratio("downsample_ratio", default=0.5)
+    return int(patches(tower) * ratio**2)
+
+
+def internvl(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    side = tower.pair("image_size")
+    options = grids(whole.num("min_dynamic_patch", default=1), _most(whole))
+    tiles = _with_thumbnail(closest(size, ImageSize(*side), options))
+    window = patches(tower) + beside(tower)
+    return TowerTokens(tiles * window, 2 + tiles * _downsampled(whole, tower), window)
+
+
+def _most(whole: Config) -> int:
+    return whole.num("max_dynamic_patch", default=12)
+
+
+def _with_thumbnail(grid: ImageSize) -> int:
+    return grid.area + (1 if grid.area > 1 else 0)
+
+
+def aya(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    side = tower.num("image_size")
+    tiles = _with_thumbnail(closest(size, ImageSize(side, side), grids(1, 12)))
+    window = patches(tower)
+    each = window // whole.num("downsample_factor", default=2) ** 2
+    return TowerTokens(tiles * window, each + 3 + (tiles - 1) * (each + 1), window)
+
+
+def cohere2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    tiles = _with_thumbnail(least_enlarged(size, tower.num("image_size"), grids(1, 12)))
+    window = patches(tower)
+    each = window // whole.num("downsample_factor", default=2) ** 2
+    return TowerTokens(tiles * window, 2 + tiles * (each + 1), window)
+
+
+def llama4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """A class token a tile; separators between columns and behind rows."""
+    grid = smallest_canvas(size, tower.num("image_size"), grids(1, 16))
+    window, ratio = patches(tower) + 1, tower.ratio("pixel_shuffle_ratio", default=0.5)
+    each = int(patches(tower) * ratio**2)
+    if grid.area == 1:
+        return TowerTokens(window, each + 3, window)
+    return TowerTokens((grid.area + 1) * window, (grid.area + 1) * each + grid.area + 3, window)
+
+
+def step(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """A view of the whole, and tiles of 504 pixels: step3p7 _plan_patches. Two marks around each,
+    one more behind each row of tiles but the last."""
+    side, patch, tile = tower.num("image_size"), tower.num("patch_size"), 504
+    shrunk = ImageSize(*(int(length * min(1.0, 3024 / max(size))) for length in size))
+    shape = max(shrunk) / max(1, min(shrunk))
+    window = min(*shrunk, tile) if shape > 4 else tile
+    if max(shrunk) <= side:
+        window = min(shrunk) if shape > 1.5 else 0
+    grid = (
+        ImageSize(*(_snapped(length, window) for length in shrunk)) if window else ImageSize(0, 1)
+    )
+    seen, near = (side // patch) ** 2, (tile // patch) ** 2
+    marks = 2 * (grid.area + 1) + max(0, grid.height - 1)
+    return TowerTokens(seen + grid.area * near, (seen + grid.area * near) // 16 + marks)
+
+
+def _snapped(length: float, window: float) -> int:
+    """Tiles along a side, one more where a fifth of one is left over."""
+    return max(1, int(length // window + (length % window > 0.2 * window)))
+
+
+def mllama(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """All tiles that there may be, padded to eights: modeling_mllama.py (num_padding_patches)."""
+    most, one = tower.num("max_num_tiles"), patches(tower) + 1
+    return TowerTokens(most * ceil(one / 8) * 8, most * one)
+
+
+def idefics2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """The image and its quarters, padded to one size; 64 latents each, between two marks."""
+    side, patch = tower.num("image_size"), tower.num("patch_size")
+    scale = min(1.0, side / max(size))
+    grid = ImageSize(*(max(1, int(length * scale) // patch) for length in size))
+    latents = 64
+    if whole.has("perceiver_config"):
+        latents = whole.sub("perceiver_config").num("resampler_n_latents", default=latents)
+    return TowerTokens(5 * grid.area, 5 * (latents + 1) + 1, grid.area)
+
+
+def idefics3(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Tiles of the tower's size of an image scaled to four of them, and the whole image."""
+    side = tower.num("image_size")
+    longest = _edge(tower, "size", 4 * side)
+    scaled = longest_side(size, longest)
+    grid = ImageSize(*(ceil(length / side) for length in scaled))
+    window = (side // tower.num("patch_size")) ** 2
+    each = window // whole.num("scale_factor", default=2) ** 2
+    if grid.area == 1:
+        return TowerTokens(window, each + 3, window)
+    rows = grid.height * (grid.width * (each + 2) + 1)
+    return TowerTokens((grid.area + 1) * window, each + 3 + rows, window)
+
+
+def _edge(tower: Config, name: str, default: int) -> int:
+    configured: Any = tower.get(name)
+    edge = configured.get("longest_edge") if isinstance(configured, Mapping) else None
+    return edge if isinstance(edge, int) else default
+
+
+def ovis2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """One tile unless the call asks for more; START, GRID and END beside it."""
+    each = patches(tower) // max(1, tower.num("hidden_stride", default=1)) ** 2
+    return TowerTokens(patches(tower), each + 3)
+
+
+def lfm2(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Resized to 64 to 256 tokens; more than twice as large, in tiles of 512 beside that. Each
+    is padded to the most patches that one may have."""
+    patch, down = tower.num("patch_size"), whole.num("downsample_factor", default=2)
+    step, most = patch * down, whole.num("max_image_tokens", default=256)
+    small = rounded(size, step, whole.num("min_image_tokens", default=64) * step**2, most * step**2)
+    tile = whole.num("tile_size", default=512)
+    window = max(most * down**2, (tile // patch) ** 2)
+    exact = ImageSize(*(max(patch, round(side / step) * step) for side in size))
+    if exact.area <= 2 * most * step**2:
+        return TowerTokens(window, small.area // step**2 + 2, window)
+    options = grids(whole.num("min_tiles", default=2), whole.num("max_tiles", default=10))
+    tiles, each = closest(size, ImageSize(tile, tile), options).area, (tile // step) ** 2
+    tokens = tiles * (each + 1) + small.area // step**2 + 3
+    return TowerTokens((tiles + 1) * window, tokens, window)
+
+
+def phi3_v(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Count up to four crops of 336 pixels beside the whole image: 12 x 12 tokens each, and a token
+    that ends each row (image_processing_phi3_v.py of the repository, num_crops 4)."""
+    ratio, scale = max(size) / max(1, min(size)), 1
+    while scale * ceil(scale / ratio) <= 4:
+        scale += 1
+    scale -= 1
+    short = ceil(int(scale * 336 / ratio) / 336)
+    grid = ImageSize(short, scale) if size.width >= size.height else ImageSize(scale, short)
+    tokens = (grid.area + 1) * 144 + 1 + (grid.height + 1) * 12
+    return TowerTokens((grid.area + 1) * 577, tokens, 577)
+
+
+def phi4(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Count up to 36 crops of 448 pixels beside the whole image, each 16 x 16 tokens. Crops that
+    hold padding only are dropped."""
+    side, most = 448, 36
+    grid = ImageSize(*(ceil(length / side) for length in size))
+    if grid.area > most:
+        grid = closest(size, ImageSize(side, side), grids(1, most))
+    scale = min(grid.width * side / size.width, grid.height * side / size.height)
+    real = ImageSize(
+        *(_unmasked(int(length * scale), n * side) for length, n in zip(size, grid, strict=True))
+    )
+    window = (side // 14) ** 2
+    return TowerTokens((grid.area + 1) * window, 256 + 1 + real.area + real.height + 16, window)
+
+
+def _unmasked(length: int, whole: int) -> int:
+    """Count every other patch along one side of `length` pixels, without those that hold padding
+    only."""
+    return ceil((whole // 14 - (whole - length) // 14) / 2)
+
+
+def minicpmv(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Slices of about 448 pixels a side beside the whole image, `query_num` tokens each: up to
+    nine (modeling_minicpmv.py and image_processing_minicpmv.py of the repositories)."""
+    each, patch = whole.num("query_num", default=64), tower.num("patch_size", default=14)
+    count = min(9, ceil(size.area / 448**2))
+    slices = _slices(size, count).area if count > 1 else 0
+    window = (448 // patch) ** 2
+    return TowerTokens((slices + 1) * window, (slices + 1) * (each + 2), window)
+
+
+def _slices(size: ImageSize, count: int) -> ImageSize:
+    """Choose a grid of `count - 1` to `count + 1` slices: the one nearest in shape, by
+    logarithm."""
+    options = [
+        ImageSize(n // w, w)
+        for n in (count - 1, count, count + 1)
+        if 1 < n <= 9
+        for w in _divisors(n)
+    ]
+    shape = size.width / size.height
+    return min(options, key=lambda g: max(shape * g.height / g.width, g.width / g.height / shape))
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def fuyu(whole: Config, tower: Config, size: ImageSize) -> TowerTokens:
+    """Count patches of 30 pixels, which go straight in without a tower; a token ends each row.
+    Images are never enlarged."""
+    scale = min(1.0, 1080 / size.height, 1920 / size.width)
+    grid = ImageSize(*(ceil(int(length * scale) / 30) for length in size))
+    return TowerTokens(grid.area, grid.height * (grid.width + 1))
+
+
+def fixed(tokens: int) -> Rule:
+    """Convolutions alone: no positions of which a width could be told."""
+    return lambda whole, tower, size: TowerTokens(tokens, tokens)
+
+
+# Rules with their numbers, as the table of model types names them
+one_frame = merged(56 * 56, 28 * 28 * 16384)
+one_frame_of_16 = merged(256 * 256, 4096 * 4096, patch=16)
+one_frame_heard = merged(56 * 56, 28 * 28 * 16384, patch=16)
+two_frames = merged(112 * 112 // 2, 28 * 28 * 6144)  # an image counts as two
+by_ernie = merged(56 * 56, 28 * 28 * 6177)
+by_paddle = merged(147_384, 2_822_400)
+to_4096 = kimi(4096)
+to_16384 = kimi(16384)
+queried = queries("num_query_tokens", 32)
+perceived = inner_queries("perceiver_config", "resampler_n_latents", 64)
+pooled = queries("mm_tokens_per_image", 256)
+latent = queries("latent_query_num", 64)
+always_256, always_577, always_1026 = fixed(256), fixed(577), fixed(1026)

@@ -1,0 +1,121 @@
+"""Sizes of a sound: positions that a tower computes on, tokens that the language model gets.
+
+    16,000 samples a second; 100 mel frames a second, or convolutions of the waveform itself
+
+Source: transformers 5.23 models/<name>/modeling_<name>.py (_get_feat_extract_output_lengths and
+its like), processing_<name>.py and feature_extraction_<name>.py.
+"""
+
+from collections.abc import Callable
+from math import ceil
+
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.inputs.images import TowerTokens
+
+Rule = Callable[[Config, Config, float], TowerTokens]
+RATE, FRAMES = 16_000, 100  # samples and mel frames a second
+WINDOW = 30  # seconds that Whisper was made for, padded to
+
+
+def frames(seconds: float) -> int:
+    return int(seconds * RATE) // (RATE // FRAMES)
+
+
+def halved(length: int, times: int = 1) -> int:
+    """Convolutions of kernel 3, padding 1 and stride 2."""
+    for _ in range(times):
+        length = (length - 1) // 2 + 1
+    return length
+
+
+def whisper(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """One window at a time, always full."""
+    positions = tower.num("max_source_positions")
+    return TowerTokens(positions, positions)
+
+
+def qwen2_audio(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Padded to a window; longer sounds are cut. Pairs of what is real are averaged."""
+    positions = tower.num("max_source_positions")
+    real = halved(min(frames(seconds), 2 * positions))
+    return TowerTokens(positions, (real - 2) // 2 + 1)
+
+
+def voxtral(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Count audio tokens in whole windows; four positions make a token."""
+    windows, positions = max(1, ceil(seconds / WINDOW)), tower.num("max_source_positions")
+    grouped = tower.num("intermediate_size") // tower.num("hidden_size")
+    return TowerTokens(windows * positions, windows * positions // max(1, grouped), positions)
+
+
+def ultravox(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Windows of Whisper's; `stack_factor` positions to a token (ultravox_processing.py)."""
+    real = ceil(halved(frames(seconds)) / max(1, whole.num("stack_factor", default=8)))
+    positions = tower.num("max_source_positions")
+    return TowerTokens(max(1, ceil(seconds / WINDOW)) * positions, real, positions)
+
+
+def granite_speech(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Two frames to a position, one more frame at the end; of each window of positions, a few
+    queries."""
+    positions = (frames(seconds) + 1) // 2
+    window = whole.num("window_size", default=15)
+    each = window // max(1, whole.num("downsample_rate", default=5))
+    return TowerTokens(
+        positions, ceil(positions / window) * each, tower.num("context_size", default=200)
+    )
+
+
+def gemma3n(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Always as many tokens; the conformer works on a quarter of the frames, 30 seconds at most."""
+    positions = halved(frames(min(seconds, WINDOW)), 2)
+    return TowerTokens(positions, whole.num("audio_soft_tokens_per_image", default=188))
+
+
+def gemma4(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Frames of 20 ms every 10 ms, half a frame before the first; 750 tokens at most."""
+    length = (int(seconds * RATE) + 160 - 321) // 160 + 1
+    positions = min(halved(max(0, length), 2), whole.num("audio_seq_length", default=750))
+    return TowerTokens(positions, positions)
+
+
+def qwen2_5_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Positions of `n_window` frames attend to each other; pairs of them are averaged."""
+    positions = halved(frames(seconds))
+    return TowerTokens(positions, (positions - 2) // 2 + 1, tower.num("n_window", default=100))
+
+
+def qwen3_omni(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """13 positions to a full chunk of frames; `n_window_infer` frames see each other."""
+    chunk = 2 * tower.num("n_window", default=50)
+    whole_chunks, left_over = divmod(frames(seconds), max(1, chunk))
+    positions = whole_chunks * 13 + halved(left_over, 3)
+    window = tower.num("n_window_infer", default=800) // max(1, chunk) * 13
+    return TowerTokens(positions, positions, window)
+
+
+def phi4(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """An eighth of the frames."""
+    positions = ceil(frames(seconds) / 8)
+    return TowerTokens(positions, positions)
+
+
+def speech_to_text(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    positions = halved(frames(seconds), tower.num("num_conv_layers", default=2))
+    return TowerTokens(positions, positions)
+
+
+def seamless(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Two frames to a position; the adapter halves them thrice."""
+    positions = frames(seconds) // 2
+    stride = tower.num("adaptor_stride", default=8)
+    return TowerTokens(positions, ceil(positions / max(1, stride)))
+
+
+def waveform(whole: Config, tower: Config, seconds: float) -> TowerTokens:
+    """Convolutions of the samples, without padding."""
+    length = int(seconds * RATE)
+    kernels, strides = tower.nums("conv_kernel"), tower.nums("conv_stride")
+    for kernel, stride in zip(kernels, strides, strict=True):
+        length = (length - kernel) // max(1, stride) + 1
+    return TowerTokens(max(0, length), max(0, length))

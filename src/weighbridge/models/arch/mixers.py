@@ -1,0 +1,246 @@
+"""Memory of a layer for the tokens it has seen: one record a kind of attention or recurrence.
+
+Sizes are elements, of one sequence:
+
+    per token   attention       key  K Hk       value  K Hv       up to a window
+                latent (MLA)    r + rotary, one vector for all heads
+    per state   convolution     channels x (kernel - 1) past inputs
+                recurrence      a matrix a head, or a vector
+
+K key-value heads, Hk and Hv the sizes of their keys and values. What an engine allocates for
+them, in which dtype and with which slack, is with each engine, in its caches.py.
+"""
+
+from typing import Literal
+
+from weighbridge.base.records import dataclass
+from weighbridge.models.arch.parts import Attention as Attention
+from weighbridge.models.arch.parts import Indexer as Indexer
+
+Source = Literal["text", "audio", "image"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Multi-head latent attention: keys and values of all heads come from one small vector."""
+
+    heads: int
+    rank: int
+    rotary: int
+    nope: int
+    value_dim: int
+    indexer: Indexer | None = None
+
+    @property
+    def latent_elements(self) -> int:
+        return self.rank + self.rotary
+
+    @property
+    def expanded(self) -> Attention:
+        """The same as an engine stores it that does not absorb the up-projection."""
+        return Attention(
+            heads=self.heads,
+            kv_heads=self.heads,
+            key_dim=self.nope + self.rotary,
+            value_dim=self.value_dim,
+            indexer=self.indexer,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """DeepSeek-V4: one vector of `dim` for key and value, whole within the window, beyond it one
+    for every `rate` tokens. Rate 1 is the window alone."""
+
+    heads: int
+    dim: int
+    rotary: int
+    window: int
+    rate: int
+    indexer: Indexer | None = None
+
+    @property
+    def overlaps(self) -> bool:
+        """True if a compressed vector is made of two groups of tokens: where an indexer picks."""
+        return self.indexer is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossAttention:
+    """Keys and values of an encoder's states, made once. `length` None is the request's own; for
+    images it is what one image takes."""
+
+    heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    source: Source
+    length: int | None = None
+
+    @property
+    def key_elements(self) -> int:
+        return self.kv_heads * self.key_dim
+
+    @property
+    def value_elements(self) -> int:
+        return self.kv_heads * self.value_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Attention over the keys and values that layer `owner` stores."""
+
+    owner: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mamba1:
+    """A state of `state` numbers for each of `inner` channels."""
+
+    inner: int
+    state: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        return self.inner
+
+    @property
+    def state_elements(self) -> int:
+        return self.inner * self.state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mamba2:
+    """Channels in heads; the convolution also sees the B and C of each group."""
+
+    inner: int
+    heads: int
+    groups: int
+    state: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        return self.inner + 2 * self.groups * self.state
+
+    @property
+    def state_elements(self) -> int:
+        return self.inner * self.state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedDelta:
+    """Gated delta net: queries, keys and values go through one convolution; a matrix a head."""
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        return 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
+
+    @property
+    def state_elements(self) -> int:
+        return self.value_heads * self.key_dim * self.value_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KimiDelta:
+    """Kimi's delta attention: three convolutions of equal width, a square matrix a head."""
+
+    heads: int
+    dim: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        return 3 * self.heads * self.dim
+
+    @property
+    def state_elements(self) -> int:
+        return self.heads * self.dim**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearAttention:
+    """Lightning attention: a square matrix a head and nothing else."""
+
+    heads: int
+    dim: int
+    kernel: int = 1
+
+    @property
+    def channels(self) -> int:
+        return 0
+
+    @property
+    def state_elements(self) -> int:
+        return self.heads * self.dim**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortConv:
+    """A convolution over the last tokens, and no other memory."""
+
+    width: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+    @property
+    def state_elements(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rwkv:
+    """The last token as both mixings saw it, and the running sums: three numbers a channel in
+    version 4 (`head_dim` 0), a matrix a head since 5."""
+
+    width: int
+    inner: int
+    head_dim: int
+    kernel: int = 2
+
+    @property
+    def channels(self) -> int:
+        return 2 * self.width
+
+    @property
+    def state_elements(self) -> int:
+        return self.inner * (self.head_dim or 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedRecurrence:
+    """RecurrentGemma's real-gated linear recurrence: one number a channel."""
+
+    width: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+    @property
+    def state_elements(self) -> int:
+        return self.width
+
+
+Recurrent = (
+    Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv | Rwkv | GatedRecurrence
+)
+Mixer = Attention | Latent | Compressed | CrossAttention | Shared | Recurrent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """All that one layer remembers; nothing, for a layer of experts alone."""
+
+    mixers: tuple[Mixer, ...] = ()

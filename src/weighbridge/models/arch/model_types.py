@@ -1,0 +1,292 @@
+"""One record a model type: the family that describes it, and what other rooms know about it.
+
+    TYPES = {"llama": ModelType(LLAMA, vllm=VllmFacts(tied_head="freed"), ...)}
+
+stands in the file of each family. `types.json`, which `python -m tools.model_types` writes, says in
+which; so the first question about a type imports that file alone, and a new family is a new file.
+A room asks `facts(model_type)` for its own fields and spells no model type itself. Shared readers
+of caches have names here and not functions, because a question about weights imports none of them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from weighbridge.base.records import NamedTuple
+
+if TYPE_CHECKING:
+    from weighbridge.models.arch.blueprint import Family
+    from weighbridge.models.arch.config import Config
+    from weighbridge.models.arch.inputs import images, sounds
+    from weighbridge.models.arch.mixers import Layer
+    from weighbridge.models.arch.parts import Attention
+
+Version = tuple[int, ...]
+NEVER: Version = (1 << 30,)  # later than all releases
+LayerReader = Callable[["Config"], "tuple[Layer, ...]"]
+WindowRule = Callable[["Config"], Sequence[str]]
+HeadReader = Callable[["Config", int], "Sequence[Attention]"]  # of an encoder's config, its layers
+
+# How a class computes otherwise than Llama's. Each is one `if` in an engine or a training step.
+Difference = Literal[
+    # the layers
+    "not_rotary",  # positions are learned, sinusoidal or relative, or there are none
+    "norms_behind",  # the sum is normed, not what a layer reads: BERT
+    "parallel",  # attention and feed-forward read the same normed input
+    "one_layer_for_all",  # one layer stands for several: ALBERT
+    "holds_normed",  # the layer's variables hold what attention has read: StableLM
+    "holds_attended",  # the layer's variables hold what attention has made
+    "frees_fed",  # what a feed-forward has read goes with its first product: OPT
+    "keys_as_values",  # full layers have no values of their own, the last layers no keys either
+    "two_norms",  # its layers are those of Falcon 40B, where the config does not say
+    "named_resolutions",  # attention stands at the resolutions that the config names: Chameleon
+    "relative_scores",  # scores have parts by distance, which take tensors of their own
+    "one_kv_head",  # the one key-value head goes to the kernel as it is: Falcon
+    "wide_scores",  # scores are float32 in eager attention
+    "own_softmax",  # eager attention has its softmax in the dtype of the scores
+    "kept_scores",  # scores live beside their softmax: MPNet
+    "wide_queries",  # queries and keys are cast to float32 before their product
+    "wide_biases",  # biases of distance in float32 are added to the scores: MPT
+    "no_cache",  # generate keeps no cache unless it is asked to: MPT
+    "own_gelu",  # a GELU in operations of its own, four tensors at once: BLOOM
+    "raw_scores",  # scores stay beside what the mask was added to
+    "lingering_scores",  # the weights of a layer live to the end of the next, in eager attention
+    "laid_heads",  # queries, keys and values are copied to have heads before tokens
+    "float_routes",  # weights of experts stay in float32, and so what they weigh
+    "narrow_routes",  # weights of experts are cast back, in spite of a correction: ERNIE 4.5
+    "every_expert",  # every expert works on every token, times 0 where it was not picked: Llama 4
+    "looped_experts",  # experts run one after the other in transformers 5, too: DBRX, LongCat
+    "sorted_experts",  # tokens are sorted by expert before transformers 5, too: Granite, JetMoE
+    "expert_attention",  # each expert of a token has queries of its own: JetMoE
+    "scaled_latents",  # queries and latents are multiplied before attention: LongCat
+    "two_halves",  # a layer is two attentions and two MLPs beside one mixture: LongCat
+    "repeated_experts",  # the same in inference before transformers 5: tokens once for each expert
+    "shared_picks",  # layers without an indexer attend to what the last one picked
+    "unweighted_norms",  # the norms inside a mixer have no weights
+    "multipliers",  # sums are multiplied also where the config leaves the factor out, by 1
+    # positions
+    "whole_layers_unrotated",  # layers without a window have no rotary positions
+    "every_fourth_unrotated",  # every fourth layer, or as the config says, has no rotary positions
+    "rotary_by_window",  # cosines and sines for each kind of layer
+    "wide_rotary",  # queries and keys are turned in float32, one after the other, and cast back
+    "float_rotary",  # queries and keys are both cast to float32, turned, and cast back: Cohere
+    "complex_rotary",  # positions are turned as complex numbers
+    "buffered_positions",  # the numbers of positions are a buffer's
+    # the head
+    "scaled_logits",  # logits are scaled also where the config leaves the factor out
+    "unscaled_head",  # what a tied head reads is not scaled: mT5
+    "unbiased_logits",  # no bias is added to the logits
+    "gelu_classifier",  # its classifier has a GELU where others have a tanh
+    # how it is run
+    "own_items",  # a batch is of images, of pairs or of sounds, not of sequences with them inside
+    "sized_images",  # its images may have another size than its config says
+    "torchtune_units",  # torchtune's recipes shard embedding and head by themselves
+]
+
+
+class Sight(NamedTuple):
+    """Rule by which an image takes positions of a tower and tokens of the language model."""
+
+    rule: "images.Rule"
+    tower: str = "vision_config"  # the key of the tower's config; "" where it is the model's own
+    within: str = ""  # what is in the paths of its tensors, where others have a label
+    in_code: Mapping[str, Any] = {}  # the tower's config, of classes that write it in code
+    bare: bool = False  # there is no tower: patches go to the language model
+
+
+class Hearing(NamedTuple):
+    """Rule by which a sound takes positions and tokens, with the fields of Sight."""
+
+    rule: "sounds.Rule"
+    tower: str = "audio_config"
+    within: str = ""
+    in_code: Mapping[str, Any] = {}
+    bare: bool = False
+
+
+class TrainingFacts(NamedTuple):
+    """Facts that the estimate of a training run reads (training/)."""
+
+    net: str = ""  # "module.function" below forward/nets: the forward pass
+    router: Literal[  # how its class scores experts, where not by softmax
+        "",
+        "by_ernie_rule",
+        "by_granite_rule",
+        "by_hunyuan_rule",
+        "by_longcat_rule",
+        "by_minimax_rule",
+        "by_mixtral_rule",
+        "by_sigmoid",
+        "by_wide_softmax",
+    ] = ""
+    dropouts: Literal[  # rates of its configuration class where a file leaves them out
+        "",
+        "attention_and_residual",
+        "classifier",
+        "dropout",
+        "dropout_and_attention",
+        "dropout_rate",
+        "hidden",
+        "pdrop",
+        "with_classifier",
+    ] = ""
+    frozen: str = ""  # the path of parameters that are never trained: sines
+    lora: tuple[str, ...] = ()  # the linears that PEFT adapts where none are named
+    no_lora: tuple[str, ...] = ()  # the linears that PEFT refuses, which kernels read past adapters
+    no_lora_since: str = ""  # its release; "": any that is known
+    # the linears that transformers 5 made one parameter of all experts
+    experts_were: Literal["", "w1_w3", "gate_up"] = ""
+    # the mixture of experts that torchtitan has for it (forward/nets/titan_experts.py)
+    titan_experts: Literal["", "usual", "with_sinks", "weighed_first"] = ""
+    litgpt: Literal["", "usual", "parallel", "unit_norms"] = ""  # its layers in litgpt
+    gguf: str = ""  # the GGUF architecture whose files are trained as this type
+
+
+class TransformersFacts(NamedTuple):
+    """Facts about its class in releases of transformers (engines/transformers, forward/losses)."""
+
+    caches: Version = (4, 42)  # the first release whose `generate` has caches for it
+    last_logits: Version = (4, 45)  # the first that makes the logits of the last token alone
+    sdpa: Version = (4, 36)  # the first that attends by `scaled_dot_product_attention`
+    # releases, the last not included, whose layers hold cosines and sines of all positions
+    rotary_tables: tuple[Version, Version] = (NEVER, NEVER)
+    flash_repeats: bool = False  # flash attention repeated key-value heads before 4.48
+    own_sdpa: bool = False  # in 4.x the class calls sdpa itself, with key-value heads repeated
+    # the first release whose class takes the loss of all; before, of logits as they are
+    plain_loss: Version = (0, 0)
+    wide_loss: Version = (4, 46)  # the first that leaves it to the loss to make logits float32
+    repeated_cache: bool = False  # several key-value heads are stored for all query heads
+
+
+Stage = Literal["", "embedding", "head", "both"]  # what every pipeline stage makes
+
+
+class VllmFacts(NamedTuple):
+    """Facts about its class in vLLM (engines/vllm/)."""
+
+    every_stage: Stage = ""
+    # shared experts are whole where each rank routes tokens of its own
+    whole_shared_experts: bool = False
+    library_towers: bool = False  # its towers are the classes of transformers
+    adapted_embedding: bool = False  # embedding and head take a LoRA's matrices, too
+    # kernels other than FlashAttention: images that see all of themselves, heads of two sizes
+    other_kernels: bool = False
+    # a tied head is made and freed, or shared with the embedding at once
+    tied_head: Literal["", "freed", "shared"] = ""
+    wide_graphs: bool = False  # graphs are captured up to 1,024 tokens
+    not_float16: bool = False  # loaded in float32 where a card has no bfloat16
+    no_encoder_alone: bool = False  # there is no class for its encoder alone either
+    fills_shared: Version = NEVER  # the first release that pads shared experts to whole blocks
+    states_key: str = ""  # the key of its config that says how recurrent states are stored
+    states_dtype: str = ""  # and what that is by default
+
+
+class SglangFacts(NamedTuple):
+    """Facts about its class in SGLang (engines/sglang/)."""
+
+    every_stage: Stage = ""
+    whole_embedding: bool = False  # every rank holds the whole embedding
+    windows: Version = NEVER  # the first release with a pool for layers with windows
+    tracked_states: bool = False  # states take two more slots a request from 0.5.14 on
+    # the first release that captures prefill; `towers`: it does so in spite of its towers
+    prefill_graphs: Literal["", "0.5.15", "never", "towers"] = ""
+    # kernels that can attend with its sinks or masks: `fa3` is for Hopper
+    attention: tuple[Literal["triton", "fa3"], ...] = ()
+    compressed: bool = False  # one pool holds compressed tokens, and windows beside them
+    partial_blocks: bool = False  # keys of a rank may end within a block (skip_block_quant_check)
+
+
+class LlamaCppFacts(NamedTuple):
+    """Facts about its graph in llama.cpp (engines/llama_cpp/)."""
+
+    windows: bool = False  # llama.cpp knows its windows
+
+
+class MlxFacts(NamedTuple):
+    """Facts about its class in mlx-lm (engines/mlx/)."""
+
+    has_class: bool = False
+    own_caches: bool = False  # the class makes its caches itself
+    windows: Literal["", "always", "as_llama"] = ""  # among them; or since Llama's class has them
+    capped: bool = False  # scores are stored to be capped
+    # keys and values of every head in place of latents; some did so once, or longer
+    expands: Literal["", "always", "once", "longer"] = ""
+
+
+class ModelType(NamedTuple):
+    """All that is known about one model type. A field that is left out is as Llama has it."""
+
+    family: "Family | None" = None  # which tensors there are; None: known by its headers alone
+    # what layers remember, where no tree of modules says it: a function of the family's file, or
+    # the name of a shared one in arch/cache_layers.py
+    layers: LayerReader | Literal["", "usual", "multi_head", "beside_text", "beside_sound"] = ""
+    language: str = ""  # the key of the nested config whose layers are those of the model
+    flat: bool = False  # the keys of that config may be among the outer ones
+    # model types of nested configs where neither they nor their class name it. The key is that of
+    # the config, a version, `tower` (of a config in code) or none (the class that reads it).
+    holds: Mapping[str, str] = {}
+    # why nothing is kept between tokens: an `encoder`, an `image` or `audio` tower, a class that
+    # `embeds`, or one that generates `without` a cache
+    no_cache: Literal["", "encoder", "image", "audio", "embeds", "without"] = ""
+    sees: Sight | None = None
+    hears: Hearing | None = None
+    seen_by: str = ""  # the key of the model inside that sees and hears
+    encoder: str = ""  # the key of the encoder's config
+    paired: bool = False  # the encoder is half of a pair: of text or of images, as the class does
+    # what is special of an encoder: a `pyramid`, for whose positions no block stands, a token that
+    # sees those before it (`causal`), or one that `writes` as a language model, without a cache
+    encodes: Literal["", "pyramid", "causal", "writes"] = ""
+    encoder_heads: HeadReader | Literal["", "window_by_layer", "window_of_pixels"] = ""
+    heads_key: str = ""  # the key of an encoder's heads, where it is not one of encoders.HEADS
+    width_key: str = ""  # and that of the width that they share
+    windows: WindowRule | None = None  # which layers have one, where the config lists no kinds
+    # how far its positions reach: `endless`, counted `after_padding`, or `stretched` already
+    positions: Literal["", "endless", "after_padding", "stretched"] = ""
+    positions_of: str = ""  # the model type whose defaults they have
+    beside_patches: int = 0  # positions beside the patches of an image: class and other tokens
+    decodes: bool = False  # an encoder with a causal mask and cross-attention where it decodes
+    # layers for multi-token prediction where the config does not count them: one like the `last`
+    # that attends, or one without experts (`dense`), which may see a window alone (`near`)
+    predicts: Literal["", "last", "dense", "dense, near"] = ""
+    computes: tuple[Difference, ...] = ()
+    gguf: str = ""  # the GGUF architecture, where called otherwise; `none`: llama.cpp has none
+    training: TrainingFacts = TrainingFacts()
+    transformers: TransformersFacts = TransformersFacts()
+    vllm: VllmFacts = VllmFacts()
+    sglang: SglangFacts = SglangFacts()
+    llama_cpp: LlamaCppFacts = LlamaCppFacts()
+    mlx: MlxFacts = MlxFacts()
+
+
+NOTHING = ModelType()
+
+
+@cache
+def index() -> Mapping[str, Mapping[str, Any]]:
+    """Return types.json: model type -> file of families, and two indexes of GGUF architectures."""
+    with open(os.path.join(os.path.dirname(__file__), "types.json"), encoding="utf-8") as file:
+        read: Mapping[str, Mapping[str, Any]] = json.load(file)
+    return read
+
+
+@cache
+def facts(model_type: str) -> ModelType:
+    """Return the record of a model type; an empty one of a type that is not in our tables."""
+    module = index()["modules"].get(model_type)
+    if module is None:
+        return NOTHING
+    known: ModelType = import_module(f"weighbridge.models.arch.families.{module}").TYPES[model_type]
+    return known
+
+
+def all_types() -> Mapping[str, ModelType]:
+    """Return every model type with its record. This imports all families: for lists and tests."""
+    return {model_type: facts(model_type) for model_type in index()["modules"]}
+
+
+def differs(model_type: str, word: Difference) -> bool:
+    """True if the class of `model_type` computes otherwise than Llama's in this respect."""
+    return word in facts(model_type).computes

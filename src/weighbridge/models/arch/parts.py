@@ -1,0 +1,67 @@
+"""Attention and feed-forwards as memory sees them: the commonest of what a layer is made of.
+
+They stand alone so that a question about weights starts without the others. Letters: D hidden,
+F feed-forward, E experts.
+"""
+
+from weighbridge.base.records import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexer:
+    """A small attention that picks tokens for the large one: a key of `dim` a token."""
+
+    heads: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """MHA, GQA or MQA. `window` slides with the token, `chunk` starts anew every so many."""
+
+    heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+    chunk: int | None = None
+    causal: bool = True
+    indexer: Indexer | None = None
+
+    @property
+    def key_elements(self) -> int:
+        return self.kv_heads * self.key_dim
+
+    @property
+    def value_elements(self) -> int:
+        return self.kv_heads * self.value_dim
+
+    @property
+    def reach(self) -> int | None:
+        """Return how many tokens back it sees; None is all."""
+        return self.window if self.chunk is None else self.chunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense:
+    """A feed-forward of width F. Gated: two projections to F, their product, one back."""
+
+    width: int
+    gated: bool = True
+    fused: bool = False  # gate and up come from one linear of 2 F
+    inputs: int = 0  # numbers that it reads and gives, where that is not D
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """E feed-forwards of width F, of which a token uses `top_k`; and those that all tokens use."""
+
+    count: int
+    top_k: int
+    width: int
+    gated: bool = True
+    shared: int = 0  # F of the shared experts together
+    inputs: int = 0  # as above: experts that work on a projection of the hidden state
+
+
+Feed = Dense | Experts

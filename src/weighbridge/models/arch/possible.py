@@ -1,0 +1,168 @@
+"""Claims of a file that no model can be true to: refused before anything is computed from them.
+
+    heads       a whole number of them over each of keys and values, none wider than a kernel takes
+    experts     a token uses no more than there are (`families/`, where the tensors are made)
+    groups      of experts: they divide these, and a token uses no more than there are
+    positions   a length of 0 is none, nor one below
+
+The rules are of what was read (`mixers.py`), not of keys, so that a config and the metadata of a
+GGUF file are held against the same ones, and `load`, `infer`, `train` and `fit` say the same.
+
+Source: transformers 5.23 models/llama/modeling_llama.py (num_key_value_groups, repeat_kv: what the
+division leaves has no partner), configuration_utils.py (validate_layer_type).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from weighbridge.base.wording import shown
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.longest import NAMES
+
+if TYPE_CHECKING:
+    from weighbridge.models.arch.mixers import Attention, CrossAttention, Layer
+
+HEAD = 1 << 16  # the widest that a kernel of attention has (torch cutlassB.h)
+
+
+def impossible(layers: "Iterable[Layer]") -> str | None:
+    """Return what the first layer that cannot be has; None where all can be."""
+    from weighbridge.models.arch.mixers import Attention, CrossAttention  # whose layers are at hand
+
+    seen = set[int]()  # like layers are one object
+    for number, layer in enumerate(layers):
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        for mixer in layer.mixers:
+            if isinstance(mixer, Attention | CrossAttention):
+                wrong = next(wrong_attention(mixer), None)
+                if wrong is not None:
+                    return f"layer {number} has {wrong}"
+    return None
+
+
+def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
+    """Sentences about what these sizes cannot be, after "it has"."""
+    for size, what in ((attention.key_dim, "keys"), (attention.value_dim, "values")):
+        if not 0 < size <= HEAD:
+            yield f"heads whose {what} are {size:,} numbers wide: 1 to {HEAD:,} can be computed"
+    if attention.heads < 1 or attention.kv_heads < 1:
+        yield f"{attention.heads:,} heads over {attention.kv_heads:,} of keys and values"
+    elif attention.heads % attention.kv_heads:
+        less = (
+            "more than heads"
+            if attention.kv_heads > attention.heads
+            else "which does not divide them"
+        )
+        yield f"{attention.heads:,} heads over {attention.kv_heads:,} of keys and values, {less}"
+
+
+def contradictions(c: Config) -> Iterator[str]:
+    """Yield what keys of a config, and of those within it, say that no class accepts: (place and
+    sentence), the outermost first. What a blueprint or the layers are made of was read before."""
+    for part in c.tree():
+        for name in NAMES:
+            if type(part.raw.get(name)) is int and part.raw[name] <= 0:
+                number = part.raw[name]
+                yield f"{part.where}: {name} is {number:,}: a model of no position reads nothing"
+        yield from (f"{part.where}: {what}" for what in (*_undivided(part), *_grouped(part)))
+
+
+def _undivided(c: Config) -> Iterator[str]:
+    """A width that is no multiple of its heads, where nothing says how wide a head is.
+
+    transformers 5.23 models/llama/configuration_llama.py (validate_architecture) refuses it, and
+    models/gpt_neox; other classes round the size of a head down. No published config has it.
+    """
+    width, heads = c.raw.get("hidden_size"), c.raw.get("num_attention_heads")
+    if type(width) is not int or type(heads) is not int or heads < 1 or width % heads == 0:
+        return
+    if any(c.raw.get(name) for name in OF_HEADS) or c.default("head_dim"):
+        return
+    yield (
+        f"hidden_size {width:,} is no multiple of num_attention_heads {heads:,}, and no head_dim"
+        " says how wide a head is"
+    )
+
+
+def _grouped(c: Config) -> Iterator[str]:
+    """Groups of experts that do not divide them, and more groups for a token than there are
+    (transformers 5.23 models/deepseek_v3: a view of n_group groups, the topk_group best)."""
+    groups, used = c.raw.get("n_group"), c.raw.get("topk_group")
+    experts = c.raw.get("n_routed_experts", c.raw.get("num_experts"))
+    if type(groups) is not int or groups < 1 or type(experts) is not int or not experts:
+        return
+    if experts % groups:
+        yield f"{experts:,} experts are no multiple of n_group {groups:,}"
+    if type(used) is int and used > groups:
+        yield f"topk_group {used:,} is more than n_group {groups:,}"
+
+
+def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
+    """Yield what a config says twice and not alike, or that no class is made of, with what is
+    taken: for a note. Nobody doubts what the catalogue has vouched for.
+
+    transformers 5.23 configuration_utils.py (__post_init__): `dtype` wins over the older name.
+    """
+    for part in c.tree():
+        older, newer = part.raw.get("torch_dtype"), part.raw.get("dtype")
+        if older and newer and str(older) != str(newer):
+            yield (
+                f"{part.where}: dtype is {shown(newer)} and torch_dtype {shown(older)}: the first"
+                " is taken, as transformers does since 4.56; older releases read the second"
+            )
+        if not vouched:
+            yield from (f"{part.where}: {what}" for what in _odd(part))
+
+
+def _odd(c: Config) -> Iterator[str]:
+    yield from _twice(c)
+    yield from _stretched(c)
+    dtype = str(c.raw.get("dtype", c.raw.get("torch_dtype")))
+    if dtype.startswith(NO_FLOATS):
+        yield f"dtype is {shown(dtype)}: nobody computes a model in that"
+
+
+def _twice(c: Config) -> Iterator[str]:
+    text = c.raw.get("text_config")
+    if isinstance(text, Mapping):
+        odd = [key for key in TEXT if None not in (c.raw.get(key), text.get(key))]
+        odd = [key for key in odd if c.raw[key] != text[key]]
+        yield from (
+            f"{key} is {shown(c.raw[key])}, and {shown(text[key])} in text_config: engines differ "
+            "in which they read"
+            for key in odd
+        )
+
+
+def _stretched(c: Config) -> Iterator[str]:
+    scaling = c.raw.get("rope_scaling") or c.raw.get("rope_parameters")
+    if not isinstance(scaling, Mapping):
+        return
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    original, longest = scaling.get("original_max_position_embeddings"), c.raw.get(NAMES[1])
+    if isinstance(kind, str) and kind not in ROTATIONS:
+        yield f"rope_scaling: {shown(kind)} is no way of stretching that we know: it is left out"
+    if kind in FACTORED and scaling.get("factor") is None:
+        yield f"rope_scaling: {kind} has no factor: positions are taken as they stand"
+    if type(original) is int and type(longest) is int and original > longest:
+        yield (
+            f"rope_scaling: original_max_position_embeddings is {original:,}, more than the "
+            f"{longest:,} of max_position_embeddings, which it says they were stretched to"
+        )
+
+
+TEXT = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "intermediate_size", "max_position_embeddings", "vocab_size"),
+)
+NO_FLOATS = ("complex", "int", "uint", "bool")
+# transformers 5.23 modeling_rope_utils.py (ROPE_INIT_FUNCTIONS), vllm 0.33
+# model_executor/layers/rotary_embedding/__init__.py (get_rope)
+FACTORED = frozenset({"linear", "dynamic", "yarn", "llama3"})
+ROTATIONS = FACTORED | {
+    *("default", "longrope", "su", "proportional", "axial", "mrope", "deepseek_yarn", "ntk"),
+    *("mllama4", "deepseek_llama_scaling", "xdrope"),
+}
+OF_HEADS = ("head_dim", "attention_head_dim", "qk_nope_head_dim", "kv_lora_rank", "kv_channels")

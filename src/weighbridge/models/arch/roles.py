@@ -1,0 +1,211 @@
+"""Roles of parameters, read off their names: the one place where names are guessed.
+
+    role("model.layers.3.self_attn.q_proj.weight")    "q"
+    layer_of("model.layers.3.self_attn.q_proj.weight")    3
+    expert("model.layers.3.mlp.experts.17.w2.weight")    ("model.layers.3.mlp.experts.", 17, ...)
+
+Whoever divides a matrix among ranks, gives it the name of another format, joins it with its
+neighbours or asks how a class computes, asks `role_of` for the role: what builds a parameter may
+say it, and for all others the name decides.
+
+A name is looked up by its last three words, then two, then the last: "mlp.w2" before "w2".
+
+Source: the modules of transformers 5.23 models/*/modeling_*.py and of the classes that come with
+checkpoints; gguf 0.19 gguf/constants.py (TENSOR_NAMES) for the names in GGUF files.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.arch.blueprint import Param, ParamKind
+
+ROLES: Mapping[str, str] = {
+    role: names
+    for role, _, names in (r.partition(" ") for r in lines_beside(__file__, "roles.txt"))
+}
+VOCAB = frozenset(("embedding", "head", "output"))  # whose rows are the vocabulary
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
+# Modules around a Linear: of adapters that are stored with it, of towers that clip their inputs
+WRAPPERS = ("base_layer", "linear")
+
+# A layer by the words that classes and files number their layers with ("blk" is GGUF's)
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk|layer)\.(\d{1,9})\.")
+# The first number of a path, whatever is numbered: longer ones are hashes
+_FIRST = re.compile(r"(?:^|\.)(\d{1,9})\.")
+_EXPERT = re.compile(r"^(.*?experts\.)(\D*)(\d{1,9})\.(.*)$")
+_NUMBERS = re.compile(r"(?<![^.])\d+(?![^.])")  # steps of a path: "w1" is another matrix than "w2"
+
+
+class Numbered(NamedTuple):
+    """A name below a number: "model.layers", 3, "mlp.up_proj.weight"."""
+
+    path: str
+    number: int
+    below: str
+
+
+class Expert(NamedTuple):
+    """A parameter of one expert: "mlp.experts.", "expert_", 17, "wi.weight"."""
+
+    path: str
+    word: str  # between the path and the number: "" but for Switch Transformers
+    number: int
+    below: str
+
+
+def role_of(param: Param) -> str:
+    """The role of a parameter: its own where what made it knows, else by its name."""
+    return param.role or role(param.name)
+
+
+@lru_cache(maxsize=1 << 16)
+def role(name: str) -> str:
+    """The role of what is called so; "" where our table has no such name."""
+    words = [word for word in module(name).split(".") if not word.isdigit()]
+    if not words:
+        return ""
+    if words[-1] not in _ROLE_OF:
+        words[-1] = words[-1].removesuffix("_bias")
+    endings = (".".join(words[-count:]) for count in (3, 2, 1))
+    return next((_ROLE_OF[ending] for ending in endings if ending in _ROLE_OF), "")
+
+
+def module(name: str) -> str:
+    """The module that holds a parameter: "a.b.q_proj.base_layer.weight" is of "a.b.q_proj"."""
+    path = name.removesuffix(".weight").removesuffix(".bias").split(".")
+    if path[-1] in WRAPPERS and len(path) > 1 and not path[-2].isdigit():
+        path.pop()
+    return ".".join(path)
+
+
+def names(role: str) -> tuple[str, ...]:
+    """Return the names that modules of a role have."""
+    return tuple(ROLES[role].split())
+
+
+def layer_of(name: str) -> int | None:
+    """The number of the layer that a parameter is in; None of what is in none."""
+    number = _LAYER.search(name)
+    return int(number[1]) if number else None
+
+
+@lru_cache(maxsize=1 << 15)
+def below_layer(name: str) -> Numbered | None:
+    """A name at its layer's number; None of what is in no layer."""
+    return _at(_LAYER, name)
+
+
+@lru_cache(maxsize=1 << 15)
+def below_number(name: str) -> Numbered | None:
+    """A name at its first number, be it a layer's or that of another list."""
+    return _at(_FIRST, name)
+
+
+def _at(pattern: re.Pattern[str], name: str) -> Numbered | None:
+    match = pattern.search(name)
+    if match is None:
+        return None
+    return Numbered(name[: match.start()], int(match[1]), name[match.end() :])
+
+
+def expert(name: str) -> Expert | None:
+    """The expert that a parameter is of; None of what belongs to none, or to all in a stack."""
+    match = _EXPERT.match(name)
+    return Expert(match[1], match[2], int(match[3]), match[4]) if match else None
+
+
+def unnumbered(name: str) -> str:
+    """The name with a star for each number: the same for what layers and experts repeat."""
+    return _NUMBERS.sub("*", name)
+
+
+# Heads
+
+
+# The linear that makes logits, as the classes of all families call it.
+_LOGITS = re.compile(
+    r"""(?:^|\.)(?:lm_head(?:\.decoder|\.linear)?|embed_out|output_layer|output_projection|lm_loss
+        |predictions\.decoder|vocab_projector|pred_layer\.proj|transformer\.ff_out)\.weight$
+      |^(?:proj_out|head|decoder|output|generator_lm_head|codec_head|layers\.\d+\.linear)\.weight$""",
+    re.VERBOSE,
+)
+_LABELS = re.compile(
+    r"""(?:^|\.)(?:score|classifier(?:\.out_proj|\.linear_out|\.classifier|\.\d)?
+        |classification_head\.out_proj|qa_outputs(?:\.out_proj|\.start_logits\.dense)?|logits_proj
+        |start_logits\.dense|seq_relationship|itm_head|dense_prediction|summary
+        |\w+_classifier|cls\.output)\.weight$
+      |^out_proj\.weight$""",
+    re.VERBOSE,
+)
+
+
+def makes_logits(name: str) -> bool:
+    """True if a weight is that of a head that predicts tokens."""
+    return _LOGITS.search(name) is not None
+
+
+def makes_labels(name: str) -> bool:
+    """True if a weight is that of a classifier, a reranker, or of spans."""
+    return _LABELS.search(name) is not None
+
+
+# Feed-forwards, where two matrices tell by each other's names what they are
+
+
+# (the matrix back, those before it), as the modules of all families call them. The first pair of
+# which a module has both decides: Qwen 1 has w1 and w2 before c_proj, Mixtral w1 and w3 before w2.
+LEADS = tuple(
+    (back, frozenset(before))
+    for back, *before in map(str.split, lines_beside(__file__, "pairs.txt"))
+)
+# Modules that mix tokens have such names too: the output of BERT's attention, RWKV's keys.
+_ATTENDS = re.compile(r"(?:^|\.)\w*(?:attention|attn|Attention|mamba|rg_lru)\w*(?:\.|$)")
+# Two words for one module: BERT's `intermediate.dense` and `output.dense` lie side by side.
+_TWO_WORDS = re.compile(r"(?:^|(?<=\.))(intermediate|output)(_query)?\.(dense|conv1d)$")
+_EVERY_TOKEN = re.compile(r"shared_expert|shared_mlp|_shexp")
+# What mixes tokens without attention; a feed-forward of Nemotron-H is a `mixer`, too
+_MIXES = re.compile(r"mixer|(?:^|\.)(?:conv|temporal_block)\.")
+
+
+@lru_cache(maxsize=4096)
+def feeding(name: str) -> str | None:
+    """The name below the layer, two words as one; None in a module that mixes tokens."""
+    return None if _ATTENDS.search(name) else _TWO_WORDS.sub(r"\1\2_\3", name)
+
+
+def every_token(name: str) -> bool:
+    """True if a feed-forward is an expert that every token uses."""
+    return _EVERY_TOKEN.search(name) is not None
+
+
+def mixes(name: str) -> bool:
+    """True if a module of attention, or one in its place, holds the parameter."""
+    return _ATTENDS.search(name) is not None or _MIXES.search(name) is not None
+
+
+# Kinds of modules
+
+
+# The kind of a stored parameter, from its name: the first that fits. Only quantization asks.
+_KINDS: tuple[tuple[str, ParamKind], ...] = (
+    (r"bias$", "bias"),
+    (r"norm|(^|\.)ln_|layrnorm|\.bn\d*\.", "norm"),
+    (r"embed|(^|\.)w[tp]e\.|token_type|position", "embedding"),
+    (r"experts\.\d+\.|_exps\.", "expert"),
+    (r"experts", "experts"),
+    (r"(router|gate|gate_inp)\.weight$", "router"),
+)
+
+
+def kind_of(name: str, rank: int) -> ParamKind:
+    """Guess the kind of a parameter with `rank` dimensions. Names that differ in numbers only have
+    the same kind."""
+    for pattern, kind in _KINDS:
+        if re.search(pattern, name):
+            return kind if rank > 1 or kind in ("bias", "norm") else "other"
+    if rank == 2 and name.endswith("weight"):
+        return "linear"
+    return "conv" if 3 <= rank <= 5 and name.endswith("weight") else "other"

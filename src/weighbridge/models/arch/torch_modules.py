@@ -1,0 +1,229 @@
+"""Classes that are not in our tables: built on the meta device by the library that has them, and
+read off the module.
+
+Each needs its extra; without it the error says what to install. Nothing is downloaded: the config
+is at hand, and the meta device holds no data.
+
+A live `nn.Module` (on any device, the meta device included) as a blueprint.
+
+Nothing here imports torch: whoever has a module has torch already. Kinds come from the classes of
+the modules that hold the parameters; ties from identity.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from weighbridge.base.errors import BadFileError, UnsupportedError, WeighbridgeError
+from weighbridge.base.wording import UNLISTED, shown
+from weighbridge.models.arch.blueprint import Blueprint, Buffer, Param, ParamKind
+
+
+def _library(name: str, what: str) -> Any:
+    try:
+        import_module("torch")
+        return import_module(name)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{what} {UNLISTED}; to build it on the meta device: "
+            f"pip install 'weighbridge[{name}]' ({error})"
+        ) from None
+
+
+def _built(what: str, build: Any) -> Blueprint:
+    """`build()` under the meta device; whatever a stranger's config breaks becomes one line."""
+    torch = import_module("torch")
+    try:
+        with torch.device("meta"):
+            return from_module(build())
+    except WeighbridgeError:
+        raise
+    except AttributeError as error:  # transformers reads configs that it has not looked at
+        raise BadFileError(
+            f"{what} cannot be built: its class reads {shown(error.name)}, which this config does "
+            "not have where it is looked for; correct the config"
+        ) from error
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        raise BadFileError(f"{what} cannot be built: {type(error).__name__}: {line}") from error
+
+
+def _class_names(architectures: Any) -> list[str]:
+    if not isinstance(architectures, list):
+        return [str(architectures)] if architectures else []
+    return [str(name) for name in architectures]
+
+
+def _made_of(config: Any, library: Any, name: str) -> Any:
+    """Make a class of a config. Raises BadFileError where it is made of configs of another type."""
+    cls = _class(library, name, library.PreTrainedModel)
+    try:
+        return cls(config)
+    except Exception:
+        expected = getattr(cls, "config_class", None)
+        if not isinstance(expected, type) or isinstance(config, expected):
+            raise
+    other = getattr(expected, "model_type", "")
+    raise BadFileError(
+        f"config.json: architectures names {shown(name)}, which is made of a config of "
+        f"model type {other!r}, and this one says {config.model_type!r}; correct the config"
+    )
+
+
+def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
+    """The class that the config's `architectures` names, or its headless base."""
+    model_type = str(config.get("model_type") or "")
+    library = _library("transformers", f"model type {model_type!r}")
+    raw = {k: v for k, v in config.items() if k not in ("auto_map", "quantization_config")}
+    names = _class_names(raw.get("architectures"))
+    what = f"model type {model_type!r} with transformers {library.__version__}"
+
+    def build() -> Any:
+        built = library.AutoConfig.for_model(**raw)
+        if base_model or not names:
+            return library.AutoModel.from_config(built)
+        return _made_of(built, library, names[0])
+
+    if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
+        raise UnsupportedError(
+            f"model type {model_type!r} is neither in our tables nor in transformers "
+            f"{library.__version__}; its own code is not run without --trust-remote-code. "
+            "Point at its weights instead: headers are enough"
+        )
+    return _built(what, build)
+
+
+def _class(library: Any, name: str, base: type) -> Any:
+    """A model class of a library, by a name that a stranger's file gives: nothing else of the
+    library is called by it."""
+    cls = getattr(library, name, None)
+    if not isinstance(cls, type) or not issubclass(cls, base):
+        raise UnsupportedError(
+            f"{library.__name__} {library.__version__} has no class {shown(name)}"
+        )
+    return cls
+
+
+def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False) -> Blueprint:
+    """The class that the folder or repository `where` brings in its own Python files.
+
+    Its `auto_map` says which of transformers' doors leads to the class that `architectures` names.
+    This runs that code: only where the user has said so.
+    """
+    library = _library("transformers", f"the code of {where!r}")
+    named = [str(name) for name in config.get("architectures") or ()]
+    doors = {
+        str(value).rpartition(".")[2]: door
+        for door, value in config["auto_map"].items()
+        if door.startswith("AutoModel") and isinstance(value, str)
+    }
+    door = "AutoModel" if base_model or not named else doors.get(named[0], "AutoModel")
+
+    def build() -> Any:
+        built = library.AutoConfig.from_pretrained(where, trust_remote_code=True)
+        return getattr(library, door).from_config(built, trust_remote_code=True)
+
+    return _built(f"the code of {where!r}", build)
+
+
+def timm(name: str) -> Blueprint:
+    """`timm.create_model(name)`, as its library names it ("resnet50.a1_in1k")."""
+    if not re.fullmatch(r"\w+(\.\w+)*", name):  # timm itself would follow "hf-hub:" and paths
+        raise BadFileError(f"architecture: {shown(name)} is no name of a timm model")
+    library = _library("timm", f"timm model {name!r}")
+    return _built(f"timm model {name!r}", lambda: library.create_model(name, pretrained=False))
+
+
+def diffusers(config: Mapping[str, Any]) -> Blueprint:
+    """The class that a diffusers component's config names (`_class_name`)."""
+    cls = str(config.get("_class_name") or "")
+    library = _library("diffusers", f"diffusers class {cls!r}")
+    kind = _class(library, cls, library.ModelMixin)
+    return _built(f"diffusers class {cls!r}", lambda: kind.from_config(dict(config)))
+
+
+# Class name of the holding module -> kind of its weight. Subclasses count as what they extend.
+KINDS: dict[str, ParamKind] = {
+    "Embedding": "embedding",
+    "Conv1D": "conv1d",
+    "Conv1d": "conv",
+    "Conv2d": "conv",
+    "Conv3d": "conv",
+    "ConvTranspose1d": "conv",
+    "ConvTranspose2d": "conv",
+    "Linear": "linear",
+}
+
+
+def from_module(module: Any, *, dtype: str = "") -> Blueprint:
+    """Every parameter and buffer of `module`. A tied parameter names its owner.
+
+    With `dtype`, the module's own, parameters in another one are marked with theirs.
+    """
+    holders = dict(module.named_modules())
+    return Blueprint(
+        cls=type(module).__name__,
+        params=tuple(_params(module, holders, dtype)),
+        buffers=tuple(_buffers(module, holders)),
+        blocks=tuple(_blocks(module, holders)),
+    )
+
+
+def own_dtype(module: Any) -> str:
+    """The dtype that most values of `module` have; "" where it has no parameters."""
+    counts: Counter[str] = Counter()
+    for tensor in module.parameters():
+        counts[_dtype(tensor)] += tensor.numel()
+    return max(counts, key=counts.__getitem__, default="")
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _params(module: Any, holders: dict[str, Any], dtype: str) -> Iterator[Param]:
+    owners: dict[int, str] = {}
+    for name, tensor in module.named_parameters(remove_duplicate=False):
+        owner = owners.setdefault(id(tensor), name)
+        path, _, leaf = name.rpartition(".")
+        yield Param(
+            name,
+            tuple(tensor.shape),
+            _kind(holders[path], leaf, tensor.dim()),
+            dtype="" if not dtype or _dtype(tensor) == dtype else _dtype(tensor),
+            tied="" if owner == name else owner,
+        )
+
+
+def _kind(holder: Any, leaf: str, dimensions: int) -> ParamKind:
+    if leaf.endswith("bias"):
+        return "bias"
+    classes = [cls.__name__ for cls in type(holder).__mro__]
+    if any("Norm" in name for name in classes):
+        return "norm"
+    if leaf == "weight":
+        for name in classes:
+            if name in KINDS:
+                return KINDS[name]
+    if dimensions == 3 and "Experts" in classes[0]:
+        return "experts"
+    return "other"
+
+
+def _buffers(module: Any, holders: dict[str, Any]) -> Iterator[Buffer]:
+    for name, tensor in module.named_buffers():
+        path, _, leaf = name.rpartition(".")
+        yield Buffer(
+            name,
+            tuple(tensor.shape),
+            _dtype(tensor),
+            persistent=leaf not in holders[path]._non_persistent_buffers_set,
+        )
+
+
+def _blocks(module: Any, holders: dict[str, Any]) -> Iterator[str]:
+    """Paths of the modules that device_map="auto" keeps whole."""
+    whole = set(getattr(module, "_no_split_modules", None) or ())
+    return (path for path, holder in holders.items() if type(holder).__name__ in whole)

@@ -1,0 +1,69 @@
+"""Parts that image towers share: patches, ratios, batch norms, classifiers.
+
+patches = (height // patch height) * (width // patch width)
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.models.arch.blueprint import Buffer, Param, ParamRule, linear
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.heads import labels
+
+
+def patches(c: Config) -> int:
+    """Count the patches of an image of the configured size."""
+    (height, width), (tall, wide) = c.pair("image_size"), c.pair("patch_size")
+    return (height // max(1, tall)) * (width // max(1, wide))
+
+
+def patch_shape(c: Config, width: int) -> tuple[int, ...]:
+    """The convolution that embeds patches: [width, channels, *patch]."""
+    return (width, c.num("num_channels", default=3), *c.pair("patch_size"))
+
+
+def scaled(c: Config, width: int, *names: str, default: float = 4.0) -> int:
+    """`width` times a ratio, cut off as `int(width * ratio)` does."""
+    return int(width * c.ratio(*names, default=default))
+
+
+def sizes(c: Config, name: str) -> tuple[int, ...]:
+    """A list with one number a stage; there is at least one stage."""
+    listed = c.nums(name)
+    if not listed:
+        raise c.error(name, "must list one number for each stage")
+    return listed
+
+
+def scaled_by(c: Config, width: int, name: str, i: int) -> int:
+    """The same with the `i`-th of a list of ratios."""
+    values = c.many(name)
+    if i >= len(values) or not isinstance(values[i], int | float):
+        raise c.error(name, f"must be a list of numbers with more than {i} entries, not {values!r}")
+    return int(width * values[i])
+
+
+def layernorm(path: str, width: int) -> Iterator[Param]:
+    yield Param(f"{path}.weight", (width,), "norm")
+    yield Param(f"{path}.bias", (width,), "norm")
+
+
+def batchnorm_buffers(path: str, width: int) -> Iterator[Buffer]:
+    """Yield the running statistics of a BatchNorm, which checkpoints hold too."""
+    yield Buffer(f"{path}.running_mean", (width,), "", persistent=True)
+    yield Buffer(f"{path}.running_var", (width,), "", persistent=True)
+    yield Buffer(f"{path}.num_batches_tracked", (), "int64", persistent=True)
+
+
+def classify(*paths: str, width: str = "hidden_size", times: int = 1) -> ParamRule:
+    """A head of one Linear with bias a path, over `times` features of the config's `width`."""
+
+    def head(c: Config, prefix: str) -> Iterator[Param]:
+        for path in paths if labels(c) else ():
+            yield from linear(f"{prefix}{path}", labels(c), times * c.num(width), bias=True)
+
+    return head
+
+
+def nothing(c: Config, prefix: str) -> Iterator[Param]:
+    """A head without tensors: backbones, retrieval models."""
+    return iter(())

@@ -1,0 +1,117 @@
+"""Rules of windows: the layers that see all tokens, by a list in the config or its class's rule.
+
+Source: transformers 5.23 models/*/configuration_*.py (__post_init__), cache_utils.py
+(get_layer_types_and_kwargs): a list of kinds decides; without one, a window is every layer's.
+"""
+
+from collections.abc import Callable, Sequence
+
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.decoder import kinds
+from weighbridge.models.arch.model_types import facts
+
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+Rule = Callable[[Config], Sequence[str]]
+
+
+def window(c: Config) -> int | None:
+    """`sliding_window`: null and 0 are none, and `use_sliding_window` may switch it off."""
+    if not c.flag("use_sliding_window", default=True) or c.null("sliding_window"):
+        return None
+    return c.num("sliding_window", default=0) or None
+
+
+def _count(c: Config) -> int:
+    return c.layers("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def everywhere(c: Config) -> Sequence[str]:
+    """The window of every layer, where there is one."""
+    return [FULL if window(c) is None else SLIDING] * _count(c)
+
+
+def own(c: Config) -> Sequence[str]:
+    """Classes without a window of their own take one that the config itself names."""
+    c.skip("sliding_window")
+    return everywhere(c) if c.has("sliding_window") else [FULL] * _count(c)
+
+
+def nowhere(c: Config) -> Sequence[str]:
+    return [FULL] * _count(c)
+
+
+def period(every: int, *names: str, first: bool = False) -> Rule:
+    """Return a rule by which one layer of `every` (or of the number that the config has under
+    `names`) sees all tokens: the last of each group, or the first."""
+
+    def rule(c: Config) -> Sequence[str]:
+        step = c.num(*names, default=every) if names else every
+        where = 0 if first else step - 1
+        return [FULL if not step or i % step == where else SLIDING for i in range(_count(c))]
+
+    return rule
+
+
+def upper(c: Config) -> Sequence[str]:
+    """Layers from `max_window_layers` on (Qwen 2 and 3); none without a window."""
+    start = c.num("max_window_layers", default=0)
+    on = window(c) is not None
+    return [SLIDING if on and i >= start else FULL for i in range(_count(c))]
+
+
+def lower(c: Config) -> Sequence[str]:
+    """Every other layer before `max_window_layers` (Qwen2-MoE), if switched on."""
+    stop, on = c.num("max_window_layers", default=0), c.flag("use_sliding_window")
+    return [SLIDING if on and i % 2 == 0 and i < stop else FULL for i in range(_count(c))]
+
+
+def pattern(c: Config) -> Sequence[str]:
+    """EXAONE: "LLLG", or every so many; the last layer of a lettered pattern sees all."""
+    letters, count = c.get("sliding_window_pattern"), _count(c)
+    if window(c) is None:
+        return [FULL] * count
+    if not isinstance(letters, str):
+        return period(4, "sliding_window_pattern")(c)
+    if not letters or set(letters) - {"L", "G"}:
+        raise c.error("sliding_window_pattern", f"must be letters L and G, not {letters!r}")
+    each_kind = [SLIDING if letters[i % len(letters)] == "L" else FULL for i in range(count)]
+    return [*each_kind[:-1], FULL]
+
+
+def without_positions(c: Config) -> Sequence[str]:
+    """SmolLM3: the window is that of layers without rotary positions."""
+    marks, count = c.nums("no_rope_layers"), _count(c)
+    step = max(1, c.num("no_rope_layer_interval", default=4))
+    rope = marks or tuple(int((i + 1) % step != 0) for i in range(count))
+    on = c.flag("use_sliding_window") and window(c) is not None
+    return [SLIDING if on and not rope[i] else FULL for i in range(count)]
+
+
+def chunks(c: Config) -> Sequence[str]:
+    """Llama 4: layers with rotary positions see their chunk, every fourth sees all."""
+    marks, count = c.nums("no_rope_layers"), _count(c)
+    step = max(1, c.num("no_rope_layer_interval", default=4))
+    rope = marks or tuple(int((i + 1) % step != 0) for i in range(count))
+    return [CHUNKED if rope[i] else FULL for i in range(count)]
+
+
+def last_full(rule: Rule) -> Rule:
+    """The last layer sees all whatever the rule says: Gemma 4."""
+    return lambda c: [*rule(c)[:-1], FULL]
+
+
+def cohere_prefix(c: Config) -> Sequence[str]:
+    """Command A's mixture: the dense layers at the start have a pattern of their own."""
+    count, dense = _count(c), c.num("first_k_dense_replace", default=0)
+    before = max(1, c.num("prefix_dense_sliding_window_pattern", default=1))
+    after = max(1, c.num("sliding_window_pattern", default=4))
+    steps = [(i, before) if i < dense else (i - dense, after) for i in range(count)]
+    return [FULL if (i + 1) % step == 0 else SLIDING for i, step in steps]
+
+
+def layer_kinds(c: Config) -> Sequence[str]:
+    """The kind of each layer: the config's list, or by the rule of its model type."""
+    if c.get("layer_types") is None:
+        return (facts(c.model_type).windows or own)(c)
+    c.skip("sliding_window_pattern", "max_window_layers", "no_rope_layers")
+    return kinds(c, "layer_types", lambda _: FULL)

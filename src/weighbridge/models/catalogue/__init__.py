@@ -1,0 +1,97 @@
+"""The built-in catalogue: models that people ask for, as config values with their source.
+
+A catalogue entry is a config like any other: the same code answers it. Names are ours, short and
+lower-case; the Hub id beside each says whose config it is.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.base.parsed import Parsed
+from weighbridge.base.records import NamedTuple
+
+SCHEMA = "weighbridge.models/1"
+TIMM = "timm_wrapper"  # what transformers calls a network of timm
+
+
+class CatalogueEntry(NamedTuple):
+    name: str
+    repo_id: str
+    config: Mapping[str, Any]
+    source: str  # where the config values were read
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config["model_type"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "repo_id": self.repo_id,
+            "model_type": self.model_type,
+            "source": self.source,
+            "config": dict(self.config),
+        }
+
+
+@cache
+def _entries() -> Parsed[str, str, CatalogueEntry]:
+    """Map names, the first value of each line, to entries, which are parsed when asked for."""
+    with open(os.path.join(os.path.dirname(__file__), "models.jsonl"), encoding="utf-8") as file:
+        return Parsed({line.split('"', 4)[3]: line for line in file}, _entry)
+
+
+def _entry(line: str) -> CatalogueEntry:
+    return CatalogueEntry(**json.loads(line))
+
+
+def names() -> list[str]:
+    return list(_entries())
+
+
+def has(name: str) -> bool:
+    return name.lower() in _entries()
+
+
+def find(name: str) -> CatalogueEntry:
+    """Return the entry of that name, in any case. Raises KeyError."""
+    return _entries()[name.lower()]
+
+
+def search(pattern: str) -> list[CatalogueEntry]:
+    """Return the entries whose name, Hub id or model type contains `pattern`, in any case."""
+    wanted = pattern.lower()
+    return [
+        e
+        for e in _entries().values()
+        if wanted in e.name or wanted in e.repo_id.lower() or wanted in e.model_type
+    ]
+
+
+@cache
+def parameters() -> dict[str, int]:
+    """Return the parameters of every name, pipelines included; written by tools/docs.py."""
+    with open(os.path.join(os.path.dirname(__file__), "parameters.json"), encoding="utf-8") as file:
+        counts: dict[str, int] = json.load(file)
+        return counts
+
+
+def to_dict(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
+    """Write the JSON of `weighbridge models`: docs/models.md."""
+    from weighbridge.models.catalogue import popularity
+
+    listed = [
+        {**e.to_dict(), "downloads": known.downloads, "released": known.released}
+        for e in entries
+        for known in (popularity.of(e.name),)
+    ]
+    return {"schema": SCHEMA, "models": listed}
+
+
+def of_repository(repo_id: str) -> CatalogueEntry | None:
+    """Return the entry whose config is that of a Hub repository, in any case."""
+    wanted = repo_id.lower()
+    return next((e for e in _entries().values() if e.repo_id.lower() == wanted), None)

@@ -1,0 +1,81 @@
+"""Repositories in which a model of the catalogue is published in packed weights.
+
+    Qwen/Qwen3-32B      awq-4bit-g128    Qwen/Qwen3-32B-AWQ
+
+Each is linked in docs/source_en/Instruction/Supported-models-and-datasets.md of
+github.com/modelscope/ms-swift at 3602360a5623. Left out are copies of which nothing here says
+how their weights are packed (mixtures in AWQ), and FP8, which engines make while they load.
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.catalogue.owners import PUBLISHED
+
+AWQ, GPTQ, GPTQ_INT8 = "awq-4bit-g128", "gptq-4bit-g128", "gptq-8bit-g128"
+INSTRUCT = "-Instruct"  # whose shapes are those of the model that it was tuned from
+
+OF_ALL = (
+    *(f"Qwen2-{size}-Instruct" for size in ("0.5B", "1.5B", "7B")),
+    "Qwen2-VL-7B-Instruct",
+    *(f"Qwen2.5-{size}-Instruct" for size in ("0.5B", "1.5B", "3B", "7B", "14B", "32B")),
+)
+QWEN: Mapping[str, tuple[str, tuple[str, ...]]] = {  # the end of the name -> format, models
+    "AWQ": (
+        AWQ,
+        (*OF_ALL, "Qwen2.5-VL-7B-Instruct", *(f"Qwen3-{n}B" for n in (4, 8, 14, 32))),
+    ),
+    "GPTQ-Int4": (GPTQ, OF_ALL),
+    "GPTQ-Int8": (GPTQ_INT8, OF_ALL),
+}
+LLAMA = {
+    f"meta-llama/Llama-3.1-{size}-Instruct": {
+        AWQ: f"hugging-quants/Meta-Llama-3.1-{size}-Instruct-AWQ-INT4",
+        GPTQ: f"hugging-quants/Meta-Llama-3.1-{size}-Instruct-GPTQ-INT4",
+    }
+    for size in ("8B", "70B", "405B")
+} | {
+    f"meta-llama/Meta-Llama-3-{size}-Instruct": {
+        AWQ: f"study-hjt/Meta-Llama-3-{size}-Instruct-AWQ",
+        GPTQ: f"study-hjt/Meta-Llama-3-{size}-Instruct-GPTQ-Int4",
+        GPTQ_INT8: f"study-hjt/Meta-Llama-3-{size}-Instruct-GPTQ-Int8",
+    }
+    for size in ("8B", "70B")
+}
+
+
+class Copy(NamedTuple):
+    """A packed repository, and the model that it is a copy of."""
+
+    repo_id: str
+    of: str
+
+    @property
+    def assumed(self) -> bool:
+        """Tell whether nothing but its name says how it is packed."""
+        return self.repo_id.partition("/")[0].lower() not in PUBLISHED
+
+    def __str__(self) -> str:
+        how = "; that its format is the usual one of its name is assumed" if self.assumed else ""
+        return f"{self.repo_id} is {self.of} in this format{how}"
+
+
+def packed_copy(repo_id: str, form: str) -> Copy | None:
+    """Return the repository in which a model is published in that format; the one of its instruct
+    tune where it has none itself."""
+    for of in (repo_id, repo_id + INSTRUCT):
+        copy = COPIES.get(of, {}).get(form)
+        if copy:
+            return Copy(copy, of)
+    return None
+
+
+def _copies() -> Mapping[str, Mapping[str, str]]:
+    copies: dict[str, dict[str, str]] = {}
+    for end, (form, names) in QWEN.items():
+        for name in names:
+            copies.setdefault(f"Qwen/{name}", {})[form] = f"Qwen/{name}-{end}"
+    return {**copies, **LLAMA}
+
+
+COPIES = _copies()

@@ -1,0 +1,363 @@
+"""Everyday names of models, without their full name -> entries of the built-in catalogue.
+
+    Llama_3.1 8B, llama3.1-8b            another spelling: hyphens and blanks tell nothing
+    llama-3.1-8b-instruct, gemma-3-27b-it   a tune of a base has the base's shapes
+    qwen3-coder-30b, deepseek-r1:8b   a tune with an id and a context of its own (`tunes.py`)
+    llama3.1:8b, qwen3:30b, mixtral:latest  tags of Ollama: NAME:SIZE[-VARIANT][-QUANTIZATION]
+    mixtral, mistral-7b, phi3    a short table
+    vit_b_16, regnet_y_400mf             torchvision's names of networks that timm has too
+
+Sizes of mixtures are understood without their active part (qwen3:30b is qwen3-30b-a3b). Whatever
+is answered with the shapes of another name is said.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple
+from weighbridge.models import catalogue
+from weighbridge.models.catalogue import CatalogueEntry, pipelines, tunes
+from weighbridge.models.catalogue.owners import OF_OWNERS, PADDED, PUBLISHED, USUALLY
+from weighbridge.models.catalogue.tunes import Tune
+
+# Words of tunes and of files: the same shapes with other weights
+OF_TUNES = ("instruct", "it", "chat", "base", "hf", "pt", "text", "thinking", "think", "reasoning")
+OF_FILES = ("inst", "preview", "qat", "sft", "dpo", "latest", "gguf", "beta", "meta")
+TUNES = frozenset((*OF_TUNES, *OF_FILES))
+TRAINED_ON = frozenset(("instruct", "it", "chat", "thinking", "reasoning"))  # other weights
+DATE, VERSION = re.compile(r"\d{4}"), re.compile(r"v\d(?:\.\d)?")  # releases: 2407, v0.1
+BITS = tuple(f"{bits}bit" for bits in (2, 3, 4, 5, 6, 8))
+FORMS = frozenset(
+    ("awq", "gptq", "fp8", *BITS, "bnb", "nf4", "int4", "int8", "mlx", "mxfp4", "nvfp4")
+) | {"fp4", "quantized.w4a16", "quantized.w8a16", "quantized.w8a8"}
+# How, or by whom, a copy was packed: nothing about its format or its shapes. MTP: with the layers
+# that predict further tokens, which a config counts apart
+PACKED_BY = frozenset(("unsloth", "ud", "autoround", "dwq", "imatrix", "i1", "mtp"))
+QUANT = re.compile(r"(?:ud-)?i?q\d(?:_(?!mtp)[a-z0-9]+)*|bf16|fp16|f16|fp32|f32|mxfp4")
+GGUF = re.compile(r"i?q\d")
+# As published, or nearly: GGUF's name of each
+FLOATS = {"bf16": "BF16", "fp16": "F16", "f16": "F16", "fp32": "F32", "f32": "F32"}
+WRITTEN = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32"}
+SIZE = re.compile(r"e?\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[bmt]")
+# Words that only together say which format it is
+FOUR_AND_EIGHT = ("4bit", "8bit", "int4", "int8")
+FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-nf4")) | {
+    *(f"mlx-{bits}" for bits in BITS),
+    *("awq-8bit", "awq-int8", "fp8-dynamic"),
+    *(f"gptq-{width}" for width in FOUR_AND_EIGHT),
+}
+DYNAMIC = ["fp8", "dynamic"]
+OF_GGUF = "q4_k_m"  # what llama-server -hf takes of a repository (llama.cpp common/download.cpp)
+UNTYPED = "GGUF of no type is taken as Q4_K_M, which llama-server -hf takes"
+OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
+
+# Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
+# github.com/ollama/ollama's README (August 2026) and of the models' own pages; the others: cards of
+# the models at huggingface.co, which name their base.
+NAMES: dict[str, str] = dict(map(str.split, lines_beside(__file__, "names.txt")))
+
+# Repositories of tunes: a base's id, the word of its tunes, and what that makes of the id. The
+# others keep their base's, which has the same shapes.
+TUNED = (
+    (re.compile(r"(meta-llama/(?:Meta-)?Llama-3(?:\.\d)?-\d+B)"), "instruct", r"\1-Instruct"),
+    (re.compile(r"(meta-llama/Llama-2-\d+b)-hf"), "chat", r"\1-chat-hf"),
+    (re.compile(r"(Qwen/Qwen2(?:\.5)?-[\d.]+B)"), "instruct", r"\1-Instruct"),
+    (re.compile(r"(google/gemma-(?:[23]-)?\d+b)(?:-pt)?"), "it", r"\1-it"),
+)
+
+
+class Meaning(NamedTuple):
+    """The entry that a name means, the format that was named with it, and what is to be said."""
+
+    entry: CatalogueEntry
+    quantization: str = ""
+    note: str = ""
+    tune: str = ""  # the name of a tune, whose entry is its base's
+
+    @property
+    def name(self) -> str:
+        return self.tune or self.entry.name
+
+
+def has(text: str) -> bool:
+    return meaning(text) is not None
+
+
+@cache
+def meaning(text: str) -> Meaning | None:
+    """Look an everyday name up, in whatever spelling; None where it is no name of ours."""
+    typed = text.strip().lower()
+    if catalogue.has(typed):
+        return Meaning(catalogue.find(typed))
+    if not re.fullmatch(r"[\w.: -]{2,96}", typed, re.ASCII):
+        return None
+    name, form = _without_form(typed)
+    entry, tune = _entry(typed, name, form)
+    if entry is None:
+        return None
+    untyped = form == OF_GGUF and OF_GGUF not in typed
+    if untyped and in_mxfp4(entry):
+        untyped, form = False, ""  # its files keep what it is published in
+    stored = FLOATS.get(form) or (form.upper() if GGUF.match(form) else form)
+    named = next((name for name, known in tunes.TUNES.items() if known is tune), "")
+    instructed = tune or _instructed(typed, entry)
+    tuned = _of_tune(_unpacked(_padded(entry, form), form, typed), instructed)
+    note = _said(text.strip(), entry)
+    if tune or instructed.positions:
+        note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
+    if untyped:
+        note = f"{note or _shapes(text.strip(), entry)}; {UNTYPED}"
+    return Meaning(tuned, stored, note, named)
+
+
+def _instructed(typed: str, entry: CatalogueEntry) -> Tune:
+    """Return the repository that a name of an entry means, with the positions of its own."""
+    repo_id = _tuned(typed, entry)
+    return Tune(entry.name, repo_id, tunes.POSITIONS.get(repo_id))
+
+
+def _padded(entry: CatalogueEntry, form: str) -> CatalogueEntry:
+    """Return the entry of a packed copy, with the widths that its owner gave it."""
+    owner, width = entry.repo_id.partition("/")[0], entry.config.get("intermediate_size")
+    wider = PADDED.get(owner, {}).get(width) if form.startswith(("awq", "gptq")) else None
+    if wider is None:
+        return entry
+    return entry._replace(config={**entry.config, "intermediate_size": wider})
+
+
+def _unpacked(entry: CatalogueEntry, form: str, typed: str) -> CatalogueEntry:
+    """Return the entry of a copy in a plain dtype of what its maker packs. GGUF of the experts that
+    were trained in MXFP4 keeps them in it, whatever its name says."""
+    packed = entry.config.get("quantization_config")
+    gguf = ":" in typed or typed.endswith("gguf")
+    if form not in WRITTEN or not packed or (gguf and packed["quant_method"] == "mxfp4"):
+        return entry
+    plain = {n: v for n, v in entry.config.items() if n != "quantization_config"}
+    return entry._replace(config={**plain, "torch_dtype": WRITTEN[form]})
+
+
+def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
+    """Return the base's entry with the id and the positions of a tune."""
+    if tune.positions is None:
+        return base._replace(repo_id=tune.repo_id)
+    changed = {"max_position_embeddings": tune.positions}
+    text = base.config.get("text_config")
+    config = {**base.config, **({"text_config": {**text, **changed}} if text else changed)}
+    return base._replace(repo_id=tune.repo_id, config=config)
+
+
+def _of_its_own(tune: Tune) -> str:
+    """Say which repository a tune is, beside its base."""
+    positions = f", of {tune.positions:,} positions" if tune.positions else ""
+    return f"; it is {tune.repo_id}{positions}"
+
+
+def _without_form(typed: str) -> tuple[str, str]:
+    """Split a name: (with its tag behind a hyphen, the format at its end)."""
+    typed, of_gguf = re.subn(r"[-_. ]gguf$", "", typed)
+    typed = re.sub(r"[-_. ]mtp$", "", typed)
+    match = re.fullmatch(rf"(.+?)[-:. ]({QUANT.pattern})", typed)
+    name, form = (match[1], match[2]) if match else (typed, "")
+    words = _words(name)
+    forms = [words.pop(), words.pop()][::-1] if words[-2:] == DYNAMIC else []
+    while len(words) > 1 and (words[-1] in PACKED_BY or _names_form(words[-1], form)):
+        forms = [word for word in (words.pop(), *forms) if word not in PACKED_BY]
+    form = _joined(forms) if forms else form
+    if not form and "qat" in words:
+        form = OF_QAT
+    if not form and of_gguf:
+        form = OF_GGUF
+    return "-".join(words), form.removeprefix("ud-")
+
+
+def _names_form(word: str, form: str) -> bool:
+    """Tell whether a word is part of a format's name, where none of GGUF stands behind it."""
+    return word in FORMS and not QUANT.fullmatch(form)
+
+
+def _joined(forms: list[str]) -> str:
+    """Join words of one format in the order of the name: gptq-int8 is another than gptq."""
+    whole = "-".join(forms)
+    return whole if whole in FORMS_OF_TWO else forms[0]
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[-_: ]+", name) if word]
+
+
+def _entry(typed: str, name: str, form: str) -> tuple[CatalogueEntry | None, Tune | None]:
+    """Find the entry of a tag that is a tune, or of a name in hyphens: as it is, then without words
+    that tell no shapes; and the tune, where it has an id of its own."""
+    if not form and typed in tunes.TAGS:
+        moved = tunes.TUNES[tunes.TAGS[typed]]
+        return catalogue.find(moved.base), moved
+    for shorter in _shorter(name):
+        spelled = _spelled(shorter)
+        if spelled is not None:
+            return spelled, None
+        tune = _tune(shorter)
+        if tune is not None:
+            return catalogue.find(tune.base), tune
+    return None, None
+
+
+def _tune(name: str) -> Tune | None:
+    key = _key(name)
+    return tunes.find(name) or next(
+        (tunes.find(known) for known in (*tunes.TUNES, *tunes.SHORT) if _key(known) == key), None
+    )
+
+
+def _shorter(name: str) -> Iterator[str]:
+    words = _words(name)
+    yield name
+    tuned = [word for word in words if word not in TUNES]
+    undated = [word for word in tuned if not DATE.fullmatch(word)]
+    yield "-".join(tuned)
+    yield "-".join(undated)
+    yield "-".join(word for word in undated if not VERSION.fullmatch(word))
+
+
+def _spelled(name: str) -> CatalogueEntry | None:
+    key = _key(name)
+    spelled = NAMES.get(name) or (_keys().get(key) if key else None)
+    if spelled is None and SIZE.fullmatch(_words(name)[-1] if name else ""):
+        start = f"{key}a"  # and a number behind it: the active size
+        mixtures = [
+            n for k, n in _keys().items() if k.startswith(start) and k[len(start) :][:1].isdigit()
+        ]
+        plain = [n for n in mixtures if not _without_form(n)[1]]  # of -fp8 and the same in 16 bits
+        spelled = plain[0] if len(plain) == 1 else None
+    return None if spelled is None else catalogue.find(spelled)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name)
+
+
+@cache
+def _keys() -> dict[str, str]:
+    """Map what all spellings of a name have in common to the entry's name."""
+    keys = {_key(name): name for name in reversed(catalogue.names())}
+    for name, entry in NAMES.items():
+        keys.setdefault(_key(name), entry)
+    return keys
+
+
+@cache
+def _near() -> dict[str, str]:
+    """Map keys to all that may be meant: entries, tunes and pipelines."""
+    keys = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
+    keys |= {_key(name): name for name in pipelines.names()}
+    return keys | {_key(name): meant for name, meant in pipelines.NAMES.items()}
+
+
+def _shapes(typed: str, entry: CatalogueEntry) -> str:
+    return f"{typed} is sized as {entry.name} ({entry.repo_id})"
+
+
+def _said(typed: str, entry: CatalogueEntry) -> str:
+    """Say what was made of a model's name; "" for another spelling of it."""
+    return "" if _key(typed.lower()) == _key(entry.name) else _shapes(typed, entry)
+
+
+def _tuned(typed: str, entry: CatalogueEntry) -> str:
+    """Return the repository that a name means: Ollama's tags are tunes, unless they say `text`."""
+    words = set(_words(typed))
+    maker = entry.repo_id.partition("-")[0].lower()  # Meta-Llama-3.1-8B-Instruct of meta-llama
+    if not _key("-".join(_words(typed))).removeprefix(maker).startswith(_key(entry.name)):
+        return entry.repo_id
+    for base, word, tune in TUNED:
+        match = base.fullmatch(entry.repo_id)
+        if match and (word in words or (":" in typed and not words & {"text", "base", "pt"})):
+            return match.expand(tune)
+    return entry.repo_id
+
+
+def other_tune(typed: str, repo_id: str) -> bool:
+    """Tell whether a name says a tune (instruct, chat) that a repository's does not."""
+    tuned = TRAINED_ON.intersection(_words(typed.rpartition("/")[2].lower()))
+    return not tuned <= set(_words(repo_id.rpartition("/")[2].lower()))
+
+
+def in_mxfp4(entry: CatalogueEntry) -> bool:
+    """Tell whether a model is published in MXFP4, which its files of GGUF keep."""
+    packed = entry.config.get("quantization_config") or {}
+    return packed.get("quant_method") == "mxfp4"
+
+
+# Hub ids
+
+# Repositories without an owner in their id: the first that were on the Hub. Source:
+# docs/source/pretrained_models.rst of github.com/huggingface/transformers at 02ef825be208.
+FIRST = re.compile(
+    r"(?:albert|bert|camembert|ctrl|distil(?:bert|gpt2|roberta)|gpt2|openai-gpt|roberta|t5|"
+    r"transfo-xl|xlm|xlnet)(?:[-@:].*)?"
+)
+
+
+ASSUMED = "; its format is what such a name usually means"
+# unsloth.ai/blog/dynamic-4bit: what they leave out of 4 bits stands in each config alone
+DYNAMIC_4BIT = "; Unsloth's dynamic copies keep layers in 16 bits, and take up to a quarter more"
+
+
+def may_be_an_id(text: str) -> bool:
+    """Tell whether a name without an owner can be a repository of the Hub."""
+    return FIRST.fullmatch(text.strip().lower()) is not None
+
+
+# Owners whose repositories of others' names are copies of these: https://huggingface.co/unsloth
+COPIES = (
+    *("unsloth", "mlx-community", "lmstudio-community", "cyankiwi", "cpatonn", "bartowski"),
+    *("ggml-org", "redhatai", "quanttrio"),
+)
+
+
+def is_mirrored(repo_id: str) -> bool:
+    """Tell whether a repository's owner has others' models by their own names."""
+    return repo_id.lower().partition("/")[0] in COPIES
+
+
+def of_owner(repo_id: str) -> Meaning | None:
+    """Return the entry with the shapes of a repository of the same owner: Llama-3.1-8B-Instruct of
+    meta-llama; or of a copy that its name says is packed (RedHatAI's ...-FP8-dynamic), with what is
+    to be said of the format."""
+    owner, _, name = repo_id.lower().rpartition("/")
+    meant = meaning(name) if owner else None
+    if meant is None:
+        return None
+    if not meant.quantization or meant.quantization in FLOATS.values():
+        theirs = owner in COPIES or meant.entry.repo_id.lower().startswith(f"{owner}/")
+        return meant._replace(quantization="") if theirs else None
+    packed = OF_OWNERS.get(owner, {}).get(meant.quantization) or USUALLY.get(meant.quantization)
+    again = "quantization_config" in meant.entry.config and owner not in (*COPIES, *OF_OWNERS)
+    if packed is None or again or in_mxfp4(meant.entry):  # who packs it again, and what of it
+        return None
+    note = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
+    note += DYNAMIC_4BIT if name.endswith("-unsloth-bnb-4bit") else ""
+    config = {**meant.entry.config, "quantization_config": packed}
+    return Meaning(meant.entry._replace(config=config), note=note, tune=meant.tune)
+
+
+# What comes near
+
+
+NEAR = 0.75  # likeness of names that begin with other letters
+
+
+def nearest(text: str, most: int = 3) -> list[str]:
+    """Names of the catalogue that look like `text`, nearest first."""
+    from difflib import SequenceMatcher, get_close_matches
+
+    key = _key(re.sub(r"[:/]", "-", text.strip().lower()))[:96]
+    keys = _near()
+    close = get_close_matches(key, keys, n=4 * most, cutoff=0.6)
+    close = [
+        known
+        for known in close
+        if known[0] == key[0] or SequenceMatcher(None, known, key).ratio() > NEAR
+    ]
+    close += [known for known in keys if key and known.startswith(key)]
+    return list(dict.fromkeys(keys[known] for known in close))[:most]

@@ -1,0 +1,47 @@
+"""The catalogue of models as one asks for it: a pattern, a use and an order."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.wording import shown
+from weighbridge.models.catalogue import CatalogueEntry, parameters, search, uses
+from weighbridge.models.catalogue.popularity import asked_for, of
+
+SORTS = ("popular", "recent", "name", "size")
+
+
+def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
+    """Find the models that are asked for: `use` and `sort` of what was chosen. Raises
+    NotFoundError where there is none."""
+    use, sort = chosen.get("use"), chosen.get("sort")
+    _known("use", use, uses.USES)
+    _known("sort", sort, SORTS)
+    found = search(pattern)
+    if not found:
+        raise NotFoundError(
+            f"no model in the catalogue matches {shown(pattern)}; `weighbridge models` lists them "
+            "all, and any Hub id (org/name) can be given instead"
+        )
+    of_use = [entry for entry in found if use in (None, uses.of(entry))]
+    if not of_use:
+        raise NotFoundError(f"no model that matches {shown(pattern)} is for {use}: leave it out")
+    return ordered(of_use, sort)
+
+
+def _known(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in (None, *known):
+        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(value)}")
+
+
+def ordered(entries: Iterable[CatalogueEntry], by: str | None = None) -> list[CatalogueEntry]:
+    """Put entries in one of the orders of SORTS, those that are asked for today first where none
+    is named. A model of which it is not known comes last."""
+    found = sorted(entries, key=lambda entry: entry.name)
+    if by == "popular":
+        return sorted(found, key=lambda entry: -(of(entry.name).downloads or 0))
+    if by == "recent":
+        return sorted(found, key=lambda entry: of(entry.name).released or "", reverse=True)
+    if by == "size":
+        return sorted(found, key=lambda entry: -parameters()[entry.name])
+    return found if by == "name" else sorted(found, key=lambda entry: asked_for(entry.name))

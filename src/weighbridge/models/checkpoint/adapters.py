@@ -1,0 +1,199 @@
+"""Agreement of an adapter's config and its tensors, both ways, and with its base where we know it.
+
+    r, rank_pattern        rows of each lora_A, columns of each lora_B
+    target_modules         modules that have tensors; layers_to_transform: the layers of these
+    use_dora, bias         magnitudes and biases beside them
+    modules_to_save        tensors that are whole; an embedding may be kept without being named
+    peft_type              how the tensors are called
+    the base               inputs and outputs of the matrix that each pair stands beside
+
+Source: PEFT 0.21 utils/save_and_load.py (get_peft_model_state_dict), tuners/tuners_utils.py
+(check_target_module_exists), tuners/lora/layer.py (update_layer, which refuses r below 1).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import shown
+from weighbridge.models import catalogue
+from weighbridge.models.arch.blueprint import Blueprint
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
+from weighbridge.models.tensors import CheckpointTensor
+
+Raw = Mapping[str, Any]
+Shape = tuple[int, ...]
+PAIR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?([AB])(?:\.weight)?")
+LAYER = re.compile(r"\.(\d+)\.")
+CALLED = {  # tensors of a kind of adapter: config.json's peft_type, PEFT's prefix
+    "LORA": "lora_",
+    "ADALORA": "lora_",
+    "LOHA": "hada_",
+    "LOKR": "lokr_",
+    "IA3": "ia3_",
+    "OFT": "oft_",
+    "BOFT": "boft_",
+    "VERA": "vera_",
+    "FOURIERFT": "fourierft_",
+    "LN_TUNING": "ln_tuning_",
+}
+EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_out")  # kept when resized
+
+
+class AdapterPair(NamedTuple):
+    """The two matrices beside one module: [r, inputs] and [outputs, r]."""
+
+    module: str
+    down: Shape
+    up: Shape
+
+    @property
+    def end(self) -> str:
+        return self.module.rpartition(".")[2]
+
+    @property
+    def layer(self) -> int | None:
+        number = LAYER.search(self.module)
+        return int(number[1]) if number and len(number[1]) < 10 else None
+
+
+def base_of(raw: Raw) -> Blueprint | None:
+    """Return the class of the base that an adapter's config names, where the catalogue has it."""
+    name = raw.get("base_model_name_or_path")
+    entry = catalogue.of_repository(name) if isinstance(name, str) else None
+    return None if entry is None else blueprint(Config(entry.config))
+
+
+def differences(raw: Raw, tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
+    """Yield a sentence for each key of an adapter's config that its tensors contradict."""
+    shapes = {t.name: t.shape for t in tensors}
+    kind = str(raw.get("peft_type", "LORA")).upper()
+    prefix = CALLED.get(kind)
+    if prefix is not None and not any(prefix in name for name in shapes):
+        yield f"peft_type is {kind}, and no tensor of the adapter is called {prefix}..."
+    pairs = list(_pairs(shapes))
+    if not pairs or kind != "LORA":
+        return
+    yield from _ranks(raw, pairs)
+    yield from _targets(raw, pairs)
+    yield from _layers(raw, pairs)
+    yield from _beside(raw, shapes)
+    yield from _shapes(pairs, base_of(raw))
+
+
+def _pairs(shapes: Mapping[str, Shape]) -> Iterator[AdapterPair]:
+    sides: dict[str, dict[str, Shape]] = {}
+    for name, shape in shapes.items():
+        match = PAIR.fullmatch(name)
+        if match and shape:
+            sides.setdefault(match[1], {})[match[2]] = shape
+    for module, side in sides.items():
+        yield AdapterPair(module, side.get("A", ()), side.get("B", ()))
+
+
+def _rank_of(module: str, plain: Raw, usual: Any) -> Any:
+    """Return the rank of the first key that a module's name ends with."""
+    keys = (key for key in plain if f".{module}".endswith(f".{key}"))
+    return next((plain[key] for key in keys), usual)
+
+
+def _ranks(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
+    usual, named = raw.get("r", 8), raw.get("rank_pattern")
+    ranks = named if isinstance(named, Mapping) else {}
+    plain = {key: rank for key, rank in ranks.items() if re.fullmatch(r"[\w.]+", key)}
+    if len(plain) < len(ranks):  # expressions, which are PEFT's to read
+        return
+    odd = []
+    for pair in pairs:
+        rank = _rank_of(pair.module, plain, usual)
+        if pair.down[:1] != (rank,) or pair.up[1:2] != (rank,):
+            odd.append(f"{pair.module} ({_ranked(pair)} for {shown(rank)})")
+    if odd:
+        yield f"r and rank_pattern are not those of {len(odd):,} modules: {odd[0]}"
+
+
+def _ranked(pair: AdapterPair) -> str:
+    ranks = dict.fromkeys((*pair.down[:1], *pair.up[1:2]))
+    return " and ".join(map(str, ranks)) or "none"
+
+
+def _names(raw: Raw, key: str) -> list[str]:
+    """List the modules that a key names; none where it holds an expression."""
+    names = raw.get(key)
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _targets(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
+    names = [f".{target}" for target in _names(raw, "target_modules")]
+    if not names:
+        return
+    modules = [f".{pair.module}" for pair in pairs]
+    strange = [each[1:] for each in modules if not each.endswith(tuple(names))]
+    absent = [name[1:] for name in names if not any(each.endswith(name) for each in modules)]
+    if strange:
+        yield f"target_modules does not name {strange[0]}, of which the adapter has tensors"
+    if absent:
+        yield f"target_modules names {absent[0]}, of which the adapter has no tensor"
+
+
+def _layers(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
+    layers = raw.get("layers_to_transform")
+    named = {layers} if type(layers) is int else set(layers) if isinstance(layers, list) else None
+    there = {pair.layer for pair in pairs} - {None}
+    if named is not None and there != named:
+        odd = min(there ^ named, key=str)
+        yield (
+            f"layers_to_transform {'lacks' if odd in there else 'names'} layer {shown(odd)}, of "
+            f"which the adapter has {'tensors' if odd in there else 'none'}"
+        )
+
+
+def _beside(raw: Raw, shapes: Mapping[str, Shape]) -> Iterator[str]:
+    magnitudes = any("lora_magnitude_vector" in name for name in shapes)
+    if bool(raw.get("use_dora")) != magnitudes:
+        has = "has magnitudes" if magnitudes else "has no magnitudes (lora_magnitude_vector)"
+        yield f"use_dora is {bool(raw.get('use_dora'))}, and the adapter {has}"
+    biases = [name for name in shapes if name.endswith(".bias")]
+    if raw.get("bias") not in ("none", None) and not biases:
+        yield f"bias is {shown(raw['bias'])}, and the adapter has none"
+    yield from _whole(raw, [name for name in shapes if "lora_" not in name and name not in biases])
+
+
+def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
+    """Compare modules that are kept whole with `whole`, the names of tensors that are no pairs."""
+    names = _names(raw, "modules_to_save")
+    absent = [name for name in names if not any(f".{name}." in f".{each}" for each in whole)]
+    if absent:
+        yield f"modules_to_save names {shown(absent[0])}, of which the adapter has no tensor"
+    named = [f".{name}." for name in (*names, *EMBEDDINGS)]
+    strange = [each for each in whole if not any(name in f".{each}" for name in named)]
+    if strange:
+        yield f"modules_to_save does not name {strange[0]}, which the adapter has whole"
+
+
+def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[str]:
+    """Compare the sides of pairs with the base's matrices; without one, with those of the modules
+    of the same name in other layers."""
+    sides = dict[str, tuple[str, tuple[int, ...]]]()
+    if base is not None:
+        sides = {p.name.removesuffix(".weight"): (base.cls, p.shape) for p in base.params}
+        absent = [pair.module for pair in pairs if pair.module not in sides]
+        if absent:
+            yield f"{base.cls}, its base, has no {absent[0]} ({len(absent):,} such modules)"
+    for pair in pairs:
+        if len(pair.down) == len(pair.up) == 2:
+            both = pair.up[0], pair.down[1]
+            key = pair.end if base is None else pair.module
+            where, matrix = sides.setdefault(key, (pair.module, both))
+            if set(both) != set(matrix):  # Conv1D is the other way round
+                yield _other_sides(pair.module, both, where, matrix)
+                return
+
+
+def _other_sides(module: str, both: Shape, where: str, matrix: Shape) -> str:
+    theirs = " x ".join(f"{size:,}" for size in matrix)
+    return (
+        f"the adapter of {module} is for {both[0]:,} x {both[1]:,} values, and {where} has {theirs}"
+    )

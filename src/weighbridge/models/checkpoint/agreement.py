@@ -1,0 +1,307 @@
+"""Agreement of a class, its config and its files: one comparison of all parameters, both ways.
+
+    class and files     a parameter that is stored with fewer or more values, or not at all;
+                        tensors that the class does not have; a file of whose names none is its own
+    config and files    a format that no tensor is in; packed tensors of which it says nothing, or
+                        which it leaves alone; words, scales and zero points of other sizes
+
+What disagrees is said with both sides, and the answer is of what a loader would do. Refused are
+files of another model alone: no name is the class's, and the values are not half or twice as many.
+
+Source: transformers 5.23 quantizers/auto.py (a format is known by `quantization_config` alone),
+core_model_loading.py (a tensor is cast to the dtype of its parameter).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
+
+from weighbridge.base.dtypes import BFLOAT16
+from weighbridge.base.errors import BadFileError, WeighbridgeError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import shown
+from weighbridge.models.arch.blueprint import Blueprint
+from weighbridge.models.quantization.packed import ALL_INTEGERS, Logical, is_packed
+from weighbridge.models.quantization.scheme import LoaderFacts, Scheme
+from weighbridge.models.tensors import CheckpointTensor
+
+Key = Callable[[str], str]
+Raw = Mapping[str, Any]
+
+CONTAINERS = frozenset({"model", "language_model", "base_model"})
+BASES = frozenset({"transformer", "module"})  # base_model_prefix of GPT-2 and its kin; DDP's
+MOST_NAMED = 3
+OTHERS = 2  # times as many values, or as few: they are of another model
+PADDED = 64  # a format that pads adds less than one in so many values (assumed)
+PADS = frozenset({"bnb 4 bit", "hqq", "quanto"})  # layouts whose shape is that of padded groups
+BY_NAME = ("dynamic", "quantized_layers")  # of GPTQModel and of modelopt: sizes by layers' names
+ZEROS = ("qzeros", "zero_point", "zero")
+SCALES = ("scales", "scale", "_scale_inv", "absmax", "SCB")
+NO_SCALES = ("nested", "input", "output", "global", "activation")
+
+
+class StoredParam(NamedTuple):
+    """A parameter of the files with its tensors, and how many experts it stands for."""
+
+    param: Logical
+    tensors: tuple[CheckpointTensor, ...]
+    copies: int
+
+
+class FilesSide(NamedTuple):
+    """The files of a model as its class spells them, and what its config says of their format."""
+
+    where: str
+    stored: Sequence[StoredParam]
+    key: Key
+    quantization: Raw | None
+
+
+def differences(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+    """Yield a sentence for each kind of disagreement between a class and its files."""
+    yield from _contained(plan, files)
+    yield from _values(plan, files)
+    ours = set(map(files.key, (p.name for p in plan.counted)))
+    weights = [each for each in files.stored if files.key(each.param.name) in ours]
+    yield from _integers(weights)
+    if files.quantization is None:
+        yield from undeclared(each.param for each in files.stored)
+    else:
+        yield from _format(plan, files, files.quantization)
+
+
+# Names
+
+
+def strange(plan: Blueprint, files: FilesSide, share: float) -> str:
+    """Return a sentence about files of whose names less than half are of the class. Raises
+    BadFileError where they are of another model."""
+    there = sum(each.param.numel * each.copies for each in files.stored)
+    names = _some([each.param.name for each in files.stored], ", ")
+    if not share and not plan.parameters / OTHERS <= there <= plan.parameters * OTHERS:
+        raise BadFileError(
+            f"{files.where}: {plan.cls} has {plan.parameters:,} values and its files hold "
+            f"{there:,} under other names ({names}): they are of another model"
+        )
+    return (
+        f"{share:.0%} of the names in the files are of {plan.cls} (they have {names}): "
+        f"{there:,} values for its {plan.parameters:,}, taken as its own under other names; "
+        "a loader that does not rename them finds none"
+    )
+
+
+def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+    """Note what all names begin with, where it is neither a usual container nor of the class."""
+    first = {each.param.name.partition(".")[0] for each in files.stored}
+    if len(first) != 1 or first & {p.name.partition(".")[0] for p in plan.counted}:
+        return
+    (head,) = first
+    if head not in CONTAINERS | BASES and head.replace("_", "") not in plan.cls.lower():
+        yield (
+            f"all names in the files begin with {shown(head)}, which {plan.cls} does not have: "
+            "they are taken as its own without it; a loader that does not rename them finds none"
+        )
+
+
+def unloaded(plan: Blueprint, tensors: Sequence[CheckpointTensor]) -> Iterator[str]:
+    """Note tensors that a class does not load, of which there are some."""
+    nbytes = sum(t.nbytes for t in tensors)
+    yield (
+        f"{len(tensors):,} stored tensors ({nbytes:,} bytes) are not loaded by {plan.cls}: "
+        f"{_some([t.name for t in tensors], ', ')}"
+    )
+
+
+def _some(names: Sequence[str], between: str) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return between.join(names[:MOST_NAMED]) + more
+
+
+# Values
+
+
+def _stored_values(files: FilesSide) -> tuple[Mapping[str, int], set[str]]:
+    """Return numbers of values that are stored by name, and the names of those that are padded."""
+    there = defaultdict[str, int](int)
+    for param, _, copies in files.stored:
+        there[files.key(param.name)] += param.numel * copies
+    return there, {files.key(each.param.name) for each in files.stored if each.param.format in PADS}
+
+
+def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
+    """Parameters of the class that the files hold with other numbers of values, or not at all: such
+    a model loads with random weights there, or does not load."""
+    key = files.key
+    there, padded = _stored_values(files)
+    wanted, named = defaultdict[str, int](int), dict[str, str]()
+    for p, count in plan.distinct():
+        spelling = key(p.name)
+        wanted[spelling] += p.numel * count
+        named.setdefault(spelling, p.name)
+    others = {key(p.tied): key(p.name) for p in plan.counted if p.tied}
+    other = []
+    for spelling, count in wanted.items():
+        have = there[spelling] or there[others.get(spelling, spelling)]
+        most = count + count // PADDED + 1 if spelling in padded else count
+        if not count <= have <= most:
+            other.append(f"{named[spelling]} ({have:,} of {count:,} values)")
+    if other:
+        yield f"the files do not hold all that {plan.cls} has: {_some(other, ', ')}"
+
+
+def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
+    """Note weights of a class that are whole numbers in no format that we know."""
+    unknown = [each.param for each in weights if each.param.format in ALL_INTEGERS]
+    if unknown:
+        kinds = ", ".join(sorted({param.format for param in unknown}))
+        yield (
+            f"{len(unknown):,} weights are stored as {kinds} ({unknown[0].name}) and fit no packed "
+            "format that we know: nothing says what they stand for; they are counted as cast to "
+            "the model's dtype"
+        )
+
+
+# Formats
+
+
+def undeclared(params: Iterable[Logical]) -> Iterator[str]:
+    """Note packed weights of which no config says how they were packed."""
+    packed = [param for param in params if is_packed(param)]
+    if packed:
+        kinds = ", ".join(sorted({param.format for param in packed}))
+        yield (
+            f"{len(packed):,} weights are packed ({kinds}: {packed[0].name}) and the config has no "
+            "quantization_config: loaders take them for numbers of the model's dtype, without "
+            "scales, and that is what is counted; the config that says how they were packed is "
+            "missing"
+        )
+
+
+def unstored(quantization: Raw) -> str:
+    """Return a note that a config names a format which no tensor is in."""
+    method = shown(quantization.get("quant_method") or "a format")
+    return (
+        f"the config declares {method} and no tensor of the files is packed: they are plain"
+        " numbers, and are counted so; a loader of that format will not find its tensors"
+    )
+
+
+class PackedSizes(NamedTuple):
+    """Sizes by which packed weights are known: bytes of their values, scales, zero points; `words`
+    is the shape of a matrix of words, where a format lies along either side."""
+
+    nbytes: int = 0
+    scales: int = 0
+    zeros: bool = False
+    words: tuple[int, ...] = ()
+
+    def plus(self, more: "PackedSizes", copies: int) -> "PackedSizes":
+        return PackedSizes(
+            self.nbytes + more.nbytes * copies,
+            self.scales + more.scales * copies,
+            self.zeros or more.zeros,
+            self.words or more.words,
+        )
+
+    def differ(self, there: "PackedSizes") -> bool:
+        """Tell whether what is there is packed otherwise; zero points that a config does not speak
+        of may be there."""
+        lacks = self.zeros and not there.zeros
+        return lacks or self._replace(zeros=False) != there._replace(zeros=False)
+
+    def sentence(self) -> str:
+        words = f" in words of {' x '.join(map(str, self.words))}" if self.words else ""
+        zeros = " and zero points" if self.zeros else ""
+        return f"{self.nbytes:,} bytes{words}, {self.scales:,} scales{zeros}"
+
+
+def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
+    """Return the format that a config declares, and the same where it leaves nothing alone."""
+    from weighbridge.models.quantization.declared import SKIPS, declared  # rules of packed weights
+
+    try:
+        return declared(raw), declared({k: v for k, v in raw.items() if k not in SKIPS})
+    except WeighbridgeError:  # a method that we do not know is said where it is asked for
+        return None
+
+
+def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
+    """Compare what a config says of packed weights with those that are stored."""
+    schemes = _schemes(raw) if _is_uniform(raw) else None
+    if schemes is None:
+        return
+    form, whole = schemes
+    facts = LoaderFacts(plan=plan, dtype=BFLOAT16, major=4)  # which packs experts, as files do
+    there, wanted = _stored_sizes(files, raw), dict[str, PackedSizes]()
+    pack, would_pack = form.loader(facts), whole.loader(facts)
+    left = list[str]()
+    for p, count in plan.distinct():
+        spelling = files.key(p.name)
+        pieces = pack(p) if spelling in there else None
+        if pieces is not None:
+            one = _sizes(((x.name, x.dtype.size(prod(x.shape)), x.shape) for x in pieces), raw)
+            wanted[spelling] = wanted.get(spelling, PackedSizes()).plus(one, count)
+        elif spelling in there and would_pack(p) is not None:
+            left.append(p.name)
+    yield from _left_alone(left)
+    yield from _otherwise(form.name, wanted, there)
+
+
+def _left_alone(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield (
+            f"quantization_config leaves {_some(names, ', ')} alone, and the files have them "
+            "packed: the files were believed; a loader makes plain parameters there"
+        )
+
+
+def _otherwise(
+    form: str, wanted: Mapping[str, PackedSizes], there: Mapping[str, PackedSizes]
+) -> Iterator[str]:
+    odd = [spelling for spelling, sizes in wanted.items() if sizes.differ(there[spelling])]
+    if odd:
+        yield (
+            f"quantization_config is of {form}, where {odd[0]} would be "
+            f"{wanted[odd[0]].sentence()}, and the files have {there[odd[0]].sentence()} "
+            f"({len(odd):,} such weights): the files were believed for what is loaded as it is, "
+            "the config for all else; a loader takes no such file"
+        )
+
+
+def _is_uniform(raw: Raw) -> bool:
+    """Tell whether a config says one size of all weights, and not of each by its name."""
+    groups = raw.get("config_groups")
+    apart = isinstance(groups, Mapping) and len(groups) != 1
+    by_name = any(isinstance(value, Mapping) and "." in name for name, value in raw.items())
+    return not (apart or by_name or any(raw.get(key) for key in BY_NAME))
+
+
+def _stored_sizes(files: FilesSide, raw: Raw) -> dict[str, PackedSizes]:
+    sizes = dict[str, PackedSizes]()
+    for param, tensors, copies in files.stored:
+        if is_packed(param):
+            spelling = files.key(param.name)
+            one = _sizes(((t.name, t.nbytes, t.shape) for t in tensors), raw)
+            sizes[spelling] = sizes.get(spelling, PackedSizes()).plus(one, copies)
+    return sizes
+
+
+def _is_scale(end: str) -> bool:
+    return end.endswith(SCALES) and not any(word in end for word in NO_SCALES)
+
+
+def _sizes(tensors: Iterable[tuple[str, int, tuple[int, ...]]], raw: Raw) -> PackedSizes:
+    """Return the sizes of one weight: its values are the largest tensor, and no scales."""
+    total = PackedSizes()
+    for name, nbytes, shape in tensors:
+        end = name.rpartition(".")[2]
+        if end.endswith(ZEROS):
+            total = total._replace(zeros=True)
+        elif _is_scale(end):
+            total = total._replace(scales=prod(shape))
+        elif nbytes > total.nbytes:
+            one_way = raw.get("quant_method") == "gptq" or raw.get("version") == "gemm"
+            words = shape if one_way and end == "qweight" else ()
+            total = total._replace(nbytes=nbytes, words=words)
+    return total

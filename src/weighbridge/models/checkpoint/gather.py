@@ -1,0 +1,358 @@
+"""From what the user typed to an inventory, by kind of reference."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.wording import clipped, redacted
+from weighbridge.models import catalogue
+from weighbridge.models.checkpoint.inventory import Inventory, StoredModel, declared_quantization
+from weighbridge.models.sources import open_source, resolve
+from weighbridge.models.sources.reference import (
+    CatalogueRef,
+    HubRef,
+    LocalRef,
+    SizeRef,
+    TimmRef,
+    UrlRef,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.models.catalogue.pipelines import CataloguePipeline
+    from weighbridge.models.sources import base
+    from weighbridge.models.sources.answers import Silence
+    from weighbridge.models.sources.reference import Reference
+
+Raw = Mapping[str, Any]
+NO_NAME = "no such name in the built-in catalogue"
+MOST_NAMED = 120  # characters of what was typed, in an error
+
+
+class GatherOptions(NamedTuple):
+    """Options of reaching what was typed. None is what the environment says."""
+
+    revision: str | None = None
+    token: str | None = None
+    cache_dir: str | None = None
+    offline: bool = False
+    trust_remote_code: bool = False
+    progress: Callable[[int, int], None] | None = None
+    ours: bool = True  # who asks owns this machine: files of it are read, and any address
+    silence: "Silence | None" = None  # hosts that did not answer those who asked before
+    then: str = ""  # the module that is needed next, imported while a source is waited for
+
+    def source(self) -> "base.SourceOptions":
+        from weighbridge.models.sources import base
+
+        return base.SourceOptions(
+            token=self.token if self.ours or self.token else False,  # never the owner's own
+            cache_dir=self.cache_dir,
+            offline=self.offline,
+            silence=self.silence,
+        )
+
+
+def gather(text: str, options: GatherOptions) -> Inventory:
+    """Return the inventory of a reference. Raises NotFoundError, BadFileError, UsageError,
+    HubError."""
+    ref = _resolved(text, options)
+    if isinstance(ref, HubRef) and "/" not in text:
+        ref = _owned(text, ref, options)
+    inventory = SPECIAL.get(type(ref), _read)(text, ref, options)
+    if isinstance(ref, HubRef) and "/" in ref.repo_id and "/" not in text:
+        note = f"{text}: read as {ref.repo_id}, which the Hub's search lists by that name"
+        inventory = replace(inventory, notes=(note, *inventory.notes))
+    return replace(inventory, origin=ref)
+
+
+def _resolved(text: str, options: GatherOptions) -> "Reference":
+    """Return what was typed. Raises UsageError for what is not read where strangers ask: whether
+    such a file is there is not told, either."""
+    if options.ours:
+        return resolve(text, catalogue=has_name, revision=options.revision)
+    try:
+        ref = resolve(text, catalogue=has_name, revision=options.revision, disk=False)
+    except NotFoundError:
+        ref = None
+    if ref is None or isinstance(ref, LocalRef | UrlRef):
+        raise UsageError(
+            f"{clipped(redacted(text), MOST_NAMED)}: files and other addresses are not read here; "
+            "name a model of the catalogue or of the Hub (org/name)"
+        )
+    return ref
+
+
+def has_name(text: str) -> bool:
+    """Tell whether the built-in catalogue has it, as it is or by an everyday name."""
+    if catalogue.has(text):
+        return True
+    # here and below: what a name of ours does without
+    from weighbridge.models.catalogue import everyday, pipelines
+
+    return everyday.has(text) or pipelines.find(text) is not None
+
+
+def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
+    """Return the repository that a name without an owner means: one of the Hub's first, else the
+    one that the Hub's search lists by exactly that name. Raises NotFoundError where there is
+    none."""
+    from weighbridge.models.catalogue import everyday
+
+    if everyday.may_be_an_id(text):
+        return ref
+    name, sign, _ = text.partition("@")
+    if sign and has_name(name):
+        raise UsageError(
+            f"{clipped(redacted(text), MOST_NAMED)}: {name} is a name of the built-in catalogue, "
+            "which has no revisions: leave the @ and what follows out, or name ORG/NAME of the Hub"
+        )
+    from weighbridge.models.sources.search import named
+
+    listed = named(ref.repo_id, options.source())
+    owners = sorted(listed.exact, key=everyday.is_mirrored)  # those who make models first
+    if owners:
+        return replace(ref, repo_id=owners[0])
+    near = [*listed.others[:2], *everyday.nearest(text)][:3]
+    hint = f"did you mean {', '.join(near)}?" if near else "`weighbridge models` lists all names;"
+    raise NotFoundError(
+        f"{clipped(redacted(text), MOST_NAMED)}: {NO_NAME}; {hint} a repository of the Hub is "
+        "ORG/NAME, a folder is ./NAME"
+    )
+
+
+def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
+    """`error` with what was typed in it, and with names of the catalogue that come near."""
+    message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
+    if place not in message and repr(place)[1:-1] not in message:
+        message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
+    if isinstance(error, AwayError | NotFoundError) and NO_NAME not in message:
+        from weighbridge.models.catalogue import everyday
+
+        near = everyday.nearest(place.rpartition("/")[2])
+        hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
+        message += hint
+    return type(error)(message)
+
+
+def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
+    from weighbridge.models.sources.base import Together
+
+    source = open_source(ref, options.source())
+    listed = Together([source.list]) if source.waits else None
+    from weighbridge.models.checkpoint.reading import (
+        Reader,  # parsers, which a catalogue name does without
+    )
+
+    if listed is not None:
+        if options.then:
+            import_module(options.then)
+        listed.results()
+    inventory = Reader(text, source, options.progress).inventory()
+    return inventory if options.trust_remote_code else replace(inventory, code=None)
+
+
+NAMELESS = "config"  # the reference of a model that no name leads to: it was given as a mapping
+
+
+def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
+    """Return the inventory of a config that is at hand. Raises UsageError where keys are no
+    text."""
+    keys: Iterable[Any] = config  # of a caller that mypy does not see
+    odd = next((key for key in keys if not isinstance(key, str)), None)
+    if odd is not None:
+        raise UsageError(f"{reference}: keys of a config are text, not {odd!r:.80}")
+    name = str(config.get("_name_or_path") or config.get("model_type") or "config")
+    part = StoredModel(config=config, quantization=declared_quantization(config))
+    return Inventory(reference=reference, name=name, parts=(part,), read_from=("config",))
+
+
+def gather_pipeline(pipeline: Any) -> Inventory:
+    """Return the inventory of a pipeline of diffusers that was made: the configs of its networks.
+    Raises UsageError where none of them has one."""
+    name = type(pipeline).__name__
+    networks = {part: _config_of(network) for part, network in pipeline.components.items()}
+    parts = _networks({part: config for part, config in networks.items() if config})
+    if not parts:
+        raise UsageError(f"{name}: none of its components has a config")
+    return Inventory(reference=name, name=name, parts=parts, read_from=("the pipeline",))
+
+
+def _networks(configs: Mapping[str, Raw]) -> tuple[StoredModel, ...]:
+    """Return the networks of a pipeline by their configs, in which diffusers names the class."""
+    return tuple(
+        StoredModel(
+            name=name,
+            library="diffusers" if "_class_name" in config else "transformers",
+            config=config,
+            where=f"{name}/config.json",
+            vouched=True,
+        )
+        for name, config in configs.items()
+    )
+
+
+def _config_of(network: Any) -> dict[str, Any]:
+    """Return the config of a network in a pipeline; {} of schedulers, tokenizers and processors."""
+    config = getattr(network, "config", None)
+    if config is None or not callable(getattr(network, "parameters", None)):
+        return {}
+    if hasattr(config, "to_dict"):
+        return {**config.to_dict(), "architectures": [type(network).__name__]}
+    plain = dict(config)
+    return {"_class_name": type(network).__name__, **plain}
+
+
+def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
+    """Return the Hub's files; where nobody answers, the config that the built-in catalogue has of
+    it."""
+    try:
+        return _read(text, ref, options)
+    except AwayError as error:
+        inventory = _packed(text, ref) or (_held(text, ref) if _whole(ref) else None)
+        if inventory is None:
+            raise
+        why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
+        base = _base(inventory.name)
+        shapes = "" if inventory.repo_id == _own_id(base) else "the shapes of "
+        note = (
+            f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
+            f"Hub: no file was read ({why})"
+        )
+        return replace(inventory, notes=_joined(note, inventory.notes))
+
+
+def _held(text: str, ref: HubRef) -> Inventory | None:
+    """Return what the built-in catalogue has of a repository: its config, those of its parts, or
+    the shapes of a base of the same owner."""
+    from weighbridge.models.catalogue import everyday, pipelines
+
+    entry, pipeline = catalogue.of_repository(ref.repo_id), pipelines.of_repository(ref.repo_id)
+    if entry is not None:
+        return _entry(text, entry)
+    if pipeline is not None:
+        return _pipeline(text, pipeline)
+    tuned = everyday.of_owner(ref.repo_id)
+    if tuned is None:
+        return None
+    notes = (tuned.note,) if tuned.note else ()
+    inventory = replace(_entry(text, tuned.entry), name=tuned.name)
+    return replace(inventory, repo_id=ref.repo_id, notes=notes)
+
+
+def _packed(text: str, ref: HubRef) -> Inventory | None:
+    """Return the shapes that the built-in catalogue has of a model in a type of GGUF: that of
+    `ORG/NAME-GGUF:TYPE`, or the usual one of `ORG/NAME-GGUF`."""
+    from weighbridge.models.catalogue import everyday
+
+    name = re.fullmatch(r"(?i)(.+)[-_.]gguf", ref.repo_id.rpartition("/")[2])
+    if name is None or not _whole(replace(ref, quant=None)):
+        return None
+    typed = f"{name[1]}-{ref.quant}" if ref.quant else name[0]
+    floats = (ref.quant or "").lower() in everyday.FLOATS  # of a file of GGUF, or of a copy
+    tag = everyday.meaning(f"{typed}.gguf" if floats else typed)
+    if tag is None or not tag.quantization:
+        return None
+    inventory = replace(_entry(text, tag.entry), name=tag.name, form=tag.quantization)
+    return replace(inventory, notes=(tag.note,) if tag.note else ())
+
+
+def _base(name: str) -> str:
+    """Return the entry whose shapes a model has: a tune's base, else its own."""
+    from weighbridge.models.catalogue import tunes
+
+    return tunes.TUNES[name].base if name in tunes.TUNES else name
+
+
+def _own_id(name: str) -> str | None:
+    """Return the repository of a name of the catalogue."""
+    from weighbridge.models.catalogue import pipelines
+
+    pipeline = pipelines.find(name)
+    return catalogue.find(name).repo_id if pipeline is None else pipeline.repo_id
+
+
+def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Notes with those that go on with the first one's sentence put behind it."""
+    behind = "".join(note for note in notes if note.startswith(";"))
+    return first + behind, *(note for note in notes if not note.startswith(";"))
+
+
+def _whole(ref: HubRef) -> bool:
+    """Tell whether a repository is meant as it is now: a catalogue has no files and no history."""
+    return ref.revision in (None, "main") and not (ref.filename or ref.subfolder or ref.quant)
+
+
+def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
+    if catalogue.has(ref.name):
+        return _entry(text, catalogue.find(ref.name))
+    from weighbridge.models.catalogue import everyday, pipelines
+
+    pipeline = pipelines.find(ref.name)
+    if pipeline is not None:
+        return _pipeline(text, pipeline)
+    tag = everyday.meaning(ref.name)
+    assert tag is not None  # or it were another kind of reference
+    notes = (tag.note,) if tag.note else ()
+    inventory = replace(_entry(text, tag.entry), name=tag.name)
+    return replace(inventory, notes=notes, form=tag.quantization)
+
+
+def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
+    part = StoredModel(
+        library="timm" if entry.model_type == catalogue.TIMM else "transformers",
+        config=entry.config,
+        quantization=declared_quantization(entry.config),
+        vouched=True,
+    )
+    return Inventory(
+        reference=text,
+        name=entry.name,
+        parts=(part,),
+        read_from=(f"built-in catalogue ({entry.source})",),
+        repo_id=entry.repo_id,
+    )
+
+
+def _pipeline(text: str, entry: "CataloguePipeline") -> Inventory:
+    return Inventory(
+        reference=text,
+        name=entry.name,
+        parts=_networks(entry.parts),
+        read_from=(f"built-in catalogue ({entry.source})",),
+        repo_id=entry.repo_id,
+    )
+
+
+def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
+    return Inventory(
+        reference=text,
+        name=text,
+        parts=(StoredModel(library="size", config={"parameters": ref.parameters}),),
+        read_from=("a bare size",),
+        notes=("a bare size says nothing about layers, vocabulary or heads: all of this is rough",),
+        rough=True,
+    )
+
+
+def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
+    """Return the Hub's `timm/NAME`, whose headers are enough; else what the name says."""
+    try:
+        return _read(text, ref, options)
+    except (HubError, NotFoundError) as error:
+        part = StoredModel(library="timm", config={"architecture": ref.name})
+        why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
+        note = f"{text}: counted from the name of its architecture; no file was read ({why})"
+        return Inventory(
+            reference=text, name=ref.name, parts=(part,), read_from=("the name",), notes=(note,)
+        )
+
+
+SPECIAL: dict[type, Callable[[str, Any, GatherOptions], Inventory]] = {
+    CatalogueRef: _catalogued,
+    HubRef: _repository,
+    SizeRef: _sized,
+    TimmRef: _timm,
+}

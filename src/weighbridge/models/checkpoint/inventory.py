@@ -1,0 +1,112 @@
+"""The content of the files: every tensor under its checkpoint name, by part, and what was read.
+
+    Reference -> Source -> the files that a loader would choose -> headers -> Inventory
+
+A part is tensors with a config: one for most models, several for a pipeline. After this stage
+nobody may ask which format a file had.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import dataclass
+from weighbridge.base.wording import shown
+from weighbridge.models.sources.reference import Reference
+from weighbridge.models.tensors import CheckpointTensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredModel:
+    """One model: its stored tensors (none when only a config is known) and its config."""
+
+    name: str = ""  # "" for the only one; "unet", "text_encoder" in a pipeline
+    library: str = "transformers"  # whose classes the config names
+    config: Mapping[str, Any] | None = None
+    where: str = "config.json"  # the path that errors about the config name
+    tensors: tuple[CheckpointTensor, ...] = ()
+    quantization: Mapping[str, Any] | None = None
+    cls: str = ""  # the class that a pipeline's index names
+    listed: tuple[str, ...] = ()  # tensors that an index names, where no header was read
+    listed_bytes: int | None = None  # of all of them, as that index says
+    vouched: bool = False  # the catalogue's: its parameters are counted beside it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """The files that were read, of one model or of the parts of a pipeline."""
+
+    reference: str
+    name: str
+    revision: str | None = None
+    parts: tuple[StoredModel, ...]
+    read_from: tuple[str, ...]
+    download_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    repo_id: str | None = None  # where the model is on the Hub, when the reference does not say
+    code: str | None = None  # the folder or repository whose own code may be run
+    rough: bool = False  # a bare size, and nothing else is known
+    origin: Reference | None = None  # what the reference was read as; None: a config at hand
+    form: str = ""  # the format that the name itself asks for (llama3.1:8b-q8_0)
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """Return the bytes of all tensors in the files; None when no header was read."""
+        if not any(part.tensors for part in self.parts):
+            return None
+        return sum(t.nbytes for part in self.parts for t in part.tensors)
+
+
+def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how the config says the checkpoint is packed; MLX writes `quantization`."""
+    text = config.get("text_config")
+    for place in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("quantization_config", "compression_config", "quantization"):
+            if isinstance(place.get(key), str | list | int | float):
+                raise BadFileError(f"{key} must be an object, not {place[key]!r:.80}")
+            if isinstance(place.get(key), Mapping):
+                experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
+                return place[key] if experts is None else {**place[key], "expert_dtype": experts}
+    return None
+
+
+SAID_TWICE = ("bits", "group_size", "w_bit", "q_group_size")
+
+
+def otherwise(name: str, config: Mapping[str, Any], beside: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a note for each size of a format that a file beside the config says otherwise."""
+    for key in SAID_TWICE:
+        ours, theirs = config.get(key), beside.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            yield (
+                f"{name}: {key} is {shown(theirs)}, and {shown(ours)} in the config, which is taken"
+            )
+
+
+def _from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read a params.json of Mistral as the config of transformers that says the same."""
+    from weighbridge.models.formats.mistral_params import transformers_config
+
+    return transformers_config(raw)
+
+
+def _of_adapter(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read an adapter's config: its tensors are weighed, not those of the base that it names."""
+    return {"architectures": [f"PEFT {raw.get('peft_type', 'adapter')}"], "adapter": dict(raw)}
+
+
+CONFIGS: Mapping[
+    str, Callable[[Mapping[str, Any]], Mapping[str, Any]]
+] = {  # the first that is there
+    "config.json": dict,
+    "params.json": _from_params,
+    "adapter_config.json": _of_adapter,
+}
+
+
+def library_of(config: Mapping[str, Any], library: str) -> str:
+    """Name the library that loads a config: timm's name an `architecture`, diffusers' a
+    `_class_name`; `library` is that of all others."""
+    if "_class_name" in config:
+        return "diffusers"
+    return "timm" if "architecture" in config and "model_type" not in config else library

@@ -1,0 +1,405 @@
+"""The model of a class: an inventory and a config become parameters, buffers and modules.
+
+Four ways, in this order, and the report says which was taken:
+
+1. the config's model type is in our tables: the class's own tensors (`arch/`);
+2. headers were read: the stored tensors, unpacked where a format packs them;
+3. an extra (transformers, timm, diffusers) builds the class on the meta device;
+4. an index says how many bytes all tensors have: numbers of 16 bits, assumed.
+
+Where 1 and headers are both at hand, stored tensors that the class does not load are told apart.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.wording import UNLISTED, printable, shown
+from weighbridge.models.arch.blueprint import Blueprint, Param
+from weighbridge.models.arch.builder import blueprint, family, known, stems
+from weighbridge.models.arch.config import Config, has_sizes
+from weighbridge.models.arch.possible import contradictions, doubts, impossible
+from weighbridge.models.checkpoint.inventory import Inventory, StoredModel
+from weighbridge.models.quantization.packed import unpacked
+from weighbridge.models.sources.reference import Reference
+from weighbridge.models.tensors import CheckpointTensor, Counted, counted
+
+if TYPE_CHECKING:
+    from weighbridge.models.checkpoint.loading import LoadSplit
+
+MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
+STORED = 2  # bytes of a number in files, where nothing says
+COUNTED = ("counted",)  # what a part keeps its own tensors under
+WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
+MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
+MOST_NAMED = 6  # sizes that a note names
+UNREAD = "keys that look like memory and were not read"  # of a config: for --details
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class ModelPart:
+    """One class with what its files hold of it."""
+
+    name: str
+    library: str = "transformers"
+    blueprint: Blueprint
+    config: Mapping[str, Any]
+    stored: tuple[CheckpointTensor, ...] = ()  # what the class loads
+    unloaded: tuple[CheckpointTensor, ...] = ()  # stored as well, and not loaded
+    quantization: Mapping[str, Any] | None = None
+
+    @property
+    def counted(self) -> Counted:
+        """Return the stored tensors, like experts once with a count."""
+        return memo(self, COUNTED, lambda: counted(self.stored))
+
+    @property
+    def packed(self) -> bool:
+        """Tell whether the checkpoint is in a format of its own, which the loader keeps."""
+        return self.quantization is not None or self.library == "gguf"
+
+    @property
+    def declared_dtype(self) -> str:
+        """Return the dtype that the config asks for; "" where it is silent."""
+        text = self.config.get("text_config")
+        for config in (self.config, text if isinstance(text, Mapping) else {}):
+            for key in ("dtype", "torch_dtype"):
+                named = config.get(key)
+                if not isinstance(named, str | None):
+                    raise BadFileError(f"{key} must be the name of a dtype, not {named!r:.80}")
+                if named and named != "auto":
+                    return named
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
+class Model:
+    """One model, whole: its parts, and where what is known of it was read."""
+
+    reference: str
+    name: str
+    revision: str | None
+    parts: tuple[ModelPart, ...]
+    read_from: tuple[str, ...]
+    stored_bytes: int | None = None
+    download_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    rough: bool = False
+    repo_id: str | None = None
+    origin: Reference | None = None  # None: a config or a module at hand
+
+    @property
+    def loads_as(self) -> str:
+        """Return what an engine is told to load."""
+        return self.repo_id or self.reference
+
+    @property
+    def architecture(self) -> str:
+        return " + ".join(dict.fromkeys(part.blueprint.cls for part in self.parts))
+
+    @property
+    def parameters(self) -> int:
+        return sum(part.blueprint.parameters for part in self.parts)
+
+    @cached_property
+    def active_parameters(self) -> int:
+        return sum(active(part.blueprint.counted) for part in self.parts)
+
+    def part_sizes(self) -> tuple[tuple[str, int], ...]:
+        """(name, parameters) of pipeline parts, or of the towers of one class; one has none."""
+        return self._part_sizes
+
+    @cached_property
+    def _part_sizes(self) -> tuple[tuple[str, int], ...]:
+        if len(self.parts) == 1 and not self.parts[0].blueprint.parts:
+            return ()
+        sizes: dict[str, int] = defaultdict(int)
+        for part in self.parts:
+            for p, count in part.blueprint.distinct():
+                sizes[part.name or part.blueprint.part(p.name)] += p.numel * count
+        return tuple(sizes.items()) if len(sizes) > 1 else ()
+
+
+def active(params: Iterable[Param]) -> int:
+    """Parameters that work on one token: all, less the experts that it is not routed to."""
+    by_share: dict[tuple[int, int], int] = defaultdict(int)
+    for p in params:
+        if not p.tied:
+            by_share[p.routed] += p.numel * p.copies
+    return sum(numel * k // of for (k, of), numel in by_share.items())
+
+
+def resolve(inventory: Inventory, *, base_model: bool = False) -> Model:
+    """Every part's class. Raises UnsupportedError for an unknown class without stored tensors."""
+    notes = list(inventory.notes)
+    parts = []
+    for part in inventory.parts:
+        read, remarks = _part(part, inventory.code, base_model=base_model)
+        parts.append(read)
+        notes += remarks
+    return Model(
+        reference=inventory.reference,
+        name=inventory.name,
+        revision=inventory.revision,
+        parts=tuple(parts),
+        read_from=inventory.read_from,
+        stored_bytes=inventory.stored_bytes,
+        download_bytes=inventory.download_bytes,
+        notes=tuple(notes),
+        rough=inventory.rough,
+        repo_id=inventory.repo_id,
+        origin=inventory.origin,
+    )
+
+
+def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[ModelPart, list[str]]:
+    notes: list[str] = []
+    part = replace(part, quantization=_declared(part, notes))
+    kind = (part.config or {}).get("model_type")
+    if not isinstance(kind, str | None):
+        raise BadFileError(f"{part.where}: model_type must be text, not {shown(kind)}")
+    plan = _from_tables(part, notes, base_model=base_model)
+    files: LoadSplit | None = None
+    if part.tensors:
+        plan, files = _with_headers(plan, part, notes)
+    elif plan is None:
+        plan = _from_library(part, code, notes, base_model=base_model)
+    _check_size(plan, part)
+    stored, unloaded = ((), ()) if files is None else files[:2]
+    if unloaded:
+        from weighbridge.models.checkpoint import (
+            agreement,  # rules of files, which a config does without
+        )
+
+        notes += agreement.unloaded(plan, unloaded)
+    if part.library == "gguf":
+        from weighbridge.models.arch import gguf_agreement  # rules, which a config does without
+
+        notes += gguf_agreement.check((part.config or {})["gguf"], part.tensors)
+    read = ModelPart(
+        name=part.name,
+        library=part.library,
+        blueprint=plan,
+        config=part.config or {},
+        stored=stored,
+        unloaded=unloaded,
+        quantization=part.quantization,
+    )
+    if files is not None and files.counted is not None:
+        memo(read, COUNTED, lambda: files.counted)
+    return read, [f"{part.name}: {note}" if part.name else note for note in notes]
+
+
+def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
+    """Return the format of the checkpoint, as far as its files agree with the config."""
+    if part.quantization is None:
+        return None
+    if not unpacked(part.tensors):
+        from weighbridge.models.quantization.declared import untold  # of packed weights
+
+        notes += filter(None, [untold(part.quantization)])
+        return part.quantization
+    from weighbridge.models.checkpoint import agreement
+
+    notes.append(agreement.unstored(part.quantization))
+    return None
+
+
+NO_SIZES = "drop|prob|token|std|image|patch|window"  # may be 0, whatever else their names say
+SIZES = re.compile(rf"(?!.*({NO_SIZES}))(.*(size|dim|head|width|channel)|d_model|d_ff|n_embd)")
+
+
+def zeros(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """Yield the keys of a config that are sizes by their names, and are 0."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from zeros(value, f"{within}{key}.")
+        elif type(value) is int and value == 0 and SIZES.match(key):
+            yield printable(f"{within}{key}")
+
+
+def _check_size(plan: Blueprint, part: StoredModel) -> None:
+    """Raise BadFileError for sizes that no model has."""
+    empty = next((p for p in plan.counted if 0 in p.shape), None)
+    if empty is not None:
+        keys = list(zeros(part.config or {}))
+        those = f"{', '.join(keys)}, which {'is' if len(keys) == 1 else 'are'} 0"
+        raise BadFileError(
+            f"{part.where}: {empty.name} of {plan.cls} would be "
+            f"{' x '.join(map(str, empty.shape))}: "
+            f"correct {those if keys else 'the size that is 0'}"
+        )
+    if plan.parameters <= MOST_PARAMETERS:
+        return
+    if part.library == "size":
+        raise BadFileError(
+            f"{plan.parameters:.1e} parameters are more than any model has: our limit is "
+            f"{MOST_PARAMETERS:.0e}"
+        )
+    largest = max(plan.counted, key=lambda p: p.numel)
+    raise BadFileError(
+        f"{part.where}: {plan.cls} of these sizes has {plan.parameters:.1e} parameters, more "
+        f"than any model: {largest.name} is {' x '.join(map(str, largest.shape))}"
+    )
+
+
+def _with_headers(
+    plan: Blueprint | None, part: StoredModel, notes: list[str]
+) -> "tuple[Blueprint, LoadSplit]":
+    from weighbridge.models.checkpoint import (
+        loading,  # a config alone, the usual case, does without
+    )
+
+    if plan is not None:
+        return plan, loading.split(plan, part, notes)
+    if part.config is not None and "adapter" in part.config:
+        from weighbridge.models.checkpoint import adapters
+
+        notes += adapters.differences(part.config["adapter"], part.tensors)
+    blueprint = loading.from_stored(part, loading.class_of(part), notes)
+    if len(blueprint.counted) > MOST_UNLIKE:
+        raise BadFileError(
+            f"{part.where}: its files hold {len(blueprint.counted):,} parameters that are unlike "
+            f"each other, and {blueprint.cls} is not in our tables; the limit is {MOST_UNLIKE:,}"
+        )
+    return blueprint, loading.LoadSplit(part.tensors)
+
+
+def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
+    """Return the family's blueprint; None where our tables lack the model type or its class."""
+    if part.library == "timm" and part.config is not None:
+        from weighbridge.models.arch.families import (
+            timm_nets,  # rules, which language models do without
+        )
+
+        return timm_nets.of_config(part.config)
+    if part.library == "diffusers" and part.config is not None and not part.tensors:
+        from weighbridge.models.arch import diffusers_nets
+
+        return diffusers_nets.of_config(part.config)
+    if part.library != "transformers" or part.config is None or not known(part.config):
+        return None
+    config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
+    try:
+        plan = blueprint(config, base_model=base_model)
+    except UnsupportedError as error:
+        other = "the headers" if part.tensors else "its library's class"
+        notes.append(f"{error}; counted from {other} instead")
+        return None
+    unread = config.unread()
+    if unread:
+        notes.append(f"{UNREAD}: {', '.join(unread)}")
+    _check_size(plan, part)
+    notes += _agreed(part, config)
+    return plan
+
+
+def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
+    """Return what the config leaves open or says twice, after it was read. Raises BadFileError for
+    what no model can be, and for a config without any size, which is a class and no model."""
+    if not part.tensors and not part.vouched:
+        if not has_sizes(config.raw):
+            raise BadFileError(
+                f"{part.where} has no size of a model of type {config.model_type!r}: no width, no"
+                " number of layers, no vocabulary; give the model's whole config.json"
+            )
+        yield from _assumed(part, config)
+    layers = None if part.vouched else _impossible(config)
+    contradiction = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
+    if contradiction:
+        raise BadFileError(f"{contradiction}; correct the config")
+    yield from doubts(config, vouched=part.vouched)
+
+
+def _impossible(config: Config) -> str | None:
+    from weighbridge.models.arch.cache_layers import (
+        layers,  # a model of the catalogue is asked nothing
+    )
+
+    try:
+        return impossible(layers(config))
+    except UnsupportedError:  # asked of its weights alone, it has an answer
+        return None
+
+
+def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
+    assumed = config.assumed()
+    if assumed:
+        more = f" and {len(assumed) - MOST_NAMED} more" if len(assumed) > MOST_NAMED else ""
+        yield (
+            f"{part.where} does not say all sizes: {', '.join(assumed[:MOST_NAMED])}{more} "
+            f"{'is the default' if len(assumed) == 1 else 'are the defaults'} of its class"
+        )
+
+
+def _encoder_alone(part: StoredModel) -> str:
+    """Return the class of an encoder whose decoder the files do not have, where the config names
+    none: the second text encoder of a pipeline, opened by itself. Else ""."""
+    config = part.config or {}
+    classes = family(str(config.get("model_type"))).classes
+    if config.get("architectures") or "EncoderModel" not in classes:
+        return ""
+    names = {t.name for t in part.tensors} or set(part.listed)
+    begins = {name.partition(".")[0] for name in names}
+    if "encoder" not in begins:
+        return ""
+    stem = stems(family(str(config.get("model_type"))))[0]
+    return f"{stem}EncoderModel" if begins <= {"encoder", "shared"} else ""
+
+
+def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint:
+    """Return parameters without shapes, of an index whose class nothing here can build."""
+    from weighbridge.models.checkpoint.loading import class_of
+
+    notes.append(
+        f"{class_of(part)} is not in our tables and no header was read: its index says "
+        f"{part.listed_bytes:,} bytes, taken as numbers of 16 bits; shapes are not known"
+    )
+    return replace(_of_size(parameters), cls=class_of(part))
+
+
+def _of_size(parameters: int) -> Blueprint:
+    """Make a model of a number alone: one matrix of a usual width, and what does not fill a row of
+    it, or the last row."""
+    rows = (parameters - 1) // WIDTH
+    matrix = Param("layers.weight", (rows, WIDTH))
+    remaining = parameters - rows * WIDTH
+    return Blueprint(cls="a bare size", params=(matrix, Param("rest.weight", (remaining,), "norm")))
+
+
+def _from_library(
+    part: StoredModel, code: str | None, notes: list[str], *, base_model: bool
+) -> Blueprint:
+    """Return the class as its library builds it; a refusal says first why our tables could not."""
+    try:
+        return _built(part, code, base_model=base_model)
+    except UnsupportedError as error:
+        if part.listed_bytes is not None:
+            return _of_index(part, part.listed_bytes // STORED, notes)
+        refused = [note.partition("; counted from")[0] for note in notes]
+        reason = str(error).rpartition(f"{UNLISTED}; ")[2] if refused else str(error)
+        raise UnsupportedError("; ".join([*refused, reason])) from None
+
+
+def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprint:
+    config = part.config or {}
+    if part.library == "size":
+        return _of_size(config["parameters"])
+    from weighbridge.models.arch import torch_modules  # libraries, which a known class does without
+
+    if part.library == "diffusers":
+        return torch_modules.diffusers(config)
+    if part.library == "timm":
+        return torch_modules.timm(str(config["architecture"]))
+    if part.library == "gguf" and not part.tensors:
+        raise BadFileError("the file has no tensors")
+    if not config.get("model_type"):
+        raise BadFileError(f"{part.where} has no model_type: nothing says what it is a config of")
+    if code is not None and "auto_map" in config:
+        return torch_modules.own_code(code, config, base_model=base_model)
+    return torch_modules.transformers(config, base_model=base_model)

@@ -1,0 +1,399 @@
+"""One source on its way to an inventory: which files, their parsers, and what was read.
+
+A folder is a pipeline (model_index.json), a model (config.json, params.json or weights, and the
+layers that sentence-transformers puts behind it), or a shelf of GGUF files.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from weighbridge.base.errors import BadFileError, HubError, NotFoundError, UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.wording import redacted, shown
+from weighbridge.models.checkpoint.inventory import (
+    CONFIGS,
+    Inventory,
+    StoredModel,
+    declared_quantization,
+    library_of,
+    otherwise,
+)
+from weighbridge.models.checkpoint.layouts import (
+    WEIGHTS,
+    Folder,
+    Weights,
+    folder,
+    shards,
+    soon,
+    weights,
+)
+from weighbridge.models.checkpoint.limits import Bound
+from weighbridge.models.formats import PICKLES, Plan, weights_file, whole
+from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_object
+from weighbridge.models.sources import select
+from weighbridge.models.sources.base import (
+    Ahead,
+    Progress,
+    Source,
+    SourceFile,
+    Together,
+    read_plan,
+    read_plans,
+    together,
+)
+from weighbridge.models.tensors import CheckpointTensor
+
+if TYPE_CHECKING:
+    from weighbridge.models.formats.gguf import Gguf
+    from weighbridge.models.formats.index import Index
+
+T = TypeVar("T")
+Raw = Mapping[str, Any]
+Tensors = tuple[CheckpointTensor, ...]
+
+# Files that hold the same beside the config: AutoGPTQ, AutoAWQ, NVIDIA's modelopt.
+QUANTIZATION_FILES = {
+    "quantize_config.json": "gptq",
+    "quant_config.json": "awq",
+    "hf_quant_config.json": "modelopt",
+}
+
+FILES = (*WEIGHTS, ".json")
+BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
+    "model_index.json": "the index of a pipeline",
+    "adapter_config.json": "the config of an adapter",
+    "modules.json": "a list of modules",
+}
+
+
+class Begun(NamedTuple):
+    """Files whose headers are being read, and what they add to those before."""
+
+    files: tuple[SourceFile, ...]
+    headers: Together[Tensors]
+    bound: Bound
+
+
+class Reader:
+    """One source on its way to an inventory."""
+
+    def __init__(self, text: str, source: Source, progress: Progress | None) -> None:
+        self._text, self._progress = redacted(text), progress
+        self._entries = source.list()
+        self._source = Ahead(source, soon(self._entries)) if source.waits else source
+        self._read: list[str] = []
+        self._notes: list[str] = []
+        self._download = 0
+        self._bound = Bound()
+        self._indexes: dict[str, Index] = {}  # by path
+
+    def inventory(self) -> Inventory:
+        parts = tuple(self._parts())
+        if not parts:
+            root = folder(self._entries)
+            alone = next((name for name in BESIDE_WEIGHTS if root.get(name)), None)
+            if alone is not None:
+                raise NotFoundError(
+                    f"{self._source.name} holds {BESIDE_WEIGHTS[alone]}, {alone}, and nothing that "
+                    f"it is of; {_instead(alone, self._json(alone))}"
+                )
+            raise NotFoundError(
+                f"{self._source.name} holds neither a config.json nor weights that we can read "
+                f"({', '.join(WEIGHTS)})"
+            )
+        return Inventory(
+            reference=self._text,
+            name=_short(self._source.name),
+            revision=self._source.revision,
+            parts=parts,
+            read_from=tuple(dict.fromkeys(self._read)),
+            download_bytes=self._download if any(p.tensors for p in parts) else None,
+            notes=(*self._source.notes, *self._notes),
+            code=self._source.name,
+        )
+
+    def _parts(self) -> Iterator[StoredModel]:
+        root = folder(self._entries)
+        if self._is_one_file():
+            yield self._file()
+        elif root.get("model_index.json"):
+            yield from self._pipeline(root)
+        elif root.get("config.json") or root.get("params.json") or weights(root) != Weights():
+            yield self._model(root)
+            yield from self._modules(root)
+        else:
+            yield from self._gguf_repository(root)
+
+    def _is_one_file(self) -> bool:
+        """Tell whether the user named one file, which may be split into several."""
+        paths = {entry.path for entry in self._entries}
+        first = self._entries[0].path if self._entries else ""
+        if len(self._entries) == 1 and first.lower().endswith(FILES):
+            return True
+        return first.endswith(".gguf") and paths == set(select.parts(first))
+
+    def _file(self) -> StoredModel:
+        """Read the one file that the user named: weights, or a config."""
+        path = self._entries[0].path
+        if path.lower().endswith(".gguf"):
+            return self._gguf(path)
+        if path.lower().endswith(".json"):
+            return self._config_file(path)
+        config = self._beside(path)
+        tensors = self._tensors(Weights(tuple(self._entries)))
+        if not tensors:
+            raise BadFileError(f"{path} holds no tensors")
+        return StoredModel(
+            config=config, tensors=tensors, quantization=declared_quantization(config or {})
+        )
+
+    def _config_file(self, path: str) -> StoredModel:
+        raw, name = self._json(path), path.rpartition("/")[2]
+        what = "an index of shards" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
+        if what:
+            raise UsageError(f"{path} is {what}; {_instead(name, raw)}")
+        if name == "params.json" or ("dim" in raw and "model_type" not in raw):
+            raw = CONFIGS["params.json"](raw)
+        return StoredModel(
+            library=library_of(raw, "transformers"),
+            config=raw,
+            where=path,
+            quantization=declared_quantization(raw),
+        )
+
+    def _beside(self, path: str) -> Raw | None:
+        """Read the config.json in the folder of a file that was named; None where there is none."""
+        head = path.rpartition("/")[0]
+        place = f"{head}/config.json" if head else "config.json"
+        try:
+            return self._json(place)
+        except (NotFoundError, HubError):
+            return None
+
+    def _model(self, files: Folder, name: str = "", library: str = "transformers") -> StoredModel:
+        """Read a folder with a config, weights, or both."""
+        chosen = weights(files)
+        begun = self._begun(chosen)  # headers are on their way while the config is read
+        try:
+            config = self._config(files)
+            tensors = self._tensors(chosen, begun)
+        finally:
+            if begun is not None:
+                begun.headers.stop()
+        self._download += files.side_bytes()
+        if tensors:
+            from weighbridge.models.checkpoint.indexed import left_out
+
+            self._notes += left_out(files, chosen, tensors)
+        quantization = self._quantization(files, declared_quantization(config or {}))
+        return StoredModel(
+            name=name,
+            library=library_of(config or {}, library),
+            config=config,
+            where=f"{files.path}/config.json" if files.path else "config.json",
+            tensors=tensors,
+            quantization=quantization,
+            **({} if tensors else self._listed(chosen)),
+        )
+
+    def _listed(self, chosen: Weights) -> dict[str, Any]:
+        """Return what an index says of shards that are not here."""
+        index = self._indexes.get(chosen.listed_in.path) if chosen.listed_in else None
+        if index is None:
+            return {}
+        return {"listed": tuple(index.weight_map), "listed_bytes": index.total_size}
+
+    def _config(self, files: Folder) -> Raw | None:
+        for name, read in CONFIGS.items():
+            entry = files.get(name)
+            if entry is not None:
+                return read(self._json(entry.path))
+        return None
+
+    def _quantization(self, files: Folder, declared: Raw | None) -> Raw | None:
+        """Return the format that the config declares, else what a file beside it does."""
+        for name, method in QUANTIZATION_FILES.items():
+            if files.get(name) is not None:
+                beside = {"quant_method": method, **self._json(files.files[name].path)}
+                if declared is None:
+                    return beside
+                self._notes += otherwise(name, declared, beside)
+        return declared
+
+    def _pipeline(self, root: Folder) -> Iterator[StoredModel]:
+        from weighbridge.models.formats.index import parse_model_index
+
+        entry = root.get("model_index.json")
+        assert entry is not None
+        for component in self._parsed(entry.path, parse_model_index).parts:
+            files = folder(self._entries, component.folder)
+            if files.get("config.json") and component.library in ("diffusers", "transformers"):
+                part = self._model(files, component.name, component.library)
+                yield replace(part, cls=component.cls)
+
+    def _modules(self, root: Folder) -> Iterator[StoredModel]:
+        """Yield the layers that sentence-transformers puts behind the transformer: Dense and
+        others."""
+        entry = root.get("modules.json")
+        if entry is None:
+            return
+        from weighbridge.models.formats.index import parse_modules
+
+        for module in self._parsed(entry.path, parse_modules).parts:
+            files = folder(self._entries, module.folder)
+            if module.folder and weights(files) != Weights():
+                part = self._model(files, module.folder, "sentence-transformers")
+                yield replace(part, cls=module.cls)
+
+    def _gguf_repository(self, root: Folder) -> Iterator[StoredModel]:
+        """Read one file of a repository of GGUF files: llama.cpp takes Q4_K_M when none is named
+        (arg.cpp)."""
+        names = sorted({select.parts(e.path)[0] for e in self._entries if _is_gguf(e)})
+        if not names:
+            return
+        chosen = [n for n in names if "q4_k_m" in n.lower()] or (names if len(names) == 1 else [])
+        if not chosen:
+            shown = ", ".join(n.rpartition("/")[2] for n in names[:8])
+            raise UsageError(
+                f"{self._source.name} holds {len(names)} GGUF files; name one, as in "
+                f"{self._source.name}:QUANT: {shown}"
+            )
+        yield self._gguf(chosen[0])
+
+    def _gguf(self, path: str) -> StoredModel:
+        """Read one GGUF file, with all its parts where it is split."""
+        from weighbridge.models.formats.gguf import gguf
+
+        def plan(file: SourceFile) -> "Plan[Gguf]":
+            return self._bound.keep(gguf(file.size, file=file.path), lambda file: len(file.tensors))
+
+        entries = select.file(self._entries, path, self._source.name)
+        files = read_plans(plan, self._source, entries, progress=self._progress)
+        self._download += sum(e.size or 0 for e in entries)
+        self._read.append("GGUF header")
+        metadata = dict(files[0].metadata)
+        parts = metadata.get("split.count", 1)
+        if parts != len(entries):
+            self._notes.append(
+                f"{path}: split.count is {shown(parts)}, and it is read from {len(entries)}: what "
+                "the others hold is not counted, and llama.cpp loads no file without them"
+            )
+        return StoredModel(
+            library="gguf",
+            config={"gguf": metadata},
+            cls=f"GGUF {metadata.get('general.architecture', 'model')}",
+            tensors=tuple(t for f in files for t in f.tensors),
+        )
+
+    def _tensors(self, chosen: Weights, begun: "Begun | None" = None) -> Tensors:
+        files, first = chosen.files, None
+        if chosen.listed_in is not None:
+            files = self._named(chosen.listed_in, self._shards(chosen.listed_in))
+            first = _first_read(chosen.listed_in, len(files))
+        if not files:
+            return ()
+        self._download += sum(e.size or 0 for e in files)
+        self._read.append(
+            "torch pickles" if files[0].path.endswith(PICKLES) else "safetensors headers"
+        )
+        if begun is not None and set(begun.files) == set(files):
+            read = dict(zip(begun.files, begun.headers.results(self._progress), strict=True))
+            headers = tuple(read[file] for file in files)
+            self._bound = begun.bound
+        else:
+            plan = partial(_plan, self._bound, first)
+            headers = read_plans(plan, self._source, files, progress=self._progress)
+        return self._agreed(chosen.listed_in, tuple(t for tensors in headers for t in tensors))
+
+    def _agreed(self, listed: SourceFile | None, tensors: Tensors) -> Tensors:
+        from weighbridge.models.checkpoint.indexed import agreed  # rules of files beside each other
+
+        path = listed.path if listed is not None else ""
+        once, notes = agreed(path, self._indexes.get(path), tensors)
+        self._notes += notes
+        return once
+
+    def _begun(self, chosen: Weights) -> "Begun | None":
+        """Begin to read headers before the index says which: of shards that are all there."""
+        if not self._source.waits:
+            return None
+        listed = chosen.listed_in
+        files = chosen.files if listed is None else shards(self._entries, listed)
+        if not files:
+            return None
+        first = None if listed is None else _first_read(listed, len(files))
+        bound = replace(self._bound)
+        jobs = together(partial(_plan, bound, first), self._source, files)
+        return Begun(files, jobs, bound)
+
+    def _shards(self, entry: SourceFile) -> tuple[str, ...]:
+        """Read an index, and return the paths of the shards that it names."""
+        self._download += entry.size or 0
+        head = entry.path.rpartition("/")[0]
+        from weighbridge.models.formats.index import MAX_INDEX, parse_index
+
+        index = self._indexes[entry.path] = self._parsed(entry.path, parse_index, MAX_INDEX)
+        return tuple(f"{head}/{file}" if head else file for file in index.files)
+
+    def _named(self, entry: SourceFile, names: Sequence[str]) -> tuple[SourceFile, ...]:
+        by_path = {e.path: e for e in self._entries}
+        missing = [path for path in names if path not in by_path]
+        if len(missing) == len(names):
+            self._notes.append(
+                f"{entry.path} names {len(names)} shards and none is here: nothing was read of them"
+            )
+            return ()
+        if missing:
+            raise BadFileError(
+                f"{entry.path} names {missing[0]!r}, which is not there "
+                f"({len(missing)} of {len(names)} shards are missing)"
+            )
+        return tuple(by_path[path] for path in names)
+
+    def _json(self, path: str) -> Raw:
+        value: Raw = self._parsed(path, lambda data: strict_object(data, constants=True))
+        return value
+
+    def _parsed(self, path: str, parse: Callable[[bytes], T], limit: int = MAX_CONFIG) -> T:
+        """Read a whole small file, and return what its parser makes of it."""
+        value = read_plan(whole(parse, limit), self._source, path)
+        self._read.append(path)
+        return value
+
+
+def _instead(name: str, raw: Raw) -> str:
+    """Return what to give in the place of a file that says nothing without others."""
+    if name == "adapter_config.json":
+        base = raw.get("base_model_name_or_path")
+        named = f", or its base, {shown(base)}" if isinstance(base, str) and base else ""
+        return f"give the folder with the adapter's weights as well{named}"
+    if name == "model_index.json":
+        return "give the folder with the parts that it names (unet/config.json and others)"
+    return "give its folder, or the config.json of a model"
+
+
+def _plan(bound: Bound, first_read: int | None, file: SourceFile) -> Plan[Tensors]:
+    return bound.keep(weights_file(file.path, file.size, first_read), len)
+
+
+def _first_read(index: SourceFile, shards: int) -> int | None:
+    from weighbridge.models.formats.safetensors import expected
+
+    return None if index.size is None else expected(index.size, shards)
+
+
+def _short(name: str) -> str:
+    """Return a repository's id as it is; of a path, the folder or the file that says most."""
+    if "/" not in name and "\\" not in name:
+        return name
+    path = PurePath(name)
+    if not path.is_absolute() and len(path.parts) == 2:
+        return name
+    named = path.parent.name if path.name in ("config.json", "params.json") else ""
+    return named or path.name
+
+
+def _is_gguf(entry: SourceFile) -> bool:
+    return entry.path.lower().endswith(".gguf") and "mmproj" not in entry.path.lower()

@@ -1,0 +1,166 @@
+"""Small JSON files that say what lies where: indexes of shards, and lists of a pipeline's parts.
+
+    *.safetensors.index.json, pytorch_model.bin.index.json
+    {"metadata": {"total_size": 16060522496}, "weight_map": {"lm_head.weight": "model-1.bin", ...}}
+
+    model_index.json of diffusers, modules.json of sentence-transformers
+    {"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "guidance": true, ...}
+    [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, ...]
+
+The metadata is a hint at best: published ones hold 0, a float, or nothing (mergekit).
+
+Source: diffusers 0.42 pipelines/pipeline_utils.py (fn from_pretrained), sentence-transformers 5
+SentenceTransformer.py (fn _load_sbert_model).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import dataclass
+from weighbridge.models.formats import Plan, whole
+from weighbridge.models.formats.strict_json import short, strict_json, strict_object
+
+MAX_INDEX = 64_000_000  # 90,000 tensors (DeepSeek-V3) make 9 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """The tensors' files, in order of first mention; sizes are None where the metadata has no
+    usable one."""
+
+    weight_map: Mapping[str, str]
+    files: tuple[str, ...]
+    total_size: int | None
+    total_parameters: int | None
+    claimed: object = None  # the total size as it stands there
+
+    def names(self, file: str) -> tuple[str, ...]:
+        """Return the names of the tensors of one file."""
+        return tuple(name for name, home in self.weight_map.items() if home == file)
+
+
+def index() -> Plan[Index]:
+    return whole(parse_index, MAX_INDEX)
+
+
+def parse_index(data: bytes) -> Index:
+    content = strict_object(data, MAX_INDEX)
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise BadFileError(f"weight_map: an object was expected, not {short(weight_map)}")
+    files = tuple(_unique(weight_map))
+    for file in files:
+        safe_path(file, "weight_map")
+    metadata = content.get("metadata")
+    hints = metadata if isinstance(metadata, dict) else {}
+    return Index(
+        weight_map=weight_map,
+        files=files,
+        total_size=_hint(hints.get("total_size")),
+        total_parameters=_hint(hints.get("total_parameters")),
+        claimed=hints.get("total_size"),
+    )
+
+
+def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
+    """Files in order of first mention; raises BadFileError for a value that names none."""
+    if set(map(type, weight_map.values())) <= {str}:
+        return dict.fromkeys(weight_map.values())
+    for name, file in weight_map.items():
+        if not isinstance(file, str):
+            raise BadFileError(f"weight_map: {short(name)} is in {short(file)}, which is no file")
+    return dict.fromkeys(weight_map.values())
+
+
+def _hint(value: Any) -> int | None:
+    """Read a size from the metadata: 0 and negative ones are none, and a float must be whole."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 63:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def safe_path(path: str, where: str) -> str:
+    """Return a path that stays inside the model's folder on any system; raise BadFileError for
+    another."""
+    parts = path.split("/")
+    inside = path and "\0" not in path and "\\" not in path and not re.match("[A-Za-z]:", path)
+    if not inside or any(part in ("", ".", "..") for part in parts):
+        raise BadFileError(f"{where}: {short(path)} is not a path inside the model's folder")
+    return path
+
+
+# ---- Pipelines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelinePart:
+    """A model of a pipeline; `folder` is "" where its files lie beside the pipeline's own."""
+
+    name: str
+    library: str
+    cls: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A pipeline's class and models. `absent` are parts that the class knows and this pipeline does
+    without (a safety checker)."""
+
+    cls: str
+    parts: tuple[PipelinePart, ...]
+    absent: tuple[str, ...] = ()
+    settings: Mapping[str, Any]
+
+
+def parse_model_index(data: bytes) -> Pipeline:
+    content = strict_object(data)
+    parts, absent, settings = [], [], {}
+    for name, value in content.items():
+        if not isinstance(value, list) or name.startswith("_"):
+            settings[name] = value
+        elif _is_absent(value):
+            absent.append(name)
+        elif _is_part(value):
+            folder = safe_path(name, "model_index.json")
+            parts.append(PipelinePart(name=name, library=value[0], cls=value[1], folder=folder))
+        else:
+            settings[name] = value
+    cls = content.get("_class_name")
+    if isinstance(cls, list) and len(cls) == 2:  # a pipeline of its own: [module, class]
+        cls = cls[1]
+    if not isinstance(cls, str):
+        raise BadFileError(f"_class_name: {short(cls)} is no class of pipeline")
+    return Pipeline(cls=cls, parts=tuple(parts), absent=tuple(absent), settings=settings)
+
+
+def _is_absent(value: list[Any]) -> bool:
+    return len(value) == 2 and value == [None, None]
+
+
+def _is_part(value: list[Any]) -> bool:
+    """Recognize [library, class]; a third element is what modular pipelines say of where it comes
+    from."""
+    return len(value) in (2, 3) and all(isinstance(word, str) for word in value[:2])
+
+
+def parse_modules(data: bytes) -> Pipeline:
+    modules = strict_json(data)
+    if not isinstance(modules, list):
+        raise BadFileError(f"holds {short(modules)}; a list of modules was expected")
+    return Pipeline(cls="SentenceTransformer", parts=tuple(_modules(modules)), settings={})
+
+
+def _modules(modules: list[Any]) -> Iterator[PipelinePart]:
+    for number, module in enumerate(modules):
+        try:
+            name, path, kind = module["name"], module["path"], module["type"]
+        except (TypeError, KeyError, IndexError):
+            raise BadFileError(f"[{number}]: a module needs a name, a path and a type") from None
+        if not all(isinstance(word, str) for word in (name, path, kind)):
+            raise BadFileError(f"[{number}]: name, path and type of a module must be text")
+        library, _, cls = kind.rpartition(".")
+        folder = safe_path(path, f"[{number}]: path") if path else ""
+        yield PipelinePart(name=name, library=library, cls=cls, folder=folder)

@@ -1,0 +1,263 @@
+"""Tensors of a .bin, .pt, .pth or .ckpt file, in either format of torch.save.
+
+    zip, since PyTorch 1.6   <root>/data.pkl, <root>/data/0, <root>/data/1, ..., directory,
+                             [zip64 end], end
+    legacy, before           magic number, protocol version, system, THE VALUE, storage keys,
+                             (u64 count, data)...
+
+A zip takes three reads at most, for a usual model two: the end of the file with its directory, and
+data.pkl. Entries are stored, not compressed, so that they can be mapped.
+
+Source: PKWARE APPNOTE.TXT 6.3.9, sections 4.3 and 4.5; caffe2/serialize/inline_container.cc and
+torch/serialization.py (fn _save, _legacy_save, _legacy_load), torch 2.13.
+"""
+
+from collections.abc import Mapping
+from struct import Struct
+from typing import Any
+
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.formats import ByteRange, Plan, Prefix
+from weighbridge.models.formats.checkpoint import Checkpoint, Storages, checkpoint, known
+from weighbridge.models.formats.strict_json import short
+from weighbridge.models.formats.unpickle import Sequence, unpickle
+
+FIRST_READ = 1 << 16  # of a zip, this is data.pkl of about 400 tensors
+ZIP = b"PK\x03\x04"
+PICKLE = (b"\x80", b"L")  # since protocol 2; before, the magic number as text
+TAR = b"ustar"  # at byte 257, POSIX.1-1988
+
+
+def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
+    """Parse a file, whichever of the two formats it has; `file` goes into the tensors."""
+    head = yield ByteRange(0, FIRST_READ)
+    if head.startswith(ZIP):
+        return (yield from torch_zip(size, head=head, file=file))
+    if head.startswith(TAR, 257):
+        raise BadFileError("is a tar checkpoint of PyTorch 0.1; load it in PyTorch and save it")
+    for magic, name in ((b"GGUF", "a GGUF"), (b"\x89HDF", "an HDF5 (Keras)")):
+        if head.startswith(magic):
+            raise BadFileError(f"is {name} file under the name of a PyTorch checkpoint")
+    if head[:1] not in PICKLE:
+        raise BadFileError(f"begins with {head[:4]!r}: neither a zip archive nor a pickle")
+    return (yield from torch_legacy(size, head=head, file=file))
+
+
+# ---- The zip
+
+TAIL = 22 + 65_535  # the end record with the longest comment; also a directory of 600 entries
+MAX_DIRECTORY = 1 << 26
+MAX_ENTRIES = 1 << 19
+MAX_PICKLE = 1 << 26
+PADDING = 512  # extra field of a local header: torch aligns data to 64 bytes with it
+
+END = Struct("<4sHHHHIIH")
+END64 = Struct("<4sQHHIIQQQQ")
+LOCATOR64 = Struct("<4sIQI")
+ENTRY = Struct("<4sHHHHHHIIIHHHHHII")
+LOCAL = Struct("<4sHHHHHIIIHH")
+FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF  # the number is in the zip64 record
+
+
+class _ZipEntry(NamedTuple):
+    method: int
+    encrypted: bool
+    packed: int
+    size: int
+    offset: int
+
+
+class _Directory(NamedTuple):
+    offset: int
+    size: int
+    entries: int
+    behind: int  # bytes from its end to the end of the file
+
+
+def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> Plan[Checkpoint]:
+    """`head` is what was read already of the beginning; `file` goes into the tensors."""
+    tail = yield ByteRange(-TAIL, 0)
+    place = _find_directory(tail)
+    file_bytes = place.offset + place.size + place.behind
+    if size is not None and size != file_bytes:
+        raise BadFileError(f"has {size:,} bytes where its zip directory describes {file_bytes:,}")
+    start = len(tail) - place.behind - place.size
+    if start >= 0:
+        raw = tail[start : start + place.size]
+    else:
+        raw = yield ByteRange(place.offset, place.offset + place.size)
+    entries = _entries(raw, place)
+    root = _root(entries)
+    data = yield from _content(f"{root}/data.pkl", entries, place, head)
+    storages = Storages()
+    prefix = Prefix(len(data), first_read=1, limit=MAX_PICKLE, data=data, what="data.pkl")
+    value = yield from prefix.whole(lambda p: unpickle(p, known, storages.persistent))
+    for key, nbytes in storages.nbytes.items():
+        _check_storage(entries.get(f"{root}/data/{key}"), key, nbytes)
+    return checkpoint(value, storages, file_bytes=file_bytes, file=file)
+
+
+def _find_directory(tail: bytes) -> _Directory:
+    """Find the directory by the end record, or by the zip64 record before that."""
+    end_record = tail.rfind(b"PK\x05\x06")
+    if end_record < 0 or len(tail) < end_record + END.size:
+        raise BadFileError("is not a whole zip archive: it has no directory at its end")
+    _, _, _, _, count, size, offset, comment = END.unpack_from(tail, end_record)
+    if end_record + END.size + comment != len(tail):
+        raise BadFileError("is not a whole zip archive: something follows its directory")
+    behind = len(tail) - end_record
+    locator = end_record - LOCATOR64.size
+    if locator >= 0 and tail.startswith(b"PK\x06\x07", locator):
+        record = locator - END64.size
+        if record < 0 or not tail.startswith(b"PK\x06\x06", record):
+            raise BadFileError("is a broken zip archive: its zip64 record is not before its end")
+        *_, count, size, offset = END64.unpack_from(tail, record)
+        behind = len(tail) - record
+    elif count == FULL16 or FULL32 in (size, offset):
+        raise BadFileError("is a broken zip archive: it needs a zip64 record and has none")
+    if size > MAX_DIRECTORY or count > MAX_ENTRIES or count * ENTRY.size > size:
+        raise BadFileError(f"claims a zip directory of {size:,} bytes for {count:,} entries")
+    return _Directory(offset, size, count, behind)
+
+
+def _entries(raw: bytes, place: _Directory) -> dict[str, _ZipEntry]:
+    entries: dict[str, _ZipEntry] = {}
+    position = 0
+    for _ in range(place.entries):
+        if not raw.startswith(b"PK\x01\x02", position) or len(raw) < position + ENTRY.size:
+            raise BadFileError(f"has a broken zip directory at entry {len(entries):,}")
+        fields = ENTRY.unpack_from(raw, position)
+        flags, method, packed, size = fields[3], fields[4], fields[8], fields[9]
+        name_size, extra_size, comment_size, offset = *fields[10:13], fields[16]
+        position += ENTRY.size
+        name = raw[position : position + name_size].decode(errors="replace")
+        extra = raw[position + name_size : position + name_size + extra_size]
+        position += name_size + extra_size + comment_size
+        if FULL32 in (size, packed, offset):
+            size, packed, offset = _zip64(extra, (size, packed, offset), name)
+        if name in entries:
+            raise BadFileError(f"has the zip entry {short(name)} twice")
+        entries[name] = _ZipEntry(method, bool(flags & 1), packed, size, offset)
+    _check_places(entries, place)
+    return entries
+
+
+def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Read from the extra field, of size, packed size and offset, those that did not fit into 32
+    bits, in this order (APPNOTE 4.5.3)."""
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = (
+            extra[position] + 256 * extra[position + 1],
+            extra[position + 2] + 256 * extra[position + 3],
+        )
+        body = extra[position + 4 : position + 4 + length]
+        position += 4 + length
+        if kind == 1 and len(body) >= 8 * sum(n == FULL32 for n in small):
+            wide = (int.from_bytes(body[i : i + 8], "little") for i in range(0, len(body), 8))
+            return tuple(next(wide) if n == FULL32 else n for n in small)
+    raise BadFileError(f"has the zip entry {short(name)} without its zip64 sizes")
+
+
+def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
+    """Refuse entries that reach into the directory, or into one another."""
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
+        if entry.offset < end:
+            raise BadFileError(f"has the zip entry {short(name)} within another")
+        end = entry.offset + LOCAL.size + entry.packed
+        if end > place.offset:
+            raise BadFileError(f"has the zip entry {short(name)} beyond its directory")
+
+
+def _root(entries: Mapping[str, _ZipEntry]) -> str:
+    """Name of the folder inside, which torch calls after the file: it can be anything."""
+    pickles = [n for n in entries if n.endswith("/data.pkl") and n.count("/") == 1]
+    if len(pickles) != 1:
+        raise BadFileError("is a zip archive but not of PyTorch: it has no <name>/data.pkl")
+    return pickles[0].removesuffix("/data.pkl")
+
+
+def _content(
+    name: str, entries: Mapping[str, _ZipEntry], place: _Directory, head: bytes
+) -> Plan[bytes]:
+    """Read an entry that is stored plainly; `head` is what was read already of the file's
+    beginning."""
+    entry = entries[name]
+    if entry.method or entry.encrypted or entry.packed != entry.size:
+        raise BadFileError(f"has {short(name)} compressed or encrypted; PyTorch stores it plainly")
+    if entry.size > MAX_PICKLE:
+        raise BadFileError(f"has {short(name)} of more than {MAX_PICKLE:,} bytes, our limit")
+    length = LOCAL.size + len(name.encode()) + PADDING + entry.size
+    stop = min(place.offset, entry.offset + length)
+    data = head[entry.offset : stop]
+    if len(data) < stop - entry.offset:
+        data += yield ByteRange(entry.offset + len(data), stop)
+    if len(data) < LOCAL.size or not data.startswith(b"PK\x03\x04"):
+        raise BadFileError(f"has no zip entry where {short(name)} should begin")
+    *_, name_size, extra_size = LOCAL.unpack_from(data)
+    start = LOCAL.size + name_size + extra_size
+    if len(data) < start + entry.size:
+        data += yield ByteRange(entry.offset + len(data), entry.offset + start + entry.size)
+    if len(data) < start + entry.size:
+        raise BadFileError(f"ends within {short(name)}")
+    return data[start : start + entry.size]
+
+
+def _check_storage(entry: _ZipEntry | None, key: str, nbytes: int) -> None:
+    if entry is None:
+        raise BadFileError(f"refers to the storage {short(key)}, which it does not hold")
+    if entry.method or entry.encrypted:
+        raise BadFileError(f"has storage {short(key)} compressed or encrypted; PyTorch does not")
+    if entry.size != nbytes:
+        raise BadFileError(f"holds {entry.size:,} bytes of storage {short(key)}, not {nbytes:,}")
+
+
+# ---- The row of pickles
+
+MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
+PROTOCOL = 1001
+FIRST_PICKLES = 1 << 17  # pickles of 700 tensors
+MAX_READ = 1 << 26
+
+
+def torch_legacy(
+    size: int | None = None, *, head: bytes = b"", first_read: int = FIRST_PICKLES, file: str = ""
+) -> Plan[Checkpoint]:
+    """`head` is what was read already of the beginning; `file` goes into the tensors."""
+    prefix = Prefix(size, first_read=first_read, limit=MAX_READ, data=head, what="pickles")
+    magic = yield from prefix.whole(unpickle)
+    if not _is(magic, MAGIC):
+        raise BadFileError("is a pickle, but not one that torch.save wrote")
+    protocol = yield from prefix.whole(unpickle)
+    if not _is(protocol, PROTOCOL):
+        raise BadFileError(f"has protocol {short(protocol)} of torch.save; known: {PROTOCOL}")
+    yield from prefix.whole(unpickle)  # byte order and sizes of C types, beside the point
+    value, storages = yield from prefix.whole(_value)
+    keys = yield from prefix.whole(unpickle)
+    data = sum(8 + storages.size_of(key) for key in _keys(keys))
+    file_bytes = prefix.position + data
+    if size is not None and size < file_bytes:
+        raise BadFileError(f"has {size:,} bytes where its storages end at {file_bytes:,}")
+    return checkpoint(value, storages, file_bytes=file_bytes, file=file)
+
+
+def _is(value: Any, number: int) -> bool:
+    return type(value) is int and value == number
+
+
+def _value(prefix: Prefix) -> tuple[Any, Storages]:
+    """Unpickle the value that was saved, with the storages that it refers to."""
+    storages = Storages()
+    return unpickle(prefix, known, storages.persistent), storages
+
+
+def _keys(value: Any) -> list[str]:
+    keys = value if isinstance(value, Sequence) else [value]
+    if not all(isinstance(key, str | int) for key in keys):
+        raise BadFileError("has a list of storage keys that are no keys")
+    names = [str(key) for key in keys]
+    if len(set(names)) != len(names):
+        raise BadFileError("lists a storage twice")
+    return names

@@ -1,0 +1,211 @@
+"""Tensors of a safetensors file, from its header: 8 bytes of length, then JSON.
+
+    file   = u64 length, header[length], data
+    header = {"name": {"dtype": "BF16", "shape": [4096, 4096], "data_offsets": [begin, end]}, ...,
+              "__metadata__": {"format": "pt"}}
+
+Offsets count from the end of the header, and the tensors cover the data without holes. Source:
+huggingface/safetensors, README.md and safetensors/src/tensor.rs (fn validate, enum Dtype).
+
+At most two reads. The first is FIRST_READ bytes, or what `expected` makes of the size of a sharded
+model's index, where most headers are either far smaller (3 kB) or larger than any fixed size; the
+second fetches what the first left over, so that no byte is read twice.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+from weighbridge.base.dtypes import SAFETENSORS, DType
+from weighbridge.base.errors import BadFileError
+from weighbridge.base.records import dataclass
+from weighbridge.models.formats import ByteRange, Plan
+from weighbridge.models.formats.strict_json import collector_paused, decode, short, strict_json
+from weighbridge.models.tensors import CheckpointTensor
+
+FIRST_READ = 100_000  # for a lone file: about 900 tensors; what huggingface_hub reads as well
+MAX_HEADER = 40_000_000  # 300,000 tensors; the format allows 100,000,000 (tensor.rs)
+NO_LENGTH = 1 << 56  # what begins with eight bytes that are not 0 is text, or another format
+MAX_RANK = 64  # torch's limit; without one, a product of a million numbers would be computed
+MAX_COUNT = 1 << 63
+
+# A tensor takes a line of an index, `"name": "model-00001-of-00163.safetensors",`: 45 bytes and its
+# name; of a header some 85 and its name. Shards differ: most hold at most a sixth more than their
+# share of tensors, and where that is little, a few tensors more.
+SHARE, MORE = 1.6, 2048
+
+Row = tuple[CheckpointTensor, int]  # a tensor and where its data begins
+WHOLE = {int}
+new = tuple.__new__  # half the cost of the record's own, which takes names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A file's content before its data. `file_bytes` is the size that the file must have;
+    `header_bytes` are those before the data."""
+
+    tensors: tuple[CheckpointTensor, ...]
+    metadata: Mapping[str, str]
+    header_bytes: int
+    file_bytes: int
+
+
+def expected(index_bytes: int, shards: int) -> int:
+    """Return the bytes of a first read that holds the header of a shard, and little more, where
+    nothing is known but the size of the index and how many shards there are."""
+    return MORE + round(SHARE * index_bytes / max(1, shards))
+
+
+def header(
+    size: int | None = None, *, first_read: int = FIRST_READ, file: str = ""
+) -> Plan[Header]:
+    """Parse the header. `size` is that of the file, where it is known; `file` goes into the
+    tensors."""
+    want = max(8, min(first_read, MAX_HEADER))
+    data = yield ByteRange(0, want)
+    if len(data) < 8:
+        raise BadFileError(f"ends after {len(data)} bytes; a safetensors file begins with 8")
+    length = int.from_bytes(data[:8], "little")
+    stop = 8 + length
+    _check_length(length, size)
+    if want <= len(data) < stop:
+        data += yield ByteRange(len(data), stop)
+    if len(data) < stop:
+        raise BadFileError(f"ends after {len(data):,} bytes, inside its header of {length:,}")
+    with collector_paused():
+        parsed = _parse(data[8:stop], file)
+    if size is not None and size != parsed.file_bytes:
+        raise BadFileError(f"has {size:,} bytes where its header describes {parsed.file_bytes:,}")
+    return parsed
+
+
+def _check_length(length: int, size: int | None) -> None:
+    if length >= NO_LENGTH:
+        raise BadFileError("is not a safetensors file: it begins with no length of a header")
+    if length > MAX_HEADER:
+        raise BadFileError(f"claims a header of {length:,} bytes; our limit is {MAX_HEADER:,}")
+    if size is not None and 8 + length > size:
+        raise BadFileError(f"claims a header of {length:,} bytes in a file of {size:,}")
+
+
+def _parse(data: bytes, file: str) -> Header:
+    entries = decode(data, MAX_HEADER)
+    if not isinstance(entries, dict):
+        raise BadFileError("has a header that is not a JSON object")
+    if b"\\" in data or data.count(b'"') != _quotes(entries):
+        del entries  # or both would be in memory at once
+        entries = strict_json(data, MAX_HEADER)
+    metadata = _metadata(entries.pop("__metadata__", None))
+    rows = _rows(entries, file)
+    stop = 8 + len(data)
+    return Header(
+        tensors=tuple(tensor for tensor, _ in rows),
+        metadata=metadata,
+        header_bytes=stop,
+        file_bytes=stop + _check_cover(rows),
+    )
+
+
+def _quotes(entries: Mapping[str, Any]) -> int:
+    """Count the quotes that a header of these entries holds when no key was given twice.
+
+    A tensor has five strings: its name, three keys, its dtype. The parser silently drops the first
+    of two equal keys, and then there are more; a hook that sees each key costs a third more.
+    """
+    metadata = entries.get("__metadata__")
+    strings = 0 if "__metadata__" not in entries else 1 - 5
+    strings += 2 * len(metadata) if isinstance(metadata, dict) else 0
+    return 2 * (5 * len(entries) + strings)
+
+
+def _metadata(entry: Any) -> dict[str, str]:
+    if entry is None:
+        return {}
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        raise BadFileError("has a __metadata__ that is not a map from strings to strings")
+    return entry
+
+
+def _rows(entries: Mapping[str, Any], file: str) -> list[Row]:
+    """List each tensor with where its data begins; a dtype and shape that came before are not
+    checked again."""
+    known: dict[tuple[Any, ...], tuple[DType, tuple[int, ...], int]] = {}
+    rows: list[Row] = []
+    for name, entry in entries.items():
+        try:
+            begin, end = entry["data_offsets"]
+            stored_shape = entry["shape"]
+            dtype, shape, nbytes = known[(entry["dtype"], *stored_shape)]
+        except (TypeError, KeyError, ValueError):
+            rows.append(_row(name, entry, file))
+            tensor = rows[-1][0]
+            known[(entry["dtype"], *tensor.shape)] = tensor.dtype, tensor.shape, tensor.nbytes
+            continue
+        plain = type(begin) is type(end) is int and type(stored_shape) is list
+        plain = plain and set(map(type, stored_shape)) <= WHOLE  # True and 1.0 are equal to 1
+        if plain and begin >= 0 and end < MAX_COUNT and end - begin == nbytes:
+            rows.append((new(CheckpointTensor, (name, dtype, shape, nbytes, file)), begin))
+        else:
+            rows.append(_row(name, entry, file))
+    return rows
+
+
+def _row(name: str, entry: Any, file: str) -> Row:
+    try:
+        dtype, shape = SAFETENSORS[entry["dtype"]], entry["shape"]
+        begin, end = entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise _broken(name, entry) from None
+    if type(shape) is not list or len(shape) > MAX_RANK:
+        raise BadFileError(f"{short(name)}: a shape must be a list of at most {MAX_RANK} numbers")
+    for number in (begin, end, *shape):
+        if type(number) is not int or not 0 <= number < MAX_COUNT:
+            raise BadFileError(f"{short(name)}: {short(number)} is not a size or an offset")
+    nbytes = end - begin
+    count = prod(shape)
+    if nbytes * dtype.block != count * dtype.nbytes:
+        raise _wrong_size(name, dtype, shape, nbytes)
+    return CheckpointTensor(name, dtype, tuple(shape), nbytes, file), begin
+
+
+def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFileError:
+    count = prod(shape)
+    what = f"{short(name)}: {'x'.join(map(str, shape))[:60] or 'a scalar'} of {dtype.name}"
+    if count % dtype.block:
+        return BadFileError(f"{what} does not end on a whole byte")
+    takes = f"{dtype.size(count):,}" if count < MAX_COUNT else "far more"
+    return BadFileError(f"{what} takes {takes} bytes, its offsets say {nbytes:,}")
+
+
+def _broken(name: str, entry: Any) -> BadFileError:
+    """Explain why this entry could not be read."""
+    if not isinstance(entry, dict):
+        return BadFileError(f"{short(name)}: an object was expected, not {short(entry)}")
+    missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]
+    if missing:
+        return BadFileError(f"{short(name)}: has no {missing[0]}")
+    dtype = entry["dtype"]
+    if not isinstance(dtype, str) or dtype not in SAFETENSORS:
+        known = ", ".join(SAFETENSORS)
+        return BadFileError(f"{short(name)}: unknown dtype {short(dtype)}; known: {known}")
+    return BadFileError(f"{short(name)}: data_offsets must be two numbers")
+
+
+def _check_cover(rows: list[Row]) -> int:
+    """Return the size of the data, which the tensors must cover without holes or overlaps."""
+    position = 0
+    if any(begin >= after for (_, begin), (_, after) in pairwise(rows)):
+        rows = sorted(rows, key=_place)
+    for tensor, begin in rows:
+        if begin != position:
+            problem = (
+                "overlaps the tensor before it" if begin < position else "leaves a hole before it"
+            )
+            raise BadFileError(f"{short(tensor.name)}: at {begin:,} it {problem}, to {position:,}")
+        position += tensor.nbytes
+    return position
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return row[1], row[0].nbytes

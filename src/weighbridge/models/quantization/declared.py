@@ -1,0 +1,396 @@
+"""The format that a config declares (`quantization_config` and its relatives) as a Scheme.
+
+    quant_method   what decides                              source
+    bitsandbytes   load_in_8bit, bnb_4bit_quant_type, ...    BitsAndBytesConfig (transformers)
+    gptq, awq      bits, group_size                          GPTQConfig, AwqConfig
+    fp8            weight_block_size                         FineGrainedFP8Config
+    mxfp4          nothing                                   Mxfp4Config
+    compressed-tensors   config_groups: bits, strategy, type compressed-tensors quant_args.py
+    modelopt       quant_algo                                hf_quant_config.json
+    hqq, quanto, torchao, eetq, fbgemm_fp8
+    (none)         group_size and bits: MLX                  mlx_lm utils.py
+
+Modules that the config itself names as not converted are left alone on top of what the format
+leaves alone by itself.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, DType
+from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.wording import shown
+from weighbridge.models.quantization.floats import block_name
+from weighbridge.models.quantization.scheme import LoaderFacts, Pack, Scheme, module
+from weighbridge.models.quantization.schemes import scheme
+
+Raw = Mapping[str, Any]
+SKIPS = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "exclude_modules")
+
+
+def method_of(raw: Raw) -> str:
+    """Return the method in lower case. A config in memory has a member of an enum of transformers,
+    one in a file its value."""
+    method = raw.get("quant_method") or ("mlx" if "group_size" in raw else "")
+    return str(getattr(method, "value", method)).lower()
+
+
+def declared(raw: Raw) -> Scheme:
+    """Return the format that a config declares. Raises UnsupportedError for a method that we do not
+    know."""
+    method = method_of(raw)
+    name = METHODS.get(method)
+    if name is None:
+        known = ", ".join(METHODS)
+        raise UnsupportedError(
+            f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
+            "give --quantization FORMAT instead"
+        )
+    form = _by_name(raw) or _called(name(raw))
+    if raw.get("expert_dtype") == "fp4":
+        form = _experts_in(scheme("mxfp4"), form)
+    return sparing(form, raw)
+
+
+def _called(name: str) -> Scheme:
+    try:
+        return scheme(name)
+    except UsageError as error:
+        raise BadFileError(
+            f"config.json: quantization_config: {error}; or give --quantization FORMAT"
+        ) from None
+
+
+def _object(raw: Raw, key: str) -> Raw:
+    """Return a nested object; an absent one is empty."""
+    value = raw.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise BadFileError(
+            f"config.json: quantization_config: {key} must be an object, not {shown(value)}"
+        )
+    return value
+
+
+def fallback_dtype(raw: Raw) -> DType:
+    """Dtype that the loader gives to what is not packed when nothing declares one.
+
+    transformers 5.23 quantizers/quantizer_{gptq,awq,mxfp4}.py, `update_dtype`; bfloat16 for the
+    others is assumed: their checkpoints hold it.
+    """
+    return FLOAT16 if raw.get("quant_method") in ("gptq", "awq") else BFLOAT16
+
+
+def _wrong(key: str, value: object, what: str) -> BadFileError:
+    return BadFileError(f"config.json: quantization_config: {key} is {shown(value)}: {what}")
+
+
+def _number(raw: Raw, *keys: str, default: int) -> int:
+    """Read the first of `keys` that is set, as a number that is no zero; a null is as good as
+    none."""
+    key = next((key for key in keys if raw.get(key) is not None), None)
+    if key is None:
+        return default
+    value = raw[key]
+    if type(value) is not int or value == 0:
+        raise _wrong(key, value, "no checkpoint has that")
+    return value
+
+
+def _block(raw: Raw, key: str) -> str:
+    """Name FP8 with one scale for each block of a matrix, [rows, columns] as `key` says."""
+    size = raw[key]
+    both = size.split("x") if isinstance(size, str) else size  # older files: "128x128"
+    pair = both if isinstance(both, list | tuple) else ()
+    both = [
+        int(number) if isinstance(number, str) and number.isdecimal() else number for number in pair
+    ]
+    if len(both) != 2 or not all(
+        type(number) is int and 0 < number < MOST_OF_BLOCK for number in both
+    ):
+        raise _wrong(key, size, f"it must be two numbers of 1 to {MOST_OF_BLOCK - 1:,}")
+    return block_name(*both)
+
+
+MOST_OF_BLOCK = 100_000
+
+
+def _bitsandbytes(raw: Raw) -> str:
+    if raw.get("load_in_8bit") and raw.get("load_in_4bit"):  # transformers refuses it likewise
+        raise _wrong("load_in_4bit", True, "and so is load_in_8bit; only one of them can be")
+    if raw.get("load_in_8bit"):
+        return "bnb-int8"
+    kind = str(raw.get("bnb_4bit_quant_type") or "fp4")
+    return f"{kind}-dq" if raw.get("bnb_4bit_use_double_quant") else kind
+
+
+class PackedSize(NamedTuple):
+    """A size that a method's config has under one of `keys`, and the one that most such files
+    have."""
+
+    keys: tuple[str, ...]
+    usual: int
+
+    def read(self, raw: Raw) -> int:
+        return _number(raw, *self.keys, default=self.usual)
+
+
+# Usual: AwqConfig of transformers 5.23 and GPTQModel's QuantizeConfig; mlx.core.quantize; hqq's
+# BaseQuantizeConfig; compressed-tensors' presets. vLLM refuses a GPTQ or AWQ file without
+# (get_from_keys of layers/quantization/base_config.py).
+BITS, GROUP = PackedSize(("bits", "w_bit"), 4), PackedSize(("group_size", "q_group_size"), 128)
+SIZES: dict[str, tuple[PackedSize, ...]] = {
+    "gptq": (BITS, GROUP),
+    "awq": (BITS, GROUP),
+    "mlx": (BITS, GROUP._replace(usual=64)),
+    "hqq": (PackedSize(("nbits",), 4), PackedSize(("group_size",), 64)),
+    "compressed-tensors": (PackedSize(("num_bits",), 4),),
+}
+
+
+def untold(raw: Raw) -> str:
+    """Name the sizes that decide and that a config does not give, with what is taken for them; ""
+    where it gives them all."""
+    method = method_of(raw)
+    where = WITHIN[method](raw) if method in WITHIN else raw
+    lacking = [
+        size for size in SIZES.get(method, ()) if all(where.get(key) is None for key in size.keys)
+    ]
+    if not lacking:
+        return ""
+    names = " and ".join(f"no {size.keys[0]}" for size in lacking)
+    taken = " and ".join(f"{size.keys[0]} {size.usual}" for size in lacking)
+    return (
+        f"quantization_config of {method} has {names}: {taken} {'are' if lacking[1:] else 'is'} "
+        "taken, as most such files have; loaders may refuse it"
+    )
+
+
+def _grouped(family: str) -> Callable[[Raw], str]:
+    def name(raw: Raw) -> str:
+        bits, group = (size.read(raw) for size in SIZES[family])
+        return f"{family}-{bits}bit-g{group}"
+
+    return name
+
+
+def _fp8(raw: Raw) -> str:
+    named = raw.get("weight_block_size") is not None
+    return _block(raw, "weight_block_size") if named else "fp8-tensor"
+
+
+def _first_group(raw: Raw) -> Raw:
+    groups = _object(raw, "config_groups")
+    return _object(groups, next(iter(groups), ""))
+
+
+def _compressed(raw: Raw) -> str:
+    first = _first_group(raw)
+    weights = _object(first, "weights")
+    (size,) = SIZES["compressed-tensors"]
+    bits, kind = weights.get("num_bits", size.usual), weights.get("type", "int")
+    strategy, group = weights.get("strategy"), weights.get("group_size")
+    if kind == "float" and bits == 4:
+        return "mxfp4" if group == 32 else "nvfp4"
+    if kind == "float" and group == 32:
+        return "mxfp8"
+    if kind == "float" and strategy == "block":
+        return _block(weights, "block_structure") if weights.get("block_structure") else "fp8-block"
+    if kind == "float":
+        return "fp8-dynamic" if strategy == "channel" else "fp8-tensor"
+    if first.get("input_activations"):
+        return "w8a8-int8"
+    return f"w{bits}a16-g{group}" if isinstance(group, int) and group > 0 else f"w{bits}a16"
+
+
+# modelopt's names (QUANT_ALGOS of vllm 0.33 model_executor/layers/quantization/modelopt.py)
+ALGORITHMS = {
+    "FP8_PER_CHANNEL_PER_TOKEN": "fp8-dynamic",
+    "FP8_PB_WO": "fp8-block",
+    "FP8_BLOCK_SCALES": "fp8-block",
+    "MXFP8": "mxfp8",
+    "MXFP4": "mxfp4",
+    "W4A8_MXFP4_FP8": "mxfp4",
+}
+
+
+def _modelopt(raw: Raw) -> str:
+    algorithm = str((_object(raw, "quantization") or raw).get("quant_algo")).upper()
+    return ALGORITHMS.get(algorithm, "nvfp4" if "FP4" in algorithm else "fp8-static")
+
+
+def _by_name(raw: Raw) -> Scheme | None:
+    """Return the format of a config that gives modules algorithms of their own; None of another."""
+    modules = _object(_object(raw, "quantization") or raw, "quantized_layers")
+    if not modules:
+        return None
+    from weighbridge.models.quantization.by_name import by_name  # few checkpoints have it
+
+    names = {name: _modelopt(_object(modules, name)) for name in modules}
+    return by_name({name: scheme(form) for name, form in names.items()})
+
+
+def _torchao(raw: Raw) -> str:
+    kind = str(raw.get("quant_type") or "")
+    if "int4" in kind.lower():
+        return "torchao-int4-g128"
+    return "torchao-fp8" if "float8" in kind.lower() else "torchao-int8"
+
+
+def _hqq_sizes(raw: Raw) -> Raw:
+    inner = _object(raw, "quant_config") or raw
+    return _object(inner, "weight_quant_params") or inner
+
+
+def _hqq(raw: Raw) -> str:
+    weights, (bits, group) = _hqq_sizes(raw), SIZES["hqq"]
+    return f"hqq-{weights.get('nbits', bits.usual)}bit-g{weights.get('group_size', group.usual)}"
+
+
+def _quanto(raw: Raw) -> str:
+    return f"quanto-{raw.get('weights') or 'int8'}"
+
+
+# The object in which a method has its sizes, where that is not the outermost
+WITHIN: dict[str, Callable[[Raw], Raw]] = {
+    "hqq": _hqq_sizes,
+    "compressed-tensors": lambda raw: _object(_first_group(raw), "weights"),
+}
+METHODS: dict[str, Callable[[Raw], str]] = {
+    "bitsandbytes": _bitsandbytes,
+    "gptq": _grouped("gptq"),
+    "awq": _grouped("awq"),
+    "fp8": _fp8,
+    "fbgemm_fp8": lambda raw: "fp8-dynamic",
+    "mxfp4": lambda raw: "mxfp4",
+    "compressed-tensors": _compressed,
+    "modelopt": _modelopt,
+    "torchao": _torchao,
+    "hqq": _hqq,
+    "quanto": _quanto,
+    "eetq": lambda raw: "eetq",
+    "mlx": _grouped("mlx"),
+}
+
+
+def _experts_in(theirs: Scheme, others: Scheme) -> Scheme:
+    """Pack routed experts in one format, all else in another."""
+
+    def loader(facts: LoaderFacts) -> Pack:
+        expert, other = theirs.loader(facts), others.loader(facts)
+        return lambda p: (expert if p.kind in ("expert", "experts") else other)(p)
+
+    return replace(others, name=f"{others.name}, experts {theirs.name}", loader=loader)
+
+
+def sparing(form: Scheme, raw: Raw) -> Scheme:
+    """Leave alone the modules that the config names, on top of what the format leaves alone by
+    itself."""
+    patterns = [text for key in SKIPS for text in _texts(raw.get(key))]
+    if not patterns:
+        return form
+    skipped = _named(patterns)
+
+    def loader(facts: LoaderFacts) -> Pack:
+        pack = form.loader(facts)
+        return lambda p: None if skipped(module(p)) else pack(p)
+
+    apart = any(re.search(ONE_EXPERT, pattern) for pattern in patterns)
+    return replace(form, loader=loader, by_expert=apart)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+Test = Callable[[str], bool]
+
+
+def _named(patterns: list[str]) -> Test:
+    """Return a test for modules that one of `patterns` names. Experts are alike but for their
+    number, so unless a pattern names one, the first is asked about in the place of all."""
+    names = list(dict.fromkeys(patterns))
+    within = _within([_needle(text) for text in names if not _searched(text)])
+    tests = [within, *(_test(text) for text in names if _searched(text))]
+
+    @cache
+    def named(path: str) -> bool:
+        return any(test(path) for test in tests)
+
+    if any(re.search(ONE_EXPERT, pattern) for pattern in patterns):
+        return named
+    return lambda path: named(re.sub(ONE_EXPERT, "experts.0", path))
+
+
+def _searched(text: str) -> bool:
+    """Tell a pattern that is, or stands for, a regular expression from a module's name."""
+    return text.startswith("re:") or "*" in text.strip("*")
+
+
+def _test(text: str) -> Test:
+    """Return a test for one pattern: `re:...` is a regular expression, met from the start;
+    otherwise * is a wildcard."""
+    if text.startswith("re:"):
+        expression = _expression(text[3:])
+        return lambda path: expression.match(path) is not None
+    ends = [r"(^|\.)", r"(\.|$)"]
+    inner = _expression(ends[0] + ".*".join(map(re.escape, text.split("*"))) + ends[1])
+    return lambda path: inner.search(path) is not None
+
+
+def _needle(text: str) -> str:
+    """Text that stands in the dotted path of a module that is called so, or below one."""
+    before = "" if text.startswith("*") else "."
+    after = "" if text.endswith("*") else "."
+    return f"{before}{text.strip('*')}{after}"
+
+
+def _within(needles: list[str]) -> Test:
+    """Return a test for paths that have one of `needles` in them. Configs list hundreds of modules
+    by their names: of those that are in order and begin none of the others, the last that is not
+    behind a text is the only one that it can begin with."""
+    anywhere = [needle for needle in needles if not needle.startswith(".")]
+    names: list[str] = []
+    for needle in sorted(set(needles).difference(anywhere)):
+        if not names or not needle.startswith(names[-1]):
+            names.append(needle)
+
+    def test(path: str) -> bool:
+        text = f".{path}."
+        position = 0 if names else -1
+        while position >= 0:
+            last = bisect_right(names, text[position:]) - 1
+            if last >= 0 and text.startswith(names[last], position):
+                return True
+            position = text.find(".", position + 1)
+        return any(needle in text for needle in anywhere)
+
+    return test
+
+
+def intricate(text: str, repeats: int) -> bool:
+    """Tell whether a regular expression could search for hours: repeats in repeats, or many of
+    them."""
+    count = len(re.findall(REPEAT, text))
+    return len(text) > MAX_EXPRESSION or count > repeats or re.search(NESTED, text) is not None
+
+
+def _expression(text: str) -> re.Pattern[str]:
+    """Compile a stranger's regular expression, if it is none that could search for hours."""
+    if intricate(text, MAX_REPEATS):
+        raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise BadFileError(f"quantization_config: {text[:80]!r} is no pattern: {error}") from None
+
+
+ONE_EXPERT = r"experts\W{1,3}\d+"
+MAX_EXPRESSION, MAX_REPEATS = 1000, 4
+REPEAT = r"(?<!\\)[*+{]"
+NESTED = r"\)[*+{]"  # (a+)+, (a|aa)*

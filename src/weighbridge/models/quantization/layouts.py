@@ -1,0 +1,289 @@
+"""Layouts of weights in files, by format: which tensors belong together, and the true shape.
+
+A layout is recognised by names and confirmed by shapes, so a file without its config can be read
+too; where shapes leave two answers, the config's bits and group size decide.
+
+    end      of the tensor that holds the values: "q_proj.qweight"
+    to       what takes its place in the parameter's name: "q_proj.weight"
+    needs    companions: "_x" and ".x" are joined to the parameter's name, "x" stands beside it,
+             "/x" stands beside it whatever the parameter is called
+
+Sources: the docstrings of this folder's other modules, whose formats these are; AQLM 1.1
+aqlm/inference.py; DeepSeek-V4 and modelopt as their published indexes show them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.models.tensors import CheckpointTensor
+
+Shape = tuple[int, ...]
+Raw = Mapping[str, Any]
+WORD = 32
+GROUPS = (64, 32, 128, 256, 16)  # likeliest first, where only bits x group is known
+MLX_BITS = (4, 8, 6, 5, 3, 2)
+
+
+def beside(name: str, other: str) -> str:
+    """Name a companion of the parameter `name`."""
+    if other.startswith(("_", ".")):
+        return name + other
+    if other.startswith("/"):
+        return f"{name.rpartition('.')[0]}.{other[1:]}"
+    if name.endswith(".weight"):
+        return name.removesuffix("weight") + other
+    return f"{name}_{other}"
+
+
+class Packed(NamedTuple):
+    """A tensor that holds values, and its companions by the names in `needs` and `EXTRAS`."""
+
+    name: str  # of the parameter
+    main: CheckpointTensor
+    others: Mapping[str, CheckpointTensor]
+    raw: Raw
+
+    def shape(self, other: str) -> Shape:
+        tensor = self.others.get(other)
+        return tensor.shape if tensor else ()
+
+    def setting(self, key: str) -> int | None:
+        """Read a number of the config, the module's own where it has one (MLX)."""
+        of_module = self.raw.get(self.name.removesuffix(".weight"))
+        value = of_module.get(key) if isinstance(of_module, Mapping) else self.raw.get(key)
+        return value if isinstance(value, int) and value > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One layout; `shape` answers None where shapes say that it is another."""
+
+    format: str
+    end: str
+    shape: Callable[[Packed], Shape | None]
+    needs: tuple[str, ...] = ()
+    dtypes: frozenset[str] = frozenset()  # of the main tensor; empty: any
+    unsure: bool = False  # without the config, bits and group size can be mistaken for others
+    to: str = ".weight"
+
+
+def same(packed: Packed) -> Shape:
+    return packed.main.shape
+
+
+def turned(packed: Packed) -> Shape:
+    return packed.main.shape[::-1]
+
+
+def halves(packed: Packed) -> Shape:
+    """Shape of weights that lie two values a byte along the inputs."""
+    *rows, last = packed.main.shape
+    return (*rows, 2 * last)
+
+
+def bnb_four_bit(packed: Packed) -> Shape:
+    """Flat shape: the true one is in a JSON blob. An odd count reads one too many."""
+    return (2 * packed.main.nbytes,)
+
+
+def gptq(packed: Packed) -> Shape | None:
+    """Shape behind GPTQ, AWQ's GEMM and AWQ's GEMV, told apart by which side of the scales is
+    unpacked."""
+    *stack, rows, columns = packed.main.shape
+    groups, outputs = packed.shape("scales")[-2:]
+    if columns == outputs:
+        inputs = _gptq_inputs(packed, rows, outputs)
+        return (*stack, outputs, inputs) if inputs else None
+    bits = packed.setting("bits") or packed.setting("w_bit") or 4
+    if outputs * bits == columns * WORD:
+        return (*stack, outputs, rows)
+    return (*stack, rows, columns * WORD // bits) if groups == rows else None
+
+
+def _gptq_inputs(packed: Packed, rows: int, outputs: int) -> int | None:
+    """Count the inputs by the length of g_idx; else by bits, which the zeros tell, else the
+    config."""
+    if "g_idx" in packed.others:
+        return packed.shape("g_idx")[-1]
+    zeros = packed.shape("qzeros")
+    bits = zeros[-1] * WORD // outputs if zeros and outputs else packed.setting("bits")
+    return rows * WORD // bits if bits else None
+
+
+def mxfp4_blocks(packed: Packed) -> Shape:
+    """Shape behind [..., groups, 16 bytes], which are 32 values a group."""
+    *rows, groups, size = packed.main.shape
+    return (*rows, groups * size * 2)
+
+
+def four_bit_float(packed: Packed) -> Shape | None:
+    """Shape behind modelopt's NVFP4 and DeepSeek-V4's experts: a scale for 16 or 32 values."""
+    scale = packed.shape("_scale") or packed.shape("scale")
+    *rows, last = packed.main.shape
+    fits = any(scale[-1] * group == 2 * last for group in (16, 32)) if scale else False
+    return (*rows, 2 * last) if fits and scale[:-1] == tuple(rows) else None
+
+
+def bitnet(packed: Packed) -> Shape | None:
+    """Return the shape behind four ternary values a byte along the outputs."""
+    outputs, inputs = packed.main.shape
+    return (4 * outputs, inputs) if packed.raw.get("quant_method") == "bitnet" else None
+
+
+def int32_rows(packed: Packed) -> Shape | None:
+    """Shape behind compressed-tensors' words: bits from the groups of the config that fit the
+    scale's shape."""
+    *rows, words = packed.main.shape
+    groups = packed.shape("_scale")[-1]
+    fitting = [bits for bits, group in widths(packed.raw) if _fits(words, bits, groups, group)]
+    if not fitting and groups > 1:
+        fitting = [bits for bits in (4, 8) if _group(words, bits, groups) in GROUPS]
+    return (*rows, words * WORD // fitting[0]) if fitting else None
+
+
+def widths(raw: Raw) -> list[tuple[int, int]]:
+    """(bits, group size) of every group of a compressed-tensors config; -1 is a whole row."""
+    groups = raw.get("config_groups")
+    sizes = []
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if isinstance(weights, Mapping):
+            bits, size = weights.get("num_bits"), weights.get("group_size") or -1
+            if isinstance(bits, int) and isinstance(size, int) and bits > 0:
+                sizes.append((bits, size))
+    return sizes
+
+
+def _fits(words: int, bits: int, groups: int, group: int) -> bool:
+    return groups == 1 if group == -1 else words * WORD // bits == groups * group
+
+
+def _group(words: int, bits: int, groups: int) -> int:
+    return words * WORD // (bits * groups)
+
+
+def hqq(packed: Packed) -> Shape | None:
+    """Shape behind groups along rows or columns of W_q; the scale has one value a group."""
+    rows, columns = packed.main.shape
+    groups = prod(packed.shape("scale"))
+    if packed.shape("scale")[-1] == 1:  # axis 1, the default of transformers
+        return (groups, columns)
+    values = {"uint8": 8, "int32": 30}.get(packed.main.dtype.name)
+    bits = _hqq_bits(packed.raw)
+    return (rows * values // bits, columns) if values and bits else None
+
+
+def _hqq_bits(raw: Raw) -> int | None:
+    inner = raw.get("quant_config", raw)
+    params = inner.get("weight_quant_params", inner) if isinstance(inner, Mapping) else {}
+    bits = params.get("nbits") if isinstance(params, Mapping) else None
+    return bits if isinstance(bits, int) and bits > 0 else None
+
+
+def quanto_bits(packed: Packed) -> Shape:
+    """Return the shape as rows of one group each; the scale counts them."""
+    return (packed.shape("._scale")[0], packed.main.shape[-1])
+
+
+def torchao(packed: Packed) -> Shape | None:
+    """Shape of the unpacked weight. The dtype of qdata tells the packing: bytes, halves, or tiles
+    [out/8, in/(16 i), 32, i/2] of int32."""
+    if packed.main.dtype.name == "uint8":
+        return halves(packed)
+    if packed.main.dtype.name == "int32":
+        if len(packed.main.shape) != 4:
+            return None
+        rows, columns, lanes, inner = packed.main.shape
+        return (8 * rows, lanes * columns * inner)
+    return packed.main.shape
+
+
+def mlx(packed: Packed) -> Shape | None:
+    """Shape behind uint32 words: bits x inputs = 32 x words, and inputs = groups x group size."""
+    *rows, words = packed.main.shape
+    groups = packed.shape("scales")[-1]
+    bits, group = packed.setting("bits"), packed.setting("group_size")
+    if bits and words * WORD // bits == groups * (group or words * WORD // bits // groups):
+        return (*rows, words * WORD // bits)
+    sizes: Sequence[int] = GROUPS if "biases" in packed.others else (32, 16)
+    allowed: Sequence[int] = MLX_BITS if "biases" in packed.others else (4, 8)
+    fitting = [
+        (width, size)
+        for size in sizes
+        for width in allowed
+        if words * WORD == width * size * groups
+    ]
+    return (*rows, groups * fitting[0][1]) if fitting else None
+
+
+def aqlm(packed: Packed) -> Shape:
+    """Shape behind codes [out/a, in/b, books], which choose vectors of a codebook [books, 2^bits,
+    a, b]."""
+    books, codes = packed.shape("codebooks"), packed.main.shape
+    return (codes[0] * books[2], codes[1] * books[3])
+
+
+FLOAT8 = frozenset(
+    {
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+    }
+)
+INT8, UINT8, BYTES = frozenset({"int8"}), frozenset({"uint8"}), frozenset({"int8", "uint8"})
+INT32, UINT32 = frozenset({"int32"}), frozenset({"uint32"})
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(format="gptq or awq", end=".qweight", needs=("scales",), shape=gptq, dtypes=INT32),
+    Layout(format="eetq", end=".qweight", needs=("weight_scales",), shape=turned, dtypes=INT8),
+    Layout(
+        format="mxfp4", end="_blocks", needs=("scales",), shape=mxfp4_blocks, to="", dtypes=UINT8
+    ),
+    Layout(format="fp4", end="_packed", needs=("_scale",), shape=halves, to="", dtypes=UINT8),
+    Layout(
+        format="int packed",
+        end="_packed",
+        needs=("_scale",),
+        shape=int32_rows,
+        unsure=True,
+        to="",
+        dtypes=INT32,
+    ),
+    Layout(format="quanto", end="._data._data", needs=("._scale",), shape=quanto_bits, to=""),
+    Layout(format="quanto", end="._data", needs=("._scale",), shape=same, to=""),
+    Layout(format="torchao", end="._weight_qdata", shape=torchao),
+    Layout(format="bnb 4 bit", end="", needs=(".absmax",), shape=bnb_four_bit, to=""),
+    Layout(format="bnb int8", end=".weight", needs=("SCB",), shape=same, dtypes=INT8),
+    Layout(format="eetq", end="", needs=("_scales",), shape=turned, to="", dtypes=INT8),
+    Layout(format="fp8", end="", shape=same, to="", dtypes=FLOAT8),
+    Layout(format="fp4", end="", needs=("_scale",), shape=four_bit_float, to="", dtypes=BYTES),
+    Layout(format="fp4", end="", needs=("scale",), shape=four_bit_float, to="", dtypes=BYTES),
+    Layout(format="bitnet", end="", needs=("_scale",), shape=bitnet, to="", dtypes=UINT8),
+    Layout(format="int8", end="", needs=("_scale",), shape=same, to="", dtypes=INT8),
+    Layout(format="hqq", end=".W_q", needs=("scale", "zero"), shape=hqq),
+    Layout(format="mlx", end="", needs=("scales",), shape=mlx, to="", dtypes=UINT32, unsure=True),
+    Layout(format="aqlm", end=".codes", needs=("codebooks", "scales"), shape=aqlm),
+)
+
+# Everything that may stand with a packed weight and is no parameter.
+EXTRAS: tuple[str, ...] = (
+    *("qzeros", "scales", "g_idx", "biases", "codebooks"),  # GPTQ, AWQ, MLX, AQLM
+    *("SCB", "weight_format", ".absmax", ".quant_map", ".nested_absmax"),  # bitsandbytes
+    *(".nested_quant_map", ".nested_offset"),
+    *(".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"),
+    *("_scale", "_scale_inv", "_scale_2", "_scales", "_shape", "_zero_point", "_g_idx"),
+    *("_global_scale", "scale", "zero", "input_scale", "output_scale", "input_global_scale"),
+    *("weight_scale", "weight_scale_2", "weight_scales", "activation_scale", "input_scale_ub"),
+    *("qscale_weight", "qscale_act", "_bias_correction", "global_scale"),
+    *("._scale", "._shift"),  # quanto
+    *("/_weight_scale", "/_weight_zero_point", "/_weight_scale_and_zero"),  # torchao
+    *("/_weight_per_tensor_scale", "/_weight_act_pre_scale"),
+    *("nbits", "group_size", "shape", "axis", "packing", "unpack_view_dtype"),  # HQQ
+    *("view_as_float", "quant_scale", "quant_zero", "compute_dtype", "offload_meta"),
+    *("encoded_state_dict", "stores_quant_config", "channel_wise", "optimize", "round_zero"),
+)
+# Scales of the cache and of activations, which stand alone.
+ALONE = (".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".input_scale", ".output_scale")

@@ -1,0 +1,212 @@
+"""Parameters behind stored tensors: the inverse of `schemes`.
+
+    logical(tensors, quantization) -> parameters with their true shapes, and notes
+
+Scales, zero points, maps and indices are no parameters; they are counted in the bytes of the one
+they serve. Tensors that look packed and fit no layout are counted as stored, and a note says so;
+whether they agree with a config is for checkpoint/agreement.py.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from math import prod
+from typing import Any
+
+from weighbridge.base.dtypes import TORCH
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.quantization.layouts import (
+    ALONE,
+    EXTRAS,
+    LAYOUTS,
+    Layout,
+    Packed,
+    Shape,
+    beside,
+)
+from weighbridge.models.tensors import CheckpointTensor
+
+
+class Logical(NamedTuple):
+    """A parameter: its true shape (flat, or rows of groups, where only a blob in the file knows
+    it), the names of its tensors, and the bytes of them all."""
+
+    name: str
+    shape: Shape
+    stored: tuple[str, ...]
+    format: str  # a layout's name, or the dtype when it is plain
+    nbytes: int
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+
+class Unpacked(NamedTuple):
+    params: tuple[Logical, ...]
+    notes: tuple[str, ...]
+
+
+INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
+
+
+def logical(
+    tensors: Iterable[CheckpointTensor], quantization: Mapping[str, Any] | None
+) -> Unpacked:
+    """List parameters in the order of `tensors`. `quantization` is what the config says, as it is
+    (`quantization_config`, hf_quant_config.json, MLX's `quantization`), or None."""
+    index = {tensor.name: tensor for tensor in tensors}
+    raw = flat(quantization or {})
+    ends = {name.rpartition(".")[2] for name in index}
+    files = PackedFiles(index, raw, _candidates(ends))
+    likely = (tensor for tensor in index.values() if tensor.dtype.name in files.candidates)
+    packed = {tensor.name: parameter for tensor in likely if (parameter := _packed(tensor, files))}
+    helpers = {
+        name for main, parameter in packed.items() for name in parameter.stored if name != main
+    }
+    whole = [tensor for tensor in index.values() if tensor.name not in helpers]
+    plain = [
+        tensor for tensor in whole if tensor.name not in packed and not tensor.name.endswith(ALONE)
+    ]
+    params = packed | {tensor.name: _plain(tensor) for tensor in plain}
+    notes = (*_unsure(params.values(), raw), *_odd(plain))
+    return Unpacked(tuple(params[tensor.name] for tensor in whole if tensor.name in params), notes)
+
+
+def flat(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings themselves, which modelopt's hf_quant_config.json keeps one level
+    down."""
+    inner = raw.get("quantization")
+    return inner if isinstance(inner, Mapping) else raw
+
+
+def _plain(tensor: CheckpointTensor) -> Logical:
+    return Logical(tensor.name, tensor.shape, (tensor.name,), tensor.dtype.name, tensor.nbytes)
+
+
+class Candidate(NamedTuple):
+    layout: Layout
+    needs: frozenset[str]
+    companions: tuple[str, ...]  # those that it needs, and those of EXTRAS that end any name here
+
+
+class PackedFiles(NamedTuple):
+    tensors: Mapping[str, CheckpointTensor]
+    raw: Mapping[str, Any]
+    candidates: Mapping[str, tuple[Candidate, ...]]  # by dtype, where there are any
+
+
+def _candidates(ends: Iterable[str]) -> dict[str, tuple[Candidate, ...]]:
+    """Map dtypes to the layouts that names with these `ends` can have; most files are plain, and
+    have none."""
+
+    def present(part: str) -> bool:
+        return any(end.endswith(_last(part)) for end in ends)
+
+    extras = [extra for extra in EXTRAS if present(extra)]
+    possible = {
+        layout: Candidate(
+            layout, frozenset(layout.needs), tuple(dict.fromkeys((*layout.needs, *extras)))
+        )
+        for layout in LAYOUTS
+        if all(map(present, (layout.end, *layout.needs)))
+    }
+    by_dtype = {
+        dtype: tuple(possible[layout] for layout in layouts if layout in possible)
+        for dtype, layouts in BY_DTYPE.items()
+    }
+    return {dtype: candidates for dtype, candidates in by_dtype.items() if candidates}
+
+
+def _last(part: str) -> str:
+    return part.rpartition(".")[2].lstrip("/")
+
+
+def _packed(tensor: CheckpointTensor, files: PackedFiles) -> Logical | None:
+    tensors, raw, candidates = files
+    for layout, needs, companions in candidates[tensor.dtype.name]:
+        if not tensor.name.endswith(layout.end):
+            continue
+        name = tensor.name.removesuffix(layout.end) + layout.to
+        others = _others(name, tensor, companions, tensors)
+        if not others.keys() >= needs:
+            continue
+        shape = _shape(layout, Packed(name, tensor, others, raw))
+        if shape is not None:
+            sizes = {tensor.name: tensor.nbytes}
+            for other in others.values():
+                sizes[other.name] = other.nbytes
+            return Logical(name, shape, tuple(sizes), layout.format, sum(sizes.values()))
+    return None
+
+
+def _others(
+    name: str,
+    main: CheckpointTensor,
+    companions: Iterable[str],
+    tensors: Mapping[str, CheckpointTensor],
+) -> dict[str, CheckpointTensor]:
+    """Find the companions of the parameter `name` that are there, apart from `main` itself."""
+    companions_found = {}
+    for other in companions:
+        tensor = tensors.get(beside(name, other))
+        if tensor is not None and tensor is not main:
+            companions_found[other] = tensor
+    return companions_found
+
+
+def _shape(layout: Layout, packed: Packed) -> Shape | None:
+    """Return the true shape; None where the tensors have not even the dimensions of the layout."""
+    try:
+        return layout.shape(packed)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None
+
+
+def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
+    """Note each kind of tensor that looks packed and was not understood."""
+    odd = Counter(
+        (tensor.name.rpartition(".")[2], tensor.dtype.name)
+        for tensor in plain
+        if tensor.dtype.name in INTEGERS and len(tensor.shape) > 1
+    )
+    for (end, dtype), count in odd.items():
+        yield (
+            f"{count:,} tensors named {end!r} are {dtype} and fit no packed layout that we know: "
+            "their elements are counted as they are stored"
+        )
+
+
+def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
+    """Note packed weights whose number of bits is guessed from the shapes of their scales."""
+    known = "bits" in raw or "config_groups" in raw
+    count = 0 if known else sum(parameter.format in UNSURE for parameter in params)
+    if count:
+        yield (
+            f"{count:,} packed weights come without a config that says how many bits they have: "
+            "the likeliest that fits their scales is taken"
+        )
+
+
+UNSURE = frozenset(layout.format for layout in LAYOUTS if layout.unsure)
+BY_DTYPE: dict[str, tuple[Layout, ...]] = {
+    dtype: tuple(layout for layout in LAYOUTS if not layout.dtypes or dtype in layout.dtypes)
+    for dtype in TORCH
+}
+
+
+# ---- Agreement of files and config
+
+# What no format packs in: floats of a model, and counters and masks beside them.
+WHOLE = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "bool"})
+PACKED_ALONE = frozenset(layout.format for layout in LAYOUTS if not layout.needs)
+ALL_INTEGERS = INTEGERS | {"int64", "uint64", "bool"}
+
+
+def unpacked(tensors: Collection[CheckpointTensor]) -> bool:
+    """Tell whether all tensors of a checkpoint are plain numbers."""
+    return bool(tensors) and all(tensor.dtype.name in WHOLE for tensor in tensors)
+
+
+def is_packed(parameter: Logical) -> bool:
+    """Tell whether a parameter is in a format, which its loader has to know."""
+    return len(parameter.stored) > 1 or parameter.format in PACKED_ALONE

@@ -1,0 +1,195 @@
+"""Names of formats, and the tensors that a model has in one.
+
+    scheme("nf4") -> Scheme;   stored(blueprint, scheme, dtype=...) -> its tensors, one by one
+
+Every tensor is apart, since the CUDA allocator rounds each to 512 bytes. Experts are one tensor
+each where the blueprint has them so, though loaders may stack them.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from math import prod
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.arch.blueprint import Blueprint, Param, held
+from weighbridge.models.quantization import (
+    floats,
+    ggml,
+    integers,
+    mlx,
+    torch_libraries,
+)
+from weighbridge.models.quantization.scheme import LoaderFacts, Pack, PackedPiece, Scheme
+
+__all__ = [
+    "NAMES",
+    "USUAL",
+    "Scheme",
+    "StoredTensor",
+    "counted",
+    "describe",
+    "scheme",
+    "stored",
+    "weighed",
+]
+
+
+class StoredTensor(NamedTuple):
+    """A tensor on the device, and the parameter (`source`) that it holds or helps to hold."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    nbytes: int
+    source: str
+
+
+# Of all those in NAMES, what is named where none is near to what was typed
+OFTEN = ("nf4", "bnb-int8", "fp8", "awq", "gptq", "Q4_K_M", "Q6_K", "Q8_0")
+
+
+def scheme(name: str) -> Scheme:
+    """Return the format called `name`, GGUF types in capitals or not. Raises UsageError with the
+    nearest names."""
+    plain = name.strip().lower().replace("_", "-") if name.upper() not in GGUF else name.upper()
+    if plain in TABLE:
+        return TABLE[plain]
+    for pattern, make in PATTERNS.items():
+        match = re.fullmatch(pattern, plain)
+        if match:
+            return make(match)
+    if plain in PLAIN:
+        raise UsageError(f"{name!r} is a plain dtype, not a format: write --dtype {plain}")
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
+    spelled = [known for known in NAMES if known.lower() in close]
+    hint = f"did you mean {', '.join(spelled)}?" if spelled else f"people use {', '.join(OFTEN)}"
+    more = "`weighbridge load MODEL --details` lists all"
+    raise UsageError(f"{name!r} is not a format of weights; {hint}; {more}")
+
+
+def stored(
+    plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
+) -> Iterator[StoredTensor]:
+    """Yield all tensors of `plan` in `scheme`, in the blueprint's order, tied parameters once.
+
+    `dtype` is the model's own, and of what the scheme leaves alone; `transformers` is the major
+    version of the loader.
+    """
+    facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
+    return (tensor for tensor, _ in _stored(plan.params, scheme, facts))
+
+
+def weighed(
+    params: Iterable[Param], scheme: Scheme, *, plan: Blueprint, dtype: DType, transformers: int = 5
+) -> dict[str, int]:
+    """Return the bytes of some of the parameters of `plan` in a format, by name."""
+    facts = LoaderFacts(plan=plan, dtype=dtype, major=transformers)
+    pack = _loader(scheme, facts)
+    nbytes = {}
+    for p in params:
+        pieces = None if p.tied else pack(p)
+        if p.tied:
+            nbytes[p.name] = 0
+        elif pieces is None:
+            nbytes[p.name] = held(p, dtype).size(p.numel)
+        else:
+            nbytes[p.name] = sum([kind.size(prod(shape)) for _, kind, shape in pieces])
+    return nbytes
+
+
+def counted(
+    plan: Blueprint, scheme: Scheme, *, dtype: DType, transformers: int = 5
+) -> Iterator[tuple[StoredTensor, int]]:
+    """Yield all tensors of `plan` in `scheme` with a count: of a layer's like experts the first
+    one's."""
+    params = plan.params if scheme.by_expert else plan.counted
+    return _stored(params, scheme, LoaderFacts(plan=plan, dtype=dtype, major=transformers))
+
+
+def _stored(
+    params: Iterable[Param], scheme: Scheme, facts: LoaderFacts
+) -> Iterator[tuple[StoredTensor, int]]:
+    pack = _loader(scheme, facts)
+    for p in params:
+        if p.tied:
+            continue
+        pieces = pack(p)
+        if pieces is None:
+            pieces = (PackedPiece(p.name, held(p, facts.dtype), p.shape),)
+        for name, kind, shape in pieces:
+            nbytes = kind.size(prod(shape))
+            yield StoredTensor(name, kind, shape, nbytes, p.name), p.copies
+
+
+def _loader(scheme: Scheme, facts: LoaderFacts) -> Pack:
+    flat = next((p.name for p in facts.plan.counted if p.kind == "flat"), None)
+    if flat is not None:
+        raise UnsupportedError(
+            f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
+            "give the folder with its config.json"
+        )
+    return scheme.loader(facts)
+
+
+def describe(scheme: Scheme) -> str:
+    """Say in one sentence what a format leaves alone, and where that is written."""
+    return f"{scheme.name}: {scheme.left} ({scheme.source})"
+
+
+GGUF = frozenset(ggml.NAMES)
+PLAIN = frozenset(("float32", "float16", "bfloat16", "fp8", "int8", "int4"))
+TABLE: dict[str, Scheme] = {
+    **torch_libraries.SCHEMES,
+    **floats.SCHEMES,
+    **integers.SCHEMES,
+    **ggml.SCHEMES,
+}
+PATTERNS = {
+    **floats.PATTERNS,
+    **integers.PATTERNS,
+    **torch_libraries.PATTERNS,
+    **mlx.PATTERNS,
+}
+# The names that the report's table is about: contract of the report.
+USUAL: tuple[str, ...] = (
+    "bnb-int8",
+    "nf4",
+    "nf4-dq",
+    "gptq-4bit-g128",
+    "awq-4bit-g128",
+    "fp8-tensor",
+    "fp8-block",
+    "mxfp4",
+    "nvfp4",
+    "hqq-4bit-g64",
+    "torchao-int8",
+    "torchao-int4-g128",
+    "mlx-4bit-g64",
+)
+# One name of each kind, for help and for messages.
+NAMES: tuple[str, ...] = (
+    *USUAL,
+    "fp4",
+    "fp4-dq",
+    "fp8-static",
+    "fp8-dynamic",
+    "mxfp8",
+    "torchao-fp8",
+    "quanto-int8",
+    "quanto-float8",
+    "quanto-int4",
+    "quanto-int2",
+    "eetq",
+    "w4a16-g128",
+    "w8a16",
+    "w8a8-int8",
+    "w8a8-fp8",
+    "mlx-mxfp4",
+    "mlx-mxfp8",
+    "mlx-nvfp4",
+    *ggml.NAMES,
+)

@@ -1,0 +1,107 @@
+"""An answer over HTTP, as those see it who read it, whichever client brought it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from weighbridge.base.errors import HubError
+from weighbridge.base.wording import clipped
+from weighbridge.models.sources import surroundings
+
+T = TypeVar("T")
+CHUNK = 1 << 16
+
+
+class UnreachableError(HubError):
+    """Raised after all tries without an answer that could be used."""
+
+
+class Silence:
+    """Hosts that could not be reached a moment ago. Who asks for many models waits for each of them
+    once, and not for every name again."""
+
+    SECONDS = 30
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[float, str]] = {}
+
+    def of(self, host: str) -> str:
+        """Return how a host failed, "" where it may be asked."""
+        since, failure = self._failures.get(host, (0.0, ""))
+        return failure if failure and time.monotonic() - since < self.SECONDS else ""
+
+    def begin(self, host: str, failure: str) -> None:
+        """Keep how it failed, after all tries."""
+        self._failures[host] = (time.monotonic(), failure)
+
+
+class ResponseHeaders(Protocol):
+    """Headers of an answer, whose names are found however they are written."""
+
+    def get(self, name: str, default: str = "", /) -> str: ...
+
+
+class Response(Protocol):
+    """An answer whose body has not been read. `punctual` says whether each step of `chunks` ends
+    within the time that a read may take; the body arrives without its encoding.
+    """
+
+    punctual: bool
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> ResponseHeaders: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def chunks(self, size: int) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+def within(seconds: float, job: Callable[[], T]) -> T:
+    """Return what `job` returns. Where it takes longer, it is left to its own end: a server that
+    sends a byte a second never lets a timeout expire that is that of one read. Without threads it
+    takes its time: the browser's requests have a time limit of their own."""
+    if surroundings.IN_BROWSER:
+        return job()
+    done: list[Any] = []
+    late = threading.Event()
+
+    def run() -> None:
+        try:
+            done.extend((True, job()))
+        except BaseException as error:
+            done.extend((False, error))
+        if late.is_set() and done[0] and hasattr(done[1], "close"):
+            with suppress(Exception):  # which nobody would hear of, but for a traceback
+                done[1].close()  # a response that nobody waits for any more
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if len(done) < 2:
+        late.set()
+        raise too_late(seconds)
+    if done[0]:
+        result: T = done[1]
+        return result
+    raise done[1]
+
+
+def too_late(seconds: float) -> UnreachableError:
+    return UnreachableError(f"the answer took more than {seconds:.3g} s")
+
+
+def unreadable(why: object) -> UnreachableError:
+    return UnreachableError(f"the answer is no HTTP that can be read: {one_line(why)}")
+
+
+def one_line(error: object) -> str:
+    """Write one line of an exception, or of words about one."""
+    return clipped(" ".join(str(error).split()) or type(error).__name__, 120)

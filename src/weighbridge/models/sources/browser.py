@@ -1,0 +1,138 @@
+"""HTTP from a worker of a page: XMLHttpRequest, which waits there as Python does.
+
+Redirects are followed by the browser, which leaves the token behind where they lead to another
+origin (Fetch standard, HTTP-redirect fetch). An answer is handed over when it is whole, so time is
+the only bound on one that does not end; what is copied into Python's memory has the client's.
+
+Of an answer's headers a page sees only what the server exposes. huggingface.co exposes
+X-Error-Code, X-Error-Message, ETag, Link, Accept-Ranges, Content-Range, X-Repo-Commit and
+X-Linked-Size, and not Retry-After; what its CDN may leave out follows from what was asked for
+(`_filled`).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from weighbridge.base.errors import HubError
+from weighbridge.models.sources.answers import ResponseHeaders, unreadable
+from weighbridge.models.sources.surroundings import constants
+
+# The Hub and its CDNs: hubDomains, lfsDomains, cdnDomains of huggingface.co/.well-known/meta.json
+HOSTS = ("huggingface.co", "hf.co")
+SECONDS = 60  # for one answer, its body included
+FORBIDDEN = frozenset({"user-agent", "accept-encoding"})  # the browser's own (Fetch standard)
+
+
+class BrowserResponse:
+    """One answer of a browser's request, which is here as a whole."""
+
+    punctual = True
+
+    def __init__(self, request: Any, url: str, wanted: str) -> None:
+        self._body = request.response
+        self._length = int(self._body.byteLength)
+        self.status_code = int(request.status)
+        self.url = str(request.responseURL or url)
+        headers = _parsed(str(request.getAllResponseHeaders() or ""))
+        self.headers: ResponseHeaders = _Headers(
+            _filled(headers, self.status_code, wanted, self._length)
+        )
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the body, piece by piece: bytes that nobody asks for stay the browser's."""
+        for start in range(0, self._length, size):
+            yield self._body.slice(start, min(start + size, self._length)).to_bytes()
+
+    def close(self) -> None:
+        """Let the browser have its memory back."""
+        self._body, self._length = None, 0
+
+
+class _Headers:
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._found = headers
+
+    def get(self, name: str, default: str = "", /) -> str:
+        return self._found.get(name.lower(), default)
+
+
+def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) -> BrowserResponse:
+    """Return the answer after all redirects. Raises OSError where a second try may help. `timeout`
+    and `seconds` are those of a head, which does not come before its body here."""
+    from js import XMLHttpRequest  # type: ignore[import-not-found]  # Pyodide's
+
+    if not allowed(url):
+        raise HubError(
+            f"{urlsplit(url).hostname}: this page reads {_hub()} and no other host; download the"
+            " file and drop it here"
+        )
+    request = XMLHttpRequest.new()
+    try:
+        request.open("GET", url, False)
+        request.responseType = "arraybuffer"
+        request.timeout = SECONDS * 1000
+        for name, value in _sent(url, headers).items():
+            request.setRequestHeader(name, value)
+        request.send()
+    except Exception as error:  # a DOMException, whatever Pyodide's version makes of it
+        _failed(error)
+    if not request.status or request.response is None:
+        raise ConnectionError("no answer")
+    return BrowserResponse(request, url, headers.get("Range", ""))
+
+
+def allowed(url: str) -> bool:
+    """Tell whether the page's content security policy lets it ask there."""
+    parts, hub = urlsplit(url), urlsplit(_hub())
+    if (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc):
+        return True
+    host = parts.hostname or ""
+    return parts.scheme == "https" and any(host == h or host.endswith(f".{h}") for h in HOSTS)
+
+
+def _hub() -> str:
+    address: str = constants().ENDPOINT
+    return address
+
+
+def _sent(url: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Keep the headers that a page may send; a token goes to the Hub itself and nowhere else."""
+    parts, hub = urlsplit(url), urlsplit(_hub())
+    ours = (parts.scheme, parts.netloc) == (hub.scheme, hub.netloc)
+    allowed = {name: value for name, value in headers.items() if name.lower() not in FORBIDDEN}
+    if not ours:
+        allowed.pop("Authorization", None)
+    return allowed
+
+
+def _failed(error: Exception) -> NoReturn:
+    """Raise what `get` promises. A browser does not tell a page why there was no answer."""
+    from js import navigator
+
+    name = str(getattr(error, "name", "")) or str(error).partition(":")[0]
+    if name == "TimeoutError":
+        raise TimeoutError(f"no whole answer within {SECONDS} s") from None
+    if name == "NetworkError":
+        away = "there is no network" if navigator.onLine is False else "no answer for this page"
+        raise ConnectionError(away) from None
+    raise unreadable(error) from None
+
+
+def _parsed(text: str) -> dict[str, str]:
+    """Read headers by their names in small letters, as browsers list them."""
+    lines = (line.partition(":") for line in re.split(r"\r?\n", text) if ":" in line)
+    return {name.strip().lower(): value.strip() for name, _, value in lines}
+
+
+def _filled(headers: dict[str, str], status: int, wanted: str, length: int) -> dict[str, str]:
+    """Fill in the headers that the client reads and the server did not let us see: the body has
+    been unpacked, and 206 answers the range that was asked for."""
+    headers.pop("content-encoding", None)
+    if status == 200:
+        headers["content-length"] = str(length)
+    if status == 206 and "content-range" not in headers:
+        first = wanted.removeprefix("bytes=").partition("-")[0] or "0"
+        headers["content-range"] = f"bytes {first}-{int(first) + length - 1}/*"
+    return headers

@@ -1,0 +1,65 @@
+"""What a Hub still answers within its window: many threads ask, and none of them too often.
+
+Its headers say so (huggingface.co/docs/hub/rate-limits): RateLimit: "resolvers";r=17;t=42 are 17
+requests in the next 42 seconds; a 429 may have Retry-After instead.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from weighbridge.models.sources.answers import ResponseHeaders
+
+LEFT = re.compile(r"r=(\d{1,9})\b.*?t=(\d{1,6})\b")
+REFUSED = 60.0  # seconds to wait after a 429 that does not say how long
+ROUNDED = 1.0  # windows are told in whole seconds: what ends later is the next one
+LONGEST = 600.0  # a window: who says more is not believed
+
+
+class RequestBudget:
+    """Requests that are left in a window, for all who ask. Until an answer tells, nobody waits."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock, self._sleep, self._turn = clock, sleep, Lock()
+        self._left: int | None = None
+        self._until = 0.0
+        self.waited = 0.0  # seconds, of all threads together
+
+    def take(self) -> None:
+        """Take one request; wait for the next window where none is left."""
+        while (pause := self._pause()) > 0:
+            self._sleep(pause)
+
+    def _pause(self) -> float:
+        """Take a request and return 0, or return how long there is none."""
+        with self._turn:
+            now = self._clock()
+            if now >= self._until:
+                self._left = None  # a new window, of which no answer has told
+            if self._left is None or self._left > 0:
+                self._left = None if self._left is None else self._left - 1
+                return 0.0
+            self.waited += self._until - now
+            return self._until - now
+
+    def told(self, headers: ResponseHeaders, *, refused: bool) -> None:
+        """Take in what an answer says is left; `refused`: it was a 429, so nothing is."""
+        found = LEFT.search(headers.get("RateLimit", ""))
+        if found is None and not refused:
+            return
+        left, seconds = (int(found[1]), float(found[2])) if found else (0, REFUSED)
+        again = headers.get("Retry-After", "")
+        if refused and again.isascii() and again.isdigit():
+            seconds = float(again)
+        with self._turn:
+            now = self._clock()
+            until = now + min(LONGEST, max(seconds, 0.01))
+            before, ends = self._left, self._until
+            if before is not None and now < ends and until < ends + ROUNDED:
+                left = min(left, before)  # of answers that overtook each other the one of less
+            self._left, self._until = 0 if refused else left, until

@@ -1,0 +1,151 @@
+"""The Hub's cache on disk, read and filled without the client.
+
+    HF_HUB_CACHE/models--ORG--NAME/refs/REVISION            the commit that it was, as text
+                                  /snapshots/COMMIT/FILE    links into ../../blobs
+                                  /blobs/ETAG               the files themselves
+
+The layout is documented as stable (huggingface_hub docs, guides/manage-cache); the client's module
+for it takes longer to import than this needs. A file is there whole or not at all, however many
+processes write it.
+"""
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from weighbridge.base.errors import NotFoundError
+from weighbridge.base.records import NamedTuple
+from weighbridge.models.sources import surroundings
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # of git's own files, and of LFS's
+SMALL = ".json"  # the files that are kept
+
+
+class Revision(NamedTuple):
+    """A revision of a repository as it was asked for, and the commit that it is."""
+
+    name: str
+    commit: str
+
+
+def default_dir() -> Path:
+    return Path(surroundings.constants().HF_HUB_CACHE)
+
+
+def repository(cache_dir: Path, repo_id: str) -> Path:
+    return cache_dir / "--".join(["models", *repo_id.split("/")])
+
+
+def is_repository(path: Path) -> bool:
+    return path.name.startswith("models--") and (path / "snapshots").is_dir()
+
+
+def commit_of(repo: Path, revision: str) -> str | None:
+    """Return the commit that `revision` was when last fetched; None when it never was."""
+    if COMMIT.fullmatch(revision):
+        return revision
+    try:
+        with (repo / "refs" / revision).open() as file:
+            commit = file.read(64).strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def snapshot(repo: Path, commit: str | None) -> Path | None:
+    path = None if commit is None else repo / "snapshots" / commit
+    return path if path is not None and path.is_dir() else None
+
+
+def chosen_snapshot(repo: Path, revision: str | None) -> Path:
+    """Find the snapshot that a user means who names the folder of a repository in the cache."""
+    chosen = snapshot(repo, commit_of(repo, revision or "main"))
+    snapshots = sorted(path for path in (repo / "snapshots").iterdir() if path.is_dir())
+    if chosen is None and revision is None and len(snapshots) == 1:
+        return snapshots[0]
+    if chosen is None:
+        commits = ", ".join(path.name for path in snapshots) or "none"
+        raise NotFoundError(
+            f"{repo}: no snapshot of revision {revision or 'main'!r}; it holds {commits}"
+        )
+    return chosen
+
+
+def is_damaged(place: Path, data: bytes) -> bool:
+    """Tell whether a whole file of a snapshot is not the one that its link names. Where the system
+    has no links, nobody knows."""
+    named = os.path.basename(os.path.realpath(place))
+    return ETAG.fullmatch(named) is not None and not is_of(named, data)
+
+
+def is_of(etag: str, data: bytes) -> bool:
+    """Tell whether an ETag is of a file: git's hash of it, or SHA-256 (LFS)."""
+    if len(etag) == 64:
+        return hashlib.sha256(data).hexdigest() == etag
+    head = b"blob %d\0" % len(data)
+    return hashlib.sha1(head + data, usedforsecurity=False).hexdigest() == etag
+
+
+def forget(place: Path) -> None:
+    """Remove a damaged file of a snapshot, so that it is fetched again."""
+    with suppress(OSError):
+        Path(os.path.realpath(place)).unlink()
+        place.unlink(missing_ok=True)
+
+
+def keep(repo: Path, revision: Revision, path: str, etag: str, data: bytes) -> None:
+    """Put a file where huggingface_hub would (file_download.py@2.4). A cache that cannot be written
+    stays as it is: nothing depends on it. A page has none."""
+    if surroundings.IN_BROWSER:
+        return
+    with suppress(OSError):
+        blob, pointer = repo / "blobs" / etag, repo / "snapshots" / revision.commit / path
+        if not blob.is_file():
+            _write(blob, data)
+        if not pointer.is_file():
+            _point(pointer, blob, data)
+        _refer(repo, revision)
+
+
+def _write(place: Path, data: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    begun = place.with_name(f"{place.name}.{os.urandom(4).hex()}.incomplete")
+    try:
+        begun.write_bytes(data)
+        os.replace(begun, place)
+    finally:
+        begun.unlink(missing_ok=True)
+
+
+def _point(pointer: Path, blob: Path, data: bytes) -> None:
+    """Make a link where the system has them, else a copy of the file."""
+    constants = surroundings.constants()
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    if not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False):
+        try:
+            if pointer.is_symlink() and not pointer.exists():  # its blob was deleted by hand
+                pointer.unlink()
+            return os.symlink(os.path.relpath(blob, pointer.parent), pointer)
+        except FileExistsError:  # another process was first
+            return None
+        except (OSError, NotImplementedError):
+            pass
+    return _write(pointer, data)
+
+
+def _refer(repo: Path, revision: Revision) -> None:
+    """Note which commit a branch or tag is. It stays what it was for a snapshot that holds more
+    than small files: without a network, that is worth more than a newer config."""
+    before = commit_of(repo, revision.name)
+    older = snapshot(repo, before)
+    if before == revision.commit or (older is not None and _holds_more(older)):
+        return
+    if not {"", ".", ".."} & set(revision.name.split("/")):
+        _write(repo / "refs" / revision.name, revision.commit.encode())
+
+
+def _holds_more(folder: Path) -> bool:
+    return any(not name.endswith(SMALL) for _, _, names in os.walk(folder) for name in names)

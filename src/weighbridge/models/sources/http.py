@@ -1,0 +1,378 @@
+"""Byte ranges over HTTP: requests, tries, and bounds of an answer.
+
+Requests go by huggingface_hub's client (`session`) where anything is set up for it, and by the
+standard library's (`wire`) where nothing is. Neither bounds an answer, which is done here: it is
+never read beyond the bytes wanted, whether or not the server knows ranges; tries are repeated a few
+times, and only where that can help.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+from weighbridge.base.errors import HubError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import MIB
+from weighbridge.base.wording import printable, shown
+from weighbridge.models.formats import ByteRange
+from weighbridge.models.sources import surroundings
+from weighbridge.models.sources.answers import (
+    CHUNK,
+    Response,
+    ResponseHeaders,
+    Silence,
+    UnreachableError,
+    one_line,
+    within,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.models.sources.budget import RequestBudget
+
+Get = Callable[[str, Mapping[str, str], float, float], Response]
+
+TRIES = 3
+BACKOFF = 0.25  # seconds before the second try, doubled for the third
+PATIENCE = 10  # seconds after which no further try is begun, waits included
+HEAD_SECONDS = 15  # for all headers of an answer, redirects included
+MAX_SECONDS = 60  # for one answer, so that a trickle ends as well
+SLOW_AFTER, SLOWEST = 8, 4096  # seconds after which so many bytes a second are the least
+MAX_SKIP = 64 * MIB  # what is read and thrown away where a server does not know ranges
+WINDOWS = 12  # refusals by one that counts requests, each waited out: an hour of the Hub's windows
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """`size` is that of the whole file, where the server said it; `url` is where redirects led,
+    and `link` what its header of this name says: where a list goes on."""
+
+    data: bytes
+    size: int | None
+    url: str
+    link: str = ""
+
+
+class RefusedAnswerError(HubError):
+    """An answer that no second try will change. `reason` is the Hub's X-Error-Code."""
+
+    def __init__(self, message: str, *, status: int, headers: ResponseHeaders) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = headers.get("X-Error-Code", "")
+        self.detail = " ".join(headers.get("X-Error-Message", "").split())[:300]
+
+
+class _TransientError(Exception):
+    def __init__(self, message: str, wait: float | None = None, *, counted: bool = False) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.counted = counted  # too many requests
+
+    def wait_after(self, attempt: int) -> float:
+        return BACKOFF * 2 ** (attempt - 1) if self.wait is None else self.wait
+
+
+class _AwayError(_TransientError):
+    """Nobody answered at all."""
+
+
+class Client:
+    """One kind of user of one host: its headers and its way to open an address."""
+
+    def __init__(
+        self,
+        *,
+        token: str | bool | None,
+        budget: "RequestBudget | None" = None,
+        silence: Silence | None = None,
+    ) -> None:
+        """`token` is a token, None for the stored one (HF_TOKEN, a login), or False for none.
+        `budget` is shared by all who ask much of the same host: then a refusal is waited out."""
+        self._budget = budget
+        self._silence = silence or Silence()
+        self._headers = {"User-Agent": surroundings.agent(), **_authorization(token)}
+        self.authorized = "Authorization" in self._headers
+        self._timeout: float = surroundings.constants().HF_HUB_ETAG_TIMEOUT
+        self._get: Get | None = None
+
+    def get(self, url: str, *, limit: int, wanted: ByteRange | None = None) -> HttpResponse:
+        """Fetch the bytes `wanted`, or the whole of a file that may not be larger than `limit`."""
+        begin, attempt, refusals, host = time.monotonic(), 1, 0, _host(url)
+        if failed := self._silence.of(host):
+            raise UnreachableError(failed)
+        while True:
+            try:
+                return self._attempt(url, limit, wanted)
+            except _TransientError as failure:
+                if self._budget is not None and failure.counted and refusals < WINDOWS:
+                    refusals += 1  # the budget knows how long to wait
+                    continue
+                wait = failure.wait_after(attempt)
+                if attempt == TRIES or time.monotonic() - begin + wait > PATIENCE:
+                    if isinstance(failure, _AwayError):
+                        self._silence.begin(host, f"{host} {failure}")
+                    raise UnreachableError(f"{host} {failure}") from None
+            time.sleep(wait)
+            attempt += 1
+
+    def _attempt(self, url: str, limit: int, wanted: ByteRange | None) -> HttpResponse:
+        headers = dict(self._headers)
+        if wanted is not None:
+            headers |= {"Range": _range_header(wanted), "Accept-Encoding": "identity"}
+        with self._asked(url, headers) as response:
+            status = response.status_code
+            if status == 416 and wanted is not None:
+                return _answer(response, b"", _total(response))
+            _checked(response)
+            if wanted is None and status == 206:
+                raise _TransientError("answered with a part of a file that was asked for whole")
+            if wanted is None:
+                return _whole(response, limit)
+            return _part(response, wanted) if status == 206 else _cut_out(response, wanted)
+
+    @contextmanager
+    def _asked(self, url: str, headers: Mapping[str, str]) -> Iterator[Response]:
+        """Open a response, within the budget where there is one."""
+        if self._get is None:
+            self._get = _way(url)
+        if self._budget is not None:
+            self._budget.take()
+        with _opened(self._get, url, headers, self._timeout) as response:
+            if self._budget is not None:
+                self._budget.told(response.headers, refused=response.status_code == 429)
+            yield response
+
+
+def endpoint(address: str) -> str:
+    """Return the address of a Hub. Raises UsageError where it is none of HTTP."""
+    parts = urlsplit(address)
+    try:
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that none is
+        known = False
+    if not known:
+        raise UsageError(f"HF_ENDPOINT is {shown(address)}, which is no address of a Hub over HTTP")
+    return address
+
+
+def _way(url: str) -> Get:
+    if surroundings.IN_BROWSER:
+        from weighbridge.models.sources import browser
+
+        return browser.get
+    from weighbridge.models.sources import wire
+
+    if wire.suits(url):
+        from weighbridge.models.sources import wire
+
+        return wire.get
+    from weighbridge.models.sources import session
+
+    return session.get
+
+
+def _authorization(token: str | bool | None) -> Mapping[str, str]:
+    if token is None and not surroundings.constants().HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        token = _stored_token()
+    if not isinstance(token, str):
+        return {}
+    if not (token.isascii() and token.isprintable() and token.strip()):
+        raise UsageError("the token is empty or holds characters that no token has")
+    return {"Authorization": f"Bearer {token.strip()}"}
+
+
+def _stored_token() -> str | None:
+    """Find the token that `huggingface_hub.get_token` finds. Where there is no login, or one that
+    is not renewed, that is a variable or a file (utils/_auth.py@2.4); importing it imports its
+    client."""
+    constants = surroundings.constants()
+    exchanged = os.environ.get("HF_OIDC_RESOURCE") or "google.colab" in sys.modules
+    if not exchanged:
+        environment = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
+        if token := _cleaned(environment):
+            return token
+        if "refresh_token" not in _file(constants.HF_STORED_TOKENS_PATH):
+            return _cleaned(_file(constants.HF_TOKEN_PATH))
+    from huggingface_hub.utils import get_token
+
+    try:
+        stored: str | None = get_token()
+    except Exception as error:  # an exchange that failed, a file that is not ours
+        raise UsageError(f"huggingface_hub has no token: {one_line(error)}; give --token") from None
+    return stored
+
+
+def _cleaned(token: str) -> str | None:
+    return token.replace("\r", "").replace("\n", "").strip() or None
+
+
+def _file(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(MIB)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+@contextmanager
+def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
+    """Open a response whose body has not been read, after redirects; all failures are ours."""
+    if surroundings.constants().HF_HUB_OFFLINE:
+        raise HubError(f"{_host(url)}: offline mode is on (HF_HUB_OFFLINE)")
+    try:
+        response = get(url, headers, timeout, HEAD_SECONDS)
+    except OSError as error:
+        raise _AwayError(_unreached(url, error)) from None
+    try:
+        yield response
+    except OSError as error:
+        raise _TransientError(_unreached(url, error)) from None
+    finally:
+        response.close()
+
+
+def _unreached(url: str, error: OSError) -> str:
+    return f"cannot be reached{_through(url)} ({one_line(error)})"
+
+
+def _through(url: str) -> str:
+    """Name the proxy that requests to an address go through, without what it is given to log in."""
+    from urllib.request import getproxies, proxy_bypass
+
+    address, host = urlsplit(url), _host(url)
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if not proxy or surroundings.IN_BROWSER or proxy_bypass(address.hostname or host):
+        return ""
+    return f" through the proxy {printable(proxy.rpartition('@')[2].rpartition('//')[2])}"
+
+
+def _chunks(response: Response, count: int) -> Iterator[bytes]:
+    begin, read = time.monotonic(), 0
+    size = min(CHUNK, count)
+    for chunk in response.chunks(size):
+        yield chunk
+        read += len(chunk)
+        seconds = time.monotonic() - begin
+        if seconds > MAX_SECONDS or (seconds > SLOW_AFTER and read < SLOWEST * seconds):
+            raise UnreachableError(f"took more than {seconds:.0f} s for {read:,} bytes: too slow")
+
+
+def _read(response: Response, count: int) -> bytes:
+    if response.punctual:
+        return _first(response, count)
+    return within(MAX_SECONDS, lambda: _first(response, count))
+
+
+def _first(response: Response, count: int) -> bytes:
+    """Read the first `count` bytes of the body, fewer where it ends; no more is fetched."""
+    chunks, size = [], 0
+    if count <= 0:
+        return b""
+    for chunk in _chunks(response, count):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= count:
+            break
+    if size > count:
+        chunks[-1] = chunks[-1][: count - size]
+    return b"".join(chunks)
+
+
+def _whole(response: Response, limit: int) -> HttpResponse:
+    why = "the size that was listed" if limit < MIB else "our limit for such a file"
+    data = _read(response, limit + 1)
+    if len(data) > limit:
+        raise HubError(
+            f"{response.url} is larger than {limit:,} bytes, {why}: try again, or download the file"
+        )
+    return _answer(response, data, len(data))
+
+
+def _part(response: Response, wanted: ByteRange) -> HttpResponse:
+    """Read an answer of 206: the server says which bytes follow."""
+    first, last, total = _content_range(response)
+    if wanted.start >= 0 and first != wanted.start:
+        raise _TransientError(
+            f"answered with bytes from {first:,} where {wanted.start:,} was asked for"
+        )
+    stop = last + 1 if wanted.start < 0 else min(wanted.stop, total or last + 1)
+    data = _read(response, stop - first)
+    if len(data) < stop - first:
+        raise _TransientError(f"cut its answer after {len(data):,} of {stop - first:,} bytes")
+    return _answer(response, data, total)
+
+
+def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
+    """Read an answer of 200: the server ignored the range and sends the file from its beginning."""
+    length = _number(response.headers.get("Content-Length"))
+    total = None if response.headers.get("Content-Encoding") else length
+    start = wanted.start if wanted.start >= 0 else None if total is None else total + wanted.start
+    if start is None or start > MAX_SKIP:
+        raise HubError(f"{_host(response.url)} serves no byte ranges, which this file needs")
+    stop = total if wanted.start < 0 else wanted.stop
+    data = _read(response, stop or 0)[max(0, start) :]
+    return _answer(response, data, total)
+
+
+def _answer(response: Response, data: bytes, size: int | None) -> HttpResponse:
+    link = response.headers.get("Link", "")
+    return HttpResponse(data=data, size=size, url=response.url, link=link)
+
+
+def _range_header(wanted: ByteRange) -> str:
+    if wanted.start < 0:
+        return f"bytes={wanted.start}"
+    return f"bytes={wanted.start}-{wanted.stop - 1}"
+
+
+def _content_range(response: Response) -> tuple[int, int, int | None]:
+    """Read (first, last, total) of "bytes 0-99/1234"; the total may be "*"."""
+    header = response.headers.get("Content-Range", "")
+    span, _, total = header.removeprefix("bytes ").partition("/")
+    first, _, last = span.partition("-")
+    if _number(first) is None or _number(last) is None:
+        raise _TransientError(f"answered with the range {shown(header)}")
+    return int(first), int(last), _number(total)
+
+
+def _total(response: Response) -> int | None:
+    return _number(response.headers.get("Content-Range", "").rpartition("/")[2])
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _checked(response: Response) -> None:
+    """Raise where a server's answer is nothing that was asked for."""
+    if response.status_code in TRANSIENT:
+        _again(response)
+    if response.status_code not in (200, 206):
+        _refuse(response)
+
+
+def _again(response: Response) -> NoReturn:
+    status = response.status_code
+    wait = _number(response.headers.get("Retry-After"))
+    when = "" if wait is None else f", again in {wait} s"
+    more = "a token of yours has" if surroundings.IN_BROWSER else "log in with `hf auth login` for"
+    words = {429: f"too many requests; wait, or {more} a higher limit"}
+    why = words.get(status, "it is in trouble")
+    raise _TransientError(f"answers {status} ({why}{when})", wait, counted=status == 429)
+
+
+def _refuse(response: Response) -> NoReturn:
+    status = response.status_code
+    raise RefusedAnswerError(
+        f"{response.url} answers {status}", status=status, headers=response.headers
+    )
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]

@@ -1,0 +1,399 @@
+"""A repository of the Hub: one request for its listing, then ranges of its files.
+
+    GET /api/models/ID[/revision/REV]?blobs=true    the commit, and each file with its size
+    GET /ID/resolve/COMMIT/FILE                     what the caller reads, and no more
+
+The commit of the listing decides whether a cached snapshot is current; what that snapshot holds is
+read from disk. Small files of JSON that were fetched whole are kept there, as the client keeps
+them. Without a network the snapshot that `refs/REV` names is used, and said to be.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from weighbridge.base.errors import (
+    AwayError,
+    BadFileError,
+    GatedError,
+    HubError,
+    NotFoundError,
+    UsageError,
+    WeighbridgeError,
+)
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.units import MIB
+from weighbridge.base.wording import shown
+from weighbridge.models.formats import ByteRange
+from weighbridge.models.formats.strict_json import strict_object
+from weighbridge.models.sources import cache, select, surroundings
+from weighbridge.models.sources.answers import UnreachableError
+from weighbridge.models.sources.base import MAX_ENTRIES, SourceFile, SourceOptions, inside, span
+from weighbridge.models.sources.http import Client, RefusedAnswerError, endpoint
+from weighbridge.models.sources.local import LocalSource
+from weighbridge.models.sources.reference import HubRef, check_repo_id
+from weighbridge.models.sources.surroundings import login
+
+MAX_LISTING = 48 * MIB  # 100,000 files with their hashes
+MAX_READ = 128 * MIB  # one read: twice the largest that a parser asks for
+WHOLE = MIB  # a file up to this size is fetched without a range, as the client does
+MOST_KEPT = 16 * MIB  # a file up to this size is kept: the index of 163 shards has 9 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """One revision of a repository: the id that it has now, and its files with their sizes."""
+
+    repo_id: str
+    commit: str | None
+    sizes: Mapping[str, int | None]
+    snapshot: LocalSource | None  # what the cache holds of it
+    etags: Mapping[str, str] = field(default_factory=dict)  # of files that may be kept
+    gated: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRequest:
+    """A request as it was made. `authorized` says that a token went with it."""
+
+    repo_id: str
+    revision: str | None
+    endpoint: str
+    authorized: bool
+    gated: bool = False
+    path: str | None = None
+    revisions: tuple[str, ...] = ()  # that exist, where they are known
+
+    @property
+    def page(self) -> str:
+        return f"{self.endpoint}/{self.repo_id}"
+
+
+class HubSource:
+    waits = True
+
+    def __init__(self, ref: HubRef, options: SourceOptions | None = None) -> None:
+        constants = surroundings.constants()
+        self._ref, self._options = ref, options or SourceOptions()
+        self._endpoint = endpoint(ref.endpoint or constants.ENDPOINT)
+        self._offline: bool = self._options.offline or constants.HF_HUB_OFFLINE
+        self._client: Client | None = None
+        self._known: _Listing | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._ref.repo_id
+
+    @property
+    def revision(self) -> str | None:
+        return self._listing().commit
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._listing().notes
+
+    def list(self) -> tuple[SourceFile, ...]:
+        ref, where = self._ref, self._where()
+        entries = tuple(SourceFile(*item) for item in self._listing().sizes.items())
+        if ref.subfolder is not None:
+            entries = select.folder(entries, ref.subfolder, where)
+        if ref.filename is not None:
+            entries = select.file(entries, ref.filename, where)
+        if ref.quant is not None:
+            entries = select.quantization(entries, ref.quant, where)
+        return entries
+
+    def read(self, path: str, start: int, stop: int) -> bytes:
+        full = inside(path if self._ref.subfolder is None else f"{self._ref.subfolder}/{path}")
+        listing = self._listing()
+        cached = self._cached(listing, full, ByteRange(start, stop))
+        if cached is not None:
+            return cached
+        if self._client is None:
+            raise AwayError(f"{self._where()}: {full} is not in the cache, and we are offline")
+        if full not in listing.sizes:
+            raise NotFoundError(f"{self._where()} has no file {full!r}")
+        size = listing.sizes[full]
+        wanted = _wanted(ByteRange(start, stop), size)
+        data = self._fetch(self._client, listing, full, wanted)
+        if size is not None:
+            self._is_whole(full, data, size if wanted is None else wanted.stop - wanted.start)
+        if len(data) == size and full in listing.etags:
+            self._keep(listing, full, data)
+        return data
+
+    def _is_whole(self, path: str, data: bytes, count: int) -> None:
+        """Raise HubError for a file that is not as long as the listing says."""
+        if len(data) != count:
+            came = f"came with {len(data):,} bytes of {count:,} that are listed"
+            raise HubError(f"{self._where()}: {path} {came}: try again, or download the file")
+
+    def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
+        """Return what the cache has of a file; None where it has none, or a small one that is
+        damaged and is fetched again. Raises BadFileError."""
+        if listing.snapshot is None or not listing.snapshot.holds(path):
+            return None
+        data, place = listing.snapshot.read(path, *wanted), listing.snapshot.place(path)
+        small = path.endswith(cache.SMALL) and wanted.start == 0
+        if not small or len(data) != place.stat().st_size or not cache.is_damaged(place, data):
+            return data
+        if self._client is None:
+            why = "this file of the Hub's cache is damaged; delete it, and ask with a network"
+            raise BadFileError(f"{place}: {why}")
+        cache.forget(place)
+        return None
+
+    def _keep(self, listing: _Listing, path: str, data: bytes) -> None:
+        """Keep a whole file, but for a mirror that only a pasted URL names: it may say anything."""
+        if listing.commit is not None and self._ref.endpoint is None:
+            revision = cache.Revision(self._ref.revision or "main", listing.commit)
+            cache.keep(self._cache(self._ref.repo_id), revision, path, listing.etags[path], data)
+
+    def _fetch(
+        self, client: Client, listing: _Listing, path: str, wanted: ByteRange | None
+    ) -> bytes:
+        if wanted is not None and wanted.start == wanted.stop:
+            return b""
+        commit = quote(listing.commit or self._ref.revision or "main", safe="")
+        url = f"{self._endpoint}/{listing.repo_id}/resolve/{commit}/{quote(path)}"
+        size = listing.sizes[path]
+        try:
+            return client.get(url, limit=MAX_READ if size is None else size, wanted=wanted).data
+        except RefusedAnswerError as refused:
+            asked = replace(self._asked(client), path=path, gated=listing.gated)
+            raise explain(refused, asked) from None
+        except UnreachableError as error:
+            raise AwayError(f"{self._where()}: {path}: {error}; try again later") from None
+
+    def _where(self) -> str:
+        ref = self._ref
+        return ref.repo_id if ref.revision is None else f"{ref.repo_id}@{ref.revision}"
+
+    def _asked(self, client: Client) -> HubRequest:
+        return HubRequest(
+            repo_id=self._ref.repo_id,
+            revision=self._ref.revision,
+            endpoint=self._endpoint,
+            authorized=client.authorized,
+        )
+
+    # The listing.
+
+    def _listing(self) -> _Listing:
+        with self._lock:
+            if self._known is None:
+                self._known = self._cached_listing() if self._offline else self._online_listing()
+            return self._known
+
+    def _online_listing(self) -> _Listing:
+        token = self._options.token
+        if token is None and self._ref.endpoint is not None:
+            client = Client(
+                token=False, silence=self._options.silence
+            )  # a mirror that only a pasted URL names
+        else:
+            client = Client(token=token, silence=self._options.silence)
+        revision = self._ref.revision
+        below = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+        url = f"{self._endpoint}/api/models/{self._ref.repo_id}"
+        try:
+            answer = client.get(f"{url}{below}?blobs=true", limit=MAX_LISTING)
+        except RefusedAnswerError as refused:
+            raise self._explained(refused, client, url) from None
+        except UnreachableError as error:
+            return self._cached_listing(error)
+        self._client = client
+        return self._read_listing(answer.data)
+
+    def _read_listing(self, data: bytes) -> _Listing:
+        try:
+            info = strict_object(data, MAX_LISTING)
+            sizes = dict(_files(info))
+            repo_id, commit = _identity(info, self._ref.repo_id)
+        except BadFileError as error:
+            raise HubError(
+                f"{self._where()}: {self._endpoint} does not answer as a Hub does: {error}"
+            ) from None
+        moved = (f"{self._ref.repo_id} is now {repo_id}",) if repo_id != self._ref.repo_id else ()
+        return _Listing(
+            repo_id=repo_id,
+            commit=commit,
+            sizes=sizes,
+            snapshot=self._snapshot(repo_id, commit),
+            etags=dict(_etags(info["siblings"])),
+            gated=bool(info.get("gated")),
+            notes=moved,
+        )
+
+    def _snapshot(self, repo_id: str, commit: str | None) -> LocalSource | None:
+        """Find what the cache holds of a commit, under the id that was typed or the one it has
+        now."""
+        if commit is None:
+            return None
+        folders = (self._cache(self._ref.repo_id), self._cache(repo_id))
+        path = next((p for folder in folders if (p := cache.snapshot(folder, commit))), None)
+        return None if path is None else LocalSource(path)
+
+    def _cache(self, repo_id: str) -> Path:
+        folder = self._options.cache_dir
+        root = cache.default_dir() if folder is None else Path(folder).expanduser()
+        return cache.repository(root, repo_id)
+
+    def _cached_listing(self, failure: UnreachableError | None = None) -> _Listing:
+        folder = self._cache(self._ref.repo_id)
+        commit = cache.commit_of(folder, self._ref.revision or "main")
+        path = cache.snapshot(folder, commit)
+        if path is None and failure is not None:
+            raise AwayError(
+                f"{self._where()}: {failure}, and the cache holds nothing of it; a folder or a "
+                "config.json needs no network"
+            )
+        if path is None:
+            raise AwayError(
+                f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "
+                f"`hf download {self._ref.repo_id}` once with a network, or leave out --offline"
+            )
+        snapshot = LocalSource(path)
+        note = f"{failure}; read from the cache, commit {path.name[:12]}" if failure else ""
+        return _Listing(
+            repo_id=self._ref.repo_id,
+            commit=commit,
+            sizes={entry.path: entry.size for entry in snapshot.list()},
+            snapshot=snapshot,
+            notes=(note,) if note else (),
+        )
+
+    def _explained(self, refused: RefusedAnswerError, client: Client, url: str) -> WeighbridgeError:
+        asked = self._asked(client)
+        if refused.reason == "RevisionNotFound":
+            asked = replace(asked, revisions=_revisions(client, url))
+        return explain(refused, asked)
+
+
+def _wanted(asked: ByteRange, size: int | None) -> ByteRange | None:
+    """Return the range to ask for; None for the whole of a small file."""
+    if size is None:
+        return asked
+    first, last = span(asked.start, asked.stop, size)
+    return None if 0 < last - first == size <= WHOLE else ByteRange(first, last)
+
+
+def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
+    """Read (id, commit) of the answer: both are printed, and become parts of addresses and
+    paths."""
+    repo_id, commit = info.get("id"), info.get("sha")
+    try:
+        name = asked if repo_id is None else check_repo_id(repo_id)
+    except (UsageError, TypeError):
+        raise BadFileError(f"id is {shown(repo_id)}, which is no name of a repository") from None
+    if commit is not None and not (isinstance(commit, str) and cache.COMMIT.fullmatch(commit)):
+        raise BadFileError(f"sha is {shown(commit)}, which is no commit")
+    return name, commit
+
+
+def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """Yield (path, size) of each file in the answer of the API; raises BadFileError."""
+    siblings = info.get("siblings")
+    if not isinstance(siblings, list):
+        raise BadFileError("siblings is missing")
+    if len(siblings) > MAX_ENTRIES:
+        raise BadFileError(f"siblings lists {len(siblings):,} files; our limit is {MAX_ENTRIES:,}")
+    for sibling in siblings:
+        path = sibling.get("rfilename") if isinstance(sibling, dict) else None
+        if not isinstance(path, str):
+            raise BadFileError(f"siblings holds {shown(sibling)}")
+        size = sibling.get("size")
+        yield inside(path), size if type(size) is int and size >= 0 else None
+
+
+def _etags(siblings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield (path, ETag) of each small file; the listing has what the file's own address
+    answers."""
+    for sibling in siblings:
+        path, size, lfs = sibling["rfilename"], sibling.get("size"), sibling.get("lfs")
+        if not path.endswith(cache.SMALL) or type(size) is not int or not 0 < size <= MOST_KEPT:
+            continue
+        etag = lfs.get("sha256") if isinstance(lfs, dict) else sibling.get("blobId")
+        if isinstance(etag, str) and cache.ETAG.fullmatch(etag):
+            yield path, etag
+
+
+def _revisions(client: Client, url: str) -> tuple[str, ...]:
+    """Return names of branches and tags, to put into an error; none where the Hub does not say."""
+    try:
+        refs = strict_object(client.get(f"{url}/refs", limit=MIB).data)
+    except (HubError, BadFileError):
+        return ()
+    named = [ref for kind in ("branches", "tags") for ref in refs.get(kind) or ()]
+    return tuple(str(ref["name"])[:80] for ref in named[:10] if isinstance(ref, dict))
+
+
+# ---- Refusals, as they concern the user. The Hub names its reason in X-Error-Code (utils/_http.py
+# of huggingface_hub: hf_raise_for_status); a mirror may only give a status. Without a login it
+# answers 401 for a repository that does not exist, as it does for a private one.
+
+
+def explain(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    reader = REASONS.get(refused.reason) or STATUSES.get(refused.status, _other)
+    return reader(refused, asked)
+
+
+def _gated(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    then = (
+        f"then {login()}"
+        if not asked.authorized
+        else "your account has not been given access yet, or the token may not read gated models"
+    )
+    return GatedError(f"{asked.repo_id} is gated: accept its licence at {asked.page}; {then}")
+
+
+def _no_repository(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    hint = "" if asked.authorized else f"; if it is private, {login()}"
+    message = f"there is no model {asked.repo_id!r} at {asked.endpoint}: check its spelling{hint}"
+    return NotFoundError(message) if refused.status == 404 else HubError(message)
+
+
+def _no_revision(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    known = f"; it has {', '.join(asked.revisions)}" if asked.revisions else ""
+    revision = "branch main" if asked.revision is None else f"revision {asked.revision!r}"
+    return NotFoundError(f"{asked.repo_id} has no {revision}{known}")
+
+
+def _no_file(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    return NotFoundError(f"{asked.page} lists {asked.path!r} and does not have it")
+
+
+def _denied(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    if asked.gated:
+        return _gated(refused, asked)
+    detail = f" ({refused.detail})" if refused.detail else ""
+    return HubError(
+        f"{asked.endpoint} refuses access to {asked.repo_id} with {refused.status}{detail}: if it "
+        f"is gated, accept its licence at {asked.page}; {login()} that may read it"
+    )
+
+
+def _absent(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    if asked.path is not None:
+        return _no_file(refused, asked)
+    revision = "" if asked.revision is None else f" with a revision {asked.revision!r}"
+    return NotFoundError(f"there is no model {asked.repo_id!r}{revision} at {asked.endpoint}")
+
+
+def _other(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
+    detail = f": {refused.detail}" if refused.detail else ""
+    return HubError(f"{asked.page}: the answer was {refused.status}{detail}")
+
+
+Reader = Callable[[RefusedAnswerError, HubRequest], WeighbridgeError]
+REASONS: dict[str, Reader] = {
+    "GatedRepo": _gated,
+    "RepoNotFound": _no_repository,
+    "RevisionNotFound": _no_revision,
+    "EntryNotFound": _no_file,
+}
+STATUSES: dict[int, Reader] = {401: _denied, 403: _denied, 404: _absent, 410: _absent}

@@ -1,0 +1,86 @@
+"""A repository of the Hub by a name without its owner: one request, for what its search lists.
+
+    GET /api/models?search=NAME&sort=downloads&direction=-1&limit=50
+
+Who made a model and who copied it, tags tell: a copy names its base (`base_model:ORG/NAME`, also
+with a word between, such as `base_model:quantized:ORG/NAME`).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from weighbridge.base.errors import BadFileError, HubError, UsageError
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.units import MIB
+from weighbridge.models.formats.strict_json import strict_json
+from weighbridge.models.sources import surroundings
+from weighbridge.models.sources.base import SourceOptions
+from weighbridge.models.sources.http import Client
+from weighbridge.models.sources.reference import check_repo_id
+
+MOST = 50  # repositories of one answer, the most downloaded first
+MAX_PAGE = 8 * MIB
+BASE = re.compile(r"base_model:(?:[a-z_]+:)?([\w.-]+/[\w.-]+)")
+
+
+class NamedRepositories(NamedTuple):
+    """Repositories that a search lists: those of exactly that name, whoever made it before whoever
+    copied it, and the others."""
+
+    exact: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def named(name: str, options: SourceOptions) -> NamedRepositories:
+    """Ask the Hub for repositories of a name, whose case tells nothing. Nothing is listed where it
+    is not asked, or does not answer as a Hub does."""
+    constants = surroundings.constants()
+    if options.offline or constants.HF_HUB_OFFLINE:
+        return NamedRepositories()
+    asked = {"search": name, "sort": "downloads", "direction": "-1", "limit": str(MOST)}
+    try:
+        client = Client(token=options.token, silence=options.silence)
+        url = f"{constants.ENDPOINT}/api/models?{urlencode(asked)}"
+        listing = strict_json(client.get(url, limit=MAX_PAGE).data, MAX_PAGE)
+    except (HubError, BadFileError):
+        return NamedRepositories()
+    return _sorted(name.lower(), listing if isinstance(listing, list) else [])
+
+
+def _sorted(name: str, listing: list[Any]) -> NamedRepositories:
+    """Sort a listing by what its ids and tags say."""
+    bases: dict[str, list[str]] = {}  # by id
+    for each in listing:
+        if isinstance(each, dict) and (repo_id := _id(each.get("id"))):
+            bases[repo_id] = list(_bases(each.get("tags")))
+    originals = (b for tagged in bases.values() for b in tagged if _last(b) == name)
+    exact = [repo_id for repo_id in (*bases, *originals) if _last(repo_id) == name]
+    first = [one for one in exact if not _copies(one, bases.get(one, []))]
+    ordered = tuple(dict.fromkeys((*first, *exact)))
+    return NamedRepositories(ordered, tuple(one for one in bases if one not in ordered))
+
+
+def _copies(repo_id: str, bases: list[str]) -> bool:
+    """Tell whether a repository has another owner's model of its own name as its base."""
+    return any(_last(base) == _last(repo_id) and base != repo_id for base in bases)
+
+
+def _last(repo_id: str) -> str:
+    return repo_id.rpartition("/")[2].lower()
+
+
+def _id(repo_id: Any) -> str:
+    """Return a listed id, "" of what is none: it is printed, and becomes part of addresses."""
+    try:
+        return check_repo_id(repo_id)
+    except (UsageError, TypeError):
+        return ""
+
+
+def _bases(tags: Any) -> Iterator[str]:
+    for tag in tags if isinstance(tags, list) else ():
+        match = BASE.fullmatch(tag) if isinstance(tag, str) else None
+        if match is not None and _id(match[1]):
+            yield match[1]

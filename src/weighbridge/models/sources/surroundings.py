@@ -1,0 +1,54 @@
+"""The place where we run, and the settings there for reaching the Hub.
+
+On a computer those are huggingface_hub's settings. A page in a browser has neither huggingface_hub
+nor threads, disks or processes: those settings that mean something there stand here.
+"""
+
+import os
+import sys
+from typing import Any
+
+from weighbridge.models.sources.reference import ENDPOINT
+
+IN_BROWSER = sys.platform == "emscripten"
+NOWHERE = os.devnull + "/none"  # a folder that cannot be: nothing is kept between two visits
+
+
+class BrowserSettings:
+    """The settings of huggingface_hub that mean something in a page, by the names that they have
+    there. The page says which Hub is read by HF_ENDPOINT."""
+
+    HF_HUB_OFFLINE = False
+    HF_HUB_ETAG_TIMEOUT = 10
+    HF_HUB_CACHE = NOWHERE
+    HF_HUB_DISABLE_IMPLICIT_TOKEN = True  # nobody is logged in: a token comes with the question
+
+    @property
+    def ENDPOINT(self) -> str:  # noqa: N802
+        return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+
+
+def constants() -> Any:
+    """Return `huggingface_hub.constants`, or what stands for it in a page."""
+    if IN_BROWSER:
+        return BrowserSettings()
+    from huggingface_hub import constants
+
+    return constants
+
+
+def agent() -> str:
+    """Name ourselves for a request. A browser names itself, whatever it is told."""
+    from weighbridge.base._version import __version__
+
+    python = f"python/{sys.version_info.major}.{sys.version_info.minor}"
+    if IN_BROWSER:
+        return f"weighbridge/{__version__}; {python}"
+    from huggingface_hub import __version__ as hub_version
+
+    return f"weighbridge/{__version__}; hf_hub/{hub_version}; {python}"
+
+
+def login() -> str:
+    """Say what to do where the Hub wants to know who asks."""
+    return "give a token of yours" if IN_BROWSER else "log in with `hf auth login` or give --token"

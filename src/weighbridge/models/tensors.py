@@ -1,0 +1,129 @@
+"""The one record that formats produce and everything else reads: a tensor as a file stores it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import NamedTuple
+
+
+class CheckpointTensor(
+    NamedTuple
+):  # not a frozen dataclass: half the cost, and there may be 100,000
+    """`nbytes` is what the file says it takes, checked against dtype and shape by its format."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    nbytes: int
+    file: str = ""
+
+
+EXPERTS = "experts."  # and a number, and what every expert of a layer has
+
+
+class Counted(NamedTuple):
+    """Tensors of which a layer's experts are told once, where all of them have the same ones.
+
+    `copies` are how many each of `first` stands for; `stands` is for every tensor the place in
+    `first` of the one that stands for it. `ordered` says whether all of these experts come in the
+    same order as well, a module's tensors taken together, and nothing else among them.
+    """
+
+    first: tuple[CheckpointTensor, ...]
+    copies: tuple[int, ...]
+    ordered: tuple[bool, ...]
+    stands: tuple[int, ...]
+
+    def only(self, chosen: Sequence[bool]) -> "Counted":
+        """Keep the tensors of `first` that are held, and what they stand for."""
+        place = {index: new for new, index in enumerate(compress(range(len(chosen)), chosen))}
+        return Counted(
+            tuple(compress(self.first, chosen)),
+            tuple(compress(self.copies, chosen)),
+            tuple(compress(self.ordered, chosen)),
+            tuple(place[index] for index in self.stands if index in place),
+        )
+
+
+def one_by_one(tensors: Sequence[CheckpointTensor]) -> Counted:
+    count = len(tensors)
+    return Counted(tuple(tensors), (1,) * count, (True,) * count, tuple(range(count)))
+
+
+def counted(tensors: Sequence[CheckpointTensor]) -> Counted:
+    """Return tensors with like experts once: a mixture of 90,000 has some 2,000 that differ by more
+    than an expert's number."""
+    layers: dict[str, dict[str, _Expert]] = {}
+    others = set()
+    for index, t in enumerate(tensors):
+        head, word, tail = t.name.partition(EXPERTS)
+        if not word:
+            continue
+        number, _, suffix = tail.partition(".")
+        if not number.isdecimal():
+            others.add(head)
+            continue
+        experts = layers.setdefault(head, {})
+        expert = experts.get(number) or experts.setdefault(number, _Expert({}, [], []))
+        expert.kinds[suffix] = (t.dtype, t.shape, t.nbytes)
+        expert.names.append(suffix)
+        expert.places.append(index)
+    stands_for, apart = list(range(len(tensors))), set[int]()
+    for head, experts in layers.items():
+        all_experts = tuple(experts.values())
+        if _stand_for_each_other(all_experts):
+            _count(all_experts, stands_for)
+            if head in others or not _in_one_order(all_experts):
+                apart.update(all_experts[0].places)
+    return _gathered(tensors, stands_for, apart)
+
+
+class _Expert(NamedTuple):
+    """One expert of a layer: what its tensors are, their names and where they came."""
+
+    kinds: dict[str, tuple[DType, tuple[int, ...], int]]
+    names: list[str]
+    places: list[int]
+
+
+def _stand_for_each_other(experts: Sequence[_Expert]) -> bool:
+    """Tell whether every expert has the same tensors, each once."""
+    first = experts[0]
+    return all(e.kinds == first.kinds and len(e.names) == len(e.kinds) for e in experts)
+
+
+def _in_one_order(experts: Sequence[_Expert]) -> bool:
+    first = experts[0].names
+    return all(e.names == first or _by_module(e.names) == _by_module(first) for e in experts)
+
+
+def _by_module(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    by_module: dict[str, list[str]] = {}
+    for name in names:
+        by_module.setdefault(name.rpartition(".")[0], []).append(name)
+    return list(by_module.items())
+
+
+def _count(experts: Sequence[_Expert], stands_for: list[int]) -> None:
+    """Let the tensors of the first expert stand for those of all."""
+    first = dict(zip(experts[0].names, experts[0].places, strict=True))
+    for expert in experts:
+        for name, index in zip(expert.names, expert.places, strict=True):
+            stands_for[index] = first[name]
+
+
+def _gathered(
+    tensors: Sequence[CheckpointTensor], stands_for: Sequence[int], apart: set[int]
+) -> Counted:
+    firsts = [index for index, other in enumerate(stands_for) if index == other]
+    place = {index: position for position, index in enumerate(firsts)}
+    stands = tuple(map(place.__getitem__, stands_for))
+    copies = Counter(stands)
+    return Counted(
+        tuple(tensors[index] for index in firsts),
+        tuple(copies[position] for position in range(len(firsts))),
+        tuple(index not in apart for index in firsts),
+        stands,
+    )

@@ -1,0 +1,76 @@
+"""BOFT: what a linear reads is turned by a matrix [in, in] that is made of small blocks in every
+forward, and what it gives is scaled.
+
+    y = base(x (P^T B P)) * s       B: blocks on the diagonal, each of them orthogonal (Cayley)
+
+P, which puts the blocks in order, lies beside every linear as a whole matrix in float32, and is
+copied into the input's dtype in every forward. Such a copy, an identity and the product of all are
+kept for backward: three matrices [in, in]. Source: PEFT 0.21 tuners/boft/layer.py (Linear.forward,
+cayley_batch), without its CUDA extension, which is built where a compiler is there.
+"""
+
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT32, INT32
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.modules import Wrap
+from weighbridge.training.forward.ops.matrix import matmul
+from weighbridge.training.forward.ops.pointwise import cast, mul, scale, sub
+from weighbridge.training.forward.tensors import LeafTensor, Tensor
+
+
+class Butterfly:
+    """Stands in for the linear `base`; `blocks` [n, b, b] and `scales` [out, 1] are trained, and
+    `places` [in, in] lies beside them."""
+
+    __slots__ = ("base", "blocks", "places", "scales")
+
+    def __init__(self, base: Wrap, blocks: LeafTensor, scales: LeafTensor, places: Tensor) -> None:
+        self.base = base
+        self.blocks, self.scales, self.places = blocks, scales, places
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype, inside = x.dtype, x.shape[-1]
+        identity = m.new((inside, inside), dtype)
+        ones = m.new(self.scales.shape, dtype)
+        blocks = _orthogonal(m, self.blocks)
+        whole = _on_diagonal(m, blocks, inside)
+        places = cast(m, self.places, dtype)
+        whole = cast(m, whole, dtype)
+        turned = matmul(m, whole, places, inside)
+        turned = matmul(m, places, turned, inside)
+        rotation = matmul(m, turned, identity, inside)
+        factor = mul(m, self.scales, ones)
+        rotation = cast(m, rotation, dtype)
+        result = self.base(m, matmul(m, x, rotation, inside))
+        result = mul(m, result, factor.view(factor.numel))
+        del turned, blocks, whole
+        return cast(m, result, dtype)
+
+
+def _orthogonal(m: Machine, blocks: LeafTensor) -> Tensor:
+    """(1 + Q)^-1 (1 - Q) of a skew-symmetric Q: a system of equations for each block."""
+    skew = scale(m, sub(m, blocks, blocks))
+    left, right = m.new(skew.shape, FLOAT32), m.new(skew.shape, FLOAT32)
+    factors = m.new(skew.shape, FLOAT32)
+    pivots = m.new(skew.shape[:2], INT32)
+    out = m.new(skew.shape, FLOAT32)
+    shape = skew.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, FLOAT32)]
+
+    record(m, back, [skew], [left, factors, pivots, out], out)
+    del right
+    return out
+
+
+def _on_diagonal(m: Machine, blocks: Tensor, side: int) -> Tensor:
+    out = m.new((side, side), blocks.dtype)
+    shape, dtype = blocks.shape, blocks.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, dtype)]
+
+    record(m, back, [blocks], [], out)
+    return out

@@ -1,0 +1,72 @@
+"""Sizes of a config that no step can have, told before one is run: files come from strangers."""
+
+from collections.abc import Iterator, Sequence
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import fields_of
+from weighbridge.models.arch.body import Body, LayerBlock
+from weighbridge.models.arch.mixers import Attention
+from weighbridge.models.arch.possible import wrong_attention
+
+WIDEST = 1 << 20  # numbers of a hidden state
+LAYERS = 2048  # that a step is followed through, one by one; real models have up to 200
+DEEPEST = 8192  # layers, where they repeat each other
+RUNS = 8192  # of layers forward, by all stages of a pipeline and all micro-batches in flight
+OPTIONAL = ("shared", "inputs", "rotary", "nope", "rank", "head_dim")  # 0 is none
+
+
+def possible(body: Body, model: str) -> None:
+    """Refuse a config with sizes that no step can have: raises UsageError."""
+    said = next(_wrong(body), None)
+    if said is not None:
+        raise UsageError(f"{model}: {said}: no step can be run; correct the config")
+
+
+def depth(body: Body) -> int:
+    """Count the layers of a model, with those of an encoder that it attends to."""
+    return len(body.blocks) + (len(body.encoder.blocks) if body.encoder is not None else 0)
+
+
+def followed(body: Body, model: str, flights: Sequence[int]) -> None:
+    """Raises UsageError where a step has more layers than are run in some seconds. `flights`: by
+    stage of a pipeline, the micro-batches that are forward at once."""
+    count = depth(body)
+    if count > DEEPEST:
+        raise UsageError(
+            f"{model}: {count:,} layers: a step is followed through {DEEPEST:,} at most; correct "
+            "the config"
+        )
+    runs = count * sum(flights) // len(flights)
+    if len(flights) > 1 and runs > RUNS:
+        raise UsageError(
+            f"--pipeline-parallel-size {len(flights)}: its stages run {runs:,} layers of "
+            f"micro-batches in flight, {RUNS:,} are followed at most; name fewer stages"
+        )
+
+
+def unrepeated(model: str, count: int) -> UsageError:
+    """Make the error for more layers than are walked one by one, where they do not repeat."""
+    return UsageError(
+        f"{model}: {count:,} layers that do not repeat each other: a step is followed through "
+        f"{LAYERS:,} such at most; correct the config"
+    )
+
+
+def _wrong(body: Body) -> Iterator[str]:
+    if body.blocks and not 0 < body.hidden <= WIDEST:
+        yield f"hidden states of {body.hidden:,} numbers"
+    blocks = (*body.blocks, *(body.encoder.blocks if body.encoder is not None else ()))
+    for number, block in enumerate(blocks):
+        yield from (f"layer {number} has {what}" for what in _wrong_layer(block))
+
+
+def _wrong_layer(block: LayerBlock) -> Iterator[str]:
+    for part in (*block.mixers, *block.feeds):
+        for name in fields_of(part):
+            value = getattr(part, name)
+            if name in OPTIONAL or isinstance(value, bool) or not isinstance(value, int):
+                continue
+            if not 0 < value <= WIDEST * WIDEST:
+                yield f"{type(part).__name__.lower()} with {name} {value:,}"
+        if isinstance(part, Attention):
+            yield from wrong_attention(part)

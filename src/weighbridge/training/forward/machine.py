@@ -1,0 +1,333 @@
+"""The modes that operators run under, and the nodes that they leave for backward.
+
+    record(m, back, inputs, saved, outputs)     one node of the graph, where a gradient is wanted
+
+`back(m, grads, saved, needs)` gives the gradients of the inputs; what it refers to besides may
+only be shapes, since a node holds its saved tensors and nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
+
+from weighbridge.base.dtypes import FLOAT32, INT8, DType
+from weighbridge.machines.accelerators.chips import ASSUMED, Chip
+from weighbridge.memory.components.activations import TensorHeap
+from weighbridge.memory.components.card_bytes import CardBytes
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor, TensorStorage
+
+if TYPE_CHECKING:
+    from weighbridge.training.forward.checkpoint import Frame
+
+Grads = Sequence[Tensor | None]
+Needs = tuple[bool, ...]
+Back = Callable[["Machine", list[Any], list[Any], Needs], Grads]
+Said = TypeVar("Said")
+Sizes = Sequence[int]
+# A rule of kernels, what it was asked, and by name
+Asked = tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[str, Any], ...]]
+
+
+class GradNode:
+    """`inputs` are nodes and parameters, each with the output's number there. `attributes` are
+    what a function of Python's keeps on its context: no checkpoint sees it, and it goes with the
+    node."""
+
+    __slots__ = ("attributes", "back", "inputs", "needs", "outputs", "saved", "seq")
+
+    def __init__(
+        self,
+        seq: int,
+        back: Back,
+        inputs: list[tuple[Any, int]],
+        needs: Needs,
+        saved: list[Any],
+        outputs: int,
+    ) -> None:
+        self.seq = seq
+        self.back = back
+        self.inputs = inputs
+        self.needs = needs
+        self.saved = saved
+        self.outputs = outputs
+        self.attributes: tuple[Any, ...] = ()
+
+
+class KernelFacts:
+    """What rules of kernels say of one chip, each with what it was asked. A run on another chip of
+    which they say the same is the same run. Where they differ in sizes alone, the program is the
+    same, which asks for other bytes."""
+
+    __slots__ = ("_said", "_sizes")
+
+    def __init__(self) -> None:
+        self._said: dict[Asked, Any] = {}
+        self._sizes: dict[Asked, list[CardBytes]] = {}
+
+    def of(self, chip: Chip, rule: Callable[..., Said], facts: Sequence[Any], **more: Any) -> Said:
+        key = rule, tuple(facts), tuple(more.items())
+        if key not in self._said:
+            self._said[key] = rule(*facts, chip=chip, **more)
+        return self._said[key]  # type: ignore[no-any-return]
+
+    def sizes(
+        self, chip: Chip, rule: Callable[..., Sizes], facts: Sequence[Any], **more: Any
+    ) -> list[CardBytes]:
+        """Return the bytes that a rule says, which gives as many of them for every chip."""
+        key = rule, tuple(facts), tuple(more.items())
+        if key not in self._sizes:
+            said = rule(*facts, chip=chip, **more)
+            self._sizes[key] = [CardBytes.of(n, (key, place)) for place, n in enumerate(said)]
+        return self._sizes[key]
+
+    def hold(self, chip: Chip) -> bool:
+        """Tell whether the rules say the same of this chip."""
+        same = (list(_asked(key, chip)) == sizes for key, sizes in self._sizes.items())
+        return self.decide(chip) and all(same)
+
+    def decide(self, chip: Chip) -> bool:
+        """Tell whether they say the same of it, but for sizes."""
+        return all(_asked(key, chip) == said for key, said in self._said.items())
+
+    def on(self, chip: Chip) -> "KernelFacts":
+        """Return what they say of a chip of which they decide the same."""
+        other = KernelFacts()
+        other._said = self._said
+        for rule, facts, more in self._sizes:
+            other.sizes(chip, rule, facts, **dict(more))
+        return other
+
+    def size(self, nbytes: CardBytes) -> int:
+        """Return the bytes of this chip in the place of those of another one."""
+        key, place = nbytes.origin
+        return self._sizes[key][place]
+
+
+def _asked(key: Asked, chip: Chip) -> Any:
+    rule, facts, more = key
+    return rule(*facts, chip=chip, **dict(more))
+
+
+class Machine:
+    """The state of one process on one device: its heap, its modes, and the graph that it leaves."""
+
+    def __init__(self, heap: TensorHeap) -> None:
+        self.heap = heap
+        self.grad = True
+        self.training = True
+        self.autocast: DType | None = None
+        self.name = "activations"  # what new memory counts as
+        self.in_backward = False
+        self.away = self.most_away = 0  # bytes of activations in host memory
+        self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
+        self.frames: list[Frame] = []
+        self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
+        self.workspace = 0  # of cuBLAS, for each thread that multiplies
+        self.chip = ASSUMED
+        self.installed = False  # packages with kernels of layers that are no attention
+        self.kernels = KernelFacts()
+        self.temporary_workspace = 0  # the same, given back after each product
+        self._watched: list[ref[TensorStorage]] | None = None
+        self._threads: dict[bool, TensorStorage] = {}
+        self._seq = 0
+
+    def new(self, shape: Shape, dtype: DType, name: str = "") -> Tensor:
+        storage = TensorStorage(self.heap, dtype.size(prod(shape)), name or self.name)
+        if self._watched is not None:
+            self._watched.append(ref(storage))
+        return Computed(shape, dtype, storage)
+
+    def many(self, count: int, shape: Shape, dtype: DType) -> Tensor:
+        """Allocate `count` tensors of one shape, then free them together."""
+        tensor = Computed((count, *shape), dtype, None)
+        tensor.storage = TensorStorage(self.heap, tensor.nbytes // count, self.name, count=count)
+        return tensor
+
+    def pile(self, count: int, nbytes: int) -> Tensor:
+        """Allocate `count` tensors of so many bytes, then free them together."""
+        storage = TensorStorage(self.heap, nbytes, self.name, count=count)
+        return Computed((count, nbytes), INT8, storage)
+
+    def said(self, shape: Shape, dtype: DType, nbytes: int) -> Tensor:
+        """Allocate what a rule of kernels says, whatever the shape would take."""
+        storage = TensorStorage.of(self.heap, self.heap.again(nbytes, self.name, 0))
+        if self._watched is not None:
+            self._watched.append(ref(storage))
+        return Computed(shape, dtype, storage)
+
+    @property
+    def saves(self) -> bool:
+        """Tell whether what is saved for backward stays: not where a checkpoint forgets it."""
+        return self.grad and (not self.frames or self.frames[-1].again)
+
+    @property
+    def recalls(self) -> bool:
+        """Tell whether a layer runs again whose results a selective checkpoint kept."""
+        return bool(self.frames) and self.frames[-1].again and self.frames[-1].chooses is not None
+
+    def result(self, kind: str, shape: Shape, dtype: DType) -> Tensor:
+        """Return the result of a product or an attention. Where a selective checkpoint computes the
+        layer again, it is the tensor that the checkpoint kept."""
+        if self.frames and self.frames[-1].chooses is not None:
+            return self.frames[-1].result(kind, shape, dtype)
+        return self.new(shape, dtype)
+
+    def given(self, kind: str, x: Tensor) -> Tensor:
+        """Return what a compiled region is given, which a selective checkpoint keeps with what the
+        region gives."""
+        if self.frames and self.frames[-1].chooses is not None:
+            return self.frames[-1].given(kind, x)
+        return x
+
+    def param(
+        self, name: str, shape: Shape, dtype: DType, *, component: str = "weights", **facts: Any
+    ) -> LeafTensor:
+        out = LeafTensor(name, shape, dtype, None, **facts)
+        out.storage = TensorStorage(self.heap, out.nbytes, component)
+        return out
+
+    def hidden(self, *sizes: int, name: str = "temporaries") -> None:
+        """Take what a kernel takes besides its outputs, `sizes` in bytes, and give it back."""
+        self.heap.passing(*[n for n in sizes if n or type(n) is CardBytes], name=name)
+
+    def ask(self, rule: Callable[..., Said], *facts: Any, **more: Any) -> Said:
+        """Return what a rule of kernels says of the chip. All that a run has of it goes here."""
+        return self.kernels.of(self.chip, rule, facts, **more)
+
+    def sizes(self, rule: Callable[..., Sizes], *facts: Any, **more: Any) -> list[CardBytes]:
+        """Return the bytes that a rule of kernels says of the chip: as many sizes for every chip,
+        0 where a kernel takes nothing, so that what is done does not depend on them."""
+        return self.kernels.sizes(self.chip, rule, facts, **more)
+
+    def product(self) -> None:
+        """A product of matrices: the thread's first takes the workspace of cuBLAS."""
+        if self.workspace and self.in_backward not in self._threads:
+            with self.heap.watched(None):
+                storage = TensorStorage(self.heap, self.workspace, "workspaces")
+            self._threads[self.in_backward] = storage
+        if self.temporary_workspace:
+            self.hidden(self.temporary_workspace, name="workspaces")
+
+    def number(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    @contextmanager
+    def no_grad(self) -> Iterator[None]:
+        before, self.grad = self.grad, False
+        try:
+            yield
+        finally:
+            self.grad = before
+
+    @contextmanager
+    def casting(self, dtype: DType | None) -> Iterator[None]:
+        """torch.autocast; copies of weights go at the end of the outermost."""
+        before, self.autocast = self.autocast, dtype
+        outer, self.casts = self.casts, (self.casts if before is not None else {})
+        try:
+            yield
+        finally:
+            self.autocast, self.casts = before, outer
+
+    @contextmanager
+    def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
+        """Note the memory that is taken while the block runs."""
+        before, self._watched = self._watched, made
+        try:
+            yield
+        finally:
+            self._watched = before
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """Count the memory that is taken while the block runs as `name`."""
+        before, self.name = self.name, name
+        try:
+            yield
+        finally:
+            self.name = before
+
+
+def record(
+    m: Machine,
+    back: Back,
+    inputs: Sequence[Tensor | None],
+    saved: Sequence[Tensor | None],
+    *outputs: Tensor,
+    attributes: tuple[Tensor, ...] = (),
+) -> None:
+    """Write a node to the graph, unless gradients are off or no input has one."""
+    if not m.grad:
+        return
+    edges = [NO_EDGE if t is None else _edge(t) for t in inputs]
+    needs = tuple([source is not None for source, _ in edges])
+    if True not in needs:
+        return
+    to_keep: list[Any] = list(saved)
+    node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
+    if attributes:
+        node.attributes = attributes
+    if m.frames:
+        node.saved = m.frames[-1].pack(to_keep)
+    for slot, out in enumerate(outputs):
+        out.node, out.slot = node, slot
+
+
+def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
+    """Record what `out` was made from: its gradient makes one as large as `x`. Return `out`."""
+    shape = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, grads[0].dtype)]
+
+    record(m, back, [x], saved, out)
+    return out
+
+
+def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
+    """Record what `out` was made from: `x` is given its gradient as it is. Return `out`."""
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0]]
+
+    record(m, back, [x], saved, out)
+    return out
+
+
+def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
+    """Inputs are saved before an operator runs: a layer that is computed again ends here where
+    these are the last that were asked for."""
+    if m.frames and m.grad and any(t is not None and t.requires_grad for t in inputs):
+        m.frames[-1].ahead(saved)
+
+
+NO_EDGE: tuple[Any, int] = (None, 0)
+
+
+def _edge(t: Any) -> tuple[Any, int]:
+    """Return what the gradient of a tensor goes to."""
+    if t.node is not None:
+        return t.node, t.slot
+    return (t, 0) if t.requires_grad else NO_EDGE
+
+
+def lower(m: Machine, t: Tensor) -> Tensor:
+    """Cast `t` as autocast does before a product. A trained weight is cast once; a frozen one, or
+    an activation, each time (torch aten/src/ATen/autocast_mode.cpp, cached_cast)."""
+    from weighbridge.training.forward.ops.pointwise import cast
+
+    target = m.autocast
+    if target is None or t.dtype == target or t.dtype.name not in FLOATS:
+        return t
+    if isinstance(t, LeafTensor) and t.trainable and t.dtype == FLOAT32:
+        entry = m.casts.get(id(t))
+        if entry is None:
+            entry = m.casts[id(t)] = (t, cast(m, t, target))
+        return entry[1]
+    return cast(m, t, target)
+
+
+FLOATS = ("float32", "float16", "bfloat16")

@@ -1,0 +1,99 @@
+"""Parameters by their paths, and the linears that they make.
+
+layer = Module(params, "model.layers.0")
+layer.linear(m, x, "mlp.up_proj")       # with its bias, its adapter, in its format
+"""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.records import NamedTuple
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.ops.matrix import linear
+from weighbridge.training.forward.tensors import LeafTensor, Tensor
+
+# What stands in for a linear: packed weights, an adapter around it, a share of a group of ranks.
+Wrap = Callable[[Machine, Tensor], Tensor]
+
+
+def below(name: str, paths: Container[str]) -> str:
+    """The one of `paths`, which end with a dot, that `name` lies below; "" for none."""
+    end = name.find(".")
+    while end >= 0:
+        if name[: end + 1] in paths:
+            return name[: end + 1]
+        end = name.find(".", end + 1)
+    return ""
+
+
+def each_below(names: Iterable[str], paths: Container[str]) -> Iterator[str]:
+    """Yield the same of one name after the other; most often it is that of the name before."""
+    path = ""
+    for name in names:
+        if not path or not name.startswith(path):
+            path = below(name, paths)
+        yield path
+
+
+class ParameterSpec(NamedTuple):
+    """A parameter of the class before it is in memory: its name, shape, kind and dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    dtype: str = ""  # "" is the model's own
+    role: str = ""  # as a Param's
+
+
+class Module:
+    """The parameters and linears below one path. Names are the checkpoint's, without ".weight" and
+    ".bias"."""
+
+    __slots__ = ("params", "path", "wraps")
+
+    def __init__(
+        self, params: Mapping[str, LeafTensor], wraps: Mapping[str, Wrap], path: str = ""
+    ) -> None:
+        self.params = params
+        self.wraps = wraps
+        self.path = f"{path}." if path and not path.endswith(".") else path
+
+    def at(self, name: str) -> "Module":
+        return Module(self.params, self.wraps, self.path + name)
+
+    def weight(self, name: str) -> LeafTensor:
+        return self._param(f"{self.path}{name}.weight")
+
+    def bias(self, name: str) -> LeafTensor | None:
+        return self.params.get(f"{self.path}{name}.bias")
+
+    def bare(self, name: str) -> LeafTensor:
+        """Return a parameter of this module itself, which no module below it holds."""
+        return self._param(self.path + name)
+
+    def _param(self, name: str) -> LeafTensor:
+        if name not in self.params:
+            raise UnsupportedError(
+                f"a step needs {name}, which the model does not hold: its layers differ in a way "
+                "that is not covered yet; name the config.json alone where files lack tensors"
+            )
+        return self.params[name]
+
+    def stacked(self, m: Machine, name: str) -> Tensor:
+        """A bare parameter as it is used: with its adapter, where it has one."""
+        wrap = self.wraps.get(self.path + name)
+        return self.bare(name) if wrap is None else wrap(m, self.bare(name))
+
+    def has(self, name: str) -> bool:
+        full = self.path + name
+        return f"{full}.weight" in self.params or full in self.wraps or full in self.params
+
+    def first(self, *names: str) -> str:
+        """The one of several spellings that there is; "" for none."""
+        return next((name for name in names if self.has(name)), "")
+
+    def linear(self, m: Machine, x: Tensor, name: str, kind: str = "product") -> Tensor:
+        wrap = self.wraps.get(self.path + name)
+        if wrap is not None:
+            return wrap(m, x)
+        return linear(m, x, self.weight(name), self.bias(name), kind=kind)

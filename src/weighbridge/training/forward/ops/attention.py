@@ -1,0 +1,443 @@
+"""Kernels of attention, forward and backward.
+
+    flash       saves q, k, v, the output and a float32 a row and head
+    efficient   the same saved, and the mask as it is added
+    cudnn       the same
+    math        torch written out: float32 for half types, scores, mask, softmax
+    eager       transformers written out: scores, softmax in float32, its copy, dropout
+
+Letters: B batch, H heads, M queries, N keys, D head dimension. Heads lie behind tokens in memory;
+products of matrices want them before, and copy what is not so where B > 1.
+What kernels accumulate beside their outputs is in kernels/attention.py.
+
+Source: torch aten/src/ATen/native/transformers/{attention.cpp, cuda/attention_backward.cu,
+cuda/flash_attn/flash_api.cpp, cuda/mem_eff_attention/kernel_backward.h}, native/SoftMax.cpp
+(_safe_softmax); transformers integrations/sdpa_attention.py, models/llama/modeling_llama.py.
+"""
+
+from math import prod
+from typing import Any
+
+from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT64, DType
+from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.units import align_up
+from weighbridge.machines.kernels import attention as kernels
+from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record, remade
+from weighbridge.training.forward.ops.biases import with_sink
+from weighbridge.training.forward.ops.matrix import matmul
+from weighbridge.training.forward.ops.pointwise import (
+    add,
+    add_,
+    cast,
+    dropout,
+    of_result,
+    scale,
+    softmax,
+)
+from weighbridge.training.forward.ops.shaping import copied, expand, repeat, turned
+from weighbridge.training.forward.tensors import Computed, Tensor
+
+LOADED = 16  # numbers of a mask that the efficient kernel loads at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionHeads:
+    """q [batch, length, heads, key_dim], k [batch, seen, kv_heads, key_dim], v [..., value_dim]."""
+
+    batch: int
+    length: int
+    seen: int
+    heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def groups(self) -> int:
+        return self.heads // self.kv_heads
+
+    @property
+    def repeated(self) -> "AttentionHeads":
+        """The same with keys and values for every head."""
+        return replace(self, kv_heads=self.heads)
+
+    def shape(self, dtype: DType) -> kernels.KernelShape:
+        """The same as kernels read it, of numbers in `dtype`."""
+        return kernels.KernelShape(
+            batch=self.batch,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            queries=self.length,
+            keys=self.seen,
+            key_dim=self.key_dim,
+            value_dim=self.value_dim,
+            itemsize=dtype.nbytes,
+            bfloat16=dtype == BFLOAT16,
+        )
+
+    @property
+    def scores(self) -> tuple[int, int, int, int]:
+        return self.batch, self.heads, self.length, self.seen
+
+
+class FusedCall(NamedTuple):
+    """What decides which fused kernel a card takes."""
+
+    call: kernels.AttentionCall
+    torch: kernels.Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionOptions:
+    """`mask` [batch, 1, length, seen], bool or what is added; `p` of dropout on weights.
+
+    first   queries and keys have heads before tokens in memory, as what was joined has
+    views   queries and keys are what linears gave, with nothing in between
+    wide    eager's softmax is in float32
+    own     eager's weights stay as the softmax gives them
+    cap     scores are capped: cap * tanh(scores / cap)
+    sinks   a number of each head that is among the scores
+    shared  one head of keys and values is broadcast to all by the products
+    cached  keys and values have heads before tokens in memory, as a cache has
+    asked   what decides the fused kernel, where the card chooses
+    """
+
+    mask: Tensor | None = None
+    p: float = 0.0
+    causal: bool = True
+    cap: bool = False
+    views: bool = False
+    wide: bool = True
+    own: bool = False
+    first: bool = False
+    sinks: Tensor | None = None
+    shared: bool = False
+    cached: bool = False
+    asked: FusedCall | None = None
+
+
+USUAL = AttentionOptions()
+
+
+def flash(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
+) -> Tensor:
+    """torch's scaled_dot_product_attention through its flash kernel; it knows groups. The output
+    lies as the queries do, and is copied where heads are first."""
+    first = options.first
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    real = heads.key_dim
+    if real % 8:
+        q, k, v = _padded(m, q, heads), _padded(m, k, heads), _padded(m, v, heads)
+        heads = replace(heads, key_dim=align_up(real, 8), value_dim=align_up(real, 8))
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
+    state, offset = m.new((2,), INT64), m.new((), INT64)
+    asked = heads.shape(q.dtype)
+    m.hidden(*m.ask(kernels.flash_forward, asked, options.p))
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = saved[0].dtype
+        copy = m.new(saved[3].shape, dtype) if first else None
+        gradients = [m.new(shape, dtype) for shape in shapes]
+        m.hidden(*m.ask(kernels.flash_backward, asked))
+        del copy
+        return gradients
+
+    to_save = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], to_save, out)
+    if real != heads.value_dim:
+        return _narrowed(m, out, real)
+    return copied(m, out) if first else out
+
+
+def _padded(m: Machine, t: Tensor, heads: AttentionHeads) -> Tensor:
+    """Heads of no multiple of eight are filled up (sdp::pad_last_dim)."""
+    return remade(m, t, m.new((*t.shape[:-1], align_up(heads.key_dim, 8)), t.dtype))
+
+
+def _narrowed(m: Machine, t: Tensor, width: int) -> Tensor:
+    """The numbers that were asked for, copied into one piece."""
+    return remade(m, t, m.new((*t.shape[:-1], width), t.dtype))
+
+
+def efficient(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
+) -> Tensor:
+    """The same through the memory-efficient kernel; it has no groups. A bool mask becomes one in
+    the queries' dtype."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias = _aligned(m, _added(m, options.mask, q))
+    if bias is not None and bias.shape[0] < heads.batch:
+        bias = expand(m, bias, heads.batch, *bias.shape[1:])
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, align_up(heads.length, 32)), FLOAT32)
+    state, offset = m.new((), INT64), m.new((), INT64)
+    asked, p = heads.shape(q.dtype), options.p
+    m.hidden(*kernels.efficient_forward(asked))
+    shapes, learned = (q.shape, k.shape, v.shape), bias is not None and bias.requires_grad
+    whole = (*heads.scores[:3], align_up(heads.seen, LOADED))
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = saved[0].dtype
+        gradients = [m.new(shape, dtype) for shape in shapes]
+        of_bias = m.new(whole, dtype) if learned else None
+        if dtype.nbytes == 4:
+            m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
+        m.hidden(*m.sizes(kernels.efficient_backward, asked, p))
+        return [*gradients, of_bias]
+
+    to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v, bias], to_save, out)
+    return out
+
+
+def _added(m: Machine, mask: Tensor | None, q: Tensor) -> Tensor | None:
+    """convert_boolean_attn_mask: one that is added, of every sequence."""
+    if mask is None or mask.dtype != BOOL:
+        return lower(m, mask) if mask is not None else None
+    inverse = m.new(mask.shape, BOOL)
+    bias = m.new(mask.shape, q.dtype)
+    del inverse
+    return bias
+
+
+def _aligned(m: Machine, bias: Tensor | None) -> Tensor | None:
+    """pad_bias; in backward both what is cut off and what is filled up are undone by copies."""
+    if bias is None or bias.shape[-1] % LOADED == 0:
+        return bias
+    before = bias.shape
+    shape = (*before[:-1], align_up(before[-1], LOADED))
+    out = m.new(shape, bias.dtype).view(*before)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        filled = m.new(shape, grads[0].dtype)
+        gradient = m.new(before, grads[0].dtype)
+        del filled
+        return [gradient]
+
+    record(m, back, [bias], [], out)
+    return out
+
+
+def cudnn(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
+) -> Tensor:
+    """The same through cuDNN's kernel, which knows groups and masks. The output lies as the queries
+    do."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    bias = _added(m, options.mask, q)
+    out = m.result("attention", (heads.batch, heads.length, heads.heads, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length, 1), FLOAT32)
+    state, offset = m.new((), INT64), m.new((), INT64)
+    asked, shapes = heads.shape(q.dtype), (q.shape, k.shape, v.shape)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
+        m.hidden(*kernels.cudnn_backward(asked))
+        return gradients
+
+    to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], to_save, out)
+    return copied(m, out) if options.first else out
+
+
+def fused(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, options: AttentionOptions
+) -> Tensor:
+    """The same through flash's kernel or cuDNN's, whichever the card prefers: without masks and
+    with heads of a multiple of eight they do the same, with other bytes."""
+    first, shape, asked = options.first, heads.shape, options.asked
+    assert asked is not None
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    lead = heads.batch, heads.length, heads.heads
+    copied_bytes = q.dtype.size(prod(lead) * heads.value_dim) if first else 0
+    sizes = m.sizes(kernels.fused, shape(q.dtype), asked.call, copied_bytes, torch=asked.torch)
+    out = m.result("attention", (*lead, heads.value_dim), q.dtype)
+    sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
+    state, offset = m.said((), INT64, sizes[0]), m.new((), INT64)
+    m.hidden(*sizes[1:3])
+    shapes = q.shape, k.shape, v.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        copy = m.said((), saved[0].dtype, sizes[3]) if first else None
+        gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
+        m.hidden(*sizes[4:])
+        del copy
+        return gradients
+
+    to_save = [q, k, v, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
+    record(m, back, [q, k, v], to_save, out)
+    return copied(m, out) if first else out
+
+
+def math(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
+) -> Tensor:
+    """_scaled_dot_product_attention_math, which autocast only reaches by its arguments."""
+    q, k, v = lower(m, q), lower(m, k), lower(m, v)
+    with m.casting(None):
+        return _math(m, q, k, v, heads, options)
+
+
+def _math(
+    m: Machine, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, options: AttentionOptions
+) -> Tensor:
+    bias, dtype = _added(m, options.mask, q), q.dtype
+    wide_q, wide_k, wide_v = cast(m, q, FLOAT32), cast(m, k, FLOAT32), cast(m, v, FLOAT32)
+    scaled = scale(m, wide_q)
+    if bias is None and options.causal:
+        bias = _triangle(m, heads)
+    keys, values = wide_k, wide_v
+    if not options.shared:
+        keys, values = (
+            _spread(m, wide_k, heads, heads.key_dim),
+            _spread(m, wide_v, heads, heads.value_dim),
+        )
+    soft = _scores(m, scaled, keys, heads, bias, options)
+    soft = dropout(m, soft, options.p)
+    weights = cast(m, soft.detach(), dtype)  # returned beside it, and dropped
+    if options.shared:
+        values = _spread(m, wide_v, heads, heads.value_dim)
+    out = cast(m, product(m, soft, values, heads, options, columns=heads.value_dim), dtype)
+    del scaled, wide_q, wide_k, wide_v, keys, values, bias, soft, weights
+    return contiguous(m, out, heads)
+
+
+def _scores(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    heads: AttentionHeads,
+    bias: Tensor | None,
+    options: AttentionOptions,
+) -> Tensor:
+    keys = scale(m, k)
+    if options.shared:
+        keys = _spread(m, keys, heads, heads.key_dim)
+    scores = product(m, q, keys, heads, options)
+    del keys
+    if bias is not None:
+        scores = add_(m, scores, bias)
+    return _safe_softmax(m, scores)
+
+
+def _triangle(m: Machine, heads: AttentionHeads) -> Tensor:
+    """ones, tril, and what is added, of one sequence."""
+    shape = heads.length, heads.seen
+    ones = m.new(shape, BOOL)
+    lower_half = m.new(shape, BOOL)
+    del ones
+    bias = m.new(shape, FLOAT32)
+    del lower_half
+    return bias.view(1, 1, *shape)
+
+
+def _safe_softmax(m: Machine, x: Tensor) -> Tensor:
+    """Rows of nothing but -inf become zeros, in place; which they are takes a byte a number."""
+    out = of_result(m, x)
+    m.hidden(x.numel, x.rows)
+    return out
+
+
+def eager(
+    m: Machine,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
+) -> tuple[Tensor, Tensor]:
+    """eager_attention_forward: softmax(q k^T * scale + mask, float32).to(q.dtype) @ v, keys and
+    values repeated; what it gives, and the weights that the layer holds to its end."""
+    key_states, value_states = (
+        _spread(m, k, heads, heads.key_dim),
+        _spread(m, v, heads, heads.value_dim),
+    )
+    weights = scale(m, product(m, q, key_states, heads, options))
+    if options.cap:
+        weights = scale(m, weights)
+        weights = of_result(m, weights)
+        weights = scale(m, weights)
+    if options.mask is not None:
+        weights = add(m, weights, options.mask)
+    if options.sinks is not None:
+        probs, _combined = with_sink(m, weights, options.sinks)  # both are held to the end
+        weights = cast(m, probs, v.dtype)
+    elif options.wide:
+        weights = cast(m, softmax(m, cast(m, weights, FLOAT32)), q.dtype)
+    else:
+        weights = own_softmax(m, weights)
+        if not options.own:
+            weights = cast(m, weights, v.dtype)
+    weights = dropout(m, weights, options.p)
+    out = product(m, weights, value_states, heads, options, columns=heads.value_dim)
+    out = contiguous(m, out, heads)
+    return out, weights
+
+
+def own_softmax(m: Machine, x: Tensor) -> Tensor:
+    """Compute a softmax in the dtype of `x`; autocast runs it in float32."""
+    return softmax(m, x if m.autocast is None else cast(m, x, FLOAT32))
+
+
+def product(
+    m: Machine,
+    a: Tensor,
+    b: Tensor,
+    heads: AttentionHeads,
+    options: AttentionOptions = USUAL,
+    *,
+    columns: int = 0,
+) -> Tensor:
+    """q k^T, or with `columns` weights times values. torch.matmul copies what does not have heads
+    before tokens, where there are several sequences."""
+    a, b, first = lower(m, a), lower(m, b), options.first
+    if heads.groups == 1 and not options.cached and (columns or not first):
+        b = _before(m, b, heads)
+    if columns:
+        out = matmul(m, a, b, columns)
+        return turned(m, out) if heads.batch > 1 else out
+    return matmul(m, a if first else _before(m, a, heads), b, heads.seen).view(*heads.scores)
+
+
+def _before(m: Machine, x: Tensor, heads: AttentionHeads) -> Tensor:
+    """Heads before tokens: a view of one sequence, a copy of several."""
+    shape = x.shape[0], x.shape[2], x.shape[1], x.shape[3]
+    return (copied(m, x) if heads.batch > 1 else x).view(*shape)
+
+
+def _spread(m: Machine, x: Tensor, heads: AttentionHeads, width: int) -> Tensor:
+    """repeat_kv: a copy for every head, heads before tokens; of the one head of one sequence a view
+    for all. The gradient's order is another."""
+    if heads.groups == 1:
+        return x
+    if heads.kv_heads == 1 and heads.batch == 1:
+        return expand(m, x, heads.batch, heads.heads, heads.seen, width)
+    return repeat(m, x, heads.groups, (heads.batch, heads.heads, heads.seen, width))
+
+
+def contiguous(m: Machine, out: Tensor, heads: AttentionHeads) -> Tensor:
+    """transpose(1, 2).contiguous()"""
+    return copied(m, out).view(heads.batch, heads.length, heads.heads, heads.value_dim)

@@ -1,0 +1,152 @@
+"""Operators that deal tokens out to experts and multiply them in groups. S token-expert pairs.
+
+    topk        saves the numbers; in backward zeros of all scores
+    gathered    x[numbers]; in backward zeros of x, and what adding by numbers takes: four lists
+                of numbers, and the pairs that are sorted
+    grouped     one product for all experts, each with its own rows; saves the rows and the weights
+    summed_k    the sum over the k experts of a token; in backward a copy for each
+
+Source: torch aten/src/ATen/native/cuda/{Indexing,GroupedBlas}.cu.
+"""
+
+from typing import Any
+
+from weighbridge.base.dtypes import BOOL, FLOAT32, INT64, DType
+from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, record, remade
+from weighbridge.training.forward.ops.pointwise import cast
+from weighbridge.training.forward.tensors import Computed, Tensor
+
+ITEM = 8  # bytes of a number
+
+
+def softmax(m: Machine, x: Tensor, dtype: DType = FLOAT32) -> Tensor:
+    """Compute a softmax from 16 bits to float32 in one kernel."""
+    out = m.new(x.shape, dtype)
+    source = x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, source)]
+
+    record(m, back, [x], [Computed(out.shape, dtype, out.storage)], out)
+    return out
+
+
+def topk(m: Machine, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(values, numbers)"""
+    values, numbers = m.new((*x.shape[:-1], count), x.dtype), m.new((*x.shape[:-1], count), INT64)
+    remade(m, x, values, numbers)
+    return values, numbers
+
+
+def gather(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
+    """x.gather(-1, numbers)"""
+    return remade(m, x, m.new(numbers.shape, x.dtype), numbers)
+
+
+def gathered(m: Machine, x: Tensor, numbers: Tensor) -> Tensor:
+    """x[numbers], rows of the first dimension."""
+    ahead(m, [x], [numbers])
+    out = m.new((numbers.numel, *x.shape[1:]), x.dtype)
+    whole, count = x.shape, numbers.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        gradient = m.new(whole, grads[0].dtype)
+        m.hidden(*[ITEM * count] * 4, 2 * ITEM * count)
+        return [gradient]
+
+    record(m, back, [x], [numbers], out)
+    return out
+
+
+def divided_(m: Machine, x: Tensor) -> Tensor:
+    """x /= x.sum(-1, keepdim=True): what is divided is copied before, for backward. Autocast sums
+    in float32 (autocast_mode.h, fp32_set_opt_dtype)."""
+    total = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
+    before = m.new(x.shape, x.dtype)
+    out = Computed(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        first = m.new(grads[0].shape, grads[0].dtype)
+        second = m.new(grads[0].shape, grads[0].dtype)
+        del second
+        return [first]
+
+    record(m, back, [x], [before, total], out)
+    return out
+
+
+def divided(m: Machine, x: Tensor) -> Tensor:
+    """x / x.sum(-1, keepdim=True).clamp(min): both are saved."""
+    total = m.new((*x.shape[:-1], 1), x.dtype)
+    least = m.new(total.shape, x.dtype)
+    return remade(m, x, m.new(x.shape, x.dtype), x, total, least)
+
+
+def masked(m: Machine, x: Tensor) -> Tensor:
+    """x.masked_fill(~mask.bool(), 0): the mask is saved."""
+    chosen = m.new(x.shape, BOOL)
+    mask = m.new(x.shape, BOOL)
+    del chosen
+    return remade(m, x, m.new(x.shape, x.dtype), mask)
+
+
+def grouped(
+    m: Machine, x: Tensor, weight: Tensor, offsets: Tensor, *, transposed: bool = False
+) -> Tensor:
+    """torch.nn.functional.grouped_mm; x [S, in], w [E, out, in], or [E, in, out] where it is
+    `transposed`, the last row of each expert. It is not among what autocast lowers: the rows are
+    cast to the weights' dtype."""
+    x = cast(m, x, weight.dtype)
+    to_save = [x if weight.requires_grad else None, weight if x.requires_grad else None, offsets]
+    ahead(m, [x, weight], to_save)
+    out = m.new((x.shape[0], weight.shape[2 if transposed else 1]), weight.dtype)
+    reads, holds = x.shape, weight.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        of_weights = m.new(holds, dtype) if needs[1] else None
+        return [m.new(reads, dtype) if needs[0] else None, of_weights]
+
+    record(m, back, [x, weight], to_save, out)
+    return out
+
+
+def summed_k(m: Machine, x: Tensor, tokens: int) -> Tensor:
+    """Sum the outputs of the k experts of each token, under autocast in float32."""
+    out = m.new((tokens, x.shape[-1]), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def adapted(m: Machine, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """w + b a, expert by expert (torch.baddbmm): a copy of all experts' weights, whose gradient is
+    made whole for those of the two factors. a [r E, in], b [out, r E], which are laid out anew."""
+    a, b = cast(m, a, weight.dtype), cast(m, b, weight.dtype)
+    right, left = a.shape, b.shape
+    turned = m.new(left, b.dtype)
+    out = m.new(weight.shape, weight.dtype)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        return [m.new(right, dtype), m.new(left, dtype)]
+
+    record(m, back, [a, b], [a, turned], out)
+    return out
+
+
+def index_added(m: Machine, whole: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
+    """whole.index_add_(0, numbers, x): the gradient of `x` is picked from that of the whole, and
+    viewed as `x`, which is saved for it (derivatives.yaml)."""
+    out = Computed(whole.shape, whole.dtype, whole.storage)
+    shape, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [grads[0] if needs[0] else None, m.new(shape, dtype)]
+
+    record(m, back, [whole, x], [numbers, x], out)
+    return out

@@ -1,0 +1,142 @@
+"""Linears whose products are in 8 bits (torchao), over what is kept in 16 or more.
+
+    alone      the input is saved as it comes, and the weight as it is; both are scaled and cast
+               again in backward, where the gradient is cast twice
+    gathered   FSDP2 gathers the weight in 8 bits: nobody casts it
+    shared     tensor ranks gather in 8 bits what comes in and the gradient of what goes out: the
+               8 bits are what is saved, of inputs that are not gathered, too; a gradient is cast
+               once
+    experts    grouped products save rows and stacks as they are, and cast both for each product,
+               the gradient twice; kernels of their own cast, compiled or not
+    mxfp8      as alone, with a byte more for every 32 numbers; of what backward needs the other
+               way round there is no second copy, since it is cast so
+
+Compiled, a cast is one kernel that takes nothing but its result; scales of rows take no more. A
+selective checkpoint may keep the absolute numbers of what forward casts, in its own dtype.
+
+Source: torchao 0.18 float8/float8_linear.py (matmul_with_hp_or_float8_args), float8_utils.py
+(tensor_to_scale, to_fp8_saturated), float8_training_tensor.py, float8_ops.py (preprocess_addmm),
+fsdp_utils.py (WeightWithDynamicFloat8CastTensor), float8_tensor_parallel.py,
+prototype/moe_training/mxfp8_linear.py (mx_mm), fp8_grouped_mm.py, mxfp8_grouped_mm.py.
+"""
+
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT8, FLOAT32, DType
+from weighbridge.base.records import NamedTuple
+from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record
+from weighbridge.training.forward.ops.pointwise import add, cast
+from weighbridge.training.forward.tensors import LeafTensor, Tensor
+
+MULTIPLE = 16  # of both sides; other linears stay as they are (accelerate utils/ao.py)
+BLOCK = 32  # numbers of mxfp8 that share a scale, of one byte
+
+
+class Casts(NamedTuple):
+    """How tensors become 8 bits. `fused`: compiled; `blocks`: each 32 numbers have a scale (mxfp8);
+    `shared`: tensor ranks gather in 8 bits; `absolute`: a selective checkpoint keeps the absolute
+    numbers of which the largest is sought."""
+
+    fused: bool = False
+    blocks: bool = False
+    shared: bool = False
+    absolute: bool = False
+
+    def __call__(self, m: Machine, t: Tensor) -> Tensor:
+        """Cast, with what the cast takes on its way; what is in 8 bits stays as it is."""
+        if t.dtype == FLOAT8:
+            return t
+        if self.blocks:
+            return m.new((t.numel + t.numel // BLOCK,), FLOAT8)
+        return m.new(t.shape, FLOAT8) if self.fused else _scaled(m, t, copied=self.absolute)
+
+
+def _scaled(m: Machine, t: Tensor, *, copied: bool) -> Tensor:
+    """hp_tensor_to_float8_dynamic: the largest number, and the scaled tensor in float32."""
+    if copied:
+        m.result("absolute", t.shape, t.dtype)
+    else:
+        m.hidden(t.nbytes)
+    wide = m.new(t.shape, FLOAT32) if t.dtype != FLOAT32 else t
+    scaled = m.new(t.shape, FLOAT32)
+    del wide
+    clamped = m.new(t.shape, FLOAT32)
+    out = m.new(t.shape, FLOAT8)
+    del scaled, clamped
+    return out
+
+
+class LinearFloat8:
+    """Stands in for a linear whose products are in float8."""
+
+    __slots__ = ("bias", "casts", "compute", "weight")
+
+    def __init__(
+        self,
+        weight: LeafTensor,
+        bias: LeafTensor | None,
+        compute: DType,
+        casts: Casts = Casts(),  # noqa: B008
+    ) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.compute = compute
+        self.casts = casts
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        if x.dtype != FLOAT8:
+            x = cast(m, x, self.compute)
+            x = in_float8(m, x, self.casts) if self.casts.shared else x
+        out = _product(m, x, self.weight, self.compute, self.casts)
+        return out if self.bias is None else add(m, out, cast(m, self.bias, out.dtype))
+
+
+class StackFloat8:
+    """Stands in for a stack of experts whose grouped products are in float8."""
+
+    __slots__ = ("casts",)
+
+    def __init__(self, casts: Casts) -> None:
+        self.casts = casts
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        return x
+
+
+def in_float8(m: Machine, x: Tensor, casts: Casts) -> Tensor:
+    """Cast outside of a product: the graph keeps nothing, and the gradient is passed on."""
+    return passed(m, x, casts(m, x))
+
+
+def _product(m: Machine, x: Tensor, weight: LeafTensor, compute: DType, casts: Casts) -> Tensor:
+    """Multiply. To selective checkpoints it is a product like any other (torchao's tensors are what
+    aten.mm is given)."""
+    small_x, small_w = casts(m, x), casts(m, weight)
+    out = m.result("product", (*x.shape[:-1], weight.shape[0]), compute)
+    m.product()
+    del small_x, small_w
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return _back(m, grads[0], saved, compute, casts)
+
+    record(m, back, [x, weight], [x, weight], out)
+    return out
+
+
+def _back(
+    m: Machine, gradient: Tensor, saved: list[Any], compute: DType, casts: Casts
+) -> list[Tensor]:
+    """Run the backward pass of a float8 product. The product for the weight needs both operands
+    with the other layout, hence the copies."""
+    x, w = saved
+    rows, small_w = casts(m, gradient), casts(m, w)
+    turned = None if casts.blocks else m.new(w.shape, FLOAT8)
+    of_input = m.new(x.shape, compute)
+    m.product()
+    del turned
+    columns = rows if casts.shared else casts(m, gradient)
+    small_x = casts(m, x)
+    copies = () if casts.blocks else (m.new(gradient.shape, FLOAT8), m.new(x.shape, FLOAT8))
+    of_weight = m.new(w.shape, compute)
+    del copies, rows, columns, small_w, small_x
+    return [of_input, of_weight if w.dtype == FLOAT8 else cast(m, of_weight, w.dtype)]

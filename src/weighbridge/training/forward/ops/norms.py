@@ -1,0 +1,117 @@
+"""Norms, as torch has them in one kernel and as transformers writes them out.
+
+    layer_norm     saves the input, the weight, and two float32 a row
+    rms_norm       Llama's: the input in float32, its inverse root, what was normed
+    gemma_norm     the same, with 1 + weight in float32
+
+Source: transformers 5.23 models/llama/modeling_llama.py (LlamaRMSNorm),
+models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
+"""
+
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT32
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.ops.pointwise import cast, mean, mul, power, rsqrt, shift, sub
+from weighbridge.training.forward.ops.scans import clamped
+from weighbridge.training.forward.tensors import Tensor, absent
+
+
+def layer_norm(
+    m: Machine, x: Tensor, weight: Tensor | None, bias: Tensor | None = None, *, dense: bool = True
+) -> Tensor:
+    """One kernel; under autocast it runs in float32, and so is what it gives. What does not lie in
+    the order of its dimensions is copied for the kernel alone."""
+    if absent(weight):
+        return x
+    if m.autocast is not None:
+        bias, weight = (None if t is None else cast(m, t, FLOAT32) for t in (bias, weight))
+        x = cast(m, x, FLOAT32)
+    copy = None if dense else m.new(x.shape, x.dtype)
+    out = m.new(x.shape, x.dtype)
+    size = FLOAT32 if x.dtype != FLOAT32 else x.dtype
+    centre, spread = m.new((*x.shape[:-1], 1), size), m.new((*x.shape[:-1], 1), size)
+    width = x.shape[-1:]
+    del copy
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        return [
+            m.new(grads[0].shape, dtype) if needs[0] else None,
+            m.new(width, dtype) if needs[1] else None,
+            m.new(width, dtype) if needs[2] else None,
+        ]
+
+    record(m, back, [x, weight, bias], [x, centre, spread, weight, bias], out)
+    return out
+
+
+def rms_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
+    """weight * (x.float() * rsqrt(mean(x.float() ** 2))).to(x.dtype)"""
+    if absent(weight):
+        return x
+    dtype = x.dtype
+    x = cast(m, x, FLOAT32)
+    variance = mean(m, power(m, x))
+    x = mul(m, x, rsqrt(m, shift(m, variance)))
+    return mul(m, weight, cast(m, x, dtype))
+
+
+def plain_norm(m: Machine, x: Tensor) -> Tensor:
+    """Normalize without a weight: Llama 4 does so with queries and keys, Falcon-Mamba with what its
+    scan is given."""
+    wide = cast(m, x, FLOAT32)
+    normed = mul(m, wide, rsqrt(m, shift(m, mean(m, power(m, wide)))))
+    del wide
+    return cast(m, normed, x.dtype)
+
+
+def gemma_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
+    """(norm(x.float()) * (1 + weight.float())).to(x.dtype)"""
+    if absent(weight):
+        return x
+    inner = cast(m, x, FLOAT32)
+    normed = mul(m, inner, rsqrt(m, shift(m, mean(m, power(m, inner)))))
+    del inner
+    normed = mul(m, normed, shift(m, cast(m, weight, FLOAT32)))
+    return cast(m, normed, x.dtype)
+
+
+def wide_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
+    """OLMo 2: (weight * normed float32).to(x.dtype)"""
+    dtype = x.dtype
+    x = cast(m, x, FLOAT32)
+    variance = mean(m, power(m, x))
+    x = mul(m, x, rsqrt(m, shift(m, variance)))
+    return cast(m, mul(m, weight, x), dtype)
+
+
+def float_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
+    """Nemotron-H, Helium: (weight.float() * normed float32).to(x.dtype)"""
+    return x if absent(weight) else wide_norm(m, x, cast(m, weight, FLOAT32))
+
+
+def cohere_norm(m: Machine, x: Tensor, weight: Tensor) -> Tensor:
+    """Norm as Cohere's class does: a layer norm written out, in float32."""
+    if absent(weight):
+        return x
+    dtype = x.dtype
+    x = cast(m, x, FLOAT32)
+    middle = mean(m, x)
+    variance = mean(m, power(m, sub(m, x, middle)))
+    x = mul(m, sub(m, x, middle), rsqrt(m, shift(m, variance)))
+    x = mul(m, cast(m, weight, FLOAT32), x)
+    return cast(m, x, dtype)
+
+
+def normalize(m: Machine, x: Tensor) -> Tensor:
+    """F.normalize: x over its norm, which has a least value; norms save their input and result.
+    Autocast has the result in float32, and does not cast the input."""
+    norm = m.new((*x.shape[:-1], 1), x.dtype if m.autocast is None else FLOAT32)
+    whole, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(whole, dtype)]
+
+    record(m, back, [x], [x, norm.detach()], norm)
+    return mul(m, x, clamped(m, norm))

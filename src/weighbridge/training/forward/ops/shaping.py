@@ -1,0 +1,237 @@
+"""Cuts and joins, copies for more heads, and rows that are picked.
+
+cut        views; in backward each piece is put into zeros of the whole, and they are added
+cuts       the same of pieces that are the whole together
+split      views; in backward the pieces are joined in one piece
+join       torch.cat; in backward views
+turned     a transposed view, whose gradient is copied
+repeat     expand and reshape: a copy; in backward the sum over the copies
+written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
+pick       index_select by numbers that backward needs again
+embedding  the same of a table, whose gradient sums the rows of equal tokens: in order, if many
+gathered   torch.gather, which saves its input and the numbers
+
+Sums over rows, as of a bias's gradient; what long ones take is in kernels/reductions.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT32, INT64
+from weighbridge.base.errors import UsageError
+from weighbridge.machines.kernels.reductions import buffers, columns, segments, sorted_bytes, sorts
+from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor, absent
+
+APART = "sizes of heads or layers in the config do not add up"
+
+
+def cut(m: Machine, x: Tensor, width: int) -> Tensor:
+    """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it. Raises
+    UsageError for more than there is."""
+    if not 0 <= width <= x.shape[-1]:
+        raise UsageError(f"{width:,} of {x.shape[-1]:,} numbers a token are read: {APART}")
+    return remade(m, x, Computed((*x.shape[:-1], width), x.dtype, x.storage))
+
+
+def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """Slices that are all of `x` together. Raises UsageError where they are not."""
+    _adding_up(x, widths)
+    return [cut(m, x, width) for width in widths]
+
+
+def _adding_up(x: Tensor, widths: Sequence[int]) -> None:
+    if sum(widths) != x.shape[-1]:
+        sizes = " + ".join(f"{n:,}" for n in widths)
+        raise UsageError(f"{sizes} numbers a token are no {x.shape[-1]:,}: {APART}")
+
+
+def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """torch.split along the last dimension; gradients that never come are zeros. Raises UsageError
+    where the widths are not all of it."""
+    _adding_up(x, widths)
+    outs = tuple(Computed((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
+    whole = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = next(g.dtype for g in grads if g is not None)
+        zeros = [m.new(o, dtype) for o, g in zip(shapes, grads, strict=True) if g is None]
+        gradient = m.new(whole, dtype)
+        del zeros
+        return [gradient]
+
+    shapes = [o.shape for o in outs]
+    record(m, back, [x], [], *outs)
+    return outs
+
+
+def join(m: Machine, *parts: Tensor) -> Tensor:
+    """torch.cat along the last dimension, in the widest dtype of the parts."""
+    width = sum(p.shape[-1] for p in parts)
+    dtype = max((p.dtype for p in parts), key=lambda d: d.nbytes)
+    out = m.new((*parts[0].shape[:-1], width), dtype)
+    shapes = [(p.shape, p.dtype) for p in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            None
+            if not needed
+            else Computed(shape, dtype, g.storage)
+            if dtype == g.dtype
+            else m.new(shape, dtype)
+            for (shape, dtype), needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, list(parts), [], out)
+    return out
+
+
+def expand(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view with dimensions repeated; in backward the sum over them."""
+    return remade(m, x, Computed(shape, x.dtype, x.storage))
+
+
+part = expand  # a view of some, along any dimension; in backward zeros of the whole
+
+
+def written(m: Machine, whole: Tensor, x: Tensor) -> Tensor:
+    """whole[..., i] = x, in place (CopySlices): the gradient of what was there is zeros, for a
+    moment, before it is put into the copy."""
+    out = Computed(whole.shape, whole.dtype, whole.storage)
+    before, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        others = m.new(g.shape, g.dtype)
+        slice_gradient = m.new(before, g.dtype)
+        if needs[0]:
+            m.hidden(slice_gradient.nbytes)
+        return [
+            others if needs[0] else None,
+            slice_gradient if g.dtype == dtype else m.new(before, dtype),
+        ]
+
+    record(m, back, [whole, x], [], out)
+    return out
+
+
+def shaped(m: Machine, x: Tensor, *shape: int) -> Tensor:
+    """A view of a parameter, which is no leaf itself."""
+    out = Computed(shape, x.dtype, x.storage)
+    before = x.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [Computed(before, grads[0].dtype, grads[0].storage)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def stack(m: Machine, *parts: Tensor) -> Tensor:
+    """torch.cat along the second dimension."""
+    first = parts[0]
+    rows = sum(p.shape[1] for p in parts)
+    out = m.new((first.shape[0], rows, *first.shape[2:]), first.dtype)
+    shapes = [p.shape for p in parts]
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        g = grads[0]
+        return [
+            Computed(shape, g.dtype, g.storage) if needed else None
+            for shape, needed in zip(shapes, needs, strict=True)
+        ]
+
+    record(m, back, list(parts), [], out)
+    return out
+
+
+def copied(m: Machine, x: Tensor) -> Tensor:
+    """.contiguous() of what is not: a copy, whose gradient goes on as it is."""
+    return passed(m, x, m.new(x.shape, x.dtype))
+
+
+def turned(m: Machine, x: Tensor) -> Tensor:
+    """A view whose gradient comes in another order of dimensions, and is copied to be viewed."""
+    out = Computed(x.shape, x.dtype, x.storage)
+    record(m, _copied, [x], [], out)
+    return out
+
+
+def _copied(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+    return [m.new(grads[0].shape, grads[0].dtype)]
+
+
+def repeat(m: Machine, x: Tensor, times: int, shape: Shape) -> Tensor:
+    """`shape` has `times` as many numbers."""
+    if times == 1:
+        return x.view(*shape)
+    return remade(m, x, m.new(shape, x.dtype))
+
+
+def pick(m: Machine, x: Tensor, rows: int, numbers: Tensor | None = None) -> Tensor:
+    """x[numbers]: rows of the first dimension; `numbers` int64, saved."""
+    out = m.new((rows, *x.shape[1:]), x.dtype)
+    index = numbers if numbers is not None else m.new((rows,), INT64)
+    return remade(m, x, out, index)
+
+
+def gathered(m: Machine, x: Tensor, index: Tensor, shape: Shape) -> Tensor:
+    """Along the last dimension; `index` may be a view."""
+    return remade(m, x, m.new(shape, x.dtype), x, index)
+
+
+def first(m: Machine, x: Tensor) -> Tensor:
+    """transpose(1, 2).contiguous(): heads before tokens; the gradient is copied back."""
+    return copied(m, turned(m, x))
+
+
+# ---- sums over rows
+
+
+def over_rows(m: Machine, rows: int, count: int) -> None:
+    """Take what the sum of `rows` to `count` numbers takes besides its result, in float32."""
+    if rows and count:
+        m.hidden(*m.ask(buffers, columns(rows, count), FLOAT32.nbytes))
+
+
+def over_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.sum(1, dtype=float32) of [batch, tokens, width]; its gradient is a view, unless it has
+    another dtype."""
+    out = m.new((x.shape[0], x.shape[-1]), FLOAT32)
+    before, dtype = x.shape, x.dtype
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        if grads[0].dtype == dtype:
+            return [Computed(before, dtype, grads[0].storage)]
+        return [m.new(before, dtype)]
+
+    record(m, back, [x], [], out)
+    return out
+
+
+def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
+    """x.mean(1) of [batch, tokens, width]"""
+    return remade(m, x, m.new((x.shape[0], x.shape[-1]), x.dtype))
+
+
+def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
+    """Look up token vectors. A later pipeline stage has no table: it returns what the stage before
+    sends, and sends the gradient back."""
+    if absent(weight):
+        sent = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
+        return LeafTensor("received", sent.shape, sent.dtype, sent.storage)
+    out = m.new((*ids.shape, weight.shape[-1]), weight.dtype)
+    whole, count = weight.shape, ids.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        gradient = m.new(whole, grads[0].dtype)
+        if sorts(count):
+            sums = whole[1] * max(gradient.dtype.nbytes, FLOAT32.nbytes)
+            m.hidden(
+                *sorted_bytes(count, INT64.nbytes), *segments(count, INT64.nbytes, whole[0], sums)
+            )
+        return [gradient]
+
+    record(m, back, [weight], [ids], out)
+    return out

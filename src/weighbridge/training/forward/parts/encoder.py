@@ -1,0 +1,144 @@
+"""Parts of encoders: attention in which all see all, heads that give a label an input, and training
+without a head.
+
+sentence-transformers trains encoders without a head: pairs of sentences, of which both sides pass
+the encoder one after the other; the mean of a sentence's tokens; and, as the loss, the other
+sentences of the batch as negatives (MultipleNegativesRankingLoss).
+
+Source: transformers 5.23 models/bert/modeling_bert.py, models/vit/modeling_vit.py,
+masking_utils.py (create_bidirectional_mask), loss/loss_utils.py (ForSequenceClassificationLoss);
+sentence-transformers 6.2 sentence_transformer/modules/pooling.py,
+sentence_transformer/losses/multiple_negatives_ranking.py.
+"""
+
+from typing import Any
+
+from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
+from weighbridge.base.errors import UsageError
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.mixers import Attention
+from weighbridge.training.forward.losses import cross_entropy
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.modules import Module
+from weighbridge.training.forward.nets import Forward
+from weighbridge.training.forward.ops.attention import AttentionHeads
+from weighbridge.training.forward.ops.matrix import matmul
+from weighbridge.training.forward.ops.norms import normalize
+from weighbridge.training.forward.ops.pointwise import cast, mul, scale
+from weighbridge.training.forward.ops.shaping import cut, over_tokens
+from weighbridge.training.forward.parts.attention import attended
+from weighbridge.training.forward.step import TrainingStep
+from weighbridge.training.forward.tensors import Tensor
+
+Names = tuple[str, str, str]
+
+
+def never_checkpointed(s: TrainingStep) -> None:
+    """Refuse gradient checkpointing for classes whose gradient_checkpointing_enable raises."""
+    if s.checkpointing != "none":
+        raise UsageError(
+            f"{s.built.kind}: its class cannot checkpoint its layers; leave --checkpointing out"
+        )
+
+
+def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:
+    """Return the heads of an encoder, or of the decoder that reads it; all layers have the same."""
+    mixer = next(x for x in body.blocks[0].mixers if isinstance(x, Attention))
+    return AttentionHeads(
+        batch=s.batch,
+        length=length,
+        seen=length,
+        heads=mixer.heads,
+        kv_heads=mixer.heads,
+        key_dim=mixer.key_dim,
+        value_dim=mixer.value_dim,
+    )
+
+
+def mask(s: TrainingStep, length: int) -> Tensor | None:
+    """Make the mask of padding; None where nothing is padded, eager attention or not."""
+    if not s.padded or s.kernel == "flash":
+        return None
+    whole = (s.batch, 1, length, length)
+    return s.m.new(whole, s.dtype if s.kernel == "eager" else BOOL)
+
+
+def decoder_mask(s: TrainingStep) -> Tensor | None:
+    """Make the causal mask of a decoder beside an encoder, which eager attention alone has. Padding
+    is at the end and needs no other."""
+    whole = s.batch, 1, s.length, s.length
+    return s.m.new(whole, s.dtype) if s.kernel == "eager" else None
+
+
+def self_attention(
+    s: TrainingStep, p: Module, x: Tensor, heads: AttentionHeads, names: Names, /, **more: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Queries, keys and values of three linears, as they are; what is attended to, as rows. `more`
+    is for attend.How."""
+    m, width = s.m, heads.heads * heads.key_dim
+    query, key, value = (
+        p.linear(m, x, name).view(heads.batch, heads.length, heads.heads, heads.key_dim)
+        for name in names
+    )
+    out, weights = attended(s, query, key, value, heads, causal=False, views=True, **more)
+    return out.view(heads.batch, heads.length, width), weights
+
+
+def first_token(m: Machine, x: Tensor) -> Tensor:
+    """x[:, 0]: a view, whose gradient is zeros of the whole."""
+    batch, _, width = x.shape
+    return cut(m, x.view(batch, x.numel // batch), width)
+
+
+def classified(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """One label an input; cross-entropy in the dtype of the logits."""
+    labels = s.m.new((s.batch,), INT64)
+    return cross_entropy(s.m, logits, labels), logits
+
+
+def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the loss of one label a token, none of them shifted."""
+    labels = s.m.new((s.batch, s.length), INT64)
+    rows = logits.view(labels.numel, logits.shape[-1])
+    return cross_entropy(s.m, rows, labels), logits
+
+
+# ---- pairs of sentences
+
+
+def pair(s: TrainingStep, encode: Forward) -> Tensor:
+    """The embeddings of the first sentences; those of the second are kept beside them."""
+    s.assume(
+        f"{s.built.kind}: its class has no head and no loss; it is trained as "
+        "sentence-transformers trains embeddings: a batch is of pairs, the mean of tokens is the "
+        "embedding, and the loss is MultipleNegativesRankingLoss"
+    )
+    first = sentence(s, encode(s))
+    second = sentence(s, encode(s))
+    s.outputs.append(second)
+    return first
+
+
+def sentence(s: TrainingStep, token_embeddings: Tensor) -> Tensor:
+    """Pooling.forward; the features hold the tokens' embeddings until the loss is there."""
+    m = s.m
+    s.outputs.append(token_embeddings)
+    attention_mask = m.new((s.batch, s.length), INT64)
+    mask = m.new((s.batch, s.length, 1), token_embeddings.dtype)
+    mean_sum = over_tokens(m, mul(m, token_embeddings, mask))
+    mean_mask = m.new((s.batch, 1), FLOAT32)
+    del attention_mask
+    return cast(m, mul(m, mean_sum, mean_mask), token_embeddings.dtype)
+
+
+def loss(s: TrainingStep, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of all pairs of the batch, which stand for logits."""
+    m, second = s.m, s.outputs[-1]
+    with m.making("logits"):
+        scores = scale(m, similar(m, first, second))
+        return cross_entropy(m, scores, m.new((s.batch,), INT64)), scores
+
+
+def similar(m: Machine, a: Tensor, b: Tensor) -> Tensor:
+    """cos_sim"""
+    return matmul(m, normalize(m, a), normalize(m, b), b.shape[0])

@@ -1,0 +1,236 @@
+"""Rotary positions: cosines and sines of the step's tokens, and how queries and keys turn by them.
+
+Some classes (DeepSeek-V2, Llama 4) write positions as complex numbers, one for two numbers of a
+head; each is two of float32 here, and what is only another view is not made:
+
+    freqs_cis    [1, length, width / 2] of 8 bytes each, in float32 whatever the model is in
+    turned       pairs as complex numbers, times freqs_cis, which backward needs; back in 16 bits
+
+Source: transformers 5.23 models/llama/modeling_llama.py, and as each function says;
+models/deepseek_v2/modeling_deepseek_v2.py (apply_rotary_emb), models/llama4/modeling_llama4.py.
+"""
+
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.memory.components.weights import MERGES
+from weighbridge.models.arch.model_types import differs
+from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, record
+from weighbridge.training.forward.ops.pointwise import add, cast, mul, scale
+from weighbridge.training.forward.ops.shaping import cut, join
+from weighbridge.training.forward.parts.attention import heads, window
+from weighbridge.training.forward.step import TrainingStep
+from weighbridge.training.forward.tensors import Shape, Tensor
+
+Rotary = tuple[Tensor, Tensor]
+INTERVAL = 4  # of layers, one of which is not turned
+
+
+def rotary(s: TrainingStep) -> Rotary:
+    """Cosines and sines of the step's tokens, in float32 first."""
+    return rotary_of(s, heads(s, 0).key_dim)
+
+
+def shared_rotary(s: TrainingStep) -> Rotary | None:
+    """Make the cosines and sines that all layers share; nothing before transformers 5, where each
+    of such classes makes its own."""
+    return None if s.transformers < (MERGES,) else rotary(s)
+
+
+def rotary_of(
+    s: TrainingStep, width: int, *, wide: bool = False, dtype: DType | None = None
+) -> Rotary:
+    """LlamaRotaryEmbedding.forward, for `width` numbers of a head."""
+    m, shape, dtype = s.m, (1, s.length, 1, width), dtype or s.dtype
+    freqs = m.new((1, s.length, width // 2), FLOAT32)
+    emb = m.new((1, s.length, width), FLOAT32)
+    cos = angles(m, shape)
+    sin = angles(m, shape)
+    if wide or dtype == FLOAT32:
+        return cos, sin
+    lower_cos, lower_sin = m.new(shape, dtype), m.new(shape, dtype)
+    del freqs, emb
+    return lower_cos, lower_sin
+
+
+def turned_width(s: TrainingStep, number: int = 0) -> int:
+    """Numbers of a head of that layer that have a position."""
+    config = s.built.config
+    rope = config.get("rope_parameters", "rope_scaling")
+    part = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
+    part = part or config.get("partial_rotary_factor", "rotary_pct") or 1.0
+    return int(heads(s, number).key_dim * float(part))
+
+
+def has_positions(s: TrainingStep, number: int) -> bool:
+    """Tell whether a layer has positions. SmolLM3, Llama 4 and Cohere2 (without a window) have
+    layers without."""
+    config = s.built.config
+    listed = config.get("no_rope_layers")
+    if isinstance(listed, list) and len(listed) > number:
+        return bool(listed[number])
+    if differs(s.built.kind, "every_fourth_unrotated"):
+        interval = config.num("no_rope_layer_interval", default=0) or INTERVAL
+        return (number + 1) % interval != 0
+    whole = differs(config.model_type, "whole_layers_unrotated")
+    return not (whole and window(s, number) is None)
+
+
+def angles(m: Machine, shape: Shape) -> Tensor:
+    """emb.cos() * attention_scaling"""
+    plain = m.new(shape, FLOAT32)
+    scaled = m.new(shape, FLOAT32)
+    del plain
+    return scaled
+
+
+def rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb"""
+    cos, sin = positions
+    q_embed = rotated_one(m, q, cos, sin)
+    k_embed = rotated_one(m, k, cos, sin)
+    return q_embed, k_embed
+
+
+def rotated_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(x * cos) + (rotate_half(x) * sin)"""
+    return add(m, mul(m, x, cos), mul(m, half(m, x), sin))
+
+
+def part_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of the first numbers of each head; joined with the others again, also
+    where there are none."""
+    cos, sin = positions
+    width = cos.shape[-1]
+    q_rot, q_pass = cut(m, q, width), cut(m, q, q.shape[-1] - width)
+    k_rot, k_pass = cut(m, k, width), cut(m, k, k.shape[-1] - width)
+    q_embed = rotated_one(m, q_rot, cos, sin)
+    k_embed = rotated_one(m, k_rot, cos, sin)
+    q_embed = join(m, q_embed, q_pass)
+    k_embed = join(m, k_embed, k_pass)
+    return q_embed, k_embed
+
+
+def half(m: Machine, x: Tensor) -> Tensor:
+    """rotate_half"""
+    half = x.shape[-1] // 2
+    x1 = cut(m, x, half)
+    x2 = cut(m, x, x.shape[-1] - half)
+    return join(m, scale(m, x2), x1)
+
+
+def nowhere(s: TrainingStep) -> None:
+    """Make no positions, for classes that have none."""
+
+
+def part_rotary(s: TrainingStep) -> Rotary:
+    """Cosines and sines as wide as the part of a head that has a position."""
+    return rotary_of(s, turned_width(s))
+
+
+def wide_rotary(s: TrainingStep) -> Rotary:
+    """Make cosines and sines that stay in float32."""
+    return rotary_of(s, heads(s, 0).key_dim, wide=True)
+
+
+def interleaved_halves(m: Machine, positions: Rotary) -> Rotary:
+    """Make a layer's own cosines and sines: repeat_interleave of halves."""
+    cos, sin = (m.new(t.shape, t.dtype) for t in positions)
+    return cos, sin
+
+
+def interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of Helium"""
+    return rotated(m, q, k, interleaved_halves(m, positions))
+
+
+def part_interleaved(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of GLM"""
+    return part_rotated(m, q, k, interleaved_halves(m, positions))
+
+
+def narrowed(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of OLMo: the result goes back to the dtype that came."""
+    q_type, k_type = q.dtype, k.dtype
+    q_embed, k_embed = rotated(m, q, k, positions)
+    return cast(m, q_embed, q_type), cast(m, k_embed, k_type)
+
+
+def in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of Cohere, in float32 and back."""
+    dtype = q.dtype
+    q, k = cast(m, q, FLOAT32), cast(m, k, FLOAT32)
+    q_embed, k_embed = rotated(m, q, k, positions)
+    return cast(m, q_embed, dtype), cast(m, k_embed, dtype)
+
+
+def products_in_float(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of ERNIE 4.5: halves turn in the dtype that comes, and are made wide."""
+    dtype = q.dtype
+    cos, sin = interleaved_halves(m, positions)
+    q_embed = _wide_one(m, q, cos, sin)
+    k_embed = _wide_one(m, k, cos, sin)
+    return cast(m, q_embed, dtype), cast(m, k_embed, dtype)
+
+
+def _wide_one(m: Machine, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first = mul(m, cast(m, x, FLOAT32), cos)
+    return add(m, first, mul(m, cast(m, half(m, x), FLOAT32), sin))
+
+
+def scaled_rotated(m: Machine, q: Tensor, k: Tensor, positions: Rotary) -> tuple[Tensor, Tensor]:
+    """apply_rotary_pos_emb of Ministral 3, and get_llama_4_attn_scale: queries are scaled by their
+    positions."""
+    q, k = rotated(m, q, k, positions)
+    scale = m.new((1, q.shape[1], 1, 1), FLOAT32)
+    return mul(m, q, cast(m, scale, q.dtype)), k
+
+
+def grids(s: TrainingStep) -> Rotary:
+    """Qwen2_5_VLRotaryEmbedding.forward: time, height and width, of every sequence."""
+    m, width = s.m, heads(s, 0).key_dim
+    half, whole = (3, s.batch, s.length, width // 2), (s.batch, s.length, 1, width)
+    freqs = m.new(half, FLOAT32)
+    halves = m.new(half, FLOAT32), m.new(half, FLOAT32)
+    cos, sin = m.new(whole, FLOAT32), m.new(whole, FLOAT32)
+    del halves
+    if s.dtype == FLOAT32:
+        return cos, sin
+    lower = m.new(whole, s.dtype), m.new(whole, s.dtype)
+    del freqs
+    return lower
+
+
+# Positions as complex numbers
+
+
+def complex_rotary(s: TrainingStep, width: int) -> Tensor:
+    """DeepseekV2RotaryEmbedding.forward; `width` of a head has positions."""
+    m, shape = s.m, (1, s.length, 1, width)
+    freqs = m.new((1, s.length, width // 2), FLOAT32)
+    ones = m.new(freqs.shape, FLOAT32)
+    freqs_cis = m.new(shape, FLOAT32)
+    del ones
+    scaled = m.new(shape, FLOAT32)
+    del freqs, freqs_cis
+    return scaled
+
+
+def complex_rotated(m: Machine, q: Tensor, k: Tensor, freqs_cis: Tensor) -> tuple[Tensor, Tensor]:
+    """apply_rotary_emb"""
+    xq_, xk_ = cast(m, q, FLOAT32), cast(m, k, FLOAT32)
+    xq_out = cast(m, times(m, xq_, freqs_cis), q.dtype)
+    xk_out = cast(m, times(m, xk_, freqs_cis), k.dtype)
+    return xq_out, xk_out
+
+
+def times(m: Machine, x: Tensor, factors: Tensor) -> Tensor:
+    """A product of complex numbers; in backward with the factors' conjugates, which are copied."""
+    ahead(m, [x], [factors])
+    out = m.new(x.shape, FLOAT32)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(grads[0].shape, FLOAT32)]
+
+    record(m, back, [x], [factors], out)
+    return out

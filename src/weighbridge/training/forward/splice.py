@@ -1,0 +1,404 @@
+"""Layers alike that are not walked again: what one of them asks of memory, the others ask as well.
+
+    walked      the first layers of a kind, and the last: what each takes and gives back, in forward
+                and in backward, is written on a tape
+    spliced     those between: one node of the graph each, which asks for the same again
+
+A kind repeats where two of its layers in a row left the same tape, on which nothing stands
+but what the layer took itself, its input, its result and their gradients. What nodes of the graph
+have as attributes stays until the graph goes, of a layer that is spliced as well. All layers that
+are walked must leave that tape, but for two: the first of the kind, which is the last to let
+go what all of them read, and the last of all layers, which is given another gradient.
+Otherwise `UnlikeLayersError` says that the step must be walked whole. Where parameters have hooks,
+their gradients are handed over one by one, and the hooks run as they do behind a layer that
+is walked. Without hooks, the allocator is asked for all gradients at once.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import NamedTuple
+from weighbridge.memory.components.activations import (
+    DROPPED,
+    RENAMED,
+    HeapCourse,
+    LiveTensor,
+    TensorHeap,
+)
+from weighbridge.training.forward.backward import GRADIENTS, accumulate, holders, shared
+from weighbridge.training.forward.machine import GradNode, Grads, Machine, Needs, record
+from weighbridge.training.forward.tape import (
+    GIVEN,
+    GRAD,
+    INPUT,
+    NAME,
+    TAKE,
+    Backward,
+    Cast,
+    Event,
+    Forward,
+    SpliceTape,
+)
+from weighbridge.training.forward.tensors import (
+    Computed,
+    LeafTensor,
+    Shape,
+    Tensor,
+    TensorStorage,
+    TensorView,
+)
+
+LAST = 3  # layers of a kind that are walked at its end, until it is known to repeat
+FEW = LAST + 2  # layers of a kind of which nothing is spliced
+Whole = Callable[[Tensor], Tensor]
+Slots = list[Any]  # what is held, and in the last two what the layer was given
+
+
+class UnlikeLayersError(Exception):
+    """Raised where layers that were taken for alike are not: the step is walked whole."""
+
+
+class LayerTrace:
+    """The tapes that layers of one kind left, and whether they are known to repeat."""
+
+    __slots__ = ("courses", "grads", "last", "proven", "tape", "used")
+
+    def __init__(self) -> None:
+        self.tape: Any = None
+        self.last: Any = None  # what the last of all layers left
+        self.courses: dict[bool, HeapCourse | None] = {}
+        self.grads: list[Event] = []
+        self.proven = self.used = False
+
+    def note(self, tape: Forward | Backward | None, layer: "SplicedLayer") -> None:
+        """Note the tape that one layer left. The first and the last may differ from the others."""
+        if layer.ends:
+            self.last = tape
+        if not self.used:
+            self.proven = tape is not None and tape == self.tape
+            self.tape = tape
+        elif tape != self.tape and layer.number and not layer.ends:
+            raise UnlikeLayersError
+
+    @property
+    def to_the_end(self) -> bool:
+        """Tell whether the last is known to be like the others."""
+        return self.proven and self.last == self.tape
+
+    def use(self) -> Any:
+        if not self.proven:
+            raise UnlikeLayersError
+        if not self.used:
+            self.used = True
+            self.grads = [event for event in self.tape.events if event[0] == GRAD]
+        return self.tape
+
+
+class AlikeLayers:
+    """Layers that are known to be made alike."""
+
+    __slots__ = ("backward", "forward")
+
+    def __init__(self) -> None:
+        self.forward, self.backward = LayerTrace(), LayerTrace()
+
+
+class SplicedLayer(NamedTuple):
+    """One of some `alike`, and its parameters: those of another have the same order. `ends`:
+    the last of all, with which backward begins: what it is given there somebody else may hold."""
+
+    params: Sequence[LeafTensor]
+    number: int
+    alike: int
+    ends: bool = False
+
+
+class Splices:
+    """The kinds of layers of one run, each with the tapes of those that were walked."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[Hashable, AlikeLayers] = {}
+
+    def run(
+        self, m: Machine, key: Hashable, layer: SplicedLayer, whole: Whole, x: Tensor
+    ) -> Tensor:
+        """Run `whole(x)`, walked or spliced."""
+        kind = self._kinds.setdefault(key, AlikeLayers())
+        known = kind.forward.proven and (kind.backward.proven or not m.grad)
+        ends = layer.ends and not (kind.forward.to_the_end and kind.backward.to_the_end)
+        last = ends or (not known and layer.alike - layer.number <= LAST)
+        checks = layer.number == 1  # each time that the layers are run, one of them is held to it
+        if layer.number and not (checks or last) and kind.forward.proven:
+            return _spliced(m, kind, layer.params, x)
+        leaf = isinstance(x, LeafTensor)  # autocast keeps what it makes of one
+        alone = leaf or layer.alike <= FEW or (m.grad and not x.requires_grad)
+        if alone or (known and not checks):
+            return whole(x)
+        return Walk(m, kind, layer).run(whole, x)
+
+    def repeat(self, m: Machine, key: Hashable, number: int, whole: Whole, x: Tensor) -> Tensor:
+        """Run `whole(x)` for the `number`th time, walked or spliced: layers that each micro-batch
+        runs through, whose backwards come in the order of their forwards. Where another run that is
+        made alike has spliced them both ways, the first time alone is walked, which may differ."""
+        kind = self._kinds.setdefault(key, AlikeLayers())
+        sure = kind.forward.used and kind.backward.used
+        if number >= (1 if sure else LAST) and kind.forward.proven:
+            return _spliced(m, kind, (), x)
+        return Walk(m, kind, SplicedLayer((), number, number + 1)).run(whole, x)
+
+
+class Walk:
+    """A layer that is walked and leaves its tapes."""
+
+    def __init__(self, m: Machine, kind: AlikeLayers, layer: SplicedLayer) -> None:
+        self.m = m
+        self.kind = kind
+        self.layer = layer
+        self.tape = SpliceTape({id(p): i for i, p in enumerate(layer.params)})
+        self.away = 0
+        self.attributes: set[int] = set()  # slots of what nodes hold to the end of the graph
+
+    def run(self, whole: Whole, x: Tensor) -> Tensor:
+        m, tape, to_save = self.m, self.tape, len(self.m.casts)
+        self.away = m.away
+        before = holders(x)
+        inside = Computed(x.shape, x.dtype, x.storage)
+        record(m, self._ends, [x], [], inside)
+        with m.heap.watched(tape):
+            result = [whole(inside)]
+        begun = inside.node
+        del inside
+        assert x.storage is not None
+        keeps_input = holders(x) > before
+        keeps_result = shared(result, 0) or holders(result[0]) > 1
+        [out] = result
+        forward = self._forward(out, tuple(self._casts(to_save)), (keeps_input, keeps_result))
+        if keeps_input:
+            tape.know(INPUT, x.storage.held)
+        attributes = [t.storage.held for t in _attributes(out.node, begun) if t.storage]
+        self.attributes = {slot for slot in map(tape.slot, attributes) if slot is not None}
+        del begun
+        self.kind.forward.note(forward, self.layer)
+        output = Computed(out.shape, out.dtype, out.storage)
+        record(m, self._begins, [out], [], output)
+        return output
+
+    def _forward(
+        self, out: Tensor, casts: tuple[Cast, ...], keeps: tuple[bool, bool]
+    ) -> Forward | None:
+        """Return what a forward leaves: only what the graph keeps is the layer's from here on."""
+        assert out.storage is not None
+        tape, graph = self.tape, out.requires_grad
+        result = tape.slot(out.storage.held)
+        gone = {cast.slot for cast in casts if not cast.held}
+        if not keeps[1]:
+            gone.add(-1 if result is None else result)
+        tape.forget(gone)
+        if (
+            result is None
+            or not tape.whole
+            or (tape.alive and not graph)
+            or type(out) is not Computed
+        ):
+            return None
+        output = tuple(tape.events), tape.count, result, out.shape, out.dtype, graph, *keeps
+        return Forward(*output, casts, self.m.away - self.away)
+
+    def _casts(self, count: int) -> "list[Cast]":
+        """Casts that autocast has made since it had `count` of them."""
+        casts = []
+        for cast in list(self.m.casts.values())[count:]:
+            is_held = shared(cast, 1) or holders(cast[1]) > 1
+            p, t = cast
+            assert t.storage is not None
+            number, slot = self.tape.params.get(id(p)), self.tape.slot(t.storage.held)
+            if number is None or slot is None:
+                self.tape.whole = False
+                continue
+            casts.append(Cast(number, slot, t.shape, t.dtype, is_held))
+        return casts
+
+    def _begins(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        tape = self.tape
+        tape.events = []
+        tape.know(GIVEN, grads[0].storage.held)
+        self.away = m.away
+        m.heap.watch = tape
+        return [grads[0]]
+
+    def _ends(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        tape = self.tape
+        m.heap.watch = None
+        self.kind.backward.note(self._backward(grads[0]), self.layer)
+        tape.alive.clear()
+        return [grads[0]]
+
+    def _backward(self, grad: Tensor | None) -> Backward | None:
+        tape = self.tape
+        if grad is None or grad.storage is None or not tape.whole:
+            return None
+        result = tape.slot(grad.storage.held)
+        left = {slot for slot, _ in tape.alive.values()}
+        stays = left & self.attributes - {result, GIVEN}
+        # of the last two others may have more
+        if result is None or left - stays - {result, INPUT, GIVEN}:
+            return None
+        out = tuple(tape.events), tape.count, result, grad.shape, grad.dtype, type(grad)
+        return Backward(*out, tuple(sorted(stays)), self.m.away - self.away)
+
+
+def _attributes(node: GradNode | None, end: GradNode | None) -> Iterator[Tensor]:
+    """Yield the attributes of all nodes from one down to the end."""
+    seen = {end}
+    todo: list[Any] = [node]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, GradNode) and node not in seen:
+            seen.add(node)
+            yield from node.attributes
+            todo += [source for source, _ in node.inputs]
+
+
+class Spliced:
+    """The tensors that one layer keeps for its backward, by their slots. What `stays` goes with the
+    graph."""
+
+    __slots__ = ("kind", "params", "slots", "stays")
+
+    def __init__(self, kind: AlikeLayers, params: Sequence[LeafTensor], slots: Slots) -> None:
+        self.kind = kind
+        self.params = params
+        self.slots = slots
+        self.stays: list[TensorStorage] = []
+
+    def back(self, m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        backward: Backward = self.kind.backward.use()
+        slots = self.slots
+        slots[GIVEN:GIVEN] = [None] * (backward.slots + 2 - len(slots))
+        slots[GIVEN] = grads[0].storage
+        through = backward.result == GIVEN
+        if not through:
+            grads[0] = None
+        self._again(m, self.kind.backward, backward.events)
+        m.away += backward.away
+        storage = TensorStorage.of(m.heap, slots[backward.result])
+        self.stays = [TensorStorage.of(m.heap, slots[slot]) for slot in backward.stays]
+        slots.clear()
+        if through:
+            return grads[:]
+        return [_tensor(backward.type, backward.shape, backward.dtype, storage)]
+
+    def _again(self, m: Machine, trace: LayerTrace, events: Sequence[Event]) -> None:
+        grads = [self.params[number] for _, _, number, *_ in trace.grads]
+        fresh = all(p.grad is None for p in grads)
+        alike = fresh or all(p.grad is not None for p in grads)
+        if any(p.hooks for p in grads) or not alike or not self._runs(m, trace, events, fresh):
+            self._play(m, events)
+
+    def _runs(self, m: Machine, trace: LayerTrace, events: Sequence[Event], fresh: bool) -> bool:
+        """Tell whether the allocator was asked for all of it at once."""
+        slots = self.slots
+        if fresh not in trace.courses:
+            trace.courses[fresh] = _course(events, slots, fresh)
+        course = trace.courses[fresh]
+        if course is None or not all(_alone(slots, slot) for slot in course.names):
+            return False
+        for slot in course.names:
+            if isinstance(slots[slot], TensorStorage):
+                slots[slot] = slots[slot].surrender()
+        if not m.heap.run(course, slots):
+            return False
+        for _, slot, number, shape, dtype, kind in trace.grads if fresh else ():
+            storage = TensorStorage.of(m.heap, slots[slot])
+            self.params[number].grad = _tensor(kind, shape, dtype, storage)
+            slots[slot] = None
+        return True
+
+    def _play(self, m: Machine, events: Iterable[Event]) -> None:
+        """Take and give back once more what a tape says."""
+        heap, slots = m.heap, self.slots
+        for what, slot, *details in events:
+            if what == TAKE:
+                slots[slot] = heap.again(*details[:-1])
+                continue
+            live = slots[slot]
+            slots[slot] = None
+            if what == NAME:
+                slots[slot] = _renamed(heap, live, *details)
+            elif what == GRAD:
+                number, shape, dtype, kind = details
+                out = [_tensor(kind, shape, dtype, TensorStorage.of(heap, live))]
+                live = None  # the parameter alone has it from here on
+                accumulate(m, self.params[number], out)
+            elif isinstance(live, LiveTensor):
+                heap.drop(live)
+            live = None
+
+
+def _alone(slots: Slots, slot: int) -> bool:
+    """Tell whether nobody but its slot has the tensor that stands there."""
+    return isinstance(slots[slot], LiveTensor) or not shared(slots, slot)
+
+
+def _course(events: Iterable[Event], slots: Slots, fresh: bool) -> HeapCourse | None:
+    """Return the moves of a spliced layer; None where what is there before does not go. Gradients
+    that are `fresh` stay, others are added to what is there, and go."""
+    steps: list[tuple[int, int, int, str]] = []
+    several: dict[int, int] = {}
+    taken: set[int] = set()
+    left: set[int] = set()
+    for what, slot, *details in events:
+        if what == TAKE:
+            nbytes, name, stream, several[slot], _ = details
+            steps.append((slot, nbytes, stream, name))
+            taken.add(slot)
+            continue
+        stays = what == NAME or (what == GRAD and fresh)
+        name = details[0] if what == NAME else GRADIENTS if stays else ""
+        steps.append((slot, RENAMED if stays else DROPPED, 0, name))
+        if slot not in taken:
+            (left.add if stays else left.discard)(slot)
+    before = {slot: _live(slots[slot]) for slot, *_ in steps if slot not in taken}
+    if left:
+        return None
+    several |= {slot: live.alike for slot, live in before.items()}
+    alike = {slot: count for slot, count in several.items() if count > 1}
+    return HeapCourse(steps, {slot: live[:2] for slot, live in before.items()}, alike)
+
+
+def _live(there: Any) -> LiveTensor:
+    return there.held if isinstance(there, TensorStorage) else there
+
+
+def _renamed(heap: TensorHeap, live: Any, name: str) -> Any:
+    if isinstance(live, LiveTensor):
+        return heap.rename(live, name)
+    live.rename(name)
+    return live
+
+
+def _spliced(m: Machine, kind: AlikeLayers, params: Sequence[LeafTensor], x: Tensor) -> Tensor:
+    forward: Forward = kind.forward.use()
+    slots: Slots = [None] * (forward.slots + 2)
+    output = Spliced(kind, params, slots)
+    output._again(m, kind.forward, forward.events)
+    for number, slot, shape, dtype, is_held in forward.casts:
+        storage = TensorStorage.of(m.heap, slots[slot])
+        slots[slot] = storage if is_held else None
+        m.casts[id(params[number])] = params[number], Computed(shape, dtype, storage)
+    storage = TensorStorage.of(m.heap, slots[forward.result])
+    slots[forward.result] = storage if forward.keeps_result else None
+    if forward.keeps_input:
+        slots[INPUT] = x.storage
+    m.away += forward.away
+    m.most_away = max(m.most_away, m.away)
+    out = Computed(forward.shape, forward.dtype, storage)
+    if forward.graph:
+        record(m, output.back, [x], [], out)
+    return out
+
+
+def _tensor(kind: type[Tensor], shape: Shape, dtype: DType, storage: TensorStorage) -> Tensor:
+    out = Computed(shape, dtype, storage)
+    return TensorView(out) if kind is TensorView else out

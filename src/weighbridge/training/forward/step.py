@@ -1,0 +1,238 @@
+"""One forward as the nets see it: the class in memory, the batch, how this class computes, and what
+its rank does around parameters, layers and gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, final
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import dataclass, field
+from weighbridge.models.arch.body import Body
+from weighbridge.models.arch.config import Config
+from weighbridge.models.arch.model_types import facts
+from weighbridge.models.arch.roles import role
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.modules import Module, ParameterSpec
+from weighbridge.training.forward.prompts import KeyPrefix, Prompt
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor, TensorStorage
+
+if TYPE_CHECKING:
+    from weighbridge.training.forward.alike import Alike
+
+# Rates of configuration classes that are not 0 (transformers models/*/configuration_*.py): files
+# of configs, and our catalogue, may leave them out. The table of model types names them.
+DROPOUTS: Mapping[str, Mapping[str, float]] = {
+    "hidden": dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.1),
+    "pdrop": dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), 0.1),
+    "dropout": {"dropout": 0.1},
+    "dropout_rate": {"dropout_rate": 0.1},
+    "dropout_and_attention": {"dropout": 0.1, "attention_dropout": 0.1},
+    "attention_and_residual": {"attention_dropout": 0.1, "residual_dropout": 0.1},
+    "classifier": {"classifier_dropout_prob": 0.1},
+    "with_classifier": {"dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2},
+    "": {},
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class BuiltModel:
+    """The class in memory. `layers` are those of the language model; `base` is the path of what
+    holds them."""
+
+    root: Module
+    base: Module
+    layers: list[Module]
+    params: dict[str, LeafTensor]
+    body: Body
+    config: Config  # the language model's own
+    kind: str  # its model type
+    whole: Config | None = None  # that of all the class
+    buffers: list[Tensor] = field(default_factory=list)
+    encoder: list[Module] = field(default_factory=list)  # layers of what is attended to
+    kept: dict[int, Tensor] = field(default_factory=dict)  # by modules, to their next run
+    parts: dict[str, str] = field(default_factory=dict)  # what a parameter belongs to
+    prompt: Prompt | KeyPrefix | None = None  # what is trained before the tokens
+
+    @property
+    def own(self) -> list[LeafTensor]:
+        """Each parameter once, though a head that is the embedding has two names."""
+        return list({id(p): p for p in self.params.values()}.values())
+
+    @property
+    def headless(self) -> bool:
+        """Tell whether there is no weight of a head: there is none, or the embedding is one."""
+        return not any(role(name) == "head" for name in self.params)
+
+    @property
+    def stacks(self) -> dict[str, Module]:
+        """All layers by their paths, in the order in which they run."""
+        return {layer.path: layer for layer in (*self.encoder, *self.layers)}
+
+
+class Around:
+    """The hooks of one rank, which do nothing here: abstract, never made. `early`: the states of
+    the optimizer are made with it; `apart`: it steps one parameter at a time; `host` bytes are kept
+    in host memory, `pinned` bytes where each tensor is in a pinned block of its own."""
+
+    early = apart = False
+    waits = False  # whether micro-batches but the last do not reduce
+    saves = False  # whether saving takes anything
+    host = pinned = 0
+    groups: tuple[int, ...] = ()  # numbers that the optimizer steps at once, where it has groups
+
+    def place(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
+        """Put one parameter of the class in memory."""
+        return m.param(spec.name, spec.shape, dtype, kind=spec.kind)
+
+    def adapter(self, m: Machine, spec: ParameterSpec, dtype: DType) -> LeafTensor:
+        """Put one parameter in memory that is trained beside a frozen base."""
+        return m.param(spec.name, spec.shape, dtype, component="adapters", kind=spec.kind)
+
+    def placed(self, m: Machine, built: BuiltModel) -> None:
+        """React when all of the model is in memory, and what is trained is known."""
+
+    def stepped(self, built: BuiltModel) -> list[LeafTensor]:
+        """List the parameters that the optimizer of this rank steps on."""
+        return [p for p in built.own if p.trainable]
+
+    def starting(self, m: Machine) -> TensorStorage | None:
+        """Return what is there while states are made with the optimizer."""
+        return None
+
+    def begins(self, m: Machine, built: BuiltModel) -> None:
+        """React to the beginning of a forward."""
+
+    def layer(self, m: Machine, p: Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Around the forward of one layer, and through the graph around its backward."""
+        return run(x)
+
+    def logits(self, m: Machine, logits: Tensor) -> Tensor:
+        """Return the logits unchanged; a strategy may change them behind the head."""
+        return logits
+
+    def turns(self, m: Machine, built: BuiltModel, *, last: bool) -> None:
+        """The forward of a micro-batch is over, and its backward begins; `last` of the step."""
+
+    def after_backward(self, m: Machine, built: BuiltModel, *, last: bool) -> None:
+        """The gradients of a micro-batch are there; `last` of the step."""
+
+    def before_step(self, m: Machine, built: BuiltModel) -> None:
+        """React to an optimizer that is about to step."""
+
+    def after_step(self, m: Machine, built: BuiltModel) -> None:
+        """React to a step of the optimizer; a process alone does nothing."""
+
+    def saving(self, m: Machine, built: BuiltModel) -> None:
+        """A checkpoint of the whole model is written: one parameter at a time is gathered, and goes
+        to the host. Only where `saves` says that anything is."""
+        largest = max(built.own, key=lambda p: p.numel)
+        m.hidden(largest.nbytes, largest.nbytes)
+
+
+@final
+class Unshared(Around):
+    """A process that shares nothing: no hook does anything."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingStep:
+    """`dtype` is that of the weights and so of activations, but where autocast lowers them."""
+
+    m: Machine
+    built: BuiltModel
+    batch: int
+    length: int
+    dtype: DType
+    kernel: str | None  # of attention, as it was asked for; None is the class's own
+    torch: tuple[int, int] = (2, 13)
+    checkpointing: str = "none"  # full, selective, offload
+    reentrant: bool = False
+    token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
+    sequence_ranks: int = 1  # that share the tokens of a sequence, of which `length` is one's part
+    sequence_by: str = ""  # how they attend (parts/sequence.py); "": to their own tokens
+    compiled: bool = False  # layers and loss, by torch.compile
+    release: tuple[int, ...] | None = None  # of the framework; None is the newest
+    transformers: tuple[int, int] = (5, 23)
+    patch: int = 0  # the third number of its release
+    stream: DType | None = None  # of what layers are handed, where that is not the embedding's
+    padded: bool = False  # whether a mask is needed for padding
+    dropout: bool = True  # those that the config has
+    image_size: tuple[int, int] | None = None  # height, width; None is the config's own
+    items: dict[str, int] = field(default_factory=dict)  # images, sounds of a sequence
+    around: Around = field(default_factory=Unshared)
+    alike: "Alike | None" = None  # layers, of which few are walked; None walks all
+    inputs: list[Tensor] = field(
+        default_factory=list
+    )  # what the loop holds until the loss is there
+    outputs: list[Tensor] = field(default_factory=list)  # what they hold besides logits
+    arrivals: Tensor | None = None  # places of what the stage before sends
+    held: list[Tensor] = field(default_factory=list)  # by the loop, of the step before
+    assumed: list[str] = field(default_factory=list)  # of the run, in sentences
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.length
+
+    @property
+    def computing(self) -> DType:
+        """Return the dtype in which matrix products run: autocast's, if there is one."""
+        return self.m.autocast or self.dtype
+
+    @property
+    def prefix(self) -> KeyPrefix | None:
+        """Return what each layer has keys of before those of the sequence."""
+        prompt = self.built.prompt
+        return prompt if isinstance(prompt, KeyPrefix) else None
+
+    @property
+    def seen(self) -> int:
+        """Count the keys of a layer: of all tokens, and of those before them."""
+        return self.length + (self.prefix.tokens if self.prefix else 0)
+
+    def assume(self, sentence: str) -> None:
+        if sentence not in self.assumed:
+            self.assumed.append(sentence)
+
+    def rate(self, *names: str) -> float:
+        """Read the rate of a dropout from the config; 0 where the step drops nothing."""
+        if not self.dropout:
+            return 0.0
+        usual = DROPOUTS[facts(self.built.kind).training.dropouts].get(names[-1], 0.0)
+        return self.built.config.ratio(*names, default=usual)
+
+
+def entered(s: TrainingStep, x: Tensor) -> Tensor:
+    """Return what frozen embeddings give, as layers are handed it. PEFT has it need a gradient
+    where layers are checkpointed (enable_input_require_grads): a leaf, which the graph holds, and
+    its gradient with it. Some layers are handed another dtype than the embedding's."""
+    x = x if s.stream is None or x.dtype == s.stream else s.m.new(x.shape, s.stream)
+    prompt = s.built.prompt
+    if isinstance(prompt, Prompt):
+        return prompt.before(s.m, x, held=s.checkpointing != "none" and s.m.grad)
+    if s.checkpointing == "none" or x.requires_grad or not s.m.grad:
+        return x
+    return LeafTensor("input", x.shape, x.dtype, x.storage)
+
+
+def keeping(m: Machine, x: Tensor, gradients: list[Tensor]) -> Tensor:
+    """Return `x` itself; it is in `kept` with its gradient when that is there."""
+    out = Computed(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        gradients.extend((saved[0], grads[0]))
+        return [grads[0]]
+
+    record(m, back, [x], [x.detach()], out)
+    return out
+
+
+def passing(m: Machine, x: Tensor, call: Callable[[], None]) -> Tensor:
+    """`x` itself; `call` when its gradient is there."""
+    out = Computed(x.shape, x.dtype, x.storage)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        call()
+        return [grads[0]]
+
+    record(m, back, [x], [], out)
+    return out

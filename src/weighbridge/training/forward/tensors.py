@@ -1,0 +1,159 @@
+"""Tensors without numbers: a shape, a dtype, and a storage that others may share."""
+
+from math import prod
+from typing import TYPE_CHECKING, final
+
+from weighbridge.base.dtypes import DType
+from weighbridge.memory.components.activations import LiveTensor, TensorHeap
+
+if TYPE_CHECKING:
+    from weighbridge.training.forward.machine import GradNode
+
+Shape = tuple[int, ...]
+ELSEWHERE = "elsewhere"  # the kind of a parameter that another stage has
+
+
+class TensorStorage:
+    """Memory that is given back when the last reference to it goes."""
+
+    __slots__ = ("__weakref__", "_heap", "_held")
+
+    def __init__(
+        self, heap: TensorHeap, nbytes: int, name: str, stream: int = 0, count: int = 1
+    ) -> None:
+        self._held: LiveTensor = (
+            heap.take(nbytes, name, stream) if count == 1 else heap.many(count, nbytes, name)
+        )
+        self._heap: TensorHeap | None = heap
+
+    @classmethod
+    def of(cls, heap: TensorHeap, source: "LiveTensor | TensorStorage") -> "TensorStorage":
+        """Wrap memory that is held already; a storage is returned as it is."""
+        if isinstance(source, TensorStorage):
+            return source
+        out = cls.__new__(cls)
+        out._held, out._heap = source, heap
+        return out
+
+    def surrender(self) -> LiveTensor:
+        """Hand the memory over: from here on somebody else gives it back."""
+        self._heap = None
+        return self._held
+
+    def __del__(self) -> None:
+        heap = getattr(self, "_heap", None)  # none where the card had no room for it
+        if heap is not None and not heap.closed:
+            heap.drop(self._held)
+
+    @property
+    def held(self) -> LiveTensor:
+        return self._held
+
+    @property
+    def name(self) -> str:
+        return self._held.name
+
+    @property
+    def nbytes(self) -> int:
+        return self._held.total
+
+    def rename(self, name: str) -> None:
+        """Count the memory as another component from now on."""
+        if name != self._held.name and self._heap is not None:
+            self._held = self._heap.rename(self._held, name)
+
+
+class Tensor:
+    """The fields of every tensor; abstract, never made. `node` made it, as its output `slot`; None
+    where no gradient is asked for."""
+
+    __slots__ = ("dtype", "node", "shape", "slot", "storage")
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: DType,
+        storage: TensorStorage | None,
+        node: "GradNode | None" = None,
+        slot: int = 0,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.storage = storage
+        self.node = node
+        self.slot = slot
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.size(prod(self.shape))
+
+    @property
+    def rows(self) -> int:
+        """Count the rows: all dimensions but the last, as one."""
+        return prod(self.shape[:-1])
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    def view(self, *shape: int) -> "Tensor":
+        """The same memory and, since no bytes differ, the same place in the graph."""
+        return Computed(shape, self.dtype, self.storage, self.node, self.slot)
+
+    def detach(self) -> "Tensor":
+        return Computed(self.shape, self.dtype, self.storage)
+
+
+@final
+class Computed(Tensor):
+    """A tensor that an operator made, or something else that sees its memory."""
+
+    __slots__ = ()
+
+
+@final
+class TensorView(Tensor):
+    """Holds what it is a view of: nobody adds to it in place."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Tensor) -> None:
+        super().__init__(base.shape, base.dtype, base.storage)
+        self.base = base
+
+
+@final
+class LeafTensor(Tensor):
+    """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
+
+    __slots__ = ("grad", "hooks", "kind", "name", "trainable")
+
+    def __init__(
+        self,
+        name: str,
+        shape: Shape,
+        dtype: DType,
+        storage: TensorStorage | None,
+        *,
+        trainable: bool = True,
+        kind: str = "linear",
+    ) -> None:
+        super().__init__(shape, dtype, storage)
+        self.name = name
+        self.kind = kind
+        self.trainable = trainable
+        self.grad: Tensor | None = None
+        self.hooks: list[object] = []
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.trainable
+
+
+def absent(t: Tensor | None) -> bool:
+    """Tell whether another stage has the parameter, and what it does."""
+    return isinstance(t, LeafTensor) and t.kind == ELSEWHERE

@@ -1,0 +1,239 @@
+"""The class that the config names, from its config alone, on a fake GPU.
+
+`from_pretrained` runs as it does on a machine with the files, without them: it decides the dtype of
+every parameter and buffer, the attention and the order in which tensors are placed.
+
+A request of the class holds
+
+    text        ids and a mask of ones, as a tokenizer gives them
+    images      of the tower's own size, in float32; of Qwen's, patches and their grid. Ids of an
+                image are those of its placeholder
+    sounds      a spectrogram (Whisper), or samples
+
+Only shapes matter, so everything else is 0.
+"""
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isqrt
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.utils import logging as talk
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.engines.interface import Subject
+from weighbridge.engines.transformers.plan import GenerationPlan
+from weighbridge.models.arch.body import Tower
+from weighbridge.workload import Infer
+from weighbridge_lab.trace.gpu import FakeGPU
+
+GPU, NO_END = "a100-80gb", "1024TiB"  # where no card is named; what it needs is asked, not its end
+KERNELS = {
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+ATTENTION = {"eager": "eager", **dict.fromkeys(KERNELS, "sdpa")}
+CACHES = ("dynamic", "static")
+OF_FILES = ("auto_map", "quantization_config", "transformers_version", "model_type")
+FAILURES = "torch._subclasses.fake_tensor"  # a logger, that prints the stack of what is raised
+
+
+# Inputs of a request
+
+RATE, SECONDS = 16_000, 30.0  # samples a second; of a sound, where none was asked for
+TOKENS = ("image_token_id", "image_token_index")
+
+
+def supported(subject: Subject, workload: Infer) -> None:
+    """Check that a class can be traced. Raises UnsupportedError with what stands in the way."""
+    reason = next(_obstacles(subject, workload), "")
+    if reason:
+        raise UnsupportedError(f"--exact: {reason}")
+
+
+def _obstacles(subject: Subject, workload: Infer) -> Iterator[str]:
+    cls = subject.part.blueprint.cls
+    if (
+        subject.part.library != "transformers"
+        or subject.config is None
+        or len(subject.model.parts) > 1
+    ):
+        yield f"{subject.model.reference} is no class of transformers with its config"
+    elif not isinstance(getattr(transformers, cls, None), type):
+        here = f"transformers {transformers.__version__}"
+        yield f"{cls} is not in {here}, and the code of a repository is never run"
+    if subject.choice.scheme is not None or subject.choice.as_stored:
+        yield f"weights in {subject.choice.name} are not traced; --dtype bfloat16 is"
+    yield from _settings(workload)
+
+
+def _settings(workload: Infer) -> Iterator[str]:
+    budget = workload.budget()
+    if budget is not None and budget.choice.count > 1:
+        yield "one card is traced; name one, or leave --exact out"
+    if workload.attention == "flash":
+        yield "flash_attention_2 is another package's; without --attention torch's own kernel runs"
+    if workload.cache_implementation not in (None, *CACHES) or workload.kv_cache_dtype is not None:
+        yield f"caches that are traced are {' and '.join(CACHES)}, in the dtype of the model"
+    if (workload.num_beams or 1) > 1:
+        yield "when a search with beams ends is decided by values, which a trace has not"
+    if workload.draft_model is not None:
+        yield "a draft model is not traced"
+
+
+@contextmanager
+def card(workload: Infer) -> Iterator[FakeGPU]:
+    """Enter the card that was named, with memory for everything; what libraries say is left out."""
+    budget = workload.budget()
+    name = GPU if budget is None or workload.gpu is None else budget.choice.part.id
+    with (
+        _silence(),
+        FakeGPU(name, gpu_memory=NO_END, torch_version=workload.torch_version) as gpu,
+    ):
+        yield gpu
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    bar, level = talk.is_progress_bar_enabled(), talk.get_verbosity()
+    failures = logging.getLogger(FAILURES)
+    before = failures.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        talk.disable_progress_bar()
+        talk.set_verbosity_error()
+        failures.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            failures.setLevel(before)
+            talk.set_verbosity(level)
+            if bar:
+                talk.enable_progress_bar()
+
+
+def built(subject: Subject, workload: Infer) -> nn.Module:
+    """Build the class that the config names, on the device, in eval mode."""
+    raw = {k: v for k, v in copy.deepcopy(dict(subject.raw)).items() if k not in OF_FILES}
+    config = transformers.AutoConfig.for_model(subject.raw["model_type"], **raw)
+    cls: Any = getattr(transformers, subject.part.blueprint.cls)
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        model: nn.Module = cls.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, subject.choice.dtype.name),
+            attn_implementation=ATTENTION.get(workload.attention or ""),
+            device_map="cuda" if workload.device_map else None,
+        )
+    return model.cuda()
+
+
+@contextmanager
+def kernel(workload: Infer) -> Iterator[None]:
+    """Let scaled_dot_product_attention take the kernel that was named."""
+    chosen = KERNELS.get(workload.attention or "")
+    if chosen is None:
+        yield
+        return
+    with sdpa_kernel(chosen):
+        yield
+
+
+def inputs(
+    model: Any, subject: Subject, generation: GenerationPlan, seconds: float | None
+) -> dict[str, Any]:
+    """Make the inputs of `generate` on the device. Raises UnsupportedError."""
+    rows = generation.prompt.batch
+    match str(model.main_input_name):
+        case "input_ids":
+            return _text(model.config, subject, generation, rows)
+        case "pixel_values":
+            return _pixels(model.config, rows)
+        case "input_features" if hasattr(model.config, "max_source_positions"):
+            return _spectrogram(model.config, subject, rows)
+        case "input_values":
+            return _samples(subject, rows, seconds or SECONDS)
+    raise UnsupportedError(f"--exact: what {type(model).__name__} reads is not in our tables")
+
+
+def _text(config: Any, subject: Subject, generation: GenerationPlan, rows: int) -> dict[str, Any]:
+    length = generation.prompt.encoder or generation.prompt.tokens
+    pictures = generation.items["image"]
+    tower = next((tower_ for tower_ in subject.body.towers if tower_.kind == "image"), None)
+    if generation.items["audio"]:
+        raise UnsupportedError("--exact: sounds beside a text are not traced; leave them out")
+    if not pictures or tower is None:
+        ids = torch.zeros(rows, length, dtype=torch.int64, device="cuda")
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    marks = pictures * tower.tokens
+    if marks > length:
+        raise UnsupportedError(
+            f"--exact: {marks:,} tokens of images are more than a prompt of {length:,}"
+        )
+    line = [_placeholder(config)] * marks + [0] * (length - marks)
+    ids = torch.tensor([line] * rows, device="cuda")
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        **_images(config, tower, rows * pictures),
+    }
+
+
+def _placeholder(config: Any) -> int:
+    token = next((getattr(config, name) for name in TOKENS if hasattr(config, name)), None)
+    if token is None:
+        raise UnsupportedError(f"--exact: {type(config).__name__} names no token for images")
+    return int(token)
+
+
+def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
+    """Make pixels of images. Raises UnsupportedError where an image is more than one of the tower's
+    own size."""
+    vision = config.vision_config
+    merge = getattr(vision, "spatial_merge_size", None)
+    if merge is not None and tower.patch:
+        height, width = _grid(tower.positions, merge)
+        pixels = torch.zeros(count * tower.positions, tower.patch, device="cuda")
+        grid = torch.tensor([[1, height, width]] * count, device="cuda")
+        return {"pixel_values": pixels, "image_grid_thw": grid}
+    side = vision.image_size
+    whole = (side // vision.patch_size) ** 2
+    if not whole <= tower.positions <= whole + 2:
+        raise UnsupportedError("--exact: tiles of images are not traced; leave --images out")
+    return {"pixel_values": torch.zeros(count, 3, side, side, device="cuda")}
+
+
+def _grid(positions: int, merge: int) -> tuple[int, int]:
+    """Return height and width in patches of so many in all, as square as they come."""
+    blocks = positions // merge**2
+    rows = next(n for n in range(isqrt(blocks), 0, -1) if blocks % n == 0)
+    return rows * merge, blocks // rows * merge
+
+
+def _pixels(config: Any, rows: int) -> dict[str, Any]:
+    side = config.image_size
+    height, width = (side, side) if isinstance(side, int) else side
+    channels = getattr(config, "num_channels", 3)
+    return {"pixel_values": torch.zeros(rows, channels, height, width, device="cuda")}
+
+
+def _spectrogram(config: Any, subject: Subject, rows: int) -> dict[str, Any]:
+    length = 2 * config.max_source_positions
+    dtype = getattr(torch, subject.choice.dtype.name)
+    shape = rows, config.num_mel_bins, length
+    return {"input_features": torch.zeros(shape, dtype=dtype, device="cuda")}
+
+
+def _samples(subject: Subject, rows: int, seconds: float) -> dict[str, Any]:
+    dtype = getattr(torch, subject.choice.dtype.name)
+    return {"input_values": torch.zeros(rows, int(RATE * seconds), dtype=dtype, device="cuda")}

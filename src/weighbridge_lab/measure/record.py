@@ -1,0 +1,115 @@
+"""Records of what was measured, what was predicted, and how far apart they are.
+
+    error = (predicted - measured) / measured      at each level of each phase
+
+A record is `weighbridge.measure/1` (docs/measure.md): keys are only ever added.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from weighbridge.base.records import NamedTuple, dataclass, field
+
+SCHEMA = "weighbridge.measure/1"
+DONE, OOM = "done", "out of memory"
+
+
+class Levels(NamedTuple):
+    """Bytes of a peak, as each of the three levels counts them."""
+
+    allocated: int
+    reserved: int
+    driver: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeCard:
+    """A card that a fake GPU stands for; None is the usual memory, and the torch that is
+    installed."""
+
+    name: str
+    memory: str | None = None
+    torch: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPhase:
+    name: str
+    peak: Levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRun:
+    """One side of a measurement. `driver` says how its driver level was read."""
+
+    outcome: str
+    phases: tuple[MeasuredPhase, ...]
+    driver: str
+    seconds: float
+    events: tuple[int, ...] | None = None  # history.py
+
+    @property
+    def peak(self) -> Levels:
+        peaks = [phase.peak for phase in self.phases]
+        return Levels(*map(max, zip(*peaks, strict=True))) if peaks else Levels(0, 0, 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome,
+            "driver_from": self.driver,
+            "seconds": round(self.seconds, 3),
+            "peak": self.peak._asdict(),
+            "phases": [{"name": p.name, **p.peak._asdict()} for p in self.phases],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredMachine:
+    """The machine that measured; `card` is the GPU's id in the catalogue."""
+
+    gpu: str
+    card: str | None
+    capability: str
+    total_memory: int
+    driver: str | None
+    versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)  # of the environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One program, measured and predicted. `note` says why there is no prediction."""
+
+    target: str
+    date: str
+    version: str
+    machine: MeasuredMachine
+    measured: MeasuredRun
+    predicted: MeasuredRun | None = None
+    note: str = ""
+    history: dict[str, Any] | None = None
+
+    @property
+    def error(self) -> dict[str, float | None] | None:
+        """Return the relative errors of the predicted peaks; None without a prediction."""
+        return errors(self.predicted.peak, self.measured.peak) if self.predicted else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "version": self.version,
+            "target": self.target,
+            "date": self.date,
+            "machine": asdict(self.machine),
+            "measured": self.measured.to_dict(),
+            "predicted": self.predicted.to_dict() if self.predicted else None,
+            "error": self.error,
+            "history": self.history,
+            "note": self.note,
+        }
+
+
+def errors(predicted: Levels, measured: Levels) -> dict[str, float | None]:
+    """Return signed relative errors by level; None where nothing was measured."""
+    pairs = zip(Levels._fields, predicted, measured, strict=True)
+    return {level: round((p - m) / m, 6) if m else None for level, p, m in pairs}

@@ -1,0 +1,224 @@
+"""Measures targets one after the other, while their predictions are traced beside.
+
+real     on the GPU, one at a time         fake    on the CPU, a few at a time
+
+A target is a golden program's name, `script.py`, or `script.py:function`. Each run is a function in
+a process of its own: no cache, context or counter of another run is in it. The function is named
+("module:function"), so that the caller need not import what it imports. A process for a golden
+program starts from one that has torch imported and has done nothing with it (multiprocessing's fork
+server), one for a script from nothing.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from importlib import import_module
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from weighbridge.base._version import __version__
+from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError, WeighbridgeError
+from weighbridge.base.records import dataclass, replace
+from weighbridge_lab.golden import PROGRAMS, find
+from weighbridge_lab.measure import history
+from weighbridge_lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
+from weighbridge_lab.trace.program import as_python, execute, request
+
+WORKERS = 4  # a trace is one thread, and up to a few GiB
+
+
+# Processes
+
+WARM = ["torch", "transformers"]
+LIMIT = 600  # seconds
+
+
+# Targets
+
+ALL = "golden"
+DEVICE = "cuda"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A program that is to be measured. `name` is a golden program's, or a script's path;
+    `function` is of that script."""
+
+    name: str
+    function: str = ""
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def golden(self) -> bool:
+        return self.name in PROGRAMS
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.function}" if self.function else self.name
+
+    def run(self) -> None:
+        """Run it here, on the current CUDA device."""
+        if self.golden:
+            find(self.name).load()(DEVICE)
+        else:
+            self._program()
+
+    def _program(self) -> None:
+        program = request(str(self), self.arguments)
+        with as_python(program) as main:
+            try:
+                execute(program, main)
+            except SystemExit as end:
+                if end.code not in (None, 0):
+                    raise UsageError(f"{self.name} ended with exit status {end.code}") from None
+
+
+def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
+    """Return the targets that `text` names. Raises UsageError."""
+    path, _, function = text.rpartition(":")
+    if text.endswith(".py") or path.endswith(".py"):
+        script = path if path.endswith(".py") else text
+        if not os.path.isfile(script):
+            raise NotFoundError(f"{script}: no such file")
+        named = function if script == path else ""
+        return [Target(name=script, function=named, arguments=arguments)]
+    if arguments:
+        raise UsageError(f"{arguments[0]!r} is for a script; our own options go before {text!r}")
+    if text == ALL:
+        return [Target(name=name) for name in PROGRAMS]
+    if "*" in text:
+        matching = [Target(name=name) for name in PROGRAMS if fnmatchcase(name, text)]
+        if not matching:
+            raise NotFoundError(f"no golden program is called like {text!r}")
+        return matching
+    return [Target(name=find(text).name)]
+
+
+class FailedError(WeighbridgeError):
+    """A target that did not run to its end, and not for lack of memory."""
+
+
+def measure(
+    targets: Sequence[Target], *, events: bool = False, tasks: bool = False
+) -> Iterator[Measurement | FailedError]:
+    """Yield a record of each target, as soon as it is there; with `tasks` its phases are loading,
+    training and inference. Raises UnsupportedError without a GPU."""
+    here = machine(warm=all(target.golden for target in targets))
+    workers = min(WORKERS, max(1, (os.cpu_count() or 1) // 2))
+    with ThreadPoolExecutor(workers) as pool:
+        beside = [pool.submit(predict, target, here, events, tasks) for target in targets]
+        for target, prediction in zip(targets, beside, strict=True):
+            yield _one(target, here, prediction, events, tasks)
+
+
+def machine(*, warm: bool) -> MeasuredMachine:
+    """Return the GPU and the versions. Raises UnsupportedError."""
+    measured_machine: MeasuredMachine = apart("weighbridge_lab.measure.meter:machine", warm=warm)
+    return measured_machine
+
+
+def predict(
+    target: Target, here: MeasuredMachine, events: bool, tasks: bool = False
+) -> MeasuredRun:
+    """Trace `target` on the card that is here. Raises WeighbridgeError."""
+    if here.card is None:
+        raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
+    card = FakeCard(name=here.card, memory=f"{here.total_memory}B")
+    return traced(target, card, events=events, tasks=tasks)
+
+
+def traced(
+    target: Target, card: FakeCard, *, events: bool = False, tasks: bool = False
+) -> MeasuredRun:
+    """Trace `target` on any card. Raises WeighbridgeError."""
+    run: MeasuredRun = apart(
+        "weighbridge_lab.measure.meter:fake", target, card, events, tasks, warm=target.golden
+    )
+    return run
+
+
+def _one(
+    target: Target,
+    here: MeasuredMachine,
+    prediction: Future[MeasuredRun],
+    events: bool,
+    tasks: bool,
+) -> Measurement | FailedError:
+    missing = PROGRAMS[target.name].missing if target.golden else []
+    if missing:
+        return FailedError(f"{target}: needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    try:
+        side = "weighbridge_lab.measure.meter:real"
+        measured: MeasuredRun = apart(side, target, events, tasks, warm=target.golden)
+    except WeighbridgeError as error:
+        return FailedError(f"{target}: {error}")
+    record = Measurement(
+        target=str(target),
+        date=datetime.now(UTC).date().isoformat(),
+        version=__version__,
+        machine=here,
+        measured=measured,
+    )
+    try:
+        return _beside(record, prediction.result())
+    except WeighbridgeError as error:
+        return replace(record, note=f"not predicted: {error}")
+
+
+def _beside(record: Measurement, predicted: MeasuredRun) -> Measurement:
+    events = record.measured.events
+    if events is None or predicted.events is None:
+        return replace(record, predicted=predicted)
+    allocated, reserved = history.replay(events)
+    compared = history.compare(events, predicted.events) | {
+        "replayed": {"allocated": allocated, "reserved": reserved}
+    }
+    return replace(record, predicted=predicted, history=compared)
+
+
+def apart(function: str, *arguments: Any, warm: bool = False) -> Any:
+    """Return what `function` gives. Raises what it raised, if that is an error of ours."""
+    receive, process = _started(function, arguments, warm)
+    try:
+        if not receive.poll(LIMIT):
+            raise UnsupportedError(f"no answer within {LIMIT} seconds")
+        value = receive.recv()
+    except EOFError:
+        process.join()
+        raise UnsupportedError(f"the process ended with exit status {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(value, WeighbridgeError):
+        raise value
+    return value
+
+
+def _started(function: str, arguments: tuple[Any, ...], warm: bool) -> tuple[Connection, Any]:
+    served = warm and "forkserver" in get_all_start_methods()
+    context: Any = get_context("forkserver" if served else "spawn")
+    if served:
+        context.set_forkserver_preload(WARM)
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(send, function, arguments), daemon=True)
+    process.start()
+    send.close()
+    return receive, process
+
+
+def _answer(send: Connection, function: str, arguments: tuple[Any, ...]) -> None:
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the program prints is talk
+    value: Any
+    try:
+        module, _, name = function.partition(":")
+        value = getattr(import_module(module), name)(*arguments)
+    except WeighbridgeError as error:
+        value = error
+    except ModuleNotFoundError as error:
+        value = UnsupportedError(f"{error.name} is not installed: pip install {error.name}")
+    except Exception as error:
+        value = UnsupportedError(f"{type(error).__name__}: {error}")
+    send.send(value)

@@ -1,0 +1,73 @@
+"""The card that a fake GPU stands for, as torch describes it.
+
+name          as the driver prints it: an alias that begins so, else "NVIDIA ..."
+memory        what a process can have of it: `accelerators`
+chip          its multiprocessors and what they hold: accelerators/chips.py
+context       what a process has outside the allocator: components/device.py
+"""
+
+import re
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.machines.accelerators.names import find
+from weighbridge.machines.accelerators.parts import Part
+from weighbridge.memory.components.device import context
+
+PREFIXES = ("NVIDIA ", "Tesla ")  # drivers from 450 on say NVIDIA but for the oldest Teslas
+UNSAID = re.compile(r" \d+GB\b.*| \(.*\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One CUDA device: what torch says of it, and how much of it a process can have."""
+
+    id: str
+    name: str
+    chip: Chip
+    total_memory: int
+    outside: Bytes  # what a process takes of the card outside the allocator
+
+    @property
+    def context(self) -> int:
+        return self.outside.expected
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        return self.chip.capability
+
+
+def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
+    """Return the card that `name` means, and how many of it. Raises UsageError."""
+    chosen = budget(name, gpu_memory, None)
+    assert chosen is not None
+    part = chosen.choice.part
+    device = Card(
+        id=part.id,
+        name=_driver_name(part if chosen.choice.cards else find(name).part),  # not of a given size
+        chip=_chip(part),
+        total_memory=part.visible.bytes.expected,
+        outside=context(part).bytes,
+    )
+    return device, chosen.choice.count
+
+
+def _chip(part: Part) -> Chip:
+    if part.vendor != "NVIDIA" or part.capability is None:
+        raise UnsupportedError(
+            f"{part.name} is no CUDA device; a fake GPU is one of `weighbridge gpus nvidia`, and "
+            "gpu_memory= gives it another size"
+        )
+    if part.chip is None:
+        raise UnsupportedError(f"how many multiprocessors {part.name} has is not in our table")
+    return part.chip
+
+
+def _driver_name(part: Part) -> str:
+    for alias in (*part.aliases, part.name):
+        if alias.startswith(PREFIXES):
+            return alias
+    return "NVIDIA " + UNSAID.sub("", part.name)

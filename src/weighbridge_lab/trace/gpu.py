@@ -1,0 +1,317 @@
+"""A GPU of the catalogue that is not there: torch code inside runs as on it, and is recorded.
+
+with FakeGPU("a100-80gb") as gpu:
+    model = Net().to("cuda")
+    ...
+gpu.tape.allocated.nbytes
+"""
+
+import contextlib
+import inspect
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from importlib import import_module
+from types import ModuleType, TracebackType
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.versions import release
+from weighbridge.machines.allocator import (
+    Allocator,
+    AllocatorOptions,
+    Journal,
+    from_environment,
+    parse,
+)
+from weighbridge_lab.trace import guard
+from weighbridge_lab.trace.attention import Chooser
+from weighbridge_lab.trace.card import card
+from weighbridge_lab.trace.carriers import carried
+from weighbridge_lab.trace.distributed import launched, world
+from weighbridge_lab.trace.distributed.groups import Groups, collectives
+from weighbridge_lab.trace.distributed.parallel import replicas, sharding
+from weighbridge_lab.trace.hidden import Hidden
+from weighbridge_lab.trace.kernels import registered
+from weighbridge_lab.trace.patches import Notes, Patch, arriving, libraries, patched, put
+from weighbridge_lab.trace.patches.driver import Driver, profiling
+from weighbridge_lab.trace.patches.files import FilePatches, both
+from weighbridge_lab.trace.patches.repeats import MODULE as REPEATED
+from weighbridge_lab.trace.patches.repeats import Repeats
+from weighbridge_lab.trace.patches.runtime import runtime
+from weighbridge_lab.trace.patches.streams import graphs
+from weighbridge_lab.trace.patches.tensors import devices, modules, values
+from weighbridge_lab.trace.places import Assume, ValueQuestion
+from weighbridge_lab.trace.recorder import Recorder
+from weighbridge_lab.trace.report import DeviceTrace, device
+from weighbridge_lab.trace.standins import standins
+from weighbridge_lab.trace.steady import Loops
+from weighbridge_lab.trace.tape import Tape
+from weighbridge_lab.trace.trainers import MODULE as TRAINER
+from weighbridge_lab.trace.trainers import Trained
+from weighbridge_lab.trace.watch import ModuleWatch
+
+# torch's compiler, which fake modes read settings of, and would import: seconds for nothing
+
+COMPILER = "torch._dynamo"
+
+
+class FakeGPU:
+    """A card of the catalogue, or several, on which torch code runs inside and is recorded.
+
+    `torch_version` ("2.5") chooses the rules of workspaces and kernels alone, the code that runs
+    is the installed torch's. With `world_size` this is process `rank` of so many, `per_node` of
+    them beside it, as a launcher starts them. `history` keeps what a snapshot needs. `assume`
+    says what values are that a program looks at: {"loss": 1.0, "train.py:31": 0.5}, or a
+    function of a ValueQuestion. Raises UnsupportedError where torch cannot do this."""
+
+    def __init__(  # noqa: PLR0913  the card's settings, and the launcher's
+        self,
+        name: str = "a100-80gb",
+        *,
+        count: int = 1,
+        torch_version: str | None = None,
+        gpu_memory: str | None = None,
+        alloc_conf: str | None = None,
+        history: bool = False,
+        world_size: int | None = None,
+        rank: int = 0,
+        per_node: int | None = None,
+        assume: Assume | None = None,
+    ) -> None:
+        self.card, named = card(name, gpu_memory)
+        self.world = None if world_size is None else world(world_size, rank, per_node)
+        self.version = version_of(torch_version)
+        self.alloc_conf = alloc_conf
+        if alloc_conf is not None:
+            parse(alloc_conf, self.version, name="alloc_conf")  # said before anything runs
+        self.history = history
+        beside = self.world.per_node if self.world else 1
+        self.tapes = [self._tape(index) for index in range(max(count, named, beside))]
+        self.recorder = Recorder(self.tapes, Hidden(self.card, self.version), assume)
+        self.notes = Notes()
+        self.loops: Loops | None = None  # whose rounds are followed
+        self.trained = Trained()
+        self._files = FilePatches(self.notes)
+        self._groups = Groups(self.world, self.notes)
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def tape(self) -> Tape:
+        """Return the tape of the first device; in a launched process, of its own."""
+        return self.tapes[self.world.local_rank if self.world else 0]
+
+    @property
+    def devices(self) -> tuple[DeviceTrace, ...]:
+        """Return what was recorded so far: peaks, their moments and what was alive then."""
+        return tuple(
+            device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
+        )
+
+    @property
+    def looks(self) -> tuple[ValueQuestion, ...]:
+        """Return where the program looked at values that are not known, and what it was told."""
+        return tuple(look for _, look in self.recorder.looks.places.values())
+
+    def _tape(self, index: int) -> Tape:
+        """Make the tape of a device. Its allocator reads its settings at the first request, as
+        torch's does."""
+        allocator = Allocator(
+            capacity=self.card.total_memory - self.card.context,
+            card=self.card.total_memory,
+            journal=Journal(history=self.history),
+            device=index,
+        )
+        return Tape(allocator, begin=lambda: allocator.configure(self._options()))
+
+    def _options(self) -> AllocatorOptions:
+        if self.alloc_conf is not None:
+            return parse(self.alloc_conf, self.version, name="alloc_conf")
+        return from_environment(os.environ, self.version)
+
+    def __enter__(self) -> "FakeGPU":
+        reason = guard.why_not()
+        if reason:
+            raise UnsupportedError(reason)
+        with self._stack:
+            enter = self._stack.enter_context
+            enter(guard.guarded())
+            enter(_as_before())
+            enter(_quiet())
+            enter(launched(self.world))
+            table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
+            driver = Driver(self.card, self.tapes)
+            table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()
+            processes = *self._groups.patches(), *replicas(self.recorder), *devices()
+            undo = enter(patched([*table, *processes, *self._files.patches()]))
+            self._stack.callback(self._files.close)
+            self._stack.callback(self._groups.close)
+            repeats = Repeats(self.recorder)
+            late = (
+                self._files.table()
+                | driver.table()
+                | standins(self.recorder)
+                | libraries.detectors()
+                | sharding(self.notes)
+                | {
+                    REPEATED: repeats.table,
+                    libraries.CACHES: libraries.caches(self.recorder),
+                    libraries.GENERATION: libraries.beams,
+                    TRAINER: self.trained.patches,
+                    libraries.CALLBACKS: both(
+                        libraries.stopping(self.notes), libraries.steady(lambda: self.loops)
+                    ),
+                }
+            )
+            enter(arriving(late, undo, self.notes))
+            waiting = libraries.Libraries()
+            fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
+            enter(fakes)
+            self.recorder.replaced |= collectives()
+            self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
+            enter(self.recorder)
+            enter(patched(threads(fakes, self.recorder)))
+            watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, waiting.arrived())))
+            enter(watch)
+            repeats.path = watch.path
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self.recorder.stop()
+
+
+def version_of(text: str | None) -> tuple[int, int]:
+    """Return (major, minor) of `text`, else of the torch that runs. Raises UsageError."""
+    version = release(text or torch.__version__)
+    if version is None:
+        raise UsageError(f"torch_version={text!r}: write it as 2.5")
+    return version
+
+
+class Fakes(FakeTensorMode):  # type: ignore[misc]
+    """The mode in which tensors are fake. The wrapper that torch puts around this method of modes
+    imports the compiler, to keep it away; nothing is compiled here. Whether a kernel runs is a
+    matter of each thread."""
+
+    __torch_dispatch__ = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+    _kernel = threading.local()
+
+    @property
+    def in_kernel_invocation(self) -> bool:
+        return getattr(self._kernel, "runs", False)
+
+    @in_kernel_invocation.setter
+    def in_kernel_invocation(self, runs: bool) -> None:
+        self._kernel.runs = runs
+
+    def __deepcopy__(self, _: Any) -> "Fakes":
+        """Return the mode itself: a copy of a tensor is of the same mode. torch would copy that,
+        and what it holds in C."""
+        return self
+
+    def create_symbolic_nested_int(self, *, nt_tensor_id: int | None = None) -> Any:
+        """Number a jagged dimension; nobody reasons about it as a symbol here."""
+        from torch.nested._internal.nested_int import NestedIntNode
+
+        if nt_tensor_id is None:
+            nt_tensor_id = self.nt_tensor_id_counter
+            self.nt_tensor_id_counter += 1
+        return torch.SymInt(NestedIntNode(nt_tensor_id, 1))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _as_before() -> Any:
+    """Put back at the end what scripts set for themselves and torch keeps for the process."""
+    dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
+    random = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(random)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        if _default_device() is not device:
+            torch.set_default_device(None if device is None else device.device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Silence the logger that shows an error in torch's fake kernels before the program sees it."""
+    log = logging.getLogger(FakeTensorMode.__module__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _default_device() -> Any:
+    """Read the default device; torch.get_default_device would make a tensor on it to see."""
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+
+
+def threads(*modes: AbstractContextManager[Any]) -> Iterator[Patch]:
+    """Let each thread that a program starts enter torch's modes, which belong to a thread. `run`
+    may be a subclass's own; what calls it is the thread's."""
+    inner: Any = vars(threading.Thread)["_bootstrap_inner"]
+
+    def entered(self: threading.Thread) -> None:
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
+            inner(self)
+
+    yield Patch(threading.Thread, "_bootstrap_inner", entered)
+
+
+class CompilerSettings:
+    """Stand-in for `torch._dynamo` until somebody imports it."""
+
+    def __init__(self, config: ModuleType) -> None:
+        self.config = config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(COMPILER), name)
+
+
+@contextmanager
+def without_compiler(make: Callable[[], Any]) -> Iterator[Any]:
+    """Give what `make` gives, and keep the compiler from being imported for it: its settings are
+    imported as of an empty package of its name. Afterwards `torch._dynamo` is an object that has
+    them, and imports the compiler for anything else."""
+    if COMPILER in sys.modules:
+        yield make()
+        return
+    package: Any = ModuleType(COMPILER)
+    package.__path__ = [os.path.join(os.path.dirname(torch.__file__), "_dynamo")]
+    sys.modules[COMPILER] = vars(torch)["_dynamo"] = package
+    try:
+        mode, settings = make(), CompilerSettings(import_module(f"{COMPILER}.config"))
+    finally:
+        for name in [m for m in sys.modules if m == COMPILER or m.startswith(f"{COMPILER}.")]:
+            del sys.modules[name]
+        del vars(torch)["_dynamo"]
+    vars(torch)["_dynamo"] = settings
+    try:
+        yield mode
+    finally:
+        if vars(torch).get("_dynamo") is settings:
+            del vars(torch)["_dynamo"]

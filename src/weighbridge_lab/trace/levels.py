@@ -1,0 +1,37 @@
+"""Bytes of a traced program at each level, as one interval wherever they are shown.
+
+    allocated    a count
+    reserved     and the free room inside segments: it depends on the order of releases and on
+                 workspaces that libraries choose by timing, so it may be a quarter less or more
+    driver       and the context
+
+Each with the margin of published programs that were re-run.
+"""
+
+from weighbridge.answers import bounds
+from weighbridge.base.memory import Bytes, Component, Phase, exactly
+
+SPARE = 4  # one part of the free room in so many
+
+
+def runs(*, convolves: bool = False) -> bounds.RunForm:
+    """Return the published programs that one is like: cuDNN chooses workspaces of convolutions."""
+    return bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS if convolves else bounds.PLAIN)
+
+
+def peak(
+    allocated: int,
+    reserved: int,
+    context: Bytes,
+    like: bounds.RunForm,
+    table: bounds.MarginTable | None = None,
+) -> Phase:
+    """Return one device at its fullest, with its margin, as a phase of components."""
+    free = reserved - allocated
+    parts = (
+        ("temporaries", exactly(allocated)),
+        ("fragmentation", Bytes(free - free // SPARE, free, free + free // SPARE)),
+        ("context", context),
+    )
+    phase = Phase("peak", tuple(Component(name=n, bytes=b, basis="traced") for n, b in parts))
+    return bounds.phase(phase, like, table)

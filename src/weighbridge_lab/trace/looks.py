@@ -1,0 +1,398 @@
+"""Looks at data: what a program is told when it asks a fake tensor for its values.
+
+Small tensors of integers, truth values and few numbers that follow from constants, or from what
+the program made or drew on the host, keep a shadow: the real tensor, computed beside the fake one.
+So positions, masks of ones, boxes and shuffled indices are what they are on a GPU. A tensor of any
+size that has one value everywhere keeps that (shadows.py). Of all others
+
+    one value    is 0, or the least that a clamp left
+    how many     (nonzero, unique, a boolean index, boxes that nms keeps) is all of them, in order
+    finite       are all values: isnan is false and isfinite true
+    order        that all of them are >= or <= others is true, that any are is false
+
+and the program's user is warned once.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    unset_fake_temporarily,
+)
+from torch.utils._pytree import tree_flatten, tree_iter, tree_map_only, tree_unflatten
+
+from weighbridge.base.records import replace
+from weighbridge_lab.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
+from weighbridge_lab.trace.refusals import refused
+from weighbridge_lab.trace.shadows import (
+    LARGE,
+    MADE,
+    SMALL,
+    VIEWS,
+    WHOLE,
+    aside,
+    cast,
+    is_uniform,
+    lost,
+    shadow,
+    small,
+    uniform,
+)
+
+Args = tuple[Any, ...]
+EXCEPTIONS = (DataDependentOutputException, DynamicOutputShapeException)
+DRAWN = torch.Tag.nondeterministic_seeded
+LOOKED = (
+    "the program looks at values of fake tensors ({op}) and is told {answer}; where its course "
+    "depends on them a real run may differ"
+)
+VALUE, COUNT = "0", "that all of them count"
+
+
+class Looks:
+    """Answers of what is not known, with one warning for each kind; `told` has them, `places` where
+    they were asked for. `assume` says what one value is."""
+
+    def __init__(self, assume: Assume | None = None) -> None:
+        self.told: list[str] = []
+        self.asked = 0  # how often the course may have depended on a value
+        self.assume: Assume = {} if assume is None else assume
+        self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
+
+    def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+        """Answer an operation whose result, or its size, is in the data."""
+        self.asked += 1
+        known = _computed(func, args, kwargs)
+        if known is not None:
+            return tree_map_only(torch.Tensor, lambda t: _faked(t, args), known)
+        name = func.overloadpacket.__name__
+        if name in VALUES:
+            return self._value(name, args)
+        if name not in COUNTS:
+            raise refused(func, "the program")
+        if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
+            self._warn(name, COUNT)
+            self._placed(seen(), name, "all of them", assumed=False)
+        return COUNTS[name](func, args, kwargs)
+
+    def _value(self, name: str, args: Args) -> Any:
+        """Answer with one value: the user's, else what is told of those that are not known."""
+        place, value = seen(), _default(args[0]) if name == "_local_scalar_dense" else False
+        look = ValueQuestion(
+            place=place.name, code=place.code, op=name.strip("_"), told=str(value), times=0
+        )
+        assumption = assumed(self.assume, place, look) if self.assume else None
+        if assumption is None:
+            self._warn(name, VALUE)
+        else:
+            value = _as(args[0], assumption)
+        self._placed(place, look.op, str(value), assumed=assumption is not None)
+        return value
+
+    def _placed(self, place: ValuePlace, op: str, told: str, *, assumed: bool) -> None:
+        before = self.places.get((place.name, op))
+        if before is not None:
+            place, look = before
+            self.places[place.name, op] = place, replace(look, times=look.times + 1)
+            return
+        look = ValueQuestion(
+            place=place.name, code=place.code, op=op, told=told, times=1, assumed=assumed
+        )
+        self.places[place.name, op] = place, look
+
+    def _warn(self, op: str, answer: str) -> None:
+        if not any(answer in line for line in self.told):
+            self.told.append(LOOKED.format(op=op.strip("_"), answer=answer))
+            warnings.warn(self.told[-1], stacklevel=2)
+
+    def follow(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        """Gives results their shadows; what is written with unknown values loses its own."""
+        if func._schema.is_mutable:
+            self._written(func, args, kwargs, out)
+        elif isinstance(out, torch.Tensor):
+            if shadow(out) is None:
+                known = _computed(func, args, kwargs) if _followed(func, out) else None
+                known = _uniform(func, args, out) if known is None else known
+                if known is not None:
+                    cast(out, known)
+                else:
+                    _bounded(func, args, kwargs, out)
+        elif isinstance(out, list | tuple) and all(_tensor(func, t) for t in out):
+            known = _computed(func, args, kwargs)
+            for t, values in zip(out, known or (), strict=False):
+                cast(t, values)
+
+    def _written(self, func: Any, args: Args, kwargs: dict[str, Any], out: Any) -> None:
+        known = None
+        if isinstance(out, torch.Tensor) and _followed(func, out):
+            known = _computed(func, args, kwargs)
+        if known is not None:
+            cast(out, known)
+            return
+        for position, t in enumerate(tree_iter(args)):
+            if isinstance(t, torch.Tensor) and not _spared(func, position, args):
+                lost(t)
+
+
+def _spared(func: Any, position: int, args: Args) -> bool:
+    """Tell whether an argument keeps its values: a scaler of gradients counts in its second
+    argument how many are infinite, and none is."""
+    checks = func.overloadpacket.__name__ == "_amp_foreach_non_finite_check_and_unscale_"
+    return checks and position >= len(args[0])
+
+
+def _uniform(func: Any, args: Args, out: torch.Tensor) -> torch.Tensor | None:
+    """Return the one value that a tensor has everywhere; of few that were made just now, each by
+    itself, as they may be written to."""
+    known = uniform(func, args, out)
+    fresh = func.overloadpacket.__name__ in MADE and small(out) and out.is_contiguous()
+    with unset_fake_temporarily():
+        return known.contiguous() if known is not None and fresh else known
+
+
+def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -> None:
+    """Note of a tensor that is not known that it is no less than a number, or what it was compared
+    with."""
+    name = func.overloadpacket.__name__
+    if name in ("clamp", "clamp_min"):
+        least = args[1] if len(args) > 1 else kwargs.get("min")
+        if isinstance(least, int | float):
+            aside(out)["least"] = least
+    elif name in COMPARED and out.numel() == 1:
+        other = _number(args[1])
+        if other is not None:
+            aside(out)["compared"] = name, other
+    elif name in KEEPING or name in VIEWS:
+        least = aside(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
+        if least is not None:
+            aside(out)["least"] = least
+
+
+def _number(value: Any) -> float | None:
+    """Read a number that is known; None of others."""
+    if isinstance(value, torch.Tensor):
+        known = shadow(value)
+        with unset_fake_temporarily():
+            return None if known is None or known.numel() != 1 else float(known.item())
+    return float(value)
+
+
+def _default(tensor: torch.Tensor) -> Any:
+    """Return what a program is told of one value: 0, or the least that it can be."""
+    zero = nothing(tensor.dtype)
+    least = aside(tensor).get("least", 0) if isinstance(tensor, FakeTensor) else 0
+    return type(zero)(least) if least > 0 else zero
+
+
+def _as(tensor: torch.Tensor, value: float) -> Any:
+    """Return what the user says, as Python has a tensor's value; a comparison is made with it."""
+    compared = aside(tensor).get("compared") if isinstance(tensor, FakeTensor) else None
+    if compared is not None:
+        name, other = compared
+        return COMPARED[name](value, other)
+    return type(nothing(tensor.dtype))(value)
+
+
+def nothing(dtype: torch.dtype) -> Any:
+    """Return 0 as Python has it in a dtype."""
+    if dtype == torch.bool:
+        return False
+    return 0j if dtype.is_complex else 0.0 if dtype.is_floating_point else 0
+
+
+def _followed(func: Any, out: torch.Tensor) -> bool:
+    """Tell whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
+    that are drawn on the host; those of the device are not values that a program looks at."""
+    if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
+        return out.device.type == "cpu" and small(out)
+    return small(out) or func.overloadpacket.__name__ in VIEWS
+
+
+def _tensor(func: Any, out: Any) -> bool:
+    return isinstance(out, torch.Tensor) and _followed(func, out)
+
+
+# What decides alone, whatever the other side is: how generation learns that it is at its end
+ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
+
+
+def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
+    """Return the value of a logical operation that one known side decides alone; None where it does
+    not."""
+    for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
+        if known is not None and known.dtype == torch.bool:
+            with unset_fake_temporarily():
+                if bool((known == decisive).all()):
+                    shape = torch.broadcast_shapes(*(a.shape for a in args))
+                    return torch.full(shape, decisive, dtype=torch.result_type(*args))
+    return None
+
+
+def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    """Compute what `func` returns for the real values; None where one is not known, or drawn."""
+    name = func.overloadpacket.__name__.rstrip("_")
+    if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
+        absorbed = _absorbed(args, ABSORBING[name])
+        if absorbed is not None:
+            return absorbed
+    name = func.overloadpacket.__name__
+    flat, spec = tree_flatten((args, kwargs))
+    real = []
+    for position, value in enumerate(flat):
+        if isinstance(value, torch.Tensor):
+            whole = not position and (name in OVERWRITING or _covered(name, args))
+            value = _written(value) if whole else shadow(value)
+            if value is None or not _usable(func, value):
+                return None
+        elif isinstance(value, torch.device):
+            value = torch.device("cpu")
+        real.append(value)
+    with unset_fake_temporarily():
+        known_args, known_kwargs = tree_unflatten(real, spec)
+        out = func(*known_args, **known_kwargs)
+    if name in EMPTY:
+        out.untyped_storage().lost = True
+    return out
+
+
+def _covered(name: str, args: Args) -> bool:
+    """Tell whether indices are a permutation, of which an inverse is made: all values are
+    written."""
+    if name != "scatter_" or args[0].dim() != 1 or args[2].shape != args[0].shape:
+        return False
+    known = shadow(args[2])
+    if known is None:
+        return False
+    with unset_fake_temporarily():
+        return bool((known.sort().values == torch.arange(known.numel())).all())
+
+
+def _usable(func: Any, known: torch.Tensor) -> bool:
+    """Tell whether a shadow may be computed with. One value that stands for many is not written to,
+    and has views by itself (shadows.py); of too many values there are views alone."""
+    viewed = func.overloadpacket.__name__ in VIEWS
+    if is_uniform(known) and (viewed or func._schema.is_mutable):
+        return False
+    return viewed or known.numel() <= LARGE
+
+
+def _written(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the shadow of what is about to be overwritten: all of it, or its values must be
+    known."""
+    known: torch.Tensor | None = (
+        aside(tensor).get("shadow") if isinstance(tensor, FakeTensor) else None
+    )
+    if known is None or known.numel() * known.element_size() != known.untyped_storage().nbytes():
+        return shadow(tensor)
+    known.untyped_storage().lost = False
+    return known
+
+
+def _faked(real: torch.Tensor, args: Args) -> torch.Tensor:
+    fake: torch.Tensor = _first(args).new_empty(real.shape, dtype=real.dtype)
+    cast(fake, real)
+    return fake
+
+
+def _first(args: Sequence[Any]) -> torch.Tensor:
+    return next(t for t in tree_iter(args) if isinstance(t, torch.Tensor))
+
+
+def _entries(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    return tensor.new_empty((count,), dtype=torch.int64)
+
+
+def _nonzero(_: Any, args: Args, __: Any) -> torch.Tensor:
+    """Return the places of all elements: so they are known, one after the other."""
+    tensor: torch.Tensor = args[0]
+    places = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
+    if tensor.numel() <= SMALL:
+        with unset_fake_temporarily():
+            cast(places, torch.ones(tensor.shape, dtype=torch.bool).nonzero())
+    return places
+
+
+def _all_boxes(_: Any, args: Args, __: Any) -> torch.Tensor:
+    """Return all boxes, as if they did not overlap, the best first."""
+    boxes: torch.Tensor = args[0]
+    order = _entries(boxes, boxes.shape[0])
+    with unset_fake_temporarily():
+        cast(order, torch.arange(boxes.shape[0]))
+    return order
+
+
+def _unique(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
+    t: torch.Tensor = args[0]
+    return t.new_empty((t.numel(),)), torch.empty_like(t, dtype=torch.int64), _entries(t, t.numel())
+
+
+def _unique_rows(_: Any, args: Args, __: Any) -> tuple[torch.Tensor, ...]:
+    t: torch.Tensor = args[0]
+    rows = t.shape[args[1]]
+    return torch.empty_like(t), _entries(t, rows), _entries(t, rows)
+
+
+def _masks(args: Args) -> list[torch.Tensor]:
+    tensors = (tensor for tensor in tree_iter(args[1:]) if isinstance(tensor, torch.Tensor))
+    return [tensor for tensor in tensors if tensor.dtype in (torch.bool, torch.uint8)]
+
+
+def _chosen(mask: torch.Tensor, shape: Sequence[int] | None = None) -> int:
+    """Count what a mask lets through, expanded to `shape`: all, where it is not known."""
+    wanted = mask.shape if shape is None else torch.Size(shape)
+    known = shadow(mask)
+    if known is None:
+        return int(wanted.numel())
+    with unset_fake_temporarily():
+        return int(known.expand(wanted).count_nonzero())
+
+
+def _selected(_: Any, args: Args, __: Any) -> torch.Tensor:
+    t, mask = args
+    shape = torch.broadcast_shapes(t.shape, mask.shape)
+    out: torch.Tensor = t.new_empty((_chosen(mask, shape),))
+    return out
+
+
+def _repeated(_: Any, args: Args, __: Any) -> torch.Tensor:
+    return _entries(args[0], args[0].numel())
+
+
+def _indexed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    """Index with the places of what a boolean index lets through."""
+    t, indices = args
+    plain: list[torch.Tensor | None] = []
+    for i in indices:
+        if i is not None and i.dtype in (torch.bool, torch.uint8):
+            plain += [_entries(i, _chosen(i)) for _ in range(i.dim())]
+        else:
+            plain.append(i)
+    return func(t, plain, **kwargs)
+
+
+def _counted(_: Any, args: Args, kwargs: dict[str, Any]) -> torch.Tensor:
+    least = kwargs["minlength"] if "minlength" in kwargs else args[2] if len(args) > 2 else 0
+    return _entries(args[0], max(1, least))
+
+
+EMPTY = frozenset(("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"))
+OVERWRITING = frozenset(("copy_", "fill_", "zero_", "random_", "normal_", "uniform_"))
+KEEPING = frozenset(("ceil", "floor", "round", "trunc", "_to_copy", "clone", "index_select"))
+MASKED = frozenset(("masked_select", "index"))
+VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
+COUNTS: dict[str, Callable[[Any, Args, dict[str, Any]], Any]] = {
+    "nonzero": _nonzero,
+    "_unique2": _unique,
+    "unique_consecutive": _unique,
+    "unique_dim": _unique_rows,
+    "masked_select": _selected,
+    "repeat_interleave": _repeated,
+    "index": _indexed,
+    "bincount": _counted,
+    "nms": _all_boxes,
+}

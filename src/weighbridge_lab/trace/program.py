@@ -1,0 +1,255 @@
+"""Somebody's program, run in this process as `python` would run it: a script, one function of it,
+or a module (`python -m`).
+
+`sys.argv`, `sys.path[0]`, `__main__` and the collector's thresholds are as Python has them
+meanwhile, and as before afterwards.
+
+An error that the program itself would catch, were it raised now, is raised: `catches` reads the
+statements around each line that runs in its source. A handler catches what its class names, but not
+where it ends in `raise` or leaves the process: that only says more of the end. Of a line whose
+source is not here, nothing is known: it catches nothing. Torch-free.
+"""
+
+import ast
+import builtins
+import contextlib
+import gc
+import io
+import linecache
+import os
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
+from types import CodeType, FrameType
+from typing import Any
+
+from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge_lab.trace.places import SAID, Turns, called_name, is_own
+from weighbridge_lab.trace.steady import FUNCTIONS, NAME, Loops
+
+COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides what they hold
+
+
+# Errors that the program would catch
+
+OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+SUPPRESSING = ("suppress", "raises")  # contextlib's, pytest's
+LEAVING = ("exit", "_exit", "quit", "abort")
+Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A program that is to run, with the arguments of its `sys.argv`. `script` is a module's name
+    where `module` says so."""
+
+    script: str
+    function: str | None = None
+    module: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+def request(target: str, arguments: Sequence[str], *, module: bool = False) -> Request:
+    """Parse "train.py", "train.py:step" or, with `module`, "package.module". Raises
+    NotFoundError."""
+    if module:
+        return Request(script=target, module=True, arguments=tuple(arguments))
+    path, colon, name = target.rpartition(":")
+    if os.path.exists(target) or not (colon and name.isidentifier()):
+        path, name = target, ""
+    if not os.path.isfile(path):
+        if path.startswith("-"):
+            raise UsageError(
+                f"{path} is no option of weighbridge trace; see weighbridge trace --help"
+            )
+        if not name:
+            path = path.rstrip(":")
+        raise NotFoundError(f"{path}: no such script; weighbridge trace runs a Python file")
+    if name:
+        _defined(path, name)
+    return Request(script=path, function=name or None, arguments=tuple(arguments))
+
+
+def _defined(path: str, name: str) -> None:
+    with open(path, "rb") as file:
+        source = file.read()
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from None
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    if name not in names:
+        raise NotFoundError(f"{path} has no function {name!r}; it has {', '.join(names) or 'none'}")
+
+
+@contextlib.contextmanager
+def as_python(request: Request) -> Iterator[types.ModuleType]:
+    """Prepare Python as for a program. Gives its `__main__`; whoever reads what it left must do so
+    inside."""
+    before = sys.argv, sys.path[:], sys.modules["__main__"], gc.get_threshold()
+    sys.argv = [request.script, *request.arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = os.getcwd() if request.module else os.path.dirname(_real(request.script))
+    gc.set_threshold(*COLLECT_EVERY)
+    try:
+        yield _main(request)
+    finally:
+        sys.argv, sys.path[:], sys.modules["__main__"] = before[:3]
+        gc.set_threshold(*before[3])
+
+
+def execute(
+    request: Request,
+    main: types.ModuleType,
+    turns: Turns | None = None,
+    loops: Loops | None = None,
+) -> None:
+    """Run a program. Raises what it raises, SystemExit as well."""
+    if request.module:
+        exec(_found(request.script, main), main.__dict__)
+        return
+    with io.open_code(os.path.abspath(request.script)) as file:
+        source = file.read()
+    path = main.__file__ or ""
+    code = compile(source, path, "exec", dont_inherit=True)
+    if turns is not None:
+        main.__dict__[SAID] = turns.say
+        tree = turns.prepared(source, path)
+        code = compile(loops.marked(tree, path) if loops else tree, path, "exec", dont_inherit=True)
+    exec(code, main.__dict__)
+    if request.function is not None:
+        vars(main)[request.function]()
+
+
+@contextlib.contextmanager
+def following(loops: Loops) -> Iterator[None]:
+    """Follow the loops of the program's own files inside; what Python keeps compiled of them is
+    neither read nor written."""
+    code_of = SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, name: str) -> types.CodeType | None:
+        path = loader.get_filename(name)
+        if not is_own(path):
+            return code_of(loader, name)
+        tree = loops.marked(ast.parse(loader.get_data(path), path), path)
+        code: types.CodeType = compile(tree, path, "exec", dont_inherit=True)
+        return code
+
+    setattr(builtins, NAME, loops)
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010  a patch
+    try:
+        yield
+    finally:
+        delattr(SourceFileLoader, "get_code")  # it is its parent's
+        delattr(builtins, NAME)
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path)
+
+
+def _main(request: Request) -> types.ModuleType:
+    """Make the module `__main__`; under the file's name where one function is wanted, so that what
+    `if __name__ == "__main__"` guards is left alone."""
+    stem = os.path.splitext(os.path.basename(request.script))[0]
+    module = types.ModuleType("__main__" if request.function is None else stem)
+    module.__dict__["__builtins__"] = __builtins__
+    module.__spec__ = None
+    if not request.module:
+        module.__file__ = os.path.abspath(request.script)
+    if request.function is None:
+        sys.modules["__main__"] = module
+    return module
+
+
+def _found(name: str, main: types.ModuleType) -> types.CodeType:
+    """Return the code of a module, or of a package's `__main__`, as `runpy` finds it."""
+    spec = find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = find_spec(f"{name}.__main__")
+    code = None if spec is None else getattr(spec.loader, "get_code", lambda _: None)(spec.name)
+    if spec is None or code is None:
+        raise ImportError(f"No module named {name}")
+    main.__spec__, main.__file__, main.__package__ = spec, spec.origin, spec.parent
+    sys.argv[0] = spec.origin or name
+    compiled: types.CodeType = code
+    return compiled
+
+
+def catches(kind: type[BaseException], frame: FrameType | None, until: CodeType) -> bool:
+    """Tell whether a frame from `frame` outwards, up to the code `until`, would catch `kind`."""
+    while frame is not None and frame.f_code is not until:
+        if not frame.f_code.co_filename.startswith(OURS):
+            for node in _around(frame.f_code.co_filename, frame.f_lineno):
+                if any(_named(kind, expression, frame) for expression in _caught(node)):
+                    return True
+        frame = frame.f_back
+    return False
+
+
+def _caught(node: Around) -> Iterator[ast.expr | None]:
+    """Yield the classes that a statement catches for good; None is all of them."""
+    if isinstance(node, ast.Try | ast.TryStar):
+        for handler in node.handlers:
+            if not _goes_out(handler.body):
+                yield handler.type
+        return
+    for item in node.items:
+        call = item.context_expr
+        if isinstance(call, ast.Call) and called_name(call) in SUPPRESSING:
+            yield from call.args
+
+
+def _goes_out(body: Sequence[ast.stmt]) -> bool:
+    last = body[-1]
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+        return called_name(last.value) in LEAVING
+    return isinstance(last, ast.Raise)
+
+
+def _named(kind: type[BaseException], expression: ast.expr | None, frame: FrameType) -> bool:
+    """Tell whether the class, or one of the classes, that an expression names there is one of
+    `kind`."""
+    if expression is None:
+        return True
+    code = compile(ast.Expression(expression), "<handler>", "eval")
+    try:
+        caught: Any = eval(code, frame.f_globals, frame.f_locals)
+        return issubclass(kind, caught)
+    except Exception:  # whatever its names mean, it is somebody's handler
+        return True
+
+
+def _around(path: str, line: int) -> list[Around]:
+    """Return what stands around a line, within the innermost function that it is in."""
+    statements: list[Around] = []
+    nodes: Sequence[ast.AST] = _parsed(path)
+    while nodes:
+        inner = [node for node in nodes if _covers(node, line)]
+        for node in inner:
+            if isinstance(node, FUNCTIONS):
+                statements.clear()
+            elif isinstance(node, Around) and any(_covers(s, line) for s in node.body):
+                statements.append(node)
+        nodes = [child for node in inner for child in ast.iter_child_nodes(node)]
+    return statements
+
+
+@cache
+def _parsed(path: str) -> Sequence[ast.AST]:
+    source = "".join(linecache.getlines(path))
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _covers(node: ast.AST, line: int) -> bool:
+    first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
+    if first is None or last is None:  # handlers' lists, operators: what they hold has lines
+        return any(_covers(child, line) for child in ast.iter_child_nodes(node))
+    return bool(first <= line <= last)

@@ -1,0 +1,359 @@
+"""A trace as one frozen record (schema `weighbridge.trace/1`): the peaks of each
+device, the moment of each and the tensors that make it, and whether it fits.
+
+    driver = reserved + context         an interval: levels.py
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from weighbridge.answers.verdict.on_devices import fits
+from weighbridge.base._version import __version__
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass
+from weighbridge.base.units import human
+from weighbridge.memory.components.device import CONTEXT
+from weighbridge.memory.report.verdict import Answer
+from weighbridge_lab.trace import levels
+from weighbridge_lab.trace.differences import SCHEMA, RunComparison, StepRise, Tensors, rises
+from weighbridge_lab.trace.places import ValueQuestion
+from weighbridge_lab.trace.steady import LeftLoop
+from weighbridge_lab.trace.tape import Refused, Tape, TracedStorage
+from weighbridge_lab.trace.trainers import TrainingAdvice
+
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
+Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedProgram:
+    """A program that ran, and how it ended. `error` is the exception's last line, `place` the
+    script's line that it came from. A program that the card was too small for may have `went_on` as
+    if it were larger: to which end."""
+
+    script: str
+    function: str | None = None
+    arguments: tuple[str, ...] = ()
+    ending: Ending = "finished"
+    exit_code: int = 0
+    error: str = ""
+    place: str = ""  # train.py:31
+    went_on: Ending | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether its course came to its own end, on this card or a larger one."""
+        ending = self.went_on or self.ending
+        return ending == "finished" or (ending == "exit" and not self.exit_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceMoment:
+    """The state of a device right after one event. Roles and `rounding` add up to `allocated`."""
+
+    event: int
+    phase: str
+    module: str
+    op: str
+    allocated: int
+    reserved: int
+    roles: Mapping[str, int]
+    tensors: tuple[Tensors, ...]  # the largest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhasePeak:
+    name: str
+    allocated: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A request that did not fit; the program may have gone on."""
+
+    event: int
+    phase: str
+    module: str
+    op: str
+    requested: int
+    message: str
+    allocated: int
+    reserved: int
+    roles: Mapping[str, int]
+    tensors: tuple[Tensors, ...]
+    driver: Bytes  # what the driver would have shown with it
+    place: str = ""  # the script's line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTrace:
+    """One card of a trace. `driver` adds the context to the peak of what was reserved, and the
+    margin of published programs."""
+
+    index: int
+    allocated: TraceMoment
+    reserved: TraceMoment
+    driver: Bytes
+    phases: tuple[PhasePeak, ...]
+    allocations: int
+    left: int  # allocated at the end
+    refusals: tuple[Refusal, ...]
+    rises: tuple[StepRise, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """The card that stood in. `limited` is false where its memory had no end."""
+
+    id: str
+    name: str
+    count: int
+    memory: int
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceVerdict:
+    accelerator: str
+    count: int
+    usable_bytes: int
+    fits: Answer
+    margin_bytes: int  # usable less what the fullest device is expected to hold
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceReport:
+    program: TracedProgram
+    gpu: Gpu
+    torch_version: str  # the one that ran
+    rules: str  # of which version workspaces, allocator and kernels are
+    devices: tuple[DeviceTrace, ...]
+    alloc_conf: str = ""
+    verdict: TraceVerdict | None = None
+    warnings: tuple[str, ...] = ()
+    looks: tuple[ValueQuestion, ...] = ()
+    loops: tuple[LeftLoop, ...] = ()
+    against: RunComparison | None = None
+    advice: TrainingAdvice | None = None
+
+    @property
+    def fullest(self) -> DeviceTrace:
+        return max(self.devices, key=lambda d: d.driver.expected)
+
+    @property
+    def used(self) -> bool:
+        """Tell whether anything was put on a card."""
+        return any(d.allocations or d.refusals for d in self.devices)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Return the last request that did not fit."""
+        return last_refusal(self.devices)
+
+    @property
+    def peak(self) -> Bytes:
+        """Return the driver-level peak of the fullest device; where a refusal ended the run, with
+        what it asked for."""
+        return needed(self.devices, self.program)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON report (docs/trace.md): bytes are integers."""
+        plain = asdict(self)
+        for plain_device, device in zip(plain["devices"], self.devices, strict=True):
+            plain_device["driver"] = device.driver._asdict()
+            for one, refused in zip(plain_device["refusals"], device.refusals, strict=True):
+                one["driver"] = refused.driver._asdict()
+        if self.advice is not None:
+            plain["advice"]["needs"] = self.advice.needs._asdict()
+        return {"schema": SCHEMA, "version": __version__, **plain}
+
+
+def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
+    """Report one tape. Phases are in the order of their first allocation. `context` is what the
+    process has outside the allocator: Card.outside."""
+    reserved, like = max(tape.reserves, default=0), levels.runs(convolves=convolves(tape))
+    allocated = max(tape.levels, default=0)
+    return DeviceTrace(
+        index=index,
+        allocated=moment(tape, tape.allocated.event),
+        reserved=moment(tape, tape.reserved.event),
+        driver=levels.peak(allocated, reserved, context, like).at("driver"),
+        phases=tuple(phases(tape)),
+        allocations=sum(event > 0 for event in tape.events),
+        left=tape.levels[-1] if tape.levels else 0,
+        refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
+        rises=tuple(rises(tape, tensors)),
+    )
+
+
+def convolves(tape: Tape) -> bool:
+    """Tell whether more than one module convolves; a single one may only cut out patches."""
+    return len({s.module for s in tape.storages if "convolution" in s.op}) > 1
+
+
+def moment(tape: Tape, event: int) -> TraceMoment:
+    if not tape.events:
+        return TraceMoment(
+            event=0, phase="", module="", op="", allocated=0, reserved=0, roles={}, tensors=()
+        )
+    alive, cause = list(tape.alive(event)), tape.storages[abs(tape.events[event]) - 1]
+    return TraceMoment(
+        event=event,
+        phase=cause.phase,
+        module=cause.module,
+        op=cause.op,
+        allocated=tape.levels[event],
+        reserved=tape.reserves[event],
+        roles=roles(alive, tape.levels[event]),
+        tensors=tensors(alive),
+    )
+
+
+def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
+    request, event = refused.storage, refused.event - 1
+    alive = list(tape.alive(event))
+    level = tape.levels[event] if event >= 0 else 0
+    reserved = tape.reserves[event] if event >= 0 else 0
+    like, more = levels.runs(convolves=convolves(tape)), refused.report.asked
+    return Refusal(
+        event=event,
+        phase=request.phase,
+        module=request.module,
+        op=request.op,
+        requested=request.nbytes,
+        message=refused.report.message,
+        allocated=level,
+        reserved=reserved,
+        roles=roles(alive, level),
+        tensors=tensors(alive),
+        driver=levels.peak(level + request.nbytes, reserved + more, context, like).at("driver"),
+        place=str(request.line or ""),
+    )
+
+
+def roles(alive: Iterable[TracedStorage], allocated: int) -> dict[str, int]:
+    """Return bytes by role, the most first; `rounding` is what blocks have beyond their tensors."""
+    sums: Counter[str] = Counter()
+    for storage in alive:
+        sums[storage.role] += storage.nbytes
+    rounding = allocated - sums.total()
+    return dict(sums.most_common()) | ({"rounding": rounding} if rounding else {})
+
+
+def tensors(alive: Iterable[TracedStorage]) -> tuple[Tensors, ...]:
+    counts: Counter[tuple[str, ...]] = Counter()
+    sums: Counter[tuple[str, ...]] = Counter()
+    for storage in alive:
+        key = (
+            storage.role,
+            NUMBER.sub("*", storage.module),
+            storage.op,
+            storage.phase,
+            str(storage.line or ""),
+        )
+        counts[key] += 1
+        sums[key] += storage.nbytes
+    return tuple(
+        Tensors(
+            role=key[0],
+            module=key[1],
+            op=key[2],
+            phase=key[3],
+            count=counts[key],
+            nbytes=nbytes,
+            line=key[4],
+        )
+        for key, nbytes in sums.most_common()
+    )
+
+
+def phases(tape: Tape) -> Iterable[PhasePeak]:
+    """Yield the peaks while each phase ran. What is released between two belongs to neither's
+    peak."""
+    most: dict[str, tuple[int, int]] = {}
+    levels = zip(tape.events, tape.levels, tape.reserves, strict=True)
+    for event, allocated, reserved in levels:
+        if event > 0:
+            name = tape.storages[event - 1].phase
+            before = most.get(name, (0, 0))
+            most[name] = max(before[0], allocated), max(before[1], reserved)
+    for name, (allocated, reserved) in most.items():
+        yield PhasePeak(name=name, allocated=allocated, reserved=reserved)
+
+
+def needed(devices: Sequence[DeviceTrace], program: TracedProgram) -> Bytes:
+    """Return the most that one device would have shown, as far as it is known."""
+    fullest = max((d.driver for d in devices), key=lambda b: b.expected)
+    last = last_refusal(devices)
+    if program.ending != "out of memory" or last is None:
+        return fullest
+    return Bytes(*(max(pair) for pair in zip(fullest, last.driver, strict=True)))
+
+
+def last_refusal(devices: Sequence[DeviceTrace]) -> Refusal | None:
+    ends = [d.refusals[-1] for d in devices if d.refusals]
+    return max(ends, key=lambda r: r.event) if ends else None
+
+
+def verdict(
+    gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], program: TracedProgram
+) -> TraceVerdict:
+    """Say whether a program fits on a card of limited memory. Of a course that did not end it can
+    only be said that it does not, and of one that never used the card nothing."""
+    most = needed(devices, program)
+    answer = fits(most, usable)
+    used = any(d.allocations or d.refusals for d in devices)
+    if answer == "yes" and not (used and program.ending != "out of memory" and program.ended):
+        answer = "unknown"
+    return TraceVerdict(
+        accelerator=gpu.name,
+        count=gpu.count,
+        usable_bytes=usable.low,
+        fits=answer,
+        margin_bytes=usable.low - most.expected,
+        reason=_reason(devices, program) + _compared(most, usable) if used else NOTHING,
+    )
+
+
+NOTHING = "the script put nothing on the card"
+
+
+def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
+    """Say how the course ended; "" where it ended as a script should."""
+    refused, last = sum(len(d.refusals) for d in devices), last_refusal(devices)
+    reason = ""
+    if program.ending == "out of memory" and last is not None:
+        reason = f"out of memory in {where(last.phase, last.module, last.op)}"
+        reason += f" ({last.place})" * bool(last.place)
+        reason += f": {last.message} "
+        reason += "As if the card were larger, " if program.went_on else "With it, "
+    elif refused:
+        times = "one request" if refused == 1 else f"{refused} requests"
+        reason = f"the program went on after {times} that did not fit; "
+    if not program.ended and (program.went_on or program.ending) != "out of memory":
+        reason += f"the course did not end: {stopped(program)}; until then "
+    return reason
+
+
+def stopped(program: TracedProgram) -> str:
+    """Say what ended a program: "ValueError: no data, at train.py:31"."""
+    ending = program.went_on or program.ending
+    words = {"interrupted": "interrupted", "exit": f"exit code {program.exit_code}"}
+    error = words.get(ending, program.error)
+    return f"{error}, at {program.place}" if program.place else error
+
+
+def _compared(most: Bytes, usable: Bytes) -> str:
+    low, _, high = (human(n) for n in most)
+    return f"the driver would show {low} to {high} of {human(usable.low)}"
+
+
+def where(phase: str, module: str, op: str) -> str:
+    """Say where something happened: "backward of model.layers.3.mlp (aten.mm.default)"."""
+    place = f"{phase} of {module}" if module else phase
+    return f"{place} ({op})" if op else place

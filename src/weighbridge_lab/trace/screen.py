@@ -1,0 +1,148 @@
+"""`trace` on a screen: how the program ended, what the card would have shown, what filled it."""
+
+from typing import TYPE_CHECKING
+
+from weighbridge.base.memory import Bytes
+from weighbridge.base.wording import printable, redacted
+from weighbridge.base.words import Words, words_in
+from weighbridge.faces.view.parts import LEAST, MOST
+from weighbridge.faces.view.records import Bar, Headline, Lines, Screen, ShownSegment, lines
+from weighbridge.faces.view.shown import SizeFormat, apart, sizes
+
+if TYPE_CHECKING:
+    from weighbridge_lab.trace.report import DeviceTrace, TraceReport
+
+
+def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
+    """Draw a trace as one screen of sections."""
+    words = words_in(lang)
+    gpu = report.gpu.name if report.gpu.count == 1 else f"{report.gpu.count} x {report.gpu.name}"
+    program = " ".join((report.program.script, *report.program.arguments))
+    bar = (_bar(report, words, unit),) if report.used else ()
+    return Screen(
+        title=printable(words("trace.title", program=program, card=gpu.replace("GeForce ", ""))),
+        sections=((_headline(report, words, unit), *bar, *_left(report, words)),),
+        warnings=tuple(printable(redacted(line)) for line in report.warnings),
+        lang=lang,
+    )
+
+
+def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline:
+    peak, verdict, reason = report.peak, report.verdict, _reason(report, words)
+    if verdict is None:
+        about = _about(words, sizes(peak.expected, unit), peak)
+        return Headline(about, words("headline.trace"), reason=reason, needs=peak.expected)
+    needs, has = (
+        apart(sizes(n, unit), verdict.margin_bytes).of(n)
+        for n in (peak.expected, verdict.usable_bytes)
+    )
+    return Headline(
+        verdict=words(f"verdict.{verdict.fits}"),
+        figures=words(_figures(report), needs=needs, has=has),
+        mark=verdict.fits,
+        margin=_margin(report, words, unit),
+        reason=reason,
+        needs=peak.expected,
+        has=verdict.usable_bytes,
+    )
+
+
+def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
+    """Say which loops were left early."""
+    left_lines = [
+        words("trace.alike" if loop.alike else "trace.enough", place=loop.place, rounds=loop.rounds)
+        for loop in report.loops[:LOOPS]
+    ]
+    return (lines(*map(printable, left_lines)),) if left_lines else ()
+
+
+def _figures(report: "TraceReport") -> str:
+    """Return the key of the sentence that has the two sizes: what a whole course needs, or what a
+    part of one took."""
+    if not report.used:
+        return "figures.unused"
+    if not report.program.ended:
+        return "figures.so_far"
+    return "figures.no"
+
+
+def _reason(report: "TraceReport", words: Words) -> str:
+    """Say how the course ended, where that is not the end of the script."""
+    program, last = report.program, report.refusal
+    reasons = []
+    if not report.used:
+        reasons.append(words("trace.unused"))
+    if program.ending == "out of memory":
+        place = program.place or (last.phase if last else program.script)
+        how = "trace.larger" if program.went_on else "trace.died"
+        reasons.append(words(how, place=place))
+    ending = program.went_on or program.ending
+    if not program.ended and ending != "out of memory":
+        place, error = program.place or program.script, program.error
+        if program.went_on:
+            error = ""
+        reasons.append(
+            words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
+        )
+    return printable("; ".join(reasons))
+
+
+LOOPS = 3  # that are named
+ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
+
+
+def _about(words: Words, scale: SizeFormat, peak: Bytes) -> str:
+    ends = scale.range(peak)
+    if ends is None:
+        return words("size.alone", size=scale.of(peak.expected))
+    return words("size.range", size=scale.of(peak.expected), low=ends[0], high=ends[1])
+
+
+def _margin(report: "TraceReport", words: Words, unit: str | None) -> str:
+    """Say what is left, or lacking; "" where a part of the course alone is known."""
+    verdict = report.verdict
+    if verdict is None or not report.used or not report.program.ended:
+        return ""
+    key = "margin.spare" if verdict.margin_bytes >= 0 else "margin.short"
+    return words(key, size=sizes(abs(verdict.margin_bytes), unit).of(abs(verdict.margin_bytes)))
+
+
+def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
+    device = report.fullest
+    scale = sizes(device.driver.expected, unit)
+    segments = tuple(
+        ShownSegment(key, name, nbytes, scale.bare(nbytes))
+        for key, name, nbytes in _parts(device, words)
+    )
+    seen = [f"{one.name} {one.size}" for one in segments if one.size.strip("0.,")]
+    verdict = report.verdict
+    listed = ", ".join(f"{text} {scale.unit}" for text in seen)
+    return Bar(
+        segments=segments,
+        total=sum(one.nbytes for one in segments),
+        capacity=None if verdict is None else verdict.usable_bytes,
+        low=device.driver.low,
+        high=device.driver.high,
+        label=words("bar.peak", phase=printable(device.allocated.phase)),
+        margin=_margin(report, words, unit),
+        legend=" · ".join(seen),
+        words=words("bar.words", parts=listed),
+    )
+
+
+def _parts(device: "DeviceTrace", words: Words) -> list[tuple[str, str, int]]:
+    """Return (key, name, bytes) of what was allocated by role, of what the allocator held beside
+    it, and of the context: at most MOST."""
+    top = device.allocated
+    parts = [(role, printable(role), n) for role, n in top.roles.items()]
+    overhead = max(0, device.reserved.reserved - sum(n for _, _, n in parts))
+    context = max(0, device.driver.expected - device.reserved.reserved)
+    parts += [
+        ("allocator", words("part.allocator"), overhead),
+        ("context", words("part.context"), context),
+    ]
+    whole = sum(n for _, _, n in parts)
+    ordered = sorted(parts, key=lambda part: -part[2])
+    large = [part for part in ordered if part[2] * LEAST >= whole and part[2]][: MOST - 1]
+    smaller = whole - sum(n for _, _, n in large)
+    return [*large, *([("other", words("part.other"), smaller)] if smaller else [])]

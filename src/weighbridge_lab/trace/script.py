@@ -1,0 +1,290 @@
+"""Runs an unmodified script (`program`) on the fake GPU, in this process.
+
+Its exceptions are shown as Python shows them; what was recorded up to there stays.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.records import dataclass, field, replace
+from weighbridge.machines.accelerators.budget import budget
+from weighbridge.machines.allocator import OutOfMemory, parse
+from weighbridge_lab.trace import places, program
+from weighbridge_lab.trace.places import Turns
+from weighbridge_lab.trace.program import Request
+from weighbridge_lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
+from weighbridge_lab.trace.steady import ALIKE, LeftLoop, Loops
+from weighbridge_lab.trace.tape import Tape
+
+SHOWN = 4  # lines of a loop that were not run
+WENT_ON = "{place}: {message} The run goes on as if the card were larger"
+DEFAULT_GPU = "a100-80gb"  # its kernels, where nobody names a card
+NO_END = "1024TiB"  # of memory, then
+LONGEST = 300  # signs of an error's line
+ALL = -1  # rounds
+INTERRUPTED = 130  # 128 + SIGINT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeGpuSettings:
+    """The card that stands in: the arguments of FakeGPU as a command line has them."""
+
+    gpu: str | None = None
+    gpu_memory: str | None = None
+    torch_version: str | None = None
+    alloc_conf: str | None = None
+    history: bool = False  # what a snapshot needs
+    processes: int | None = None  # a launcher's, on each of `nodes`; -1 is one for each card
+    nodes: int = 1
+    node: int = 0
+    world_size: int | None = None  # said by itself
+    rank: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
+    assume: Mapping[str, float] = field(default_factory=dict)  # of values
+    steps: int | None = ALL  # rounds of loops that train; None: until they are alike
+    notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
+
+
+def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
+    """Run a program. Return the report, and the FakeGPU with its tapes. Raises WeighbridgeError
+    before the script runs; after that everything that happens is in the report."""
+    if find_spec("torch") is None:
+        raise UnsupportedError(
+            "weighbridge trace needs torch: pip install torch (a CPU one will do)"
+        )
+    _said_well(card)
+    from weighbridge_lab.trace.gpu import FakeGPU, version_of
+
+    if card.alloc_conf is not None:
+        parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
+
+    limited = _limited(card)
+    gpu = FakeGPU(
+        card.gpu or DEFAULT_GPU,
+        gpu_memory=card.gpu_memory if limited else NO_END,
+        torch_version=card.torch_version,
+        alloc_conf=card.alloc_conf,
+        history=card.history,
+        assume=card.assume,
+        **_processes(card),
+    )
+    with program.as_python(request) as main, _set(card.variables):
+        with gpu:
+            for note in card.notes:
+                gpu.notes(note)
+            for tape in gpu.tapes:
+                tape.goes_on = _larger(gpu.notes)
+            turns = Turns()
+            loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
+            gpu.loops = loops if card.steps != ALL else None
+            with program.following(loops) if gpu.loops else contextlib.nullcontext():
+                ran = _outgrown(_run(request, main, turns, gpu.loops), gpu.tapes)
+            for left in loops.left.values():
+                gpu.notes(_on_left(left))
+            for line in turns.lines(gpu.recorder.looks.places.values()):
+                gpu.notes(line)
+        return _report(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+def _limited(card: FakeGpuSettings) -> bool:
+    """Tell whether the card's memory has an end."""
+    return card.gpu is not None or card.gpu_memory is not None
+
+
+def _said_well(card: FakeGpuSettings) -> None:
+    """Check settings before anything runs. Raises UsageError in the words of the command line."""
+    if card.torch_version is not None and not re.match(r"\d+\.\d+", card.torch_version):
+        raise UsageError(f"--torch-version is a version such as 2.5, not {card.torch_version!r}")
+    size = card.world_size
+    if size is not None and size < 1:
+        raise UsageError(f"--world-size {size}: at least one process runs")
+    if size is None and card.processes is not None:
+        size = _processes(card)["world_size"]
+    if card.rank is not None and size is not None and not 0 <= card.rank < size:
+        raise UsageError(f"--rank {card.rank}: of {size} processes the ranks are 0 to {size - 1}")
+
+
+def _processes(card: FakeGpuSettings) -> dict[str, Any]:
+    """Return the arguments of FakeGPU that say which process of how many this is."""
+    if card.world_size is not None:
+        return {"world_size": card.world_size, "rank": card.rank or 0}
+    if card.processes is None:
+        return {}
+    each = card.processes
+    if each < 0:
+        chosen = budget(card.gpu or DEFAULT_GPU, None, None)
+        each = chosen.choice.count if chosen else 1
+    first = card.node * each
+    return {
+        "world_size": each * card.nodes,
+        "per_node": each,
+        "rank": first if card.rank is None else card.rank,
+    }
+
+
+@contextlib.contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
+    """Make the answer whether a run goes on after a request that did not fit: where the program
+    itself would not catch the error, its course after it is what a larger card would see."""
+    import torch
+
+    def goes_on(report: OutOfMemory) -> bool:
+        frame = sys._getframe(1)
+        if program.catches(torch.cuda.OutOfMemoryError, frame, program.execute.__code__):
+            return False
+        notes(WENT_ON.format(place=places.line() or "the script", message=report.message))
+        return True
+
+    return goes_on
+
+
+def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
+    """Note that a program whose card was too small ran out of memory, however it went on."""
+    refused = next((tape.refused[-1] for tape in tapes if tape.outgrown), None)
+    if refused is None:
+        return ran
+    went_on: Ending = "finished" if ran.ended else ran.ending
+    error = f"torch.OutOfMemoryError: {refused.report.message}"[:LONGEST]
+    place = str(refused.storage.line or "")
+    return replace(
+        ran, ending="out of memory", went_on=went_on, exit_code=1, error=error, place=place
+    )
+
+
+def _on_left(left: LeftLoop) -> str:
+    """Say what is to be known of a loop that was left early."""
+    times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
+    why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
+    line = f"{left.place}: the loop was left after {times}: {why}"
+    if left.untaken:
+        line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
+        line += f" and {len(left.untaken) - SHOWN} more" * (len(left.untaken) > SHOWN)
+    return f"{line}. --steps all runs every round"
+
+
+def _run(
+    request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
+) -> TracedProgram:
+    ending: Ending = "finished"
+    code, message, place = 0, "", None
+    try:
+        program.execute(request, main, turns, loops)
+    except SystemExit as end:
+        ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
+    except KeyboardInterrupt as error:
+        place = places.ended(error.__traceback__)
+        ending, code, message = "interrupted", INTERRUPTED, _shown(error)
+    except BaseException as error:
+        place = places.ended(error.__traceback__)
+        ending, code = "out of memory" if _is_oom(error) else "exception", 1
+        message = _shown(error)
+    return TracedProgram(
+        script=f"-m {request.script}" if request.module else request.script,
+        function=request.function,
+        arguments=request.arguments,
+        ending=ending,
+        exit_code=code,
+        error=message,
+        place=str(place or ""),
+    )
+
+
+def _status(end: SystemExit) -> int:
+    """Return the exit code: sys.exit(None) is 0, a number its low byte, anything else is
+    printed."""
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code & 0xFF
+    sys.stdout.flush()
+    sys.stderr.write(f"{end.code}\n")
+    return 1
+
+
+def _shown(error: BaseException) -> str:
+    """Show an error as Python does, without our own frames. Return its last line."""
+    from weighbridge_lab.trace import refusals
+
+    for one in _chain(error):
+        one.__traceback__ = refusals.trimmed(one.__traceback__)
+    explanation = refusals.explanation(error)
+    sys.stdout.flush()
+    if explanation:
+        for line in traceback.format_tb(error.__traceback__):
+            sys.stderr.write(line)
+        sys.stderr.write(f"weighbridge: {explanation}\n")
+        return explanation[:LONGEST]
+    sys.excepthook(type(error), error, error.__traceback__)
+    return traceback.format_exception_only(error)[-1].strip().partition("\n")[0][:LONGEST]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what it came of."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_oom(error: BaseException | None) -> bool:
+    """Tell whether memory ran out, also where a library raised its own error because of it."""
+    import torch
+
+    while error is not None:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _report(
+    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...]
+) -> TraceReport:
+    import torch
+
+    limited = _limited(card)
+    device_name = Gpu(
+        id=gpu.card.id,
+        name=gpu.card.name,
+        count=len(gpu.tapes),
+        memory=gpu.card.total_memory,
+        limited=limited,
+    )
+    used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
+    devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
+    limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
+    judged = verdict(device_name, limit.usable, devices, ran) if limit else None
+    return TraceReport(
+        program=ran,
+        gpu=device_name,
+        torch_version=torch.__version__,
+        rules=".".join(map(str, gpu.version)),
+        devices=devices,
+        alloc_conf=card.alloc_conf or "",
+        verdict=judged,
+        warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
+        looks=gpu.looks,
+        loops=loops,
+    )
