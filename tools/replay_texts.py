@@ -76,8 +76,10 @@ def _written(row: dict[str, Any], given: Any) -> str:
 
 def answer(one: Text) -> dict[str, Any]:
     """Return what is kept of the answer about a text."""
+    file = Path(one.place)
+    name = file.name if file.suffix in ENDS else None  # a row of a list has none
     try:
-        told = weighbridge.weigh(one.text, name=Path(one.place).name, offline=True).to_dict()
+        told = weighbridge.weigh(one.text, name=name, offline=True).to_dict()
     except WeighbridgeError as error:
         return {"error": type(error).__name__, "says": _hash(str(error))}
     message = told["message"] or {}
