@@ -35,8 +35,14 @@ class Text(NamedTuple):
     text: str
 
     @property
+    def name(self) -> str | None:
+        """Its file's name, which tells kinds apart; a row of a list has none."""
+        file = Path(self.place)
+        return file.name if file.suffix in ENDS else None
+
+    @property
     def hash(self) -> str:
-        return _hash(self.text)
+        return _hash(f"{self.name or ''}\n{self.text}")
 
 
 def _hash(value: object) -> str:
@@ -76,10 +82,8 @@ def _written(row: dict[str, Any], given: Any) -> str:
 
 def answer(one: Text) -> dict[str, Any]:
     """Return what is kept of the answer about a text."""
-    file = Path(one.place)
-    name = file.name if file.suffix in ENDS else None  # a row of a list has none
     try:
-        told = weighbridge.weigh(one.text, name=name, offline=True).to_dict()
+        told = weighbridge.weigh(one.text, name=one.name, offline=True).to_dict()
     except WeighbridgeError as error:
         return {"error": type(error).__name__, "says": _hash(str(error))}
     message = told["message"] or {}
