@@ -1,6 +1,6 @@
 """Which phase of a device is told as its peak."""
 
-from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.memory import Component, Device, Instant, exactly
 
 
 def phase(name, *, tensors, free=0):
@@ -8,7 +8,7 @@ def phase(name, *, tensors, free=0):
         Component(name="temporaries", bytes=exactly(tensors), basis="computed"),
         Component(name="fragmentation", bytes=exactly(free), basis="computed"),
     ]
-    return Phase(name, tuple(parts))
+    return Instant(name, tuple(parts))
 
 
 def fullest(*phases):

@@ -7,7 +7,7 @@ import pytest
 
 import weighbridge
 from weighbridge.base.errors import BadFileError
-from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, MIB
 from weighbridge.files.oom import changes, explain, figures, reconcile
 from weighbridge.files.oom.causes import conclusions, judge
@@ -224,7 +224,7 @@ def report(fits="no", usable=100, context=None, **components):
         Component(name=n, bytes=exactly(b), basis="computed") for n, b in components.items()
     )
     return SimpleNamespace(
-        devices=(Device(index=0, kind="gpu", phases=(Phase("step", parts),)),),
+        devices=(Device(index=0, kind="gpu", phases=(Instant("step", parts),)),),
         verdict=SimpleNamespace(fits=fits, usable_bytes=usable),
         workload={"context": context},
         derived={},

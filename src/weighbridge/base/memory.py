@@ -95,7 +95,7 @@ NamedBytes = tuple[str, Bytes]  # a component's name and bytes alone
 
 
 @dataclass(frozen=True)
-class Phase:
+class Instant:
     """A moment whose components are alive together. Ranks that are alike have the same one, which
     adds up its components once."""
 
@@ -134,11 +134,11 @@ class Phase:
 class Exact(NamedTuple):
     """Each phase by the closed form, and as the real class was traced."""
 
-    phases: tuple[tuple[Phase, Phase], ...]
+    phases: tuple[tuple[Instant, Instant], ...]
     source: str
 
 
-def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
+def compared(one: Instant, other: Instant) -> Iterator[tuple[str, int, int]]:
     """(component, expected bytes in one phase and in the other), in the order of levels."""
     sums: list[dict[str, int]] = []
     for phase in (one, other):
@@ -152,7 +152,7 @@ def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
             yield name, a, b
 
 
-def _fullness(phase: Phase) -> tuple[int, int, int]:
+def _fullness(phase: Instant) -> tuple[int, int, int]:
     """Order phases by the bytes that the driver is expected to show; where an allocator keeps what
     another phase had reserved, by what tensors take; then by what may be."""
     driver = phase.at("driver")
@@ -165,7 +165,7 @@ class Device:
 
     index: int
     kind: DeviceKind
-    phases: tuple[Phase, ...]
+    phases: tuple[Instant, ...]
     taken: int | None = None  # what an engine reserves by policy, beyond what it needs
     taken_at_least: int | None = None  # where it is a share of what is free: of the least
     exact: Exact | None = None  # of a device whose phases were traced

@@ -40,7 +40,7 @@ optim/optimizer.py (get_state_buffer, prefetch_state), csrc/pythonInterface.cpp 
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly, total
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Instant, exactly, total
 from weighbridge.base.records import replace
 from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.engines.format_choice import native_dtype
@@ -83,15 +83,15 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     if plan.sharding.fully and plan.sharding.offload != "none":
         components = (*components, _not_followed(components))
     inputs = _inputs(plan, result, ranks)
-    phases = [Phase("load", (process, *_loading(plan, ranks)))]
+    phases = [Instant("load", (process, *_loading(plan, ranks)))]
     if plan.workers:
         components = (host.workers(ranks * plan.workers), *components)
     if result.away:
-        phases.append(Phase("backward", (process, *components, inputs)))
-    phases.append(Phase("step", (process, *components)))
+        phases.append(Instant("backward", (process, *components, inputs)))
+    phases.append(Instant("step", (process, *components)))
     saved = _saved(plan, result)
     if saved is not None:
-        phases.append(Phase("save", (process, *components, saved)))
+        phases.append(Instant("save", (process, *components, saved)))
     return Device(index=0, kind="host", phases=tuple(phases))
 
 
@@ -409,7 +409,7 @@ def _beside(
             here = _here(phase.at("driver"), managed, usable)
             states = _paged_states(here, optimizer, "paged optimizer states", name="other")
         later = phase.name != BEFORE and states.bytes.high > 0
-        phases.append(Phase(phase.name, (*phase.components, states)) if later else phase)
+        phases.append(Instant(phase.name, (*phase.components, states)) if later else phase)
     return replace(device, phases=tuple(phases))
 
 

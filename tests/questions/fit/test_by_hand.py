@@ -29,7 +29,7 @@ from weighbridge.answers.questions.fit.search import (
     largest,
     margin_of,
 )
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
 from weighbridge.memory.report.plan import as_asked
 
@@ -178,7 +178,7 @@ def on_devices(*phases_of_devices, kind="gpu"):
             index=n,
             kind=kind,
             phases=tuple(
-                Phase(
+                Instant(
                     f"p{k}",
                     tuple(
                         Component(name=name, bytes=size, basis="computed")

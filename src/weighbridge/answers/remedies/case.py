@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Component, Phase
+from weighbridge.base.memory import Component, Instant
 from weighbridge.base.records import dataclass, field
 from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
@@ -155,7 +155,7 @@ class RemedyCase:
         return max(free, default=0) * (1 - move.remains(FRAGMENTED))
 
     @cached_property
-    def _phases(self) -> tuple[Phase, ...]:
+    def _phases(self) -> tuple[Instant, ...]:
         """Phases that differ: devices that are alike have the same ones."""
         gpus = {
             id(device.phases): device.phases

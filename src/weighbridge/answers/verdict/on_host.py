@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.answers.verdict import closeness, reasons
 from weighbridge.answers.verdict.on_devices import fits
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly, total, when
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, total, when
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
@@ -65,7 +65,7 @@ def container(host: Device) -> int:
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
-def _most(phases: Iterable[Phase]) -> Bytes:
+def _most(phases: Iterable[Instant]) -> Bytes:
     return Bytes(*map(max, zip(*(phase.needed for phase in phases), strict=True)))
 
 
@@ -109,7 +109,7 @@ class Close(TypedDict, total=False):
 
 
 def _close(
-    phases: Sequence[Phase], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
+    phases: Sequence[Instant], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
 ) -> Close:
     if machine is None or answer is None:
         return {}
@@ -122,13 +122,13 @@ def _close(
     }
 
 
-def _of_files(phases: Sequence[Phase]) -> Iterator[Component]:
+def _of_files(phases: Sequence[Instant]) -> Iterator[Component]:
     return (each for phase in phases if phase.name == "load" for each in _pages(phase))
 
 
 def _together(
     host: Device, inside: Sequence[Device], *, pages_stay: bool = False
-) -> Iterator[Phase]:
+) -> Iterator[Instant]:
     """Yield what one machine needs in every phase of the host and of the devices inside it, of
     which each machine has one. Where the host has no phase of that name, it is in the worst of
     those after loading."""
@@ -136,16 +136,16 @@ def _together(
     resting = max(of_host.values(), key=lambda phase: (phase.name != "load", phase.needed.high))
     for name in dict.fromkeys((*of_host, *(p.name for d in inside for p in d.phases))):
         on_device = [_on_device(d, name) for d in inside]
-        fullest = max(on_device, key=lambda phase: phase.needed.high, default=Phase(name, ()))
+        fullest = max(on_device, key=lambda phase: phase.needed.high, default=Instant(name, ()))
         beside = of_host.get(name, resting)
         if name == "load":
             pages = _of_files(host.phases) if pages_stay else ()
-            yield Phase(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
+            yield Instant(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
         else:
-            yield Phase(name, (*beside.components, *fullest.components))
+            yield Instant(name, (*beside.components, *fullest.components))
 
 
-def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
+def _not_yet_there(host: Instant, device: Instant) -> tuple[Component, ...]:
     """Return what a host holds while it loads in the memory that it shares: a copy of a tensor is
     given back when the tensor is on the device (torch's Module.to moves one parameter after the
     other), so that copies count where they are more than what has arrived."""
@@ -159,18 +159,18 @@ def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
     return (*others, Component(name="weights", bytes=more, basis="assumed", detail="copies"))
 
 
-def _pages(phase: Phase) -> Iterator[Component]:
+def _pages(phase: Instant) -> Iterator[Component]:
     """Yield the pages of files that tensors are views of, of which any part may stay."""
     for c in phase.components:
         if c.droppable and c.name == "weights":
             yield replace(c, name="other", bytes=Bytes(0, 0, c.bytes.high), droppable=False)
 
 
-def _of_one(phase: Phase, machines: int) -> Phase:
+def _of_one(phase: Instant, machines: int) -> Instant:
     """Return what one of several machines holds beside pages of files: an even share at least, and
     all at most."""
     needs = (component for component in phase.components if not component.droppable)
-    return Phase(phase.name, tuple(_share(component, machines) for component in needs))
+    return Instant(phase.name, tuple(_share(component, machines) for component in needs))
 
 
 def _share(component: Component, machines: int) -> Component:
@@ -178,10 +178,10 @@ def _share(component: Component, machines: int) -> Component:
     return replace(component, bytes=Bytes(low // machines, ceil_div(expected, machines), high))
 
 
-def _on_device(device: Device, name: str) -> Phase:
+def _on_device(device: Device, name: str) -> Instant:
     """Return what a device holds in a phase, with what its engine reserves beyond that once it has
     loaded; nothing where it has no such phase."""
-    phase = next((p for p in device.phases if p.name == name), Phase(name, ()))
+    phase = next((p for p in device.phases if p.name == name), Instant(name, ()))
     taken = device.taken if device.taken_at_least is None else device.taken_at_least
     if name == "load" or taken is None or not phase.components:
         return phase
@@ -193,7 +193,7 @@ def _on_device(device: Device, name: str) -> Phase:
         basis="computed",
         detail="reserved at start",
     )
-    return Phase(name, (*phase.components, reserved))
+    return Instant(name, (*phase.components, reserved))
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:

@@ -17,7 +17,7 @@ Each of those shares is uncertain by one layer. Source: accelerate 1.15 utils/mo
 
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly, total
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, total
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record
 
@@ -61,7 +61,7 @@ def dealt(
 def _holding(index: int, share: Bytes, own: Bytes) -> Device:
     named = (("weights", share), ("other", own))
     parts = tuple(Component(name=n, bytes=b, basis="computed") for n, b in named)
-    return Device(index=index, kind="gpu", phases=(Phase("load", parts),))
+    return Device(index=index, kind="gpu", phases=(Instant("load", parts),))
 
 
 def _in_turn(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.dtypes import FLOAT16
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, align_up
 from weighbridge.engines.interface import Subject
@@ -69,7 +69,7 @@ def on_stack(device: Device, part: "Part | None") -> Device:
     if part is None or part.stack == "cuda" or device.kind != "gpu":
         return device
     renamed = (
-        Phase(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
+        Instant(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
         for phase in device.phases
     )
     return replace(device, phases=tuple(renamed))
@@ -87,11 +87,11 @@ def _renamed(component: Component, part: "Part") -> Component | None:
 
 def phases(
     holdings: DeviceHoldings, loaded: tuple[Component, ...], running: tuple[Component, ...]
-) -> tuple[Phase, ...]:
+) -> tuple[Instant, ...]:
     loaded, running = (tuple(c for c in parts if c.bytes.high) for parts in (loaded, running))
-    phases_of = [Phase("load", loaded), Phase("prefill", running)]
+    phases_of = [Instant("load", loaded), Instant("prefill", running)]
     if not holdings.launch.pooled:
-        phases_of.append(Phase("decode", running))
+        phases_of.append(Instant("decode", running))
     return tuple(phases_of)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, human
 from weighbridge.engines.engine import version
@@ -113,7 +113,7 @@ def _gpu(run: Run) -> Device:
     loaded = tuple(_loaded(run))
     reading = (*loaded, *_cached(run, reading=True), *_steps(run, run.plan.step, last=True))
     writing = (*loaded, *_cached(run, reading=False), *_steps(run, run.plan.batch, last=False))
-    phases = (Phase("load", loaded), Phase("prefill", reading), Phase("decode", writing))
+    phases = (Instant("load", loaded), Instant("prefill", reading), Instant("decode", writing))
     return Device(index=0, kind="gpu", phases=phases)
 
 
@@ -121,7 +121,7 @@ def _host() -> Device:
     components_of = (
         _component("other", PROCESS, "process", "assumed", "Python, tokenizer, libraries", ""),
     )
-    phases = tuple(Phase(name, components_of) for name in ("load", "prefill", "decode"))
+    phases = tuple(Instant(name, components_of) for name in ("load", "prefill", "decode"))
     return Device(index=0, kind="host", phases=phases)
 
 

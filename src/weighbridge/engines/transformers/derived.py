@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.base.records import dataclass, replace
 from weighbridge.engines import launch_line
 from weighbridge.engines.format_choice import ASKED, native_dtype
@@ -101,8 +101,8 @@ def on_host(subject: Subject, plan: GenerationPlan) -> Device:
             for part in subject.model.parts
             for c in _part(subject, part, version, device_map=mapped)
         ]
-        running = tuple(Phase(name, (process,)) for name in ("prefill", "decode"))
-        phases = (Phase("load", (process, *loading)), *running)
+        running = tuple(Instant(name, (process,)) for name in ("prefill", "decode"))
+        phases = (Instant("load", (process, *loading)), *running)
         return Device(index=0, kind="host", phases=phases)
 
     return memo(subject.model, ("host", subject.formats, subject.major, mapped, version), compute)
@@ -124,7 +124,7 @@ def _part(
 def beside(device: Device, draft: Device) -> Device:
     """A draft model on the same device: its weights, and its cache while it is in use."""
     phases = tuple(
-        Phase(phase.name, (*phase.components, *_of_draft(draft, phase.name)))
+        Instant(phase.name, (*phase.components, *_of_draft(draft, phase.name)))
         for phase in device.phases
     )
     return replace(device, phases=phases)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.base.memory import Basis, Bytes, Component, Instant, exactly
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm.profile import ProfiledMoment
@@ -14,23 +14,23 @@ from weighbridge.memory.components.weights import FormatChoice
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
-def phases(reserve: RankReserve) -> tuple[Phase, ...]:
+def phases(reserve: RankReserve) -> tuple[Instant, ...]:
     """Return the phases of a rank, made once for all cards that are alike. Pooling models do not
     decode."""
     return memo(reserve, ("phases",), lambda: _phases(reserve))
 
 
-def _phases(reserve: RankReserve) -> tuple[Phase, ...]:
+def _phases(reserve: RankReserve) -> tuple[Instant, ...]:
     standing = memo(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
     loaded = tuple(_shown((*standing.held, _requests(reserve), *standing.driver)))
     cached = (*reserve.blocks.components(), *_late(reserve), *standing.running)
     running = (*loaded, *_shown((*cached, *_images(reserve), *standing.unseen)))
     result = [
-        Phase("load", (*loaded, *reserve.standing.resident.arriving)),
-        Phase("prefill", (*running, *_moment(reserve.profiled))),
+        Instant("load", (*loaded, *reserve.standing.resident.arriving)),
+        Instant("prefill", (*running, *_moment(reserve.profiled))),
     ]
     if not reserve.standing.launch.pooling:
-        result.append(Phase("decode", (*running, *_moment(reserve.decoding))))
+        result.append(Instant("decode", (*running, *_moment(reserve.decoding))))
     return tuple(result)
 
 

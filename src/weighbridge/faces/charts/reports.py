@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import parts, scale
@@ -185,7 +185,7 @@ def _rows(
     return BarSettings(say, unit, names, parts.series(names, say, parts.otherwise([report])))
 
 
-def bar(phase: Phase, rows: BarSettings, label: str, *, strong: bool) -> FigureBar:
+def bar(phase: Instant, rows: BarSettings, label: str, *, strong: bool) -> FigureBar:
     need = phase.needed
     return FigureBar(
         label=label,
@@ -209,7 +209,7 @@ def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
     return BarGroup(shared.label, tuple(drawn), shared.limit)
 
 
-def _distinct(device: Device) -> Iterator[Phase]:
+def _distinct(device: Device) -> Iterator[Instant]:
     """Phases of the host that need as much as the one before are not drawn again."""
     before: Bytes | None = None
     for phase in device.phases:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import parts, reports, scale
 from weighbridge.faces.charts.figure import (
@@ -235,7 +235,7 @@ def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBa
     return row._replace(low=whole.low, high=whole.high, told=sentence)
 
 
-def peak_phase(report: "Report") -> Phase:
+def peak_phase(report: "Report") -> Instant:
     def full(device: Device) -> tuple[bool, int]:
         return device.kind == "gpu", device.peak("driver").expected
 

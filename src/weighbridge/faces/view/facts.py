@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.units import GIB, human, human_count
 from weighbridge.base.wording import printable
 from weighbridge.faces.view.answer import weights_too_big
@@ -183,7 +183,7 @@ def _when(answer: ShownAnswer, name: str) -> str:
     return answer.say(WHEN[name]) if name in WHEN else name
 
 
-def _distinct(device: Device) -> Iterator[Phase]:
+def _distinct(device: Device) -> Iterator[Instant]:
     """Phases that need as much as the one before are not told again."""
     before: Bytes | None = None
     for phase in device.phases:

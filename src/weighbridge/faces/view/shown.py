@@ -3,7 +3,7 @@
 Bytes that are compared stand in one unit, with one decimal.
 """
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, KIB, MIB, UNITS
 from weighbridge.base.wording import printable
@@ -70,7 +70,7 @@ class ShownAnswer(NamedTuple):
     unit: str | None  # as the user asked
     sizes: SizeFormat
     device: Device  # the fullest accelerator; the host where there is none
-    phase: Phase  # that the headline, the bar and its words are of
+    phase: Instant  # that the headline, the bar and its words are of
     peak: Bytes
     full: bool = False  # with all tables
     sought: bool = True  # whether changes that help were looked for
@@ -117,7 +117,7 @@ def fullest(report: Report) -> Device:
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 
-def deciding(report: Report, device: Device) -> Phase:
+def deciding(report: Report, device: Device) -> Instant:
     """The phase that the answer is about. The allocator keeps what it has taken, so later phases
     show as much as the one that needed it: of those that show the same number, the one that has
     most allocated, and then the one whose bound decides."""
@@ -125,7 +125,7 @@ def deciding(report: Report, device: Device) -> Phase:
     size = sizes(most)
     lower = report.verdict is not None and report.verdict.fits == "no"
 
-    def need(phase: Phase) -> tuple[int, int]:
+    def need(phase: Instant) -> tuple[int, int]:
         sums = phase.at("driver")
         return phase.at("allocated").expected, sums.low if lower else sums.high
 

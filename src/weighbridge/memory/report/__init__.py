@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Instant, compared
 from weighbridge.base.records import NamedTuple, dataclass, field
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 
@@ -152,7 +152,7 @@ def _component(component: Component) -> dict[str, Any]:
     }
 
 
-def _phase(phase: Phase) -> dict[str, Any]:
+def _phase(phase: Instant) -> dict[str, Any]:
     return {
         "name": phase.name,
         "bytes": _bytes(phase.at("driver")),
@@ -186,7 +186,7 @@ def _exact(exact: Exact) -> dict[str, Any]:
     return {"source": exact.source, "phases": [_compared(*pair) for pair in exact.phases]}
 
 
-def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
+def _compared(closed: Instant, traced: Instant) -> dict[str, Any]:
     """The difference is what was traced less what the closed form expects."""
     levels = {level: traced.at(level).expected - closed.at(level).expected for level in LEVELS}
     return {
@@ -201,7 +201,7 @@ def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
     }
 
 
-def _levels(phase: Phase) -> dict[str, Any]:
+def _levels(phase: Instant) -> dict[str, Any]:
     return {level: _bytes(phase.at(level)) for level in LEVELS}
 
 

@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.base.errors import WeighbridgeError
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Remedy
 
@@ -123,7 +123,7 @@ def _fullest(report: Report) -> Device:
     return max(gpus, key=lambda device: device.peak("driver").expected)
 
 
-def _sums(phase: Phase) -> tuple[int, int]:
+def _sums(phase: Instant) -> tuple[int, int]:
     """Bytes that ranks share out, and all others, at most."""
     shared = sum(component.bytes.high for component in phase.components if component.name in SHARED)
     return shared, phase.at("driver").high - shared
