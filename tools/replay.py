@@ -79,6 +79,7 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
 }
 PRINTED = 40  # changes that are told one by one
 WORDS = frozenset({"formula", "source", "reason", "warnings", "version"})
+ADDED = frozenset({"role", "stays", "binds"})  # keys that are younger than what is kept
 HELD_WORDS = frozenset({"formula", "reason", "warnings"})  # of corners
 NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
 PROGRAMS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (  # what each call of theirs makes
@@ -223,7 +224,7 @@ def components(told: Mapping[str, Any]) -> dict[str, list[Any]]:
 def numbers(told: Any) -> Any:
     """The JSON of a report without its sentences."""
     if isinstance(told, dict):
-        return {key: numbers(value) for key, value in told.items() if key not in WORDS}
+        return {key: numbers(value) for key, value in told.items() if key not in WORDS | ADDED}
     return [numbers(one) for one in told] if isinstance(told, list | tuple) else told
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.dtypes import FLOAT16
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, align_up
 from weighbridge.engines.interface import Subject
@@ -108,13 +108,14 @@ def _loaded(
     if projector is not None:
         yield projector.weights
     yield from _proposing(holdings, device)
-    yield of(
+    context = of(
         "context",
         CONTEXT,
         basis="assumed",
         formula="CUDA context, kernels and cuBLAS; readings are 200 to 256 MiB",
         source="GPU, driver and versions decide",
     )
+    yield replace(context, role=ONCE)
 
 
 def _weights(holdings: DeviceHoldings, device: int) -> Bytes:
@@ -254,7 +255,7 @@ def _stays(holdings: DeviceHoldings, subject: Subject, device: int) -> Iterator[
         source=LOADER,
     )
     yield from _proposing(holdings, device)
-    yield of(
+    process = of(
         "other",
         PROCESS,
         detail="process",
@@ -262,6 +263,7 @@ def _stays(holdings: DeviceHoldings, subject: Subject, device: int) -> Iterator[
         formula="vocabulary, threads, libraries",
         source="no rule is published",
     )
+    yield replace(process, role=ONCE)
 
 
 def _pages(holdings: DeviceHoldings, subject: Subject) -> Component:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Basis, Bytes, Component, Instant, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, exactly
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm.profile import ProfiledMoment
@@ -137,6 +137,7 @@ def _unseen(standing: Standing) -> Iterator[Component]:
         name="context",
         bytes=LATER,
         basis="assumed",
+        role=ONCE,
         detail="kernels loaded later",
         formula="outside vLLM's share; readings are 0.45 to 0.65 GiB",
         source="NVML beside vLLM 0.23 and 0.26 (AgileRL/AgileRL, tools/memory_profiling)",
@@ -155,6 +156,7 @@ def _unseen(standing: Standing) -> Iterator[Component]:
             name="other",
             bytes=standing.processes,
             basis="assumed",
+            role=ONCE,
             detail="the rank's process",
             formula="host memory of the rank, which vLLM finds gone from the device's",
             source=unified.SOURCE,

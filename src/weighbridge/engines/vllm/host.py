@@ -21,7 +21,7 @@ ray-project/ray.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import ONCE, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, power_of_two
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import pinned
@@ -70,6 +70,7 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
         name="other",
         bytes=SERVER if inside else workers(len(ranks)).plus(SERVER),
         basis="assumed",
+        role=ONCE,
         detail="processes",
         formula="a server; its workers are counted with the device"
         if inside

@@ -26,7 +26,7 @@ Nobody has published bytes by library, so these are assumed.
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Basis, Bytes, Component, Instant, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, exactly
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import KIB, MIB
 from weighbridge.machines.allocator.filling import Filling
@@ -141,6 +141,7 @@ def context(part: "Part | None" = None) -> Component:
             basis="assumed",
             formula="its runtime and compiled kernels: no reading is published, so as CUDA's",
             source="GPU, driver and versions decide",
+            role=ONCE,
         )
     if part is not None and part.context:
         mib, source = part.context
@@ -170,6 +171,7 @@ def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
         formula=f"loaded when they are first used: {named}"
         + (", and all of torch's own at once, before 1.13" if eager else ""),
         source="pytorch/pytorch issues 28394, 49877, 107667, pull 86509; itu-rad/GPUMemNet",
+        role=ONCE,
     )
 
 
@@ -194,6 +196,7 @@ def _context(
         basis=basis,
         formula=f"{library} context and kernels: {formula}; other drivers differ",
         source=source,
+        role=ONCE,
     )
 
 

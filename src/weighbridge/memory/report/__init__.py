@@ -149,14 +149,18 @@ def _component(component: Component) -> dict[str, Any]:
         "formula": component.formula,
         "source": component.source,
         "droppable": component.droppable,
+        "role": component.role,
+        "stays": component.stays,
     }
 
 
-def _phase(phase: Instant) -> dict[str, Any]:
+def _phase(device: Device, phase: Instant) -> dict[str, Any]:
     return {
         "name": phase.name,
+        "binds": device.binds(phase),
         "bytes": _bytes(phase.at("driver")),
         "components": [_component(c) for c in phase.components],
+        **({"devices": phase.devices} if phase.devices else {}),
     }
 
 
@@ -178,7 +182,7 @@ def _device(device: Device) -> dict[str, Any]:
         "peak": {level: _bytes(device.peak(level)) for level in LEVELS},
         "taken": device.taken,
         "exact": None if device.exact is None else _exact(device.exact),
-        "phases": [_phase(p) for p in device.phases],
+        "phases": [_phase(device, p) for p in device.phases],
     }
 
 

@@ -21,7 +21,7 @@ Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_a
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, around, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
@@ -83,6 +83,7 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     low = ranks * max(_saved(plan, run) for run in runs)
     saved = Component(
         name="weights",
+        passing=True,
         detail="saved",
         bytes=Bytes(low, int(PINNED * low), 2 * low),
         basis="assumed",
@@ -93,11 +94,7 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     return Device(
         index=0,
         kind="host",
-        phases=(
-            Instant("load", (process,)),
-            Instant("step", (process, *away)),
-            Instant("save", (process, *away, saved)),
-        ),
+        phases=around((process,), {"load": (), "step": away, "save": (*away, saved)}),
     )
 
 
