@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, Instant, Role, at_once, peak
 from weighbridge.base.records import dataclass
 from weighbridge.memory.report import Report, Shown
 
@@ -38,12 +38,20 @@ class Service:
         return self.report.verdict
 
     @property
+    def role(self) -> Role:
+        """Each of its instants on a card, with all that its engine takes by its share; of cards
+        that differ, on the one that decides."""
+        alike = {id(d.phases): d for d in self.report.devices if d.kind == "gpu"}
+        gpus = list(alike.values())
+        if self.verdict.usable_each:
+            gpus = [d for d in gpus if d.peak("driver") == self.verdict.per_device]
+        instants = {f"{d.index} {one.name}": d.reserving(one) for d in gpus for one in d.phases}
+        return Role(instants or {"": Instant("nothing", ())})
+
+    @property
     def holds(self) -> Bytes:
         """Bytes that it has of each card: what it needs, or what its engine takes by its share."""
-        gpus = (d for d in self.report.devices if d.kind == "gpu")
-        taken = max((d.taken or 0 for d in gpus), default=0)
-        needs = self.verdict.per_device
-        return Bytes(*(max(taken, nbytes) for nbytes in needs))
+        return peak(self.role.instants.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +63,14 @@ class Services(Shown):
     usable: Bytes  # of each card, for all processes together
 
     @property
+    def instants(self) -> tuple[Instant, ...]:
+        """All of them on a card, each at its fullest: nobody knows which are so at once."""
+        return at_once({str(n): service.role for n, service in enumerate(self.services)})
+
+    @property
     def holds(self) -> Bytes:
         """Bytes that all of them have of each card."""
-        each = [service.holds for service in self.services]
-        return Bytes(*(sum(sizes) for sizes in zip(*each, strict=True)))
+        return peak(self.instants)
 
     @property
     def fits(self) -> "Answer":
