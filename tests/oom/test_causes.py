@@ -223,8 +223,10 @@ def report(fits="no", usable=100, context=None, **components):
     parts = tuple(
         Component(name=n, bytes=exactly(b), basis="computed") for n, b in components.items()
     )
+    device = Device(index=0, kind="gpu", phases=(Instant("step", parts),))
     return SimpleNamespace(
-        devices=(Device(index=0, kind="gpu", phases=(Instant("step", parts),)),),
+        devices=(device,),
+        fullest=device,
         verdict=SimpleNamespace(fits=fits, usable_bytes=usable),
         workload={"context": context},
         derived={},

@@ -52,14 +52,6 @@ LOW, EXPECTED, HIGH = BOUNDS = 0, 1, 2  # places of `Bytes`
 ONCE = "process"  # the role of what a process has once, whatever it holds
 
 
-WHILE = {"load": "while loading", "save": "while saving", "step": "in a step", "sleep": "asleep"}
-
-
-def when(phase: str) -> str:
-    """Say in words when a phase is."""
-    return WHILE.get(phase, f"in {phase}")
-
-
 class Bytes(NamedTuple):
     """A number of bytes that we expect, and the bounds that we would be surprised to see it
     leave."""
@@ -85,6 +77,11 @@ def total(parts: Iterable[Bytes]) -> Bytes:
     for part in parts:
         low, expected, high = low + part[0], expected + part[1], high + part[2]
     return Bytes(low, expected, high)
+
+
+def most(sizes: Iterable[Bytes]) -> Bytes:
+    """Return the largest of each bound, which may be of another size each."""
+    return Bytes(*map(max, zip(*sizes, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +135,10 @@ class Instant:
     def parts(self) -> list[NamedBytes]:
         return [(c.name, c.bytes) for c in self.components]
 
+    def of(self, *names: str) -> Bytes:
+        """Return the sum of all components of these names."""
+        return total(c.bytes for c in self.components if c.name in names)
+
     def at(self, level: Level) -> Bytes:
         """Return the sum of all components that count at `level`."""
         return self._sums[level]
@@ -171,22 +172,16 @@ class Exact(NamedTuple):
 
 
 def compared(one: Instant, other: Instant) -> Iterator[tuple[str, int, int]]:
-    """(component, expected bytes in one phase and in the other), in the order of levels."""
-    sums: list[dict[str, int]] = []
-    for phase in (one, other):
-        by_name: dict[str, int] = {}
-        for c in phase.components:
-            by_name[c.name] = by_name.get(c.name, 0) + c.bytes.expected
-        sums.append(by_name)
+    """Yield each component with its expected bytes in both, in the order of levels."""
     for name in LEVEL_OF:
-        a, b = (by_name.get(name, 0) for by_name in sums)
+        a, b = one.of(name).expected, other.of(name).expected
         if a or b:
             yield name, a, b
 
 
 def peak(instants: Iterable[Instant], level: Level = "driver") -> Bytes:
-    """Return the most of any instant; each bound has a maximum of its own."""
-    return Bytes(*map(max, zip(*(one.at(level) for one in instants), strict=True)))
+    """Return the most of any instant."""
+    return most(one.at(level) for one in instants)
 
 
 def binding(instants: Iterable[Instant], bound: int = EXPECTED) -> Instant:

@@ -279,7 +279,8 @@ def trained(shared, rest):
     """A report of one phase: bytes that ranks share out, and all others."""
     half = shared // 2
     parts = {"weights": exactly(half), "gradients": exactly(shared - half)}
-    return SimpleNamespace(devices=on_devices([{**parts, "context": exactly(rest)}]))
+    devices = on_devices([{**parts, "context": exactly(rest)}])
+    return SimpleNamespace(devices=devices, fullest=devices[0])
 
 
 def test_what_ranks_share_out():

@@ -148,10 +148,7 @@ class RemedyCase:
 
     def unfragmented(self, move: "Move") -> float:
         """Return the most that a change may take of what is fragmented: a guess."""
-        free = [
-            sum(c.bytes.high for c in phase.components if c.name == FRAGMENTED)
-            for phase in self._phases
-        ]
+        free = (phase.of(FRAGMENTED).high for phase in self._phases)
         return max(free, default=0) * (1 - move.remains(FRAGMENTED))
 
     @cached_property

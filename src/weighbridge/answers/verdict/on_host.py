@@ -26,8 +26,6 @@ from weighbridge.base.memory import (
     compose,
     exactly,
     peak,
-    total,
-    when,
 )
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, ceil_div, human
@@ -74,6 +72,7 @@ def container(host: Device) -> int:
 
 
 LOAD = "load"
+WHILE = {LOAD: "while loading", "save": "while saving", "step": "in a step", "sleep": "asleep"}
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
@@ -88,7 +87,9 @@ def judged(
     answer = None if machine is None else fits(needed, machine.room)
     bound = 0 if answer == "no" else 2
     name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
-    subject = when(name) + f" on one of {len(inside)} machines" * (len(inside) > 1)
+    subject = WHILE.get(name, f"in {name}") + f" on one of {len(inside)} machines" * (
+        len(inside) > 1
+    )
     if machine is None or answer is None:
         reason = f"{_span(needed)} of host memory {subject}; --ram SIZE judges it"
     else:
@@ -167,8 +168,7 @@ def _not_yet_there(host: Instant, device: Instant) -> tuple[Component, ...]:
     """Return what a host holds while it loads in the memory that it shares: a copy of a tensor is
     given back when the tensor is on the device (torch's Module.to moves one parameter after the
     other), so that copies count where they are more than what has arrived."""
-    there = total(c.bytes for c in device.components if c.name == "weights")
-    copies = total(c.bytes for c in host.components if c.name == "weights")
+    there, copies = device.of("weights"), host.of("weights")
     if not copies.high or not there.high:
         return host.components
     others = tuple(c for c in host.components if c.name != "weights")

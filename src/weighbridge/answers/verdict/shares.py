@@ -17,7 +17,17 @@ Each of those shares is uncertain by one layer. Source: accelerate 1.15 utils/mo
 
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, total
+from weighbridge.base.memory import (
+    HIGH,
+    Bytes,
+    Component,
+    Device,
+    Instant,
+    binding,
+    exactly,
+    most,
+    total,
+)
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record
 
@@ -31,7 +41,7 @@ def even(device: Device, count: int, largest_layer: int | None) -> Bytes:
     """Bytes that each of `count` devices holds when layers are dealt out evenly."""
     bounds = []
     for phase in device.phases:
-        shared = total(c.bytes for c in phase.components if c.name in SHARED)
+        shared = phase.of(*SHARED)
         own = total(c.bytes for c in phase.components if c.name not in SHARED)
         context = total(c.bytes for c in phase.components if c.level == "driver")
         layer = shared.high if largest_layer is None else largest_layer
@@ -40,16 +50,15 @@ def even(device: Device, count: int, largest_layer: int | None) -> Bytes:
         low = min(whole.low, max(ceil_div(shared.low, count), at_least) + context.low)
         high = min(whole.high, ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + own.high)
         bounds.append(Bytes(low, (low + high) // 2, high))
-    return Bytes(*(max(values) for values in zip(*bounds, strict=True)))
+    return most(bounds)
 
 
 def dealt(
     device: Device, budget: "Budget", engine: str, largest_layer: int | None
 ) -> tuple[Device, ...]:
     """Devices as the cards hold it, one each. A layer of unknown size may be all of the load."""
-    fullest = max(device.phases, key=lambda phase: phase.at("driver").high)
-    parts = fullest.components
-    shared = total(c.bytes for c in parts if c.name in SHARED)
+    fullest = binding(device.phases, HIGH)
+    parts, shared = fullest.components, fullest.of(*SHARED)
     own = total(c.bytes for c in parts if c.name not in SHARED)
     context = total(c.bytes for c in parts if c.level == "driver")
     layer = shared.high if largest_layer is None else largest_layer

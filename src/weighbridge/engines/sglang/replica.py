@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, Instant, exactly, total
+from weighbridge.base.memory import Bytes, Component, Instant, exactly, most, total
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
@@ -308,5 +308,4 @@ def taken(served: Served, first: int, fit: CardFit) -> Bytes:
     kind = served.case.kinds[first]
     cached = _cached(kind, sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))
-    whole = (loading, *(moment.plus(cached) for moment in served.moments[first]))
-    return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))
+    return most((loading, *(moment.plus(cached) for moment in served.moments[first])))

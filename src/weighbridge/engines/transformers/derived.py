@@ -84,7 +84,7 @@ def _per_token(subject: Subject, plan: GenerationPlan) -> int:
 def _tokens(device: Device, plan: GenerationPlan, usable: Bytes) -> int:
     """Count the tokens whose cache fits beside all else, as it is in the decode phase."""
     decode = next(phase for phase in device.phases if phase.name == "decode")
-    cache = sum(c.bytes.expected for c in decode.components if c.name == KV)
+    cache = decode.of(KV).expected
     free = usable.expected - decode.at("driver").expected + cache
     return max(0, free) * plan.context * plan.prompt.batch // max(1, cache)
 

@@ -10,6 +10,7 @@ its own.
 """
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
@@ -38,20 +39,9 @@ class Service:
         return self.report.verdict
 
     @property
-    def role(self) -> Role:
-        """Each of its instants on a card, with all that its engine takes by its share; of cards
-        that differ, on the one that decides."""
-        alike = {id(d.phases): d for d in self.report.devices if d.kind == "gpu"}
-        gpus = list(alike.values())
-        if self.verdict.usable_each:
-            gpus = [d for d in gpus if d.peak("driver") == self.verdict.per_device]
-        instants = {f"{d.index} {one.name}": d.reserving(one) for d in gpus for one in d.phases}
-        return Role(instants or {"": Instant("nothing", ())})
-
-    @property
     def holds(self) -> Bytes:
         """Bytes that it has of each card: what it needs, or what its engine takes by its share."""
-        return peak(self.role.instants.values())
+        return peak(on_a_card(self.report).instants.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +53,9 @@ class Services(Shown):
     usable: Bytes  # of each card, for all processes together
 
     @property
-    def instants(self) -> tuple[Instant, ...]:
-        """All of them on a card, each at its fullest: nobody knows which are so at once."""
-        return at_once({str(n): service.role for n, service in enumerate(self.services)})
-
-    @property
     def holds(self) -> Bytes:
         """Bytes that all of them have of each card."""
-        return peak(self.instants)
+        return held_at_once(service.report for service in self.services)
 
     @property
     def fits(self) -> "Answer":
@@ -132,6 +117,23 @@ class Services(Shown):
                 for s, left, launch in zip(self.services, self.left, self.launches, strict=True)
             ],
         }
+
+
+def on_a_card(report: Report) -> Role:
+    """Return the instants of an answer on one of its cards, with all that its engine takes by its
+    share; of cards that differ, on the one that decides."""
+    alike = {id(d.phases): d for d in report.devices if d.kind == "gpu"}
+    gpus, verdict = list(alike.values()), report.verdict
+    if verdict is not None and verdict.usable_each:
+        gpus = [d for d in gpus if d.peak("driver") == verdict.per_device]
+    instants = {f"{d.index} {one.name}": d.reserving(one) for d in gpus for one in d.phases}
+    return Role(instants or {"": Instant("nothing", ())})
+
+
+def held_at_once(reports: Iterable[Report]) -> Bytes:
+    """Return the bytes that answers have of a card they share, each at its fullest: nobody knows
+    which of their instants meet."""
+    return peak(at_once({str(n): on_a_card(report) for n, report in enumerate(reports)}))
 
 
 def _numbers(started: re.Match[str]) -> list[int]:
