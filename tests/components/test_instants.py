@@ -173,6 +173,24 @@ def test_a_process_is_there_at_each_instant(name):
             assert all(c.role == ONCE for c in one.components if c.name == "context")
 
 
+DRAFTS = {
+    "transformers": {"draft_model": "qwen3-0.6b"},
+    "vllm": {"speculative_method": "draft", "draft_model": "qwen3-0.6b", "gpu": "h100"},
+    "sglang": {"speculative_method": "draft", "draft_model": "qwen3-0.6b", "gpu": "h100"},
+    "llama.cpp": {"draft_model": "qwen3-0.6b", "gpu": "4090"},
+}
+
+
+@pytest.mark.slow
+@all_of("engine", DRAFTS)
+def test_a_draft_model_has_a_role(engine):
+    card, *_ = MODEL.infer(remedies=False, engine=engine, **DRAFTS[engine]).devices
+    drafts = {c.name: c.role for c in card.binding.components if "draft" in c.detail}
+    assert "weights" in drafts
+    assert set(drafts.values()) == {"draft"}
+    assert sum(c.role == ONCE and c.name == "context" for c in card.phases[0].components) == 1
+
+
 @pytest.mark.slow
 def test_what_passes_is_of_loading_and_saving_alone():
     report = MODEL.train(gpu="h100", remedies=False, dtype="float32")

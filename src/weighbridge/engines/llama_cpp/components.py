@@ -147,7 +147,7 @@ def _proposing(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
     """Weights of what proposes tokens."""
     if holdings.draft is not None:
         size = exactly(holdings.draft.weights[device])
-        yield of("weights", size, detail=holdings.draft.what, formula=DRAFT, source=DRAFTING)
+        yield _of_draft("weights", size, holdings.draft.what)
 
 
 def _proposed(main: DeviceHoldings, device: int) -> Iterator[Component]:
@@ -160,19 +160,21 @@ def _proposed(main: DeviceHoldings, device: int) -> Iterator[Component]:
         ("recurrent_state", holdings.state(device)),
     ):
         if size:
-            yield of(name, exactly(size), detail=what, formula=DRAFT, source=DRAFTING)
-    yield of(
-        "activations",
-        main.draft.buffer(device),
-        detail=f"compute buffer, {what}",
-        basis="assumed" if holdings.near_only else "computed",
-        formula=DRAFT,
-        source=DRAFTING,
+            yield _of_draft(name, exactly(size), what)
+    buffer = _of_draft("activations", main.draft.buffer(device), f"compute buffer, {what}")
+    yield replace(buffer, basis="assumed" if holdings.near_only else "computed")
+
+
+def _of_draft(name: str, size: Bytes, detail: str) -> Component:
+    return Component(
+        name=name,
+        bytes=size,
+        detail=detail,
+        basis="computed",
+        formula="a context of its own for as many tokens, its cache in f16",
+        source="llama.cpp tools/server/server-context.cpp (load_model)",
+        role="draft",
     )
-
-
-DRAFT = "a context of its own for as many tokens, its cache in f16"
-DRAFTING = "llama.cpp tools/server/server-context.cpp (load_model)"
 
 
 def _running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:

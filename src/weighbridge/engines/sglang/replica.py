@@ -247,6 +247,7 @@ def pool_parts(
             bytes=exactly(nbytes),
             basis="computed",
             detail=detail,
+            role="draft" if detail == "draft model" else "",
             formula=formula,
             source=caches.SOURCE,
         )
