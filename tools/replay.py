@@ -41,6 +41,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
+from tools.replay_texts import ADDED, replayed, without
+
 from weighbridge import Prepared, prepare
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import WeighbridgeError
@@ -80,7 +82,6 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
 }
 PRINTED = 40  # changes that are told one by one
 WORDS = frozenset({"formula", "source", "reason", "warnings", "version"})
-ADDED = frozenset({"role", "stays", "binds"})  # keys that are younger than what is kept
 HELD_WORDS = frozenset({"formula", "reason", "warnings"})  # of corners
 NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
 PROGRAMS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (  # what each call of theirs makes
@@ -223,10 +224,8 @@ def components(told: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def numbers(told: Any) -> Any:
-    """The JSON of a report without its sentences."""
-    if isinstance(told, dict):
-        return {key: numbers(value) for key, value in told.items() if key not in WORDS | ADDED}
-    return [numbers(one) for one in told] if isinstance(told, list | tuple) else told
+    """The JSON of a report without its sentences, and without keys that came since."""
+    return without(told, WORDS | ADDED)
 
 
 def sentences(told: Any) -> Iterator[Any]:
@@ -383,8 +382,6 @@ def main() -> int:
     parser.add_argument("--texts", type=Path, nargs="*", metavar="FOLDER")
     typed = parser.parse_args()
     if typed.texts is not None:
-        from tools.replay_texts import replayed
-
         return replayed(typed.texts, accept=typed.accept)
     names = [name for name in catalogue.names() if typed.models in name][:: typed.every]
     if typed.show is not None:
