@@ -27,6 +27,7 @@ from weighbridge.base.memory import (
     exactly,
     peak,
 )
+from weighbridge.memory.report import _phase
 
 SIZES = st.lists(st.integers(0, 99), min_size=3, max_size=3).map(lambda n: Bytes(*sorted(n)))
 PARTS = st.builds(
@@ -173,6 +174,37 @@ def test_a_process_is_there_at_each_instant(name):
             assert all(c.role == ONCE for c in one.components if c.name == "context")
 
 
+MOVED = {  # (settings that keep all on the cards, those that move, which instant, what moves)
+    "zero2": ({"shard": "zero2"}, {"offload": "optimizer"}, "step", "states"),
+    "zero3": ({"shard": "zero3"}, {"offload": "params"}, "step", "states"),
+    "fsdp2": ({"shard": "fsdp2"}, {"offload": "params"}, "step", "states"),
+    "layers": ({"engine": "llama.cpp"}, {"n_gpu_layers": 10}, "decode", "weights"),
+    "sleep": ({"engine": "vllm"}, {"enable_sleep_mode": True}, "sleep", "weights"),
+}
+STATES = ("optimizer_states", "master_weights", "weights")
+
+
+@pytest.mark.slow
+@all_of("name", MOVED)
+def test_what_is_moved_is_on_the_host(name):
+    """Law 5: all that is away from the cards is in host memory at the same instant."""
+    settings, moves, when, what = MOVED[name]
+    ask, gpu = (MODEL.train, "h100:8") if "shard" in settings else (MODEL.infer, "h100")
+    there = ask(remedies=False, gpu=gpu, **settings).devices
+    moved = ask(remedies=False, gpu=gpu, **settings, **moves).devices
+    names = STATES if what == "states" else ("weights",)
+
+    def on(devices, kind):
+        chosen = (d for d in devices if d.kind == kind)
+        instants = (p for d in chosen for p in d.phases if p.name == when)
+        return sum(c.bytes.expected for p in instants for c in p.residents if c.name in names)
+
+    gone = on(there, "gpu") - on(moved, "gpu")
+    if when == "sleep":  # a card has no such instant: nothing is on it then
+        gone = there[0].phases[-1].of("weights").expected
+    assert 0 < gone <= on(moved, "host") - on(there, "host")
+
+
 DRAFTS = {
     "transformers": {"draft_model": "qwen3-0.6b"},
     "vllm": {"speculative_method": "draft", "draft_model": "qwen3-0.6b", "gpu": "h100"},
@@ -253,6 +285,13 @@ def test_a_process_has_one_context():
         assert met.at("driver") == exactly(nbytes)
         owners = [c.role for c in met.components if c.name == "weights"]
         assert owners == ["actor", "engine"]
+
+
+def test_the_group_of_devices_is_told_where_there_are_several():
+    one = Instant("rollout", (WEIGHTS,), devices="serve")
+    assert _phase(Device(index=0, kind="gpu", phases=(one,)), one)["devices"] == "serve"
+    alone = replace(one, devices="")
+    assert "devices" not in _phase(Device(index=0, kind="gpu", phases=(alone,)), alone)
 
 
 def test_what_instants_have_in_common_stands_once():
