@@ -3,6 +3,8 @@
 Bytes that are compared stand in one unit, with one decimal.
 """
 
+from collections.abc import Iterator
+
 from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, KIB, MIB, UNITS
@@ -131,6 +133,15 @@ def deciding(report: Report, device: Device) -> Instant:
 
     alike = [p for p in device.phases if size.bare(p.at("driver").expected) == size.bare(most)]
     return max(alike, key=need)
+
+
+def distinct(device: Device) -> Iterator[Instant]:
+    """Yield the phases of a card; of the host those that do not need as much as the one before."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if device.kind == "gpu" or phase.needed != before:
+            yield phase
+        before = phase.needed
 
 
 def card(report: Report) -> str:
