@@ -217,7 +217,7 @@ DRAFTS = {
 @all_of("engine", DRAFTS)
 def test_a_draft_model_has_a_role(engine):
     card, *_ = MODEL.infer(remedies=False, engine=engine, **DRAFTS[engine]).devices
-    drafts = {c.name: c.role for c in card.binding.components if "draft" in c.detail}
+    drafts = {c.name: c.role for c in card.binding().components if "draft" in c.detail}
     assert "weights" in drafts
     assert set(drafts.values()) == {"draft"}
     assert sum(c.role == ONCE and c.name == "context" for c in card.phases[0].components) == 1

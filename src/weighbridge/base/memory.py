@@ -266,10 +266,9 @@ class Device:
     def peak(self, level: Level) -> Bytes:
         return peak(self.phases, level)
 
-    @property
-    def binding(self) -> Instant:
-        """The instant that is expected to take the most."""
-        return binding(self.phases)
+    def binding(self, bound: int = EXPECTED) -> Instant:
+        """Return the instant that takes the most."""
+        return binding(self.phases, bound)
 
     def reserving(self, one: Instant) -> Instant:
         """Return one of its instants with what its engine takes by policy, beyond what it needs."""
@@ -286,8 +285,8 @@ class Device:
 
     @property
     def peak_phase(self) -> str:
-        return self.binding.name
+        return self.binding().name
 
     def binds(self, one: Instant) -> list[str]:
         """List the bounds of the peak that are those of this instant."""
-        return [name for n, name in enumerate(Bytes._fields) if binding(self.phases, n) is one]
+        return [name for n, name in enumerate(Bytes._fields) if self.binding(n) is one]

@@ -67,7 +67,7 @@ def _rows(
 ) -> reports.BarSettings:
     """Parts of bars that are seen to `most`."""
     say, unit = words
-    seen = (_seen(parts.sums(r.fullest.binding), most) for r in answers)
+    seen = (_seen(parts.sums(r.fullest.binding()), most) for r in answers)
     names = parts.chosen(seen, MOST - 1)
     series = parts.series(names, say, parts.otherwise(answers))
     return reports.BarSettings(say, unit, names, series)

@@ -194,7 +194,7 @@ def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
 
 def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
-    phases = [r.fullest.binding for r in answers]
+    phases = [r.fullest.binding() for r in answers]
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(answers)))
     shown = answers[: reports.ROWS]
@@ -223,7 +223,7 @@ def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Fi
 
 def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
     """The fullest phase in parts; in one where a device holds a share of them."""
-    phase = report.fullest.binding
+    phase = report.fullest.binding()
     row = reports.bar(phase, rows, label, strong=False)
     whole = peak(report)
     if whole.expected != phase.at("driver").expected:

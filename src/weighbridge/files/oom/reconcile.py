@@ -77,7 +77,7 @@ def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
     does not fit. A program that came further than loading had no weights that fill it."""
     if judged.why.startswith("place.") and reading.place != "load":
         return judged
-    weights = report.fullest.binding.of("weights").expected
+    weights = report.fullest.binding().of("weights").expected
     if weights * 100 > _capacity(reading, report) * FILLED:
         return _as(judged, "weights_too_big", "model.weights", weights)
     if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
@@ -94,7 +94,7 @@ def _capacity(reading: OomReading, report: Report) -> int:
 
 def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
     """A warning where these settings are not those of the program: it came further than they do."""
-    weights = report.fullest.binding.of("weights").expected
+    weights = report.fullest.binding().of("weights").expected
     if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
     told = (
@@ -115,7 +115,7 @@ def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int
     """Return the largest component and its bytes. What a step adds to weights that are loaded is
     the question where they alone fit."""
     sums: dict[str, int] = {}
-    for c in device.binding.components:
+    for c in device.binding().components:
         if without_weights and c.name == "weights":
             continue
         sums[c.name] = sums.get(c.name, 0) + c.bytes.expected
@@ -125,7 +125,7 @@ def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int
 def _of_device(report: Report) -> Iterator[Match]:
     """Yield the largest component at the peak, as what fills the device."""
     name, nbytes = _largest(report.fullest)
-    parts = (c for c in report.fullest.binding.components if c.name == name)
+    parts = (c for c in report.fullest.binding().components if c.name == name)
     part = max(parts, key=lambda c: c.bytes.expected)
     yield Match(name, nbytes, part.formula, "device")
 
@@ -197,7 +197,7 @@ def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
 
 
 def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
-    for c in report.fullest.binding.components:
+    for c in report.fullest.binding().components:
         if c.name == "kv_cache":
             yield "kv_cache", c.bytes.expected, c.formula
 

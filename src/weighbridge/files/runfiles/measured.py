@@ -86,7 +86,7 @@ def gpus_of(report: Report) -> list[Device]:
 
 def predicted(gpus: Sequence[Device], name: str) -> int:
     """Return the bytes that are expected of a component on cards, each at its fullest moment."""
-    return sum(device.binding.of(name).expected for device in gpus)
+    return sum(device.binding().of(name).expected for device in gpus)
 
 
 def overruled(parts: Sequence[MeasuredPart]) -> bool:

@@ -73,6 +73,6 @@ def columns(report: "Report") -> dict[str, FlatValue]:
 def _basis(device: Device) -> str | None:
     """Return what most bytes of the fullest phase rest on."""
     found: Counter[str] = Counter()
-    for component in device.binding.components:
+    for component in device.binding().components:
         found[component.basis] += component.bytes.expected
     return max(found, key=found.__getitem__, default=None)
