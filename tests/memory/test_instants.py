@@ -25,6 +25,7 @@ from weighbridge.base.memory import (
     binding,
     compose,
     exactly,
+    most,
     peak,
 )
 from weighbridge.memory.report import _phase
@@ -47,6 +48,13 @@ FEW = settings(max_examples=30)
 
 def sums(instants, bound):
     return [sum(c.bytes[bound] for c in one.components) for one in instants]
+
+
+def test_bytes_are_exact_where_both_ends_meet():
+    assert exactly(3).exact
+    assert not Bytes(3, 3, 4).exact
+    assert Bytes(1, 2, 9).plus(Bytes(4, 3, 1)) == Bytes(5, 5, 10)
+    assert most([Bytes(1, 5, 6), Bytes(2, 3, 9)]) == Bytes(2, 5, 9)
 
 
 # Which instant binds
