@@ -14,6 +14,7 @@ from weighbridge.base.versions import release
 from weighbridge.engines.transformers.rules import NEWEST
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.models.quantization.on_load import ConfigCall, dequantizing, written
+from weighbridge.settings.ranks import SHAPE, SIZES
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS
 
@@ -37,7 +38,6 @@ OPTIMIZERS = frozenset(_OPTIMIZERS.split())
 MIXED = {"bf16-mixed": "bf16", "fp16-mixed": "fp16"}
 PRECISIONS = (*MIXED, "bf16", "fp16", "fp32")
 SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
-RANKS = ("tensor", "pipeline", "context", "expert")
 # Classes that have a loss, by what their names end in: the rows of each are known
 NEXT, MASKED, SEEN = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",), ("ForImageClassification",)
 BOTH = ("ForConditionalGeneration",)
@@ -155,7 +155,7 @@ def _beside(run: TrainerRun) -> str:
         typed = getattr(run.asked, name)
         if typed not in (None, False) and not (name == "engine_version" and _newest(typed)):
             return f"--{name.replace('_', '-')} is said elsewhere"
-    if any(int(run.settings[f"{name}_parallel_size"]) > 1 for name in RANKS):
+    if any(int(run.settings[SIZES[kind]]) > 1 for kind in SHAPE):
         return "ranks that share a layer or a sequence are accelerate's own settings"
     if run.settings["offload"] == "optimizer" and not run.zero:
         return "only DeepSpeed keeps states alone on the host"

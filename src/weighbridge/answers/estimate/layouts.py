@@ -27,6 +27,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version
 from weighbridge.memory.report.verdict import HostVerdict
 from weighbridge.models.checkpoint.model import Model
+from weighbridge.settings.ranks import SHAPE, SIZES, Ranks
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
@@ -57,7 +58,6 @@ FEW = 3  # layouts that are told where none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
 PARTED = (VIRTUAL, "num_layers_per_virtual_pipeline_stage")  # words that say it
 AGAIN = ("recompute_granularity", "recompute_activations")  # words that say what is computed again
-SETTINGS = ("tensor", "pipeline", "context", "expert")
 Change = Mapping[str, Any]
 
 
@@ -157,12 +157,10 @@ class _Search:
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
         for shape in self._shapes():
-            tensor, pipeline, context, _ = shape
-            steps = self.w.gradient_accumulation
-            if steps is None:
-                steps = self._steps(self.count // (tensor * pipeline * context))
-            for chunks in self._chunks(pipeline):
-                if chunks > 1 and steps % pipeline and GROUP not in self.told:
+            ranks = Ranks.of_total(self.count, **dict(zip(SHAPE, shape, strict=True)))
+            steps = self.w.gradient_accumulation or self._steps(ranks.data)
+            for chunks in self._chunks(ranks.pipeline):
+                if chunks > 1 and steps % ranks.pipeline and GROUP not in self.told:
                     continue  # what is left of groups of other sizes is looked at in the plan
                 for keeps in self.kept:
                     change = self._change(shape, chunks, steps, keeps)
@@ -199,7 +197,7 @@ class _Search:
                             yield tensor, pipeline, context, expert
 
     def _named(self, kind: str, choices: Sequence[int]) -> Sequence[int]:
-        given = getattr(self.w, f"{kind}_parallel_size")
+        given = getattr(self.w, SIZES[kind])
         return choices if given is None else (given,)
 
     def _divides(self, tensor: int, pipeline: int, context: int) -> bool:
@@ -359,7 +357,7 @@ class _Search:
             modules = "layernorm" if keeps == "norms" else f"layernorm+{wide}"
             more += ["recompute_granularity=selective", f"recompute_modules={modules}"]
         args = (*self.given, *(word for word in more if word.partition("=")[0] not in self.told))
-        sizes = {f"{kind}_parallel_size": n for kind, n in zip(SETTINGS, shape, strict=True)}
+        sizes = {SIZES[kind]: n for kind, n in zip(SHAPE, shape, strict=True)}
         return {
             **sizes,
             "shard": self.w.shard or "zero1",

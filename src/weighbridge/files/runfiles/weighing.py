@@ -39,8 +39,8 @@ from weighbridge.files.runfiles.record import (
 from weighbridge.files.runfiles.remarks import remarks
 from weighbridge.files.runfiles.slurm import SAME, SAYS, times
 from weighbridge.files.runfiles.together import together
-from weighbridge.files.runfiles.training.contradictions import by_ranks
 from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.zero import by_ranks
 from weighbridge.memory.report import Report, Shown
 from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Remedy

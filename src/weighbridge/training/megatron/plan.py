@@ -22,6 +22,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.machines.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_SINCE, Chip
 from weighbridge.machines.accelerators.parts import chip_of
+from weighbridge.settings.ranks import SETTINGS
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training.frameworks import date_of
@@ -74,7 +75,6 @@ SINCE = {
     "mxfp8": MXFP8_SINCE,
     "nvfp4": MXFP8_SINCE,
 }
-RANKS = ("ranks", "tensor", "pipeline", "context", "expert")
 OF_ADAM = {
     "precise": "use_precision_aware_optimizer",
     "offloads": "optimizer_cpu_offload",
@@ -126,7 +126,7 @@ def plan(
     repeats = asked.get("deterministic", False)
     uneven = _uneven(shares, asked)
     run = MegatronRun(
-        **{name: getattr(shares, name) for name in RANKS},
+        **{kind: getattr(shares, kind) for kind in SETTINGS},
         **_pipeline(model, shares, asked),
         context_by=asked.get("context_by", "p2p").partition("+")[0],
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
@@ -509,10 +509,10 @@ def _divides(model: MegatronModel, run: MegatronRun) -> None:
             f"--expert-parallel-size {run.expert} does not divide {feed.count} experts"
         )
     if feed is not None and run.expert_data < 1:
-        whole = run.expert * run.pipeline <= run.ranks
+        whole = run.expert * run.pipeline <= run.cards
         ways = ("--megatron-args expert_tensor_parallel_size=1", "fewer expert ranks")
         raise UsageError(
             f"--expert-parallel-size {run.expert} with expert_tensor_parallel_size="
             f"{run.expert_tensor} needs {run.expert * run.expert_tensor * run.pipeline} devices, "
-            f"and there are {run.ranks}; use {' or '.join(ways if whole else ways[1:])}"
+            f"and there are {run.cards}; use {' or '.join(ways if whole else ways[1:])}"
         )

@@ -17,7 +17,7 @@ from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.files.runfiles.training import arguments
 from weighbridge.files.runfiles.training import zero as deepspeed
-from weighbridge.files.runfiles.training.contradictions import ALIKE, MATCHED
+from weighbridge.files.runfiles.training.zero import ALIKE, MATCHED
 from weighbridge.machines.accelerators.machines import MACHINE
 
 KIND = Kind(
