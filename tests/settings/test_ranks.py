@@ -26,10 +26,10 @@ def test_the_cards_of_ranks_have_the_same_ranks(ranks):
 @given(ranks=RANKS)
 def test_groups_of_a_kind_have_each_card_once(ranks):
     for kind in ORDER:
-        groups = {ranks.group(kind, card) for card in range(ranks.cards)}
+        groups = {ranks.together(kind, card) for card in range(ranks.cards)}
         assert sorted(card for group in groups for card in group) == list(range(ranks.cards))
         assert {len(group) for group in groups} == {getattr(ranks, kind)}
-        assert all(card in ranks.group(kind, card) for card in range(ranks.cards))
+        assert all(card in ranks.together(kind, card) for card in range(ranks.cards))
         assert max(max(group) - min(group) for group in groups) < ranks.span(kind)
 
 
@@ -43,9 +43,9 @@ def test_groups_of_sixteen_cards_are_those_of_megatron():
     """core/parallel_state.py, initialize_model_parallel: its example of 16 cards."""
     ranks = Ranks.of_total(16, tensor=2, pipeline=4)
     assert ranks.data == 2
-    assert [list(ranks.group("data", card)) for card in (0, 1, 4)] == [[0, 2], [1, 3], [4, 6]]
-    assert list(ranks.group("tensor", 3)) == [2, 3]
-    assert list(ranks.group("pipeline", 5)) == [1, 5, 9, 13]
+    assert [list(ranks.together("data", card)) for card in (0, 1, 4)] == [[0, 2], [1, 3], [4, 6]]
+    assert list(ranks.together("tensor", 3)) == [2, 3]
+    assert list(ranks.together("pipeline", 5)) == [1, 5, 9, 13]
     assert [ranks.span(kind) for kind in ORDER] == [2, 2, 4, 16]
 
 

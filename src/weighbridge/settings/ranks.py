@@ -2,7 +2,7 @@
 
     Ranks.of_total(16, tensor=2, pipeline=2).data            4: what the others leave
     Ranks.of({"tensor_parallel_size": 2}).cards              2, by the names of settings
-    Ranks(data=2, tensor=2).group("data", 1)                 cards 1 and 3 have the same part
+    Ranks(data=2, tensor=2).together("data", 1)              cards 1 and 3 have the same part
 
     cards = data x tensor x pipeline x context               expert ranks are among all but stages
 
@@ -99,7 +99,7 @@ class Ranks:
         """Count the cards next to each other within which a group of a kind lies."""
         return prod(getattr(self, each) for each in ORDER[: ORDER.index(kind) + 1])
 
-    def group(self, kind: str, card: int = 0) -> range:
+    def together(self, kind: str, card: int = 0) -> range:
         """Return the cards that have ranks of one kind together with a card."""
         span = self.span(kind)
         step = span // int(getattr(self, kind))

@@ -22,7 +22,7 @@ from weighbridge.files.runfiles.record import (
     Unread,
     Value,
 )
-from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.ranks import EACH, ranks_of
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.parts import Part
 
@@ -58,7 +58,6 @@ CROWDED = "the command starts {} processes on each machine, and the job asks for
 SPARE = "the job asks for {} cards, and the command starts {} ranks: {} cards are not used"
 # Behind what a kind of card may mean: whether that matters
 SAME, SAYS = ": the answer is the same", ": --gpu says which"
-EACH = "ranks_per_machine"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 

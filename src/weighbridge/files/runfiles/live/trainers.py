@@ -20,6 +20,8 @@ from weighbridge.files.runfiles.live.peaks import cuda
 from weighbridge.files.runfiles.reading import STRANGE
 from weighbridge.files.runfiles.record import Value
 from weighbridge.files.runfiles.training import arguments, trl
+from weighbridge.files.runfiles.training.launch import ranked
+from weighbridge.files.runfiles.training.ranks import Start
 from weighbridge.memory.report import Report
 from weighbridge.workload.train import TUNERS
 
@@ -168,7 +170,7 @@ def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     (document,) = documents(json.dumps(given), "json", "the arguments")
     framework = "trl" if type(args).__name__ == "SFTConfig" else "trainer"
     ranks = int(getattr(args, "world_size", 1) or 1)
-    read = trl.of_arguments(document, framework, ranks if ranks > 1 else None)
+    read = ranked(trl.of_arguments(document, framework), Start(whole=ranks if ranks > 1 else None))
     kind = type(args).__name__
     if kind not in ("TrainingArguments", "SFTConfig") and not read.refused:
         raise UsageError(f"{kind} is not answered yet: TrainingArguments and SFTConfig are")

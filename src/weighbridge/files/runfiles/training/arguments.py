@@ -18,6 +18,7 @@ from weighbridge.files.runfiles.beside import beside, of_another
 from weighbridge.files.runfiles.reading import KeyReading
 from weighbridge.files.runfiles.record import Value
 from weighbridge.files.runfiles.training import zero
+from weighbridge.settings.ranks import SIZES
 from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import OPTIMIZERS
 from weighbridge.training.sharding.numbers import Sharding
@@ -146,7 +147,11 @@ def kernels(keys: KeyReading, named: str = "attn_implementation") -> None:
             keys.leave(name, "its other fused kernels keep less than is counted")
 
 
-OF_RANKS = {"tp_size": "tensor_parallel_size", "cp_size": "context_parallel_size"}
+OF_RANKS: Mapping[str, str] = {  # of accelerate's ParallelismConfig
+    "tp_size": SIZES["tensor"],
+    "cp_size": SIZES["context"],
+    "sp_size": SIZES["context"],
+}
 
 
 def sequence(keys: KeyReading) -> None:
@@ -158,9 +163,9 @@ def sequence(keys: KeyReading) -> None:
     if isinstance(options, dict):
         keys.used.update(f"{at}.{name}" for name in options)
         for name, setting in OF_RANKS.items():
-            keys.take(f"{at}.{name}", setting)
+            if name != "sp_size" or (options.get(name) or 1) != 1:
+                keys.take(f"{at}.{name}", setting)
         if (options.get("sp_size") or 1) != 1:
-            keys.take(f"{at}.sp_size", "context_parallel_size")
             keys.set("context_parallel_by", "ulysses", f"{at}.sp_size")
     elif options is not None:
         keys.leave(at, "- ranks are arranged by it")

@@ -15,6 +15,7 @@ from weighbridge.files.runfiles.reading import worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import torchtune
 from weighbridge.files.runfiles.training.shapes import shape_name
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training.launching import by_machine
 
 Settings = Mapping[str, Value]
@@ -96,7 +97,7 @@ def command(settings: Settings) -> str:
     name = "full_finetune" if settings["method"] == "full" else "lora_finetune"
     if not _several(settings):
         return f"tune run {name}_single_device --config run.yaml"
-    ranks = int(settings["data_parallel_size"] or 1) * _tensor_ranks(settings)
+    ranks = Ranks.of(settings).cards
     launched = by_machine(ranks, settings.get("ranks_per_machine")).replace("-per-", "_per_")
     return f"tune run {launched} {name}_distributed --config run.yaml"
 

@@ -40,6 +40,7 @@ MATCHED: Mapping[str, tuple[str, str]] = {  # DeepSpeed's name -> TrainingArgume
     "train_micro_batch_size_per_gpu": ("per_device_train_batch_size", "batch_size"),
     "gradient_accumulation_steps": ("gradient_accumulation_steps", "gradient_accumulation"),
 }
+UNSAID = frozenset(("micro_batch_size", *(argument for argument, _ in MATCHED.values())))
 
 
 def tells(document: Document) -> bool:
@@ -318,14 +319,13 @@ def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
 # Beside the Trainer's own arguments
 
 
-def contradicted(keys: KeyReading, ranks: int | None = None) -> str:
+def contradicted(keys: KeyReading) -> str:
     """Say with what of DeepSpeed's config the Trainer does not start beside its own arguments; ""
     where it does."""
     sharded = _asked(keys, "fsdp") or ("base_model" in keys.data and _asked(keys, "fsdp_config"))
     if sharded and _asked(keys, "deepspeed"):  # axolotl takes fsdp_config alone, too
         return BOTH
-    unsaid = {one.key for one in keys.unread}
-    if keys.zero is None or not unsaid.isdisjoint(("micro_batch_size", *dict(MATCHED.values()))):
+    if keys.zero is None or UNSAID.intersection(one.key for one in keys.unread):
         return ""
     name, config = keys.zero
     sizes = {"gradient_accumulation": 1, **keys.settings}
@@ -334,17 +334,18 @@ def contradicted(keys: KeyReading, ranks: int | None = None) -> str:
         if isinstance(said, int | float) and said != sizes.get(setting):
             return ALIKE.format(name, key, said, argument, sizes.get(setting))
     return _precision_contradicted(keys, name, config) or _step_contradicted(
-        name, config.get("train_batch_size"), [sizes[ours] for _, ours in MATCHED.values()], ranks
+        name, config.get("train_batch_size"), [sizes[ours] for _, ours in MATCHED.values()], None
     )
 
 
-def by_ranks(run: PlannedRun, workload: Mapping[str, Any]) -> str:
-    """Say that the samples of a step are not those of the ranks that the run has by the cards that
-    were typed; "" where they are."""
-    if run.step is None:
+def step_contradicted(run: PlannedRun, ranks: int) -> str:
+    """Say that the samples of a step of DeepSpeed's config are not those of so many ranks; "" where
+    they are, or where the run does not say its own."""
+    unsaid = UNSAID.intersection(one.key for one in run.unread)
+    if run.step is None or unsaid or "batch_size" not in run.settings:
         return ""
-    sizes = [workload["batch_size"], workload["gradient_accumulation"]]
-    return _step_contradicted(*run.step, sizes, workload["data_parallel_size"])
+    sizes = [run.settings["batch_size"], run.settings.get("gradient_accumulation", 1)]
+    return _step_contradicted(*run.step, sizes, ranks)
 
 
 def _asked(keys: KeyReading, key: str) -> bool:
