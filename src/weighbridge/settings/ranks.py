@@ -30,6 +30,8 @@ SETTINGS: Mapping[str, str] = {
     "per_machine": "ranks_per_machine",
 }
 MOST = 1 << 16
+# What ranks of a sequence do to see all of it (training/forward/parts/sequence.py)
+ULYSSES, ALLGATHER, RING, HEADS = ("ulysses", "allgather", "ring", "heads")
 
 
 class RankContradiction(NamedTuple):

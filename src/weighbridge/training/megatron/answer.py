@@ -377,6 +377,7 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
         "loss": "standard",
         "shard": plan.sharding.kind,
         **run.settings(),
+        **({"context_parallel_by": run.context_by} if run.context > 1 else {}),
         **({"expandable_segments": True} if run.expandable else {}),
     }
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import ceil_div
-from weighbridge.settings.ranks import Ranks
+from weighbridge.settings.ranks import RING, Ranks
 
 Kernel = Literal["fused", "flash", "unfused", "local"]
 HOPPER = (9, 0)
@@ -27,7 +27,7 @@ class MegatronRun(Ranks):
     group: int = 0  # micro-batches that a chunk takes in turn; 0 is as many as stages
     receives_ahead: bool = True  # chunks, of what other stages send (overlap_p2p_communication)
     receives_early: bool = False  # so do the first and last micro-batches of a step
-    context_by: str = "p2p"
+    context_by: str = RING
     moves: bool = False  # activations to the host (fine_grained_activation_offloading)
     expert_tensor: int = 1
     sequence_parallel: bool = False

@@ -55,6 +55,7 @@ OTHERS: Mapping[str, str] = {  # switches that make it another run
 }
 SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
 MUON = ("muon", SHARED_MUON)
+BY = "cp_comm_type"  # of ranks that share a sequence
 DROPOUT = 0.1  # Megatron's own default of both
 OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "micro_batch_size": 1,
@@ -377,9 +378,13 @@ def _vocabulary(keys: KeyReading) -> int:
 
 
 def _arguments(keys: KeyReading) -> None:
-    """Take the arguments that decide memory under their own names."""
-    words = []
-    for name in arguments.ARGUMENTS:
+    """Take the arguments that decide memory under their own names, where no setting says the
+    same."""
+    words: list[str] = []
+    keys.take(SIZES["context"], SIZES["context"])
+    several = Ranks.of(keys.settings).context > 1
+    by = several and keys.take(BY, "context_parallel_by", arguments.CONTEXT_BY.get)
+    for name in (name for name in arguments.ARGUMENTS if not by or name != BY):
         value = keys.value(name)
         if value is None or value is False:
             continue
