@@ -51,7 +51,12 @@ def test_groups_of_sixteen_cards_are_those_of_megatron():
 
 @pytest.mark.parametrize(
     ("ranks", "local", "machines"),
-    [(Ranks(), 1, 1), (Ranks(data=12), 8, 2), (Ranks(data=8, per_machine=4), 4, 2)],
+    [
+        (Ranks(), 1, 1),
+        (Ranks(data=12), 8, 2),
+        (Ranks(data=20), 8, 4),  # five on each
+        (Ranks(data=8, per_machine=4), 4, 2),
+    ],
 )
 def test_a_machine_has_eight_where_nobody_says(ranks, local, machines):
     assert (ranks.local, ranks.machines) == (local, machines)

@@ -95,7 +95,9 @@ class Ranks:
 
     @property
     def machines(self) -> int:
-        return ceil_div(self.cards, self.per_machine)
+        """Count the machines, each of which has as many ranks."""
+        least = ceil_div(self.cards, self.per_machine)
+        return next(n for n in range(least, self.cards + 1) if self.cards % n == 0)
 
     def span(self, kind: str) -> int:
         """Count the cards next to each other within which a group of a kind lies."""

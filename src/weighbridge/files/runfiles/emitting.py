@@ -35,7 +35,7 @@ from weighbridge.models.catalogue import everyday
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.settings.ranks import Ranks
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.training.launching import machines, start
+from weighbridge.training.launching import start
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import OWN_DTYPE
 
@@ -495,8 +495,7 @@ def _command(to: EmitTarget, settings: Settings) -> str:
         return own(settings)
     if to.kind not in LAUNCHED:
         return to.starts
-    ranks = Ranks.of(settings).cards
-    several = machines(ranks, settings.get("ranks_per_machine"))
+    ranks, several = Ranks.of(settings).cards, Ranks.of(settings).machines
     alone = to.starts if ranks == 1 or to.kind != "trl" else f"{to.starts} --num_processes {ranks}"
     return LAUNCHED[to.kind].format(several, ranks, ranks // several) if several > 1 else alone
 

@@ -19,7 +19,6 @@ from weighbridge.files.runfiles.training import arguments
 from weighbridge.files.runfiles.training import zero as deepspeed
 from weighbridge.files.runfiles.training.arguments import OF_RANKS
 from weighbridge.files.runfiles.training.zero import ALIKE, MATCHED
-from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.settings.ranks import SIZES, Ranks
 
 KIND = Kind(
@@ -304,14 +303,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         for name, setting in OF_RANKS.items()
         if settings[setting] > 1 and name != other
     }
-    count = Ranks.of(settings).cards
+    ranks = Ranks.of(settings)
+    count = ranks.cards
     half = next((name for name, told in PRECISION.items() if told == settings["precision"]), "no")
     kind = "FSDP" if "fsdp" in shard or shard == "hsdp" else "MULTI_GPU" if count > 1 else "NO"
     words: dict[str, Value] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "DEEPSPEED" if zero else kind,
         "mixed_precision": half,
-        "num_machines": -(-count // (settings.get("ranks_per_machine") or MACHINE)),
+        "num_machines": ranks.machines,
         "num_processes": count,
         "machine_rank": 0,
         "main_training_function": "main",
@@ -346,16 +346,16 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
     if list(among) == ["sp_size"]:
         return _by_deepspeed(settings, among)
     why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
-    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
+    shared = Ranks.of(settings).among > 1
     if settings["shard"] in ("fsdp2", "hsdp"):
         sizes = arguments.groups(settings)
-        if among and data * context == 1:
+        if among and not shared:
             raise UsageError(
                 f"{why}leave --shard {settings['shard']} out, which shares out nothing"
             )
         words = {**_gathering(settings), **among, **sizes}
         return words if among or sizes["dp_replicate_size"] > 1 else {}
-    if among and data * context > 1:
+    if among and shared:
         raise UsageError(f"{why}give --shard fsdp2")
     return among
 

@@ -20,7 +20,8 @@ from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.pieces import only_commands
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.record import PlannedRun, Understood
+from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
     accelerate,
     flags,
@@ -67,12 +68,7 @@ SWIFT = {  # ms-swift's names -> those of TRL's arguments
 EACH_CARD = "llamafactory-cli"
 
 
-SRUN = "srun"
 LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start ranks of their own
-NO_TASKS = (
-    "srun is told no number of tasks, and starts one on each machine: a rank is counted for each "
-    "card, as --ntasks-per-node has them"
-)
 
 
 class Launched(NamedTuple):
@@ -202,7 +198,8 @@ def _launched(
     config = str(flags.mapping(own).get(CONFIG) or "")
     said = own if names[start] == "accelerate" else ()
     alone = _is_alone(names, start, script)
-    tasks = _of_tasks(document, names[:start], words) if alone else None
+    srun = names.index(SRUN) + 1 if alone else 0
+    tasks = slurm.step(document.text, words[srun:start]) if srun else None
     how = tasks or ranks.of_launcher(names[start], own, env, words[:start], document)
     return Launched(words[script], words[script + 1 :], how, config, said)
 
@@ -224,24 +221,6 @@ def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
     starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
     others = {*ranks.TORCHRUN, *ranks.MPI}
     return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
-
-
-def _of_tasks(
-    document: Document, before: Sequence[str], words: Sequence[str]
-) -> ranks.Start | None:
-    """Return the tasks of srun as ranks; None where it starts a task for each card, or nobody says
-    how many cards there are."""
-    why = NO_TASKS
-    try:
-        step = slurm.step(document.text, words[before.index(SRUN) + 1 : len(before)])
-    except UsageError as error:
-        step, why = slurm.SlurmStep(), str(error)
-    if step.tasks is not None:
-        return ranks.Start(whole=step.tasks, machines=step.nodes)
-    if step.cards == 1:
-        return None
-    line = document.line_of(max(document.text.find(SRUN), 0))
-    return ranks.Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
 
 
 def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
