@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.settings.ranks import MOST, OF_A_COPY, ORDER, SETTINGS, SHAPE, SIZES, Ranks
+from weighbridge.settings.ranks import (
+    MOST,
+    OF_A_COPY,
+    ORDER,
+    SETTINGS,
+    SHAPE,
+    SIZES,
+    Ranks,
+    arranged,
+)
 
 SMALL = st.integers(1, 4)
 RANKS = st.builds(
@@ -98,3 +107,16 @@ def test_what_cards_leave_is_never_more_than_they_are(ranks, cards):
     assert left.cards <= max(cards, ranks.copy)
     assert left.cards + left.copy > cards
     assert prod(getattr(left, kind) for kind in ORDER) == left.cards
+
+
+def test_every_way_to_arrange_cards_uses_all_of_them():
+    choices = {"tensor": (1, 2, 4), "pipeline": (1, 3), "context": (1, 2), "expert": (1, 4, 8)}
+    found = list(arranged(Ranks(per_machine=4), 24, choices))
+    assert {(ranks.cards, ranks.per_machine) for ranks in found} == {(24, 4)}
+    assert {ranks.tensor * ranks.pipeline * ranks.context for ranks in found} == {
+        *(1, 2, 4, 8),
+        *(3, 6, 12, 24),
+    }
+    assert not [r for ranks in found for r in ranks.contradictions(24)]
+    assert len(found) == len(set(found)) == 36  # of 4 and 8 experts all ranks of a stage are some
+    assert not list(arranged(Ranks(), 10, {**choices, "tensor": (4,)}))

@@ -10,7 +10,8 @@ Ranks lie next to each other in the order tensor, context, data, pipeline: Megat
 core/parallel_state.py (order tp-cp-ep-dp-pp), torchtitan v0.2.2 distributed/parallel_dims.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from math import prod
 from typing import Any, Self
 
@@ -110,6 +111,11 @@ class Ranks:
         first = card // span * span + card % step
         return range(first, first + span, step)
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Return all numbers by kind."""
+        return {kind: getattr(self, kind) for kind in SETTINGS}
+
     def settings(self, *kinds: str) -> dict[str, int]:
         """Return the numbers of these kinds, or of all, under the names of settings."""
         return {SETTINGS[kind]: getattr(self, kind) for kind in kinds or SIZES}
@@ -147,3 +153,12 @@ class Ranks:
             f"{by} puts one copy of the model on {self.copy} devices, and {cards} are no multiple "
             f"of that: name {near} devices, or other sizes",
         )
+
+
+def arranged(said: Ranks, cards: int, choices: Mapping[str, Sequence[int]]) -> Iterator[Ranks]:
+    """Yield the ranks that divide so many cards, of numbers to choose from by kind (SHAPE), and as
+    was `said` in all else."""
+    for shape in product(*(choices[kind] for kind in SHAPE)):
+        tensor, pipeline, context, expert = shape
+        if cards % (tensor * pipeline * context) == 0 and cards // pipeline % expert == 0:
+            yield replace(said, **dict(zip(SHAPE, shape, strict=True))).over(cards)

@@ -22,7 +22,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.machines.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_SINCE, Chip
 from weighbridge.machines.accelerators.parts import chip_of
-from weighbridge.settings.ranks import RING, SETTINGS
+from weighbridge.settings.ranks import RING
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training.frameworks import date_of
@@ -129,7 +129,7 @@ def plan(
     repeats = asked.get("deterministic", False)
     uneven = _uneven(shares, asked)
     run = MegatronRun(
-        **{kind: getattr(shares, kind) for kind in SETTINGS},
+        **shares.numbers,
         **_pipeline(model, shares, asked),
         context_by=_context_by(w, shares, asked),
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),

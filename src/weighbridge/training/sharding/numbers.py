@@ -32,7 +32,7 @@ from weighbridge.base.records import dataclass
 from weighbridge.base.units import ceil_div
 from weighbridge.memory.components.weights import BITSANDBYTES
 from weighbridge.models.quantization.scheme import Scheme
-from weighbridge.settings.ranks import SETTINGS, Ranks
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training import kbit
 from weighbridge.workload import FSDP, Train
 
@@ -95,11 +95,11 @@ class Sharding(Ranks):
 def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
     """`count` devices, None where none were named; `spreads`: what several share out where nobody
     says. Raises UsageError for contradictions."""
-    ranks = Ranks.of({name: getattr(w, name) for name in SETTINGS.values()})
+    ranks = Ranks.of(w.said)
     total = None if w.data_parallel_size is not None else count or ranks.copy
     ranks = ranks if total is None else ranks.over(total)
     shares = Sharding(
-        **{kind: getattr(ranks, kind) for kind in SETTINGS},
+        **ranks.numbers,
         kind=w.shard or (spreads if _shares(ranks, spreads) else "none"),
         offload=w.offload or "none",
         reshard=w.reshard_after_forward,

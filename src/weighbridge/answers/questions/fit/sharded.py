@@ -20,10 +20,10 @@ from weighbridge.answers.estimate.layouts import (
     FEW,
     FINE,
     MOST_EXPERT,
-    SHORTEST,
     TOKENS,
     beats,
     coarse,
+    cuts,
     divisors,
     several,
 )
@@ -34,13 +34,12 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
 from weighbridge.engines.table import usual, version
-from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.memory.report.verdict import HostVerdict
 from weighbridge.models.arch.mixers import Attention, Latent
 from weighbridge.models.arch.parts import Experts
-from weighbridge.settings.ranks import SHAPE, SIZES
+from weighbridge.settings.ranks import SHAPE, SIZES, Ranks, arranged
 from weighbridge.training.frameworks import Framework, framework
 from weighbridge.training.plan import stages, usual_checkpointing
 from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
@@ -188,17 +187,9 @@ class _SharedSearch:
 
     def _layouts(self, count: int) -> Iterator[SharedLayout]:
         """Yield every layout of so many devices, with its cost and before it is asked."""
-        for shape, kind in product(self._shapes(count), self._named("shard", self._shards())):
-            sizes = dict(zip(SHAPE, shape, strict=True))
-            by = Sharding.of_total(
-                count,
-                **sizes,
-                kind=kind,
-                per_machine=self.w.ranks_per_machine or MACHINE,
-                replicas=self.w.data_parallel_replicas,
-                whole_experts=sizes["expert"] > 1,
-            )
-            if not _goes(by, shape):
+        for ranks, kind in product(self._arranged(count), self._named("shard", self._shards())):
+            by = Sharding(**ranks.numbers, kind=kind, whole_experts=ranks.expert > 1)
+            if not _goes(by):
                 continue
             try:
                 layers = stages(self.w, self.by, by, len(self.subject.body.blocks))
@@ -210,7 +201,7 @@ class _SharedSearch:
                 change = {
                     "framework": self.by.name,
                     "shard": kind,
-                    **{SIZES[each]: n for each, n in sizes.items() if n > 1},
+                    **{name: n for name, n in ranks.settings(*SHAPE).items() if n > 1},
                     "batch_size": batch,
                     "gradient_accumulation": steps,
                     "checkpointing": keeps,
@@ -238,15 +229,11 @@ class _SharedSearch:
         sizes = (x.kv_heads * (x.key_dim + x.value_dim) for x in known if isinstance(x, Attention))
         return max(sizes, default=2 * self.subject.body.hidden)
 
-    def _shapes(self, count: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (tensor, pipeline, context, expert) ranks that divide the devices."""
-        ranks = (self._named(SIZES[kind], self._ranks(kind)) for kind in SHAPE)
-        for tensor, pipeline, context, expert in product(*ranks):
-            length = self.subject.context
-            if count % (tensor * pipeline * context) or (count // pipeline) % expert:
-                continue
-            if context == 1 or (length >= SHORTEST * context and length % (2 * context) == 0):
-                yield tensor, pipeline, context, expert
+    def _arranged(self, count: int) -> Iterator[Ranks]:
+        """Yield the ranks that divide the devices, and the sequence."""
+        choices = {kind: self._named(SIZES[kind], self._ranks(kind)) for kind in SHAPE}
+        length, said = self.subject.context, Ranks.of(self.w.said)
+        return (x for x in arranged(said, count, choices) if cuts(length, x.context))
 
     def _ranks(self, kind: str) -> tuple[int, ...]:
         if kind not in self.by.ranks:
@@ -275,7 +262,7 @@ class _SharedSearch:
         return max(1, ceil_div(TOKENS, self.subject.context) // (data * batch))
 
 
-def _goes(by: Sharding, shape: tuple[int, int, int, int]) -> bool:
+def _goes(by: Sharding) -> bool:
     """Tell whether ranks of these kinds are combined: FSDP2 alone is beside others, and shares out
     among several."""
     shares = by.among
@@ -283,7 +270,7 @@ def _goes(by: Sharding, shape: tuple[int, int, int, int]) -> bool:
         return shares == 1
     if by.kind == "hsdp" and by.shares == shares:
         return False
-    return shares > 1 and (by.kind in BESIDE or max(shape) == 1)
+    return shares > 1 and (by.kind in BESIDE or set(by.settings(*SHAPE).values()) == {1})
 
 
 def _order(one: SharedLayout) -> tuple[Any, ...]:
