@@ -155,10 +155,10 @@ class Ranks:
         )
 
 
-def arranged(said: Ranks, cards: int, choices: Mapping[str, Sequence[int]]) -> Iterator[Ranks]:
+def arranged(base: Ranks, cards: int, choices: Mapping[str, Sequence[int]]) -> Iterator[Ranks]:
     """Yield the ranks that divide so many cards, of numbers to choose from by kind (SHAPE), and as
-    was `said` in all else."""
+    `base` in all else."""
     for shape in product(*(choices[kind] for kind in SHAPE)):
         tensor, pipeline, context, expert = shape
         if cards % (tensor * pipeline * context) == 0 and cards // pipeline % expert == 0:
-            yield replace(said, **dict(zip(SHAPE, shape, strict=True))).over(cards)
+            yield replace(base, **dict(zip(SHAPE, shape, strict=True))).over(cards)

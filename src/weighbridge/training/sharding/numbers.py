@@ -23,7 +23,7 @@ runtime/zero/partition_parameters.py (_convert_to_zero_parameters, all_gather_co
 (_configure_distributed_model). FSDP2 was tried with hqq and with both linears of bitsandbytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from weighbridge.base.dtypes import TORCH, DType
@@ -106,10 +106,9 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         prefetch=w.backward_prefetch,
         reduced=TORCH[w.reduce_dtype] if w.reduce_dtype else None,
     )
-    wrong = next(shares.contradictions(total), None)
-    why = wrong.why if wrong is not None else next((y for x, y in _contradictions(shares) if x), "")
-    if why:
-        raise UsageError(why)
+    wrong = next((one.why for one in shares.contradictions(total)), "")
+    if wrong := wrong or next(_contradictions(shares), ""):
+        raise UsageError(wrong)
     return shares
 
 
@@ -118,89 +117,57 @@ def _shares(ranks: Ranks, spreads: str) -> bool:
     return ranks.data > 1 or (spreads in FSDP and ranks.context > 1)
 
 
-def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
-    stage = sharding.kind.startswith("zero")
-    return (
-        (
-            sharding.kind == "none" and sharding.data > 1,
-            (
-                f"--shard none with {sharding.data} data-parallel ranks: {sharding.data} unsharded "
-                "runs are independent; use --shard ddp, or ask for one GPU"
-            ),
-        ),
-        (
-            sharding.pipeline > 1 and sharding.kind in ("zero2", "zero3"),
-            (
-                f"--shard {sharding.kind} with --pipeline-parallel-size {sharding.pipeline}: "
-                "DeepSpeed's pipelines take ZeRO stage 1 at most; use zero1 or fsdp2"
-            ),
-        ),
-        (
-            sharding.offload == "params" and not sharding.parameters,
-            (
-                "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
-                "parameters on the device"
-            ),
-        ),
-        (
-            sharding.offload == "optimizer" and sharding.fully,
-            (
-                f"--offload optimizer with --shard {sharding.kind}: FSDP keeps parameters, "
-                "gradients and states in one place; use --offload params, or zero2"
-            ),
-        ),
-        (
-            sharding.offload == "optimizer" and not stage,
-            "--offload optimizer needs --shard zero1, zero2 or zero3",
-        ),
-        (
-            sharding.offload == "nvme" and sharding.kind != "zero3",
-            "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3",
-        ),
-        *_of_fsdp(sharding),
-        (
-            sharding.expert > 1 and sharding.kind in FLAT,
-            (
-                f"--expert-parallel-size with --shard {sharding.kind}: {FLAT.get(sharding.kind)}; "
-                "use fsdp2"
-            ),
-        ),
-    )
+def _contradictions(s: Sharding) -> Iterator[str]:
+    """Yield what ranks cannot share out in this way."""
+    if s.kind == "none" and s.data > 1:
+        yield (
+            f"--shard none with {s.data} data-parallel ranks: {s.data} unsharded runs are "
+            "independent; use --shard ddp, or ask for one GPU"
+        )
+    if s.pipeline > 1 and s.kind in ("zero2", "zero3"):
+        yield (
+            f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's pipelines "
+            "take ZeRO stage 1 at most; use zero1 or fsdp2"
+        )
+    yield from _of_offload(s)
+    yield from _of_fsdp(s)
+    if s.expert > 1 and s.kind in FLAT:
+        yield f"--expert-parallel-size with --shard {s.kind}: {FLAT[s.kind]}; use fsdp2"
 
 
-def _of_fsdp(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
-    no = "no-" if sharding.reshard is False else ""
-    switches = {
-        f"{no}reshard-after-forward": sharding.reshard is not None,
-        "reduce-dtype": sharding.reduced is not None,
-    }
-    among, group = sharding.among, sharding.shares
-    even = sharding.tensor * next(n for n in range(group, 0, -1) if among % n == 0)
-    return (
-        (
-            sharding.replicas is not None and sharding.kind != "hsdp",
-            "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out",
-        ),
-        (  # torch distributed/fsdp/_init_utils.py makes its groups by dist.new_subgroups
-            among % group != 0,
-            (
-                f"--shard hsdp shares a model out over the {group} data-parallel ranks of a "
-                f"machine, and {among} are no multiple of that: name as many as a machine has, "
-                f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
-            ),
-        ),
-        *(
-            (
-                typed and not sharding.fully,
-                f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out",
-            )
-            for name, typed in switches.items()
-        ),
-        (
-            sharding.prefetch is not None and sharding.kind != "fsdp1",
-            "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out",
-        ),
-    )
+def _of_offload(s: Sharding) -> Iterator[str]:
+    if s.offload == "params" and not s.parameters:
+        yield (
+            "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
+            "parameters on the device"
+        )
+    if s.offload == "optimizer" and s.fully:
+        yield (
+            f"--offload optimizer with --shard {s.kind}: FSDP keeps parameters, gradients and "
+            "states in one place; use --offload params, or zero2"
+        )
+    if s.offload == "optimizer" and not s.kind.startswith("zero"):
+        yield "--offload optimizer needs --shard zero1, zero2 or zero3"
+    if s.offload == "nvme" and s.kind != "zero3":
+        yield "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3"
+
+
+def _of_fsdp(s: Sharding) -> Iterator[str]:
+    if s.replicas is not None and s.kind != "hsdp":
+        yield "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out"
+    if s.among % s.shares:  # torch distributed/fsdp/_init_utils.py: dist.new_subgroups
+        even = s.tensor * next(n for n in range(s.shares, 0, -1) if s.among % n == 0)
+        yield (
+            f"--shard hsdp shares a model out over the {s.shares} data-parallel ranks of a "
+            f"machine, and {s.among} are no multiple of that: name as many as a machine has, "
+            f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
+        )
+    reshard = f"{'no-' if s.reshard is False else ''}reshard-after-forward"
+    for name, value in ((reshard, s.reshard), ("reduce-dtype", s.reduced)):
+        if value is not None and not s.fully:
+            yield f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out"
+    if s.prefetch is not None and s.kind != "fsdp1":
+        yield "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out"
 
 
 def share(rows: int, ranks: int) -> int:

@@ -232,8 +232,8 @@ class _SharedSearch:
     def _arranged(self, count: int) -> Iterator[Ranks]:
         """Yield the ranks that divide the devices, and the sequence."""
         choices = {kind: self._named(SIZES[kind], self._ranks(kind)) for kind in SHAPE}
-        length, said = self.subject.context, Ranks.of(self.w.said)
-        return (x for x in arranged(said, count, choices) if cuts(length, x.context))
+        length, base = self.subject.context, Ranks.of(self.w.said)
+        return (x for x in arranged(base, count, choices) if cuts(length, x.context))
 
     def _ranks(self, kind: str) -> tuple[int, ...]:
         if kind not in self.by.ranks:
@@ -255,8 +255,8 @@ class _SharedSearch:
         return KEEPS if "pipeline" in self.by.ranks else ("none", "full")
 
     def _named(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
-        said = getattr(self.w, name)
-        return choices if said is None else (said,)
+        typed = getattr(self.w, name)
+        return choices if typed is None else (typed,)
 
     def _steps(self, data: int, batch: int) -> int:
         return max(1, ceil_div(TOKENS, self.subject.context) // (data * batch))
