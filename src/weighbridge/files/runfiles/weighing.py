@@ -16,6 +16,7 @@ from weighbridge.base.words import words_in
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.document import UNNAMED
 from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.files.runfiles.measured import (
     DERIVED,
