@@ -102,7 +102,7 @@ def _passing(components: Iterable[Component]) -> Iterator[Component]:
 
 
 def _reading(plan: TrainingPlan, ranks: int) -> host.HostReading:
-    alone, kind = plan.sharding.ranks == 1, plan.sharding.kind
+    alone, kind = plan.sharding.cards == 1, plan.sharding.kind
     by_trl = plan.framework.name == "trl" and alone  # device_map="auto"
     by_axolotl = plan.framework.name == "axolotl" and kind in ("none", "ddp")
     form = plan.subject.choice.scheme
@@ -332,7 +332,7 @@ def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     gathered = Bytes(
         max(whole, states), max(whole, states), max(whole + _file(plan, whole), states)
     )
-    ranks, all_ranks = plan.sharding.local, plan.sharding.ranks
+    ranks, all_ranks = plan.sharding.local, plan.sharding.cards
     parts = 0 if zero else max(whole, states) * ranks // all_ranks
     source = "transformers trainer.py (save_model), accelerate accelerator.py (get_state_dict)"
     if not zero:

@@ -95,7 +95,7 @@ def _components(
     yield from _unread(plan, result, name)
     yield from _wide_stream(plan, peak, name)
     yield from _for_weights(result, name)
-    if plan.sharding.ranks > 1:
+    if plan.sharding.cards > 1:
         yield communication(plan)
     yield context(plan.part)
     kernels = beside(plan)

@@ -216,7 +216,7 @@ def _widened(
     usable = None if budget is None else budget.usable
     devices = bounds.widened(answer.devices, like, table)
     return host.with_paged_states(
-        devices, answer.managed, training.optimizer, usable, training.sharding.node
+        devices, answer.managed, training.optimizer, usable, training.sharding.per_machine
     )
 
 
@@ -368,11 +368,7 @@ def _effective(
         "batch_size": workload.batch_size or 1,
         "precision": training.precision.name,
         "shard": training.sharding.kind,
-        "data_parallel_size": training.sharding.data,
-        "tensor_parallel_size": training.sharding.tensor,
-        "pipeline_parallel_size": training.sharding.pipeline,
-        "context_parallel_size": training.sharding.context,
-        "expert_parallel_size": training.sharding.expert,
+        **training.sharding.settings(),
         "offload": training.sharding.offload,
         "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
         "padded": training.padded,

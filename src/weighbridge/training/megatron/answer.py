@@ -66,7 +66,7 @@ def stages(plan: MegatronPlan) -> tuple[StageRun, ...]:
 
 def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
     """Ranks of a stage are alike."""
-    alike = plan.run.ranks // plan.run.pipeline
+    alike = plan.run.cards // plan.run.pipeline
     listed = min(alike, max(1, LISTED // plan.run.pipeline))
     out = []
     for run, fuller in zip(runs, _fuller(plan, runs), strict=True):
@@ -77,7 +77,7 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
 
 def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     """One machine: weights and states are made on the devices, and pass it when they are saved."""
-    ranks = min(plan.sharding.node, plan.run.ranks)
+    ranks = plan.run.local
     process = host.processes(ranks)
     away = tuple(_away(plan, runs, ranks))
     low = ranks * max(_saved(plan, run) for run in runs)
@@ -214,7 +214,7 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
     """Yield what lies beside torch's allocator."""
     if plan.run.graphs:
         yield graphs.component(plan.model, plan.run, run.index, peak)
-    if plan.run.ranks > 1:
+    if plan.run.cards > 1:
         yield _communication(plan)
     if plan.run.overlaps and plan.run.tensor > 1:
         yield _user_buffers(plan)
@@ -373,11 +373,8 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
         "attention": KERNEL_NAMES[run.attention],
         "loss": "standard",
         "shard": plan.sharding.kind,
-        "data_parallel_size": run.data,
-        "tensor_parallel_size": run.tensor,
-        "pipeline_parallel_size": run.pipeline,
-        "context_parallel_size": run.context,
-        "expert_parallel_size": run.expert,
+        **run.settings(),
+        **({"context_parallel_by": run.context_by} if run.context > 1 else {}),
         **({"expandable_segments": True} if run.expandable else {}),
     }
 
