@@ -76,7 +76,7 @@ def test_with_less_than_a_gibibyte_to_spare_the_line_says_all_layers():
 def test_old_releases_of_ollama_go_by_an_estimate_of_their_own():
     """Before 0.12.11 a closed formula said how many: 35 of 41 where 36 have room."""
     kept = [
-        asked("command-r", gpu="4090", engine_version=v).derived["layers_on_card"]
+        asked("command-r", gpu="4090", engine_version=v, context=4096).derived["layers_on_card"]
         for v in ("0.9.2", "0.33")
     ]
     assert kept == [[35, 41], [36, 41]]
