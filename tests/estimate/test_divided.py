@@ -8,6 +8,7 @@ import pytest
 
 import weighbridge
 from weighbridge.answers.estimate.divided import RAM_SPEED, divided
+from weighbridge.base.memory import Component, Instant, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB
 from weighbridge.workload import Infer
@@ -140,12 +141,12 @@ def weights_on(**sizes):
     """A report of a GPU and a host that hold such weights, and 1 GB of cache on the GPU."""
 
     def component(name, nbytes):
-        return SimpleNamespace(name=name, bytes=SimpleNamespace(expected=nbytes))
+        return Component(name=name, bytes=exactly(int(nbytes)), basis="computed", formula="by hand")
 
     def device(kind, nbytes):
         parts = (component("weights", nbytes), component("context", 10**9))
         cache = (component("kv_cache", 10**9),) if kind == "gpu" else ()
-        return SimpleNamespace(kind=kind, phases=[SimpleNamespace(components=(*parts, *cache))])
+        return SimpleNamespace(kind=kind, phases=[Instant("decode", (*parts, *cache))])
 
     real = asked(gpu="h100", n_gpu_layers=30)
     return replace(
