@@ -54,6 +54,14 @@ def test_every_launcher_of_a_run_has_the_same_ranks(machines, each):
     assert {run.settings["shard"] for run in runs.values()} == {"ddp"}
 
 
+def test_devices_of_litgpt_are_those_of_each_machine():
+    config = (
+        "checkpoint_dir: checkpoints/org/name\nprecision: bf16-true\ntrain: {micro_batch_size: 1}\n"
+    )
+    run = run_of(f"{config}devices: 4\nnum_nodes: 2\nlora_r: 8\n", "litgpt.yaml")
+    assert Ranks.of(run.settings) == Ranks(data=8, per_machine=4)
+
+
 @all_of(("machines", "each"), SIZES)
 def test_ranks_of_a_sequence_leave_the_others(machines, each):
     for flags in ("--parallelism_config_cp_size 2", "--parallelism_config_tp_size 2"):
