@@ -19,7 +19,7 @@ from weighbridge.answers.estimate.megatron import form_of
 from weighbridge.answers.estimate.train import subject_for
 from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, most
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
@@ -316,7 +316,7 @@ class _Search:
                 if peak.high > room.low and not thorough:
                     return layout._replace(fits="unknown")
             peaks.append(peak)
-        peak = Bytes(*(max(bound) for bound in zip(*peaks, strict=True)))  # as a verdict has it
+        peak = most(peaks)  # as a verdict has it
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits != "yes" or self.memory is None:
             return layout._replace(peak=peak, fits=fits)

@@ -10,7 +10,7 @@ from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.answers.verdict import on_devices, on_host
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Device, Phase, exactly
+from weighbridge.base.memory import Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.format_choice import own_dtype
 from weighbridge.engines.interface import Subject
@@ -174,7 +174,7 @@ def _given_back(
     return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
 
 
-def _beside_tensors(phase: Phase) -> int:
+def _beside_tensors(phase: Instant) -> int:
     """Return the bytes that may be on the device beside expected tensors and the free room of
     segments."""
     free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)

@@ -21,7 +21,7 @@ Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_a
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, around, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
@@ -83,6 +83,7 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     low = ranks * max(_saved(plan, run) for run in runs)
     saved = Component(
         name="weights",
+        passing=True,
         detail="saved",
         bytes=Bytes(low, int(PINNED * low), 2 * low),
         basis="assumed",
@@ -93,11 +94,7 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     return Device(
         index=0,
         kind="host",
-        phases=(
-            Phase("load", (process,)),
-            Phase("step", (process, *away)),
-            Phase("save", (process, *away, saved)),
-        ),
+        phases=around((process,), {"load": (), "step": away, "save": (*away, saved)}),
     )
 
 
@@ -140,10 +137,10 @@ def _saved(plan: MegatronPlan, run: StageRun) -> int:
     return StageNumbers(plan.model, plan.run, run.index).saved(plan.run, states)
 
 
-def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Phase]:
+def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Instant]:
     for name in NAMES:
         if name in run.moments:
-            yield Phase(name, tuple(_components(plan, run, name, fuller.moments[name])))
+            yield Instant(name, tuple(_components(plan, run, name, fuller.moments[name])))
 
 
 def _fuller(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
