@@ -3,6 +3,7 @@
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
+from weighbridge.settings.ranks import Ranks
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
 ENV = {  # variables that matter for memory, whoever runs on torch
@@ -65,7 +66,5 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
 
 def world(reading: CommandReading, *, copies: bool = True) -> int:
     """Devices of all ranks: tensor x pipeline x copies."""
-    total = 1
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        total *= max(1, int(reading.settings.get(name, 1)))
-    return total * (max(1, int(reading.settings.get("data_parallel_size", 1))) if copies else 1)
+    ranks = Ranks.of(reading.settings)
+    return ranks.cards if copies else ranks.copy
