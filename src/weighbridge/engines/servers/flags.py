@@ -3,7 +3,6 @@
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.settings.ranks import Ranks
 
 NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
 ENV = {  # variables that matter for memory, whoever runs on torch
@@ -62,9 +61,3 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
         reading.warn(
             f"{name} {method!r:.40} is not modelled: weights are counted as they are stored"
         )
-
-
-def world(reading: CommandReading, *, copies: bool = True) -> int:
-    """Devices of all ranks: tensor x pipeline x copies."""
-    ranks = Ranks.of(reading.settings)
-    return ranks.cards if copies else ranks.copy
