@@ -15,7 +15,6 @@ from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.in_words import in_words, of_piece, release, taken_of
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -26,18 +25,12 @@ from weighbridge.files.runfiles.named import (
     positions,
 )
 from weighbridge.files.runfiles.others import OtherProgram, other, why
-from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
 from weighbridge.files.runfiles.serving import start_logs
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.training.arrays import SET
 from weighbridge.models.catalogue import everyday
 
-KIND = Kind(
-    name="text",
-    title="issue, mail or log",
-    syntaxes=("text",),
-    source="41 public questions of 2025 and 2026",
-)
 PROGRAM = (
     r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|sglang serve"
     r"|mlx_lm\.\w{3,12}|(?:\S{0,200}/)?llama-(?:server|cli)"
@@ -293,3 +286,13 @@ def _refused(program: OtherProgram, named: list[Piece], cards: Piece | None) -> 
         understood=taken_of(model, cards),
         refused=why(program, name, cards.value if cards is not None else ""),
     )
+
+
+KIND = Kind(
+    name="text",
+    title="issue, mail or log",
+    syntaxes=("text",),
+    source="41 public questions of 2025 and 2026",
+    tells=tells,
+    read=read,
+)

@@ -9,18 +9,11 @@ from collections.abc import Iterator
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.pieces import only_commands
-from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.serving.start_logs import starts
 
-KIND = Kind(
-    name="command",
-    title="launch command",
-    syntaxes=("shell",),
-    source="weighbridge.engines.launch",
-)
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
 # A first line that is a command: a variable that is set, or a word of the shell or a program
 COMMAND = re.compile(
@@ -73,3 +66,13 @@ def _is_script(document: Document) -> bool:
 def _has_prose(line: str) -> bool:
     """Tell whether a line is a launch with a sentence behind it."""
     return COMMAND.match(line) is not None and bool(apart(line)[1])
+
+
+KIND = Kind(
+    name="command",
+    title="launch command",
+    syntaxes=("shell",),
+    source="weighbridge.engines.launch",
+    tells=tells,
+    read=read,
+)

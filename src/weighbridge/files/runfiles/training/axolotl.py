@@ -12,7 +12,6 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import (
     NEITHER,
     VARIABLE,
@@ -22,16 +21,10 @@ from weighbridge.files.runfiles.reading import (
     reading,
     worded,
 )
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
 from weighbridge.files.runfiles.training.contradictions import contradicted
 
-KIND = Kind(
-    name="axolotl",
-    title="axolotl config",
-    syntaxes=("yaml",),
-    source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
-)
 KEYS = text_beside(__file__, "axolotl.txt")
 OWN = (
     "axolotl",
@@ -340,3 +333,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     elif shard == "zero3" and run.settings["offload"] == "params":
         words["deepspeed"] = OFFLOADS
     return words
+
+
+KIND = Kind(
+    name="axolotl",
+    title="axolotl config",
+    syntaxes=("yaml",),
+    source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
+    tells=tells,
+    read=read,
+    written=written,
+    fresh=fresh,
+)

@@ -17,10 +17,9 @@ from weighbridge.engines.launch.shell import commands
 from weighbridge.files.runfiles import slurm
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.pieces import only_commands
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.record import FEW_CARDS, Kind, PlannedRun, Understood, Unread
 from weighbridge.files.runfiles.training import (
     accelerate,
     flags,
@@ -31,12 +30,6 @@ from weighbridge.files.runfiles.training import (
     trl,
 )
 
-KIND = Kind(
-    name="training-command",
-    title="training command",
-    syntaxes=("shell",),
-    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
-)
 SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
 MOST = 200  # lines: a longer text is looked at as prose is
@@ -344,3 +337,14 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         understood=tuple(one for one in run.understood if one.line),
         refused=refused,
     )
+
+
+KIND = Kind(
+    name="training-command",
+    title="training command",
+    syntaxes=("shell",),
+    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
+    tells=tells,
+    read=read,
+    written=written,
+)

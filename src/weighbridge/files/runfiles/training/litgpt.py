@@ -9,16 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 
-KIND = Kind(
-    name="litgpt",
-    title="litgpt config",
-    syntaxes=("yaml",),
-    source="https://github.com/Lightning-AI/litgpt @ 26857050",
-)
 KEYS = """
 [settings]
 lora_r       lora_r
@@ -170,3 +163,14 @@ SAID: Phrases = {}
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
     return phrased(change, WRITTEN, SAID)
+
+
+KIND = Kind(
+    name="litgpt",
+    title="litgpt config",
+    syntaxes=("yaml",),
+    source="https://github.com/Lightning-AI/litgpt @ 26857050",
+    tells=tells,
+    read=read,
+    written=written,
+)

@@ -10,18 +10,11 @@ computing), checkpointing.py (no cast of a packed base), liger_kernel.py.
 from collections.abc import Iterator, Mapping
 
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments
 from weighbridge.files.runfiles.training.contradictions import contradicted
 
-KIND = Kind(
-    name="llama-factory",
-    title="LLaMA-Factory config",
-    syntaxes=("yaml", "json"),
-    source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
-)
 KEYS = arguments.merged(
     arguments.KEYS,
     """
@@ -277,3 +270,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if settings["eval_batch_size"] is not None:
         words["val_size"] = PART  # without rows to evaluate it refuses to start
     return words | arguments.shared_and_evaluated(settings, OFFLOADS)
+
+
+KIND = Kind(
+    name="llama-factory",
+    title="LLaMA-Factory config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
+    tells=tells,
+    read=read,
+    written=written,
+    fresh=fresh,
+)

@@ -12,17 +12,10 @@ from collections.abc import Iterator, Mapping
 from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.models.catalogue import everyday
 
-KIND = Kind(
-    name="torchtune",
-    title="torchtune recipe",
-    syntaxes=("yaml",),
-    source="https://github.com/pytorch/torchtune @ bd2a0fc7",
-)
 KEYS = text_beside(__file__, "torchtune.txt")
 NAMESPACE = "torchtune."
 OPTIMIZERS: Mapping[str, str] = {
@@ -286,3 +279,17 @@ def fetches(repository: str) -> str:
     folder = repository.rpartition("/")[2]
     left = "--ignore-patterns 'original/*consolidated*'"
     return f"tune download {repository} --output-dir ./{folder} {left}"
+
+
+KIND = Kind(
+    name="torchtune",
+    title="torchtune recipe",
+    syntaxes=("yaml",),
+    source="https://github.com/pytorch/torchtune @ bd2a0fc7",
+    tells=tells,
+    read=read,
+    written=written,
+    fresh=fresh,
+    fetches=fetches,
+    starts=starts,
+)

@@ -10,18 +10,11 @@ from math import prod
 
 from weighbridge.base.records import replace
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, zero
 from weighbridge.files.runfiles.training.contradictions import contradicted
 
-KIND = Kind(
-    name="trl",
-    title="TRL config",
-    syntaxes=("yaml", "json"),
-    source="https://github.com/huggingface/trl @ f2cd5771",
-)
 KEYS = arguments.merged(
     arguments.KEYS,
     """
@@ -281,3 +274,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         **NEW,
     }
     return words | arguments.shared_and_evaluated(settings, OFFLOADS)
+
+
+KIND = Kind(
+    name="trl",
+    title="TRL config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/huggingface/trl @ f2cd5771",
+    tells=tells,
+    read=read,
+    written=written,
+    fresh=fresh,
+)

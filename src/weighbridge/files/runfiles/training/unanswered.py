@@ -15,16 +15,8 @@ from collections.abc import Iterator, Mapping
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, filled, reading
-from weighbridge.files.runfiles.record import PlannedRun
-
-KIND = Kind(
-    name="unanswered",
-    title="training that is not answered yet",
-    syntaxes=("yaml", "shell"),
-    source="https://github.com/volcengine/verl main",
-)
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 
 
 class Program(NamedTuple):
@@ -176,3 +168,13 @@ def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> 
     for _ in range(NESTED):
         value = filled(NAME.sub(lambda match: assigned.get(match[1], match[0]), value)).strip("\"'")
     return "" if VARIABLE.search(value) or "$" in value else value
+
+
+KIND = Kind(
+    name="unanswered",
+    title="training that is not answered yet",
+    syntaxes=("yaml", "shell"),
+    source="https://github.com/volcengine/verl main",
+    tells=tells,
+    read=read,
+)

@@ -13,16 +13,9 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 
-KIND = Kind(
-    name="deepspeed",
-    title="DeepSpeed config",
-    syntaxes=("json",),
-    source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
-)
 KEYS = text_beside(__file__, "zero.txt")
 ZERO = "zero_optimization"
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
@@ -302,3 +295,14 @@ def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
         words["optimizer.params.lr"] = 2e-5
         words["optimizer.params.torch_adam"] = settings["optimizer"] == "adamw_torch"
     return words
+
+
+KIND = Kind(
+    name="deepspeed",
+    title="DeepSpeed config",
+    syntaxes=("json",),
+    source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
+    tells=tells,
+    read=read,
+    fresh=fresh,
+)
