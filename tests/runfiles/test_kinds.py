@@ -52,7 +52,7 @@ def test_the_nouns_of_titles_are_words_of_ours():
 
 
 def test_what_writes_a_new_file_writes_a_change_of_one_too():
-    """Of what starts a container the flags are changed in its line, and of a part nothing is."""
+    """What starts a container is changed by flags of its line, and a part by nothing."""
     alone = {name for name, each in KINDS.items() if each.fresh and each.written({}) is None}
     assert alone == {"deepspeed", "accelerate", "compose", "kubernetes", "server-config"}
     assert all(each.fresh for each in kinds() if each.starts or each.fetches)

@@ -29,6 +29,7 @@ from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.files.oom.record import ALWAYS, OomReading, table
 from weighbridge.files.oom.text import SIZE, Log, log, read_size
+from weighbridge.files.programs import rules_of, told_by
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
 BEHIND = 20_000  # of the log that leads to it
@@ -40,28 +41,6 @@ TELLS = "paste the lines around 'out of memory', or the whole log"
 LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 # In lines, since in packed text the next line may begin with a figure
 N_CTX = r"\bn_ctx[ \t]{0,20}=[ \t]{0,20}(\d{1,9})\b"
-# Text of a log -> the program that wrote it; the first that is found.
-PROGRAMS = (
-    (
-        "vllm",
-        (
-            "vllm/",
-            "vllm.",
-            "VllmWorker",
-            "EngineCore",
-            "gpu_memory_utilization",
-            "[multiproc_executor",
-        ),
-    ),
-    ("sglang", ("sglang/", "sglang.", "mem_fraction_static", "mem-fraction-static")),
-    ("deepspeed", ("deepspeed/", "DeepSpeed")),
-    ("unsloth", ("Unsloth - ", "unsloth/kernels", "UnslothTrainer")),
-    ("trainer", ("transformers/trainer.py", "trl/trainer", "train_batch_size")),
-    ("comfyui", ("ComfyUI", "SamplerCustom", "OOM, unloading all loaded models")),
-    ("webui", ("stable-diffusion-webui",)),
-    ("ollama", ("ollama",)),
-)
-BY_TOOL = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "ollama"}
 
 # Lines of a traceback -> what the program was doing. The first that is found decides, and what is
 # called by others stands before them.
@@ -239,9 +218,9 @@ def _version(wording: Wording, message: str) -> str:
 def engine_of(tool: str, text: str) -> str:
     """Return the engine that printed the message: its tool's, or that which the log names; "" where
     nothing tells."""
-    if tool in BY_TOOL:
-        return BY_TOOL[tool]
-    return next((name for name, signs in PROGRAMS if any(s in text for s in signs)), "")
+    if rules_of(tool):
+        return tool
+    return next((p.name for p in told_by("signs") if any(s in text for s in p.signs)), "")
 
 
 def place_of(lines: str) -> str:

@@ -17,7 +17,7 @@ from weighbridge.engines.launch.shell import commands
 from weighbridge.files.runfiles import slurm
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.pieces import only_commands
+from weighbridge.files.runfiles.pieces import begins_with_a_command, only_commands
 from weighbridge.files.runfiles.reading import filled
 from weighbridge.files.runfiles.record import FEW_CARDS, Kind, PlannedRun, Understood, Unread
 from weighbridge.files.runfiles.training import (
@@ -36,11 +36,6 @@ MOST = 200  # lines: a longer text is looked at as prose is
 CONFIG = "config_file"  # of accelerate
 LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 PROGRAMS = ("swift", "trl", "llamafactory-cli")
-BEGINS = re.compile(
-    r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|cd|source|ulimit|torchrun|deepspeed|accelerate|python3?"
-    r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|uv|nohup|read|megatron|module|conda"
-    r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
-)
 EACH = "ranks_per_machine"
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
@@ -83,12 +78,11 @@ class Launched(NamedTuple):
 
 def tells(document: Document) -> bool:
     """Tell whether a text is a script that launches a training."""
-    lines = document.text.replace("\\\n", " ").splitlines()
-    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
     if document.text.count("\n") > MOST:
         return False
-    if not script and not (BEGINS.match(first) and only_commands(document.text)):
+    text = document.text
+    if not script and not (begins_with_a_command(text) and only_commands(text)):
         return False
     return next(launched(document), None) is not None
 

@@ -1,0 +1,117 @@
+"""Every program of programs.toml is told alike in command, image, log, message and words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.cases import all_of
+
+from weighbridge.engines.launch.programs import launched, release_of
+from weighbridge.engines.table import ENGINES
+from weighbridge.files.oom.reading import engine_of, wordings
+from weighbridge.files.programs import programs, told_by
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.document import documents
+from weighbridge.files.runfiles.in_words import programs as named
+from weighbridge.files.runfiles.kinds import kinds
+from weighbridge.files.runfiles.pieces import is_command, only_commands
+from weighbridge.files.runfiles.serving.containers import by_image
+from weighbridge.files.runfiles.serving.lines import serves
+from weighbridge.files.runfiles.serving.start_logs import LINES
+from weighbridge.files.runfiles.text import LAUNCH, other
+from weighbridge.training.frameworks import FRAMEWORKS
+
+TABLE = programs()
+LETTERS = st.characters(codec="ascii", exclude_categories=["Cc"])
+
+
+def names(face, task=""):
+    return [each.name for each in told_by(face, task)]
+
+
+def document(text):
+    return documents(text, "text")[0]
+
+
+def lines(engine):
+    """Yield the lines that start an engine, as its own record has its programs."""
+    for program, verbs in ENGINES[engine].programs.items():
+        first = f"python3 -m {program}" if "." in program and engine != "mlx" else program
+        for verb in verbs or ("",):
+            yield " ".join((first, verb)).strip()
+
+
+def test_every_engine_that_a_line_starts_stands_in_the_table():
+    """ik_llama.cpp's programs are called as llama.cpp's: its flags tell it."""
+    assert {e.name for e in ENGINES.values() if e.programs} - TABLE.keys() == {"ik_llama.cpp"}
+
+
+STARTING = [(name, line) for name in TABLE if name in ENGINES for line in lines(name)]
+
+
+@all_of(("name", "line"), STARTING)
+def test_a_line_that_starts_an_engine_is_a_command_and_is_found_among_words(name, line):
+    line += " org/name" if name == "vllm" and line.endswith("serve") else " --model org/name"
+    assert launched(line).engine == name
+    assert is_command(line)
+    assert only_commands(line)
+    assert LAUNCH.search(f"it dies with {line}")[0].endswith(line)
+
+
+@all_of("name", [name for name in names("images") if any(TABLE[name].images.values())])
+def test_an_image_starts_what_its_name_says(name):
+    for part, line in TABLE[name].images.items():
+        image = f"registry.local/my-{part}-build:3"
+        assert serves(image)
+        assert by_image(image, ["--port", "1"]) == f"{line} --port 1"
+        assert launched(f"{line} org/name").engine == name
+
+
+@all_of("name", names("image"))
+def test_a_published_image_is_its_program(name):
+    assert release_of(f"{TABLE[name].image}:v1.2.3", name) == "1.2.3"
+    assert launched(f"{TABLE[name].module} --model org/name").engine == name
+
+
+@all_of("name", names("signs"))
+def test_a_sign_of_a_message_is_of_one_program(name):
+    assert {engine_of("torch", f"x {sign} y") for sign in TABLE[name].signs} == {name}
+
+
+def test_an_engine_that_writes_a_message_is_explained_by_rules():
+    tools = {wording.tool for wording in wordings()}
+    assert tools & TABLE.keys() - {"mlx"} <= set(names("rules"))
+
+
+def test_what_writes_a_log_is_an_engine_of_the_table():
+    assert {line.program for line in LINES} == set(names("rules"))
+    assert {TABLE[name].rules for name in names("rules")} <= ENGINES.keys()
+
+
+@all_of("name", names("words"))
+def test_a_name_in_words_tells_one_program(name):
+    said = "HF Trainer" if name == "trainer" else TABLE[name].title
+    assert [each.program.name for each in named(document(f"I use {said} here"))] == [name]
+
+
+def test_who_is_named_in_words_can_be_asked_about():
+    assert set(names("words", "infer")) <= ENGINES.keys()
+    kinds_of = {each.name for each in kinds()}
+    assert set(names("words", "train")) <= FRAMEWORKS.keys() | kinds_of
+
+
+@pytest.mark.slow
+@all_of("face", ["commands", "script", "refused"])
+@given(data=st.data())
+def test_a_program_is_told_by_each_of_its_patterns(data, face):
+    program = data.draw(st.sampled_from([*told_by(face)]))
+    patterns = program.commands if face == "commands" else (getattr(program, face),)
+    text = data.draw(
+        st.from_regex(data.draw(st.sampled_from(patterns)), fullmatch=True, alphabet=LETTERS)
+    )
+    if face == "commands":
+        assert is_command(f"{text} x")
+    elif face == "refused":
+        assert other(text) is not None
+    else:
+        (run,) = read(f"#!/bin/bash\npython3 -m {text} a=b\n", "run.sh", "unanswered").runs
+        assert run.refused.endswith("is not answered yet")
