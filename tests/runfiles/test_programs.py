@@ -7,8 +7,10 @@ from tests.cases import all_of
 
 from weighbridge.engines.launch.programs import launched, release_of
 from weighbridge.engines.table import ENGINES
-from weighbridge.files.oom.reading import engine_of, wordings
-from weighbridge.files.programs import programs, told_by
+from weighbridge.files.oom.reading import engine_of, stated_in, wordings
+from weighbridge.files.oom.reading import read as reading
+from weighbridge.files.oom.record import table
+from weighbridge.files.programs import log_lines, programs, told_by
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.in_words import programs as named
@@ -16,7 +18,7 @@ from weighbridge.files.runfiles.kinds import kinds
 from weighbridge.files.runfiles.pieces import is_command, only_commands
 from weighbridge.files.runfiles.serving.containers import by_image
 from weighbridge.files.runfiles.serving.lines import serves
-from weighbridge.files.runfiles.serving.start_logs import LINES
+from weighbridge.files.runfiles.serving.start_logs import LINES, starts
 from weighbridge.files.runfiles.text import LAUNCH, other
 from weighbridge.training.frameworks import FRAMEWORKS
 
@@ -115,3 +117,35 @@ def test_a_program_is_told_by_each_of_its_patterns(data, face):
     else:
         (run,) = read(f"#!/bin/bash\npython3 -m {text} a=b\n", "run.sh", "unanswered").runs
         assert run.refused.endswith("is not answered yet")
+
+
+MESSAGE = (
+    "ValueError: To serve at least one request with the models's max seq len (221000), (10.12 GiB "
+    "KV cache is needed, which is larger than the available KV cache memory (5.59 GiB). Based on "
+    "the available memory, the estimated maximum model length is 122080."
+)
+
+
+def test_a_message_that_both_rooms_read_tells_them_the_same():
+    (start,) = starts(document(MESSAGE))
+    figures = reading(MESSAGE).parsed
+    assert start.counts["context"] == figures["max_model_len"] == 221_000
+    assert start.size("needed") == figures["needed_kv_bytes"] == round(10.12 * 2**30)
+    assert start.size("kv_cache") == figures["available_kv_bytes"] == round(5.59 * 2**30)
+
+
+@all_of("said", ["--max-model-len 4096", "max_model_len=4096", "max_seq_len: 4096", "n_ctx = 4096"])
+def test_a_length_is_stated_alike_in_every_room(said):
+    log = f"{said}, Available KV cache memory: 8.5 GiB\nCUDA out of memory. Tried to allocate 1 GiB"
+    (start,) = starts(document(log))
+    assert start.counts == {"context": 4096}
+    assert start.size("kv_cache") == 8.5 * 2**30
+    assert reading(log).stated["context"] == 4096
+    assert stated_in(f"a{said}b").get("context") is None
+
+
+def test_the_figures_of_an_engine_stand_in_its_lines_alone():
+    groups = {figure["group"] for figure in table("figures")}
+    assert groups.isdisjoint({line.program for line in log_lines()})
+    assert {line.program for line in log_lines()} <= TABLE.keys()
+    assert all(line.part or line.figure for line in log_lines())

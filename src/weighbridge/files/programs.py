@@ -1,18 +1,30 @@
-"""The programs that files, logs, messages and people tell of: programs.toml, and who asks for what.
+"""The programs that files, logs, messages and people tell of, and the lines that they write.
 
-commands of a shell      runfiles/pieces.py         which lines are a shell's
-a line among words       runfiles/text.py
-an image                 runfiles/serving           what starts in it
-a script                 runfiles/training          what is read and not answered
-a message                oom/reading.py             who wrote it
-a name in words          runfiles/in_words.py
+programs.toml has each program once:
+
+    commands of a shell      runfiles/pieces.py         which lines are a shell's
+    a line among words       runfiles/text.py
+    an image                 runfiles/serving           what starts in it
+    a script                 runfiles/training          what is read and not answered
+    a message                oom/reading.py             who wrote it
+    a name in words          runfiles/in_words.py
+
+logs.jsonl has each line of a log once: the `part` of a start (runfiles/serving/start_logs.py) or
+the `figure` of an out-of-memory message (oom/reading.py) that it tells, or both.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from weighbridge.base.parsed import text_beside
-from weighbridge.base.records import dataclass
+from weighbridge.base.parsed import lines_beside, text_beside
+from weighbridge.base.records import NamedTuple, dataclass
+
+# What stands in patterns of logs: a size as servers print it, a number, a device as llama.cpp
+# names it (a longer word is none)
+SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
+COUNT = r"(?P<count>[\d,]{1,15})"
+DEVICE = r"(?<!\w)(?P<device>\w{1,40})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +86,35 @@ def rules_of(name: str) -> str:
     """Return the engine by whose rules the messages of a program are explained; "" of none."""
     program = programs().get(name)
     return program.rules if program is not None else ""
+
+
+class LogLine(NamedTuple):
+    """A line of logs.jsonl: who prints it, its pattern, and what it tells. `kind` and `before` are
+    of a figure (oom/reading.py); `unless`: it is read where this text is not in the log."""
+
+    program: str
+    pattern: str
+    part: str = ""  # a component of ours, or a count ("tokens", "context")
+    figure: str = ""
+    kind: str = "size"
+    before: bool = False
+    unless: str = ""
+
+    @property
+    def searched(self) -> str:
+        """Return the pattern as it is searched in a log that is as it was written."""
+        pattern = self.pattern.replace("{SIZE}", SIZE).replace("{COUNT}", COUNT)
+        return pattern.replace("{DEVICE}", DEVICE)
+
+
+@cache
+def log_lines() -> tuple[LogLine, ...]:
+    """Return the lines of logs that are read, the better of two that tell the same first."""
+    return tuple(LogLine(**json.loads(line)) for line in lines_beside(__file__, "logs.jsonl"))
+
+
+def length_lines() -> Iterator[str]:
+    """Yield the patterns of the longest request, as servers and their command lines state it."""
+    for line in log_lines():
+        if line.part == "context" and not line.figure:
+            yield line.searched
