@@ -7,9 +7,12 @@ from pathlib import Path
 from tests.cases import all_of
 from tests.runfiles.test_public import FOLDER, written
 
+from weighbridge.engines.table import ENGINES
 from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.emitting import TARGETS
 from weighbridge.files.runfiles.kinds import HOMES, kinds
 from weighbridge.files.runfiles.record import Kind
+from weighbridge.training.frameworks import FRAMEWORKS
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 KINDS = {each.name: each for each in kinds()}
@@ -49,6 +52,17 @@ def test_the_nouns_of_titles_are_words_of_ours():
     words = {word for row in rows for word in row.split()}
     nouns = {each.title.split()[-1] for each in kinds()} - {"yet"}  # a clause, not a noun
     assert {noun for noun in nouns if noun.islower()} - words == set()
+
+
+def test_what_is_emitted_is_of_a_kind_that_can_write_it_and_for_programs_of_ours():
+    for word, to in TARGETS.items():
+        kind = KINDS[to.kind]
+        assert to.syntax in kind.syntaxes, word
+        assert kind.fresh or to.syntax == "python", word
+        assert to.starts or kind.starts, word
+        assert {*to.uses} <= (FRAMEWORKS.keys() if to.task == "train" else ENGINES.keys()), word
+    fresh = {name for name, each in KINDS.items() if each.fresh}
+    assert fresh == {to.kind for to in TARGETS.values()} - {"training-script"}
 
 
 def test_what_writes_a_new_file_writes_a_change_of_one_too():
