@@ -184,7 +184,7 @@ def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
         return tokens, "the prompt alone"
     if w.context is not None:
         return w.context, "as you asked"
-    if w.engine_defaults and end is not None:
+    if (w.engine_defaults or (engine.sizes_by_card and not tokens)) and end is not None:
         return engine.context(w, end)
     usual = max(USUAL_CONTEXT, tokens)
     if end is not None and end < usual:

@@ -225,6 +225,7 @@ class _Ladder:
 
     def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
+        change = self.request.sized(change)
         changed = self.request.planned(change)
         go_on()
         try:

@@ -30,7 +30,12 @@ from weighbridge.answers.questions.fit.ladder import (
     plain,
     planned_or_none,
 )
-from weighbridge.answers.questions.fit.request import DEVICE, FitRequest, asked, workload
+from weighbridge.answers.questions.fit.request import (
+    DEVICE,
+    FitRequest,
+    asked,
+    workload,
+)
 from weighbridge.base.records import replace
 from weighbridge.base.units import parse_count
 from weighbridge.base.watching import kept, stopped, trying
@@ -290,9 +295,7 @@ class _Shelf:
         has an answer."""
         best: dict[str, Any] = {}
         for form in forms:
-            engine = form.get("engine", self.request.inference)
-            settings = {**self.request.settings, **form}
-            tried = replace(self.request, settings=settings, inference=engine)
+            tried = self.request.planned(self.request.sized(form))
             report = _judged(asker, tried)
             if report is None:
                 continue

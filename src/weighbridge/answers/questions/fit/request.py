@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.engines.table import engine, record
 from weighbridge.memory.report.fit import NAMES, SMALLEST
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
@@ -28,6 +29,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "lora-r": ("lora_r", ("lora", "qlora")),
     "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
+LENGTHS = ("context", "prompt_len", "max_new_tokens")
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
@@ -59,6 +61,17 @@ class FitRequest:
         """True where formats are tried: the question is how to run it, and a model is named."""
         sought = self.about == "infer" or not self.solves
         return self.helped and sought and self.most != "model-size"
+
+    def sized(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a change with the usual length of a request, where it chooses an engine that takes
+        one by the card and nobody named or seeks any: formats are compared at one length."""
+        chosen = "engine" in change and record(change["engine"]).sizes_by_card
+        lengths = {*self.settings, *change, self.most}
+        return (
+            {**change, "context": USUAL_CONTEXT}
+            if chosen and lengths.isdisjoint(LENGTHS)
+            else change
+        )
 
     def planned(self, change: Mapping[str, Any]) -> "FitRequest":
         """Return the same request with the settings of a plan."""
