@@ -1,4 +1,4 @@
-"""What becomes of a run between its file and its answer: a list of passes, in order.
+"""Passes over a run, in order, from its file to its answer.
 
     PASSES           PlannedRun -> PlannedRun    by what is typed beside the file
     ANSWER_PASSES    WeighedRun -> WeighedRun    what the file says of its answer
@@ -55,7 +55,7 @@ WORSE: Mapping[str, int] = {"yes": 0, "unknown": 1, "no": 2}
 
 
 class Typed(NamedTuple):
-    """What is typed beside a file: settings of any task, and a model in place of the file's."""
+    """Settings of any task that are typed beside a file, and a model in place of the file's."""
 
     file: RunFile
     settings: Mapping[str, Any]
