@@ -14,7 +14,13 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
+from weighbridge.files.runfiles.reading import (
+    KeyReading,
+    phrased,
+    reading,
+    table,
+    worded,
+)
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training.arguments import groups
 from weighbridge.files.runfiles.training.shapes import shape_name
@@ -333,11 +339,7 @@ WRITTEN: Mapping[str, str] = {
     "batch_size": "training.local_batch_size|training.batch_size",
     "seq_len": "training.seq_len",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"activation_checkpoint.mode": "full"},
-    ("checkpointing", "selective"): {"activation_checkpoint.mode": "selective", EVERY: AC_EVERY},
-    ("checkpointing", "none"): {"activation_checkpoint.mode": "none"},
-}
+SAID = table(KEYS).phrases
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:

@@ -12,7 +12,12 @@ from collections.abc import Iterator, Mapping
 from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
+from weighbridge.files.runfiles.reading import (
+    KeyReading,
+    phrased,
+    reading,
+    table,
+)
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.models.catalogue import everyday
 
@@ -245,10 +250,7 @@ WRITTEN: Mapping[str, str] = {
     "seq_len": "tokenizer.max_seq_len",
     "lora_r": "model.lora_rank",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"enable_activation_checkpointing": True},
-    ("checkpointing", "none"): {"enable_activation_checkpointing": False},
-}
+SAID = table(KEYS).phrases
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
