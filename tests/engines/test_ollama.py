@@ -259,6 +259,7 @@ def test_a_command_leaves_the_context_to_ollama(card, tokens):
         ({"gpu": "3060"}, 4096),
         ({"gpu": "4090", "context": 2048}, 2048),
         ({"gpu": "4090", "prompt_len": 100}, 100),
+        ({"gpu": "4090", "context": 200_000}, 131_072),  # the model's maximum, to which it lowers
         ({}, 4096),
     ],
 )

@@ -49,7 +49,8 @@ class RequestSettings(Settings):
         "what it takes on that card.",
         default=1 << 12,
         label_zh="上下文(token)",
-        zh="一个请求的 token 数。默认 4096；模型的最大长度更短时取最大长度；Ollama 取它在该卡上的默认值。",
+        zh="一个请求的 token 数。默认 4096；模型的最大长度更短时取最大长度；"
+        "Ollama 取它在该卡上的默认值。",
         slider=(128, 1 << 20),
     )
     prompt_len: Int = count(

@@ -202,7 +202,7 @@ def unasked(model="qwen3-0.6b", **settings):
         ({}, "ollama"),
         ({"quantization": "Q8_0"}, "ollama"),  # the rung that is there without the flag
         ({"quantization": "nf4"}, "transformers"),  # no format of Ollama's
-        ({"quantization": "Q8_0", "dtype": "float16"}, "transformers"),
+        ({"quantization": "Q8_0", "dtype": "float16"}, "llama.cpp"),  # transformers unpacks it
         ({"quantization": "Q8_0", "engine": "llama.cpp"}, "llama.cpp"),
     ],
 )

@@ -176,6 +176,7 @@ def test_a_least_context_is_asked_for():
     )
     rows = {row["name"]: row for row in found.rows}
     assert rows["llama-3.1-8b"]["context"] >= 8192
+    assert rows["gpt2"]["fits"] != "yes"  # it was made for 1,024
     assert rows["llama-3.1-8b"]["peak_bytes"] > alone(rows["llama-3.1-8b"]).peak.expected
 
 

@@ -300,7 +300,9 @@ class _Shelf:
             if report is None:
                 continue
             best = {**_told(report), **_verdict(report)}
-            if report.derived.get("layers_on_card") is not None:  # the rest is in RAM
+            longest = report.derived["longest_context"] or 0
+            too_long = 0 < longest < (self.request.settings.get("context") or 0)
+            if too_long or report.derived.get("layers_on_card") is not None:  # the rest is in RAM
                 best["fits"] = "no"
             if best["fits"] == "yes":
                 return best, tried

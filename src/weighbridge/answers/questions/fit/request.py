@@ -5,7 +5,8 @@ A setting goes to every question that has one of that name, and is pinned there.
     engine_version   is the inference engine's; training and loading have it where that engine is
                      transformers
     shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
-    quantization     is of load, infer and qlora: LoRA and full training are of plain weights
+    quantization     is of load, infer and qlora: LoRA and full training are of plain weights; a
+                     type of GGUF's is of load and infer, since no trainer packs in one
     batch_size       is of the task that is asked about: users of a server, or sequences of a step
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.engines.format_names import of_gguf
 from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.engines.table import engine, record
 from weighbridge.memory.report.fit import NAMES, SMALLEST
@@ -202,6 +204,8 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
         if task == "infer" and setting in TRAIN and _is_foreign(setting, inference):
             continue
         if setting in OF_PACKED and name in PLAIN:
+            continue
+        if setting == "quantization" and task == "train" and of_gguf(str(value)):
             continue
         if setting in OF_ADAPTERS and method == "full":
             continue
