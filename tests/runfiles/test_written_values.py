@@ -5,7 +5,14 @@ from tests.cases import all_of
 
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.reading import phrased, table
-from weighbridge.files.runfiles.training import axolotl, llama_factory, torchtitan, torchtune, trl
+from weighbridge.files.runfiles.training import (
+    axolotl,
+    litgpt,
+    llama_factory,
+    torchtitan,
+    torchtune,
+    trl,
+)
 
 HF = {"model_name_or_path": "org/name", "per_device_train_batch_size": 2, "learning_rate": 1e-4}
 BESIDE = {  # a file of each kind, with adapters
@@ -17,6 +24,7 @@ BESIDE = {  # a file of each kind, with adapters
         "tokenizer": {"_component_": "torchtune.models.llama3.llama3_tokenizer"},
         "batch_size": 1,
     },
+    litgpt: {"checkpoint_dir": "checkpoints/org/name", "out_dir": "o", "train": {}, "lora_r": 8},
     torchtitan: {"model": {"name": "llama3", "flavor": "8B"}, "training": {"seq_len": 512}},
 }
 MORE = {  # without which a word means another value

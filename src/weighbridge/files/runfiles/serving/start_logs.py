@@ -53,20 +53,11 @@ BRACKETS = re.compile(
 )  # and texts
 ITEM = re.compile(r"\s*'(?P<key>[a-z_]{2,60})': (?P<value>.{1,4000})")
 PLAIN = re.compile(rf"\b(?P<key>[a-z_]{{2,60}})={VALUE}")  # of a call
-SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
-    "tp_size": "--tp-size",
-    "pp_size": "--pp-size",
-    "dp_size": "--dp-size",
-    "ep_size": "--ep-size",
-    "mem_fraction_static": "--mem-fraction-static",
-    "context_length": "--context-length",
-    "chunked_prefill_size": "--chunked-prefill-size",
-    "max_running_requests": "--max-running-requests",
-    "cuda_graph_max_bs": "--cuda-graph-max-bs",
-    "kv_cache_dtype": "--kv-cache-dtype",
-    "quantization": "--quantization",
-    "page_size": "--page-size",
-}
+SGLANG_NAMES = (  # arguments of SGLang that decide memory
+    *("tp_size", "pp_size", "dp_size", "ep_size"),
+    *("mem_fraction_static", "context_length", "chunked_prefill_size", "max_running_requests"),
+    *("cuda_graph_max_bs", "kv_cache_dtype", "quantization", "page_size"),
+)
 GGUF = re.compile(r"(?:from|model (?:file )?path:?) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b")
 GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
 OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
@@ -236,9 +227,9 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
         return None
     said = [
         word
-        for key, flag in SGLANG_NAMES.items()
+        for key in SGLANG_NAMES
         if pairs.get(key) not in (None, "auto", 1)
-        for word in (flag, str(pairs[key]))
+        for word in _flag(key, str(pairs[key]))
     ]
     at = document.line_of(match.start())
     return PlannedRun(

@@ -7,6 +7,7 @@ adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapte
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
@@ -255,11 +256,6 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
 }
 
 
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
-
-
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
     refuses (utils/schemas/validation.py)."""
@@ -301,6 +297,6 @@ KIND = Kind(
     source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
     tells=tells,
     read=read,
-    written=written,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
     fresh=fresh,
 )

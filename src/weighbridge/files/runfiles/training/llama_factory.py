@@ -8,6 +8,7 @@ computing), checkpointing.py (no cast of a packed base), liger_kernel.py.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.files.runfiles.document import Document
@@ -187,11 +188,6 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
 }
 
 
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
-
-
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what it refuses."""
     settings = run.settings
@@ -219,6 +215,6 @@ KIND = Kind(
     source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
     tells=tells,
     read=read,
-    written=written,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
     fresh=fresh,
 )

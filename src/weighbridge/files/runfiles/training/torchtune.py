@@ -8,6 +8,7 @@ apply_lora_to_mlp), modules/loss/ (chunked losses), recipes/lora_finetune_distri
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.paths import model_of
@@ -253,11 +254,6 @@ WRITTEN: Mapping[str, str] = {
 SAID = table(KEYS).phrases
 
 
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
-
-
 # A new recipe
 
 
@@ -290,7 +286,7 @@ KIND = Kind(
     source="https://github.com/pytorch/torchtune @ bd2a0fc7",
     tells=tells,
     read=read,
-    written=written,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
     fresh=fresh,
     fetches=fetches,
     starts=starts,
