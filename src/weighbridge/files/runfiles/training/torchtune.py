@@ -24,19 +24,6 @@ from weighbridge.models.catalogue import everyday
 
 KEYS = text_beside(__file__, "torchtune.txt")
 NAMESPACE = "torchtune."
-OPTIMIZERS: Mapping[str, str] = {
-    "torch.optim.AdamW": "adamw_torch",
-    "torch.optim.Adam": "adam",
-    "torch.optim.SGD": "sgd",
-    "bitsandbytes.optim.PagedAdamW": "paged_adamw_32bit",
-    "bitsandbytes.optim.PagedAdamW8bit": "paged_adamw_8bit",
-    "bitsandbytes.optim.AdamW8bit": "adamw_bnb_8bit",
-    "bitsandbytes.optim.AdamW": "adamw_bnb_32bit",
-    "torchao.optim.AdamW8bit": "adamw_torch_8bit",
-    "torchao.optim.AdamW4bit": "adamw_torch_4bit",
-    "torchao.prototype.low_bit_optim.AdamW8bit": "adamw_torch_8bit",
-    "torchao.prototype.low_bit_optim.AdamW4bit": "adamw_torch_4bit",
-}
 # An underscore between the digits of a release: llama3_1_8b
 BUILDER = re.compile(r"(?<=[a-z]\d)_(?=\d_\d|\d_[a-z])")
 LOSSES: Mapping[str, str] = {
@@ -175,7 +162,7 @@ def _optimizer(keys: KeyReading) -> None:
     named = keys.value("optimizer._component_")
     if named is None:
         return
-    known = OPTIMIZERS.get(str(named))
+    known = keys.keys.values["optimizer._component_"].get(str(named).lower())
     if known is None:
         keys.leave("optimizer._component_", f"{named!s:.60} is not counted")
         return
