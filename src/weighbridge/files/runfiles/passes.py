@@ -26,10 +26,12 @@ from weighbridge.files.runfiles.record import (
     Unread,
 )
 from weighbridge.files.runfiles.slurm import SAME, SAYS
-from weighbridge.files.runfiles.training.contradictions import by_ranks
 from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.together import held_at_once
 from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.settings.ranks import Ranks
 from weighbridge.workload.consistency import idle
 
 if TYPE_CHECKING:
@@ -160,8 +162,11 @@ def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]"
 def stepping(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
     """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
     typed: what the file says itself its reader has compared."""
-    run, named = weighed.run, typed.settings.keys() & {"gpu", "data_parallel_size"}
-    why = by_ranks(run, report.workload) if named and not ranks_of(run) else ""
+    run = weighed.run
+    if ranks_of(run) or typed.settings.keys().isdisjoint(("gpu", "data_parallel_size")):
+        return weighed
+    sizes = {**run.settings, **report.workload}
+    why = step_contradicted(replace(run, settings=sizes), Ranks.of(sizes).cards)
     return replace(weighed, run=replace(run, notes=(*run.notes, why))) if why else weighed
 
 
@@ -329,7 +334,7 @@ def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
     names = " and ".join(runs[at].run.name for at in members)
     reports = [report for at in members if (report := runs[at].report) is not None]
     lacks = [runs[at].run.name for at in members if runs[at].report is None]
-    whole = _sum(reports)
+    whole = held_at_once(reports)
     about = f"{names} share card {card}: together they take about {human(whole.expected)}"
     for at in members:
         report = runs[at].report
@@ -348,16 +353,6 @@ def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
         if WORSE[answer] > WORSE[report.verdict.fits]:
             verdict = report.verdict.turned(answer, reason)
             runs[at] = replace(runs[at], report=replace(report, verdict=verdict))
-
-
-def _sum(reports: Sequence[Report]) -> Bytes:
-    """Add up what runs take of a card: what they need, or reserve whatever the load."""
-    each = [
-        Bytes(*(max(value, taken) for value in report.peak))
-        for report in reports
-        for taken in [max((d.taken or 0 for d in report.devices if d.kind == "gpu"), default=0)]
-    ]
-    return Bytes(*(sum(values) for values in zip(*each, strict=True))) if each else Bytes(0, 0, 0)
 
 
 def _answer(whole: Bytes, usable: int) -> "Answer":

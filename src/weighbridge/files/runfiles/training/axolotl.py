@@ -24,7 +24,7 @@ from weighbridge.files.runfiles.reading import (
 )
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
-from weighbridge.files.runfiles.training.contradictions import contradicted
+from weighbridge.files.runfiles.training.zero import contradicted
 
 KEYS = text_beside(__file__, "axolotl.txt")
 OWN = (

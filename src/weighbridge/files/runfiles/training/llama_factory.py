@@ -21,7 +21,7 @@ from weighbridge.files.runfiles.reading import (
 )
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments
-from weighbridge.files.runfiles.training.contradictions import contradicted
+from weighbridge.files.runfiles.training.zero import contradicted
 
 KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "llama_factory.txt"))
 OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
