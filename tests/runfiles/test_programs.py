@@ -10,11 +10,12 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.files.oom.reading import engine_of, stated_in, wordings
 from weighbridge.files.oom.reading import read as reading
 from weighbridge.files.oom.record import table
-from weighbridge.files.programs import log_lines, programs, told_by
+from weighbridge.files.programs import config_starts, log_lines, programs, told_by
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.in_words import programs as named
 from weighbridge.files.runfiles.kinds import kinds
+from weighbridge.files.runfiles.kinds import named as named_kind
 from weighbridge.files.runfiles.pieces import is_command, only_commands
 from weighbridge.files.runfiles.serving.containers import by_image
 from weighbridge.files.runfiles.serving.lines import serves
@@ -99,6 +100,19 @@ def test_who_is_named_in_words_can_be_asked_about():
     assert set(names("words", "infer")) <= ENGINES.keys()
     kinds_of = {each.name for each in kinds()}
     assert set(names("words", "train")) <= FRAMEWORKS.keys() | kinds_of
+
+
+@all_of("word", [*config_starts()])
+def test_a_command_that_starts_a_config_is_one_of_a_kind_that_trains(word):
+    start = config_starts()[word]
+    kind = named_kind(start.kind)
+    first = f"python3 -m {word}" if word.count(".") and not word.endswith(".sh") else word
+    words = [*start.verbs[:1], *([f"--{start.flag}"] if start.flag else []), "run.yaml"]
+    line = " ".join((first, *words))
+    assert is_command(line)
+    (run,) = read(line, "start.sh").runs
+    assert run.refused == "it starts run.yaml, which is not here"
+    assert "yaml" in kind.syntaxes or kind.name == "torchtitan"
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ the `figure` of an out-of-memory message (oom/reading.py) that it tells, or both
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from weighbridge.base.parsed import lines_beside, text_beside
 from weighbridge.base.records import NamedTuple, dataclass
@@ -25,6 +26,15 @@ from weighbridge.base.records import NamedTuple, dataclass
 SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
 COUNT = r"(?P<count>[\d,]{1,15})"
 DEVICE = r"(?<!\w)(?P<device>\w{1,40})"
+
+
+class ConfigStart(NamedTuple):
+    """How a command starts a config of a kind."""
+
+    kind: str
+    verbs: Sequence[str] = ()
+    flag: str = ""
+    assigns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +47,7 @@ class Program:
     commands: tuple[str, ...] = ()
     line: str = ""
     script: str = ""
+    configs: Mapping[str, "ConfigStart"]
     images: Mapping[str, str]
     image: str = ""
     port: int = 0
@@ -57,9 +68,12 @@ def programs() -> Mapping[str, Program]:
     return {name: _program(name, table) for name, table in tables.items()}
 
 
-def _program(name: str, table: Mapping[str, object]) -> Program:
-    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-    return Program(**{"name": name, "title": name, "images": {}, **plain})  # type: ignore[arg-type]
+def _program(name: str, table: Mapping[str, Any]) -> Program:
+    plain: dict[str, Any] = {"title": name, "configs": {}, "images": {}, **table}
+    for key, value in plain.items():
+        plain[key] = tuple(value) if isinstance(value, list) else value
+    plain["configs"] = {word: ConfigStart(**row) for word, row in plain["configs"].items()}
+    return Program(name=name, **plain)
 
 
 def told_by(face: str, task: str = "") -> Iterator[Program]:
@@ -74,6 +88,12 @@ def told_by(face: str, task: str = "") -> Iterator[Program]:
 def command_words(*tasks: str) -> str:
     """Return the pattern of what a line begins with that starts a program of one of these tasks."""
     return "|".join(word for p in told_by("commands") for word in p.commands if p.task in tasks)
+
+
+@cache
+def config_starts() -> Mapping[str, ConfigStart]:
+    """Return the commands that start a config, and how each does."""
+    return {name: row for p in told_by("configs") for name, row in p.configs.items()}
 
 
 @cache
