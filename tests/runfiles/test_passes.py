@@ -1,6 +1,7 @@
 """The law of every pass over a run: what it does not name, it leaves."""
 
 from dataclasses import fields
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -9,15 +10,34 @@ from hypothesis import strategies as st
 from tests.cases import all_of
 
 import weighbridge
+from weighbridge.base.records import replace
+from weighbridge.engines.format_choice import ASKED
 from weighbridge.files.runfiles import passes
-from weighbridge.files.runfiles.passes import ANSWER_PASSES, PASSES, Typed, passed
+from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.passes import (
+    ANSWER_PASSES,
+    AS_FAR,
+    BY_FILE,
+    ELSEWHERE,
+    LENGTHS,
+    PASSES,
+    Typed,
+    by_the_file,
+    doubted,
+    of_larger_cards,
+    passed,
+    together,
+)
 from weighbridge.files.runfiles.record import (
+    FEW_CARDS,
     SEVERAL_CARDS,
     PlannedRun,
     RunFile,
     Understood,
     Unread,
 )
+from weighbridge.files.runfiles.slurm import SAME, SAYS
+from weighbridge.files.runfiles.weighing import WeighedRun
 
 NAMES = ("shard", "offload", "zero_reduce_bucket_size", "batch_size", "gpu", "seq_len")
 SETTINGS = {
@@ -84,6 +104,117 @@ def test_a_setting_goes_only_with_a_word_about_it(run, settings):
     after = passed(run, asked(run, settings))
     for name in run.settings.keys() - after.settings.keys():
         assert any(u.key == name or name in u.why for u in after.unread) or after.notes != run.notes
+
+
+@cache
+def report():
+    """An answer about two cards, whose numbers no pass looks at."""
+    return weighbridge.infer("qwen3-0.6b", gpu="4090:2", engine="vllm", context=4096)
+
+
+def weighed(run, fits="no", count=2):
+    verdict = replace(report().verdict, fits=fits, count=count)
+    return WeighedRun(run=run, report=replace(report(), verdict=verdict))
+
+
+def run(**said):
+    return PlannedRun(task="train", **said)
+
+
+def unread(key="k", **said):
+    return Unread(key=key, line=1, why=f"{key} is odd", **said)
+
+
+WORDS = {
+    "words": ("gpu",),
+    "missing": ("a length",),
+    "understood": (Understood(key="the card", value="2 x 4090", setting="gpu"),),
+}
+ELSE = unread("m", missing="zero.json", lowers=True)
+REASONS = [
+    ({}, "axolotl", "no", 2, {}, ""),
+    (WORDS, "axolotl", "no", 2, {}, AS_FAR.format(said="2 x 4090") + "; not taken from words: a"),
+    (WORDS, "axolotl", "no", 2, {"gpu": "4090"}, ""),
+    (WORDS, "axolotl", "no", 2, {"gpu_memory": "24GiB"}, ""),
+    ({"unread": (ELSE,)}, "axolotl", "yes", 2, {}, NOT_HERE.format("zero.json")),
+    (
+        {"unread": (unread(lowers=True),)},
+        "axolotl",
+        "no",
+        2,
+        {},
+        "counted without k, which takes l",
+    ),
+    ({"unread": (unread(lowers=True),)}, "axolotl", "yes", 2, {}, ""),
+    ({"unread": (unread(raises=True),)}, "axolotl", "yes", 2, {}, "without k, which takes more"),
+    ({"unread": (unread(raises=True),)}, "axolotl", "no", 2, {}, ""),
+    ({"unread": (unread(raises=True, lowers=True),)}, "trl", "no", 2, {}, "not say what k is"),
+    ({"unread": (unread(FEW_CARDS, raises=True),)}, "compose", "yes", 2, {}, f"{FEW_CARDS} is odd"),
+    ({"unread": (unread(SEVERAL_CARDS, lowers=True),)}, "axolotl", "no", 1, {}, "card is odd"),
+    ({}, "trl", "no", 2, {}, ELSEWHERE),
+    ({}, "trl", "no", 1, {}, ""),
+    ({}, "trl", "yes", 2, {}, ""),
+    ({}, "trl", "no", 2, {"shard": "ddp"}, ""),
+    ({"settings": {"shard": "zero3"}}, "trl", "no", 2, {}, ""),
+    ({"unread": (unread(raises=True, lowers=True),)}, "axolotl", "unknown", 2, {}, ""),
+]
+
+
+@all_of(("said", "kind", "fits", "count", "settings", "reason"), REASONS)
+def test_what_leaves_an_answer_open_is_its_reason(said, kind, fits, count, settings, reason):
+    before = weighed(run(**said), fits, count)
+    file = RunFile(kind=kind, title="a file", name="f", runs=(before.run,))
+    after = doubted(before, before.report, Typed(file, settings))
+    if not reason:
+        assert after is before
+    else:
+        assert after.fits == "unknown"
+        assert reason in after.report.verdict.reason
+
+
+def test_a_model_that_is_typed_is_no_longer_of_words():
+    before = weighed(run(words=("model",)))
+    assert doubted(before, before.report, asked(before.run, {})).fits == "unknown"
+    typed = asked(before.run, {})._replace(model="org/name")
+    assert doubted(before, before.report, typed).fits == "no"
+
+
+@all_of(
+    ("small", "large", "fits", "lowers"),
+    [("no", "no", "no", False), ("no", "yes", "no", True), ("yes", "no", "yes", True)],
+)
+def test_a_no_is_sure_where_larger_cards_of_the_name_say_so_too(small, large, fits, lowers):
+    several = replace(unread(SEVERAL_CARDS, lowers=True), why=f"a100 {SAYS} 40GB")
+    other = unread(lowers=True)
+    both = run(settings={"gpu": "a"}, larger=("b",), unread=(several, other))
+    answers = {"a": weighed(both, small), "b": weighed(both, large)}
+    after = of_larger_cards(both, lambda one: answers[one.settings["gpu"]])
+    card, rest = after.run.unread
+    assert (after.fits, card.lowers) == (fits, lowers)
+    assert card.why == (several.why if lowers else f"a100 {SAME} 40GB")
+    assert rest == other
+
+
+@all_of(
+    ("key", "names"),
+    [("dtype_from", ("dtype", "quantization")), ("context_from", LENGTHS)],
+)
+def test_what_the_file_asks_for_is_told_as_such_unless_it_is_typed(key, names):
+    for value, settings, told in [
+        (ASKED, {}, BY_FILE),
+        ("its own", {}, "its own"),
+        *((ASKED, {name: 1}, ASKED) for name in names),
+    ]:
+        before = replace(report(), derived={**report().derived, key: value})
+        one = WeighedRun(run=run(), report=before)
+        after = by_the_file(one, before, asked(one.run, settings))
+        assert after.report.derived[key] == told
+
+
+def test_a_card_of_one_service_is_judged_by_itself():
+    alone = weighed(run(name="a", devices=("0",)), "yes")
+    assert together((alone,)) == (alone,)
+    assert together((alone, weighed(run(name="b", devices=("1",)), "yes")))[0] == alone
 
 
 TEXTS = {
