@@ -212,9 +212,36 @@ def test_what_the_file_asks_for_is_told_as_such_unless_it_is_typed(key, names):
 
 
 def test_a_card_of_one_service_is_judged_by_itself():
-    alone = weighed(run(name="a", devices=("0",)), "yes")
+    alone = of_a_card("a", usable=1)
     assert together((alone,)) == (alone,)
     assert together((alone, weighed(run(name="b", devices=("1",)), "yes")))[0] == alone
+
+
+def of_a_card(name, fits="yes", usable=2**50):
+    one = weighed(run(name=name, devices=("0",)), fits)
+    verdict = replace(one.report.verdict, usable_bytes=usable)
+    return replace(one, report=replace(one.report, verdict=verdict))
+
+
+def test_services_of_one_card_are_judged_by_what_they_take_together():
+    a, b = of_a_card("a"), of_a_card("b")
+    assert together((a, b)) == (a, b)
+    small = together((of_a_card("a", usable=1), of_a_card("b", usable=1)))
+    assert [one.fits for one in small] == ["no", "no"]
+    assert "a and b share card 0" in small[1].report.verdict.reason
+    unsure = of_a_card("a", "unknown", 1)
+    assert together((unsure, b))[0].fits == "no"
+
+
+def test_a_service_without_an_answer_leaves_a_yes_open_and_a_no_as_it_is():
+    silent = WeighedRun(run=run(name="b", devices=("0",)), why="nobody knows it")
+    (first, second) = together((of_a_card("a"), silent))
+    assert (first.fits, second) == ("unknown", silent)
+    assert first.report.verdict.reason == "b takes memory of the same card, too"
+    (first, _) = together((of_a_card("a", usable=1), silent))
+    assert first.fits == "no"
+    reason = of_a_card("a", "no", 1)
+    assert together((reason, silent))[0] == reason
 
 
 TEXTS = {
