@@ -18,6 +18,7 @@ from weighbridge.base.units import human
 from weighbridge.base.wording import HIDDEN
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.document import UNNAMED
 from weighbridge.files.runfiles.record import (
     FEW_CARDS,
     SEVERAL_CARDS,
@@ -252,13 +253,14 @@ def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "We
     if file.kind != "modelfile" or not _own_line(typed):
         return weighed
     name = f"{report.model.name.rpartition('/')[2]}-own"
+    path = "Modelfile" if file.name == UNNAMED else file.name  # of a text that was pasted
 
     def own(remedy: Remedy) -> Remedy:
-        told = lines(remedy.paste, file.text, file.name, name, remedy.change)
+        told = lines(remedy.paste, file.text, path, name, remedy.change)
         return replace(remedy, paste=told, note="") if remedy.paste else remedy
 
     report = replace(report, remedies=tuple(map(own, report.remedies)))
-    line = f"ollama create {name} -f {shlex.quote(file.name)}\nollama run {name}"
+    line = f"ollama create {name} -f {shlex.quote(path)}\nollama run {name}"
     return _started_by(replace(weighed, report=report), line)
 
 
