@@ -158,6 +158,12 @@ def test_a_length_is_stated_alike_in_every_room(said):
     assert stated_in(f"a{said}b").get("context") is None
 
 
+def test_a_message_of_llama_cpp_has_the_length_of_llama_cpp():
+    log = "max_model_len=4096\nn_ctx = 8192\nallocating 1024.00 MiB on device 0: cudaMalloc failed"
+    assert reading(log).parsed["n_ctx"] == 8192
+    assert reading(log).stated["context"] == 4096
+
+
 def test_the_figures_of_an_engine_stand_in_its_lines_alone():
     groups = {figure["group"] for figure in table("figures")}
     assert groups.isdisjoint({line.program for line in log_lines()})

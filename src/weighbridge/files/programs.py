@@ -133,8 +133,9 @@ def log_lines() -> tuple[LogLine, ...]:
     return tuple(LogLine(**json.loads(line)) for line in lines_beside(__file__, "logs.jsonl"))
 
 
-def length_lines() -> Iterator[str]:
-    """Yield the patterns of the longest request, as servers and their command lines state it."""
+def length_lines(program: str = "") -> Iterator[str]:
+    """Yield the patterns of the longest request, as servers, or one of them, and their command
+    lines state it."""
     for line in log_lines():
-        if line.part == "context" and not line.figure:
+        if line.part == "context" and not line.figure and program in ("", line.program):
             yield line.searched

@@ -133,7 +133,7 @@ def read(text: str, name: str = "the text") -> OomReading:
         **_figures(wording, ahead, pasted.packed[max(start - BEHIND, 0) : start + AHEAD]),
     }
     # In lines, since in packed text the next one may begin with a figure
-    context = length_in(lines)
+    context = length_in(lines, "llama.cpp")
     if wording.name.startswith("ggml") and context:
         parsed["n_ctx"] = context
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
@@ -245,9 +245,10 @@ def stated_in(lines: str) -> Mapping[str, Any]:
     return stated
 
 
-def length_in(lines: str) -> int | None:
-    """Return the longest request that a log states; None where it states none."""
-    matches = (re.search(pattern, lines) for pattern in length_lines())
+def length_in(lines: str, program: str = "") -> int | None:
+    """Return the longest request that a log states, of one program where it is named; None where it
+    states none."""
+    matches = (re.search(pattern, lines) for pattern in length_lines(program))
     return next((int(match["count"].replace(",", "")) for match in matches if match), None)
 
 

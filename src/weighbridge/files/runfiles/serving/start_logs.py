@@ -17,7 +17,7 @@ from typing import Any
 
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.format_names import meant
-from weighbridge.files.programs import SIZE, LogLine, log_lines
+from weighbridge.files.programs import SIZE, LogLine, length_lines, log_lines
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import PlannedRun, ServerStart, StartPart, Understood
 from weighbridge.models.catalogue import everyday
@@ -62,9 +62,7 @@ GGUF = re.compile(r"(?:from|model (?:file )?path:?) \S{0,300}?(?P<file>[\w.-]{3,
 GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
 OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
 BUILD = re.compile(r"(?m)\bbuild: (\d{3,6})\b")
-N_CTX = re.compile(
-    next(line.searched for line in LINES if (line.program, line.part) == ("llama.cpp", "context"))
-)
+N_CTX = re.compile(next(length_lines("llama.cpp")))
 CTX_SIZE = re.compile(r"(?:--ctx-size |KvSize:)(\d{1,9})\b")  # of Ollama's runners
 FILE_TYPE = re.compile(
     r"(?:file type|model ftype)\s*= (?P<type>[A-Z0-9_]{2,8})(?: - (?P<size>Small|Medium|Large))?"
