@@ -134,8 +134,7 @@ def log_lines() -> tuple[LogLine, ...]:
 
 
 def length_lines(program: str = "") -> Iterator[str]:
-    """Yield the patterns of the longest request, as servers, or one of them, and their command
-    lines state it."""
+    """Yield the patterns by which servers, or one of them, state the longest request."""
     for line in log_lines():
         if line.part == "context" and not line.figure and program in ("", line.program):
             yield line.searched
