@@ -13,6 +13,7 @@ from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.settings.ranks import SETTINGS
 
 KEYS = text_beside(__file__, "litgpt.txt")
 MODULES = ("query", "key", "value", "projection", "mlp", "head")
@@ -124,7 +125,9 @@ def _ranks(keys: KeyReading) -> None:
     devices, nodes = keys.value("devices"), keys.value("num_nodes", 1)
     if isinstance(devices, int) and isinstance(nodes, int) and devices * nodes > 1:
         keys.settings["shard"] = "fsdp1"
-        keys.set("data_parallel_size", devices * nodes, "devices")
+        keys.set(SETTINGS["data"], devices * nodes, "devices")
+        if nodes > 1:
+            keys.set(SETTINGS["per_machine"], devices, "num_nodes")
 
 
 WRITTEN: Mapping[str, str] = {
