@@ -27,7 +27,7 @@ def of(text):
     ],
 )
 def test_programs_are_named_with_their_release(text, named):
-    assert [(each.name, each.release) for each in programs(of(text))] == named
+    assert [(each.program.name, each.release) for each in programs(of(text))] == named
 
 
 def test_words_alone_give_no_sure_verdict():
