@@ -70,11 +70,8 @@ def _asked() -> Table:
     """Settings of `fit`, which asks about every method, and traces nothing."""
     table = {**INFER, **{name: one for name, one in TRAIN.items() if name not in INFER}}
     del table["method"], table["exact"]
-    table["batch_size"] = INFER["batch_size"].but(
-        label="Users at once, batch size",
-        label_zh="并发数、批大小",
-        zh="推理时同时处理的请求数，训练时每卡的序列数。默认 1。",
-    )
+    batch = INFER["batch_size"]
+    table["batch_size"] = batch.but(worded=("Fit.batch_size", *batch.worded))
     return table
 
 

@@ -139,19 +139,19 @@ class PageEngine(NamedTuple):
 
 def engine() -> PageEngine:
     """Raises UsageError, BadFileError, HubError."""
-    held = dict(members())
+    files = dict(members())
     with TemporaryDirectory() as name:
         folder = Path(name)
         pyodide.unpacked(pyodide.package(), folder)
         loader, script, wasm, library = ((folder / f).read_bytes() for f in pyodide.FILES)
         info = json.loads((folder / pyodide.LOCK).read_bytes())["info"]
-        memory = _snapshot(folder, zipped(held))
+        memory = _snapshot(folder, zipped(files))
     parts = [
         EngineFile("loader", "js", loader),
         EngineFile("script", "js", script),
         EngineFile("wasm", "bin", gzipped(wasm)),
         EngineFile("library", "bin", gzipped(library)),
-        EngineFile("package", "bin", tar(held)),
+        EngineFile("package", "bin", tar(files)),
         EngineFile("snapshot", "bin", memory),
     ]
     return PageEngine(parts, info)
@@ -191,8 +191,8 @@ def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
 
 def _forget(cache: Path) -> None:
     """Delete all but the newest snapshots of the engine from the cache."""
-    held = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
-    for path in held[:-MOST_SNAPSHOTS]:
+    snapshots = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in snapshots[:-MOST_SNAPSHOTS]:
         path.unlink(missing_ok=True)
 
 
