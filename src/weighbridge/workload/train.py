@@ -55,18 +55,8 @@ class RunSettings(Settings):
     TITLE_ZH = "训练过程"
     method: Str = word("full", "lora", "qlora", "dora", *TUNERS, default="full")
     framework: Str = word(
-        "trainer",
-        "trl",
-        "accelerate",
-        "lightning",
-        "torchtune",
-        "torchtitan",
-        "litgpt",
-        "axolotl",
-        "unsloth",
-        "deepspeed",
-        "megatron",
-        "plain",
+        *("trainer", "trl", "accelerate", "lightning", "torchtune", "torchtitan", "litgpt"),
+        *("axolotl", "unsloth", "deepspeed", "megatron", "plain"),
         default="trainer",
     )
     framework_version: Str = release()

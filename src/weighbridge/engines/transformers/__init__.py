@@ -1,7 +1,7 @@
 """transformers: one process that calls `generate`.
 
 settings.py      its settings                      plan.py         what is loaded, and how it runs
-rules.py         what changed between releases     classes.py      model types that it knows
+rules.py         what changed between releases     classes.txt     model types that it knows
 formats.txt      weights that it reads             formats.py      cards without units for them
 placement.py     what stays on a device            workspaces.py   what libraries keep
 forward.py       tensors of one pass               step.py         one step, as layers see it

@@ -14,11 +14,6 @@ from weighbridge.base.parsed import Parsed, lines_beside
 from weighbridge.base.records import NamedTuple
 
 MOST = 1 << 20
-OF_MOVED = (  # say which activations are moved, and how many
-    *("offload_modules", "min_offloaded_tensor_size", "activation_offload_fraction"),
-    "delta_offload_bytes_across_pp_ranks",
-)
-A2A_P2P = "a2a+p2p"  # within groups of ranks and among them: each rank copies as for a2a
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
 SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2, "float16": 2}
 
