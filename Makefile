@@ -1,4 +1,4 @@
-.PHONY: help house fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants fuzz changes hooks
+.PHONY: help house fix check test test-slow test-torch test-web test-space replay bench docs site golden sweep traced coverage mutants fuzz changes release hooks
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -93,6 +93,9 @@ fuzz: $(BIN)/weighbridge ## for so many MINUTES what strangers may make, by the 
 
 changes: $(BIN)/weighbridge ## what changes/ comes to, as the next release will say it
 	$(BIN)/towncrier build --draft --version next
+
+release: $(BIN)/weighbridge ## VERSION=0.3.0: changelog, version, commit and tag; a pushed tag is published
+	PATH=$(BIN):$$PATH $(BIN)/python -m tools.release $(VERSION)
 
 hooks: $(BIN)/weighbridge ## check format, types and spelling before each commit (pre-commit)
 	$(BIN)/pip install -q pre-commit==4.7.0

@@ -12,6 +12,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 NIGHTLY = WORKFLOW.with_name("nightly.yml")
+RELEASE = WORKFLOW.with_name("release.yml")
 PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
@@ -61,7 +62,9 @@ def test_the_workflow_has_every_python_that_is_promised():
 
 
 def test_actions_of_others_are_pinned():
-    used = re.findall(r"uses: (.+)", WORKFLOW.read_text() + NIGHTLY.read_text())
+    used = re.findall(
+        r"uses: (.+)", WORKFLOW.read_text() + NIGHTLY.read_text() + RELEASE.read_text()
+    )
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", use) for use in used)
 

@@ -9,6 +9,7 @@ compares what comes with what is kept, answer by answer and component by compone
     python -m tools.replay --accept            write what came (of the questions asked); exit 0
     python -m tools.replay --show 'infer vllm, card' --models llama-3.1-8b    the whole report
     python -m tools.replay --corners           the corners alone
+    python -m tools.replay --texts [FOLDER]    run files, pastes and messages (replay_texts.py)
 
 tests/replay.jsonl has the same questions for every model. tests/corners.jsonl has what those never
 name (old releases, two ranks, images, adapters, optimizers, rare settings and families): requests
@@ -378,7 +379,12 @@ def main() -> int:
     parser.add_argument("--accept", action="store_true")
     parser.add_argument("--show", metavar="QUESTION")
     parser.add_argument("--corners", action="store_true")
+    parser.add_argument("--texts", type=Path, nargs="*", metavar="FOLDER")
     typed = parser.parse_args()
+    if typed.texts is not None:
+        from tools.replay_texts import replayed
+
+        return replayed(typed.texts, accept=typed.accept)
     names = [name for name in catalogue.names() if typed.models in name][:: typed.every]
     if typed.show is not None:
         return shown(names, typed.show)
