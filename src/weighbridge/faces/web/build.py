@@ -425,25 +425,25 @@ def wanted(name: str) -> bool:
     return not any(name == out or name.startswith(f"{out}/") for out in OUT)
 
 
-def tar(held: dict[str, bytes]) -> bytes:
+def tar(files: dict[str, bytes]) -> bytes:
     """An archive that the page unpacks, packed with gzip; nothing of it tells when or by whom."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in held.items():
+    archived = io.BytesIO()
+    with tarfile.open(fileobj=archived, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-    return gzipped(made.getvalue())
+    return gzipped(archived.getvalue())
 
 
-def zipped(held: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes]) -> bytes:
     """Return the files as a zip archive without packing, which Python in the browser imports
     from."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, data in held.items():
+    archived = io.BytesIO()
+    with zipfile.ZipFile(archived, "w") as archive:
+        for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name), data)
-    return made.getvalue()
+    return archived.getvalue()
 
 
 def gzipped(data: bytes) -> bytes:
