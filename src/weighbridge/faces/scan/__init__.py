@@ -17,7 +17,6 @@
     query.py      SQL over the answers
     differing.py  which verdicts differ between two datasets, and why
     publishing.py a folder for readers: Parquet that the page reads by ranges
-    naming.py     the words of names, by which the page finds a model
     card.py       what a Hub shows of it
 
 docs/scan.md has the columns and the commands. The extra `scan` brings pyarrow, and DuckDB for SQL;
