@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.faces.cli.menu import run
 from weighbridge.workload import TABLES, engines_of
-from weighbridge.workload.common import COMMON
+from weighbridge.workload.__init__ import COMMON
 
 
 def helped(capsys, *typed):

@@ -245,7 +245,7 @@ def test_60_models_are_ranked(monkeypatch):
         "weighbridge.answers.questions.fit.ranking.models_for",
         lambda names, own: (asked.append(own), rank)[1],
     )
-    monkeypatch.setattr("weighbridge.faces.view.lists.ranking", lambda *a, **k: "screen")
+    monkeypatch.setattr("weighbridge.faces.view.ranks.ranking", lambda *a, **k: "screen")
     given = {"gpu": "4090", "pattern": "x"}
     assert tables._ranked(["m"] * 60, given, AnswerView()) == ("told", "screen")
     assert asked == [{"gpu": "4090"}], "what matched is no setting"

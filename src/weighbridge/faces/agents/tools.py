@@ -15,7 +15,7 @@ from weighbridge.machines.accelerators.listing import SORTS, TYPES
 from weighbridge.memory.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import MOST, Setting
 from weighbridge.workload import FIT, TABLES, engines_of
-from weighbridge.workload.common import COMMON
+from weighbridge.workload.__init__ import COMMON
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}

@@ -34,7 +34,7 @@ from weighbridge.faces.cli.options import (
     verdicts,
 )
 from weighbridge.workload import FIT, MOST_BESIDE, TABLES, engines_of
-from weighbridge.workload.common import COMMON
+from weighbridge.workload.__init__ import COMMON
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
