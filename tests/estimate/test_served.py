@@ -8,7 +8,7 @@ import weighbridge
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, infer, limits, served, train
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves
 from weighbridge.engines.table import engine
 from weighbridge.machines.accelerators.budget import Budget
@@ -23,7 +23,7 @@ COMMAND = INFER.but(engine_defaults=True)
 
 def phase(**components):
     parts = (Component(name=n, bytes=b, basis="computed") for n, b in components.items())
-    return Phase("decode", tuple(parts))
+    return Instant("decode", tuple(parts))
 
 
 def device(kind="gpu", **components):

@@ -206,15 +206,15 @@ def warnings(
             f"Ollama {w.engine_version} drops OLLAMA_KV_CACHE_TYPE={w.kv_cache_dtype.lower()}: it "
             f"has no flash attention for {holdings.net.arch}; OLLAMA_FLASH_ATTENTION=1 asks for it"
         )
-    if subject.longest is not None and subject.context > subject.longest:
+    if subject.longest is not None and (w.context or 0) > subject.longest:
         yield f"Ollama lowers num_ctx to the {subject.longest:,} tokens that the model was made for"
     if w.parallel and w.parallel > 1 and holdings.launch.slots == 1:
         yield f"Ollama answers {holdings.net.arch} one request at a time, whatever --parallel says"
     usual = 0 if budget is None else usual_context(memory(budget), number(w))
+    usual = min(usual, subject.longest or usual)
     if usual > subject.context:
         yield (
-            f"on this machine Ollama gives {min(usual, subject.longest or usual):,} "
-            "tokens by itself; "
+            f"on this machine Ollama gives {usual:,} tokens by itself; "
             f"OLLAMA_CONTEXT_LENGTH={subject.context} is what was sized"
         )
 

@@ -33,8 +33,7 @@ from weighbridge.faces.cli.options import (
     source_of,
     verdicts,
 )
-from weighbridge.workload import FIT, MOST_BESIDE, TABLES, engines_of
-from weighbridge.workload.__init__ import COMMON
+from weighbridge.workload import COMMON, FIT, MOST_BESIDE, TABLES, engines_of
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.answers.questions.prepared import Prepared
@@ -39,11 +38,12 @@ from weighbridge.files.runfiles.record import (
 from weighbridge.files.runfiles.remarks import remarks
 from weighbridge.files.runfiles.slurm import SAME, SAYS, times
 from weighbridge.files.runfiles.together import together
-from weighbridge.files.runfiles.training.contradictions import by_ranks
 from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report, Shown
 from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Remedy
+from weighbridge.settings.ranks import OF_A_COPY, SIZES, Ranks
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import idle
 
@@ -55,7 +55,7 @@ BY_FILE = "as the file asks"
 LENGTHS = ("context", "prompt_len", "max_new_tokens")
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
-SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share a model
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 IDLE = "it means nothing beside {}, and is left out"
@@ -528,7 +528,7 @@ def _ranks(file: RunFile) -> dict[str, Any]:
         settings = parse(lines[0]).settings if len(lines) == 1 else {}
     except UsageError:
         return {}
-    return {name: settings[name] for name in SHARES if name in settings}
+    return {name: settings[name] for name in COPY if name in settings}
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
@@ -578,7 +578,8 @@ def _stepping(run: PlannedRun, report: Report, given: Mapping[str, Any]) -> Plan
     typed: what the file says itself its reader has compared."""
     if ranks_of(run) or given.keys().isdisjoint(("gpu", "data_parallel_size")):
         return run
-    why = by_ranks(run, report.workload)
+    sizes = {**run.settings, **report.workload}
+    why = step_contradicted(replace(run, settings=sizes), Ranks.of(sizes).cards)
     return replace(run, notes=(*run.notes, why)) if why else run
 
 
@@ -639,15 +640,18 @@ def answered(
 def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data-parallel ranks and the micro-batches of a file where other ranks of a model
     were typed: the devices of the file, and the samples of a step, are the same."""
-    data = given.get("data_parallel_size")
-    if not data or "data_parallel_size" in typed or not typed.keys() & set(SHARES):
+    if not given.get(SIZES["data"]) or SIZES["data"] in typed or typed.keys().isdisjoint(COPY):
         return {}
-    read = {n: TABLES["train"][n].value(typed[n]) for n in SHARES if n in typed}
-    before, after = (prod(each.get(n) or 1 for n in SHARES) for each in (given, {**given, **read}))
-    left = max(1, data * before // after)
+    read = {name: TABLES["train"][name].value(typed[name]) for name in COPY if name in typed}
+    before = Ranks.of(given)
+    after = Ranks.of({**given, **read}).over(before.cards)
     steps = given.get("gradient_accumulation")
-    again = {} if steps is None else {"gradient_accumulation": max(1, steps * data // left)}
-    return {"data_parallel_size": left, **again}
+    again = (
+        {}
+        if steps is None
+        else {"gradient_accumulation": max(1, steps * before.data // after.data)}
+    )
+    return {**after.settings("data"), **again}
 
 
 def _elsewhere(file: str) -> dict[str, str]:

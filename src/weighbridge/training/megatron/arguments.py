@@ -12,8 +12,12 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import Parsed, lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 
 MOST = 1 << 20
+# How ranks of a sequence see all of it: Megatron's word -> that of --context-parallel-by. Of the
+# last, within groups of ranks and among them, each rank copies as for a2a
+CONTEXT_BY = {"p2p": RING, "a2a": ULYSSES, "allgather": ALLGATHER, "a2a+p2p": ULYSSES}
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
 SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -63,6 +67,10 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
+def _context_by(text: str) -> str:
+    return CONTEXT_BY[_one_of(*CONTEXT_BY)(text)]
+
+
 def _modules(text: str) -> tuple[str, ...]:
     names = tuple(text.replace("+", " ").split())
     if not names or any(name not in RECOMPUTABLE for name in names):
@@ -89,6 +97,7 @@ KINDS: Mapping[str, Callable[[str], Any]] = {
     "modules": _modules,
     "dtype": _dtype,
     "bytes": _bytes,
+    "context": _context_by,
 }
 
 
