@@ -409,10 +409,9 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     assert verdict is not None  # a card was named
     needed = verdict.host.needed if verdict.host is not None else None
     worst = needed.high if needed is not None else 0
-    cards, note = job.cards or 1, "" if job.cards else "no card is asked for"
-    if verdict.fits == "yes":
-        cards = max(cards, ceil_div(verdict.devices_used, job.nodes))
-    elif _by_cards(verdict):
+    cards = max(job.cards or 1, ceil_div(verdict.devices_used, job.nodes))
+    note = "" if job.cards else "no card is asked for"
+    if verdict.fits != "yes" and _by_cards(verdict):
         count = _enough(report, verdict.accelerator_id)
         note = note if count else _instead(report)
         if not count and verdict.fits == "no":
@@ -433,7 +432,8 @@ def _kind(job: SlurmJob, report: "Report") -> str:
     assert report.verdict is not None
     if not job.card or report.verdict.accelerator_id in (each.id for each in could_be(job.card)):
         return job.card
-    return str(report.workload.get("gpu") or job.card).partition(":")[0]
+    typed = str(report.workload.get("gpu") or job.card).partition(":")[0]
+    return job.card if typed.lower().startswith(job.card.lower()) else typed
 
 
 def _by_cards(verdict: "Verdict") -> bool:

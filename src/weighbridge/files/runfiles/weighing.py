@@ -16,6 +16,7 @@ from weighbridge.base.words import words_in
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.document import UNNAMED
 from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.files.runfiles.measured import (
     DERIVED,
@@ -250,6 +251,11 @@ def _without_idle(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
     )
 
 
+def _own_name(file: RunFile) -> str:
+    """Return the name of a Modelfile, the usual one of a text that was pasted."""
+    return "Modelfile" if file.name == UNNAMED else file.name
+
+
 def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
     """Return an answer whose line to paste is the file's own, where that starts what no other line
     needs to make first: a Modelfile, or a file of llama.cpp that a repository has."""
@@ -260,7 +266,7 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
     others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
     if file.kind == "modelfile":
         name = report.model.name.rpartition("/")[2]
-        path = shlex.quote(file.name)
+        path = shlex.quote(_own_name(file))
         line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
         report = _of_own_file(report, file, f"{name}-own")
     elif OWN_FILE.search(run.command) and told:
@@ -288,7 +294,7 @@ def _of_own_file(report: Report, file: RunFile, name: str) -> Report:
     from weighbridge.files.runfiles.serving.own_modelfile import lines
 
     def own(remedy: Remedy) -> Remedy:
-        told = lines(remedy.paste, file.text, file.name, name, remedy.change)
+        told = lines(remedy.paste, file.text, _own_name(file), name, remedy.change)
         return replace(remedy, paste=told, note="") if remedy.paste else remedy
 
     return replace(report, remedies=tuple(map(own, report.remedies)))
