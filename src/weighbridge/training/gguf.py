@@ -14,7 +14,6 @@ from math import prod
 
 from weighbridge.base.errors import ContradictionError, UnsupportedError
 from weighbridge.base.records import replace
-from weighbridge.engines.format_names import of_gguf
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Train
 
@@ -27,11 +26,8 @@ def unpacked(model: Model, w: Train) -> Model:
     file."""
     part = model.parts[0]
     if part.library != LIBRARY:
-        if w.quantization and of_gguf(w.quantization):
-            raise ContradictionError(
-                f"--quantization {w.quantization}: no trainer packs a base so; nf4 and bnb-int8 "
-                "are what --method qlora packs, and a GGUF file is dequantized while it loads"
-            )
+        if w.quantization:
+            _refuse_type(w.quantization)
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
@@ -51,6 +47,17 @@ def unpacked(model: Model, w: Train) -> Model:
         part, library="transformers", blueprint=plan, config=config, quantization=None
     )
     return replace(model, parts=(class_part,), notes=(*model.notes, note))
+
+
+def _refuse_type(form: str) -> None:
+    """Raise ContradictionError for a type of GGUF as the format of a base."""
+    from weighbridge.engines.format_names import of_gguf  # names of the catalogue, too
+
+    if of_gguf(form):
+        raise ContradictionError(
+            f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
+            "--method qlora packs, and a GGUF file is dequantized while it loads"
+        )
 
 
 def _parameters(part: ModelPart) -> int:

@@ -7,14 +7,16 @@ nobody may ask which format a file had.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import dataclass
 from weighbridge.base.wording import shown
-from weighbridge.models.formats import Plan
 from weighbridge.models.sources.reference import Reference
 from weighbridge.models.tensors import CheckpointTensor
+
+if TYPE_CHECKING:
+    from weighbridge.models.formats import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class Bound:
     header_bytes: int = 0
     tensors: int = 0
 
-    def keep(self, plan: Plan[T], count: Callable[[T], int]) -> Plan[T]:
+    def keep(self, plan: "Plan[T]", count: Callable[[T], int]) -> "Plan[T]":
         """Run `plan` within the limits: BadFileError where what it reads passes one."""
         wanted = next(plan)
         while True:
