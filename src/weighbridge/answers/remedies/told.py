@@ -106,14 +106,14 @@ def _loading(case: RemedyCase) -> TrainingLine:
     if form is not None and config is None:
         return TrainingLine(why=f"no line to paste: name a repository that is published in {form}")
     names = sorted([cls, *([config.name] if config is not None else [])])
-    given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
+    passed = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
     if config is not None:
-        given.append(f"quantization_config={config.name}({', '.join(config_arguments(config))})")
-    given += [f'device_map="{effective["device_map"]}"'] if effective.get("device_map") else []
+        passed.append(f"quantization_config={config.name}({', '.join(config_arguments(config))})")
+    passed += [f'device_map="{effective["device_map"]}"'] if effective.get("device_map") else []
     device = case.budget.choice.part.torch_device if case.budget is not None else "cuda"
     moved = "" if config is not None or effective.get("device_map") else f'.to("{device}")'
     lines = ["import torch", f"from transformers import {', '.join(names)}"]
     if config is not None and config.inner is not None:
         lines.append(f"from torchao.quantization import {config.inner.name}")
-    lines.append(f"model = {cls}.from_pretrained({', '.join(given)}){moved}")
+    lines.append(f"model = {cls}.from_pretrained({', '.join(passed)}){moved}")
     return TrainingLine("\n".join(lines))

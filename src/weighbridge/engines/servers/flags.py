@@ -61,11 +61,3 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
         reading.warn(
             f"{name} {method!r:.40} is not modelled: weights are counted as they are stored"
         )
-
-
-def world(reading: CommandReading, *, copies: bool = True) -> int:
-    """Devices of all ranks: tensor x pipeline x copies."""
-    total = 1
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        total *= max(1, int(reading.settings.get(name, 1)))
-    return total * (max(1, int(reading.settings.get("data_parallel_size", 1))) if copies else 1)

@@ -9,6 +9,7 @@ from weighbridge.engines.launch.record import Dialect, Obstacle, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.settings import Sglang
+from weighbridge.settings.ranks import Ranks
 
 # Flags of sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_args.py at
 # 0.5.3 and 0.4.6 for flags that are gone, and at 0.5.19 for old names, which 0.5.20 does not take
@@ -73,9 +74,8 @@ def finish(reading: CommandReading) -> None:
     _speculative(reading)
     common.stages(reading, ENGINE.stages)
     _renamed(reading)
-    reading.devices = (
-        common.world(reading) if _copies(reading) else common.world(reading, copies=False)
-    )
+    copies, ranks = _copies(reading), Ranks.of(reading.settings)
+    reading.devices = ranks.cards if copies else ranks.copy
 
 
 def _renamed(reading: CommandReading) -> None:

@@ -10,6 +10,7 @@ from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
 from weighbridge.engines.vllm.rules import Version, rules
 from weighbridge.engines.vllm.settings import Vllm
+from weighbridge.settings.ranks import Ranks
 
 # Flags of vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; the same, and
 # vllm/entrypoints/openai/cli_args.py, at 0.19.0, 0.11.0, 0.9.2 and 0.6.6 for flags that are gone
@@ -43,7 +44,7 @@ def finish(reading: CommandReading) -> None:
     _variables(reading)
     common.stages(reading, ENGINE.stages)
     many = _prefill_context(reading)
-    reading.devices = common.world(reading) * many
+    reading.devices = Ranks.of(reading.settings).cards * many
 
 
 def _kernels(reading: CommandReading) -> None:

@@ -16,7 +16,6 @@ v1/attention/backends/flash_attn.py (get_supported_kernel_block_sizes), config/s
 model_executor/offloader/uva.py.
 """
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,7 @@ from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.report.keys import DerivedFacts, FirstRank
 from weighbridge.models.arch.mixers import Latent
 from weighbridge.models.arch.model_types import facts
+from weighbridge.settings.ranks import Ranks
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -69,7 +69,14 @@ def unstable(model_type: str) -> bool:
     return facts(model_type).vllm.not_float16
 
 
-NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=unstable)
+NEEDS = device_support.Needs(
+    ENGINE.name,
+    oldest=(7, 0),
+    wheels=(7, 5),
+    wheels_since=(0, 21),
+    refuses=True,
+    unstable=unstable,
+)
 
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
@@ -88,6 +95,7 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
             *launch_line.warnings(subject, w, ENGINE),
             *warnings(sized, w),
             *device_support.caution(budget, ENGINE),
+            *device_support.unbuilt(budget, NEEDS, sized.launch.rules.version),
             *device_support.packed_alone(subject, budget, ENGINE, sized.launch.rules.version),
         ),
         serves=None if budget is None else _serves(subject, asked, able, budget),
@@ -247,14 +255,9 @@ def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) ->
         yield serving.lacks(asked, budget) + _way(asked, able, budget)
 
 
-def _ranks(w: "Infer") -> int:
-    sizes = (w.tensor_parallel_size, w.pipeline_parallel_size, w.data_parallel_size)
-    return math.prod(int(size or 1) for size in sizes)
-
-
 def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
     if able is None:
-        return f"; {unhelped(budget.choice.count, _ranks(asked.w))}"
+        return f"; {unhelped(budget.choice.count, Ranks.of(asked.w.said).cards)}"
     changes, would = launching.changes(asked.w, able.w), WOULD[serving.surely(able, budget)]
     return f"; the launch line asks for {changes}, which {would} do"
 
