@@ -37,7 +37,7 @@ class Text(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """Its file's name, which tells kinds apart; a row of a list has none."""
+        """The name of its file, which tells kinds apart; a row of a list has none."""
         file = Path(self.place)
         return file.name if file.suffix in ENDS else None
 

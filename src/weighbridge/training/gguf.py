@@ -26,8 +26,7 @@ def unpacked(model: Model, w: Train) -> Model:
     file."""
     part = model.parts[0]
     if part.library != LIBRARY:
-        if w.quantization:
-            _refuse_type(w.quantization)
+        _is_packable(w.quantization)
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
@@ -49,11 +48,11 @@ def unpacked(model: Model, w: Train) -> Model:
     return replace(model, parts=(class_part,), notes=(*model.notes, note))
 
 
-def _refuse_type(form: str) -> None:
-    """Raise ContradictionError for a type of GGUF as the format of a base."""
+def _is_packable(form: str | None) -> None:
+    """Raise ContradictionError for a type of GGUF's, which no trainer makes of a base."""
     from weighbridge.engines.format_names import of_gguf  # names of the catalogue, too
 
-    if of_gguf(form):
+    if form and of_gguf(form):
         raise ContradictionError(
             f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
             "--method qlora packs, and a GGUF file is dequantized while it loads"
