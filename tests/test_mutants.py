@@ -75,7 +75,7 @@ def test_the_same_seed_draws_the_same(source: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "tests"),
     [
-        ("weighbridge/answers/verdict/shares.py", ["tests/verdict"]),
+        ("weighbridge/answers/verdict/on_devices.py", ["tests/verdict"]),
         ("weighbridge/engines/vllm/rules.py", ["tests/engines", "tests/launch"]),
         ("weighbridge/answers/questions/fit/search.py", ["tests/questions/fit"]),
         ("weighbridge/answers/questions/jobs.py", ["tests/questions"]),

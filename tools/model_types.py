@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from weighbridge.models.arch import families
-from weighbridge.models.arch.model_types import ModelType
+from weighbridge.models.arch.model_types import ModelType, program_facts
 
 TARGET = Path(families.__file__).parent.parent / "types.json"
 
@@ -39,8 +39,8 @@ def written() -> str:
                 raise ValueError(f"{model_type}: in {modules[model_type]} and in {module}")
             modules[model_type] = module
             converted |= {facts.gguf} - {"", "none"}
-            if facts.training.gguf:
-                trained[facts.training.gguf] = model_type
+            if as_file := program_facts("training").get(model_type, {}).get("gguf"):
+                trained[as_file] = model_type
     parts = {
         "modules": modules,
         "converted": dict.fromkeys(sorted(converted), 1),

@@ -31,6 +31,7 @@ from weighbridge.models.arch.model_types import (
     differs,
     facts,
     index,
+    program_facts,
 )
 
 SOURCE = Path(weighbridge.__file__).parent
@@ -44,6 +45,7 @@ NAMES = {
     "sounds": sounds,
 }
 TYPES = all_types()
+PROGRAMS = ("training", "transformers", "vllm", "sglang", "llama_cpp", "mlx")
 
 
 def test_the_index_is_as_the_families_say():
@@ -99,7 +101,18 @@ def wrong(record):
 @pytest.mark.slow
 @all_of("model_type", TYPES)
 def test_every_fact_is_one_that_its_field_may_have(model_type):
-    assert list(wrong(TYPES[model_type])) == []
+    known = TYPES[model_type]
+    assert [w for of in (known, *(getattr(known, n) for n in PROGRAMS)) for w in wrong(of)] == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_know_types_of_our_tables(program):
+    """Each row says something, of a type that a family has, and a type stands once."""
+    text = (SOURCE / f"models/arch/facts/{program}.json").read_text()
+    rows = program_facts(program)
+    assert rows.keys() <= index()["modules"].keys()
+    assert list(rows) == sorted(rows) and text.count('": {') == len(rows)
+    assert all(rows.values())
 
 
 @pytest.mark.parametrize(
@@ -108,9 +121,9 @@ def test_every_fact_is_one_that_its_field_may_have(model_type):
         (ModelType(computes=("unheard_of",)), "computes"),
         (ModelType(no_cache="encode"), "no_cache"),
         (ModelType(windows="everywhere"), "windows"),
-        (ModelType(vllm=VllmFacts(tied_head="fred")), "tied_head"),
-        (ModelType(transformers=TransformersFacts(sdpa="4.36")), "sdpa"),
-        (ModelType(sglang=SglangFacts(attention="triton")), "attention"),
+        (VllmFacts(tied_head="fred"), "tied_head"),
+        (TransformersFacts(sdpa="4.36"), "sdpa"),
+        (SglangFacts(attention="triton"), "attention"),
         (ModelType(beside_patches=True), "beside_patches"),
     ],
 )
@@ -159,9 +172,8 @@ def test_each_fact_is_read(record):
     """Facts of an engine are read below its folder, those of model types in general in `arch`."""
     rooms = ROOMS.get(record, ("arch",))
     texts = [t for p, t in TEXTS.items() if {*rooms} & {*p.parts} and p.name != "model_types.py"]
-    elsewhere = {"computes", *(rooms[0] for rooms in ROOMS.values())}
     for name in record._fields:
-        if record is not ModelType or name not in elsewhere:
+        if record is not ModelType or name not in ("computes", "name"):
             assert any(re.search(rf"\.{name}\b", text) for text in texts), name
 
 

@@ -23,7 +23,7 @@ from tests.browser.test_stopping import SLOW as SEARCHED
 from tests.cases import each
 from tests.hub import Fault
 from tests.sparse import write_safetensors
-from weighbridge.faces.web import build, duckdb, npm, pyodide
+from weighbridge.faces.web import archive, build, duckdb, npm, pyodide
 from weighbridge.faces.web.protocol import AskDesk
 from weighbridge.faces.web.server import PAGE
 
@@ -428,7 +428,7 @@ def test_a_new_version_is_taken_up(browser, engine, hub, tmp_path):
 
 def test_a_browser_that_cannot_take_up_the_snapshot(browser, engine, hub, tmp_path):
     parts = [
-        build.EngineFile("snapshot", "bin", build.gzipped(bytes(24 << 20)))
+        build.EngineFile("snapshot", "bin", archive.gzipped(bytes(24 << 20)))
         if p.name == "snapshot"
         else p
         for p in engine.parts

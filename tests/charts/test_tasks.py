@@ -4,8 +4,8 @@ import pytest
 
 from tests.charts.pictures import texts
 from tests.cli.test_process import one_line, weighbridge
-from weighbridge.answers.questions.tasks import answers
 from weighbridge.faces.charts.tasks import TaskPeak, tasks, traced
+from weighbridge.faces.cli.load import answers
 
 MIB = 1 << 20
 

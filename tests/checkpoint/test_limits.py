@@ -8,7 +8,7 @@ from tests.checkpoint.test_reading import weigh
 from tests.sparse import write_safetensors
 from weighbridge.base.errors import BadFileError, NotFoundError
 from weighbridge.models.arch.blueprint import Blueprint, Param
-from weighbridge.models.checkpoint import agreement, layouts, limits, loading, model
+from weighbridge.models.checkpoint import agreement, inventory, layouts, loading, model
 from weighbridge.models.checkpoint.gather import naming
 from weighbridge.models.checkpoint.inventory import StoredModel, library_of
 from weighbridge.models.sources.base import SourceFile
@@ -22,7 +22,7 @@ def headers(*sizes: int) -> Iterator[int]:
     return len(sizes)
 
 
-def read(bound: limits.Bound, *sizes: int) -> int:
+def read(bound: inventory.Bound, *sizes: int) -> int:
     plan = bound.keep(headers(*sizes), lambda tensors: tensors)
     try:
         wanted = next(plan)
@@ -33,8 +33,8 @@ def read(bound: limits.Bound, *sizes: int) -> int:
 
 
 def test_headers_of_all_files_are_limited_together(monkeypatch):
-    monkeypatch.setattr(limits, "MAX_HEADERS", 100)
-    bound = limits.Bound()
+    monkeypatch.setattr(inventory, "MAX_HEADERS", 100)
+    bound = inventory.Bound()
     assert read(bound, 60) == 1
     assert read(bound, 30, 10) == 2  # exactly the limit
     assert (bound.header_bytes, bound.tensors) == (100, 3)
@@ -43,8 +43,8 @@ def test_headers_of_all_files_are_limited_together(monkeypatch):
 
 
 def test_tensors_of_all_files_are_limited_together(monkeypatch):
-    monkeypatch.setattr(limits, "MAX_TENSORS", 3)
-    bound = limits.Bound()
+    monkeypatch.setattr(inventory, "MAX_TENSORS", 3)
+    bound = inventory.Bound()
     assert (read(bound, 1, 1), read(bound, 1)) == (2, 1)
     with pytest.raises(BadFileError, match="more than 3 tensors"):
         read(bound, 1)

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from weighbridge.faces.cli.menu import run
-from weighbridge.workload import TABLES, engines_of
-from weighbridge.workload.common import COMMON
+from weighbridge.workload import COMMON, TABLES, engines_of
 
 
 def helped(capsys, *typed):

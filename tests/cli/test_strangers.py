@@ -201,7 +201,7 @@ def test_junk_keys_are_refused_before_they_are_built():
 
 
 def test_headers_of_all_files_are_bounded_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(weighbridge.models.checkpoint.limits, "MAX_TENSORS", 10)
+    monkeypatch.setattr(weighbridge.models.checkpoint.inventory, "MAX_TENSORS", 10)
     for i in range(3):
         write_safetensors(
             tmp_path / f"s{i}.safetensors", {f"{i}.{j}": ("U8", (1,)) for j in range(4)}
@@ -210,9 +210,9 @@ def test_headers_of_all_files_are_bounded_together(tmp_path, monkeypatch):
     index = {"weight_map": names}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "name more than 10 tensors, our limit" in refusal("load", tmp_path)
-    monkeypatch.setattr(weighbridge.models.checkpoint.limits, "MAX_TENSORS", 12)
+    monkeypatch.setattr(weighbridge.models.checkpoint.inventory, "MAX_TENSORS", 12)
     assert weighbridge.load(str(tmp_path)).model.parameters == 12
-    monkeypatch.setattr(weighbridge.models.checkpoint.limits, "MAX_HEADERS", 100)
+    monkeypatch.setattr(weighbridge.models.checkpoint.inventory, "MAX_HEADERS", 100)
     assert "take more than 100 bytes, our limit" in refusal("load", tmp_path)
 
 

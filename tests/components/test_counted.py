@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from tests.components.test_course import MOVES, NAMES
 from weighbridge.base.units import MIB
-from weighbridge.memory.components.activations import DROPPED, RENAMED, Heap, HeapCourse
+from weighbridge.memory.components.activations import Heap
 from weighbridge.memory.components.counted import CountedHeap
+from weighbridge.memory.components.courses import DROPPED, RENAMED, HeapCourse
 
 SIZES = st.one_of(st.integers(1, 3000), st.integers(1, 3 * MIB), st.integers(1, 40 * MIB))
 STEPS = st.lists(st.tuples(SIZES, st.integers(0, 9), st.integers(1, 3)), min_size=1, max_size=40)

@@ -3,7 +3,8 @@
 import pytest
 
 from weighbridge.base.units import MIB
-from weighbridge.memory.components.activations import DROPPED, RENAMED, Heap, HeapCourse
+from weighbridge.memory.components.activations import Heap
+from weighbridge.memory.components.courses import DROPPED, RENAMED, HeapCourse
 
 NAMES = {0: ("weights", 5000)}
 MOVES = [

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.memory.components.activations import DROPPED, Heap, HeapCourse
+from weighbridge.memory.components.activations import Heap
 from weighbridge.memory.components.card_bytes import CardBytes
+from weighbridge.memory.components.courses import DROPPED, HeapCourse
 from weighbridge.memory.components.recorded import HeapTape
 
 NAMES = st.sampled_from(("weights", "activations", "temporaries"))

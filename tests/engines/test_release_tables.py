@@ -1,6 +1,5 @@
 """Tables by release, from both sides of each of their boundaries, listed by hand."""
 
-from importlib import import_module
 from itertools import pairwise
 
 import pytest
@@ -9,6 +8,7 @@ from weighbridge.engines.llama_cpp.rules import READ_EARLY, READ_LATE, aborts_on
 from weighbridge.engines.llama_cpp.rules import rules as of_build
 from weighbridge.engines.ollama import rules
 from weighbridge.engines.ollama.rules import build
+from weighbridge.engines.table import ENGINES
 from weighbridge.engines.vllm.rules import ENCODER_DECODERS, registered
 
 
@@ -148,7 +148,7 @@ def test_products_that_end_a_process_on_a_mac(build_, types, aborts):
 def test_releases_with_a_class_follow_each_other(kind):
     """A row has the first release with its names, and the last that was read without them, which is
     not before the first of the row above; no name comes twice."""
-    rows = import_module(f"weighbridge.engines.{kind}.classes").KNOWS
+    rows = ENGINES[kind].knowing
     assert all(row.before < row.since for row in rows)
     assert all(above.since <= below.before for above, below in pairwise(rows))
     names = [name for row in rows for name in row.names.split()]
@@ -173,5 +173,5 @@ LAST = {
 @pytest.mark.parametrize("kind", LAST)
 def test_a_release_without_a_class_was_published(kind):
     last = {release[:2]: release for release in map(number, LAST[kind].split())}
-    rows = import_module(f"weighbridge.engines.{kind}.classes").KNOWS
+    rows = ENGINES[kind].knowing
     assert [row for row in rows if not row.before <= last[row.before[:2]]] == []

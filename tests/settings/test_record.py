@@ -7,6 +7,7 @@ import click
 import pytest
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.words import entries
 from weighbridge.engines.launch.record import flags
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.engines.table import ENGINES
@@ -19,6 +20,7 @@ from weighbridge.settings.setting import (
     Bool,
     Int,
     LaunchFlag,
+    Setting,
     Settings,
     Str,
     Switch,
@@ -51,7 +53,7 @@ class Other(Toy):
     """One more, and one that is said otherwise."""
 
     more: Int = whole()
-    lot: Int = Toy.lot.but(help="Another.", launch=spelled("--lots", plain=("auto",)))
+    lot: Int = Toy.lot.but(launch=spelled("--lots", plain=("auto",)))
 
 
 def test_what_was_not_said_is_none_and_a_switch_is_off():
@@ -91,7 +93,8 @@ def test_nothing_is_set_and_no_other_name_is_taken():
 def test_on_the_class_it_is_the_record():
     assert (Toy.lot.name, Toy.lot.flag, Toy.lot.least, Toy.lot.most) == ("lot", "--lot", 1, 8)
     assert (Toy.off.section, Toy.off.unset, Toy.lot.unset) == ("Toy", False, None)
-    assert Other.lot.help == "Another." and Toy.lot.help == ""
+    assert (Other.lot.worded, Toy.lot.worded) == (("Other.lot", "Toy.lot"), ("Toy.lot",))
+    assert Toy.lot.help == ""
     assert Other.lot.owner is Toy is Other.lot.but().owner
 
 
@@ -184,6 +187,24 @@ def test_every_sentence_has_its_translation():
     for task, name in EVERY:
         one = TABLES[task][name]
         assert one.help and one.zh and one.label_zh, (task, name)
+
+
+def test_what_another_class_says_comes_first():
+    """Label and sentence each: training's dtype is meant otherwise, and called as any."""
+    ours, shared = Train.dtype, Infer.dtype
+    assert ours.help != shared.help and ours.label_zh == shared.label_zh != ""
+
+
+def test_every_sentence_is_of_a_setting():
+    declared = [Settings]
+    for one in declared:
+        declared.extend(one.__subclasses__())
+    asked = [*TABLES["fit"].values(), *(s for one in declared for s in vars(one).values())]
+    known = {key for s in asked if isinstance(s, Setting) for key in s.worded}
+    rows = entries("settings")
+    assert rows.keys() - known == set()
+    words = {"help", "zh", "label", "label_zh", "page"}
+    assert all(row.keys() <= words and all(row.values()) for row in rows.values())
 
 
 def test_pairs_stay_as_they_are_written():

@@ -90,9 +90,9 @@ def test_a_shard_beside_the_index_that_it_does_not_name(tmp_path):
 
 
 def test_limits_count_each_header_once(tmp_path, monkeypatch):
-    from weighbridge.models.checkpoint import limits
+    from weighbridge.models.checkpoint import inventory
 
-    monkeypatch.setattr(limits, "MAX_TENSORS", len(TENSORS))
+    monkeypatch.setattr(inventory, "MAX_TENSORS", len(TENSORS))
     test_a_shard_beside_the_index_that_it_does_not_name(tmp_path)
 
 

@@ -6,13 +6,12 @@ import weighbridge
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.machines.accelerators.chips import Chip
-from weighbridge.machines.kernels import state_spaces
 from weighbridge.memory.components.counted import CountedHeap
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets import installed
 from weighbridge.training.forward.nets.delta import Delta, DeltaInputs
-from weighbridge.training.forward.nets.split_scan import Scan, split_scan
+from weighbridge.training.forward.nets.split_scan import Scan, rows, split_scan, splits
 from weighbridge.training.forward.tensors import LeafTensor
 
 QWEN, LFM, LLAMA = "qwen3.5-9b", "lfm2-1.2b", "llama-3.2-1b"
@@ -84,15 +83,15 @@ def test_what_mamba_ssm_keeps_of_a_layer():
     [(512, 8, 2), (100, 8, 8), (10**6, 8, 1)],
 )
 def test_sums_side_by_side(programs, together, expected):
-    assert state_spaces.splits(programs, together, H100) == expected
+    assert splits(programs, together, H100) == expected
 
 
 def test_programs_that_norm():
     """1,024 numbers of a group are 4 warps: a program each of 132. 512 are 2: twice as many."""
-    assert state_spaces.rows(1024, 1, 2, H100) == 132
-    assert state_spaces.rows(512, 1, 2, H100) == 264
-    assert state_spaces.rows(1024, 8, 2, H100) == 17
-    assert state_spaces.rows(1 << 20, 1, 2, H100) == 132  # no row is wider than 64 KiB
+    assert rows(1024, 1, 2, H100) == 132
+    assert rows(512, 1, 2, H100) == 264
+    assert rows(1024, 8, 2, H100) == 17
+    assert rows(1 << 20, 1, 2, H100) == 132  # no row is wider than 64 KiB
 
 
 @pytest.mark.slow

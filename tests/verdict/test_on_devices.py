@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weighbridge
-from weighbridge.answers.verdict.on_devices import _worse, cited, fits, serving, surely, verdict
-from weighbridge.answers.verdict.shares import even
+from weighbridge.answers.verdict.on_devices import (
+    _worse,
+    cited,
+    even,
+    fits,
+    serving,
+    surely,
+    verdict,
+)
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, MIB

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
-from weighbridge.answers.verdict import shares
+from weighbridge.answers.verdict import on_devices
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
 from weighbridge.machines.accelerators.budget import budget
@@ -20,7 +20,7 @@ def device(weights, own=0, context=0):
 def held(engine, weights, rooms, layer, **more):
     """What each card holds at driver level."""
     cards = SimpleNamespace(each=[exactly(room) for room in rooms])
-    dealt = shares.dealt(device(weights, **more), cards, engine, layer)
+    dealt = on_devices.dealt(device(weights, **more), cards, engine, layer)
     assert [d.index for d in dealt] == list(range(len(rooms)))
     return [tuple(d.peak("driver")) for d in dealt]
 
@@ -71,6 +71,6 @@ def test_device_map_over_a_small_card_and_a_large_one(gpu, fits):
 def test_device_map_fills_a_small_card_no_further_than_it_has():
     load = weighbridge.load("llama-3.1-8b", dtype="float32").devices[0]
     cards = budget("3060+4090", None, None)
-    small, large = shares.dealt(load, cards, "transformers", 2 * GIB)
+    small, large = on_devices.dealt(load, cards, "transformers", 2 * GIB)
     assert small.peak("driver").low < cards.of(0).low < 15 * GIB < large.peak("driver").low
     assert large.peak("driver").high < cards.of(1).low

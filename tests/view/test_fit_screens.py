@@ -13,7 +13,7 @@ import weighbridge
 from weighbridge.base.words import words_in
 from weighbridge.faces.render import draw, render
 from weighbridge.faces.render.terminal import cells
-from weighbridge.faces.view import beside, lists
+from weighbridge.faces.view import beside, ranks
 from weighbridge.faces.view.changes import few
 from weighbridge.faces.view.fit import screen
 from weighbridge.faces.view.records import Paste, RenderOptions
@@ -153,7 +153,7 @@ def test_columns_are_what_they_were():
 
 def test_a_rank_is_what_it_was():
     found = weighbridge.prepare("llama-3.1-70b").gpus(**{"for": "load"})
-    shown = [draw(lists.ranking(found), "human"), draw(lists.ranking(found, full=True), "markdown")]
+    shown = [draw(ranks.ranking(found), "human"), draw(ranks.ranking(found, full=True), "markdown")]
     kept("rank-of-cards", "\n".join(shown))
 
 

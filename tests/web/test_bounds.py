@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.units import GIB, KIB, MIB
-from weighbridge.faces.web import awaited, build, desks, npm, pyodide, server, tables
+from weighbridge.faces.web import archive, awaited, build, desks, npm, pyodide, server, tables
 from weighbridge.faces.web.asks import AnswerView, masked, taken_token
 from weighbridge.faces.web.command import command
 from weighbridge.faces.web.dropped import Dropped, Head, ShortError, asks_of, head_of
@@ -217,12 +217,12 @@ def test_an_engine_file_is_named_by_twelve_signs_of_its_contents():
 
 def test_archives_tell_no_time():
     """The header of gzip (RFC 1952): bytes 4 to 7 are the time, byte 8 is 2 of the best packing."""
-    found = build.gzipped(b"abc" * 100)
+    found = archive.gzipped(b"abc" * 100)
     assert found[4:9] == bytes((0, 0, 0, 0, 2))
-    assert build.wanted("answers/bounds/accuracy.json")
-    assert not build.wanted("faces/cli/menu.py")
-    assert not build.wanted("answers/questions/jobs.py")
-    assert build.wanted("clip.py")
+    assert archive.wanted("answers/bounds/accuracy.json")
+    assert not archive.wanted("faces/cli/menu.py")
+    assert not archive.wanted("answers/questions/jobs.py")
+    assert archive.wanted("clip.py")
 
 
 # Tables
@@ -245,7 +245,7 @@ def test_60_models_are_ranked(monkeypatch):
         "weighbridge.answers.questions.fit.ranking.models_for",
         lambda names, own: (asked.append(own), rank)[1],
     )
-    monkeypatch.setattr("weighbridge.faces.view.lists.ranking", lambda *a, **k: "screen")
+    monkeypatch.setattr("weighbridge.faces.view.ranks.ranking", lambda *a, **k: "screen")
     given = {"gpu": "4090", "pattern": "x"}
     assert tables._ranked(["m"] * 60, given, AnswerView()) == ("told", "screen")
     assert asked == [{"gpu": "4090"}], "what matched is no setting"

@@ -12,7 +12,7 @@ import tarfile
 import pytest
 
 from weighbridge.base.errors import BadFileError, HubError, UsageError
-from weighbridge.faces.web import build, duckdb, pyodide, registry
+from weighbridge.faces.web import archive, build, duckdb, pyodide, registry
 from weighbridge.faces.web.form import form
 
 ENGINE = build.PageEngine(
@@ -170,18 +170,18 @@ def test_the_folder_of_a_new_branch_is_taken(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_archive_is_the_same_bytes_and_holds_what_a_page_asks():
-    held = dict(build.members())
-    assert build.tar(held) == build.tar(dict(build.members()))
-    with tarfile.open(fileobj=io.BytesIO(build.tar(held))) as archive:
-        names = set(archive.getnames())
-        assert {(m.mtime, m.uid, m.uname) for m in archive.getmembers()} == {(0, 0, "")}
+    held = dict(archive.members())
+    assert archive.tar(held) == archive.tar(dict(archive.members()))
+    with tarfile.open(fileobj=io.BytesIO(archive.tar(held))) as packed:
+        names = set(packed.getnames())
+        assert {(m.mtime, m.uid, m.uname) for m in packed.getmembers()} == {(0, 0, "")}
     assert {
         "weighbridge/faces/web/protocol.py",
         "weighbridge/models/catalogue/models.jsonl",
     } <= names
     assert not any("faces/cli/" in name or "/page/" in name or "pyc" in name for name in names)
     # A page asks for all of it before its first answer: a rule may add some, no table of data may
-    assert len(build.tar(held)) < 1_600_000
+    assert len(archive.tar(held)) < 1_600_000
 
 
 def test_modules_of_a_page_are_the_same_without_docstrings():
@@ -191,16 +191,16 @@ def test_modules_of_a_page_are_the_same_without_docstrings():
         ('class A:\n    """One.\n    Two."""\n', 'class A:\n    ""\n'),
         ("A = 1  # 一\n", "A = 1  # 一\n"),
     ):
-        assert build.undocumented(source.encode()).decode() == bare
+        assert archive.undocumented(source.encode()).decode() == bare
     for name in ("base/records.py", "faces/web/protocol.py", "models/arch/model_types.py"):
-        source = (build.PACKAGE / name).read_bytes()
-        bare = ast.parse(build.undocumented(source))
+        source = (archive.PACKAGE / name).read_bytes()
+        bare = ast.parse(archive.undocumented(source))
         assert not any(map(ast.get_docstring, filter(documented, ast.walk(bare))))
         assert undocumented(ast.parse(source)) == undocumented(bare)
 
 
 def documented(node):
-    return isinstance(node, build.DOCUMENTED)
+    return isinstance(node, archive.DOCUMENTED)
 
 
 def undocumented(tree):
@@ -228,7 +228,7 @@ NEVER = {  # imports of what stays out that no page reaches: torch, a terminal, 
 
 @pytest.mark.slow
 def test_nothing_that_is_in_imports_what_is_out():
-    held = {name.removeprefix("weighbridge/"): data for name, data in build.members()}
+    held = {name.removeprefix("weighbridge/"): data for name, data in archive.members()}
     found = {
         (name, left_out(module, held))
         for name, data in held.items()
@@ -252,7 +252,7 @@ def modules(tree):
 def left_out(module, held):
     """The module of a name that is imported, where its file is not in: "a.b" may be b of a."""
     path = module.replace(".", "/")
-    place = build.PACKAGE / path
+    place = archive.PACKAGE / path
     if place.with_suffix(".py").is_file():
         return "" if f"{path}.py" in held else module
     if place.is_dir():

@@ -21,6 +21,23 @@ def lines_beside(module: str, name: str) -> list[str]:
     return [line for line in lines if not line.startswith("#")]
 
 
+def names_beside(module: str, name: str) -> frozenset[str]:
+    """Return the words of such a file."""
+    return frozenset(" ".join(lines_beside(module, name)).split())
+
+
+def sections_beside(module: str, name: str) -> dict[str, list[str]]:
+    """Return the lines of such a file below their titles, each in brackets on a line."""
+    sections: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in filter(None, lines_beside(module, name)):
+        if line.startswith("["):
+            lines = sections[line.strip("[]")] = []
+        else:
+            lines.append(line)
+    return sections
+
+
 class Parsed(Mapping[Key, Row], Generic[Key, Written, Row]):
     """Rows by their keys; `written` holds all of them unread, and none is read twice."""
 

@@ -47,7 +47,8 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     online: Mapping[str, str] = {}  # its own --quantization that packs while loading -> our format
     written: Mapping[str, str] = {}  # our format -> the name that its --quantization has for it
     formats: tuple[str, ...] = ()  # ours that it makes or reads, best first: what remedies offer
-    registers: bool = True  # classes that came with its releases were read: its classes.py
+    quantizes: bool = False  # its library has files of its own quantizer: its formats.py
+    registers: bool = True  # classes that came with its releases were read: its classes.txt
     usual: str = ""  # our format of what is downloaded where none is named; "": as it is stored
 
     # What it is like
@@ -101,8 +102,15 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
 
     @property
     def reading(self) -> "tuple[Reads, ...]":
-        """Return what it reads, by release and card: READS of the folder's formats.py."""
-        rows: tuple[Reads, ...] = self.home("formats").READS if self.package else ()
+        """Return what it reads, by release and card: formats.txt of its folder, or READS of its
+        formats.py."""
+        if not self.package:
+            return ()
+        rows: tuple[Reads, ...] = (
+            self.home("formats").READS
+            if self.quantizes
+            else _room("weight_formats").rows(self.package)
+        )
         return rows
 
     def tagged(self, name: str) -> str:
@@ -115,39 +123,46 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def quantizer(self) -> Callable[[Any], Any] | None:
         """Return what makes a Scheme of GGUF the one of its own quantizer, where it has one:
         QUANTIZER of the folder's formats.py."""
-        return getattr(self.home("formats"), "QUANTIZER", None) if self.package else None
+        return self.home("formats").QUANTIZER if self.quantizes else None
 
     @property
     def knowing(self) -> "tuple[Known, ...]":
-        """Return the classes that came to it, by release: KNOWS of the folder's classes.py."""
+        """Return the classes that came to it, by release: classes.txt of its folder."""
         if not self.package or not self.registers:
             return ()
-        rows: tuple[Known, ...] = self.home("classes").KNOWS
+        rows: tuple[Known, ...] = _room("model_classes").known(self.package)
         return rows
 
     @property
     def has(self) -> str:
-        """Return the classes of its newest release that no row of KNOWS has: BEFORE of the folder's
-        classes.py. "": its classes were not listed, and a name that nobody has is not missed."""
-        names: str = getattr(self.home("classes"), "BEFORE", "") if self.knowing else ""
-        return names
+        """Return the classes of its newest release that no row of classes.txt has: before.txt of
+        its folder. "": its classes were not listed, and a name that nobody has is not missed."""
+        return self._names("before.txt")
 
     @property
     def gone(self) -> Mapping[Version, str]:
-        """Return the classes that it has dropped, by the last release that has them: GONE."""
-        names: Mapping[Version, str] = getattr(self.home("classes"), "GONE", {}) if self.has else {}
+        """Return the classes that it has dropped, by the last release that has them: gone.txt."""
+        names: Mapping[Version, str] = (
+            _room("model_classes").dropped(self.package) if self.has else {}
+        )
         return names
 
     @property
     def alone(self) -> str:
-        """Return the model types that no server can run as this library has them: ALONE."""
-        names: str = getattr(self.home("classes"), "ALONE", "") if self.knowing else ""
+        """Return the model types that no server can run as this library has them: alone.txt."""
+        return self._names("alone.txt")
+
+    def _names(self, file: str) -> str:
+        names: str = _room("model_classes").names_in(self.package, file) if self.knowing else ""
         return names
 
     @property
     def backend(self) -> "Backend | None":
-        """Return how it runs classes of transformers; None: it does not."""
-        return getattr(self.home("classes"), "BACKEND", None) if self.registers else None
+        """Return how it runs classes of transformers: backend.txt; None: it does not."""
+        rule: Backend | None = (
+            _room("model_classes").backend(self.package) if self.knowing else None
+        )
+        return rule
 
     def context(self, w: "Infer", end: int) -> tuple[int, str]:
         """(tokens of one request, why) where a launch command leaves them to the engine: `context`
@@ -163,6 +178,16 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     def home(self, module: str) -> Any:
         """A module of its folder, imported when it is first asked for."""
         return import_module(f"{self.package}.{module}")
+
+
+def _room(module: str) -> Any:
+    """Import what reads the tables of all engines when one is first asked for: it asks engines."""
+    return import_module(f"weighbridge.engines.{module}")
+
+
+def release_of(text: str) -> Version:
+    """Read a release of a table: 0.10.1."""
+    return tuple(map(int, text.split(".")))
 
 
 def version(kind: Engine, text: str | None) -> tuple[Version, str]:

@@ -200,16 +200,16 @@ def decision(part: ModelPart, w: "Infer", by: Loader) -> Decision:
     files = engine.reads == "gguf" and part.library != "gguf"
     if files and engine.usual and not (w.quantization or w.dtype or kept_packed(part)):
         decision = decide(part, w.but(quantization=engine.usual), default)
-        return _made(downloaded(decision), engine)
+        return _packed_online(downloaded(decision), engine)
     major = by.version[0] if engine.reads == "any" else 5
     decision = decide(part, w, default, major=major)
     if files and w.quantization:
         typed(decision, w.quantization, packed=part.packed)
     check_format(part, decision.choice, w.quantization and asked_format, by)
-    return _made(converted(decision, packed=part.packed), engine) if files else decision
+    return _packed_online(converted(decision, packed=part.packed), engine) if files else decision
 
 
-def _made(decision: Decision, engine: Engine) -> Decision:
+def _packed_online(decision: Decision, engine: Engine) -> Decision:
     """The same format by the engine's own quantizer."""
     form = decision.choice.scheme
     if engine.quantizer is None or form is None or record(form.engine).reads != "gguf":

@@ -3,19 +3,22 @@
 Each engine has classes.txt in its folder. A row names what came with one release: classes
 as `architectures` of a config does, model types for transformers, architectures of GGUF for what
 loads that. What no row names was there before our oldest release, or was not read. A folder may
-list those too (BEFORE): a name that is in neither is of no class that the engine ever had.
+list those too (before.txt): a name that is in neither is of no class that the engine ever had.
 
 Refuses models whose class an engine's release does not know yet, with the release that does. Of one
 that it never had, or has dropped, an answer is sure of no more than what a class of transformers
 can do in its place.
 """
 
+import os
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
 
 from weighbridge.base.errors import ReleaseError
-from weighbridge.base.parsed import text_beside
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
-from weighbridge.engines.engine import Engine, Version, written
+from weighbridge.engines.engine import Engine, Version, release_of, written
 from weighbridge.engines.table import usual
 from weighbridge.engines.weight_formats import Loader
 from weighbridge.models.arch.config import of_transformers
@@ -39,20 +42,33 @@ class Known(NamedTuple):
         return version <= self.before and version != self.since[: len(version)]
 
 
-def known(module: str) -> tuple[Known, ...]:
-    """Return the rows of classes.txt beside a module: since, before, and names, a release each."""
-    rows = (line.split(maxsplit=2) for line in text_beside(module, "classes.txt").splitlines())
-    return tuple(Known(_release(since), _release(before), names) for since, before, names in rows)
+@cache
+def known(package: str) -> tuple[Known, ...]:
+    """Return the rows of classes.txt in an engine's folder: since, before, and names, a release
+    each."""
+    rows = (line.split(maxsplit=2) for line in _lines(package, "classes.txt"))
+    return tuple(
+        Known(release_of(since), release_of(before), names) for since, before, names in rows
+    )
 
 
-def dropped(module: str) -> Mapping[Version, str]:
-    """Return the names of gone.txt beside a module by the last release that has them."""
-    rows = (line.split(maxsplit=1) for line in text_beside(module, "gone.txt").splitlines())
-    return {_release(last): names for last, names in rows}
+@cache
+def dropped(package: str) -> Mapping[Version, str]:
+    """Return the names of gone.txt in an engine's folder by the last release that has them."""
+    rows = (line.split(maxsplit=1) for line in _lines(package, "gone.txt"))
+    return {release_of(last): names for last, names in rows}
 
 
-def _release(text: str) -> Version:
-    return tuple(map(int, text.split(".")))
+@cache
+def names_in(package: str, file: str) -> str:
+    """Return the names of a file in an engine's folder; "" where it has none."""
+    return " ".join(_lines(package, file))
+
+
+def _lines(package: str, file: str) -> list[str]:
+    door = import_module(package).__file__ or ""
+    exists = os.path.exists(os.path.join(os.path.dirname(door), file))
+    return lines_beside(door, file) if exists else []
 
 
 class Backend(NamedTuple):
@@ -69,6 +85,17 @@ class Backend(NamedTuple):
         least = self.images if name.endswith("ForConditionalGeneration") else self.text
         newest = self.newest[max(first for first in self.newest if first <= version)]
         return version >= least and (not newest or since <= newest)
+
+
+@cache
+def backend(package: str) -> Backend | None:
+    """Read backend.txt of an engine's folder, if it is there."""
+    rows = dict(map(str.split, _lines(package, "backend.txt")))
+    if not rows:
+        return None
+    text, images = (release_of(rows.pop(kind)) for kind in ("text", "images"))
+    newest = {release_of(first): () if n == "any" else release_of(n) for first, n in rows.items()}
+    return Backend(text, images, newest)
 
 
 def row_of(rows: Iterable[Known], name: str) -> Known | None:

@@ -2,9 +2,10 @@
 refusal of a format that an engine's release does not read on a card, with those that it does and
 with the engines that read it.
 
-Each engine has READS in formats.py of its folder, and what no row of it names is not read. A row
-names formats as `--quantization` does, by a pattern of the whole name; GGUF is a file of it, and
-what has no name of ours goes by the quant_method of its config. `how` says what becomes of them:
+Each engine has formats.txt in its folder, and what no row of it names is not read. A row names
+formats as `--quantization` does, by a pattern of the whole name; GGUF is a file of it, and what has
+no name of ours goes by the quant_method of its config. Behind that stand facts, or -, and the
+source. `how` says what becomes of them:
 
     loaded     packed on the device, as they were stored or as the engine packs them
     made       the same, of a checkpoint in 16 bits alone: none is stored so
@@ -12,13 +13,16 @@ what has no name of ours goes by the quant_method of its config. `how` says what
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedError
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.wording import either
-from weighbridge.engines.engine import Engine, Version, written
+from weighbridge.engines.engine import Engine, Version, release_of, written
 from weighbridge.engines.table import ENGINES, usual
 from weighbridge.memory.components.weights import FormatChoice
 from weighbridge.models.checkpoint.model import ModelPart
@@ -31,6 +35,7 @@ FILE = "GGUF"  # a file of that kind, whatever types are in it
 BITSANDBYTES = r"(nf4|fp4)(-dq)?|bnb-int8"
 FLOAT8 = r"fp8-(tensor|block|static|dynamic)|w8a8-fp8"
 TORCHAO = r"torchao-.*"
+SHORT = {"<bitsandbytes>": BITSANDBYTES, "<float8>": FLOAT8, "<torchao>": TORCHAO}  # in formats.txt
 EVERYWHERE: "tuple[SoftwareStack, ...]" = ("cuda", "hip", "own")
 
 
@@ -68,6 +73,33 @@ class Reads(NamedTuple):
         return part.stack in self.stacks and enough
 
 
+@cache
+def rows(package: str) -> tuple[Reads, ...]:
+    """Return the rows of formats.txt in an engine's folder."""
+    return tuple(map(_row, lines_beside(import_module(package).__file__ or "", "formats.txt")))
+
+
+def _row(line: str) -> Reads:
+    forms, facts, text = line.split(maxsplit=2)
+    for short, pattern in SHORT.items():
+        forms = forms.replace(short, pattern)
+    source, _, note = text.partition(" -- ")
+    row = Reads(forms, source, note=note)
+    for name, _, value in (fact.partition("=") for fact in facts.split(",") if fact != "-"):
+        row = row._replace(**{name: READERS.get(name, str)(value)})
+    return row
+
+
+def _stacks(text: str) -> "tuple[SoftwareStack, ...]":
+    return tuple(stack for stack in EVERYWHERE if stack in text.split("+"))
+
+
+READERS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("since", "until", "least", "native"), release_of),
+    "stacks": _stacks,
+}
+
+
 class WeightFormat(NamedTuple):
     """A format that is asked for, or that a checkpoint is stored in, under the method of its
     config."""
@@ -79,10 +111,10 @@ class WeightFormat(NamedTuple):
 
 def reads(rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None") -> bool:
     """Tell whether an engine of that release reads the format on that device."""
-    return found(rows, form, version, part) is not None
+    return reading_row(rows, form, version, part) is not None
 
 
-def found(
+def reading_row(
     rows: Iterable[Reads], form: WeightFormat, version: Version, part: "Part | None"
 ) -> Reads | None:
     """Find the row by which the format is read; None where it is not."""

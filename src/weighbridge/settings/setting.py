@@ -1,13 +1,14 @@
 """A setting, declared once: a typed field of its engine's class, with all that is known of it.
 
     class Vllm(Serving, CardSettings):
-        max_num_seqs: Int = whole(1, 1 << 20, help="Requests of one step.", zh=...)
+        max_num_seqs: Int = whole(1, 1 << 20)
 
     Vllm.max_num_seqs.most     the record           w = Vllm(max_num_seqs=64)
     w.max_num_seqs             64: int | None       w.said     {"max_num_seqs": 64}
 
 Only what was said is in an instance, so that None is never a value, and 0 and False are. Command
-line, requests, schemas, the page and launch lines are derived from the record.
+line, requests, schemas, the page and launch lines are derived from the record. Its sentences stand
+in base/words/settings.json, by the class and the name of the field.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,11 +52,7 @@ if TYPE_CHECKING:  # names of types alone: a start makes no more than it reads
 
         name: str  # where Python reserves it
         flags: tuple[str, ...]  # spellings besides --its-name
-        help: str
-        zh: str  # the same in Chinese
-        label: str  # on the page, where it does not follow from the name
-        label_zh: str
-        page: str  # what the page says in place of `help`
+        worded: tuple[str, ...]  # keys of its sentences, where no class declares it
         default: Any  # where one is the same for every model, version and device
         slider: tuple[int, int]  # ends that people have use for, on a logarithmic scale
         launch: "tuple[LaunchFlag, ...]"  # how the engine's command line says it, where not as ours
@@ -85,6 +82,21 @@ def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[
     return (LaunchFlag(*names, reads=reads, plain=plain),)
 
 
+class Sentence:
+    """A text for people, which no answer needs: read when a face first asks for it."""
+
+    __slots__ = ("name",)
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, setting: "Setting[Any]", _: type) -> str:
+        from weighbridge.base.words import entries
+
+        rows = (entries("settings").get(field, {}) for field in setting.worded)
+        return next((str(row[self.name]) for row in rows if self.name in row), "")
+
+
 class Setting(Generic[T]):
     """One setting. On a class of settings it is this record, on an instance a value: that of
     `Valued`, or of `Switch`."""
@@ -96,11 +108,12 @@ class Setting(Generic[T]):
     most: float = MOST
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
-    help: str = ""
-    zh: str = ""
-    label: str = ""
-    label_zh: str = ""
-    page: str = ""
+    worded: tuple[str, ...] = ()  # Class.name of its sentences, the last declared first
+    help = Sentence()
+    zh = Sentence()  # the same in Chinese
+    label = Sentence()  # on the page, where it does not follow from the name
+    label_zh = Sentence()
+    page = Sentence()  # what the page says in place of `help`
     default: T | None = None
     slider: tuple[int, int] | None = None
     launch: tuple[LaunchFlag, ...] | None = None
@@ -121,6 +134,7 @@ class Setting(Generic[T]):
     def __set_name__(self, owner: "type[Settings]", name: str) -> None:
         vars(self).setdefault("name", name)
         vars(self).setdefault("owner", owner)
+        vars(self)["worded"] = (f"{owner.__name__}.{name}", *self.worded)
 
     def but(self, **facts: "Unpack[SettingFacts]") -> Self:
         """Return the same setting as another engine, or another task, has it."""

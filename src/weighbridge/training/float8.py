@@ -64,21 +64,21 @@ def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None)
             seen="pytorch/torchtitan, its commit of 2026-04-27",
         )
     if asked and not since(date, SINCE.get(asked, (0,))):
-        told = "-".join(f"{n:02}" for n in SINCE[asked])
+        day = "-".join(f"{n:02}" for n in SINCE[asked])
         raise TriedError(
-            f"--float8-recipe {asked} came to torchtitan on {told}; use tensorwise",
+            f"--float8-recipe {asked} came to torchtitan on {day}; use tensorwise",
             seen="pytorch/torchtitan, its commit of that day",
         )
     return asked or (ROWWISE if rows else TENSORWISE)
 
 
 def _refuse_alone(w: Train) -> None:
-    told = {
+    refused = {
         "--float8-recipe": w.float8_recipe,
         "--float8-all-gather": w.float8_all_gather,
         "--float8-experts": w.float8_experts,
     }
-    for flag in (flag for flag, said in told.items() if said):
+    for flag in (flag for flag, said in refused.items() if said):
         raise UsageError(f"{flag} is of products in 8 bits: add --precision fp8-mixed")
 
 
@@ -113,9 +113,9 @@ def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> 
         raise UsageError("--float8-experts: the model has no experts; leave it out")
     came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
     if not since(date_of(w), came):
-        told = "-".join(f"{n:02}" for n in came)
+        day = "-".join(f"{n:02}" for n in came)
         raise TriedError(
-            f"--float8-experts came to torchtitan on {told}; leave it out",
+            f"--float8-experts came to torchtitan on {day}; leave it out",
             seen="pytorch/torchtitan, its commit of that day",
         )
 

@@ -31,18 +31,18 @@ distributed recipes and litgpt's (FSDPStrategy) too; the others replicate.
 A frozen base stays in 16 bits whatever the precision (transformers 5 loads in the model's dtype).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.parsed import Parsed, sections_beside
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.versions import DATES, dated, numbers
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import written
-from weighbridge.machines.allocator.settings import GROWING
 from weighbridge.memory.components.weights import FOUR_BITS
-from weighbridge.workload import FSDP, Train
+from weighbridge.workload import Train
 
 OF_ARGUMENTS = "adamw_torch_fused"  # of TrainingArguments, in its newest releases
 
@@ -143,213 +143,54 @@ class Framework:
         return framework
 
 
-# SFT of TRL 0.7.1 to 1.16: trainer/sft_trainer.py, sft_config.py, utils.py, models/utils.py
-TRL: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = (
-    ((1, 15), {"loss": "trl-chunked"}),
-    ((1, 7), {"loss": "standard"}),
-    ((1, 6), {"copies_logits": True}),
-    ((0, 27), {"precisions": AS_STORED, "reentrant": None}),  # loaded in the dtype of its files
-    ((0, 26), {"precisions": ALL_WIDE, "upcast": "norms", "lowers_packed": False}),
-    ((0, 25), {"upcast": "trl"}),
-    ((0, 21), {"checkpointing": "none"}),
-    ((0, 15), {"copies_logits": False}),
-    ((0, 9), {"lowers_packed": True}),
-    ((0, 7, 6), {"upcast": "peft", "lowers_packed": False}),
-)
-UNSLOTH_TARGETS = (  # get_peft_model
-    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-)
-FRAMEWORKS: Mapping[str, Framework] = {
-    "trainer": Framework(
-        name="trainer",
-        arguments=True,
-        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
-        accelerate=True,
-        source="transformers 5.23 trainer.py, accelerate 1.15 accelerator.py (prepare_model)",
-        outputs=False,
-        float8=True,
-        float_outputs=True,
-        upcast="peft",
-    ),
-    "plain": Framework(
-        name="plain",
-        source="a loop over model(...).loss.backward()",
-        stages=True,
-        float8=True,
-        upcast="peft",
-    ),
-    "accelerate": Framework(
-        name="accelerate",
-        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
-        accelerate=True,
-        source="accelerate 1.15 accelerator.py (prepare_model), examples/complete_nlp_example.py",
-        float8=True,
-        float_outputs=True,
-        upcast="peft",
-    ),
-    "lightning": Framework(
-        name="lightning",
-        source="lightning 2.5 pytorch/loops/optimization/automatic.py (Closure.closure)",
-        precision="fp32",
-        outputs=False,
-        forgets_late=True,
-        upcast="peft",
-    ),
-    "torchtune": Framework(
-        name="torchtune",
-        ranks=("tensor", "context"),  # recipes/full_finetune_distributed.py
-        loads="",
-        source="torchtune 0.4 recipes/{full,lora}_finetune_single_device.py, "
-        "modules/peft/lora.py (to_nf4, which packs scales too)",
-        packs="nf4-dq",
-        precision="bf16",
-        optimizer="adamw_torch_fused",
-        loss="chunked",
-        losses={"standard": "torchtune"},
-        compiles=True,
-        unsure=4,
-        outputs=False,
-        # it starts with a file: of its own with adapters 89 of 90 name these linears, and 39 of
-        # 45 for one device have checkpoints (0.6.1 recipes/configs)
-        tuned_checkpointing="full",
-        targets=("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj"),
-        wide_adapters=False,
-        spreads="fsdp2",
-        shards=("none", "ddp", *FSDP),
-    ),
-    "litgpt": Framework(
-        name="litgpt",
-        loads="",
-        source="litgpt finetune/lora.py, finetune/full.py, utils.py; lightning fabric plugins",
-        decomposes=False,  # 0.5.13 lora.py
-        versioned=True,
-        precision="bf16",
-        loss="litgpt",
-        full_loss="litgpt-full",
-        losses={"standard": "litgpt-pretrain"},
-        targets=("query", "value"),
-        unsure=4,
-        wide_adapters=False,
-        spreads="fsdp1",
-        sharded_checkpointing="full",
-        one_flat=True,
-        waits=True,
-        shards=("none", "ddp", "fsdp1"),
-    ),
-    "torchtitan": Framework(
-        name="torchtitan",
-        ranks=("tensor", "context", "pipeline", "expert"),  # config/job_config.py
-        stages=True,
-        loads="",
-        source="torchtitan 9dec370 to b5bcd76 train.py, components/loss.py, parallelize_llama.py",
-        dated=True,
-        decomposes=False,  # 0.3.0 components/lora.py
-        versioned=True,
-        precisions={
-            **PRECISIONS,
-            "bf16-mixed": WIDE,
-            "fp8-mixed": replace(WIDE, float8=True),
-        },
-        float8=True,  # components/quantization/float8.py
-        optimizer="adamw_torch_fused",
-        optimizers=("adam", "adamw_torch", "adamw_torch_fused"),  # components/optimizer.py
-        losses={"standard": "torchtitan"},
-        compiles=True,
-        unsure=4,
-        outputs=False,
-        shares_vocab=True,
-        shares_tokens=True,
-        spreads="fsdp2",
-        shards=("none", "ddp", *FSDP),
-        checkpointing="selective",
-        allocator=GROWING,  # run_train.sh
-        older=(
-            # before 114151ad every second layer, which counts as none: the most that it may take
-            ((2026, 3, 23), {"checkpointing": "none"}),
-            ((2024, 10, 22), {"allocator": ""}),  # a5e57e4a
-        ),
-    ),
-    "trl": Framework(
-        name="trl",
-        arguments=True,
-        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
-        accelerate=True,
-        source="trl 1.16 trainer/base_config.py, sft_config.py, sft_trainer.py, utils.py",
-        precisions=ALL_WIDE,
-        checkpointing="full",
-        loss="trl",
-        outputs=False,
-        float8=True,
-        float_outputs=True,
-        lowers_packed=True,
-        reentrant=False,
-        older=TRL,
-    ),
-    "axolotl": Framework(
-        name="axolotl",
-        ranks=("tensor", "context"),  # accelerate 1.15 parallelism_config.py
-        accelerate=True,
-        source="axolotl loaders/model.py (_configure_embedding_dtypes, _set_quantization_config), "
-        "utils/config (bf16: auto; normalize_config: use_reentrant)",
-        packs="nf4-dq",
-        stores="bfloat16",
-        precisions=AS_STORED,
-        reentrant=True,
-        allocator=f"{GROWING},roundup_power2_divisions:16",  # set_pytorch_cuda_alloc_conf
-        optimizer="adamw_torch_fused",
-        outputs=False,
-        float8=True,
-        float_outputs=True,
-    ),
-    "unsloth": Framework(
-        name="unsloth",
-        source="unsloth 2026.10.9 models/llama.py, unsloth_zoo 2026.10.9 training_utils.py",
-        checkpointing="offload",
-        loss="unsloth",
-        outputs=False,
-        targets=UNSLOTH_TARGETS,
-        rank=16,
-        packs="nf4-dq",
-        lowers=True,  # unsloth/models/loader.py: dtype None, or bfloat16 that is not supported
-        own_copies=True,  # unsloth/models/loader_utils.py: get_model_name
-        fused_adapters=True,
-        allocator=GROWING,  # unsloth/__init__.py, with torch 2.9 and newer
-        tunes="its kernels are of adapters: near is trl with --checkpointing offload",
-        unsure=4,
-        shards=("none", "ddp"),
-    ),
-    "deepspeed": Framework(
-        name="deepspeed",
-        ranks=("tensor", "context"),  # runtime/tensor_parallel/config.py, runtime/sequence_parallel
-        stages=True,  # runtime/pipe
-        source="DeepSpeed runtime/engine.py (also _configure_basic_optimizer), bf16_optimizer.py",
-        optimizer="adamw_torch_fused",  # FusedAdam, as one kernel
-        versioned=True,
-        precisions={
-            **PRECISIONS,
-            "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
-            "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
-        },
-        shard="zero1",
-        shards=("none", "ddp", "zero1", "zero2", "zero3"),
-    ),
-    "megatron": Framework(  # training/megatron
-        name="megatron",
-        stages=True,
-        loads="",
-        source="Megatron-LM 23e00ed to d98e8a6 megatron/core, Transformer Engine c188b53",
-        dated=True,
-        versioned=True,
-        precisions={
-            "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
-            "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
-        },
-        outputs=False,
-        decomposes=False,
-        shares_vocab=True,
-        shards=("none", "ddp", "zero1"),
-    ),
+OWN_COPIES: Mapping[str, Precision] = {  # that the optimizer has: weights are in 16 bits alone
+    "bf16-mixed": Precision(weights=BFLOAT16, frozen=BFLOAT16),
+    "fp16-mixed": Precision(weights=FLOAT16, frozen=FLOAT16),
 }
+TABLES: Mapping[str, Mapping[str, Precision]] = {  # as frameworks.txt calls them
+    "all-wide": ALL_WIDE,
+    "as-stored": AS_STORED,
+    "wide-in-bfloat16": {**PRECISIONS, "bf16-mixed": WIDE, "fp8-mixed": replace(WIDE, float8=True)},
+    "own-copies": {**PRECISIONS, **OWN_COPIES},
+    "own-copies-alone": OWN_COPIES,
+}
+SWITCHES = {"yes": True, "no": False, "usual": None}
+UNSAID = Framework(name="", source="")
+
+
+def _read(name: str, lines: Sequence[str]) -> Framework:
+    """Return the framework of a section of frameworks.txt."""
+    facts: dict[str, Any] = {}
+    older = []
+    for line in lines:
+        key, text = line.partition("  # ")[0].split(maxsplit=1)
+        if key == "before":
+            release, changes = text.split(maxsplit=1)
+            changed = (change.split(maxsplit=1) for change in changes.split(", "))
+            older.append((numbers(release) or (), {k: _value(k, v) for k, v in changed}))
+        else:
+            facts[key] = _value(key, text.strip())
+    return Framework(name=name, older=tuple(older), **facts)
+
+
+def _value(key: str, text: str) -> Any:
+    """Read a field by what it is where nothing is said of it."""
+    usual = getattr(UNSAID, key)
+    if key == "precisions":
+        return TABLES[text]
+    if key == "losses":
+        return dict(pair.split("=") for pair in text.split())
+    if isinstance(usual, bool) or key == "reentrant":
+        return SWITCHES[text]
+    if isinstance(usual, tuple):
+        return tuple(text.split())
+    return int(text) if isinstance(usual, int) else text.removeprefix("-")
+
+
+SECTIONS = sections_beside(__file__, "frameworks.txt")
+FRAMEWORKS: Mapping[str, Framework] = Parsed(
+    {name: (name, lines) for name, lines in SECTIONS.items()}, lambda written: _read(*written)
+)
 
 
 STORAGE: Mapping[str, DType] = {  # of packed weights

@@ -14,7 +14,6 @@ from math import prod
 
 from weighbridge.base.errors import ContradictionError, UnsupportedError
 from weighbridge.base.records import replace
-from weighbridge.engines.format_names import of_gguf
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Train
 
@@ -51,7 +50,11 @@ def unpacked(model: Model, w: Train) -> Model:
 
 def _is_packable(form: str | None) -> None:
     """Raise ContradictionError for a type of GGUF's, which no trainer makes of a base."""
-    if form and of_gguf(form):
+    if not form:
+        return
+    from weighbridge.engines.format_names import of_gguf  # names of the catalogue, too
+
+    if of_gguf(form):
         raise ContradictionError(
             f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
             "--method qlora packs, and a GGUF file is dequantized while it loads"

@@ -134,16 +134,18 @@ def _by_recipe(plan: TrainingPlan, ranks: int, to: host.LoadedPart) -> Iterator[
     of them, and casts all where the model is of another dtype than the files."""
     part, source = plan.subject.part, LITGPT
     numels = [p.numel for p in part.blueprint.counted]
-    each, told = Bytes(0, 0, to.native.size(max(numels, default=0))), "a tensor at a time"
+    each, formula = Bytes(0, 0, to.native.size(max(numels, default=0))), "a tensor at a time"
     if plan.framework.name == "torchtune":
         turned = [p.numel for p in part.blueprint.counted if p.role in ("q", "k")]
         kept = any(p.name.endswith(AS_STORED) for p in part.blueprint.counted)
         each = exactly(0 if kept else to.native.size(sum(turned)))
-        told, source = "queries and keys in another order, a copy", TORCHTUNE
+        formula, source = "queries and keys in another order, a copy", TORCHTUNE
         if to.dtype != to.native and plan.subject.choice.scheme is None:
-            each, told = exactly(to.weights), f"all are copied in {to.dtype.name}"
+            each, formula = exactly(to.weights), f"all are copied in {to.dtype.name}"
     if each.high:
-        yield _of("weights", _times(ranks, each), f"{told}, in each rank", source, detail="copies")
+        yield _of(
+            "weights", _times(ranks, each), f"{formula}, in each rank", source, detail="copies"
+        )
     yield host.mapped(part, to, source=source)
 
 
@@ -338,17 +340,17 @@ def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     if not zero:
         source = "accelerate utils/fsdp_utils.py (save_fsdp_model, save_fsdp_optimizer)"
     if plan.gathers:
-        told = "the whole state dict on rank 0, and what safetensors before 0.8 copies of a file"
-        return _of("weights", gathered, told, source, detail=GATHERED)
+        formula = "the whole state dict on rank 0, and what safetensors before 0.8 copies of a file"
+        return _of("weights", gathered, formula, source, detail=GATHERED)
     if plan.gathers is None:
-        told = "the whole state dict on rank 0 where it is gathered; less where parts are saved"
+        formula = "the whole state dict on rank 0 where it is gathered; less where parts are saved"
         half = Bytes(0, gathered.expected // 2, gathered.high)
-        return _of("weights", half, told, source, basis="assumed", detail=GATHERED)
+        return _of("weights", half, formula, source, basis="assumed", detail=GATHERED)
     if not parts:
         return None
-    told = "copies of parts, of the model or of the optimizer's states"
+    formula = "copies of parts, of the model or of the optimizer's states"
     some = Bytes(0, parts // 2, parts)
-    return _of("weights", some, told, source, basis="assumed", detail=GATHERED)
+    return _of("weights", some, formula, source, basis="assumed", detail=GATHERED)
 
 
 def _of(

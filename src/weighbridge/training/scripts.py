@@ -142,18 +142,18 @@ def _loading(run: TrainerRun, sign: str) -> Iterator[str]:
         yield f'{quoted("attn_implementation")}{sign}"{IMPLEMENTATIONS[kernel]}"'
 
 
-def assigned(name: str, call: str, given: Sequence[str]) -> Iterator[str]:
-    """Yield `name = call(given)` on one line, or with an argument a line."""
-    yield from _wrapped(f"{name} = {call}(", given, ")")
+def assigned(name: str, call: str, values: Sequence[str]) -> Iterator[str]:
+    """Yield `name = call(values)` on one line, or with an argument a line."""
+    yield from _wrapped(f"{name} = {call}(", values, ")")
 
 
-def _wrapped(start: str, given: Sequence[str], end: str) -> Iterator[str]:
-    line = f"{start}{', '.join(given)}{end}"
+def _wrapped(start: str, values: Sequence[str], end: str) -> Iterator[str]:
+    line = f"{start}{', '.join(values)}{end}"
     if len(line) <= WIDE:
         yield line
         return
     yield start
-    yield from (f"    {each}," for each in given)
+    yield from (f"    {each}," for each in values)
     yield end
 
 
@@ -305,9 +305,9 @@ def _named(run: TrainerRun) -> Iterator[str]:
 
 def _trains(run: TrainerRun) -> Iterator[str]:
     trl, t = run.framework == "trl", run.settings
-    given = [json.dumps(run.model) if trl else "model", "args=args", "train_dataset=data"]
-    given += ["eval_dataset=data"] if t["eval_batch_size"] else []
-    given += [] if trl else ["data_collator=collator"]
-    given += ["peft_config=lora"] if trl and t["lora_r"] else []
-    yield from assigned("trainer", "SFTTrainer" if trl else "Trainer", given)
+    values = [json.dumps(run.model) if trl else "model", "args=args", "train_dataset=data"]
+    values += ["eval_dataset=data"] if t["eval_batch_size"] else []
+    values += [] if trl else ["data_collator=collator"]
+    values += ["peft_config=lora"] if trl and t["lora_r"] else []
+    yield from assigned("trainer", "SFTTrainer" if trl else "Trainer", values)
     yield "trainer.train()"

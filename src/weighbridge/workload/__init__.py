@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from weighbridge.workload.load import Load
     from weighbridge.workload.train import Train
 
+
 __all__ = [
+    "COMMON",
     "FIT",
     "FSDP",
     "INFER",
@@ -70,11 +72,8 @@ def _asked() -> Table:
     """Settings of `fit`, which asks about every method, and traces nothing."""
     table = {**INFER, **{name: one for name, one in TRAIN.items() if name not in INFER}}
     del table["method"], table["exact"]
-    table["batch_size"] = INFER["batch_size"].but(
-        label="Users at once, batch size",
-        label_zh="并发数、批大小",
-        zh="推理时同时处理的请求数，训练时每卡的序列数。默认 1。",
-    )
+    batch = INFER["batch_size"]
+    table["batch_size"] = batch.but(worded=("Fit.batch_size", *batch.worded))
     return table
 
 
@@ -175,3 +174,23 @@ def layouts(count: int) -> Iterator[dict[str, int]]:
 
 if not TYPE_CHECKING:  # or a type checker would take any name of this package for an object
     __getattr__ = lazily.named(__name__, {"Infer": "infer", "Load": "load", "Train": "train"})
+
+
+# Settings that most questions need, task by task: help and schemas have these first
+COMMON: Mapping[str, tuple[str, ...]] = {
+    "fit": (
+        *("gpu", "gpu_memory", "engine", "quantization", "context", "batch_size", "seq_len"),
+        *("checkpointing", "shard", "tensor_parallel_size", "kv_cache_dtype", "ram"),
+    ),
+    "infer": (
+        *("gpu", "gpu_memory", "engine", "quantization", "dtype", "context", "batch_size"),
+        *("kv_cache_dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_num_seqs"),
+        *("n_gpu_layers", "cache_type_k", "cache_type_v", "parallel", "ram"),
+    ),
+    "train": (
+        *("gpu", "gpu_memory", "method", "framework", "seq_len", "batch_size", "optimizer"),
+        *("checkpointing", "precision", "quantization", "lora_r", "lora_targets", "shard"),
+        *("gradient_accumulation", "loss", "attention", "ram"),
+    ),
+    "load": ("gpu", "gpu_memory", "quantization", "dtype", "device_map", "ram"),
+}

@@ -85,12 +85,12 @@ def consistent(w: Train) -> None:
 def idle(typed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
     """Return settings that mean nothing beside a method, or a way to share out, that is typed in
     the place of theirs, each with what is typed."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     if typed.get("method") == "full":
-        found |= dict.fromkeys(OF_PACKED, "--method full")
+        reasons |= dict.fromkeys(OF_PACKED, "--method full")
     if shard := typed.get("shard"):
-        found |= dict.fromkeys(_idle_beside(shard, settings), f"--shard {shard}")
-    return {name: why for name, why in found.items() if name in settings and name not in typed}
+        reasons |= dict.fromkeys(_idle_beside(shard, settings), f"--shard {shard}")
+    return {name: why for name, why in reasons.items() if name in settings and name not in typed}
 
 
 def _idle_beside(shard: str, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -117,20 +117,20 @@ def _of_zero(w: Train) -> None:
     """Refuse DeepSpeed's settings without DeepSpeed, and those of stage 3 beside another."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
         for name in OF_STAGE_3:
-            if w.shard in ("zero1", "zero2") and _given(w, name):
+            if w.shard in ("zero1", "zero2") and _is_named(w, name):
                 raise UsageError(
                     f"--{name.replace('_', '-')} is of stage 3: use --shard zero3, or leave it out"
                 )
         return
     for name in OF_ZERO:
-        if _given(w, name):
+        if _is_named(w, name):
             raise ContradictionError(
                 f"--{name.replace('_', '-')} is DeepSpeed's: use --shard zero1, zero2 or zero3, or "
                 "leave it out"
             )
 
 
-def _given(w: Train, name: str) -> bool:
+def _is_named(w: Train, name: str) -> bool:
     """Tell whether the user named it: 0 is a value, and equal to False."""
     value = getattr(w, name)
     return value is not None and value is not False
@@ -150,7 +150,7 @@ def _in_full(w: Train) -> None:
             "--method qlora"
         )
     for name in OF_ADAPTERS:
-        if _given(w, name):
+        if _is_named(w, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} with --method full, which has no adapters: use "
                 "--method lora"

@@ -11,7 +11,7 @@ from tests.cases import all_of
 from weighbridge.base.errors import UsageError
 from weighbridge.base.words import words_in
 from weighbridge.faces.cli.menu import run
-from weighbridge.faces.view.lists import _places
+from weighbridge.faces.view.ranks import _places
 
 MIXTURE = {"for_": "infer", "engine": "llama.cpp", "gpu": "4090+3060", "quantization": "Q8_0"}
 DENSE = {"for_": "infer", "engine": "llama.cpp", "gpu": "4090", "quantization": "Q4_K_M"}

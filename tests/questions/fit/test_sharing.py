@@ -12,7 +12,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
 from weighbridge.engines.table import usual, version
 from weighbridge.faces.cli.menu import run
-from weighbridge.faces.view.lists import ranking
+from weighbridge.faces.view.ranks import ranking
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.stage import spare
 from weighbridge.workload import Train

@@ -1,13 +1,19 @@
 """Sets of changes as they are told: remedies, with their price, their flags and a line to paste."""
 
-from weighbridge.answers.remedies import prices, written
+import json
+
+from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.answers.remedies.sets import TO_HOST, MoveSet, asked
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
 from weighbridge.base.units import human
+from weighbridge.engines.table import record
 from weighbridge.memory.report.verdict import Remedy
-from weighbridge.training.launching import start
+from weighbridge.models.quantization.on_load import arguments as config_arguments
+from weighbridge.models.quantization.on_load import written
+from weighbridge.training.launching import TrainerRun, TrainingLine, start
+from weighbridge.training.scripts import line
 from weighbridge.workload.flags import flags
 
 
@@ -35,7 +41,7 @@ def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
 
 def told(node: MoveSet) -> Remedy:
     """Turn a set of changes into a remedy."""
-    verdict, cost, line = node.case.verdict, node.cost, written.paste(node.case)
+    verdict, cost, line = node.case.verdict, node.cost, paste(node.case)
     return Remedy(
         change=dict(node.change),
         peak_bytes=node.peak,
@@ -70,3 +76,44 @@ def _same_memory(node: MoveSet) -> str:
         return ""
     whole = human(host.available)
     return f"both halves stay in the same memory: {human(host.needed.expected)} of {whole} in all"
+
+
+# The line to paste
+
+
+def paste(case: RemedyCase) -> TrainingLine:
+    """Write the whole line that does what was sized, or say why there is none."""
+    if case.task == "train":
+        about, cls = case.report.workload, case.report.model.architecture
+        return line(TrainerRun(about, case.workload, case.loads, cls, *case.packed))
+    if case.task == "load":
+        return _loading(case)
+    derived = case.report.derived
+    return TrainingLine(derived.get("launch") or "", derived.get("launch_note") or "")
+
+
+def _loading(case: RemedyCase) -> TrainingLine:
+    """Write the lines of Python that load a model in the format that was sized."""
+    effective, cls = case.effective, case.report.model.architecture
+    form, dtype = effective.get("quantization"), str(effective["dtype"])
+    config = None if form is None else written(form, dtype)
+    if (
+        record(effective.get("engine", "")).reads != "any"
+        or not cls.isidentifier()
+        or not case.loads
+    ):
+        return TrainingLine(why="no line to paste: transformers does not load this by a name")
+    if form is not None and config is None:
+        return TrainingLine(why=f"no line to paste: name a repository that is published in {form}")
+    names = sorted([cls, *([config.name] if config is not None else [])])
+    passed = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
+    if config is not None:
+        passed.append(f"quantization_config={config.name}({', '.join(config_arguments(config))})")
+    passed += [f'device_map="{effective["device_map"]}"'] if effective.get("device_map") else []
+    device = case.budget.choice.part.torch_device if case.budget is not None else "cuda"
+    moved = "" if config is not None or effective.get("device_map") else f'.to("{device}")'
+    lines = ["import torch", f"from transformers import {', '.join(names)}"]
+    if config is not None and config.inner is not None:
+        lines.append(f"from torchao.quantization import {config.inner.name}")
+    lines.append(f"model = {cls}.from_pretrained({', '.join(passed)}){moved}")
+    return TrainingLine("\n".join(lines))

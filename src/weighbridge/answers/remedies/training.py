@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.answers.remedies import formats, prices
 from weighbridge.answers.remedies.case import FRAGMENTED, UNMERGED, Move, RemedyCase
+from weighbridge.base.parsed import names_beside
 from weighbridge.base.versions import numbers
 from weighbridge.memory.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.training.frameworks import FRAMEWORKS
@@ -24,25 +25,7 @@ SHARES = (2, 4, 8)
 NEARLY = 0.8  # what is saved for backward is in proportion to tokens, but for a little (assumed)
 # Whose own switch there is: transformers 5.23 training_args.py (use_liger_kernel), axolotl's plugin
 LIGER = ("trainer", "trl", "accelerate", "axolotl", "plain")
-# Classes of the model types of liger_kernel 0.8.5 transformers/monkey_patch.py
-# (MODEL_TYPE_TO_APPLY_LIGER_FN) whose loss it fuses with the head: not Granite's, not Pixtral's
-_PATCHED = """
-DeepseekV2ForCausalLM DeepseekV3ForCausalLM Exaone4ForCausalLM FalconH1ForCausalLM
-Gemma2ForCausalLM Gemma3ForCausalLM Gemma3ForConditionalGeneration Gemma4ForCausalLM
-Gemma4ForConditionalGeneration GemmaForCausalLM Glm4ForCausalLM Glm4vForConditionalGeneration
-Glm4vMoeForConditionalGeneration GptOssForCausalLM HunYuanDenseV1ForCausalLM
-HunYuanMoEV1ForCausalLM InternVLForConditionalGeneration Llama4ForCausalLM
-Llama4ForConditionalGeneration LlamaForCausalLM LlavaForConditionalGeneration
-MinistralForCausalLM MistralForCausalLM MixtralForCausalLM MllamaForCausalLM
-MllamaForConditionalGeneration NemotronForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM
-PaliGemmaForConditionalGeneration Phi3ForCausalLM Qwen2ForCausalLM
-Qwen2VLForConditionalGeneration Qwen2_5_VLForConditionalGeneration Qwen3ForCausalLM
-Qwen3MoeForCausalLM Qwen3NextForCausalLM Qwen3VLForConditionalGeneration
-Qwen3VLMoeForConditionalGeneration Qwen3_5ForCausalLM Qwen3_5ForConditionalGeneration
-Qwen3_5MoeForCausalLM Qwen3_5MoeForConditionalGeneration SmolLM3ForCausalLM
-SmolVLMForConditionalGeneration
-"""
-PATCHED = frozenset(_PATCHED.split())
+PATCHED = names_beside(__file__, "liger.txt")
 EIGHT: Mapping[str, str] = {"adamw_8bit": "8-bit states", "paged_adamw_8bit": "paged states"}
 ADAMS = frozenset(("adamw_torch", "adamw_torch_fused", "adam", "adamw_apex_fused", "adamw"))
 # Linears, with those of all experts: a run of more takes a minute and longer (assumed)

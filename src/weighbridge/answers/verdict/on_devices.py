@@ -7,20 +7,32 @@
 Both sides are what the driver counts for a process: context, reserved memory and everything else
 that the process holds, and the device's total less what the driver keeps for itself.
 
-Several devices add up only where something splits the model: `shares.py` says what each holds.
+Several devices add up only where something splits the model: `dealt` says what each holds.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.answers.verdict import closeness, reasons, shares
-from weighbridge.base.memory import HIGH, LOW, Bytes, Device, exactly, most
+from weighbridge.answers.verdict import closeness, reasons
+from weighbridge.base.memory import (
+    HIGH,
+    LOW,
+    Bytes,
+    Component,
+    Device,
+    Instant,
+    exactly,
+    most,
+    total,
+)
 from weighbridge.base.records import replace
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record
 from weighbridge.memory.report.verdict import Answer, Verdict
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
+
 
 TENTH = 0.1  # of a percent: median errors are told to it
 
@@ -36,13 +48,13 @@ def verdict(device: Device, budget: "Budget", *, engine: str, largest_layer: int
     """Judge whether loading what `device` holds fits `budget`. `largest_layer` is in bytes, None
     where layers are unknown."""
     if budget.mixed:
-        return of_each(shares.dealt(device, budget, engine, largest_layer), budget)
+        return of_each(dealt(device, budget, engine, largest_layer), budget)
     whole, count = device.peak("driver"), budget.choice.count
     each = whole
     splits = record(engine).splits
     split = count > 1 and bool(splits) and fits(whole, budget.usable) != "yes"
     if split:
-        each = shares.even(device, count, largest_layer)
+        each = even(device, count, largest_layer)
     answer = fits(each, budget.usable)
     reason = reasons.loaded(answer, each, budget, splits if split else None)
     judged = _verdict(answer, reason, each, budget, used=count if split else 1)
@@ -153,3 +165,86 @@ def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used
         nodes=nodes(part, budget.choice.count),
         ground="physical" if answer == "no" else "",
     )
+
+
+# Shares of devices
+#
+# Layers are not split. Over n devices that are alike
+#
+#     each holds at least   max(shared.low / n, the largest layer) + context.low
+#     each holds at most    shared.high / n + 5/4 largest layer + all that a device has of its own
+#
+# where shared are weights and buffers. Devices that differ are dealt to as their loader does it:
+#
+#     device_map="auto"    a card takes an even share and 5/4 of the largest layer, or all that it
+#                          has free beside its context where that is less; the last one what is left
+#     llama.cpp            each takes layers by the part of all free memory that it has
+#
+# Each of those shares is uncertain by one layer. Source: accelerate 1.15 utils/modeling.py
+# (get_max_memory, get_balanced_memory); llama.cpp src/llama-model.cpp (load_tensors, splits).
+
+SHARED = ("weights", "buffers")  # what is dealt out; all else each device has of its own
+
+
+def even(device: Device, count: int, largest_layer: int | None) -> Bytes:
+    """Bytes that each of `count` devices holds when layers are dealt out evenly."""
+    bounds = []
+    for phase in device.phases:
+        shared = phase.of(*SHARED)
+        unshared = total(c.bytes for c in phase.components if c.name not in SHARED)
+        context = total(c.bytes for c in phase.components if c.level == "driver")
+        layer = shared.high if largest_layer is None else largest_layer
+        at_least = 0 if largest_layer is None else largest_layer
+        whole = phase.at("driver")
+        low = min(whole.low, max(ceil_div(shared.low, count), at_least) + context.low)
+        most_of_one = ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + unshared.high
+        high = min(whole.high, most_of_one)
+        bounds.append(Bytes(low, (low + high) // 2, high))
+    return most(bounds)
+
+
+def dealt(
+    device: Device, budget: "Budget", engine: str, largest_layer: int | None
+) -> tuple[Device, ...]:
+    """Devices as the cards hold it, one each. A layer of unknown size may be all of the load."""
+    fullest = device.binding(HIGH)
+    parts, shared = fullest.components, fullest.of(*SHARED)
+    unshared = total(c.bytes for c in parts if c.name not in SHARED)
+    context = total(c.bytes for c in parts if c.level == "driver")
+    layer = shared.high if largest_layer is None else largest_layer
+    rooms = [max(0, each.low - context.high) for each in budget.each]
+    deal = _by_room if record(engine).by_room else _in_turn
+    return tuple(_holding(i, share, unshared) for i, share in enumerate(deal(shared, layer, rooms)))
+
+
+def _holding(index: int, share: Bytes, unshared: Bytes) -> Device:
+    named = (("weights", share), ("other", unshared))
+    parts = tuple(Component(name=n, bytes=b, basis="computed") for n, b in named)
+    return Device(index=index, kind="gpu", phases=(Instant("load", parts),))
+
+
+def _in_turn(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:
+    """Fill one card after the other. The last one is held to no share: it has all that is left."""
+    most = ceil_div(shared.high, len(rooms)) + 5 * layer // 4
+    filled: list[Bytes] = []
+    for room in rooms[:-1]:
+        high = min(most, room, shared.high)
+        filled.append(Bytes(max(0, high - layer), max(0, high - layer // 2), high))
+    so_far = total(filled)
+    low, high = max(0, shared.low - so_far.high), max(0, shared.high - so_far.low)
+    return [*filled, Bytes(low, (low + high) // 2, high)]
+
+
+def _by_room(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:
+    """Deal by the bytes that each card has free."""
+    whole = max(1, sum(rooms))
+    if not any(rooms):
+        return [exactly(0)] * (len(rooms) - 1) + [shared]
+    return [
+        Bytes(
+            max(0, shared.low * room // whole - layer),
+            shared.expected * room // whole,
+            min(shared.high, ceil_div(shared.high * room, whole) + layer),
+        )
+        for room in rooms
+    ]

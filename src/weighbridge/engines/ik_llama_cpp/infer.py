@@ -67,12 +67,12 @@ def hold(subject: Subject, w: "Infer", budget: Budget | None, build: int) -> Dev
         subject, w, budget, ik_rules(build), model(net, subject), latent=net.latent
     )
     net = complete(net) if settings.latent_mode else all_heads(net)
-    held = DeviceHoldings(
+    holdings = DeviceHoldings(
         net=net, launch=settings, model_type=subject.model_type, free=free(budget, settings)
     )
-    if settings.rules.names_end_mmap and held.placed.names_host:
-        return replace(held, launch=replace(settings, mmap=False))
-    return held
+    if settings.rules.names_end_mmap and holdings.placed.names_host:
+        return replace(holdings, launch=replace(settings, mmap=False))
+    return holdings
 
 
 __all__ = ["holds", "infer", "places", "probe"]

@@ -9,38 +9,14 @@ class IkLlamaCpp(ServingSettings, SightSettings, DraftSettings, Ggml):
     """Settings of ik_llama.cpp."""
 
     TITLE = "ik_llama.cpp"
-    mla_attn: Int = whole(
-        0,
-        3,
-        flags=("-mla",),
-        label="MLA attention",
-        help="How latents are used.",
-        label_zh="MLA 注意力",
-        zh="隐变量怎样使用。",
-        launch=spelled("-mla", "--mla-use"),
-    )
-    attn_max_b: Int = whole(
-        flags=("-amb",),
-        label="Most attention (MiB)",
-        help="MiB that attention may take at once.",
-        label_zh="注意力上限(MiB)",
-        zh="注意力一次最多占用多少 MiB。",
-        launch=spelled("-amb", "--attention-max-batch"),
-    )
+    mla_attn: Int = whole(0, 3, flags=("-mla",), launch=spelled("-mla", "--mla-use"))
+    attn_max_b: Int = whole(flags=("-amb",), launch=spelled("-amb", "--attention-max-batch"))
     fused_moe: Bool = flag(
         flags=("-fmoe",),
-        help="Gate and up of experts are one operation.",
-        label_zh="融合 MoE",
-        zh="专家的 gate 和 up 合成一个运算。",
         launch=spelled("-fmoe", "--fused-moe")
         + spelled("-no-fmoe", "--no-fused-moe", reads="false"),
     )
-    run_time_repack: Switch = switch(
-        flags=("-rtr",),
-        help="Weights in host memory are packed for the processor.",
-        label_zh="运行时重排",
-        zh="主机内存里的权重按处理器重排。",
-    )
+    run_time_repack: Switch = switch(flags=("-rtr",))
     swa_full: Switch = Ggml.swa_full.but(idle="windows are kept whole in all its releases")
     draft_model: Str = LlamaCpp.draft_model.but(idle="the answer names the draft as not counted")
 

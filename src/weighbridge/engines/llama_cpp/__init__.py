@@ -1,7 +1,7 @@
 """llama.cpp: buffers that are allocated before the first token, on each GPU and on the host.
 
 rules.py            what changed between builds      effective.py   flags and their defaults
-formats.py          weights that it reads            classes.py     architectures that it knows
+formats.txt         weights that it reads            classes.txt    architectures that it knows
 tensors.py          the file's tensors, by name      networks.py    what graphs are built of
 caches.py           what layers remember             placement.py   which device has what
 graphs/             a step's graph, by architecture  ggml/          scheduler, graph allocator

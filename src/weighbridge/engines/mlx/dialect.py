@@ -3,6 +3,7 @@
 Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, main).
 """
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.mlx.plan import GROUP
@@ -10,33 +11,7 @@ from weighbridge.engines.mlx.rules import DECODED, PROMPTS, QUANTIZED_FROM
 from weighbridge.engines.mlx.settings import Mlx
 from weighbridge.engines.servers.flags import model
 
-FLAGS = flags(
-    """[ignored value]
---host --port --allowed-origins --log-level --chat-template --temp --top-p --top-k --min-p
---xtc-probability --xtc-threshold --min-tokens-to-keep --seed --system-prompt --prompt -p
---prefill-response --chat-template-config --chat-template-args --verbose --extra-eos-token
---num-draft-tokens
-[ignored switch]
---ignore-chat-template --use-default-chat-template
-[memory]
---model                  value   @model
---trust-remote-code      switch  @trust
---max-tokens -m          value   @new
---kv-bits                value   @bits
---kv-group-size          value   @group
---quantized-kv-start     value   @start
---decode-concurrency     value   @decoded
---prompt-concurrency     value   @prompts
---draft-model            value   !the draft model is not counted
---adapter-path           value   !adapters are not counted
---quantize-activations -qa  switch  !activations are counted in 16 bits
---prompt-cache-file      value   !a cache that was saved is not counted
---prompt-cache-size      value   !caches of earlier requests are not counted unless 10
---prompt-cache-bytes     value   !caches of earlier requests are not counted
---pipeline               switch  !one Mac is taken
-""",
-    Mlx,
-)
+FLAGS = flags(text_beside(__file__, "flags.txt"), Mlx)
 
 
 def finish(reading: CommandReading) -> None:

@@ -141,7 +141,7 @@ def runs_on(budget: Budget | None) -> None:
 
 
 def loads(subject: Subject) -> None:
-    """mlx-lm reads safetensors of classes that it has; which formats, formats.py says."""
+    """mlx-lm reads safetensors of classes that it has; which formats, formats.txt says."""
     name = subject.model.reference
     if subject.part.library == "gguf":
         raise UnsupportedError(

@@ -1,7 +1,7 @@
 """Ollama: llama.cpp with flags of Ollama's choosing, by its llama-server since 0.30.
 
 rules.py    builds by release, and defaults      effective.py      from a question to that launch
-formats.py  weights that it reads                classes.py        architectures that it knows
+formats.py  weights that it reads                classes.txt       architectures that it knows
 library.py  tags of its library                  layer_formula.py  placement to 0.12.10
 infer.py    the answer, and what `ollama ps` shows
 dialect.py  variables and `ollama run`           launching.py      the line to paste
@@ -19,6 +19,7 @@ ENGINE = Engine(
     named=r"[^/:]+:[^/:]+",
     reads="gguf",
     usual="Q4_K_M",
+    quantizes=True,
     snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",
     formats=LLAMA_CPP.formats,
     drafts=False,

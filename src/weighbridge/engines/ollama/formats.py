@@ -3,8 +3,8 @@
 Source: github.com/ollama/ollama, LLAMA_CPP_VERSION of each tag (rules.py, BUILDS).
 """
 
-from weighbridge.engines.llama_cpp.formats import READS as OF_BUILDS
 from weighbridge.engines.ollama.rules import BUILDS
+from weighbridge.engines.table import ENGINES
 from weighbridge.engines.weight_formats import Reads
 from weighbridge.models.quantization.ggml import by_ollama
 
@@ -20,4 +20,4 @@ def _released(row: Reads) -> Reads:
 
 
 QUANTIZER = by_ollama
-READS: tuple[Reads, ...] = tuple(map(_released, OF_BUILDS))
+READS: tuple[Reads, ...] = tuple(map(_released, ENGINES["llama.cpp"].reading))

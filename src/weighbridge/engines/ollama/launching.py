@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from weighbridge.base.parsed import names_beside
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp import launching as llama_cpp
@@ -42,19 +43,7 @@ IN_PARTS = (
     "Ollama pulls no file of the Hub that is in parts, as one of more than 50 GB is: "
     "llama.cpp's own server runs it"
 )
-# Classes whose checkpoints it converts
-_CONVERTS = """
-LlamaForCausalLM MllamaForConditionalGeneration Llama4ForConditionalGeneration
-Mistral3ForConditionalGeneration Ministral3ForCausalLM MixtralForCausalLM GemmaForCausalLM
-Gemma2ForCausalLM Gemma3ForCausalLM Gemma3ForConditionalGeneration Gemma3nForConditionalGeneration
-Gemma4ForCausalLM Gemma4ForConditionalGeneration Phi3ForCausalLM Qwen2ForCausalLM
-Qwen2_5_VLForConditionalGeneration Qwen3VLForConditionalGeneration
-Qwen3VLMoeForConditionalGeneration Olmo3ForCausalLM BertModel NomicBertModel CohereForCausalLM
-GptOssForCausalLM DeepseekV3ForCausalLM Glm4MoeLiteForCausalLM Lfm2ForCausalLM Lfm2MoeForCausalLM
-Lfm2VlForConditionalGeneration Qwen3NextForCausalLM Qwen3_5ForConditionalGeneration
-Qwen3_5MoeForConditionalGeneration NemotronHForCausalLM
-"""
-CONVERTS = frozenset(_CONVERTS.split())
+CONVERTS = names_beside(__file__, "converts.txt")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
 

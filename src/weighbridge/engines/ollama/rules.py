@@ -30,28 +30,26 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from weighbridge.base.parsed import sections_beside
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import GIB, MIB
-from weighbridge.engines.engine import Version
+from weighbridge.engines.engine import Version, release_of
 
-BUILDS: Mapping[Version, int] = {  # LLAMA_CPP_VERSION, from which release on
-    (0, 30): 9452,
-    (0, 30, 1): 9479,
-    (0, 30, 4): 9493,
-    (0, 30, 5): 9509,
-    (0, 30, 9): 9626,
-    (0, 30, 10): 9672,
-    (0, 30, 11): 9781,
-    (0, 31): 9840,
-    (0, 31, 2): 9888,
-    (0, 32, 2): 10069,
-    (0, 32, 3): 10091,
-    (0, 32, 6): 10242,
-    (0, 32, 8): 10353,
-    (0, 32, 10): 10380,
-    (0, 32, 14): 10434,
-    (0, 32, 15): 10488,
+
+def _table(title: str) -> dict[Version, list[str]]:
+    """Return a section of releases.txt: what is so, from which release on."""
+    rows = (line.partition("  #")[0].split() for line in RELEASES[title])
+    return {release_of(since): words for since, *words in rows}
+
+
+RELEASES = sections_beside(__file__, "releases.txt")
+BUILDS: Mapping[Version, int] = {since: int(n) for since, (n,) in _table("builds").items()}
+BUILDS_BEFORE: Mapping[Version, int] = {
+    since: int(n) for since, (n,) in _table("builds before").items()
 }
+OWN: Mapping[Version, list[str]] = _table("own runner")
+FLASHING: Mapping[Version, list[str]] = _table("flash attention")
+
 TIERS = ((47 * GIB, 262_144), (23 * GIB, 32_768), (0, 4096))  # memory of all cards -> context
 LEAST, LEAST_SEEING = 4, 2048  # tokens of context; of models that see
 BATCH, OF_VECTORS, WITHOUT_FLASH = 512, 2048, 256
@@ -70,60 +68,9 @@ ALONE = frozenset(  # architectures that answer one request at a time
 FLASH_SINCE = (6, 0)  # ml/device.go (cudaFlashAttentionSupported)
 NO_FLASH = (7, 2)  # the same: Xavier, which is newer and has none
 BATCH_BEFORE = 512  # api/types.go (DefaultOptions, NumBatch)
-# llama.cpp by release: b6646, b6840 and b7108 are named in the commits that took them; the others
-# are counted by their days
-BUILDS_BEFORE: Mapping[Version, int] = {
-    (0, 6): 4905,  # d7cfe1ffe, February 2025: older than our oldest rules
-    (0, 6, 6): 5122,  # 71e90e881
-    (0, 6, 7): 5180,  # 2016f07bd
-    (0, 6, 8): 5230,  # e1e8e0991
-    (0, 7): 5354,  # de4c07f93
-    (0, 11, 5): 6150,  # e54d41bef
-    (0, 12, 4): 6646,  # 364a7a6d4
-    (0, 12, 6): 6753,  # 7049736b2
-    (0, 12, 11): 6840,  # 3cfa9c3f1
-    (0, 13, 2): 7108,  # 7f8ef50cc
-    (0, 13, 3): 7340,  # 17f7f4baa
-    (0, 13, 5): 7437,  # ec98e2002
-}
-# Architectures that its own runner computes, from which release on, where releases that were read
-# differ
-OWN: Mapping[Version, frozenset[str]] = {
-    (0, 6): frozenset(("gemma3",)),
-    (0, 6, 5): frozenset(("mistral3",)),
-    (0, 6, 8): frozenset(("llama4",)),
-    (0, 7): frozenset(("mllama", "qwen25vl")),
-    (0, 11): frozenset(("gemma3n", "gptoss", "gpt-oss")),
-    (0, 12): frozenset(("qwen3",)),
-    (0, 12, 4): frozenset(("qwen3moe",)),
-    (0, 12, 7): frozenset(("qwen3vl", "qwen3vlmoe")),
-    (0, 13): frozenset(("deepseekocr", "deepseek2")),
-    (0, 13, 1): frozenset(("nomic-bert",)),
-    (0, 13, 4): frozenset(("olmo3",)),
-    (0, 13, 5): frozenset(("bert",)),
-    (0, 15): frozenset(("glm4moelite", "lfm2")),
-    (0, 15, 5): frozenset(("glmocr", "qwen3next")),
-    (0, 18): frozenset(("lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe")),
-    (0, 20): frozenset(("gemma4",)),
-    (0, 22): frozenset(("laguna", "nemotron_h_omni")),
-}
 # States that its own runner keeps on the card to go back to, of each request, beside the running
 # one (reserve_checkpoints): model/models/qwen3next/cache.go, kvcache/recurrent.go since 0.18
 CHECKPOINTS: Mapping[Version, int] = {(0, 15, 5): 32, (0, 18): 24}
-FLASHING: Mapping[Version, frozenset[str]] = {  # that have flash attention without being asked
-    (0, 12): frozenset(("gptoss", "gpt-oss")),
-    (0, 12, 4): frozenset(("qwen3", "qwen3moe")),
-    (0, 12, 6): frozenset(("gemma3",)),
-    (0, 12, 8): frozenset(("qwen3vl", "qwen3vlmoe")),
-    (0, 13, 2): frozenset(("mistral3",)),
-    (0, 13, 4): frozenset(("olmo3",)),
-    (0, 13, 5): frozenset(("bert",)),
-    (0, 15): frozenset(("glm4moelite", "lfm2")),
-    (0, 15, 5): frozenset(("glmocr", "qwen3next")),
-    (0, 18): frozenset(("lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe")),
-    (0, 21): frozenset(("gemma4",)),
-    (0, 22): frozenset(("nemotron_h_omni",)),
-}
 NEVER_FLASHING = frozenset(("gemma2",))
 
 
@@ -188,7 +135,7 @@ def ollama_rules(release: Version) -> OllamaRules:
     return rules
 
 
-def of_release(table: Mapping[Version, frozenset[str]], release: Version) -> frozenset[str]:
+def of_release(table: Mapping[Version, list[str]], release: Version) -> frozenset[str]:
     """All architectures that were in the table at that release."""
     return frozenset().union(*(names for since, names in table.items() if since <= release))
 

@@ -23,7 +23,7 @@ from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, found
+from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
 from weighbridge.memory.components.weights import FormatChoice
 
@@ -110,7 +110,7 @@ def packed_alone(
     form, card = subject.choice.scheme, budget.choice.part if budget else None
     if card is None or form is None or card.stack != "cuda" or card.capability is None:
         return ()
-    row = found(engine.reading, WeightFormat(form.name), version, card)
+    row = reading_row(engine.reading, WeightFormat(form.name), version, card)
     if row is None or card.capability >= row.native:
         return ()
     number = "{}.{}".format(*card.capability)

@@ -1,8 +1,8 @@
 """SGLang, 0.4 to 0.5.23: a share of what is free on the card.
 
 rules.py               what changed between releases
-formats.py             weights that it reads
-classes.py             models that it knows
+formats.txt            weights that it reads
+classes.txt            models that it knows
 card_defaults.py       what it decides by the card: chunk, batches, share of memory, attention
 effective.py           every setting with its default
 weights.py             how ranks split the model, and what stays in host memory

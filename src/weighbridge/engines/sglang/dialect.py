@@ -1,12 +1,37 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
+from collections.abc import Mapping
+
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Dialect, Obstacle, Value
+from weighbridge.engines.launch.record import Dialect, Obstacle, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
-from weighbridge.engines.sglang.flags import FLAGS, NEW_NAMES_ALONE, RENAMED
+from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.settings.ranks import Ranks
 
+# Flags of sglang/srt/arg_groups/fields/*.py and srt/server_args.py at 0.5.23; srt/server_args.py at
+# 0.5.3 and 0.4.6 for flags that are gone, and at 0.5.19 for old names, which 0.5.20 does not take
+TABLE = text_beside(__file__, "flags.txt")
+# Old name -> the name that alone is taken since 0.5.20
+RENAMED: Mapping[str, str] = {
+    "--dsa-prefill-cp-mode": "--cp-strategy",
+    "--enable-dsa-prefill-context-parallel": "--enable-prefill-cp",
+    "--enable-gdn-replayssm-spec": "--enable-linear-replayssm-spec",
+    "--enable-nsa-prefill-context-parallel": "--enable-prefill-cp",
+    "--enable-prefill-context-parallel": "--enable-prefill-cp",
+    "--mamba-scheduler-strategy": "--mamba-radix-cache-strategy",
+    "--nsa-decode-backend": "--dsa-decode-backend",
+    "--nsa-prefill-backend": "--dsa-prefill-backend",
+    "--nsa-prefill-cp-mode": "--cp-strategy",
+    "--piecewise-cuda-graph-tokens": "--cuda-graph-bs-prefill",
+    "--prefill-cp-mode": "--cp-strategy",
+    "--speculative-dflash-draft-window-size": "--speculative-draft-window-size",
+}
+NEW_NAMES_ALONE = (0, 5, 20)
+FLAGS = flags(TABLE, Sglang)
+FLAGS |= {old: replace(FLAGS[new], names=(*FLAGS[new].names, old)) for old, new in RENAMED.items()}
 UNRECOGNIZED = "sglang.launch_server: error: unrecognized arguments"
 
 TORCHAO = {

@@ -1,8 +1,8 @@
 """transformers: one process that calls `generate`.
 
 settings.py      its settings                      plan.py         what is loaded, and how it runs
-rules.py         what changed between releases     classes.py      model types that it knows
-formats.py       weights that it reads, and cards without units for them
+rules.py         what changed between releases     classes.txt     model types that it knows
+formats.txt      weights that it reads             formats.py      cards without units for them
 placement.py     what stays on a device            workspaces.py   what libraries keep
 forward.py       tensors of one pass               step.py         one step, as layers see it
 stage.py         the layers of one device          caches.py       what they keep between steps

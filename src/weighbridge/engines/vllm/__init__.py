@@ -1,7 +1,7 @@
 """vLLM (V1): a share of the whole card, of which the cache gets what is left.
 
 rules.py          what changed between versions       effective.py   flags and their defaults
-formats.py        weights that it reads               classes.py     models that it knows
+formats.txt       weights that it reads               classes.txt    models that it knows
 caches.py         what each layer remembers           blocks.py      layers that share block ids
 pool.py           blocks that a workload draws        weights.py     weights as they are held
 forward.py        widths of one step                  profile.py     the profile run's moments

@@ -2,15 +2,20 @@
 
 from typing import Any
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.reading import CommandReading
-from weighbridge.engines.launch.record import Dialect, Value
+from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
-from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.ranks import Ranks
 
+# Flags of vllm/engine/arg_utils.py and vllm/entrypoints/common/cli_args.py at 0.33.0; the same, and
+# vllm/entrypoints/openai/cli_args.py, at 0.19.0, 0.11.0, 0.9.2 and 0.6.6 for flags that are gone
+TABLE = text_beside(__file__, "flags.txt")
+FLAGS = flags(TABLE, Vllm, negations=True)
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
 WHOLE = ("the model's maximum", "--max-model-len is not given")

@@ -17,6 +17,7 @@ _set_default_max_num_seqs_and_batched_tokens_args), config/vllm.py (_set_cudagra
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
+from weighbridge.base.parsed import names_beside
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.interface import Subject
@@ -42,21 +43,7 @@ PLAIN_AWQ = "awq"  # of --quantization; awq_marlin and nothing are Marlin where 
 WIDE_STEP = 16  # between them, in all releases (model_executor/models/config.py)
 VIDEO = 32 * (70 + 2 + 6)  # tokens of Gemma 4's: frames x (soft tokens, two marks, a time)
 FLASH_ATTN, FLASHINFER, V1 = "FLASH_ATTN", "FLASHINFER", "_VLLM_V1"
-# v1/attention/backends/registry.py (AttentionBackendEnum) of 0.13 to 0.33; platforms/interface.py
-# (_Backend) of 0.9 and 0.10
-_BACKENDS = """
-FLASH_ATTN FLASH_ATTN_DIFFKV FLASH_ATTN_MLA FLASH_ATTN_MLA_SPARSE FLASH_ATTN_MLA_SPARSE_FA4
-FLASHINFER FLASHINFER_MLA FLASHINFER_MLA_SPARSE FLASHINFER_MLA_SPARSE_DSV4
-FLASHINFER_MLA_SPARSE_DSV41 FLASHINFER_MLA_SPARSE_SM90 FLASHINFER_MLA_SPARSE_SM120 FLASHMLA
-FLASHMLA_SPARSE FLASHMLA_SPARSE_DSV4 FLASHMLA_SPARSE_DSV41 FLASHMLA_MEGA_ATTN_DSV41 FLEX_ATTENTION
-TRITON_ATTN TRITON_ATTN_DIFFKV TRITON_MLA TRITON_MSA CUTLASS_MLA CUTLASS_MSA TREE_ATTN TURBOQUANT
-ULTRAQUANT HPC_ATTN MINIMAX_M3_SPARSE STEP5_DSA TOKENSPEED_MLA B12X TORCH_SDPA XFORMERS CUSTOM
-ROCM_ATTN ROCM_FLASH ROCM_AITER_FA ROCM_AITER_MLA ROCM_AITER_MLA_SPARSE ROCM_AITER_TRITON_MLA
-ROCM_AITER_UNIFIED_ATTN ROCM_FLASHMLA_SPARSE_DSV4 ROCM_FLASHMLA_SPARSE_DSV41 ROCM_SEGMENTED_ATTN
-CPU_ATTN CPU_MLA AMX_MLA XPU_MLA_SPARSE PALLAS IPEX DUAL_CHUNK_FLASH_ATTN
-DIFFERENTIAL_FLASH_ATTN NO_ATTENTION
-"""
-BACKENDS = frozenset(_BACKENDS.split())
+BACKENDS = names_beside(__file__, "backends.txt")
 CHOSEN = ("auto", "none")  # by vLLM
 
 

@@ -347,7 +347,7 @@ def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
 
 
 def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:
-    from weighbridge.faces.view.lists import ranking
+    from weighbridge.faces.view.ranks import ranking
 
     rows = [_ranked(row) for row in ranks.fitting[:ROWS]]
     numbers = {

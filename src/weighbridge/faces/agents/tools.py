@@ -14,8 +14,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.machines.accelerators.listing import SORTS, TYPES
 from weighbridge.memory.report.fit import NAMES, SMALLEST
 from weighbridge.settings.setting import MOST, Setting
-from weighbridge.workload import FIT, TABLES, engines_of
-from weighbridge.workload.common import COMMON
+from weighbridge.workload import COMMON, FIT, TABLES, engines_of
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
 from weighbridge.faces.charts.bars import bars
 from weighbridge.faces.charts.canvas import Canvas, block, clean, folded, number, whole, width
 from weighbridge.faces.charts.figure import (
@@ -24,20 +25,7 @@ from weighbridge.faces.charts.palette import PAINTS
 from weighbridge.faces.charts.plots import MARGIN, SHAPES, WIDE, areas, dots, lines
 
 TITLE, NOTE, KEY = 17, 12.5, 12  # sizes of text
-SHEET = """
-:root{{color-scheme:light dark}}
-body{{margin:1.5rem auto;max-width:860px;padding:0 1rem;background:{page.light};color:{ink.light};
-font:14px/1.5 system-ui,sans-serif}}
-div{{overflow-x:auto;margin-top:1.5rem}}
-table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}}
-caption{{text-align:left;padding-bottom:.4rem;color:{faint.light}}}
-th,td{{padding:.25rem .55rem .25rem 0;text-align:right;border-bottom:1px solid {grid.light};
-vertical-align:bottom}}
-td{{white-space:nowrap}}
-.w{{text-align:left}}
-@media (prefers-color-scheme:dark){{body{{background:{page.dark};color:{ink.dark}}}
-caption{{color:{faint.dark}}}th,td{{border-color:{grid.dark}}}}}
-"""
+SHEET = text_beside(__file__, "page.css")
 SHARP = 2.0  # pixels of the file for one of the picture
 LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg>'
 
@@ -45,11 +33,11 @@ LETTER = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24">{}</svg
 def svg(figure: Figure) -> str:
     canvas = Canvas(WIDE)
     y = _heading(canvas, figure)
-    told: tuple[Series, ...] = ()
+    explained: tuple[Series, ...] = ()
     for plot in figure.plots:
-        found = _series(plot)
-        y = y if found == told else _key(canvas, plot, y)
-        told = found
+        series = _series(plot)
+        y = y if series == explained else _key(canvas, plot, y)
+        explained = series
         y = _drawn(canvas, plot, y)
     return whole(canvas, y + MARGIN / 2, figure.title, _described(figure), figure.lang)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from weighbridge.base.wording import either
 from weighbridge.faces.charts import FORMS, drawn, ready
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
     if path is None:
         return
     if forms and os.path.splitext(path)[1].lower() not in forms:
-        told = f"{', '.join(forms[:-1])} or {forms[-1]}" if len(forms) > 1 else forms[0]
-        raise click.UsageError(f"{flag} {path}: the name ends in {told}")
+        raise click.UsageError(f"{flag} {path}: the name ends in {either(forms)}")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise click.UsageError(f"{flag} {path}: there is no folder {folder}")

@@ -1,9 +1,11 @@
 """weighbridge load MODEL"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.base.errors import WeighbridgeError
 from weighbridge.faces.cli.completion import format_names, model_names
 from weighbridge.faces.cli.options import (
     SOURCE,
@@ -16,7 +18,11 @@ from weighbridge.faces.cli.options import (
     source_options,
 )
 from weighbridge.faces.cli.questions import answer, cases
-from weighbridge.workload import LOAD
+from weighbridge.workload import INFER, LOAD, TRAIN
+
+if TYPE_CHECKING:
+    from weighbridge.answers.questions.prepared import Prepared
+    from weighbridge.memory.report import Report
 
 
 @click.command()
@@ -86,7 +92,6 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
 def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Draw the chart of loading, training and inference before the answer is told. Takes the file
     of the chart from the settings."""
-    from weighbridge.answers.questions.tasks import answers
     from weighbridge.faces import api
     from weighbridge.faces.charts.tasks import tasks
     from weighbridge.faces.cli.files import draw
@@ -102,3 +107,32 @@ def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     known, refused = answers(api.prepare(first.model, **origin), first.settings)
     lang = in_signs(settings["lang"] or language())
     draw(chart, tasks(known, refused, unit=settings["unit"], lang=lang))
+
+
+METHODS = {"train": "full", "qlora": "qlora", "lora": "lora"}  # by question: the first that trains
+
+
+def answers(
+    model: "Prepared", settings: Mapping[str, Any]
+) -> "tuple[dict[str, Report], dict[str, str]]":
+    """Return answers by question, and why there is none. Weights that are not trained in full are
+    trained with adapters. Raises WeighbridgeError where the model cannot be loaded."""
+    known = {"load": model.load(remedies=False, **settings)}
+    refused: dict[str, str] = {}
+    trains = {n: v for n, v in settings.items() if n in TRAIN}
+    for name, method in METHODS.items():
+        try:
+            known[name] = model.train(remedies=False, method=method, **trains)
+        except WeighbridgeError as error:
+            refused.setdefault("train", str(error))
+        else:
+            refused.clear()
+            break
+    serves = {n: v for n, v in settings.items() if n in INFER}
+    if "engine_version" in serves:
+        serves["engine"] = "transformers"
+    try:
+        known["infer"] = model.infer(remedies=False, **serves)
+    except WeighbridgeError as error:
+        refused["infer"] = str(error)
+    return known, refused

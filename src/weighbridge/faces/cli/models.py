@@ -130,7 +130,7 @@ def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
     """How many models are told whole, of those that fit; None: all."""
     if output is None and form == "quiet":
         return 0
-    from weighbridge.faces.view.lists import FIRST
+    from weighbridge.faces.view.ranks import FIRST
 
     return FIRST if output is None and form == "human" and not look.details else None
 
@@ -161,7 +161,7 @@ def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | Non
         click.echo("".join(f"{row[key]}\n" for row in ranking.fitting), nl=False)
     else:
         from weighbridge.faces.render import draw
-        from weighbridge.faces.view.lists import ranking as rank_screen
+        from weighbridge.faces.view.ranks import ranking as rank_screen
 
         page = rank_screen(
             ranking, lang=look.lang, unit=look.unit, full=form != "human" or look.details

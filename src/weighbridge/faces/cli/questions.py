@@ -33,8 +33,7 @@ from weighbridge.faces.cli.options import (
     source_of,
     verdicts,
 )
-from weighbridge.workload import FIT, MOST_BESIDE, TABLES, engines_of
-from weighbridge.workload.common import COMMON
+from weighbridge.workload import COMMON, FIT, MOST_BESIDE, TABLES, engines_of
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -292,6 +291,16 @@ def options(table: "Table") -> Iterator[click.Option]:
         )
 
 
+class SettingOption(click.Option):
+    """An option of a setting, whose sentence is read when help shows it."""
+
+    def __init__(self, setting: "Setting[Any]", names: list[str], **facts: Any) -> None:
+        self.setting = setting
+        super().__init__(names, **facts)
+
+    help = property(lambda self: self.setting.help, lambda *_: None)
+
+
 def _option(setting: "Setting[Any]") -> click.Option:
     if setting.kind.metavar:
         metavar = "|".join(setting.choices) or setting.kind.metavar
@@ -299,18 +308,12 @@ def _option(setting: "Setting[Any]") -> click.Option:
         known: dict[str, Any] = {}
         if setting.name in COMPLETED:
             known["shell_complete"] = COMPLETED[setting.name]
-        return click.Option(
-            [setting.name, setting.flag, *setting.flags],
-            metavar=metavar,
-            help=setting.help,
-            **alone,
-            **known,
-        )
+        names = [setting.name, setting.flag, *setting.flags]
+        return SettingOption(setting, names, metavar=metavar, **alone, **known)
     plain = (
         f"{setting.flag}/--no-{setting.flag[2:]}"
         if not setting.flag.startswith("--no-")
         else setting.flag
     )
-    return click.Option(
-        [setting.name, plain, *setting.flags], is_flag=True, default=None, help=setting.help
-    )
+    names = [setting.name, plain, *setting.flags]
+    return SettingOption(setting, names, is_flag=True, default=None)

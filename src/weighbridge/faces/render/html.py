@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.faces.view.records import (
     Bar,
     Block,
@@ -28,31 +29,8 @@ MARKS: dict[Mark, str] = {"yes": "✓", "tight": "✓", "no": "✗", "unknown": 
 TURN = ("#4c78a8", "#e0862c", "#3a9d8f", "#b07aa1", "#8a8a8a")  # segments in turn; other is grey
 OTHER = TURN[-1]
 WIDE, HIGH = 640, 22  # of the bar, in its own units
-STYLE = """
-.weighbridge{--yes:#1a7f37;--no:#cf222e;--tight:#9a6700;--unknown:#9a6700;max-width:60em}
-.weighbridge .yes{color:var(--yes)}.weighbridge .no{color:var(--no)}
-.weighbridge .tight,.weighbridge .unknown{color:var(--tight)}
-.weighbridge .dim{opacity:.7}.weighbridge td,.weighbridge th{padding:.1em .7em;text-align:left}
-.weighbridge .right{text-align:right}.weighbridge pre{overflow-x:auto;white-space:pre}
-.weighbridge table{display:block;overflow-x:auto;border-collapse:collapse}
-.weighbridge caption{text-align:left}.weighbridge ul{padding-left:1.2em}
-.weighbridge svg{width:100%;height:auto;display:block}
-@media (prefers-color-scheme:dark){.weighbridge{--yes:#3fb950;--no:#f85149;--tight:#d29922}}
-"""
-PAGE = """<!doctype html>
-<html lang="{lang}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>body{{font-family:system-ui,sans-serif;margin:1em;color:CanvasText;background:Canvas}}</style>
-</head>
-<body>
-{part}
-</body>
-</html>
-"""
+STYLE = text_beside(__file__, "part.css")
+PAGE = text_beside(__file__, "page.html")
 
 
 def html(screen: Screen, look: "RenderOptions") -> str:
@@ -67,8 +45,8 @@ def part(screen: Screen) -> str:
     inside += ["".join(drawn(block)) for block in screen.blocks]
     inside += [f'<p class="dim">{escape(text)}</p>' for text in screen.footer]
     if screen.warnings:
-        told = "".join(f"<li>warning: {escape(text)}</li>" for text in screen.warnings)
-        inside.append(f"<ul>{told}</ul>")
+        items = "".join(f"<li>warning: {escape(text)}</li>" for text in screen.warnings)
+        inside.append(f"<ul>{items}</ul>")
     return f'<div class="weighbridge" lang="{escape(screen.lang)}">{"".join(inside)}</div>'
 
 

@@ -1,8 +1,7 @@
 """Every model of a registry, asked the same questions: configs in, a Parquet dataset out.
 
     registry.py   a folder, a store, a list or a table of models -> their configs
-    registered.py one of them
-    headers.py    what headers of its weights say besides
+    registered.py one of them, and what headers of its weights say besides
     hub.py        what a Hub lists, and the configs that it sends
     asking.py     the questions: requests in YAML, whose lists are multiplied out
     planning.py   one config for each key, in parts
@@ -18,7 +17,6 @@
     query.py      SQL over the answers
     differing.py  which verdicts differ between two datasets, and why
     publishing.py a folder for readers: Parquet that the page reads by ranges
-    naming.py     the words of names, by which the page finds a model
     card.py       what a Hub shows of it
 
 docs/scan.md has the columns and the commands. The extra `scan` brings pyarrow, and DuckDB for SQL;

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.wording import printable
-from weighbridge.faces.scan.naming import NAMES as WORDS
 from weighbridge.faces.scan.publishing import (
     ANSWERS,
     ANSWERS_FILE,
@@ -19,6 +18,7 @@ from weighbridge.faces.scan.publishing import (
     SCHEMA,
     SMALLEST,
 )
+from weighbridge.faces.scan.publishing import NAMES as WORDS
 from weighbridge.memory.report.columns import FlatColumn
 
 TITLE = "Which models fit which card"

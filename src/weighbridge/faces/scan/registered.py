@@ -1,10 +1,13 @@
 """One model of a registry, and its config as bytes: JSON, or what is wrong with it."""
 
 from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
-from weighbridge.base.errors import BadFileError
+from weighbridge.base.errors import BadFileError, UnsupportedError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import one_line
 from weighbridge.models.formats.strict_json import strict_json
 
 CONFIG = "config.json"
@@ -12,7 +15,7 @@ CONFIG = "config.json"
 
 class RegisteredModel(NamedTuple):
     """One model. Where `unread` is said, there is no config. `weights` is the path of its files,
-    where they are at hand, and `header` a hash of what they list (headers.py)."""
+    where they are at hand, and `header` a hash of what they list (`with_headers`)."""
 
     id: str
     sha: str | None
@@ -36,3 +39,35 @@ def with_config(model: RegisteredModel, config: Any) -> RegisteredModel:
     if isinstance(config, dict):
         return model._replace(config=config)
     return model._replace(unread=f"holds a JSON {type(config).__name__}; an object was expected")
+
+
+# A model whose weights are at hand is asked by its files: dtypes and shapes of each tensor, and all
+# of a GGUF file. Its key is of its config and of what its headers list, so fine-tunes of one base
+# and format are still asked once
+
+GGUF, WEIGHTS = ".gguf", ".safetensors"
+
+
+def with_headers(model: RegisteredModel, place: Path) -> RegisteredModel:
+    """Return a model with its weights, a folder or a GGUF file; or with what is wrong with them.
+    What is of no known class stays as its config says: the answers have the reason."""
+    from weighbridge.faces.api import prepare
+
+    try:
+        inventory: Any = prepare(str(place.resolve()), offline=True).source
+    except BadFileError as error:
+        return model._replace(config=None, unread=one_line(str(error)))
+    except WeighbridgeError as error:
+        known = model.config is not None and isinstance(error, UnsupportedError)
+        return model if known else model._replace(config=None, unread=one_line(str(error)))
+    part, *others = inventory.parts
+    if others or not part.tensors:
+        return model
+    found = sha256()
+    for tensor in sorted(part.tensors):
+        found.update(f"{tensor.name}\0{tensor.dtype.name}\0{tensor.shape}\n".encode())
+    header = found.hexdigest()
+    config = model.config if model.config is not None else dict(part.config or {})
+    return model._replace(
+        config=config, sha=model.sha or header, weights=str(place.resolve()), header=header
+    )

@@ -17,8 +17,15 @@ from urllib.parse import urlsplit
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.wording import one_line
-from weighbridge.faces.scan.headers import GGUF, WEIGHTS, with_headers
-from weighbridge.faces.scan.registered import CONFIG, RegisteredModel, parsed, with_config
+from weighbridge.faces.scan.registered import (
+    CONFIG,
+    GGUF,
+    WEIGHTS,
+    RegisteredModel,
+    parsed,
+    with_config,
+    with_headers,
+)
 from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_json
 from weighbridge.models.sources.reference import FILES
 from weighbridge.models.sources.select import parts

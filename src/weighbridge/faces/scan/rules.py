@@ -16,7 +16,7 @@ from weighbridge.engines.table import FOLDERS, usual
 from weighbridge.faces.scan.asking import MODEL
 
 ROOT = Path(__file__).parent.parent.parent
-ENDS = (".py", ".json", ".jsonl")
+ENDS = (".py", ".json", ".jsonl", ".txt")
 # Rooms that decide no answer about a config
 ASIDE = frozenset(
     (
@@ -30,7 +30,7 @@ FORWARD = "forward"  # its room that engines read, too
 ROWS = "faces/scan/answers.py"
 # Of an engine: what a question is read with, what its process takes that only loads a file, and
 # what it reads, since a refusal names who does
-EVERY = ("__init__.py", "settings.py", "process.py", "formats.py")
+EVERY = ("__init__.py", "settings.py", "process.py", "formats.py", "formats.txt", "releases.txt")
 IMPORTED = re.compile(r"weighbridge\.engines\.(\w+)")
 MODULE = re.compile(r"from weighbridge\.engines\.(\w+)\.(\w+) import")
 

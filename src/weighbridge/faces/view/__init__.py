@@ -6,7 +6,7 @@
     load.py infer.py train.py fit.py    what else the screen of a command holds
     changes.py    what would make it fit, what that costs, what to ask next
     details.py    the full tables and the arithmetic; facts.py, what stands below them
-    beside.py lists.py doctor.py    answers side by side, ranks, catalogues, this machine
+    beside.py ranks.py lists.py doctor.py   answers side by side, ranks, catalogues, this machine
 
 All sentences are in weighbridge.base.words.
 

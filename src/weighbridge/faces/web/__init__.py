@@ -7,4 +7,5 @@ screens.py     a screen as JSON            exports.py   an answer as a file
 command.py     a request as a command      tables.py    cards, models, accuracy
 dropped.py     files of which only the first bytes are here
 server.py      the page on this machine    build.py     the page as a static site
+archive.py     our package, as that has it
 """

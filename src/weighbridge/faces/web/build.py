@@ -8,17 +8,12 @@ server does; all addresses are relative. A folder is written that is empty or th
 wrote; of the latter, what the earlier build wrote and this one does not is deleted, and no more.
 """
 
-import ast
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
 import subprocess
-import tarfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +27,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.wording import clipped, shown
 from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.web import duckdb, npm, pyodide, registry
+from weighbridge.faces.web.archive import gzipped, members, tar, zipped
 from weighbridge.faces.web.form import form
 from weighbridge.faces.web.server import PAGE, POLICY
 from weighbridge.models.sources.browser import HOSTS
@@ -49,31 +45,6 @@ FRAMES = "'self' https://huggingface.co https://*.hf.space"  # who may show the 
 KEPT = frozenset({".git", "CNAME"})  # may stand in a folder that is otherwise empty
 SNAPSHOT_SECONDS = 900
 MOST_SNAPSHOTS = 3
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-PACKAGE = Path(__file__).parent.parent.parent
-OUT = (
-    *("faces/cli", "measure.py", "answers/questions/jobs.py", "__main__.py", "py.typed"),
-    "faces/render/bounded.py",
-    *(
-        "files/runfiles/live",
-        "faces/scan",
-        "faces/view/scan.py",
-        "faces/view/scan_diff.py",
-        "faces/charts/scanned.py",
-    ),
-    *("memory/report/scanned.py", "memory/report/scan_diff.py"),
-    *(
-        "faces/web/page",
-        "faces/web/server.py",
-        "faces/web/desks.py",
-        "faces/web/build.py",
-        "faces/web/npm.py",
-    ),
-    *("faces/web/pyodide.py", "faces/web/duckdb.py", "faces/web/space"),
-    "base/words/space.json",
-    *("faces/web/snapshot.mjs", "faces/web/registry.py", "faces/web/demonstration", "faces/agents"),
-    *("models/sources/session.py", "models/sources/wire.py"),  # other ways to ask over HTTP
-)
 
 
 class EngineFile(NamedTuple):
@@ -139,19 +110,19 @@ class PageEngine(NamedTuple):
 
 def engine() -> PageEngine:
     """Raises UsageError, BadFileError, HubError."""
-    held = dict(members())
+    files = dict(members())
     with TemporaryDirectory() as name:
         folder = Path(name)
         pyodide.unpacked(pyodide.package(), folder)
         loader, script, wasm, library = ((folder / f).read_bytes() for f in pyodide.FILES)
         info = json.loads((folder / pyodide.LOCK).read_bytes())["info"]
-        memory = _snapshot(folder, zipped(held))
+        memory = _snapshot(folder, zipped(files))
     parts = [
         EngineFile("loader", "js", loader),
         EngineFile("script", "js", script),
         EngineFile("wasm", "bin", gzipped(wasm)),
         EngineFile("library", "bin", gzipped(library)),
-        EngineFile("package", "bin", tar(held)),
+        EngineFile("package", "bin", tar(files)),
         EngineFile("snapshot", "bin", memory),
     ]
     return PageEngine(parts, info)
@@ -191,8 +162,8 @@ def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
 
 def _forget(cache: Path) -> None:
     """Delete all but the newest snapshots of the engine from the cache."""
-    held = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
-    for path in held[:-MOST_SNAPSHOTS]:
+    snapshots = sorted(cache.glob("snapshot-*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in snapshots[:-MOST_SNAPSHOTS]:
         path.unlink(missing_ok=True)
 
 
@@ -385,66 +356,3 @@ def _put(path: Path, data: bytes) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-# Our own package as an archive: the files that its answers need, always the same bytes
-
-
-def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
-    """(name, contents) in order of their names."""
-    for path in sorted(package.rglob("*")):
-        name = path.relative_to(package).as_posix()
-        if path.is_file() and "__pycache__" not in path.parts and wanted(name):
-            data = path.read_bytes()
-            yield f"{package.name}/{name}", undocumented(data) if path.suffix == ".py" else data
-    import yaml  # which files that start a run are read with
-
-    for path in sorted(Path(yaml.__file__).parent.glob("*.py")):
-        yield f"yaml/{path.name}", path.read_bytes()
-
-
-def undocumented(source: bytes) -> bytes:
-    """Return a module without docstrings, a fifth of what a page would ask for. Nothing reads those
-    of what a page imports."""
-    lines: list[str | None] = [*source.decode().split("\n")]
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
-            continue
-        text = node.body[0]
-        assert text.end_lineno is not None
-        begin = (lines[text.lineno - 1] or "")[: text.col_offset]
-        lines[text.lineno - 1 : text.end_lineno] = [
-            f'{begin}""',
-            *[None] * (text.end_lineno - text.lineno),
-        ]
-    return "\n".join(line for line in lines if line is not None).encode()
-
-
-def wanted(name: str) -> bool:
-    """Tell whether a page needs a file; `name` is its path in the package."""
-    return not any(name == out or name.startswith(f"{out}/") for out in OUT)
-
-
-def tar(held: dict[str, bytes]) -> bytes:
-    """An archive that the page unpacks, packed with gzip; nothing of it tells when or by whom."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in held.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return gzipped(made.getvalue())
-
-
-def zipped(held: dict[str, bytes]) -> bytes:
-    """Return the files as a zip archive without packing, which Python in the browser imports
-    from."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, data in held.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return made.getvalue()
-
-
-def gzipped(data: bytes) -> bytes:
-    return gzip.compress(data, 9, mtime=0)

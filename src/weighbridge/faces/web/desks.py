@@ -79,7 +79,9 @@ class Desks:
         the JSON of each part that is known before."""
         seat = self._taken(gone)
         if seat is None:
-            return None if gone() else _told("the answers before this one take too long: ask again")
+            return (
+                None if gone() else _failure("the answers before this one take too long: ask again")
+            )
         stayed = False
         try:
             found = seat.ask(line, gone, tell, self._ready)
@@ -154,7 +156,7 @@ class _Seat:
             return None
         except (EOFError, OSError):
             self.stop()
-            return _told("the process that answered ended: it may have run out of memory")
+            return _failure("the process that answered ended: it may have run out of memory")
 
     def ready(self, line: bytes) -> None:
         """Let it work out the question of `line`, for which nobody waits."""
@@ -178,7 +180,7 @@ class _Seat:
             running.process.kill()
 
 
-def _told(why: str) -> bytes:
+def _failure(why: str) -> bytes:
     return json.dumps(failed(why)).encode()
 
 

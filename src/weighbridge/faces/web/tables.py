@@ -97,7 +97,7 @@ def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
             "are ranked, or use `weighbridge models --gpu`"
         )
     from weighbridge.answers.questions.fit.ranking import models_for
-    from weighbridge.faces.view.lists import ranking as rank_screen
+    from weighbridge.faces.view.ranks import ranking as rank_screen
 
     settings = {name: value for name, value in filters.items() if name not in LISTED}
     ranking = models_for(names, settings)

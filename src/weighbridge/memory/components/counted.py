@@ -12,7 +12,8 @@ from typing import Any
 
 from weighbridge.base.units import align_up
 from weighbridge.machines.allocator.options import MIN_BLOCK
-from weighbridge.memory.components.activations import HeapCourse, LivePeak, LiveTensor, TensorHeap
+from weighbridge.memory.components.activations import LivePeak, LiveTensor, TensorHeap
+from weighbridge.memory.components.courses import HeapCourse
 
 
 class CountedHeap(TensorHeap):

@@ -24,11 +24,11 @@ from weighbridge.memory.components.activations import (
     ROW,
     RUN,
     TAKE,
-    HeapCourse,
     LivePeak,
     TensorHeap,
 )
 from weighbridge.memory.components.card_bytes import CardBytes
+from weighbridge.memory.components.courses import HeapCourse
 
 MOST = 200_000  # notes, of tens of bytes each: a walk of more is not kept
 

@@ -1,20 +1,22 @@
 """One record a model type: the family that describes it, and what other rooms know about it.
 
-    TYPES = {"llama": ModelType(LLAMA, vllm=VllmFacts(tied_head="freed"), ...)}
+    TYPES = {"llama": ModelType(LLAMA, computes=("torchtune_units",), ...)}
 
 stands in the file of each family. `types.json`, which `python -m tools.model_types` writes, says in
 which; so the first question about a type imports that file alone, and a new family is a new file.
-A room asks `facts(model_type)` for its own fields and spells no model type itself. Shared readers
-of caches have names here and not functions, because a question about weights imports none of them.
+What a program does with a class stands in a file of that program below facts/: `null` is a release
+that never comes. A room asks `facts(model_type)` for its own fields and spells no model type
+itself. Shared readers of caches have names here and not functions, because a question about weights
+imports none of them.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.models.arch.parts import Attention
 
 Version = tuple[int, ...]
+Facts = TypeVar("Facts")
 NEVER: Version = (1 << 30,)  # later than all releases
 LayerReader = Callable[["Config"], "tuple[Layer, ...]"]
 WindowRule = Callable[["Config"], Sequence[str]]
@@ -253,12 +256,58 @@ class ModelType(NamedTuple):
     predicts: Literal["", "last", "dense", "dense, near"] = ""
     computes: tuple[Difference, ...] = ()
     gguf: str = ""  # the GGUF architecture, where called otherwise; `none`: llama.cpp has none
-    training: TrainingFacts = TrainingFacts()
-    transformers: TransformersFacts = TransformersFacts()
-    vllm: VllmFacts = VllmFacts()
-    sglang: SglangFacts = SglangFacts()
-    llama_cpp: LlamaCppFacts = LlamaCppFacts()
-    mlx: MlxFacts = MlxFacts()
+    name: str = ""  # the model type itself, where it is of our tables
+
+    @property
+    def training(self) -> TrainingFacts:
+        return _of_program("training", TrainingFacts, self.name)
+
+    @property
+    def transformers(self) -> TransformersFacts:
+        return _of_program("transformers", TransformersFacts, self.name)
+
+    @property
+    def vllm(self) -> VllmFacts:
+        return _of_program("vllm", VllmFacts, self.name)
+
+    @property
+    def sglang(self) -> SglangFacts:
+        return _of_program("sglang", SglangFacts, self.name)
+
+    @property
+    def llama_cpp(self) -> LlamaCppFacts:
+        return _of_program("llama_cpp", LlamaCppFacts, self.name)
+
+    @property
+    def mlx(self) -> MlxFacts:
+        return _of_program("mlx", MlxFacts, self.name)
+
+
+@cache
+def program_facts(program: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return what a program's file below facts/ says: model type -> field -> value."""
+    rows: Mapping[str, Mapping[str, Any]] = json.loads(
+        text_beside(__file__, f"facts/{program}.json")
+    )
+    return rows
+
+
+KNOWN: dict[tuple[str, str], Any] = {}  # what was asked for of a program and a type
+
+
+def _of_program(program: str, kind: Callable[..., Facts], model_type: str) -> Facts:
+    key = program, model_type
+    if key not in KNOWN:
+        row = program_facts(program).get(model_type, {})
+        KNOWN[key] = kind(**{field: _value(value) for field, value in row.items()})
+    known: Facts = KNOWN[key]
+    return known
+
+
+def _value(value: Any) -> Any:
+    if value is None:
+        return NEVER
+    return tuple(map(_value, value)) if isinstance(value, list) else value
 
 
 NOTHING = ModelType()
@@ -267,8 +316,7 @@ NOTHING = ModelType()
 @cache
 def index() -> Mapping[str, Mapping[str, Any]]:
     """Return types.json: model type -> file of families, and two indexes of GGUF architectures."""
-    with open(os.path.join(os.path.dirname(__file__), "types.json"), encoding="utf-8") as file:
-        read: Mapping[str, Mapping[str, Any]] = json.load(file)
+    read: Mapping[str, Mapping[str, Any]] = json.loads(text_beside(__file__, "types.json"))
     return read
 
 
@@ -279,7 +327,7 @@ def facts(model_type: str) -> ModelType:
     if module is None:
         return NOTHING
     known: ModelType = import_module(f"weighbridge.models.arch.families.{module}").TYPES[model_type]
-    return known
+    return known._replace(name=model_type)
 
 
 def all_types() -> Mapping[str, ModelType]:

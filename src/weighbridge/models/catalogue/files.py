@@ -15,37 +15,11 @@ source names file by file.
 import re
 from collections.abc import Mapping
 
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 
-GGUF: Mapping[str, str] = {
-    "CohereForAI/aya-23-8B": "bartowski/aya-23-8B-GGUF",
-    "Qwen/Qwen2.5-7B": "bartowski/Qwen2.5-7B-Instruct-GGUF",
-    "Qwen/Qwen2.5-14B": "bartowski/Qwen2.5-14B-Instruct-GGUF",
-    "Qwen/Qwen3-0.6B": "unsloth/Qwen3-0.6B-GGUF",
-    "Qwen/Qwen3-1.7B": "unsloth/Qwen3-1.7B-GGUF",
-    "Qwen/Qwen3-4B": "unsloth/Qwen3-4B-GGUF",
-    "Qwen/Qwen3-8B": "unsloth/Qwen3-8B-GGUF",
-    "Qwen/Qwen3-14B": "unsloth/Qwen3-14B-GGUF",
-    "Qwen/Qwen3-32B": "unsloth/Qwen3-32B-GGUF",
-    "Qwen/Qwen3-30B-A3B": "unsloth/Qwen3-30B-A3B-GGUF",
-    "Qwen/Qwen3.5-9B": "unsloth/Qwen3.5-9B-GGUF",
-    "Qwen/Qwen3.5-27B": "unsloth/Qwen3.5-27B-GGUF",
-    "Qwen/Qwen3.6-27B": "unsloth/Qwen3.6-27B-GGUF",
-    "Qwen/Qwen3.6-35B-A3B": "unsloth/Qwen3.6-35B-A3B-GGUF",
-    "Qwen/Qwen3.8-27B": "ggml-org/Qwen3.8-27B-GGUF",
-    "deepseek-ai/DeepSeek-R1": "unsloth/DeepSeek-R1-GGUF",
-    "google/gemma-4-E4B": "ggml-org/gemma-4-E4B-it-GGUF",
-    "google/gemma-4-31B": "unsloth/gemma-4-31B-it-GGUF",
-    "meta-llama/Llama-3.1-8B": "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
-    "meta-llama/Llama-3.2-1B": "bartowski/Llama-3.2-1B-Instruct-GGUF",
-    "meta-llama/Llama-3.2-3B": "bartowski/Llama-3.2-3B-Instruct-GGUF",
-    "meta-llama/Llama-3.3-70B-Instruct": "unsloth/Llama-3.3-70B-Instruct-GGUF",
-    "mistralai/Mistral-Nemo-Instruct-2407": "bartowski/Mistral-Nemo-Instruct-2407-GGUF",
-    "mistralai/Mistral-Small-24B-Instruct-2501": ("bartowski/Mistral-Small-24B-Instruct-2501-GGUF"),
-    "openai/gpt-oss-120b": "ggml-org/gpt-oss-120b-GGUF",
-    "openai/gpt-oss-20b": "ggml-org/gpt-oss-20b-GGUF",
-    "zai-org/GLM-4.7-Flash": "unsloth/GLM-4.7-Flash-GGUF",
-}
+ROWS = [row.split() for row in lines_beside(__file__, "files.txt")]
+GGUF: Mapping[str, str] = {model: row[0] for kind, model, *row in ROWS if kind == "gguf"}
 WIDE = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
 FORMATS: Mapping[str, tuple[str, ...]] = {"bartowski": WIDE, "unsloth": WIDE}
 LISTED: Mapping[str, tuple[str, ...]] = {
@@ -57,24 +31,7 @@ LISTED: Mapping[str, tuple[str, ...]] = {
 TYPED = {"MXFP4_MOE": "MXFP4"}  # as the names of files have it
 
 MLX_BITS: Mapping[str, tuple[str, tuple[int, ...]]] = {  # model -> name there, bits
-    "Qwen/Qwen3-0.6B": ("Qwen3-0.6B", (4, 8)),
-    "Qwen/Qwen3-1.7B": ("Qwen3-1.7B", (4,)),
-    "Qwen/Qwen3-4B": ("Qwen3-4B", (4,)),
-    "Qwen/Qwen3-8B": ("Qwen3-8B", (4,)),
-    "Qwen/Qwen3-30B-A3B": ("Qwen3-30B-A3B", (4, 8)),
-    "Qwen/Qwen3.5-9B": ("Qwen3.5-9B", (4, 8)),
-    "Qwen/Qwen3.5-27B": ("Qwen3.5-27B", (4, 8)),
-    "Qwen/Qwen3.5-35B-A3B": ("Qwen3.5-35B-A3B", (4, 8)),
-    "Qwen/Qwen3.5-122B-A10B": ("Qwen3.5-122B-A10B", (4, 6, 8)),
-    "Qwen/Qwen3.6-27B": ("Qwen3.6-27B", (4, 8)),
-    "Qwen/Qwen3.6-35B-A3B": ("Qwen3.6-35B-A3B", (4, 8)),
-    "google/gemma-4-31B": ("gemma-4-31b-it", (4, 6, 8)),
-    "meta-llama/Llama-3.1-8B": ("Meta-Llama-3.1-8B-Instruct", (4, 8)),
-    "meta-llama/Llama-3.1-70B": ("Meta-Llama-3.1-70B-Instruct", (4,)),
-    "meta-llama/Llama-3.2-1B": ("Llama-3.2-1B-Instruct", (4,)),
-    "meta-llama/Llama-3.2-3B": ("Llama-3.2-3B-Instruct", (4, 8)),
-    "meta-llama/Llama-3.3-70B-Instruct": ("Llama-3.3-70B-Instruct", (4, 8)),
-    "zai-org/GLM-4.7-Flash": ("GLM-4.7-Flash", (4, 5, 6, 8)),
+    model: (name, tuple(map(int, bits))) for kind, model, name, *bits in ROWS if kind == "mlx"
 }
 GROUP = 64  # of mlx-community's: mlx_lm.convert's default
 

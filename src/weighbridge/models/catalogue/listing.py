@@ -17,13 +17,13 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
     use, sort = chosen.get("use"), chosen.get("sort")
     _known("use", use, uses.USES)
     _known("sort", sort, SORTS)
-    found = search(pattern)
-    if not found:
+    entries = search(pattern)
+    if not entries:
         raise NotFoundError(
             f"no model in the catalogue matches {shown(pattern)}; `weighbridge models` lists them "
             "all, and any Hub id (org/name) can be given instead"
         )
-    of_use = [entry for entry in found if use in (None, uses.of(entry))]
+    of_use = [entry for entry in entries if use in (None, uses.of(entry))]
     if not of_use:
         raise NotFoundError(f"no model that matches {shown(pattern)} is for {use}: leave it out")
     return ordered(of_use, sort)
@@ -37,11 +37,11 @@ def _known(name: str, value: Any, known: tuple[str, ...]) -> None:
 def ordered(entries: Iterable[CatalogueEntry], by: str | None = None) -> list[CatalogueEntry]:
     """Put entries in one of the orders of SORTS, those that are asked for today first where none
     is named. A model of which it is not known comes last."""
-    found = sorted(entries, key=lambda entry: entry.name)
+    by_name = sorted(entries, key=lambda entry: entry.name)
     if by == "popular":
-        return sorted(found, key=lambda entry: -(of(entry.name).downloads or 0))
+        return sorted(by_name, key=lambda entry: -(of(entry.name).downloads or 0))
     if by == "recent":
-        return sorted(found, key=lambda entry: of(entry.name).released or "", reverse=True)
+        return sorted(by_name, key=lambda entry: of(entry.name).released or "", reverse=True)
     if by == "size":
-        return sorted(found, key=lambda entry: -parameters()[entry.name])
-    return found if by == "name" else sorted(found, key=lambda entry: asked_for(entry.name))
+        return sorted(by_name, key=lambda entry: -parameters()[entry.name])
+    return by_name if by == "name" else sorted(by_name, key=lambda entry: asked_for(entry.name))

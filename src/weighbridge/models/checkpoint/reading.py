@@ -14,6 +14,7 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.wording import redacted, shown
 from weighbridge.models.checkpoint.inventory import (
     CONFIGS,
+    Bound,
     Inventory,
     StoredModel,
     declared_quantization,
@@ -29,7 +30,6 @@ from weighbridge.models.checkpoint.layouts import (
     soon,
     weights,
 )
-from weighbridge.models.checkpoint.limits import Bound
 from weighbridge.models.formats import PICKLES, Plan, weights_file, whole
 from weighbridge.models.formats.strict_json import MAX_CONFIG, strict_object
 from weighbridge.models.sources import select

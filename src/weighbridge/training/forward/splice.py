@@ -19,13 +19,8 @@ from typing import Any
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.records import NamedTuple
-from weighbridge.memory.components.activations import (
-    DROPPED,
-    RENAMED,
-    HeapCourse,
-    LiveTensor,
-    TensorHeap,
-)
+from weighbridge.memory.components.activations import LiveTensor, TensorHeap
+from weighbridge.memory.components.courses import DROPPED, RENAMED, HeapCourse
 from weighbridge.training.forward.backward import GRADIENTS, accumulate, holders, shared
 from weighbridge.training.forward.machine import GradNode, Grads, Machine, Needs, record
 from weighbridge.training.forward.tape import (

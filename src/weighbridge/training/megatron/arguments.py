@@ -10,15 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import Parsed, lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
-from weighbridge.training.megatron import layout
 
 MOST = 1 << 20
-OF_MOVED = (  # say which activations are moved, and how many
-    *("offload_modules", "min_offloaded_tensor_size", "activation_offload_fraction"),
-    "delta_offload_bytes_across_pp_ranks",
-)
 # How ranks of a sequence see all of it: Megatron's word -> that of --context-parallel-by. Of the
 # last, within groups of ranks and among them, each rank copies as for a2a
 CONTEXT_BY = {"p2p": RING, "a2a": ULYSSES, "allgather": ALLGATHER, "a2a+p2p": ULYSSES}
@@ -92,105 +88,32 @@ def _bytes(text: str) -> int:
     return SIZES[_dtype(text)]
 
 
-ARGUMENTS: Mapping[str, MegatronArgument] = {
-    "sequence_parallel": MegatronArgument("sequence_parallel"),
-    "num_layers_per_virtual_pipeline_stage": MegatronArgument("chunk", _count),
-    "num_virtual_stages_per_pipeline_rank": MegatronArgument("chunks", _count),
-    "microbatch_group_size_per_virtual_pipeline_stage": MegatronArgument("group", _count),
-    "no_overlap_p2p_communication": MegatronArgument("receives_ahead", on=False),
-    "overlap_p2p_communication_warmup_flush": MegatronArgument("receives_early"),
-    layout.FIRST: MegatronArgument(layout.FIRST, _count),
-    layout.LAST: MegatronArgument(layout.LAST, _count),
-    layout.EMBEDDING: MegatronArgument(layout.EMBEDDING),
-    layout.LOSS: MegatronArgument(layout.LOSS),
-    layout.LAYOUT: MegatronArgument(layout.LAYOUT, str),
-    "cp_comm_type": MegatronArgument("context_by", _context_by),
-    "hierarchical_context_parallel_sizes": MegatronArgument("", str),  # of a2a+p2p
-    "fine_grained_activation_offloading": MegatronArgument("moves"),
-    **{name: MegatronArgument("", str) for name in OF_MOVED},
-    "use_megatron_fsdp": MegatronArgument("fsdp"),
-    "data_parallel_sharding_strategy": MegatronArgument(
-        "strategy", _one_of("no_shard", "optim", "optim_grads", "optim_grads_params")
-    ),
-    "megatron_fsdp_main_grads_dtype": MegatronArgument(
-        "fsdp_gradient", _one_of("fp32", "bf16", "auto")
-    ),
-    "fsdp_double_buffer": MegatronArgument("double_buffers"),
-    "use_nccl_ub": MegatronArgument("registers"),
-    "use_torch_fsdp2": MegatronArgument("fsdp2"),
-    "expert_tensor_parallel_size": MegatronArgument("expert_tensor", _count),
-    "num_distributed_optimizer_instances": MegatronArgument("instances", _count),
-    "accumulate_allreduce_grads_in_fp32": MegatronArgument("accumulates"),
-    "grad_reduce_in_bf16": MegatronArgument("main_gradient", on=2),
-    "main_grads_dtype": MegatronArgument("main_gradient", _bytes),
-    "main_params_dtype": MegatronArgument("main_parameter", _dtype),
-    "exp_avg_dtype": MegatronArgument("average", _dtype),
-    "exp_avg_sq_dtype": MegatronArgument("square", _dtype),
-    "no_use_layer_wise_param_layout": MegatronArgument("in_turn"),
-    "use_precision_aware_optimizer": MegatronArgument("precise"),
-    "optimizer_cpu_offload": MegatronArgument("offloads"),
-    "optimizer_offload_fraction": MegatronArgument("offloaded", _share),
-    "no_gradient_accumulation_fusion": MegatronArgument("fused_gradients", on=False),
-    "defer_embedding_wgrad_compute": MegatronArgument("defers"),
-    "wgrad_deferral_limit": MegatronArgument("deferred", _whole),
-    "transformer_impl": MegatronArgument("implementation", _one_of("transformer_engine", "local")),
-    "attention_backend": MegatronArgument(
-        "attention", _one_of("auto", "flash", "fused", "unfused", "local")
-    ),
-    "no_masked_softmax_fusion": MegatronArgument("fused_softmax", on=False),
-    "attention_softmax_in_fp32": MegatronArgument("wide_softmax"),
-    "apply_query_key_layer_scaling": MegatronArgument("scaled_by_layer"),
-    "cross_entropy_loss_fusion": MegatronArgument("loss", on="native"),
-    "cross_entropy_fusion_impl": MegatronArgument("loss_by", _one_of("native", "te")),
-    "hidden_dropout": MegatronArgument("hidden_dropout", _rate),
-    "attention_dropout": MegatronArgument("attention_dropout", _rate),
-    "recompute_activations": MegatronArgument("granularity", on="selective"),
-    "recompute_granularity": MegatronArgument("granularity", _one_of("full", "selective")),
-    "recompute_method": MegatronArgument("recompute", _one_of("uniform", "block")),
-    "recompute_num_layers": MegatronArgument("recomputed", _count),
-    "distribute_saved_activations": MegatronArgument("spreads"),
-    "recompute_modules": MegatronArgument("modules", _modules),
-    "moe_token_dispatcher_type": MegatronArgument(
-        "dispatcher", _one_of("allgather", "alltoall", "flex")
-    ),
-    "moe_flex_dispatcher_backend": MegatronArgument("backend", _one_of("deepep", "hybridep")),
-    "moe_enable_deepep": MegatronArgument("enables_deepep"),
-    "moe_grouped_gemm": MegatronArgument("grouped"),
-    "moe_shared_expert_overlap": MegatronArgument("shared_beside"),
-    "moe_permute_fusion": MegatronArgument("fused_permutation"),
-    "moe_router_dtype": MegatronArgument("router", _one_of("fp32", "fp64")),
-    "moe_expert_capacity_factor": MegatronArgument("capacity", _rate),
-    "moe_pad_expert_input_to_capacity": MegatronArgument("pads"),
-    "moe_router_force_load_balancing": MegatronArgument("forced"),
-    "moe_aux_loss_coeff": MegatronArgument("balancing", _rate),
-    "no_bias_gelu_fusion": MegatronArgument("fused_activation", on=False),
-    "no_bias_swiglu_fusion": MegatronArgument("fused_activation", on=False),
-    "mtp_num_layers": MegatronArgument("predicts", _count),
-    "tp_comm_overlap": MegatronArgument("overlaps"),
-    "fp8_format": MegatronArgument("float8_format", _one_of("hybrid", "e4m3")),
-    "fp8_recipe": MegatronArgument(
-        "float8", _one_of("delayed", "tensorwise", "blockwise", "mxfp8")
-    ),
-    "fp4_format": MegatronArgument("float4_format", _one_of("e2m1")),
-    "fp4_recipe": MegatronArgument("float4", _one_of("nvfp4")),
-    "fp4_param_gather": MegatronArgument("float8_parameters"),
-    "fp8_param_gather": MegatronArgument("float8_parameters"),
-    "disable_parameter_transpose_cache": MegatronArgument("keeps_transposes", on=False),
-    "reuse_grad_buf_for_mxfp8_param_ag": MegatronArgument("reuses_gradients"),
-    "first_last_layers_bf16": MegatronArgument("plain_ends"),
-    "num_layers_at_start_in_bf16": MegatronArgument("plain_first", _whole),
-    "num_layers_at_end_in_bf16": MegatronArgument("plain_last", _whole),
-    "rope_type": MegatronArgument("angles", _one_of("rope", "yarn")),
-    "no_create_attention_mask_in_dataloader": MegatronArgument("masks", on=False),
-    "dataloader_inter_document_masking": MegatronArgument("masks", on=False),
-    "cuda_graph_impl": MegatronArgument(
-        "graphs", _one_of("none", "local", "transformer_engine", "full_iteration")
-    ),
-    "enable_cuda_graph": MegatronArgument("graphs", on="local"),
-    "external_cuda_graph": MegatronArgument("graphs", on="transformer_engine"),
-    "deterministic_mode": MegatronArgument("deterministic"),
-    "make_vocab_size_divisible_by": MegatronArgument("multiple", _count),
+KINDS: Mapping[str, Callable[[str], Any]] = {
+    "count": _count,
+    "whole": _whole,
+    "rate": _rate,
+    "share": _share,
+    "text": str,
+    "modules": _modules,
+    "dtype": _dtype,
+    "bytes": _bytes,
+    "context": _context_by,
 }
+
+
+def _argument(field: str, takes: str, on: str = "yes") -> MegatronArgument:
+    """Return an argument of arguments.txt."""
+    field = field.removeprefix("-")
+    if takes == "switch":
+        means = {"yes": True, "no": False}.get(on, on)
+        return MegatronArgument(field, on=int(on) if on.isdecimal() else means)
+    return MegatronArgument(field, KINDS.get(takes) or _one_of(*takes.split("|")))
+
+
+ARGUMENTS: Mapping[str, MegatronArgument] = Parsed(
+    {name: columns for name, *columns in map(str.split, lines_beside(__file__, "arguments.txt"))},
+    lambda columns: _argument(*columns),
+)
 
 OWN: Mapping[str, str] = {  # arguments that are settings of every framework
     "use_distributed_optimizer": "--shard zero1",

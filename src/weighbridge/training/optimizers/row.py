@@ -23,7 +23,7 @@ class State(NamedTuple):
     where: Where = "device"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Optimizer:
     """`states` of one parameter, which read its shape, dtype and kind, and of its name at most the
     first part ("lm_head"); `step` takes, in order, what a step over all of them takes, and

@@ -59,12 +59,12 @@ def sharded(
         number = _open(number, most, room, lambda n: asked(n, asker.least))
         if number is None:
             break
-        found = asked(number, lambda w: asker.train(w, remedies=False))
-        if found is None or found.verdict is None:
+        answered = asked(number, lambda w: asker.train(w, remedies=False))
+        if answered is None or answered.verdict is None:
             break
-        fits = found.verdict.fits == "yes"
-        best = (number, found) if fits else best
-        enough = _enough(found, room, number)
+        fits = answered.verdict.fits == "yes"
+        best = (number, answered) if fits else best
+        enough = _enough(answered, room, number)
         number = enough if fits or enough is None else max(number + 1, enough)
     return None if best is None else _remedy(training, *best, pinned)
 

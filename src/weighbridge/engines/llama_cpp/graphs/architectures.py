@@ -29,32 +29,24 @@ LATE_ROWS = {
 }
 SIGMOID = Routing(scores="sigmoid", scaled=True)
 LAYER_NORM = GraphStyle(norm="norm")
+PLAIN = """
+llama qwen2 qwen2vl qwen3 qwen3vl qwen3moe qwen3vlmoe olmo2 gemma3n glm4 chatglm deci
+mamba mamba2 falcon-h1 exaone4 seed_oss mistral3 bitnet ernie4_5 ernie4_5-moe
+hunyuan-dense hunyuan-moe
+"""
 STYLES: Mapping[str, GraphStyle] = {
-    "llama": GraphStyle(),
-    "qwen2": GraphStyle(),
-    "qwen2vl": GraphStyle(),
-    "qwen3": GraphStyle(),
-    "qwen3vl": GraphStyle(),
-    "qwen2moe": GraphStyle(routing=Routing(normed=False)),
-    "qwen3moe": GraphStyle(),
-    "qwen3vlmoe": GraphStyle(),
+    **dict.fromkeys(PLAIN.split(), GraphStyle()),
+    **dict.fromkeys(["qwen2moe", "olmoe", "deepseek"], GraphStyle(routing=Routing(normed=False))),
+    **dict.fromkeys(["gemma", "gemma2", "gemma3"], GraphStyle(scaled_queries=True)),
+    **dict.fromkeys(["glm4moe", "deepseek2", "dots1", "bailingmoe2"], GraphStyle(routing=SIGMOID)),
+    **dict.fromkeys(["falcon", "gptneox", "command-r"], GraphStyle(norm="norm", parallel=True)),
+    **dict.fromkeys(["gpt2", "starcoder", "bloom", "mpt"], GraphStyle(norm="norm", rope="none")),
     "qwen3next": GraphStyle(early_norm=True, repeats_heads=True),
     "qwen35": GraphStyle(early_norm=True),
     "qwen35moe": GraphStyle(early_norm=True),
-    "olmoe": GraphStyle(routing=Routing(normed=False)),
-    "olmo2": GraphStyle(),
-    "gemma": GraphStyle(scaled_queries=True),
-    "gemma2": GraphStyle(scaled_queries=True),
-    "gemma3": GraphStyle(scaled_queries=True),
-    "gemma3n": GraphStyle(),
     "gemma4": GraphStyle(normed_values=True),
     "phi2": GraphStyle(norm="norm", parallel=True, scaled_queries=True, attention_first=True),
     "phi3": GraphStyle(scaled_queries=True, start_first=(False, True)),
-    "glm4": GraphStyle(),
-    "glm4moe": GraphStyle(routing=SIGMOID),
-    "chatglm": GraphStyle(),
-    "deepseek2": GraphStyle(routing=SIGMOID),
-    "deepseek": GraphStyle(routing=Routing(normed=False)),
     "gpt-oss": GraphStyle(routing=Routing(scores="late", normed=False), act=Act(rare=True)),
     "llama4": GraphStyle(
         routing=Routing(scores="sigmoid", normed=False, before=True), rope="near", unit_keys=True
@@ -66,35 +58,14 @@ STYLES: Mapping[str, GraphStyle] = {
     "nemotron_h_moe": GraphStyle(rope="none", act=Act(squared=True), routing=SIGMOID),
     "nemotron": GraphStyle(norm="norm", act=Act(squared=True)),
     "minimax-m2": GraphStyle(routing=Routing(scores="sigmoid")),
-    "deci": GraphStyle(),
     "lfm2": GraphStyle(start_first=(True, True)),
     "lfm2moe": GraphStyle(start_first=(True, True), routing=Routing(scores="sigmoid")),
-    "mamba": GraphStyle(),
-    "mamba2": GraphStyle(),
     "jamba": GraphStyle(start_first=(True, True), rope="none", routing=Routing(normed=False)),
-    "falcon-h1": GraphStyle(),
-    "falcon": GraphStyle(norm="norm", parallel=True),
-    "gptneox": GraphStyle(norm="norm", parallel=True),
-    "gpt2": GraphStyle(norm="norm", rope="none"),
-    "starcoder": GraphStyle(norm="norm", rope="none"),
     "starcoder2": LAYER_NORM,
-    "bloom": GraphStyle(norm="norm", rope="none"),
-    "mpt": GraphStyle(norm="norm", rope="none"),
     "stablelm": LAYER_NORM,
-    "command-r": GraphStyle(norm="norm", parallel=True),
     "cohere2": GraphStyle(norm="norm", parallel=True, rope="near"),
-    "exaone4": GraphStyle(),
     "smollm3": GraphStyle(rope_skips=UNROTATED["smollm3"]),
-    "seed_oss": GraphStyle(),
     "arcee": GraphStyle(act=Act(squared=True)),
-    "mistral3": GraphStyle(),
-    "bitnet": GraphStyle(),
-    "ernie4_5": GraphStyle(),
-    "ernie4_5-moe": GraphStyle(),
-    "hunyuan-dense": GraphStyle(),
-    "hunyuan-moe": GraphStyle(),
-    "dots1": GraphStyle(routing=SIGMOID),
-    "bailingmoe2": GraphStyle(routing=SIGMOID),
 }
 ROTATED = frozenset(("nomic-bert", "nomic-bert-moe", "jina-bert-v3", "modern-bert", "eurobert"))
 

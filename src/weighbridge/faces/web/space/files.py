@@ -8,6 +8,7 @@ from pathlib import Path
 
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
 
 GRADIO = "6.31.0"  # the version that is tested (pyproject.toml, test-space)
 APP = '''"""A Space: weighbridge weighs models before they are loaded."""
@@ -20,33 +21,7 @@ if __name__ == "__main__":
 REQUIREMENTS = """weighbridge[web]=={version}
 gradio[mcp]=={gradio}
 """
-README = """---
-title: weighbridge
-emoji: ⚖️
-colorFrom: blue
-colorTo: gray
-sdk: gradio
-sdk_version: {gradio}
-python_version: "3.11"
-app_file: app.py
-pinned: false
-license: apache-2.0
-short_description: How much memory a model needs, and whether it fits
-tags:
-  - mcp-server
----
-
-# weighbridge
-
-How much memory a model needs to load, serve, fine-tune or train, and whether it fits your GPU. Only
-the headers of files are read, never weights.
-
-The same answers for programs: `/load`, `/infer`, `/train`, `/fit`, `/gpus`, `/models` (see "Use via
-API"), and for agents: the MCP server at `/gradio_api/mcp/`. A token that you give is used for your
-request and kept nowhere.
-
-This folder was written by `weighbridge web build DIR --space` ({version}).
-"""
+README = text_beside(__file__, "readme.md")
 FILES: Mapping[str, str] = {
     "app.py": APP,
     "requirements.txt": REQUIREMENTS.format(version=__version__, gradio=GRADIO),

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.words import LANGUAGES, words_in
 from weighbridge.faces.web.form import form
@@ -19,28 +20,7 @@ ASKED = ("fit", "load", "infer", "train")
 LISTED = ("gpus", "models")
 # A slider from 2^least to 2^most in steps of a quarter of a doubling. It types into the box beside
 # it, three times a second at most, and goes where that box says.
-SLIDE = """
-const range = element.querySelector("input");
-const frame = element.closest(".slid");
-let waiting = 0;
-range.addEventListener("input", () => {
-  waiting = waiting || setTimeout(() => {
-    const box = frame.querySelector("textarea, input:not([type=range])");
-    waiting = 0;
-    box.value = String(Math.round(2 ** Number(range.value)));
-    box.dispatchEvent(new Event("input", {bubbles: true}));
-    setTimeout(() => box.dispatchEvent(new Event("blur")), 50);
-  }, 300);
-});
-const times = {k: 1000, K: 1024, m: 1000000, M: 1048576};
-frame.addEventListener("input", (event) => {
-  if (event.target === range) return;
-  const found = /^\\s*([0-9][0-9.,_]*)\\s*([kKmM]?)\\s*$/.exec(event.target.value);
-  const number = found && Number(found[1].replace(/[,_]/g, "")) * (times[found[2]] || 1);
-  if (number > 0 && !waiting && Math.round(2 ** Number(range.value)) !== number)
-    range.value = Math.log2(number);
-});
-"""
+SLIDE = text_beside(__file__, "slide.js")
 
 
 class FormField(NamedTuple):

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 import gradio as gr
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import parse_count
 from weighbridge.base.words import LANGUAGES, Words, words_in
@@ -40,20 +41,7 @@ CONTRAST: Mapping[str, str] = {
 }
 MOST_NAME = 400  # characters of a model in an address
 FIRST = {"model": "llama-3.1-8b", "gpu": "4090"}  # what a first visit is answered with
-CSS = """
-.slide input[type=range]{width:100%;accent-color:var(--primary-700);height:1.5rem}
-.answer .picture svg{max-width:100%;height:auto}
-.answer .weighbridge pre{white-space:pre-wrap;overflow-wrap:anywhere}
-.answer .weighbridge .dim{opacity:1;color:var(--body-text-color)}
-.gradio-container .slider_input_container .min_value,
-.gradio-container .slider_input_container .max_value{color:var(--body-text-color)}
-.gradio-container span.info,.gradio-container .info,.gradio-container ::placeholder
-{color:var(--body-text-color);opacity:1}
-body:not(.dark) .answer .weighbridge{--yes:#1a7f37;--no:#cf222e;--tight:#9a6700}
-.dark .answer .weighbridge{--yes:#3fb950;--no:#f85149;--tight:#d29922}
-.dark .gradio-container{--color-accent:var(--primary-300)}
-footer{display:none!important}
-"""
+CSS = text_beside(__file__, "page.css")
 
 
 class Top(NamedTuple):

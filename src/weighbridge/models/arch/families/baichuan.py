@@ -33,7 +33,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder, grouped
 from weighbridge.models.arch.heads import DECODER_HEADS, labels, lm_called
-from weighbridge.models.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.parts import Attention, Dense
 from weighbridge.models.arch.windows import layer_kinds
 
@@ -169,11 +169,7 @@ TYPES = {
     "PanguEmbedded": ModelType(PANGU),
     "baichuan": ModelType(BAICHUAN),
     "internlm": ModelType(INTERNLM, gguf="llama"),
-    "internlm2": ModelType(
-        INTERNLM2, vllm=VllmFacts(every_stage="both"), mlx=MlxFacts(has_class=True)
-    ),
-    "orion": ModelType(ORION, vllm=VllmFacts(every_stage="both")),
-    "qwen": ModelType(
-        QWEN, training=TrainingFacts(net="decoders.qwen"), mlx=MlxFacts(has_class=True)
-    ),
+    "internlm2": ModelType(INTERNLM2),
+    "orion": ModelType(ORION),
+    "qwen": ModelType(QWEN),
 }

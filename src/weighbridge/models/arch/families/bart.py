@@ -24,7 +24,7 @@ from weighbridge.models.arch.blueprint import (
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import Buffers, causal_lm, dense_project, joined, labels, project
-from weighbridge.models.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 IDLE = (  # heads only split a projection; the encoder's keys are idle where it is not built
     "encoder_attention_heads",
@@ -302,8 +302,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.bart", dropouts="dropout", lora=("q_proj", "v_proj")),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0)),
     ),
     "mbart": ModelType(
         MBART,
@@ -312,8 +310,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.bart", dropouts="dropout"),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
     ),
     "m2m_100": ModelType(
         M2M_100,
@@ -322,8 +318,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "unbiased_logits", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.bart", dropouts="dropout_and_attention"),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
     ),
     "marian": ModelType(
         MARIAN,
@@ -332,8 +326,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.bart", dropouts="dropout", frozen="embed_positions"),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
     ),
     "pegasus": ModelType(
         PEGASUS,
@@ -342,8 +334,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.bart", dropouts="dropout", frozen="embed_positions"),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
     ),
     "blenderbot": ModelType(
         BLENDERBOT,
@@ -352,7 +342,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "own_softmax"),
         gguf="none",
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
     ),
     "blenderbot-small": ModelType(
         BLENDERBOT_SMALL,
@@ -360,7 +349,6 @@ TYPES = {
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("not_rotary", "norms_behind", "own_softmax"),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 53)),
     ),
     "led": ModelType(
         LED,
@@ -368,7 +356,6 @@ TYPES = {
         encoder_heads="window_by_layer",
         computes=("own_softmax",),
         gguf="none",
-        transformers=TransformersFacts(caches=(4, 55), sdpa=NEVER),
     ),
     "fsmt": ModelType(
         FSMT,
@@ -376,6 +363,5 @@ TYPES = {
         heads_key="encoder_attention_heads",
         width_key="d_model",
         computes=("own_softmax",),
-        transformers=TransformersFacts(caches=(4, 55), sdpa=NEVER),
     ),
 }

@@ -23,7 +23,7 @@ from weighbridge.models.arch.heads import (
     summary,
     tied,
 )
-from weighbridge.models.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 IDS = ids("position_ids", "token_type_ids")
 LAYERS = ("encoder.layer.*",)
@@ -346,26 +346,12 @@ TYPES = {
         no_cache="encoder",
         decodes=True,
         computes=("not_rotary", "norms_behind", "buffered_positions", "own_softmax"),
-        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
-        transformers=TransformersFacts(sdpa=(4, 41)),
     ),
     "ernie": ModelType(
-        ERNIE,
-        no_cache="encoder",
-        decodes=True,
-        computes=("norms_behind", "own_softmax"),
-        transformers=TransformersFacts(sdpa=(5, 0)),
+        ERNIE, no_cache="encoder", decodes=True, computes=("norms_behind", "own_softmax")
     ),
-    "layoutlm": ModelType(
-        LAYOUTLM,
-        no_cache="encoder",
-        computes=("norms_behind",),
-        training=TrainingFacts(lora=("query", "value")),
-        transformers=TransformersFacts(sdpa=(5, 1)),
-    ),
-    "big_bird": ModelType(
-        BIG_BIRD, no_cache="encoder", gguf="none", transformers=TransformersFacts(sdpa=NEVER)
-    ),
+    "layoutlm": ModelType(LAYOUTLM, no_cache="encoder", computes=("norms_behind",)),
+    "big_bird": ModelType(BIG_BIRD, no_cache="encoder", gguf="none"),
     "electra": ModelType(
         ELECTRA,
         no_cache="encoder",
@@ -378,9 +364,7 @@ TYPES = {
             "own_softmax",
         ),
         gguf="none",
-        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
-        transformers=TransformersFacts(sdpa=(5, 0)),
     ),
     "roformer": ModelType(ROFORMER, no_cache="encoder", computes=("own_softmax",)),
-    "dpr": ModelType(DPR, no_cache="encoder", transformers=TransformersFacts(sdpa=(4, 41))),
+    "dpr": ModelType(DPR, no_cache="encoder"),
 }

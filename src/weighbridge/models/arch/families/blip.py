@@ -34,7 +34,7 @@ from weighbridge.models.arch.families.clip import (
     side,
 )
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm, nothing
 
 if TYPE_CHECKING:
@@ -262,13 +262,7 @@ TYPES = {
         BLIP, layers=decoder_layers, sees=Sight(images.native), encoder="vision_config"
     ),
     "blip_vision_model": ModelType(BLIP_VISION, no_cache="image", beside_patches=1),
-    "git": ModelType(
-        GIT,
-        layers="multi_head",
-        sees=Sight(images.native),
-        computes=("not_rotary",),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0)),
-    ),
+    "git": ModelType(GIT, layers="multi_head", sees=Sight(images.native), computes=("not_rotary",)),
     "git_vision_model": ModelType(
         CLIP_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
     ),

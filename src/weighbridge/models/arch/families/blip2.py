@@ -15,7 +15,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.blip import attention as text_attention
 from weighbridge.models.arch.families.blip import vision
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm, nothing
 
 TEXT = Inner(
@@ -204,21 +204,12 @@ INSTRUCTBLIP = composite(
 
 TYPES = {
     "blip-2": ModelType(
-        BLIP2,
-        language="text_config",
-        sees=Sight(images.queried),
-        encoder="text_config",
-        training=TrainingFacts(lora=("q", "v", "q_proj", "v_proj")),
-        transformers=TransformersFacts(caches=(4, 51), sdpa=(4, 53)),
+        BLIP2, language="text_config", sees=Sight(images.queried), encoder="text_config"
     ),
     "blip_2_qformer": ModelType(BLIP2_QFORMER, no_cache="encoder"),
     "blip_2_vision_model": ModelType(BLIP2_VISION, no_cache="image", beside_patches=1),
     "instructblip": ModelType(
-        INSTRUCTBLIP,
-        language="text_config",
-        sees=Sight(images.queried),
-        encoder="text_config",
-        transformers=TransformersFacts(caches=(4, 51), sdpa=(4, 53)),
+        INSTRUCTBLIP, language="text_config", sees=Sight(images.queried), encoder="text_config"
     ),
     "instructblip_vision_model": ModelType(INSTRUCT_VISION, no_cache="image", beside_patches=1),
 }

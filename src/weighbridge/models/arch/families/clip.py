@@ -21,7 +21,7 @@ from weighbridge.models.arch.blueprint import (
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm
 
 Ids = Callable[[Config, str], Iterable[Buffer]]
@@ -358,38 +358,19 @@ TYPES = {
         CHINESE_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
     ),
     "clip": ModelType(
-        CLIP,
-        no_cache="encoder",
-        sees=Sight(images.native),
-        paired=True,
-        gguf="none",
-        transformers=TransformersFacts(sdpa=(4, 43)),
+        CLIP, no_cache="encoder", sees=Sight(images.native), paired=True, gguf="none"
     ),
     "clip_text_model": ModelType(
-        CLIP_TEXT,
-        no_cache="encoder",
-        encodes="causal",
-        computes=("own_items",),
-        gguf="none",
-        training=TrainingFacts(net="clip.clip"),
+        CLIP_TEXT, no_cache="encoder", encodes="causal", computes=("own_items",), gguf="none"
     ),
     "clip_vision_model": ModelType(
         CLIP_VISION, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
     ),
     "siglip": ModelType(
-        SIGLIP,
-        no_cache="encoder",
-        sees=Sight(images.native),
-        paired=True,
-        gguf="none",
-        transformers=TransformersFacts(sdpa=(4, 43)),
+        SIGLIP, no_cache="encoder", sees=Sight(images.native), paired=True, gguf="none"
     ),
     "siglip_text_model": ModelType(
-        SIGLIP_TEXT,
-        no_cache="encoder",
-        computes=("own_items",),
-        gguf="none",
-        training=TrainingFacts(net="clip.siglip"),
+        SIGLIP_TEXT, no_cache="encoder", computes=("own_items",), gguf="none"
     ),
     "siglip_vision_model": ModelType(
         SIGLIP_VISION, no_cache="image", sees=Sight(images.native, tower="")

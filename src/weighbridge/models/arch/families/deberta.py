@@ -23,7 +23,7 @@ from weighbridge.models.arch.blueprint import (
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.bert import WORDS, attention_output, feed_forward
 from weighbridge.models.arch.heads import ids, labels, prediction_head, project
-from weighbridge.models.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 
 def embedding_size(c: Config) -> int:
@@ -174,17 +174,11 @@ TYPES = {
         no_cache="encoder",
         computes=("not_rotary", "norms_behind", "relative_scores", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(lora=("in_proj",)),
-        transformers=TransformersFacts(sdpa=NEVER),
     ),
     "deberta-v2": ModelType(
         DEBERTA_V2,
         no_cache="encoder",
         computes=("not_rotary", "norms_behind", "relative_scores", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(
-            net="deberta.deberta", dropouts="hidden", lora=("query_proj", "value_proj")
-        ),
-        transformers=TransformersFacts(sdpa=NEVER),
     ),
 }

@@ -36,11 +36,7 @@ from weighbridge.models.arch.families.llama import LlamaSwitches, attention
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import Latent
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Indexer
 from weighbridge.models.arch.rotary import frequencies, rotary
@@ -333,73 +329,17 @@ LONGCAT = Family(
 )
 
 TYPES = {
-    "deepseek": ModelType(DEEPSEEK, mlx=MlxFacts(has_class=True)),
+    "deepseek": ModelType(DEEPSEEK),
     "deepseek_v2": ModelType(
-        DEEPSEEK_V2,
-        computes=("float_routes", "complex_rotary"),
-        gguf="deepseek2",
-        training=TrainingFacts(
-            net="latent.deepseek_v2",
-            router="by_wide_softmax",
-            experts_were="gate_up",
-            titan_experts="usual",
-        ),
-        vllm=VllmFacts(whole_shared_experts=True),
-        mlx=MlxFacts(has_class=True, expands="always"),
+        DEEPSEEK_V2, computes=("float_routes", "complex_rotary"), gguf="deepseek2"
     ),
-    "deepseek_v3": ModelType(
-        DEEPSEEK_V3,
-        gguf="deepseek2",
-        training=TrainingFacts(
-            net="latent.deepseek_v3",
-            router="by_sigmoid",
-            experts_were="gate_up",
-            titan_experts="usual",
-        ),
-        vllm=VllmFacts(whole_shared_experts=True),
-        mlx=MlxFacts(has_class=True, expands="once"),
-    ),
-    "deepseek_v32": ModelType(
-        DEEPSEEK_V32,
-        training=TrainingFacts(net="latent.indexed", router="by_sigmoid", experts_were="gate_up"),
-        vllm=VllmFacts(whole_shared_experts=True),
-        sglang=SglangFacts(prefill_graphs="0.5.15"),
-        mlx=MlxFacts(has_class=True, own_caches=True, expands="once"),
-    ),
-    "kimi_k2": ModelType(
-        KIMI_K2,
-        holds={"": "deepseek_v3"},
-        gguf="deepseek2",
-        training=TrainingFacts(net="latent.deepseek_v3", router="by_sigmoid"),
-        vllm=VllmFacts(whole_shared_experts=True),
-        mlx=MlxFacts(has_class=True, expands="once"),
-    ),
-    "glm4_moe_lite": ModelType(
-        GLM4_MOE_LITE,
-        predicts="last",
-        gguf="deepseek2",
-        training=TrainingFacts(
-            net="latent.deepseek_v3", router="by_sigmoid", experts_were="gate_up"
-        ),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "glm_moe_dsa": ModelType(
-        GLM_MOE_DSA,
-        computes=("shared_picks",),
-        training=TrainingFacts(net="latent.indexed", router="by_sigmoid", experts_were="gate_up"),
-        vllm=VllmFacts(whole_shared_experts=True),
-        sglang=SglangFacts(prefill_graphs="0.5.15"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "deepseek_v3": ModelType(DEEPSEEK_V3, gguf="deepseek2"),
+    "deepseek_v32": ModelType(DEEPSEEK_V32),
+    "kimi_k2": ModelType(KIMI_K2, holds={"": "deepseek_v3"}, gguf="deepseek2"),
+    "glm4_moe_lite": ModelType(GLM4_MOE_LITE, predicts="last", gguf="deepseek2"),
+    "glm_moe_dsa": ModelType(GLM_MOE_DSA, computes=("shared_picks",)),
     "mistral4": ModelType(MISTRAL_4, gguf="deepseek2"),
     "longcat_flash": ModelType(
-        LONGCAT,
-        computes=("looped_experts", "scaled_latents", "two_halves"),
-        gguf="none",
-        training=TrainingFacts(
-            net="latent.longcat", router="by_longcat_rule", experts_were="gate_up"
-        ),
-        mlx=MlxFacts(has_class=True, own_caches=True, expands="longer"),
+        LONGCAT, computes=("looped_experts", "scaled_latents", "two_halves"), gguf="none"
     ),
 }

@@ -18,11 +18,7 @@ from weighbridge.models.arch.families.deepseek import own_indexer
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import Compressed
 from weighbridge.models.arch.model_types import (
-    NEVER,
     ModelType,
-    SglangFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import frequencies
 from weighbridge.models.arch.sparse import NUMBERED, RoutedExperts, each, fed, routed, router
@@ -208,11 +204,4 @@ DEEPSEEK_V4 = Family(
     renames=(("model.", ""),),  # the published names have no prefix
 )
 
-TYPES = {
-    "deepseek_v4": ModelType(
-        DEEPSEEK_V4,
-        transformers=TransformersFacts(sdpa=NEVER),
-        vllm=VllmFacts(fills_shared=(0, 24)),
-        sglang=SglangFacts(compressed=True),
-    )
-}
+TYPES = {"deepseek_v4": ModelType(DEEPSEEK_V4)}

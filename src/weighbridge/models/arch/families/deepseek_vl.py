@@ -25,7 +25,7 @@ from weighbridge.models.arch.families.deepseek import DEEPSEEK_V2
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder
 from weighbridge.models.arch.families.sam import vision as sam
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import MlxFacts, ModelType, SglangFacts, Sight
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import rotary
 from weighbridge.models.arch.vision import layernorm, nothing, patch_shape, scaled
 
@@ -330,20 +330,13 @@ TYPES = {
         language="language_config",
         holds={"language_config": "deepseek_v2", "tower": "sam_vision_model"},
     ),
-    "kimi_k25": ModelType(
-        KIMI_K25,
-        language="text_config",
-        sees=Sight(images.to_16384),
-        sglang=SglangFacts(prefill_graphs="towers"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "kimi_k25": ModelType(KIMI_K25, language="text_config", sees=Sight(images.to_16384)),
     "kimi_k25_vision": ModelType(KIMI_K25_VISION, no_cache="image"),
     "kimi_vl": ModelType(
         KIMI_VL,
         language="text_config",
         holds={"text_config": "deepseek_v3", "vision_config": "moonvit"},
         sees=Sight(images.to_4096),
-        mlx=MlxFacts(has_class=True),
     ),
     "moonvit": ModelType(MOONVIT, no_cache="image"),
 }

@@ -35,11 +35,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.heads import LEGACY_HEADS
 from weighbridge.models.arch.model_types import (
-    NEVER,
     ModelType,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
     differs,
 )
 from weighbridge.models.arch.parts import Attention
@@ -221,44 +217,19 @@ TYPES = {
         positions_of="falcon",
         computes=("parallel", "two_norms", "own_softmax", "raw_scores", "lingering_scores"),
         gguf="falcon",
-        training=TrainingFacts(lora=("query_key_value",)),
-        transformers=TransformersFacts(repeated_cache=True),
     ),
     "RefinedWebModel": ModelType(
         REFINED_WEB,
         positions_of="falcon",
         computes=("own_softmax", "raw_scores", "lingering_scores"),
         gguf="falcon",
-        training=TrainingFacts(lora=("query_key_value",)),
     ),
     "falcon": ModelType(
         FALCON,
         computes=("parallel", "one_kv_head", "own_softmax", "raw_scores", "lingering_scores"),
-        training=TrainingFacts(net="falcon.falcon", lora=("query_key_value",), litgpt="parallel"),
-        transformers=TransformersFacts(
-            caches=(4, 45),
-            last_logits=(4, 47),
-            rotary_tables=((4, 34), (4, 45)),
-            plain_loss=(4, 48, 3),
-            repeated_cache=True,
-        ),
-        vllm=VllmFacts(every_stage="both"),
     ),
     "bloom": ModelType(
-        BLOOM,
-        computes=("not_rotary", "raw_scores", "lingering_scores", "own_gelu"),
-        training=TrainingFacts(net="eager.bloom", lora=("query_key_value",)),
-        transformers=TransformersFacts(
-            caches=(4, 44), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48, 3)
-        ),
-        vllm=VllmFacts(every_stage="both"),
+        BLOOM, computes=("not_rotary", "raw_scores", "lingering_scores", "own_gelu")
     ),
-    "mpt": ModelType(
-        MPT,
-        computes=("not_rotary", "wide_biases", "lingering_scores", "no_cache"),
-        training=TrainingFacts(net="eager.mpt", lora=("Wqkv",)),
-        transformers=TransformersFacts(
-            caches=(4, 55), last_logits=(5, 0), sdpa=NEVER, plain_loss=(4, 48, 3)
-        ),
-    ),
+    "mpt": ModelType(MPT, computes=("not_rotary", "wide_biases", "lingering_scores", "no_cache")),
 }

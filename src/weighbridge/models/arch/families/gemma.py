@@ -35,14 +35,7 @@ from weighbridge.models.arch.decoder import tree as decoder_tree
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder, grouped
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    NEVER,
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import layered_rotary, rotary
 from weighbridge.models.arch.windows import layer_kinds
@@ -185,51 +178,17 @@ GEMMA3N = Family(
 
 
 TYPES = {
-    "gemma": ModelType(
-        GEMMA,
-        training=TrainingFacts(
-            net="decoders.gemma", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma"
-        ),
-        transformers=TransformersFacts(sdpa=(4, 38)),
-        vllm=VllmFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "gemma2": ModelType(
-        GEMMA2,
-        windows=windows.period(2),
-        training=TrainingFacts(
-            net="decoders.gemma", lora=("q_proj", "v_proj"), litgpt="unit_norms", gguf="gemma2"
-        ),
-        transformers=TransformersFacts(caches=(4, 44), sdpa=NEVER),
-        vllm=VllmFacts(every_stage="both", not_float16=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, capped=True),
-    ),
+    "gemma": ModelType(GEMMA),
+    "gemma2": ModelType(GEMMA2, windows=windows.period(2)),
     "gemma3_text": ModelType(
         GEMMA3,
         windows=windows.period(6, "sliding_window_pattern"),
         positions="stretched",
         computes=("rotary_by_window",),
         gguf="gemma3",
-        training=TrainingFacts(lora=("q_proj", "v_proj"), gguf="gemma3"),
-        vllm=VllmFacts(every_stage="both", tied_head="freed", not_float16=True),
-        sglang=SglangFacts(whole_embedding=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
-    "vaultgemma": ModelType(
-        VAULTGEMMA,
-        windows=windows.period(2),
-        gguf="llama",
-        transformers=TransformersFacts(sdpa=NEVER),
-    ),
+    "vaultgemma": ModelType(VAULTGEMMA, windows=windows.period(2), gguf="llama"),
     "gemma3n_text": ModelType(
-        GEMMA3N,
-        windows=windows.period(5),
-        positions="stretched",
-        gguf="gemma3n",
-        sglang=SglangFacts(whole_embedding=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(own_caches=True, windows="always"),
+        GEMMA3N, windows=windows.period(5), positions="stretched", gguf="gemma3n"
     ),
 }

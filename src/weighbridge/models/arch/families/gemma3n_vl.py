@@ -27,11 +27,8 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images, sounds
 from weighbridge.models.arch.model_types import (
     Hearing,
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
     Sight,
-    VllmFacts,
 )
 from weighbridge.models.arch.vision import nothing
 
@@ -265,9 +262,6 @@ TYPES = {
         sees=Sight(images.always_256),
         hears=Hearing(sounds.gemma3n),
         positions="stretched",
-        vllm=VllmFacts(library_towers=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
     "gemma3n_audio": ModelType(
         GEMMA3N_AUDIO, no_cache="audio", heads_key="conf_num_attention_heads"

@@ -32,11 +32,7 @@ from weighbridge.models.arch.families.gemma import (
 )
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import frequencies, head_dim, layer_types
@@ -183,18 +179,11 @@ TYPES = {
         windows=windows.last_full(windows.period(6)),
         computes=("keys_as_values",),
         gguf="gemma4",
-        vllm=VllmFacts(every_stage="both", other_kernels=True, tied_head="freed"),
-        sglang=SglangFacts(whole_embedding=True, windows=(0, 5, 11), attention=("triton",)),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
     "gemma4_unified_text": ModelType(
         GEMMA4_UNIFIED,
         windows=windows.last_full(windows.period(6)),
         computes=("keys_as_values",),
         gguf="gemma4",
-        vllm=VllmFacts(other_kernels=True, tied_head="freed"),
-        sglang=SglangFacts(whole_embedding=True, windows=(0, 5, 13), attention=("triton",)),
-        llama_cpp=LlamaCppFacts(windows=True),
     ),
 }

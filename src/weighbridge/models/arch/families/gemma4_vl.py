@@ -27,12 +27,8 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images, sounds
 from weighbridge.models.arch.model_types import (
     Hearing,
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
     Sight,
-    VllmFacts,
 )
 
 TEXT = Inner(path="language_model.", config="text_config", label="language model")
@@ -205,21 +201,9 @@ GEMMA4_UNIFIED = composite(
 
 TYPES = {
     "gemma4": ModelType(
-        GEMMA4,
-        language="text_config",
-        sees=Sight(images.gemma4),
-        hears=Hearing(sounds.gemma4),
-        vllm=VllmFacts(library_towers=True, other_kernels=True),
-        sglang=SglangFacts(windows=(0, 5, 11), attention=("triton",)),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+        GEMMA4, language="text_config", sees=Sight(images.gemma4), hears=Hearing(sounds.gemma4)
     ),
     "gemma4_audio": ModelType(GEMMA4_AUDIO, no_cache="audio"),
     "gemma4_vision": ModelType(GEMMA4_VISION, no_cache="image"),
-    "gemma4_unified": ModelType(
-        GEMMA4_UNIFIED,
-        language="text_config",
-        vllm=VllmFacts(other_kernels=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
+    "gemma4_unified": ModelType(GEMMA4_UNIFIED, language="text_config"),
 }

@@ -34,7 +34,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.families.llama import LlamaSwitches, decoder
 from weighbridge.models.arch.heads import DECODER_HEADS, labels
-from weighbridge.models.arch.model_types import MlxFacts, ModelType, TrainingFacts, VllmFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.parts import Attention, Dense
 from weighbridge.models.arch.rotary import partly_rotary
 from weighbridge.models.arch.windows import layer_kinds
@@ -173,17 +173,7 @@ CHATGLM = Family(
 
 
 TYPES = {
-    "glm": ModelType(GLM, training=TrainingFacts(net="decoders.glm"), mlx=MlxFacts(has_class=True)),
-    "glm4": ModelType(
-        GLM4,
-        training=TrainingFacts(net="decoders.glm4"),
-        vllm=VllmFacts(tied_head="shared", not_float16=True),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "chatglm": ModelType(
-        CHATGLM,
-        windows=windows.nowhere,
-        training=TrainingFacts(lora=("query_key_value",)),
-        vllm=VllmFacts(every_stage="both"),
-    ),
+    "glm": ModelType(GLM),
+    "glm4": ModelType(GLM4),
+    "chatglm": ModelType(CHATGLM, windows=windows.nowhere),
 }

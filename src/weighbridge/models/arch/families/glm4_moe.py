@@ -28,12 +28,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention, shared_keys
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import head_dim, partly_rotary, rotary
 from weighbridge.models.arch.sparse import (
@@ -284,61 +279,20 @@ HUNYUAN_V1_MOE = Family(
 )
 
 TYPES = {
-    "glm4_moe": ModelType(
-        GLM4_MOE,
-        gguf="glm4moe",
-        training=TrainingFacts(net="sparse.glm4", router="by_sigmoid", experts_were="gate_up"),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "dots1": ModelType(
-        DOTS1,
-        windows=windows.upper,
-        training=TrainingFacts(net="sparse.qwen3", router="by_sigmoid", experts_were="gate_up"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "solar_open": ModelType(
-        SOLAR_OPEN, training=TrainingFacts(experts_were="gate_up"), mlx=MlxFacts(has_class=True)
-    ),
-    "exaone_moe": ModelType(
-        EXAONE_MOE,
-        windows=windows.pattern,
-        training=TrainingFacts(experts_were="gate_up"),
-        vllm=VllmFacts(adapted_embedding=True),
-        sglang=SglangFacts(every_stage="head"),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "hy_v3": ModelType(HY_V3, vllm=VllmFacts(every_stage="both")),
-    "afmoe": ModelType(
-        AFMOE,
-        windows=windows.period(4, "global_attn_every_n_layers"),
-        training=TrainingFacts(experts_were="gate_up"),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
+    "glm4_moe": ModelType(GLM4_MOE, gguf="glm4moe"),
+    "dots1": ModelType(DOTS1, windows=windows.upper),
+    "solar_open": ModelType(SOLAR_OPEN),
+    "exaone_moe": ModelType(EXAONE_MOE, windows=windows.pattern),
+    "hy_v3": ModelType(HY_V3),
+    "afmoe": ModelType(AFMOE, windows=windows.period(4, "global_attn_every_n_layers")),
     "cohere2_moe": ModelType(
-        COHERE2_MOE,
-        windows=windows.cohere_prefix,
-        computes=("float_rotary",),
-        training=TrainingFacts(experts_were="gate_up"),
-        vllm=VllmFacts(every_stage="both"),
-        llama_cpp=LlamaCppFacts(windows=True),
+        COHERE2_MOE, windows=windows.cohere_prefix, computes=("float_rotary",)
     ),
     "ernie4_5_moe": ModelType(
         ERNIE4_5_MOE,
         predicts="dense",
         computes=("narrow_routes", "wide_rotary"),
         gguf="ernie4_5-moe",
-        training=TrainingFacts(net="sparse.ernie", router="by_ernie_rule", experts_were="gate_up"),
-        mlx=MlxFacts(has_class=True),
     ),
-    "hunyuan_v1_moe": ModelType(
-        HUNYUAN_V1_MOE,
-        computes=("float_routes",),
-        gguf="hunyuan-moe",
-        training=TrainingFacts(
-            net="sparse.hunyuan", router="by_hunyuan_rule", experts_were="gate_up"
-        ),
-    ),
+    "hunyuan_v1_moe": ModelType(HUNYUAN_V1_MOE, computes=("float_routes",), gguf="hunyuan-moe"),
 }

@@ -28,12 +28,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.heads import DECODER_HEADS, LEGACY_HEADS, causal_lm, labels
 from weighbridge.models.arch.model_types import (
-    NEVER,
-    MlxFacts,
     ModelType,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention, Dense
 from weighbridge.models.arch.windows import layer_kinds
@@ -224,36 +219,16 @@ CTRL = Family(
 )
 
 TYPES = {
-    "gpt2": ModelType(
-        GPT2,
-        computes=("not_rotary", "own_softmax", "holds_attended"),
-        training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
-        transformers=TransformersFacts(
-            caches=(4, 53), last_logits=(4, 53), sdpa=(4, 42), plain_loss=(4, 48, 3)
-        ),
-        vllm=VllmFacts(every_stage="both", tied_head="freed"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "gpt2": ModelType(GPT2, computes=("not_rotary", "own_softmax", "holds_attended")),
     "gpt_bigcode": ModelType(
-        GPT_BIGCODE,
-        computes=("not_rotary", "wide_scores", "holds_attended"),
-        gguf="starcoder",
-        training=TrainingFacts(net="gpt.gpt2", dropouts="pdrop", lora=("c_attn",)),
-        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), plain_loss=(4, 48, 3)),
-        mlx=MlxFacts(has_class=True),
+        GPT_BIGCODE, computes=("not_rotary", "wide_scores", "holds_attended"), gguf="starcoder"
     ),
-    "ctrl": ModelType(
-        CTRL,
-        computes=("not_rotary", "own_softmax"),
-        gguf="none",
-        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=(5, 1)),
-    ),
+    "ctrl": ModelType(CTRL, computes=("not_rotary", "own_softmax"), gguf="none"),
     "openai-gpt": ModelType(
         OPENAI_GPT,
         no_cache="without",
         encodes="writes",
         computes=("not_rotary", "norms_behind"),
         gguf="none",
-        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=NEVER),
     ),
 }

@@ -50,13 +50,8 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
-    NEVER,
-    MlxFacts,
     ModelType,
     Sight,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import frequencies, head_dim, partly_rotary, share
 from weighbridge.models.arch.windows import layer_kinds
@@ -292,56 +287,17 @@ TYPES = {
         windows=windows.nowhere,
         computes=("not_rotary", "own_softmax", "wide_queries", "lingering_scores"),
         gguf="none",
-        training=TrainingFacts(net="eager.gpt_neo", lora=("q_proj", "v_proj")),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
     ),
     "codegen": ModelType(
-        CODEGEN,
-        computes=("parallel", "own_softmax", "wide_queries", "lingering_scores"),
-        training=TrainingFacts(lora=("qkv_proj",)),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
+        CODEGEN, computes=("parallel", "own_softmax", "wide_queries", "lingering_scores")
     ),
     "gptj": ModelType(
-        GPTJ,
-        computes=("parallel", "own_softmax", "wide_queries", "lingering_scores"),
-        gguf="none",
-        training=TrainingFacts(net="gpt.gptj", lora=("q_proj", "v_proj"), litgpt="parallel"),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
-        vllm=VllmFacts(every_stage="both"),
+        GPTJ, computes=("parallel", "own_softmax", "wide_queries", "lingering_scores"), gguf="none"
     ),
     "moss": ModelType(MOSS),
-    "gpt_neox": ModelType(
-        GPT_NEOX,
-        computes=("parallel",),
-        gguf="gptneox",
-        training=TrainingFacts(net="gpt.neox", lora=("query_key_value",), litgpt="parallel"),
-        transformers=TransformersFacts(
-            caches=(4, 45),
-            last_logits=(4, 50),
-            sdpa=(4, 42),
-            rotary_tables=((4, 30), (4, 45)),
-            plain_loss=(4, 49),
-        ),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "gpt_neox_japanese": ModelType(
-        GPT_NEOX_JAPANESE,
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=NEVER),
-    ),
+    "gpt_neox": ModelType(GPT_NEOX, computes=("parallel",), gguf="gptneox"),
+    "gpt_neox_japanese": ModelType(GPT_NEOX_JAPANESE),
     "gpt_neox_reward_model": ModelType(GPT_NEOX_REWARD),
-    "persimmon": ModelType(
-        PERSIMMON,
-        gguf="none",
-        training=TrainingFacts(net="decoders.persimmon"),
-        transformers=TransformersFacts(
-            sdpa=(4, 53), rotary_tables=((4, 34), (4, 45)), plain_loss=(4, 48, 3)
-        ),
-    ),
-    "fuyu": ModelType(
-        FUYU,
-        language="text_config",
-        flat=True,
-        sees=Sight(images.fuyu, bare=True),
-        transformers=TransformersFacts(last_logits=(4, 53), sdpa=(4, 53)),
-    ),
+    "persimmon": ModelType(PERSIMMON, gguf="none"),
+    "fuyu": ModelType(FUYU, language="text_config", flat=True, sees=Sight(images.fuyu, bare=True)),
 }

@@ -31,13 +31,7 @@ from weighbridge.models.arch.families.llama import llama
 from weighbridge.models.arch.families.mamba_hybrid import ATTENTION, MAMBA, all_bias, prefixed_mamba
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    NEVER,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Dense
 from weighbridge.models.arch.rotary import frequencies, head_dim, rotary
@@ -134,36 +128,19 @@ GRANITEMOEHYBRID = Family(
 
 TYPES = {
     "granite_swa": ModelType(
-        GRANITE_SWA,
-        windows=windows.period(4, first=True),
-        computes=("multipliers",),
-        transformers=TransformersFacts(sdpa=NEVER),
-        sglang=SglangFacts(windows=(0, 5, 23), attention=("triton",)),
+        GRANITE_SWA, windows=windows.period(4, first=True), computes=("multipliers",)
     ),
     "granitemoe": ModelType(
-        GRANITEMOE,
-        computes=("scaled_logits", "sorted_experts", "multipliers"),
-        training=TrainingFacts(net="sparse.granite", router="by_granite_rule"),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 53), wide_loss=(5, 0)),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        mlx=MlxFacts(has_class=True),
+        GRANITEMOE, computes=("scaled_logits", "sorted_experts", "multipliers")
     ),
     "granitemoeshared": ModelType(
         GRANITEMOESHARED,
         computes=("scaled_logits", "sorted_experts", "multipliers"),
         gguf="granitemoe",
-        training=TrainingFacts(net="hybrids.granite_shared", router="by_granite_rule"),
-        transformers=TransformersFacts(wide_loss=(5, 0)),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
     ),
     "granitemoehybrid": ModelType(
         GRANITEMOEHYBRID,
         computes=("scaled_logits", "sorted_experts", "multipliers"),
         gguf="granitehybrid",
-        training=TrainingFacts(net="hybrids.granite_hybrid", router="by_granite_rule"),
-        transformers=TransformersFacts(wide_loss=(5, 0)),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        sglang=SglangFacts(every_stage="head", tracked_states=True),
-        mlx=MlxFacts(has_class=True, own_caches=True),
     ),
 }

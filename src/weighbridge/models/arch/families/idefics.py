@@ -32,7 +32,7 @@ from weighbridge.models.arch.compose import Inner, composite, nested, text_head
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.families.clip import clip_vision, layers, patch_kernel, side
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm, nothing
 
 TEXT = Inner(path="text_model.", config="text_config", label="language model")
@@ -233,26 +233,11 @@ IDEFICS = Family(
 
 
 TYPES = {
-    "idefics2": ModelType(
-        IDEFICS2,
-        language="text_config",
-        sees=Sight(images.idefics2),
-        transformers=TransformersFacts(sdpa=(4, 46)),
-    ),
+    "idefics2": ModelType(IDEFICS2, language="text_config", sees=Sight(images.idefics2)),
     "idefics2_vision": ModelType(VISION_TOWER, no_cache="image"),
-    "idefics3": ModelType(
-        IDEFICS3,
-        language="text_config",
-        sees=Sight(images.idefics3),
-        transformers=TransformersFacts(last_logits=(4, 46)),
-    ),
+    "idefics3": ModelType(IDEFICS3, language="text_config", sees=Sight(images.idefics3)),
     "idefics3_vision": ModelType(VISION_TOWER, no_cache="image"),
     "smolvlm": ModelType(SMOLVLM, language="text_config", sees=Sight(images.idefics3)),
     "smolvlm_vision": ModelType(VISION_TOWER, no_cache="image"),
-    "idefics": ModelType(
-        IDEFICS,
-        layers="multi_head",
-        sees=Sight(images.perceived),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0)),
-    ),
+    "idefics": ModelType(IDEFICS, layers="multi_head", sees=Sight(images.perceived)),
 }

@@ -20,7 +20,7 @@ from weighbridge.models.arch.compose import (
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import layernorm, patch_shape, patches
 
 VISION = Inner(path="vision_tower.", config="vision_config", label="vision tower")
@@ -137,12 +137,7 @@ INTERNVL_CHAT = composite(
 )
 
 TYPES = {
-    "internvl": ModelType(
-        INTERNVL,
-        language="text_config",
-        sees=Sight(images.internvl),
-        transformers=TransformersFacts(last_logits=(4, 53)),
-    ),
+    "internvl": ModelType(INTERNVL, language="text_config", sees=Sight(images.internvl)),
     "internvl_vision": ModelType(INTERNVL_VISION, no_cache="image", beside_patches=1),
     "intern_vit_6b": ModelType(INTERN_VIT, no_cache="image", beside_patches=1),
     "internvl_chat": ModelType(

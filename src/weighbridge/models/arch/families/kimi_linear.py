@@ -39,7 +39,7 @@ from weighbridge.models.arch.families.deepseek import latent, latent_rotary
 from weighbridge.models.arch.families.llama import grouped
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import KimiDelta
-from weighbridge.models.arch.model_types import MlxFacts, ModelType, SglangFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.rotary import partly_rotary
 from weighbridge.models.arch.sparse import (
     NUMBERED,
@@ -288,22 +288,8 @@ BAILING_MOE_V2 = Family(
 )
 
 TYPES = {
-    "kimi_linear": ModelType(
-        KIMI_LINEAR,
-        sglang=SglangFacts(tracked_states=True, prefill_graphs="never"),
-        mlx=MlxFacts(has_class=True, own_caches=True, expands="longer"),
-    ),
-    "bailing_hybrid": ModelType(
-        BAILING_HYBRID, sglang=SglangFacts(tracked_states=True, prefill_graphs="0.5.15")
-    ),
-    "bailing_moe": ModelType(
-        BAILING_MOE,
-        computes=("float_routes",),
-        gguf="bailingmoe",
-        sglang=SglangFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "bailing_moe_v2": ModelType(
-        BAILING_MOE_V2, gguf="bailingmoe2", sglang=SglangFacts(every_stage="head")
-    ),
+    "kimi_linear": ModelType(KIMI_LINEAR),
+    "bailing_hybrid": ModelType(BAILING_HYBRID),
+    "bailing_moe": ModelType(BAILING_MOE, computes=("float_routes",), gguf="bailingmoe"),
+    "bailing_moe_v2": ModelType(BAILING_MOE_V2, gguf="bailingmoe2"),
 }

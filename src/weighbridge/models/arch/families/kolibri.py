@@ -14,7 +14,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import BEFORE, Decoder, Submodules, alike, normed, tree
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
 from weighbridge.models.arch.heads import DECODER_HEADS
-from weighbridge.models.arch.model_types import ModelType, TrainingFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.rotary import rotary
 from weighbridge.models.arch.sparse import RoutedExperts, correction, every, moe, routed
 from weighbridge.models.arch.windows import layer_kinds
@@ -49,8 +49,4 @@ def buffers(c: Config, prefix: str) -> Iterator[Buffer]:
 
 KOLIBRI = Family(tree=kolibri, cls="Kolibri1ForCausalLM", heads=DECODER_HEADS, buffers=buffers)
 
-TYPES = {
-    "kolibri1": ModelType(
-        KOLIBRI, windows=windows.period(5), training=TrainingFacts(experts_were="gate_up")
-    )
-}
+TYPES = {"kolibri1": ModelType(KOLIBRI, windows=windows.period(5))}

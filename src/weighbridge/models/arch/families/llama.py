@@ -29,13 +29,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families import drafts
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import head_dim as head_dim
@@ -237,139 +231,27 @@ INTERNLM3 = replace(relative("InternLM3", llama, spans=True), stems=("InternLM3"
 IQUEST_CODER = replace(relative("IQuestCoder", llama, spans=True), stems=("IQuestCoder", "Llama"))
 
 TYPES = {
-    "llama": ModelType(
-        LLAMA,
-        computes=("torchtune_units",),
-        training=TrainingFacts(
-            net="decoders.llama", lora=("q_proj", "v_proj"), litgpt="usual", gguf="llama"
-        ),
-        transformers=TransformersFacts(rotary_tables=((4, 30), (4, 41))),
-        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True, windows="as_llama"),
-    ),
-    "mistral": ModelType(
-        MISTRAL,
-        windows=windows.everywhere,
-        gguf="llama",
-        training=TrainingFacts(net="decoders.llama", lora=("q_proj", "v_proj"), litgpt="usual"),
-        transformers=TransformersFacts(
-            sdpa=(4, 37), rotary_tables=((4, 34), (4, 42)), flash_repeats=True, wide_loss=(4, 47)
-        ),
-        vllm=VllmFacts(tied_head="freed"),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True, windows="as_llama"),
-    ),
-    "qwen2": ModelType(
-        QWEN2,
-        windows=windows.upper,
-        training=TrainingFacts(
-            net="decoders.llama", lora=("q_proj", "v_proj"), litgpt="usual", gguf="qwen2"
-        ),
-        transformers=TransformersFacts(
-            sdpa=(4, 37), rotary_tables=((4, 37), (4, 45)), flash_repeats=True
-        ),
-        vllm=VllmFacts(tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "qwen3": ModelType(
-        QWEN3,
-        windows=windows.upper,
-        training=TrainingFacts(net="decoders.llama", lora=("q_proj", "v_proj"), gguf="qwen3"),
-        vllm=VllmFacts(adapted_embedding=True, tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "arcee": ModelType(
-        ARCEE,
-        training=TrainingFacts(net="decoders.llama"),
-        vllm=VllmFacts(tied_head="freed"),
-        sglang=SglangFacts(every_stage="head"),
-    ),
-    "cwm": ModelType(
-        CWM, windows=windows.period(4, first=True), training=TrainingFacts(net="decoders.llama")
-    ),
-    "ernie4_5": ModelType(
-        ERNIE4_5,
-        computes=("wide_rotary",),
-        training=TrainingFacts(net="decoders.ernie4_5"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "exaone4": ModelType(
-        EXAONE4,
-        windows=windows.pattern,
-        computes=("whole_layers_unrotated",),
-        training=TrainingFacts(net="decoders.exaone4"),
-        vllm=VllmFacts(adapted_embedding=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "granite": ModelType(
-        GRANITE,
-        computes=("scaled_logits", "multipliers"),
-        training=TrainingFacts(net="decoders.llama"),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(4, 48), wide_loss=(4, 48)),
-        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "helium": ModelType(
-        HELIUM, training=TrainingFacts(net="decoders.helium"), mlx=MlxFacts(has_class=True)
-    ),
-    "hunyuan_v1_dense": ModelType(
-        HUNYUAN,
-        gguf="hunyuan-dense",
-        training=TrainingFacts(net="decoders.llama"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "hyperclovax": ModelType(HYPERCLOVAX, vllm=VllmFacts(adapted_embedding=True)),
-    "internlm3": ModelType(
-        INTERNLM3,
-        gguf="llama",
-        training=TrainingFacts(net="decoders.llama"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "iquestcoder": ModelType(IQUEST_CODER, mlx=MlxFacts(has_class=True)),
-    "jais2": ModelType(JAIS2, training=TrainingFacts(net="decoders.llama")),
-    "ministral": ModelType(
-        MINISTRAL,
-        windows=windows.everywhere,
-        gguf="llama",
-        training=TrainingFacts(net="decoders.llama"),
-    ),
-    "ministral3": ModelType(
-        MINISTRAL3,
-        windows=windows.everywhere,
-        gguf="llama",
-        training=TrainingFacts(net="decoders.ministral3"),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "nemotron": ModelType(
-        NEMOTRON,
-        training=TrainingFacts(net="decoders.nemotron"),
-        transformers=TransformersFacts(caches=(4, 44), own_sdpa=True),
-        vllm=VllmFacts(adapted_embedding=True),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "seed_oss": ModelType(
-        SEED_OSS,
-        training=TrainingFacts(net="decoders.llama", dropouts="attention_and_residual"),
-        vllm=VllmFacts(tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "llama": ModelType(LLAMA, computes=("torchtune_units",)),
+    "mistral": ModelType(MISTRAL, windows=windows.everywhere, gguf="llama"),
+    "qwen2": ModelType(QWEN2, windows=windows.upper),
+    "qwen3": ModelType(QWEN3, windows=windows.upper),
+    "arcee": ModelType(ARCEE),
+    "cwm": ModelType(CWM, windows=windows.period(4, first=True)),
+    "ernie4_5": ModelType(ERNIE4_5, computes=("wide_rotary",)),
+    "exaone4": ModelType(EXAONE4, windows=windows.pattern, computes=("whole_layers_unrotated",)),
+    "granite": ModelType(GRANITE, computes=("scaled_logits", "multipliers")),
+    "helium": ModelType(HELIUM),
+    "hunyuan_v1_dense": ModelType(HUNYUAN, gguf="hunyuan-dense"),
+    "hyperclovax": ModelType(HYPERCLOVAX),
+    "internlm3": ModelType(INTERNLM3, gguf="llama"),
+    "iquestcoder": ModelType(IQUEST_CODER),
+    "jais2": ModelType(JAIS2),
+    "ministral": ModelType(MINISTRAL, windows=windows.everywhere, gguf="llama"),
+    "ministral3": ModelType(MINISTRAL3, windows=windows.everywhere, gguf="llama"),
+    "nemotron": ModelType(NEMOTRON),
+    "seed_oss": ModelType(SEED_OSS),
     "smollm3": ModelType(
-        SMOLLM3,
-        windows=windows.without_positions,
-        computes=("every_fourth_unrotated",),
-        training=TrainingFacts(net="decoders.llama"),
-        mlx=MlxFacts(has_class=True),
+        SMOLLM3, windows=windows.without_positions, computes=("every_fourth_unrotated",)
     ),
-    "starcoder2": ModelType(
-        STARCODER2,
-        windows=windows.everywhere,
-        training=TrainingFacts(net="decoders.starcoder2"),
-        transformers=TransformersFacts(
-            sdpa=(4, 40), rotary_tables=((4, 39), (4, 45)), flash_repeats=True, wide_loss=(4, 47)
-        ),
-        sglang=SglangFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "starcoder2": ModelType(STARCODER2, windows=windows.everywhere),
 }

@@ -58,13 +58,7 @@ from weighbridge.models.arch.families.llama import (
 )
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import head_dim, partly_rotary, rotary
@@ -293,58 +287,21 @@ COHERE = Family(tree=cohere, cls="CohereForCausalLM", heads=DECODER_HEADS, buffe
 COHERE2 = Family(tree=cohere, cls="Cohere2ForCausalLM", heads=DECODER_HEADS, buffers=rotary)
 
 TYPES = {
-    "apertus": ModelType(
-        APERTUS,
-        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "bitnet": ModelType(BITNET, mlx=MlxFacts(has_class=True)),
-    "diffllama": ModelType(DIFFLLAMA, transformers=TransformersFacts(own_sdpa=True)),
-    "nanochat": ModelType(NANOCHAT, mlx=MlxFacts(has_class=True)),
-    "exaone": ModelType(
-        EXAONE, vllm=VllmFacts(adapted_embedding=True), mlx=MlxFacts(has_class=True)
-    ),
-    "mimo": ModelType(
-        MIMO,
-        windows=windows.upper,
-        vllm=VllmFacts(tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "stablelm": ModelType(
-        STABLELM,
-        computes=("holds_normed", "holds_attended"),
-        training=TrainingFacts(net="decoders.stablelm", lora=("q_proj", "v_proj")),
-        transformers=TransformersFacts(
-            sdpa=(4, 40), rotary_tables=((4, 38), (4, 45)), own_sdpa=True, plain_loss=(4, 48, 3)
-        ),
-        vllm=VllmFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "apertus": ModelType(APERTUS),
+    "bitnet": ModelType(BITNET),
+    "diffllama": ModelType(DIFFLLAMA),
+    "nanochat": ModelType(NANOCHAT),
+    "exaone": ModelType(EXAONE),
+    "mimo": ModelType(MIMO, windows=windows.upper),
+    "stablelm": ModelType(STABLELM, computes=("holds_normed", "holds_attended")),
     "stablelm_epoch": ModelType(STABLELM),
-    "nemotron-nas": ModelType(
-        DECI,
-        gguf="deci",
-        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
+    "nemotron-nas": ModelType(DECI, gguf="deci"),
     "cohere": ModelType(
-        COHERE,
-        computes=("parallel", "scaled_logits", "float_rotary"),
-        gguf="command-r",
-        training=TrainingFacts(net="decoders.cohere"),
-        transformers=TransformersFacts(sdpa=(4, 40)),
-        vllm=VllmFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
+        COHERE, computes=("parallel", "scaled_logits", "float_rotary"), gguf="command-r"
     ),
     "cohere2": ModelType(
         COHERE2,
         windows=windows.period(4, "sliding_window_pattern"),
         computes=("parallel", "scaled_logits", "whole_layers_unrotated", "float_rotary"),
-        training=TrainingFacts(net="decoders.cohere"),
-        vllm=VllmFacts(every_stage="both"),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
 }

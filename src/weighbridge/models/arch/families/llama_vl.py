@@ -37,13 +37,8 @@ from weighbridge.models.arch.families.llama import LlamaSwitches, attention, rot
 from weighbridge.models.arch.heads import causal_lm
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
     Sight,
-    TrainingFacts,
-    TransformersFacts,
 )
 from weighbridge.models.arch.vision import layernorm, nothing
 
@@ -224,12 +219,7 @@ LLAMA4 = composite(
 
 TYPES = {
     "mllama": ModelType(
-        MLLAMA,
-        layers=whole_layers,
-        sees=Sight(images.mllama),
-        encoder="vision_config",
-        gguf="none",
-        transformers=TransformersFacts(caches=(4, 45), sdpa=(4, 45)),
+        MLLAMA, layers=whole_layers, sees=Sight(images.mllama), encoder="vision_config", gguf="none"
     ),
     "mllama_text_model": ModelType(MLLAMA_TEXT, layers=text_layers, gguf="none"),
     "mllama_vision_model": ModelType(MLLAMA_VISION, no_cache="image", beside_patches=1),
@@ -238,10 +228,6 @@ TYPES = {
         language="text_config",
         sees=Sight(images.llama4),
         computes=("every_fourth_unrotated",),
-        training=TrainingFacts(net="experts.llama4", lora=("q_proj", "v_proj")),
-        sglang=SglangFacts(windows=(0, 5, 8), attention=("triton", "fa3")),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
     "llama4_vision_model": ModelType(LLAMA4_VISION, no_cache="image", beside_patches=1),
 }

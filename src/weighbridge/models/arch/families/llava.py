@@ -46,14 +46,8 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
     Sight,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.vision import layernorm, patch_shape
 
@@ -292,77 +286,35 @@ COLQWEN2 = colpali_family_of("ColQwen2")
 
 
 TYPES = {
-    "aya_vision": ModelType(
-        AYA_VISION,
-        language="text_config",
-        sees=Sight(images.aya),
-        transformers=TransformersFacts(last_logits=(4, 50)),
-    ),
-    "cohere2_vision": ModelType(
-        COHERE2_VISION,
-        language="text_config",
-        sees=Sight(images.cohere2),
-        sglang=SglangFacts(prefill_graphs="towers"),
-        llama_cpp=LlamaCppFacts(windows=True),
-    ),
+    "aya_vision": ModelType(AYA_VISION, language="text_config", sees=Sight(images.aya)),
+    "cohere2_vision": ModelType(COHERE2_VISION, language="text_config", sees=Sight(images.cohere2)),
     "gemma3": ModelType(
         GEMMA3,
         language="text_config",
         sees=Sight(images.pooled),
         positions="stretched",
         computes=("rotary_by_window",),
-        training=TrainingFacts(net="decoders.gemma"),
-        vllm=VllmFacts(other_kernels=True, not_float16=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
-    "llava": ModelType(
-        LLAVA,
-        layers=language_layers,
-        sees=Sight(images.patches_alone),
-        transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "llava": ModelType(LLAVA, layers=language_layers, sees=Sight(images.patches_alone)),
     "llava_llama": ModelType(
         OWN, language="text_config", flat=True, holds={"text_config": "llama"}
     ),
     "llava_mistral": ModelType(
         OWN, language="text_config", flat=True, holds={"text_config": "mistral"}
     ),
-    "llava_next": ModelType(
-        LLAVA_NEXT,
-        language="text_config",
-        sees=Sight(images.llava_next),
-        transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
-    ),
+    "llava_next": ModelType(LLAVA_NEXT, language="text_config", sees=Sight(images.llava_next)),
     "llava_qwen": ModelType(OWN, language="text_config", flat=True, holds={"text_config": "qwen2"}),
     "llava_next_video": ModelType(
         LLAVA_NEXT_VIDEO, language="text_config", sees=Sight(images.llava_next)
     ),
     "llava_onevision": ModelType(
-        LLAVA_ONEVISION,
-        language="text_config",
-        sees=Sight(images.llava_next),
-        transformers=TransformersFacts(caches=(4, 45)),
+        LLAVA_ONEVISION, language="text_config", sees=Sight(images.llava_next)
     ),
-    "mistral3": ModelType(
-        MISTRAL3, language="text_config", sees=Sight(images.pixtral), mlx=MlxFacts(has_class=True)
-    ),
-    "paligemma": ModelType(
-        PALIGEMMA,
-        language="text_config",
-        sees=Sight(images.native),
-        transformers=TransformersFacts(caches=(4, 44)),
-        vllm=VllmFacts(other_kernels=True),
-    ),
-    "vipllava": ModelType(
-        VIPLLAVA,
-        language="text_config",
-        sees=Sight(images.patches_alone),
-        transformers=TransformersFacts(caches=(4, 44), sdpa=(4, 46)),
-    ),
+    "mistral3": ModelType(MISTRAL3, language="text_config", sees=Sight(images.pixtral)),
+    "paligemma": ModelType(PALIGEMMA, language="text_config", sees=Sight(images.native)),
+    "vipllava": ModelType(VIPLLAVA, language="text_config", sees=Sight(images.patches_alone)),
     "lfm2_vl": ModelType(LFM2_VL, language="text_config", sees=Sight(images.lfm2)),
-    "pixtral": ModelType(PIXTRAL, no_cache="image", mlx=MlxFacts(has_class=True)),
+    "pixtral": ModelType(PIXTRAL, no_cache="image"),
     "colpali": ModelType(COLPALI, no_cache="embeds", seen_by="vlm_config"),
     "colqwen2": ModelType(COLQWEN2, no_cache="embeds", seen_by="vlm_config"),
 }

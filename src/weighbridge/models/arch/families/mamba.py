@@ -37,11 +37,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import Mamba1, Mamba2
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import frequencies
@@ -331,33 +327,11 @@ ZAMBA = Family(tree=zamba, cls="ZambaForCausalLM", heads=HEADS)
 ZAMBA_2 = Family(tree=zamba2, cls="Zamba2ForCausalLM", heads=HEADS, buffers=zamba2_buffers)
 
 TYPES = {
-    "mamba": ModelType(
-        MAMBA,
-        positions="endless",
-        computes=("not_rotary",),
-        training=TrainingFacts(net="mamba.mamba", no_lora=("out_proj",)),
-        transformers=TransformersFacts(last_logits=(5, 0)),
-        vllm=VllmFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
-    "mamba2": ModelType(
-        MAMBA_2,
-        positions="endless",
-        computes=("not_rotary",),
-        training=TrainingFacts(net="mamba.mamba2", no_lora=("out_proj",)),
-        transformers=TransformersFacts(last_logits=(5, 0)),
-        vllm=VllmFacts(every_stage="both", tied_head="freed"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
+    "mamba": ModelType(MAMBA, positions="endless", computes=("not_rotary",)),
+    "mamba2": ModelType(MAMBA_2, positions="endless", computes=("not_rotary",)),
     "falcon_mamba": ModelType(
-        FALCON_MAMBA,
-        positions="endless",
-        computes=("not_rotary", "unweighted_norms"),
-        gguf="mamba",
-        training=TrainingFacts(net="mamba.mamba", no_lora=("out_proj",)),
-        transformers=TransformersFacts(last_logits=(5, 0)),
-        mlx=MlxFacts(has_class=True, own_caches=True),
+        FALCON_MAMBA, positions="endless", computes=("not_rotary", "unweighted_norms"), gguf="mamba"
     ),
-    "zamba": ModelType(ZAMBA, gguf="none", transformers=TransformersFacts(sdpa=(5, 1))),
-    "zamba2": ModelType(ZAMBA_2, gguf="none", vllm=VllmFacts(tied_head="freed")),
+    "zamba": ModelType(ZAMBA, gguf="none"),
+    "zamba2": ModelType(ZAMBA_2, gguf="none"),
 }

@@ -36,12 +36,7 @@ from weighbridge.models.arch.families.mamba import Biases, expanded, mamba1, mam
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import Mamba1, Mamba2
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import partly_rotary, rotary
 from weighbridge.models.arch.sparse import RoutedExperts, each, fed, routed, router
@@ -284,42 +279,8 @@ NEMOTRON_H = Family(
 )
 
 TYPES = {
-    "jamba": ModelType(
-        JAMBA,
-        windows=windows.nowhere,
-        computes=("not_rotary",),
-        training=TrainingFacts(net="hybrids.jamba"),
-        transformers=TransformersFacts(flash_repeats=True, own_sdpa=True),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
-    "bamba": ModelType(BAMBA, gguf="granitehybrid", training=TrainingFacts(net="hybrids.bamba")),
-    "falcon_h1": ModelType(
-        FALCON_H1,
-        gguf="falcon-h1",
-        training=TrainingFacts(no_lora=("out_proj",)),
-        vllm=VllmFacts(adapted_embedding=True, tied_head="freed"),
-        sglang=SglangFacts(every_stage="both", tracked_states=True),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
-    "nemotron_h": ModelType(
-        NEMOTRON_H,
-        computes=("not_rotary",),
-        gguf="nemotron_h_moe",
-        training=TrainingFacts(
-            net="hybrids.nemotron_h",
-            lora=("q_proj", "k_proj", "v_proj", "o_proj"),
-            no_lora=("out_proj",),
-            no_lora_since="0.20",
-        ),
-        vllm=VllmFacts(
-            every_stage="both",
-            whole_shared_experts=True,
-            adapted_embedding=True,
-            states_key="mamba_ssm_cache_dtype",
-            states_dtype="float32",
-        ),
-        sglang=SglangFacts(tracked_states=True),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
+    "jamba": ModelType(JAMBA, windows=windows.nowhere, computes=("not_rotary",)),
+    "bamba": ModelType(BAMBA, gguf="granitehybrid"),
+    "falcon_h1": ModelType(FALCON_H1, gguf="falcon-h1"),
+    "nemotron_h": ModelType(NEMOTRON_H, computes=("not_rotary",), gguf="nemotron_h_moe"),
 }

@@ -23,7 +23,7 @@ from weighbridge.models.arch.decoder import (
     submodule,
 )
 from weighbridge.models.arch.mixers import Latent
-from weighbridge.models.arch.model_types import ModelType, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.parts import Attention, Dense, Experts
 from weighbridge.models.arch.sparse import router
 from weighbridge.models.arch.windows import layer_kinds
@@ -157,4 +157,4 @@ MEGATRON = Family(
     blocks=("decoder.layers.*",),
 )
 
-TYPES = {"megatron-gpt": ModelType(MEGATRON, gguf="none", transformers=TransformersFacts())}
+TYPES = {"megatron-gpt": ModelType(MEGATRON, gguf="none")}

@@ -27,7 +27,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families.deepseek import latent, latent_rotary
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
 from weighbridge.models.arch.heads import DECODER_HEADS
-from weighbridge.models.arch.model_types import MlxFacts, ModelType, VllmFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.sparse import RoutedExperts, fed
 from weighbridge.models.arch.windows import layer_kinds
 
@@ -80,16 +80,7 @@ MINICPM3 = Family(
 YOUTU = replace(MINICPM3, cls="YoutuForCausalLM", buffers=latent_rotary)
 
 TYPES = {
-    "minicpm": ModelType(
-        MINICPM,
-        windows=windows.everywhere,
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True, tied_head="freed"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "minicpm3": ModelType(
-        MINICPM3,
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        mlx=MlxFacts(has_class=True, expands="always"),
-    ),
+    "minicpm": ModelType(MINICPM, windows=windows.everywhere),
+    "minicpm3": ModelType(MINICPM3),
     "youtu": ModelType(YOUTU, gguf="deepseek2"),
 }

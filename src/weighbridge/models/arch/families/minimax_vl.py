@@ -13,7 +13,7 @@ from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linea
 from weighbridge.models.arch.compose import Inner, composite, nested
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, SglangFacts, Sight
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import frequencies
 from weighbridge.models.arch.vision import layernorm, nothing
 
@@ -81,7 +81,6 @@ TYPES = {
         language="text_config",
         holds={"text_config": "minimax_m3_vl_text", "vision_config": "minimax_m3_vl_vision"},
         sees=Sight(images.merged(*PIXELS)),
-        sglang=SglangFacts(prefill_graphs="towers"),
     ),
     "minimax_m3_vl_vision": ModelType(
         Family(

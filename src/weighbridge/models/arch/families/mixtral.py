@@ -44,12 +44,7 @@ from weighbridge.models.arch.families.olmo import wide_norms
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import LinearAttention
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Indexer
 from weighbridge.models.arch.rotary import frequencies, head_dim, partly_rotary, rotary, share
@@ -295,46 +290,12 @@ MINIMAX_M3 = Family(
 
 
 TYPES = {
-    "mixtral": ModelType(
-        MIXTRAL,
-        windows=windows.everywhere,
-        gguf="llama",
-        training=TrainingFacts(
-            net="sparse.qwen3",
-            router="by_mixtral_rule",
-            lora=("q_proj", "v_proj"),
-            experts_were="w1_w3",
-        ),
-        transformers=TransformersFacts(
-            sdpa=(4, 37), rotary_tables=((4, 36), (4, 48)), flash_repeats=True
-        ),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "phimoe": ModelType(
-        PHIMOE,
-        windows=windows.everywhere,
-        training=TrainingFacts(net="sparse.phimoe"),
-        transformers=TransformersFacts(flash_repeats=True, own_sdpa=True),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "minimax": ModelType(
-        MINIMAX, training=TrainingFacts(experts_were="w1_w3"), mlx=MlxFacts(has_class=True)
-    ),
+    "mixtral": ModelType(MIXTRAL, windows=windows.everywhere, gguf="llama"),
+    "phimoe": ModelType(PHIMOE, windows=windows.everywhere),
+    "minimax": ModelType(MINIMAX),
     "minimax_m1": ModelType(MINIMAX_M1, windows=windows.nowhere),
     "minimax_text_01": ModelType(MINIMAX_TEXT_01),
-    "minimax_m2": ModelType(
-        MINIMAX_M2,
-        windows=windows.nowhere,
-        gguf="minimax-m2",
-        training=TrainingFacts(
-            net="sparse.minimax", router="by_minimax_rule", experts_were="w1_w3"
-        ),
-        sglang=SglangFacts(every_stage="embedding"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "minimax_m2": ModelType(MINIMAX_M2, windows=windows.nowhere, gguf="minimax-m2"),
     "minimax_m3": ModelType(MINIMAX_M3),
     "minimax_m3_vl_text": ModelType(MINIMAX_M3),
 }

@@ -15,7 +15,7 @@ from weighbridge.base.records import replace
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import ids, joined, pooler, predictions, project, tied
-from weighbridge.models.arch.model_types import ModelType, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 if TYPE_CHECKING:
     from weighbridge.models.arch.parts import Attention
@@ -169,13 +169,8 @@ TYPES = {
         encoder_heads=heads_by_layer,
         computes=("wide_rotary", "holds_attended"),
         gguf="modern-bert",
-        training=TrainingFacts(net="modernbert.modernbert"),
     ),
     "nomic_bert": ModelType(
-        NOMIC_BERT,
-        no_cache="encoder",
-        computes=("norms_behind", "own_softmax"),
-        gguf="nomic-bert",
-        transformers=TransformersFacts(sdpa=(5, 1)),
+        NOMIC_BERT, no_cache="encoder", computes=("norms_behind", "own_softmax"), gguf="nomic-bert"
     ),
 }

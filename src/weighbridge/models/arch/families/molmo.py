@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from weighbridge.models.arch.blueprint import Family, Param, linear, norm
 from weighbridge.models.arch.config import Config
-from weighbridge.models.arch.model_types import ModelType, VllmFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.vision import layernorm, nothing
 
 # VisionBackboneConfig of modeling_molmo.py
@@ -92,4 +92,4 @@ MOLMO = Family(
     ),
 )
 
-TYPES = {"molmo": ModelType(MOLMO, layers="usual", vllm=VllmFacts(every_stage="both"))}
+TYPES = {"molmo": ModelType(MOLMO, layers="usual")}

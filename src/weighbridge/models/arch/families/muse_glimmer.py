@@ -27,7 +27,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families.llama import grouped
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import frequencies, rotary
 from weighbridge.models.arch.vision import layernorm
 from weighbridge.models.arch.windows import layer_kinds, period
@@ -90,7 +90,6 @@ TYPES = {
     "muse_glimmer_text": ModelType(
         Family(tree=text, cls="MuseGlimmerForCausalLM", heads=DECODER_HEADS, buffers=rotary),
         windows=period(4),
-        transformers=TransformersFacts(),
     ),
     "muse_glimmer_vision": ModelType(
         Family(body=tower, cls="MuseGlimmerVisionModel", buffers=tower_buffers), no_cache="image"

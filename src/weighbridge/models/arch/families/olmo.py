@@ -15,12 +15,7 @@ from weighbridge.models.arch.decoder import Decoder, DecoderNames, Submodule, al
 from weighbridge.models.arch.families.llama import AFTER, LlamaSwitches, decoder, grouped, layer
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import layered_rotary, rotary
@@ -55,27 +50,7 @@ OLMO2 = Family(tree=olmo2, cls="Olmo2ForCausalLM", heads=DECODER_HEADS, buffers=
 OLMO3 = Family(tree=olmo2, cls="Olmo3ForCausalLM", heads=DECODER_HEADS, buffers=olmo3_buffers)
 
 TYPES = {
-    "olmo": ModelType(
-        OLMO,
-        computes=("wide_rotary",),
-        training=TrainingFacts(net="decoders.olmo"),
-        transformers=TransformersFacts(sdpa=(4, 40), rotary_tables=((4, 40), (4, 41))),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "olmo2": ModelType(
-        OLMO2,
-        computes=("wide_rotary",),
-        training=TrainingFacts(net="decoders.olmo2"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "olmo3": ModelType(
-        OLMO3,
-        windows=windows.period(4),
-        computes=("wide_rotary",),
-        gguf="olmo2",
-        training=TrainingFacts(net="decoders.olmo2"),
-        vllm=VllmFacts(tied_head="shared"),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
+    "olmo": ModelType(OLMO, computes=("wide_rotary",)),
+    "olmo2": ModelType(OLMO2, computes=("wide_rotary",)),
+    "olmo3": ModelType(OLMO3, windows=windows.period(4), computes=("wide_rotary",), gguf="olmo2"),
 }

@@ -25,12 +25,7 @@ from weighbridge.models.arch.decoder import (
 )
 from weighbridge.models.arch.heads import DECODER_HEADS, LEGACY_HEADS, labels, lm_called
 from weighbridge.models.arch.model_types import (
-    NEVER,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.windows import layer_kinds
 
@@ -158,25 +153,7 @@ BIOGPT = Family(
 )
 
 TYPES = {
-    "biogpt": ModelType(
-        BIOGPT,
-        computes=("not_rotary", "own_softmax"),
-        transformers=TransformersFacts(caches=(4, 53), last_logits=(5, 0), sdpa=(4, 45)),
-    ),
-    "opt": ModelType(
-        OPT,
-        computes=("not_rotary", "frees_fed"),
-        gguf="none",
-        training=TrainingFacts(net="gpt.opt", dropouts="dropout", lora=("q_proj", "v_proj")),
-        transformers=TransformersFacts(
-            caches=(4, 51), last_logits=(5, 0), sdpa=(4, 46), plain_loss=(4, 48, 3)
-        ),
-        vllm=VllmFacts(every_stage="both"),
-        sglang=SglangFacts(every_stage="both"),
-    ),
-    "xglm": ModelType(
-        XGLM,
-        computes=("not_rotary", "own_softmax"),
-        transformers=TransformersFacts(caches=(4, 55), last_logits=(5, 0), sdpa=NEVER),
-    ),
+    "biogpt": ModelType(BIOGPT, computes=("not_rotary", "own_softmax")),
+    "opt": ModelType(OPT, computes=("not_rotary", "frees_fed"), gguf="none"),
+    "xglm": ModelType(XGLM, computes=("not_rotary", "own_softmax")),
 }

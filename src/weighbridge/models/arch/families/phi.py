@@ -32,12 +32,7 @@ from weighbridge.models.arch.families import drafts
 from weighbridge.models.arch.families.llama import grouped
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import partly_rotary
@@ -161,26 +156,8 @@ MIXFORMER = Family(
 
 TYPES = {
     "mixformer-sequential": ModelType(MIXFORMER),
-    "phi": ModelType(
-        PHI,
-        computes=("parallel",),
-        gguf="phi2",
-        training=TrainingFacts(
-            net="decoders.phi", lora=("q_proj", "v_proj", "fc1", "fc2"), litgpt="parallel"
-        ),
-        transformers=TransformersFacts(sdpa=(4, 40), rotary_tables=((4, 36), (4, 45))),
-        sglang=SglangFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "phi-msft": ModelType(PHI_MSFT, gguf="phi2", mlx=MlxFacts(has_class=True)),
-    "phi3": ModelType(
-        PHI3,
-        windows=windows.everywhere,
-        training=TrainingFacts(net="decoders.phi3", litgpt="usual", gguf="phi3"),
-        transformers=TransformersFacts(sdpa=(4, 41), flash_repeats=True),
-        vllm=VllmFacts(adapted_embedding=True),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
+    "phi": ModelType(PHI, computes=("parallel",), gguf="phi2"),
+    "phi-msft": ModelType(PHI_MSFT, gguf="phi2"),
+    "phi3": ModelType(PHI3, windows=windows.everywhere),
     "phi4": ModelType(PHI3, windows=windows.everywhere, gguf="phi3"),
 }

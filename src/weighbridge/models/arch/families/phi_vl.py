@@ -34,7 +34,7 @@ from weighbridge.models.arch.families.clip import (
 from weighbridge.models.arch.families.phi import PHI3
 from weighbridge.models.arch.heads import DECODER_HEADS, causal_lm
 from weighbridge.models.arch.inputs import images, sounds
-from weighbridge.models.arch.model_types import Hearing, ModelType, Sight, VllmFacts
+from weighbridge.models.arch.model_types import Hearing, ModelType, Sight
 from weighbridge.models.arch.vision import layernorm
 
 # CLIP_VIT_LARGE_PATCH14_336_CONFIG in modeling_phi3_v.py
@@ -304,7 +304,6 @@ TYPES = {
         sees=Sight(images.phi3_v, in_code=CLIP),
         windows=windows.everywhere,
         gguf="phi3",
-        vllm=VllmFacts(every_stage="both"),
     ),
     "phi4_multimodal": ModelType(
         PHI4_MULTIMODAL,
@@ -327,6 +326,5 @@ TYPES = {
         hears=Hearing(sounds.phi4, in_code=CONFORMER),
         windows=windows.everywhere,
         gguf="phi3",
-        vllm=VllmFacts(tied_head="freed"),
     ),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weighbridge.models.arch.blueprint import Family, Param, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import causal_lm, joined
-from weighbridge.models.arch.model_types import NEVER, ModelType, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 if TYPE_CHECKING:
     from weighbridge.models.arch.mixers import Layer
@@ -96,6 +96,5 @@ TYPES = {
         heads_key="num_encoder_attention_heads",
         computes=("own_softmax",),
         gguf="none",
-        transformers=TransformersFacts(caches=(4, 55), last_logits=NEVER, sdpa=NEVER),
     )
 }

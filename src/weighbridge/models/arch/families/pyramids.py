@@ -35,7 +35,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, ParamRule, conv, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels
-from weighbridge.models.arch.model_types import ModelType, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 from weighbridge.models.arch.vision import (
     batchnorm_buffers,
     layernorm,
@@ -356,12 +356,8 @@ CONVNEXT_V2 = Family(
 
 TYPES = {
     "donut-swin": ModelType(DONUT, no_cache="image", encodes="pyramid"),
-    "swin": ModelType(
-        SWIN, no_cache="image", encodes="pyramid", transformers=TransformersFacts(sdpa=(5, 1))
-    ),
-    "segformer": ModelType(
-        SEGFORMER, no_cache="image", encodes="pyramid", transformers=TransformersFacts(sdpa=(5, 1))
-    ),
+    "swin": ModelType(SWIN, no_cache="image", encodes="pyramid"),
+    "segformer": ModelType(SEGFORMER, no_cache="image", encodes="pyramid"),
     "resnet": ModelType(RESNET, no_cache="image", encodes="pyramid"),
     "convnext": ModelType(CONVNEXT, no_cache="image", encodes="pyramid"),
     "convnextv2": ModelType(CONVNEXT_V2, no_cache="image", encodes="pyramid"),

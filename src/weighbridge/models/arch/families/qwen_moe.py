@@ -43,12 +43,7 @@ from weighbridge.models.arch.families.olmo import wide_norms
 from weighbridge.models.arch.heads import DECODER_HEADS, causal_lm
 from weighbridge.models.arch.mixers import GatedDelta
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import frequencies, head_dim, partly_rotary, rotary
 from weighbridge.models.arch.sparse import (
@@ -275,85 +270,15 @@ QWEN3_VL_MOE_TEXT = Family(
 
 
 TYPES = {
-    "qwen2_moe": ModelType(
-        QWEN2_MOE,
-        windows=windows.lower,
-        gguf="qwen2moe",
-        training=TrainingFacts(net="sparse.qwen2", experts_were="gate_up", gguf="qwen2moe"),
-        transformers=TransformersFacts(
-            rotary_tables=((4, 40), (4, 45)), flash_repeats=True, own_sdpa=True
-        ),
-        vllm=VllmFacts(every_stage="both", whole_shared_experts=True),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "qwen3_moe": ModelType(
-        QWEN3_MOE,
-        windows=windows.everywhere,
-        gguf="qwen3moe",
-        training=TrainingFacts(
-            titan_experts="usual", net="sparse.qwen3", experts_were="gate_up", gguf="qwen3moe"
-        ),
-        vllm=VllmFacts(every_stage="both", adapted_embedding=True),
-        sglang=SglangFacts(every_stage="head"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "qwen3_next": ModelType(
-        QWEN3_NEXT,
-        predicts="last",
-        gguf="qwen3next",
-        training=TrainingFacts(net="qwen_next.qwen3_next", experts_were="gate_up"),
-        vllm=VllmFacts(every_stage="both", whole_shared_experts=True),
-        sglang=SglangFacts(tracked_states=True, prefill_graphs="0.5.15"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
-    "qwen3_5_text": ModelType(
-        QWEN3_5,
-        gguf="qwen35",
-        vllm=VllmFacts(
-            every_stage="embedding",
-            adapted_embedding=True,
-            tied_head="shared",
-            states_key="mamba_ssm_dtype",
-        ),
-        sglang=SglangFacts(tracked_states=True),
-        mlx=MlxFacts(own_caches=True),
-    ),
-    "qwen3_5_moe_text": ModelType(
-        QWEN3_5_MOE,
-        gguf="qwen35moe",
-        vllm=VllmFacts(
-            every_stage="embedding",
-            whole_shared_experts=True,
-            adapted_embedding=True,
-            states_key="mamba_ssm_dtype",
-        ),
-        sglang=SglangFacts(tracked_states=True),
-        mlx=MlxFacts(own_caches=True),
-    ),
-    "olmoe": ModelType(
-        OLMOE,
-        training=TrainingFacts(net="sparse.olmoe", experts_were="gate_up"),
-        transformers=TransformersFacts(caches=(4, 45), sdpa=(4, 45), own_sdpa=True),
-        vllm=VllmFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "flex_olmo": ModelType(
-        FLEX_OLMO,
-        computes=("wide_rotary",),
-        training=TrainingFacts(net="sparse.flex_olmo", experts_were="gate_up"),
-    ),
-    "mellum": ModelType(
-        MELLUM,
-        windows=windows.nowhere,
-        training=TrainingFacts(experts_were="gate_up"),
-        sglang=SglangFacts(windows=(0, 5, 16)),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
+    "qwen2_moe": ModelType(QWEN2_MOE, windows=windows.lower, gguf="qwen2moe"),
+    "qwen3_moe": ModelType(QWEN3_MOE, windows=windows.everywhere, gguf="qwen3moe"),
+    "qwen3_next": ModelType(QWEN3_NEXT, predicts="last", gguf="qwen3next"),
+    "qwen3_5_text": ModelType(QWEN3_5, gguf="qwen35"),
+    "qwen3_5_moe_text": ModelType(QWEN3_5_MOE, gguf="qwen35moe"),
+    "olmoe": ModelType(OLMOE),
+    "flex_olmo": ModelType(FLEX_OLMO, computes=("wide_rotary",)),
+    "mellum": ModelType(MELLUM, windows=windows.nowhere),
     "qwen3_vl_moe_text": ModelType(
-        QWEN3_VL_MOE_TEXT,
-        computes=("repeated_experts",),
-        gguf="qwen3vlmoe",
-        vllm=VllmFacts(every_stage="both"),
+        QWEN3_VL_MOE_TEXT, computes=("repeated_experts",), gguf="qwen3vlmoe"
     ),
 }

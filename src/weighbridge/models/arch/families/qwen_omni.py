@@ -29,7 +29,7 @@ from weighbridge.models.arch.families.qwen_moe import QWEN3_MOE, moe_and_shared,
 from weighbridge.models.arch.families.qwen_vl import rotary as vision_rotary
 from weighbridge.models.arch.families.qwen_vl import vision2_5, vision3
 from weighbridge.models.arch.inputs import images, sounds
-from weighbridge.models.arch.model_types import Hearing, ModelType, Sight, TrainingFacts
+from weighbridge.models.arch.model_types import Hearing, ModelType, Sight
 from weighbridge.models.arch.rotary import rotary
 from weighbridge.models.arch.vision import layernorm, nothing
 
@@ -295,7 +295,6 @@ TYPES = {
             "code2wav_config": "qwen3_omni_moe_code2wav",
         },
         seen_by="thinker_config",
-        training=TrainingFacts(experts_were="gate_up"),
     ),
     "qwen3_omni_moe_audio_encoder": ModelType(AUDIO3, no_cache="audio"),
     "qwen3_omni_moe_talker": ModelType(
@@ -306,15 +305,12 @@ TYPES = {
             "code_predictor_config": "qwen3_omni_moe_talker_code_predictor",
         },
     ),
-    "qwen3_omni_moe_text": ModelType(
-        QWEN3_MOE, windows=windows.everywhere, training=TrainingFacts(experts_were="gate_up")
-    ),
+    "qwen3_omni_moe_text": ModelType(QWEN3_MOE, windows=windows.everywhere),
     "qwen3_omni_moe_thinker": ModelType(
         THINKER3,
         language="text_config",
         sees=Sight(images.one_frame_heard),
         hears=Hearing(sounds.qwen3_omni, within="audio_tower"),
-        training=TrainingFacts(experts_were="gate_up"),
     ),
     "qwen3_omni_moe_vision_encoder": ModelType(VISION3, no_cache="image"),
 }

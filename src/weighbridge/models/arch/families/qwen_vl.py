@@ -33,13 +33,8 @@ from weighbridge.models.arch.families.llama import QWEN2, QWEN3, LlamaSwitches, 
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
     Sight,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.rotary import partly_rotary
 from weighbridge.models.arch.vision import layernorm, scaled
@@ -237,82 +232,32 @@ GLM46V = glm_family("Glm46V")
 
 TYPES = {
     "qwen2_vl": ModelType(
-        QWEN2_VL,
-        language="text_config",
-        flat=True,
-        sees=Sight(images.one_frame),
-        gguf="qwen2vl",
-        training=TrainingFacts(net="decoders.qwen_vl"),
-        transformers=TransformersFacts(caches=(4, 45), last_logits=(5, 0), sdpa=(4, 45)),
-        vllm=VllmFacts(tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
+        QWEN2_VL, language="text_config", flat=True, sees=Sight(images.one_frame), gguf="qwen2vl"
     ),
-    "qwen2_vl_text": ModelType(
-        QWEN2, windows=windows.upper, gguf="qwen2vl", vllm=VllmFacts(tied_head="shared")
-    ),
+    "qwen2_vl_text": ModelType(QWEN2, windows=windows.upper, gguf="qwen2vl"),
     "qwen2_vl_vision": ModelType(
         VISION2, no_cache="image", heads_key="num_heads", width_key="embed_dim"
     ),
     "qwen2_5_vl": ModelType(
-        QWEN2_5_VL,
-        language="text_config",
-        flat=True,
-        sees=Sight(images.one_frame),
-        gguf="qwen2vl",
-        training=TrainingFacts(net="decoders.qwen_vl"),
-        transformers=TransformersFacts(last_logits=(4, 55)),
-        vllm=VllmFacts(tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
+        QWEN2_5_VL, language="text_config", flat=True, sees=Sight(images.one_frame), gguf="qwen2vl"
     ),
-    "qwen2_5_vl_text": ModelType(
-        QWEN2, windows=windows.upper, gguf="qwen2vl", vllm=VllmFacts(tied_head="shared")
-    ),
+    "qwen2_5_vl_text": ModelType(QWEN2, windows=windows.upper, gguf="qwen2vl"),
     "qwen2_5_vl_vision": ModelType(VISION2_5, no_cache="image", encoder_heads="window_of_pixels"),
-    "qwen3_vl": ModelType(
-        QWEN3_VL,
-        language="text_config",
-        sees=Sight(images.one_frame_of_16),
-        training=TrainingFacts(net="decoders.qwen_vl"),
-        vllm=VllmFacts(tied_head="shared"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "qwen3_vl_text": ModelType(QWEN3, gguf="qwen3vl", vllm=VllmFacts(tied_head="shared")),
+    "qwen3_vl": ModelType(QWEN3_VL, language="text_config", sees=Sight(images.one_frame_of_16)),
+    "qwen3_vl_text": ModelType(QWEN3, gguf="qwen3vl"),
     "qwen3_vl_vision": ModelType(VISION3, no_cache="image"),
     "qwen3_vl_moe": ModelType(
-        QWEN3_VL_MOE,
-        language="text_config",
-        sees=Sight(images.one_frame_of_16),
-        training=TrainingFacts(net="sparse.three_grids"),
-        mlx=MlxFacts(has_class=True),
+        QWEN3_VL_MOE, language="text_config", sees=Sight(images.one_frame_of_16)
     ),
     "qwen3_vl_moe_vision": ModelType(VISION3, no_cache="image"),
-    "qwen3_5": ModelType(
-        QWEN3_5,
-        language="text_config",
-        sees=Sight(images.one_frame_of_16),
-        training=TrainingFacts(net="qwen_next.qwen3_5"),
-        vllm=VllmFacts(tied_head="shared", states_key="mamba_ssm_dtype"),
-        sglang=SglangFacts(prefill_graphs="towers"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
+    "qwen3_5": ModelType(QWEN3_5, language="text_config", sees=Sight(images.one_frame_of_16)),
     "qwen3_5_vision": ModelType(VISION3_5, no_cache="image"),
     "qwen3_5_moe": ModelType(
-        QWEN3_5_MOE,
-        language="text_config",
-        sees=Sight(images.one_frame_of_16),
-        training=TrainingFacts(net="qwen_next.qwen3_5"),
-        vllm=VllmFacts(states_key="mamba_ssm_dtype"),
-        sglang=SglangFacts(prefill_graphs="towers"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
+        QWEN3_5_MOE, language="text_config", sees=Sight(images.one_frame_of_16)
     ),
     "qwen3_5_moe_vision": ModelType(VISION3_5, no_cache="image"),
     "glm4v": ModelType(GLM4V, language="text_config", sees=Sight(images.two_frames)),
-    "glm4v_moe": ModelType(
-        GLM4V_MOE,
-        language="text_config",
-        sees=Sight(images.two_frames),
-        training=TrainingFacts(experts_were="gate_up"),
-    ),
+    "glm4v_moe": ModelType(GLM4V_MOE, language="text_config", sees=Sight(images.two_frames)),
     "glm4v_moe_text": ModelType(GLM4_MOE, gguf="glm4moe"),
     "glm4v_moe_vision": ModelType(GLM4V_VISION, no_cache="image"),
     "glm4v_text": ModelType(GLM4V_TEXT, gguf="glm4"),

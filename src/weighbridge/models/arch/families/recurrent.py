@@ -43,12 +43,7 @@ from weighbridge.models.arch.families.llama import grouped, kv_heads
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.mixers import GatedRecurrence, Rwkv, ShortConv
 from weighbridge.models.arch.model_types import (
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention, Dense
 from weighbridge.models.arch.rotary import frequencies, head_dim, rotary, share
@@ -330,34 +325,9 @@ LFM2_MOE = Family(
 )
 
 TYPES = {
-    "rwkv": ModelType(
-        RWKV,
-        positions="endless",
-        gguf="none",
-        training=TrainingFacts(lora=("key", "value", "receptance", "output")),
-        transformers=TransformersFacts(last_logits=(5, 0)),
-    ),
+    "rwkv": ModelType(RWKV, positions="endless", gguf="none"),
     "rwkv5": ModelType(RWKV_5, positions="endless"),
-    "recurrent_gemma": ModelType(
-        RECURRENT_GEMMA,
-        gguf="none",
-        training=TrainingFacts(net="griffin.griffin"),
-        transformers=TransformersFacts(last_logits=(5, 0), sdpa=(5, 1), wide_loss=(5, 0)),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "lfm2": ModelType(
-        LFM2,
-        training=TrainingFacts(net="hybrids.lfm2"),
-        vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
-        sglang=SglangFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
-    "lfm2_moe": ModelType(
-        LFM2_MOE,
-        gguf="lfm2moe",
-        training=TrainingFacts(net="hybrids.lfm2"),
-        vllm=VllmFacts(every_stage="embedding", adapted_embedding=True, tied_head="freed"),
-        sglang=SglangFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True, own_caches=True),
-    ),
+    "recurrent_gemma": ModelType(RECURRENT_GEMMA, gguf="none"),
+    "lfm2": ModelType(LFM2),
+    "lfm2_moe": ModelType(LFM2_MOE, gguf="lfm2moe"),
 }

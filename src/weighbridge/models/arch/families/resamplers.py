@@ -51,7 +51,7 @@ from weighbridge.models.arch.families.clip import clip_vision, layers, patch_ker
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.rotary import rotary
 from weighbridge.models.arch.sparse import RoutedExperts, fed, router, stacked
 from weighbridge.models.arch.vision import layernorm, nothing
@@ -349,10 +349,5 @@ TYPES = {
     ),
     "aria": ModelType(ARIA, language="text_config", sees=Sight(images.aria)),
     "aria_text": ModelType(ARIA_TEXT),
-    "kosmos-2": ModelType(
-        KOSMOS2,
-        layers=kosmos_layers,
-        sees=Sight(images.latent),
-        transformers=TransformersFacts(last_logits=(5, 0), sdpa=(4, 53)),
-    ),
+    "kosmos-2": ModelType(KOSMOS2, layers=kosmos_layers, sees=Sight(images.latent)),
 }

@@ -51,7 +51,7 @@ from weighbridge.models.arch.heads import (
     project,
     roberta_lm_head,
 )
-from weighbridge.models.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 IDS = ids("position_ids", "token_type_ids")
 LAYERS = ("encoder.layer.*",)
@@ -238,8 +238,6 @@ TYPES = {
         decodes=True,
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
-        transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "camembert": ModelType(
         CAMEMBERT,
@@ -248,8 +246,6 @@ TYPES = {
         decodes=True,
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.bert", dropouts="hidden"),
-        transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "xlm-roberta": ModelType(
         XLM_ROBERTA,
@@ -258,15 +254,12 @@ TYPES = {
         decodes=True,
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.bert", dropouts="hidden", lora=("query", "value")),
-        transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "xlm-roberta-xl": ModelType(
         XLM_ROBERTA_XL,
         no_cache="encoder",
         positions="after_padding",
         computes=("not_rotary", "own_softmax"),
-        transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "longformer": ModelType(
         LONGFORMER,
@@ -274,7 +267,6 @@ TYPES = {
         encoder_heads="window_by_layer",
         positions="after_padding",
         gguf="none",
-        transformers=TransformersFacts(sdpa=NEVER),
     ),
     "mpnet": ModelType(
         MPNET,
@@ -282,8 +274,6 @@ TYPES = {
         positions="after_padding",
         computes=("not_rotary", "norms_behind", "own_softmax", "kept_scores"),
         gguf="none",
-        training=TrainingFacts(net="deberta.mpnet", dropouts="hidden"),
-        transformers=TransformersFacts(sdpa=NEVER),
     ),
     "layoutlmv3": ModelType(LAYOUTLMV3, no_cache="encoder", positions="after_padding"),
 }

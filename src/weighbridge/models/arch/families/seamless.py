@@ -23,7 +23,7 @@ from weighbridge.models.arch.blueprint import (
 )
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import sounds
-from weighbridge.models.arch.model_types import Hearing, ModelType, TransformersFacts
+from weighbridge.models.arch.model_types import Hearing, ModelType
 from weighbridge.models.arch.vision import batchnorm_buffers
 
 SPARE = 2  # rows of positions beyond the configured number
@@ -379,13 +379,11 @@ TYPES = {
         layers="beside_text",
         hears=Hearing(sounds.seamless, tower="", within="speech_encoder.encoder"),
         heads_key="speech_encoder_attention_heads",
-        transformers=TransformersFacts(caches=(4, 55), sdpa=(5, 1)),
     ),
     "seamless_m4t_v2": ModelType(
         SEAMLESS_V2,
         layers="beside_text",
         hears=Hearing(sounds.seamless, tower="", within="speech_encoder.encoder"),
         heads_key="speech_encoder_attention_heads",
-        transformers=TransformersFacts(caches=(4, 55), sdpa=(5, 1)),
     ),
 }

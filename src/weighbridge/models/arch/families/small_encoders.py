@@ -31,7 +31,7 @@ from weighbridge.models.arch.heads import (
     project,
     tied,
 )
-from weighbridge.models.arch.model_types import NEVER, ModelType, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 if TYPE_CHECKING:
     from weighbridge.models.arch.parts import Attention
@@ -304,8 +304,6 @@ TYPES = {
         no_cache="encoder",
         computes=("not_rotary", "norms_behind", "own_softmax"),
         gguf="bert",
-        training=TrainingFacts(net="bert.distilbert", dropouts="with_classifier"),
-        transformers=TransformersFacts(sdpa=(4, 46)),
     ),
     "albert": ModelType(
         ALBERT,
@@ -318,17 +316,12 @@ TYPES = {
             "own_softmax",
         ),
         gguf="none",
-        training=TrainingFacts(net="bert.albert", dropouts="classifier"),
-        transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "mobilebert": ModelType(
         MOBILEBERT,
         no_cache="encoder",
         encoder_heads=heads_of_mobilebert,
         computes=("norms_behind", "own_softmax"),
-        transformers=TransformersFacts(sdpa=(5, 0)),
     ),
-    "squeezebert": ModelType(
-        SQUEEZEBERT, no_cache="encoder", transformers=TransformersFacts(sdpa=NEVER)
-    ),
+    "squeezebert": ModelType(SQUEEZEBERT, no_cache="encoder"),
 }

@@ -41,11 +41,8 @@ from weighbridge.models.arch.families.wav2vec2 import (
 from weighbridge.models.arch.heads import Buffers, causal_lm, joined, labels
 from weighbridge.models.arch.inputs import sounds
 from weighbridge.models.arch.model_types import (
-    NEVER,
     Hearing,
     ModelType,
-    TrainingFacts,
-    TransformersFacts,
 )
 from weighbridge.models.arch.vision import batchnorm_buffers
 
@@ -306,7 +303,6 @@ TYPES = {
         hears=Hearing(sounds.waveform, tower="", within="wrapped_encoder"),
         heads_key="encoder_attention_heads",
         computes=("own_softmax",),
-        transformers=TransformersFacts(caches=(4, 55)),
     ),
     "whisper": ModelType(
         WHISPER,
@@ -316,8 +312,6 @@ TYPES = {
         width_key="d_model",
         computes=("not_rotary", "laid_heads", "unbiased_logits", "own_items", "own_softmax"),
         gguf="none",
-        training=TrainingFacts(net="bart.whisper", frozen="encoder.embed_positions"),
-        transformers=TransformersFacts(caches=(4, 43), last_logits=NEVER),
     ),
     "speech_to_text": ModelType(
         SPEECH_TO_TEXT,
@@ -327,6 +321,5 @@ TYPES = {
         width_key="d_model",
         computes=("own_softmax",),
         gguf="none",
-        transformers=TransformersFacts(caches=(4, 55)),
     ),
 }

@@ -30,14 +30,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families.llama import LlamaSwitches, attention
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    NEVER,
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 from weighbridge.models.arch.parts import Attention
 from weighbridge.models.arch.rotary import frequencies, rotary
@@ -204,40 +197,14 @@ JETMOE = Family(tree=jetmoe, cls="JetMoeForCausalLM", heads=DECODER_HEADS, buffe
 
 TYPES = {
     "gpt_oss": ModelType(
-        GPT_OSS,
-        windows=windows.period(2),
-        computes=("repeated_experts",),
-        gguf="gpt-oss",
-        training=TrainingFacts(net="sparse.gpt_oss", titan_experts="with_sinks"),
-        transformers=TransformersFacts(last_logits=(4, 55), sdpa=NEVER),
-        vllm=VllmFacts(every_stage="both", wide_graphs=True),
-        sglang=SglangFacts(every_stage="head", windows=(0, 5, 8), attention=("triton", "fa3")),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
+        GPT_OSS, windows=windows.period(2), computes=("repeated_experts",), gguf="gpt-oss"
     ),
     "llama4_text": ModelType(
         LLAMA4_TEXT,
         windows=windows.chunks,
         computes=("every_fourth_unrotated", "every_expert", "own_softmax", "holds_attended"),
         gguf="llama4",
-        training=TrainingFacts(titan_experts="weighed_first"),
-        vllm=VllmFacts(whole_shared_experts=True),
-        sglang=SglangFacts(windows=(0, 5, 8), attention=("triton", "fa3")),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
     ),
-    "dbrx": ModelType(
-        DBRX,
-        computes=("looped_experts",),
-        training=TrainingFacts(net="experts.dbrx"),
-        transformers=TransformersFacts(sdpa=(4, 40), own_sdpa=True, plain_loss=(4, 48, 3)),
-        vllm=VllmFacts(every_stage="both"),
-        mlx=MlxFacts(has_class=True),
-    ),
-    "jetmoe": ModelType(
-        JETMOE,
-        computes=("expert_attention", "sorted_experts"),
-        training=TrainingFacts(net="experts.jetmoe"),
-        transformers=TransformersFacts(sdpa=(4, 41), own_sdpa=True, wide_loss=(4, 55)),
-    ),
+    "dbrx": ModelType(DBRX, computes=("looped_experts",)),
+    "jetmoe": ModelType(JETMOE, computes=("expert_attention", "sorted_experts")),
 }

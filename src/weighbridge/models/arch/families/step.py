@@ -19,10 +19,7 @@ from weighbridge.models.arch.families.window_moe import STEP3P7_TEXT
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.inputs import images
 from weighbridge.models.arch.model_types import (
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
     Sight,
 )
 from weighbridge.models.arch.rotary import frequencies
@@ -83,13 +80,7 @@ STEP3P7 = composite(
 )
 
 TYPES = {
-    "step3p5": ModelType(
-        STEP3P5,
-        windows=windows.nowhere,
-        predicts="dense",
-        sglang=SglangFacts(windows=(0, 5, 9)),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
+    "step3p5": ModelType(STEP3P5, windows=windows.nowhere, predicts="dense"),
     "step3p5_vision": ModelType(
         Family(
             body=tower,
@@ -106,7 +97,5 @@ TYPES = {
         holds={"text_config": "step3p5", "vision_config": "step3p5_vision"},
         predicts="dense",
         sees=Sight(images.step),
-        sglang=SglangFacts(windows=(0, 5, 13)),
-        llama_cpp=LlamaCppFacts(windows=True),
     ),
 }

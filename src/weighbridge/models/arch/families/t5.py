@@ -28,11 +28,7 @@ from weighbridge.models.arch.blueprint import (
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import causal_lm, dense_project, joined, project
 from weighbridge.models.arch.model_types import (
-    NEVER,
     ModelType,
-    TrainingFacts,
-    TransformersFacts,
-    VllmFacts,
 )
 
 if TYPE_CHECKING:
@@ -261,9 +257,6 @@ TYPES = {
         encoder_heads=heads_of_t5,
         positions="endless",
         computes=("not_rotary", "own_softmax"),
-        training=TrainingFacts(net="t5.t5", dropouts="dropout_rate", lora=("q", "v")),
-        transformers=TransformersFacts(caches=(4, 46), last_logits=NEVER, sdpa=(5, 1)),
-        vllm=VllmFacts(no_encoder_alone=True),
     ),
     "mt5": ModelType(
         MT5,
@@ -272,9 +265,6 @@ TYPES = {
         positions="endless",
         computes=("not_rotary", "unscaled_head", "own_softmax"),
         gguf="t5",
-        training=TrainingFacts(net="t5.t5", dropouts="dropout_rate", lora=("q", "v")),
-        transformers=TransformersFacts(caches=(4, 46), last_logits=NEVER, sdpa=(5, 1)),
-        vllm=VllmFacts(no_encoder_alone=True),
     ),
     "umt5": ModelType(
         UMT5,
@@ -283,8 +273,6 @@ TYPES = {
         positions="endless",
         computes=("not_rotary", "own_softmax"),
         gguf="t5",
-        transformers=TransformersFacts(caches=(4, 46), last_logits=NEVER, sdpa=(5, 1)),
-        vllm=VllmFacts(no_encoder_alone=True),
     ),
     "longt5": ModelType(
         LONGT5,
@@ -292,8 +280,6 @@ TYPES = {
         encoder_heads=heads_of_longt5,
         positions="endless",
         computes=("not_rotary",),
-        transformers=TransformersFacts(caches=(4, 46), sdpa=NEVER),
-        vllm=VllmFacts(no_encoder_alone=True),
     ),
     "switch_transformers": ModelType(
         SWITCH,
@@ -301,7 +287,5 @@ TYPES = {
         encoder_heads=heads_of_t5,
         positions="endless",
         computes=("own_softmax",),
-        transformers=TransformersFacts(caches=(4, 46), sdpa=NEVER),
-        vllm=VllmFacts(no_encoder_alone=True),
     ),
 }

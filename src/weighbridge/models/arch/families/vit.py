@@ -20,7 +20,7 @@ from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TrainingFacts, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType, Sight
 from weighbridge.models.arch.vision import (
     classify,
     layernorm,
@@ -304,18 +304,10 @@ DINOV3 = Family(
 
 TYPES = {
     "beit": ModelType(
-        BEIT,
-        no_cache="image",
-        sees=Sight(images.native, tower=""),
-        beside_patches=1,
-        transformers=TransformersFacts(sdpa=(4, 48)),
+        BEIT, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=1
     ),
     "deit": ModelType(
-        DEIT,
-        no_cache="image",
-        sees=Sight(images.native, tower=""),
-        beside_patches=2,
-        transformers=TransformersFacts(sdpa=(4, 41)),
+        DEIT, no_cache="image", sees=Sight(images.native, tower=""), beside_patches=2
     ),
     "dinov2": ModelType(
         DINOV2,
@@ -323,8 +315,6 @@ TYPES = {
         sees=Sight(images.native, tower=""),
         beside_patches=1,
         computes=("own_items", "sized_images", "own_softmax"),
-        training=TrainingFacts(net="vit.dinov2"),
-        transformers=TransformersFacts(sdpa=(4, 45)),
     ),
     "dinov2_with_registers": ModelType(
         DINOV2_REGISTERS,
@@ -339,8 +329,6 @@ TYPES = {
         sees=Sight(images.native, tower=""),
         beside_patches=1,
         computes=("own_items", "sized_images"),
-        training=TrainingFacts(net="vit.vit"),
-        transformers=TransformersFacts(sdpa=(4, 41)),
     ),
     "dinov3_vit": ModelType(
         DINOV3,

@@ -40,7 +40,7 @@ from weighbridge.models.arch.families.llama import LlamaSwitches
 from weighbridge.models.arch.families.llama import attention as llama_attention
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.inputs import images
-from weighbridge.models.arch.model_types import ModelType, Sight, TransformersFacts, differs
+from weighbridge.models.arch.model_types import ModelType, Sight, differs
 from weighbridge.models.arch.rotary import head_dim, rotary
 from weighbridge.models.arch.vision import layernorm, scaled, sizes
 
@@ -280,12 +280,7 @@ TYPES = {
         CHAMELEON_VQ, no_cache="image", encodes="pyramid", computes=("named_resolutions",)
     ),
     "janus_vqgan": ModelType(JANUS_VQ, no_cache="image", encodes="pyramid"),
-    "chameleon": ModelType(
-        CHAMELEON,
-        layers="usual",
-        sees=Sight(images.always_1026),
-        transformers=TransformersFacts(caches=(4, 43)),
-    ),
+    "chameleon": ModelType(CHAMELEON, layers="usual", sees=Sight(images.always_1026)),
     "janus": ModelType(
         JANUS, language="text_config", sees=Sight(images.native, within="vision_model")
     ),

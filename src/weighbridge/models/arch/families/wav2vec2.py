@@ -28,7 +28,7 @@ from weighbridge.models.arch.blueprint import (
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import labels, project
 from weighbridge.models.arch.inputs import sounds
-from weighbridge.models.arch.model_types import Hearing, ModelType, TransformersFacts
+from weighbridge.models.arch.model_types import Hearing, ModelType
 from weighbridge.models.arch.vision import batchnorm_buffers
 
 NORMS = ("group", "layer")  # feat_extract_norm: on the first convolution, or on all
@@ -367,7 +367,6 @@ TYPES = {
         no_cache="encoder",
         hears=Hearing(sounds.waveform, tower=""),
         computes=("own_softmax",),
-        transformers=TransformersFacts(sdpa=(4, 41)),
     ),
     "wav2vec2-conformer": ModelType(
         CONFORMER,
@@ -380,7 +379,6 @@ TYPES = {
         no_cache="encoder",
         hears=Hearing(sounds.waveform, tower=""),
         computes=("own_softmax",),
-        transformers=TransformersFacts(sdpa=(4, 41)),
     ),
     "wavlm": ModelType(WAVLM, no_cache="encoder", hears=Hearing(sounds.waveform, tower="")),
     "unispeech": ModelType(
@@ -388,7 +386,6 @@ TYPES = {
         no_cache="encoder",
         hears=Hearing(sounds.waveform, tower=""),
         computes=("own_softmax",),
-        transformers=TransformersFacts(sdpa=(4, 41)),
     ),
     "unispeech-sat": ModelType(
         UNISPEECH_SAT,

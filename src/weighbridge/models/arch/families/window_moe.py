@@ -30,12 +30,7 @@ from weighbridge.models.arch.decoder import (
 from weighbridge.models.arch.families.llama import grouped
 from weighbridge.models.arch.heads import DECODER_HEADS
 from weighbridge.models.arch.model_types import (
-    NEVER,
-    LlamaCppFacts,
-    MlxFacts,
     ModelType,
-    SglangFacts,
-    TransformersFacts,
 )
 from weighbridge.models.arch.rotary import frequencies, head_dim, rope_settings
 from weighbridge.models.arch.sparse import (
@@ -228,26 +223,7 @@ LAGUNA = Family(tree=laguna, cls="LagunaForCausalLM", heads=DECODER_HEADS, buffe
 STEP3P7_TEXT = Family(tree=step, cls="Step3p7TextModel", buffers=step_buffers)
 
 TYPES = {
-    "mimo_v2_flash": ModelType(
-        MIMO_V2_FLASH,
-        predicts="dense, near",
-        transformers=TransformersFacts(sdpa=NEVER),
-        sglang=SglangFacts(windows=(0, 5, 7), partial_blocks=True),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "laguna": ModelType(
-        LAGUNA,
-        windows=windows.nowhere,
-        sglang=SglangFacts(windows=(0, 5, 12)),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(has_class=True, own_caches=True, windows="always"),
-    ),
-    "step3p7_text": ModelType(
-        STEP3P7_TEXT,
-        windows=windows.nowhere,
-        sglang=SglangFacts(windows=(0, 5, 13)),
-        llama_cpp=LlamaCppFacts(windows=True),
-        mlx=MlxFacts(own_caches=True),
-    ),
+    "mimo_v2_flash": ModelType(MIMO_V2_FLASH, predicts="dense, near"),
+    "laguna": ModelType(LAGUNA, windows=windows.nowhere),
+    "step3p7_text": ModelType(STEP3P7_TEXT, windows=windows.nowhere),
 }

@@ -30,7 +30,7 @@ from weighbridge.models.arch.heads import (
     summary,
     tied,
 )
-from weighbridge.models.arch.model_types import NEVER, ModelType, TransformersFacts
+from weighbridge.models.arch.model_types import ModelType
 
 if TYPE_CHECKING:
     from weighbridge.models.arch.parts import Attention
@@ -217,25 +217,8 @@ XLM = Family(
 
 TYPES = {
     "xlnet": ModelType(
-        XLNET,
-        no_cache="without",
-        positions="endless",
-        computes=("relative_scores",),
-        gguf="none",
-        transformers=TransformersFacts(last_logits=(5, 0), sdpa=NEVER),
+        XLNET, no_cache="without", positions="endless", computes=("relative_scores",), gguf="none"
     ),
-    "funnel": ModelType(
-        FUNNEL,
-        no_cache="encoder",
-        encoder_heads=heads_of_funnel,
-        gguf="none",
-        transformers=TransformersFacts(sdpa=NEVER),
-    ),
-    "xlm": ModelType(
-        XLM,
-        no_cache="without",
-        computes=("norms_behind",),
-        gguf="none",
-        transformers=TransformersFacts(last_logits=(5, 0), sdpa=NEVER),
-    ),
+    "funnel": ModelType(FUNNEL, no_cache="encoder", encoder_heads=heads_of_funnel, gguf="none"),
+    "xlm": ModelType(XLM, no_cache="without", computes=("norms_behind",), gguf="none"),
 }

@@ -1,0 +1,344 @@
+"""Ranks on a screen: cards for a model, models for a card, ways to share out or to place one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.units import human_count
+from weighbridge.base.wording import printable, printable_lines
+from weighbridge.base.words import Words, words_in
+from weighbridge.engines.table import title
+from weighbridge.faces.view.changes import quality_cell
+from weighbridge.faces.view.lists import MONTH
+from weighbridge.faces.view.records import (
+    Block,
+    Cell,
+    Column,
+    Grid,
+    Mark,
+    Paste,
+    Screen,
+    lines,
+)
+from weighbridge.faces.view.shown import sizes
+from weighbridge.memory.report.fit import Ranking
+from weighbridge.models.quantization.quality import Finding
+
+FIRST = 20  # rows of the first screen
+MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
+
+
+def ranking(
+    rank: Ranking,
+    *,
+    lang: str = "en",
+    unit: str | None = None,
+    full: bool = False,
+    page: bool = False,
+) -> Screen:
+    """`full` has every row; else those that fit, as many as one reads."""
+    words = words_in(lang, page=page)
+    least = rank.of == "layouts" and not rank.fitting  # what takes least is told instead
+    rows = rank.rows if full or least else rank.fitting[:FIRST]
+    left = len(rank.rows) - len(rows)
+    more = words("rank.more", count=f"{left:,}") if left else ""
+    table = TABLES_OF[_kind(rank)](rows, words, unit)
+    empty = lines(words("rank.none"))
+    beside = _of_layouts(rank, words, unit, full=full) if rank.of == "layouts" else ()
+    return Screen(
+        title=_title_of(rank, words, full=full),
+        sections=((table if rows else empty,), *beside),
+        footer=(more,) if more else (),
+        lang=lang,
+    )
+
+
+def _kind(rank: Ranking) -> str:
+    """Name the table of a rank: layouts of FSDP and ZeRO, of a server, and of a model that is
+    placed over cards and host memory have their own."""
+    if rank.of != "layouts" or not rank.rows:
+        return rank.of
+    row = rank.rows[0]
+    of = (("sharded", "shard"), ("placed", "cards"), ("served", "cached_tokens"))
+    return next((kind for kind, name in of if name in row), rank.of)
+
+
+def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
+    many = {"fitting": f"{len(rank.fitting):,}", "count": f"{len(rank.rows):,}"}
+    question = words(f"fit.{rank.about}", tokens="").strip()
+    if rank.of == "gpus":
+        return words("rank.gpus", model=printable(rank.model or ""), question=question, **many)
+    name = printable(rank.accelerator or "")
+    card = name if rank.count == 1 else f"{rank.count} x {name}"
+    if rank.of == "layouts":
+        about = {"card": card, "model": printable(rank.model or ""), "framework": rank.by}
+        kind = "layouts" if _kind(rank) == "sharded" else _kind(rank)
+        of = "placed" if kind == "placed" else "layouts"
+        fit = words(f"number.{of}.{_number(rank, full=full)}", **many)
+        if rank.rows and " + " not in name and kind != "placed":  # cards that are alike
+            room = _size(rank.rows[0]["usable_bytes"], None)
+            about["card"] = words("layouts.each", card=card, room=room)
+        return words(f"rank.{kind}", fit=fit, **about)
+    return words("rank.models", card=card, question=question, **many)
+
+
+def _number(rank: Ranking, *, full: bool) -> str:
+    """Tell whether none fits, or one, or more, of all or of the few that nothing beats; and where
+    of none we cannot say that it does not."""
+    if rank.fits == "unknown":
+        return "none_surely"
+    if not rank.fitting:
+        return "none_fits"
+    return ("one_" if len(rank.fitting) == 1 else "") + ("all" if full else "best")
+
+
+def _cards(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("rank.card")),
+        Column(words("beside.has"), right=True),
+        Column(words("beside.needs"), right=True),
+        Column(words("beside.spare"), right=True, rank=2),
+        Column(words("beside.context"), right=True, rank=3),
+        *([Column(words("rank.format"), rank=1)] if any(row.get("format") for row in rows) else []),
+    )
+    actions = tuple({"gpu": row["id"]} for row in rows)
+    cells = tuple(_card(row, unit)[: len(columns)] for row in rows)
+    return Grid(columns, cells, actions=actions)
+
+
+def _card(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
+    return (
+        Cell(printable(row["name"]), MARKS[row["fits"]]),
+        Cell(_size(row["usable_bytes"], unit)),
+        *_measures(row, unit),
+        Cell(printable(row.get("format") or "")),
+    )
+
+
+def _measures(row: Mapping[str, Any], unit: str | None) -> tuple[Cell, ...]:
+    return (
+        Cell(_size(row["peak_bytes"], unit)),
+        Cell(_size(row["margin_bytes"], unit)),
+        Cell(f"{row['context']:,}" if row["context"] else ""),
+    )
+
+
+def _layouts(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("layouts.ranks")),
+        Column(words("beside.needs"), right=True),
+        Column(words("beside.spare"), right=True, rank=2),
+        *_on_host(rows, words),
+        Column(words("layouts.again")),
+        Column(words("layouts.waits"), right=True),
+        Column(words("layouts.near"), right=True),
+        Column(words("layouts.far"), right=True),
+    )
+    judged = _judged(rows)
+    return Grid(columns, tuple(_layout(row, words, unit, judged=judged) for row in rows))
+
+
+def _judged(rows: tuple[Mapping[str, Any], ...]) -> bool:
+    """Tell whether host memory was judged of a layout."""
+    return any("host_bytes" in row for row in rows)
+
+
+def _on_host(rows: tuple[Mapping[str, Any], ...], words: Words) -> tuple[Column, ...]:
+    return (Column(words("placed.host"), right=True),) if _judged(rows) else ()
+
+
+def _needed(row: Mapping[str, Any], unit: str | None, *, judged: bool) -> tuple[Cell, ...]:
+    """Say what a machine needs of its memory; of a layout that does not fit on cards nothing."""
+    host = row.get("host_bytes")
+    return (Cell("" if host is None else _size(host, unit)),) if judged else ()
+
+
+def _layout(
+    row: Mapping[str, Any], words: Words, unit: str | None, *, judged: bool
+) -> tuple[Cell, ...]:
+    return (
+        Cell(row["id"], MARKS[row["fits"]]),
+        Cell(_size(row["peak_bytes"], unit)),
+        Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
+        *_needed(row, unit, judged=judged),
+        Cell(_again(row, words)),
+        Cell(f"+{100 * row['bubble']:.1f} %"),
+        Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
+        Cell(_size(row["far_bytes"], unit) if row["far_bytes"] else "-"),
+    )
+
+
+def _again(row: Mapping[str, Any], words: Words) -> str:
+    """Name what is computed again, Megatron's modules or torchtitan's list of products, and the
+    percent of a step's FLOPs that it takes more."""
+    selected = row["recompute"] == "selective" and "shard" in row
+    what = words(f"layouts.{'ops' if selected else row['recompute']}")
+    more = 100 * row["computed_again"]
+    return f"{what} +{more:.0f} %" if more else what
+
+
+def _served(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("layouts.ranks")),
+        Column(words("beside.needs"), right=True),
+        Column(words("beside.spare"), right=True, rank=2),
+        *_on_host(rows, words),
+        Column(words("served.tokens"), right=True),
+        Column(words("served.requests"), right=True, rank=1),
+        Column(words("served.turn"), right=True),
+        Column(words("layouts.near"), right=True),
+        Column(words("layouts.far"), right=True),
+    )
+    judged = _judged(rows)
+    return Grid(columns, tuple(_way(row, words, unit, judged=judged) for row in rows))
+
+
+def _way(
+    row: Mapping[str, Any], words: Words, unit: str | None, *, judged: bool
+) -> tuple[Cell, ...]:
+    return (
+        Cell(row["id"], MARKS[row["fits"]]),
+        Cell(_size(row["peak_bytes"], unit)),
+        Cell(_size(row["margin_bytes"], unit) if row["fits"] == "yes" else ""),
+        *_needed(row, unit, judged=judged),
+        Cell(f"{row['cached_tokens']:,}"),
+        Cell(f"{row['requests']:,}"),
+        Cell(_size(row["read_in_turn_bytes"], unit)),
+        Cell(_size(row["near_bytes"], unit) if row["near_bytes"] else "-"),
+        Cell(_size(row["far_bytes"], unit) if row["far_bytes"] else "-"),
+    )
+
+
+def _placed(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("placed.flags")),
+        Column(words("placed.context"), right=True),
+        Column(words("placed.cache")),
+        Column(words("placed.needs"), right=True),
+        Column(words("placed.host"), right=True),
+        Column(words("placed.host.read"), right=True),
+        Column(words("placed.read"), right=True, rank=1),
+        Column(words("placed.sent"), right=True, rank=2),
+    )
+    return Grid(columns, tuple(_place(row, words, unit) for row in rows))
+
+
+def _place(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+    read, sent = row["read_from_host_bytes"], row["near_bytes"]
+    size = sizes(max(card["needs_bytes"] for card in row["cards"]), unit)
+    needs = " + ".join(size.bare(card["needs_bytes"]) for card in row["cards"])
+    return (
+        Cell(row["placed"], MARKS[row["fits"]]),
+        Cell(f"{row['context']:,}"),
+        Cell("/".join(dict.fromkeys(row["cache_types"]))),
+        Cell(f"{needs} {size.unit}"),
+        Cell(_size(row["host_bytes"], unit)),
+        Cell(_size(read, unit) if read else "-"),
+        Cell(_size(row["read_in_turn_bytes"], unit)),
+        Cell(_size(sent, unit) if sent else "-"),
+    )
+
+
+def _places(row: Mapping[str, Any], words: Words, unit: str | None) -> Iterator[str]:
+    """Say which layers each card and the host have of a way to place a model."""
+    begin = row["host_layers"]
+    total = begin + sum(card["layers"] for card in row["cards"])
+    for card in row["cards"]:
+        end = begin + card["layers"]
+        sizes_ = {n: _size(card[f"{n}_bytes"], unit) for n in ("needs", "usable")}
+        which = f"{begin}-{end - 1}" if end > begin else words("placed.no_layers")
+        key = "placed.last_card" if end == total > begin else "placed.card"
+        if card["guests"]:
+            which += words("placed.guests", count=str(card["guests"]))
+        yield words(key, name=printable(card["name"]), layers=which, **sizes_)
+        begin = end
+    needs, away = _size(row["host_bytes"], unit), row["host_layers"]
+    what = [words("placed.layers", count=str(away))] if away else []
+    if row["host_experts"]:
+        what.append(words("placed.experts", count=str(row["host_experts"])))
+    if what:
+        yield words("placed.on_host", what=words("bar.and").join(what), needs=needs)
+    else:
+        yield words("placed.none_on_host", needs=needs)
+
+
+def _of_layouts(
+    rank: Ranking, words: Words, unit: str | None, *, full: bool
+) -> tuple[tuple[Block, ...], ...]:
+    """Say what the columns mean, and the question about the first layout."""
+    kind = _kind(rank)
+    if not rank.rows:
+        return ()
+    told = [words(f"means.{kind}")]
+    if _judged(rank.rows) and kind != "placed":
+        had = _size(
+            next(row["host_usable_bytes"] for row in rank.rows if "host_bytes" in row), unit
+        )
+        told.append(words("means.host", size=had))
+    if rank.fitting and not full:
+        told.append(words(f"unbeaten.{kind}"))
+    blocks: tuple[Block, ...] = (lines(*told),)
+    if kind == "placed":
+        first = (rank.fitting or rank.rows)[0]
+        blocks += (lines(words("placed.first"), *_places(first, words, unit)),)
+    if rank.fitting:
+        flags = rank.fitting[0]["flags"]
+        line = f"weighbridge {rank.about} {printable(rank.model or '')} {printable(flags)}"
+        blocks += (Paste(words("layouts.first"), line),)
+        if rank.fitting[0].get("launch"):
+            launch = printable_lines(rank.fitting[0]["launch"])
+            blocks += (Paste(words("placed.run"), launch),)
+    return tuple((block,) for block in blocks)
+
+
+def _models(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    columns = (
+        Column(words("rank.model")),
+        Column(words("rank.format")),
+        Column(words("ladder.head.engine"), rank=2),
+        Column(words("beside.needs"), right=True),
+        Column(words("beside.spare"), right=True, rank=5),
+        Column(words("beside.context"), right=True),
+        Column(words("ladder.head.quality"), folds=True, rank=1),
+        Column(words("rank.parameters"), right=True, rank=3),
+        Column(words("models.released"), right=True, rank=4),
+        Column(words("rank.task"), rank=6),
+    )
+    actions = tuple({"model": row["name"]} for row in rows)
+    return Grid(columns, tuple(_model(row, words, unit) for row in rows), actions=actions)
+
+
+def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell, ...]:
+    return (
+        Cell(printable(row["name"]), MARKS[row["fits"]]),
+        Cell(row["format"] or ""),
+        Cell(title(row["engine"]) if row["engine"] else ""),
+        *_measures(row, unit),
+        Cell(_loss(row["quality"], words)),
+        Cell(human_count(row["parameters"])),
+        Cell((row["released"] or "")[:MONTH]),
+        Cell(words(f"use.{row['task']}")),
+    )
+
+
+def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:
+    """Say what a format costs, as published of the model or of one that is near."""
+    if quality is None:
+        return ""
+    fields = {name: value for name, value in quality.items() if name != "unit"}
+    loss = quality_cell(words, Finding(**{**fields, "near": "model"}))
+    near = quality["near"] == "model" or not quality["change"]
+    return loss if near else words("ladder.about", quality=loss)
+
+
+TABLES_OF: Mapping[str, Callable[..., Grid]] = {
+    "gpus": _cards,
+    "models": _models,
+    "layouts": _layouts,
+    "sharded": _layouts,
+    "served": _served,
+    "placed": _placed,
+}
+
+
+def _size(nbytes: int | None, unit: str | None) -> str:
+    return "" if nbytes is None else sizes(abs(nbytes), unit).of(nbytes)

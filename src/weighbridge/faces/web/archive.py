@@ -1,0 +1,83 @@
+"""Our own package as an archive: the files that answers on a page need, always the same bytes."""
+
+import ast
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+PACKAGE = Path(__file__).parent.parent.parent
+OUT = (
+    *("faces/cli", "measure.py", "answers/questions/jobs.py", "__main__.py", "py.typed"),
+    *("files/runfiles/live", "faces/scan", "faces/agents", "faces/render/bounded.py"),
+    *("faces/view/scan.py", "faces/view/scan_diff.py", "faces/charts/scanned.py"),
+    *("memory/report/scanned.py", "memory/report/scan_diff.py", "base/words/space.json"),
+    *("faces/web/page", "faces/web/server.py", "faces/web/desks.py", "faces/web/build.py"),
+    *("faces/web/archive.py", "faces/web/npm.py", "faces/web/pyodide.py", "faces/web/duckdb.py"),
+    *("faces/web/space", "faces/web/snapshot.mjs", "faces/web/registry.py"),
+    "faces/web/demonstration",
+    *("models/sources/session.py", "models/sources/wire.py"),  # other ways to ask over HTTP
+)
+
+
+def members(package: Path = PACKAGE) -> Iterator[tuple[str, bytes]]:
+    """(name, contents) in order of their names."""
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if path.is_file() and "__pycache__" not in path.parts and wanted(name):
+            data = path.read_bytes()
+            yield f"{package.name}/{name}", undocumented(data) if path.suffix == ".py" else data
+    import yaml  # which files that start a run are read with
+
+    for path in sorted(Path(yaml.__file__).parent.glob("*.py")):
+        yield f"yaml/{path.name}", path.read_bytes()
+
+
+def undocumented(source: bytes) -> bytes:
+    """Return a module without docstrings, a fifth of what a page would ask for. Nothing reads those
+    of what a page imports."""
+    lines: list[str | None] = [*source.decode().split("\n")]
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, DOCUMENTED) or ast.get_docstring(node, clean=False) is None:
+            continue
+        text = node.body[0]
+        assert text.end_lineno is not None
+        begin = (lines[text.lineno - 1] or "")[: text.col_offset]
+        lines[text.lineno - 1 : text.end_lineno] = [
+            f'{begin}""',
+            *[None] * (text.end_lineno - text.lineno),
+        ]
+    return "\n".join(line for line in lines if line is not None).encode()
+
+
+def wanted(name: str) -> bool:
+    """Tell whether a page needs a file; `name` is its path in the package."""
+    return not any(name == out or name.startswith(f"{out}/") for out in OUT)
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    """An archive that the page unpacks, packed with gzip; nothing of it tells when or by whom."""
+    archived = io.BytesIO()
+    with tarfile.open(fileobj=archived, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return gzipped(archived.getvalue())
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return the files as a zip archive without packing, which Python in the browser imports
+    from."""
+    archived = io.BytesIO()
+    with zipfile.ZipFile(archived, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return archived.getvalue()
+
+
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)
