@@ -3,6 +3,7 @@
 import json
 
 from weighbridge.answers.remedies.case import RemedyCase
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.table import record
 from weighbridge.models.quantization.on_load import arguments as config_arguments
 from weighbridge.models.quantization.on_load import written
@@ -31,9 +32,10 @@ def _loading(case: RemedyCase) -> TrainingLine:
         or not cls.isidentifier()
         or not case.loads
     ):
-        return TrainingLine(why="no line to paste: transformers does not load this by a name")
+        return TrainingLine(why=sentence("no_line", reason=sentence("not_by_name")))
     if form is not None and config is None:
-        return TrainingLine(why=f"no line to paste: name a repository that is published in {form}")
+        why = sentence("no_line", reason=sentence("name_published", form=form))
+        return TrainingLine(why=why)
     names = sorted([cls, *([config.name] if config is not None else [])])
     given = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
     if config is not None:

@@ -19,6 +19,7 @@ from weighbridge.answers.verdict import closeness, reasons
 from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly, total, when
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
 
@@ -52,7 +53,7 @@ def both(
         reason = f"{half.reason}; the device alone {ALONE[on_devices.fits]}: {on_devices.reason}"
         turned = on_devices.turned(half.fits, reason, half.tipped_by)
         return replace(turned, share_that_fits=half.share_that_fits, host=half)
-    return replace(on_devices, reason=f"{on_devices.reason}; {half.reason}", host=half)
+    return replace(on_devices, reason=clauses(on_devices.reason, half.reason), host=half)
 
 
 def container(host: Device) -> int:
@@ -82,7 +83,7 @@ def judged(
     name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
     subject = when(name) + f" on one of {len(inside)} machines" * (len(inside) > 1)
     if machine is None or answer is None:
-        reason = f"{_span(needed)} of host memory {subject}; --ram SIZE judges it"
+        reason: str = sentence("host_range", size=_span(needed), when=subject)
     else:
         pages = " and the pages of its files" * (pages_stay and name == "load")
         subject += f", with what is on the device{pages}" * bool(inside)

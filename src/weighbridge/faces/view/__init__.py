@@ -102,7 +102,7 @@ def _warnings(answer: ShownAnswer) -> Iterator[str]:
     """Yield the warnings of the report; what was not read of a config is a detail."""
     for line in answer.report.warnings:
         if answer.full or UNREAD not in line:
-            yield answer.say.told(redacted(line))
+            yield redacted(answer.say.told(line))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:

@@ -7,6 +7,7 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
+from weighbridge.base.sentences import clauses
 from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.table import ENGINES
 from weighbridge.faces.view.parts import NAMES
@@ -142,7 +143,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         return _host(answer, verdict.host)
     missing, d = answer.report.derived.get("not_counted"), answer.report.derived
     if missing:
-        return answer.say("reason.not_counted", what=answer.say.told("; ".join(missing)))
+        return answer.say("reason.not_counted", what=answer.say.told(clauses(*missing)))
     if "layers_on_card" in d:
         return _divided(answer)
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):

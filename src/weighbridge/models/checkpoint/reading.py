@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import redacted, shown
 from weighbridge.models.checkpoint.inventory import (
     CONFIGS,
@@ -100,8 +101,7 @@ class Reader:
                     f"it is of; {_instead(alone, self._json(alone))}"
                 )
             raise NotFoundError(
-                f"{self._source.name} holds neither a config.json nor weights that we can read "
-                f"({', '.join(WEIGHTS)})"
+                sentence("no_model_engine", folder=self._source.name, names=", ".join(WEIGHTS))
             )
         return Inventory(
             reference=self._text,
