@@ -86,7 +86,7 @@ def answer(one: Text) -> dict[str, Any]:
         told = weighbridge.weigh(one.text, name=one.name, offline=True).to_dict()
     except WeighbridgeError as error:
         return {"error": type(error).__name__, "says": _hash(str(error))}
-    message = told["message"] or {}
+    message = {k: v for k, v in (told["message"] or {}).items() if k != "version"}
     return {
         "kind": told["kind"],
         "fits": told["fits"],

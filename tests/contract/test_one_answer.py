@@ -88,8 +88,9 @@ def typed(model, settings, *more):
 
 
 def plain(text):
-    """Words without the marks of Markdown and without line ends."""
-    return re.sub(r"[\s\\*]+", " ", text).strip()
+    """Words without the marks of Markdown, line ends, and how a face is told of RAM."""
+    words = re.sub(r"[\s\\*]+", " ", text).strip()
+    return words.replace("(--ram SIZE says whether it is there)", "(say how much the machine has)")
 
 
 def planned(told, answer):

@@ -252,6 +252,21 @@ def test_a_command_leaves_the_context_to_ollama(card, tokens):
     assert found.settings["context"] == tokens
 
 
+@pytest.mark.parametrize(
+    ("settings", "tokens"),
+    [
+        ({"gpu": "4090"}, 32_768),  # what `ollama run` takes on that card
+        ({"gpu": "3060"}, 4096),
+        ({"gpu": "4090", "context": 2048}, 2048),
+        ({"gpu": "4090", "prompt_len": 100}, 100),
+        ({"gpu": "4090", "context": 200_000}, 131_072),  # the model's maximum, to which it lowers
+        ({}, 4096),
+    ],
+)
+def test_an_unnamed_length_is_that_of_ollama_run(settings, tokens):
+    assert answer("llama-3.1-8b", engine="ollama", **settings).settings["context"] == tokens
+
+
 def test_tags_are_q4_k_m():
     plain, named = (
         answer("llama-3.1-8b", engine="ollama", quantization=q) for q in (None, "Q4_K_M")

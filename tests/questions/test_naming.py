@@ -72,3 +72,17 @@ def test_it_sent_back_is_the_same_question(name):
     report = prepared(name).briefly(Infer())
     again = prepared(name).briefly(Infer(engine=report.workload["engine"]))
     assert again.peak == report.peak
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ({"quantization": "Q4_K_M"}, "llama.cpp"),
+        ({"quantization": "q4km", "gpu": "3060"}, "llama.cpp"),
+        ({"quantization": "Q4_K_M", "dtype": "float16"}, ""),
+        ({"quantization": "BF16"}, ""),  # a plain dtype, which GGUF has, too
+        ({"quantization": "nf4"}, ""),
+    ],
+)
+def test_a_type_of_gguf_is_a_question_to_llama_cpp(settings, engine):
+    assert named("qwen3-0.6b", "qwen3-0.6b", **settings) == engine

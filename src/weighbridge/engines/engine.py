@@ -55,6 +55,8 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     metal: bool = False  # its rules are those of Apple's own allocator
     server: bool = False  # takes a share of a card, and decides what its flags do not say
     drafts: bool = True  # a draft model is in our rules
+    sizes_by_card: bool = False  # its usual length of a request is by the memory of the cards,
+    # and no length goes beyond the model's
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
     stages: str = ""  # the one that has the layers of each stage of a pipeline
     joins: str = ""  # key of the sentence on what a line on {count} machines needs beside its flags

@@ -103,6 +103,13 @@ def said(name: str | None, form: str) -> str:
     return sentence("taken_as.division" if name in PLAIN else "taken_as", name=name, form=form)
 
 
+def of_gguf(name: str) -> bool:
+    """Tell whether a format is one of GGUF's own, and not a plain dtype that GGUF has, too."""
+    from weighbridge.models.quantization.schemes import GGUF
+
+    return meant(name) in GGUF - set(FLOATS.values())
+
+
 def unpacked(form: str, engine: str) -> bool:
     """Tell whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF
     tell apart."""

@@ -186,8 +186,10 @@ def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
     if w.context is None and w.prompt_len is not None:
         return tokens, "the prompt alone"
     if w.context is not None:
+        if engine.sizes_by_card and end is not None and end < w.context:
+            return end, f"the model's maximum, to which {engine.title} lowers it"
         return w.context, "as you asked"
-    if w.engine_defaults and end is not None:
+    if (w.engine_defaults or (engine.sizes_by_card and not tokens)) and end is not None:
         return engine.context(w, end)
     usual = max(USUAL_CONTEXT, tokens)
     if end is not None and end < usual:

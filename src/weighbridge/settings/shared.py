@@ -45,10 +45,12 @@ class RequestSettings(Settings):
         1 << 31,
         flags=("--max-model-len",),
         label="Context (tokens)",
-        help="Tokens of one request. Default: 4096, or the model's maximum if smaller.",
+        help="Tokens of one request. Default: 4096, or the model's maximum if smaller; of Ollama "
+        "what it takes on that card.",
         default=1 << 12,
         label_zh="上下文(token)",
-        zh="一个请求的 token 数。默认 4096；模型的最大长度更短时取最大长度。",
+        zh="一个请求的 token 数。默认 4096；模型的最大长度更短时取最大长度；"
+        "Ollama 取它在该卡上的默认值。",
         slider=(128, 1 << 20),
     )
     prompt_len: Int = count(

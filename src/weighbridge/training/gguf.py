@@ -14,6 +14,7 @@ from math import prod
 
 from weighbridge.base.errors import ContradictionError, UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.engines.format_names import of_gguf
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Train
 
@@ -26,6 +27,11 @@ def unpacked(model: Model, w: Train) -> Model:
     file."""
     part = model.parts[0]
     if part.library != LIBRARY:
+        if w.quantization and of_gguf(w.quantization):
+            raise ContradictionError(
+                f"--quantization {w.quantization}: no trainer packs a base so; nf4 and bnb-int8 "
+                "are what --method qlora packs, and a GGUF file is dequantized while it loads"
+            )
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:

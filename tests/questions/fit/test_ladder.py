@@ -157,7 +157,7 @@ def test_a_32b_on_a_4090_is_a_yes_at_four_bits():
         (4, "yes", True),
     ]
     assert best(found) is found[2]
-    assert found[2].change == {"engine": "ollama", "quantization": "Q4_K_M"}
+    assert found[2].change == {"engine": "ollama", "quantization": "Q4_K_M", "context": 4096}
 
 
 @slow
@@ -202,7 +202,7 @@ def unasked(model="qwen3-0.6b", **settings):
         ({}, "ollama"),
         ({"quantization": "Q8_0"}, "ollama"),  # the rung that is there without the flag
         ({"quantization": "nf4"}, "transformers"),  # no format of Ollama's
-        ({"quantization": "Q8_0", "dtype": "float16"}, "transformers"),
+        ({"quantization": "Q8_0", "dtype": "float16"}, "llama.cpp"),  # transformers unpacks it
         ({"quantization": "Q8_0", "engine": "llama.cpp"}, "llama.cpp"),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_format_that_is_named_has_the_engine_of_its_rung(settings, engine):
     assert of._engine().name == engine
     first = of._first()
     named = "quantization" in settings and engine == "ollama"
-    assert first.change == ({"engine": "ollama"} if named else {})
+    assert first.change == ({"engine": "ollama", "context": 4096} if named else {})
     assert first.bits == (8 if settings.get("quantization") == "Q8_0" else first.bits)
 
 

@@ -3,6 +3,7 @@
     qwen3:30b-a3b              a tag of Ollama's library
     bartowski/...-GGUF:Q6_K    llama.cpp
     mlx-community/...          MLX
+    --quantization Q4_K_M      llama.cpp, whatever the model is called
     Qwen/...-AWQ               vLLM
 
 Each engine says in its record which names are its own (`Engine.named`).
@@ -11,7 +12,7 @@ Each engine says in its record which names are its own (`Engine.named`).
 import re
 
 from weighbridge.base.errors import UsageError
-from weighbridge.engines.table import ENGINES
+from weighbridge.engines.table import ENGINES, usual
 from weighbridge.engines.weight_formats import WeightFormat, declared_name, reads, runs_on, stored
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.workload import Infer, foreign
@@ -21,12 +22,15 @@ GENERATES = ("ForCausalLM", "ForConditionalGeneration")
 
 def named_engine(reference: str, part: ModelPart, w: Infer) -> str:
     """Return the engine that a reference is a question to, "" for the usual one: where the question
-    says a format or a release, where the class generates no text, or where that engine does not run
-    on the card, does not read the files or has not the settings."""
-    if w.quantization or w.dtype or w.engine_version:
+    says another format or a release, where the class generates no text, or where that engine does
+    not run on the card, does not read the files or has not the settings."""
+    if w.dtype or w.engine_version or not part.blueprint.cls.endswith(GENERATES):
         return ""
-    if not part.blueprint.cls.endswith(GENERATES):
-        return ""
+    if w.quantization:
+        from weighbridge.engines.format_names import of_gguf
+
+        name = usual(gguf=True).name
+        return name if of_gguf(w.quantization) and _can(name, (), w) else ""
     wanted = tuple(stored(part, declared_name(part)))
     owning = (e for e in ENGINES.values() if e.named)
     for kind in owning:

@@ -22,6 +22,7 @@ ENGINE = Engine(
     snippet=r"\bollama(?:\.exe)?\s+(?:run|serve)\b",
     formats=LLAMA_CPP.formats,
     drafts=False,
+    sizes_by_card=True,
     trains="Ollama trains nothing: leave --engine out to ask about training",
     small_cache={"kv_cache_dtype": "q8_0"},
     least_cache={"kv_cache_dtype": "q4_0"},

@@ -206,15 +206,16 @@ def warnings(
     if w.kv_cache_dtype and not on.workload.kv_cache_dtype:
         form = w.kv_cache_dtype.lower()
         yield sentence("ollama_drops", version=w.engine_version, form=form, kind=holdings.net.arch)
-    if subject.longest is not None and subject.context > subject.longest:
+    if subject.longest is not None and (w.context or 0) > subject.longest:
         yield sentence("ollama_lowers", tokens=subject.longest)
     if w.parallel and w.parallel > 1 and holdings.launch.slots == 1:
         yield sentence("ollama_alone", kind=holdings.net.arch)
     usual = 0 if budget is None else usual_context(memory(budget), number(w))
+    usual = min(usual, subject.longest or usual)
     if usual > subject.context:
         yield sentence(
             "ollama_context",
-            tokens=min(usual, subject.longest or usual),
+            tokens=usual,
             context=subject.context,
         )
 

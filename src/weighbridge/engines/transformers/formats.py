@@ -54,14 +54,15 @@ READS: tuple[Reads, ...] = (
     Reads("mxfp8|nvfp4", COMPRESSED, since=(4, 45), methods="compressed-tensors"),
     Reads(TORCHAO, "quantizer_torchao.py", since=(4, 45)),
     Reads("mxfp4", "quantizer_mxfp4.py", since=(4, 55)),
-    # A file is unpacked while it is read; since 5.18 its blocks stay (quantizer_gguf.py), where
-    # the `kernels` package is there
+    # A file is unpacked while it is read. Since 5.18 blocks stay (quantizer_gguf.py) where a kernel
+    # is published for the device, which is Metal's, of the models in GGUF_ARCHS
     Reads(FILE, "modeling_gguf_pytorch_utils.py", since=(4, 41), how="unpacked"),
     Reads(
         r"F32|B?F16|T?I?Q\d.*|MXFP4_MOE",
         "quantizer_gguf.py",
         since=(5, 18),
-        note="before, it unpacks a GGUF file while it reads it: ask in a --dtype",
+        stacks=("own",),
+        note="it unpacks a GGUF file while it reads it, but on a Mac: ask in a --dtype",
     ),
     Reads("aqlm", "quantizer_aqlm.py", since=(4, 38)),
     Reads("bitnet", "quantizer_bitnet.py", since=(4, 46)),

@@ -141,8 +141,10 @@ class _Ladder:
     def _engine(self) -> "Engine":
         """The engine that a person with that card uses, unless the question or the name of the
         model says another."""
-        said = self.request.inference is not None or self.asked.engine != usual().name
-        if said or self.room is None or not self.request.settings.keys().isdisjoint(NAMED[1:]):
+        by_format = "quantization" in self.request.settings  # which a GGUF type is, by itself
+        free = (usual().name, *([usual(gguf=True).name] if by_format else []))
+        named = self.request.inference is not None or self.asked.engine not in free
+        if named or self.room is None or not self.request.settings.keys().isdisjoint(NAMED[1:]):
             return record(self.asked.engine)
         kind, form = engine_of(self.room.choice.part), self.request.settings.get("quantization")
         return kind if form is None or self._offers(kind, form) else record(self.asked.engine)
@@ -225,6 +227,7 @@ class _Ladder:
 
     def _laid_out(self, change: Mapping[str, Any], bits: int) -> Rung | None:
         """Ask the question of inference with a change; None where it is refused."""
+        change = self.request.sized(change)
         changed = self.request.planned(change)
         go_on()
         try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.estimate.divided import RAM_SPEED
 from weighbridge.answers.estimate.layouts import FEW, beats, coarse
 from weighbridge.answers.questions.fit.answers import Asker
+from weighbridge.answers.questions.fit.request import LENGTHS
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.interface import PlacedWay
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 LONGER = 8  # times the context that is asked
 CACHES = ("kv_cache_dtype", "cache_type_k", "cache_type_v")
-LENGTHS = ("context", "prompt_len", "max_new_tokens")
 
 
 class PlacedLayout(NamedTuple):

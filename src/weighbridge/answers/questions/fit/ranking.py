@@ -30,7 +30,12 @@ from weighbridge.answers.questions.fit.ladder import (
     plain,
     planned_or_none,
 )
-from weighbridge.answers.questions.fit.request import DEVICE, FitRequest, asked, workload
+from weighbridge.answers.questions.fit.request import (
+    DEVICE,
+    FitRequest,
+    asked,
+    workload,
+)
 from weighbridge.base.records import replace
 from weighbridge.base.units import parse_count
 from weighbridge.base.watching import kept, stopped, trying
@@ -290,14 +295,14 @@ class _Shelf:
         has an answer."""
         best: dict[str, Any] = {}
         for form in forms:
-            engine = form.get("engine", self.request.inference)
-            settings = {**self.request.settings, **form}
-            tried = replace(self.request, settings=settings, inference=engine)
+            tried = self.request.planned(self.request.sized(form))
             report = _judged(asker, tried)
             if report is None:
                 continue
             best = {**_told(report), **_verdict(report)}
-            if report.derived.get("layers_on_card") is not None:  # the rest is in RAM
+            longest = report.derived["longest_context"] or 0
+            too_long = 0 < longest < (self.request.settings.get("context") or 0)
+            if too_long or report.derived.get("layers_on_card") is not None:  # the rest is in RAM
                 best["fits"] = "no"
             if best["fits"] == "yes":
                 return best, tried

@@ -5,7 +5,8 @@ A setting goes to every question that has one of that name, and is pinned there.
     engine_version   is the inference engine's; training and loading have it where that engine is
                      transformers
     shared names     (-tp, --torch-version ...) go to training alone where the engine lacks them
-    quantization     is of load, infer and qlora: LoRA and full training are of plain weights
+    quantization     is of load, infer and qlora: LoRA and full training are of plain weights; a
+                     type of GGUF's is of load and infer, since no trainer packs in one
     batch_size       is of the task that is asked about: users of a server, or sequences of a step
 """
 
@@ -14,6 +15,8 @@ from typing import Any
 
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.engines.format_names import of_gguf
+from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.engines.table import engine, record
 from weighbridge.memory.report.fit import NAMES, SMALLEST
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
@@ -28,6 +31,7 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "lora-r": ("lora_r", ("lora", "qlora")),
     "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
+LENGTHS = ("context", "prompt_len", "max_new_tokens")
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
@@ -59,6 +63,17 @@ class FitRequest:
         """True where formats are tried: the question is how to run it, and a model is named."""
         sought = self.about == "infer" or not self.solves
         return self.helped and sought and self.most != "model-size"
+
+    def sized(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a change with the usual length of a request, where it chooses an engine that takes
+        one by the card and nobody named or seeks any: formats are compared at one length."""
+        chosen = "engine" in change and record(change["engine"]).sizes_by_card
+        lengths = {*self.settings, *change, self.most}
+        return (
+            {**change, "context": USUAL_CONTEXT}
+            if chosen and lengths.isdisjoint(LENGTHS)
+            else change
+        )
 
     def planned(self, change: Mapping[str, Any]) -> "FitRequest":
         """Return the same request with the settings of a plan."""
@@ -189,6 +204,8 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
         if task == "infer" and setting in TRAIN and _is_foreign(setting, inference):
             continue
         if setting in OF_PACKED and name in PLAIN:
+            continue
+        if setting == "quantization" and task == "train" and of_gguf(str(value)):
             continue
         if setting in OF_ADAPTERS and method == "full":
             continue
