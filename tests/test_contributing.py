@@ -18,6 +18,7 @@ KINDS = {
     "optimizer",
     "command",
     "output",
+    "warning",
 }
 TOPS = ("src/", "tests/", "docs/", "tools/", "changes/", ".ci/", ".github/")
 TOP_FILES = re.compile(r"[A-Za-z.]+\.(?:md|toml|yml|yaml)|Makefile")
