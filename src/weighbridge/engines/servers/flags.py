@@ -1,5 +1,6 @@
 """Settings and variables that vLLM and SGLang spell alike, and how both are read."""
 
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
@@ -58,9 +59,7 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
         reading.ignored.append(name)
         reading.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
     else:
-        reading.warn(
-            f"{name} {method!r:.40} is not modelled: weights are counted as they are stored"
-        )
+        reading.warn(sentence("method_stored", flag=name, method=method))
 
 
 def world(reading: CommandReading, *, copies: bool = True) -> int:

@@ -1,5 +1,6 @@
 """SGLang's server: what takes more than one flag, and what it decides itself."""
 
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Obstacle, Value
 from weighbridge.engines.servers import flags as common
@@ -71,9 +72,7 @@ def _torchao(reading: CommandReading) -> None:
     if said[1] in TORCHAO:
         reading.settings["quantization"] = TORCHAO[said[1]]
     else:
-        reading.warn(
-            f"{said[0]} {said[1]!r:.40} is not modelled: weights are counted as they are stored"
-        )
+        reading.warn(sentence("method_stored", flag=said[0], method=said[1]))
 
 
 def _copies(reading: CommandReading) -> bool:
