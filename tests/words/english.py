@@ -7,7 +7,7 @@ from weighbridge.base.words import entries
 
 VALUE = re.compile(r"\{(\w+)(?:![rs])?(?::[^{}]*)?\}")
 NUMBER = re.compile(r"\d+(?:\\\.\d+)*")  # of which a line of the corners has none
-JOINTS = {"clauses", "of_model", "of_host", "error", "warning"}
+JOINTS = 9  # signs: what puts sentences together has no more ("warning: {message}")
 CATALOGUES = ("screens", "warnings", "errors")
 
 
@@ -19,7 +19,8 @@ def patterns():
         entry
         for catalogue in CATALOGUES
         for key, entry in entries(catalogue).items()
-        if key not in JOINTS and (catalogue != "screens" or key.startswith("known."))
+        if catalogue != "screens" or key.startswith("known.")
+        if len(VALUE.sub("", entry["en"])) > JOINTS
     ]
     listed.sort(key=lambda entry: -len(VALUE.sub("", entry["en"])))
     return [(pattern(entry["en"]), VALUE.sub(r"{\1}", entry["zh"])) for entry in listed]

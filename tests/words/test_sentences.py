@@ -14,6 +14,7 @@ from weighbridge.base.errors import AwayError, NotFoundError, NotServedError, Tr
 from weighbridge.base.sentences import (
     Sentence,
     about,
+    before,
     clauses,
     key_of,
     keys_of,
@@ -116,6 +117,7 @@ def test_clauses_stay_sentences():
     assert {*keys_of(about("gpt2", both))} == {"of_model", "clauses", "beyond", "no_choice"}
     assert [*keys_of("text")] == []
     assert about("", LINE) is LINE
+    assert (before(about(LINE, "text")), before(LINE), before("text")) == (LINE, "", "")
 
 
 def test_a_value_may_be_a_sentence():

@@ -81,6 +81,12 @@ def key_of(text: object) -> str:
     return text.key if isinstance(text, Sentence) else ""
 
 
+def before(text: str) -> str:
+    """Return the name that stands before what is said of it (`about`); "" of other sentences."""
+    name: str = text.values["name"] if isinstance(text, Sentence) and text.key == ABOUT else ""
+    return name
+
+
 def without(text: str, key: str) -> str:
     """Return a sentence without its clause of a key."""
     return clauses(*(part for part in parts_of(text) if key_of(part) != key))

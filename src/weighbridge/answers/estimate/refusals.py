@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge.answers.estimate.infer import infer
 from weighbridge.base.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import NOT_STORED
@@ -106,7 +106,7 @@ def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
     reasons = "; ".join(each.why for each in stops if refuses is None or each.answer == "no")
     reason = f"{name} {STARTS[answer]}: {reasons}"
     if answer == was.fits:
-        reason += f"; {was.reason}"
+        reason = clauses(reason, was.reason)
     turned = was.turned(answer, reason)
     return turned if refuses is None else replace(turned, ground=refuses.ground, seen=refuses.seen)
 

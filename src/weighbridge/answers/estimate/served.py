@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge.answers.verdict import closeness, on_devices
 from weighbridge.base.memory import Device, exactly
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import Sentence, clauses, parts_of, sentence, without
+from weighbridge.base.sentences import Sentence, about, clauses, parts_of, sentence, without
 from weighbridge.engines.interface import EngineAnswer, Surely
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts
@@ -51,13 +51,14 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
     if serves.surely == "no" or (serves.surely == "unknown" and room_verdict.fits == "yes"):
         return room_verdict.turned(serves.surely, serves.lacks, _short_of(answer, budget))
     if serves.caps:
-        return replace(room_verdict, reason=f"{serves.caps}: {room_verdict.reason}")
+        return replace(room_verdict, reason=about(serves.caps, room_verdict.reason))
     if serves.flags and not workload.engine_defaults:
-        will = "may" if answer.derived.get("serves_as_asked") else "would"
-        lead = f"with its defaults {engine} {will} not serve this"
+        may = answer.derived.get("serves_as_asked")
+        lead = sentence("defaults_may_not" if may else "defaults_do_not", engine=engine)
         line_name = "the line below" if answer.derived.get("launch") else "it"
         line = f"{line_name} {'does' if room_verdict.fits == 'yes' else 'may'}, with {serves.flags}"
-        return replace(room_verdict, reason=f"{lead}; {line}: {room_verdict.reason}")
+        reason = clauses(lead, about(line, room_verdict.reason))
+        return replace(room_verdict, reason=reason)
     return room_verdict
 
 

@@ -12,7 +12,7 @@ from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Device, Phase, exactly
 from weighbridge.base.records import dataclass, replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.format_choice import own_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import subject as subject_of
@@ -76,7 +76,7 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
         judged = uncounted.judged(on_devices.serving(answered.devices, budget), missing)
     said_no = refused(training)
     if judged is not None and said_no:
-        judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
+        judged = judged.turned(judged.fits, clauses(said_no, judged.reason))
     judged = on_devices.cited(judged, bounds.published(answered.devices, _runs(asked, training)))
     return Report(
         task="train",

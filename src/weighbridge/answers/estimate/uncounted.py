@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.memo import memo
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import about, sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
@@ -176,8 +176,8 @@ def judged(verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
     """Turn a verdict over what is counted into `cannot say`, where something is not."""
     if not missing or verdict.fits == "no":
         return verdict
-    reason = f"weights only are surely counted, not {'; nor '.join(missing)}: {verdict.reason}"
-    return verdict.turned("unknown", reason)
+    lead = f"weights only are surely counted, not {'; nor '.join(missing)}"
+    return verdict.turned("unknown", about(lead, verdict.reason))
 
 
 def warnings(missing: tuple[str, ...]) -> tuple[str, ...]:
