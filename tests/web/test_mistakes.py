@@ -79,7 +79,7 @@ def test_a_model_that_needs_a_library_sends_nobody_to_a_terminal(desk):
         ),
         ({"model": "qwem3-8b"}, "qwem3-8b：内置目录中没有这个名字；是不是 qwen3-8b"),
         ({"model": "gpt2", "workload": {"quantization": "q9"}}, "'q9' 不是权重格式；常用的有"),
-        ({"model": {"config": {"model_type": "new"}}}, "我们的表中没有 'new' 这种模型类型；装了"),
+        ({"model": {"config": {"model_type": "new"}}}, "我们的表里没有 model type 'new'；装了"),
         ({"task": "infer", "model": "gpt2", "workload": {"context": "x"}}, "上下文(token)应为数字"),
         (
             {"task": "infer", "model": "gpt2", "workload": {"context": "4096"}},

@@ -48,7 +48,6 @@ MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in bas
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 BETWEEN = re.compile(r"(?<=[\u4e00-\u9fff)]) (?=[\u4e00-\u9fff])")
 NO_CARD = ("card_near", "card_far", "card_host")
-LIBRARY = re.compile(r"to build it on the meta device: pip install 'weighbridge\[(\w+)\]'.*")
 
 
 class One(NamedTuple):
@@ -233,7 +232,6 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     flag = "--gpu" if error.key in NO_CARD else error.flag
     about = {"setting": names[flag]} if flag in names else {}
     message = words_in(lang, "errors", page=True).told(error.sentence)
-    message = LIBRARY.sub(lambda m: words("needs.library", name=m[1]), message)
     task = str(ask.get("task"))
     said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
     said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them
