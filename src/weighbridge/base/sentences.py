@@ -45,7 +45,7 @@ class Sentence(str):
         return parts
 
 
-def sentence(key: str, **values: Any) -> Sentence:
+def sentence(key: str, /, **values: Any) -> Sentence:
     """Return the English sentence of a key, with the values in place of its braces."""
     return Sentence(_english(key).format(**values), key, values)
 

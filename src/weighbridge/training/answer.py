@@ -132,7 +132,7 @@ def _trained(plan: TrainingPlan, result: TrainingRun) -> int:
 def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
     alike = plan.sharding.ranks // plan.sharding.pipeline
     if alike > _listed(plan):
-        yield f"{_listed(plan):,} of {alike:,} ranks that are alike are listed"
+        yield sentence("ranks_listed", listed=_listed(plan), alike=alike)
     if plan.sharding.pipeline > 1 and not plan.framework.stages:
         others = ", ".join(name for name, each in FRAMEWORKS.items() if each.stages)
         yield sentence("no_pipelines", framework=plan.framework.name, others=others)

@@ -93,10 +93,7 @@ def _of_division(subject: Subject) -> Iterator[str]:
     format."""
     dtype = subject.choice.dtype
     if dtype.nbytes < 2 and subject.choice.scheme is None and not subject.choice.as_stored:
-        yield (
-            f"what a loader keeps beside {dtype.name}: none holds every weight alike, so name a "
-            "format with --quantization (nf4, int8, fp8, Q4_K_M)"
-        )
+        yield (sentence("loader_beside", dtype=dtype.name))
 
 
 def _of_layers(subject: Subject) -> Iterator[str]:

@@ -131,10 +131,12 @@ def _unread_rows(holdings: DeviceHoldings) -> Iterator[str]:
         table = holdings.net.weights[name]
         on_card = each.device != placed.host and name in (EMBEDDING, PER_LAYER)
         if on_card and not reads_rows(table.dtype, table.ne[0], holdings.launch.rules):
-            yield (
-                f"--override-tensor {each.written!r:.80}: this build has no GPU kernel that reads "
-                f"rows of {table.dtype.name}, so each step copies {human(table.nbytes)} of "
-                f"{name.partition('.')[0]} back into host memory; leave it there"
+            yield sentence(
+                "rows_copied",
+                pattern=each.written,
+                form=table.dtype.name,
+                size=human(table.nbytes),
+                name=name.partition(".")[0],
             )
 
 

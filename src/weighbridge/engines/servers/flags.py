@@ -32,7 +32,7 @@ def model(reading: CommandReading) -> None:
     elif reading.words:
         reading.model = reading.words.pop(0)
     for word in reading.words:
-        reading.warn(f"{word!r:.80} belongs to no flag, and is left out")
+        reading.warn(sentence("no_flag", word=word))
     revision = reading.last("revision")
     reading.revision = None if revision is None else str(revision[1])
     trust = reading.last("trust")

@@ -146,10 +146,7 @@ def _warnings(subject: Subject, plan: GenerationPlan) -> Iterator[str]:
     if any(isinstance(m, SCANS) for b in subject.body.blocks for m in b.mixers):
         yield sentence("recurrent")
     if plan.prompt.cache == "none" and plan.new:
-        yield (
-            "the class keeps no cache by itself: generate reads all tokens again for each new one; "
-            "--cache-implementation dynamic asks about use_cache=True, which is faster"
-        )
+        yield (sentence("no_own_cache"))
     if plan.rules.whole_logits and plan.new and plan.prompt.tokens > 1:
         yield sentence("whole_logits", version=plan.rules.written)
 
