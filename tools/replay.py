@@ -41,6 +41,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
+from tools.replay_texts import ADDED, replayed, without
+
 from weighbridge import Prepared, prepare
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import WeighbridgeError
@@ -222,10 +224,8 @@ def components(told: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def numbers(told: Any) -> Any:
-    """The JSON of a report without its sentences."""
-    if isinstance(told, dict):
-        return {key: numbers(value) for key, value in told.items() if key not in WORDS}
-    return [numbers(one) for one in told] if isinstance(told, list | tuple) else told
+    """The JSON of a report without its sentences, and without keys that came since."""
+    return without(told, WORDS | ADDED)
 
 
 def sentences(told: Any) -> Iterator[Any]:
@@ -382,8 +382,6 @@ def main() -> int:
     parser.add_argument("--texts", type=Path, nargs="*", metavar="FOLDER")
     typed = parser.parse_args()
     if typed.texts is not None:
-        from tools.replay_texts import replayed
-
         return replayed(typed.texts, accept=typed.accept)
     names = [name for name in catalogue.names() if typed.models in name][:: typed.every]
     if typed.show is not None:

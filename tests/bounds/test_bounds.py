@@ -21,7 +21,7 @@ from weighbridge.answers.bounds.margin import (
 from weighbridge.answers.bounds.phases import DETAIL, NAMES
 from weighbridge.answers.estimate.infer import widened
 from weighbridge.answers.verdict import on_devices
-from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge_lab.evidence import margins
@@ -40,7 +40,7 @@ def table(**shares):
 
 
 def device(*components):
-    return Device(index=0, kind="gpu", phases=(Phase("prefill", components),))
+    return Device(index=0, kind="gpu", phases=(Instant("prefill", components),))
 
 
 def part(name, low, expected, high):
@@ -248,7 +248,7 @@ def test_the_high_end_in_numbers_alone_is_that_of_the_widened_device(share):
 
 
 def test_the_host_has_no_margin():
-    host = Device(index=0, kind="host", phases=(Phase("load", (part("weights", 1, 1, 1),)),))
+    host = Device(index=0, kind="host", phases=(Instant("load", (part("weights", 1, 1, 1),)),))
     assert bounds.widened([host], RUNS, table(allocated=(0.1, 0.1))) == (host,)
 
 

@@ -1,6 +1,6 @@
 """Reports, timelines and records with numbers that a reader can add up."""
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.memory.report import ModelFacts, Report
 from weighbridge.memory.report.verdict import HostVerdict, Verdict
 from weighbridge_lab.measure.record import Levels, MeasuredMachine, MeasuredRun, Measurement
@@ -21,7 +21,7 @@ def component(name, size, **more):
 
 
 def phase(name, **sizes):
-    return Phase(name, tuple(component(n, s) for n, s in sizes.items()))
+    return Instant(name, tuple(component(n, s) for n, s in sizes.items()))
 
 
 SERVING = (
@@ -78,13 +78,13 @@ def report(devices=None, judged=None, name="llama-3.1-8b", task="infer", **workl
 
 def host(size=1, pages=40):
     held = (component("other", size), component("weights", pages, droppable=True))
-    return device(0, (Phase("load", held),), kind="host")
+    return device(0, (Instant("load", held),), kind="host")
 
 
 def scaled(index, factor):
     """A device whose every component is `factor` times that of the first."""
     phases = (
-        Phase(
+        Instant(
             p.name, tuple(component(c.name, factor * c.bytes.expected / GIB) for c in p.components)
         )
         for p in SERVING

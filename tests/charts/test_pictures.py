@@ -189,7 +189,7 @@ def test_forty_components_are_six_parts_and_the_others():
     sizes = {name: 1 + i / 10 for i, name in enumerate(LEVEL_OF)}
     every = [made.component(n, s, detail=str(k)) for k in range(3) for n, s in sizes.items()]
     assert len(every) > 40
-    one = made.device(0, (made.Phase("step", tuple(every)),))
+    one = made.device(0, (made.Instant("step", tuple(every)),))
     figure = bars(made.report([one]))
     plot = figure.plots[0]
     assert len(plot.series) == 7

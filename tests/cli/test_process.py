@@ -317,3 +317,14 @@ def test_a_traceback_only_when_asked():
     loud = weighbridge("load", "./nowhere", env={"WEIGHBRIDGE_DEBUG": "1"})
     assert "Traceback" not in quiet.stderr
     assert "Traceback" in loud.stderr
+
+
+def test_a_file_behind_two_hyphens_is_that_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "--x.sh").write_text("vllm serve qwen3-8b --max-model-len 4096\n")
+    from weighbridge.faces.cli.menu import run
+
+    assert run(["--x.sh"]) == 2
+    assert "put `--` before names of files" in capsys.readouterr().err
+    assert run(["--", "--x.sh"]) == 0
+    assert "qwen3-8b on vLLM" in capsys.readouterr().out

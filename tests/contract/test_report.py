@@ -74,6 +74,8 @@ def test_words_are_of_the_closed_lists(report):
                 assert c["basis"] in BASES
                 assert c["formula"]
                 assert c["source"]
+                assert c["role"] in {"", "draft", "process"}
+                assert isinstance(c["stays"], bool)
 
 
 def intervals(value):
@@ -113,6 +115,8 @@ def test_the_peak_is_the_largest_sum_of_one_phase(report):
                 }
                 assert device["peak"][level][bound] == max(sums.values())
                 if level == "driver":
+                    (binding,) = (p["name"] for p in device["phases"] if bound in p["binds"])
+                    assert sums[binding] == max(sums.values())
                     assert sums == {p["name"]: p["bytes"][bound] for p in device["phases"]}
                     assert bound != "expected" or sums[device["peak_phase"]] == max(sums.values())
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import MIB
 from weighbridge.engines.launch import parse
 from weighbridge.engines.llama_cpp import answers
@@ -311,7 +311,7 @@ def test_tokens_whose_cache_fits_beside_all_else(usable, tokens):
     """Two requests of 75 tokens have 50 bytes of a cache, three tokens a byte; all else takes 260."""
     parts = (("weights", 200), ("kv_cache", 30), ("kv_cache", 20), ("context", 60))
     made = tuple(Component(name=n, bytes=exactly(b), basis="computed") for n, b in parts)
-    found = Device(index=0, kind="gpu", phases=(Phase("load", ()), Phase("decode", made)))
+    found = Device(index=0, kind="gpu", phases=(Instant("load", ()), Instant("decode", made)))
     plan = SimpleNamespace(context=75, prompt=SimpleNamespace(batch=2))
     room = Bytes(0, usable, 9999)
     assert derived._tokens(found, plan, room) == tokens

@@ -8,7 +8,7 @@ import weighbridge
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, infer, limits, served, train
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves, asking
 from weighbridge.engines.table import engine
@@ -24,7 +24,7 @@ COMMAND = INFER.but(engine_defaults=True)
 
 def phase(**components):
     parts = (Component(name=n, bytes=b, basis="computed") for n, b in components.items())
-    return Phase("decode", tuple(parts))
+    return Instant("decode", tuple(parts))
 
 
 def device(kind="gpu", **components):

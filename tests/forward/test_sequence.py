@@ -17,6 +17,7 @@ from weighbridge.base.records import replace
 from weighbridge.machines.accelerators.chips import ASSUMED
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.memory.components.activations import Heap
+from weighbridge.settings import ranks as ways
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, flash
@@ -53,7 +54,7 @@ def run(way, ranks, heads=HEADS):
     before = sum(x.nbytes for x in leaves)
     tensors = tuple(leaves)
     m.heap.phase()
-    if way == sequence.ULYSSES:
+    if way == ways.ULYSSES:
         dropped = AttentionOptions(p=0.1)  # keys are not split, for which the kernel takes more
         out = sequence.ulysses(m, ranks, tensors, heads, dropped, partial(by_flash, m))
     else:
@@ -76,7 +77,7 @@ def run(way, ranks, heads=HEADS):
 
 def test_ulysses_keeps_one_output_more_than_a_rank_alone():
     """All tokens of half the heads (T, K, the output, its sums) and what came back."""
-    _, kept, _ = run(sequence.ULYSSES, 2)
+    _, kept, _ = run(ways.ULYSSES, 2)
     assert kept == T + K + T + T + ROWS + SMALL
 
 
@@ -87,7 +88,7 @@ def test_what_deepspeeds_own_class_took(ranks, keys, monkeypatch):
     copied = 1.0 if HEADS.heads > ranks else 0.0
     for name in ("flash_forward", "flash_backward"):
         monkeypatch.setattr(kernels, name, lambda *_, **__: [])
-    found = run(sequence.ULYSSES, ranks, replace(HEADS, kv_heads=keys))
+    found = run(ways.ULYSSES, ranks, replace(HEADS, kv_heads=keys))
     forward, kept, backward = DEEPSPEEDS[ranks, keys]
     expected = [n * T + ROWS for n in (forward, kept, backward + copied)]
     assert found == pytest.approx(expected, abs=SMALL)
@@ -95,18 +96,18 @@ def test_what_deepspeeds_own_class_took(ranks, keys, monkeypatch):
 
 def test_what_ulysses_holds_when_its_output_came_back():
     """What is kept, the output in one piece, which was sent, and what came."""
-    most, kept, _ = run(sequence.ULYSSES, 2)
+    most, kept, _ = run(ways.ULYSSES, 2)
     assert most == kept + T + T
 
 
 def test_keys_of_few_heads_are_copied_for_the_ranks_that_need_them():
     """Four ranks have a head each, and one with keys: of two such heads two copies."""
-    _, two, _ = run(sequence.ULYSSES, 2)
-    _, four, _ = run(sequence.ULYSSES, 4)
+    _, two, _ = run(ways.ULYSSES, 2)
+    _, four, _ = run(ways.ULYSSES, 4)
     assert four - two == K
 
 
-@pytest.mark.parametrize("way", [sequence.ALLGATHER, sequence.RING, sequence.HEADS])
+@pytest.mark.parametrize("way", [ways.ALLGATHER, ways.RING, ways.HEADS])
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_blocks_keep_what_a_rank_alone_keeps(way, ranks):
     """q, k and v are the linears' own; beside them the output and its sums."""
@@ -117,21 +118,21 @@ def test_blocks_keep_what_a_rank_alone_keeps(way, ranks):
 def test_what_passes_while_gathered_blocks_are_seen():
     """All keys and values (4 K); the block's output (T), in float32 (2 T), the sum so far (2 T),
     their difference weighed (2 T), and the new sum (2 T)."""
-    most, _, _ = run(sequence.ALLGATHER, 4)
+    most, _, _ = run(ways.ALLGATHER, 4)
     assert most == 4 * K + T + 4 * 2 * T
 
 
 def test_a_ring_holds_two_blocks_instead_of_all():
     """The block that is seen, a copy of it that is sent on, and the one that comes."""
-    most, _, _ = run(sequence.RING, 4)
+    most, _, _ = run(ways.RING, 4)
     assert most == 3 * K + T + 4 * 2 * T
-    assert run(sequence.RING, 64)[0] == most
-    assert run(sequence.ALLGATHER, 64)[0] == most + (64 - 3) * K
+    assert run(ways.RING, 64)[0] == most
+    assert run(ways.ALLGATHER, 64)[0] == most + (64 - 3) * K
 
 
 def test_one_head_after_the_other_gathers_its_share():
     """Keys and values of all tokens of one of two heads, the outputs of both, and them joined."""
-    most, _, _ = run(sequence.HEADS, 4)
+    most, _, _ = run(ways.HEADS, 4)
     assert most == 4 * K // 2 + T + T + ROWS
 
 
@@ -140,13 +141,13 @@ def test_gradients_go_round_in_float32():
     sent, and as they came (6 K), the kernel's gradients of the block before (T + K), those of this
     one, of half of its keys (T + K / 2), all keys and a copy of the rank's (5 K), and what the
     kernel adds up in. The gradient of the output (T) and what is kept are there besides."""
-    _, kept, most = run(sequence.ALLGATHER, 4)
+    _, kept, most = run(ways.ALLGATHER, 4)
     scratch = sum(kernels.flash_backward(HEADS.shape(BFLOAT16), ASSUMED))
     made = (T + K) + (T + K // 2)
     assert most == kept + T + 2 * T + 3 * 2 * K + made + 5 * K + scratch
 
 
-@pytest.mark.parametrize("way", [sequence.ALLGATHER, sequence.RING, sequence.ULYSSES])
+@pytest.mark.parametrize("way", [ways.ALLGATHER, ways.RING, ways.ULYSSES])
 def test_a_sequence_of_one_length_takes_less_of_more_ranks(way):
     found = [run(way, n, replace(HEADS, length=8192 // n, seen=8192 // n)) for n in (2, 4)]
     for fewer, more in zip(found[1], found[0], strict=True):

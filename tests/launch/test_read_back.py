@@ -297,6 +297,18 @@ def test_a_line_of_python_that_someone_wrote():
     assert "'frob' is no keyword" in found.warnings[1]
 
 
+@pytest.mark.parametrize(("word", "form"), [("load_in_4bit", "fp4"), ("load_in_8bit", "bnb-int8")])
+def test_a_switch_beside_the_name_packs_as_its_config_does(word, form):
+    """As transformers took it before release 5."""
+    assert parse(f"A.from_pretrained('org/name', {word}=True)").settings == {"quantization": form}
+    assert parse(f"A.from_pretrained('org/name', {word}=False)").settings == {}
+
+
+def test_a_line_of_python_that_names_no_length_is_of_the_usual_one():
+    line = "AutoModelForCausalLM.from_pretrained('meta-llama/Llama-3.1-8B')"
+    assert weighbridge.infer(command=line).workload["context"] == 4096
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -450,3 +450,18 @@ def test_a_step_of_training_has_no_cache_to_blame(asked, cached):
     )
     told = weighbridge.explain_oom(message, "qwen3-4b", **asked)
     assert ("kv_cache_too_big" in told.judged.others) == cached
+
+
+@pytest.mark.parametrize(
+    ("requested", "first"),
+    [("2.00 GiB", "expandable_segments"), ("2.50 GiB", "half")],  # 1.20 free and 0.88 held unused
+)
+def test_pieces_that_are_together_enough_are_joined_first(requested, first):
+    text = (
+        f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {requested}. GPU 0 has a "
+        "total capacity of 23.64 GiB of which 1.20 GiB is free. Including non-PyTorch memory, this "
+        "process has 22.43 GiB memory in use. Of the allocated memory 21.10 GiB is allocated by "
+        "PyTorch, and 900.00 MiB is reserved by PyTorch but unallocated."
+    )
+    change, *_ = weighbridge.explain_oom(text).remedies
+    assert first in change.change.values()

@@ -8,7 +8,7 @@ import pytest
 import weighbridge
 from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.faces.cli.infer import one
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.render import render
@@ -19,8 +19,10 @@ SMALL = {"gpu": "3060"}
 
 
 def service(*needs, fits="yes", taken=0, **derived):
-    device = SimpleNamespace(kind="gpu", taken=taken)
-    verdict = SimpleNamespace(per_device=Bytes(*needs), fits=fits)
+    held = Component(name="weights", bytes=Bytes(*needs), basis="computed")
+    serving = (Instant("decode", (held,)),)
+    device = Device(index=0, kind="gpu", phases=serving, taken=taken or None)
+    verdict = SimpleNamespace(per_device=Bytes(*needs), fits=fits, usable_each=())
     report = SimpleNamespace(verdict=verdict, devices=(device,), derived=derived, warnings=())
     report.workload = {"engine": "ollama"}
     return Service(report=report)

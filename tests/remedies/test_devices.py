@@ -6,7 +6,7 @@ from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies import prices
 from weighbridge.answers.remedies.case import Move
 from weighbridge.answers.remedies.devices import moves
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.base.units import GIB
 from weighbridge.machines.accelerators.names import find
 
@@ -112,7 +112,7 @@ def held(*phases):
         index=0,
         kind="gpu",
         phases=tuple(
-            Phase(
+            Instant(
                 "step",
                 tuple(Component(name=n, bytes=Bytes(a, a, b), basis="computed") for n, a, b in p),
             )

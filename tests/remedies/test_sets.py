@@ -20,7 +20,7 @@ from weighbridge.answers.remedies.sets import (
     may_do,
     within,
 )
-from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB
 from weighbridge.base.watching import NotWantedError, Watch, watched
@@ -106,7 +106,7 @@ def test_two_ways_to_the_same_settings_are_one():
 
 def device(nbytes):
     held = Component(name="weights", bytes=exactly(nbytes), basis="computed")
-    return Device(index=0, kind="gpu", phases=(Phase("step", (held,)),))
+    return Device(index=0, kind="gpu", phases=(Instant("step", (held,)),))
 
 
 def test_what_is_left_alone_may_be_too_large():

@@ -8,7 +8,7 @@ import pytest
 import weighbridge
 from tests.remedies.made import case, of_kind
 from weighbridge.answers.remedies.training import moves, runnable
-from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
 
 GPU = "a100-80gb"
@@ -506,7 +506,7 @@ def test_what_segments_that_grow_take_is_of_the_fragmented():
         {"fragmentation": 6 * GIB, "weights": 50 * GIB},
     ]
     phases = tuple(
-        Phase(
+        Instant(
             "step",
             tuple(Component(name=k, bytes=exactly(n), basis="computed") for k, n in each.items()),
         )

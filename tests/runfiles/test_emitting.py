@@ -17,6 +17,7 @@ from weighbridge.files.runfiles.dumping import dumped
 from weighbridge.files.runfiles.emitting import TARGETS
 from weighbridge.files.runfiles.record import PlannedRun
 from weighbridge.files.runfiles.serving.containers import served
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training import launching
 
 MODEL = "llama-3.1-8b"
@@ -360,8 +361,8 @@ def test_what_starts_a_file_names_its_machines(kind, cards, starts):
 
 
 def test_machines_of_other_sizes_are_counted_as_they_are():
-    assert launching.by_machine(16, 4) == "--nnodes 4 --nproc-per-node 4"
-    assert launching.by_machine(8) == "--nproc-per-node 8"
+    assert launching.by_machine(Ranks(data=16, per_machine=4)) == "--nnodes 4 --nproc-per-node 4"
+    assert launching.by_machine(Ranks(data=8)) == "--nproc-per-node 8"
 
 
 @pytest.mark.slow

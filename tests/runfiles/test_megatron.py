@@ -476,3 +476,18 @@ def test_an_argument_that_is_nearly_one_that_we_know_is_asked_about():
     meant = "it is no key that we know; did you mean tensor_model_parallel_size?"
     assert told["tensor_model_paralel_size"] == meant
     assert told["qqq"] == "it is no key that we know"
+
+
+@pytest.mark.parametrize(
+    ("words", "by", "argument"),
+    [
+        ("--context-parallel-size 2 --cp-comm-type a2a", "ulysses", False),
+        ("--context-parallel-size 2 --cp-comm-type p2p", "ring", False),
+        ("--context-parallel-size 2", None, False),
+        ("--cp-comm-type a2a", None, True),  # nobody shares a sequence
+    ],
+)
+def test_a_way_to_share_a_sequence_is_the_setting_of_all(words, by, argument):
+    settings = run(f"{LINE} {words}\n").settings
+    assert settings.get("context_parallel_by") == by
+    assert ("cp_comm_type=a2a" in settings["megatron_args"]) == argument

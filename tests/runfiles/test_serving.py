@@ -415,3 +415,12 @@ def test_kserve_s_own_flags_are_those_of_vllm(args, line):
     assert found.model == "x/y"
     assert line in found.command
     assert "task" not in found.command and "token_type" not in found.command
+
+
+def test_a_parameter_that_ollama_refuses_is_told_with_its_line():
+    text = "FROM qwen3:8b\nPARAMETER num_ctx abc\nPARAMETER frob 3\nPARAMETER seed 1\n"
+    (run,) = read(text, "Modelfile").runs
+    assert [(one.key, one.line) for one in run.unread] == [
+        ("PARAMETER num_ctx", 2),
+        ("PARAMETER frob", 3),
+    ]

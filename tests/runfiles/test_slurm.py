@@ -531,3 +531,11 @@ def test_a_line_of_slurm_without_an_option_asks_for_nothing():
         "#SBATCH a\ntorchrun --nproc-per-node 2 train.py --model_name_or_path gpt2\n"
     ).runs
     assert not any(u.key == "#SBATCH" for u in run.unread)
+
+
+def test_devices_that_a_run_has_are_asked_for_in_the_words_of_the_job(tmp_path, capsys):
+    """Slurm's own word for a kind stays, whatever size was typed for it here."""
+    line = "vllm serve qwen3-8b --tensor-parallel-size 4 --max-model-len 4096"
+    path = written(tmp_path, f"#!/bin/bash\n#SBATCH --gres=gpu:a100:2\n#SBATCH --mem=64G\n{line}\n")
+    assert menu.run(["sbatch", path, "--gpu", "a100-80gb"]) == 1
+    assert "write:\n#SBATCH --gres=gpu:a100:4\n" in capsys.readouterr().out

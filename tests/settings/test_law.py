@@ -32,7 +32,7 @@ COMMON = (
 )
 LAUNCHES = {"ik_llama.cpp": ("llama.cpp",), "ollama": ("llama.cpp",)}  # whose code it runs
 SERVERS = ("engines/caches", "engines/parallel", "engines/servers")
-TRAINING = ("training", "training/forward", *COMMON)
+TRAINING = ("training", "training/forward", "settings/ranks.py", *COMMON)
 
 
 def files(place: str) -> Iterator[Path]:

@@ -76,7 +76,7 @@ def test_the_real_model_takes_what_we_say(monkeypatch, model, asked):
     ranks = {name: asked.get(name, 1) for name in ("tensor", "pipeline", "expert")}
     run = replace(
         RUN,
-        ranks=ranks["tensor"] * ranks["pipeline"] * ranks["expert"],
+        data=ranks["expert"],
         sequence_parallel=asked.get("sequence", False),
         attention="local" if asked.get("scores") else "fused",
         **ranks,

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.memory.components.activations import Heap
+from weighbridge.settings import ranks as ways
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops.attention import AttentionHeads
 from weighbridge.training.forward.parts import sequence
@@ -22,7 +23,7 @@ from weighbridge.training.forward.parts import sequence
 LENGTH, HEADS, KEYS, WIDE = 1024, 4, 2, 64
 BLOCK = 2 * 2 * LENGTH * KEYS * WIDE  # bytes of keys and values
 SUMS = 4 * LENGTH * HEADS  # of float32 sums, which the closed form leaves out of what passes
-WAYS = {sequence.ALLGATHER: "allgather", sequence.RING: "alltoall"}
+WAYS = {ways.ALLGATHER: "allgather", ways.RING: "alltoall"}
 
 
 class Living(TorchDispatchMode):
@@ -116,7 +117,7 @@ def test_torchs_own_attention_in_blocks(group, monkeypatch):
     tensors = given(HEADS), given(KEYS), given(KEYS)
     most, (out, sums, *_) = measured(theirs._templated_ring_attention, ours, 2, seen, *tensors)
     found = counted(ranks, way, sequence._forward, monkeypatch)
-    held = BLOCK if way == sequence.RING and ranks > 2 else 0
+    held = BLOCK if way == ways.RING and ranks > 2 else 0
     assert found - held == pytest.approx(most, abs=4 * SUMS)
     again, _ = measured(
         theirs._templated_ring_attention_backward,

@@ -32,7 +32,7 @@ def test_ranks(asked, count, data, kind):
     assert (found.data, found.kind) == (data, kind)
     model = [asked.get(f"{way}_parallel_size", 1) for way in ("tensor", "pipeline", "context")]
     assert [found.tensor, found.pipeline, found.context] == model
-    assert found.ranks == data * model[0] * model[1] * model[2]
+    assert found.cards == data * model[0] * model[1] * model[2]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_hsdp_shares_each_copy_out(asked, shares):
 
 def test_a_machine_has_as_many_ranks_as_is_said():
     two = sharding(Train(shard="hsdp", ranks_per_machine=4), 8)
-    assert (two.shares, two.local, two.ranks) == (4, 4, 8)
+    assert (two.shares, two.local, two.cards) == (4, 4, 8)
     assert sharding(Train(shard="hsdp", ranks_per_machine=4), 2).local == 2
     assert sharding(Train(shard="hsdp"), 16).local == 8
 

@@ -249,7 +249,7 @@ def test_parameters_are_spread_in_buckets(sizes, most):
 def test_ranks_that_share_a_model_out(kind, data, context, shares):
     found = Sharding(kind=kind, data=data, tensor=2, pipeline=3, context=context)
     assert found.shares == shares
-    assert found.ranks == 6 * data * context
+    assert found.cards == 6 * data * context
 
 
 # LitGPT

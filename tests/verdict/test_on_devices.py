@@ -11,7 +11,7 @@ import weighbridge
 from weighbridge.answers.verdict.on_devices import _worse, cited, fits, serving, surely, verdict
 from weighbridge.answers.verdict.shares import even
 from weighbridge.base.errors import UsageError
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, MIB
 from weighbridge.machines.accelerators.budget import Budget, budget
 from weighbridge.machines.accelerators.names import DeviceChoice, sized
@@ -27,7 +27,7 @@ def device(weights, *, context=NOTHING, fragmentation=0):
     parts = (("weights", exactly(weights)), ("fragmentation", exactly(fragmentation)))
     components = [Component(name=name, bytes=size, basis="computed") for name, size in parts]
     components.append(Component(name="context", bytes=context, basis="assumed"))
-    return Device(index=0, kind="gpu", phases=(Phase("load", tuple(components)),))
+    return Device(index=0, kind="gpu", phases=(Instant("load", tuple(components)),))
 
 
 def room(nbytes, count=1, headroom=0):

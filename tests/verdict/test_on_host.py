@@ -12,7 +12,7 @@ from tests.told import full
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.answers.verdict.on_host import both, judged
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, KIB, parse_size
 from weighbridge.faces.cli.menu import run
@@ -28,7 +28,7 @@ ORDER = ["yes", "unknown", "no"]
 def host(**phases):
     """Phases of (bytes that stay, pages of files)."""
     found = tuple(
-        Phase(
+        Instant(
             name,
             (
                 Component(name="other", bytes=need, basis="assumed"),
@@ -220,7 +220,7 @@ def test_several_chips_without_memory_of_their_own_are_several_machines():
 
 def on_device(taken=None, taken_at_least=None, **phases):
     held = tuple(
-        Phase(name, (Component(name="weights", bytes=need, basis="computed"),))
+        Instant(name, (Component(name="weights", bytes=need, basis="computed"),))
         for name, need in phases.items()
     )
     return Device(index=0, kind="gpu", phases=held, taken=taken, taken_at_least=taken_at_least)
@@ -263,14 +263,14 @@ def test_copies_leave_the_one_memory_as_they_arrive():
     """30 GiB of copies in float32, of which 12 GiB of weights are made: 30, not 42."""
     copies = Component(name="weights", bytes=exactly(30 * GIB), basis="computed")
     process = Component(name="other", bytes=exactly(GIB), basis="assumed")
-    loading = Device(index=0, kind="host", phases=(Phase("load", (copies, process)),))
+    loading = Device(index=0, kind="host", phases=(Instant("load", (copies, process)),))
     for arrived, needed in ((12, 31), (30, 31), (40, 41)):
         inside = on_device(load=exactly(arrived * GIB))
         found = judged(loading, room(64 * GIB, shared=True), [inside])
         assert found.needed == exactly(needed * GIB)
     apart = judged(loading, room(64 * GIB))
     assert (apart.needed, apart.shared) == (exactly(31 * GIB), False)
-    saving = Device(index=0, kind="host", phases=(Phase("save", (copies, process)),))
+    saving = Device(index=0, kind="host", phases=(Instant("save", (copies, process)),))
     whole = judged(saving, room(64 * GIB, shared=True), [on_device(save=exactly(12 * GIB))])
     assert whole.needed == exactly(43 * GIB)
 
@@ -478,7 +478,7 @@ def test_the_phase_that_is_named_is_the_one_that_is_expected_to_take_most():
     """A step and a save that take as much at least: 'no' names the fuller of the two."""
     needs = {"step": Bytes(20, 30, 50), "save": Bytes(20, 40, 45)}
     phases = tuple(
-        Phase(name, (Component(name="other", bytes=need, basis="assumed"),))
+        Instant(name, (Component(name="other", bytes=need, basis="assumed"),))
         for name, need in needs.items()
     )
     host = Device(index=0, kind="host", phases=phases)

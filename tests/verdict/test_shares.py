@@ -6,7 +6,7 @@ import pytest
 
 import weighbridge
 from weighbridge.answers.verdict import shares
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
 from weighbridge.machines.accelerators.budget import budget
 
@@ -14,7 +14,7 @@ from weighbridge.machines.accelerators.budget import budget
 def device(weights, own=0, context=0):
     parts = (("weights", weights), ("fragmentation", exactly(own)), ("context", exactly(context)))
     components = tuple(Component(name=n, bytes=b, basis="computed") for n, b in parts)
-    return Device(index=0, kind="gpu", phases=(Phase("load", components),))
+    return Device(index=0, kind="gpu", phases=(Instant("load", components),))
 
 
 def held(engine, weights, rooms, layer, **more):

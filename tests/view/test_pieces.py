@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.base.memory import Bytes, Component, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Instant, exactly
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.base.words import words_in
 from weighbridge.faces.view import _footer, answer, beside, changes, fit, infer, ladder, train
@@ -61,7 +61,7 @@ def test_a_margin_has_a_sign(nbytes, signed):
 
 
 def phase(**components):
-    return Phase(
+    return Instant(
         "step",
         tuple(Component(name=n, bytes=exactly(b), basis="computed") for n, b in components.items()),
     )

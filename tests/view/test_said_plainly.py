@@ -8,7 +8,7 @@ from click import UsageError as ClickUsageError
 from weighbridge import infer, load, train
 from weighbridge.answers.verdict.on_host import judged
 from weighbridge.base.errors import UsageError
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
 from weighbridge.engines.table import ENGINES, version
 from weighbridge.faces.cli.menu import run
@@ -90,7 +90,7 @@ def test_the_base_that_is_packed_is_not_twice_as_large() -> None:
 
 def test_too_close_to_call_on_the_host() -> None:
     held = Component(name="other", bytes=Bytes(GIB // 2, GIB, 4 * GIB), basis="assumed")
-    host = Device(index=0, kind="host", phases=(Phase("load", (held,)),))
+    host = Device(index=0, kind="host", phases=(Instant("load", (held,)),))
     said = judged(host, MachineMemory(room=exactly(GIB), source="as you said")).reason
     assert "too close to call: needs 512.00 MiB to 4.00 GiB, the machine has 1.00 GiB" in said
 

@@ -1,14 +1,18 @@
-"""The vocabulary of an answer: components, the phases in which they live, and devices.
+"""The vocabulary of an answer: components, the instants at which they are alive together, devices.
 
-The peak of a device is the maximum over phases of the sum of that phase's components, never a sum
-of maxima. Levels nest: a component counts at its own level and at every higher one.
+The peak of a device is the maximum over instants of the sum of that instant's components, never a
+sum of maxima; low, expected and high have a maximum each. Levels nest: a component counts at its
+own level and at every higher one.
+
+Where several models, programs or devices meet, `compose` puts their instants together by a
+schedule, and nothing else adds them up.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Literal
 
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import NamedTuple, dataclass, replace
 
 Level = Literal["allocated", "reserved", "driver"]
 LEVELS: tuple[Level, ...] = ("allocated", "reserved", "driver")
@@ -36,14 +40,16 @@ LEVEL_OF: dict[str, Level] = {
     "cuda_graphs": "driver",
     "other": "driver",
 }
-
-
-WHILE = {"load": "while loading", "save": "while saving", "step": "in a step", "sleep": "asleep"}
-
-
-def when(phase: str) -> str:
-    """Say in words when a phase is."""
-    return WHILE.get(phase, f"in {phase}")
+# What is there before an instant and after it; all else ends with it. Gradients grow in a backward
+# and go with the step, and rounding goes with its blocks: each instant has its own.
+STAYS = frozenset(
+    (
+        *("weights", "buffers", "kv_cache", "recurrent_state", "adapters", "master_weights"),
+        *("optimizer_states", "context", "communication", "cuda_graphs", "other"),
+    )
+)
+LOW, EXPECTED, HIGH = BOUNDS = 0, 1, 2  # places of `Bytes`
+ONCE = "process"  # the role of what a process has once, whatever it holds
 
 
 class Bytes(NamedTuple):
@@ -73,10 +79,16 @@ def total(parts: Iterable[Bytes]) -> Bytes:
     return Bytes(low, expected, high)
 
 
+def most(sizes: Iterable[Bytes]) -> Bytes:
+    """Return the largest of each bound, which may be of another size each."""
+    return Bytes(*map(max, zip(*sizes, strict=True)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """One reason for memory to be in use, and how we know. `droppable`: pages of files, which the
-    kernel keeps as long as nobody else asks for the room."""
+    kernel keeps as long as nobody else asks for the room. `role`: whose it is, where it is not of
+    the model that was asked about. `passing`: it ends with its instant, though its name stays."""
 
     name: str
     bytes: Bytes
@@ -85,26 +97,47 @@ class Component:
     formula: str = ""
     source: str = ""
     droppable: bool = False
+    role: str = ""
+    passing: bool = False
 
     @property
     def level(self) -> Level:
         return LEVEL_OF[self.name]
+
+    @property
+    def stays(self) -> bool:
+        """Tell whether it is there before its instant and after it."""
+        return self.name in STAYS and not self.passing
 
 
 NamedBytes = tuple[str, Bytes]  # a component's name and bytes alone
 
 
 @dataclass(frozen=True)
-class Phase:
+class Instant:
     """A moment whose components are alive together. Ranks that are alike have the same one, which
-    adds up its components once."""
+    adds up its components once. `devices` names the group that it is of, where there are several.
+    """
 
     name: str
     components: tuple[Component, ...]
+    devices: str = ""
+
+    @property
+    def residents(self) -> tuple[Component, ...]:
+        return tuple(c for c in self.components if c.stays)
+
+    @property
+    def transients(self) -> tuple[Component, ...]:
+        return tuple(c for c in self.components if not c.stays)
 
     @property
     def parts(self) -> list[NamedBytes]:
         return [(c.name, c.bytes) for c in self.components]
+
+    def of(self, *names: str) -> Bytes:
+        """Return the sum of all components of these names."""
+        return total(c.bytes for c in self.components if c.name in names)
 
     def at(self, level: Level) -> Bytes:
         """Return the sum of all components that count at `level`."""
@@ -134,29 +167,89 @@ class Phase:
 class Exact(NamedTuple):
     """Each phase by the closed form, and as the real class was traced."""
 
-    phases: tuple[tuple[Phase, Phase], ...]
+    phases: tuple[tuple[Instant, Instant], ...]
     source: str
 
 
-def compared(one: Phase, other: Phase) -> Iterator[tuple[str, int, int]]:
-    """(component, expected bytes in one phase and in the other), in the order of levels."""
-    sums: list[dict[str, int]] = []
-    for phase in (one, other):
-        by_name: dict[str, int] = {}
-        for c in phase.components:
-            by_name[c.name] = by_name.get(c.name, 0) + c.bytes.expected
-        sums.append(by_name)
+def compared(one: Instant, other: Instant) -> Iterator[tuple[str, int, int]]:
+    """Yield each component with its expected bytes in both, in the order of levels."""
     for name in LEVEL_OF:
-        a, b = (by_name.get(name, 0) for by_name in sums)
+        a, b = one.of(name).expected, other.of(name).expected
         if a or b:
             yield name, a, b
 
 
-def _fullness(phase: Phase) -> tuple[int, int, int]:
-    """Order phases by the bytes that the driver is expected to show; where an allocator keeps what
-    another phase had reserved, by what tensors take; then by what may be."""
-    driver = phase.at("driver")
-    return driver.expected, phase.at("allocated").expected, driver.high
+def peak(instants: Iterable[Instant], level: Level = "driver") -> Bytes:
+    """Return the most of any instant."""
+    return most(one.at(level) for one in instants)
+
+
+def binding(instants: Iterable[Instant], bound: int = EXPECTED) -> Instant:
+    """Return the instant that takes the most."""
+    return max(instants, key=lambda one: fullness(one, bound))
+
+
+def fullness(one: Instant, bound: int = EXPECTED) -> tuple[int, int, int]:
+    """Order instants by the bytes that the driver shows; where an allocator keeps what another had
+    reserved, by what tensors take; then by what may be."""
+    driver = one.at("driver")
+    return driver[bound], one.at("allocated")[bound], driver.high
+
+
+def around(
+    always: Iterable[Component], others: Mapping[str, Iterable[Component]]
+) -> tuple[Instant, ...]:
+    """Return instants that have some components in common, by what each has besides."""
+    common = tuple(always)
+    return tuple(Instant(name, (*common, *more)) for name, more in others.items())
+
+
+# ---- several roles
+
+
+class Role(NamedTuple):
+    """An answer that exists, as it meets others: its instants, and what it leaves at rest. Roles of
+    one `process` have one context; where none is named it is one of its own."""
+
+    instants: Mapping[str, Instant]
+    process: str = ""
+
+    @classmethod
+    def of(cls, instants: Iterable[Instant], process: str = "") -> "Role":
+        return cls({one.name: one for one in instants}, process)
+
+
+Schedule = Iterable[tuple[str, Mapping[str, str]]]  # (name, at which of its instants a role is)
+
+
+def compose(schedule: Schedule, roles: Mapping[str, Role]) -> tuple[Instant, ...]:
+    """Return the instants at which roles meet. One that a schedule does not name is away then."""
+    return tuple(Instant(name, tuple(_meeting(places, roles))) for name, places in schedule)
+
+
+def _meeting(places: Mapping[str, str], roles: Mapping[str, Role]) -> Iterator[Component]:
+    begun: set[str] = set()
+    for name, place in places.items():
+        role = roles[name]
+        process = role.process or name
+        for c in role.instants[place].components:
+            if c.role != ONCE or process not in begun:
+                yield replace(c, role=c.role or name)
+        begun.add(process)
+
+
+def at_once(roles: Mapping[str, Role]) -> tuple[Instant, ...]:
+    """Return the instants of roles that run beside each other. Nobody knows at which of its own the
+    others are, so each is at its fullest, by each bound."""
+    schedule = (
+        ("at once", {name: max(r.instants, key=_by(r, bound)) for name, r in roles.items()})
+        for bound in BOUNDS
+    )
+    return compose(schedule, roles)
+
+
+def _by(role: Role, bound: int) -> Callable[[str], tuple[int, int, int]]:
+    return lambda place: fullness(role.instants[place], bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,17 +258,35 @@ class Device:
 
     index: int
     kind: DeviceKind
-    phases: tuple[Phase, ...]
+    phases: tuple[Instant, ...]
     taken: int | None = None  # what an engine reserves by policy, beyond what it needs
     taken_at_least: int | None = None  # where it is a share of what is free: of the least
     exact: Exact | None = None  # of a device whose phases were traced
 
     def peak(self, level: Level) -> Bytes:
-        sums = [phase.at(level) for phase in self.phases]
-        return Bytes(*(max(values) for values in zip(*sums, strict=True)))
+        return peak(self.phases, level)
+
+    def binding(self, bound: int = EXPECTED) -> Instant:
+        """Return the instant that takes the most."""
+        return binding(self.phases, bound)
+
+    def reserving(self, one: Instant) -> Instant:
+        """Return one of its instants with what its engine takes by policy, beyond what it needs."""
+        taken = self.taken if self.taken_at_least is None else self.taken_at_least
+        if taken is None:
+            return one
+        unused = Component(
+            name="kv_cache",
+            bytes=Bytes(*(max(0, taken - nbytes) for nbytes in one.needed)),
+            basis="computed",
+            detail="reserved at start",
+        )
+        return replace(one, components=(*one.components, unused))
 
     @property
     def peak_phase(self) -> str:
-        """Name the phase whose bytes at driver level are the most; of phases that reserve alike,
-        the one in which tensors take the most."""
-        return max(self.phases, key=_fullness).name
+        return self.binding().name
+
+    def binds(self, one: Instant) -> list[str]:
+        """List the bounds of the peak that are those of this instant."""
+        return [name for n, name in enumerate(Bytes._fields) if self.binding(n) is one]

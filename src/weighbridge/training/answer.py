@@ -72,7 +72,7 @@ def _unheard(plan: TrainingPlan) -> bool:
 
 def _devices(plan: TrainingPlan, stages: list[TrainingRun]) -> Iterator[Device]:
     """Ranks of a stage are alike; the first has the largest shares."""
-    alike = plan.sharding.ranks // plan.sharding.pipeline
+    alike = plan.sharding.cards // plan.sharding.pipeline
     for number, run in enumerate(stages):
         shown = phases(plan, run)
         for i in range(min(alike, _listed(plan))):
@@ -130,7 +130,7 @@ def _trained(plan: TrainingPlan, result: TrainingRun) -> int:
 
 
 def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
-    alike = plan.sharding.ranks // plan.sharding.pipeline
+    alike = plan.sharding.cards // plan.sharding.pipeline
     if alike > _listed(plan):
         yield sentence("ranks_listed", listed=_listed(plan), alike=alike)
     if plan.sharding.pipeline > 1 and not plan.framework.stages:

@@ -38,9 +38,9 @@ They are outside torch's allocator, which does not give them its cached blocks. 
 optim/optimizer.py (get_state_buffer, prefetch_state), csrc/pythonInterface.cpp (cget_managed_ptr).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly, total
+from weighbridge.base.memory import Basis, Bytes, Component, Device, Instant, around, exactly, total
 from weighbridge.base.records import replace
 from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.engines.format_choice import native_dtype
@@ -82,24 +82,27 @@ def on_host(plan: TrainingPlan, result: TrainingRun) -> Device:
     components = tuple(c for c in _kept(plan, result, ranks) if c.bytes.high)
     if plan.sharding.fully and plan.sharding.offload != "none":
         components = (*components, _not_followed(components))
-    inputs = _inputs(plan, result, ranks)
-    phases = [Phase("load", (process, *_loading(plan, ranks)))]
     if plan.workers:
         components = (host.workers(ranks * plan.workers), *components)
+    others = {"load": tuple(_passing(_loading(plan, ranks)))}
     if result.away:
-        phases.append(Phase("backward", (process, *components, inputs)))
-    phases.append(Phase("step", (process, *components)))
+        others["backward"] = (*components, _inputs(plan, result, ranks))
+    others["step"] = components
     saved = _saved(plan, result)
     if saved is not None:
-        phases.append(Phase("save", (process, *components, saved)))
-    return Device(index=0, kind="host", phases=tuple(phases))
+        others["save"] = (*components, *_passing((saved,)))
+    return Device(index=0, kind="host", phases=around((process,), others))
+
+
+def _passing(components: Iterable[Component]) -> Iterator[Component]:
+    return (replace(each, passing=True) for each in components)
 
 
 # Loading
 
 
 def _reading(plan: TrainingPlan, ranks: int) -> host.HostReading:
-    alone, kind = plan.sharding.ranks == 1, plan.sharding.kind
+    alone, kind = plan.sharding.cards == 1, plan.sharding.kind
     by_trl = plan.framework.name == "trl" and alone  # device_map="auto"
     by_axolotl = plan.framework.name == "axolotl" and kind in ("none", "ddp")
     form = plan.subject.choice.scheme
@@ -329,7 +332,7 @@ def _of_parts(plan: TrainingPlan, result: TrainingRun) -> Component | None:
     gathered = Bytes(
         max(whole, states), max(whole, states), max(whole + _file(plan, whole), states)
     )
-    ranks, all_ranks = plan.sharding.local, plan.sharding.ranks
+    ranks, all_ranks = plan.sharding.local, plan.sharding.cards
     parts = 0 if zero else max(whole, states) * ranks // all_ranks
     source = "transformers trainer.py (save_model), accelerate accelerator.py (get_state_dict)"
     if not zero:
@@ -409,7 +412,7 @@ def _beside(
             here = _here(phase.at("driver"), managed, usable)
             states = _paged_states(here, optimizer, "paged optimizer states", name="other")
         later = phase.name != BEFORE and states.bytes.high > 0
-        phases.append(Phase(phase.name, (*phase.components, states)) if later else phase)
+        phases.append(Instant(phase.name, (*phase.components, states)) if later else phase)
     return replace(device, phases=tuple(phases))
 
 

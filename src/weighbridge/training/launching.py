@@ -15,6 +15,7 @@ from weighbridge.base.versions import release
 from weighbridge.engines.transformers.rules import NEWEST
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.models.quantization.on_load import ConfigCall, dequantizing, written
+from weighbridge.settings.ranks import SHAPE, SIZES, Ranks
 from weighbridge.workload import Train
 from weighbridge.workload.train import TUNERS
 
@@ -38,7 +39,6 @@ OPTIMIZERS = frozenset(_OPTIMIZERS.split())
 MIXED = {"bf16-mixed": "bf16", "fp16-mixed": "fp16"}
 PRECISIONS = (*MIXED, "bf16", "fp16", "fp32")
 SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
-RANKS = ("tensor", "pipeline", "context", "expert")
 # Classes that have a loss, by what their names end in: the rows of each are known
 NEXT, MASKED, SEEN = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",), ("ForImageClassification",)
 BOTH = ("ForConditionalGeneration",)
@@ -104,23 +104,18 @@ class TrainerRun:
 
 
 def start(count: int, file: str = "train.py", inside: int | None = None) -> str:
-    """Return the command that starts a script on so many devices."""
-    return f"torchrun {by_machine(count, inside)} {file}" if count > 1 else f"python {file}"
+    """Return the command that starts a script on so many devices, at most `inside` of them on each
+    machine, eight where nobody says."""
+    words = by_machine(Ranks(data=count, per_machine=inside or MACHINE))
+    return f"torchrun {words} {file}" if count > 1 else f"python {file}"
 
 
-def by_machine(count: int, inside: int | None = None) -> str:
-    """Return the words by which torchrun starts so many processes, which name the machines where
-    there are several."""
-    several = machines(count, inside)
+def by_machine(ranks: Ranks) -> str:
+    """Return the words by which torchrun starts all ranks, which name the machines where there are
+    several."""
+    several = ranks.machines
     named = f"--nnodes {several} " if several > 1 else ""
-    return f"{named}--nproc-per-node {count // several}"
-
-
-def machines(count: int, inside: int | None = None) -> int:
-    """Return on how many machines so many devices are, at most `inside` of them on each, eight
-    where nobody says, and as many on each."""
-    least = -(-count // (inside or MACHINE))
-    return next(n for n in range(least, count + 1) if count % n == 0)
+    return f"{named}--nproc-per-node {ranks.cards // several}"
 
 
 def unwritten(run: TrainerRun) -> str:
@@ -156,7 +151,7 @@ def _beside(run: TrainerRun) -> str:
         typed = getattr(run.asked, name)
         if typed not in (None, False) and not (name == "engine_version" and _newest(typed)):
             return f"--{name.replace('_', '-')} is said elsewhere"
-    if any(int(run.settings[f"{name}_parallel_size"]) > 1 for name in RANKS):
+    if any(int(run.settings[SIZES[kind]]) > 1 for kind in SHAPE):
         return "ranks that share a layer or a sequence are accelerate's own settings"
     if run.settings["offload"] == "optimizer" and not run.zero:
         return "only DeepSpeed keeps states alone on the host"

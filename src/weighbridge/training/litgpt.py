@@ -105,7 +105,7 @@ def build(m: Machine, plan: TrainingPlan, around: Around) -> BuiltModel:
         raise UnsupportedError(
             "litgpt's recipes share no layers among ranks; leave out -tp and -pp"
         )
-    if plan.subject.choice.scheme is not None and plan.sharding.ranks > 1:
+    if plan.subject.choice.scheme is not None and plan.sharding.cards > 1:
         raise TriedError(
             "litgpt quantizes on one device only: leave out --quantization, or name one",
             seen="litgpt finetune/lora.py: Quantization is currently not supported for "

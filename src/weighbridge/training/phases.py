@@ -8,7 +8,7 @@ Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Instant, exactly
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory.components import spelled
 from weighbridge.memory.components.activations import LivePeak
@@ -30,9 +30,9 @@ TOWERS = "towers"  # of images and sounds
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
 
 
-def phases(plan: TrainingPlan, result: TrainingRun) -> tuple[Phase, ...]:
+def phases(plan: TrainingPlan, result: TrainingRun) -> tuple[Instant, ...]:
     return tuple(
-        Phase(name, tuple(_components(plan, result, name, result.moments[name])))
+        Instant(name, tuple(_components(plan, result, name, result.moments[name])))
         for name in NAMES
         if name in result.moments
     )
@@ -95,7 +95,7 @@ def _components(
     yield from _unread(plan, result, name)
     yield from _wide_stream(plan, peak, name)
     yield from _for_weights(result, name)
-    if plan.sharding.ranks > 1:
+    if plan.sharding.cards > 1:
         yield communication(plan)
     yield context(plan.part)
     kernels = beside(plan)

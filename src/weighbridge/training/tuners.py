@@ -305,7 +305,7 @@ def alone(w: Train, framework: Framework, shares: Sharding) -> None:
             f"--method {w.method}: {framework.name} has none of PEFT's methods beside LoRA; "
             "nearest is --framework trainer"
         )
-    if shares.kind not in ("none", "ddp") or shares.ranks > shares.data:
+    if shares.kind not in ("none", "ddp") or shares.cards > shares.data:
         raise UsageError(
             f"--method {w.method} is weighed on one device and with --shard ddp; "
             "nearest is --method lora"

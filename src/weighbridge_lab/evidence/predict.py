@@ -7,7 +7,7 @@ predicted twice: from the setting alone, and with that input `given`. Figures of
 `found`, the peaks of its runs (traced.py).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from weighbridge.answers.estimate.infer import widened
 from weighbridge.answers.estimate.limits import runs as runs_of
 from weighbridge.answers.estimate.load import load
 from weighbridge.base.errors import WeighbridgeError
-from weighbridge.base.memory import LEVELS, Bytes, Device, exactly, total
+from weighbridge.base.memory import LEVELS, Bytes, Device, exactly, most, total
 from weighbridge.base.records import dataclass
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.engines.servers.pinned import OFFLOADED
@@ -206,7 +206,7 @@ def _part(*names: str) -> "Reader":
     """Read the most that components of these names hold together in one phase."""
 
     def read_part(device: Device) -> Bytes:
-        return _most(total(c.bytes for c in p.components if c.name in names) for p in device.phases)
+        return most(p.of(*names) for p in device.phases)
 
     return lambda answer, record: _over(answer.devices, record.device, read_part)
 
@@ -215,7 +215,7 @@ def _named(name: str, detail: str) -> "Reader":
     """Read one component, in the phase where it is largest."""
 
     def read_named(device: Device) -> Bytes:
-        return _most(
+        return most(
             total(c.bytes for c in p.components if c.name == name and c.detail in (detail, DETAIL))
             for p in device.phases
         )
@@ -300,10 +300,6 @@ def _over(devices: Sequence[Device], which: str, part: Callable[[Device], Bytes]
     kind, _, number = which.partition(" ")
     chosen = [d for d in devices if which == "all" or d.kind == kind.removesuffix("s")]
     return total(part(d) for d in (chosen[int(number) :][:1] if number else chosen))
-
-
-def _most(sums: Iterable[Bytes]) -> Bytes:
-    return Bytes(*(max(values) for values in zip(*sums, strict=True)))
 
 
 def _traced(

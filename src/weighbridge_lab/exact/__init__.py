@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from weighbridge.base.memory import LEVEL_OF, Component, Device, Exact, Phase, exactly
+from weighbridge.base.memory import LEVEL_OF, Component, Device, Exact, Instant, exactly
 from weighbridge.base.records import replace
 from weighbridge.engines.interface import EngineAnswer
 from weighbridge.training.answer import TrainingAnswer as Trained
@@ -57,7 +57,7 @@ def beside(closed: A, course: "TracedCourse", namer: ComponentNamer) -> A:
     )
 
 
-def _phase(course: "TracedCourse", namer: ComponentNamer, closed: Phase) -> Phase:
+def _phase(course: "TracedCourse", namer: ComponentNamer, closed: Instant) -> Instant:
     """Rebuild a phase of the closed formula from the trace: what was live at its fullest moment."""
     tape = course.tape
     moments = [e for start, end in course.spans[closed.name] for e in range(start, end)]
@@ -73,7 +73,7 @@ def _phase(course: "TracedCourse", namer: ComponentNamer, closed: Phase) -> Phas
     formula = f"{course.extent(closed.name)}; most at {cause.op}"
     if cause.module:
         formula += f" of {cause.module}"
-    return Phase(
+    return Instant(
         closed.name,
         (
             *_components(live, formula, course.source),

@@ -93,7 +93,7 @@ def traced(subject: Subject, workload: Train, plan: TrainingPlan) -> tuple[Trace
 def _traceable(plan: TrainingPlan) -> None:
     """Check the settings. Raises UnsupportedError for what has no program here."""
     reason = ""
-    if plan.sharding.ranks > 1:
+    if plan.sharding.cards > 1:
         reason = "one process is traced; `weighbridge trace --world-size` runs a script's ranks"
     elif plan.sharding.kind != "none" or plan.sharding.offload != "none":
         reason = "shards are not traced: leave --shard and --offload out"

@@ -9,7 +9,7 @@ Each with the margin of published programs that were re-run.
 """
 
 from weighbridge.answers import bounds
-from weighbridge.base.memory import Bytes, Component, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Instant, exactly
 
 SPARE = 4  # one part of the free room in so many
 
@@ -25,7 +25,7 @@ def peak(
     context: Bytes,
     like: bounds.RunForm,
     table: bounds.MarginTable | None = None,
-) -> Phase:
+) -> Instant:
     """Return one device at its fullest, with its margin, as a phase of components."""
     free = reserved - allocated
     parts = (
@@ -33,5 +33,5 @@ def peak(
         ("fragmentation", Bytes(free - free // SPARE, free, free + free // SPARE)),
         ("context", context),
     )
-    phase = Phase("peak", tuple(Component(name=n, bytes=b, basis="traced") for n, b in parts))
+    phase = Instant("peak", tuple(Component(name=n, bytes=b, basis="traced") for n, b in parts))
     return bounds.phase(phase, like, table)

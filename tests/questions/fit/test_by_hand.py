@@ -29,7 +29,7 @@ from weighbridge.answers.questions.fit.search import (
     largest,
     margin_of,
 )
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB
 from weighbridge.memory.report.plan import as_asked
 
@@ -178,7 +178,7 @@ def on_devices(*phases_of_devices, kind="gpu"):
             index=n,
             kind=kind,
             phases=tuple(
-                Phase(
+                Instant(
                     f"p{k}",
                     tuple(
                         Component(name=name, bytes=size, basis="computed")
@@ -279,7 +279,8 @@ def trained(shared, rest):
     """A report of one phase: bytes that ranks share out, and all others."""
     half = shared // 2
     parts = {"weights": exactly(half), "gradients": exactly(shared - half)}
-    return SimpleNamespace(devices=on_devices([{**parts, "context": exactly(rest)}]))
+    devices = on_devices([{**parts, "context": exactly(rest)}])
+    return SimpleNamespace(devices=devices, fullest=devices[0])
 
 
 def test_what_ranks_share_out():

@@ -6,7 +6,7 @@ import pytest
 
 from weighbridge.answers.bounds import RunForm, highest, widened
 from weighbridge.answers.estimate.limits import largest
-from weighbridge.base.memory import LEVEL_OF, Bytes, Component, Device, Phase
+from weighbridge.base.memory import LEVEL_OF, Bytes, Component, Device, Instant
 
 
 def test_the_largest_number_that_holds():
@@ -97,5 +97,5 @@ def _device(draw, index):
         name = draw.choice(list(LEVEL_OF))
         return Component(name=name, bytes=Bytes(low, expected, high), basis="computed")
 
-    phases = (Phase(n, tuple(component() for _ in range(9))) for n in ("load", "prefill"))
+    phases = (Instant(n, tuple(component() for _ in range(9))) for n in ("load", "prefill"))
     return Device(index=index, kind="gpu", phases=tuple(phases))

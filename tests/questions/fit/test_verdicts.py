@@ -9,7 +9,7 @@ import weighbridge
 from tests.cases import each
 from tests.told import full
 from weighbridge.base.errors import UsageError
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import Bytes, Component, Device, Instant
 from weighbridge.engines.launch import parse
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.render import render
@@ -465,7 +465,7 @@ def test_the_fullest_phase_has_the_most_bytes():
     """Prefill is expected to take more here, and decode's low estimate is above prefill's."""
     ends = {"prefill": Bytes(5, 10, 12), "decode": Bytes(8, 9, 12)}
     phases = tuple(
-        Phase(name, (Component(name="activations", bytes=each, basis="computed"),))
+        Instant(name, (Component(name="activations", bytes=each, basis="computed"),))
         for name, each in ends.items()
     )
     assert Device(index=0, kind="gpu", phases=phases).peak_phase == "prefill"

@@ -153,14 +153,14 @@ def test_what_is_given_wins_over_what_the_trainer_says():
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        ({}, {"data_parallel_size": 4, "shard": "ddp"}),
+        ({}, {}),
         (
             {"fsdp_plugin": SimpleNamespace(fsdp_version=2, cpu_offload=True)},
-            {"data_parallel_size": 4, "shard": "fsdp2", "offload": "params"},
+            {"shard": "fsdp2", "offload": "params"},
         ),
         (
             {"fsdp_plugin": SimpleNamespace(fsdp_version=1, cpu_offload=None)},
-            {"data_parallel_size": 4, "shard": "fsdp1"},
+            {"shard": "fsdp1"},
         ),
         (
             {
@@ -171,7 +171,6 @@ def test_what_is_given_wins_over_what_the_trainer_says():
                 )
             },
             {
-                "data_parallel_size": 4,
                 "shard": "fsdp1",
                 "reshard_after_forward": False,
                 "backward_prefetch": "post",
@@ -179,25 +178,42 @@ def test_what_is_given_wins_over_what_the_trainer_says():
         ),
         (
             {"fsdp_plugin": SimpleNamespace(fsdp_version=2, reshard_after_forward=False)},
-            {"data_parallel_size": 4, "shard": "fsdp2", "reshard_after_forward": False},
+            {"shard": "fsdp2", "reshard_after_forward": False},
         ),
         (
             {"deepspeed_plugin": SimpleNamespace(zero_stage=3, offload_param_device="cpu")},
-            {"data_parallel_size": 4, "shard": "zero3", "offload": "params"},
+            {"shard": "zero3", "offload": "params"},
         ),
         (
             {"deepspeed_plugin": SimpleNamespace(zero_stage=2, offload_optimizer_device="cpu")},
-            {"data_parallel_size": 4, "shard": "zero2", "offload": "optimizer"},
+            {"shard": "zero2", "offload": "optimizer"},
         ),
     ],
 )
 def test_how_the_model_is_divided_is_what_the_accelerator_holds(state, told):
     accelerator = SimpleNamespace(state=SimpleNamespace(**state))
-    assert trainers.divided(accelerator, 4) == told
+    assert trainers.divided(accelerator) == told
 
 
-def test_one_process_divides_nothing():
-    assert trainers.divided(None, 1) == {}
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"world_size": 1}, {}),
+        ({"world_size": 4}, {"data_parallel_size": 4, "shard": "ddp"}),
+        (
+            {"world_size": 4, "deepspeed": {"zero_optimization": {"stage": 3}}},
+            {"data_parallel_size": 4, "shard": "zero3"},
+        ),
+        (
+            {"world_size": 4, "parallelism_config": {"tp_size": 2}},
+            {"data_parallel_size": 2, "tensor_parallel_size": 2, "shard": "ddp"},
+        ),
+    ],
+)
+def test_processes_are_ranks_whatever_they_share(given, told):
+    settings = trainers.of_arguments(TrainingArguments(**given), LlamaForCausalLM()).settings
+    kinds = ("data_parallel_size", "tensor_parallel_size", "shard")
+    assert {name: settings[name] for name in kinds if name in settings} == told
 
 
 @pytest.mark.parametrize(

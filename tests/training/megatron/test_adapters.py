@@ -31,7 +31,7 @@ def test_a_linear_has_r_times_its_sides():
 
 def test_tensor_ranks_share_out_what_they_share_out_of_the_linear():
     """Columns keep A whole, rows keep B."""
-    cut = replace(LORA, ranks=2, tensor=2)
+    cut = replace(LORA, tensor=2)
     each = (64 + 64) + (32 + 64) + (64 + 128) + (64 + 64)
     assert sum(of(MODEL, cut).trained(cut)) == 2 * 8 * each
 

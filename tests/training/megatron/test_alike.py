@@ -19,16 +19,16 @@ NARROW, WIDE = (replace(MANY, experts=replace(MANY.experts, width=width)) for wi
 CHANGES = {
     "alone": {},
     "uneven rows": {"length": 500},
-    "two experts a rank": {"ranks": 8, "expert": 8},
+    "two experts a rank": {"data": 8, "expert": 8},
     "three that have a row more": {"length": 8 * 16 // 2 + 1, "uneven": 1.02},
-    "all to all": {"ranks": 4, "expert": 4, "dispatcher": "alltoall", "uneven": 1.1},
+    "all to all": {"data": 4, "expert": 4, "dispatcher": "alltoall", "uneven": 1.1},
     "fused gradients": {"fused_gradients": True},
     "activation apart": {"fused_activation": False, "router_wide": True},
     "in 8 bits": {"float8": "tensorwise"},
     "layers again": {"recompute": "uniform"},
     "activation again": {"modules": ("moe_act",)},
     "experts again": {"modules": ("moe",)},
-    "stages": {"ranks": 2, "pipeline": 2},
+    "stages": {"pipeline": 2},
 }
 
 

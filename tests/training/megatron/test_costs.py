@@ -23,16 +23,16 @@ def test_one_device_sends_nothing_and_waits_for_nobody():
 
 def test_halves_of_a_layer_are_gathered_and_scattered():
     """Two halves of 8 layers, five passes of half of what two ranks have."""
-    found = cost(MODEL, replace(RUN, ranks=2, tensor=2))
+    found = cost(MODEL, replace(RUN, tensor=2))
     assert found.near == 8 * 2 * 5 * WIDE // 2
     assert found.far == 0
-    again = cost(MODEL, replace(RUN, ranks=2, tensor=2, recompute="uniform"))
+    again = cost(MODEL, replace(RUN, tensor=2, recompute="uniform"))
     assert again.near == 8 * 2 * 7 * WIDE // 2
 
 
 def test_stages_wait_and_send_states_and_their_gradients():
     """Four stages wait 3 / 4 of a step of 4 micro-batches; two chunks halve that."""
-    run = replace(RUN, ranks=4, pipeline=4)
+    run = replace(RUN, pipeline=4)
     assert cost(MODEL, run).bubble == pytest.approx(3 / 4)
     assert cost(MODEL, replace(run, chunks=2)).bubble == pytest.approx(3 / 8)
     assert cost(MODEL, run).near == 2 * WIDE
@@ -40,13 +40,13 @@ def test_stages_wait_and_send_states_and_their_gradients():
 
 
 def test_a_longer_stage_is_waited_for():
-    run = replace(RUN, ranks=2, pipeline=2, layout=(5, 3))
+    run = replace(RUN, pipeline=2, layout=(5, 3))
     assert cost(MODEL, run).bubble == pytest.approx(5 / 4 * (1 + 1 / 4) - 1)
 
 
 def test_data_ranks_send_gradients_and_parameters_once_a_step():
     """4 bytes of a gradient and 2 of a parameter, three quarters of them to others."""
-    run = replace(RUN, ranks=4)
+    run = replace(RUN, data=4)
     numbers = StageNumbers(MODEL, run, 0).all
     assert cost(MODEL, run).near == 6 * numbers * 3 // 4
     assert cost(MODEL, replace(run, accumulation=400)).near == 6 * numbers * 3 // 4
@@ -55,18 +55,18 @@ def test_data_ranks_send_gradients_and_parameters_once_a_step():
 
 
 def test_what_leaves_a_machine_of_eight_goes_far():
-    near, far = (cost(MODEL, replace(RUN, ranks=n)) for n in (8, 16))
+    near, far = (cost(MODEL, replace(RUN, data=n)) for n in (8, 16))
     assert (near.far, far.near) == (0, 0)
     assert near.near > 0 < far.far
-    wide = cost(MODEL, replace(RUN, ranks=16, tensor=8))
+    wide = cost(MODEL, replace(RUN, data=2, tensor=8))
     assert wide.near > 0 < wide.far  # tensor ranks within, data beyond
-    staged = cost(MODEL, replace(RUN, ranks=16, tensor=8, pipeline=2))
+    staged = cost(MODEL, replace(RUN, tensor=8, pipeline=2))
     assert staged.far == 2 * WIDE // 8  # sequence parallel: an eighth of the tokens
 
 
 def test_context_ranks_send_keys_and_values():
     """Three times for each of 8 layers: keys and values of 32 tokens that the other rank has."""
-    run = replace(RUN, ranks=2, context=2)
+    run = replace(RUN, context=2)
     keys = 2 * 32 * 4 * 2 * 4 * 64
     states = 6 * StageNumbers(MODEL, run, 0).all // 2
     assert cost(MODEL, run).near == 8 * 3 * keys + states
@@ -74,7 +74,7 @@ def test_context_ranks_send_keys_and_values():
 
 def test_tokens_go_to_experts_and_back():
     model = replace(MODEL, experts=RoutedFeed(count=8, top=2, width=512))
-    run = replace(RUN, ranks=2, expert=2, expert_tensor=1)
+    run = replace(RUN, data=2, expert=2, expert_tensor=1)
     routed = 8 * 4 * 2 * WIDE // 2
     dense = 6 * StageNumbers(model, run, 0).dense // 2
     assert cost(model, run).near == routed + dense  # no other rank has the same experts

@@ -10,7 +10,7 @@ from weighbridge.training.megatron.stage import run_stage
 from weighbridge_lab.evidence.predict import outcomes
 from weighbridge_lab.evidence.records import Prediction, chosen
 
-RUN = replace(PLAIN, ranks=2, pipeline=2, accumulation=6, fused_gradients=True)
+RUN = replace(PLAIN, pipeline=2, accumulation=6, fused_gradients=True)
 OUTPUTS, HIDDEN = 512 * 1024 * 2, 512 * 256 * 2  # of a micro-batch, in 16 bits
 NAME = "defer_embedding_wgrad_compute"
 
@@ -41,7 +41,7 @@ def test_other_stages_have_no_head():
 
 
 def test_sequence_parallel_gathers_in_two_buffers():
-    alike = {"ranks": 4, "tensor": 2, "sequence_parallel": True}
+    alike = {"data": 2, "tensor": 2, "sequence_parallel": True}
     plain, later = (run_stage(LLAMA, replace(RUN, **alike, deferred=d), 1).held for d in (None, 0))
     assert later - plain == 2 * HIDDEN
 

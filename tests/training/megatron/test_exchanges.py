@@ -16,7 +16,7 @@ TOKEN = 2 * 7168 + 8 + 128 * 8 + 128 * 4 + 128 * 4  # numbers, origin, experts, 
 
 
 def held(dispatcher, ranks, model=WIDE, **more):
-    run = {"ranks": ranks, "expert": ranks, "dispatcher": dispatcher} | more
+    run = {"data": ranks, "expert": ranks, "dispatcher": dispatcher} | more
     return buffers(model, replace(PLAIN, **run))
 
 
@@ -67,7 +67,7 @@ def test_hybridep_between_domains():
 
 def test_a_token_goes_once_to_a_rank():
     """Two of 8 experts, 2 of them here: all but 6 x 5 of 8 x 7 pairs."""
-    feed, run = EXPERTS.experts, replace(PLAIN, ranks=4, expert=4)
+    feed, run = EXPERTS.experts, replace(PLAIN, data=4, expert=4)
     assert _once(feed, run, 2800) == 2800 * 26 // 56
     assert _once(feed, replace(run, uneven=1.5), 2800) == 1.5 * 2800 * 26 // 56
     assert _once(feed, replace(run, expert=1), 2800) == 2800
@@ -80,7 +80,7 @@ def test_what_is_kept_of_copies_that_come_in_order():
     which experts they have and where their copies go; HybridEP the last two for all tokens."""
     feed = RoutedFeed(count=8, top=2, width=64)
     model = replace(LLAMA, words=128, experts=feed)
-    run = {"ranks": 4, "expert": 4, "grouped": True, "router_wide": True}
+    run = {"data": 4, "expert": 4, "grouped": True, "router_wide": True}
     peaks = {
         name: most(model, dispatcher=name, fused_permutation=True, **run)
         for name in ("alltoall", "deepep", "hybridep")
@@ -102,7 +102,7 @@ def test_expert_tensor_ranks_are_given_what_the_others_are():
     tell them: a number and a flag an expert, and a map of rows."""
     feed = RoutedFeed(count=8, top=2, width=64)
     model = replace(LLAMA, layers=1, words=128, experts=feed)
-    run = {"ranks": 4, "grouped": True, "dispatcher": "deepep", "router_wide": True}
+    run = {"data": 4, "grouped": True, "dispatcher": "deepep", "router_wide": True}
     kinds = ({"expert": 4}, {"expert": 2, "expert_tensor": 2})
     alone, pairs = (run_stage(model, replace(PLAIN, **run, **k), 0).saved for k in kinds)
     few, many = -(-2048 * 26 // 56), -(-2048 * 44 // 56)
@@ -112,5 +112,5 @@ def test_expert_tensor_ranks_are_given_what_the_others_are():
 
 
 def test_copies_that_come_in_order_are_as_many_for_each_of_a_pair():
-    run = {"ranks": 4, "grouped": True, "dispatcher": "hybridep", "router_wide": True}
+    run = {"data": 4, "grouped": True, "dispatcher": "hybridep", "router_wide": True}
     assert most(EXPERTS, expert=2, expert_tensor=2, **run) > most(EXPERTS, expert=4, **run)

@@ -29,7 +29,7 @@ def test_linears_multiply_in_8_bits_and_words_norms_and_head_do_not():
 
 
 def test_experts_multiply_in_8_bits_and_the_router_does_not():
-    run = replace(PLAIN, ranks=4, expert=4, float8="tensorwise")
+    run = replace(PLAIN, data=4, expert=4, float8="tensorwise")
     found = StageNumbers(EXPERTS, run, 0)
     dense = sum(x.numbers for x in matrices(EXPERTS, 1, 1, routed=False))
     routed = [(x.share, x.numbers) for x in matrices(EXPERTS, 1, 1, routed=True)]

@@ -14,11 +14,11 @@ HIDDEN = 2 * 512 * 256  # bytes of a micro-batch
     ("changes", "stage", "count"),
     [
         ({}, 0, 1),
-        ({"ranks": 4, "pipeline": 4, "accumulation": 8}, 0, 4),
-        ({"ranks": 4, "pipeline": 4, "accumulation": 8}, 3, 1),
-        ({"ranks": 4, "pipeline": 4, "accumulation": 2}, 0, 2),
-        ({"ranks": 4, "pipeline": 4, "accumulation": 8, "chunks": 2}, 0, 3 * 2 + 4 + 1),
-        ({"ranks": 4, "pipeline": 4, "accumulation": 8, "chunks": 2, "group": 6}, 3, 6 + 1),
+        ({"pipeline": 4, "accumulation": 8}, 0, 4),
+        ({"pipeline": 4, "accumulation": 8}, 3, 1),
+        ({"pipeline": 4, "accumulation": 2}, 0, 2),
+        ({"pipeline": 4, "accumulation": 8, "chunks": 2}, 0, 3 * 2 + 4 + 1),
+        ({"pipeline": 4, "accumulation": 8, "chunks": 2, "group": 6}, 3, 6 + 1),
     ],
 )
 def test_micro_batches_that_a_stage_holds_at_once(changes, stage, count):
@@ -28,7 +28,7 @@ def test_micro_batches_that_a_stage_holds_at_once(changes, stage, count):
 def test_a_layer_has_two_buffers_for_each():
     assert buffers(LLAMA, replace(PLAIN, graphs="local"), 0) == 2 * 8 * HIDDEN
     assert buffers(LLAMA, replace(PLAIN, graphs="full_iteration"), 0) == 2 * HIDDEN
-    four = replace(PLAIN, ranks=4, pipeline=4, accumulation=8, graphs="local")
+    four = replace(PLAIN, pipeline=4, accumulation=8, graphs="local")
     assert buffers(LLAMA, four, 0) == 2 * 2 * HIDDEN * 4
 
 

@@ -45,13 +45,13 @@ def test_a_layer_of_experts_has_no_attention():
 
 
 def test_tensor_ranks_share_heads_groups_and_channels():
-    (whole,), (half,) = numbers(MIXED), numbers(MIXED, ranks=2, tensor=2)
+    (whole,), (half,) = numbers(MIXED), numbers(MIXED, tensor=2)
     assert half.layers[0] == (whole.layers[0] - D) // 2 + D
 
 
 def test_stages_add_up():
     (whole,) = numbers(MIXED)
-    parts = numbers(MIXED, ranks=2, pipeline=2, layout=(3, 1))
+    parts = numbers(MIXED, pipeline=2, layout=(3, 1))
     assert sum(each.all for each in parts) == whole.all
     assert parts[1].layers == [ATTENTION]
 

@@ -35,7 +35,7 @@ def test_stages_add_up_to_the_model(model, pipeline, chunks):
     if pipeline * chunks > model.layers:
         pytest.skip("more parts than layers")
     one = StageNumbers(model, PLAIN, 0).all
-    run = replace(PLAIN, ranks=pipeline, pipeline=pipeline, chunks=chunks)
+    run = replace(PLAIN, pipeline=pipeline, chunks=chunks)
     again = model.words * model.hidden if model.tied else 0  # the last stage has it as well
     assert sum(StageNumbers(model, run, i).all for i in range(pipeline)) == one + again
 
@@ -45,7 +45,7 @@ def test_stages_add_up_to_the_model(model, pipeline, chunks):
 def test_more_ranks_never_raise_the_largest_states(model, kind):
     """Eight devices that share a model in other ways: only what each rank of a kind has whole can
     make the largest states more."""
-    sizes = [max(states(model, ranks=8, **{kind: n})) for n in (1, 2, 4, 8)]
+    sizes = [max(states(model, **{"data": 8 // n, kind: n})) for n in (1, 2, 4, 8)]
     keys = 2 * model.head_dim * model.hidden  # of fewer groups than ranks
     whole = {
         "tensor": model.layers * (replicated(model, routed=True) + small(model) + keys),
@@ -63,7 +63,7 @@ def small(model):
 
 @models
 def test_more_data_ranks_never_raise_states(model):
-    sizes = [max(states(model, ranks=n)) for n in (1, 2, 4, 8)]
+    sizes = [max(states(model, data=n)) for n in (1, 2, 4, 8)]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -83,7 +83,7 @@ def test_more_recomputed_layers_take_less(model):
 @models
 @pytest.mark.parametrize("tensor", [2, 4, 8])
 def test_sequence_parallel_never_takes_more(model, tensor):
-    run = {"ranks": 8, "tensor": tensor, "expert_tensor": 1, "length": 2048}
+    run = {"data": 8 // tensor, "tensor": tensor, "expert_tensor": 1, "length": 2048}
     assert most(model, sequence_parallel=True, **run) <= most(model, **run)
 
 
@@ -105,7 +105,7 @@ def test_micro_batches_of_one_stage_take_no_more_than_two(model):
 def test_uneven_experts_take_more(model, dispatcher):
     if model.experts is None:
         pytest.skip("no experts")
-    run = {"ranks": 4, "expert": 4, "dispatcher": dispatcher, "grouped": True}
+    run = {"data": 4, "expert": 4, "dispatcher": dispatcher, "grouped": True}
     assert most(model, uneven=1.5, **run) > most(model, **run)
 
 
@@ -113,7 +113,7 @@ def test_uneven_experts_take_more(model, dispatcher):
 @pytest.mark.parametrize("chunks", [2, 4])
 def test_chunks_hold_more_at_once(model, chunks):
     """Interleaved stages run more forwards before the first backward."""
-    run = {"ranks": 2, "pipeline": 2, "accumulation": 8, "length": 4096}
+    run = {"pipeline": 2, "accumulation": 8, "length": 4096}
     assert most(model, chunks=chunks, **run) >= 0.9 * most(model, **run)
 
 
@@ -121,7 +121,7 @@ def test_chunks_hold_more_at_once(model, chunks):
 def test_all_goes_when_a_step_ends(model):
     """Two steps leave what one leaves: nothing grows from step to step."""
     for stage in (0, 1):
-        run = replace(PLAIN, ranks=2, pipeline=2, accumulation=4)
+        run = replace(PLAIN, pipeline=2, accumulation=4)
         result = run_stage(model, run, stage)
         first, last = result.first["step"], result.moments["step"]
         states = 12 * result.parameters

@@ -15,7 +15,7 @@ from weighbridge_lab.evidence.records import Prediction, chosen
 D, F, V = 256, 512, 1024  # width, feed-forward, words
 LINEARS = 8 * (D * (8 + 2 * 2) * 32 + D * 8 * 32 + 3 * D * F)
 NORMS = (2 * 8 + 1) * D
-SHARED = {"muon": True, "ranks": 4, "distributed_optimizer": True}
+SHARED = {"muon": True, "data": 4, "distributed_optimizer": True}
 
 
 def shared(model, **changes):
@@ -48,10 +48,10 @@ def test_the_router_is_a_matrix():
 
 def test_shards_are_as_long_as_the_fullest():
     """Each of 4 shards has 2 matrices of each of 4 kinds; of 64 shards half have none."""
-    even = shared(LLAMA, ranks=4, distributed_optimizer=True)
+    even = shared(LLAMA, data=4, distributed_optimizer=True)
     assert even.padding == 0
     assert even.most == (8 * LINEARS + 12 * (2 * V * D + NORMS)) // 4
-    wide = shared(LLAMA, ranks=64, distributed_optimizer=True)
+    wide = shared(LLAMA, data=64, distributed_optimizer=True)
     largest = 2 * F * D
     assert wide.padding == 64 * largest - LINEARS
     assert wide.most == 8 * largest + 12 * (2 * V * D + NORMS) // 64
@@ -60,9 +60,9 @@ def test_shards_are_as_long_as_the_fullest():
 
 def test_a_longer_buffer_is_weights_and_gradients():
     with_, without = (
-        held(LLAMA, muon=muon, ranks=64, distributed_optimizer=True) for muon in (True, False)
+        held(LLAMA, muon=muon, data=64, distributed_optimizer=True) for muon in (True, False)
     )
-    found = shared(LLAMA, ranks=64, distributed_optimizer=True)
+    found = shared(LLAMA, data=64, distributed_optimizer=True)
     states = StageNumbers(LLAMA, PLAIN, 0).all * 12 // 64
     assert with_ - without == pytest.approx(6 * found.padding + found.most - states, abs=2**20)
 
@@ -70,7 +70,7 @@ def test_a_longer_buffer_is_weights_and_gradients():
 def test_in_turn_one_rank_has_the_states_of_all_words():
     """Two tables are the last of 51 tensors; the others are at most a hundredth of them."""
     model = replace(LLAMA, words=128 * 1024, tied=True)
-    found = shared(model, ranks=8, distributed_optimizer=True, in_turn=True)
+    found = shared(model, data=8, distributed_optimizer=True, in_turn=True)
     words = 12 * 128 * 1024 * D
     assert found.padding == 0
     assert 0 < found.most - words < 0.1 * words
@@ -80,7 +80,7 @@ def test_in_turn_one_rank_has_the_states_of_all_words():
 def test_the_largest_matrix_is_made_orthogonal_whole():
     wide = replace(LLAMA, width=8 * D)
     assert orthogonal(wide, PLAIN, range(8)) == 16 * (2 * 8 * D * D)
-    run = replace(PLAIN, ranks=2, tensor=2)
+    run = replace(PLAIN, tensor=2)
     whole = 2 * 8 * D * D
     assert orthogonal(wide, run, range(8)) == 4 * whole // 2 + 8 * whole + 6 * whole
 

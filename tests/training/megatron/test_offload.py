@@ -9,7 +9,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.training.megatron.states import StageNumbers
 
-SHARED = {"ranks": 4, "distributed_optimizer": True}
+SHARED = {"data": 4, "distributed_optimizer": True}
 LESS = 2 * MIB  # remainders that are too small to split off a large block
 
 

@@ -520,3 +520,37 @@ def test_a_shared_experts_gate_keeps_what_it_weighs(beside):
     assert with_gate.parameters - without.parameters == 4 * 256
     more = with_gate.saved - without.saved
     assert more == pytest.approx(4 * 1024 * 2 * (256 + 1), rel=0.01)
+
+
+@pytest.mark.parametrize(("way", "word"), [("ulysses", "a2a"), ("ring", "p2p")])
+def test_a_way_to_share_a_sequence_is_megatrons_argument(way, word):
+    """The setting of every framework and cp_comm_type are one: a2a keeps an output more a layer."""
+    asked = {"context_parallel_size": 2, "gpu": "h100:2", "seq_len": 4096}
+    one = train(context_parallel_by=way, **asked)
+    other = train(megatron_args=[f"cp_comm_type={word}"], **asked)
+    assert one.peak == other.peak
+    assert one.workload["context_parallel_by"] == other.workload["context_parallel_by"] == way
+    assert (one.peak.expected > train(**asked).peak.expected) == (way == "ulysses")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"context_parallel_by": "ulysses"}, "nobody shares a sequence"),
+        (
+            {"context_parallel_by": "heads", "context_parallel_size": 2},
+            "heads is not weighed .* use ring or ulysses",
+        ),
+        (
+            {
+                "context_parallel_by": "ring",
+                "context_parallel_size": 2,
+                "megatron_args": ["cp_comm_type=a2a"],
+            },
+            "cp_comm_type says ulysses; leave one of them out",
+        ),
+    ],
+)
+def test_ways_that_contradict_each_other(settings, says):
+    with pytest.raises(UsageError, match=says):
+        train(gpu="h100:2", **settings)

@@ -36,7 +36,7 @@ def test_each_has_a_layer_as_the_last_a_linear_of_two_states_and_three_norms(mod
 
 
 def test_they_stand_on_the_last_stage_which_looks_words_up_again():
-    pipe = {"ranks": 2, "pipeline": 2}
+    pipe = {"pipeline": 2}
     first, last = (
         numbers(LLAMA, i, predicts=1, **pipe) - numbers(LLAMA, i, **pipe) for i in range(2)
     )
@@ -45,13 +45,13 @@ def test_they_stand_on_the_last_stage_which_looks_words_up_again():
 
 
 def test_tied_words_are_there_already():
-    tied, pipe = replace(LLAMA, tied=True), {"ranks": 2, "pipeline": 2}
+    tied, pipe = replace(LLAMA, tied=True), {"pipeline": 2}
     more = numbers(tied, 1, predicts=1, **pipe) - numbers(tied, 1, **pipe)
     assert more == layer(tied, routed=False) + 2 * D * D + 3 * D
 
 
 def test_the_linear_is_shared_by_tensor_ranks():
-    four = {"ranks": 4, "tensor": 4}
+    four = {"tensor": 4}
     more = numbers(LLAMA, predicts=1, **four) - numbers(LLAMA, **four)
     matrix = sum(x.numbers for x in matrices(LLAMA, 4, 4, routed=False))
     assert more == matrix + replicated(LLAMA, routed=False) + 2 * D * D // 4 + 3 * D

@@ -56,7 +56,7 @@ def told(monkeypatch, stage, **run):
 )
 def test_chunks_take_turns(monkeypatch, stage, order):
     """forward_backward_pipelining_with_interleaving of two stages, four micro-batches, by hand."""
-    run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 8}
+    run = {"pipeline": 2, "chunks": 2, "accumulation": 8}
     assert told(monkeypatch, stage, **run) == order.replace(" ", "")
 
 
@@ -68,18 +68,18 @@ def test_chunks_take_turns(monkeypatch, stage, order):
     ],
 )
 def test_both_come_behind_the_backward_where_nothing_overlaps(monkeypatch, stage, order):
-    run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 8, "receives_ahead": False}
+    run = {"pipeline": 2, "chunks": 2, "accumulation": 8, "receives_ahead": False}
     assert told(monkeypatch, stage, **run) == order.replace(" ", "")
 
 
 @pytest.mark.parametrize(("stage", "order"), [(0, "F FrB FrB FrB rB"), (1, "rFB rFB rFB")])
 def test_one_forward_one_backward(monkeypatch, stage, order):
-    run = {"ranks": 2, "pipeline": 2, "accumulation": 8}
+    run = {"pipeline": 2, "accumulation": 8}
     assert told(monkeypatch, stage, **run) == order.replace(" ", "")
 
 
 def test_all_forwards_come_first_where_micro_batches_are_few(monkeypatch):
-    run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 2}
+    run = {"pipeline": 2, "chunks": 2, "accumulation": 2}
     assert told(monkeypatch, 0, **run) == "FFrFrF rBrBrBrB".replace(" ", "")
 
 
@@ -96,5 +96,5 @@ def test_all_forwards_come_first_where_micro_batches_are_few(monkeypatch):
 def test_a_chunk_takes_a_group_in_turn(monkeypatch, stage, early, order):
     """Three micro-batches of each chunk before the next chunk runs (get_pp_rank_microbatches,
     overlap_p2p_comm_warmup_flush), by hand."""
-    run = {"ranks": 2, "pipeline": 2, "chunks": 2, "accumulation": 3, "group": 3}
+    run = {"pipeline": 2, "chunks": 2, "accumulation": 3, "group": 3}
     assert told(monkeypatch, stage, **run, receives_early=early) == order.replace(" ", "")

@@ -13,7 +13,7 @@ from weighbridge.training.megatron.states import StageNumbers
 from weighbridge_lab.evidence.predict import outcomes
 from weighbridge_lab.evidence.records import Prediction, chosen
 
-FOUR = {"ranks": 4, "distributed_optimizer": True}
+FOUR = {"data": 4, "distributed_optimizer": True}
 N = StageNumbers(LLAMA, PLAIN, 0)
 LAYER, OTHERS = N.layers[0], N.all - sum(N.layers)
 LESS = 2 * MIB  # remainders that are too small to split off a large block

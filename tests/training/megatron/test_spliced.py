@@ -15,26 +15,26 @@ FUSED = replace(PLAIN, fused_gradients=True, accumulation=8)
 CASES = {
     "one stage": (DEEP, {}),
     "gradients of torch": (DEEP, {"fused_gradients": False}),
-    "tensor ranks": (DEEP, {"ranks": 2, "tensor": 2, "sequence_parallel": True}),
+    "tensor ranks": (DEEP, {"tensor": 2, "sequence_parallel": True}),
     "each layer again": (DEEP, {"recompute": "uniform"}),
     "three layers again": (DEEP, {"recompute": "uniform", "recomputed": 3}),
     "some layers again": (DEEP, {"recompute": "block", "recomputed": 7}),
     "parts of layers again": (DEEP, {"modules": ("layernorm", "mlp", "core_attn")}),
-    "two stages": (DEEP, {"ranks": 2, "pipeline": 2}),
-    "eight stages": (DEEP, {"ranks": 8, "pipeline": 8, "accumulation": 32}),
+    "two stages": (DEEP, {"pipeline": 2}),
+    "eight stages": (DEEP, {"pipeline": 8, "accumulation": 32}),
     "eight stages of which layers run again": (
         DEEP,
-        {"ranks": 8, "pipeline": 8, "accumulation": 32, "recompute": "uniform"},
+        {"pipeline": 8, "accumulation": 32, "recompute": "uniform"},
     ),
-    "stages in chunks": (DEEP, {"ranks": 4, "pipeline": 4, "chunks": 2, "accumulation": 16}),
+    "stages in chunks": (DEEP, {"pipeline": 4, "chunks": 2, "accumulation": 16}),
     "experts": (ROUTED, {}),
-    "experts of stages": (ROUTED, {"ranks": 4, "pipeline": 4, "grouped": True}),
-    "few micro-batches": (DEEP, {"ranks": 4, "pipeline": 4, "accumulation": 2}),
+    "experts of stages": (ROUTED, {"pipeline": 4, "grouped": True}),
+    "few micro-batches": (DEEP, {"pipeline": 4, "accumulation": 2}),
     "a head whose gradient is put off": (
         DEEP,
-        {"ranks": 4, "pipeline": 4, "accumulation": 16, "deferred": 3},
+        {"pipeline": 4, "accumulation": 16, "deferred": 3},
     ),
-    "Muon": (DEEP, {"ranks": 2, "muon": True}),
+    "Muon": (DEEP, {"data": 2, "muon": True}),
     "8 bits": (DEEP, {"float8": "tensorwise", "plain_ends": (1, 1)}),
 }
 
@@ -52,7 +52,7 @@ def test_spliced_is_walked(model, changes):
     [
         ({}, 16 * 2 * 2, 14),  # two micro-batches of each step
         # layers of three micro-batches, of six in each step
-        ({"ranks": 4, "pipeline": 4, "accumulation": 16}, 4 * 6 * 2, 4 * 3),
+        ({"pipeline": 4, "accumulation": 16}, 4 * 6 * 2, 4 * 3),
     ],
 )
 def test_few_layers_are_walked(monkeypatch, changes, all_of_them, few):
@@ -88,7 +88,7 @@ def test_stages_that_share_what_was_walked_are_as_if_alone(model, changes):
     ids=["alike", "experts", "8 bits", "more layers"],
 )
 def test_stages_alike_walk_once(monkeypatch, model, changes, few):
-    run = replace(FUSED, ranks=8, pipeline=8, accumulation=32, **changes)
+    run = replace(FUSED, pipeline=8, accumulation=32, **changes)
     alone = tuple(_run(model, run, stage, None) for stage in range(8))
     walked = []
     monkeypatch.setattr(program, "layer", lambda *a, **more: walked.append(1) or layer(*a, **more))

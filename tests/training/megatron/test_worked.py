@@ -35,31 +35,31 @@ def test_numbers_of_experts_behind_a_dense_layer():
 
 def test_tensor_ranks_share_matrices_and_not_norms():
     matrices = 8 * (DENSE - 2 * D) + 2 * V * D
-    assert numbers(LLAMA, ranks=2, tensor=2) == [matrices // 2 + 8 * 2 * D + NORM]
+    assert numbers(LLAMA, tensor=2) == [matrices // 2 + 8 * 2 * D + NORM]
 
 
 def test_expert_ranks_share_experts_and_not_the_router():
     experts = 8 * 3 * D * 256
-    (one,) = numbers(EXPERTS, ranks=4, expert=4)
+    (one,) = numbers(EXPERTS, data=4, expert=4)
     assert one == 2 * V * D + DENSE + 7 * (ROUTED - experts + experts // 4) + NORM
 
 
 def test_keys_of_fewer_groups_than_ranks_are_on_every_rank():
-    (two,) = numbers(LLAMA, ranks=2, tensor=2)
-    (four,) = numbers(LLAMA, ranks=4, tensor=4)
+    (two,) = numbers(LLAMA, tensor=2)
+    (four,) = numbers(LLAMA, tensor=4)
     keys = 2 * 32 * D  # of one group, which four ranks have twice as often as two
     whole = 8 * 2 * D + NORM
     assert four == whole + (two - whole) // 2 + 8 * keys // 2
 
 
 def test_the_first_stage_has_the_words_and_the_last_the_head():
-    assert numbers(LLAMA, ranks=2, pipeline=2) == [V * D + 4 * DENSE, V * D + 4 * DENSE + NORM]
+    assert numbers(LLAMA, pipeline=2) == [V * D + 4 * DENSE, V * D + 4 * DENSE + NORM]
 
 
 def test_a_tied_head_is_held_again_by_the_last_stage():
     tied = replace(LLAMA, tied=True)
     assert numbers(tied) == [V * D + 8 * DENSE + NORM]
-    assert sum(numbers(tied, ranks=2, pipeline=2)) == 2 * V * D + 8 * DENSE + NORM
+    assert sum(numbers(tied, pipeline=2)) == 2 * V * D + 8 * DENSE + NORM
 
 
 def test_rows_of_words_are_padded_to_the_multiple_of_all_ranks():
@@ -68,12 +68,12 @@ def test_rows_of_words_are_padded_to_the_multiple_of_all_ranks():
 
 
 def test_chunks_go_round_the_stages():
-    run = replace(PLAIN, ranks=2, pipeline=2, chunks=2)
+    run = replace(PLAIN, pipeline=2, chunks=2)
     assert [layers_of(LLAMA, run, i) for i in range(2)] == [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
 
 
 def test_parts_of_the_model_may_differ():
-    run = replace(PLAIN, ranks=2, pipeline=2, chunks=2, layout=(1, 3, 4, 0))
+    run = replace(PLAIN, pipeline=2, chunks=2, layout=(1, 3, 4, 0))
     assert [layers_of(LLAMA, run, i) for i in range(2)] == [[[0], [4, 5, 6, 7]], [[1, 2, 3], []]]
 
 
@@ -87,9 +87,9 @@ def test_parts_of_the_model_may_differ():
         ({"main_gradient": 2}, 20),  # with 4 of a copy in float32, which stays until the next step
         ({"main_gradient": 2, "precise": True}, 16),
         ({"states": 8}, 14),
-        ({"ranks": 4, "distributed_optimizer": True}, 9),
-        ({"ranks": 4, "distributed_optimizer": True, "instances": 2}, 12),
-        ({"ranks": 4, "context": 4, "distributed_optimizer": True}, 9),
+        ({"data": 4, "distributed_optimizer": True}, 9),
+        ({"data": 4, "distributed_optimizer": True, "instances": 2}, 12),
+        ({"context": 4, "distributed_optimizer": True}, 9),
     ],
 )
 def test_bytes_of_a_number_between_steps(changes, each):
@@ -100,7 +100,7 @@ def test_bytes_of_a_number_between_steps(changes, each):
 
 
 def test_experts_share_their_states_among_ranks_with_the_same_experts():
-    run = replace(PLAIN, ranks=4, expert=4, distributed_optimizer=True)
+    run = replace(PLAIN, data=4, expert=4, distributed_optimizer=True)
     n = StageNumbers(EXPERTS, run, 0)
     assert n.stepped(run) == -(-n.dense // 4) + n.experts
 
@@ -150,7 +150,7 @@ def test_a_recomputed_layer_keeps_its_input():
 
 def test_a_recomputed_layer_can_keep_a_part_of_its_input():
     """distribute_saved_activations: each of four tensor ranks keeps a fourth."""
-    again = {"recompute": "uniform", "ranks": 4, "tensor": 4, "spreads": True}
+    again = {"recompute": "uniform", "tensor": 4, "spreads": True}
     more = kept(LLAMA, **again) - kept(replace(LLAMA, layers=7), **again)
     assert more == D * T * 2 // 4
 
@@ -195,14 +195,14 @@ def test_losses_by_kind():
 
 def test_a_mask_of_all_pairs_is_there_while_the_ends_of_the_model_run():
     """[2 sequences, 1, 4096, 4096] in bytes of the first and the last of four stages."""
-    run = {"ranks": 4, "pipeline": 4, "length": 4096, "batch": 2}
+    run = {"pipeline": 4, "length": 4096, "batch": 2}
     by = [most(LLAMA, i, **run) - most(LLAMA, i, masks=False, **run) for i in range(4)]
     assert by[1:] == [0, 0, 32 * MIB]
     assert 0 < by[0] < 32 * MIB  # there a backward is the fullest without it
 
 
 def test_the_mask_is_whole_before_each_context_rank_takes_its_rows():
-    run = {"ranks": 4, "context": 4, "length": 16384}
+    run = {"context": 4, "length": 16384}
     alone = most(LLAMA, masks=False, **run)
     assert most(LLAMA, **run) - alone >= 256 * MIB // 4
     short = replace(LLAMA, layers=1)
@@ -248,13 +248,13 @@ def test_each_layer_of_latent_attention_has_angles_of_its_own():
 def test_each_chunk_has_angles_of_its_own():
     plain = replace(LLAMA, rotary=False)
     for chunks in (1, 2):
-        run = {"ranks": 2, "pipeline": 2, "chunks": chunks}
+        run = {"pipeline": 2, "chunks": chunks}
         assert held(LLAMA, **run) - held(plain, **run) == chunks * T * 32 * 4
 
 
 def test_megatrons_own_linears_gather_in_the_buffer_that_is_kept():
     """A stage without the head has it, too; Transformer Engine's gather anew."""
-    run = {"ranks": 4, "tensor": 2, "pipeline": 2, "sequence_parallel": True}
+    run = {"tensor": 2, "pipeline": 2, "sequence_parallel": True}
     own, theirs = (held(LLAMA, engine=on, **run) for on in (False, True))
     assert own - (theirs - SPACE) == T * D * 2
 
@@ -262,7 +262,7 @@ def test_megatrons_own_linears_gather_in_the_buffer_that_is_kept():
 def test_stages_in_front_hold_more_micro_batches():
     """1F1B: stage i of p has p - i of them at once (core/pipeline_parallel/schedules.py)."""
     model = replace(LLAMA, layers=16, words=128)
-    run = {"ranks": 4, "pipeline": 4, "accumulation": 8, "length": 4096}
+    run = {"pipeline": 4, "accumulation": 8, "length": 4096}
     stages = [run_stage(model, replace(PLAIN, **run), i) for i in range(4)]
     steps = [s.peak - s.held for s in stages]
     layer = ONE_LAYER * 8  # 4,096 tokens
@@ -273,13 +273,13 @@ def test_stages_in_front_hold_more_micro_batches():
 
 
 def test_a_filled_pipeline_takes_no_more_for_further_micro_batches():
-    run = {"ranks": 4, "pipeline": 4}
+    run = {"pipeline": 4}
     assert most(LLAMA, accumulation=8, **run) == most(LLAMA, accumulation=64, **run)
 
 
 def test_older_releases_hold_the_experts_tokens_longer():
     """642fdd90 of January 2026 let them go in front of the combination."""
-    sent = {"dispatcher": "alltoall", "ranks": 4, "expert": 4, "grouped": True, "loss": "te"}
+    sent = {"dispatcher": "alltoall", "data": 4, "expert": 4, "grouped": True, "loss": "te"}
     feed = RoutedFeed(count=8, top=8, width=64)
     model = replace(LLAMA, layers=1, words=128, experts=feed)
     older = most(model, release=(2025, 10, 8), **sent)
@@ -304,7 +304,7 @@ def test_shared_experts_that_run_beside_the_others_keep_all_tokens():
     which the router keeps too (core/transformer/moe/shared_experts.py, pre_forward_comm)."""
     feed = RoutedFeed(count=8, top=1, width=64, shared=64)
     model = replace(LLAMA, words=128, experts=feed, dense=1)
-    run = {"ranks": 2, "tensor": 2, "sequence_parallel": True, "dispatcher": "alltoall"}
+    run = {"tensor": 2, "sequence_parallel": True, "dispatcher": "alltoall"}
     run |= {"expert": 2, "grouped": True}
     plain, beside = (
         run_stage(model, replace(PLAIN, **run, shared_beside=more), 0).saved
@@ -325,7 +325,7 @@ def test_a_step_copies_gradients_in_bfloat16_to_float32():
     narrow = replace(PLAIN, main_gradient=2)
     assert one.copied(narrow) == 4 * one.all
     assert one.copied(replace(narrow, precise=True)) == 0
-    shared = replace(narrow, ranks=4, distributed_optimizer=True)
+    shared = replace(narrow, data=4, distributed_optimizer=True)
     assert one.copied(shared) == 4 * one.all // 4
     assert one.copied(replace(shared, offloaded=0.75)) == one.all // 4
     wide, short = (
@@ -337,7 +337,7 @@ def test_a_step_copies_gradients_in_bfloat16_to_float32():
 
 
 def test_a_step_copies_states_of_experts_or_of_all_others_at_once():
-    run = replace(PLAIN, precise=True, widened=2, ranks=2, expert=2, distributed_optimizer=True)
+    run = replace(PLAIN, precise=True, widened=2, data=2, expert=2, distributed_optimizer=True)
     one = StageNumbers(EXPERTS, run, 0)
     assert one.experts > one.dense // 2
     assert one.widened(run) == 4 * 2 * one.experts
@@ -350,9 +350,9 @@ def test_a_step_copies_states_of_experts_or_of_all_others_at_once():
     "changes",
     [
         {},
-        {"ranks": 4, "distributed_optimizer": True},
-        {"ranks": 4, "distributed_optimizer": True, "sharded": "optim_grads_params"},
-        {"ranks": 4, "distributed_optimizer": True, "muon": True},
+        {"data": 4, "distributed_optimizer": True},
+        {"data": 4, "distributed_optimizer": True, "sharded": "optim_grads_params"},
+        {"data": 4, "distributed_optimizer": True, "muon": True},
         {"offloaded": 0.5},
         {"float8": "tensorwise", "float8_parameters": True},
     ],

@@ -34,9 +34,9 @@ from weighbridge.base.memory import (
     Bytes,
     Component,
     Device,
+    Instant,
     Level,
     NamedBytes,
-    Phase,
     total,
 )
 from weighbridge.base.records import NamedTuple, replace
@@ -74,7 +74,7 @@ def widened(
     )
 
 
-def phase(rules_phase: Phase, runs: RunForm, table: MarginTable | None = None) -> Phase:
+def phase(rules_phase: Instant, runs: RunForm, table: MarginTable | None = None) -> Instant:
     """Give one moment of one device the margins of `runs`."""
     return _phase(rules_phase, runs, _widths(runs, table, several=False))
 
@@ -208,10 +208,10 @@ def _widths(runs: RunForm, table: MarginTable | None, *, several: bool) -> Margi
     return memo(known, ("widths", runs, several), widths)
 
 
-def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Phase, ...]:
+def _phases(device: Device, runs: RunForm, widths: MarginSet) -> tuple[Instant, ...]:
     """Widen each phase, once for all cards that have the very same one."""
 
-    def kept(one: Phase) -> Phase:
+    def kept(one: Instant) -> Instant:
         facts = "widened", runs, id(widths)
         return memo(one, facts, lambda: _Kept(widths, _phase(one, runs, widths))).phase
 
@@ -222,10 +222,10 @@ class _Kept(NamedTuple):
     """A phase with margins, and the margins: what has their id is nothing else."""
 
     widths: MarginSet
-    phase: Phase
+    phase: Instant
 
 
-def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
+def _phase(whole: Instant, runs: RunForm, widths: MarginSet) -> Instant:
     """Widen one phase, level by level: levels nest, so what one adds is in all above it."""
     components, settled = whole.components, widths.settled
     for names, margin in widths.parts.items():
@@ -253,7 +253,7 @@ def _phase(whole: Phase, runs: RunForm, widths: MarginSet) -> Phase:
         )
         components = _margined(components, margin, wide)
         loose = () if margin.near or level == "allocated" else (*loose, level)
-    return Phase(whole.name, components)
+    return Instant(whole.name, components)
 
 
 def _places(components: Sequence[Component], levels: Sequence[Level]) -> frozenset[int]:
@@ -364,6 +364,7 @@ def _component(name: str, high: int, margin: Margin) -> Component:
     return Component(
         name=name,
         detail=DETAIL,
+        passing=True,
         bytes=Bytes(0, 0, high),
         basis=margin.basis,
         formula=formula(margin),

@@ -19,7 +19,7 @@ from weighbridge.answers.estimate.megatron import form_of
 from weighbridge.answers.estimate.train import subject_for
 from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, most
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
@@ -27,6 +27,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version
 from weighbridge.memory.report.verdict import HostVerdict
 from weighbridge.models.checkpoint.model import Model
+from weighbridge.settings.ranks import SHAPE, SIZES, Ranks, arranged
 from weighbridge.training.megatron import answer
 from weighbridge.training.megatron.costs import cost
 from weighbridge.training.megatron.described import described
@@ -57,7 +58,6 @@ FEW = 3  # layouts that are told where none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
 PARTED = (VIRTUAL, "num_layers_per_virtual_pipeline_stage")  # words that say it
 AGAIN = ("recompute_granularity", "recompute_activations")  # words that say what is computed again
-SETTINGS = ("tensor", "pipeline", "context", "expert")
 Change = Mapping[str, Any]
 
 
@@ -156,16 +156,13 @@ class _Search:
 
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
-        for shape in self._shapes():
-            tensor, pipeline, context, _ = shape
-            steps = self.w.gradient_accumulation
-            if steps is None:
-                steps = self._steps(self.count // (tensor * pipeline * context))
-            for chunks in self._chunks(pipeline):
-                if chunks > 1 and steps % pipeline and GROUP not in self.told:
+        for ranks in self._ranks():
+            steps = self.w.gradient_accumulation or self._steps(ranks.data)
+            for chunks in self._chunks(ranks.pipeline):
+                if chunks > 1 and steps % ranks.pipeline and GROUP not in self.told:
                     continue  # what is left of groups of other sizes is looked at in the plan
                 for keeps in self.kept:
-                    change = self._change(shape, chunks, steps, keeps)
+                    change = self._change(ranks, chunks, steps, keeps)
                     try:
                         made = self._plan(change)
                     except UsageError as error:
@@ -185,31 +182,27 @@ class _Search:
         whole = ceil_div(self.model.layers, pipeline)
         return tuple(n for n in range(1, CHUNKS + 1) if whole % n == 0)
 
-    def _shapes(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (tensor, pipeline, context, expert) ranks that divide model and devices."""
-        feed = self.model.experts
-        for tensor in self._named("tensor", TENSOR):
-            for pipeline in self._named("pipeline", divisors(self.count)):
-                for context in self._named("context", CONTEXT):
-                    whole = self.count % (tensor * pipeline * context) == 0
-                    if not whole or not self._divides(tensor, pipeline, context):
-                        continue
-                    for expert in self._named("expert", divisors(feed.count if feed else 1)):
-                        if (self.count // pipeline) % expert == 0 and expert <= MOST_EXPERT:
-                            yield tensor, pipeline, context, expert
+    def _ranks(self) -> Iterator[Ranks]:
+        """Yield the ranks that divide model and devices."""
+        experts = self.model.experts.count if self.model.experts else 1
+        choices = (TENSOR, divisors(self.count), CONTEXT, divisors(experts))
+        named = {kind: self._named(kind, some) for kind, some in zip(SHAPE, choices, strict=True)}
+        for ranks in arranged(Ranks.of(self.w.said), self.count, named):
+            if ranks.expert <= MOST_EXPERT and self._divides(ranks):
+                yield ranks
 
     def _named(self, kind: str, choices: Sequence[int]) -> Sequence[int]:
-        given = getattr(self.w, f"{kind}_parallel_size")
+        given = getattr(self.w, SIZES[kind])
         return choices if given is None else (given,)
 
-    def _divides(self, tensor: int, pipeline: int, context: int) -> bool:
-        model, length = self.model, self.asked.context
+    def _divides(self, ranks: Ranks) -> bool:
+        model, tensor, stages = self.model, ranks.tensor, ranks.pipeline
         grouped = model.latent is None and model.kv_heads % tensor
         if grouped or model.heads % tensor or model.width % tensor:
             return False
-        if model.layers - (pipeline - 1) * ceil_div(model.layers, pipeline) < 1:
+        if model.layers - (stages - 1) * ceil_div(model.layers, stages) < 1:
             return False
-        return context == 1 or (length >= SHORTEST * context and length % (2 * context) == 0)
+        return cuts(self.asked.context, ranks.context)
 
     def _steps(self, data: int) -> int:
         samples = ceil_div(TOKENS, self.asked.context)
@@ -243,8 +236,7 @@ class _Search:
         key = (*layout.shape[:2], 1, *layout.shape[3:]), keeps, tokens, stage
         if key not in self.least:
             steps = layout.run.accumulation
-            tensor, pipeline, _, context, expert = layout.shape
-            change = self._change((tensor, pipeline, context, expert), 1, steps, keeps)
+            change = self._change(layout.run, 1, steps, keeps)
             try:
                 made = self._plan(change)
             except UsageError:  # arguments that are named stop it
@@ -324,7 +316,7 @@ class _Search:
                 if peak.high > room.low and not thorough:
                     return layout._replace(fits="unknown")
             peaks.append(peak)
-        peak = Bytes(*(max(bound) for bound in zip(*peaks, strict=True)))  # as a verdict has it
+        peak = most(peaks)  # as a verdict has it
         fits = "yes" if peak.high <= room.low else "no" if peak.low > room.high else "unknown"
         if fits != "yes" or self.memory is None:
             return layout._replace(peak=peak, fits=fits)
@@ -341,10 +333,8 @@ class _Search:
         devices = bounds.widened(answer.devices(made, [run]), form_of(self.asked, made), None)
         return next(device.peak("driver") for device in devices if device.kind == "gpu")
 
-    def _change(
-        self, shape: tuple[int, int, int, int], chunks: int, steps: int, keeps: str
-    ) -> Change:
-        tensor, pipeline, _, _ = shape
+    def _change(self, ranks: Ranks, chunks: int, steps: int, keeps: str) -> Change:
+        tensor, pipeline = ranks.tensor, ranks.pipeline
         experts = self.model.experts is not None
         more = [*LOSS, UNMASKED, *(ROUTING if experts else ())]
         more += ["sequence_parallel"] if tensor > 1 else []
@@ -359,9 +349,8 @@ class _Search:
             modules = "layernorm" if keeps == "norms" else f"layernorm+{wide}"
             more += ["recompute_granularity=selective", f"recompute_modules={modules}"]
         args = (*self.given, *(word for word in more if word.partition("=")[0] not in self.told))
-        sizes = {f"{kind}_parallel_size": n for kind, n in zip(SETTINGS, shape, strict=True)}
         return {
-            **sizes,
+            **ranks.settings(*SHAPE),
             "shard": self.w.shard or "zero1",
             "gradient_accumulation": steps,
             **({"checkpointing": "full"} if keeps == "full" else {}),
@@ -371,6 +360,11 @@ class _Search:
 
 def _kept(checkpointing: str) -> str:
     return checkpointing if checkpointing in KEEPS else "none"
+
+
+def cuts(length: int, ranks: int) -> bool:
+    """Tell whether a sequence is long enough to be cut for so many ranks, of two pieces each."""
+    return ranks == 1 or (length >= SHORTEST * ranks and length % (2 * ranks) == 0)
 
 
 def divisors(whole: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from weighbridge.answers import bounds
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Basis, Component, Device, Phase
+from weighbridge.base.memory import Basis, Component, Device, Instant
 from weighbridge.engines.format_choice import Decision, by_transformers, decide, native_dtype
 from weighbridge.engines.table import record, usual
 from weighbridge.engines.transformers import rules as transformers
@@ -192,7 +192,7 @@ def _on_host(
     version: tuple[int, int],
     *,
     mapped: bool,
-) -> Phase:
+) -> Instant:
     """Return the host's phase: the program, and what it holds of each part while it loads."""
     loader = engine(model, decisions[model.parts[0].name].choice.scheme)
     components = [_process(loader)]
@@ -205,7 +205,7 @@ def _on_host(
             host.HostReading(straight=host.straight(choice.scheme, device_map=straight)),
             version=version,
         )
-    return Phase("load", tuple(components))
+    return Instant("load", tuple(components))
 
 
 def _process(loader: str) -> Component:
@@ -225,7 +225,7 @@ def _on_device(
     *,
     formula: str,
     part: "Part | None",
-) -> Phase:
+) -> Instant:
     form, basis = first.scheme, BASIS[first.as_stored]
     if model.rough:
         alone = device.words_alone(model.parameters, first, weights)

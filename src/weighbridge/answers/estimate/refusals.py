@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge.answers.estimate.infer import infer
 from weighbridge.base.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import NOT_STORED
@@ -100,11 +100,11 @@ def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
     """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
     refuses = next((each for each in stops if each.answer == "no"), None)
     answer: Literal["no", "unknown"] = "unknown" if refuses is None else "no"
-    unsure = "; ".join(each.why for each in stops if each.answer == "either")
+    unsure = clauses(*(each.why for each in stops if each.answer == "either"))
     if was.fits == "no":
         return was.turned("unknown", unsure) if unsure and refuses is None else was
-    reasons = "; ".join(each.why for each in stops if refuses is None or each.answer == "no")
-    reason = f"{name} {STARTS[answer]}: {reasons}"
+    reasons = clauses(*(s.why for s in stops if refuses is None or s.answer == "no"))
+    reason = about(f"{name} {STARTS[answer]}", reasons)
     if answer == was.fits:
         reason = clauses(reason, was.reason)
     turned = was.turned(answer, reason)

@@ -10,7 +10,7 @@ Several cards share all of it evenly, as far as layers and vocabulary let them (
 
 from math import ceil
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import Bytes, Component, Device, around
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
@@ -47,9 +47,9 @@ def answer(subject: Subject, workload: Infer, count: int = 1) -> EngineAnswer:
     whole = rough(weights, alone=alone)
     ranks = shares(workload, count)
     held, context = whole.components
-    load = Phase("load", (_shared(held, ranks), context))
-    serving = (*load.components, _shared(cache, ranks), _shared(step, ranks))
-    phases = (load, Phase("prefill", serving), Phase("decode", serving))
+    serving = _shared(cache, ranks), _shared(step, ranks)
+    others = {"load": (), "prefill": serving, "decode": serving}
+    phases = around((_shared(held, ranks), context), others)
     return EngineAnswer(
         devices=tuple(Device(index=i, kind="gpu", phases=phases) for i in range(ranks)),
         settings={},

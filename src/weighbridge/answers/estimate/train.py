@@ -10,7 +10,7 @@ from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.answers.verdict import on_devices, on_host
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Device, Phase, exactly
+from weighbridge.base.memory import Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.format_choice import own_dtype
@@ -175,7 +175,7 @@ def _given_back(
     return again if on_devices.serving(again.devices, budget).fits == "yes" else trained
 
 
-def _beside_tensors(phase: Phase) -> int:
+def _beside_tensors(phase: Instant) -> int:
     """Return the bytes that may be on the device beside expected tensors and the free room of
     segments."""
     free = sum(c.bytes.high for c in phase.components if c.name == "fragmentation" and not c.detail)
@@ -217,7 +217,7 @@ def _widened(
     usable = None if budget is None else budget.usable
     devices = bounds.widened(answer.devices, like, table)
     return host.with_paged_states(
-        devices, answer.managed, training.optimizer, usable, training.sharding.node
+        devices, answer.managed, training.optimizer, usable, training.sharding.per_machine
     )
 
 
@@ -366,11 +366,7 @@ def _effective(
         "batch_size": workload.batch_size or 1,
         "precision": training.precision.name,
         "shard": training.sharding.kind,
-        "data_parallel_size": training.sharding.data,
-        "tensor_parallel_size": training.sharding.tensor,
-        "pipeline_parallel_size": training.sharding.pipeline,
-        "context_parallel_size": training.sharding.context,
-        "expert_parallel_size": training.sharding.expert,
+        **training.sharding.settings(),
         "offload": training.sharding.offload,
         "cpu_ram_efficient_loading": workload.cpu_ram_efficient_loading,
         "padded": training.padded,

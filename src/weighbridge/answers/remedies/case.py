@@ -1,14 +1,14 @@
 """The question as a search sees it: its answer, the settings that may be changed, and changes of
 them."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Component, Phase
+from weighbridge.base.memory import LEVEL_OF, Instant
 from weighbridge.base.records import dataclass, field
 from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 FRAGMENTED = "fragmentation"
-ALLOCATORS = (FRAGMENTED, "rounding")  # what an allocator adds to tensors
+OF_TENSORS = frozenset(LEVEL_OF) - {FRAGMENTED, "rounding"}  # without what an allocator adds
 # What the verdict is about: named always, so never pinned by being named
 DEVICE = frozenset(("gpu", "gpu_memory", "headroom", "ram", "platform"))
 INNER = frozenset(("engine_defaults",))
@@ -121,41 +121,37 @@ class RemedyCase:
 
     def least(self, moves: "Sequence[Move]") -> float:
         """Return the bytes that the fullest phase surely holds after such changes."""
-        large = (
-            [component for component in phase.components if component.name in LARGE]
-            for phase in self._phases
-        )
-        return _fullest(
-            large,
-            lambda component: prod(
-                (move.least(component.name) for move in moves), start=component.bytes.low
-            ),
-        )
+        return self._after(moves, LARGE, lambda move, name: move.least(name))
 
     def guessed(self, moves: "Sequence[Move]") -> float:
         """Bytes that a device may hold after such changes: a guess. What the allocator adds is left
         out, which goes with the tensors."""
-        held = (
-            [component for component in phase.components if component.name not in ALLOCATORS]
+        return self._after(moves, OF_TENSORS, lambda move, name: move.remains(name))
+
+    def _after(
+        self,
+        moves: "Sequence[Move]",
+        names: frozenset[str],
+        part: "Callable[[Move, str], float]",
+    ) -> float:
+        """Return the most that is left in a phase of components of these names."""
+        sums = (
+            sum(
+                prod((part(move, c.name) for move in moves), start=c.bytes.low)
+                for c in phase.components
+                if c.name in names
+            )
             for phase in self._phases
         )
-        return _fullest(
-            held,
-            lambda component: prod(
-                (move.remains(component.name) for move in moves), start=component.bytes.low
-            ),
-        )
+        return max(sums, default=0.0)
 
     def unfragmented(self, move: "Move") -> float:
         """Return the most that a change may take of what is fragmented: a guess."""
-        free = [
-            sum(c.bytes.high for c in phase.components if c.name == FRAGMENTED)
-            for phase in self._phases
-        ]
+        free = (phase.of(FRAGMENTED).high for phase in self._phases)
         return max(free, default=0) * (1 - move.remains(FRAGMENTED))
 
     @cached_property
-    def _phases(self) -> tuple[Phase, ...]:
+    def _phases(self) -> tuple[Instant, ...]:
         """Phases that differ: devices that are alike have the same ones."""
         gpus = {
             id(device.phases): device.phases
@@ -185,10 +181,6 @@ LARGE = frozenset(
         *("optimizer_states", "master_weights", "adapters"),
     )
 )
-
-
-def _fullest(phases: Iterable[Sequence[Component]], held: Callable[[Component], float]) -> float:
-    return max((sum(map(held, components)) for components in phases), default=0.0)
 
 
 # ---- Changes that might help, before anybody has asked what they lead to

@@ -17,6 +17,7 @@ from weighbridge.answers.remedies.training import (
     segments,
 )
 from weighbridge.base.units import GIB
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training.megatron import layout
 
 TIMES = (2, 4, 8, 16)
@@ -50,7 +51,7 @@ def moves(case: RemedyCase) -> Iterator[Move]:
 def _distributed(case: RemedyCase) -> Iterator[Move]:
     """Propose the distributed optimizer."""
     w = case.effective
-    sharers = w["data_parallel_size"] * w["context_parallel_size"]
+    sharers = Ranks.of(w).among
     if case.free("shard") and w["shard"] != "zero1" and sharers > 1:
         yield Move(
             kind="sharding",

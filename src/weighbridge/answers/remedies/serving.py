@@ -288,14 +288,7 @@ def _second_level(case: RemedyCase) -> Iterator[Move]:
 def _beside_cards(case: RemedyCase) -> int:
     """Return the bytes of caches in host memory, in the phase that has the most of them."""
     hosts = (device for device in case.report.devices if device.kind == "host")
-    return max(
-        (
-            sum(c.bytes.high for c in phase.components if c.name == "kv_cache")
-            for device in hosts
-            for phase in device.phases
-        ),
-        default=0,
-    )
+    return max((p.of("kv_cache").high for device in hosts for p in device.phases), default=0)
 
 
 def _engines(case: RemedyCase) -> Iterator[Move]:

@@ -5,6 +5,7 @@ from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.answers.remedies.sets import TO_HOST, MoveSet, asked
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses
 from weighbridge.base.units import human
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge.training.launching import start
@@ -58,8 +59,8 @@ def _note(node: MoveSet, why: str) -> str:
     trained = node.case.task == "train" and not why
     started = f"start it with {start(node.case.count)}" if node.case.count > 1 else ""
     launch_note = started if trained else _same_memory(node)
-    return "; ".join(
-        dict.fromkeys(filter(None, (*(move.note for move in node.moves), why, launch_note)))
+    return clauses(
+        *dict.fromkeys(filter(None, (*(move.note for move in node.moves), why, launch_note)))
     )
 
 

@@ -12,7 +12,7 @@ tipped_by  what every process has (context) is in already; then the model, then 
 from collections.abc import Iterable, Sequence
 from math import fsum
 
-from weighbridge.base.memory import Bytes, Phase
+from weighbridge.base.memory import HIGH, LOW, Bytes, Instant, binding
 
 TENTH = 10  # of what is usable: under that the margin is amber (contract)
 STEPS = 64  # of what may be there, where that is an interval
@@ -23,7 +23,6 @@ ORDER = (
     *("cuda_graphs", "communication", "rounding", "fragmentation", "other", "context"),
 )
 ALWAYS = ("context",)  # a process has it before anything is loaded
-LOW, HIGH = 0, 2
 
 
 def share(needed: Bytes, usable: Bytes) -> float:
@@ -45,12 +44,12 @@ def tight(margin: int, usable: int) -> bool:
     return TENTH * margin < usable
 
 
-def tipped_by(phases: Sequence[Phase], usable: Bytes, *, surely: bool) -> str | None:
+def tipped_by(phases: Sequence[Instant], usable: Bytes, *, surely: bool) -> str | None:
     """The component that tips the fullest phase over; `surely`: by the low estimates. None where
     nothing does."""
     bound, limit = (LOW, usable.high) if surely else (HIGH, usable.low)
-    fullest = max(phases, key=lambda p: p.at("driver")[bound])
-    return passes(((c.name, c.bytes[bound]) for c in fullest.components), limit)
+    parts = binding(phases, bound).components
+    return passes(((c.name, c.bytes[bound]) for c in parts), limit)
 
 
 def passes(parts: Iterable[tuple[str, int]], limit: int) -> str | None:

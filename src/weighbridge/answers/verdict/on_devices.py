@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.verdict import closeness, reasons, shares
-from weighbridge.base.memory import Bytes, Device, exactly
+from weighbridge.base.memory import HIGH, LOW, Bytes, Device, exactly, most
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.table import record
@@ -59,8 +59,7 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
         return of_each(gpus, budget)
     if not gpus:
         return _verdict("yes", "nothing is on the device", exactly(0), budget, used=0)
-    peaks = [d.peak("driver") for d in gpus]
-    each = Bytes(*(max(bounds) for bounds in zip(*peaks, strict=True)))
+    each = most(d.peak("driver") for d in gpus)
     answer = fits(each, budget.usable)
     judged = _verdict(answer, "", each, budget, used=len(gpus))
     if len(gpus) > count:
@@ -106,7 +105,7 @@ def tipped_by(gpus: Sequence[Device], answer: Answer, budget: "Budget") -> str |
     """The component that tips the fullest of them over."""
     if answer == "yes":
         return None
-    bound = closeness.LOW if answer == "no" else closeness.HIGH
+    bound = LOW if answer == "no" else HIGH
     fullest = max(gpus, key=lambda d: d.peak("driver")[bound])
     return closeness.tipped_by(fullest.phases, budget.usable, surely=answer == "no")
 

@@ -12,12 +12,21 @@ machines, and one of them is judged. How processes are dealt out among those is 
 at least an even share of what the host is to hold, and at most all of it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from weighbridge.answers.verdict import closeness, reasons
 from weighbridge.answers.verdict.on_devices import fits
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly, total, when
+from weighbridge.base.memory import (
+    Bytes,
+    Component,
+    Device,
+    Instant,
+    Role,
+    compose,
+    exactly,
+    peak,
+)
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.units import GIB, ceil_div, human
@@ -64,11 +73,9 @@ def container(host: Device) -> int:
     return ceil_div(host.peak("driver").high, GIB) * GIB
 
 
+LOAD = "load"
+WHILE = {LOAD: "while loading", "save": "while saving", "step": "in a step", "sleep": "asleep"}
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
-
-
-def _most(phases: Iterable[Phase]) -> Bytes:
-    return Bytes(*map(max, zip(*(phase.needed for phase in phases), strict=True)))
 
 
 def judged(
@@ -77,16 +84,18 @@ def judged(
     """The phase that is named is the one whose bound decides. `inside` are devices whose memory is
     the host's."""
     pages_stay = machine is not None and machine.pages_stay
-    phases = tuple(_together(host, inside, pages_stay=pages_stay))
-    needed = _most(phases)
+    phases = _together(host, inside, pages_stay=pages_stay)
+    needed = peak(phases)
     answer = None if machine is None else fits(needed, machine.room)
     bound = 0 if answer == "no" else 2
     name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
-    subject = when(name) + f" on one of {len(inside)} machines" * (len(inside) > 1)
+    subject = WHILE.get(name, f"in {name}") + f" on one of {len(inside)} machines" * (
+        len(inside) > 1
+    )
     if machine is None or answer is None:
         reason: str = sentence("host_range", size=_span(needed), when=subject)
     else:
-        pages = " and the pages of its files" * (pages_stay and name == "load")
+        pages = " and the pages of its files" * (pages_stay and name == LOAD)
         subject += f", with what is on the device{pages}" * bool(inside)
         figures = reasons.compared(answer, needed, machine.room, "the machine")
         reason = about(f"host memory {subject}", figures)
@@ -111,7 +120,7 @@ class Close(TypedDict, total=False):
 
 
 def _close(
-    phases: Sequence[Phase], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
+    phases: Sequence[Instant], needed: Bytes, machine: "MachineMemory | None", answer: Answer | None
 ) -> Close:
     if machine is None or answer is None:
         return {}
@@ -124,35 +133,44 @@ def _close(
     }
 
 
-def _of_files(phases: Sequence[Phase]) -> Iterator[Component]:
-    return (each for phase in phases if phase.name == "load" for each in _pages(phase))
-
-
 def _together(
     host: Device, inside: Sequence[Device], *, pages_stay: bool = False
-) -> Iterator[Phase]:
-    """Yield what one machine needs in every phase of the host and of the devices inside it, of
-    which each machine has one. Where the host has no phase of that name, it is in the worst of
+) -> tuple[Instant, ...]:
+    """Return what one machine needs at every instant of the host and of the devices inside it, of
+    which each machine has one. Where the host has no instant of that name, it is in the worst of
     those after loading."""
     of_host = {p.name: _of_one(p, max(1, len(inside))) for p in host.phases}
-    resting = max(of_host.values(), key=lambda phase: (phase.name != "load", phase.needed.high))
-    for name in dict.fromkeys((*of_host, *(p.name for d in inside for p in d.phases))):
-        on_device = [_on_device(d, name) for d in inside]
-        fullest = max(on_device, key=lambda phase: phase.needed.high, default=Phase(name, ()))
-        beside = of_host.get(name, resting)
-        if name == "load":
-            pages = _of_files(host.phases) if pages_stay else ()
-            yield Phase(name, (*_not_yet_there(beside, fullest), *fullest.components, *pages))
-        else:
-            yield Phase(name, (*beside.components, *fullest.components))
+    resting = max(of_host, key=lambda name: (name != LOAD, of_host[name].needed.high))
+    fullest = _fullest(inside)
+    names = dict.fromkeys((*of_host, *fullest))
+    on_device = {name: fullest.get(name, Instant(name, ())) for name in names}
+    on_host = {name: of_host.get(name, of_host[resting]) for name in names}
+    if LOAD in of_host:
+        pages = tuple(_pages(host)) if pages_stay else ()
+        moving = _not_yet_there(of_host[LOAD], on_device[LOAD])
+        on_host[LOAD] = Instant(LOAD, (*moving, *pages))
+    schedule = ((name, {"host": name, "device": name}) for name in names)
+    return compose(schedule, {"host": Role(on_host), "device": Role(on_device)})
 
 
-def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
+def _fullest(devices: Sequence[Device]) -> dict[str, Instant]:
+    """Return the most that one of them has at each instant, with what its engine reserves once it
+    has loaded."""
+    fullest: dict[str, Instant] = {}
+    for device in devices:
+        for one in device.phases:
+            there = one if one.name == LOAD else device.reserving(one)
+            most = fullest.setdefault(one.name, there)
+            if there.needed.high > most.needed.high:
+                fullest[one.name] = there
+    return fullest
+
+
+def _not_yet_there(host: Instant, device: Instant) -> tuple[Component, ...]:
     """Return what a host holds while it loads in the memory that it shares: a copy of a tensor is
     given back when the tensor is on the device (torch's Module.to moves one parameter after the
     other), so that copies count where they are more than what has arrived."""
-    there = total(c.bytes for c in device.components if c.name == "weights")
-    copies = total(c.bytes for c in host.components if c.name == "weights")
+    there, copies = device.of("weights"), host.of("weights")
     if not copies.high or not there.high:
         return host.components
     others = tuple(c for c in host.components if c.name != "weights")
@@ -161,41 +179,23 @@ def _not_yet_there(host: Phase, device: Phase) -> tuple[Component, ...]:
     return (*others, Component(name="weights", bytes=more, basis="assumed", detail="copies"))
 
 
-def _pages(phase: Phase) -> Iterator[Component]:
+def _pages(host: Device) -> Iterator[Component]:
     """Yield the pages of files that tensors are views of, of which any part may stay."""
-    for c in phase.components:
+    for c in (c for phase in host.phases if phase.name == LOAD for c in phase.components):
         if c.droppable and c.name == "weights":
             yield replace(c, name="other", bytes=Bytes(0, 0, c.bytes.high), droppable=False)
 
 
-def _of_one(phase: Phase, machines: int) -> Phase:
+def _of_one(phase: Instant, machines: int) -> Instant:
     """Return what one of several machines holds beside pages of files: an even share at least, and
     all at most."""
     needs = (component for component in phase.components if not component.droppable)
-    return Phase(phase.name, tuple(_share(component, machines) for component in needs))
+    return Instant(phase.name, tuple(_share(component, machines) for component in needs))
 
 
 def _share(component: Component, machines: int) -> Component:
     low, expected, high = component.bytes
     return replace(component, bytes=Bytes(low // machines, ceil_div(expected, machines), high))
-
-
-def _on_device(device: Device, name: str) -> Phase:
-    """Return what a device holds in a phase, with what its engine reserves beyond that once it has
-    loaded; nothing where it has no such phase."""
-    phase = next((p for p in device.phases if p.name == name), Phase(name, ()))
-    taken = device.taken if device.taken_at_least is None else device.taken_at_least
-    if name == "load" or taken is None or not phase.components:
-        return phase
-    reserved = Component(
-        name="kv_cache",
-        bytes=Bytes(
-            *(max(0, taken - nbytes) for nbytes in phase.needed)
-        ),  # taken in all, or needed
-        basis="computed",
-        detail="reserved at start",
-    )
-    return Phase(name, (*phase.components, reserved))
 
 
 def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:

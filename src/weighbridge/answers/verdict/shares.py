@@ -17,7 +17,7 @@ Each of those shares is uncertain by one layer. Source: accelerate 1.15 utils/mo
 
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly, total
+from weighbridge.base.memory import HIGH, Bytes, Component, Device, Instant, exactly, most, total
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record
 
@@ -31,37 +31,37 @@ def even(device: Device, count: int, largest_layer: int | None) -> Bytes:
     """Bytes that each of `count` devices holds when layers are dealt out evenly."""
     bounds = []
     for phase in device.phases:
-        shared = total(c.bytes for c in phase.components if c.name in SHARED)
-        own = total(c.bytes for c in phase.components if c.name not in SHARED)
+        shared = phase.of(*SHARED)
+        unshared = total(c.bytes for c in phase.components if c.name not in SHARED)
         context = total(c.bytes for c in phase.components if c.level == "driver")
         layer = shared.high if largest_layer is None else largest_layer
         at_least = 0 if largest_layer is None else largest_layer
         whole = phase.at("driver")
         low = min(whole.low, max(ceil_div(shared.low, count), at_least) + context.low)
-        high = min(whole.high, ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + own.high)
+        most_of_one = ceil_div(shared.high, count) + ceil_div(5 * layer, 4) + unshared.high
+        high = min(whole.high, most_of_one)
         bounds.append(Bytes(low, (low + high) // 2, high))
-    return Bytes(*(max(values) for values in zip(*bounds, strict=True)))
+    return most(bounds)
 
 
 def dealt(
     device: Device, budget: "Budget", engine: str, largest_layer: int | None
 ) -> tuple[Device, ...]:
     """Devices as the cards hold it, one each. A layer of unknown size may be all of the load."""
-    fullest = max(device.phases, key=lambda phase: phase.at("driver").high)
-    parts = fullest.components
-    shared = total(c.bytes for c in parts if c.name in SHARED)
-    own = total(c.bytes for c in parts if c.name not in SHARED)
+    fullest = device.binding(HIGH)
+    parts, shared = fullest.components, fullest.of(*SHARED)
+    unshared = total(c.bytes for c in parts if c.name not in SHARED)
     context = total(c.bytes for c in parts if c.level == "driver")
     layer = shared.high if largest_layer is None else largest_layer
     rooms = [max(0, each.low - context.high) for each in budget.each]
     deal = _by_room if record(engine).by_room else _in_turn
-    return tuple(_holding(i, share, own) for i, share in enumerate(deal(shared, layer, rooms)))
+    return tuple(_holding(i, share, unshared) for i, share in enumerate(deal(shared, layer, rooms)))
 
 
-def _holding(index: int, share: Bytes, own: Bytes) -> Device:
-    named = (("weights", share), ("other", own))
+def _holding(index: int, share: Bytes, unshared: Bytes) -> Device:
+    named = (("weights", share), ("other", unshared))
     parts = tuple(Component(name=n, bytes=b, basis="computed") for n, b in named)
-    return Device(index=index, kind="gpu", phases=(Phase("load", parts),))
+    return Device(index=index, kind="gpu", phases=(Instant("load", parts),))
 
 
 def _in_turn(shared: Bytes, layer: int, rooms: list[int]) -> list[Bytes]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.dtypes import FLOAT16
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, align_up
 from weighbridge.engines.interface import Subject
@@ -69,7 +69,7 @@ def on_stack(device: Device, part: "Part | None") -> Device:
     if part is None or part.stack == "cuda" or device.kind != "gpu":
         return device
     renamed = (
-        Phase(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
+        Instant(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
         for phase in device.phases
     )
     return replace(device, phases=tuple(renamed))
@@ -87,11 +87,11 @@ def _renamed(component: Component, part: "Part") -> Component | None:
 
 def phases(
     holdings: DeviceHoldings, loaded: tuple[Component, ...], running: tuple[Component, ...]
-) -> tuple[Phase, ...]:
+) -> tuple[Instant, ...]:
     loaded, running = (tuple(c for c in parts if c.bytes.high) for parts in (loaded, running))
-    phases_of = [Phase("load", loaded), Phase("prefill", running)]
+    phases_of = [Instant("load", loaded), Instant("prefill", running)]
     if not holdings.launch.pooled:
-        phases_of.append(Phase("decode", running))
+        phases_of.append(Instant("decode", running))
     return tuple(phases_of)
 
 
@@ -108,13 +108,14 @@ def _loaded(
     if projector is not None:
         yield projector.weights
     yield from _proposing(holdings, device)
-    yield of(
+    context = of(
         "context",
         CONTEXT,
         basis="assumed",
         formula="CUDA context, kernels and cuBLAS; readings are 200 to 256 MiB",
         source="GPU, driver and versions decide",
     )
+    yield replace(context, role=ONCE)
 
 
 def _weights(holdings: DeviceHoldings, device: int) -> Bytes:
@@ -146,7 +147,7 @@ def _proposing(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
     """Weights of what proposes tokens."""
     if holdings.draft is not None:
         size = exactly(holdings.draft.weights[device])
-        yield of("weights", size, detail=holdings.draft.what, formula=DRAFT, source=DRAFTING)
+        yield _of_draft("weights", size, holdings.draft.what)
 
 
 def _proposed(main: DeviceHoldings, device: int) -> Iterator[Component]:
@@ -159,19 +160,21 @@ def _proposed(main: DeviceHoldings, device: int) -> Iterator[Component]:
         ("recurrent_state", holdings.state(device)),
     ):
         if size:
-            yield of(name, exactly(size), detail=what, formula=DRAFT, source=DRAFTING)
-    yield of(
-        "activations",
-        main.draft.buffer(device),
-        detail=f"compute buffer, {what}",
-        basis="assumed" if holdings.near_only else "computed",
-        formula=DRAFT,
-        source=DRAFTING,
+            yield _of_draft(name, exactly(size), what)
+    buffer = _of_draft("activations", main.draft.buffer(device), f"compute buffer, {what}")
+    yield replace(buffer, basis="assumed" if holdings.near_only else "computed")
+
+
+def _of_draft(name: str, size: Bytes, detail: str) -> Component:
+    return Component(
+        name=name,
+        bytes=size,
+        detail=detail,
+        basis="computed",
+        formula="a context of its own for as many tokens, its cache in f16",
+        source="llama.cpp tools/server/server-context.cpp (load_model)",
+        role="draft",
     )
-
-
-DRAFT = "a context of its own for as many tokens, its cache in f16"
-DRAFTING = "llama.cpp tools/server/server-context.cpp (load_model)"
 
 
 def _running(holdings: DeviceHoldings, device: int) -> Iterator[Component]:
@@ -254,7 +257,7 @@ def _stays(holdings: DeviceHoldings, subject: Subject, device: int) -> Iterator[
         source=LOADER,
     )
     yield from _proposing(holdings, device)
-    yield of(
+    process = of(
         "other",
         PROCESS,
         detail="process",
@@ -262,6 +265,7 @@ def _stays(holdings: DeviceHoldings, subject: Subject, device: int) -> Iterator[
         formula="vocabulary, threads, libraries",
         source="no rule is published",
     )
+    yield replace(process, role=ONCE)
 
 
 def _pages(holdings: DeviceHoldings, subject: Subject) -> Component:

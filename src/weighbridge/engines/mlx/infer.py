@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Basis, Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, Instant, around, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, human
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 RUNTIME = Bytes(20 * MIB, 100 * MIB, 400 * MIB)  # Metal's queues and compiled kernels
-PROCESS = Bytes(150 * MIB, 400 * MIB, 1000 * MIB)  # Python, transformers' tokenizer, libraries
+PYTHON = Bytes(150 * MIB, 400 * MIB, 1000 * MIB)  # Python, transformers' tokenizer, libraries
 ALLOCATOR = "mlx backend/metal/allocator.cpp"
 
 
@@ -114,16 +114,15 @@ def _gpu(run: Run) -> Device:
     loaded = tuple(_loaded(run))
     reading = (*loaded, *_cached(run, reading=True), *_steps(run, run.plan.step, last=True))
     writing = (*loaded, *_cached(run, reading=False), *_steps(run, run.plan.batch, last=False))
-    phases = (Phase("load", loaded), Phase("prefill", reading), Phase("decode", writing))
+    phases = (Instant("load", loaded), Instant("prefill", reading), Instant("decode", writing))
     return Device(index=0, kind="gpu", phases=phases)
 
 
 def _host() -> Device:
-    components_of = (
-        _component("other", PROCESS, "process", "assumed", "Python, tokenizer, libraries", ""),
-    )
-    phases = tuple(Phase(name, components_of) for name in ("load", "prefill", "decode"))
-    return Device(index=0, kind="host", phases=phases)
+    python = _component("other", PYTHON, "process", "assumed", "Python, tokenizer, libraries", "")
+    always = (replace(python, role=ONCE),)
+    names = ("load", "prefill", "decode")
+    return Device(index=0, kind="host", phases=around(always, dict.fromkeys(names, ())))
 
 
 def _loaded(run: Run) -> Iterator[Component]:
@@ -135,7 +134,10 @@ def _loaded(run: Run) -> Iterator[Component]:
     yield _component(
         "rounding", exactly(lost), "", "computed", "each array to pages of 16 KiB", ALLOCATOR
     )
-    yield _component("other", RUNTIME, "Metal's runtime", "assumed", "no reading is published", "")
+    runtime = _component(
+        "other", RUNTIME, "Metal's runtime", "assumed", "no reading is published", ""
+    )
+    yield replace(runtime, role=ONCE)
 
 
 def _cached(run: Run, *, reading: bool) -> Iterator[Component]:

@@ -99,6 +99,7 @@ def draft(
         Component(
             name="weights",
             detail=what,
+            role="draft",
             bytes=exactly(nbytes),
             basis="computed",
             formula=f"{how}; proposes {tokens} tokens",

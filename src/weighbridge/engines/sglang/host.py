@@ -14,7 +14,7 @@ srt/model_loader/weight_utils.py. "pins exactly the requested size": sgl-project
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import ONCE, Bytes, Component, Device, around
 from weighbridge.base.units import GIB
 from weighbridge.engines.servers import pinned
 from weighbridge.engines.sglang import weights
@@ -52,6 +52,7 @@ def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Devic
         name="other",
         bytes=Bytes(*(ranks * b for b in PROCESS)),
         basis="assumed",
+        role=ONCE,
         detail="processes",
         formula=f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
         source="no rule is published",
@@ -62,8 +63,8 @@ def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Devic
     moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
     second = (_second(served, fit, there),) if served.asked.enable_hierarchical_cache else ()
     stays = (process, *moved, *second)
-    running = tuple(Phase(name, stays) for name in names)
-    return Device(index=0, kind="host", phases=(Phase("load", (*stays, read)), *running))
+    phases = around(stays, {"load": (read,), **dict.fromkeys(names, ())})
+    return Device(index=0, kind="host", phases=phases)
 
 
 def _second(served: Served, fit: CardFit | None, there: Sequence[int]) -> Component:

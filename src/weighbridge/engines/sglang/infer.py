@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.memory import Device, Phase
+from weighbridge.base.memory import Device, Instant
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
@@ -155,7 +155,7 @@ def _device(launched: SglangLaunched, first: int) -> Device:
     return replace(device, taken=whole, taken_at_least=little)
 
 
-def _needs(served: Served, first: int) -> tuple[Phase, ...]:
+def _needs(served: Served, first: int) -> tuple[Instant, ...]:
     """Return the phases with the smallest pools that hold the workload."""
     return tuple(phases(served, first, served.needed[first], served.running(first)))
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Component, Phase, exactly, total
+from weighbridge.base.memory import Bytes, Component, Instant, exactly, most, total
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
@@ -247,6 +247,7 @@ def pool_parts(
             bytes=exactly(nbytes),
             basis="computed",
             detail=detail,
+            role="draft" if detail == "draft model" else "",
             formula=formula,
             source=caches.SOURCE,
         )
@@ -288,13 +289,13 @@ def _unused(served: Served, kind: RankResidents, pools: caches.Pools) -> int:
 # Phases
 
 
-def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Iterator[Phase]:
+def phases(served: Served, first: int, pools: caches.Pools, running: int) -> Iterator[Instant]:
     kind = served.case.kinds[first]
     held_bytes = (*kind.weights, *kind.extra, *served.case.driver)
-    yield Phase("load", (*held_bytes, *kind.arriving))
+    yield Instant("load", (*held_bytes, *kind.arriving))
     cached = pool_parts(served, kind, pools, running)
     for name, parts in served.steps[first].items():
-        yield Phase(name, (*held_bytes, *cached, *(p for p in parts if p.bytes.high)))
+        yield Instant(name, (*held_bytes, *cached, *(p for p in parts if p.bytes.high)))
 
 
 def _cached(kind: RankResidents, pools: int) -> Bytes:
@@ -308,5 +309,4 @@ def taken(served: Served, first: int, fit: CardFit) -> Bytes:
     kind = served.case.kinds[first]
     cached = _cached(kind, sum(pool_sizes(served, kind, fit.pools[first], fit.running)))
     loading = kind.held.plus(total(c.bytes for c in kind.arriving))
-    whole = (loading, *(moment.plus(cached) for moment in served.moments[first]))
-    return Bytes(*(max(bounds) for bounds in zip(*whole, strict=True)))
+    return most((loading, *(moment.plus(cached) for moment in served.moments[first])))

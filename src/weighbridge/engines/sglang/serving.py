@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, total
+from weighbridge.base.memory import Bytes, most, total
 from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, Surely
 from weighbridge.engines.sglang.cases import saying
@@ -111,8 +111,7 @@ class SglangLaunched:
         return self._with_pools(self.fit)
 
     def _with_pools(self, fit: CardFit) -> Bytes:
-        sizes = [taken(self.served, i, fit) for i in self.served.case.kinds]
-        return Bytes(*(max(bounds) for bounds in zip(*sizes, strict=True)))
+        return most(taken(self.served, i, fit) for i in self.served.case.kinds)
 
 
 def capped(asked: SglangLaunched) -> SglangLaunched:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Bytes, Component, Device, Phase
+from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, around, compose
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines import launch_line
@@ -85,7 +85,7 @@ def _per_token(subject: Subject, plan: GenerationPlan) -> int:
 def _tokens(device: Device, plan: GenerationPlan, usable: Bytes) -> int:
     """Count the tokens whose cache fits beside all else, as it is in the decode phase."""
     decode = next(phase for phase in device.phases if phase.name == "decode")
-    cache = sum(c.bytes.expected for c in decode.components if c.name == KV)
+    cache = decode.of(KV).expected
     free = usable.expected - decode.at("driver").expected + cache
     return max(0, free) * plan.context * plan.prompt.batch // max(1, cache)
 
@@ -102,9 +102,8 @@ def on_host(subject: Subject, plan: GenerationPlan) -> Device:
             for part in subject.model.parts
             for c in _part(subject, part, version, device_map=mapped)
         ]
-        running = tuple(Phase(name, (process,)) for name in ("prefill", "decode"))
-        phases = (Phase("load", (process, *loading)), *running)
-        return Device(index=0, kind="host", phases=phases)
+        others = {"load": loading, "prefill": (), "decode": ()}
+        return Device(index=0, kind="host", phases=around((process,), others))
 
     return memo(subject.model, ("host", subject.formats, subject.major, mapped, version), compute)
 
@@ -124,18 +123,17 @@ def _part(
 
 def beside(device: Device, draft: Device) -> Device:
     """A draft model on the same device: its weights, and its cache while it is in use."""
-    phases = tuple(
-        Phase(phase.name, (*phase.components, *_of_draft(draft, phase.name)))
-        for phase in device.phases
-    )
-    return replace(device, phases=phases)
+    roles = {"": Role.of(device.phases), "draft": Role.of(map(_of_draft, draft.phases))}
+    here, there = roles["draft"].instants, draft.phases[-1].name
+    names = [phase.name for phase in device.phases]
+    schedule = ((n, {"": n, "draft": n if n in here else there}) for n in names)
+    return replace(device, phases=compose(schedule, roles))
 
 
-def _of_draft(draft: Device, name: str) -> Iterator[Component]:
-    phase = next((phase for phase in draft.phases if phase.name == name), draft.phases[-1])
-    for c in phase.components:
-        if c.name in FROM_DRAFT:
-            yield replace(c, detail=f"draft model {c.detail}".strip())
+def _of_draft(phase: Instant) -> Instant:
+    kept = (c for c in phase.components if c.name in FROM_DRAFT)
+    named = (replace(c, detail=f"draft model {c.detail}".strip()) for c in kept)
+    return Instant(phase.name, tuple(named))
 
 
 def warnings(subject: Subject, plan: GenerationPlan) -> tuple[str, ...]:

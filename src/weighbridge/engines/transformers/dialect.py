@@ -209,6 +209,17 @@ def _config(node: ast.AST) -> Iterator[tuple[str, Value]]:
         yield "quantization", scheme
 
 
+def _bitsandbytes(name: str) -> Read:
+    """Read a switch that stood beside the model's name before transformers 5, without a config."""
+
+    def read_packed(node: ast.AST) -> Iterator[tuple[str, Value]]:
+        scheme = named("BitsAndBytesConfig", {name: value_of(node)}, "")
+        if scheme is not None:
+            yield "quantization", scheme
+
+    return read_packed
+
+
 def _cache(node: ast.AST) -> Iterator[tuple[str, Value]]:
     """quantized: by quanto, unless its config names another backend."""
     value = value_of(node)
@@ -242,6 +253,8 @@ HELD = ("assistant_model",)  # models within the call of another
 WORDS: Mapping[str, Read] = {
     "dtype": _dtype,
     "torch_dtype": _dtype,
+    "load_in_4bit": _bitsandbytes("load_in_4bit"),
+    "load_in_8bit": _bitsandbytes("load_in_8bit"),
     "quantization_config": _config,
     "device_map": _device_map,
     "attn_implementation": _attention,

@@ -22,11 +22,12 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Bytes, Component, Device, NamedBytes, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, NamedBytes, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Serving
+from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.engines.transformers import derived, formats
 from weighbridge.engines.transformers.forward import encode, head, pick, run
 from weighbridge.engines.transformers.placement import Holding, LoadedShare, holding, loaded
@@ -61,16 +62,16 @@ FOLLOWED, GUESSED = 20, 3  # one part in so many
 SMALL = 8 * MIB
 
 
-def phases(plan: GenerationPlan, holding: Holding, peaks: Iterable[LivePeak]) -> Iterator[Phase]:
+def phases(plan: GenerationPlan, holding: Holding, peaks: Iterable[LivePeak]) -> Iterator[Instant]:
     """Yield the phases of one device, each when its step is walked."""
     load = (
         *holding.fixed,
         *holding.loading,
         *_allocator(holding.rounding, Bytes(holding.free, holding.free, holding.free)),
     )
-    yield Phase("load", load)
+    yield Instant("load", load)
     for name, peak in zip(("prefill", "decode"), peaks, strict=False):
-        yield Phase(name, _moment(plan, holding, peak, name))
+        yield Instant(name, _moment(plan, holding, peak, name))
 
 
 def _moment(
@@ -160,6 +161,11 @@ def _allocator(rounding: int, free: Bytes) -> Iterator[Component]:
 # ---- infer
 
 
+def context(w: "Infer", end: int) -> tuple[int, str]:
+    """(tokens of a request, why) where a line of Python leaves them open: caches grow with them."""
+    return min(USUAL_CONTEXT, end), "the usual default: transformers sets none"
+
+
 def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
     subject, asked, unpacked = _planned(subject, w, budget)
     devices = tuple(_devices(subject, asked))
@@ -206,7 +212,7 @@ def _layers(body: Body, share: LoadedShare) -> Hashable:
     return start == 0, end == len(kinds), kinds[start:end]
 
 
-def _numbers(phases: Iterable[Phase], room: int) -> Iterator[list[NamedBytes]]:
+def _numbers(phases: Iterable[Instant], room: int) -> Iterator[list[NamedBytes]]:
     """Phases up to one that is surely too much: what follows need not be walked."""
     for phase in phases:
         yield [(c.name, c.bytes) for c in phase.components]
@@ -228,7 +234,7 @@ def _devices(subject: Subject, plan: GenerationPlan) -> Iterator[Device]:
         yield Device(index=i, kind="gpu", phases=tuple(_phases(subject, plan, on)))
 
 
-def _phases(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Iterator[Phase]:
+def _phases(subject: Subject, plan: GenerationPlan, share: LoadedShare) -> Iterator[Instant]:
     """Yield the phases of one device, what it holds step by step."""
     layers = (share.share.start, share.share.end)
     facts = (

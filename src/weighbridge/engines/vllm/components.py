@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, exactly
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm.profile import ProfiledMoment
@@ -14,23 +14,23 @@ from weighbridge.memory.components.weights import FormatChoice
 RUNNER = "vllm v1/worker/gpu_model_runner.py (profile_run)"
 
 
-def phases(reserve: RankReserve) -> tuple[Phase, ...]:
+def phases(reserve: RankReserve) -> tuple[Instant, ...]:
     """Return the phases of a rank, made once for all cards that are alike. Pooling models do not
     decode."""
     return memo(reserve, ("phases",), lambda: _phases(reserve))
 
 
-def _phases(reserve: RankReserve) -> tuple[Phase, ...]:
+def _phases(reserve: RankReserve) -> tuple[Instant, ...]:
     standing = memo(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
     loaded = tuple(_shown((*standing.held, _requests(reserve), *standing.driver)))
     cached = (*reserve.blocks.components(), *_late(reserve), *standing.running)
     running = (*loaded, *_shown((*cached, *_images(reserve), *standing.unseen)))
     result = [
-        Phase("load", (*loaded, *reserve.standing.resident.arriving)),
-        Phase("prefill", (*running, *_moment(reserve.profiled))),
+        Instant("load", (*loaded, *reserve.standing.resident.arriving)),
+        Instant("prefill", (*running, *_moment(reserve.profiled))),
     ]
     if not reserve.standing.launch.pooling:
-        result.append(Phase("decode", (*running, *_moment(reserve.decoding))))
+        result.append(Instant("decode", (*running, *_moment(reserve.decoding))))
     return tuple(result)
 
 
@@ -137,6 +137,7 @@ def _unseen(standing: Standing) -> Iterator[Component]:
         name="context",
         bytes=LATER,
         basis="assumed",
+        role=ONCE,
         detail="kernels loaded later",
         formula="outside vLLM's share; readings are 0.45 to 0.65 GiB",
         source="NVML beside vLLM 0.23 and 0.26 (AgileRL/AgileRL, tools/memory_profiling)",
@@ -155,6 +156,7 @@ def _unseen(standing: Standing) -> Iterator[Component]:
             name="other",
             bytes=standing.processes,
             basis="assumed",
+            role=ONCE,
             detail="the rank's process",
             formula="host memory of the rank, which vLLM finds gone from the device's",
             source=unified.SOURCE,

@@ -21,7 +21,7 @@ ray-project/ray.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import ONCE, Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, power_of_two
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import pinned
@@ -70,6 +70,7 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
         name="other",
         bytes=SERVER if inside else workers(len(ranks)).plus(SERVER),
         basis="assumed",
+        role=ONCE,
         detail="processes",
         formula="a server; its workers are counted with the device"
         if inside
@@ -87,10 +88,10 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
     files = host_memory.pages(pages, source="safetensors are mapped")
     served = (*kept, processes, *((items,) if subject.body.towers else ()))
     names = ("prefill", "decode") if kept else ()
-    running = tuple(Phase(name, served) for name in names)
+    running = tuple(Instant(name, served) for name in names)
     asleep = tuple(_asleep(launched, ranks))
-    sleeping = (Phase("sleep", (*served, *asleep)),) if asleep else ()
-    loading = Phase("load", (*kept, files, *served[len(kept) :]))
+    sleeping = (Instant("sleep", (*served, *asleep)),) if asleep else ()
+    loading = Instant("load", (*kept, files, *served[len(kept) :]))
     return Device(index=0, kind="host", phases=(loading, *running, *sleeping))
 
 

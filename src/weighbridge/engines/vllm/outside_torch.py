@@ -213,6 +213,7 @@ def asleep(subject: Subject, rank: Rank, launch: VllmLaunch) -> tuple[Component,
         name="other",
         bytes=total((_head(subject, rank, launch), _repacked(subject, rank))),
         basis="computed" if facts(subject.model_type).vllm.tied_head else "assumed",
+        passing=True,
         detail="freed while loading, and given to the cache",
         formula="a head that is made and then tied, weights that are packed anew: vLLM takes free "
         "memory of its pool for used by torch",

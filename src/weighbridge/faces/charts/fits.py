@@ -19,7 +19,7 @@ from weighbridge.faces.charts.figure import (
     Series,
 )
 from weighbridge.faces.charts.palette import CHANGED
-from weighbridge.faces.charts.sides import ENDS, cells, held_in, peak, peak_phase
+from weighbridge.faces.charts.sides import ENDS, cells, held_in, peak
 from weighbridge.workload.flags import flags
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _rows(
 ) -> reports.BarSettings:
     """Parts of bars that are seen to `most`."""
     say, unit = words
-    seen = (_seen(parts.sums(peak_phase(r)), most) for r in answers)
+    seen = (_seen(parts.sums(r.fullest.binding()), most) for r in answers)
     names = parts.chosen(seen, MOST - 1)
     series = parts.series(names, say, parts.otherwise(answers))
     return reports.BarSettings(say, unit, names, series)

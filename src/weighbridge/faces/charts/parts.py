@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Phase
+from weighbridge.base.memory import Instant
 from weighbridge.base.words import Words
 from weighbridge.faces.charts.figure import MOST, OTHER, FigureSegment, Series
 from weighbridge.faces.charts.palette import SECOND
@@ -40,7 +40,7 @@ LEAST = 100  # a part below the hundredth of the fullest bar is among the others
 Sums = Counter[str]
 
 
-def sums(phase: Phase) -> Sums:
+def sums(phase: Instant) -> Sums:
     """Bytes by part, as expected; pages of files that the kernel may drop are none."""
     parts: Sums = Counter()
     for c in phase.components:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import parts, scale
@@ -17,6 +17,7 @@ from weighbridge.faces.charts.figure import (
     Limit,
     Series,
 )
+from weighbridge.faces.view.shown import distinct
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -185,7 +186,7 @@ def _rows(
     return BarSettings(say, unit, names, parts.series(names, say, parts.otherwise([report])))
 
 
-def bar(phase: Phase, rows: BarSettings, label: str, *, strong: bool) -> FigureBar:
+def bar(phase: Instant, rows: BarSettings, label: str, *, strong: bool) -> FigureBar:
     need = phase.needed
     return FigureBar(
         label=label,
@@ -201,21 +202,12 @@ def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
     """All phases of a device; of many devices the fullest alone."""
     device = shared.device
     peak = max(device.phases, key=lambda p: (p.needed.expected, p.needed.high))
-    phases = tuple(_distinct(device)) if groups * len(device.phases) <= ROWS else (peak,)
+    phases = tuple(distinct(device)) if groups * len(device.phases) <= ROWS else (peak,)
     drawn = (
         bar(p, rows, rows.say.named("phase", p.name), strong=p is peak and len(phases) > 1)
         for p in phases
     )
     return BarGroup(shared.label, tuple(drawn), shared.limit)
-
-
-def _distinct(device: Device) -> Iterator[Phase]:
-    """Phases of the host that need as much as the one before are not drawn again."""
-    before: Bytes | None = None
-    for phase in device.phases:
-        if device.kind == "gpu" or phase.needed != before:
-            yield phase
-        before = phase.needed
 
 
 def _drawn(
@@ -268,7 +260,7 @@ def furthest(groups: Sequence[BarGroup]) -> float:
 
 
 def _described(report: "Report", say: Words, unit: scale.ByteUnit) -> str:
-    device = max(report.devices, key=lambda d: (d.kind == "gpu", _full(d)))
+    device = report.fullest
     phase = say.named("phase", device.peak_phase)
     return say("described.bars", verdict=said(report, say, unit), peak=say("peak.in", phase=phase))
 

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import parts, reports, scale
 from weighbridge.faces.charts.figure import (
@@ -194,7 +194,7 @@ def cells(report: "Report", unit: scale.ByteUnit) -> tuple[str, ...]:
 
 def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Figure:
     """The peak of each, in parts; those of one card below one line."""
-    phases = [peak_phase(r) for r in answers]
+    phases = [r.fullest.binding() for r in answers]
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, unit, names, parts.series(names, say, parts.otherwise(answers)))
     shown = answers[: reports.ROWS]
@@ -223,7 +223,7 @@ def _beside(answers: Sequence["Report"], say: Words, unit: scale.ByteUnit) -> Fi
 
 def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBar:
     """The fullest phase in parts; in one where a device holds a share of them."""
-    phase = peak_phase(report)
+    phase = report.fullest.binding()
     row = reports.bar(phase, rows, label, strong=False)
     whole = peak(report)
     if whole.expected != phase.at("driver").expected:
@@ -233,11 +233,3 @@ def held_in(report: "Report", rows: reports.BarSettings, label: str) -> FigureBa
         row = row._replace(segments=(share,))
     sentence = reports.span(whole, rows.say, rows.unit)
     return row._replace(low=whole.low, high=whole.high, told=sentence)
-
-
-def peak_phase(report: "Report") -> Phase:
-    def full(device: Device) -> tuple[bool, int]:
-        return device.kind == "gpu", device.peak("driver").expected
-
-    device = max(report.devices, key=full)
-    return next(p for p in device.phases if p.name == device.peak_phase)

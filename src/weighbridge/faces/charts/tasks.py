@@ -15,7 +15,7 @@ from weighbridge.faces.charts.figure import (
     FigureBar,
     FigureTable,
 )
-from weighbridge.faces.charts.sides import ENDS, cells, held_in, peak_phase
+from weighbridge.faces.charts.sides import ENDS, cells, held_in
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -63,7 +63,7 @@ def tasks(
     """Draw answers about one model by the name of their question, each in a process of its own.
     `refused` are the reasons of questions that have none."""
     say, known = words_in(lang, "charts"), list(answers.values())
-    phases = [peak_phase(r) for r in known]
+    phases = [r.fullest.binding() for r in known]
     size = scale.unit(max(p.needed.expected for p in phases), unit)
     names = parts.chosen(map(parts.sums, phases))
     rows = reports.BarSettings(say, size, names, parts.series(names, say, parts.otherwise(known)))

@@ -62,8 +62,9 @@ class Menu(click.Group):
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file
 
-            if given(args[0]):
-                return FILE, self.get_command(ctx, FILE), args
+            if given(args[0]):  # a name like --x.yaml stood behind --, which is gone by now
+                ended = ["--"] if args[0].startswith("-") and args[0] != "-" else []
+                return FILE, self.get_command(ctx, FILE), [*ended, *args]
             if args[0] == FILE:  # as errors and help call it
                 return FILE, self.get_command(ctx, FILE), args[1:]
             if names_model(args, COMMANDS):

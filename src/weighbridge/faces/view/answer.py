@@ -189,7 +189,7 @@ def _tipped(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 def weights_too_big(answer: ShownAnswer) -> bool:
     """Tell whether the weights of the fullest device alone are more than it has."""
-    held = sum(c.bytes.low for c in answer.phase.components if c.name == "weights")
+    held = answer.phase.of("weights").low
     return answer.report.verdict is not None and held > answer.report.verdict.usable.high
 
 

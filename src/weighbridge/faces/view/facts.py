@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Device
 from weighbridge.base.units import GIB, human, human_count
 from weighbridge.base.wording import printable
 from weighbridge.faces.view.answer import weights_too_big
 from weighbridge.faces.view.load import WHEN
-from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.faces.view.shown import ShownAnswer, distinct
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
@@ -172,7 +172,7 @@ def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
 
 def on_host(answer: ShownAnswer, device: Device) -> str:
     """Return the bytes the host needs, phase by phase, and pages of files that are no need."""
-    needs = [f"{span(answer, p.needed)} {_when(answer, p.name)}" for p in _distinct(device)]
+    needs = [f"{span(answer, p.needed)} {_when(answer, p.name)}" for p in distinct(device)]
     held = max(p.droppable.high for p in device.phases)
     return ", ".join(needs) + (
         answer.say("host.pages", size=human(held, answer.unit)) if held else ""
@@ -181,15 +181,6 @@ def on_host(answer: ShownAnswer, device: Device) -> str:
 
 def _when(answer: ShownAnswer, name: str) -> str:
     return answer.say(WHEN[name]) if name in WHEN else name
-
-
-def _distinct(device: Device) -> Iterator[Phase]:
-    """Phases that need as much as the one before are not told again."""
-    before: Bytes | None = None
-    for phase in device.phases:
-        if phase.needed != before:
-            yield phase
-        before = phase.needed
 
 
 def _devices(answer: ShownAnswer) -> Iterator[Fact]:

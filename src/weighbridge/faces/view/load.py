@@ -23,7 +23,7 @@ from weighbridge.faces.view.shown import FINEST, ShownAnswer, SizeFormat, sizes
 from weighbridge.memory.report import Report, Row
 
 if TYPE_CHECKING:
-    from weighbridge.base.memory import Component, Device, Phase
+    from weighbridge.base.memory import Component, Device, Instant
     from weighbridge.memory.report.verdict import Remedy, Verdict
 
 FORMAT = "quantization"
@@ -225,7 +225,7 @@ def ram(answer: ShownAnswer) -> str:
     return answer.say("host.ram.of", when=when, size=size, has=has)
 
 
-def _of_processes(devices: "Sequence[Device]", phase: "Phase") -> bool:
+def _of_processes(devices: "Sequence[Device]", phase: "Instant") -> bool:
     """Tell whether most of the width is a guess of what processes of Python take."""
     width = phase.needed.high - phase.needed.low
     theirs = sum(c.bytes.high - c.bytes.low for c in phase.components if c.detail == "processes")

@@ -9,7 +9,7 @@ Phases, too, are called by everyday names, and stand beside one another.
 from collections.abc import Mapping
 from unicodedata import east_asian_width
 
-from weighbridge.base.memory import Phase
+from weighbridge.base.memory import Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.faces.view.records import Bar, Cell, Column, Grid, ShownSegment
 from weighbridge.faces.view.shown import ShownAnswer
@@ -54,7 +54,7 @@ class ShownPart(NamedTuple):
     nbytes: int
 
 
-def parts(phase: Phase, most: int = MOST) -> tuple[ShownPart, ...]:
+def parts(phase: Instant, most: int = MOST) -> tuple[ShownPart, ...]:
     """Return at most `most` parts of a phase and activations, as expected at driver level, which
     add up to it: the largest first, `other` last."""
     sums: dict[str, int] = {}

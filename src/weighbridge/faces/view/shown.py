@@ -3,7 +3,9 @@
 Bytes that are compared stand in one unit, with one decimal.
 """
 
-from weighbridge.base.memory import Bytes, Device, Phase
+from collections.abc import Iterator
+
+from weighbridge.base.memory import Bytes, Device, Instant
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, KIB, MIB, UNITS
 from weighbridge.base.wording import printable
@@ -70,7 +72,7 @@ class ShownAnswer(NamedTuple):
     unit: str | None  # as the user asked
     sizes: SizeFormat
     device: Device  # the fullest accelerator; the host where there is none
-    phase: Phase  # that the headline, the bar and its words are of
+    phase: Instant  # that the headline, the bar and its words are of
     peak: Bytes
     full: bool = False  # with all tables
     sought: bool = True  # whether changes that help were looked for
@@ -117,7 +119,7 @@ def fullest(report: Report) -> Device:
     return max(gpus or report.devices, key=lambda d: d.peak("driver").expected)
 
 
-def deciding(report: Report, device: Device) -> Phase:
+def deciding(report: Report, device: Device) -> Instant:
     """The phase that the answer is about. The allocator keeps what it has taken, so later phases
     show as much as the one that needed it: of those that show the same number, the one that has
     most allocated, and then the one whose bound decides."""
@@ -125,12 +127,21 @@ def deciding(report: Report, device: Device) -> Phase:
     size = sizes(most)
     lower = report.verdict is not None and report.verdict.fits == "no"
 
-    def need(phase: Phase) -> tuple[int, int]:
+    def need(phase: Instant) -> tuple[int, int]:
         sums = phase.at("driver")
         return phase.at("allocated").expected, sums.low if lower else sums.high
 
     alike = [p for p in device.phases if size.bare(p.at("driver").expected) == size.bare(most)]
     return max(alike, key=need)
+
+
+def distinct(device: Device) -> Iterator[Instant]:
+    """Yield the phases of a card; of the host those that do not need as much as the one before."""
+    before: Bytes | None = None
+    for phase in device.phases:
+        if device.kind == "gpu" or phase.needed != before:
+            yield phase
+        before = phase.needed
 
 
 def card(report: Report) -> str:

@@ -10,6 +10,7 @@ from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases, phases_differ
 from weighbridge.faces.view.records import Paste, Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.settings.ranks import Ranks
 from weighbridge.workload.train import TUNERS
 
 METHODS: Mapping[str, str] = {
@@ -93,7 +94,7 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
     if w["checkpointing"] != "none":
         yield answer.say("footer.checkpointing", kind=w["checkpointing"])
-    ranks = w["data_parallel_size"] * w["context_parallel_size"]
+    ranks = Ranks.of(w).among
     if w["shard"] != "none" and ranks > 1:
         yield answer.say("footer.shard", shard=w["shard"], ranks=ranks)
     few, whole = answer.report.derived["trainable_parameters"], answer.report.model.parameters

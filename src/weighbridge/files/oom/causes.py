@@ -349,7 +349,10 @@ def _full(reading: OomReading, known: Settings) -> Judged | None:
     """Blame the tensors of a step, where the card is full of this program's own."""
     if reading.size("allocated") is None and reading.wording != "torch-mps-buffer":
         return None
-    return conclude("full")
+    free, requested, cached = reading.size("free"), reading.size("requested"), unallocated(reading)
+    if not free or not cached or requested is None or free + cached < requested:
+        return conclude("full")
+    return conclude("full_in_pieces", free=free, unallocated=cached)
 
 
 ON_A_CARD: tuple[Rule, ...] = (

@@ -135,6 +135,7 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         "one_stage": known_ranks({**reading.stated, **settings}, "pipeline") == 1,
         "copies": "pipelineparallelismenabled" in reading.message,
         "no_blocks": judged.why == "no_blocks",
+        "in_pieces": judged.why == "full_in_pieces",
         "half_fits": _missing(reading) <= 2,
         "near": _missing(reading) <= NEAR,
         "no_context": "n_ctx" not in reading.parsed and "context" not in settings,

@@ -8,7 +8,7 @@ PyTorch asks the driver for whole segments. Where one agrees, it names the compo
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.base.memory import Component, Device
+from weighbridge.base.memory import Device
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, KIB, MIB, align_up, human
 from weighbridge.files.oom.causes import larger_than, without_cache
@@ -77,12 +77,12 @@ def _by_filling(reading: OomReading, judged: Judged, report: Report) -> Judged:
     does not fit. A program that came further than loading had no weights that fill it."""
     if judged.why.startswith("place.") and reading.place != "load":
         return judged
-    weights = _sum(_fullest(report), "weights")
+    weights = report.fullest.binding().of("weights").expected
     if weights * 100 > _capacity(reading, report) * FILLED:
         return _as(judged, "weights_too_big", "model.weights", weights)
     if report.verdict is None or report.verdict.fits != "no" or judged.why.startswith("place."):
         return judged
-    name, nbytes = _largest(_fullest(report), without_weights=report.task == "train")
+    name, nbytes = _largest(report.fullest, without_weights=report.task == "train")
     return _as(judged, CAUSE_OF[name], "model.fills", nbytes) if name in CAUSE_OF else judged
 
 
@@ -94,7 +94,7 @@ def _capacity(reading: OomReading, report: Report) -> int:
 
 def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
     """A warning where these settings are not those of the program: it came further than they do."""
-    weights = _sum(_fullest(report), "weights")
+    weights = report.fullest.binding().of("weights").expected
     if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
     told = (
@@ -111,24 +111,11 @@ def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
     )
 
 
-def _fullest(report: Report) -> Device:
-    gpus = [d for d in report.devices if d.kind == "gpu"] or list(report.devices)
-    return max(gpus, key=lambda d: d.peak("driver").expected)
-
-
-def _components(device: Device) -> tuple[Component, ...]:
-    return next(p.components for p in device.phases if p.name == device.peak_phase)
-
-
-def _sum(device: Device, name: str) -> int:
-    return sum(c.bytes.expected for c in _components(device) if c.name == name)
-
-
 def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int]:
     """Return the largest component and its bytes. What a step adds to weights that are loaded is
     the question where they alone fit."""
     sums: dict[str, int] = {}
-    for c in _components(device):
+    for c in device.binding().components:
         if without_weights and c.name == "weights":
             continue
         sums[c.name] = sums.get(c.name, 0) + c.bytes.expected
@@ -137,10 +124,9 @@ def _largest(device: Device, *, without_weights: bool = False) -> tuple[str, int
 
 def _of_device(report: Report) -> Iterator[Match]:
     """Yield the largest component at the peak, as what fills the device."""
-    name, nbytes = _largest(_fullest(report))
-    part = max(
-        (c for c in _components(_fullest(report)) if c.name == name), key=lambda c: c.bytes.expected
-    )
+    name, nbytes = _largest(report.fullest)
+    parts = (c for c in report.fullest.binding().components if c.name == name)
+    part = max(parts, key=lambda c: c.bytes.expected)
     yield Match(name, nbytes, part.formula, "device")
 
 
@@ -211,7 +197,7 @@ def _candidates(report: Report, model: Model) -> Iterator[tuple[str, int, str]]:
 
 
 def _caches(report: Report) -> Iterator[tuple[str, int, str]]:
-    for c in _components(_fullest(report)):
+    for c in report.fullest.binding().components:
         if c.name == "kv_cache":
             yield "kv_cache", c.bytes.expected, c.formula
 

@@ -39,6 +39,8 @@ DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|
 NEWLINE = "\n"
 Path = tuple[str | int, ...]
 
+UNNAMED = "the text"  # which came without a file
+
 
 class Place(NamedTuple):
     """Where a value stands: its line from 1, and where in the text it begins and ends; 0 and 0 for
@@ -57,7 +59,7 @@ class Document:
     syntax: str
     text: str
     data: Any
-    name: str = "the text"
+    name: str = UNNAMED
     places: Mapping[Path, Place] = field(default_factory=dict)
     remarks: tuple[tuple[int, str], ...] = ()  # (line, what is odd about it)
     folder: str = ""  # below which files that it names are read; "" of what was pasted
@@ -98,7 +100,7 @@ def decoded(raw: bytes, name: str) -> str:
     return raw.decode("latin-1").replace("\r\n", "\n")
 
 
-def documents(text: str, syntax: str, name: str = "the text") -> tuple[Document, ...]:
+def documents(text: str, syntax: str, name: str = UNNAMED) -> tuple[Document, ...]:
     """Return the documents of a text in one syntax. Raises BadFileError for what is not of it."""
     if syntax in READERS:
         return tuple(READERS[syntax](text, name))

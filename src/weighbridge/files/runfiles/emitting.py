@@ -10,7 +10,6 @@ for is refused by its name.
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import prod
 from os.path import basename
 from typing import Any
 
@@ -30,14 +29,14 @@ from weighbridge.files.runfiles.kinds import named, of_task, read
 from weighbridge.files.runfiles.reading import EITHER
 from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
 from weighbridge.files.runfiles.serving.containers import without_secrets
-from weighbridge.files.runfiles.training.ranks import GROUPS
 from weighbridge.files.runfiles.weighing import counted_cards
 from weighbridge.machines.allocator.settings import GROWING, VARIABLES
 from weighbridge.memory.report import Report
 from weighbridge.models.catalogue import everyday
 from weighbridge.models.checkpoint.model import Model
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training.frameworks import FRAMEWORKS
-from weighbridge.training.launching import machines, start
+from weighbridge.training.launching import start
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import OWN_DTYPE
 
@@ -497,8 +496,7 @@ def _command(to: EmitTarget, settings: Settings) -> str:
         return own(settings)
     if to.kind not in LAUNCHED:
         return to.starts
-    ranks = prod(int(settings[name] or 1) for name in GROUPS)
-    several = machines(ranks, settings.get("ranks_per_machine"))
+    ranks, several = Ranks.of(settings).cards, Ranks.of(settings).machines
     alone = to.starts if ranks == 1 or to.kind != "trl" else f"{to.starts} --num_processes {ranks}"
     return LAUNCHED[to.kind].format(several, ranks, ranks // several) if several > 1 else alone
 

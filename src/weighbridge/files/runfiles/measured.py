@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Component, Device, Phase, exactly
+from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.files.runfiles.record import ServerStart
 from weighbridge.memory.report import Report
@@ -86,14 +86,7 @@ def gpus_of(report: Report) -> list[Device]:
 
 def predicted(gpus: Sequence[Device], name: str) -> int:
     """Return the bytes that are expected of a component on cards, each at its fullest moment."""
-    return sum(
-        c.bytes.expected
-        for device in gpus
-        for phase in device.phases
-        if phase.name == device.peak_phase
-        for c in phase.components
-        if c.name == name
-    )
+    return sum(device.binding().of(name).expected for device in gpus)
 
 
 def overruled(parts: Sequence[MeasuredPart]) -> bool:
@@ -145,7 +138,7 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
     return replace(report, devices=devices, verdict=verdict, derived=derived)
 
 
-def _as_logged(phase: Phase, measured: dict[str, int]) -> Phase:
+def _as_logged(phase: Instant, measured: dict[str, int]) -> Instant:
     """Return a phase with what was measured in place of the components that it is made of."""
     told = {name: parts for name, parts in HELD.items() if name in measured}
     inside = {one for parts in told.values() for one in parts}
@@ -154,4 +147,4 @@ def _as_logged(phase: Phase, measured: dict[str, int]) -> Phase:
         for name, parts in told.items()
         if any(c.name in parts for c in phase.components)
     )
-    return Phase(phase.name, (*logged, *(c for c in phase.components if c.name not in inside)))
+    return Instant(phase.name, (*logged, *(c for c in phase.components if c.name not in inside)))

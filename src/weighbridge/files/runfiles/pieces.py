@@ -21,7 +21,7 @@ LEAST_KEYS = 3
 PROMPT = r"[ \t]*(?:[$%>][ \t]+)?"
 _LAUNCHERS = (
     r"torchrun|accelerate[ ]launch|deepspeed|python[\d.]*|llamafactory-cli|swift|trl|axolotl|tune"
-    r"|litgpt|srun|megatron|uv|nohup|(?:\./)?run_train\.sh"
+    r"|litgpt|srun|mpirun|mpiexec|megatron|uv|nohup|(?:\./)?run_train\.sh"
 )
 LAUNCH = re.compile(rf"{PROMPT}(?:[A-Za-z_]\w*=\S*[ \t]+)*(?:{_LAUNCHERS})[ \t]+[^\s=]")
 SERVES = re.compile(

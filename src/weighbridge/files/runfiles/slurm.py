@@ -23,7 +23,7 @@ from weighbridge.files.runfiles.record import (
     Unread,
     Value,
 )
-from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.ranks import EACH, Start, ranks_of
 from weighbridge.machines.accelerators.names import find
 from weighbridge.machines.accelerators.parts import Part
 
@@ -57,9 +57,13 @@ NO_COUNT = "is no number of cards: write --gres=gpu:2, or gpu:h100:2 with their 
 OTHERS = "the command names {} machines, and the job asks for {}: it does not start so"
 CROWDED = "the command starts {} processes on each machine, and the job asks for cards there: {}"
 SPARE = "the job asks for {} cards, and the command starts {} ranks: {} cards are not used"
+SRUN = "srun"
+NO_TASKS = (
+    "srun is told no number of tasks, and starts one on each machine: a rank is counted for each "
+    "card, as --ntasks-per-node has them"
+)
 # Behind what a kind of card may mean: whether that matters
 SAME, SAYS = ": the answer is the same", ": --gpu says which"
-EACH = "ranks_per_machine"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 
@@ -88,15 +92,6 @@ class SlurmJob(NamedTuple):
             raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
         ram = typed_size(self.memory) if self.memory else ANY
         return {"gpu": times(kind, self.on_all), "ram": ram}
-
-
-class SlurmStep(NamedTuple):
-    """What srun starts: `tasks` on all of its machines (None where their number is not named), and
-    the cards of each, one where a job does not say it."""
-
-    tasks: int | None = None
-    nodes: int = 1
-    cards: int = 0  # 0: the job cannot be read
 
 
 class SlurmOption(NamedTuple):
@@ -271,17 +266,32 @@ def exported(text: str) -> str | None:
     return None if option is None else option.value
 
 
-def step(text: str, words: Sequence[str]) -> SlurmStep:
-    """Return what srun starts with these words, in a job of this text: its own options go before
-    those of the job. Raises UsageError."""
+def step(text: str, words: Sequence[str]) -> Start | None:
+    """Return the tasks that srun starts with these words, in a job of this text: its own options go
+    before those of the job. None where it starts one for the only card."""
+    why = NO_TASKS
+    try:
+        given = {name: option.value for name, option in _of_step(text, words).items()}
+        nodes = _nodes(given)
+        tasks = _tasks(given, nodes)
+        if tasks is not None:
+            return Start(whole=tasks, machines=nodes)
+        if (_cards(given, nodes)[0] or 1) == 1:
+            return None
+    except UsageError as error:
+        why = str(error)
+    line = text.count("\n", 0, max(text.find(SRUN), 0)) + 1
+    return Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
+
+
+def _of_step(text: str, words: Sequence[str]) -> dict[str, SlurmOption]:
+    """Return the options of a job and of its srun."""
     read = _read(" ".join(_of_srun(words)), 0)
     own = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
     job = _options(text)
     if "--ntasks-per-node" in own:
         job.pop("--ntasks", None)
-    given = {name: option.value for name, option in {**job, **own}.items()}
-    nodes = _nodes(given)
-    return SlurmStep(_tasks(given, nodes), nodes, _cards(given, nodes)[0] or 1)
+    return {**job, **own}
 
 
 def _of_srun(words: Sequence[str]) -> Iterator[str]:
@@ -400,10 +410,9 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
     assert verdict is not None  # a card was named
     needed = verdict.host.needed if verdict.host is not None else None
     worst = needed.high if needed is not None else 0
-    cards, note = job.cards or 1, "" if job.cards else "no card is asked for"
-    if verdict.fits == "yes":
-        cards = max(cards, ceil_div(verdict.devices_used, job.nodes))
-    elif _by_cards(verdict):
+    cards = max(job.cards or 1, ceil_div(verdict.devices_used, job.nodes))
+    note = "" if job.cards else "no card is asked for"
+    if verdict.fits != "yes" and _by_cards(verdict):
         count = _enough(report, verdict.accelerator_id)
         note = note if count else _instead(report)
         if not count and verdict.fits == "no":
@@ -424,7 +433,8 @@ def _kind(job: SlurmJob, report: "Report") -> str:
     assert report.verdict is not None
     if not job.card or report.verdict.accelerator_id in (each.id for each in could_be(job.card)):
         return job.card
-    return str(report.workload.get("gpu") or job.card).partition(":")[0]
+    typed = str(report.workload.get("gpu") or job.card).partition(":")[0]
+    return job.card if typed.lower().startswith(job.card.lower()) else typed
 
 
 def _by_cards(verdict: "Verdict") -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
 from weighbridge.base.units import human
-from weighbridge.memory.report import Report
+from weighbridge.memory.report.together import held_at_once
 
 if TYPE_CHECKING:
     from weighbridge.files.runfiles.weighing import WeighedRun
@@ -31,7 +31,7 @@ def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
     names = " and ".join(runs[at].run.name for at in members)
     reports = [report for at in members if (report := runs[at].report) is not None]
     lacks = [runs[at].run.name for at in members if runs[at].report is None]
-    whole = _sum(reports)
+    whole = held_at_once(reports)
     about = f"{names} share card {card}: together they take about {human(whole.expected)}"
     for at in members:
         report = runs[at].report
@@ -50,16 +50,6 @@ def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
         if WORSE[answer] > WORSE[report.verdict.fits]:
             verdict = report.verdict.turned(answer, reason)
             runs[at] = replace(runs[at], report=replace(report, verdict=verdict))
-
-
-def _sum(reports: Sequence[Report]) -> Bytes:
-    """Add up what runs take of a card: what they need, or reserve whatever the load."""
-    each = [
-        Bytes(*(max(value, taken) for value in report.peak))
-        for report in reports
-        for taken in [max((d.taken or 0 for d in report.devices if d.kind == "gpu"), default=0)]
-    ]
-    return Bytes(*(sum(values) for values in zip(*each, strict=True))) if each else Bytes(0, 0, 0)
 
 
 def _answer(whole: Bytes, usable: int) -> "Answer":

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.answers.questions.prepared import Prepared
@@ -17,6 +16,7 @@ from weighbridge.base.wording import HIDDEN
 from weighbridge.base.words import words_in
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.document import UNNAMED
 from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.files.runfiles.measured import (
     DERIVED,
@@ -39,11 +39,12 @@ from weighbridge.files.runfiles.record import (
 from weighbridge.files.runfiles.remarks import remarks
 from weighbridge.files.runfiles.slurm import SAME, SAYS, times
 from weighbridge.files.runfiles.together import together
-from weighbridge.files.runfiles.training.contradictions import by_ranks
 from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report, Shown
 from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Remedy
+from weighbridge.settings.ranks import OF_A_COPY, SIZES, Ranks
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import idle
 
@@ -55,7 +56,7 @@ BY_FILE = "as the file asks"
 LENGTHS = ("context", "prompt_len", "max_new_tokens")
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
-SHARES = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
+COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share a model
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 IDLE = "it means nothing beside {}, and is left out"
@@ -250,6 +251,11 @@ def _without_idle(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
     )
 
 
+def _own_name(file: RunFile) -> str:
+    """Return the name of a Modelfile, the usual one of a text that was pasted."""
+    return "Modelfile" if file.name == UNNAMED else file.name
+
+
 def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
     """Return an answer whose line to paste is the file's own, where that starts what no other line
     needs to make first: a Modelfile, or a file of llama.cpp that a repository has."""
@@ -260,7 +266,7 @@ def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> We
     others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
     if file.kind == "modelfile":
         name = report.model.name.rpartition("/")[2]
-        path = shlex.quote(file.name)
+        path = shlex.quote(_own_name(file))
         line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
         report = _of_own_file(report, file, f"{name}-own")
     elif OWN_FILE.search(run.command) and told:
@@ -288,7 +294,7 @@ def _of_own_file(report: Report, file: RunFile, name: str) -> Report:
     from weighbridge.files.runfiles.serving.own_modelfile import lines
 
     def own(remedy: Remedy) -> Remedy:
-        told = lines(remedy.paste, file.text, file.name, name, remedy.change)
+        told = lines(remedy.paste, file.text, _own_name(file), name, remedy.change)
         return replace(remedy, paste=told, note="") if remedy.paste else remedy
 
     return replace(report, remedies=tuple(map(own, report.remedies)))
@@ -528,7 +534,7 @@ def _ranks(file: RunFile) -> dict[str, Any]:
         settings = parse(lines[0]).settings if len(lines) == 1 else {}
     except UsageError:
         return {}
-    return {name: settings[name] for name in SHARES if name in settings}
+    return {name: settings[name] for name in COPY if name in settings}
 
 
 def _compared(message: "Oom | None", runs: tuple[WeighedRun, ...], opened: Opened) -> "Oom | None":
@@ -578,7 +584,8 @@ def _stepping(run: PlannedRun, report: Report, given: Mapping[str, Any]) -> Plan
     typed: what the file says itself its reader has compared."""
     if ranks_of(run) or given.keys().isdisjoint(("gpu", "data_parallel_size")):
         return run
-    why = by_ranks(run, report.workload)
+    sizes = {**run.settings, **report.workload}
+    why = step_contradicted(replace(run, settings=sizes), Ranks.of(sizes).cards)
     return replace(run, notes=(*run.notes, why)) if why else run
 
 
@@ -639,15 +646,18 @@ def answered(
 def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data-parallel ranks and the micro-batches of a file where other ranks of a model
     were typed: the devices of the file, and the samples of a step, are the same."""
-    data = given.get("data_parallel_size")
-    if not data or "data_parallel_size" in typed or not typed.keys() & set(SHARES):
+    if not given.get(SIZES["data"]) or SIZES["data"] in typed or typed.keys().isdisjoint(COPY):
         return {}
-    read = {n: TABLES["train"][n].value(typed[n]) for n in SHARES if n in typed}
-    before, after = (prod(each.get(n) or 1 for n in SHARES) for each in (given, {**given, **read}))
-    left = max(1, data * before // after)
+    read = {name: TABLES["train"][name].value(typed[name]) for name in COPY if name in typed}
+    before = Ranks.of(given)
+    after = Ranks.of({**given, **read}).over(before.cards)
     steps = given.get("gradient_accumulation")
-    again = {} if steps is None else {"gradient_accumulation": max(1, steps * data // left)}
-    return {"data_parallel_size": left, **again}
+    again = (
+        {}
+        if steps is None
+        else {"gradient_accumulation": max(1, steps * before.data // after.data)}
+    )
+    return {**after.settings("data"), **again}
 
 
 def _elsewhere(file: str) -> dict[str, str]:

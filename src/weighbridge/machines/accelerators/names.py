@@ -283,7 +283,7 @@ def _of_size(typed: str) -> DeviceChoice:
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
     read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
-    return DeviceChoice(part=part, note="; ".join(filter(None, (read, _sold_as(typed)))))
+    return DeviceChoice(part=part, note=clauses(read, _sold_as(typed)))
 
 
 def _sold_as(typed: str) -> str:

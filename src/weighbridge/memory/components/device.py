@@ -26,7 +26,7 @@ Nobody has published bytes by library, so these are assumed.
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import Basis, Bytes, Component, Phase, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, exactly
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import KIB, MIB
 from weighbridge.machines.allocator.filling import Filling
@@ -81,7 +81,7 @@ def settled(tensors: Sequence[PlacedTensor], order: Order | None) -> Settled:
     )
 
 
-def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
+def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" = None) -> Instant:
     """Return the load phase: the tensors, the allocator's share, the context."""
     components = (
         Component(
@@ -114,7 +114,7 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
         ),
         context(part),
     )
-    return Phase("load", tuple(c for c in components if c.bytes.high))
+    return Instant("load", tuple(c for c in components if c.bytes.high))
 
 
 def _unused(settled: Settled) -> Bytes:
@@ -141,6 +141,7 @@ def context(part: "Part | None" = None) -> Component:
             basis="assumed",
             formula="its runtime and compiled kernels: no reading is published, so as CUDA's",
             source="GPU, driver and versions decide",
+            role=ONCE,
         )
     if part is not None and part.context:
         mib, source = part.context
@@ -170,6 +171,7 @@ def libraries(torch: tuple[int, int], part: "Part | None" = None) -> Component:
         formula=f"loaded when they are first used: {named}"
         + (", and all of torch's own at once, before 1.13" if eager else ""),
         source="pytorch/pytorch issues 28394, 49877, 107667, pull 86509; itu-rad/GPUMemNet",
+        role=ONCE,
     )
 
 
@@ -194,10 +196,11 @@ def _context(
         basis=basis,
         formula=f"{library} context and kernels: {formula}; other drivers differ",
         source=source,
+        role=ONCE,
     )
 
 
-def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
+def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Instant:
     """Return the load phase of a bare size. Names round: "7B" models have 6.7 to 7.7 billion
     parameters. `alone` is what a format may leave in 16 bits."""
     tenth = weights // 10
@@ -209,7 +212,7 @@ def rough(weights: int, part: "Part | None" = None, *, alone: int = 0) -> Phase:
         + ", and words in 16 bits at most" * bool(alone),
         source="what models called 7B hold",
     )
-    return Phase("load", (guess, context(part)))
+    return Instant("load", (guess, context(part)))
 
 
 def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
@@ -222,7 +225,9 @@ def words_alone(parameters: int, choice: FormatChoice, weights: int) -> int:
     return max(0, choice.dtype.size(words) - weights * words // max(1, parameters))
 
 
-def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | None" = None) -> Phase:
+def in_one_buffer(
+    weights: int, *, formula: str, basis: Basis, part: "Part | None" = None
+) -> Instant:
     """Return the load phase of llama.cpp, which asks the driver for one buffer a device: nothing is
     rounded or fragmented."""
     buffer = Component(
@@ -232,7 +237,7 @@ def in_one_buffer(weights: int, *, formula: str, basis: Basis, part: "Part | Non
         formula=formula,
         source="file headers" if basis == "read" else "the class's tensors",
     )
-    return Phase("load", (buffer, context(part)))
+    return Instant("load", (buffer, context(part)))
 
 
 def replay(tensors: Sequence[PlacedTensor], order: Order | None) -> Filling:

@@ -29,7 +29,7 @@ from collections.abc import Iterable
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import Bytes, Component, exactly
+from weighbridge.base.memory import ONCE, Bytes, Component, exactly
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, MIB
 from weighbridge.memory.components.weights import FLOATING, FormatChoice
@@ -69,6 +69,7 @@ def processes(count: int, each: Bytes = PROCESS) -> Component:
     who = "a process" if count == 1 else f"{count} processes"
     return Component(
         name="other",
+        role=ONCE,
         detail="processes",
         bytes=Bytes(*(count * nbytes for nbytes in each)),
         basis="assumed",
@@ -100,6 +101,7 @@ def pages(nbytes: int, *, detail: str = "mapped files", source: str = SOURCE) ->
         formula=f"{nbytes:,} bytes of file pages, which the kernel may drop",
         source=source,
         droppable=True,
+        passing=True,
     )
 
 
@@ -140,6 +142,7 @@ def while_loading(
     several = "" if how.processes == 1 else f"; in {how.processes} processes"
     copies = Component(
         name="weights",
+        passing=True,
         detail=part.name or "copies",
         bytes=Bytes(*(how.processes * (nbytes + read) for nbytes in copied)),
         basis="computed" if copied.low == copied.high else "assumed",

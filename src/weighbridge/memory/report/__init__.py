@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Phase, compared
+from weighbridge.base.memory import LEVELS, Bytes, Component, Device, Exact, Instant, compared
 from weighbridge.base.records import NamedTuple, dataclass, field
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 
@@ -149,14 +149,18 @@ def _component(component: Component) -> dict[str, Any]:
         "formula": component.formula,
         "source": component.source,
         "droppable": component.droppable,
+        "role": component.role,
+        "stays": component.stays,
     }
 
 
-def _phase(phase: Phase) -> dict[str, Any]:
+def _phase(device: Device, phase: Instant) -> dict[str, Any]:
     return {
         "name": phase.name,
+        "binds": device.binds(phase),
         "bytes": _bytes(phase.at("driver")),
         "components": [_component(c) for c in phase.components],
+        **({"devices": phase.devices} if phase.devices else {}),
     }
 
 
@@ -178,7 +182,7 @@ def _device(device: Device) -> dict[str, Any]:
         "peak": {level: _bytes(device.peak(level)) for level in LEVELS},
         "taken": device.taken,
         "exact": None if device.exact is None else _exact(device.exact),
-        "phases": [_phase(p) for p in device.phases],
+        "phases": [_phase(device, p) for p in device.phases],
     }
 
 
@@ -186,7 +190,7 @@ def _exact(exact: Exact) -> dict[str, Any]:
     return {"source": exact.source, "phases": [_compared(*pair) for pair in exact.phases]}
 
 
-def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
+def _compared(closed: Instant, traced: Instant) -> dict[str, Any]:
     """The difference is what was traced less what the closed form expects."""
     levels = {level: traced.at(level).expected - closed.at(level).expected for level in LEVELS}
     return {
@@ -201,7 +205,7 @@ def _compared(closed: Phase, traced: Phase) -> dict[str, Any]:
     }
 
 
-def _levels(phase: Phase) -> dict[str, Any]:
+def _levels(phase: Instant) -> dict[str, Any]:
     return {level: _bytes(phase.at(level)) for level in LEVELS}
 
 

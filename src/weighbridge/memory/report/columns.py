@@ -73,8 +73,6 @@ def columns(report: "Report") -> dict[str, FlatValue]:
 def _basis(device: Device) -> str | None:
     """Return what most bytes of the fullest phase rest on."""
     found: Counter[str] = Counter()
-    for phase in device.phases:
-        if phase.name == device.peak_phase:
-            for component in phase.components:
-                found[component.basis] += component.bytes.expected
+    for component in device.binding().components:
+        found[component.basis] += component.bytes.expected
     return max(found, key=found.__getitem__, default=None)

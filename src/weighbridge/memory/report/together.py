@@ -10,10 +10,11 @@ its own.
 """
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, Instant, Role, at_once, peak
 from weighbridge.base.records import dataclass
 from weighbridge.memory.report import Report, Shown
 
@@ -40,10 +41,7 @@ class Service:
     @property
     def holds(self) -> Bytes:
         """Bytes that it has of each card: what it needs, or what its engine takes by its share."""
-        gpus = (d for d in self.report.devices if d.kind == "gpu")
-        taken = max((d.taken or 0 for d in gpus), default=0)
-        needs = self.verdict.per_device
-        return Bytes(*(max(taken, nbytes) for nbytes in needs))
+        return peak(on_a_card(self.report).instants.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +55,7 @@ class Services(Shown):
     @property
     def holds(self) -> Bytes:
         """Bytes that all of them have of each card."""
-        each = [service.holds for service in self.services]
-        return Bytes(*(sum(sizes) for sizes in zip(*each, strict=True)))
+        return held_at_once(service.report for service in self.services)
 
     @property
     def fits(self) -> "Answer":
@@ -120,6 +117,23 @@ class Services(Shown):
                 for s, left, launch in zip(self.services, self.left, self.launches, strict=True)
             ],
         }
+
+
+def on_a_card(report: Report) -> Role:
+    """Return the instants of an answer on one of its cards, with all that its engine takes by its
+    share; of cards that differ, on the one that decides."""
+    alike = {id(d.phases): d for d in report.devices if d.kind == "gpu"}
+    gpus, verdict = list(alike.values()), report.verdict
+    if verdict is not None and verdict.usable_each:
+        gpus = [d for d in gpus if d.peak("driver") == verdict.per_device]
+    instants = {f"{d.index} {one.name}": d.reserving(one) for d in gpus for one in d.phases}
+    return Role(instants or {"": Instant("nothing", ())})
+
+
+def held_at_once(reports: Iterable[Report]) -> Bytes:
+    """Return the bytes that answers have of a card they share, each at its fullest: nobody knows
+    which of their instants meet."""
+    return peak(at_once({str(n): on_a_card(report) for n, report in enumerate(reports)}))
 
 
 def _numbers(started: re.Match[str]) -> list[int]:

@@ -21,7 +21,7 @@ Of the last: Megatron-LM d98e8a6 core/dist_checkpointing/strategies/filesystem_a
 
 from collections.abc import Iterator, Sequence
 
-from weighbridge.base.memory import Bytes, Component, Device, Phase, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, around, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, ceil_div, human
@@ -67,7 +67,7 @@ def stages(plan: MegatronPlan) -> tuple[StageRun, ...]:
 
 def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
     """Ranks of a stage are alike."""
-    alike = plan.run.ranks // plan.run.pipeline
+    alike = plan.run.cards // plan.run.pipeline
     listed = min(alike, max(1, LISTED // plan.run.pipeline))
     out = []
     for run, fuller in zip(runs, _fuller(plan, runs), strict=True):
@@ -78,12 +78,13 @@ def devices(plan: MegatronPlan, runs: Sequence[StageRun]) -> tuple[Device, ...]:
 
 def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     """One machine: weights and states are made on the devices, and pass it when they are saved."""
-    ranks = min(plan.sharding.node, plan.run.ranks)
+    ranks = plan.run.local
     process = host.processes(ranks)
     away = tuple(_away(plan, runs, ranks))
     low = ranks * max(_saved(plan, run) for run in runs)
     saved = Component(
         name="weights",
+        passing=True,
         detail="saved",
         bytes=Bytes(low, int(PINNED * low), 2 * low),
         basis="assumed",
@@ -94,11 +95,7 @@ def _host(plan: MegatronPlan, runs: Sequence[StageRun]) -> Device:
     return Device(
         index=0,
         kind="host",
-        phases=(
-            Phase("load", (process,)),
-            Phase("step", (process, *away)),
-            Phase("save", (process, *away, saved)),
-        ),
+        phases=around((process,), {"load": (), "step": away, "save": (*away, saved)}),
     )
 
 
@@ -141,10 +138,10 @@ def _saved(plan: MegatronPlan, run: StageRun) -> int:
     return StageNumbers(plan.model, plan.run, run.index).saved(plan.run, states)
 
 
-def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Phase]:
+def _phases(plan: MegatronPlan, run: StageRun, fuller: StageRun) -> Iterator[Instant]:
     for name in NAMES:
         if name in run.moments:
-            yield Phase(name, tuple(_components(plan, run, name, fuller.moments[name])))
+            yield Instant(name, tuple(_components(plan, run, name, fuller.moments[name])))
 
 
 def _fuller(plan: MegatronPlan, runs: Sequence[StageRun]) -> Sequence[StageRun]:
@@ -218,7 +215,7 @@ def _outside(plan: MegatronPlan, run: StageRun, peak: LivePeak) -> Iterator[Comp
     """Yield what lies beside torch's allocator."""
     if plan.run.graphs:
         yield graphs.component(plan.model, plan.run, run.index, peak)
-    if plan.run.ranks > 1:
+    if plan.run.cards > 1:
         yield _communication(plan)
     if plan.run.overlaps and plan.run.tensor > 1:
         yield _user_buffers(plan)
@@ -377,11 +374,8 @@ def settings(plan: MegatronPlan) -> EffectiveSettings:
         "attention": KERNEL_NAMES[run.attention],
         "loss": "standard",
         "shard": plan.sharding.kind,
-        "data_parallel_size": run.data,
-        "tensor_parallel_size": run.tensor,
-        "pipeline_parallel_size": run.pipeline,
-        "context_parallel_size": run.context,
-        "expert_parallel_size": run.expert,
+        **run.settings(),
+        **({"context_parallel_by": run.context_by} if run.context > 1 else {}),
         **({"expandable_segments": True} if run.expandable else {}),
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 from weighbridge.training.megatron import layout
 
 MOST = 1 << 20
@@ -18,7 +19,9 @@ OF_MOVED = (  # say which activations are moved, and how many
     *("offload_modules", "min_offloaded_tensor_size", "activation_offload_fraction"),
     "delta_offload_bytes_across_pp_ranks",
 )
-A2A_P2P = "a2a+p2p"  # within groups of ranks and among them: each rank copies as for a2a
+# How ranks of a sequence see all of it: Megatron's word -> that of --context-parallel-by. Of the
+# last, within groups of ranks and among them, each rank copies as for a2a
+CONTEXT_BY = {"p2p": RING, "a2a": ULYSSES, "allgather": ALLGATHER, "a2a+p2p": ULYSSES}
 RECOMPUTABLE = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj", "shared_experts")
 SIZES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -68,6 +71,10 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
+def _context_by(text: str) -> str:
+    return CONTEXT_BY[_one_of(*CONTEXT_BY)(text)]
+
+
 def _modules(text: str) -> tuple[str, ...]:
     names = tuple(text.replace("+", " ").split())
     if not names or any(name not in RECOMPUTABLE for name in names):
@@ -97,7 +104,7 @@ ARGUMENTS: Mapping[str, MegatronArgument] = {
     layout.EMBEDDING: MegatronArgument(layout.EMBEDDING),
     layout.LOSS: MegatronArgument(layout.LOSS),
     layout.LAYOUT: MegatronArgument(layout.LAYOUT, str),
-    "cp_comm_type": MegatronArgument("context_by", _one_of("p2p", "a2a", "allgather", A2A_P2P)),
+    "cp_comm_type": MegatronArgument("context_by", _context_by),
     "hierarchical_context_parallel_sizes": MegatronArgument("", str),  # of a2a+p2p
     "fine_grained_activation_offloading": MegatronArgument("moves"),
     **{name: MegatronArgument("", str) for name in OF_MOVED},

@@ -73,17 +73,20 @@ def _sent(model: MegatronModel, run: MegatronRun) -> list[tuple[bool, int]]:
     tokens = run.tokens * run.accumulation
     layers = model.layers // run.pipeline
     wide = LOW * tokens * model.hidden  # of all tokens that a tensor group has
-    spread = run.tensor * run.context
-    out = [(spread * run.data <= MACHINE, _states(model, run))]
+    out = [(run.span("data") <= MACHINE, _states(model, run))]
     if run.tensor > 1:
         passes = GATHERS + SCATTERS + (2 if run.recompute != "none" else 0)
-        out.append((run.tensor <= MACHINE, layers * HALVES * passes * others(wide, run.tensor)))
+        out.append(
+            (run.span("tensor") <= MACHINE, layers * HALVES * passes * others(wide, run.tensor))
+        )
     if run.context > 1:
         keys = LOW * tokens * 2 * model.kv_heads * model.head_dim // run.tensor
-        out.append((spread <= MACHINE, layers * 3 * others(keys, run.context) * run.context))
+        out.append(
+            (run.span("context") <= MACHINE, layers * 3 * others(keys, run.context) * run.context)
+        )
     if run.pipeline > 1:
         states = 2 * run.chunks * wide // (run.tensor if run.sequence_parallel else 1)
-        out.append((spread * run.data * run.pipeline <= MACHINE, states))
+        out.append((run.span("pipeline") <= MACHINE, states))
     if run.expert > 1 and model.experts is not None:
         routed = sum(model.routed(i) for i in range(model.layers)) // run.pipeline
         tops = model.experts.top * wide // run.tensor
@@ -95,5 +98,5 @@ def _states(model: MegatronModel, run: MegatronRun) -> int:
     """Return the bytes of gradients and parameters that data ranks send each other once a step."""
     numbers = StageNumbers(model, run, 0)
     each = run.main_gradient + LOW
-    dense = others(each * numbers.dense, run.data * run.context)
+    dense = others(each * numbers.dense, run.among)
     return dense + others(each * numbers.experts, max(1, run.expert_data))

@@ -26,6 +26,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import BFLOAT16, BOOL, FLOAT32, INT8
 from weighbridge.base.records import NamedTuple
+from weighbridge.settings.ranks import ULYSSES
 from weighbridge.training.forward.checkpoint import checkpoint
 from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
@@ -391,7 +392,7 @@ def _fused(rank: RankMachine, q: Tensor, k: Tensor, v: Tensor, columns: int) -> 
     again = "mla_up_proj" in run.modules and rank.model.latent is not None
     if not again:
         kept += [q, k, v]
-    if run.context > 1 and run.context_by == "a2a":  # in front of the exchange, and behind it
+    if run.context > 1 and run.context_by == ULYSSES:  # in front of the exchange, and behind it
         kept.append(m.new((q.rows, columns), q.dtype))
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

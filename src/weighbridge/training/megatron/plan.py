@@ -22,6 +22,7 @@ from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.machines.accelerators.chips import BLOCKWISE_SINCE, FLOAT8_SINCE, MXFP8_SINCE, Chip
 from weighbridge.machines.accelerators.parts import chip_of
+from weighbridge.settings.ranks import RING
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 from weighbridge.training.frameworks import date_of
@@ -32,6 +33,7 @@ from weighbridge.training.megatron.model import MegatronModel
 from weighbridge.training.megatron.run import HOPPER, Kernel, MegatronRun
 from weighbridge.training.megatron.states import states
 from weighbridge.training.segments import refuse_segments
+from weighbridge.training.sharding import sequence
 from weighbridge.training.sharding.numbers import Sharding, sharding
 from weighbridge.workload import Train
 
@@ -45,6 +47,7 @@ READ = frozenset(  # settings that say something of a Megatron run
         *("seq_len", "gradient_accumulation", "checkpointing", "loss", "attention", "shard"),
         *("data_parallel_size", "tensor_parallel_size", "pipeline_parallel_size"),
         *("context_parallel_size", "expert_parallel_size", "torch_version", "engine_version"),
+        "context_parallel_by",
         *("lora_r", "lora_alpha", "lora_targets", "lora_dropout"),
         *("megatron_args", "offload", "expandable_segments", *fields(DeviceSettings)),
     )
@@ -55,6 +58,7 @@ MEANS: Mapping[str, tuple[str, ...]] = {  # values that are weighed, of settings
     "optimizer": ("adamw_torch", "adamw_torch_fused", "muon"),
     "checkpointing": ("none", "full", "selective"),
     "loss": ("standard",),
+    "context_parallel_by": tuple(dict.fromkeys(arguments.CONTEXT_BY.values())),
     "offload": ("none",),
 }
 KERNELS: Mapping[str, Kernel] = {
@@ -74,7 +78,6 @@ SINCE = {
     "mxfp8": MXFP8_SINCE,
     "nvfp4": MXFP8_SINCE,
 }
-RANKS = ("ranks", "tensor", "pipeline", "context", "expert")
 OF_ADAM = {
     "precise": "use_precision_aware_optimizer",
     "offloads": "optimizer_cpu_offload",
@@ -126,9 +129,9 @@ def plan(
     repeats = asked.get("deterministic", False)
     uneven = _uneven(shares, asked)
     run = MegatronRun(
-        **{name: getattr(shares, name) for name in RANKS},
+        **shares.numbers,
         **_pipeline(model, shares, asked),
-        context_by=asked.get("context_by", "p2p").partition("+")[0],
+        context_by=_context_by(w, shares, asked),
         expert_tensor=asked.get("expert_tensor", shares.tensor if model.experts else 1),
         sequence_parallel=asked.get("sequence_parallel", False) and shares.tensor > 1,
         length=subject.context,
@@ -191,6 +194,21 @@ def _refuse(w: Train) -> None:
                 f"{flag} {value} is not weighed with --framework megatron; use "
                 f"{' or '.join(MEANS[name])}"
             )
+
+
+def _context_by(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
+    """Return how ranks of a sequence see all of it, as the setting or Megatron's argument says.
+    Raises UsageError where these differ, or nobody shares a sequence."""
+    word = str(asked.get("context_by", RING))
+    if w.context_parallel_by is None:
+        return word
+    sequence.refuse_alone(w.context_parallel_by, shares)
+    if "context_by" in asked and word != w.context_parallel_by:
+        raise UsageError(
+            f"--context-parallel-by {w.context_parallel_by}: --megatron-args cp_comm_type says "
+            f"{word}; leave one of them out"
+        )
+    return w.context_parallel_by
 
 
 def _pipeline(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -509,10 +527,10 @@ def _divides(model: MegatronModel, run: MegatronRun) -> None:
             f"--expert-parallel-size {run.expert} does not divide {feed.count} experts"
         )
     if feed is not None and run.expert_data < 1:
-        whole = run.expert * run.pipeline <= run.ranks
+        whole = run.expert * run.pipeline <= run.cards
         ways = ("--megatron-args expert_tensor_parallel_size=1", "fewer expert ranks")
         raise UsageError(
             f"--expert-parallel-size {run.expert} with expert_tensor_parallel_size="
             f"{run.expert_tensor} needs {run.expert * run.expert_tensor * run.pipeline} devices, "
-            f"and there are {run.ranks}; use {' or '.join(ways if whole else ways[1:])}"
+            f"and there are {run.cards}; use {' or '.join(ways if whole else ways[1:])}"
         )

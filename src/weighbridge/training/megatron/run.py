@@ -4,6 +4,7 @@ from typing import Literal
 
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import ceil_div
+from weighbridge.settings.ranks import RING, Ranks
 
 Kernel = Literal["fused", "flash", "unfused", "local"]
 HOPPER = (9, 0)
@@ -12,8 +13,8 @@ Dispatcher = Literal["allgather", "alltoall", "deepep", "hybridep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MegatronRun:
-    """Numbers of ranks by kind, and the settings of Megatron-core that take or free memory.
+class MegatronRun(Ranks):
+    """Ranks, and the settings of Megatron-core that take or free memory.
 
     `chunks` are the parts of the model that a stage has, which take turns (virtual pipeline), and
     `layout` the layers of each part; () where all have as many.
@@ -21,18 +22,13 @@ class MegatronRun:
     equal part of the tokens goes to the experts of a rank.
     """
 
-    ranks: int = 1
-    tensor: int = 1
-    pipeline: int = 1
     chunks: int = 1
     layout: tuple[int, ...] = ()
     group: int = 0  # micro-batches that a chunk takes in turn; 0 is as many as stages
     receives_ahead: bool = True  # chunks, of what other stages send (overlap_p2p_communication)
     receives_early: bool = False  # so do the first and last micro-batches of a step
-    context: int = 1
-    context_by: str = "p2p"
+    context_by: str = RING
     moves: bool = False  # activations to the host (fine_grained_activation_offloading)
-    expert: int = 1
     expert_tensor: int = 1
     sequence_parallel: bool = False
     length: int = 4096
@@ -94,13 +90,9 @@ class MegatronRun:
     release: tuple[int, ...] | None = None  # a date; None is the newest
 
     @property
-    def data(self) -> int:
-        return self.ranks // (self.tensor * self.pipeline * self.context)
-
-    @property
     def expert_data(self) -> int:
         """Count the ranks that hold the same experts."""
-        return self.ranks // (self.pipeline * self.expert * self.expert_tensor)
+        return self.cards // (self.pipeline * self.expert * self.expert_tensor)
 
     @property
     def turns(self) -> int:

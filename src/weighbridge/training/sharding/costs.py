@@ -92,20 +92,22 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
     """List the devices that a group spans, and the bytes that each of them sends in a step."""
     by = run.sharding
     tokens, layers = run.tokens * run.steps, max(by.layers)
-    wide, spread = LOW * tokens * run.body.hidden, by.tensor * by.context
+    wide = LOW * tokens * run.body.hidden
     again = 2 if run.checkpointing == "full" else 0
     out = list(_states(run))
     if by.tensor > 1:
         passes = GATHERS + SCATTERS + again
-        out.append((by.tensor, layers * HALVES * passes * others(wide, by.tensor)))
+        out.append((by.span("tensor"), layers * HALVES * passes * others(wide, by.tensor)))
     if by.context > 1:
         keys = LOW * tokens * run.keys // by.tensor
         whole = 2 * wide // by.tensor + keys  # queries and what comes of them, too
         exchanged = EXCHANGES * others(whole, by.context)
         ring = 3 * keys * (by.context - 1)
-        out.append((spread, layers * (exchanged if by.context_by == "ulysses" else ring)))
+        out.append(
+            (by.span("context"), layers * (exchanged if by.context_by == "ulysses" else ring))
+        )
     if by.pipeline > 1:
-        out.append((by.ranks, 2 * wide // by.tensor))
+        out.append((by.span("pipeline"), 2 * wide // by.tensor))
     if by.expert > 1:
         tops = [f.top_k for b in run.body.blocks for f in b.feeds if isinstance(f, Experts)]
         routed = ceil_div(len(tops), by.pipeline) * max(tops, default=0)
@@ -117,7 +119,7 @@ def _sent(run: SharedRun) -> list[tuple[int, int]]:
 def _states(run: SharedRun) -> list[tuple[int, int]]:
     """List what data ranks send each other of parameters and gradients."""
     by, steps = run.sharding, run.steps
-    ranks = by.data * by.context
+    ranks = by.among
     if by.kind == "none" or ranks == 1:
         return []
     shares = by.shares

@@ -1,6 +1,4 @@
-"""The numbers of ranks of each kind, and what of a packed base they share out.
-
-ranks = data x tensor x pipeline x context        expert ranks are among the data-parallel ones
+"""Ranks (settings/ranks.py), what they share out, and what of a packed base that is.
 
 Packed weights, and where libraries refuse to share them out:
 
@@ -25,48 +23,39 @@ runtime/zero/partition_parameters.py (_convert_to_zero_parameters, all_gather_co
 (_configure_distributed_model). FSDP2 was tried with hqq and with both linears of bitsandbytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import ceil_div
-from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.memory.components.weights import BITSANDBYTES
 from weighbridge.models.quantization.scheme import Scheme
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training import kbit
 from weighbridge.workload import FSDP, Train
 
-RANKS = 1 << 16
 # What has no place for experts that other ranks have others of: torch distributed/fsdp
 # _flat_param.py; DeepSpeed runtime/engine.py (_configure_zero_optimizer asserts)
 FLAT: Mapping[str, str] = {
     "fsdp1": "FSDP1 makes one parameter of a layer, which all ranks share",
     "zero3": "DeepSpeed refuses experts under ZeRO-3",
 }
-OF_A_COPY = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sharding:
-    """Ranks of each kind, by name; `kind` is what the data-parallel ones share out."""
+class Sharding(Ranks):
+    """Ranks, and what they share out: `kind` is what the data-parallel ones do."""
 
     kind: str = "none"  # none, ddp, zero1, zero2, zero3, fsdp1, fsdp2, hsdp
-    data: int = 1
-    tensor: int = 1
-    pipeline: int = 1
     schedule: str = ""  # of the stages of a pipeline; "" where there is one
     layers: tuple[int, ...] = ()  # of each stage
-    context: int = 1
-    expert: int = 1
     offload: str = "none"
     context_by: str = ""  # what ranks of a sequence do to see all of it; "" where there is one
     reshard: bool | None = None  # layers are given back after forward; None: as usual
     prefetch: str | None = None  # in backward, of FSDP1: pre, post, none; None: as usual
     reduced: DType | None = None  # what FSDP reduces gradients in; None: as usual
-    node: int = MACHINE  # ranks of one machine, if there are so many
-    replicas: int | None = None  # copies of a model, of HSDP; None: one a machine
     whole_experts: bool = False  # tensor ranks divide no expert that ranks have others of
 
     @property
@@ -80,24 +69,12 @@ class Sharding:
         return self.fully or self.kind == "zero3"
 
     @property
-    def ranks(self) -> int:
-        return self.data * self.tensor * self.pipeline * self.context
-
-    @property
     def shares(self) -> int:
-        """Ranks among which parameters, gradients or states are shared out. Ranks of a sequence
-        hold the same and count; those that share a layer fill a machine first."""
-        among = self.data * self.context
-        if self.kind != "hsdp":
-            return among
-        if self.replicas is not None:
-            return max(1, among // self.replicas)
-        return min(max(1, self.node // self.tensor), among)
-
-    @property
-    def local(self) -> int:
-        """Ranks of one machine, which share its memory."""
-        return min(self.node, self.ranks)
+        """Ranks among which parameters, gradients or states are shared out. By HSDP those of a
+        machine are, where nobody says the copies: ranks that share a layer fill it first."""
+        if self.kind == "hsdp" and self.replicas is None:
+            return min(max(1, self.per_machine // self.tensor), self.among)
+        return self.sharing
 
     @property
     def expert_shares(self) -> int:
@@ -118,163 +95,79 @@ class Sharding:
 def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
     """`count` devices, None where none were named; `spreads`: what several share out where nobody
     says. Raises UsageError for contradictions."""
-    model = (w.tensor_parallel_size or 1) * (w.pipeline_parallel_size or 1)
-    model *= w.context_parallel_size or 1
-    count = count or model
-    if w.data_parallel_size is None and count % model:
-        raise UsageError(_undivided(w, count, model))
-    data = w.data_parallel_size or max(1, count // model)
+    ranks = Ranks.of(w.said)
+    total = None if w.data_parallel_size is not None else count or ranks.copy
+    ranks = ranks if total is None else ranks.over(total)
     shares = Sharding(
-        kind=w.shard or (spreads if _shares(w, data, spreads) else "none"),
-        data=data,
-        tensor=w.tensor_parallel_size or 1,
-        pipeline=w.pipeline_parallel_size or 1,
-        context=w.context_parallel_size or 1,
-        expert=w.expert_parallel_size or 1,
+        **ranks.numbers,
+        kind=w.shard or (spreads if _shares(ranks, spreads) else "none"),
         offload=w.offload or "none",
-        node=w.ranks_per_machine or MACHINE,
-        replicas=w.data_parallel_replicas,
         reshard=w.reshard_after_forward,
         prefetch=w.backward_prefetch,
         reduced=TORCH[w.reduce_dtype] if w.reduce_dtype else None,
     )
-    for wrong, why in _contradictions(shares):
-        if wrong:
-            raise UsageError(why)
+    wrong = next((one.why for one in shares.contradictions(total)), "")
+    if wrong := wrong or next(_contradictions(shares), ""):
+        raise UsageError(wrong)
     return shares
 
 
-def _undivided(w: Train, count: int, model: int) -> str:
-    """Say that devices do not make whole copies of a model."""
-    named = [name for name in OF_A_COPY if (getattr(w, name) or 1) > 1]
-    by = " x ".join(f"--{name.replace('_', '-')} {getattr(w, name)}" for name in named)
-    near = count // model * model or model
-    return (
-        f"{by} puts one copy of the model on {model} devices, and {count} are no multiple of "
-        f"that: name {near} devices, or other sizes"
-    )
-
-
-def _shares(w: Train, data: int, spreads: str) -> bool:
+def _shares(ranks: Ranks, spreads: str) -> bool:
     """Tell whether there are ranks that share: those of one sequence do, but do not replicate."""
-    return data > 1 or (spreads in FSDP and (w.context_parallel_size or 1) > 1)
+    return ranks.data > 1 or (spreads in FSDP and ranks.context > 1)
 
 
-def _contradictions(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
-    stage = sharding.kind.startswith("zero")
-    return (
-        (
-            sharding.ranks > RANKS,
-            f"{sharding.ranks:,} ranks: {RANKS:,} are weighed at most; name fewer",
-        ),
-        (
-            sharding.kind == "none" and sharding.data > 1,
-            (
-                f"--shard none with {sharding.data} data-parallel ranks: {sharding.data} unsharded "
-                "runs are independent; use --shard ddp, or ask for one GPU"
-            ),
-        ),
-        (
-            sharding.pipeline > 1 and sharding.kind in ("zero2", "zero3"),
-            (
-                f"--shard {sharding.kind} with --pipeline-parallel-size {sharding.pipeline}: "
-                "DeepSpeed's pipelines take ZeRO stage 1 at most; use zero1 or fsdp2"
-            ),
-        ),
-        (
-            sharding.offload == "params" and not sharding.parameters,
-            (
-                "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
-                "parameters on the device"
-            ),
-        ),
-        (
-            sharding.offload == "optimizer" and sharding.fully,
-            (
-                f"--offload optimizer with --shard {sharding.kind}: FSDP keeps parameters, "
-                "gradients and states in one place; use --offload params, or zero2"
-            ),
-        ),
-        (
-            sharding.offload == "optimizer" and not stage,
-            "--offload optimizer needs --shard zero1, zero2 or zero3",
-        ),
-        (
-            sharding.offload == "nvme" and sharding.kind != "zero3",
-            "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3",
-        ),
-        *_of_fsdp(sharding),
-        *_of_experts(sharding),
-    )
+def _contradictions(s: Sharding) -> Iterator[str]:
+    """Yield what ranks cannot share out in this way."""
+    if s.kind == "none" and s.data > 1:
+        yield (
+            f"--shard none with {s.data} data-parallel ranks: {s.data} unsharded runs are "
+            "independent; use --shard ddp, or ask for one GPU"
+        )
+    if s.pipeline > 1 and s.kind in ("zero2", "zero3"):
+        yield (
+            f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's pipelines "
+            "take ZeRO stage 1 at most; use zero1 or fsdp2"
+        )
+    yield from _of_offload(s)
+    yield from _of_fsdp(s)
+    if s.expert > 1 and s.kind in FLAT:
+        yield f"--expert-parallel-size with --shard {s.kind}: {FLAT[s.kind]}; use fsdp2"
 
 
-def _of_fsdp(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
-    no = "no-" if sharding.reshard is False else ""
-    own = {
-        f"{no}reshard-after-forward": sharding.reshard is not None,
-        "reduce-dtype": sharding.reduced is not None,
-    }
-    among, group, copies = sharding.data * sharding.context, sharding.shares, sharding.replicas
-    even = sharding.tensor * next(n for n in range(group, 0, -1) if among % n == 0)
-    return (
-        (
-            copies is not None and sharding.kind != "hsdp",
-            "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out",
-        ),
-        (
-            sharding.data % (copies or 1) != 0,
-            (
-                f"--data-parallel-replicas {copies} does not divide the {sharding.data} "
-                "data-parallel ranks"
-            ),
-        ),
-        (  # torch distributed/fsdp/_init_utils.py makes its groups by dist.new_subgroups
-            among % group != 0,
-            (
-                f"--shard hsdp shares a model out over the {group} data-parallel ranks of a "
-                f"machine, and {among} are no multiple of that: name as many as a machine has, "
-                f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
-            ),
-        ),
-        *(
-            (
-                given and not sharding.fully,
-                f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out",
-            )
-            for name, given in own.items()
-        ),
-        (
-            sharding.prefetch is not None and sharding.kind != "fsdp1",
-            "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out",
-        ),
-    )
+def _of_offload(s: Sharding) -> Iterator[str]:
+    if s.offload == "params" and not s.parameters:
+        yield (
+            "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
+            "parameters on the device"
+        )
+    if s.offload == "optimizer" and s.fully:
+        yield (
+            f"--offload optimizer with --shard {s.kind}: FSDP keeps parameters, gradients and "
+            "states in one place; use --offload params, or zero2"
+        )
+    if s.offload == "optimizer" and not s.kind.startswith("zero"):
+        yield "--offload optimizer needs --shard zero1, zero2 or zero3"
+    if s.offload == "nvme" and s.kind != "zero3":
+        yield "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3"
 
 
-def _of_experts(sharding: Sharding) -> tuple[tuple[bool, str], ...]:
-    among = sharding.data * sharding.context * sharding.tensor
-    return (
-        (
-            sharding.expert > 1 and sharding.kind in FLAT,
-            (
-                f"--expert-parallel-size with --shard {sharding.kind}: {FLAT.get(sharding.kind)}; "
-                "use fsdp2"
-            ),
-        ),
-        (
-            sharding.expert > among,
-            (
-                f"--expert-parallel-size {sharding.expert} is more than the {among} ranks that "
-                "have the same layers"
-            ),
-        ),
-        (
-            among % sharding.expert > 0,
-            (
-                f"--expert-parallel-size {sharding.expert} does not divide the {among} ranks that "
-                "have the same layers"
-            ),
-        ),
-    )
+def _of_fsdp(s: Sharding) -> Iterator[str]:
+    if s.replicas is not None and s.kind != "hsdp":
+        yield "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out"
+    if s.among % s.shares:  # torch distributed/fsdp/_init_utils.py: dist.new_subgroups
+        even = s.tensor * next(n for n in range(s.shares, 0, -1) if s.among % n == 0)
+        yield (
+            f"--shard hsdp shares a model out over the {s.shares} data-parallel ranks of a "
+            f"machine, and {s.among} are no multiple of that: name as many as a machine has, "
+            f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
+        )
+    reshard = f"{'no-' if s.reshard is False else ''}reshard-after-forward"
+    for name, value in ((reshard, s.reshard), ("reduce-dtype", s.reduced)):
+        if value is not None and not s.fully:
+            yield f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out"
+    if s.prefetch is not None and s.kind != "fsdp1":
+        yield "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out"
 
 
 def share(rows: int, ranks: int) -> int:

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from weighbridge.base.errors import UsageError
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.mixers import Attention, Latent
-from weighbridge.training.forward.parts.sequence import ALLGATHER, HEADS, RING, ULYSSES
+from weighbridge.settings.ranks import ALLGATHER, HEADS, RING, ULYSSES
 from weighbridge.training.frameworks import Framework
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
@@ -43,12 +43,8 @@ def way(
     """Name what ranks of a sequence do, as asked or as the framework does; "" where there are
     none, or nothing attends. Raises UsageError where the libraries raise."""
     asked = w.context_parallel_by
+    refuse_alone(asked, sharding)
     if sharding.context == 1:
-        if asked:
-            raise UsageError(
-                f"--context-parallel-by {asked}: nobody shares a sequence; add "
-                "--context-parallel-size"
-            )
         return ""
     if not _attends(body):
         return ""
@@ -66,6 +62,14 @@ def way(
     if found == ULYSSES:
         _refuse_heads(body, sharding)
     return found
+
+
+def refuse_alone(asked: str | None, sharding: Sharding) -> None:
+    """Raise UsageError for a way to share a sequence that nobody shares."""
+    if asked and sharding.context == 1:
+        raise UsageError(
+            f"--context-parallel-by {asked}: nobody shares a sequence; add --context-parallel-size"
+        )
 
 
 def _usual(framework: str, sharding: Sharding) -> str:

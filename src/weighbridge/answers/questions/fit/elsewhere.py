@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.base.errors import WeighbridgeError
-from weighbridge.base.memory import Bytes, Device, Phase
+from weighbridge.base.memory import Bytes, Instant
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Remedy
 
@@ -105,27 +105,22 @@ def _asked(workload: "Train", ask: Callable[["Train"], Report]) -> Report | None
 
 def _guess(report: Report, room: int) -> int:
     """Count the cards that a first guess says, by what is shared alone."""
-    shared = max(_sums(p)[0] for p in _fullest(report).phases)
+    shared = max(_sums(p)[0] for p in report.fullest.phases)
     return max(1, round(shared / (FILLED * room)))
 
 
 def _enough(report: Report, room: int, ranks: int) -> int | None:
     """Count the ranks that would have room, by what the fullest device holds of so many; None where
     the part that is not shared is too much."""
-    sums = [_sums(phase) for phase in _fullest(report).phases]
+    sums = [_sums(phase) for phase in report.fullest.phases]
     if any(beside >= room for _, beside in sums):
         return None
     return max(ceil(ranks * shared / (room - beside)) for shared, beside in sums)
 
 
-def _fullest(report: Report) -> Device:
-    gpus = (device for device in report.devices if device.kind == "gpu")
-    return max(gpus, key=lambda device: device.peak("driver").expected)
-
-
-def _sums(phase: Phase) -> tuple[int, int]:
+def _sums(phase: Instant) -> tuple[int, int]:
     """Bytes that ranks share out, and all others, at most."""
-    shared = sum(component.bytes.high for component in phase.components if component.name in SHARED)
+    shared = phase.of(*SHARED).high
     return shared, phase.at("driver").high - shared
 
 

@@ -290,16 +290,7 @@ class _Ladder:
 def weights(report: "Report") -> int:
     """Bytes that weights take at least, on all devices together."""
     gpus = [device for device in report.devices if device.kind == "gpu"]
-    return min(
-        (
-            sum(
-                component.bytes.low for component in phase.components if component.name == "weights"
-            )
-            for device in gpus
-            for phase in device.phases
-        ),
-        default=0,
-    )
+    return min((p.of("weights").low for device in gpus for p in device.phases), default=0)
 
 
 def plain(model: "Model", kind: "Engine") -> bool:

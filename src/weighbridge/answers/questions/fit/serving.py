@@ -224,10 +224,7 @@ def _weights(report: Report) -> int:
 
 
 def _of_card(card: Device) -> int:
-    return max(
-        sum(c.bytes.expected for c in phase.components if c.name == "weights")
-        for phase in card.phases
-    )
+    return max(phase.of("weights").expected for phase in card.phases)
 
 
 def _beats(one: ServedLayout, other: ServedLayout) -> bool:

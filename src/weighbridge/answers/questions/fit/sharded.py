@@ -20,10 +20,10 @@ from weighbridge.answers.estimate.layouts import (
     FEW,
     FINE,
     MOST_EXPERT,
-    SHORTEST,
     TOKENS,
     beats,
     coarse,
+    cuts,
     divisors,
     several,
 )
@@ -34,12 +34,12 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
 from weighbridge.engines.table import usual, version
-from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.memory.report.verdict import HostVerdict
 from weighbridge.models.arch.mixers import Attention, Latent
 from weighbridge.models.arch.parts import Experts
+from weighbridge.settings.ranks import SHAPE, SIZES, Ranks, arranged
 from weighbridge.training.frameworks import Framework, framework
 from weighbridge.training.plan import stages, usual_checkpointing
 from weighbridge.training.sharding.costs import LayoutCost, SharedRun, cost
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 SHARDS = ("ddp", "zero1", "zero2", "zero3", "fsdp2", "hsdp")
 BESIDE = ("fsdp2", "hsdp")  # what tensor, context and expert ranks are beside
-KINDS = ("tensor", "pipeline", "context", "expert")
-SIZES = tuple(f"{kind}_parallel_size" for kind in KINDS)
 POWERS = (1, 2, 4, 8)
 BATCHES = (1, 2, 4, 8, 16)
 KEEPS = ("none", "selective", "full")  # what is computed again, ever more
@@ -84,7 +82,7 @@ class SharedLayout(NamedTuple):
     @property
     def shape(self) -> tuple[Any, ...]:
         """Return all but the micro-batch and what is computed again."""
-        return (self.sharding.kind, *(self.change.get(name, 1) for name in SIZES))
+        return (self.sharding.kind, *(self.change.get(SIZES[kind], 1) for kind in SHAPE))
 
 
 def sharded(asker: Asker, w: Train, given: Mapping[str, Any], *, every: bool = False) -> Ranking:
@@ -189,22 +187,9 @@ class _SharedSearch:
 
     def _layouts(self, count: int) -> Iterator[SharedLayout]:
         """Yield every layout of so many devices, with its cost and before it is asked."""
-        for shape, kind in product(self._shapes(count), self._named("shard", self._shards())):
-            sizes = dict(zip(SIZES, shape, strict=True))
-            tensor, pipeline, context, expert = shape
-            data = count // (tensor * pipeline * context)
-            by = Sharding(
-                kind=kind,
-                data=data,
-                tensor=tensor,
-                pipeline=pipeline,
-                context=context,
-                expert=expert,
-                node=self.w.ranks_per_machine or MACHINE,
-                replicas=self.w.data_parallel_replicas,
-                whole_experts=expert > 1,
-            )
-            if not _goes(by, shape):
+        for ranks, kind in product(self._arranged(count), self._named("shard", self._shards())):
+            by = Sharding(**ranks.numbers, kind=kind, whole_experts=ranks.expert > 1)
+            if not _goes(by):
                 continue
             try:
                 layers = stages(self.w, self.by, by, len(self.subject.body.blocks))
@@ -212,11 +197,11 @@ class _SharedSearch:
                 continue
             by = replace(by, layers=layers)
             for batch, keeps in product(self._batches, self._kept):
-                steps = self.w.gradient_accumulation or self._steps(data, batch)
+                steps = self.w.gradient_accumulation or self._steps(by.data, batch)
                 change = {
                     "framework": self.by.name,
                     "shard": kind,
-                    **{name: n for name, n in sizes.items() if n > 1},
+                    **{name: n for name, n in ranks.settings(*SHAPE).items() if n > 1},
                     "batch_size": batch,
                     "gradient_accumulation": steps,
                     "checkpointing": keeps,
@@ -244,17 +229,11 @@ class _SharedSearch:
         sizes = (x.kv_heads * (x.key_dim + x.value_dim) for x in known if isinstance(x, Attention))
         return max(sizes, default=2 * self.subject.body.hidden)
 
-    def _shapes(self, count: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (tensor, pipeline, context, expert) ranks that divide the devices."""
-        ranks = (
-            self._named(size, self._ranks(kind)) for kind, size in zip(KINDS, SIZES, strict=True)
-        )
-        for tensor, pipeline, context, expert in product(*ranks):
-            length = self.subject.context
-            if count % (tensor * pipeline * context) or (count // pipeline) % expert:
-                continue
-            if context == 1 or (length >= SHORTEST * context and length % (2 * context) == 0):
-                yield tensor, pipeline, context, expert
+    def _arranged(self, count: int) -> Iterator[Ranks]:
+        """Yield the ranks that divide the devices, and the sequence."""
+        choices = {kind: self._named(SIZES[kind], self._ranks(kind)) for kind in SHAPE}
+        length, base = self.subject.context, Ranks.of(self.w.said)
+        return (x for x in arranged(base, count, choices) if cuts(length, x.context))
 
     def _ranks(self, kind: str) -> tuple[int, ...]:
         if kind not in self.by.ranks:
@@ -276,22 +255,22 @@ class _SharedSearch:
         return KEEPS if "pipeline" in self.by.ranks else ("none", "full")
 
     def _named(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
-        said = getattr(self.w, name)
-        return choices if said is None else (said,)
+        typed = getattr(self.w, name)
+        return choices if typed is None else (typed,)
 
     def _steps(self, data: int, batch: int) -> int:
         return max(1, ceil_div(TOKENS, self.subject.context) // (data * batch))
 
 
-def _goes(by: Sharding, shape: tuple[int, int, int, int]) -> bool:
+def _goes(by: Sharding) -> bool:
     """Tell whether ranks of these kinds are combined: FSDP2 alone is beside others, and shares out
     among several."""
-    shares = by.data * by.context
+    shares = by.among
     if by.kind == "none":
         return shares == 1
     if by.kind == "hsdp" and by.shares == shares:
         return False
-    return shares > 1 and (by.kind in BESIDE or max(shape) == 1)
+    return shares > 1 and (by.kind in BESIDE or set(by.settings(*SHAPE).values()) == {1})
 
 
 def _order(one: SharedLayout) -> tuple[Any, ...]:
@@ -303,8 +282,8 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
     assert one.report is not None  # of those that were asked
     verdict = one.report.verdict
     peak, shares, price = one.report.peak, one.sharding, one.cost
-    sizes = (shares.tensor, shares.pipeline, shares.context, shares.expert, shares.data)
-    short = zip(("tp", "pp", "cp", "ep", "dp"), sizes, strict=True)
+    sizes = shares.settings(*SHAPE, "data")
+    short = zip(("tp", "pp", "cp", "ep", "dp"), sizes.values(), strict=True)
     own = {name: value for name, value in given.items() if name != "method"}
     kind = () if shares.kind == "none" else (shares.kind,)
     told = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
@@ -315,7 +294,7 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
         "peak_bytes": peak.expected,
         "margin_bytes": room - peak.expected,
         **on_machine(None if verdict is None else verdict.host),
-        **dict(zip((*SIZES, "data_parallel_size"), sizes, strict=True)),
+        **sizes,
         "shard": shares.kind,
         "batch_size": one.change["batch_size"],
         "micro_batches": one.change["gradient_accumulation"],

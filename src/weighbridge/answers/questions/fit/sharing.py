@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.answers.estimate.layouts import SETTINGS, RankLayout, layouts
+from weighbridge.answers.estimate.layouts import RankLayout, layouts
 from weighbridge.answers.estimate.train import MEGATRON
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.sharded import on_machine, sharded
 from weighbridge.base.errors import UsageError
 from weighbridge.memory.report.fit import Ranking
+from weighbridge.settings.ranks import SHAPE
 from weighbridge.workload import read
 from weighbridge.workload.flags import flags
 
@@ -58,7 +59,7 @@ def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any
         "peak_bytes": each.peak.expected,
         "margin_bytes": room - each.peak.expected,
         **on_machine(each.host),
-        **{f"{kind}_parallel_size": getattr(run, kind) for kind in (*SETTINGS, "data")},
+        **run.settings(*SHAPE, "data"),
         "virtual_stages": run.chunks,
         "micro_batches": run.accumulation,
         "recompute": each.keeps,

@@ -2,7 +2,7 @@
 import { html, useState } from "./vendor/htm-preact.js";
 import { Axis, extent, Picture, styled } from "./bars.js";
 import { size } from "./sizes.js";
-/** @import { Bar, Component, Device, Fit, Form, Phase, Question, Report, Screen, Segment, Words } from "./types.js" */
+/** @import { Bar, Component, Device, Fit, Form, Instant, Question, Report, Screen, Segment, Words } from "./types.js" */
 
 const LEAST = 0.012; // of the whole: a smaller part is among the others
 const MOST = 5;
@@ -13,7 +13,7 @@ const total = (components) => components.reduce((sum, one) => sum + one.bytes.ex
 
 /** The phase that a bar draws: of all devices, the one whose components add up to it. @param {Report} report @param {Bar} bar @param {Form} form */
 export function phaseOf(report, bar, form) {
-  /** @type {Phase | null} */
+  /** @type {Instant | null} */
   let best = null;
   let least = Infinity;
   for (const phase of report.devices.flatMap((device) => device.phases)) {
@@ -106,7 +106,7 @@ export function linked(text) {
     at % 2 ? html`<a href=${part} rel="noopener noreferrer" target="_blank">${part}</a>` : part);
 }
 
-/** At most MOST parts of a phase. @param {Form} form @param {Phase} phase @param {Set<string>} [only] @returns {Segment[]} */
+/** At most MOST parts of a phase. @param {Form} form @param {Instant} phase @param {Set<string>} [only] @returns {Segment[]} */
 export function segments(form, phase, only) {
   /** @type {Map<string, number>} */
   const sums = new Map();
@@ -140,12 +140,12 @@ export function fullest(report) {
 function deciding(device, lower) {
   const most = Math.max(...device.phases.map((phase) => phase.bytes.expected));
   const full = device.phases.filter((phase) => phase.bytes.expected >= most * 0.99);
-  const allocated = (/** @type {Phase} */ phase) => total(phase.components.filter((one) => one.level === "allocated"));
-  const bound = (/** @type {Phase} */ phase) => (lower ? phase.bytes.low : phase.bytes.high);
+  const allocated = (/** @type {Instant} */ phase) => total(phase.components.filter((one) => one.level === "allocated"));
+  const bound = (/** @type {Instant} */ phase) => (lower ? phase.bytes.low : phase.bytes.high);
   return full.sort((a, b) => allocated(b) - allocated(a) || bound(b) - bound(a))[0];
 }
 
-/** Parts that are large in any of some phases, so that rows of one picture have the same ones. @param {Form} form @param {Phase[]} phases */
+/** Parts that are large in any of some phases, so that rows of one picture have the same ones. @param {Form} form @param {Instant[]} phases */
 export function common(form, phases) {
   /** @type {Map<string, number>} */
   const most = new Map();

@@ -58,8 +58,8 @@ export type Block = Headline | Bar | Grid | Lines | Paste | Note;
 export interface Screen { title: string; sections: Block[][]; footer: string[]; warnings: string[]; lang: string }
 
 export interface Bytes { low: number; expected: number; high: number }
-export interface Component { name: string; detail: string; level: string; bytes: Bytes; basis: string; formula: string; source: string }
-export interface Phase { name: string; bytes: Bytes; components: Component[] }
+export interface Component { name: string; detail: string; level: string; bytes: Bytes; basis: string; formula: string; source: string; role: string; stays: boolean }
+export interface Phase { name: string; bytes: Bytes; binds: string[]; components: Component[] }
 export interface Device { index: number; kind: string; peak_phase: string; phases: Phase[] }
 export interface Verdict { fits: string; tight?: boolean; usable_bytes: number; margin_bytes: number; per_device?: Bytes; accelerator: string; count: number }
 export interface Remedy { change: Change; peak_bytes: number; fits: string; flags: string; cost: string; per_device?: Bytes | null; kind: string }

@@ -18,9 +18,12 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.live.peaks import cuda
 from weighbridge.files.runfiles.reading import STRANGE
-from weighbridge.files.runfiles.record import Value
+from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, trl
+from weighbridge.files.runfiles.training.launch import ranked
+from weighbridge.files.runfiles.training.ranks import Start
 from weighbridge.memory.report import Report
+from weighbridge.settings.ranks import Ranks
 from weighbridge.workload.train import TUNERS
 
 # Methods of PEFT that are answered, by their peft_type
@@ -130,7 +133,8 @@ def from_accelerator(
     live["precision"] = MIXED.get(str(getattr(accelerator, "mixed_precision", "no")), "fp32")
     live["gradient_accumulation"] = int(getattr(accelerator, "gradient_accumulation_steps", 1))
     live["method"] = "full"
-    live |= divided(accelerator, int(getattr(accelerator, "num_processes", 1)))
+    run = PlannedRun(task="train", settings={**live, **divided(accelerator)})
+    live = dict(ranked(run, _start(getattr(accelerator, "num_processes", 1))).settings)
     warnings: list[str] = []
     if optimizer is not None:
         inner = getattr(optimizer, "optimizer", optimizer)
@@ -167,22 +171,26 @@ def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     given = {key: value for key, value in plain.items() if value is not None}  # a no is an answer
     (document,) = documents(json.dumps(given), "json", "the arguments")
     framework = "trl" if type(args).__name__ == "SFTConfig" else "trainer"
-    ranks = int(getattr(args, "world_size", 1) or 1)
-    read = trl.of_arguments(document, framework, ranks if ranks > 1 else None)
+    read = ranked(trl.of_arguments(document, framework), _start(getattr(args, "world_size", 1)))
     kind = type(args).__name__
     if kind not in ("TrainingArguments", "SFTConfig") and not read.refused:
         raise UsageError(f"{kind} is not answered yet: TrainingArguments and SFTConfig are")
     if read.refused:
         raise UsageError(f"{kind}: {read.refused}")
     warnings = [f"args.{u.key}: {u.why}" for u in read.unread if u.why != STRANGE]
-    return _with_model({**read.settings, **divided(accelerator, ranks)}, model, warnings)
+    return _with_model({**read.settings, **divided(accelerator)}, model, warnings)
 
 
-def divided(accelerator: Any, ranks: int) -> dict[str, Value]:
-    """Return how a model is divided over the processes of an Accelerator."""
+def _start(processes: Any) -> Start:
+    """Return the start of so many processes; of one nothing is shared."""
+    return Start(whole=int(processes) if int(processes or 1) > 1 else None)
+
+
+def divided(accelerator: Any) -> dict[str, Value]:
+    """Return how a model is divided over the processes of an Accelerator, where plugins say it."""
     state = getattr(accelerator, "state", None)
     fsdp, zero = (getattr(state, f"{name}_plugin", None) for name in ("fsdp", "deepspeed"))
-    settings: dict[str, Value] = {"data_parallel_size": ranks} if ranks > 1 else {}
+    settings: dict[str, Value] = {}
     if fsdp is not None:
         settings |= _fsdp(fsdp)
     elif zero is not None:
@@ -195,8 +203,6 @@ def divided(accelerator: Any, ranks: int) -> dict[str, Value]:
             settings["offload"] = "params"
         elif devices["optimizer"] == "cpu":
             settings["offload"] = "optimizer"
-    elif ranks > 1:
-        settings["shard"] = "ddp"
     return settings
 
 
@@ -350,7 +356,7 @@ def _cards(settings: Mapping[str, Value]) -> dict[str, Value]:
         return {}
     from weighbridge.machines.accelerators.names import find
 
-    ranks = int(settings.get("data_parallel_size", 1))
+    ranks = Ranks.of(settings).cards
     name, total = here.get_device_name(0), here.get_device_properties(0).total_memory
     try:
         find(name)

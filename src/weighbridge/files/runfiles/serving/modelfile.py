@@ -21,6 +21,15 @@ KIND = Kind(
 )
 LINE = re.compile(r"(?im)^[ \t]*(FROM|PARAMETER|ADAPTER|DRAFT)[ \t]+([^\n]+?)[ \t]*$")
 COUNTS = {"num_ctx": "context", "num_gpu": "n_gpu_layers"}
+# Options and Runner of api/types.go: what the others set takes no memory, or is set by itself
+KNOWN = {
+    *COUNTS,
+    *("num_keep", "seed", "num_predict", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n"),
+    *("temperature", "repeat_penalty", "presence_penalty", "frequency_penalty", "stop", "tfs_z"),
+    *("num_batch", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
+    *("mirostat", "mirostat_tau", "mirostat_eta", "penalize_newline", "numa", "low_vram"),
+    *("f16_kv", "logits_all", "vocab_only", "use_mlock"),  # of releases that are gone
+}
 TEXTS = re.compile(r'"""[\s\S]*?"""')
 
 
@@ -52,6 +61,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
         else:
             name, _, value = said.partition(" ")
             _parameter(name.lower(), value.strip(), settings, understood, (line, match))
+            why = _refused(name.lower(), value.strip())
+            unread += [Unread(key=f"PARAMETER {name}", line=line, why=why)] if why else []
     yield PlannedRun(
         task="infer",
         model=model,
@@ -73,6 +84,15 @@ def _parameter(
     line, match = place
     settings[COUNTS[name]] = int(value)
     understood.append(_understood(name, int(value), COUNTS[name], line, match, value))
+
+
+def _refused(name: str, value: str) -> str:
+    """Say why Ollama makes no model with a parameter; "" where it does."""
+    if name not in KNOWN:
+        return "no parameter of Ollama's"
+    if name in COUNTS and not re.fullmatch(r"-?\d+", value):
+        return f"{value:.40} is no whole number"
+    return ""
 
 
 def _understood(

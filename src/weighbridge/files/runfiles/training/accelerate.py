@@ -17,8 +17,9 @@ from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.files.runfiles.training import arguments
 from weighbridge.files.runfiles.training import zero as deepspeed
-from weighbridge.files.runfiles.training.contradictions import ALIKE, MATCHED
-from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.files.runfiles.training.arguments import OF_RANKS
+from weighbridge.files.runfiles.training.zero import ALIKE, MATCHED
+from weighbridge.settings.ranks import SIZES, Ranks
 
 KIND = Kind(
     name="accelerate",
@@ -37,11 +38,6 @@ OF_ZERO = (
     *("offload_param_device", "offload_param_nvme_path", "zero3_save_16bit_model"),
     *("gradient_clipping", "deepspeed_hostfile", "deepspeed_multinode_launcher"),
 )
-RANKS = {
-    "tp_size": "tensor_parallel_size",
-    "cp_size": "context_parallel_size",
-    "sp_size": "context_parallel_size",
-}
 AT = "parallelism_config.parallelism_config_"
 SPREAD = ("dp_replicate_size", "dp_shard_size")
 OTHER_SIZES = (
@@ -87,7 +83,7 @@ def _arranged_otherwise(keys: KeyReading) -> str:
     count = keys.value("num_processes")
     if not _counts(count):
         return ""
-    sizes = {name: keys.value(f"{AT}{name}") for name in (*SPREAD, *RANKS)}
+    sizes = {name: keys.value(f"{AT}{name}") for name in (*SPREAD, *OF_RANKS)}
     said = {name: size for name, size in sizes.items() if _counts(size)}
     if prod(said.values()) in (1, count):
         return ""
@@ -151,12 +147,9 @@ def _ranks(keys: KeyReading, kind: str) -> None:
     count = keys.value("num_processes")
     if not isinstance(count, int) or isinstance(count, bool):
         count = None
-    among = 1
-    for name, setting in RANKS.items():
-        if name == "sp_size" and keys.value(f"{AT}{name}", 1) == 1:
-            continue
-        taken = keys.take(f"{AT}{name}", setting)
-        among *= taken if isinstance(taken, int) else 1
+    for name, setting in OF_RANKS.items():
+        if name != "sp_size" or keys.value(f"{AT}{name}", 1) != 1:
+            keys.take(f"{AT}{name}", setting)
     _sequence(keys)
     for name in ("dp_replicate_size", "dp_shard_size"):
         keys.used.add(f"parallelism_config.parallelism_config_{name}")
@@ -166,8 +159,9 @@ def _ranks(keys: KeyReading, kind: str) -> None:
         keys.settings["shard"] = "hsdp"
         keys.take(f"{AT}dp_replicate_size", "data_parallel_replicas")
     if count:
-        keys.set("data_parallel_size", max(1, count // among), "num_processes")
-        if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and count // among > 1:
+        data = Ranks.of(keys.settings).over(count).data
+        keys.set(SIZES["data"], data, "num_processes")
+        if kind in ("MULTI_GPU", "NO", "MULTI_CPU") and data > 1:
             keys.settings["shard"] = "ddp"
         _machines(keys, count)
 
@@ -250,24 +244,24 @@ OWN_WORDS = (
 )  # the run's own arguments decide
 
 
-def launched(run: PlannedRun, shared: PlannedRun, ranks: int | None) -> PlannedRun:
+def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRun:
     """Return a run as this config launches it. What the run's own arguments share out stands, and
-    so do the ranks of the command."""
+    so do the ranks that the command has `counted`."""
     own = {one.setting for one in run.understood if one.file == "" and one.key != "--config_file"}
     taken = {
         name: value
         for name, value in shared.settings.items()
         if name not in (*OWN_WORDS, *own) and not (name == "shard" and "offload" in own)
     }
+    shows = {*taken, SIZES["data"]}
+    if counted:
+        taken.pop(SIZES["data"], None)
     if "precision" in shared.settings and run.settings.get("precision") == "fp32":
         taken["precision"] = shared.settings["precision"]
-    if ranks:
-        among = [taken.get(setting) or 1 for setting in set(RANKS.values())]
-        taken["data_parallel_size"] = max(1, ranks // prod(among))
     return replace(
         run,
         settings={**run.settings, **taken},
-        understood=(*run.understood, *(u for u in shared.understood if u.setting in taken)),
+        understood=(*run.understood, *(u for u in shared.understood if u.setting in shows)),
         unread=(*run.unread, *shared.unread),
         defaults=(
             *(one for one in run.defaults if one[0] not in taken),
@@ -306,19 +300,18 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     other = "cp_size" if zero else "sp_size"
     among = {
         name: settings[setting]
-        for name, setting in RANKS.items()
+        for name, setting in OF_RANKS.items()
         if settings[setting] > 1 and name != other
     }
-    count = settings["data_parallel_size"]
-    for size in among.values():
-        count *= size
+    ranks = Ranks.of(settings)
+    count = ranks.cards
     half = next((name for name, told in PRECISION.items() if told == settings["precision"]), "no")
     kind = "FSDP" if "fsdp" in shard or shard == "hsdp" else "MULTI_GPU" if count > 1 else "NO"
     words: dict[str, Value] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "DEEPSPEED" if zero else kind,
         "mixed_precision": half,
-        "num_machines": -(-count // (settings.get("ranks_per_machine") or MACHINE)),
+        "num_machines": ranks.machines,
         "num_processes": count,
         "machine_rank": 0,
         "main_training_function": "main",
@@ -353,16 +346,16 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
     if list(among) == ["sp_size"]:
         return _by_deepspeed(settings, among)
     why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
-    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
+    shared = Ranks.of(settings).among > 1
     if settings["shard"] in ("fsdp2", "hsdp"):
         sizes = arguments.groups(settings)
-        if among and data * context == 1:
+        if among and not shared:
             raise UsageError(
                 f"{why}leave --shard {settings['shard']} out, which shares out nothing"
             )
         words = {**_gathering(settings), **among, **sizes}
         return words if among or sizes["dp_replicate_size"] > 1 else {}
-    if among and data * context > 1:
+    if among and shared:
         raise UsageError(f"{why}give --shard fsdp2")
     return among
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
 from weighbridge.files.runfiles.reading import KeyReading
 from weighbridge.files.runfiles.record import Value
 from weighbridge.files.runfiles.training import zero
-from weighbridge.machines.accelerators.machines import MACHINE
+from weighbridge.settings.ranks import SIZES
 from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import OPTIMIZERS
 from weighbridge.training.sharding.numbers import Sharding
@@ -146,7 +147,11 @@ def kernels(keys: KeyReading, named: str = "attn_implementation") -> None:
             keys.leave(name, "its other fused kernels keep less than is counted")
 
 
-OF_RANKS = {"tp_size": "tensor_parallel_size", "cp_size": "context_parallel_size"}
+OF_RANKS: Mapping[str, str] = {  # of accelerate's ParallelismConfig
+    "tp_size": SIZES["tensor"],
+    "cp_size": SIZES["context"],
+    "sp_size": SIZES["context"],
+}
 
 
 def sequence(keys: KeyReading) -> None:
@@ -158,9 +163,9 @@ def sequence(keys: KeyReading) -> None:
     if isinstance(options, dict):
         keys.used.update(f"{at}.{name}" for name in options)
         for name, setting in OF_RANKS.items():
-            keys.take(f"{at}.{name}", setting)
+            if name != "sp_size" or (options.get(name) or 1) != 1:
+                keys.take(f"{at}.{name}", setting)
         if (options.get("sp_size") or 1) != 1:
-            keys.take(f"{at}.sp_size", "context_parallel_size")
             keys.set("context_parallel_by", "ulysses", f"{at}.sp_size")
     elif options is not None:
         keys.leave(at, "- ranks are arranged by it")
@@ -286,17 +291,9 @@ def _told_ahead(settings: Mapping[str, Value], key: str) -> dict[str, Value]:
 
 def groups(settings: Mapping[str, Value]) -> dict[str, int]:
     """Return how many ranks share one copy of a model, and how many copies there are, of FSDP2."""
-    data, context = settings["data_parallel_size"], settings["context_parallel_size"]
-    spread = Sharding(
-        kind=settings["shard"],
-        data=data,
-        context=context,
-        tensor=settings["tensor_parallel_size"],
-        node=settings.get("ranks_per_machine") or MACHINE,
-        replicas=settings.get("data_parallel_replicas"),
-    )
-    shards = max(1, spread.shares // context)
-    return {"dp_replicate_size": data // shards, "dp_shard_size": shards}
+    ranks = replace(Sharding.of(settings), kind=settings["shard"])
+    shards = max(1, ranks.shares // ranks.context)
+    return {"dp_replicate_size": ranks.data // shards, "dp_shard_size": shards}
 
 
 def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:

@@ -24,7 +24,7 @@ from weighbridge.files.runfiles.reading import (
 )
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
-from weighbridge.files.runfiles.training.contradictions import contradicted
+from weighbridge.files.runfiles.training.zero import contradicted
 
 KIND = Kind(
     name="axolotl",

@@ -32,7 +32,8 @@ from weighbridge.files.runfiles.serving import kubernetes
 from weighbridge.files.runfiles.serving.lines import Container, within
 from weighbridge.files.runfiles.training import launch
 from weighbridge.files.runfiles.training.ranks import COUNTS as COUNTED
-from weighbridge.files.runfiles.training.ranks import NODES, Start, number, ranks_of
+from weighbridge.files.runfiles.training.ranks import EACH, NODES, Start, number, ranks_of
+from weighbridge.settings.ranks import SIZES
 
 KIND = Kind(
     name="kubernetes-job",
@@ -221,7 +222,7 @@ def _spread(
 
 def _by_config(run: PlannedRun) -> int | None:
     """Return how many machines a config of accelerate says; None where it says none."""
-    inside, ranks = run.settings.get(launch.EACH), ranks_of(run)
+    inside, ranks = run.settings.get(EACH), ranks_of(run)
     return ranks // inside if isinstance(inside, int) and ranks else None
 
 
@@ -252,9 +253,9 @@ def _placed(
     start, unread, notes = _spread(document, alone, found.start, pods)
     run = launch.of_launched(shell, found._replace(start=start))
     machines = number(start.machines) or _by_config(run) or 1
-    if container.gpus and "data_parallel_size" not in run.settings:
+    if container.gpus and SIZES["data"] not in run.settings:
         start = start._replace(each=container.gpus)
-        run = launch.with_ranks(run, start)
+        run = launch.ranked(run, start)
         run = replace(
             run, unread=tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
         )

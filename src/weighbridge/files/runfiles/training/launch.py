@@ -20,7 +20,8 @@ from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.pieces import only_commands
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.record import PlannedRun, Understood
+from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
     accelerate,
     flags,
@@ -30,6 +31,9 @@ from weighbridge.files.runfiles.training import (
     starters,
     trl,
 )
+from weighbridge.files.runfiles.training.starters import LAUNCHED
+from weighbridge.files.runfiles.training.zero import step_contradicted
+from weighbridge.settings.ranks import SETTINGS, SIZES, Ranks
 
 KIND = Kind(
     name="training-command",
@@ -45,10 +49,9 @@ LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 PROGRAMS = ("swift", "trl", "llamafactory-cli")
 BEGINS = re.compile(
     r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|cd|source|ulimit|torchrun|deepspeed|accelerate|python3?"
-    r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|uv|nohup|read|megatron|module|conda"
+    r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|mpirun|mpiexec|uv|nohup|read|megatron|module|conda"
     r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
 )
-EACH = "ranks_per_machine"
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
@@ -65,12 +68,7 @@ SWIFT = {  # ms-swift's names -> those of TRL's arguments
 EACH_CARD = "llamafactory-cli"
 
 
-SRUN = "srun"
 LAUNCHING = ("accelerate.", "deepspeed.")  # modules that start ranks of their own
-NO_TASKS = (
-    "srun is told no number of tasks, and starts one on each machine: a rank is counted for each "
-    "card, as --ntasks-per-node has them"
-)
 
 
 class Launched(NamedTuple):
@@ -108,20 +106,22 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 def of_launched(document: Document, each: Launched) -> PlannedRun:
     """Return the run of a launch, with the ranks of each of its machines."""
-    start, run = each.start, _run(document, each)
-    run = replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.told))
-    return _inside(run, start)
+    start, run = each.start, ranked(_run(document, each), each.start)
+    return replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.told))
 
 
-def with_ranks(run: PlannedRun, start: ranks.Start) -> PlannedRun:
-    """Return a run that says no ranks with those of a start."""
-    return _inside(starters.ranked(run, start.ranks), start)
-
-
-def _inside(run: PlannedRun, start: ranks.Start) -> PlannedRun:
-    """Return a run with the ranks of each of its machines."""
-    inside = {} if start.inside is None else {EACH: start.inside}
-    return replace(run, settings={**run.settings, **inside})
+def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
+    """Return a run with the ranks that a launcher starts, where it says none itself: those that its
+    kinds leave have data of their own, and replicate where nobody says what they share out."""
+    settings = dict(run.settings)
+    if start.ranks and SIZES["data"] not in settings:
+        by = Ranks.of(settings).over(start.ranks)
+        shard = {"shard": "ddp"} if by.data > 1 else {}
+        settings = {**shard, **settings, **by.settings("data")}
+    if start.inside is not None:
+        settings[SETTINGS["per_machine"]] = start.inside
+    wrong = step_contradicted(run, start.ranks) if start.ranks else ""
+    return replace(run, settings=settings, refused=wrong or run.refused)
 
 
 def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -188,6 +188,8 @@ def _launched(
             how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
         else:
             how = ranks.of_launcher(names[by], words[by:start], env, words[:by], document)
+        if names[start] in (*starters.STARTERS, "trl"):
+            how = _or_by_itself(how, starters.start_of(words[start + 1 :]))
         return Launched(names[start], [*named, *words[start + 1 :]], how)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
@@ -196,9 +198,22 @@ def _launched(
     config = str(flags.mapping(own).get(CONFIG) or "")
     said = own if names[start] == "accelerate" else ()
     alone = _is_alone(names, start, script)
-    tasks = _of_tasks(document, names[:start], words) if alone else None
+    srun = names.index(SRUN) + 1 if alone else 0
+    tasks = slurm.step(document.text, words[srun:start]) if srun else None
     how = tasks or ranks.of_launcher(names[start], own, env, words[:start], document)
     return Launched(words[script], words[script + 1 :], how, config, said)
+
+
+def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
+    """Return a start whose program is told the ranks, where its launcher is not."""
+    counted = start if start.ranks else program
+    return start._replace(
+        each=counted.each,
+        whole=counted.whole,
+        machines=program.machines if start.machines is None else start.machines,
+        unread=(*start.unread, *program.unread),
+        refused=start.refused or program.refused,
+    )
 
 
 def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
@@ -206,24 +221,6 @@ def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
     starts = names[start].startswith("python") and not names[script].startswith(LAUNCHING)
     others = {*ranks.TORCHRUN, *ranks.MPI}
     return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
-
-
-def _of_tasks(
-    document: Document, before: Sequence[str], words: Sequence[str]
-) -> ranks.Start | None:
-    """Return the tasks of srun as ranks; None where it starts a task for each card, or nobody says
-    how many cards there are."""
-    why = NO_TASKS
-    try:
-        step = slurm.step(document.text, words[before.index(SRUN) + 1 : len(before)])
-    except UsageError as error:
-        step, why = slurm.SlurmStep(), str(error)
-    if step.tasks is not None:
-        return ranks.Start(whole=step.tasks, machines=step.nodes)
-    if step.cards == 1:
-        return None
-    line = document.line_of(max(document.text.find(SRUN), 0))
-    return ranks.Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
 
 
 def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
@@ -247,7 +244,7 @@ def _run(document: Document, each: Launched) -> PlannedRun:
         if said is None:
             return run
         by_flags = accelerate.by_flags(next(accelerate.read(said)))
-        return accelerate.launched(run, by_flags, each.ranks)
+        return accelerate.launched(run, by_flags, counted=each.ranks is not None)
     line = document.line_of(max(document.text.find(each.config), 0))
     shared = _shared_by(document, each.config, each.start)
     if shared is None:
@@ -255,7 +252,8 @@ def _run(document: Document, each: Launched) -> PlannedRun:
         return replace(run, unread=(*run.unread, absent))
     told = Understood(key=f"--{CONFIG}", value=each.config, setting="shard", line=line)
     run = replace(run, understood=(*run.understood, told))
-    return accelerate.launched(run, of_another(shared, each.config), each.ranks)
+    shared = of_another(shared, each.config)
+    return accelerate.launched(run, shared, counted=each.ranks is not None)
 
 
 def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
@@ -273,18 +271,19 @@ def _started(document: Document, each: Launched) -> PlannedRun:
     if each.program == "swift":
         return _swift(document, each)
     if each.program in starters.STARTERS and starters.begins(each.program, each.words):
-        return starters.run_of(document, each.program, each.words, each.ranks)
+        return starters.run_of(document, each.program, each.words)
     given = flags.document(document.text, each.words, document.name, document.folder)
+    if each.program == "trl":  # which hands words of a launcher on to accelerate
+        given = replace(given, data={n: v for n, v in given.data.items() if n not in LAUNCHED})
     if each.program == "llamafactory-cli":
         if "model_name_or_path" not in given.data:
             return PlannedRun(
                 task="train", refused="it starts another file, which it does not name"
             )
-        return starters.ranked(next(llama_factory.read(given)), each.ranks)
+        return next(llama_factory.read(given))
     called = _script(document, each)
     if called is not None and not any(name in given.data for name in TRAINS):
-        run = starters.ranked(next(script.read(called)), each.ranks)
-        return of_another(run, each.program)
+        return of_another(next(script.read(called)), each.program)
     config = starters.arguments_of(document, each.words)
     if config:
         return _of_arguments(document, each, given, config)
@@ -306,12 +305,12 @@ def _plain(each: Launched, given: Document) -> PlannedRun:
     """Return the run of arguments that transformers and TRL have."""
     if each.program == "trl" and each.words[0] != "sft":
         return replace(
-            trl.of_arguments(given, "trl", each.ranks),
+            trl.of_arguments(given, "trl"),
             refused=f"trl {each.words[0]:.20} is not answered yet",
         )
     framework = "trl" if each.program == "trl" or "use_peft" in given.data else "trainer"
     note = "" if each.program == "trl" else UNREAD
-    run = trl.of_arguments(given, framework, each.ranks, note)
+    run = trl.of_arguments(given, framework, note)
     return trl.with_dropout(run) if each.program == "trl" else run
 
 
@@ -332,7 +331,7 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
     places: dict[Path, Place] = {
         (SWIFT.get(str(path[0]), str(path[0])),): place for path, place in given.places.items()
     }
-    run = trl.of_arguments(replace(given, data=data, places=places), "trainer", each.ranks)
+    run = trl.of_arguments(replace(given, data=data, places=places), "trainer")
     refused = run.refused
     if each.words[0] not in ("sft", "pt") or kind:
         refused = f"ms-swift's {kind or each.words[0]:.20} is not answered yet"

@@ -14,7 +14,7 @@ from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments
-from weighbridge.files.runfiles.training.contradictions import contradicted
+from weighbridge.files.runfiles.training.zero import contradicted
 
 KIND = Kind(
     name="llama-factory",

@@ -27,6 +27,7 @@ from weighbridge.files.runfiles.training import arrays, flags, launch
 from weighbridge.files.runfiles.training import megatron_mixed as mixed
 from weighbridge.models import catalogue
 from weighbridge.models.arch.families.megatron import TYPES
+from weighbridge.settings.ranks import SIZES, Ranks
 from weighbridge.training.megatron import arguments
 from weighbridge.training.megatron.adapters import TARGETS
 from weighbridge.training.megatron.layout import LAYOUT
@@ -54,6 +55,7 @@ OTHERS: Mapping[str, str] = {  # switches that make it another run
 }
 SHARED_MUON = "dist_muon"  # an older name of muon with use_distributed_optimizer
 MUON = ("muon", SHARED_MUON)
+BY = "cp_comm_type"  # of ranks that share a sequence
 DROPOUT = 0.1  # Megatron's own default of both
 OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "micro_batch_size": 1,
@@ -72,7 +74,7 @@ OF_SWIFT: Mapping[str, Value] = {  # its defaults, where Megatron's are others
     "bf16": True,
 }
 NAMES_OF_SWIFT: Mapping[str, str] = {"max_length": "seq_length"}
-SIZES: Mapping[str, str] = {  # Megatron's argument -> the name in a config
+OF_CONFIG: Mapping[str, str] = {  # Megatron's argument -> the name in a config
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
     "num_attention_heads": "num_attention_heads",
@@ -286,7 +288,7 @@ def _config(keys: KeyReading) -> dict[str, Value]:
     if mixed.pattern(keys):
         return mixed.config(keys, _vocabulary(keys))
     config: dict[str, Value] = {"model_type": GPT, "architectures": ["GPTModel"]}
-    for name, ours in SIZES.items():
+    for name, ours in OF_CONFIG.items():
         value = keys.value(name)
         if value is not None:
             config[ours] = value
@@ -376,9 +378,13 @@ def _vocabulary(keys: KeyReading) -> int:
 
 
 def _arguments(keys: KeyReading) -> None:
-    """Take the arguments that decide memory under their own names."""
-    words = []
-    for name in arguments.ARGUMENTS:
+    """Take the arguments that decide memory under their own names, where no setting says the
+    same."""
+    words: list[str] = []
+    keys.take(SIZES["context"], SIZES["context"])
+    several = Ranks.of(keys.settings).context > 1
+    by = several and keys.take(BY, "context_parallel_by", arguments.CONTEXT_BY.get)
+    for name in (name for name in arguments.ARGUMENTS if not by or name != BY):
         value = keys.value(name)
         if value is None or value is False:
             continue
@@ -405,18 +411,15 @@ def _joined(value: Value) -> str:
 def _batches(keys: KeyReading, ranks: int | None) -> None:
     """Read how many micro-batches make a step, which hangs on the ranks. A launcher that starts too
     few of them is one of several machines."""
-    tensor, pipeline, context, expert = (
-        int(keys.settings.get(f"{name}_parallel_size", 1))
-        for name in ("tensor", "pipeline", "context", "expert")
-    )
     whole, each = keys.value("global_batch_size"), keys.settings.get("batch_size", 1)
     if ranks is None:
         return
-    within = int(keys.value("expert_tensor_parallel_size", tensor))
-    if ranks < max(tensor * pipeline * context, pipeline * expert * within):
+    by = Ranks.of(keys.settings).over(ranks)
+    within = int(keys.value("expert_tensor_parallel_size", by.tensor))
+    if ranks < max(by.copy, by.pipeline * by.expert * within):
         keys.notes.append(f"{ranks} processes are started a machine, and it needs several machines")
         return
-    data = keys.settings["data_parallel_size"] = ranks // (tensor * pipeline * context)
+    data = keys.settings[SIZES["data"]] = by.data
     if isinstance(whole, int) and whole > 0:
         keys.set("gradient_accumulation", max(1, whole // (each * data)), "global_batch_size")
 

@@ -16,7 +16,6 @@ cli/main.py (NNODES, NPROC_PER_NODE).
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from math import prod
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
@@ -27,6 +26,7 @@ from weighbridge.files.runfiles.beside import beside, missing
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Unread
 from weighbridge.files.runfiles.training import flags
+from weighbridge.settings.ranks import ORDER, SETTINGS, SIZES, Ranks
 
 TORCHRUN = ("torch.distributed.launch", "torch.distributed.run")  # the modules behind it
 COUNTS = ("nproc_per_node", "num_processes", "num_gpus", "num_accelerators")
@@ -38,12 +38,7 @@ PET: Mapping[str, str] = {"PET_NNODES": "nnodes", "PET_NPROC_PER_NODE": "nproc_p
 NGPU, NODES = "NGPU", "NNODES"
 VARIABLES: Mapping[str, str] = {NGPU: "nproc_per_node", "NPROC_PER_NODE": "nproc_per_node"}
 SPELLED: Mapping[str, str] = {"nproc_per_node": "NPROC_PER_NODE", "nnodes": NODES}
-GROUPS = (
-    "data_parallel_size",
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "context_parallel_size",
-)
+EACH = SETTINGS["per_machine"]
 MPI = ("mpirun", "mpiexec", "mpiexec.hydra")
 OF_MPI: Mapping[str, str] = {
     "np": WHOLE,
@@ -138,8 +133,8 @@ def number(value: Any) -> int | None:
 
 def ranks_of(run: PlannedRun) -> int:
     """Return the ranks that a training starts by its settings; 0 where those do not say."""
-    sizes = [size for name in GROUPS if isinstance(size := run.settings.get(name), int)]
-    return prod(sizes) if run.task == "train" and sizes else 0
+    said = any(run.settings.get(SIZES[kind]) for kind in ORDER)
+    return Ranks.of(run.settings).cards if run.task == "train" and said else 0
 
 
 def of_launcher(

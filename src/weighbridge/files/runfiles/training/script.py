@@ -158,7 +158,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     given = replace(document, data=data, places=places)
     trained = any(called(call) in TRAINERS for call in calls)
     framework = "unsloth" if fast else "trl" if trained else "trainer"
-    run = trl.of_arguments(given, framework, None, UNREAD)
+    run = trl.of_arguments(given, framework, UNREAD)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
     loads = [] if load is None or fast or says_dtype else [OWN]

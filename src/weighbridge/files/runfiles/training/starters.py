@@ -10,7 +10,6 @@ trl/scripts/utils.py (--config); torchtitan v0.2.2 run_train.sh (CONFIG_FILE, NG
 """
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 from weighbridge.base.records import NamedTuple, replace
@@ -33,7 +32,6 @@ OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no keys of it
     ("launcher", "num_processes", "nproc_per_node", "main_process_port", "cloud", "sweep")
 )
 LAUNCHED = ("num_processes", "nproc_per_node", "nnodes", "num_machines")
-AMONG = ("tensor_parallel_size", "pipeline_parallel_size", "context_parallel_size")
 
 
 class Starter(NamedTuple):
@@ -99,7 +97,7 @@ def arguments_of(document: Document, words: Sequence[str]) -> str:
     return first if there else ""
 
 
-def run_of(document: Document, program: str, words: Sequence[str], count: int | None) -> PlannedRun:
+def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun:
     """Return the run of the config that a command names. Where that is not there, all of the run is
     unknown."""
     starter, name = STARTERS[program], config_of(program, words)
@@ -112,11 +110,7 @@ def run_of(document: Document, program: str, words: Sequence[str], count: int | 
         return PlannedRun(task="train", refused=f"{name:.80} is no {starter.reader.KIND.title}")
     said = _changes(starter, name, words)
     run: PlannedRun = next(starter.reader.read(changed(found, said)))
-    ranks = _ranks(words)
-    run = replace(run, refused=run.refused or ranks.refused, unread=(*run.unread, *ranks.told))
-    inside = {} if ranks.inside is None else {"ranks_per_machine": ranks.inside}
-    run = ranked(run, count or ranks.ranks)
-    return of_another(replace(run, settings={**run.settings, **inside}), name)
+    return of_another(run, name)
 
 
 def changed(document: Document, said: Mapping[str, Value]) -> Document:
@@ -133,15 +127,6 @@ def changed(document: Document, said: Mapping[str, Value]) -> Document:
     return replace(document, data=data)
 
 
-def ranked(run: PlannedRun, count: int | None) -> PlannedRun:
-    """Return a run with the ranks that a launcher starts, where the config does not say them."""
-    if not count or "data_parallel_size" in run.settings:
-        return run
-    data = max(1, count // prod(int(run.settings.get(name) or 1) for name in AMONG))
-    shard = {"shard": "ddp"} if data > 1 else {}
-    return replace(run, settings={**shard, **run.settings, "data_parallel_size": data})
-
-
 def _own(words: Sequence[str]) -> Sequence[str]:
     """Return the words before `--`, which are the program's own."""
     return words[: list(words).index("--")] if "--" in words else words
@@ -152,7 +137,7 @@ def _first(value: Value) -> Value:
     return value[0] if isinstance(value, list) else value
 
 
-def _ranks(words: Sequence[str]) -> ranks.Start:
+def start_of(words: Sequence[str]) -> ranks.Start:
     """Return what a program is told of its launcher, before `--` and behind it."""
     given = flags.mapping([word for word in words if word != "--"])
     said = {name: _first(given[name]) for name in LAUNCHED if name in given}

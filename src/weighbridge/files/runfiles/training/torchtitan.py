@@ -7,7 +7,6 @@ recomputed), models/llama3/train_configs/. Later releases have configs in Python
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import prod
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
@@ -21,7 +20,8 @@ from weighbridge.files.runfiles.training.arguments import groups
 from weighbridge.files.runfiles.training.shapes import shape_name
 from weighbridge.machines.allocator.settings import GROWING, VARIABLES
 from weighbridge.models.catalogue import everyday
-from weighbridge.training.launching import by_machine, machines
+from weighbridge.settings.ranks import Ranks
+from weighbridge.training.launching import by_machine
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages
 
@@ -386,7 +386,6 @@ NEW: Mapping[str, Value] = {  # what a new file says besides: a small dataset of
 }
 FEW = frozenset(("loss", "lora_targets", "modules_to_save", "optim_args"))
 ASSETS = "./assets/hf"
-RANKS = ("data", "tensor", "pipeline", "context")
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
@@ -503,12 +502,11 @@ def _parts(given: Sequence[int], order: str) -> dict[str, Value]:
 def starts(settings: Mapping[str, Value]) -> str:
     """Return the command that starts a new file in torchtitan's repository, with all its ranks. Its
     script starts one machine: on several torchrun does, with the variable that the script sets."""
-    ranks = prod(int(settings[f"{kind}_parallel_size"] or 1) for kind in RANKS)
-    inside = settings.get("ranks_per_machine")
-    if machines(ranks, inside) == 1:
-        return f"NGPU={ranks} CONFIG_FILE=run.toml ./run_train.sh"
+    ranks = Ranks.of(settings)
+    if ranks.machines == 1:
+        return f"NGPU={ranks.cards} CONFIG_FILE=run.toml ./run_train.sh"
     own = f"{VARIABLES[0]}={GROWING} " if settings.get("expandable_segments") is None else ""
-    launched = f"torchrun {by_machine(ranks, inside)} -m torchtitan.train"
+    launched = f"torchrun {by_machine(ranks)} -m torchtitan.train"
     return f"{own}{launched} --job.config_file run.toml"
 
 

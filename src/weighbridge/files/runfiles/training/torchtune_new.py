@@ -15,6 +15,7 @@ from weighbridge.files.runfiles.reading import worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import torchtune
 from weighbridge.files.runfiles.training.shapes import shape_name
+from weighbridge.settings.ranks import Ranks
 from weighbridge.training.launching import by_machine
 
 Settings = Mapping[str, Value]
@@ -96,17 +97,12 @@ def command(settings: Settings) -> str:
     name = "full_finetune" if settings["method"] == "full" else "lora_finetune"
     if not _several(settings):
         return f"tune run {name}_single_device --config run.yaml"
-    ranks = int(settings["data_parallel_size"] or 1) * _tensor_ranks(settings)
-    launched = by_machine(ranks, settings.get("ranks_per_machine")).replace("-per-", "_per_")
+    launched = by_machine(Ranks.of(settings)).replace("-per-", "_per_")
     return f"tune run {launched} {name}_distributed --config run.yaml"
 
 
 def _several(settings: Settings) -> bool:
-    return settings["shard"] != "none" or _tensor_ranks(settings) > 1
-
-
-def _tensor_ranks(settings: Settings) -> int:
-    return int(settings["tensor_parallel_size"] or 1)
+    return settings["shard"] != "none" or Ranks.of(settings).tensor > 1
 
 
 def _builder(run: PlannedRun) -> Builder:
@@ -124,7 +120,7 @@ def _builder(run: PlannedRun) -> Builder:
 
 def _refused(settings: Settings) -> None:
     """Raises UsageError for settings that its recipes refuse together, or have no key for."""
-    adapted, shared = settings["method"] != "full", _tensor_ranks(settings) > 1
+    adapted, shared = settings["method"] != "full", Ranks.of(settings).tensor > 1
     together = {
         "--optimizer adamw_torch_fused beside --tensor-parallel-size": (
             shared and settings["optimizer"] == "adamw_torch_fused"
@@ -137,7 +133,7 @@ def _refused(settings: Settings) -> None:
             bool(settings.get("optimizer_in_backward"))
             and int(settings["gradient_accumulation"] or 1) > 1
         ),
-        "--context-parallel-size": int(settings["context_parallel_size"] or 1) > 1,
+        "--context-parallel-size": Ranks.of(settings).context > 1,
     }
     for what, refused in together.items():
         if refused:
@@ -204,7 +200,7 @@ def _ranks(builder: Builder, settings: Settings) -> dict[str, Value]:
         words["fsdp_cpu_offload"] = settings["offload"] == "params"
         if settings["method"] == "full" and builder.family in torchtune.OWN_UNITS:
             words["custom_sharded_layers"] = list(torchtune.UNITS)
-    if _tensor_ranks(settings) > 1:
+    if Ranks.of(settings).tensor > 1:
         words["tensor_parallel_plan._component_"] = PLAN
     return words
 

@@ -6,7 +6,6 @@ scripts call otherwise (max_seq_length, use_lora).
 """
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from weighbridge.base.records import replace
 from weighbridge.files.runfiles.document import Document
@@ -14,7 +13,7 @@ from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, zero
-from weighbridge.files.runfiles.training.contradictions import contradicted
+from weighbridge.files.runfiles.training.zero import contradicted
 
 KIND = Kind(
     name="trl",
@@ -104,10 +103,8 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     return replace(run, settings=settings, defaults=(*run.defaults, *told))
 
 
-def of_arguments(
-    document: Document, framework: str, ranks: int | None = None, note: str = ""
-) -> PlannedRun:
-    """Return the run of arguments by these names; `ranks` are those that a launcher starts."""
+def of_arguments(document: Document, framework: str, note: str = "") -> PlannedRun:
+    """Return the run of arguments by these names."""
     keys = reading(document, KEYS)
     keys.settings["framework"] = framework
     keys.used.add(OPEN_INSTRUCT)
@@ -133,17 +130,10 @@ def of_arguments(
     arguments.sequence(keys)
     keys.take("cp_size", "context_parallel_size")
     _zero(keys)
-    whole = ranks
-    if ranks:
-        among = (keys.settings.get(name) or 1 for name in arguments.OF_RANKS.values())
-        ranks = max(1, ranks // prod(map(int, among)))
-        keys.settings["data_parallel_size"] = ranks
-        if ranks > 1:
-            keys.settings.setdefault("shard", "ddp")
     keys.plain()
     if refused:
         keys.used.update(keys.data)
-    return keys.run(model, refused=refused or contradicted(keys, whole))
+    return keys.run(model, refused=refused or contradicted(keys))
 
 
 def _zero(keys: KeyReading) -> None:

@@ -21,6 +21,7 @@ from weighbridge.base.records import replace
 from weighbridge.engines.transformers.rules import TOLD_OF_SEVERAL, rules
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.models.arch.mixers import Attention, Latent
+from weighbridge.settings.ranks import ULYSSES
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record
 from weighbridge.training.forward.ops.attention import (
     AttentionHeads,
@@ -167,7 +168,7 @@ def _among_ranks(
     """Attend to the tokens of all ranks of the sequence. A block is seen by a kernel that hands out
     its sums; where torch would choose another, by the memory-efficient one."""
     m = s.m
-    if s.sequence_by == sequence.ULYSSES:
+    if s.sequence_by == ULYSSES:
         attends = partial(_by_kernel, s, kernel=kernel)
         return sequence.ulysses(m, s.sequence_ranks, tensors, heads, options, attends)
     q, k, v, heads, options = _laid_out(s, tensors, heads, options, kernel)

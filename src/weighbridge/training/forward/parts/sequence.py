@@ -42,12 +42,12 @@ from typing import Any
 from weighbridge.base.dtypes import FLOAT32, INT64, DType
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.machines.kernels import attention as kernels
+from weighbridge.settings.ranks import ALLGATHER, HEADS
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions
 from weighbridge.training.forward.ops.shaping import copied, repeat
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
 
-ULYSSES, ALLGATHER, RING, HEADS = "ulysses", "allgather", "ring", "heads"
 TURNS = 3  # of a ring: its own block, the first that comes, and one that is like all others
 Tensors = tuple[Tensor, Tensor, Tensor]
 Attend = Callable[[Tensors, AttentionHeads, AttentionOptions], Tensor]
