@@ -975,3 +975,12 @@ def test_an_encoder_with_more_layers_than_its_decoder_is_loaded_whole(ranks):
     found = answer("whisper-large-v3-turbo", **w).devices[0].phases[0]
     whole = 808_878_080 * 2
     assert part(found, "weights") == pytest.approx(whole / ranks, rel=0.015)
+
+
+@pytest.mark.parametrize(
+    ("card", "release", "told"),
+    [("v100-32gb", "0.33", True), ("v100-32gb", "0.20", False), ("t4", "0.33", False)],
+)
+def test_a_card_that_no_wheel_is_built_for_is_told(card, release, told):
+    report = weighbridge.infer("qwen3-0.6b", engine="vllm", engine_version=release, gpu=card)
+    assert any("are for compute capability 7.5" in line for line in report.warnings) is told

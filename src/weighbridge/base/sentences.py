@@ -10,7 +10,6 @@ The words of a key stand in words/warnings.json and words/errors.json, in each l
 is a str, and equal to its text: JSON and pickle have it as they have text.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -95,6 +94,8 @@ def without(text: str, key: str) -> str:
 @cache
 def _english(key: str) -> str:
     """Read one entry: an answer in English parses no more of a catalogue than it says."""
+    import json  # which most starts have already, and none needs before it says something
+
     for catalogue in CATALOGUES:
         _, name, entry = _text(catalogue).partition(f'\n "{key}": ')
         if name:

@@ -6,7 +6,8 @@
                       vLLM takes float32 for the families that it holds float16 to be unstable in,
                       and refuses a bfloat16 that was asked for
     before 7.5        SGLang does not start; before 7.0 vLLM does not (CUDA_SUPPORTED_ARCHS of its
-                      CMakeLists.txt)
+                      CMakeLists.txt), and wheels of vLLM since 0.21 (CUDA 12.9 and 13.0) have no
+                      kernels (vllm#39878, #42756; gpu.cuda.inc.md asks for 7.5): read, so it warns
 
 Source: vllm 0.33 and 0.19 config/model.py (_resolve_auto_dtype, _FLOAT16_NOT_SUPPORTED_MODELS),
 platforms/cuda.py (supported_dtypes, check_if_supports_dtype); sglang 0.5.23 srt/model_executor/
@@ -39,6 +40,8 @@ class Needs(NamedTuple):
 
     engine: str
     oldest: tuple[int, int] = (0, 0)  # compute capability that it starts on
+    wheels: tuple[int, int] = (0, 0)  # what its wheels are built for, since a release
+    wheels_since: Version = ()
     refuses: bool = False  # a bfloat16 that was asked for
     unstable: Callable[[str], bool] = lambda _: False  # model type -> it is so in float16
 
@@ -80,6 +83,18 @@ def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
         return ()
     warning = sentence("rocm", card=budget.choice.part.name, engine=engine.name)
     return (warning,)
+
+
+def unbuilt(budget: "Budget | None", needs: Needs, version: Version) -> tuple[str, ...]:
+    """Warn of a card for which the engine's wheels have no kernels: torch says so at its start."""
+    card = None if budget is None else budget.choice.part
+    if card is None or card.stack != "cuda" or card.capability is None:
+        return ()
+    if version < needs.wheels_since or card.capability >= needs.wheels:
+        return ()
+    since, oldest = (".".join(map(str, n)) for n in (needs.wheels_since, needs.wheels))
+    named = {"card": card.name, "engine": needs.engine, "since": since, "oldest": oldest}
+    return (sentence("unbuilt", **named),)
 
 
 def packed_alone(

@@ -70,7 +70,14 @@ def unstable(model_type: str) -> bool:
     return facts(model_type).vllm.not_float16
 
 
-NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 0), refuses=True, unstable=unstable)
+NEEDS = device_support.Needs(
+    ENGINE.name,
+    oldest=(7, 0),
+    wheels=(7, 5),
+    wheels_since=(0, 21),
+    refuses=True,
+    unstable=unstable,
+)
 
 
 def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
@@ -89,6 +96,7 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
             *launch_line.warnings(subject, w, ENGINE),
             *warnings(sized, w),
             *device_support.caution(budget, ENGINE),
+            *device_support.unbuilt(budget, NEEDS, sized.launch.rules.version),
             *device_support.packed_alone(subject, budget, ENGINE, sized.launch.rules.version),
         ),
         serves=None if budget is None else _serves(subject, asked, able, budget),

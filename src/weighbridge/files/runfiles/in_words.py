@@ -41,7 +41,7 @@ NOTHING = (
 )
 SEVERAL = "the words name several programs ({names}): none of them is taken"
 UNKNOWN = "the text names {name}, which the catalogue has not: --model ORG/NAME says where it is"
-TYPE = "or type: weighbridge {task} {model}{program} --gpu {gpu}"
+TYPE = "to ask for sure, type: weighbridge {task} {model}{program} --gpu {gpu}"
 METHOD = " --method full|lora|qlora --seq-len N --batch-size N"
 
 
