@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import weighbridge
 from tests.code import nodes
 from tests.words.test_catalogues import placeholders
 from weighbridge.base.errors import AwayError, NotFoundError, NotServedError, TriedError
@@ -157,3 +158,10 @@ def test_nobody_answers_for_a_reason():
         True,
         False,
     )
+
+
+def test_the_json_of_an_answer_has_plain_text():
+    found = weighbridge.infer("7B", gpu="4090", remedies=False)
+    assert {*map(type, found.to_dict()["warnings"])} == {str}
+    assert "bare_size" in {*map(key_of, found.warnings)}
+    assert type(found.to_dict()["verdict"]["reason"]) is str

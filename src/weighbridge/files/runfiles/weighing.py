@@ -177,7 +177,7 @@ class WeighedFile(Shown):
             "kind": self.file.kind,
             "fits": self.fits,
             "runs": [run.to_dict() for run in self.runs],
-            "warnings": list(self.warnings),
+            "warnings": [*map(str, self.warnings)],
             "message": None if self.message is None else self.message.to_dict(),
             "findings": [
                 {"finding": f.key, "text": text_of(f, words_in("en")), **f.values}
