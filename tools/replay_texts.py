@@ -24,7 +24,7 @@ from weighbridge.base.errors import WeighbridgeError
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "tests" / "texts.jsonl"
 ENDS = {".yaml", ".yml", ".json", ".toml", ".txt", ".sh", ".py", ".md"}
-ADDED = frozenset({"role", "stays", "binds"})  # keys that are younger than what is kept
+ADDED = frozenset[str]()  # keys that are younger than what is kept
 LARGEST = 200_000  # bytes of a file that is read
 WORDS = ("message", "given", "text", "command")  # keys of a row that hold a text
 
@@ -37,7 +37,7 @@ class Text(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """Its file's name, which tells kinds apart; a row of a list has none."""
+        """The name of its file, which tells kinds apart; a row of a list has none."""
         file = Path(self.place)
         return file.name if file.suffix in ENDS else None
 

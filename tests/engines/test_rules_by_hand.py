@@ -18,12 +18,13 @@ from weighbridge.engines.ollama import layer_formula
 from weighbridge.engines.parallel import cuts
 from weighbridge.engines.parallel.pieces import TensorPiece, sides
 from weighbridge.engines.parallel.rules import Spread
-from weighbridge.engines.servers import communication, flags
+from weighbridge.engines.servers import communication
 from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.transformers import derived, placement
 from weighbridge.engines.transformers import rules as transformers
 from weighbridge.engines.vllm import cases
 from weighbridge.models.arch.mixers import Attention, Latent
+from weighbridge.settings.ranks import Ranks
 
 # transformers: the last release without, the first with a rule, of a class as Llama's
 
@@ -177,8 +178,8 @@ def test_what_a_later_stage_keeps_of_what_it_is_sent():
     ],
 )
 def test_devices_of_all_ranks(settings, all_, alone):
-    reading = SimpleNamespace(settings=settings)
-    assert (flags.world(reading), flags.world(reading, copies=False)) == (all_, alone)
+    ranks = Ranks.of(settings)
+    assert (ranks.cards, ranks.copy) == (all_, alone)
 
 
 # llama.cpp

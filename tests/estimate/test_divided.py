@@ -8,6 +8,7 @@ import pytest
 
 import weighbridge
 from weighbridge.answers.estimate.divided import RAM_SPEED, divided
+from weighbridge.base.memory import Component, Instant, exactly
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB
 from weighbridge.workload import Infer
@@ -76,7 +77,7 @@ def test_with_less_than_a_gibibyte_to_spare_the_line_says_all_layers():
 def test_old_releases_of_ollama_go_by_an_estimate_of_their_own():
     """Before 0.12.11 a closed formula said how many: 35 of 41 where 36 have room."""
     kept = [
-        asked("command-r", gpu="4090", engine_version=v).derived["layers_on_card"]
+        asked("command-r", gpu="4090", engine_version=v, context=4096).derived["layers_on_card"]
         for v in ("0.9.2", "0.33")
     ]
     assert kept == [[35, 41], [36, 41]]
@@ -140,12 +141,12 @@ def weights_on(**sizes):
     """A report of a GPU and a host that hold such weights, and 1 GB of cache on the GPU."""
 
     def component(name, nbytes):
-        return SimpleNamespace(name=name, bytes=SimpleNamespace(expected=nbytes))
+        return Component(name=name, bytes=exactly(int(nbytes)), basis="computed", formula="by hand")
 
     def device(kind, nbytes):
         parts = (component("weights", nbytes), component("context", 10**9))
         cache = (component("kv_cache", 10**9),) if kind == "gpu" else ()
-        return SimpleNamespace(kind=kind, phases=[SimpleNamespace(components=(*parts, *cache))])
+        return SimpleNamespace(kind=kind, phases=[Instant("decode", (*parts, *cache))])
 
     real = asked(gpu="h100", n_gpu_layers=30)
     return replace(

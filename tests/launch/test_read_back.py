@@ -299,7 +299,7 @@ def test_a_line_of_python_that_someone_wrote():
 
 @pytest.mark.parametrize(("word", "form"), [("load_in_4bit", "fp4"), ("load_in_8bit", "bnb-int8")])
 def test_a_switch_beside_the_name_packs_as_its_config_does(word, form):
-    """As transformers took it before release 5."""
+    """Transformers took it so before release 5."""
     assert parse(f"A.from_pretrained('org/name', {word}=True)").settings == {"quantization": form}
     assert parse(f"A.from_pretrained('org/name', {word}=False)").settings == {}
 

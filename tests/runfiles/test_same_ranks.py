@@ -54,6 +54,14 @@ def test_every_launcher_of_a_run_has_the_same_ranks(machines, each):
     assert {run.settings["shard"] for run in runs.values()} == {"ddp"}
 
 
+def test_devices_of_litgpt_are_those_of_each_machine():
+    config = (
+        "checkpoint_dir: checkpoints/org/name\nprecision: bf16-true\ntrain: {micro_batch_size: 1}\n"
+    )
+    run = run_of(f"{config}devices: 4\nnum_nodes: 2\nlora_r: 8\n", "litgpt.yaml")
+    assert Ranks.of(run.settings) == Ranks(data=8, per_machine=4)
+
+
 @all_of(("machines", "each"), SIZES)
 def test_ranks_of_a_sequence_leave_the_others(machines, each):
     for flags in ("--parallelism_config_cp_size 2", "--parallelism_config_tp_size 2"):
@@ -72,3 +80,8 @@ def test_a_line_means_the_same_alone_and_within_a_text(around):
     for line in LINES:
         alone, (within,) = run_of(line), read(around.format(line), "mail.txt").runs
         assert (within.model, within.settings) == (alone.model, alone.settings), line
+
+
+def test_a_config_that_trl_has_by_name_leaves_open_what_ranks_share():
+    (unread,) = run_of(f"trl sft --accelerate_config zero3 --num_processes 8 {ARGS}").unread
+    assert (unread.key, unread.lowers, unread.raises) == ("accelerate_config", True, True)

@@ -146,3 +146,8 @@ def test_it_is_not_packed_again(tmp_path, settings):
     """get_hf_quantizer: "You cannot combine Quantization and loading a model from a GGUF file"."""
     with pytest.raises(UsageError, match=r"GGUF file in .*--method lora"):
         weighbridge.train(written(tmp_path / "model.gguf", "qwen2"), **settings)
+
+
+def test_no_trainer_packs_a_base_in_a_type_of_gguf():
+    with pytest.raises(UsageError, match="no trainer packs a base so"):
+        weighbridge.train("qwen3-0.6b", method="qlora", quantization="Q4_K_M")

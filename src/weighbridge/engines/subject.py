@@ -183,12 +183,15 @@ def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
         )
     if both:
         return tokens, "prompt and new tokens"
-    if w.context is None and w.prompt_len is not None:
-        return tokens, "the prompt alone"
     if w.context is not None:
         if engine.sizes_by_card and end is not None and end < w.context:
             return end, f"the model's maximum, to which {engine.title} lowers it"
         return w.context, "as you asked"
+    return (tokens, "the prompt alone") if w.prompt_len else _unnamed(w, end, engine, tokens)
+
+
+def _unnamed(w: "Infer", end: int | None, engine: Engine, tokens: int) -> tuple[int, str]:
+    """(tokens of one request, why) where nobody says how many; `tokens` are new ones."""
     if (w.engine_defaults or (engine.sizes_by_card and not tokens)) and end is not None:
         return engine.context(w, end)
     usual = max(USUAL_CONTEXT, tokens)

@@ -27,11 +27,7 @@ def unpacked(model: Model, w: Train) -> Model:
     file."""
     part = model.parts[0]
     if part.library != LIBRARY:
-        if w.quantization and of_gguf(w.quantization):
-            raise ContradictionError(
-                f"--quantization {w.quantization}: no trainer packs a base so; nf4 and bnb-int8 "
-                "are what --method qlora packs, and a GGUF file is dequantized while it loads"
-            )
+        _is_packable(w.quantization)
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
@@ -51,6 +47,15 @@ def unpacked(model: Model, w: Train) -> Model:
         part, library="transformers", blueprint=plan, config=config, quantization=None
     )
     return replace(model, parts=(class_part,), notes=(*model.notes, note))
+
+
+def _is_packable(form: str | None) -> None:
+    """Raise ContradictionError for a type of GGUF's, which no trainer makes of a base."""
+    if form and of_gguf(form):
+        raise ContradictionError(
+            f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
+            "--method qlora packs, and a GGUF file is dequantized while it loads"
+        )
 
 
 def _parameters(part: ModelPart) -> int:

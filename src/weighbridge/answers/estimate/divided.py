@@ -98,9 +98,5 @@ def _share_away(report: Report, layers: Sequence[int], *, experts: bool) -> floa
 
 def _read(report: Report, kind: str) -> Mapping[str, int]:
     """Return the bytes that are read for a token on devices of a kind, by component."""
-    sizes = dict.fromkeys(READ, 0)
-    for device in report.devices:
-        for part in device.phases[-1].components if device.kind == kind else ():
-            if part.name in READ:
-                sizes[part.name] += part.bytes.expected
-    return sizes
+    running = [device.phases[-1] for device in report.devices if device.kind == kind]
+    return {name: sum(one.of(name).expected for one in running) for name in READ}

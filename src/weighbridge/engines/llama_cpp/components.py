@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.dtypes import FLOAT16
-from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, Instant, around, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, align_up
 from weighbridge.engines.interface import Subject
@@ -68,11 +68,8 @@ def on_stack(device: Device, part: "Part | None") -> Device:
     ggml-cuda, compiled for it; others have no such pool."""
     if part is None or part.stack == "cuda" or device.kind != "gpu":
         return device
-    renamed = (
-        Instant(phase.name, tuple(filter(None, (_renamed(c, part) for c in phase.components))))
-        for phase in device.phases
-    )
-    return replace(device, phases=tuple(renamed))
+    names = {p.name: filter(None, (_renamed(c, part) for c in p.components)) for p in device.phases}
+    return replace(device, phases=around((), names))
 
 
 def _renamed(component: Component, part: "Part") -> Component | None:
@@ -89,10 +86,8 @@ def phases(
     holdings: DeviceHoldings, loaded: tuple[Component, ...], running: tuple[Component, ...]
 ) -> tuple[Instant, ...]:
     loaded, running = (tuple(c for c in parts if c.bytes.high) for parts in (loaded, running))
-    phases_of = [Instant("load", loaded), Instant("prefill", running)]
-    if not holdings.launch.pooled:
-        phases_of.append(Instant("decode", running))
-    return tuple(phases_of)
+    names = ("prefill",) if holdings.launch.pooled else ("prefill", "decode")
+    return around((), {"load": loaded, **dict.fromkeys(names, running)})
 
 
 def _loaded(

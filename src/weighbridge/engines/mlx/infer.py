@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, Instant, around, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, around, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, human
@@ -111,10 +111,9 @@ def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
 
 
 def _gpu(run: Run) -> Device:
-    loaded = tuple(_loaded(run))
-    reading = (*loaded, *_cached(run, reading=True), *_steps(run, run.plan.step, last=True))
-    writing = (*loaded, *_cached(run, reading=False), *_steps(run, run.plan.batch, last=False))
-    phases = (Instant("load", loaded), Instant("prefill", reading), Instant("decode", writing))
+    reading = (*_cached(run, reading=True), *_steps(run, run.plan.step, last=True))
+    writing = (*_cached(run, reading=False), *_steps(run, run.plan.batch, last=False))
+    phases = around(_loaded(run), {"load": (), "prefill": reading, "decode": writing})
     return Device(index=0, kind="gpu", phases=phases)
 
 

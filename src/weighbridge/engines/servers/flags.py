@@ -60,11 +60,3 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
         reading.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
     else:
         reading.warn(sentence("method_stored", flag=name, method=method))
-
-
-def world(reading: CommandReading, *, copies: bool = True) -> int:
-    """Devices of all ranks: tensor x pipeline x copies."""
-    total = 1
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        total *= max(1, int(reading.settings.get(name, 1)))
-    return total * (max(1, int(reading.settings.get("data_parallel_size", 1))) if copies else 1)

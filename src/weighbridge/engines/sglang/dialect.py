@@ -6,6 +6,7 @@ from weighbridge.engines.launch.record import Dialect, Obstacle, Value
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.flags import FLAGS, NEW_NAMES_ALONE, RENAMED
+from weighbridge.settings.ranks import Ranks
 
 UNRECOGNIZED = "sglang.launch_server: error: unrecognized arguments"
 
@@ -49,9 +50,8 @@ def finish(reading: CommandReading) -> None:
     _speculative(reading)
     common.stages(reading, ENGINE.stages)
     _renamed(reading)
-    reading.devices = (
-        common.world(reading) if _copies(reading) else common.world(reading, copies=False)
-    )
+    copies, ranks = _copies(reading), Ranks.of(reading.settings)
+    reading.devices = ranks.cards if copies else ranks.copy
 
 
 def _renamed(reading: CommandReading) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from weighbridge.base.memo import memo
-from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, exactly
+from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, around, exactly
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.servers import unified
 from weighbridge.engines.vllm.profile import ProfiledMoment
@@ -24,14 +24,12 @@ def _phases(reserve: RankReserve) -> tuple[Instant, ...]:
     standing = memo(reserve.standing, ("parts",), lambda: _Standing.of(reserve.standing))
     loaded = tuple(_shown((*standing.held, _requests(reserve), *standing.driver)))
     cached = (*reserve.blocks.components(), *_late(reserve), *standing.running)
-    running = (*loaded, *_shown((*cached, *_images(reserve), *standing.unseen)))
-    result = [
-        Instant("load", (*loaded, *reserve.standing.resident.arriving)),
-        Instant("prefill", (*running, *_moment(reserve.profiled))),
-    ]
+    running = tuple(_shown((*cached, *_images(reserve), *standing.unseen)))
+    others = {"load": reserve.standing.resident.arriving}
+    others["prefill"] = (*running, *_moment(reserve.profiled))
     if not reserve.standing.launch.pooling:
-        result.append(Instant("decode", (*running, *_moment(reserve.decoding))))
-    return tuple(result)
+        others["decode"] = (*running, *_moment(reserve.decoding))
+    return around(loaded, others)
 
 
 def _shown(every: Iterable[Component]) -> Iterator[Component]:

@@ -10,6 +10,7 @@ from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
 from weighbridge.engines.vllm.flags import FLAGS
 from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.settings.ranks import Ranks
 
 METHODS = {"draft_model": "draft", "draft": "draft", "eagle": "eagle", "eagle3": "eagle3"}
 GRAPH_KEYS = ("max_cudagraph_capture_size", "cudagraph_capture_sizes")
@@ -39,7 +40,7 @@ def finish(reading: CommandReading) -> None:
     _variables(reading)
     common.stages(reading, ENGINE.stages)
     many = _prefill_context(reading)
-    reading.devices = common.world(reading) * many
+    reading.devices = Ranks.of(reading.settings).cards * many
 
 
 def _kernels(reading: CommandReading) -> None:

@@ -16,7 +16,6 @@ v1/attention/backends/flash_attn.py (get_supported_kernel_block_sizes), config/s
 model_executor/offloader/uva.py.
 """
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -56,6 +55,7 @@ from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.report.keys import DerivedFacts, FirstRank
 from weighbridge.models.arch.mixers import Latent
 from weighbridge.models.arch.model_types import facts
+from weighbridge.settings.ranks import Ranks
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
@@ -256,14 +256,9 @@ def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) ->
         yield clauses(serving.lacks(asked, budget), _way(asked, able, budget))
 
 
-def _ranks(w: "Infer") -> int:
-    sizes = (w.tensor_parallel_size, w.pipeline_parallel_size, w.data_parallel_size)
-    return math.prod(int(size or 1) for size in sizes)
-
-
 def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
     if able is None:
-        return unhelped(budget.choice.count, _ranks(asked.w))
+        return unhelped(budget.choice.count, Ranks.of(asked.w.said).cards)
     return asking(launching.changes(asked.w, able.w), serving.surely(able, budget))
 
 

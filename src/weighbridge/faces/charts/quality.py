@@ -245,8 +245,7 @@ def _weight_sizes(
             report = load(**how, remedies=False, **kept)
         except UnsupportedError:
             continue
-        components = report.devices[0].phases[0].components
-        yield form, sum(c.bytes.expected for c in components if c.name == "weights")
+        yield form, report.devices[0].phases[0].of("weights").expected
 
 
 def _source(table: QualityTable, *, whose: bool = True) -> str:

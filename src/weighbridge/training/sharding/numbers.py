@@ -117,56 +117,56 @@ def _shares(ranks: Ranks, spreads: str) -> bool:
     return ranks.data > 1 or (spreads in FSDP and ranks.context > 1)
 
 
-def _contradictions(s: Sharding) -> Iterator[str]:
+def _contradictions(by: Sharding) -> Iterator[str]:
     """Yield what ranks cannot share out in this way."""
-    if s.kind == "none" and s.data > 1:
+    if by.kind == "none" and by.data > 1:
         yield (
-            f"--shard none with {s.data} data-parallel ranks: {s.data} unsharded runs are "
+            f"--shard none with {by.data} data-parallel ranks: {by.data} unsharded runs are "
             "independent; use --shard ddp, or ask for one GPU"
         )
-    if s.pipeline > 1 and s.kind in ("zero2", "zero3"):
+    if by.pipeline > 1 and by.kind in ("zero2", "zero3"):
         yield (
-            f"--shard {s.kind} with --pipeline-parallel-size {s.pipeline}: DeepSpeed's pipelines "
+            f"--shard {by.kind} with --pipeline-parallel-size {by.pipeline}: DeepSpeed's pipelines "
             "take ZeRO stage 1 at most; use zero1 or fsdp2"
         )
-    yield from _of_offload(s)
-    yield from _of_fsdp(s)
-    if s.expert > 1 and s.kind in FLAT:
-        yield f"--expert-parallel-size with --shard {s.kind}: {FLAT[s.kind]}; use fsdp2"
+    yield from _of_offload(by)
+    yield from _of_fsdp(by)
+    if by.expert > 1 and by.kind in FLAT:
+        yield f"--expert-parallel-size with --shard {by.kind}: {FLAT[by.kind]}; use fsdp2"
 
 
-def _of_offload(s: Sharding) -> Iterator[str]:
-    if s.offload == "params" and not s.parameters:
+def _of_offload(by: Sharding) -> Iterator[str]:
+    if by.offload == "params" and not by.parameters:
         yield (
             "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
             "parameters on the device"
         )
-    if s.offload == "optimizer" and s.fully:
+    if by.offload == "optimizer" and by.fully:
         yield (
-            f"--offload optimizer with --shard {s.kind}: FSDP keeps parameters, gradients and "
+            f"--offload optimizer with --shard {by.kind}: FSDP keeps parameters, gradients and "
             "states in one place; use --offload params, or zero2"
         )
-    if s.offload == "optimizer" and not s.kind.startswith("zero"):
+    if by.offload == "optimizer" and not by.kind.startswith("zero"):
         yield "--offload optimizer needs --shard zero1, zero2 or zero3"
-    if s.offload == "nvme" and s.kind != "zero3":
+    if by.offload == "nvme" and by.kind != "zero3":
         yield "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3"
 
 
-def _of_fsdp(s: Sharding) -> Iterator[str]:
-    if s.replicas is not None and s.kind != "hsdp":
+def _of_fsdp(by: Sharding) -> Iterator[str]:
+    if by.replicas is not None and by.kind != "hsdp":
         yield "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out"
-    if s.among % s.shares:  # torch distributed/fsdp/_init_utils.py: dist.new_subgroups
-        even = s.tensor * next(n for n in range(s.shares, 0, -1) if s.among % n == 0)
+    if by.among % by.shares:  # torch distributed/fsdp/_init_utils.py: dist.new_subgroups
+        even = by.tensor * next(n for n in range(by.shares, 0, -1) if by.among % n == 0)
         yield (
-            f"--shard hsdp shares a model out over the {s.shares} data-parallel ranks of a "
-            f"machine, and {s.among} are no multiple of that: name as many as a machine has, "
+            f"--shard hsdp shares a model out over the {by.shares} data-parallel ranks of a "
+            f"machine, and {by.among} are no multiple of that: name as many as a machine has, "
             f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
         )
-    reshard = f"{'no-' if s.reshard is False else ''}reshard-after-forward"
-    for name, value in ((reshard, s.reshard), ("reduce-dtype", s.reduced)):
-        if value is not None and not s.fully:
+    reshard = f"{'no-' if by.reshard is False else ''}reshard-after-forward"
+    for name, value in ((reshard, by.reshard), ("reduce-dtype", by.reduced)):
+        if value is not None and not by.fully:
             yield f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out"
-    if s.prefetch is not None and s.kind != "fsdp1":
+    if by.prefetch is not None and by.kind != "fsdp1":
         yield "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out"
 
 

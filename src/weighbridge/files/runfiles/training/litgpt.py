@@ -12,6 +12,7 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
 from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.settings.ranks import SETTINGS
 
 KIND = Kind(
     name="litgpt",
@@ -156,7 +157,9 @@ def _ranks(keys: KeyReading) -> None:
     devices, nodes = keys.value("devices"), keys.value("num_nodes", 1)
     if isinstance(devices, int) and isinstance(nodes, int) and devices * nodes > 1:
         keys.settings["shard"] = "fsdp1"
-        keys.set("data_parallel_size", devices * nodes, "devices")
+        keys.set(SETTINGS["data"], devices * nodes, "devices")
+        if nodes > 1:
+            keys.set(SETTINGS["per_machine"], devices, "num_nodes")
 
 
 WRITTEN: Mapping[str, str] = {
