@@ -56,6 +56,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "render",
     "remedies",
     "questions",
+    "programs",
     "oom",
     "runfiles",
     "texts",

@@ -16,6 +16,7 @@ KINDS = {
     "engine",
     "release",
     "optimizer",
+    "runfile",
     "command",
     "output",
     "warning",

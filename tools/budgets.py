@@ -3,6 +3,7 @@
     python -m tools.budgets                  each figure beside its budget; exit 1 above one
     python -m tools.budgets --lower          lower each budget to what is counted
     python -m tools.budgets --since COMMIT   lines of Python that came and went, by room
+    python -m tools.budgets --wings TREE     lines, modules, branches and names, by wing
 
 A budget is raised by a block in that file, which a reviewer sees:
 
@@ -18,12 +19,21 @@ import builtins
 import re
 import subprocess
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from math import ceil
 from pathlib import Path
 
-from tools.house import RIDDLES, ROOT, VAGUE, House, Module, _docstrings, files_of_settings
+from tools.house import (
+    RIDDLES,
+    ROOT,
+    VAGUE,
+    House,
+    Module,
+    _docstrings,
+    files_of_settings,
+    room_of,
+)
 
 TABLE = ROOT / "tools" / "house.toml"
 LONG = 400  # lines of a module
@@ -194,14 +204,19 @@ def _row(
 
 
 def since(commit: str, root: Path = ROOT) -> Iterator[tuple[str, int, int]]:
-    """Rooms with the lines that came and went since a commit, and `in all` last."""
-    command = ["git", "diff", "--numstat", "--no-renames", commit, "--", "src/weighbridge"]
-    changed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    """Rooms with the lines that came and went since a commit, and `in all` last. A file that moved
+    came and went with what changed in it alone."""
+    command = ["git", "diff", "--numstat", "-M", "-z", commit, "--", "src"]
+    told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     came, went = Counter[str](), Counter[str]()
-    for row in changed.splitlines():
+    fields = iter(told.split("\0")[:-1])
+    for row in fields:
         added, removed, path = row.split("\t")
+        if not path:  # it moved: where from, and where to
+            path = (next(fields), next(fields))[1]
         if path.endswith(".py"):
-            room = Path(path).parts[2].removesuffix(".py")
+            _, package, *parts = Path(path).with_suffix("").parts
+            room = "lab" if package == "weighbridge_lab" else room_of(".".join(parts))
             for each in (room, "in all"):
                 came[each] += int(added)
                 went[each] += int(removed)
@@ -209,11 +224,34 @@ def since(commit: str, root: Path = ROOT) -> Iterator[tuple[str, int, int]]:
         yield room, came[room], went[room]
 
 
+def wings(root: Path) -> Iterator[tuple[str, ...]]:
+    """Rows of a table: of each wing its lines, modules, functions with many branches, and vague
+    names in 1,000 lines. A tree from before the wings has its rooms where they stand now."""
+    wing_of = {module.room: module.wing for module in House(ROOT).modules.values()}
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for module in House(root).modules.values():
+        room = module.room
+        for wing in (wing_of.get(room, "gone"), "in all"):
+            sums[wing]["lines"] += module.text.count("\n")
+            sums[wing]["modules"] += 1
+            sums[wing]["branched"] += _branched(module)
+            sums[wing]["vague"] += sum(name.strip("_") in VAGUE for name in bound(module))
+    for wing in sorted(sums, key=lambda wing: (wing == "in all", wing)):
+        row = sums[wing]
+        vague = 1000 * row["vague"] / (row["lines"] or 1)
+        yield wing, f"{row['lines']:,}", f"{row['modules']}", f"{row['branched']}", f"{vague:.1f}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lower", action="store_true", help="lower budgets to what is counted")
     parser.add_argument("--since", metavar="COMMIT", help="lines that came and went, by room")
+    parser.add_argument("--wings", metavar="TREE", type=Path, help="a table of wings")
     asked = parser.parse_args()
+    if asked.wings:
+        rows = ("wing", "lines", "modules", "> 8 branches", "vague in 1,000"), *wings(asked.wings)
+        print(*(f"| {' | '.join(row)} |" for row in rows), sep="\n")
+        return 0
     if asked.since:
         for room, came, went in since(asked.since):
             print(f"{room:16} +{came:,} : -{went:,}")

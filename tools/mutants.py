@@ -37,6 +37,7 @@ TESTS = {  # folders of tests/ that hold a room; else the one of its name
     "engines": ("engines", "launch"),
     "forward": ("forward", "training"),
     "lab": ("trace", "evidence", "measure"),
+    "programs": ("runfiles", "oom"),
     "web": ("web", "space"),
 }
 COMPARED: Mapping[type[ast.cmpop], type[ast.cmpop]] = {

@@ -61,6 +61,8 @@ def test_a_number_before_a_redirection_is_its_own_word_unless_it_stands_at_the_s
         ("bash run.sh -c 'p --a'", ["bash", "run.sh", "-c", "p --a"]),
         ("bash -x -c", ["bash", "-x", "-c"]),
         ("bash -c ''", ["bash", "-c", ""]),
+        ("bash -c 'p \"$@\"' -- --a 'x y'", ["p", "--a", "x y"]),  # the word behind it is its name
+        ("bash -c 'p $*' --", ["p"]),
         ("python -c 'p --a'", ["python", "-c", "p --a"]),
         ("sh -c \"sh -c 'p --a'\"", ["sh", "-c", "p --a"]),
     ],

@@ -309,7 +309,7 @@ def test_a_file_beside_a_model_is_told_how_it_is_weighed(command, tmp_path, caps
     assert f": weighbridge {path} weighs it" in capsys.readouterr().err
 
 
-KEYED = [each.kind.name for each in kinds() if set(each.kind.syntaxes) <= {"yaml", "json"}]
+KEYED = [each.name for each in kinds() if set(each.syntaxes) <= {"yaml", "json"}]
 
 
 @pytest.mark.parametrize("kind", KEYED)

@@ -27,7 +27,7 @@ def of(text):
     ],
 )
 def test_programs_are_named_with_their_release(text, named):
-    assert [(each.name, each.release) for each in programs(of(text))] == named
+    assert [(each.program.name, each.release) for each in programs(of(text))] == named
 
 
 def test_words_alone_give_no_sure_verdict():
@@ -38,7 +38,10 @@ def test_words_alone_give_no_sure_verdict():
     assert verdict.reason.startswith(
         "this is as far as the text says (in words: qwen3-0.6b, H100, vLLM); not taken from words"
     )
-    assert "to ask for sure, type: weighbridge infer qwen3-0.6b --engine vllm --gpu H100" in weighed.run.notes
+    assert (
+        "to ask for sure, type: weighbridge infer qwen3-0.6b --engine vllm --gpu H100"
+        in weighed.run.notes
+    )
     assert weighed.to_dict()["in_words"] == ["model", "gpu", "engine"]
     assert weighed.to_dict()["missing"] == ["context", "requests at once"]
 

@@ -15,7 +15,7 @@ from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.serving.start_logs import LINES
 from weighbridge.files.runfiles.text import LAUNCH, LM_STUDIO
 
-SEARCHED = [line.pattern for line in LINES] + [LAUNCH.pattern, LM_STUDIO.pattern]
+SEARCHED = [line.searched for line in LINES] + [LAUNCH.pattern, LM_STUDIO.pattern]
 
 
 def endless(pattern):
@@ -89,9 +89,9 @@ def test_a_beginning_is_the_flag_that_alone_begins_so(word, found):
 
 def test_a_word_of_a_device_is_found_at_its_beginning():
     line = next(one for one in LINES if one.part == "weights" and one.program == "llama.cpp")
-    found = re.search(line.pattern, "x: CUDA0 model buffer size = 12.5 MiB")
+    found = re.search(line.searched, "x: CUDA0 model buffer size = 12.5 MiB")
     assert found["device"] == "CUDA0"
-    assert re.search(line.pattern, f"{'1' * 41} model buffer size = 12.5 MiB") is None
+    assert re.search(line.searched, f"{'1' * 41} model buffer size = 12.5 MiB") is None
 
 
 def test_a_text_of_very_many_runs_is_weighed_in_part_and_says_so():

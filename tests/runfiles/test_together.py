@@ -5,7 +5,7 @@ import pytest
 import weighbridge
 from weighbridge.base.memory import Bytes
 from weighbridge.files.runfiles import read
-from weighbridge.files.runfiles.together import _answer
+from weighbridge.files.runfiles.passes import _answer
 
 SERVICE = """\
   {name}:

@@ -7,7 +7,7 @@ from tests.cases import all_of
 
 import weighbridge
 from weighbridge.files.runfiles import read
-from weighbridge.files.runfiles.weighing import IDLE, _without_idle
+from weighbridge.files.runfiles.passes import IDLE, Typed, without_idle
 from weighbridge.workload.consistency import idle
 
 ZERO = {
@@ -32,8 +32,9 @@ QLORA = "base_model: x\nadapter: qlora\nload_in_4bit: true\nlora_r: 8\nmicro_bat
 
 
 def left(text, name="f", **typed):
-    (run,) = read(text, name).runs
-    after = _without_idle(run, typed)
+    file = read(text, name)
+    (run,) = file.runs
+    after = without_idle(run, Typed(file, typed))
     gone = run.settings.keys() - after.settings.keys()
     assert not {one.setting for one in after.understood} & gone
     assert not {one[0] for one in after.defaults} & gone

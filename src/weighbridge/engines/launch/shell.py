@@ -22,6 +22,7 @@ OPERATORS = ";&|<>\n"
 ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 SETS = ("export", "set", "local", "declare", "readonly", "$", "%")  # stand before what they set
 OF_A_SCRIPT = ("$@", "$*")  # what a script is given, which most often is nothing
+ARGUMENTS = re.compile(r"\"\$@\"|\$[@*]")
 # A backslash before a letter is a path of Windows, wherever the text has such a path.
 WINDOWS = re.compile(r"""(?:^|[\s"'=])(?:[A-Za-z]:|\.{1,2})\\[\w.]""")
 QUOTED = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -70,12 +71,13 @@ def commands(text: str) -> Iterator[Command]:
 
 
 def given_shell(words: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Return the text that a command hands a shell to run (`srun bash -c TEXT`), and the words
-    before the shell; all words and "" where it hands none."""
+    """Return the text that a command hands a shell to run (`srun bash -c TEXT NAME ARGUMENTS`) with
+    the arguments where `$@` stands, and the words before the shell; all words and "" of none."""
     at = next((n for n, word in enumerate(words) if SHELL.fullmatch(word)), len(words))
     for n in range(at + 1, min(at + 1 + ITS_OPTIONS, len(words) - 1)):
         if re.fullmatch(r"-\w*c", words[n]):
-            return words[:at], words[n + 1]
+            handed = shlex.join(words[n + 3 :]).replace("\\", r"\\")
+            return words[:at], ARGUMENTS.sub(handed, words[n + 1])
         if words[n][:1] not in "-+" and words[n - 1][-1:] != "o":
             break
     return words, ""

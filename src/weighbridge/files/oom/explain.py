@@ -13,6 +13,7 @@ from weighbridge.files.oom.figures import contradictions
 from weighbridge.files.oom.reading import read
 from weighbridge.files.oom.record import Change, Judged, Match, Oom, OomReading
 from weighbridge.files.oom.text import MOST, decoded
+from weighbridge.files.programs import rules_of
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge.models.catalogue import everyday
@@ -37,7 +38,6 @@ OUTSIDE = (  # causes that no setting of the model changes: its own changes come
 
 
 Text = str | bytes | os.PathLike[str]
-ENGINES = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "llama.cpp"}
 OF_A_STEP = ("optimizer", "backward", "saving")
 TRAINING = TRAIN.keys() - INFER.keys()
 DEVICE = ("gpu", "gpu_memory")
@@ -170,7 +170,7 @@ def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
     unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
     if unknown:
         raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
-    engine = str(named.get("engine") or ENGINES.get(reading.engine, "transformers"))
+    engine = str(named.get("engine") or rules_of(reading.engine) or "transformers")
     settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
     if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):
         settings.pop("gpu_memory", None)  # a size alone is one device

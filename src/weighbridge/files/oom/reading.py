@@ -6,7 +6,7 @@
                     figures; `means` is a line of conclusions.jsonl, where the wording alone tells
     figures.jsonl   a figure: its group, the pattern in front of it and its kind: a size (unless it
                     is said), MiB, GiB, count, number or text. `before`: it may stand before the
-                    message, in the log that leads to it
+                    message, in the log that leads to it. Those of engines stand in ../logs.jsonl
 
 Patterns are written with spaces, to be read; they are searched in text that has none (text.py),
 each within a window of the message, and each repetition is bounded: no input makes them slow.
@@ -29,6 +29,7 @@ from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.files.oom.record import ALWAYS, OomReading, table
 from weighbridge.files.oom.text import SIZE, Log, log, read_size
+from weighbridge.files.programs import length_lines, log_lines, rules_of, told_by
 
 AHEAD = 6000  # characters of one message: fifteen listed processes are 900
 BEHIND = 20_000  # of the log that leads to it
@@ -37,31 +38,8 @@ HEAD = 160  # before the text that tells a wording: the class of the error
 WINDOWS = r"\b[A-Z]:\\\w|\\c10\\|CPUAllocator: not enough memory"
 RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 TELLS = "paste the lines around 'out of memory', or the whole log"
+NUMBERED = r"(\d{1,12})"
 LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
-# In lines, since in packed text the next line may begin with a figure
-N_CTX = r"\bn_ctx[ \t]{0,20}=[ \t]{0,20}(\d{1,9})\b"
-# Text of a log -> the program that wrote it; the first that is found.
-PROGRAMS = (
-    (
-        "vllm",
-        (
-            "vllm/",
-            "vllm.",
-            "VllmWorker",
-            "EngineCore",
-            "gpu_memory_utilization",
-            "[multiproc_executor",
-        ),
-    ),
-    ("sglang", ("sglang/", "sglang.", "mem_fraction_static", "mem-fraction-static")),
-    ("deepspeed", ("deepspeed/", "DeepSpeed")),
-    ("unsloth", ("Unsloth - ", "unsloth/kernels", "UnslothTrainer")),
-    ("trainer", ("transformers/trainer.py", "trl/trainer", "train_batch_size")),
-    ("comfyui", ("ComfyUI", "SamplerCustom", "OOM, unloading all loaded models")),
-    ("webui", ("stable-diffusion-webui",)),
-    ("ollama", ("ollama",)),
-)
-BY_TOOL = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "ollama"}
 
 # Lines of a traceback -> what the program was doing. The first that is found decides, and what is
 # called by others stands before them.
@@ -72,7 +50,6 @@ BANNER = "Batch size per device"  # the Trainer's, and Unsloth's (unsloth/tokeni
 COUNT = r"[= ]{1,20}(\d{1,9})\b"
 SHARE = r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"
 STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
-    ("context", int, ("max_model_len", "max-model-len", "max_seq_len", "n_ctx"), COUNT),
     ("tensor_parallel_size", int, ("tensor_parallel_size", "tensor-parallel-size"), COUNT),
     ("pipeline_parallel_size", int, ("pipeline_parallel_size", "pipeline-parallel-size"), COUNT),
     ("gpu_memory_utilization", float, ("gpu_memory_utilization", "gpu-memory-utilization"), SHARE),
@@ -113,7 +90,7 @@ class Wording(NamedTuple):
 
 
 class WordingFigure(NamedTuple):
-    """A line of figures.jsonl."""
+    """A line of figures.jsonl, or one of logs.jsonl whose program is the group."""
 
     group: str
     name: str
@@ -129,13 +106,19 @@ def wordings() -> tuple[Wording, ...]:
 
 @cache
 def wording_figures() -> tuple[WordingFigure, ...]:
-    return tuple(WordingFigure(**line) for line in table("figures"))
+    logs = (
+        WordingFigure(one.program, one.figure, one.pattern, one.kind, one.before)
+        for one in log_lines()
+        if one.figure
+    )
+    return (*(WordingFigure(**line) for line in table("figures")), *logs)
 
 
 @cache
 def packed(pattern: str) -> re.Pattern[str]:
     """Return a pattern as it is searched: without the spaces that it is written with."""
-    return re.compile(pattern.replace(" ", "").replace("{SIZE}", SIZE))
+    plain = pattern.replace(" ", "").replace("{SIZE}", SIZE).replace("{COUNT}", NUMBERED)
+    return re.compile(plain)
 
 
 def read(text: str, name: str = "the text") -> OomReading:
@@ -149,8 +132,10 @@ def read(text: str, name: str = "the text") -> OomReading:
         **dict.fromkeys(ALWAYS),
         **_figures(wording, ahead, pasted.packed[max(start - BEHIND, 0) : start + AHEAD]),
     }
-    if wording.name.startswith("ggml") and (context := re.search(N_CTX, lines)):
-        parsed["n_ctx"] = int(context[1])
+    # In lines, since in packed text the next one may begin with a figure
+    context = length_in(lines, "llama.cpp")
+    if wording.name.startswith("ggml") and context:
+        parsed["n_ctx"] = context
     rocm = "HIPoutofmemory" in message or str(parsed.get("buffer", "")).startswith("ROCm")
     return OomReading(
         wording=_version(wording, message),
@@ -239,9 +224,9 @@ def _version(wording: Wording, message: str) -> str:
 def engine_of(tool: str, text: str) -> str:
     """Return the engine that printed the message: its tool's, or that which the log names; "" where
     nothing tells."""
-    if tool in BY_TOOL:
-        return BY_TOOL[tool]
-    return next((name for name, signs in PROGRAMS if any(s in text for s in signs)), "")
+    if rules_of(tool):
+        return tool
+    return next((p.name for p in told_by("signs") if any(s in text for s in p.signs)), "")
 
 
 def place_of(lines: str) -> str:
@@ -251,12 +236,20 @@ def place_of(lines: str) -> str:
 
 def stated_in(lines: str) -> Mapping[str, Any]:
     """Settings that the log states, each by the first word of it that a value follows."""
-    stated: dict[str, Any] = {}
+    context = length_in(lines)
+    stated: dict[str, Any] = {"context": context} if context else {}
     for name, kind, words, follows in STATED:
         value = next((v for word in words if (v := _after(lines, word, follows))), None)
         if value is not None:
             stated[name] = kind(value)
     return stated
+
+
+def length_in(lines: str, program: str = "") -> int | None:
+    """Return the longest request that a log states, of one program where it is named; None where it
+    states none."""
+    matches = (re.search(pattern, lines) for pattern in length_lines(program))
+    return next((int(match["count"].replace(",", "")) for match in matches if match), None)
 
 
 # What is loaded: words of commands, of engines' first lines and of Python, before a Hub id

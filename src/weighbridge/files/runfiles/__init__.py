@@ -10,6 +10,7 @@ kinds.py       the kinds of files, and how one is found by what is in it
 training/      a module for each kind that trains
 serving/       a module for each kind that serves
 record.py      what a reader returns: runs, what was understood, what was not
+passes.py      what becomes of a run beside what is typed, and of its answer, pass by pass
 weighing.py    runs -> answers
 """
 

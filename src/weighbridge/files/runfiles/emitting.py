@@ -8,14 +8,16 @@ besides that the new one does not keep, its first lines name. A setting that the
 for is refused by its name.
 """
 
+import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os.path import basename
 from typing import Any
 
 from weighbridge.answers.remedies.case import DEVICE
 from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human
@@ -72,65 +74,24 @@ DOES = {"train": "training", "infer": "serving"}
 PROGRAM = {"train": "framework", "infer": "engine"}  # the setting that names a program
 
 
-# What starts a file on several machines: these, all processes, and those of each machine
-LAUNCHED: Mapping[str, str] = {
-    "axolotl": (
-        "accelerate launch --num_machines {} --num_processes {} -m axolotl.cli.train run.yaml"
-    ),
-    "trl": "trl sft --config run.yaml --num_machines {} --num_processes {}",
-    "llama-factory": (
-        "FORCE_TORCHRUN=1 NNODES={0} NPROC_PER_NODE={2} llamafactory-cli train run.yaml"
-    ),
-}
-
-
 class EmitTarget(NamedTuple):
-    """A program that a file is written for. `kind` is the reader of such files, `uses` the
-    frameworks or engines that they are for, the usual one first; `starts` is the command that
-    starts them."""
+    """A line of emits.jsonl: a program that a file is written for, by its word of `--emit`. `kind`
+    is the reader of such files, `uses` the frameworks or engines that they are for, the usual one
+    first."""
 
+    word: str
     kind: str
     task: str
     syntax: str
-    uses: tuple[str, ...]
-    starts: str  # "": the kind itself says it, of a run
+    uses: Sequence[str]
+    starts: str = ""  # the command that starts them; "": the kind itself says it, of a run
+    several: str = ""  # the one on so many machines, of so many processes, and each with so many
     part: bool = False  # the file holds how a run is shared out, and no more
     release: str = ""  # that it is written for, where others read no such file
 
 
-TARGETS: Mapping[str, EmitTarget] = {
-    "axolotl": EmitTarget("axolotl", "train", "yaml", ("axolotl",), "axolotl train run.yaml"),
-    "llama-factory": EmitTarget(
-        "llama-factory", "train", "yaml", ("trainer",), "llamafactory-cli train run.yaml"
-    ),
-    "trainer": EmitTarget("training-script", "train", "python", ("trainer",), "python train.py"),
-    "trl": EmitTarget("trl", "train", "yaml", ("trl",), "trl sft --config run.yaml"),
-    "deepspeed": EmitTarget(
-        "deepspeed", "train", "json", (), "YOUR COMMAND --deepspeed zero.json", part=True
-    ),
-    "accelerate": EmitTarget(
-        "accelerate",
-        "train",
-        "yaml",
-        (),
-        "accelerate launch --config_file ranks.yaml YOUR SCRIPT",
-        part=True,
-    ),
-    "torchtune": EmitTarget(
-        "torchtune", "train", "yaml", ("torchtune",), "", release="torchtune 0.6.1"
-    ),
-    "torchtitan": EmitTarget(
-        "torchtitan", "train", "toml", ("torchtitan",), "", release="torchtitan 0.2.2"
-    ),
-    "vllm": EmitTarget(SERVER_CONFIG, "infer", "yaml", ("vllm",), "vllm serve --config run.yaml"),
-    "compose": EmitTarget("compose", "infer", "yaml", ("vllm", "sglang"), "docker compose up"),
-    "k8s": EmitTarget(
-        "kubernetes", "infer", "yaml", ("vllm", "sglang"), "kubectl apply -f run.yaml"
-    ),
-    "modelfile": EmitTarget(
-        "modelfile", "infer", "modelfile", ("ollama",), "ollama create NAME -f Modelfile"
-    ),
-}
+_LINES = (EmitTarget(**json.loads(line)) for line in lines_beside(__file__, "emits.jsonl"))
+TARGETS: Mapping[str, EmitTarget] = {line.word: line for line in _LINES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -494,11 +455,11 @@ def _command(to: EmitTarget, settings: Settings) -> str:
     own = named(to.kind).starts
     if own is not None:
         return own(settings)
-    if to.kind not in LAUNCHED:
+    if not to.several:
         return to.starts
     ranks, several = Ranks.of(settings).cards, Ranks.of(settings).machines
     alone = to.starts if ranks == 1 or to.kind != "trl" else f"{to.starts} --num_processes {ranks}"
-    return LAUNCHED[to.kind].format(several, ranks, ranks // several) if several > 1 else alone
+    return to.several.format(several, ranks, ranks // several) if several > 1 else alone
 
 
 def _script(kind: str, given: PlannedRun, ask: Ask) -> str:

@@ -15,9 +15,9 @@ from itertools import accumulate
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.files.runfiles.document import documents
-from weighbridge.files.runfiles.kinds import SYNTAXES, KindModule, kinds
+from weighbridge.files.runfiles.kinds import SYNTAXES, kinds
 from weighbridge.files.runfiles.pieces import parts
-from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 
 FENCE = re.compile(
     r"(?P<fence>```|^[ \t]*~~~)[ \t]*(?P<syntax>\w*)[^\n`]*\n(?P<text>.*?)(?:(?P=fence)|\Z)",
@@ -121,7 +121,7 @@ def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
         try:
             each = _told(file, (syntax,))
             if each is not None:
-                return each.kind.name, tuple(_runs(each, file, syntax, name))
+                return each.name, tuple(_runs(each, file, syntax, name))
             if syntax == file.syntax != "shell":
                 documents(file.text, syntax, name)
         except BadFileError as error:
@@ -131,21 +131,21 @@ def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
     return "", ()
 
 
-def _told(file: FencedFile, syntaxes: Sequence[str]) -> KindModule | None:
+def _told(file: FencedFile, syntaxes: Sequence[str]) -> Kind | None:
     """Return the kind of a file; None where it is of none, or not of these syntaxes."""
     for syntax in syntaxes:
         try:
             pieces = documents(file.text.strip("\n"), syntax)
         except BadFileError:
             continue
-        among = (k for k in kinds() if k.kind.name not in ELSEWHERE and syntax in k.kind.syntaxes)
+        among = (k for k in kinds() if k.name not in ELSEWHERE and syntax in k.syntaxes)
         for each in among:
             if any(each.tells(piece) for piece in pieces):
                 return each
     return None
 
 
-def _runs(each: KindModule, file: FencedFile, syntax: str, name: str) -> Iterator[PlannedRun]:
+def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[PlannedRun]:
     """Yield the runs of a file, without the places of values: nothing is written into a text."""
     try:
         for piece in documents(file.text, syntax, name):

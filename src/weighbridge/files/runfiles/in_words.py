@@ -8,34 +8,19 @@ own defaults then stand for the rest; else it is told what to paste, or to type.
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 
-ENGINES: Mapping[str, str] = {
-    "vllm": r"(?i)(?<![a-z])vllm(?![a-z])|max[-_]model[-_]len|gpu[-_]memory[-_]utilization",
-    "sglang": r"(?i)(?<![a-z])sglang(?![a-z])|mem-fraction-static",
-    "ollama": r"(?i)(?<![a-z])ollama(?![a-z])",
-    "llama.cpp": r"(?i)(?<![a-z])llama[.]?cpp(?![a-z])|llama-server",
-    "mlx": r"(?i)(?<![a-z])mlx(?:[-_]lm)?(?![a-z_])(?!-?community)",
-}
-TRAINERS: Mapping[str, str] = {
-    "llama-factory": r"(?i)(?<![a-z])llama-?factory(?![a-z])",
-    "axolotl": r"(?i)(?<![a-z])axolotl(?![a-z])",
-    "unsloth": r"(?i)(?<![a-z])unsloth(?![a-z/:_.])",
-    "torchtune": r"(?i)(?<![a-z])torch-?tune(?![a-z])",
-    "trl": r"(?<![A-Za-z])(?:TRL|trl|SFTTrainer)(?![A-Za-z])",
-    "trainer": r"(?i)(?:HF|Hugging ?Face|transformers)(?:'s)? Trainer(?![a-z])",
-}
 OF_A_SERVER = ("context", "requests at once")  # what decides, and words do not say
 OF_A_TRAINING = (
     "the words name {trainer}, and no method, length or batch is taken from words: paste its "
     "config, its script or its command"
 )
-TITLES = {"llama-factory": "LLaMA-Factory", "trl": "TRL", "trainer": "the Trainer"}
 NOTHING = (
     "no command, config, script or log is in the text, and its words name no engine and no trainer"
 )
@@ -48,8 +33,7 @@ METHOD = " --method full|lora|qlora --seq-len N --batch-size N"
 class NamedProgram(NamedTuple):
     """An engine or a trainer that a text names, and the release beside the name; "" of none."""
 
-    task: str
-    name: str
+    program: Program
     piece: Piece
     release: str = ""
 
@@ -58,12 +42,10 @@ def programs(document: Document) -> list[NamedProgram]:
     """Return the engines and trainers that a text names, each once. Two of one task are both
     there: which one runs is not known then."""
     text = document.text[:MOST_TEXT]
-    tables = (("train", TRAINERS), ("infer", ENGINES))
     return [
-        NamedProgram(task, name, piece_of(document, match, match[0]), _release(name, text))
-        for task, table in tables
-        for name, pattern in table.items()
-        if (match := re.search(pattern, text))
+        NamedProgram(program, piece_of(document, match, match[0]), _release(program.name, text))
+        for program in told_by("words")
+        if (match := re.search(program.words, text))
     ]
 
 
@@ -82,32 +64,32 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
     named = programs(document)
-    own = [each for each in named if each.task == "train"] or named
-    program = own[0] if len(own) == 1 else None
+    own = [each for each in named if each.program.task == "train"] or named
+    one = own[0] if len(own) == 1 else None
     taken = taken_of(models[0] if models else None, cards)
     run = PlannedRun(
-        task=own[0].task if own else "infer",
+        task=own[0].program.task if own else "infer",
         model=models[0].value if models else "",
         understood=taken,
         words=tuple(one.setting for one in taken),
         open=True,
     )
-    ask = _ask(run, program, cards)
-    if program is None:
-        why = SEVERAL.format(names=", ".join(each.name for each in own)) if own else NOTHING
+    ask = _ask(run, one and one.program, cards)
+    if one is None:
+        why = SEVERAL.format(names=", ".join(each.program.name for each in own)) if own else NOTHING
         yield replace(run, refused=f"{why}; {ask}")
-    elif program.task == "train":
-        title = TITLES.get(program.name, program.name)
-        yield replace(run, refused=f"{OF_A_TRAINING.format(trainer=title)}; {ask}")
+    elif one.program.task == "train":
+        why = OF_A_TRAINING.format(trainer=one.program.title)
+        yield replace(run, refused=f"{why}; {ask}")
     else:
-        yield _served(document, run, program, cards, ask)
+        yield _served(document, run, one, cards, ask)
 
 
 def _served(
     document: Document, run: PlannedRun, engine: NamedProgram, cards: Piece | None, ask: str
 ) -> PlannedRun:
     """Return the run of a server that a text names, by the defaults of its engine."""
-    settings: dict[str, Value] = {"engine": engine.name}
+    settings: dict[str, Value] = {"engine": engine.program.name}
     settings |= {"engine_version": engine.release} if engine.release else {}
     settings |= {"gpu": cards.value} if cards is not None else {}
     strange = "" if run.model else unknown_model(document)
@@ -121,7 +103,7 @@ def _served(
     )
 
 
-def _ask(run: PlannedRun, program: NamedProgram | None, cards: Piece | None) -> str:
+def _ask(run: PlannedRun, program: Program | None, cards: Piece | None) -> str:
     """Return the command that asks what a text means, with a word for what it does not say."""
     training = program is not None and program.task == "train"
     flag = "framework" if training else "engine"

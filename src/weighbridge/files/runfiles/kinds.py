@@ -1,34 +1,23 @@
 """The kinds of run files, and how one is found by what is in it.
 
-A kind is a module with its record `KIND`, `tells(document)` and `read(document)`. The order of
-`HOMES` decides between kinds that tell the same document: the more particular stands first.
+A kind is a module that ends with its record, `KIND`. The order of `HOMES` decides between kinds
+that tell the same document: the more particular stands first.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any
 
 from weighbridge.base.cost import MOST
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
-from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.records import replace
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
 from weighbridge.files.runfiles.document import Document, decoded, documents
-from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
-
-
-class Kind(NamedTuple):
-    """One kind of run file. `source` is where its keys and defaults were read."""
-
-    name: str
-    title: str
-    syntaxes: tuple[str, ...]
-    source: str
-
 
 HOMES = (
     "training.axolotl",
@@ -78,45 +67,18 @@ BATCHED = ("shell", "text")  # syntaxes that lines of Slurm stand in
 FOUND_BY_NAME = re.compile(r"(?i)(^|[._-])(model|docker)file$")
 
 
-class KindModule(NamedTuple):
-    """A kind with what reads it. `written` turns a change of our settings into keys of the file;
-    None where the file has no words for it. `placed` finds where those stand in a document whose
-    syntax has no keys. `fresh` says a whole run in keys of a new file;
-    `fetches` is the command that brings a repository's model to where it is read, and `starts`
-    the one that starts it, of settings."""
-
-    kind: Kind
-    tells: Callable[[Document], bool]
-    read: Callable[[Document], Iterator[PlannedRun]]
-    written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None]
-    placed: Callable[[Document], Document] | None
-    fresh: Callable[[PlannedRun], Mapping[str, Value]] | None
-    fetches: Callable[[str], str] | None
-    starts: Callable[[Mapping[str, Value]], str] | None
-
-
 @cache
-def kinds() -> tuple[KindModule, ...]:
+def kinds() -> tuple[Kind, ...]:
     """Return every kind, imported when the first file is read."""
-    found = []
-    for home in HOMES:
-        module: Any = import_module(f"weighbridge.files.runfiles.{home}")
-        written = getattr(module, "written", _unwritten)
-        new = (getattr(module, name, None) for name in ("placed", "fresh", "fetches", "starts"))
-        found.append(KindModule(module.KIND, module.tells, module.read, written, *new))
-    return tuple(found)
+    return tuple(import_module(f"weighbridge.files.runfiles.{home}").KIND for home in HOMES)
 
 
-def _unwritten(change: Mapping[str, Value]) -> None:
-    """Say that nothing can be written: of kinds that are read alone."""
-
-
-def named(name: str) -> KindModule:
+def named(name: str) -> Kind:
     """Return a kind by its name. Raises UsageError."""
     for each in kinds():
-        if each.kind.name == name.lower().replace("_", "-"):
+        if each.name == name.lower().replace("_", "-"):
             return each
-    known = ", ".join(each.kind.name for each in kinds())
+    known = ", ".join(each.name for each in kinds())
     raise UsageError(f"--as {shown(name)} is no kind of run file; known: {known}")
 
 
@@ -142,14 +104,14 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
             broken = error if syntax == own else broken
             continue
         for each in kinds():
-            told = [d for d in pieces if syntax in each.kind.syntaxes and each.tells(d)]
+            told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
             if told:
                 return _file(each, told, text, name)
     raise broken or _untold(name)
 
 
 def _untold(name: str) -> UsageError:
-    known = ", ".join(each.kind.name for each in kinds())
+    known = ", ".join(each.name for each in kinds())
     return UsageError(
         f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
     )
@@ -163,7 +125,7 @@ def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None
         own = f"{name}.sh" if code.syntax == "shell" else name  # a script, whatever comes first
         pieces = documents(code.text, code.syntax, own)
         for each in asked:
-            told = [p for p in pieces if code.syntax in each.kind.syntaxes and each.tells(p)]
+            told = [p for p in pieces if code.syntax in each.syntaxes and each.tells(p)]
             if told:
                 found = _file(each, told, text, name)
                 runs = tuple(notebook.placed(run, code, book) for run in found.runs)
@@ -212,9 +174,9 @@ def _pieces(text: str, syntax: str, name: str, folder: str) -> list[Document]:
     return [replace(piece, folder=folder) for piece in documents(text, syntax, name)]
 
 
-def _as(each: KindModule, text: str, name: str, folder: str) -> RunFile:
+def _as(each: Kind, text: str, name: str, folder: str) -> RunFile:
     error: BadFileError | None = None
-    for syntax in each.kind.syntaxes:
+    for syntax in each.syntaxes:
         try:
             pieces = _pieces(text, syntax, name, folder)
         except BadFileError as broken:
@@ -223,9 +185,7 @@ def _as(each: KindModule, text: str, name: str, folder: str) -> RunFile:
         keyed = [piece for piece in pieces if syntax not in KEYED or _has_keys(piece)]
         if keyed:
             return _file(each, keyed, text, name)
-        error = error or BadFileError(
-            f"{name}: {each.kind.title} is keys with values, and it has none"
-        )
+        error = error or BadFileError(f"{name}: {each.title} is keys with values, and it has none")
     assert error is not None
     raise error
 
@@ -235,11 +195,11 @@ def _has_keys(piece: Document) -> bool:
     return isinstance(piece.data, Mapping)
 
 
-def _file(each: KindModule, pieces: Sequence[Document], text: str, name: str) -> RunFile:
+def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFile:
     runs = tuple(_told(run, piece) for piece in pieces for run in each.read(piece))
     if not runs:
-        raise UsageError(f"{name}: this {each.kind.title} starts nothing that has a size")
-    return RunFile(kind=each.kind.name, title=each.kind.title, name=name, runs=runs, text=text)
+        raise UsageError(f"{name}: this {each.title} starts nothing that has a size")
+    return RunFile(kind=each.name, title=each.title, name=name, runs=runs, text=text)
 
 
 def _told(run: PlannedRun, piece: Document) -> PlannedRun:

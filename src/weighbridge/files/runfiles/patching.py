@@ -269,7 +269,7 @@ def _in_json(line: str) -> str:
 
 def _document(text: str, file: RunFile) -> Document:
     each = named(file.kind)
-    document = first(text, each.kind.syntaxes, file.name)
+    document = first(text, each.syntaxes, file.name)
     return document if each.placed is None else each.placed(document)
 
 

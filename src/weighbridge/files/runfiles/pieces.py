@@ -14,31 +14,31 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.files.programs import command_words
 
 MOST_LINES = 400  # of one part
 MOST_PARTS = 40  # of one text, and ends of a script that are tried
 LEAST_KEYS = 3
-PROMPT = r"[ \t]*(?:[$%>][ \t]+)?"
-_LAUNCHERS = (
-    r"torchrun|accelerate[ ]launch|deepspeed|python[\d.]*|llamafactory-cli|swift|trl|axolotl|tune"
-    r"|litgpt|srun|mpirun|mpiexec|megatron|uv|nohup|(?:\./)?run_train\.sh"
+PROMPT = r"[ \t]*(?:[$%>][ \t]+)?(?:[A-Za-z_]\w*=\S*[ \t]+)*"
+BEFORE = "srun|mpirun|mpiexec|uv|nohup"  # what stands before a program, of whatever task
+LAUNCH = re.compile(rf"{PROMPT}(?:{command_words('train', '')}|{BEFORE})[ \t]+[^\s=]")
+BEFORE_A_SERVER = "docker|podman|numactl|sudo|setsid|uvx"
+SERVES = re.compile(rf"{PROMPT}(?:{command_words('infer')}|{BEFORE_A_SERVER})[ \t]+[^\s=]")
+# Words of a shell that a text may begin with, and those that people begin a sentence with, too
+FIRST = "export set cd source ulimit exec env bash sh module conda mkdir pip"
+WITHIN = (
+    "read echo if then else fi for do done while case esac wget git sleep exit wait rm cp mv cat "
+    "kubectl trap unset local"
 )
-LAUNCH = re.compile(rf"{PROMPT}(?:[A-Za-z_]\w*=\S*[ \t]+)*(?:{_LAUNCHERS})[ \t]+[^\s=]")
-SERVES = re.compile(
-    rf"{PROMPT}(?:[A-Za-z_]\w*=\S*[ \t]+)*(?:vllm|sglang|ollama|docker|podman|numactl|sudo|setsid"
-    r"|text-generation-launcher|uvx|mlx_lm\.\w+|(?:\S*/)?llama-\w+)[ \t]+[^\s=]"
-)
-_SHELL = (
-    "export set cd source ulimit exec env bash sh read module conda mkdir pip echo if then else fi "
-    "for do done while case esac wget git sleep exit wait rm cp mv cat kubectl trap unset local"
-)
+_FIRST, _WORDS = ("|".join(words.split()) for words in (FIRST, f"{FIRST} {WITHIN}"))
+BEGINS = re.compile(rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{_FIRST}|read[ ]-\w+)(?:[ \t;]|$))")
 SHELL = re.compile(
-    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{'|'.join(_SHELL.split())})(?:[ \t;]|$)|--?[A-Za-z]|#"
+    rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{_WORDS})(?:[ \t;]|$)|--?[A-Za-z]|#"
     r"|[(){};][ \t;\\]*$|[\"']|\\$)"
 )
 IMPORT = re.compile(r"(?:from [\w.]+ import |import \w)")
 KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
-WITHIN = re.compile(r"[ \t]*(?:#.*|-[ \t]+\S.*)?$")
+OF_A_KEY = re.compile(r"[ \t]*(?:#.*|-[ \t]+\S.*)?$")
 
 
 class MachinePart(NamedTuple):
@@ -47,6 +47,18 @@ class MachinePart(NamedTuple):
     syntax: str
     start: int
     end: int
+
+
+def is_command(line: str) -> bool:
+    """Tell whether a line is a command by itself: it sets a variable, or begins with a word of a
+    shell or a program."""
+    return any(each.match(line) for each in (BEGINS, LAUNCH, SERVES))
+
+
+def begins_with_a_command(text: str) -> bool:
+    """Tell whether the first line of a text is a command, but for comments."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return is_command(next((one for one in lines if one.strip() and one.lstrip()[0] != "#"), ""))
 
 
 def only_commands(text: str) -> bool:
@@ -128,7 +140,7 @@ def _config(lines: Sequence[str], start: int) -> MachinePart | None:
     for n in range(start, min(len(lines), start + MOST_LINES)):
         if KEY.match(lines[n]):
             end, keys = n + 1, keys + 1
-        elif not WITHIN.match(lines[n]):
+        elif not OF_A_KEY.match(lines[n]):
             break
         elif lines[n].strip():
             end = n + 1

@@ -9,12 +9,17 @@ A reader's table says what its keys mean, a section each:
     [memory]                           keys that do, and why they are not understood; a `-` before
                                        it: the run takes less with it than is counted; a `+`: more
     unfrozen_parameters   layers are frozen by name
+    [values]                           a setting, one of its values, and the key that says it: the
+                                       first of several is what is written, with what goes along
+    checkpointing  offload  gradient_checkpointing = offload | unsloth; a = 1; plugins += x
+    [new]                              the same, as only a new file says it
 
 Keys are dotted where they stand in a mapping (`fsdp_config.offload_params`); `name.*` is all
 of it, and `name_*` are all keys that begin so.
 What several keys decide together is read by the reader's own code, through `value` and `take`.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -56,6 +61,9 @@ class KeyTable(NamedTuple):
     settings: Mapping[str, str]
     ignored: frozenset[str]
     memory: Mapping[str, str]
+    values: Mapping[str, Mapping[str, str]]  # key -> its value, as text -> ours
+    phrases: "Phrases"  # a setting and its value -> keys with their values
+    newly: "Phrases"  # the same, of new files
 
 
 @cache
@@ -63,6 +71,8 @@ def table(text: str) -> KeyTable:
     """Return the table that a text says, a section each."""
     settings: dict[str, str] = {}
     memory: dict[str, str] = {}
+    values: dict[str, dict[str, str]] = {}
+    phrases: dict[str, dict[tuple[str, Value], Mapping[str, Value]]] = {"values": {}, "new": {}}
     ignored: set[str] = set()
     section = ""
     for line in filter(str.strip, text.splitlines()):
@@ -73,9 +83,31 @@ def table(text: str) -> KeyTable:
             settings[name] = rest.strip()
         elif section == "memory":
             memory[name] = rest.strip()
+        elif section in phrases:
+            meaning, said = rest.split(maxsplit=1)
+            words = dict(map(_phrase, said.split(";")))
+            phrases[section][name, meaning] = {key: each[0] for key, each in words.items()}
+            first = next(iter(words))
+            values.setdefault(first, {}).update((str(v).lower(), meaning) for v in words[first])
         else:
             ignored.update(line.split())
-    return KeyTable(settings, frozenset(ignored), memory)
+    written = phrases["values"], phrases["new"]
+    return KeyTable(settings, frozenset(ignored), memory, values, *written)
+
+
+def _phrase(text: str) -> tuple[str, list[Value]]:
+    """Return a key and its values: `key = a | b`; what is added to a list (`+=`) is a tuple."""
+    key, _, said = text.strip().partition(" ")
+    sign, _, listed = said.partition(" ")
+    values = [each.strip() for each in listed.split("|")]
+    return key, [tuple(values)] if sign == "+=" else [_plain(each) for each in values]
+
+
+def _plain(text: str) -> Value:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,6 +178,10 @@ class KeyReading:
             return None
         self.set(setting, meant, key)
         return meant
+
+    def means(self, key: str, setting: str) -> Value | None:
+        """Read a value that the table of the kind has words for; None where it has not."""
+        return self.take(key, setting, lambda v: self.keys.values[key].get(str(v).lower()))
 
     def set(self, setting: str, value: Value, key: str) -> None:
         """Set a setting of ours to what a key means. Raises UsageError for what is none of its

@@ -1,9 +1,10 @@
 """What a file says of a run, as records: a reader returns them, and nothing else reads files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.files.runfiles.document import Document
 
 FEW_CARDS = "cards"  # the key of what says that a run is given fewer than it starts with
 SEVERAL_CARDS = "card"  # and of a card whose name may mean a smaller or a larger one
@@ -102,3 +103,27 @@ class RunFile:
     runs: tuple[PlannedRun, ...]
     text: str = field(default="", repr=False)
     folder: str = ""  # below which files that it names were read; "" of what was pasted
+
+
+def unwritten(change: Mapping[str, Value]) -> None:
+    """Say that nothing can be written: of kinds that are read alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of run file, which its module ends with (docs/contributing/runfile.md)."""
+
+    name: str  # as --as has it
+    title: str  # as sentences have it: "axolotl config"
+    syntaxes: tuple[str, ...]  # of document.py, in the order in which they are tried
+    source: str  # where its keys and defaults were read
+    tells: Callable[[Document], bool]  # whether a document is of this kind
+    read: Callable[[Document], Iterator[PlannedRun]]
+    # a change of our settings as keys of the file; None where it has no words for it
+    written: Callable[[Mapping[str, Value]], Mapping[str, Value] | None] = unwritten
+    # the same document with places of its values, where its syntax has no keys
+    placed: Callable[[Document], Document] | None = None
+    fresh: Callable[[PlannedRun], Mapping[str, Value]] | None = None  # a run, as a new file's keys
+    # the command that brings a repository's model to where the file reads it
+    fetches: Callable[[str], str] | None = None
+    starts: Callable[[Mapping[str, Value]], str] | None = None  # the one that starts it

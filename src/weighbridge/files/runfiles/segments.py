@@ -10,7 +10,7 @@ a file (`cat > FILE <<EOF`) is a text of its own.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -18,17 +18,14 @@ from itertools import takewhile
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.engines.launch.shell import Command, commands
+from weighbridge.files.runfiles.pieces import LAUNCH
 from weighbridge.files.runfiles.record import PlannedRun, Understood
 from weighbridge.files.runfiles.slurm import environment, exported
 from weighbridge.files.runfiles.training.arrays import branches, taken
 from weighbridge.machines.allocator.settings import VARIABLES, from_environment
 
 NAME = "expandable_segments"
-STARTS = (  # programs that a line begins with which starts a training
-    *("torchrun", "deepspeed", "accelerate", "python", "python3", "swift", "trl", "megatron"),
-    *("llamafactory-cli", "axolotl", "tune", "litgpt", "srun", "uv", "nohup", "bash", "sh"),
-    "run_train.sh",
-)
+UNSETS, OF_SHELLS = "unset", ("bash", "sh")
 PUT = re.compile(
     r"environ(?:\[|\.setdefault\(|\.update\(\s*\{)\s*[\"'](?P<name>PYTORCH_(?:CUDA_)?ALLOC_CONF)[\"']"
     r"\s*(?:\]\s*=|,|:)\s*\(?\s*(?P<parts>(?:[\"'][^\"'\n]*[\"']\s*)+)"
@@ -94,7 +91,7 @@ def _of_part(text: str) -> Iterator[bool | None]:
     perhaps = any(NAME in each and not list(_started(each)) for each in branches(text))
     gone = False
     for command in _started(text):
-        if command.words[0] == "unset":
+        if command.words[0] == UNSETS:
             gone = gone or not set(VARIABLES).isdisjoint(command.words)
         else:
             yield None if gone or perhaps else _said(_seen(command, job))
@@ -102,8 +99,14 @@ def _of_part(text: str) -> Iterator[bool | None]:
 
 def _started(text: str) -> Iterator[Command]:
     for command in commands(text):
-        if command.words[0].rpartition("/")[2] in (*STARTS, "unset"):
+        if command.words[0] == UNSETS or _trains(command.words):
             yield command
+
+
+def _trains(words: Sequence[str]) -> bool:
+    """Tell whether a command is one that starts a training, or a shell that may."""
+    first = words[0].rpartition("/")[2]
+    return first in OF_SHELLS or bool(LAUNCH.match(" ".join((first, *words[1:2]))))
 
 
 def _seen(command: Command, job: str | None) -> Mapping[str, str]:

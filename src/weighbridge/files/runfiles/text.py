@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.engines.table import NOT_YET
+from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import fences
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.in_words import in_words, of_piece, release, taken_of
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -25,26 +26,15 @@ from weighbridge.files.runfiles.named import (
     piece_of,
     positions,
 )
-from weighbridge.files.runfiles.others import OtherProgram, other, why
-from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
 from weighbridge.files.runfiles.serving import start_logs
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.training.arrays import SET
 from weighbridge.models.catalogue import everyday
 
-KIND = Kind(
-    name="text",
-    title="issue, mail or log",
-    syntaxes=("text",),
-    source="41 public questions of 2025 and 2026",
-)
-PROGRAM = (
-    r"(?:docker run|vllm serve|python[\d.]* -m (?:vllm|sglang)\.\S+|sglang serve"
-    r"|mlx_lm\.\w{3,12}|(?:\S{0,200}/)?llama-(?:server|cli)"
-    r"|ollama run [a-z][\w./-]*:[\w.-]+)"
-)
+PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
 LAUNCH = re.compile(
-    rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b{PROGRAM}\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
+    rf"(?:\b[A-Z][A-Z0-9_]{{1,40}}=\S{{1,200}}\s{{1,9}}){{0,12}}\b(?:{PROGRAM})\b(?:\\\n|[^\n`])*|\./llama-server[^\n`]*"
 )
 GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
 GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
@@ -56,6 +46,11 @@ MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memo
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
 CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
+OTHER = "the text is about {}, which is read and not answered yet"
+NEAREST = (
+    "; nearest is weighbridge infer {model} --engine {engine} --gpu {gpu}, which takes memory by "
+    "other rules"
+)
 MOST_RUNS = 12  # of one text that are weighed
 MORE = "the text starts more than {most} runs: those behind are not weighed"
 CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
@@ -284,12 +279,27 @@ def _enough(cards: str, run: PlannedRun) -> str:
     return f"{cards}:{count}" if count > 1 else cards
 
 
-def _refused(program: OtherProgram, named: list[Piece], cards: Piece | None) -> PlannedRun:
+def other(text: str) -> Program | None:
+    """Return the program that a text is about and that is not answered for."""
+    return next((each for each in told_by("refused") if re.search(each.refused, text)), None)
+
+
+def _refused(program: Program, named: list[Piece], cards: Piece | None) -> PlannedRun:
     model = named[0] if named else None
     name = model.value if model is not None else ""
-    return PlannedRun(
-        task=program.task,
-        model=name,
-        understood=taken_of(model, cards),
-        refused=why(program, name, cards.value if cards is not None else ""),
-    )
+    why, nearest = OTHER.format(program.title), NOT_YET.get(program.name.lower())
+    if nearest is not None:
+        gpu = cards.value if cards is not None else "NAME"
+        why += NEAREST.format(model=name or "MODEL", engine=nearest, gpu=gpu)
+    taken = taken_of(model, cards)
+    return PlannedRun(task=program.task, model=name, understood=taken, refused=why)
+
+
+KIND = Kind(
+    name="text",
+    title="issue, mail or log",
+    syntaxes=("text",),
+    source="41 public questions of 2025 and 2026",
+    tells=tells,
+    read=read,
+)

@@ -1,8 +1,8 @@
 """The runs of a file, weighed: what is typed beside the file wins over what stands in it."""
 
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.answers.questions.prepared import Prepared
@@ -12,11 +12,8 @@ from weighbridge.base.cost import MOST_RUNS
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import without
-from weighbridge.base.wording import HIDDEN
 from weighbridge.base.words import words_in
-from weighbridge.engines.format_choice import ASKED
 from weighbridge.files.runfiles.beside import NOT_HERE
-from weighbridge.files.runfiles.document import UNNAMED
 from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.files.runfiles.measured import (
     DERIVED,
@@ -27,49 +24,34 @@ from weighbridge.files.runfiles.measured import (
     with_room,
 )
 from weighbridge.files.runfiles.named import MOST_TEXT
+from weighbridge.files.runfiles.passes import Typed, answered_for, of_larger_cards, passed, together
 from weighbridge.files.runfiles.record import (
-    FEW_CARDS,
-    SEVERAL_CARDS,
     PlannedRun,
     RunFile,
     ServerStart,
-    Unread,
     Value,
 )
 from weighbridge.files.runfiles.remarks import remarks
-from weighbridge.files.runfiles.slurm import SAME, SAYS, times
-from weighbridge.files.runfiles.together import together
+from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.ranks import ranks_of
-from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report, Shown
 from weighbridge.memory.report.keys import DerivedFacts
-from weighbridge.memory.report.verdict import Remedy
 from weighbridge.settings.ranks import OF_A_COPY, SIZES, Ranks
 from weighbridge.workload import TABLES
-from weighbridge.workload.consistency import idle
 
 if TYPE_CHECKING:
     from weighbridge.files.oom import Oom
 
 SCHEMA = "weighbridge.runfile/1"
-BY_FILE = "as the file asks"
-LENGTHS = ("context", "prompt_len", "max_new_tokens")
 FIXED = ("framework", "engine", "gpu", "gpu_memory", "ram")  # what no change of a file touches
-DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share a model
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
-IDLE = "it means nothing beside {}, and is left out"
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 UNKNOWN = 4  # the exit code of what cannot be said
 DIED = "its own message says that it ran out of memory, and what is counted leaves room"
-AS_FAR = "this is as far as the text says (in words: {said})"
-LACKS = "not taken from words: {missing}"
-OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
-RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
-CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
 PROSE = "text"  # the kind that may have a message of an error in it
 Answer = Literal["yes", "no", "unknown"]
 Open = Callable[[Any, str | None], Prepared]
@@ -193,7 +175,8 @@ def weighed(
     stands for one that the file does not name. Raises UsageError for settings that no run has."""
     given = {name: value for name, value in settings.items() if value is not None}
     _known_settings(file, given)
-    runs = tuple(_answer(run, file, open_, given, model) for run in file.runs[:MOST_RUNS])
+    typed = Typed(file, given, model)
+    runs = tuple(_answer(run, open_, typed) for run in file.runs[:MOST_RUNS])
     beyond = file.runs[MOST_RUNS:]
     runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
     if file.kind != PROSE:
@@ -209,169 +192,10 @@ def _known_settings(file: RunFile, given: Mapping[str, Any]) -> None:
         raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
 
 
-def _answer(
-    run: PlannedRun, file: RunFile, open_: Open, given: Mapping[str, Any], model: str | None
-) -> WeighedRun:
+def _answer(run: PlannedRun, open_: Open, typed: Typed) -> WeighedRun:
     """Answer one run, by what is typed beside it, and with what leaves the answer open."""
-    answer = _of_each_card(_named(run, given), open_, given, model)
-    typed = {**given, "model": model} if model else given
-    return _started(_doubted(answer, file.kind, typed), file, given)
-
-
-def _named(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
-    """Return a run without the doubt which card is meant, where one is typed, and without defaults
-    in whose place something is."""
-    run = replace(run, defaults=tuple(each for each in run.defaults if each[0] not in given))
-    run = _without_idle(run, given)
-    if given.keys().isdisjoint(("gpu", "gpu_memory")):
-        return run
-    unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
-    return replace(run, unread=unread, larger=())
-
-
-def _without_idle(run: PlannedRun, given: Mapping[str, Any]) -> PlannedRun:
-    """Return a run without what means nothing beside a setting that is typed, which is told."""
-    left = idle(given, run.settings) if run.task == "train" else {}
-    if not left:
-        return run
-    told = (
-        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
-        for u in run.understood
-        if u.setting in left
-    )
-    said = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
-    others = (f"{n} {run.settings[n]}: {IDLE.format(left[n])}" for n in left if n not in said)
-    return replace(
-        run,
-        settings={name: value for name, value in run.settings.items() if name not in left},
-        notes=(*run.notes, *others),
-        understood=tuple(u for u in run.understood if u.setting not in left),
-        defaults=tuple(each for each in run.defaults if each[0] not in left),
-        unread=(*run.unread, *told),
-    )
-
-
-def _own_name(file: RunFile) -> str:
-    """Return the name of a Modelfile, the usual one of a text that was pasted."""
-    return "Modelfile" if file.name == UNNAMED else file.name
-
-
-def _started(weighed: WeighedRun, file: RunFile, given: Mapping[str, Any]) -> WeighedRun:
-    """Return an answer whose line to paste is the file's own, where that starts what no other line
-    needs to make first: a Modelfile, or a file of llama.cpp that a repository has."""
-    report, run = weighed.report, weighed.run
-    if report is None or not given.keys() <= {"gpu", "gpu_memory", "ram"}:
-        return weighed
-    told = str(report.derived.get("launch") or "")
-    others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
-    if file.kind == "modelfile":
-        name = report.model.name.rpartition("/")[2]
-        path = shlex.quote(_own_name(file))
-        line = f"ollama create {name}-own -f {path}\nollama run {name}-own"
-        report = _of_own_file(report, file, f"{name}-own")
-    elif OWN_FILE.search(run.command) and told:
-        from weighbridge.files.runfiles.serving.lines import launch_line
-
-        line = launch_line(run.command).replace(HIDDEN, "$SECRET")
-    elif others and told:  # cards of other machines, which the line has to name
-        line = f"{told} {RPC_FLAG} {shlex.quote(others)}"
-    elif run.command and not told:
-        return _without_note(weighed, report)
-    else:
-        return weighed
-    warnings = report.warnings
-    if "context" in run.settings:  # a parameter of the model goes before what the server gives
-        warnings = tuple(w for w in warnings if CONTEXT_VARIABLE not in w)
-    derived = report.derived.copy()
-    derived["launch"] = line
-    derived.pop("launch_note", None)
-    changed = replace(report, derived=derived, warnings=warnings)
-    return replace(weighed, report=changed)
-
-
-def _of_own_file(report: Report, file: RunFile, name: str) -> Report:
-    """Return an answer whose remedies are told as changes of a copy of a Modelfile."""
-    from weighbridge.files.runfiles.serving.own_modelfile import lines
-
-    def own(remedy: Remedy) -> Remedy:
-        told = lines(remedy.paste, file.text, _own_name(file), name, remedy.change)
-        return replace(remedy, paste=told, note="") if remedy.paste else remedy
-
-    return replace(report, remedies=tuple(map(own, report.remedies)))
-
-
-def _without_note(weighed: WeighedRun, report: Report) -> WeighedRun:
-    """Return an answer without the reason why there is no line to paste: the text has its own."""
-    derived = report.derived.copy()
-    note = derived.pop("launch_note", None)
-    warnings = tuple(w for w in report.warnings if w != note)
-    return replace(weighed, report=replace(report, derived=derived, warnings=warnings))
-
-
-def _of_each_card(
-    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
-) -> WeighedRun:
-    """Answer a run by the smallest card that the name of its card may mean. Where that is a no, the
-    larger ones are asked, too: it is sure where all of them say so."""
-    first = _weighed(run, open_, given, model)
-    if first.fits != "no" or not run.larger:
-        return first
-    larger = [replace(run, settings={**run.settings, "gpu": gpu}) for gpu in run.larger]
-    if any(_weighed(each, open_, given, model).fits != "no" for each in larger):
-        return first
-    unread = tuple(
-        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
-        for u in run.unread
-    )
-    return replace(first, run=replace(run, unread=unread))
-
-
-def _doubted(weighed: WeighedRun, kind: str, given: Mapping[str, Any]) -> WeighedRun:
-    """Return an answer that is not sure where something that we do not count takes less ("no") or
-    more ("yes"), or where what divides the model stands in another file."""
-    report, run = weighed.report, weighed.run
-    if report is None or report.verdict is None or report.verdict.fits == "unknown":
-        return weighed
-    unsure = _by_words(run, given)
-    if unsure:
-        verdict = report.verdict.turned("unknown", unsure)
-        return replace(weighed, report=replace(report, verdict=verdict))
-    fits = report.verdict.fits == "yes"
-    doubts = [u for u in run.unread if (u.raises if fits else u.lowers)]
-    unsaid = [u.key for u in doubts if u.raises and u.lowers]
-    absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
-    alone = kind in DIVIDED_ELSEWHERE and "shard" not in {*given, *run.settings} and not fits
-    if absent:
-        reason = NOT_HERE.format(absent)
-    elif any(u.key in (FEW_CARDS, SEVERAL_CARDS) for u in doubts):
-        reason = next(u.why for u in doubts if u.key in (FEW_CARDS, SEVERAL_CARDS))
-    elif unsaid:
-        reason = f"the file does not say what {', '.join(unsaid)} is"
-    elif doubts:
-        keys, way = ", ".join(u.key for u in doubts), "more" if fits else "less"
-        reason = f"it is counted without {keys}, which takes {way}"
-    elif alone and report.verdict.count > 1:
-        reason = (
-            "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, "
-            "not in this file: --shard says it"
-        )
-    else:
-        return weighed
-    return replace(
-        weighed, report=replace(report, verdict=report.verdict.turned("unknown", reason))
-    )
-
-
-def _by_words(run: PlannedRun, given: Mapping[str, Any]) -> str:
-    """Say what decides a run and stands in words alone, or nowhere; "" where all of it is said by
-    what a program reads, or is typed."""
-    flags = {"gpu": ("gpu", "gpu_memory")}
-    words = [name for name in run.words if not set(flags.get(name, (name,))) & given.keys()]
-    if not words:
-        return ""
-    said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
-    lacks = (LACKS.format(missing=each) for each in run.missing)
-    return "; ".join((AS_FAR.format(said=said), *lacks))
+    weigh = partial(_weighed, open_=open_, given=typed.settings, model=typed.model)
+    return answered_for(of_larger_cards(passed(run, typed), weigh), typed)
 
 
 def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> WeighedFile:
@@ -574,19 +398,9 @@ def _weighed(
         return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
         report = answered(run, named or run.config, open_, typed)
-        return WeighedRun(run=_stepping(run, report, given), report=_by_the_file(report, given))
+        return WeighedRun(run=run, report=report)
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=str(error), code=error.code)
-
-
-def _stepping(run: PlannedRun, report: Report, given: Mapping[str, Any]) -> PlannedRun:
-    """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
-    typed: what the file says itself its reader has compared."""
-    if ranks_of(run) or given.keys().isdisjoint(("gpu", "data_parallel_size")):
-        return run
-    sizes = {**run.settings, **report.workload}
-    why = step_contradicted(replace(run, settings=sizes), Ranks.of(sizes).cards)
-    return replace(run, notes=(*run.notes, why)) if why else run
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -594,16 +408,6 @@ def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
     is typed with a count of its own, or not at all."""
     kind = str(typed.get("gpu") or "")
     return {"gpu": times(kind, run.cards or ranks_of(run) or 1)} if NAMED.fullmatch(kind) else {}
-
-
-def _by_the_file(report: Report, typed: Mapping[str, Any]) -> Report:
-    """Return an answer that says what the file asks for as such, and not as typed."""
-    derived = report.derived.copy()
-    if derived.get("dtype_from") == ASKED and typed.keys().isdisjoint(("dtype", "quantization")):
-        derived["dtype_from"] = BY_FILE
-    if derived.get("context_from") == ASKED and typed.keys().isdisjoint(LENGTHS):
-        derived["context_from"] = BY_FILE
-    return replace(report, derived=derived)
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:

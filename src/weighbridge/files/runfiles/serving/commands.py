@@ -3,31 +3,17 @@
 Source: the tables of flags of each engine (weighbridge.engines.launch).
 """
 
-import re
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.pieces import only_commands
-from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.pieces import begins_with_a_command, is_command, only_commands
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.serving.start_logs import starts
 
-KIND = Kind(
-    name="command",
-    title="launch command",
-    syntaxes=("shell",),
-    source="weighbridge.engines.launch",
-)
 SCRIPTS = (".sh", ".bash", ".bat", ".ps1", ".slurm", ".sbatch")
-# A first line that is a command: a variable that is set, or a word of the shell or a program
-COMMAND = re.compile(
-    r"[ \t$]*+(?:[A-Za-z_]\w*=|(?:export|set|exec|cd|sudo|source|nohup|docker|podman|ulimit|env"
-    r"|bash|sh|vllm|sglang|ollama|text-generation-launcher|uv|uvx|conda|mlx_lm\.\w+"
-    r"|setsid|numactl|srun|python[\d.]*|(?:\S*/)?llama-\w+)(?:[ \t]|$))"
-)
 MOST = 64  # lines: a longer script is looked at as prose is
 
 
@@ -59,11 +45,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _begins(document: Document) -> bool:
     """Tell whether a text is a script, and no prose with a command in it: by its name, or since
     its first line is a command by itself."""
-    if _is_script(document):
-        return True
-    lines = document.text.replace("\\\n", " ").splitlines()
-    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
-    return COMMAND.match(first) is not None
+    return _is_script(document) or begins_with_a_command(document.text)
 
 
 def _is_script(document: Document) -> bool:
@@ -72,4 +54,14 @@ def _is_script(document: Document) -> bool:
 
 def _has_prose(line: str) -> bool:
     """Tell whether a line is a launch with a sentence behind it."""
-    return COMMAND.match(line) is not None and bool(apart(line)[1])
+    return is_command(line) and bool(apart(line)[1])
+
+
+KIND = Kind(
+    name="command",
+    title="launch command",
+    syntaxes=("shell",),
+    source="weighbridge.engines.launch",
+    tells=tells,
+    read=read,
+)

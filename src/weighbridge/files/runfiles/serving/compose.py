@@ -11,8 +11,7 @@ from typing import Any
 
 from weighbridge.base.units import MIB, ceil_div, parse_size
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.record import PlannedRun, Unread
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import (
     Container,
@@ -21,12 +20,6 @@ from weighbridge.files.runfiles.serving.lines import (
     of_containers,
 )
 
-KIND = Kind(
-    name="compose",
-    title="compose file",
-    syntaxes=("yaml",),
-    source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
-)
 MEANS_ALL = ("all", -1)
 DEVICES = ("deploy", "resources", "reservations", "devices")
 LIMIT = ("deploy", "resources", "limits", "memory")
@@ -181,3 +174,14 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
 def _quantity(size: str) -> str:
     """Return a size as Compose writes it, in whole MiB: its m is one of 1,024 KiB."""
     return f"{ceil_div(parse_size(size), MIB)}m"
+
+
+KIND = Kind(
+    name="compose",
+    title="compose file",
+    syntaxes=("yaml",),
+    source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
+    tells=tells,
+    read=read,
+    fresh=fresh,
+)

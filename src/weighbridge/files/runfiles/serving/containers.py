@@ -16,11 +16,10 @@ from weighbridge.base.versions import numbers
 from weighbridge.base.wording import HIDDEN, names_secret
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import launched
+from weighbridge.files.programs import images, programs, told_by
 from weighbridge.files.runfiles.record import PlannedRun
 
-IMAGES = {"vllm": "vllm/vllm-openai", "sglang": "lmsysorg/sglang"}
 SGLANG = ("python3", "-m", "sglang.launch_server")
-PORTS = {"vllm": 8000, "sglang": 30000}
 PARTS = 3  # of a release, in a tag
 # vLLM whose image is known to take the model first (its entry point was inspected:
 # NVIDIA-AI-IOT/jetson-ai-lab#420). Images before may run api_server, which takes --model alone and
@@ -28,15 +27,6 @@ PARTS = 3  # of a release, in a tag
 # vllm-project/vllm#30828).
 POSITIONAL = (0, 26)
 
-# What an image is called that nobody publishes under its own name -> the program that it runs
-BY_IMAGE = (
-    ("sglang", "python3 -m sglang.launch_server"),
-    ("vllm", "vllm serve"),
-    ("llama-server", "llama-server"),
-    ("llama-cpp", "llama-server"),
-    ("llama.cpp", "llama-server"),
-)
-OWN_PROGRAMS = tuple(dict.fromkeys(program for _, program in BY_IMAGE))
 FEW_FLAGS = 2  # -m and a name are of many programs
 
 
@@ -63,15 +53,18 @@ class ServedLine:
 
     @property
     def port(self) -> int:
-        return PORTS[self.engine]
+        return programs()[self.engine].port
 
 
 def served(run: PlannedRun) -> ServedLine:
     """Return what a run's launch line tells a container. Raises UsageError for an engine whose
     images serve no model by name."""
     launch = parse(run.command)
-    if launch.engine not in IMAGES:
-        raise UsageError(f"containers are written for vllm and sglang, not for {launch.engine}")
+    published = {each.name: each.image for each in told_by("image")}
+    if launch.engine not in published:
+        raise UsageError(
+            f"containers are written for {' and '.join(published)}, not for {launch.engine}"
+        )
     program = launched(run.command)
     words, model = list(program.words), ""
     entry: tuple[str, ...] = SGLANG
@@ -86,7 +79,7 @@ def served(run: PlannedRun) -> ServedLine:
     words, _ = without_secrets(words)
     return ServedLine(
         engine=launch.engine,
-        image=f"{IMAGES[launch.engine]}:{_tag(release)}",
+        image=f"{published[launch.engine]}:{_tag(release)}",
         entry=entry,
         model=model,
         first=bool(model) and (known is None or known >= POSITIONAL),
@@ -162,7 +155,7 @@ def _tag(release: str) -> str:
 def by_image(image: str, words: Sequence[str]) -> str:
     """Return the line of an image that nobody publishes, by a part of its name."""
     last = image.rpartition("/")[2].lower()
-    program = next((program for part, program in BY_IMAGE if part in last), "")
+    program = next((line for part, line in images().items() if line and part in last), "")
     bare = bool(words) and words[0].startswith("-")
     return f"{program} {shlex.join(words)}" if program and bare else ""
 
@@ -174,7 +167,8 @@ def by_flags(words: Sequence[str]) -> str:
     behind = words[1:] if words and words[0].endswith(".sh") else words
     if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
         return ""
-    lines = (f"{program} {shlex.join(behind)}" for program in OWN_PROGRAMS)
+    own = dict.fromkeys(filter(None, images().values()))
+    lines = (f"{program} {shlex.join(behind)}" for program in own)
     known = [line for line in lines if _knows_all(line)]
     return known[0] if len(known) == 1 else ""
 

@@ -9,17 +9,10 @@ import re
 from collections.abc import Iterator
 
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.compose import words as split
 from weighbridge.files.runfiles.serving.lines import Container, of_container
 
-KIND = Kind(
-    name="dockerfile",
-    title="Dockerfile",
-    syntaxes=("modelfile", "text", "shell"),
-    source="https://docs.docker.com/reference/dockerfile",
-)
 LINE = re.compile(r"(?im)^[ \t]*(FROM|ENV|ENTRYPOINT|CMD)[ \t]+((?:[^\\\n]|\\[^\n]|\\\n)+)")
 BEGINS = re.compile(r"(?i)(?:[ \t]*(?:#[^\n]*|ARG[ \t][^\n]*)?\n)*[ \t]*FROM[ \t]+\S")
 STARTS = re.compile(r"(?im)^[ \t]*(?:ENTRYPOINT|CMD)[ \t]+\S")
@@ -63,3 +56,13 @@ def _words(said: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         listed = None
     return split(listed if isinstance(listed, list) else said)
+
+
+KIND = Kind(
+    name="dockerfile",
+    title="Dockerfile",
+    syntaxes=("modelfile", "text", "shell"),
+    source="https://docs.docker.com/reference/dockerfile",
+    tells=tells,
+    read=read,
+)

@@ -14,19 +14,12 @@ from weighbridge.engines.launch.arguments import find
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import of_text
 from weighbridge.files.runfiles.training.flags import mapping
 
-KIND = Kind(
-    name="server-config",
-    title="server config",
-    syntaxes=("yaml",),
-    source="https://docs.vllm.ai/en/latest/configuration/serve_args.html",
-)
 # Keys that only one of them has -> the program
 VLLM = ("max-model-len", "gpu-memory-utilization", "max-num-seqs", "max-num-batched-tokens")
 SGLANG = ("model-path", "mem-fraction-static", "context-length", "chunked-prefill-size", "tp-size")
@@ -86,3 +79,14 @@ def _long(word: str) -> str:
     flag = find(word, dialect(ENGINES["vllm"])) if word.startswith("-") else None
     names = flag.names if flag is not None and not word.startswith("--") else ()
     return next((name for name in names if name.startswith("--")), word)
+
+
+KIND = Kind(
+    name="server-config",
+    title="server config",
+    syntaxes=("yaml",),
+    source="https://docs.vllm.ai/en/latest/configuration/serve_args.html",
+    tells=tells,
+    read=read,
+    fresh=fresh,
+)

@@ -18,8 +18,7 @@ from typing import Any
 from weighbridge.base.records import replace
 from weighbridge.base.units import MIB, ceil_div, human, parse_size
 from weighbridge.files.runfiles.document import Document, Path
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.record import PlannedRun, Unread
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving.compose import words
 from weighbridge.files.runfiles.serving.containers import served
 from weighbridge.files.runfiles.serving.lines import (
@@ -31,12 +30,6 @@ from weighbridge.files.runfiles.serving.lines import (
     serves,
 )
 
-KIND = Kind(
-    name="kubernetes",
-    title="Kubernetes manifest",
-    syntaxes=("yaml",),
-    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/",
-)
 LABELS = (  # of a node, which name its card
     "cloud.google.com/gke-accelerator",
     "nvidia.com/gpu.product",
@@ -361,3 +354,14 @@ def _labelled(model: str) -> str:
     """Return a model's name as one of Kubernetes: small letters, digits and dashes."""
     last = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower())
     return last.strip("-")[:63].strip("-") or "model"
+
+
+KIND = Kind(
+    name="kubernetes",
+    title="Kubernetes manifest",
+    syntaxes=("yaml",),
+    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/",
+    tells=tells,
+    read=read,
+    fresh=fresh,
+)

@@ -17,20 +17,17 @@ from weighbridge.engines.launch import Launch, parse
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.programs import PROGRAMS, launched, release_of
 from weighbridge.engines.launch.shell import Command, commands
+from weighbridge.files.programs import images, programs
 from weighbridge.files.runfiles.document import Path, Place
 from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Understood, Unread, Value
-from weighbridge.files.runfiles.serving.containers import BY_IMAGE, by_flags, by_image
+from weighbridge.files.runfiles.serving.containers import by_flags, by_image
 from weighbridge.machines.accelerators.machines import MACHINE
 
 SHELLS = ("sh", "bash", "zsh", "ash")
 NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
 # Dynamo's workers take the flags of the engine that they wrap
 WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
-SERVED = {
-    "vllm": "python3 -m vllm.entrypoints.openai.api_server",
-    "sglang": "python3 -m sglang.launch_server",
-}
 VARIABLE_MODEL = re.compile(r"the model is a name or a path, not '([^']+)'")
 NOT_READ = "not read, and it may take memory too: {}"
 UNNAMED = "model"  # stands in a line for a model that a variable names
@@ -85,14 +82,6 @@ def of_container(container: Container) -> Iterator[PlannedRun]:
         )
 
 
-# Parts of the names of images that serve models, and whose runs may not be read
-SERVERS = (
-    *("ollama", "text-generation-inference", "text-embeddings-inference", "tritonserver"),
-    *("lmdeploy", "localai", "koboldcpp", "infinity", "comfyui", "trtllm", "tensorrt"),
-    *(part for part, _ in BY_IMAGE),
-)
-
-
 def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
     """Yield the runs of the containers of a file. Those that may serve a model and are not read are
     named beside the first."""
@@ -109,9 +98,9 @@ def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
 
 
 def serves(image: str) -> bool:
-    """Tell whether an image is of a program that serves models."""
+    """Tell whether an image is of a program that serves models, whose runs may not be read."""
     name = image.rpartition("/")[2].lower()
-    return any(part in name for part in SERVERS)
+    return any(part in name for part in images())
 
 
 def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
@@ -213,7 +202,7 @@ def _script(words: Sequence[str]) -> str | None:
     if not words or words[0].rpartition("/")[2] not in SHELLS:
         return None
     given = [word for word in words[1:] if not word.startswith("-")]
-    return WRAPPED.sub(lambda match: SERVED[match[1]], given[0]) if given else ""
+    return WRAPPED.sub(lambda match: programs()[match[1]].module, given[0]) if given else ""
 
 
 def _entry(words: Sequence[str], image: str) -> list[str]:

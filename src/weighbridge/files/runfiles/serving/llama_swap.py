@@ -8,16 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.record import PlannedRun
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.lines import of_text
 
-KIND = Kind(
-    name="llama-swap",
-    title="llama-swap config",
-    syntaxes=("yaml",),
-    source="https://github.com/mostlygeek/llama-swap/blob/main/config.example.yaml",
-)
 NESTED = 5  # macros within macros
 
 
@@ -55,3 +48,13 @@ def _filled(text: str, macros: Mapping[str, Any]) -> str:
     for _ in range(NESTED):
         text = re.sub(r"\$\{([\w-]+)\}", lambda m: str(macros.get(m[1], m[0])).strip(), text)
     return " ".join(text.replace("${PORT}", "8080").replace("\\\n", " ").split())
+
+
+KIND = Kind(
+    name="llama-swap",
+    title="llama-swap config",
+    syntaxes=("yaml",),
+    source="https://github.com/mostlygeek/llama-swap/blob/main/config.example.yaml",
+    tells=tells,
+    read=read,
+)

@@ -9,16 +9,9 @@ from collections.abc import Iterator, Mapping
 from weighbridge.base.records import replace
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import phrased
-from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 
-KIND = Kind(
-    name="modelfile",
-    title="Modelfile",
-    syntaxes=("modelfile", "text", "shell"),
-    source="https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx",
-)
 LINE = re.compile(r"(?im)^[ \t]*(FROM|PARAMETER|ADAPTER|DRAFT)[ \t]+([^\n]+?)[ \t]*$")
 COUNTS = {"num_ctx": "context", "num_gpu": "n_gpu_layers"}
 # Options and Runner of api/types.go: what the others set takes no memory, or is set by itself
@@ -138,3 +131,16 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     }
     layers = LAYERS.search(run.command)
     return words | ({"PARAMETER num_gpu": int(layers[1])} if layers else {})
+
+
+KIND = Kind(
+    name="modelfile",
+    title="Modelfile",
+    syntaxes=("modelfile", "text", "shell"),
+    source="https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx",
+    tells=tells,
+    read=read,
+    written=written,
+    placed=placed,
+    fresh=fresh,
+)

@@ -15,9 +15,9 @@ from ast import literal_eval
 from collections.abc import Iterator
 from typing import Any
 
-from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.format_names import meant
+from weighbridge.files.programs import SIZE, LogLine, length_lines, log_lines
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import PlannedRun, ServerStart, StartPart, Understood
 from weighbridge.models.catalogue import everyday
@@ -26,94 +26,7 @@ MOST_TEXT = 200_000  # characters of a log that are read
 MOST_STARTS = 8
 MOST_ARGS = 20_000  # characters of one line of arguments
 POWERS = {"K": KIB, "M": MIB, "G": GIB}
-DEVICE = r"(?<!\w)(?P<device>\w{1,40})"  # as llama.cpp names it; a longer word is none
-SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
-
-
-class StartLine(NamedTuple):
-    """One kind of line: who prints it, what it tells, and the pattern. `part` is a component of
-    ours, or a count ("tokens", "context")."""
-
-    program: str
-    part: str
-    pattern: str
-
-
-LINES = (
-    StartLine("vllm", "weights", rf"(?:model weights take|Model loading took)\s*{SIZE}"),
-    StartLine("vllm", "other", rf"non_torch_memory takes\s*{SIZE}"),
-    StartLine("vllm", "activations", rf"PyTorch activation peak memory takes\s*{SIZE}"),
-    StartLine(
-        "vllm",
-        "kv_cache",
-        rf"(?:memory reserved for KV Cache is|Available KV cache memory:"
-        rf"|larger than the available KV cache memory \()\s*{SIZE}",
-    ),
-    StartLine(
-        "vllm", "activations", rf"Actual usage is [^\n]{{1,80}}?, {SIZE} for peak activation"
-    ),
-    StartLine("vllm", "consumed", rf"Actual usage is {SIZE} for consumed memory \(weights"),
-    StartLine("vllm", "other", rf"{SIZE} for non-torch memory"),
-    StartLine("vllm", "needed", rf"\({SIZE} KV cache is needed"),
-    StartLine(
-        "vllm", "cuda_graphs", rf"Graph capturing finished in [\d.]{{1,12}} secs?, took\s*{SIZE}"
-    ),
-    StartLine("vllm", "tokens", r"GPU KV cache size:\s*(?P<count>[\d,]{1,15}) tokens"),
-    StartLine("vllm", "context", r"max seq len \((?P<count>\d{1,12})\)"),
-    StartLine(
-        "vllm",
-        "context",
-        r"(?:--max[-_]model[-_]len[ =]|max_(?:seq|model)_len[=:] ?)(?P<count>\d{1,9})\b",
-    ),
-    StartLine("sglang", "weights", rf"Load weight end\..{{0,300}}?mem usage={SIZE}"),
-    StartLine(
-        "sglang",
-        "kv_cache",
-        r"KV Cache is allocated\.[^\n]{0,80}?K size: (?P<size>[\d.]{1,9}) (?P<unit>G)B, "
-        r"V size: (?P<more>[\d.]{1,9}) GB",
-    ),
-    StartLine("sglang", "cuda_graphs", rf"Capture cuda graph end\..{{0,120}}?mem usage={SIZE}"),
-    StartLine("sglang", "tokens", r"max_total_num_tokens=(?P<count>\d{1,12})"),
-    StartLine("sglang", "context", r"\bcontext_len=(?P<count>\d{1,9})\b"),
-    StartLine("llama.cpp", "weights", rf"{DEVICE} model buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "kv_cache", rf"{DEVICE} KV buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "recurrent_state", rf"{DEVICE} RS buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "activations", rf"{DEVICE} compute buffer size =\s*{SIZE}"),
-    StartLine("llama.cpp", "context", r"\bn_ctx\s*= (?P<count>\d{1,9})\b"),
-    StartLine("ollama", "required", rf'memory\.required\.full="{SIZE}"'),
-    StartLine("ollama", "with_cache", rf'memory\.weights\.total="{SIZE}"'),
-    StartLine("ollama", "planned_cache", rf'memory\.required\.kv="{SIZE}"'),
-    StartLine("ollama", "planned_graph", rf'memory\.graph\.full="{SIZE}"'),
-    StartLine("ollama", "layers", r"layers\.model=(?P<count>\d{1,4})"),
-    StartLine("ollama", "loaded_layers", r"layers\.offload=(?P<count>\d{1,4})"),
-)
-# What is read where a log has no line that says it better: SGLang's first line of tokens, and what
-# Ollama counts device by device beside the buffers of its llama.cpp (ml/device.go, BackendMemory)
-INSTEAD = {
-    "max_total_num_tokens=": (
-        StartLine("sglang", "tokens", r"KV Cache is allocated\. #tokens: (?P<count>\d{1,12})"),
-    ),
-    # vLLM's sum of a start (gpu_worker.py compile_or_warm_up_model), where the lines before it were
-    # left out; non-torch memory is in the first figure since 0.24
-    "Model loading took": (StartLine("vllm", "weights", rf"Actual usage is {SIZE} for weight,"),),
-    "Available KV cache memory": (
-        StartLine("vllm", "kv_cache", rf"Current kv cache memory in use is {SIZE}"),
-        StartLine(
-            "vllm", "kv_cache", r"Current kv cache memory in use is (?P<size>\d{4,15}) bytes"
-        ),
-    ),
-    "Graph capturing finished": (
-        StartLine("vllm", "cuda_graphs", rf"{SIZE} for CUDAGraph memory"),
-    ),
-    "model buffer size": tuple(
-        StartLine("ollama", part, rf'msg="{told}" device={DEVICE} size="{SIZE}"')
-        for part, told in (
-            ("weights", "model weights"),
-            ("kv_cache", "kv cache"),
-            ("activations", "compute graph"),
-        )
-    ),
-}
+LINES = tuple(line for line in log_lines() if line.part)
 # A line of another rank than the first, which takes the same
 OTHER_RANK = re.compile(r"[ _\[(](?:TP|PP|DP|EP)_?[1-9]\d{0,2}\b")
 COUNTS = ("tokens", "context", "layers", "loaded_layers")
@@ -140,25 +53,16 @@ BRACKETS = re.compile(
 )  # and texts
 ITEM = re.compile(r"\s*'(?P<key>[a-z_]{2,60})': (?P<value>.{1,4000})")
 PLAIN = re.compile(rf"\b(?P<key>[a-z_]{{2,60}})={VALUE}")  # of a call
-SGLANG_NAMES = {  # arguments of SGLang that decide memory, and their flags
-    "tp_size": "--tp-size",
-    "pp_size": "--pp-size",
-    "dp_size": "--dp-size",
-    "ep_size": "--ep-size",
-    "mem_fraction_static": "--mem-fraction-static",
-    "context_length": "--context-length",
-    "chunked_prefill_size": "--chunked-prefill-size",
-    "max_running_requests": "--max-running-requests",
-    "cuda_graph_max_bs": "--cuda-graph-max-bs",
-    "kv_cache_dtype": "--kv-cache-dtype",
-    "quantization": "--quantization",
-    "page_size": "--page-size",
-}
+SGLANG_NAMES = (  # arguments of SGLang that decide memory
+    *("tp_size", "pp_size", "dp_size", "ep_size"),
+    *("mem_fraction_static", "context_length", "chunked_prefill_size", "max_running_requests"),
+    *("cuda_graph_max_bs", "kv_cache_dtype", "quantization", "page_size"),
+)
 GGUF = re.compile(r"(?:from|model (?:file )?path:?) \S{0,300}?(?P<file>[\w.-]{3,120})\.gguf\b")
 GENERAL = re.compile(r"general\.name +str +?= (?P<file>[^\n]{2,80})")
 OLLAMA = re.compile(r"Listening on [^\n]{0,40}\(version (\d{1,2}\.\d{1,3}(?:\.\d{1,3})?)\)")
 BUILD = re.compile(r"(?m)\bbuild: (\d{3,6})\b")
-N_CTX = re.compile(r"\bn_ctx\s*= (\d{1,9})\b")
+N_CTX = re.compile(next(length_lines("llama.cpp")))
 CTX_SIZE = re.compile(r"(?:--ctx-size |KvSize:)(\d{1,9})\b")  # of Ollama's runners
 FILE_TYPE = re.compile(
     r"(?:file type|model ftype)\s*= (?P<type>[A-Z0-9_]{2,8})(?: - (?P<size>Small|Medium|Large))?"
@@ -168,12 +72,12 @@ FILE_TYPE = re.compile(
 def starts(document: Document) -> list[ServerStart]:
     """Return what the servers of a text wrote when they started, in its order."""
     text = document.text[:MOST_TEXT]
-    instead = (line for better, lines in INSTEAD.items() if better not in text for line in lines)
+    lines = (line for line in LINES if not line.unless or line.unless not in text)
     found = sorted(
         (
             (match.start(), line, match)
-            for line in (*LINES, *instead)
-            for match in re.finditer(line.pattern, text)
+            for line in lines
+            for match in re.finditer(line.searched, text)
             if not OTHER_RANK.search(text, text.rfind("\n", 0, match.start()) + 1, match.start())
         ),
         key=lambda each: each[0],
@@ -217,7 +121,7 @@ class _Start:
         return ServerStart(self.program, tuple(self.parts), self.counts, cards)
 
 
-def _part(line: StartLine, match: "re.Match[str]", at: int) -> StartPart:
+def _part(line: LogLine, match: "re.Match[str]", at: int) -> StartPart:
     groups = match.groupdict()
     if line.part in COUNTS:
         return StartPart(line.part, int(groups["count"].replace(",", "")), at)
@@ -321,9 +225,9 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
         return None
     said = [
         word
-        for key, flag in SGLANG_NAMES.items()
+        for key in SGLANG_NAMES
         if pairs.get(key) not in (None, "auto", 1)
-        for word in (flag, str(pairs[key]))
+        for word in _flag(key, str(pairs[key]))
     ]
     at = document.line_of(match.start())
     return PlannedRun(

@@ -12,21 +12,14 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.files.runfiles.document import Document, Path
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
 from weighbridge.files.runfiles.training import arguments
 from weighbridge.files.runfiles.training import zero as deepspeed
 from weighbridge.files.runfiles.training.arguments import OF_RANKS
 from weighbridge.files.runfiles.training.zero import ALIKE, MATCHED
 from weighbridge.settings.ranks import SIZES, Ranks
 
-KIND = Kind(
-    name="accelerate",
-    title="accelerate config",
-    syntaxes=("yaml", "json"),
-    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
-)
 KEYS = text_beside(__file__, "accelerate.txt")
 OWN = ("distributed_type", "num_processes")
 SCRIPT = "the script that it launches is another file; --framework says what trains"
@@ -415,3 +408,14 @@ def _zero_words(shard: str, settings: Mapping[str, Value]) -> dict[str, Value]:
         words[f"{at}.{name}_device"] = "nvme" if disk else "cpu"
         words |= {f"{at}.{name}_nvme_path": deepspeed.NVME} if disk else {}
     return words
+
+
+KIND = Kind(
+    name="accelerate",
+    title="accelerate config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
+    tells=tells,
+    read=read,
+    fresh=fresh,
+)

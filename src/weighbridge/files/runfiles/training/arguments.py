@@ -67,14 +67,14 @@ BATCH = 8  # of TrainingArguments
 
 def merged(*tables: str) -> str:
     """Return the tables of several kinds as one: sections of one name go together."""
-    sections: dict[str, list[str]] = {"settings": [], "ignored": [], "memory": []}
+    sections: dict[str, list[str]] = {}
     for table in tables:
         section = ""
         for line in table.splitlines():
             if line.startswith("["):
                 section = line.strip("[] ")
             elif line.strip():
-                sections[section].append(line)
+                sections.setdefault(section, []).append(line)
     return "\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items())
 
 

@@ -7,31 +7,25 @@ adamw_torch_fused), utils/schemas/peft.py, utils/schemas/fsdp.py, loaders/adapte
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import (
     NEITHER,
     VARIABLE,
     KeyReading,
-    Phrases,
     phrased,
     reading,
+    table,
     worded,
 )
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
 from weighbridge.files.runfiles.training.zero import contradicted
 
-KIND = Kind(
-    name="axolotl",
-    title="axolotl config",
-    syntaxes=("yaml",),
-    source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
-)
 KEYS = text_beside(__file__, "axolotl.txt")
 OWN = (
     "axolotl",
@@ -41,19 +35,6 @@ OWN = (
     "load_in_4bit",
     "val_set_size",
 )
-CHECKPOINTS: Mapping[str, str] = {
-    "true": "full",
-    "false": "none",
-    "offload": "offload",
-    "unsloth": "offload",
-    "offload_disk": "offload",
-}
-ATTENTION: Mapping[str, str] = {
-    "flash_attention_2": "flash",
-    "flash_attention_3": "flash",
-    "flex_attention": "flash",  # keeps what flash-attention does, and no scores
-    "eager": "eager",
-}
 # ring_attn_func, of ring-flash-attention, and `context_parallel.backend` of later releases
 SEQUENCES: Mapping[str, str] = {
     "varlen_llama3": "heads",
@@ -178,11 +159,11 @@ def _precision(keys: KeyReading) -> None:
 def _kernels(keys: KeyReading) -> None:
     keys.take("optimizer", "optimizer")
     _checkpoints(keys)
-    keys.take("attn_implementation", "attention", lambda name: ATTENTION.get(str(name)))
+    keys.means("attn_implementation", "attention")
     keys.used.add("sdp_attention")  # torch chooses, as we do
     for name in ("flash_attention", "flex_attention", "eager_attention"):
         if keys.on(name):
-            keys.set("attention", ATTENTION.get(name, name.partition("_")[0]), name)
+            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
     plugins = " ".join(map(str, keys.value("plugins") or ()))
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.set("loss", "cce", "plugins")
@@ -199,7 +180,7 @@ def _kernels(keys: KeyReading) -> None:
 
 def _checkpoints(keys: KeyReading) -> None:
     asked = keys.value("gradient_checkpointing")
-    meant = CHECKPOINTS.get(str(asked).lower())
+    meant = keys.keys.values["gradient_checkpointing"].get(str(asked).lower())
     if asked is None:
         keys.default("checkpointing", "none", "axolotl's own gradient_checkpointing: false")
     elif meant is None:
@@ -264,35 +245,7 @@ WRITTEN: Mapping[str, str] = {
     "lora_dropout": "lora_dropout",
     "quantize_moe_experts": "quantize_moe_experts",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"gradient_checkpointing": True},
-    ("checkpointing", "offload"): {"gradient_checkpointing": "offload"},
-    ("checkpointing", "none"): {"gradient_checkpointing": False},
-    ("loss", "liger"): {
-        "liger_fused_linear_cross_entropy": True,
-        "plugins": ("axolotl.integrations.liger.LigerPlugin",),
-    },
-    ("loss", "chunked"): {"chunked_cross_entropy": True},
-    ("method", "lora"): {"adapter": "lora"},
-    ("method", "qlora"): {"adapter": "qlora", "load_in_4bit": True},
-    ("method", "dora"): {"adapter": "lora", "peft_use_dora": True},
-    ("quantization", "nf4-dq"): {"load_in_4bit": True},
-    ("quantization", "bnb-int8"): {"load_in_8bit": True},
-    ("precision", "bf16-mixed"): {"bf16": True},
-    ("precision", "fp16-mixed"): {"bf16": False, "fp16": True},
-    ("precision", "bf16"): {"bfloat16": True},
-    ("precision", "fp16"): {"float16": True},
-    ("precision", "fp32"): {"bf16": False},
-    ("precision", "fp8-mixed"): {"fp8": True},
-    ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
-    ("attention", "eager"): {"attn_implementation": "eager"},
-    ("lora_targets", "all-linear"): {"lora_target_linear": True},
-    ("context_parallel_by", "ring"): {"ring_attn_func": "batch_ring"},
-    ("context_parallel_by", "heads"): {"sample_packing": True},
-    ("shard", "zero1"): {"deepspeed": "deepspeed_configs/zero1.json"},
-    ("shard", "zero2"): {"deepspeed": "deepspeed_configs/zero2.json"},
-    ("shard", "zero3"): {"deepspeed": "deepspeed_configs/zero3_bf16.json"},
-}
+SAID = table(KEYS).phrases
 EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # as an enum of 0.19 has them
 OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"
 NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
@@ -301,11 +254,6 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
     "learning_rate": 0.0002,
     "output_dir": "./out",
 }
-
-
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
@@ -340,3 +288,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     elif shard == "zero3" and run.settings["offload"] == "params":
         words["deepspeed"] = OFFLOADS
     return words
+
+
+KIND = Kind(
+    name="axolotl",
+    title="axolotl config",
+    syntaxes=("yaml",),
+    source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
+    tells=tells,
+    read=read,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
+    fresh=fresh,
+)

@@ -26,8 +26,7 @@ from weighbridge.base.wording import shown
 from weighbridge.engines.launch.shell import given_shell
 from weighbridge.files.runfiles import segments
 from weighbridge.files.runfiles.document import Document, Path
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.record import FEW_CARDS, PlannedRun, Unread
+from weighbridge.files.runfiles.record import FEW_CARDS, Kind, PlannedRun, Unread
 from weighbridge.files.runfiles.serving import kubernetes
 from weighbridge.files.runfiles.serving.lines import Container, within
 from weighbridge.files.runfiles.training import launch
@@ -35,12 +34,6 @@ from weighbridge.files.runfiles.training.ranks import COUNTS as COUNTED
 from weighbridge.files.runfiles.training.ranks import EACH, NODES, Start, number, ranks_of
 from weighbridge.settings.ranks import SIZES
 
-KIND = Kind(
-    name="kubernetes-job",
-    title="Kubernetes job",
-    syntaxes=("yaml",),
-    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1",
-)
 VARIABLE = re.compile(r"\$\((\w+)\)")
 KUBEFLOW = "kubeflow.org/"  # of an apiVersion: its operators tell torchrun of the machines
 TORCH, MPI = "pytorchReplicaSpecs", "mpiReplicaSpecs"
@@ -274,3 +267,13 @@ def _placed(
         nodes=container.nodes,
     )
     return within(run, container.memory)
+
+
+KIND = Kind(
+    name="kubernetes-job",
+    title="Kubernetes job",
+    syntaxes=("yaml",),
+    source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1",
+    tells=tells,
+    read=read,
+)

@@ -17,10 +17,9 @@ from weighbridge.engines.launch.shell import commands
 from weighbridge.files.runfiles import slurm
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.pieces import only_commands
+from weighbridge.files.runfiles.pieces import begins_with_a_command, only_commands
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import PlannedRun, Understood
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood
 from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
     accelerate,
@@ -35,23 +34,12 @@ from weighbridge.files.runfiles.training.starters import LAUNCHED
 from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.settings.ranks import SETTINGS, SIZES, Ranks
 
-KIND = Kind(
-    name="training-command",
-    title="training command",
-    syntaxes=("shell",),
-    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
-)
 SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
 MOST = 200  # lines: a longer text is looked at as prose is
 CONFIG = "config_file"  # of accelerate
 LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 PROGRAMS = ("swift", "trl", "llamafactory-cli")
-BEGINS = re.compile(
-    r"[ \t$]*(?:[A-Za-z_]\w*=|(?:export|set|cd|source|ulimit|torchrun|deepspeed|accelerate|python3?"
-    r"|swift|trl|llamafactory-cli|axolotl|tune|litgpt|srun|mpirun|mpiexec|uv|nohup|read|megatron|module|conda"
-    r"|mkdir|pip|bash|(?:\./)?run_train\.sh)(?:[ \t]|$))"
-)
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
@@ -88,12 +76,11 @@ class Launched(NamedTuple):
 
 def tells(document: Document) -> bool:
     """Tell whether a text is a script that launches a training."""
-    lines = document.text.replace("\\\n", " ").splitlines()
-    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     script = SHELL.match(document.text) or document.name.endswith(SCRIPTS)
     if document.text.count("\n") > MOST:
         return False
-    if not script and not (BEGINS.match(first) and only_commands(document.text)):
+    text = document.text
+    if not script and not (begins_with_a_command(text) and only_commands(text)):
         return False
     return next(launched(document), None) is not None
 
@@ -343,3 +330,14 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         understood=tuple(one for one in run.understood if one.line),
         refused=refused,
     )
+
+
+KIND = Kind(
+    name="training-command",
+    title="training command",
+    syntaxes=("shell",),
+    source="https://github.com/huggingface/accelerate @ 16cb6eb8",
+    tells=tells,
+    read=read,
+    written=written,
+)

@@ -6,51 +6,18 @@ pretrain.py (compiled; micro_batch_size 4), args.py.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.settings.ranks import SETTINGS
 
-KIND = Kind(
-    name="litgpt",
-    title="litgpt config",
-    syntaxes=("yaml",),
-    source="https://github.com/Lightning-AI/litgpt @ 26857050",
-)
-KEYS = """
-[settings]
-lora_r       lora_r
-lora_alpha   lora_alpha
-lora_dropout lora_dropout
-[ignored]
-access_token data data.* eval eval.* initial_checkpoint_dir initial_state logger_name ops_version
-optimizer.init_args out_dir resume seed tokenizer_dir train.epochs train.log_interval
-train.lr_warmup_steps train.lr_warmup_fraction train.max_iters train.max_norm train.max_steps
-train.max_tokens train.max_time train.min_lr train.save_interval log train.tie_embeddings
-[memory]
-adapter_start_layer          - LLaMA-Adapter is not counted
-galore                       - gradients are projected
-"""
+KEYS = text_beside(__file__, "litgpt.txt")
 MODULES = ("query", "key", "value", "projection", "mlp", "head")
 OWN_ADAPTED = ("query", "value")  # of finetune_lora
-PRECISION: Mapping[str, str] = {
-    "bf16-true": "bf16",
-    "bf16-mixed": "bf16-mixed",
-    "16-mixed": "fp16-mixed",
-    "16-true": "fp16",
-    "32-true": "fp32",
-}
-PACKED: Mapping[str, str] = {
-    "bnb.nf4": "nf4",
-    "bnb.nf4-dq": "nf4-dq",
-    "bnb.fp4": "fp4",
-    "bnb.fp4-dq": "fp4-dq",
-    "bnb.int8": "bnb-int8",
-    "bnb.int8-training": "bnb-int8",
-}
 OPTIMIZERS = {"AdamW": "adamw_torch", "Adam": "adam", "SGD": "sgd"}
 FINETUNED, PRETRAINED = 1, 4  # micro_batch_size where the file says none
 
@@ -77,7 +44,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         keys.default("batch_size", size, "litgpt's own micro_batch_size")
     if keys.take("train.max_seq_length", "seq_len") is None:
         keys.notes.append("max_seq_length is not set: the model's or the longest sample decides")
-    keys.take("precision", "precision", lambda name: PRECISION.get(str(name)))
+    keys.means("precision", "precision")
     _accumulated(keys)
     _method(keys)
     _optimizer(keys)
@@ -113,7 +80,8 @@ def _accumulated(keys: KeyReading) -> None:
 def _method(keys: KeyReading) -> None:
     adapted = any(str(name).startswith("lora_") for name in keys.data)
     packed = keys.value("quantize")
-    form = PACKED.get(str(packed)) if packed and adapted else None
+    forms = keys.keys.values["quantize"]
+    form = forms.get(str(packed)) if packed and adapted else None
     if not adapted:
         keys.settings["method"] = "full"
     else:
@@ -167,9 +135,14 @@ WRITTEN: Mapping[str, str] = {
     "seq_len": "train.max_seq_length",
     "lora_r": "lora_r",
 }
-SAID: Phrases = {}
 
 
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
+KIND = Kind(
+    name="litgpt",
+    title="litgpt config",
+    syntaxes=("yaml",),
+    source="https://github.com/Lightning-AI/litgpt @ 26857050",
+    tells=tells,
+    read=read,
+    written=partial(phrased, names=WRITTEN, phrases={}),
+)

@@ -8,67 +8,22 @@ computing), checkpointing.py (no cast of a packed base), liger_kernel.py.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.reading import (
+    KeyReading,
+    phrased,
+    reading,
+    table,
+    worded,
+)
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments
 from weighbridge.files.runfiles.training.zero import contradicted
 
-KIND = Kind(
-    name="llama-factory",
-    title="LLaMA-Factory config",
-    syntaxes=("yaml", "json"),
-    source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
-)
-KEYS = arguments.merged(
-    arguments.KEYS,
-    """
-[settings]
-lora_alpha         lora_alpha
-lora_dropout       lora_dropout
-additional_target  modules_to_save
-use_rslora         use_rslora
-[ignored]
-adapter_name_or_path apollo_scale apollo_scale_type apollo_proj apollo_proj_type
-apollo_scale_front apollo_update_interval badam_* cls_* compute_accuracy create_new_adapter
-dataset dataset_dir dataset_map_batch_size default_system disable_shuffling eval_dataset
-eval_num_beams eval_on_each_dataset enable_thinking export_* galore_scale galore_update_interval
-galore_proj_type hf_hub_token ignore_pad_token_for_loss image_min_pixels audio_sampling_rate
-infer_* interleave_probs kt_* chunk_size cpu_infer loraplus_lr_embedding loraplus_lr_ratio
-low_cpu_mem_usage mask_history max_samples media_dir mix_strategy mode model_revision ms_hub_token
-num_beams om_hub_token plot_loss predict_with_generate preprocessing_batch_size
-preprocessing_num_workers print_param_status overwrite_cache ref_model* resize_vocab rope_scaling
-split_special_tokens streaming swanlab_* template tokenized_path tool_format train_on_prompt
-use_fast_tokenizer use_swanlab val_size vllm_* video_fps video_maxlen video_min_pixels buffer_size
-early_stopping_steps max_new_tokens top_k top_p temperature do_sample repetition_penalty ray_*
-resources_per_worker placement_strategy master_addr master_port pref_* reward_model* kto_* ppo_*
-simpo_gamma dpo_label_smoothing ld_alpha use_dft_loss use_eaft_loss data_shared_file_system
-neat_packing device_map offload_folder
-[memory]
-freeze_extra_modules       - parts of the model are trained, by name
-freeze_multi_modal_projector   - the projector is not trained, which is not counted apart
-freeze_trainable_layers    - parts of the model are trained
-freeze_trainable_modules   - parts of the model are trained, by name
-freeze_vision_tower        - the vision tower is not trained, which is not counted apart
-image_max_pixels           + pixels of images, whose number is in the data
-video_max_pixels           + pixels of videos, whose number is in the data
-loraplus_lr_ratio          LoRA+ makes groups of parameters
-mixture_of_depths          - layers are converted to mixture-of-depths
-moe_aux_loss_coef          the router's loss is added
-pissa_init                 adapters begin from a decomposition
-shift_attn                 attention is shifted and in groups
-train_mm_proj_only         - only the projector is trained
-upcast_layernorm           + norms are cast to float32
-upcast_lmhead_output       + logits are cast to float32
-use_adam_mini              - Adam-mini is not counted
-use_llama_pro              - only added blocks are trained
-use_unsloth                - its kernels and its checkpoints
-use_unsloth_gc             - its checkpoints go to the host
-enable_mca                 it trains with Megatron
-""",
-)
+KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "llama_factory.txt"))
 OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
 MEGATRON = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
 METHODS = ("lora", "full")
@@ -218,28 +173,7 @@ WRITTEN: Mapping[str, str] = {
     "optimizer": "optim",
     "lora_r": "lora_rank",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"disable_gradient_checkpointing": False},
-    ("checkpointing", "none"): {"disable_gradient_checkpointing": True},
-    ("loss", "liger"): {"enable_liger_kernel": True},
-    ("attention", "flash"): {"flash_attn": "fa2"},
-    ("attention", "eager"): {"flash_attn": "disabled"},
-    ("method", "full"): {"finetuning_type": "full"},
-    ("method", "lora"): {"finetuning_type": "lora"},
-    ("method", "qlora"): {"finetuning_type": "lora"},
-    ("method", "dora"): {"finetuning_type": "lora", "use_dora": True},
-    ("quantization", "nf4"): {"quantization_bit": 4, "double_quantization": False},
-    ("quantization", "nf4-dq"): {"quantization_bit": 4, "double_quantization": True},
-    ("quantization", "bnb-int8"): {"quantization_bit": 8},
-    ("precision", "bf16-mixed"): {"bf16": True},
-    ("precision", "fp16-mixed"): {"fp16": True},
-    ("precision", "bf16"): {"pure_bf16": True, "bf16": True},
-    ("lora_targets", "all-linear"): {"lora_target": "all"},
-    ("optimizer", "muon"): {"use_muon": True},
-    ("shard", "zero1"): {"deepspeed": "examples/deepspeed/ds_z1_config.json"},
-    ("shard", "zero2"): {"deepspeed": "examples/deepspeed/ds_z2_config.json"},
-    ("shard", "zero3"): {"deepspeed": "examples/deepspeed/ds_z3_config.json"},
-}
+SAID = table(KEYS).phrases
 OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
     ("zero2", "optimizer"): "examples/deepspeed/ds_z2_offload_config.json",
     ("zero3", "params"): "examples/deepspeed/ds_z3_offload_config.json",
@@ -252,11 +186,6 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
     "learning_rate": 0.0001,
     "output_dir": "./out",
 }
-
-
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
@@ -277,3 +206,15 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     if settings["eval_batch_size"] is not None:
         words["val_size"] = PART  # without rows to evaluate it refuses to start
     return words | arguments.shared_and_evaluated(settings, OFFLOADS)
+
+
+KIND = Kind(
+    name="llama-factory",
+    title="LLaMA-Factory config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
+    tells=tells,
+    read=read,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
+    fresh=fresh,
+)

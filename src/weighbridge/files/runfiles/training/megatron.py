@@ -20,9 +20,8 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arrays, flags, launch
 from weighbridge.files.runfiles.training import megatron_mixed as mixed
 from weighbridge.models import catalogue
@@ -32,12 +31,6 @@ from weighbridge.training.megatron import arguments
 from weighbridge.training.megatron.adapters import TARGETS
 from weighbridge.training.megatron.layout import LAYOUT
 
-KIND = Kind(
-    name="megatron",
-    title="Megatron-LM command",
-    syntaxes=("shell", "yaml"),
-    source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
-)
 KEYS = text_beside(__file__, "megatron.txt")
 (GPT,) = TYPES  # the model type that arguments describe
 PROGRAMS = ("pretrain_gpt.py", "pretrain_mamba.py", "pretrain_hybrid.py")
@@ -434,3 +427,14 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     micro-batches of a step follow from the global batch."""
     own = {name: value for name, value in change.items() if name != "gradient_accumulation"}
     return phrased(own, WRITTEN, {})
+
+
+KIND = Kind(
+    name="megatron",
+    title="Megatron-LM command",
+    syntaxes=("shell", "yaml"),
+    source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
+    tells=tells,
+    read=read,
+    written=written,
+)

@@ -24,17 +24,10 @@ from weighbridge.engines.transformers.dialect import (
     value_of,
 )
 from weighbridge.files.runfiles.document import Document, Path, Place
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.record import PlannedRun, Understood, Unread
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread
 from weighbridge.files.runfiles.training import literals, trl
 from weighbridge.workload.consistency import OWN_DTYPE
 
-KIND = Kind(
-    name="training-script",
-    title="training script",
-    syntaxes=("python",),
-    source="https://github.com/unslothai/unsloth @ 015bdef0",
-)
 CONFIGS = ("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments")
 ADAPTERS = ("LoraConfig", "get_peft_model")
 TRAINERS = ("SFTTrainer", "UnslothTrainer")
@@ -388,3 +381,15 @@ def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
     if data.get("fp16") is not True:
         data["bf16"] = True
     return {"checkpointing": CHECKPOINTS.get(asked, "offload")}
+
+
+KIND = Kind(
+    name="training-script",
+    title="training script",
+    syntaxes=("python",),
+    source="https://github.com/unslothai/unsloth @ 015bdef0",
+    tells=tells,
+    read=read,
+    written=written,
+    placed=placed,
+)

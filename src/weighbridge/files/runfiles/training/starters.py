@@ -10,21 +10,14 @@ trl/scripts/utils.py (--config); torchtitan v0.2.2 run_train.sh (CONFIG_FILE, NG
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.records import replace
+from weighbridge.files.programs import ConfigStart, config_starts
+from weighbridge.files.runfiles import kinds
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import PlannedRun, Value
-from weighbridge.files.runfiles.training import (
-    axolotl,
-    flags,
-    litgpt,
-    llama_factory,
-    ranks,
-    torchtitan,
-    torchtune,
-)
+from weighbridge.files.runfiles.training import flags, ranks
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 ARGUMENTS = (".yaml", ".yml")
@@ -34,29 +27,7 @@ OF_LAUNCHERS = frozenset(  # options of axolotl's command that are no keys of it
 LAUNCHED = ("num_processes", "nproc_per_node", "nnodes", "num_machines")
 
 
-class Starter(NamedTuple):
-    """A program that starts a config: the words after which it trains (none: it always does), the
-    flag that names the config ("": a word of its own does), and whether key=value changes it."""
-
-    reader: Any  # the module of the config's kind
-    verbs: tuple[str, ...]
-    flag: str = ""
-    assigns: bool = False
-
-
-STARTERS: Mapping[str, Starter] = {
-    "axolotl": Starter(axolotl, ("train",)),
-    "axolotl.cli.train": Starter(axolotl, ()),
-    "llamafactory-cli": Starter(llama_factory, ("train",), assigns=True),
-    "tune": Starter(torchtune, ("run",), "config", assigns=True),
-    "litgpt": Starter(
-        litgpt,
-        ("finetune", "finetune_lora", "finetune_full", "finetune_qlora", "pretrain"),
-        "config",
-    ),
-    "run_train.sh": Starter(torchtitan, ()),
-    "torchtitan.train": Starter(torchtitan, (), "job.config_file"),
-}
+STARTERS = config_starts()
 
 
 def begins(program: str, words: Sequence[str]) -> bool:
@@ -101,16 +72,16 @@ def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun
     """Return the run of the config that a command names. Where that is not there, all of the run is
     unknown."""
     starter, name = STARTERS[program], config_of(program, words)
+    kind = kinds.named(starter.kind)
     line = document.line_of(max(document.text.find(name), 0))
-    found = beside(document, name, starter.reader.KIND.syntaxes)
+    found = beside(document, name, kind.syntaxes)
     if found is None:
         why = f"it starts {name:.80}, which is not here"
         return PlannedRun(task="train", refused=why, unread=(missing(name, name, line),))
     if not isinstance(found.data, dict):
-        return PlannedRun(task="train", refused=f"{name:.80} is no {starter.reader.KIND.title}")
+        return PlannedRun(task="train", refused=f"{name:.80} is no {kind.title}")
     said = _changes(starter, name, words)
-    run: PlannedRun = next(starter.reader.read(changed(found, said)))
-    return of_another(run, name)
+    return of_another(next(kind.read(changed(found, said))), name)
 
 
 def changed(document: Document, said: Mapping[str, Value]) -> Document:
@@ -144,7 +115,7 @@ def start_of(words: Sequence[str]) -> ranks.Start:
     return ranks.counted(said)
 
 
-def _changes(starter: Starter, name: str, words: Sequence[str]) -> dict[str, Value]:
+def _changes(starter: ConfigStart, name: str, words: Sequence[str]) -> dict[str, Value]:
     """Return what a command says of the config's keys."""
     own = [word for word in _own(words) if word != name]
     if starter.assigns:

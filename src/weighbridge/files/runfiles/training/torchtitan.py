@@ -13,9 +13,14 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.reading import (
+    KeyReading,
+    phrased,
+    reading,
+    table,
+    worded,
+)
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training.arguments import groups
 from weighbridge.files.runfiles.training.shapes import shape_name
 from weighbridge.machines.allocator.settings import GROWING, VARIABLES
@@ -25,12 +30,6 @@ from weighbridge.training.launching import by_machine
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.training.sharding.stages import layers_of_stages
 
-KIND = Kind(
-    name="torchtitan",
-    title="torchtitan config",
-    syntaxes=("toml",),
-    source="https://github.com/pytorch/torchtitan @ v0.2.2",
-)
 KEYS = text_beside(__file__, "torchtitan.txt")
 OWN = ("model", "training")
 BATCHES = ("training.local_batch_size", "training.batch_size")
@@ -340,11 +339,7 @@ WRITTEN: Mapping[str, str] = {
     "batch_size": "training.local_batch_size|training.batch_size",
     "seq_len": "training.seq_len",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"activation_checkpoint.mode": "full"},
-    ("checkpointing", "selective"): {"activation_checkpoint.mode": "selective", EVERY: AC_EVERY},
-    ("checkpointing", "none"): {"activation_checkpoint.mode": "none"},
-}
+SAID = table(KEYS).phrases
 
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
@@ -513,3 +508,17 @@ def starts(settings: Mapping[str, Value]) -> str:
 def fetches(repository: str) -> str:
     """Return the command that brings a model to the folder that a new file names."""
     return f"python scripts/download_hf_assets.py --repo_id {repository} --all"
+
+
+KIND = Kind(
+    name="torchtitan",
+    title="torchtitan config",
+    syntaxes=("toml",),
+    source="https://github.com/pytorch/torchtitan @ v0.2.2",
+    tells=tells,
+    read=read,
+    written=written,
+    fresh=fresh,
+    fetches=fetches,
+    starts=starts,
+)

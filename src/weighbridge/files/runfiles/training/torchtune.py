@@ -8,36 +8,22 @@ apply_lora_to_mlp), modules/loss/ (chunked losses), recipes/lora_finetune_distri
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.reading import (
+    KeyReading,
+    phrased,
+    reading,
+    table,
+)
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.models.catalogue import everyday
 
-KIND = Kind(
-    name="torchtune",
-    title="torchtune recipe",
-    syntaxes=("yaml",),
-    source="https://github.com/pytorch/torchtune @ bd2a0fc7",
-)
 KEYS = text_beside(__file__, "torchtune.txt")
 NAMESPACE = "torchtune."
-OPTIMIZERS: Mapping[str, str] = {
-    "torch.optim.AdamW": "adamw_torch",
-    "torch.optim.Adam": "adam",
-    "torch.optim.SGD": "sgd",
-    "bitsandbytes.optim.PagedAdamW": "paged_adamw_32bit",
-    "bitsandbytes.optim.PagedAdamW8bit": "paged_adamw_8bit",
-    "bitsandbytes.optim.AdamW8bit": "adamw_bnb_8bit",
-    "bitsandbytes.optim.AdamW": "adamw_bnb_32bit",
-    "torchao.optim.AdamW8bit": "adamw_torch_8bit",
-    "torchao.optim.AdamW4bit": "adamw_torch_4bit",
-    "torchao.prototype.low_bit_optim.AdamW8bit": "adamw_torch_8bit",
-    "torchao.prototype.low_bit_optim.AdamW4bit": "adamw_torch_4bit",
-}
 # An underscore between the digits of a release: llama3_1_8b
 BUILDER = re.compile(r"(?<=[a-z]\d)_(?=\d_\d|\d_[a-z])")
 LOSSES: Mapping[str, str] = {
@@ -176,7 +162,7 @@ def _optimizer(keys: KeyReading) -> None:
     named = keys.value("optimizer._component_")
     if named is None:
         return
-    known = OPTIMIZERS.get(str(named))
+    known = keys.keys.values["optimizer._component_"].get(str(named).lower())
     if known is None:
         keys.leave("optimizer._component_", f"{named!s:.60} is not counted")
         return
@@ -252,15 +238,7 @@ WRITTEN: Mapping[str, str] = {
     "seq_len": "tokenizer.max_seq_len",
     "lora_r": "model.lora_rank",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"enable_activation_checkpointing": True},
-    ("checkpointing", "none"): {"enable_activation_checkpointing": False},
-}
-
-
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
+SAID = table(KEYS).phrases
 
 
 # A new recipe
@@ -286,3 +264,17 @@ def fetches(repository: str) -> str:
     folder = repository.rpartition("/")[2]
     left = "--ignore-patterns 'original/*consolidated*'"
     return f"tune download {repository} --output-dir ./{folder} {left}"
+
+
+KIND = Kind(
+    name="torchtune",
+    title="torchtune recipe",
+    syntaxes=("yaml",),
+    source="https://github.com/pytorch/torchtune @ bd2a0fc7",
+    tells=tells,
+    read=read,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
+    fresh=fresh,
+    fetches=fetches,
+    starts=starts,
+)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
-from weighbridge.files.runfiles.reading import worded
+from weighbridge.files.runfiles.reading import table, worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import torchtune
 from weighbridge.files.runfiles.training.shapes import shape_name
@@ -179,9 +179,7 @@ def _step(settings: Settings) -> dict[str, Value]:
     words: dict[str, Value] = {"dtype": settings["precision"]}
     optimizer, fused = str(settings["optimizer"]), settings["optimizer"] == "adamw_torch_fused"
     plain = "adamw_torch" if fused else optimizer
-    classes = [name for name, ours in torchtune.OPTIMIZERS.items() if ours == plain]
-    if classes:
-        words["optimizer._component_"] = classes[0]
+    words |= table(torchtune.KEYS).newly.get(("optimizer", plain), {})
     if fused:
         words["optimizer.fused"] = True
     words["optimizer.lr"] = RATES[settings["method"] != "full"]

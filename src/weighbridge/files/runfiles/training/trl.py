@@ -7,48 +7,21 @@ scripts call otherwise (max_seq_length, use_lora).
 
 from collections.abc import Iterator, Mapping
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
-from weighbridge.files.runfiles.reading import KeyReading, Phrases, phrased, reading, worded
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.reading import (
+    KeyReading,
+    phrased,
+    reading,
+    table,
+    worded,
+)
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, zero
 from weighbridge.files.runfiles.training.zero import contradicted
 
-KIND = Kind(
-    name="trl",
-    title="TRL config",
-    syntaxes=("yaml", "json"),
-    source="https://github.com/huggingface/trl @ f2cd5771",
-)
-KEYS = arguments.merged(
-    arguments.KEYS,
-    """
-[settings]
-lora_alpha             lora_alpha
-lora_dropout           lora_dropout
-lora_modules_to_save   modules_to_save
-use_rslora             use_rslora
-[ignored]
-add_bos add_special_tokens append_concat_token assistant_only_loss benchmarks callbacks
-chat_template chat_template_* checkpointing_steps completion_only_loss dataset_* dataset_config
-dataset_mix_dir dataset_mixer dataset_mixture dataset_name dataset_num_proc dataset_text_field
-eos_token hf_* lora_task_type max_train_samples model_revision num_epochs pad_to_multiple_of
-pad_token preprocessing_num_workers prompt_template splits system_prompt trackio*
-use_slow_tokenizer wandb_* eval_packing lora_fan_in_fan_out model_init_kwargs
-dataset load_from_cache_file rpo_alpha split_dataset_ratio data_path image_folder video_folder
-mm_* pretrain_mm_mlp_adapter image_aspect_ratio image_grid_pinpoints group_by_modality_length
-lazy_preprocess version task_name clean_best_model embedding_learning_rate
-[memory]
-lora_target_parameters        + parameters of experts are adapted by their names
-padding_free                  - sequences stand in one row without padding
-use_kernels                   other kernels
-n_layer                       the model is made by its sizes, not by its name
-freeze_backbone               - parts of the model are trained
-vision_tower                  + another model stands beside it
-use_unsloth                   - its kernels and its checkpoints
-""",
-)
+KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "trl.txt"))
 OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")
 SAVED = ("per_device_train_batch_size", "output_dir", "learning_rate")  # TrainingArguments
 ANOTHER = {  # a key that only another step has
@@ -218,29 +191,7 @@ WRITTEN: Mapping[str, str] = {
     "optimizer": "optim",
     "lora_r": "lora_rank|lora_r",
 }
-SAID: Phrases = {
-    ("checkpointing", "full"): {"gradient_checkpointing": True},
-    ("checkpointing", "none"): {"gradient_checkpointing": False},
-    ("loss", "liger"): {"use_liger|use_liger_kernel": True},
-}
-NEWLY: Phrases = {  # how a new file says what an old one may say by other names
-    ("loss", "liger"): {"use_liger_kernel": True},
-    ("method", "lora"): {"use_peft": True},
-    ("method", "qlora"): {"use_peft": True},
-    ("method", "dora"): {"use_peft": True, "use_dora": True},
-    ("quantization", "nf4"): {"load_in_4bit": True},
-    ("quantization", "nf4-dq"): {"load_in_4bit": True, "use_bnb_nested_quant": True},
-    ("quantization", "bnb-int8"): {"load_in_8bit": True},
-    ("precision", "bf16-mixed"): {"bf16": True},
-    ("precision", "fp16-mixed"): {"bf16": False, "fp16": True},
-    ("precision", "fp32"): {"bf16": False},
-    ("attention", "flash"): {"attn_implementation": "flash_attention_2"},
-    ("attention", "eager"): {"attn_implementation": "eager"},
-    ("lora_targets", "all-linear"): {"lora_target_modules": ["all-linear"]},
-    ("shard", "zero1"): {"deepspeed": "zero1.json"},
-    ("shard", "zero2"): {"deepspeed": "zero2.json"},
-    ("shard", "zero3"): {"deepspeed": "zero3.json"},
-}
+SAID = table(KEYS).phrases
 OFFLOADS = {("zero2", "optimizer"): "zero2_offload.json", ("zero3", "params"): "zero3_offload.json"}
 NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
     "dataset_name": "trl-lib/Capybara",
@@ -267,7 +218,19 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     arguments.named_optimizer("trl", settings["optimizer"])
     words = {
         "model_name_or_path": run.model,
-        **worded(settings, KEYS, NAMES, {**SAID, **NEWLY}),
+        **worded(settings, KEYS, NAMES, {**SAID, **table(KEYS).newly}),
         **NEW,
     }
     return words | arguments.shared_and_evaluated(settings, OFFLOADS)
+
+
+KIND = Kind(
+    name="trl",
+    title="TRL config",
+    syntaxes=("yaml", "json"),
+    source="https://github.com/huggingface/trl @ f2cd5771",
+    tells=tells,
+    read=read,
+    written=written,
+    fresh=fresh,
+)

@@ -14,20 +14,13 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.launch.paths import model_of
+from weighbridge.files.programs import told_by
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, filled, reading
-from weighbridge.files.runfiles.record import PlannedRun
-
-KIND = Kind(
-    name="unanswered",
-    title="training that is not answered yet",
-    syntaxes=("yaml", "shell"),
-    source="https://github.com/volcengine/verl main",
-)
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 
 
-class Program(NamedTuple):
+class KnownConfig(NamedTuple):
     """A program whose YAML is told by keys that it has together, and where those stand that we
     understand."""
 
@@ -39,39 +32,30 @@ class Program(NamedTuple):
 
 
 CONFIGS = (
-    Program(
+    KnownConfig(
         "EasyR1",
         ("data", "algorithm", "worker"),
         "worker.actor.model.model_path",
         "worker.actor.model.lora.rank",
         "trainer.n_gpus_per_node",
     ),
-    Program(
+    KnownConfig(
         "NeMo-RL",
         ("policy", "cluster"),
         "policy.model_name",
         "policy.dtensor_cfg.lora_cfg.dim",
         "cluster.gpus_per_node",
     ),
-    Program("NeMo-RL", ("policy", "grpo"), "policy.model_name"),
-    Program("NeMo-RL", ("policy", "dpo"), "policy.model_name"),
-    Program(
+    KnownConfig("NeMo-RL", ("policy", "grpo"), "policy.model_name"),
+    KnownConfig("NeMo-RL", ("policy", "dpo"), "policy.model_name"),
+    KnownConfig(
         "AgileRL",
         ("algorithm", "environment", "network"),
         "network.pretrained_model_name_or_path",
         "network.lora_config.r",
     ),
-    Program("ms-swift's RL", ("rlhf_type", "model"), "model", "train.lora_rank", "train.gpus"),
+    KnownConfig("ms-swift's RL", ("rlhf_type", "model"), "model", "train.lora_rank", "train.gpus"),
 )
-SCRIPTS: Mapping[str, str] = {  # what a script holds -> the program
-    r"verl\.trainer\.main\b(?!_)": "EasyR1",
-    r"verl\.trainer\.main_\w+": "verl",
-    r"openrlhf\.cli\.\w+": "OpenRLHF",
-    r"examples/run_(?:grpo|dpo|sft)\w*\.py": "NeMo-RL",
-    r"pretrain_gpt\.py": "Megatron",
-    r"pretrain_\w+\.py": "a program of Megatron's other than pretrain_gpt.py",
-    r"\bmegatron (?:rlhf|sft|pt)\b": "ms-swift with Megatron",
-}
 MODEL = re.compile(
     r"(?:actor_rollout_ref\.model\.path|actor\.model\.model_path|policy\.model_name"
     r"|(?:--(?:\w+\.)?(?:model_name_or_path|pretrain|model)))(?:=|[ \t]+)(?P<value>[^\s\\]+)"
@@ -114,7 +98,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield keys.run(model, refused=f"{name} is not answered yet")
 
 
-def _numbers(keys: KeyReading, program: Program) -> None:
+def _numbers(keys: KeyReading, program: KnownConfig) -> None:
     rank, count = keys.value(program.lora_r), keys.value(program.devices)
     beside = keys.value(f"{program.lora_r.rpartition('.')[0]}.enabled", True)
     if isinstance(rank, int) and rank > 0 and beside is not False:
@@ -132,7 +116,7 @@ def _within(data: object, above: str) -> Iterator[str]:
             yield from _within(value, f"{above}{name}.")
 
 
-def _config(document: Document) -> Program | None:
+def _config(document: Document) -> KnownConfig | None:
     data = document.data
     if not isinstance(data, dict):
         return None
@@ -149,7 +133,7 @@ def _is_script(document: Document) -> bool:
 
 
 def _program(text: str) -> str:
-    return next((name for held, name in SCRIPTS.items() if re.search(held, text)), "")
+    return next((each.name for each in told_by("script") if re.search(each.script, text)), "")
 
 
 def _of_script(document: Document) -> PlannedRun:
@@ -176,3 +160,13 @@ def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> 
     for _ in range(NESTED):
         value = filled(NAME.sub(lambda match: assigned.get(match[1], match[0]), value)).strip("\"'")
     return "" if VARIABLE.search(value) or "$" in value else value
+
+
+KIND = Kind(
+    name="unanswered",
+    title="training that is not answered yet",
+    syntaxes=("yaml", "shell"),
+    source="https://github.com/volcengine/verl main",
+    tells=tells,
+    read=read,
+)

@@ -16,16 +16,9 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.kinds import Kind
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 
-KIND = Kind(
-    name="deepspeed",
-    title="DeepSpeed config",
-    syntaxes=("json",),
-    source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
-)
 KEYS = text_beside(__file__, "zero.txt")
 ZERO = "zero_optimization"
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
@@ -374,3 +367,14 @@ def _precision_contradicted(keys: KeyReading, name: str, config: Mapping[str, An
         if isinstance(said, bool) and said != on:
             return ALIKE.format(name, f"{half}.enabled", str(said).lower(), half, str(on).lower())
     return ""
+
+
+KIND = Kind(
+    name="deepspeed",
+    title="DeepSpeed config",
+    syntaxes=("json",),
+    source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
+    tells=tells,
+    read=read,
+    fresh=fresh,
+)

@@ -1,0 +1,140 @@
+"""The programs that files, logs, messages and people tell of, and the lines that they write.
+
+programs.toml has each program once:
+
+    commands of a shell      runfiles/pieces.py         which lines are a shell's
+    a line among words       runfiles/text.py
+    an image                 runfiles/serving           what starts in it
+    a script                 runfiles/training          what is read and not answered
+    a message                oom/reading.py             who wrote it
+    a name in words          runfiles/in_words.py
+
+logs.jsonl has each line of a log once: the `part` of a start (runfiles/serving/start_logs.py) or
+the `figure` of an out-of-memory message (oom/reading.py) that it tells, or both.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from weighbridge.base.parsed import lines_beside, text_beside
+from weighbridge.base.records import NamedTuple, dataclass
+
+# What stands in patterns of logs: a size as servers print it, a number, a device as llama.cpp
+# names it (a longer word is none)
+SIZE = r"(?P<size>\d{1,7}(?:\.\d{1,4})?)\s?(?P<unit>[KMG])i?B"
+COUNT = r"(?P<count>[\d,]{1,15})"
+DEVICE = r"(?<!\w)(?P<device>\w{1,40})"
+
+
+class ConfigStart(NamedTuple):
+    """How a command starts a config of a kind."""
+
+    kind: str
+    verbs: Sequence[str] = ()
+    flag: str = ""
+    assigns: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program, and how it is told: a table of programs.toml, which says what each field is."""
+
+    name: str
+    task: str = ""
+    title: str = ""
+    commands: tuple[str, ...] = ()
+    line: str = ""
+    script: str = ""
+    configs: Mapping[str, "ConfigStart"]
+    images: Mapping[str, str]
+    image: str = ""
+    port: int = 0
+    module: str = ""
+    signs: tuple[str, ...] = ()
+    rules: str = ""
+    words: str = ""
+    refused: str = ""
+    alone: bool = False
+
+
+@cache
+def programs() -> Mapping[str, Program]:
+    """Return all programs by their names, in the order of the file."""
+    import tomllib
+
+    tables = tomllib.loads(text_beside(__file__, "programs.toml"))
+    return {name: _program(name, table) for name, table in tables.items()}
+
+
+def _program(name: str, table: Mapping[str, Any]) -> Program:
+    plain: dict[str, Any] = {"title": name, "configs": {}, "images": {}, **table}
+    for key, value in plain.items():
+        plain[key] = tuple(value) if isinstance(value, list) else value
+    plain["configs"] = {word: ConfigStart(**row) for word, row in plain["configs"].items()}
+    return Program(name=name, **plain)
+
+
+def told_by(face: str, task: str = "") -> Iterator[Program]:
+    """Yield the programs that have a face ("words", "signs", ...), those of a task where one is
+    named."""
+    for program in programs().values():
+        if getattr(program, face) and task in ("", program.task):
+            yield program
+
+
+@cache
+def command_words(*tasks: str) -> str:
+    """Return the pattern of what a line begins with that starts a program of one of these tasks."""
+    return "|".join(word for p in told_by("commands") for word in p.commands if p.task in tasks)
+
+
+@cache
+def config_starts() -> Mapping[str, ConfigStart]:
+    """Return the commands that start a config, and how each does."""
+    return {name: row for p in told_by("configs") for name, row in p.configs.items()}
+
+
+@cache
+def images() -> Mapping[str, str]:
+    """Return the parts of images' names, and the line that each starts; "" where it is not read."""
+    return {part: line for p in told_by("images") for part, line in p.images.items()}
+
+
+def rules_of(name: str) -> str:
+    """Return the engine by whose rules the messages of a program are explained; "" of none."""
+    program = programs().get(name)
+    return program.rules if program is not None else ""
+
+
+class LogLine(NamedTuple):
+    """A line of logs.jsonl: who prints it, its pattern, and what it tells. `kind` and `before` are
+    of a figure (oom/reading.py); `unless`: it is read where this text is not in the log."""
+
+    program: str
+    pattern: str
+    part: str = ""  # a component of ours, or a count ("tokens", "context")
+    figure: str = ""
+    kind: str = "size"
+    before: bool = False
+    unless: str = ""
+
+    @property
+    def searched(self) -> str:
+        """Return the pattern as it is searched in a log that is as it was written."""
+        pattern = self.pattern.replace("{SIZE}", SIZE).replace("{COUNT}", COUNT)
+        return pattern.replace("{DEVICE}", DEVICE)
+
+
+@cache
+def log_lines() -> tuple[LogLine, ...]:
+    """Return the lines of logs that are read, the better of two that tell the same first."""
+    return tuple(LogLine(**json.loads(line)) for line in lines_beside(__file__, "logs.jsonl"))
+
+
+def length_lines(program: str = "") -> Iterator[str]:
+    """Yield the patterns by which servers, or one of them, state the longest request."""
+    for line in log_lines():
+        if line.part == "context" and not line.figure and program in ("", line.program):
+            yield line.searched

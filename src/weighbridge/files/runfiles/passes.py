@@ -1,0 +1,364 @@
+"""Passes over a run, in order, from its file to its answer.
+
+    PASSES           PlannedRun -> PlannedRun    by what is typed beside the file
+    ANSWER_PASSES    WeighedRun -> WeighedRun    what the file says of its answer
+    together         all runs of a file          those that are given the same card
+
+Each names the fields that it may change, and leaves the others: tests/runfiles/test_passes.py.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.units import human
+from weighbridge.base.wording import HIDDEN
+from weighbridge.engines.format_choice import ASKED
+from weighbridge.files.runfiles.beside import NOT_HERE
+from weighbridge.files.runfiles.document import UNNAMED
+from weighbridge.files.runfiles.record import (
+    FEW_CARDS,
+    SEVERAL_CARDS,
+    PlannedRun,
+    RunFile,
+    Unread,
+)
+from weighbridge.files.runfiles.slurm import SAME, SAYS
+from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.zero import step_contradicted
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.together import held_at_once
+from weighbridge.memory.report.verdict import Remedy, Verdict
+from weighbridge.settings.ranks import Ranks
+from weighbridge.workload.consistency import idle
+
+if TYPE_CHECKING:
+    from weighbridge.files.runfiles.weighing import WeighedRun
+    from weighbridge.memory.report.verdict import Answer
+
+BY_FILE = "as the file asks"
+CARD = ("gpu", "gpu_memory")
+LENGTHS = ("context", "prompt_len", "max_new_tokens")
+DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
+ELSEWHERE = (
+    "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, not in "
+    "this file: --shard says it"
+)
+IDLE = "it means nothing beside {}, and is left out"
+AS_FAR = "this is as far as the text says (in words: {said})"
+LACKS = "not taken from words: {missing}"
+OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
+RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
+CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
+OWN_LINE = {*CARD, "ram"}  # typed beside a file, these leave its own line to paste as it is
+WORSE: Mapping[str, int] = {"yes": 0, "unknown": 1, "no": 2}
+
+
+class Typed(NamedTuple):
+    """Settings of any task that are typed beside a file, and a model in place of the file's."""
+
+    file: RunFile
+    settings: Mapping[str, Any]
+    model: str | None = None
+
+
+class Pass(NamedTuple):
+    """A pass over a run, by the fields that it may change."""
+
+    change: Callable[[PlannedRun, Typed], PlannedRun]
+    fields: tuple[str, ...]
+
+
+class AnswerPass(NamedTuple):
+    """A pass over a run that has an answer, by the fields of the run and of its report that it may
+    change."""
+
+    change: "Callable[[WeighedRun, Report, Typed], WeighedRun]"
+    run: tuple[str, ...] = ()
+    report: tuple[str, ...] = ()
+
+
+def passed(run: PlannedRun, typed: Typed) -> PlannedRun:
+    """Return a run as it is weighed beside what is typed."""
+    for each in PASSES:
+        run = each.change(run, typed)
+    return run
+
+
+def answered_for(weighed: "WeighedRun", typed: Typed) -> "WeighedRun":
+    """Return an answer with what its file says of it."""
+    for each in ANSWER_PASSES:
+        if weighed.report is not None:
+            weighed = each.change(weighed, weighed.report, typed)
+    return weighed
+
+
+# Before a run is weighed
+
+
+def without_defaults(run: PlannedRun, typed: Typed) -> PlannedRun:
+    """Return a run without defaults in whose place something is typed."""
+    return replace(run, defaults=tuple(one for one in run.defaults if one[0] not in typed.settings))
+
+
+def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
+    """Return a run without what means nothing beside a setting that is typed, which is told."""
+    left = idle(typed.settings, run.settings) if run.task == "train" else {}
+    if not left:
+        return run
+    told = (
+        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
+        for u in run.understood
+        if u.setting in left
+    )
+    said = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
+    others = (f"{n} {run.settings[n]}: {IDLE.format(left[n])}" for n in left if n not in said)
+    return replace(
+        run,
+        settings={name: value for name, value in run.settings.items() if name not in left},
+        notes=(*run.notes, *others),
+        understood=tuple(u for u in run.understood if u.setting not in left),
+        defaults=tuple(each for each in run.defaults if each[0] not in left),
+        unread=(*run.unread, *told),
+    )
+
+
+def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
+    """Return a run without the doubt which card is meant, where one is typed."""
+    if typed.settings.keys().isdisjoint(CARD):
+        return run
+    unread = tuple(u for u in run.unread if u.key != SEVERAL_CARDS)
+    return replace(run, unread=unread, larger=())
+
+
+PASSES = (
+    Pass(without_defaults, ("defaults",)),
+    Pass(without_idle, ("settings", "notes", "understood", "defaults", "unread")),
+    Pass(without_doubted_card, ("unread", "larger")),
+)
+
+
+# Once it has an answer
+
+
+def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]") -> "WeighedRun":
+    """Answer a run by the smallest card that the name of its card may mean. Where that is a no, the
+    larger ones are asked, too: it is sure where all of them say so."""
+    first = weigh(run)
+    if first.fits != "no" or not run.larger:
+        return first
+    larger = (replace(run, settings={**run.settings, "gpu": gpu}) for gpu in run.larger)
+    if any(weigh(each).fits != "no" for each in larger):
+        return first
+    unread = tuple(
+        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        for u in run.unread
+    )
+    return replace(first, run=replace(run, unread=unread))
+
+
+def stepping(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return a run that says so where DeepSpeed's config is for other ranks than the cards that are
+    typed: what the file says itself its reader has compared."""
+    run = weighed.run
+    if ranks_of(run) or typed.settings.keys().isdisjoint(("gpu", "data_parallel_size")):
+        return weighed
+    sizes = {**run.settings, **report.workload}
+    why = step_contradicted(replace(run, settings=sizes), Ranks.of(sizes).cards)
+    return replace(weighed, run=replace(run, notes=(*run.notes, why))) if why else weighed
+
+
+def by_the_file(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return an answer that says what the file asks for as such, and not as typed."""
+    derived, names = report.derived.copy(), typed.settings.keys()
+    if derived.get("dtype_from") == ASKED and names.isdisjoint(("dtype", "quantization")):
+        derived["dtype_from"] = BY_FILE
+    if derived.get("context_from") == ASKED and names.isdisjoint(LENGTHS):
+        derived["context_from"] = BY_FILE
+    return replace(weighed, report=replace(report, derived=derived))
+
+
+def doubted(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return an answer that is not sure where something that we do not count takes less ("no") or
+    more ("yes"), or where what divides the model stands in another file."""
+    verdict = report.verdict
+    if verdict is None or verdict.fits == "unknown":
+        return weighed
+    reason = next(filter(None, (doubt(weighed.run, verdict, typed) for doubt in DOUBTS)), "")
+    turned = verdict.turned("unknown", reason) if reason else verdict
+    return replace(weighed, report=replace(report, verdict=turned)) if reason else weighed
+
+
+def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+    """Say what decides a run and stands in words alone, or nowhere; "" where all of it is said by
+    what a program reads, or is typed."""
+    names = {*typed.settings, *(("model",) if typed.model else ())}
+    flags = {"gpu": CARD}
+    words = [name for name in run.words if names.isdisjoint(flags.get(name, (name,)))]
+    if not words:
+        return ""
+    said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
+    lacks = (LACKS.format(missing=each) for each in run.missing)
+    return "; ".join((AS_FAR.format(said=said), *lacks))
+
+
+def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+    """Say which files decide and are not here."""
+    absent = ", ".join(dict.fromkeys(u.missing for u in run.unread if u.missing))
+    return NOT_HERE.format(absent) if absent else ""
+
+
+def _doubts(run: PlannedRun, verdict: Verdict) -> Iterator[Unread]:
+    """Yield what was not understood, and with which the verdict may be another."""
+    return (u for u in run.unread if (u.raises if verdict.fits == "yes" else u.lowers))
+
+
+def _of_cards(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+    """Say what is doubted of the cards themselves."""
+    keys = (FEW_CARDS, SEVERAL_CARDS)
+    return next((u.why for u in _doubts(run, verdict) if u.key in keys), "")
+
+
+def _unsaid(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+    """Say which keys may take more or less: their values are not in the file."""
+    keys = ", ".join(u.key for u in _doubts(run, verdict) if u.raises and u.lowers)
+    return f"the file does not say what {keys} is" if keys else ""
+
+
+def _uncounted(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+    """Say which keys are not counted."""
+    keys = ", ".join(u.key for u in _doubts(run, verdict))
+    way = "more" if verdict.fits == "yes" else "less"
+    return f"it is counted without {keys}, which takes {way}" if keys else ""
+
+
+def _divided(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
+    """Say that what divides the model stands in another file."""
+    alone = typed.file.kind in DIVIDED_ELSEWHERE and "shard" not in {*typed.settings, *run.settings}
+    return ELSEWHERE if alone and verdict.fits != "yes" and verdict.count > 1 else ""
+
+
+DOUBTS = (_by_words, _absent, _of_cards, _unsaid, _uncounted, _divided)
+
+
+def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return an answer about a Modelfile whose line to paste makes a model of it, and whose
+    remedies are told as changes of a copy."""
+    from weighbridge.files.runfiles.serving.own_modelfile import lines
+
+    file = typed.file
+    if file.kind != "modelfile" or not _own_line(typed):
+        return weighed
+    name = f"{report.model.name.rpartition('/')[2]}-own"
+    path = "Modelfile" if file.name == UNNAMED else file.name  # of a text that was pasted
+
+    def own(remedy: Remedy) -> Remedy:
+        told = lines(remedy.paste, file.text, path, name, remedy.change)
+        return replace(remedy, paste=told, note="") if remedy.paste else remedy
+
+    report = replace(report, remedies=tuple(map(own, report.remedies)))
+    line = f"ollama create {name} -f {shlex.quote(path)}\nollama run {name}"
+    return _started_by(replace(weighed, report=report), line)
+
+
+def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
+    """Return an answer whose line to paste is the file's own, where that starts what no other line
+    needs to make first: a file of llama.cpp that a repository has, cards of other machines."""
+    from weighbridge.files.runfiles.serving.lines import launch_line
+
+    run = weighed.run
+    if typed.file.kind == "modelfile" or not _own_line(typed):
+        return weighed
+    told = str(report.derived.get("launch") or "")
+    others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
+    if not told:
+        return _without_note(weighed, report) if run.command else weighed
+    if OWN_FILE.search(run.command):
+        return _started_by(weighed, launch_line(run.command).replace(HIDDEN, "$SECRET"))
+    return _started_by(weighed, f"{told} {RPC_FLAG} {shlex.quote(others)}") if others else weighed
+
+
+def _own_line(typed: Typed) -> bool:
+    """Tell whether nothing is typed that a file's own line does not say."""
+    return typed.settings.keys() <= OWN_LINE
+
+
+def _started_by(weighed: "WeighedRun", line: str) -> "WeighedRun":
+    """Return an answer with a line to paste; a parameter of a model goes before what its server
+    gives."""
+    report = weighed.report
+    assert report is not None
+    warnings = report.warnings
+    if "context" in weighed.run.settings:
+        warnings = tuple(w for w in warnings if CONTEXT_VARIABLE not in w)
+    derived = report.derived.copy()
+    derived["launch"] = line
+    derived.pop("launch_note", None)
+    return replace(weighed, report=replace(report, derived=derived, warnings=warnings))
+
+
+def _without_note(weighed: "WeighedRun", report: Report) -> "WeighedRun":
+    """Return an answer without the reason why there is no line to paste: the text has its own."""
+    derived = report.derived.copy()
+    note = derived.pop("launch_note", None)
+    warnings = tuple(w for w in report.warnings if w != note)
+    return replace(weighed, report=replace(report, derived=derived, warnings=warnings))
+
+
+ANSWER_PASSES = (
+    AnswerPass(stepping, run=("notes",)),
+    AnswerPass(by_the_file, report=("derived",)),
+    AnswerPass(doubted, report=("verdict",)),
+    AnswerPass(as_own_modelfile, report=("derived", "warnings", "remedies")),
+    AnswerPass(by_own_line, report=("derived", "warnings")),
+)
+
+
+# Runs of one file that are given the same card
+
+
+def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
+    """Return answers of which those on one card are judged by their sum, too."""
+    made = list(runs)
+    cards = dict.fromkeys(card for run in runs for card in run.run.devices)
+    for card in cards:
+        members = [at for at, run in enumerate(runs) if card in run.run.devices]
+        if len(members) > 1:
+            _judge(made, members, card)
+    return tuple(made)
+
+
+def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
+    """Judge the runs at some places, which share a card, by what they take together."""
+    names = " and ".join(runs[at].run.name for at in members)
+    reports = [report for at in members if (report := runs[at].report) is not None]
+    lacks = [runs[at].run.name for at in members if runs[at].report is None]
+    whole = held_at_once(reports)
+    about = f"{names} share card {card}: together they take about {human(whole.expected)}"
+    for at in members:
+        report = runs[at].report
+        if report is None:
+            continue
+        if report.verdict is None:
+            run = runs[at].run
+            told = about if not lacks else f"{about} without {', '.join(lacks)}"
+            notes = run.notes if at != members[0] else (*run.notes, told)
+            runs[at] = replace(runs[at], run=replace(run, notes=notes))
+            continue
+        usable = report.verdict.usable_bytes
+        answer, reason = _answer(whole, usable), f"{about}, and it has {human(usable)}"
+        if lacks and answer != "no":
+            answer, reason = "unknown", f"{', '.join(lacks)} takes memory of the same card, too"
+        if WORSE[answer] > WORSE[report.verdict.fits]:
+            verdict = report.verdict.turned(answer, reason)
+            runs[at] = replace(runs[at], report=replace(report, verdict=verdict))
+
+
+def _answer(whole: Bytes, usable: int) -> "Answer":
+    """Tell whether a sum fits."""
+    if whole.low > usable:
+        return "no"
+    return "yes" if whole.high <= usable else "unknown"
