@@ -18,6 +18,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "records",
     "parsed",
     "wording",
+    "sentences",
     "watching",
     "errors",
     "cost",

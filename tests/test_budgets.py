@@ -15,6 +15,8 @@ lower = 200
 upper = 100
 [vague]
 lower = 300
+[unkeyed]
+lower = 1
 """
 
 
@@ -49,6 +51,24 @@ def test_figures_of_a_small_house(small):
 )
 def test_a_branch_is_where_a_function_goes_one_way_or_another(text, count):
     assert budgets.branches(Module("x", text).tree) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("raise UsageError('the card is gone')", 1),
+        ("raise errors.UsageError(f'{x} is no card')", 1),
+        ("raise UsageError(sentence('card_gone', card=x))", 0),
+        ("raise ValueError('the card is gone')", 0),  # of Python, which nobody reads
+        ("raise UsageError(name)", 0),
+        ("def f():\n yield f'{x} is not counted'", 1),
+        ("def f():\n yield f'{x} and {y}'", 0),  # no sentence of ours
+        ("reading.warn('it is left out')\nnotes.append('it is left out')", 2),
+        ("names.append('it is left out')\nnotes.append('two words')", 0),
+    ],
+)
+def test_a_sentence_without_a_key_is_one_that_code_says_in_english(text, count):
+    assert budgets.unkeyed(Module("x", text)) == count
 
 
 def test_a_module_is_long_and_a_function_branched_above_the_limit(small):
@@ -89,6 +109,7 @@ def test_budgets_are_lowered_and_never_raised_by_themselves():
         "lines.upper": 100,
         "vague.lower": 0,
     }
+    assert budgets.broken({"unkeyed.lower": 2, "unkeyed.upper": 1}, budgets.budgets(TABLE)) != []
     assert (
         budgets.budgets(budgets.lowered(TABLE, figures | {"lines.lower": 100}))["lines.lower"]
         == 100

@@ -19,6 +19,7 @@ KINDS = {
     "runfile",
     "command",
     "output",
+    "warning",
 }
 TOPS = ("src/", "tests/", "docs/", "tools/", "changes/", ".ci/", ".github/")
 TOP_FILES = re.compile(r"[A-Za-z.]+\.(?:md|toml|yml|yaml)|Makefile")

@@ -15,6 +15,7 @@ A budget is raised by a block in that file, which a reviewer sees:
 
 import argparse
 import ast
+import builtins
 import re
 import subprocess
 import tomllib
@@ -38,6 +39,8 @@ TABLE = ROOT / "tools" / "house.toml"
 LONG = 400  # lines of a module
 BRANCHED = 8  # branches of a function
 STEP = 100  # lines of a room are rounded up to these: a budget is not a matter of one line
+WORDS = 3  # of a sentence, at least
+NOTES = ("notes.append", "warnings.append", "lines.append", "assumed.append")
 BRANCHES = (
     ast.If,
     ast.IfExp,
@@ -68,12 +71,47 @@ def bound(module: Module) -> Iterator[str]:
             yield node.name
 
 
+def unkeyed(module: Module) -> int:
+    """Count errors and warnings that are English in the code: no key, and so no Chinese."""
+    return sum(_is_sentence(said) for node in ast.walk(module.tree) for said in _said(node))
+
+
+def _said(node: ast.AST) -> Iterator[ast.expr]:
+    """What a statement says to people: of an error that it raises, a warning or a note."""
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        name = _name(node.exc.func)
+        if name.endswith("Error") and not hasattr(builtins, name):  # Python's own stay with us
+            yield from node.exc.args[:1]
+    elif isinstance(node, ast.Yield) and node.value is not None:
+        yield node.value
+    elif isinstance(node, ast.Call) and (
+        _name(node.func) == "warn"
+        or (_name(node.func) == "append" and ast.unparse(node.func).endswith(NOTES))
+    ):
+        yield from node.args[:1]
+
+
+def _name(function: ast.expr) -> str:
+    return str(getattr(function, "attr", getattr(function, "id", "")))
+
+
+def _is_sentence(said: ast.expr) -> bool:
+    """Whether a text has some words of its own; a name has fewer."""
+    if isinstance(said, ast.JoinedStr):
+        parts = [part.value for part in said.values if isinstance(part, ast.Constant)]
+        return len(" ".join(map(str, parts)).split()) >= WORDS
+    return isinstance(said, ast.Constant) and len(str(said.value).split()) >= WORDS
+
+
 def counted(house: House) -> dict[str, float]:
-    """Every figure that has a budget, `lines.ROOM` and `vague.ROOM` (names in 1,000 lines) too."""
+    """Every figure that has a budget, of rooms too: `lines.ROOM`, `vague.ROOM` (names in 1,000
+    lines) and `unkeyed.ROOM` (sentences without a key)."""
     modules = house.modules.values()
     lines = Counter[str]()
     vague = Counter[str]()
+    english = Counter[str]()
     for module in modules:
+        english[module.room] += unkeyed(module)
         lines[module.room] += module.text.count("\n")
         vague[module.room] += sum(name.strip("_") in VAGUE for name in bound(module))
     settings = sorted(files_of_settings(house).values())
@@ -93,6 +131,7 @@ def counted(house: House) -> dict[str, float]:
             for room in sorted(lines)
             if lines[room]
         },
+        **{f"unkeyed.{room}": count for room, count in sorted(english.items()) if count},
     }
 
 
@@ -115,8 +154,8 @@ def budgets(text: str) -> dict[str, float]:
     table = tomllib.loads(text)
     plain = {
         f"{group}.{room}": figure
-        for group in ("lines", "vague")
-        for room, figure in table[group].items()
+        for group in ("lines", "vague", "unkeyed")
+        for room, figure in table.get(group, {}).items()
     }
     plain |= table["house"]
     for row in table.get("raised", ()):
@@ -156,7 +195,7 @@ def _row(
 ) -> Iterator[str]:
     figure = name if group == "house" else f"{group}.{name}"
     if figure not in figures:
-        return  # a room that is gone
+        return  # a room that is gone, or one whose sentences have keys
     count = figures[figure]
     if group == "lines":
         count = ceil(count / STEP) * STEP

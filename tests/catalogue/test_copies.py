@@ -55,8 +55,8 @@ def test_the_copy_of_a_model(repo_id, form, copy):
 def test_what_only_a_name_says_is_assumed():
     ours, theirs = Copy("Qwen/Qwen3-8B-AWQ", "Qwen/Qwen3-8B"), Copy("a/b-AWQ", "a/b")
     assert "qwen" in PUBLISHED
-    assert str(ours) == "Qwen/Qwen3-8B-AWQ is Qwen/Qwen3-8B in this format"
-    assert str(theirs).endswith(
+    assert ours.note == "Qwen/Qwen3-8B-AWQ is Qwen/Qwen3-8B in this format"
+    assert theirs.note.endswith(
         "in this format; that its format is the usual one of its name is assumed"
     )
 

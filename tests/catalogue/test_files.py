@@ -53,10 +53,10 @@ def test_what_it_holds_is_said():
         gguf_of("meta-llama/Llama-3.1-8B", "Q8_0"),
         gguf_of("openai/gpt-oss-20b", "MXFP4_MOE"),
     )
-    assert "holds meta-llama/Llama-3.1-8B as it was instructed; that it has" in str(file)
-    assert str(listed) == "ggml-org/gpt-oss-20b-GGUF:MXFP4 holds openai/gpt-oss-20b"
+    assert "holds meta-llama/Llama-3.1-8B as it was instructed; that it has" in file.note
+    assert listed.note == "ggml-org/gpt-oss-20b-GGUF:MXFP4 holds openai/gpt-oss-20b"
     tuned = gguf_of("meta-llama/Llama-3.3-70B-Instruct", "Q4_K_M")
-    assert "as it was instructed" not in str(tuned)
+    assert "as it was instructed" not in tuned.note
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from weighbridge.base.errors import AwayError, BadFileError, HubError
+from weighbridge.base.errors import AwayError, BadFileError
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.models.checkpoint import gather, loading
 from weighbridge.models.checkpoint.gather import GatherOptions
 from weighbridge.models.sources.reference import HubRef
@@ -15,7 +16,7 @@ AWAY = "huggingface.co does not answer, and no copy is here"
 @pytest.fixture
 def away(monkeypatch):
     def read(text, ref, options):
-        raise AwayError(AWAY)
+        raise AwayError(AWAY, why="huggingface.co does not answer")
 
     monkeypatch.setattr(gather, "_read", read)
 
@@ -69,7 +70,7 @@ def test_the_newest_revision_is_in_the_catalogue(away, revision):
 )
 def test_a_name_of_timm_is_counted_by_its_architecture(monkeypatch, offline, why):
     def read(text, ref, options):
-        raise HubError("no such repository, and so on, and so forth")
+        raise AwayError("no such repository, and so on", why="no such repository")
 
     monkeypatch.setattr(gather, "_read", read)
     ref = SimpleNamespace(name="resnet18")
@@ -81,8 +82,9 @@ def test_a_name_of_timm_is_counted_by_its_architecture(monkeypatch, offline, why
 
 
 def test_notes_that_go_on_with_the_first_sentence_stand_behind_it():
-    assert gather._joined("one", ("; and two", "three", "; four")) == (
-        "one; and two; four",
+    usual, dynamic = sentence("format_usual"), sentence("dynamic_4bit")
+    assert gather._joined("one", (usual, "three", clauses(usual, dynamic))) == (
+        f"one; {usual}; {usual}; {dynamic}",
         "three",
     )
 

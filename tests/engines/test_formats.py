@@ -423,8 +423,10 @@ def test_whose_libraries_it_needs_decides():
 def test_who_reads_is_named():
     by = Loader(ENGINES["vllm"], (0, 33), on("9.0"), "m")
     aqlm, nothing = (WeightFormat(n, stored=True, method=n) for n in ("aqlm", "nothing"))
-    assert elsewhere(aqlm, by) == "--engine transformers does"
-    assert elsewhere(nothing, by) == "no engine here reads it"
+    assert elsewhere(aqlm, by) == ("--engine transformers does", False)
+    assert elsewhere(nothing, by) == ("no engine here reads it", False)
+    mac = by._replace(card=find("apple-m3-max-64gb").part)
+    assert elsewhere(aqlm, mac) == ("--engine transformers does", False)
     assert re.search(
         r"fp8-tensor, mxfp4, nvfp4 and \d kinds more$", weight_formats.refusal(aqlm, by)
     )

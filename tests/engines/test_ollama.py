@@ -11,6 +11,7 @@ from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.format_choice import kept_packed
 from weighbridge.engines.llama_cpp import answers
@@ -18,7 +19,6 @@ from weighbridge.engines.ollama import library
 from weighbridge.engines.ollama.dialect import read
 from weighbridge.engines.ollama.effective import _automatic, predicted
 from weighbridge.engines.ollama.infer import human, processor
-from weighbridge.engines.ollama.launching import IN_PARTS
 from weighbridge.engines.ollama.layer_formula import Reckoned, place
 from weighbridge.engines.ollama.rules import (
     BUILDS,
@@ -701,7 +701,9 @@ def test_a_tag_is_sized_and_run_in_its_own_format(tag, form):
     other = weighbridge.infer(tag, engine="ollama", quantization="Q6_K").derived
     assert f"run {tag}" not in other["launch"]
     note = other["launch_note"]
-    assert note.startswith(IN_PARTS if "671b" in tag else "the lines before the last make")
+    assert note.startswith(
+        sentence("in_parts") if "671b" in tag else "the lines before the last make"
+    )
 
 
 @pytest.mark.slow
@@ -922,7 +924,9 @@ def test_a_file_that_the_hub_has_in_parts_is_not_for_ollama(model, form, line):
         engine="ollama", context=4096, parallel=2, quantization=form
     )
     assert report.derived["launch"].rpartition("; ")[2] == line
-    assert report.derived.get("launch_note") == (IN_PARTS if line.startswith("llama") else None)
+    assert report.derived.get("launch_note") == (
+        sentence("in_parts") if line.startswith("llama") else None
+    )
 
 
 def test_what_ollama_was_told_is_told_to_the_server():

@@ -9,7 +9,8 @@ from weighbridge.answers import bounds
 from weighbridge.answers.estimate import exact, infer, limits, served, train
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
-from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves
+from weighbridge.base.sentences import clauses, sentence
+from weighbridge.engines.interface import EngineAnswer, HeldBytes, Serves, asking
 from weighbridge.engines.table import engine
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.names import DeviceChoice, sized
@@ -145,7 +146,7 @@ def test_flags_that_serve_are_a_remedy(room_says, then, fits):
     ],
 )
 def test_a_warning_promises_no_more_than_the_verdict(workload, fits, of_flags, does):
-    promise, hope = (f"flags which {served.WOULD[surely]} do" for surely in served.SURE)
+    promise, hope = (asking("--eager", surely) for surely in served.SURE)
     found = answer("no", flags="--eager")
     object.__setattr__(found, "warnings", (promise,))
     others = [("--eager", of_flags), ("--other", "yes")]
@@ -355,7 +356,7 @@ def test_an_engine_of_a_share_holds_no_tokens_where_loading_is_too_much():
 )
 def test_a_warning_does_not_deny_a_remedy_on_the_same_cards(fits, change, kept):
     remedy = Remedy(change=change, peak_bytes=1, fits=fits, cost="")
-    told = served.left_open(("x; no other flags would do", "y"), (remedy,))
+    told = served.left_open((clauses("x", sentence("no_choice")), "y"), (remedy,))
     assert told == ("x; no other flags would do" if kept else "x", "y")
 
 

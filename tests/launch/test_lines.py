@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.words import words_in
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
@@ -643,3 +644,12 @@ def test_a_flag_that_is_nearly_known_is_asked_about():
     assert found.warnings == (
         "--max-modl-len is no flag of vllm that we know; did you mean --max-model-len?",
     )
+
+
+@pytest.mark.parametrize("program", ["vllm serve", "python -m sglang.launch_server --model-path"])
+def test_a_method_that_is_not_modelled_is_told_in_two_languages(program):
+    (line,) = parse(f"{program} m --quantization strange").warnings
+    assert (
+        line == "--quantization 'strange' is not modelled: weights are counted as they are stored"
+    )
+    assert words_in("zh").told(line).startswith("未计入 --quantization 'strange'")

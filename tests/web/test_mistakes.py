@@ -6,6 +6,7 @@ import re
 import pytest
 
 from weighbridge.base.errors import HubError
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.faces.web.protocol import AskDesk, mistake
 
 
@@ -78,7 +79,7 @@ def test_a_model_that_needs_a_library_sends_nobody_to_a_terminal(desk):
         ),
         ({"model": "qwem3-8b"}, "qwem3-8b：内置目录中没有这个名字；是不是 qwen3-8b"),
         ({"model": "gpt2", "workload": {"quantization": "q9"}}, "'q9' 不是权重格式；常用的有"),
-        ({"model": {"config": {"model_type": "new"}}}, "我们的表中没有 'new' 这种模型类型；装了"),
+        ({"model": {"config": {"model_type": "new"}}}, "我们的表里没有 model type 'new'；装了"),
         ({"task": "infer", "model": "gpt2", "workload": {"context": "x"}}, "上下文(token)应为数字"),
         (
             {"task": "infer", "model": "gpt2", "workload": {"context": "4096"}},
@@ -106,20 +107,35 @@ def test_what_is_wrong_is_told_in_chinese(desk, ask, says):
     ("said", "told"),
     [
         (
-            "org/m is gated: accept its licence at https://hf.co/org/m; then give a token of yours",
-            "org/m 需要授权：请在 https://hf.co/org/m 接受许可，然后给出自己的 token",
+            clauses(
+                sentence("gated", repo="org/m", place="https://hf.co/org/m"),
+                sentence("then_login", login="give a token of yours"),
+            ),
+            "org/m 需要授权：请在 https://hf.co/org/m 接受许可；然后给出自己的 token",
         ),
         (
-            "there is no model 'org/m' at https://hf.co: check its spelling; if it is private, log in",
+            clauses(
+                sentence("no_repository_spelling", name="org/m", place="https://hf.co"),
+                sentence("if_private", login="log in"),
+            ),
             "https://hf.co 没有模型 'org/m'：请检查拼写；如果是私有模型，请给出自己的 token",
         ),
         (
-            "there is no model 'org/m' at https://hf.co: check its spelling",
+            sentence("no_repository_spelling", name="org/m", place="https://hf.co"),
             "https://hf.co 没有模型 'org/m'：请检查拼写",
         ),
-        ("org/m has no revision 'v2'; it has main, v1", "org/m 没有版本 'v2'；有 main, v1"),
-        ("https://hf.co/org/m: the answer was 500", "https://hf.co/org/m：服务器的回答是 500"),
-        ("a.gguf was dropped alone, without 'b'", "只拖入了 a.gguf，没有 'b'"),
+        (
+            clauses(
+                sentence("no_revision", repo="org/m", revision="v2"),
+                sentence("it_has", names="main, v1"),
+            ),
+            "org/m 没有版本 'v2'；有 main, v1",
+        ),
+        (
+            sentence("answer", page="https://hf.co/org/m", status=500),
+            "https://hf.co/org/m：服务器的回答是 500",
+        ),
+        (sentence("dropped_alone", name="a.gguf", path="'b'"), "只拖入了 a.gguf，没有 'b'"),
     ],
 )
 def test_what_the_hub_says_is_told_in_chinese(said, told):

@@ -46,7 +46,7 @@ def test_the_page_has_every_word_that_its_scripts_show_and_no_other():
     scripts = "".join(p.read_text() for p in PAGE.glob("*.js"))
     used = set(re.findall(r'words\["([a-z._]+)"\]', scripts))
     used |= {"share.served", "share.done", "margin.spare", "margin.short"}
-    used |= {"gpu.wanted", "gpu.all", "needs.library"}  # of errors
+    used |= {"gpu.wanted"}  # of errors
     assert used <= form("en")["words"].keys() == form("zh")["words"].keys()
     prefixes = tuple(set(re.findall(r"words\[`([a-z]+\.)\$", scripts)))
     own = (key for key in entries("page") if not key.startswith(("tab.", "section.")))

@@ -16,8 +16,10 @@
     └── OutOfMemoryError (1)      a replayed allocator has no room; a program that is traced sees
                                   torch.OutOfMemoryError, as on a GPU, in the same words
 
-Every message is one line of at most 300 characters (`wording.one_line`): what was found, where, and
-what to do next. What a stranger wrote is shown in part, and without passwords.
+An error has fields: `what` was found, `where`, and what to do `then`. Its message is one line of at
+most 300 characters (`wording.one_line`): "where: what; then". `key` is that of the sentence that
+says what (sentences.py). Who decides by an error compares its class, key or field, never words.
+What a stranger wrote is shown in part, and without passwords.
 
 A refusal is a claim, and each has a class, `ground`:
 
@@ -29,8 +31,10 @@ What somebody read in a source and nobody saw refused is no ground: it warns, an
 What physics refuses is answered with a verdict. docs/refusals.md lists them.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
+from weighbridge.base.sentences import Sentence, about, clauses, key_of
 from weighbridge.base.wording import one_line
 
 Ground = Literal["contradiction", "tried", "gap", ""]
@@ -44,8 +48,40 @@ class WeighbridgeError(Exception):
     ground: Ground = ""
     seen = ""  # a program's own words, and where they stand
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message)))
+    def __init__(self, what: object = "", *, where: str = "", then: str = "") -> None:
+        self.what = what if isinstance(what, str) else str(what)
+        self.where, self.then = where, then
+        super().__init__(one_line(self.sentence))
+
+    @property
+    def sentence(self) -> str:
+        """Return the whole message, whose parts keep their keys."""
+        return about(self.where, clauses(self.what, self.then) if self.then else self.what)
+
+    def added(self, where: str = "", then: str = "") -> Self:
+        """Return the same error with a place before it, and something to do behind it."""
+        error = type(self).__new__(type(self))
+        vars(error).update(vars(self))
+        error.where = ": ".join(filter(None, (where, self.where)))
+        error.then = clauses(self.then, then) if then else self.then
+        error.args = (one_line(error.sentence),)
+        return error
+
+    @property
+    def flag(self) -> str:
+        """Return the option that the message begins with; "" where it begins with none."""
+        first = str(self).partition(" ")[0].rstrip(":")
+        return first if first.startswith("--") else ""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Return the values of the sentence that says what was found."""
+        return self.what.values if isinstance(self.what, Sentence) else {}
+
+    @property
+    def key(self) -> str:
+        """Return the key of what was found; "" of a message that has none."""
+        return key_of(self.what)
 
 
 class UsageError(WeighbridgeError):
@@ -62,8 +98,8 @@ class TriedError(UsageError):
 
     ground: Ground = "tried"
 
-    def __init__(self, message: object, seen: str) -> None:
-        super().__init__(message)
+    def __init__(self, what: object, seen: str) -> None:
+        super().__init__(what)
         self.seen = seen
 
 
@@ -80,12 +116,15 @@ class UnsupportedError(UsageError):
 
 
 class NotServedError(UnsupportedError):
-    """One engine does not read or run a model: `said` is why, and `elsewhere` is where to go by the
-    engine's own rules; who is asked by a person tries the others (estimate/refusals.py)."""
+    """One engine does not read or run a model, and what is next is by the engine's own rules: who
+    is asked by a person tries the others (estimate/refusals.py), unless none can (`away`: another
+    card, another file)."""
 
-    def __init__(self, said: str, elsewhere: str = "", engine: str = "") -> None:
-        super().__init__(f"{said}; {elsewhere}" if elsewhere else said)
-        self.said, self.elsewhere, self.engine = said, elsewhere, engine
+    def __init__(
+        self, what: str, then: str = "", engine: str = "", *, where: str = "", away: bool = False
+    ) -> None:
+        super().__init__(what, where=where, then=then)
+        self.engine, self.away = engine, away
 
 
 class ReleaseError(UnsupportedError):
@@ -105,7 +144,13 @@ class GatedError(HubError):
 
 
 class AwayError(HubError):
-    pass
+    """`why` nobody answers, where somebody may still answer without."""
+
+    def __init__(
+        self, what: object = "", *, why: str = "", where: str = "", then: str = ""
+    ) -> None:
+        super().__init__(what, where=where, then=then)
+        self.why = why or self.sentence
 
 
 class OutOfMemoryError(WeighbridgeError):

@@ -3,6 +3,7 @@
 import re
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 UNITS = {
@@ -55,7 +56,7 @@ def parse_size(text: str) -> int:
     torch)."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
     if not match:
-        raise UsageError(f"{text!r} is not a size; write it as 24GiB, 24GB or 24576MiB")
+        raise UsageError(sentence("memory_value", value=text))
     number, unit = match.groups()
     if not unit and 0 < float(number) < MIB:  # bytes are meant by programs, GiB by people
         raise UsageError(f"{text!r} has no unit; write it as {text.strip()}GiB or {text.strip()}GB")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 LONGEST = 300  # characters of an error
 WORD = 30  # characters of a word that is left out rather than cut
 SHOWN = 80  # and of one value within it
-UNLISTED = "is not in our tables"  # a class, before what to do about it
 LITTLE = 64  # items of a container that are looked at to show it
 
 HIDDEN = "***"  # what stands for a secret

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 
 if TYPE_CHECKING:
     from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
@@ -59,7 +60,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     # and no length goes beyond the model's
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
     stages: str = ""  # the one that has the layers of each stage of a pipeline
-    joins: str = ""  # the sentence on what a line on {count} machines needs beside its flags
+    joins: str = ""  # key of the sentence on what a line on {count} machines needs beside its flags
     length: str = ""  # flag of the longest text, where it is not ours
     trains: str = "yes"  # else why a question about training is not asked of it
     splits: str = ""  # what lets it split a model over cards by layers
@@ -217,7 +218,11 @@ def written(number: Version) -> str:
 
 
 def _said(kind: Engine, text: str, nearest: Version) -> str:
-    return (
-        f"{kind.name} {text}: our rules are for releases {written(kind.oldest)} to "
-        f"{written(kind.newest)}; those of {written(nearest)} are used"
+    return sentence(
+        "releases",
+        engine=kind.name,
+        version=text,
+        first=written(kind.oldest),
+        last=written(kind.newest),
+        nearest=written(nearest),
     )

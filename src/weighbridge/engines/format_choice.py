@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name, of_mlx
@@ -280,7 +281,4 @@ def not_of_gguf(name: str) -> str:
     """Refuse a format that GGUF has not, and name those of as many bits."""
     # g64 is the size of a group, no number of bits
     bits = next((bits for bits in NEAR if re.search(rf"(?<![\dg]){bits}(?!\d)", name)), 4)
-    return (
-        f"--quantization {name}: llama.cpp loads GGUF alone, which has no such type; near are "
-        f"{NEAR[bits]}"
-    )
+    return sentence("not_gguf", form=name, near=NEAR[bits])

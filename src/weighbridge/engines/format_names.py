@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.table import record
 from weighbridge.models.catalogue.everyday import FLOATS
 
@@ -96,11 +97,10 @@ def said(name: str | None, form: str) -> str:
     """Say in one sentence which format was chosen, where there was a choice; spellings of one name
     are none. Without `name` it was the model's own that asked for it."""
     if name is None:
-        return f"in {form}, as the model's name says: --dtype or --quantization ask for another"
+        return sentence("named_form", form=form)
     if form == name or form.lower().replace("_", "-") == name.lower().replace("_", "-"):
         return ""
-    plain = f" (--dtype {name} is the plain division)" if name in PLAIN else ""
-    return f"--quantization {name} is taken as {form}, the usual format of that name{plain}"
+    return sentence("taken_as.division" if name in PLAIN else "taken_as", name=name, form=form)
 
 
 def of_gguf(name: str) -> bool:

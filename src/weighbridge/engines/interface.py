@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.memory import Device, NamedBytes
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.memory.components.weights import FormatChoice, PlacedTensor, formats, tensors
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.models.arch.body import Body
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Surely = Literal["yes", "no", "unknown"]
 WORST, EXPECTED, BEST = range(3)  # of what is free, the bound; of what is taken, the other one
-WOULD: Mapping[Surely, str] = {"yes": "would", "unknown": "may", "no": "would not"}
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -194,15 +194,14 @@ class PlacedWay(NamedTuple):
     guests: tuple[int, ...] = ()
 
 
-NO_CHOICE = "no other flags would do"
-
-
 def unhelped(named: int, ranks: int) -> str:
     """Why no flag of ours helps a launch. With more cards than ranks it is about what was asked:
     remedies may lay it out over all."""
     if named <= ranks:
-        return NO_CHOICE
-    return (
-        f"as asked, on {ranks} of {named} cards, no other flags would do: "
-        "use the others too, or smaller weights"
-    )
+        return sentence("no_choice")
+    return sentence("no_choice.cards", used=ranks, count=named)
+
+
+def asking(flags: str, surely: Surely) -> str:
+    """Say what the launch line asks for, and whether it would do (`promised`)."""
+    return sentence("line_asks.hope" if surely == "unknown" else "line_asks", flags=flags)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import torch_dtype
 from weighbridge.base.errors import TriedError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
 from weighbridge.engines.interface import Subject
@@ -58,7 +59,7 @@ def place(subject: Subject) -> LoadTarget:
     stored = subject.part.stored or subject.model.repo_id or isinstance(origin, HubRef)
     if target.why or stored or origin is None:
         return target
-    return LoadTarget(why="a config alone has no weights to load; give a repository or a folder")
+    return LoadTarget(why=sentence("no_weights"))
 
 
 def served(subject: Subject, w: "Infer", engine: Engine) -> LoadTarget:
@@ -178,31 +179,28 @@ def unwritten(subject: Subject, w: "Infer", engine: Engine) -> str:
     all."""
     name, scheme = engine.title, subject.choice.scheme
     if w.base_model:
-        return f"{name} serves the class that the config names, not the headless one"
+        return sentence("headless", engine=name)
     if w.dtype and dtype(subject, w) is None:
-        return f"{name} takes float16, bfloat16 and float32, not --dtype {w.dtype}"
+        return sentence("three_dtypes", engine=name, dtype=w.dtype)
     published = packed(subject, w, engine)
     if scheme is not None and published is None and _from_file(subject, w, engine):
         if makes(engine.reading, scheme.name):
-            return f"{name} packs {scheme.name} by --torchao-config, of the model in 16 bits"
-        return (
-            f"{name} does not make {scheme.name} while it loads: name a repository that is "
-            f"published in {scheme.name}"
-        )
+            return sentence("torchao_config", engine=name, form=scheme.name)
+        return sentence("not_made", engine=name, form=scheme.name, same=scheme.name)
     if subject.part.packed and w.quantization and subject.why == ASKED:
-        return f"the checkpoint is packed already, and is not packed again as {w.quantization}"
+        return sentence("packed_already", form=w.quantization)
     target = place(subject)
-    return target.why or ("a GGUF file is llama.cpp's" if target.file or target.quant else "")
+    return target.why or (sentence("of_llama_cpp") if target.file or target.quant else "")
 
 
 def facts(subject: Subject, w: "Infer", engine: Engine, line: str) -> DerivedFacts:
     """The line, or why there is none."""
     why = unwritten(subject, w, engine)
     if why:
-        return {"launch_note": f"no line to paste: {why}"}
+        return {"launch_note": sentence("no_line", reason=why)}
     copy = packed(subject, w, engine)
-    notes = (copy and str(copy), _together(w, engine))
-    note = "; ".join(filter(None, notes))
+    notes = (copy and copy.note, _together(w, engine))
+    note = clauses(*notes)
     return {"launch": line, "launch_note": note} if note else {"launch": line}
 
 
@@ -214,7 +212,7 @@ def _together(w: "Infer", engine: Engine) -> str:
     from weighbridge.machines.accelerators.machines import nodes  # asked of a card alone
 
     count = nodes(budget.choice.part, budget.choice.count)
-    return engine.joins.format(count=count) if count > 1 else ""
+    return sentence(engine.joins, count=count) if count > 1 else ""
 
 
 def limits_images(subject: Subject, w: "Infer") -> bool:
@@ -237,7 +235,7 @@ def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
 def warnings(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
     why = unwritten(subject, w, engine)
     if why:
-        yield f"no line to paste: {why}"
+        yield sentence("no_line", reason=why)
 
 
 def _image_tokens(subject: Subject) -> int:

@@ -18,6 +18,7 @@ from importlib import import_module
 from weighbridge.base.errors import ReleaseError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import about, sentence
 from weighbridge.engines.engine import Engine, Version, release_of, written
 from weighbridge.engines.table import usual
 from weighbridge.engines.weight_formats import Loader
@@ -119,15 +120,11 @@ def check(part: ModelPart, by: Loader) -> str:
     name, row = min(zip(names, lacked, strict=True), key=lambda pair: pair[1].since)
     who, first = f"{by.engine.title} {written(by.version)}", written(row.since)
     if replaced(part, by, name):
-        return (
-            f"{who} has no class of its own for {name}, which {first} has: the class of "
-            "transformers runs in its place, if it can, and its own memory is not counted here"
-        )
+        return sentence("no_class", engine=who, cls=name, other=first)
     if counterpart(name, by):
         return ""
     raise ReleaseError(
-        f"{by.reference}: {who} does not know {name}: {first} does; give --engine-version {first} "
-        "or later"
+        about(by.reference, sentence("older", library=who, kind=name, first=first, least=first))
     )
 
 
@@ -195,11 +192,10 @@ def missing(part: ModelPart, by: Loader) -> Missing:
         return Missing()
     name, who = names[0], f"{by.engine.title} {written(by.version)}"
     if not generic(part, by, name):
-        return Missing(uncounted=f"what {who} does with {name}, a class that it does not have")
-    inner = f"how transformers' {part.blueprint.cls} holds experts and heads on a rank"
+        return Missing(uncounted=sentence("never_had", engine=who, cls=name))
+    inner = sentence("held_on_a_rank", cls=part.blueprint.cls)
     return Missing(
-        f"{who} has no class for {name}: that of transformers runs in its place, if it can, and "
-        "its own memory is not counted here",
+        sentence("no_class_ever", engine=who, cls=name),
         inner if any(p.routed[1] > 1 for p in part.blueprint.counted) else "",
     )
 

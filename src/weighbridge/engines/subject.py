@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedError, UsageError
 from weighbridge.base.memo import memo
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.engines import model_classes
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.format_choice import decision
@@ -94,8 +95,9 @@ def within(part: ModelPart, end: int | None, context: int) -> None:
     """Raises UsageError for a text beyond a learned table of positions."""
     if end is not None and context > end and learned(part.blueprint, end):
         raise UsageError(
-            f"{context:,} tokens: the positions of {part.blueprint.cls} are a learned table of "
-            f"{end:,}, and more is an error of its index; ask for at most {end}"
+            sentence(
+                "learned_positions", count=context, cls=part.blueprint.cls, most=end, bound=end
+            )
         )
 
 
@@ -112,7 +114,7 @@ def reads_text(part: ModelPart) -> bool:
 def _textless(w: "Infer") -> Iterator[str]:
     """Yield a warning for each setting of text, of a model that reads none."""
     if w.context is not None:
-        yield "--context changes nothing: this model reads no text; --batch-size counts its items"
+        yield sentence("no_text")
 
 
 def unused(w: "Infer", plan: Blueprint, computes: Body, context: int) -> Iterator[str]:
@@ -125,10 +127,11 @@ def unused(w: "Infer", plan: Blueprint, computes: Body, context: int) -> Iterato
         (w.audio_seconds is not None, "audio", "sound"),
     ):
         if value and kind not in kinds:
-            why = f"what {word}s take is not in our tables" if towers else "it reads none"
-            yield f"{plan.cls}: the {word} is not counted; {why}"
+            unknown = "images_tables" if word == "image" else "sounds_tables"
+            why = sentence(unknown if towers else "reads_none")
+            yield about(plan.cls, clauses(sentence(word), why))
     if w.shared_prefix is not None and w.shared_prefix > context:
-        yield f"--shared-prefix {w.shared_prefix:,} is more than a request's {context:,} tokens"
+        yield sentence("shared_prefix", tokens=w.shared_prefix, context=context)
 
 
 def of_part(part: ModelPart) -> Config | None:
@@ -166,7 +169,7 @@ def remembered(
             layers_of = usual(config)
         except BadFileError:
             raise error from None
-        return layers_of, (f"{error}; taken as usual attention, every token kept",)
+        return layers_of, (clauses(error.sentence, sentence("usual_attention")),)
 
 
 def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:

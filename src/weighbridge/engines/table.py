@@ -20,6 +20,7 @@ from importlib import import_module
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.parsed import Parsed
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine, Version, version, written
 
 __all__ = [
@@ -106,5 +107,7 @@ def engine(name: str) -> Engine:
     from difflib import get_close_matches
 
     near = get_close_matches(plain, ENGINES, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"--engine {name!r} is not known; {hint}known: {', '.join(ENGINES)}")
+    known = ", ".join(ENGINES)
+    if near:
+        raise UsageError(sentence("engine_near", name=name, near=near[0], known=known))
+    raise UsageError(sentence("engine", name=name, known=known))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine, Version, release_of, written
 from weighbridge.engines.table import ENGINES, usual
@@ -194,7 +195,8 @@ def check_format(part: ModelPart, choice: FormatChoice, asked: str | None, by: L
         if not reads(by.engine.reading, f, by.version, by.card):
             mixed = choice.scheme is not None and f.stored and not of_mlx(part)
             whole = choice.scheme.name if choice.scheme and mixed else f.name
-            raise NotServedError(refusal(f, by, whole), elsewhere(f, by), by.engine.name)
+            others, away = elsewhere(f, by)
+            raise NotServedError(refusal(f, by, whole), others, by.engine.name, away=away)
 
 
 def formats_of(part: ModelPart, choice: FormatChoice, asked: str | None) -> Iterator[WeightFormat]:
@@ -228,23 +230,26 @@ def quant_method(part: ModelPart) -> str:
 def refusal(asked: WeightFormat, by: Loader, whole: str = "") -> str:
     """One line: what is not read and why, and what is. `whole` names a mixed checkpoint."""
     who = f"{by.engine.title} {written(by.version)}"
-    if asked.stored:
-        form = whole or asked.name
-        what = f"{by.reference}: its weights are stored in {form}, which {who} does not read"
-    else:
-        what = f"--quantization {asked.name}: {who} does not read it"
+    form = whole or asked.name if asked.stored else asked.name
+    what = sentence("stored_unread" if asked.stored else "unread", form=form, engine=who)
     why = lacking(by.engine.reading, asked, by.version, by.card)
+    said = about(by.reference if asked.stored else "", about(what, why) if why else what)
     others = [name for name in readable_names(by) if name != asked.name]
-    more = f" and {len(others) - LISTED} kinds more" if len(others) > LISTED else ""
-    known = f"it reads {', '.join(others[:LISTED])}{more}"
-    beside = known if others else "it reads nothing but plain weights there"
-    return f"{what}{why and ': '}{why}; {beside}"
+    if not others:
+        return clauses(said, sentence("reads_plain"))
+    names, count = ", ".join(others[:LISTED]), len(others) - LISTED
+    if count <= 0:
+        return clauses(said, sentence("reads", names=names))
+    return clauses(said, sentence("reads_more", names=names, count=count))
 
 
-def elsewhere(form: WeightFormat, by: Loader) -> str:
-    """Name the engines that read a format; "" where another release or card of this engine does."""
-    why = lacking(by.engine.reading, form, by.version, by.card)
-    return who_reads(form, by) or ("" if why else "no engine here reads it")
+def elsewhere(form: WeightFormat, by: Loader) -> tuple[str, bool]:
+    """Name the engines that read a format, and tell whether they do on other devices alone; ""
+    where another release or card of this engine does."""
+    others, away = who_reads(form, by)
+    if others or lacking(by.engine.reading, form, by.version, by.card):
+        return others, away
+    return sentence("nobody_reads"), False
 
 
 def readable_names(by: Loader) -> tuple[str, ...]:
@@ -287,17 +292,20 @@ def of_mlx(part: ModelPart) -> bool:
     return part.packed and declared_name(part).startswith("mlx-")
 
 
-def who_reads(form: WeightFormat, by: Loader) -> str:
-    """Name engines whose newest release reads it, on that device where they run there."""
+def who_reads(form: WeightFormat, by: Loader) -> tuple[str, bool]:
+    """Name engines whose newest release reads it, on that device where they run there, and tell
+    whether they do on others alone."""
     others = [kind for kind in ENGINES.values() if kind.name != by.engine.name]
     reading = [kind for kind in others if reads(kind.reading, form, kind.newest, None)]
     here = [kind for kind in reading if runs_on(kind, by.card)]
     here = [kind for kind in here if reads(kind.reading, form, kind.newest, by.card)]
     if not reading:
-        return ""
+        return "", False
     named = either(kind.name for kind in here or reading)
-    macs = " on a Mac" if all(kind.metal for kind in reading) else " elsewhere"
-    return f"--engine {named} does{'' if here else macs}"
+    if here:
+        return sentence("does_it", engines=named), False
+    macs = all(kind.metal for kind in reading)
+    return sentence("does_on_macs" if macs else "does_elsewhere", engines=named), True
 
 
 def runs_on(kind: Engine, card: "Part | None") -> bool:

@@ -21,7 +21,7 @@ class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it
     name: str
     metavar: str
     read: Callable[[Any], Any]
-    says: str  # "a whole number", for errors
+    says: str  # key of what it is in words, for errors
 
 
 def _word(value: Any) -> str:
@@ -127,32 +127,18 @@ def _pairs(value: Any) -> tuple[str, ...]:
     return pairs
 
 
-WORD = ValueKind(name="word", metavar="NAME", read=_word, says="a name")
-VERSION = ValueKind(name="version", metavar="V", read=_version, says="a version such as 2.5")
-RELEASE = ValueKind(
-    name="release", metavar="V", read=_release, says="a version such as 2.5, or a date"
-)
-COUNT = ValueKind(
-    name="count", metavar="N", read=_count, says="a number such as 8192, 8k (8,000) or 8K (8,192)"
-)
-WHOLE = ValueKind(name="whole", metavar="N", read=_whole, says="a whole number")
-NUMBER = ValueKind(name="number", metavar="X", read=_number, says="a number")
-SIZE = ValueKind(name="size", metavar="SIZE", read=_size, says="a size such as 24GiB")
-RELATIVE = ValueKind(
-    name="relative", metavar="SIZE", read=_text_size, says="a size such as 1GiB or 10%"
-)
-MEMORY = ValueKind(
-    name="memory", metavar="SIZE", read=_text_size, says="a size such as 64GiB, or local"
-)
-FLAG = ValueKind(name="flag", metavar="", read=_flag, says="true or false")
-IMAGE = ValueKind(
-    name="image", metavar="WxH", read=_image, says="a size in pixels such as 1024 or 1280x720"
-)
-SPLIT = ValueKind(name="split", metavar="A,B...", read=_split, says="shares such as 3,1")
-LAYERS = ValueKind(
-    name="split", metavar="A,B...", read=_split, says="the layers of each stage such as 16,16"
-)
-WORDS = ValueKind(name="words", metavar="A,B...", read=_words, says="names such as q_proj,v_proj")
-PAIRS = ValueKind(
-    name="words", metavar="A,B...", read=_pairs, says="pairs such as exps=CPU, a comma between them"
-)
+WORD = ValueKind(name="word", metavar="NAME", read=_word, says="value.name")
+VERSION = ValueKind(name="version", metavar="V", read=_version, says="value.version")
+RELEASE = ValueKind(name="release", metavar="V", read=_release, says="value.release")
+COUNT = ValueKind(name="count", metavar="N", read=_count, says="value.count")
+WHOLE = ValueKind(name="whole", metavar="N", read=_whole, says="value.whole")
+NUMBER = ValueKind(name="number", metavar="X", read=_number, says="value.number")
+SIZE = ValueKind(name="size", metavar="SIZE", read=_size, says="value.size")
+RELATIVE = ValueKind(name="relative", metavar="SIZE", read=_text_size, says="value.relative")
+MEMORY = ValueKind(name="memory", metavar="SIZE", read=_text_size, says="value.memory")
+FLAG = ValueKind(name="flag", metavar="", read=_flag, says="value.flag")
+IMAGE = ValueKind(name="image", metavar="WxH", read=_image, says="value.image")
+SPLIT = ValueKind(name="split", metavar="A,B...", read=_split, says="value.shares")
+LAYERS = ValueKind(name="split", metavar="A,B...", read=_split, says="value.layers")
+WORDS = ValueKind(name="words", metavar="A,B...", read=_words, says="value.names")
+PAIRS = ValueKind(name="words", metavar="A,B...", read=_pairs, says="value.pairs")

@@ -25,6 +25,7 @@ from typing import (
 )
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.settings.kinds import (
     COUNT,
     FLAG,
@@ -162,15 +163,15 @@ class Setting(Generic[T]):
         try:
             read = self.kind.read(written)
         except (TypeError, ValueError, OverflowError):
-            raise UsageError(f"{self.flag} is {self.kind.says}, not {written!r:.80}") from None
+            raise self._no_value(written) from None
         if self.choices:
             read = self._choice(read, written)
         elif isinstance(read, int | float) and not self.least <= read <= self.most:
-            low = read < self.least
-            bound = f"at least {_plainly(self.least)}" if low else f"at most {_plainly(self.most)}"
             if read != read:
-                bound = self.kind.says
-            raise UsageError(f"{self.flag} is {bound}, not {written!r:.80}")
+                raise self._no_value(written)
+            key, bound = ("least", self.least) if read < self.least else ("most", self.most)
+            line = sentence(key, flag=self.flag, bound=_plainly(bound), value=written)
+            raise UsageError(line)
         value: T = read
         return value
 
@@ -178,8 +179,14 @@ class Setting(Generic[T]):
         """Return the choice as it is declared, however it was written."""
         spelled = {choice.lower(): choice for choice in self.choices}
         if read.lower() not in spelled:
-            raise UsageError(f"{self.flag} is one of {', '.join(self.choices)}, not {value!r:.80}")
+            known = ", ".join(self.choices)
+            raise UsageError(sentence("choice", flag=self.flag, known=known, value=value))
         return spelled[read.lower()]
+
+    def _no_value(self, written: Any) -> UsageError:
+        """Return the error of what is none of its values."""
+        kind = sentence(self.kind.says)
+        return UsageError(sentence("no_value", flag=self.flag, kind=kind, value=written))
 
 
 def _plainly(bound: float) -> str:

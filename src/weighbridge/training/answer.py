@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Device
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import about, sentence
 from weighbridge.memory.components.device import context
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.forward.limits import followed
@@ -131,13 +132,10 @@ def _trained(plan: TrainingPlan, result: TrainingRun) -> int:
 def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
     alike = plan.sharding.cards // plan.sharding.pipeline
     if alike > _listed(plan):
-        yield f"{_listed(plan):,} of {alike:,} ranks that are alike are listed"
+        yield sentence("ranks_listed", listed=_listed(plan), alike=alike)
     if plan.sharding.pipeline > 1 and not plan.framework.stages:
         others = ", ".join(name for name, each in FRAMEWORKS.items() if each.stages)
-        yield (
-            f"{plan.framework.name} has no pipelines, and stages are counted as torch's own; "
-            f"--framework has some with {others}"
-        )
+        yield sentence("no_pipelines", framework=plan.framework.name, others=others)
     if _unheard(plan):
         yield (
             f"transformers {plan.major} tells accelerate that units stay whole in a word that it "
@@ -145,5 +143,5 @@ def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
             "unless the environment has FSDP_SHARDING_STRATEGY=SHARD_GRAD_OP"
         )
     if result.program.said:
-        yield f"{plan.subject.model_type}: {result.program.said}"
+        yield about(plan.subject.model_type, result.program.said)
     yield from result.assumed

@@ -7,6 +7,7 @@ from math import prod
 from weighbridge.base.dtypes import BFLOAT16, INT8, TORCH, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memo import memo
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.plan import language
 from weighbridge.memory.components.weights import BITSANDBYTES, EXPERTS, MERGES, alive
@@ -255,8 +256,10 @@ def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
     fits = [(path, numbers) for path, numbers in known.layers.items() if len(numbers) >= count]
     if not fits or not count:
         raise UnsupportedError(
-            f"{planned.subject.model.reference}: {plan.cls} has no layers that we know how to "
-            f"train by shapes: {INSTEAD}"
+            about(
+                planned.subject.model.reference,
+                sentence("no_layers", cls=plan.cls, instead=INSTEAD),
+            )
         )
     attends = planned.subject.body.encoder is not None
     path, numbers = min(fits, key=lambda f: (attends and DECODER not in f[0], len(f[1])))

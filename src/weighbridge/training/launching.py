@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.engines.transformers.rules import NEWEST
 from weighbridge.machines.accelerators.machines import MACHINE
@@ -123,7 +124,7 @@ def unwritten(run: TrainerRun) -> str:
     if run.framework not in WRITES:
         return f"{run.framework} is told by files of its own; lines are for {' and '.join(WRITES)}"
     if not run.model:
-        return "a config alone has no weights to load; give a repository or a folder"
+        return sentence("no_weights")
     if not run.cls.isidentifier():
         return f"{run.cls} is several models"
     if not run.cls.endswith(CLASSES):

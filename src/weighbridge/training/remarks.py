@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import written
 from weighbridge.engines.transformers import formats
 from weighbridge.memory.components.weights import BITSANDBYTES, unpacked_experts
@@ -30,10 +31,10 @@ def _emulated(plan: TrainingPlan) -> str:
         return ""
     if plan.framework.lowers and plan.part is not None:
         reason = formats.missing_units(plan.part, "bfloat16")
-        return f"{reason}: {plan.framework.name} takes float16 by itself"
+        return sentence("float16_itself", lacking=reason, framework=plan.framework.name)
     if refused(plan):
-        return f"{emulation}, and the Trainer refuses it; use --precision fp16-mixed"
-    return f"{emulation}, which is slow; --precision fp16-mixed takes as much memory"
+        return sentence("trainer_refuses", emulation=emulation)
+    return sentence("emulation_slow", emulation=emulation)
 
 
 # torch.cuda.is_bf16_supported, which transformers' Trainer asks (utils/import_utils.py,
@@ -49,7 +50,7 @@ def refused(plan: TrainingPlan) -> str:
         return ""
     if plan.torch >= EMULATES or not formats.emulated(plan.part, plan.computing):
         return ""
-    return "only with --precision fp16-mixed: the Trainer refuses bfloat16 on this card"
+    return sentence("fp16_mixed")
 
 
 def _float32_base(plan: TrainingPlan) -> str:
@@ -57,13 +58,10 @@ def _float32_base(plan: TrainingPlan) -> str:
     frozen = plan.method != "full"
     if plan.framework.name != "trl" or plan.dtype != FLOAT32 or plan.precision.autocast is None:
         return ""
-    what = "the frozen base, too, is" if frozen else "weights are"
+    what = "frozen" if frozen else "weights"
     if plan.subject.choice.scheme is not None:
-        what = "what is not packed of the frozen base is"
-    return (
-        f"trl loads in float32 unless model_init_kwargs name a dtype: {what} twice as large as in "
-        f'16 bits; --dtype bfloat16 weighs it with dtype="bfloat16"'
-    )
+        what = "unpacked"
+    return clauses(sentence(f"trl_float32.{what}"), sentence("trl_weighs"))
 
 
 def _experts(plan: TrainingPlan) -> str:
@@ -78,12 +76,9 @@ def _upcast(plan: TrainingPlan) -> str:
     if form is None:
         return ""
     if plan.base.upcast != "none":
-        return f"{CASTS[plan.base.upcast]}; without that call: --kbit-upcast none"
+        return clauses(sentence(f"casts.{plan.base.upcast}"), sentence("casts.without"))
     if plan.base.asked_upcast not in (None, "none"):
-        return (
-            f"--kbit-upcast {plan.base.asked_upcast} changes nothing: PEFT leaves {form.name} as "
-            "it is"
-        )
+        return sentence("upcast_unused", value=plan.base.asked_upcast, form=form.name)
     return ""
 
 
@@ -96,11 +91,8 @@ def _barred(plan: TrainingPlan) -> str:
     path = barred(matched(specs, adapters.targets), plan.subject.model_type, adapters.tuner)
     if not path:
         return ""
-    return (
-        f"--lora-targets: PEFT {since} and newer refuses {path.rpartition('.')[2]} of "
-        f"{plan.subject.model_type}, whose kernels read past its adapter; it was counted as older "
-        "releases train it"
-    )
+    target, kind = path.rpartition(".")[2], plan.subject.model_type
+    return sentence("lora_barred", since=since, target=target, kind=kind)
 
 
 def _packed(plan: TrainingPlan) -> str:
@@ -108,15 +100,9 @@ def _packed(plan: TrainingPlan) -> str:
     if form is None or form.name.startswith(BITSANDBYTES):
         return formats.without_kernels(plan.part, plan.subject.choice)
     if plan.base.kernel is None:
-        return (
-            f"linears in {form.name} are taken to be dequantized one at a time, as bitsandbytes' "
-            "in 4 bits are; a kernel that keeps each of them is in the high estimate"
-        )
+        return sentence("dequantized_one", form=form.name)
     if form.name.startswith("gptq") and plan.base.asked_kernel is None:
-        return (
-            "every linear in GPTQ is taken to keep its weight in 16 bits from forward to backward, "
-            "as torch's kernel does; the low estimate is without: --gptq-kernel says which runs"
-        )
+        return sentence("gptq_linear")
     return ""
 
 
@@ -127,37 +113,28 @@ def _kernels(plan: TrainingPlan) -> str:
     if plan.asked_kernels is not None or not names or plan.framework.loads != "transformers":
         return ""
     if packages.modelled(plan.subject.body):
-        return f"counted without {names}, which takes more: --kernels installed weighs it with them"
-    return f"counted without {names}, which takes more: with them a step takes less"
+        return sentence("kernels", names=names)
+    return sentence("kernels_less", names=names)
 
 
 def _balanced(plan: TrainingPlan) -> str:
     """Say that ranks with other experts may be sent more tokens than they send."""
     if plan.sharding.expert == 1:
         return ""
-    return (
-        "experts are taken to be chosen evenly: a rank whose experts are chosen more often is sent "
-        "more tokens, and takes more"
-    )
+    return sentence("balanced")
 
 
 def _virtual(plan: TrainingPlan) -> str:
     """Say how many tokens are trained where nobody said: PEFT has no default."""
     if plan.adapters is None or not plan.adapters.assumed_tokens:
         return ""
-    return (
-        f"{plan.adapters.virtual_tokens} tokens are taken to be trained, as in PEFT's examples: "
-        "--virtual-tokens says how many"
-    )
+    return sentence("virtual_tokens", count=plan.adapters.virtual_tokens)
 
 
 def _selective(plan: TrainingPlan) -> str:
     if plan.checkpointing != "selective" or plan.framework.name in OWN_SELECTION:
         return ""
-    return (
-        f"--checkpointing selective is no setting of {plan.framework.name}: every second product "
-        "is kept, as torchtitan's policy does"
-    )
+    return sentence("selective", framework=plan.framework.name)
 
 
 def _items(plan: TrainingPlan) -> str:
@@ -169,21 +146,15 @@ def _items(plan: TrainingPlan) -> str:
     without = sorted(kinds - asked)
     if not without:
         return ""
-    return (
-        f"sequences have no {' and no '.join(without)} in them: its tower's weights are counted, "
-        f"what it takes in a step is not ({', '.join(FLAGS[kind] for kind in without)})"
-    )
+    return sentence("without_items" if len(without) > 1 else f"without.{without[0]}")
 
 
 def _of_a_batch(plan: TrainingPlan, kinds: set[str]) -> str:
     sized = plan.image_size is not None and differs(plan.subject.model_type, "sized_images")
     if not kinds or (sized and kinds == {"image"}):
         return ""
-    return (
-        f"{' and '.join(FLAGS[kind] for kind in sorted(kinds))} changes nothing: "
-        f"{plan.subject.model_type} is trained on batches of its own items, of its config's size; "
-        "--batch-size counts them"
-    )
+    flags = " and ".join(FLAGS[kind] for kind in sorted(kinds))
+    return sentence("own_items", flags=flags, kind=plan.subject.model_type)
 
 
 def _whole(plan: TrainingPlan) -> str:
@@ -193,24 +164,17 @@ def _whole(plan: TrainingPlan) -> str:
         return ""
     by = "FSDP" if s.fully else "ZeRO-3"
     if four_bits(form):
-        return (
-            f"packed weights are integers, which accelerate leaves whole on every rank under {by}: "
-            "--bnb-4bit-quant-storage bfloat16 shares them out"
-        )
+        return sentence("whole_integers", by=by)
     if plan.codes == "both":
-        return f"bitsandbytes keeps weights in 8 bits whole on every rank, beside {by}'s parts"
-    return f"packed weights in {form.name} are no parameters: {by} leaves them whole on every rank"
+        return sentence("whole_int8", by=by)
+    return sentence("whole_packed", form=form.name, by=by)
 
 
 def _version(plan: TrainingPlan) -> str:
     """Say that a framework's version changes nothing: silence would say that it was heeded."""
     if plan.release is None or plan.framework.versioned or plan.framework.older:
         return ""
-    libraries = "--engine-version (transformers), --torch-version, --accelerate-version"
-    return (
-        f"--framework-version changes nothing: no rule of {plan.framework.name} depends on it; "
-        f"what does is {libraries}"
-    )
+    return sentence("framework_version", framework=plan.framework.name)
 
 
 def _newer(plan: TrainingPlan) -> str:
@@ -223,10 +187,9 @@ def _newer(plan: TrainingPlan) -> str:
         plan.framework.name: plan.release,
     }
     newer = [n for n, read in NEWEST.items() if (asked.get(n) or ())[:2] > read]
-    return "; ".join(
-        f"{name} {written(asked[name] or ())}: our rules are for releases up to "
-        f"{written(NEWEST[name])}, and those are used"
-        for name in newer
+    releases = ((name, written(asked[name] or ()), written(NEWEST[name])) for name in newer)
+    return clauses(
+        *(sentence("newer", library=name, version=v, last=last) for name, v, last in releases)
     )
 
 
@@ -238,14 +201,6 @@ NEWEST: Mapping[str, tuple[int, int]] = {  # releases that we read
     "trl": (1, 16),
     "litgpt": (0, 5),
     "torchtitan": (2026, 8),
-}
-CASTS = {
-    "peft": "QLoRA: embeddings, norms and hidden states count in float32, because PEFT's "
-    "prepare_model_for_kbit_training casts them",
-    "trl": "norms are taken as cast to float32, and what follows them with it, embedding and head "
-    "as bfloat16, as TRL's peft_module_casting_to_bf16 leaves them",
-    "norms": "norms are taken as cast to float32, and what follows them with it, as TRL 0.25's "
-    "prepare_model_for_kbit_training does it",
 }
 REMARKS: tuple[Callable[[TrainingPlan], str], ...] = (
     _emulated,

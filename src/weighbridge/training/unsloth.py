@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.formats import lacks
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
@@ -116,11 +117,7 @@ def remark(plan: "TrainingPlan") -> str:
     """Say that the copy decides what is in 4 bits."""
     if not _left(plan.subject):
         return ""
-    return (
-        "unsloth fetches a copy that leaves some linears in 16 bits: name that repository "
-        f"(-unsloth-bnb-4bit), whose config lists them; without it up to {MOST_LEFT} % of the "
-        "weights are open"
-    )
+    return sentence("unsloth_copy", percent=MOST_LEFT)
 
 
 def older_chunks(logits: int, free: int | None) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base import lazily
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.parsed import Deferred
+from weighbridge.base.sentences import sentence
 from weighbridge.settings import SPREAD
 from weighbridge.settings.setting import Setting, Settings, fields
 
@@ -154,7 +155,9 @@ def foreign(w: "Infer", engine: str) -> None:
         if not having or engine in having:
             continue
         theirs = " and ".join(having)
-        raise ContradictionError(f"{setting.flag} is a setting of {theirs}, not of {engine}")
+        raise ContradictionError(
+            sentence("foreign", flag=setting.flag, engines=theirs, engine=engine)
+        )
 
 
 def layouts(count: int) -> Iterator[dict[str, int]]:

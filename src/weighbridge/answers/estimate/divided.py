@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses
 from weighbridge.base.units import GIB, human
 from weighbridge.machines.accelerators.parts import Part
 from weighbridge.memory.report import Report
@@ -66,7 +67,7 @@ def divided(
         report,
         workload={**report.workload, **dict.fromkeys(moved)},
         derived=cast("DerivedFacts", derived | told),
-        verdict=replace(verdict, reason=f"{lead}; {verdict.reason}")
+        verdict=replace(verdict, reason=clauses(lead, verdict.reason))
         if known
         else _if_there_is_ram(verdict, lead),
     )
@@ -75,9 +76,9 @@ def divided(
 def _if_there_is_ram(verdict: Verdict, lead: str) -> Verdict:
     needed = 0 if verdict.host is None else verdict.host.needed.expected
     if needed <= ANY_MACHINE:
-        return replace(verdict, reason=f"{lead}; {verdict.reason}")
+        return replace(verdict, reason=clauses(lead, verdict.reason))
     asked = f"it needs about {human(needed)} of RAM: --ram SIZE says whether that is there"
-    return replace(verdict, fits="unknown", tight=False, reason=f"{lead}; {asked}")
+    return replace(verdict, fits="unknown", tight=False, reason=clauses(lead, asked))
 
 
 def _share_away(report: Report, layers: Sequence[int], *, experts: bool) -> float:

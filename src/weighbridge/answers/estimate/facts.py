@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.answers import bounds
 from weighbridge.base.memory import Bytes
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import human
 from weighbridge.memory.report import ModelFacts
 from weighbridge.models.checkpoint.model import Model
@@ -62,7 +63,7 @@ def cautions(workload: "Weighed", *, metal: bool = False) -> Iterator[str]:
     if budget is None:
         return
     if budget.choice.note:
-        yield f"--gpu: {budget.choice.note}"
+        yield about("--gpu", budget.choice.note)
     if machine is not None and machine.note:
         yield machine.note
     yield from _of_part(budget.choice.part, budget.choice.room, metal=metal)
@@ -71,13 +72,6 @@ def cautions(workload: "Weighed", *, metal: bool = False) -> Iterator[str]:
 def _of_part(part: "Part", room: Bytes, *, metal: bool) -> Iterator[str]:
     if part.kind == "apu" and not room.exact:
         low, _, high = room
-        yield (
-            f"{part.name}: how much of its memory the GPU may take is set in the BIOS and by "
-            f"ttm.pages_limit, {human(low)} to {human(high)}; ROCm shows the least where nothing "
-            "is set, Vulkan more; --gpu-memory says it"
-        )
+        yield sentence("carved", card=part.name, low=human(low), high=human(high))
     if part.stack == "own" and not (metal and part.vendor == "Apple"):
-        yield (
-            f"{part.name}: tensors are counted as on a CUDA device; the allocator of "
-            f"{part.vendor}'s own stack differs"
-        )
+        yield sentence("own_stack", card=part.name, vendor=part.vendor)

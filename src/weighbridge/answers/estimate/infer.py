@@ -14,6 +14,7 @@ from weighbridge.answers.verdict import on_devices, on_host
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, Device
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.engines.subject import subject as subject_of
 from weighbridge.engines.table import Engine, engine, version, written
@@ -308,9 +309,8 @@ def _warnings(
 ) -> list[str]:
     lines = [*model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
-        needs = f"; {kind.title} needs {kind.longer}=1 for them" if kind.longer else ""
-        lines.append(
-            f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
-            f"made for{needs}"
-        )
+        beyond = sentence("beyond", tokens=subject.context, most=subject.longest)
+        variable = f"{kind.longer}=1" if kind.longer else ""
+        needs = sentence("beyond.variable", engine=kind.title, variable=variable)
+        lines.append(clauses(beyond, needs if variable else ""))
     return [*lines, *cautions(workload, metal=kind.metal)]

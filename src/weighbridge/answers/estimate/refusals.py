@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from weighbridge.answers.estimate.infer import infer
 from weighbridge.base.errors import NotServedError, UnsupportedError, WeighbridgeError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import NOT_STORED
@@ -99,13 +100,13 @@ def _stopped(was: Verdict, name: str, stops: list[Obstacle]) -> Verdict:
     """Turn the verdict by what stops the engine; one that is no already keeps its reason."""
     refuses = next((each for each in stops if each.answer == "no"), None)
     answer: Literal["no", "unknown"] = "unknown" if refuses is None else "no"
-    unsure = "; ".join(each.why for each in stops if each.answer == "either")
+    unsure = clauses(*(each.why for each in stops if each.answer == "either"))
     if was.fits == "no":
         return was.turned("unknown", unsure) if unsure and refuses is None else was
-    reasons = "; ".join(each.why for each in stops if refuses is None or each.answer == "no")
-    reason = f"{name} {STARTS[answer]}: {reasons}"
+    reasons = clauses(*(s.why for s in stops if refuses is None or s.answer == "no"))
+    reason = about(f"{name} {STARTS[answer]}", reasons)
     if answer == was.fits:
-        reason += f"; {was.reason}"
+        reason = clauses(reason, was.reason)
     turned = was.turned(answer, reason)
     return turned if refuses is None else replace(turned, ground=refuses.ground, seen=refuses.seen)
 
@@ -183,14 +184,12 @@ def by_others(error: NotServedError, model: Model, workload: Infer) -> Unsupport
     card = None if budget is None else budget.choice.part
     able = tuple(_answering(error, model, workload, card))
     if able:
-        return UnsupportedError(f"{error.said}; --engine {either(able)} does")
-    if error.elsewhere.endswith(AWAY):
-        return UnsupportedError(error)
-    where = "" if card is None else f" on {card.name}"
-    return UnsupportedError(f"{error.said}; no engine here does{where}")
-
-
-AWAY = ("on a Mac", "elsewhere")
+        does = sentence("does_it", engines=either(able))
+        return UnsupportedError(error.what, where=error.where, then=does)
+    if error.away:
+        return UnsupportedError(error.sentence)
+    nobody = sentence("nobody") if card is None else sentence("nobody_on", card=card.name)
+    return UnsupportedError(error.what, where=error.where, then=nobody)
 
 
 def _answering(

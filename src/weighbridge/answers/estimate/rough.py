@@ -12,6 +12,7 @@ from math import ceil
 
 from weighbridge.base.memory import Bytes, Component, Device, around
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.interface import EngineAnswer, Subject
 from weighbridge.memory.components.device import ASPECT, rough, words_alone
@@ -53,7 +54,7 @@ def answer(subject: Subject, workload: Infer, count: int = 1) -> EngineAnswer:
         devices=tuple(Device(index=i, kind="gpu", phases=phases) for i in range(ranks)),
         settings={},
         derived={"kv_cache_bytes_per_token": token // USUAL},
-        warnings=("a bare size: no engine's own rules were applied",),
+        warnings=(sentence("bare_size.engine"),),
     )
 
 

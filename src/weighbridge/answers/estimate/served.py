@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from weighbridge.answers.verdict import closeness, on_devices
 from weighbridge.base.memory import Device, exactly
 from weighbridge.base.records import replace
-from weighbridge.engines.interface import NO_CHOICE, WOULD, EngineAnswer, Surely
+from weighbridge.base.sentences import Sentence, about, clauses, parts_of, sentence, without
+from weighbridge.engines.interface import EngineAnswer, Surely
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.memory.report.verdict import Answer as Fits
@@ -50,13 +51,14 @@ def verdict(answer: EngineAnswer, workload: Infer, engine: str, budget: "Budget"
     if serves.surely == "no" or (serves.surely == "unknown" and room_verdict.fits == "yes"):
         return room_verdict.turned(serves.surely, serves.lacks, _short_of(answer, budget))
     if serves.caps:
-        return replace(room_verdict, reason=f"{serves.caps}: {room_verdict.reason}")
+        return replace(room_verdict, reason=about(serves.caps, room_verdict.reason))
     if serves.flags and not workload.engine_defaults:
-        will = "may" if answer.derived.get("serves_as_asked") else "would"
-        lead = f"with its defaults {engine} {will} not serve this"
+        may = answer.derived.get("serves_as_asked")
+        lead = sentence("defaults_may_not" if may else "defaults_do_not", engine=engine)
         line_name = "the line below" if answer.derived.get("launch") else "it"
         line = f"{line_name} {'does' if room_verdict.fits == 'yes' else 'may'}, with {serves.flags}"
-        return replace(room_verdict, reason=f"{lead}; {line}: {room_verdict.reason}")
+        reason = clauses(lead, about(line, room_verdict.reason))
+        return replace(room_verdict, reason=reason)
     return room_verdict
 
 
@@ -109,10 +111,16 @@ def softened(
     answers = [remedy.fits for remedy in remedies if remedy.flags == flags]
     if not workload.engine_defaults and judged is not None:
         answers = [judged.fits]
-    promise, hope = (f"which {WOULD[s]} do" for s in SURE)
     if "yes" in answers:
         return answer.warnings
-    return tuple(line.replace(promise, hope) for line in answer.warnings)
+    return tuple(clauses(*map(_hoped, parts_of(line))) for line in answer.warnings)
+
+
+def _hoped(clause: str) -> str:
+    """Return a clause that says what may do, where it says what would."""
+    if isinstance(clause, Sentence) and clause.key == "line_asks":
+        return sentence("line_asks.hope", **clause.values)
+    return clause
 
 
 def undenied(report: Report) -> Report:
@@ -124,7 +132,7 @@ def undenied(report: Report) -> Report:
 def left_open(warnings: tuple[str, ...], remedies: tuple[Remedy, ...]) -> tuple[str, ...]:
     """Return warnings that deny no remedy on the same cards."""
     if any(one.fits != "no" and one.change.keys().isdisjoint(CARDS) for one in remedies):
-        return tuple(line.removesuffix(f"; {NO_CHOICE}") for line in warnings)
+        return tuple(without(line, "no_choice") for line in warnings)
     return warnings
 
 

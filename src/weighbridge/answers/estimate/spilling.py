@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def _moved(verdict: "Verdict", known: int | None) -> "Verdict":
     on_host = 0 if verdict.host is None else verdict.host.needed.high
     ram = ANY_MACHINE if known is None else known
     if known is not None and over.low > ram // LENT:
-        lead = f"Windows lends a card half of RAM at most, and {human(over.expected)} are beyond it"
-        return verdict.turned("no", f"{lead}; {verdict.reason}")
-    lead = f"Windows moves {human(over.expected)} of it to RAM, and it runs about 10 times slower"
-    open_ = verdict.turned("unknown", f"{lead}; {verdict.reason}")
+        lead = sentence("lends", size=human(over.expected))
+        return verdict.turned("no", clauses(lead, verdict.reason))
+    lead = sentence("spills", size=human(over.expected))
+    open_ = verdict.turned("unknown", clauses(lead, verdict.reason))
     surely = over.high <= min(ram // LENT, max(0, ram - on_host))
     return replace(open_, spilled=over.expected * surely, share_that_fits=None)
 

@@ -12,6 +12,7 @@ from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Device, Instant, exactly
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.format_choice import own_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.subject import subject as subject_of
@@ -75,7 +76,7 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
         judged = uncounted.judged(on_devices.serving(answered.devices, budget), missing)
     said_no = refused(training)
     if judged is not None and said_no:
-        judged = judged.turned(judged.fits, f"{said_no}; {judged.reason}")
+        judged = judged.turned(judged.fits, clauses(said_no, judged.reason))
     judged = on_devices.cited(judged, bounds.published(answered.devices, _runs(asked, training)))
     return Report(
         task="train",
@@ -256,10 +257,7 @@ def _sharing(training: TrainingPlan) -> str:
 def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subject:
     """Read the model as it is loaded: in the framework's dtype, unless one was named."""
     if model.rough:
-        raise UnsupportedError(
-            f"{model.reference}: a bare size has no layers to train; name a model, or ask "
-            "`weighbridge load` for the 16 bytes a parameter of Adam"
-        )
+        raise UnsupportedError(sentence("size_trainless", model=model.reference))
     beside = uncounted.beside_weights(model)
     if beside:
         raise UnsupportedError(
@@ -345,7 +343,7 @@ def _dequantized(subject: Subject, asked: str | None) -> Subject:
     if asked is not None or form is None or not form.name.startswith(DEQUANTIZED):
         return subject
     plain = FormatChoice(dtype=subject.choice.dtype)
-    note = f"weights in {form.name} are taken as dequantized to {plain.dtype.name} for training"
+    note = sentence("for_training", form=form.name, dtype=plain.dtype.name)
     return replace(
         subject,
         choice=plain,
@@ -434,8 +432,5 @@ def _adapters(training: TrainingPlan) -> EffectiveSettings:
 def _warnings(subject: Subject, answer: TrainingAnswer, note: str, workload: Train) -> list[str]:
     warnings = [*filter(None, (note,)), *subject.model.notes, *subject.notes, *answer.warnings]
     if subject.longest is not None and subject.context > subject.longest:
-        warnings.append(
-            f"{subject.context:,} tokens are more than the {subject.longest:,} that the model was "
-            "made for"
-        )
+        warnings.append(sentence("beyond", tokens=subject.context, most=subject.longest))
     return [*warnings, *cautions(workload)]

@@ -4,11 +4,12 @@ serving(subject, engine, workload)    of loading a model and serving it
 training(...)                         of a run of a framework
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.answers import bounds
 from weighbridge.base.memory import Device
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import Engine, version, written
 from weighbridge.settings import SPREAD
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Traits = tuple[tuple[str, str], ...]
-FEW: Mapping[str, str] = {
-    "engine": "few published figures are of this engine or framework",
-    "platform": "few published runs are on such a platform",
-    "mode": "few published runs share, offload or draft like this",
-    "family": "few published runs are of this model type",
-    "format": "few published runs are of this format",
-    "release": "no published run is of so new or so old a release",
-}
-WIDE = "its interval is as wide as such answers proved to need"
 MODES = (
     "enable_expert_parallel",
     "speculative_method",
@@ -81,4 +73,4 @@ def few(devices: Sequence[Device], like: bounds.RunForm) -> Iterator[str]:
     """Yield why an interval is much wider than that of other answers."""
     axes = bounds.novel(devices, like)
     if axes:
-        yield "; ".join((*(FEW[axis] for axis in axes), WIDE))
+        yield clauses(*(sentence(f"few.{axis}") for axis in axes), sentence("few.wide"))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.memo import memo
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
@@ -92,10 +93,7 @@ def _of_division(subject: Subject) -> Iterator[str]:
     format."""
     dtype = subject.choice.dtype
     if dtype.nbytes < 2 and subject.choice.scheme is None and not subject.choice.as_stored:
-        yield (
-            f"what a loader keeps beside {dtype.name}: none holds every weight alike, so name a "
-            "format with --quantization (nf4, int8, fp8, Q4_K_M)"
-        )
+        yield (sentence("loader_beside", dtype=dtype.name))
 
 
 def _of_layers(subject: Subject) -> Iterator[str]:
@@ -105,15 +103,15 @@ def _of_layers(subject: Subject) -> Iterator[str]:
         subject.part.config.get("model_type"),
     )
     if subject.guessed:
-        yield f"what the layers of model type {kind!r:.60} keep and compute beyond usual attention"
+        yield sentence("beyond_usual", kind=kind)
     elif not body.blocks:
-        yield f"what {cls} computes: its layers are of no kind that is followed"
+        yield sentence("not_followed", cls=cls)
     elif not any(block.mixers for block in body.blocks):
-        yield f"how the layers of {cls} mix tokens"
+        yield sentence("mixing", cls=cls)
     # The real classes of transformers 5.23, traced at 1,024 tokens, take 30 % (DeBERTa) and 88 %
     # (XLNet) more in all than the closed form.
     if differs(kind or "", "relative_scores"):
-        yield f"relative positions in the attention of {cls}"
+        yield sentence("relative", cls=cls)
     yield from _of_samples(subject)
 
 
@@ -126,12 +124,12 @@ def of_training(subject: Subject) -> tuple[str, ...]:
 def _of_samples(subject: Subject) -> Iterator[str]:
     if subject.config is not None and towers.reads_samples(subject.config.model_type):
         cls = subject.part.blueprint.cls
-        yield f"convolutions over the samples of a sound, which {cls} begins with"
+        yield sentence("convolutions", cls=cls)
 
 
 def _of_class(subject: Subject) -> Iterator[str]:
     if subject.replaced:
-        yield f"how transformers' {subject.part.blueprint.cls} holds experts and heads on a rank"
+        yield sentence("held_on_a_rank", cls=subject.part.blueprint.cls)
     if subject.missing:
         yield subject.missing
 
@@ -146,14 +144,14 @@ def _of_others(subject: Subject, workload: Infer) -> Iterator[str]:
     }
     for tower in subject.body.towers:
         if not tower.layers and subject.body.causal and (server or asked[tower.kind]):
-            yield f"the convolutions of its tower for {tower.kind}s"
+            yield sentence(f"tower.{tower.kind}")
     if not kind.drafts and subject.draft is not None:
-        yield "the draft model, with a cache and buffers of its own"
+        yield sentence("draft_model")
     if server and subject.draft is None:
         yield from _of_drafts(subject, workload)
     behind = memo(subject.part, ("behind",), lambda: _behind(subject.part))
     if behind and not server:
-        yield f"what its {_listed(sorted(behind))} makes of the text"
+        yield sentence("behind_text", names=_listed(sorted(behind)))
 
 
 def _of_drafts(subject: Subject, workload: Infer) -> Iterator[str]:
@@ -162,9 +160,9 @@ def _of_drafts(subject: Subject, workload: Infer) -> Iterator[str]:
 
     method = workload.speculative_method or ""
     if workload.draft_model:
-        yield f"the draft model {workload.draft_model!s:.120}, which could not be read"
+        yield sentence("draft_unread", name=f"{workload.draft_model!s:.120}")
     elif method and method not in NOTHING and not predicting(subject, method):
-        yield "layers for multi-token prediction, of which the config says nothing"
+        yield sentence("draft_layers")
 
 
 def _behind(part: ModelPart) -> frozenset[str]:
@@ -175,12 +173,12 @@ def judged(verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
     """Turn a verdict over what is counted into `cannot say`, where something is not."""
     if not missing or verdict.fits == "no":
         return verdict
-    reason = f"weights only are surely counted, not {'; nor '.join(missing)}: {verdict.reason}"
-    return verdict.turned("unknown", reason)
+    lead = f"weights only are surely counted, not {'; nor '.join(missing)}"
+    return verdict.turned("unknown", about(lead, verdict.reason))
 
 
 def warnings(missing: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"not counted: {what}" for what in missing)
+    return tuple(sentence("not_counted", what=what) for what in missing)
 
 
 def refuse_to_serve(part: ModelPart, engine: str) -> str:

@@ -36,6 +36,7 @@ from weighbridge.base.errors import (
     WeighbridgeError,
 )
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import Hears, heard, hearing
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
@@ -490,7 +491,7 @@ def opened(model: Any, options: GatherOptions) -> Prepared:
     if torch is not None and isinstance(model, torch.nn.Module):
         return Prepared(model, options, live(model))
     if isinstance(model, os.PathLike) and not os.path.exists(model):
-        raise NotFoundError(f"{os.fspath(model)!r}: no such file or folder")
+        raise NotFoundError(sentence("path", path=repr(os.fspath(model))))
     if isinstance(getattr(model, "components", None), Mapping):
         return Prepared(type(model).__name__, options, gather_pipeline(model))
     if not isinstance(model, str | os.PathLike | Mapping):

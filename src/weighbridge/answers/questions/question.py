@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.table import engine
 from weighbridge.workload import checked, read
@@ -75,10 +76,8 @@ def by_its_name(
         return question if "/" in path else _stored_so(question, launched, path)
     name = model or model_of(path)
     if not name:
-        raise UsageError(
-            f"{shown(path)} is not here, and names no model: name MODEL beside the command"
-        )
-    note = f"{shown(path)} is not here: it is taken for what its name says, {shown(name)}"
+        raise UsageError(sentence("path_unnamed", path=shown(path)))
+    note = sentence("path_taken", path=shown(path), name=shown(name))
     warnings = launched.warnings if model else (*launched.warnings, note)
     return _stored_so(question, replace(launched, model=name, warnings=warnings), path)
 

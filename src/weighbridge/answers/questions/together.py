@@ -10,6 +10,7 @@ from typing import Any
 from weighbridge.answers.questions.fit.ladder import engine_of
 from weighbridge.answers.questions.prepared import Prepared
 from weighbridge.base.errors import NotServedError, UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record, usual
 from weighbridge.machines.accelerators.budget import Budget, budget
@@ -31,10 +32,10 @@ def together(
     of a card that it has not alone is not in our rules.
     """
     if len(models) < 2:
-        raise UsageError("--together is about several models: name two or more")
+        raise UsageError(sentence("together_two"))
     room = budget(settings.get("gpu"), settings.get("gpu_memory"), settings.get("headroom"))
     if room is None:
-        raise UsageError("--together is about a card: name it with --gpu")
+        raise UsageError(sentence("together_card"))
     services = tuple(_service(opened(model), room, settings) for model in models)
     verdict = services[0].verdict
     return Services(
@@ -56,10 +57,7 @@ def _service(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Serv
     if not record(str(report.workload["engine"])).server:
         return Service(report=report)
     if report.setting(SHARE) is None:
-        raise UnsupportedError(
-            f"{report.workload['engine']} takes a fraction of what is free when it starts, which "
-            "is not in our rules beside other processes: --engine vllm has a share of the card"
-        )
+        raise UnsupportedError(sentence("fraction", engine=report.workload["engine"]))
     return _shared(model, report, room, settings)
 
 

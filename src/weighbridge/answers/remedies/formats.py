@@ -56,7 +56,7 @@ def quantized(form: str, case: RemedyCase) -> Move:
         touches=WEIGHTS,
         leaves=least(form, case),
         keeps={"weights": (BITS[form] + 1) / width(case)},
-        note=str(copy or MADE) if form in OF_CHECKPOINTS else "",
+        note=(copy.note if copy else MADE) if form in OF_CHECKPOINTS else "",
     )
 
 

@@ -7,6 +7,7 @@ from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.answers.remedies.sets import TO_HOST, MoveSet, asked
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.engines.table import record
 from weighbridge.memory.report.verdict import Remedy
@@ -19,9 +20,7 @@ from weighbridge.workload.flags import flags
 
 def flagged(case: RemedyCase) -> tuple[Remedy, ...]:
     """Find the flags that a command lacks, as its engine's rules say, with what comes of them."""
-    return (
-        tuple(_flagged(case, remedy) for remedy in case.report.remedies) if case.commanded else ()
-    )
+    return tuple(_flagged(case, each) for each in case.report.remedies) if case.commanded else ()
 
 
 def _flagged(case: RemedyCase, lacking: Remedy) -> Remedy:
@@ -64,8 +63,8 @@ def _note(node: MoveSet, why: str) -> str:
     trained = node.case.task == "train" and not why
     started = f"start it with {start(node.case.count)}" if node.case.count > 1 else ""
     launch_note = started if trained else _same_memory(node)
-    return "; ".join(
-        dict.fromkeys(filter(None, (*(move.note for move in node.moves), why, launch_note)))
+    return clauses(
+        *dict.fromkeys(filter(None, (*(move.note for move in node.moves), why, launch_note)))
     )
 
 
@@ -102,9 +101,10 @@ def _loading(case: RemedyCase) -> TrainingLine:
         or not cls.isidentifier()
         or not case.loads
     ):
-        return TrainingLine(why="no line to paste: transformers does not load this by a name")
+        return TrainingLine(why=sentence("no_line", reason=sentence("not_by_name")))
     if form is not None and config is None:
-        return TrainingLine(why=f"no line to paste: name a repository that is published in {form}")
+        published = sentence("name_published", form=form)
+        return TrainingLine(why=sentence("no_line", reason=published))
     names = sorted([cls, *([config.name] if config is not None else [])])
     passed = [json.dumps(case.loads), f"dtype=torch.{dtype}"]
     if config is not None:

@@ -26,6 +26,7 @@ from weighbridge.base.memory import (
     total,
 )
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.table import record
 from weighbridge.memory.report.verdict import Answer, Verdict
@@ -86,7 +87,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
         return serving(gpus, budget.alike)
     verdicts = [serving((d,), budget.alone(i)) for i, d in enumerate(gpus)]
     worst = min(verdicts, key=_worse)
-    named = f"; that is device {verdicts.index(worst)}, the {worst.accelerator}"
+    named = sentence("of_device", number=verdicts.index(worst), card=worst.accelerator)
     return replace(
         worst,
         accelerator=budget.name,
@@ -94,7 +95,7 @@ def of_each(gpus: Sequence[Device], budget: "Budget") -> Verdict:
         count=budget.choice.count,
         devices_used=len(gpus),
         marketed_gb=None,
-        reason=worst.reason + named,
+        reason=clauses(worst.reason, named),
         usable_each=tuple(each.low for each in budget.each),
     )
 
@@ -134,8 +135,8 @@ def cited(verdict: Verdict | None, published: Mapping[str, Any] | None) -> Verdi
     share = 100 * published["median"]
     side = "more" if share >= 0 else "less"
     much = f"{abs(share):.1f} % {side} than" if abs(share) >= TENTH / 2 else "what was"
-    said = f"runs like this took {much} expected at the median ({published['runs']} published)"
-    return replace(verdict, reason=f"{verdict.reason}; {said}", published=published)
+    said = sentence("published_runs", much=much, runs=published["runs"])
+    return replace(verdict, reason=clauses(verdict.reason, said), published=published)
 
 
 def _verdict(answer: Answer, reason: str, each: Bytes, budget: "Budget", *, used: int) -> Verdict:

@@ -28,6 +28,7 @@ from weighbridge.base.memory import (
     peak,
 )
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
 
@@ -58,10 +59,11 @@ def both(
             tight=on_devices.tight or (half.tight and on_devices.fits == "yes"),
         )
     if RANK[half.fits] > RANK[on_devices.fits]:
-        reason = f"{half.reason}; the device alone {ALONE[on_devices.fits]}: {on_devices.reason}"
+        alone = f"the device alone {ALONE[on_devices.fits]}: {on_devices.reason}"
+        reason = clauses(half.reason, alone)
         turned = on_devices.turned(half.fits, reason, half.tipped_by)
         return replace(turned, share_that_fits=half.share_that_fits, host=half)
-    return replace(on_devices, reason=f"{on_devices.reason}; {half.reason}", host=half)
+    return replace(on_devices, reason=clauses(on_devices.reason, half.reason), host=half)
 
 
 def container(host: Device) -> int:
@@ -91,12 +93,12 @@ def judged(
         len(inside) > 1
     )
     if machine is None or answer is None:
-        reason = f"{_span(needed)} of host memory {subject}; --ram SIZE judges it"
+        reason: str = sentence("host_range", size=_span(needed), when=subject)
     else:
         pages = " and the pages of its files" * (pages_stay and name == LOAD)
         subject += f", with what is on the device{pages}" * bool(inside)
         figures = reasons.compared(answer, needed, machine.room, "the machine")
-        reason = f"host memory {subject}: {figures}"
+        reason = about(f"host memory {subject}", figures)
     return HostVerdict(
         needed=needed,
         phase=name,
@@ -209,7 +211,7 @@ def _alone(half: HostVerdict, *, on_host: bool) -> Verdict:
         usable_bytes=half.available,
         fits=answer,
         margin_bytes=half.available - half.needed.expected,
-        reason=half.reason if answer == half.fits else f"{half.reason}; {UNNAMED}",
+        reason=half.reason if answer == half.fits else clauses(half.reason, UNNAMED),
         marketed_gb=None,
         total=half.room,
         visible=half.room,

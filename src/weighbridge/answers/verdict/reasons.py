@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from weighbridge.answers.verdict import closeness
 from weighbridge.base.memory import Bytes
+from weighbridge.base.sentences import Sentence
 from weighbridge.base.units import GIB, human
 from weighbridge.memory.report.verdict import Answer
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
+COMPARED = "compared"  # key of the clause with the two numbers
 CLOSE = GIB // 2  # under which a difference is told to two decimals
 
 
@@ -24,13 +26,14 @@ def loaded(answer: Answer, each: Bytes, budget: "Budget", splitter: str | None) 
     """The reason of a load, and who would split the model."""
     count = budget.choice.count
     if count == 1 or (answer == "yes" and splitter is None):
-        return f"{_said(answer, each, budget, 1)}{_nodes(budget)}"
+        return _figures(f"{_said(answer, each, budget, 1)}{_nodes(budget)}")
     if splitter is None:
-        return f"{_said(answer, each, budget, 1)}, and nothing splits this model over {count}"
+        unsplit = f", and nothing splits this model over {count}"
+        return _figures(f"{_said(answer, each, budget, 1)}{unsplit}")
     reason = f"{_said(answer, each, budget, count)}, layers dealt out by {splitter}"
     beside = ": each holds whole layers and a context of its own"
     summed = "" if answer == "yes" else _no_sum(budget) + beside
-    return f"{reason}{summed}{_nodes(budget)}"
+    return _figures(f"{reason}{summed}{_nodes(budget)}")
 
 
 def dealt(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
@@ -40,7 +43,7 @@ def dealt(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:
     summed = ""
     if answer == "no" and used > 1:
         summed = _no_sum(budget) + ": each must hold its own part"
-    return f"{_said(answer, each, budget, used)}{idle}{summed}{_nodes(budget)}"
+    return _figures(f"{_said(answer, each, budget, used)}{idle}{summed}{_nodes(budget)}")
 
 
 def compared(answer: Answer, needed: Bytes, usable: Bytes, who: str, where: str = "") -> str:
@@ -48,15 +51,20 @@ def compared(answer: Answer, needed: Bytes, usable: Bytes, who: str, where: str 
     if answer == "unknown":
         share = closeness.percent(needed, usable)
         figures = f"needs {span(needed)}{where}, {who} has {span(usable)} for you"
-        return f"too close to call: {figures}; {share} % of that range fits"
+        return _figures(f"too close to call: {figures}; {share} % of that range fits")
     margin, spare = usable.low - needed.expected, usable.low - needed.high
     digits = 2 if abs(margin) < CLOSE or 0 <= spare < CLOSE else 1
     worst = "" if needed.exact or margin < 0 else f", at worst {figure(needed.high, digits)}"
     left = f"{figure(margin, digits)} to spare" if margin >= 0 else ""
-    return (
+    return _figures(
         f"needs about {figure(needed.expected, digits)}{where}{worst}; {who} has "
         f"{figure(usable.low, digits)} for you: {left or f'short by {figure(-margin, digits)}'}"
     )
+
+
+def _figures(text: str) -> Sentence:
+    """Return what compares two numbers as one clause: what stands before it is another reason."""
+    return Sentence(text, COMPARED, {"text": text})
 
 
 def _said(answer: Answer, each: Bytes, budget: "Budget", used: int) -> str:

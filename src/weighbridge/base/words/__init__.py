@@ -14,8 +14,9 @@ stands under "page":
 
     "gpus.footer": {"en": "blank: not known", "zh": "空白", "page": {"en": ..., "zh": ...}}
 
-Names of settings, formats and models stay as they are. Keys that begin with "why." and "known."
-are reasons and warnings that an answer has in English, here as there.
+Names of settings, formats and models stay as they are. Warnings and errors know their key
+(sentences.py). Keys that begin with "why." and "known." are of reasons and warnings that an answer
+has in English alone: a key is found by the words then, which stand here a second time.
 """
 
 import json
@@ -26,11 +27,11 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import ABOUT, BETWEEN, CATALOGUES, CLAUSES, Sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import printable
 
 LANGUAGES = ("en", "zh")
-CLAUSES = "; "  # between the clauses of a warning
 LONG = 1_000  # characters: what is longer is no sentence of ours
 BELOW: Mapping[str, str] = {"charts": "screens"}  # catalogue -> the one that has what it has not
 
@@ -63,7 +64,7 @@ class Words(NamedTuple):
 
     def filled(self, key: str, values: Mapping[str, object]) -> str:
         """Return a sentence with those values that it names, and "?" for those that are missing."""
-        named = re.findall(r"\{(\w+)\}", self.sentences[key])
+        named = re.findall(r"\{(\w+)", self.sentences[key])
         return self(key, **{name: values.get(name, "?") for name in named})
 
     def size(self, nbytes: int) -> str:
@@ -81,10 +82,27 @@ class Words(NamedTuple):
         return self.translated(text, "why") or printable(text)
 
     def told(self, text: str | None) -> str:
-        """Return a reason, a warning or a note in this language where it is one of those of
-        known.*, or where all of its clauses are."""
-        text = printable(text or "")
-        return text if self.lang == "en" else self._known(text) or text
+        """Return a reason, a warning or a note in this language: by its key, or where it is one of
+        those of known.*, or all of its clauses are."""
+        plain = printable(text or "")
+        english = self.lang == "en"
+        if isinstance(text, Sentence) and text.key and (self.page or not english):
+            return printable(self._keyed(text))
+        return plain if english else self._known(plain) or plain
+
+    def _keyed(self, text: Sentence) -> str:
+        """Return a sentence by its key, and those within it by theirs."""
+        if text.key == CLAUSES:
+            first, *others = map(self.told, text.parts)
+            for second in others:
+                first = self._joined(CLAUSES, first=first, second=second)
+            return first
+        values = {
+            name: self.told(value) if isinstance(value, str) else value
+            for name, value in text.values.items()
+        }
+        catalogues = (_sentences(each, self.lang, self.page) for each in CATALOGUES)
+        return next(each[text.key] for each in catalogues if text.key in each).format(**values)
 
     def _known(self, text: str) -> str | None:
         """Return the sentence of known.* whose words these are, behind the name of a model or not;
@@ -92,14 +110,14 @@ class Words(NamedTuple):
         if len(text) > LONG:
             return None
         told = self._sentence(text)
-        head, between, tail = text.partition(CLAUSES)
+        head, between, tail = text.partition(BETWEEN)
         while told is None and between:
             first = self._sentence(head)
             second = None if first is None else self._known(tail)
             if second is not None:
-                return self._joined("clauses", first=first, second=second)
-            more, between, tail = tail.partition(CLAUSES)
-            head = f"{head}{CLAUSES}{more}"
+                return self._joined(CLAUSES, first=first, second=second)
+            more, between, tail = tail.partition(BETWEEN)
+            head = f"{head}{BETWEEN}{more}"
         return told
 
     def _sentence(self, text: str) -> str | None:
@@ -108,7 +126,7 @@ class Words(NamedTuple):
         name, _, rest = text.partition(": ")
         told = None if " " in name or not rest else self._sentence(rest)
         if told is not None:
-            return self._joined("of_model", name=name, told=told)
+            return self._joined(ABOUT, name=name, line=told)
         for sentence, pattern in _patterns(self.catalogue, self.lang, self.page):
             match = pattern.fullmatch(text)
             if match:
@@ -167,7 +185,7 @@ def _patterns(catalogue: str, lang: str, page: bool) -> tuple[tuple[str, re.Patt
     patterns = []
     for text, sentence in english.items():
         literal = re.split(r"\{(\w+)\}", text)
-        value = r".*?" if text in _keys(catalogue, "known") else rf"(?:(?!{CLAUSES}).)*?"
+        value = r".*?" if text in _keys(catalogue, "known") else rf"(?:(?!{BETWEEN}).)*?"
         parts = (f"(?P<{p}>{value})" if i % 2 else re.escape(p) for i, p in enumerate(literal))
         patterns.append((sentence, re.compile("".join(parts))))
     return tuple(patterns)

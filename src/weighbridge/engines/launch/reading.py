@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (
@@ -119,7 +120,7 @@ class CommandReading:
         if plain or on is (flag.effect == "~"):
             self.ignored.append(given.name)
         else:
-            self.warn(f"{given.name} is not modelled: {flag.detail}")
+            self.warn(sentence("not_modelled", name=given.name, reason=flag.detail))
             if flag.names[0] == DEVICE:
                 self.stops.append(
                     Obstacle("unknown", f"{given.name} {given.value} is {flag.detail}")
@@ -162,7 +163,7 @@ class CommandReading:
             if why is None:
                 self.ignored.append(name)
             elif why:
-                self.warn(f"{name} is not modelled: {why}")
+                self.warn(sentence("not_modelled", name=name, reason=why))
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memo import memo
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import MIB, human
 from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import EngineAnswer, Subject
@@ -70,17 +71,10 @@ def with_tower(answer: EngineAnswer, subject: Subject, w: "Infer") -> EngineAnsw
 def _of_tower(subject: Subject, w: "Infer") -> Iterator[str]:
     tower = projector(subject, w)
     if tower is None and subject.part.library == "gguf":
-        yield (
-            "where the repository has a projector for images it is loaded too; it is counted only "
-            "where --mmproj names it"
-        )
+        yield sentence("projector_there")
     elif tower is not None:
         size = tower.weights.bytes.expected + tower.compute.bytes.expected
-        yield (
-            f"the projector that -hf loads takes {human(size)} on the first card; builds before "
-            "April 2026 left it out of --fit: give them --fit-target "
-            f"{1024 + -(-size // MIB)}"
-        )
+        yield sentence("projector", size=human(size), target=1024 + -(-size // MIB))
 
 
 def known_network(subject: Subject) -> Network:
@@ -119,10 +113,7 @@ def on_device(net: Network, build: int, budget: Budget | None) -> LlamaCppRules:
 
 def _left_to_the_host(holdings: DeviceHoldings) -> Iterator[str]:
     for name, nbytes in holdings.placed.unmultiplied.items():
-        yield (
-            f"llama.cpp has no GPU kernel for {name}: {human(nbytes)} of weights stay in host "
-            "memory, and the processor multiplies them, which is slow"
-        )
+        yield (sentence("no_gpu_kernel", form=name, size=human(nbytes)))
 
 
 def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
@@ -130,10 +121,7 @@ def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
     used = set(holdings.placed.overridden.values())
     for each in holdings.launch.overrides:
         if each not in used:
-            yield (
-                f"--override-tensor {each.written!r:.80} places no tensor: no name has it, or a "
-                "pattern before it has all of them"
-            )
+            yield sentence("override_tensor", pattern=each.written)
 
 
 def _unread_rows(holdings: DeviceHoldings) -> Iterator[str]:
@@ -143,10 +131,12 @@ def _unread_rows(holdings: DeviceHoldings) -> Iterator[str]:
         table = holdings.net.weights[name]
         on_card = each.device != placed.host and name in (EMBEDDING, PER_LAYER)
         if on_card and not reads_rows(table.dtype, table.ne[0], holdings.launch.rules):
-            yield (
-                f"--override-tensor {each.written!r:.80}: this build has no GPU kernel that reads "
-                f"rows of {table.dtype.name}, so each step copies {human(table.nbytes)} of "
-                f"{name.partition('.')[0]} back into host memory; leave it there"
+            yield sentence(
+                "rows_copied",
+                pattern=each.written,
+                form=table.dtype.name,
+                size=human(table.nbytes),
+                name=name.partition(".")[0],
             )
 
 
@@ -173,39 +163,29 @@ def derived(
 
 def warnings(holdings: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
     if budget is None and holdings.launch.gpus:
-        yield "without --gpu one GPU is assumed that takes all layers; name one to see what fits"
+        yield sentence("one_assumed")
     if holdings.launch.requests > holdings.launch.slots:
-        yield (
-            f"--parallel {holdings.launch.slots}: of {holdings.launch.requests:,} "
-            f"requests {holdings.launch.slots} run "
-            "at once, the others wait"
+        yield sentence(
+            "parallel",
+            slots=holdings.launch.slots,
+            requests=holdings.launch.requests,
+            run=holdings.launch.slots,
         )
     yield from _left_to_the_host(holdings)
     yield from _nowhere(holdings)
     yield from _unread_rows(holdings)
     if holdings.foreign:
-        yield f"{holdings.foreign}, whose graph is not in our rules: its buffer is an interval"
+        yield sentence("foreign_graph", reason=holdings.foreign)
     if holdings.guessed:
-        yield (
-            f"llama.cpp's graph of {holdings.net.arch!r} is not in our tables; its "
-            "compute buffer is "
-            "assumed from the widest layer, from half to three times as much"
-        )
+        graph = sentence("llama_graph", kind=holdings.net.arch)
+        yield clauses(graph, sentence("llama_graph.widest"))
     elif not architectures.known(holdings.net.arch):
-        yield (
-            f"llama.cpp's graph of {holdings.net.arch!r} is not in our tables; its "
-            "compute buffer is "
-            "that of a Llama with the same tensors"
-        )
+        graph = sentence("llama_graph", kind=holdings.net.arch)
+        yield clauses(graph, sentence("llama_graph.llama"))
     if holdings.placed.many_copies:
-        yield (
-            f"this build keeps {holdings.launch.copies} copies of every weight that the "
-            "host lends a GPU, "
-            "which such runs fail with: build with -DGGML_SCHED_MAX_COPIES=1 and ask again with "
-            "--sched-max-copies 1, or take build 3873 or newer"
-        )
+        yield (sentence("many_copies", copies=holdings.launch.copies))
     if holdings.launch.asked_flash == "on" and not holdings.launch.flash:
-        yield "flash attention has no CUDA kernel for these heads; it runs on the host"
+        yield sentence("flash_on_host")
 
 
 # What a budget leaves room for

@@ -9,6 +9,7 @@ import re
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.llama_cpp import ENGINE
@@ -53,7 +54,7 @@ def finish(reading: CommandReading) -> None:
     _context(reading)
     _speculation(reading)
     for name, _ in reading.every("preset"):
-        reading.warn(f"{name} is not read: it names a model and settings of its own; give those")
+        reading.warn(sentence("preset_unread", flag=name))
 
 
 def _model(reading: CommandReading) -> None:
@@ -71,7 +72,7 @@ def _model(reading: CommandReading) -> None:
             f"{docker[0]} {docker[1]!r:.80}: not yet; name its file or repository"
         )
     for word in reading.words:
-        reading.warn(f"{word!r:.80} belongs to no flag, and is left out")
+        reading.warn(sentence("no_flag", word=word))
     reading.ignored += [
         said[0] for said in (reading.last("served"), reading.last("no_projector")) if said
     ]
@@ -146,7 +147,7 @@ def _split(reading: CommandReading) -> None:
     if mode is not None and mode[1] in ("none", "layer", "row"):
         reading.settings["split_mode"] = str(mode[1])
     elif mode is not None and mode[1] in ("tensor", "graph", "attn"):
-        reading.warn(f"{mode[0]} {mode[1]} is not modelled: layers are shared out")
+        reading.warn(sentence("layers_shared", flag=mode[0], mode=mode[1]))
     elif mode is not None:
         raise reading.wrong(mode[0], mode[1], "none, layer or row")
     if shares is not None:
@@ -190,9 +191,7 @@ def _context(reading: CommandReading) -> None:
     elif said is not None:
         reading.ignored.append(said[0])
     if whole <= 0 and many > 1 and not shared:
-        reading.warn(
-            f"{many} slots share the model's maximum context; here each has it. Give --ctx-size"
-        )
+        reading.warn(sentence("slots_share", count=many))
 
 
 def _speculation(reading: CommandReading) -> None:
@@ -202,7 +201,7 @@ def _speculation(reading: CommandReading) -> None:
             if kind in ("draft", "mtp", "ngram"):
                 reading.settings["speculative_method"] = kind
             elif kind:
-                reading.warn(f"{name} {said!r:.40} is not modelled")
+                reading.warn(sentence("value_not_modelled", flag=name, value=said))
             else:
                 reading.ignored.append(name)
 

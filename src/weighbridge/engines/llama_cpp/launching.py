@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.components import projector
@@ -87,13 +88,15 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
     """Return the line, and what has to be made before it; or why there is none. It says the number
     of layers where there is so little room that the build would move some of them."""
     if w.base_model:
-        return {"launch_note": "no line to paste: llama.cpp runs the class that a file holds"}
+        return {
+            "launch_note": sentence("no_line", reason=sentence("file_class", engine="llama.cpp"))
+        }
     line = command(subject, effective, w, narrow=narrow)
     drafts = [subject.draft] if subject.draft else []
     made = [*filter(from_checkpoint, drafts), *filter(_makes, (subject,))]
     if not made:
         known = published(subject)
-        return {"launch": line} if known is None else {"launch": line, "launch_note": str(known)}
+        return {"launch": line} if known is None else {"launch": line, "launch_note": known.note}
     lines = [each for s in made for each in making(s)]
     files = [*map(file, made)]
     if _makes_tower(subject, w):
@@ -102,7 +105,7 @@ def facts(subject: Subject, effective: LlamaCppLaunch, w: "Infer", *, narrow: bo
             f"python convert_hf_to_gguf.py {_source(subject)} --outfile {files[-1]} "
             "--outtype f16 --mmproj"
         )
-    note = f"the lines before the last make {' and '.join(files)}, in a folder of llama.cpp"
+    note = sentence("made_llama", file=" and ".join(files))
     return {"launch": "\n".join((*lines, line)), "launch_note": note}
 
 

@@ -29,6 +29,7 @@ from weighbridge.base.errors import ContradictionError, TriedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.effective import LlamaCppLaunch
@@ -150,7 +151,7 @@ def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
         net=net,
         launch=launch,
         draft=None,
-        foreign="the graph of MTP layers is not in our rules",
+        foreign=sentence("mtp_graph"),
     )
     stored = any((block(name) or 0) >= len(main.net.layers) for name in main.net.weights)
     blocks = (t for name, t in net.weights.items() if block(name) is not None)

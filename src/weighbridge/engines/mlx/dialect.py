@@ -4,6 +4,7 @@ Source: mlx-lm d78bf58 generate.py, chat.py and server.py (setup_arg_parser, mai
 """
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.mlx.plan import GROUP
@@ -22,14 +23,11 @@ def finish(reading: CommandReading) -> None:
         reading.settings["kv_cache_dtype"] = f"{reading.read('whole', *bits)}bit"
     since = QUANTIZED_FROM if start is None else int(reading.read("count", *start))
     if bits is not None and since:
-        reading.warn(
-            f"{bits[0]}: the cache is quantized behind {since:,} tokens (--quantized-kv-start); "
-            "here it is from the first"
-        )
+        reading.warn(sentence("quantized_behind", flag=bits[0], tokens=since))
     for what, usual in (("group", GROUP), ("decoded", DECODED), ("prompts", PROMPTS)):
         said = reading.last(what)
         if said is not None and what == "group" and int(reading.read("whole", *said)) != usual:
-            reading.warn(f"{said[0]} {said[1]} is not modelled: groups are of {usual}")
+            reading.warn(sentence("groups_of", flag=said[0], value=said[1], usual=usual))
         elif said is not None:
             reading.ignored.append(said[0])
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Device, around, exactly
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, human
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import EngineAnswer, Subject
@@ -184,18 +185,12 @@ def _marginal(run: Run) -> int:
 
 def _warnings(run: Run, w: "Infer", budget: Budget | None) -> Iterator[str]:
     if w.max_kv_size is not None and run.plan.most is None:
-        yield (
-            f"--max-kv-size {w.max_kv_size:,} changes nothing: mlx-lm's class of "
-            f"{run.subject.model_type} makes its caches itself"
-        )
+        yield sentence("mlx_caches", size=w.max_kv_size, kind=run.subject.model_type)
     if budget is None:
         return
     room, weights = budget.choice.part.visible.bytes.expected, sum(run.tensors)
     if NEAR * room < weights <= room:
-        yield (
-            f"weights of {human(weights)} are close to the {human(room)} that Metal recommends: "
-            "mlx-lm warns that this can be slow"
-        )
+        yield sentence("mlx_near", size=human(weights), room=human(room))
 
 
 def context(w: "Infer", end: int) -> tuple[int, str]:

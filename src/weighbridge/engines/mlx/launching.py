@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from weighbridge.base.sentences import sentence
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.plan import GENERATE, GROUP, MlxPlan
@@ -28,19 +29,19 @@ def facts(subject: Subject, w: "Infer", plan: MlxPlan) -> DerivedFacts:
     """The line, and what has to be made before it; or why there is none."""
     why = unwritten(subject, w)
     if why:
-        return {"launch_note": f"no line to paste: {why}"}
+        return {"launch_note": sentence("no_line", reason=why)}
     line = " ".join((plan.program, *_flags(subject, w, plan)))
     conversion = converted(subject)
     known = published(subject)
     if not conversion:
-        return {"launch": line} if known is None else {"launch": line, "launch_note": str(known)}
-    note = f"the lines before the last make {_folder(subject)}"
+        return {"launch": line} if known is None else {"launch": line, "launch_note": known.note}
+    note = sentence("made", file=_folder(subject))
     return {"launch": f"{conversion}\n{line}", "launch_note": note}
 
 
 def unwritten(subject: Subject, w: "Infer") -> str:
     if w.base_model:
-        return "mlx-lm runs the class with its head"
+        return sentence("with_its_head")
     if subject.choice.scheme is None and subject.choice.dtype.nbytes < 2:
         return f"mlx-lm holds no weights in {subject.choice.dtype.name} alike"
     return launch_line.place(subject).why

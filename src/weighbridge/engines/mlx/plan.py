@@ -18,6 +18,7 @@ from weighbridge.base.errors import (
     UnsupportedError,
 )
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.mlx.caches import MlxCacheSetting
 from weighbridge.engines.mlx.rules import (
@@ -129,10 +130,7 @@ def runs_on(budget: Budget | None) -> None:
         return
     part = budget.choice.part
     if part.vendor != "Apple":
-        raise UnsupportedError(
-            f"--gpu {part.name}: our rules for mlx are those of Apple's chips; its CUDA backend "
-            "(mlx[cuda], since 0.26) has another allocator; nearest is --engine transformers"
-        )
+        raise UnsupportedError(sentence("mlx_card", card=part.name))
     if budget.choice.count > 1:
         raise UnsupportedError(
             f"--gpu {part.name}:{budget.choice.count}: our rules for mlx are those of one Mac; "
@@ -144,9 +142,7 @@ def loads(subject: Subject) -> None:
     """mlx-lm reads safetensors of classes that it has; which formats, formats.txt says."""
     name = subject.model.reference
     if subject.part.library == "gguf":
-        raise UnsupportedError(
-            f"{name}: mlx-lm loads safetensors, and a GGUF file is llama.cpp's: --engine llama.cpp"
-        )
+        raise UnsupportedError(about(name, sentence("mlx_gguf")))
     kind = subject.config.model_type if subject.config is not None else ""
     known = facts(kind).mlx.has_class or facts(subject.model_type).mlx.has_class
     if kind and not (known or subject.model.rough):

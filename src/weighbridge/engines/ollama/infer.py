@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Device
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Version, version
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Numbers
@@ -106,7 +107,7 @@ def hold(on: Asked) -> DeviceHoldings:
     if computed_by_ollama:  # ml/backend/ggml/ggml.go: no pipeline of devices
         settings = replace(settings, copies=1, rollback=rules.checkpoints(since))
     free = answers.free(budget, settings)
-    why = f"Ollama's own runner computes {net.arch}" if computed_by_ollama else ""
+    why = sentence("own_runner", kind=net.arch) if computed_by_ollama else ""
     return DeviceHoldings(net=net, launch=settings, model_type=s.model_type, free=free, foreign=why)
 
 
@@ -195,27 +196,27 @@ def warnings(
 ) -> Iterator[str]:
     placed = estimated(holdings, w, on)
     if placed is not None and sum(placed.layers) < holdings.launch.gpu_layers:
-        yield (
-            f"Ollama {w.engine_version} goes by an estimate of its own, {human(placed.size)}, and "
-            f"puts {sum(placed.layers)} of {holdings.launch.layers} layers on the "
-            "cards; all of them were "
-            "sized"
+        yield sentence(
+            "ollama_estimate",
+            version=w.engine_version,
+            size=human(placed.size),
+            kept=sum(placed.layers),
+            all=holdings.launch.layers,
         )
     if w.kv_cache_dtype and not on.workload.kv_cache_dtype:
-        yield (
-            f"Ollama {w.engine_version} drops OLLAMA_KV_CACHE_TYPE={w.kv_cache_dtype.lower()}: it "
-            f"has no flash attention for {holdings.net.arch}; OLLAMA_FLASH_ATTENTION=1 asks for it"
-        )
+        form = w.kv_cache_dtype.lower()
+        yield sentence("ollama_drops", version=w.engine_version, form=form, kind=holdings.net.arch)
     if subject.longest is not None and (w.context or 0) > subject.longest:
-        yield f"Ollama lowers num_ctx to the {subject.longest:,} tokens that the model was made for"
+        yield sentence("ollama_lowers", tokens=subject.longest)
     if w.parallel and w.parallel > 1 and holdings.launch.slots == 1:
-        yield f"Ollama answers {holdings.net.arch} one request at a time, whatever --parallel says"
+        yield sentence("ollama_alone", kind=holdings.net.arch)
     usual = 0 if budget is None else usual_context(memory(budget), number(w))
     usual = min(usual, subject.longest or usual)
     if usual > subject.context:
-        yield (
-            f"on this machine Ollama gives {usual:,} tokens by itself; "
-            f"OLLAMA_CONTEXT_LENGTH={subject.context} is what was sized"
+        yield sentence(
+            "ollama_context",
+            tokens=usual,
+            context=subject.context,
         )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.parsed import names_beside
+from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.engines import launch_line
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp import launching as llama_cpp
@@ -39,10 +40,6 @@ HUB = "hf.co/"
 ONE_FILE = (
     50 * 10**9
 )  # the Hub's limit of one file: larger ones are in parts, whose pull is refused
-IN_PARTS = (
-    "Ollama pulls no file of the Hub that is in parts, as one of more than 50 GB is: "
-    "llama.cpp's own server runs it"
-)
 CONVERTS = names_beside(__file__, "converts.txt")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TAG = re.compile(r"[\w.-]+(/[\w.-]+)?:[\w.-]+", re.ASCII)
@@ -52,14 +49,14 @@ def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None
     """The lines, and what is made by them; or why there are none. `on` is the workload with
     Ollama's defaults, `usual` the context that it takes by itself on these cards."""
     if w.base_model:
-        return {"launch_note": "no line to paste: Ollama runs the class that a file holds"}
+        return {"launch_note": sentence("no_line", reason=sentence("file_class", engine="Ollama"))}
     name, source = model(subject)
     why = launch_line.place(subject).why if source else ""
     if why:
-        return {"launch_note": f"no line to paste: {why}"}
+        return {"launch_note": sentence("no_line", reason=why)}
     if name.startswith(HUB) and in_parts(subject):
         line = " ".join(("llama-server -hf", name.removeprefix(HUB), *_of_server(w, on)))
-        return {"launch": line, "launch_note": IN_PARTS}
+        return {"launch": line, "launch_note": sentence("in_parts")}
     options = tuple(parameters(w))
     if options and not source:
         source, name = name, f"{_plain(subject)}-own"
@@ -72,7 +69,7 @@ def facts(subject: Subject, w: "Infer", on: "Infer", *, usual: int | None = None
         whole = (served, *lines, runs) if lines else (f"{served}; {runs}",)
     derived: DerivedFacts = {"launch": "\n".join(whole)}
     if lines:
-        derived["launch_note"] = f"the lines before the last make {name}{_because(subject, source)}"
+        derived["launch_note"] = _made(name, subject, source)
     return derived
 
 
@@ -116,13 +113,14 @@ def _inside(source: str) -> str:
     return f'"{safe}"' if " " in source else safe
 
 
-def _because(subject: Subject, source: str) -> str:
-    """Say why it is not Ollama that makes a file; "" where it does."""
+def _made(name: str, subject: Subject, source: str) -> Sentence:
+    """Say what makes a model, and why it is not Ollama where it is not."""
     if not source.endswith(GGUF) or subject.part.library == "gguf":
-        return ""
-    if subject.part.blueprint.cls not in CONVERTS:
-        return f", with llama.cpp's tools: Ollama does not convert {subject.part.blueprint.cls}"
-    return f", with llama.cpp's tools: Ollama does not make {subject.choice.name}"
+        return sentence("made", file=name)
+    cls = subject.part.blueprint.cls
+    if cls not in CONVERTS:
+        return sentence("made_unconverted", file=name, cls=cls)
+    return sentence("made_unquantized", file=name, form=subject.choice.name)
 
 
 def variables(w: "Infer", on: "Infer", usual: int | None = None) -> Iterator[str]:

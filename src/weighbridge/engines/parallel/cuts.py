@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.arch.mixers import (
@@ -168,8 +169,14 @@ def check(
     first = min(bad, key=lambda u: (u.how != "split", u.number, u.what))
     able = [str(n) for n in SIZES if all(fits(u, n, grows=grows) for u in kinds)]
     raise TriedError(
-        f"{flag} {ranks}: {first.number:,} {first.what} cannot be split evenly; "
-        f"sizes that work: {', '.join(able)}{instead}",
+        sentence(
+            "uneven",
+            flag=flag,
+            ranks=ranks,
+            number=first.number,
+            what=first.what,
+            sizes=f"{', '.join(able)}{instead}",
+        ),
         seen="vllm 0.33 distributed/utils.py: is not divisible by; Total number of attention "
         "heads must be divisible by tensor parallel size",
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
@@ -80,10 +81,7 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
 def caution(budget: "Budget | None", engine: Engine) -> tuple[str, ...]:
     if budget is None or budget.choice.part.stack != "hip":
         return ()
-    warning = (
-        f"{budget.choice.part.name}: what {engine.name} keeps beside weights and cache is reckoned "
-        "as on a CUDA device; ROCm's kernels, graphs and context differ"
-    )
+    warning = sentence("rocm", card=budget.choice.part.name, engine=engine.name)
     return (warning,)
 
 
@@ -95,11 +93,8 @@ def unbuilt(budget: "Budget | None", needs: Needs, version: Version) -> tuple[st
     if version < needs.wheels_since or card.capability >= needs.wheels:
         return ()
     since, oldest = (".".join(map(str, n)) for n in (needs.wheels_since, needs.wheels))
-    warning = (
-        f"{card.name}: wheels of {needs.engine} since {since} are for compute capability {oldest} "
-        "and newer: build it from source, or take an older release"
-    )
-    return (warning,)
+    named = {"card": card.name, "engine": needs.engine, "since": since, "oldest": oldest}
+    return (sentence("unbuilt", **named),)
 
 
 def packed_alone(
@@ -113,16 +108,10 @@ def packed_alone(
     row = reading_row(engine.reading, WeightFormat(form.name), version, card)
     if row is None or card.capability >= row.native:
         return ()
+    units = "float8" if re.fullmatch(FLOAT8, form.name) else form.name
     number = "{}.{}".format(*card.capability)
-    warning = (
-        f"{card.name} has no {_hardware(form.name)} hardware (compute capability {number}): "
-        f"{engine.name} keeps the weights packed and multiplies in 16 bits"
-    )
-    return (warning,)
-
-
-def _hardware(form: str) -> str:
-    return "float8" if re.fullmatch(FLOAT8, form) else form
+    lacking = sentence("no_units.number", card=card.name, units=units, number=number)
+    return (sentence("keeps_packed", lacking=lacking, engine=engine.name),)
 
 
 def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number: str) -> Subject:

@@ -1,5 +1,6 @@
 """Settings and variables that vLLM and SGLang spell alike, and how both are read."""
 
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
@@ -31,7 +32,7 @@ def model(reading: CommandReading) -> None:
     elif reading.words:
         reading.model = reading.words.pop(0)
     for word in reading.words:
-        reading.warn(f"{word!r:.80} belongs to no flag, and is left out")
+        reading.warn(sentence("no_flag", word=word))
     revision = reading.last("revision")
     reading.revision = None if revision is None else str(revision[1])
     trust = reading.last("trust")
@@ -58,6 +59,4 @@ def quantization(reading: CommandReading, engine: Engine) -> None:
         reading.ignored.append(name)
         reading.stored_as = f"{name} {method}" if method in SAID_OF_IT else ""
     else:
-        reading.warn(
-            f"{name} {method!r:.40} is not modelled: weights are counted as they are stored"
-        )
+        reading.warn(sentence("method_stored", flag=name, method=method))

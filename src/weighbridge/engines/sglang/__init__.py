@@ -39,7 +39,7 @@ ENGINE = Engine(
     },
     written={"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
     longer="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
-    joins="for {count} machines the line needs --nnodes, --node-rank and --dist-init-addr on each",
+    joins="joined",
     stages="SGLANG_PP_LAYER_PARTITION",
     formats=("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),
     server=True,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Obstacle, Value, flags
 from weighbridge.engines.servers import flags as common
@@ -96,9 +97,7 @@ def _torchao(reading: CommandReading) -> None:
     if said[1] in TORCHAO:
         reading.settings["quantization"] = TORCHAO[said[1]]
     else:
-        reading.warn(
-            f"{said[0]} {said[1]!r:.40} is not modelled: weights are counted as they are stored"
-        )
+        reading.warn(sentence("method_stored", flag=said[0], method=said[1]))
 
 
 def _copies(reading: CommandReading) -> bool:
@@ -130,7 +129,7 @@ def _lora(reading: CommandReading) -> None:
     if rank is not None:
         reading.settings["max_lora_rank"] = reading.read("whole", *rank)
     else:
-        reading.warn("the ranks of --lora-paths are not read; give --max-lora-rank")
+        reading.warn(sentence("lora_ranks"))
 
 
 def _limits(reading: CommandReading) -> None:
@@ -149,7 +148,7 @@ def _graphs(reading: CommandReading) -> None:
     if backend is not None and backend[1] == "disabled":
         reading.settings["disable_cuda_graph"] = True
     elif backend is not None:
-        reading.warn(f"{backend[0]} {backend[1]!r:.40} is counted as the default kind of graph")
+        reading.warn(sentence("default_graphs", flag=backend[0], value=backend[1]))
 
 
 def _experts(reading: CommandReading) -> None:
@@ -174,7 +173,7 @@ def _speculative(reading: CommandReading) -> None:
     if name == "EAGLE" and draft is None:
         method = "mtp"
     if method is None:
-        reading.warn(f"{said[0]} {said[1]!r:.40} is not modelled")
+        reading.warn(sentence("value_not_modelled", flag=said[0], value=said[1]))
         return
     reading.settings["speculative_method"] = method
     if draft is not None:
@@ -192,7 +191,7 @@ def _drafted(reading: CommandReading) -> None:
     elif tokens is not None:
         reading.settings["num_speculative_tokens"] = reading.read("whole", *tokens)
     if topk is not None and branches > 1:
-        reading.warn(f"{topk[0]} {branches} is not modelled: caches of branches of the draft")
+        reading.warn(sentence("branches", flag=topk[0], count=branches))
 
 
 def defaults(reading: CommandReading) -> tuple[tuple[str, Value, str], ...]:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Device, Instant
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import version
 from weighbridge.engines.interface import (
     WORST,
-    WOULD,
     EngineAnswer,
     HeldBytes,
     Probe,
     SearchPoint,
     Serves,
     Subject,
+    asking,
     unhelped,
 )
 from weighbridge.engines.servers import device_support
@@ -140,7 +141,7 @@ def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
 
 
 def _caps(served: Served) -> str:
-    return "" if served.request is None else f"requests up to {served.request:,} tokens"
+    return "" if served.request is None else sentence("capped.alone", tokens=served.request)
 
 
 def _device(launched: SglangLaunched, first: int) -> Device:
@@ -195,20 +196,15 @@ def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[st
         and served.settings.tokens is not None
         and served.settings.tokens < served.settings.context
     ):
-        yield (
-            f"--max-total-tokens {served.settings.tokens:,}: SGLang refuses requests of "
-            f"{served.settings.context:,} tokens, which the pool does not hold"
-        )
+        tokens, context = served.settings.tokens, served.settings.context
+        yield sentence("total_tokens", tokens=tokens, context=context)
     if served.request is not None:
-        yield (
-            f"{_caps(served)}: the pool holds fewer than the context of "
-            f"{served.settings.context:,}, and SGLang caps them"
-        )
+        yield sentence("capped", tokens=served.request, context=served.settings.context)
     if fit is not None and able is not asked:
-        yield f"{_lacking(asked, fit)}; {_way(asked, able)}"
+        yield clauses(_lacking(asked, fit), _way(asked, able))
     budget, ranks = served.case.budget, len(served.case.firsts) * served.settings.data
     if budget is not None and budget.choice.count < ranks:
-        yield (f"{ranks} devices are needed, {budget.choice.count} were named")
+        yield sentence("devices_needed", count=ranks, named=budget.choice.count)
 
 
 def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
@@ -219,39 +215,43 @@ def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
     if least.available <= 0:
         lacking = least.available / least.free / launched.settings.share_used
         above = share - lacking if share else 1.0
-        more = f"; it would have to be above {above:.3f}"
-        none = ", and no fraction would: the weights alone do not fit"
-        return f"{_fraction(launched)} leaves nothing for the KV cache{more if above < 1 else none}"
+        if above >= 1:
+            return sentence("fraction_none", share=_fraction(launched))
+        nothing = sentence("fraction_above", share=_fraction(launched))
+        return clauses(nothing, sentence("fraction_needed", share=above))
     need = max(max(p.full, p.sliding) for p in served.needed.values())
     capped = served.settings.tokens is not None and served.settings.tokens < need
     by = f"--max-total-tokens {served.settings.tokens:,}" if capped else _fraction(launched)
-    return (
-        f"{by} leaves room for {fit.tokens:,} tokens and {fit.running:,} requests, and "
-        f"{served.load.requests:,} of {served.settings.context:,} tokens take {need:,}"
+    return sentence(
+        "fraction_room",
+        by=by,
+        tokens=fit.tokens,
+        requests=fit.running,
+        count=served.load.requests,
+        each=served.settings.context,
+        needed=need,
     )
 
 
 def _fraction(launched: SglangLaunched) -> str:
     used = launched.settings.share_used
-    less = f", of which {launched.settings.backend} leaves {used:g}," if used < 1 else ""
-    return f"mem_fraction_static {launched.settings.share:.3f}{less}"
+    share, backend = launched.settings.share, launched.settings.backend
+    if used < 1:
+        return sentence("fraction_used", share=share, backend=backend, used=used)
+    return f"mem_fraction_static {share:.3f}"
 
 
 def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
     """Describe a launch that is expected to serve, and may not."""
     low, high = human(launched.whole.low), human(launched.whole.high)
-    return (
-        f"{_fraction(launched)} makes pools with which the card would "
-        f"hold {low} to {high} of the {human(budget.usable.low)} that a process can have, or too "
-        "few tokens"
-    )
+    usable = human(budget.usable.low)
+    return sentence("fraction_pools", share=_fraction(launched), low=low, high=high, has=usable)
 
 
 def _way(asked: SglangLaunched, able: SglangLaunched | None) -> str:
     if able is None:
         return unhelped(_named(asked), len(asked.served.case.firsts) * asked.served.settings.data)
-    changed = changes(asked.w, able.w)
-    return f"the launch line asks for {changed}, which {WOULD[able.surely]} do"
+    return asking(changes(asked.w, able.w), able.surely)
 
 
 def _named(asked: SglangLaunched) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, around, compose
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines import launch_line
 from weighbridge.engines.format_choice import ASKED, native_dtype
 from weighbridge.engines.interface import Subject
@@ -141,17 +142,11 @@ def warnings(subject: Subject, plan: GenerationPlan) -> tuple[str, ...]:
 
 def _warnings(subject: Subject, plan: GenerationPlan) -> Iterator[str]:
     if any(isinstance(m, SCANS) for b in subject.body.blocks for m in b.mixers):
-        yield (
-            "recurrent layers are counted as transformers' own Python code runs them; with "
-            "flash-linear-attention or mamba-ssm installed the prompt takes less"
-        )
+        yield sentence("recurrent")
     if plan.prompt.cache == "none" and plan.new:
-        yield (
-            "the class keeps no cache by itself: generate reads all tokens again for each new one; "
-            "--cache-implementation dynamic asks about use_cache=True, which is faster"
-        )
+        yield (sentence("no_own_cache"))
     if plan.rules.whole_logits and plan.new and plan.prompt.tokens > 1:
-        yield (f"transformers {plan.rules.written} makes logits of the whole prompt for this class")
+        yield sentence("whole_logits", version=plan.rules.written)
 
 
 # ---- the line of Python
@@ -181,7 +176,7 @@ class LaunchLine:
 def line(subject: Subject, w: "Transformers", plan: GenerationPlan) -> LaunchLine:
     why = unwritten(subject, w, plan)
     if why:
-        return LaunchLine(why=f"no line to paste: {why}")
+        return LaunchLine(why=sentence("no_line", reason=why))
     config = _config(subject, plan)
     names = sorted(
         {
@@ -209,20 +204,17 @@ def unwritten(subject: Subject, w: "Transformers", plan: GenerationPlan) -> str:
     """Return what transformers cannot be asked for in a line; "" where it can."""
     choice, scheme = subject.choice, subject.choice.scheme
     if choice.dtype.name not in FLOATS:
-        return f"no loader holds every weight in {choice.dtype.name} alike"
+        return sentence("not_alike", dtype=choice.dtype.name)
     if scheme is not None and _packs(subject):
         if subject.part.packed:
-            return f"the checkpoint is packed already, and is not packed again as {scheme.name}"
+            return sentence("packed_already", form=scheme.name)
         call = written(scheme.name, choice.dtype.name)
         if call is None:
-            return (
-                f"transformers does not make {scheme.name} while it loads; give a repository that "
-                "is stored so"
-            )
+            return sentence("not_made_on_load", form=scheme.name)
         if call.since > plan.rules.version:
-            return f"transformers {plan.rules.written} does not have {call.name}"
+            return sentence("has_no_call", version=plan.rules.written, name=call.name)
     if plan.prompt.cache == "fp8":
-        return "transformers has no cache in fp8 that a line can name"
+        return sentence("no_fp8_cache")
     return launch_line.place(subject).why
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.record import Launch, Value
 from weighbridge.engines.transformers import ENGINE
 from weighbridge.engines.transformers.derived import CACHES, IMPLEMENTATIONS, OFF
@@ -154,11 +155,11 @@ def _take(word: ast.keyword, settings: dict[str, Value], warnings: list[str]) ->
     if value_of(word.value) in DEFAULTS:
         return
     if reader is None:
-        warnings.append(f"{word.arg!r:.80} is no keyword that we know; it is left out")
+        warnings.append(sentence("no_keyword", word=word.arg))
         return
     values = dict(reader(word.value))
     if not values:
-        warnings.append(f"{word.arg}: its value is not read; the default is counted")
+        warnings.append(sentence("value_unread", word=word.arg))
     settings |= {name: value for name, value in values.items() if value != ""}
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import BFLOAT16, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.transformers.rules import unpacks_float8
 from weighbridge.engines.weight_formats import BITSANDBYTES
 from weighbridge.machines.accelerators.chips import (
@@ -47,10 +48,10 @@ def lacks(card: "Part | None", since: Version) -> bool:
 
 def missing_units(card: "Part", what: str) -> str:
     """Say that a card has no units: "T4 has no bfloat16 hardware (compute capability 7.5)"."""
-    number = (
-        "" if card.capability is None else " (compute capability {}.{})".format(*card.capability)
-    )
-    return f"{card.name} has no {what} hardware{number}"
+    if card.capability is None:
+        return sentence("no_units", card=card.name, units=what)
+    number = "{}.{}".format(*card.capability)
+    return sentence("no_units.number", card=card.name, units=what, number=number)
 
 
 def emulated(card: "Part | None", dtype: DType) -> str:
@@ -60,7 +61,7 @@ def emulated(card: "Part | None", dtype: DType) -> str:
         return ""
     if not lacks(card, BFLOAT16_SINCE):
         return ""
-    return f"{missing_units(card, 'bfloat16')}: torch emulates it"
+    return sentence("emulates", lacking=missing_units(card, "bfloat16"))
 
 
 def packs_on(card: "Part | None") -> bool:
@@ -74,10 +75,7 @@ def without_kernels(card: "Part | None", choice: FormatChoice) -> str:
     form = choice.scheme
     if card is None or packs_on(card) or form is None or not fullmatch(BITSANDBYTES, form.name):
         return ""
-    return (
-        f"no published bitsandbytes has kernels for {card.name}: {form.name} runs on it with a "
-        "build for it alone"
-    )
+    return sentence("bitsandbytes", card=card.name, form=form.name)
 
 
 def advised(card: "Part | None", choice: FormatChoice) -> str:
@@ -85,8 +83,8 @@ def advised(card: "Part | None", choice: FormatChoice) -> str:
     or that it has no kernels for the format."""
     if missing := without_kernels(card, choice):
         return missing
-    sentence = emulated(card, choice.dtype)
-    return f"{sentence}; --dtype float16 takes as much memory" if sentence else ""
+    slow = emulated(card, choice.dtype)
+    return clauses(slow, sentence("as_much")) if slow else ""
 
 
 def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
@@ -97,7 +95,7 @@ def _kept_by(part: ModelPart, form: str, card: "Part") -> str:
     packed = tuple(stored(part, form))
     for kind in ENGINES.values():
         if kind.server and all(reads(kind.reading, f, kind.newest, card) for f in packed):
-            return f"; --engine {kind.name} keeps them packed"
+            return sentence("unpacks.kept", engine=kind.name)
     return ""
 
 
@@ -120,11 +118,10 @@ def unpacked(
                 f"{missing_units(card, form.name)}: transformers {'.'.join(map(str, version))} "
                 "refuses it; use --engine-version 5, or --engine vllm"
             )
-        sentence = (
-            f"{missing_units(card, form.name)}: transformers unpacks the weights into "
-            f"{choice.dtype.name}{_kept_by(part, form.name, card)}"
-        )
-        return FormatChoice(dtype=choice.dtype), sentence
+        lacking = missing_units(card, form.name)
+        into = sentence("unpacks", lacking=lacking, dtype=choice.dtype.name)
+        warning = clauses(into, _kept_by(part, form.name, card))
+        return FormatChoice(dtype=choice.dtype), warning
     return choice, ""
 
 
@@ -132,8 +129,8 @@ def suited(
     subject: "Subject", card: "Part | None", version: tuple[int, ...]
 ) -> tuple["Subject", str]:
     """Return the model as transformers loads it on that card, and a sentence where it unpacks."""
-    choice, sentence = unpacked(subject.choice, subject.part, card, version)
-    if not sentence:
+    choice, warning = unpacked(subject.choice, subject.part, card, version)
+    if not warning:
         return subject, ""
     choices = {
         p.name: unpacked(subject.choices[p.name], p, card, version)[0]
@@ -141,4 +138,4 @@ def suited(
         if p.name in subject.choices
     }
     why = f"{subject.choice.name} unpacked"
-    return replace(subject, choice=choice, choices=choices, why=why), sentence
+    return replace(subject, choice=choice, choices=choices, why=why), warning

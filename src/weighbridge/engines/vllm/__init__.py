@@ -40,8 +40,7 @@ ENGINE = Engine(
     },
     written={"fp8-tensor": "fp8", "nf4": "bitsandbytes"},
     longer="VLLM_ALLOW_LONG_MAX_MODEL_LEN",
-    joins="for {count} machines the line needs a Ray cluster of them, or --nnodes, --node-rank and "
-    "--master-addr on each",
+    joins="joined.ray",
     stages="VLLM_PP_LAYER_PARTITION",
     offloads=True,
     formats=("fp8-tensor", "nf4", "awq-4bit-g128", "gptq-4bit-g128"),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.servers import flags as common
@@ -63,10 +64,7 @@ def _context(reading: CommandReading) -> None:
     name, text = said
     if str(text).strip().lower() in ("-1", "auto"):
         reading.longest = True
-        reading.warn(
-            f"{name} {text}: vLLM takes the longest context that fits the device, up to the "
-            "model's own maximum"
-        )
+        reading.warn(sentence("longest_that_fits", flag=name, value=text))
     else:
         reading.settings["context"] = reading.read("count", name, text)
 
@@ -98,7 +96,7 @@ def _limits(reading: CommandReading) -> None:
         if kind != "image":
             reading.ignored.append(name)
             if number:
-                reading.warn(f"{name}: {kind}s are counted as the model takes them by default")
+                reading.warn(sentence("items_by_default", flag=name, kind=kind))
             continue
         reading.settings["images"] = min(int(number), 10_000)
         if "width" in options and "height" in options:
@@ -127,7 +125,7 @@ def _graphs(reading: CommandReading) -> None:
         elif key == GRAPH_KEYS[1] and value is not None:
             _captures(reading, name, value)
         elif key == "cudagraph_mode":
-            reading.warn(f"{name}: cudagraph_mode {value!r:.40} is counted as the default mode")
+            reading.warn(sentence("default_graph_mode", flag=name, value=value))
         else:
             reading.ignored.append(f"{name}.{key}"[:120])
 
@@ -151,7 +149,7 @@ def _optimization(reading: CommandReading) -> None:
     if level == "0":
         reading.settings["enforce_eager"] = True
     elif level == "1":
-        reading.warn(f"{said[0]} 1 is counted with the graphs of the default level")
+        reading.warn(sentence("default_level", flag=said[0]))
     elif level in ("2", "3"):
         reading.ignored.append(said[0])
     else:
@@ -201,13 +199,13 @@ def _method(reading: CommandReading, config: dict[str, Any]) -> str | None:
     if method == "mtp" or method.endswith("_mtp"):
         return "mtp"
     if not method and not model:
-        reading.warn("speculation is not modelled: neither its method nor its draft is named")
+        reading.warn(sentence("speculation_unnamed"))
         return None
     if not method:
-        reading.warn("--speculative-config names no method; the draft is counted as a whole model")
+        reading.warn(sentence("speculation_whole"))
         return "draft"
     if method not in METHODS:
-        reading.warn(f"speculation by {method!r:.40} is not modelled")
+        reading.warn(sentence("speculation_by", method=method))
     return METHODS.get(method)
 
 
@@ -216,7 +214,7 @@ def _variables(reading: CommandReading) -> None:
     if backend:
         reading.settings.setdefault("attention_backend", backend)
     if reading.program.env.get("VLLM_USE_V1") == "0":
-        reading.warn("VLLM_USE_V1=0 is not modelled: the rules are those of V1")
+        reading.warn(sentence("v1_alone"))
 
 
 def _prefill_context(reading: CommandReading) -> int:
@@ -225,7 +223,7 @@ def _prefill_context(reading: CommandReading) -> int:
         return 1
     many = max(1, int(reading.read("whole", *said)))
     if many > 1:
-        reading.warn(f"{said[0]} {many} is not modelled: a prompt is on one device")
+        reading.warn(sentence("one_device_prompt", flag=said[0], count=many))
     else:
         reading.ignored.append(said[0])
     return many

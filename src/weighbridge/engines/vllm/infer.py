@@ -21,18 +21,19 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.memory import Device, exactly
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.engines import launch_line
 from weighbridge.engines.engine import release, version
 from weighbridge.engines.interface import (
     WORST,
-    WOULD,
     EngineAnswer,
     HeldBytes,
     Probe,
     SearchPoint,
     Serves,
     Subject,
+    asking,
     unhelped,
 )
 from weighbridge.engines.servers import device_support
@@ -252,14 +253,13 @@ def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
 
 def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> Iterator[str]:
     if able is not asked:
-        yield serving.lacks(asked, budget) + _way(asked, able, budget)
+        yield clauses(serving.lacks(asked, budget), _way(asked, able, budget))
 
 
 def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
     if able is None:
-        return f"; {unhelped(budget.choice.count, Ranks.of(asked.w.said).cards)}"
-    changes, would = launching.changes(asked.w, able.w), WOULD[serving.surely(able, budget)]
-    return f"; the launch line asks for {changes}, which {would} do"
+        return unhelped(budget.choice.count, Ranks.of(asked.w.said).cards)
+    return asking(launching.changes(asked.w, able.w), serving.surely(able, budget))
 
 
 # What vLLM refuses, and what it starts with but does not serve
@@ -284,18 +284,11 @@ def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
     fullest = max(launched.kinds, key=lambda reserve: reserve.blocks.request)
     asked = w.batch_size or 1
     if asked > launch.sequences * launch.data:
-        yield (
-            f"{launch.sequences * launch.data:,} requests run at once by --max-num-seqs or the "
-            f"tokens of a batch, of {asked:,}: the cache is counted for those, the others wait"
-        )
+        yield sentence("batch_waits", run=launch.sequences * launch.data, requests=asked)
     if launch.rules.whole_to and not launch.chunked:
-        yield (
-            f"vllm before 0.8 reads prompts of up to {launch.rules.whole_to:,} tokens at once: its "
-            f"profile is one of {launch.tokens:,} tokens, and leaves less for the cache than "
-            "--enable-chunked-prefill, or than a longer --max-model-len, would"
-        )
+        yield sentence("vllm_prefill", tokens=launch.rules.whole_to, profile=launch.tokens)
     if w.swap_space and not launch.swap:
-        yield "--swap-space: vllm has made nothing of it since 0.8, and refuses it since 0.18"
+        yield sentence("vllm_swap")
     if launch.blocks is not None and launch.blocks - 1 < fullest.blocks.request:
         yield _too_few_blocks(fullest, launch.blocks)
     lacking = min(
@@ -303,17 +296,12 @@ def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
         for reserve in launched.kinds
     )
     if lacking > 0:
-        yield (
-            f"--cpu-offload-gb asks for {human(lacking)} more than the layers of a device have; "
-            "embeddings, norms and the head stay on it"
-        )
+        yield sentence("offload_more", size=human(lacking))
 
 
 def _too_few_blocks(reserve: RankReserve, blocks: int) -> str:
-    return (
-        f"--num-gpu-blocks-override {blocks:,}: one stays empty, and a request of "
-        f"{reserve.context:,} tokens takes {reserve.blocks.request:,}: vLLM does not start, or "
-        "never schedules it"
+    return sentence(
+        "blocks_override", count=blocks, tokens=reserve.context, blocks=reserve.blocks.request
     )
 
 

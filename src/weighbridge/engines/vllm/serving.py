@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.base.memory import total
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
 from weighbridge.engines.vllm import caches, hardware
@@ -241,11 +242,10 @@ def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
     if r is None:
         return ""
     arriving = total(c.bytes for c in r.standing.resident.arriving).expected
-    packed = f", {human(arriving)} of it until weights are packed" if arriving else ""
-    return (
-        f"vLLM does not load: that takes {human(r.standing.loading.expected)} of each card"
-        f"{packed}, and a process has {human(r.own(budget).usable.expected)}"
-    )
+    needs, has = human(r.standing.loading.expected), human(r.own(budget).usable.expected)
+    if arriving:
+        return sentence("vllm_load.packing", needs=needs, packing=human(arriving), has=has)
+    return sentence("vllm_load", needs=needs, has=has)
 
 
 def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
@@ -253,15 +253,17 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     if serves(asked, budget, WORST):
         return ""
     if reserve.given is not None:
-        return (
-            f"{human(reserve.given)} of cache were asked for; with all else they take up to "
-            f"{human(reserve.inside.high + reserve.given + reserve.outside.high)} of the card"
-        )
+        most = reserve.inside.high + reserve.given + reserve.outside.high
+        return sentence("cache_up_to", size=human(reserve.given), most=human(most))
     low, _, high = reserve.available_interval(asks(asked, reserve, budget))
-    return (
-        f"vLLM may not start: its share of {asked.utilization:g} leaves {human(low)} to "
-        f"{human(high)} for blocks, of which {human(reserve.blocks.nbytes)} are needed, and "
-        f"{human(reserve.outside.low)} to {human(reserve.outside.high)} are outside of it"
+    return sentence(
+        "vllm_may",
+        share=asked.utilization,
+        low=human(low),
+        high=human(high),
+        needed=human(reserve.blocks.nbytes),
+        least=human(reserve.outside.low),
+        most=human(reserve.outside.high),
     )
 
 
@@ -272,38 +274,32 @@ def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     usable = reserve.own(budget).usable.expected
     room = max(0, reserve.available(share_bytes))
     if reserve.available(share_bytes) < 0:
-        return (
-            "vLLM will not start: weights, the profile run and graphs take "
-            f"{human(reserve.inside.expected)}, and its share, {asked.utilization:g} of the card, "
-            f"is {human(share_bytes)}"
-        )
+        needs, share = human(reserve.inside.expected), human(share_bytes)
+        return sentence("vllm_share", needs=needs, part=asked.utilization, share=share)
     if reserve.given is not None and reserve.taken(share_bytes) > usable:
-        return (
-            f"{human(reserve.given)} of cache were asked for, and with all else they take "
-            f"{human(reserve.taken(share_bytes))} of the {human(usable)} that a process has"
-        )
+        needs = human(reserve.taken(share_bytes))
+        return sentence("cache_asked", size=human(reserve.given), needs=needs, has=human(usable))
     if room >= reserve.blocks.nbytes:
         return ""
     if room < reserve.blocks.request * reserve.blocks.pool.block:
-        return (
-            f"vLLM will not start: one request of {reserve.context:,} tokens takes "
-            f"{human(reserve.blocks.request * reserve.blocks.pool.block)} of blocks, and "
-            f"{human(room)} are left for them"
+        return sentence(
+            "vllm_blocks",
+            tokens=reserve.context,
+            needs=human(reserve.blocks.request * reserve.blocks.pool.block),
+            left=human(room),
         )
-    return (
-        f"{reserve.requests:,} requests of {reserve.context:,} tokens do not run at once: there is "
-        f"room for {caches.together(reserve.blocks.pool, reserve.blocks.setting, room):.2f}; the "
-        "others wait"
-    )
+    together = caches.together(reserve.blocks.pool, reserve.blocks.setting, room)
+    return sentence("not_at_once", requests=reserve.requests, tokens=reserve.context, room=together)
 
 
 def _refusal(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     share_bytes = asks(asked, reserve, budget)
     if not refused(reserve, share_bytes, budget):
         return ""
-    refuses = "refuses" if refused(reserve, share_bytes, budget, BEST) else "may refuse"
-    return (
-        f"--gpu-memory-utilization {asked.utilization:g} asks for {human(share_bytes)}, and "
-        f"{human(at_start(reserve, budget))} are free once the context is there: vLLM "
-        f"{refuses}"
+    surely = refused(reserve, share_bytes, budget, BEST)
+    return sentence(
+        "utilization_refused" if surely else "utilization_unsure",
+        share=asked.utilization,
+        size=human(share_bytes),
+        free=human(at_start(reserve, budget)),
     )

@@ -155,7 +155,7 @@ def _no_file_is_an_option(arguments: Sequence[str]) -> None:
 def _complain(error: Exception, arguments: Sequence[str]) -> int:
     """Print what is wrong on a line, in the language that was asked for; return the exit code."""
     if isinstance(error, WeighbridgeError):
-        line, code = str(error), error.code
+        line, code = error.sentence, error.code
     elif isinstance(error, click.ClickException):
         line, code = error.format_message(), 2
         if isinstance(error, click.UsageError) and error.ctx is not None:
@@ -175,7 +175,7 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
 
     meant = isinstance(error, WeighbridgeError | click.ClickException)
     words = words_in(_language(arguments) if meant else "en", "errors")
-    told = words("error", message=words.told(one_line(line)))
+    told = words("error", message=one_line(words.told(line)))
     click.echo(clipped(printable(told), LONGEST), err=True)
     return code
 

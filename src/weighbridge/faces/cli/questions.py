@@ -16,6 +16,7 @@ import click
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import COMPLETED
 from weighbridge.faces.cli.options import (
     EACH,
@@ -80,7 +81,7 @@ def answer(
     given = {name: value for name, value in settings.items() if value is not None}
     questions = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, table)
     if len(questions) > 1 and then is not None:
-        raise UsageError(f"--save writes one script, and these are {len(questions)} questions")
+        raise UsageError(sentence("save", count=len(questions)))
     if len(questions) > 1:
         reports = asked(questions, source_of(settings), task, remedies=form == "json")
         beside(reports, [case.label for case in questions], form, look)

@@ -91,7 +91,7 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
             codes.append(answer(file, dict(settings)))
         except WeighbridgeError as error:
             words = words_in(settings.get("lang") or "en", "errors")
-            told = words("error", message=words.told(one_line(str(error))))
+            told = words("error", message=one_line(words.told(error.sentence)))
             click.echo(clipped(printable(told), LONGEST), err=True)
             codes.append(error.code)
     return max(codes, key=WORSE.index)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import printable
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def save_of_file(found: "WeighedFile", path: str) -> int:
     where it starts none, or several."""
     reports = [run.report for run in found.runs if run.run.task == "train" and run.report]
     if len(reports) > 1:
-        raise UsageError(f"--save writes one script, and these are {len(reports)} questions")
+        raise UsageError(sentence("save", count=len(reports)))
     if not reports:
         raise UsageError(f"--save writes the script of a training, and {found.file.name} has none")
     return save(reports[0], path)

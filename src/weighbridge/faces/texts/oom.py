@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.base.sentences import without
 from weighbridge.base.wording import printable, printable_lines, redacted
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.view.records import (
@@ -197,7 +198,7 @@ def _beside(oom: Oom, words: Words) -> Iterator[Block]:
     if verdict is not None and verdict.fits == "yes":
         sentences.append(words("estimate.fits"))
     elif verdict is not None:
-        sentences.append(words("estimate", reason=verdict.reason.partition("; runs like")[0]))
+        sentences.append(words("estimate", reason=without(verdict.reason, "published_runs")))
     others = [c for c in oom.judged.others if oom.judged.sure in ("likely", "unknown")][:TOLD]
     if others:
         sentences.append(

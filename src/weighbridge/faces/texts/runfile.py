@@ -54,7 +54,7 @@ def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen: 
         ),
         sections=sections,
         footer=tuple(dict.fromkeys(line for each in screens for line in each.footer)),
-        warnings=tuple(words.told(redacted(line)) for line in answer.warnings),
+        warnings=tuple(redacted(words.told(line)) for line in answer.warnings),
         lang=look.lang,
         brief=(*(b for s in first for b in s), *(b for each in screens for b in each.brief)),
     )

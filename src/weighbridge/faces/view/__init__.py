@@ -18,13 +18,13 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.base.sentences import keys_of
 from weighbridge.base.wording import printable, redacted
 from weighbridge.base.words import words_in
 from weighbridge.faces.view.answer import headline, margin
 from weighbridge.faces.view.parts import bar
 from weighbridge.faces.view.records import Headline, Lines, Paste, Screen, Section
 from weighbridge.faces.view.shown import ShownAnswer, ShownPage, shown
-from weighbridge.models.checkpoint.model import UNREAD
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -101,8 +101,8 @@ def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
 def _warnings(answer: ShownAnswer) -> Iterator[str]:
     """Yield the warnings of the report; what was not read of a config is a detail."""
     for line in answer.report.warnings:
-        if answer.full or UNREAD not in line:
-            yield answer.say.told(redacted(line))
+        if answer.full or "unread_keys" not in keys_of(line):
+            yield redacted(answer.say.told(line))
 
 
 def _brief(sections: tuple[Section, ...], own: Section) -> Section:

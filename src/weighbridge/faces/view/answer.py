@@ -6,7 +6,9 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 
 from typing import TYPE_CHECKING
 
+from weighbridge.answers.verdict.reasons import COMPARED
 from weighbridge.base.memory import Bytes
+from weighbridge.base.sentences import before, clauses, key_of, keys_of, parts_of
 from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.table import ENGINES
 from weighbridge.faces.view.parts import NAMES
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
 
 # How the sentences begin that compare two numbers (verdict/reasons.py): the figures say that
-OPENINGS = ("needs about ", "too close to call: ")
 
 
 def mark(verdict: "Verdict") -> Mark:
@@ -48,9 +49,8 @@ def headline(answer: ShownAnswer) -> Headline:
 
 def _by_unwritten_flags(answer: ShownAnswer, verdict: "Verdict") -> bool:
     """Tell whether the engine may not start by its defaults, and no line says the flags."""
-    by_flags = "launch_serves" in answer.report.derived and verdict.reason.startswith(
-        "with its defaults"
-    )
+    first = key_of(parts_of(verdict.reason)[0])
+    by_flags = "launch_serves" in answer.report.derived and first.startswith("defaults_")
     return by_flags and not answer.report.derived.get("launch")
 
 
@@ -142,7 +142,7 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
         return _host(answer, verdict.host)
     missing, d = answer.report.derived.get("not_counted"), answer.report.derived
     if missing:
-        return answer.say("reason.not_counted", what=answer.say.told("; ".join(missing)))
+        return answer.say("reason.not_counted", what=answer.say.told(clauses(*missing)))
     if "layers_on_card" in d:
         return _divided(answer)
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
@@ -209,9 +209,13 @@ def _host_too(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 def _lead(verdict: "Verdict") -> str:
     """Return the part of a reason before it compares two numbers; all of it where it does not."""
-    starts = (verdict.reason.find(opening) for opening in OPENINGS)
-    at = min((n for n in starts if n >= 0), default=len(verdict.reason))
-    return verdict.reason[:at].rstrip(" :;")
+    leading: list[str] = []
+    for part in parts_of(verdict.reason):
+        if COMPARED in keys_of(part):
+            leading += [] if key_of(part) == COMPARED else [before(part)]
+            break
+        leading.append(part)
+    return clauses(*leading)
 
 
 def _by_host(verdict: "Verdict") -> bool:

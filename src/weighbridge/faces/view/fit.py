@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import clauses
 from weighbridge.base.units import GIB, KIB, human_count
 from weighbridge.base.wording import printable, printable_lines, redacted
 from weighbridge.base.words import Words, words_in
@@ -57,7 +58,7 @@ def screen(
         title=_title(fit, words, unit),
         sections=tuple(sections),
         footer=(words("fit.assumes", what=" · ".join(_assumed(fit, words))),),
-        warnings=tuple(words.told(redacted(line)) for line in fit.warnings),
+        warnings=tuple(redacted(words.told(line)) for line in fit.warnings),
         lang=lang,
         brief=(*first, *tables),
     )
@@ -186,10 +187,8 @@ def _then(question: Question, fit: Fit, words: Words, unit: str | None) -> Itera
         yield _Row((Cell(""), Cell("")))
         return
     if not question.ways:
-        missing = (
-            question.report.derived.get("not_counted") if question.report is not None else None
-        )
-        what = words.told("; ".join(missing or ()))
+        missing = () if question.report is None else question.report.derived.get("not_counted", ())
+        what = words.told(clauses(*missing))
         sentence = words("reason.not_counted", what=what) if missing else ""
         yield _Row((Cell(""), Cell(sentence or words("fit.none"))))
     for r in _kinds(question):

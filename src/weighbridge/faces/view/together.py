@@ -26,7 +26,7 @@ def screen(found: Services, *, lang: str = "en", unit: str | None = None) -> Scr
             has=sizes(found.usable.low, unit).of(found.usable.low),
         ),
         sections=((first,), (table,), *pastes),
-        warnings=tuple(words.told(redacted(line)) for line in found.warnings),
+        warnings=tuple(redacted(words.told(line)) for line in found.warnings),
         lang=lang,
         brief=(first, table),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from weighbridge.answers.questions.prepared import Prepared
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.checkpoint.gather import GatherOptions
 from weighbridge.models.checkpoint.reading import Reader
@@ -65,7 +66,7 @@ class Head(NamedTuple):
 
     def read(self, path: str, start: int, stop: int) -> bytes:
         if path != self.name:
-            raise NotFoundError(f"{self.name} was dropped alone, without {shown(path)}")
+            raise NotFoundError(sentence("dropped_alone", name=self.name, path=shown(path)))
         first, last = span(start, stop, self.size)
         if last > len(self.head):
             raise ShortError(last)

@@ -47,8 +47,7 @@ Tell = Callable[[dict[str, Any]], None]
 MOST = MAX_READ * 4 // 3 + (1 << 16)  # bytes of an ask: a dropped header in base64
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 BETWEEN = re.compile(r"(?<=[\u4e00-\u9fff)]) (?=[\u4e00-\u9fff])")
-GPUS = "`weighbridge gpus` lists all, and --gpu-memory 24GiB takes a size"
-LIBRARY = re.compile(r"to build it on the meta device: pip install 'weighbridge\[(\w+)\]'.*")
+NO_CARD = ("card_near", "card_far", "card_host")
 
 
 class One(NamedTuple):
@@ -229,13 +228,10 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(error, NoCardError):
         found = failed(words("gpu.wanted"), error.code)
         return {"error": {**found["error"], "wants": "gpu"}}
-    message, names = str(error), _names(ask)
-    first = FLAG.match(message)
-    about = {"setting": names[first[0]]} if first is not None and first[0] in names else {}
-    if message.startswith("no accelerator ") and "--gpu" in names:
-        about = {"setting": "gpu"}
-    message = words_in(lang, "errors", page=True).told(message).replace(GPUS, words("gpu.all"))
-    message = LIBRARY.sub(lambda m: words("needs.library", name=m[1]), message)
+    names = _names(ask)
+    flag = "--gpu" if error.key in NO_CARD else error.flag
+    about = {"setting": names[flag]} if flag in names else {}
+    message = words_in(lang, "errors", page=True).told(error.sentence)
     task = str(ask.get("task"))
     said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
     said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them

@@ -6,6 +6,7 @@ from typing import Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.faces.view.records import Screen
 from weighbridge.faces.web.asks import AnswerView
@@ -92,10 +93,7 @@ def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
     if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError("name the card to rank models for: 4090, or a size such as 24GiB")
     if len(names) > MOST_RANKED:
-        raise UsageError(
-            f"{len(names)} models match: name some of them (qwen3), so that at most {MOST_RANKED} "
-            "are ranked, or use `weighbridge models --gpu`"
-        )
+        raise UsageError(sentence("many_models", count=len(names), most=MOST_RANKED))
     from weighbridge.answers.questions.fit.ranking import models_for
     from weighbridge.faces.view.ranks import ranking as rank_screen
 

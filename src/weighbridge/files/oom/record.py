@@ -150,5 +150,5 @@ class Oom(Shown):
             "explained": [match.to_dict() for match in self.explained],
             "estimate": None if self.estimate is None else self.estimate.to_dict(),
             "remedies": [change.to_dict() for change in self.remedies],
-            "warnings": list(self.warnings),
+            "warnings": [*map(str, self.warnings)],
         }

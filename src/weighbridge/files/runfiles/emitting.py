@@ -19,6 +19,7 @@ from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human
 from weighbridge.base.wording import printable, shown
 from weighbridge.engines.launch import parse
@@ -231,7 +232,7 @@ def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
     """Return a model that a file can name. Raises UsageError for one that it cannot."""
     model = opened.loads_as
     if not model:
-        raise UsageError("a config alone has no weights to load; give a repository or a folder")
+        raise UsageError(sentence("no_weights"))
     if to.task == "train" and opened.repo_id and everyday.other_tune(named, model):
         raise UsageError(
             f"--emit {kind}: {shown(named)} is weighed as {model}, which is another tune; "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import without
 from weighbridge.base.units import GIB, KIB, MIB, ceil_div, human, typed_size
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.record import (
@@ -476,7 +477,7 @@ def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
     assert verdict is not None
     signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}
     yield f"{report.model.name} on {verdict.times}{verdict.accelerator}: {signs[found.fits]}"
-    yield verdict.reason.partition("; runs like")[0]
+    yield without(verdict.reason, "published_runs")
     memory = f"{human(job.memory)} is asked for" if job.memory else "no memory is asked for"
     memory = "all of it is asked for" if job.whole else memory
     yield f"RAM of each machine: at worst {human(found.needed_memory)}; {memory}"

@@ -11,8 +11,8 @@ from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import without
 from weighbridge.base.words import words_in
-from weighbridge.engines.interface import NO_CHOICE
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
 from weighbridge.files.runfiles.measured import (
@@ -159,7 +159,7 @@ class WeighedFile(Shown):
             "kind": self.file.kind,
             "fits": self.fits,
             "runs": [run.to_dict() for run in self.runs],
-            "warnings": list(self.warnings),
+            "warnings": [*map(str, self.warnings)],
             "message": None if self.message is None else self.message.to_dict(),
             "findings": [
                 {"finding": f.key, "text": text_of(f, words_in("en")), **f.values}
@@ -276,7 +276,7 @@ def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
     if report is None:
         return run
     if any(f.key == "all_stages" for f in found):  # the message says which length starts
-        told = tuple(w.replace(f"; {NO_CHOICE}", "") for w in report.warnings)
+        told = tuple(without(w, "no_choice") for w in report.warnings)
         derived: DerivedFacts = {**report.derived, "largest_context": None}
         report = replace(report, derived=derived, warnings=told)
     verdict = report.verdict

@@ -20,6 +20,7 @@ from typing import Any
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, parse_size
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, FLOAT8_SINCE, Version
 from weighbridge.machines.accelerators.names import search
@@ -112,7 +113,7 @@ def filtered(
     vendors = {part.vendor.lower(): part.vendor for part in parts().values()}
     if wanted.vendor and wanted.vendor.lower() not in vendors:
         known = ", ".join(sorted(vendors.values()))
-        raise UsageError(f"--vendor {wanted.vendor!r:.40} is not in the catalogue; known: {known}")
+        raise UsageError(sentence("vendor", name=wanted.vendor, known=known))
     rented = [machine for machine in machines if wanted.by(parts()[machine.part])]
     return [part for part in named if wanted.by(part)], rented
 
@@ -152,11 +153,8 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], S
     if cards or rented:
         return ordered(cards, chosen.get("sort")), rented
     if not named and not machines:
-        raise NotFoundError(
-            f"no accelerator matches {pattern!r:.80}; `weighbridge gpus` lists them all, and "
-            "other commands take a size: --gpu-memory 24GiB"
-        )
-    raise NotFoundError("no accelerator that we know of has all that; leave a filter out")
+        raise NotFoundError(sentence("no_card", pattern=pattern))
+    raise NotFoundError(sentence("no_card_filters"))
 
 
 def to_dict(cards: Sequence[Part], machines: Sequence[Instance]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import clauses
 from weighbridge.base.units import GIB, human
 from weighbridge.machines.accelerators import ram, rules
 from weighbridge.machines.accelerators.detected.device import DetectedDevice, DeviceApi
@@ -81,7 +82,7 @@ def choice(
     cards = tuple(replace(card, room=card.part.room) if idle else card for _, card in chosen)
     taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
     mixed = [in_words(cards)] if taken.mixed else []
-    note = "; ".join([*_said(chosen, idle=idle), *others, *mixed, *seen.notes])
+    note = clauses(*_said(chosen, idle=idle), *others, *mixed, *seen.notes)
     return replace(taken, note=note)
 
 

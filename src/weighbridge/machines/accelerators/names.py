@@ -19,6 +19,7 @@ from weighbridge.base.cost import short_name
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human, parse_size
 from weighbridge.machines.accelerators.parts import (
     Instance,
@@ -162,9 +163,7 @@ def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
     if len({c.part.id for c in cards}) == 1:
         return DeviceChoice(part=first, count=len(cards), note=named[0].note)
     notes = [*(c.note for c in named if c.note), in_words(cards)]
-    return DeviceChoice(
-        part=least(cards).part, count=len(cards), note="; ".join(notes), cards=cards
-    )
+    return DeviceChoice(part=least(cards).part, count=len(cards), note=clauses(*notes), cards=cards)
 
 
 def least(cards: Iterable[ChosenCard]) -> ChosenCard:
@@ -175,11 +174,7 @@ def least(cards: Iterable[ChosenCard]) -> ChosenCard:
 def in_words(cards: Iterable[ChosenCard]) -> str:
     """Say what is assumed of cards that differ."""
     small = least(cards).part.name
-    return (
-        "the cards differ: each is judged by its own memory, never by their sum. An even split is "
-        f"held by the {small}; llama.cpp splits by what each has, vLLM's ranks take their share of "
-        "each, and device_map=auto fills them in the order named"
-    )
+    return sentence("cards_differ", card=small)
 
 
 def sized(text: str) -> Part:
@@ -288,7 +283,7 @@ def _of_size(typed: str) -> DeviceChoice:
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
     read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
-    return DeviceChoice(part=part, note="; ".join(filter(None, (read, _sold_as(typed)))))
+    return DeviceChoice(part=part, note=clauses(read, _sold_as(typed)))
 
 
 def _sold_as(typed: str) -> str:
@@ -360,7 +355,7 @@ def _others(part: Part, key: str) -> tuple[Part, ...]:
 def _told(part: Part, others: Sequence[Part]) -> str:
     """Name the parts that a name could have meant, in words."""
     names = ", ".join(p.name for p in others)
-    return f"taken as {part.name}; there is also {names}" if others else ""
+    return sentence("card_taken", card=part.name, others=names) if others else ""
 
 
 def _derived(key: str, typed: str) -> Part | None:
@@ -369,7 +364,7 @@ def _derived(key: str, typed: str) -> Part | None:
     if len(spelled) <= 1:
         return next(iter(spelled.values()), None)
     names = ", ".join(part.name for part in spelled.values())
-    raise UsageError(f"--gpu {typed!r} is not one device; there are {names}")
+    raise UsageError(sentence("card_many", name=typed, names=names))
 
 
 def _unknown(text: str, typed: str) -> NotFoundError:
@@ -377,10 +372,7 @@ def _unknown(text: str, typed: str) -> NotFoundError:
     from difflib import get_close_matches
 
     if typed in HOST:
-        return NotFoundError(
-            f"no accelerator {text[:60]!r}: --gpu names an accelerator; --ram 64GiB judges by host "
-            "memory, and no --gpu says what a model needs"
-        )
+        return NotFoundError(sentence("card_host", name=text[:60]))
     key = "" if typed.isdigit() and len(typed) < NUMBER else essence(typed)[:40]
     names: dict[str, str] = {}
     for name, choice in _listed().items():
@@ -388,11 +380,9 @@ def _unknown(text: str, typed: str) -> NotFoundError:
     close = [name for name in names if key and key in name]
     close += get_close_matches(key, names, n=2 * SHOWN, cutoff=0.5) if key else []
     nearest = list(dict.fromkeys(names[name] for name in close))[:SHOWN]
-    hint = f"the nearest are {', '.join(nearest)}" if nearest else "no name is near"
-    return NotFoundError(
-        f"no accelerator {text[:60]!r}; {hint}; `weighbridge gpus` lists all, and "
-        "--gpu-memory 24GiB takes a size"
-    )
+    if nearest:
+        return NotFoundError(sentence("card_near", name=text[:60], near=", ".join(nearest)))
+    return NotFoundError(sentence("card_far", name=text[:60]))
 
 
 def spoken(part: Part) -> str:

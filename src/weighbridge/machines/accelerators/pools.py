@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human
 from weighbridge.machines.accelerators.ram import Ram, ram
 
@@ -74,7 +75,4 @@ def _contradicted(typed: Ram, budget: "Budget") -> str:
     part = budget.choice.part
     if typed.nbytes <= part.marketed_gb * GIB:
         return ""
-    return (
-        f"--ram {human(typed.nbytes)}: {part.name} and its processor have one memory of "
-        f"{part.marketed_gb} GB, by which both are judged; leave --ram out"
-    )
+    return sentence("one_memory", size=human(typed.nbytes), card=part.name, gb=part.marketed_gb)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, TORCH, DType
 from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint, Buffer, alike, expert_path, held
 from weighbridge.models.checkpoint.model import Model, ModelPart
 
@@ -255,7 +256,4 @@ def unpacked_experts(part: ModelPart, choice: FormatChoice, major: int) -> str:
     routed = (x.kind in EXPERTS for x in part.blueprint.counted)
     if not form.name.startswith(BITSANDBYTES) or not any(routed):
         return ""
-    return (
-        "bitsandbytes packs linear layers alone: experts, which are no linears in transformers 5, "
-        f"stay in {choice.dtype.name} beside linears in {form.name}"
-    )
+    return sentence("experts_unpacked", dtype=choice.dtype.name, form=form.name)

@@ -131,7 +131,7 @@ class Report(Shown):
             "table": [_row(r) for r in self.table],
             "verdict": None if self.verdict is None else _verdict(self.verdict),
             "remedies": [as_dict(r) for r in self.remedies],
-            "warnings": list(self.warnings),
+            "warnings": [*map(str, self.warnings)],
         }
 
 
@@ -260,7 +260,7 @@ def _verdict(verdict: "Verdict") -> dict[str, Any]:
         "usable_bytes": verdict.usable_bytes,
         "fits": verdict.fits,
         "margin_bytes": verdict.margin_bytes,
-        "reason": verdict.reason,
+        "reason": str(verdict.reason),
         "marketed_gb": verdict.marketed_gb,
         "total": _bytes(verdict.total),
         "visible": _bytes(verdict.visible),
@@ -290,7 +290,7 @@ def _host(host: "HostVerdict") -> dict[str, Any]:
         "available": host.available,
         "available_bytes": None if host.room is None else _bytes(host.room),
         "fits": host.fits,
-        "reason": host.reason,
+        "reason": str(host.reason),
         "container_bytes": host.container,
         "shared": host.shared,
         "share_that_fits": host.share_that_fits,

@@ -239,7 +239,7 @@ class Fit(Shown):
             "ladder": [rung.to_dict() for rung in self.ladder],
             "questions": questions,
             "solved": None if self.solved is None else self.solved.to_dict(),
-            "warnings": list(self.warnings),
+            "warnings": [*map(str, self.warnings)],
         }
 
     def _answer(self) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import (
     MAX_TENSORS,
     Blueprint,
@@ -28,7 +29,7 @@ def family(model_type: str) -> Family:
     """Return the family of a model type. Raises UnsupportedError where we have none."""
     known = facts(model_type).family
     if known is None:
-        raise UnsupportedError(f"model type {model_type!r} is not in our tables")
+        raise UnsupportedError(sentence("no_type", kind=model_type))
     return known
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.builder import known
 from weighbridge.models.arch.gguf_classes import compared
 from weighbridge.models.arch.gguf_layers import (
@@ -327,10 +328,7 @@ def _latent(latent: Latent) -> Mapping[str, Rows]:
 
 def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
     if keys.get("context_length") == 0:
-        yield (
-            f"GGUF: {keys.arch}.context_length is 0: what it was trained for is not known, and "
-            "llama.cpp starts with -c alone"
-        )
+        yield (sentence("no_context_length", arch=keys.arch))
     rows = _size(shapes.get("token_embd.weight", ()), 1)
     tokens = keys.metadata.get("tokenizer.ggml.tokens")
     expected = (
@@ -339,10 +337,7 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
     )
     for name, count in expected if "token_embd.weight" in shapes else ():
         if count and count != rows:
-            yield (
-                f"GGUF: {name} has {count:,} tokens, and token_embd.weight {rows:,} rows: the "
-                "tensor was believed"
-            )
+            yield (sentence("vocabulary_rows", name=name, count=count, rows=rows))
     yield from _stretched(keys)
     yield from _unloadable(keys, shapes)
     if (kind := keys.metadata.get("general.type")) in ("adapter", "imatrix"):
@@ -389,9 +384,7 @@ def _stretched(keys: Keys) -> Iterator[str]:
     if not isinstance(length, int) or not isinstance(factor, int | float):
         return
     if not 0 < factor <= MOST_SCALED:
-        yield (
-            f"GGUF: {keys.arch}.rope.scaling.factor is {factor:g}, which no positions are scaled by"
-        )
+        yield (sentence("unscaled_factor", arch=keys.arch, factor=factor))
     elif isinstance(original, int) and 0 < original * factor < length:
         yield (
             f"GGUF: {keys.arch}.context_length is {length:,}, and scaled positions reach "

@@ -15,6 +15,7 @@ division leaves has no partner), configuration_utils.py (validate_layer_type).
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.longest import NAMES
@@ -108,10 +109,7 @@ def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
     for part in c.tree():
         older, newer = part.raw.get("torch_dtype"), part.raw.get("dtype")
         if older and newer and str(older) != str(newer):
-            yield (
-                f"{part.where}: dtype is {shown(newer)} and torch_dtype {shown(older)}: the first"
-                " is taken, as transformers does since 4.56; older releases read the second"
-            )
+            yield (sentence("two_dtypes", where=part.where, newer=shown(newer), older=shown(older)))
         if not vouched:
             yield from (f"{part.where}: {what}" for what in _odd(part))
 
@@ -143,9 +141,9 @@ def _stretched(c: Config) -> Iterator[str]:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     original, longest = scaling.get("original_max_position_embeddings"), c.raw.get(NAMES[1])
     if isinstance(kind, str) and kind not in ROTATIONS:
-        yield f"rope_scaling: {shown(kind)} is no way of stretching that we know: it is left out"
+        yield sentence("unknown_scaling", kind=shown(kind))
     if kind in FACTORED and scaling.get("factor") is None:
-        yield f"rope_scaling: {kind} has no factor: positions are taken as they stand"
+        yield sentence("no_factor", kind=kind)
     if type(original) is int and type(longest) is int and original > longest:
         yield (
             f"rope_scaling: original_max_position_embeddings is {original:,}, more than the "

@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError, WeighbridgeError
-from weighbridge.base.wording import UNLISTED, shown
+from weighbridge.base.sentences import sentence
+from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Blueprint, Buffer, Param, ParamKind
 
 
@@ -26,10 +27,8 @@ def _library(name: str, what: str) -> Any:
         import_module("torch")
         return import_module(name)
     except ImportError as error:
-        raise UnsupportedError(
-            f"{what} {UNLISTED}; to build it on the meta device: "
-            f"pip install 'weighbridge[{name}]' ({error})"
-        ) from None
+        build = sentence("build_on_meta", name=name, error=str(error))
+        raise UnsupportedError(sentence("unlisted", what=what), then=build) from None
 
 
 def _built(what: str, build: Any) -> Blueprint:

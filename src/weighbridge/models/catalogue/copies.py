@@ -10,6 +10,7 @@ how their weights are packed (mixtures in AWQ), and FP8, which engines make whil
 from collections.abc import Mapping
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.models.catalogue.owners import PUBLISHED
 
 AWQ, GPTQ, GPTQ_INT8 = "awq-4bit-g128", "gptq-4bit-g128", "gptq-8bit-g128"
@@ -55,9 +56,11 @@ class Copy(NamedTuple):
         """Tell whether nothing but its name says how it is packed."""
         return self.repo_id.partition("/")[0].lower() not in PUBLISHED
 
-    def __str__(self) -> str:
-        how = "; that its format is the usual one of its name is assumed" if self.assumed else ""
-        return f"{self.repo_id} is {self.of} in this format{how}"
+    @property
+    def note(self) -> Sentence:
+        """Say of what it is a copy, and what of that is assumed."""
+        copy = sentence("published", copy=self.repo_id, of=self.of)
+        return clauses(copy, sentence("published.assumed") if self.assumed else "")
 
 
 def packed_copy(repo_id: str, form: str) -> Copy | None:

@@ -17,6 +17,7 @@ from functools import cache
 
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import CatalogueEntry, pipelines, tunes
 from weighbridge.models.catalogue.owners import OF_OWNERS, PADDED, PUBLISHED, USUALLY
@@ -50,7 +51,6 @@ FORMS_OF_TWO = frozenset(("awq-4bit", "awq-int4", "bnb-4bit", "bnb-8bit", "bnb-n
 }
 DYNAMIC = ["fp8", "dynamic"]
 OF_GGUF = "q4_k_m"  # what llama-server -hf takes of a repository (llama.cpp common/download.cpp)
-UNTYPED = "GGUF of no type is taken as Q4_K_M, which llama-server -hf takes"
 OF_QAT = "q4_0"  # what Google's were trained for, and are at ollama.com/library (gemma3: -it-qat)
 
 # Everyday name -> entry. Sizes: what `latest` is at ollama.com/library, read in tags of
@@ -106,9 +106,9 @@ def meaning(text: str) -> Meaning | None:
     tuned = _of_tune(_unpacked(_padded(entry, form), form, typed), instructed)
     note = _said(text.strip(), entry)
     if tune or instructed.positions:
-        note = f"{note or _shapes(text.strip(), entry)}{_of_its_own(instructed)}"
+        note = clauses(note or _shapes(text.strip(), entry), _of_its_own(instructed))
     if untyped:
-        note = f"{note or _shapes(text.strip(), entry)}; {UNTYPED}"
+        note = clauses(note or _shapes(text.strip(), entry), sentence("untyped_gguf"))
     return Meaning(tuned, stored, note, named)
 
 
@@ -150,8 +150,9 @@ def _of_tune(base: CatalogueEntry, tune: Tune) -> CatalogueEntry:
 
 def _of_its_own(tune: Tune) -> str:
     """Say which repository a tune is, beside its base."""
-    positions = f", of {tune.positions:,} positions" if tune.positions else ""
-    return f"; it is {tune.repo_id}{positions}"
+    if tune.positions:
+        return sentence("own_positions", repo=tune.repo_id, positions=tune.positions)
+    return sentence("its_own", repo=tune.repo_id)
 
 
 def _without_form(typed: str) -> tuple[str, str]:
@@ -255,7 +256,7 @@ def _near() -> dict[str, str]:
 
 
 def _shapes(typed: str, entry: CatalogueEntry) -> str:
-    return f"{typed} is sized as {entry.name} ({entry.repo_id})"
+    return sentence("sized_as", typed=typed, name=entry.name, repo=entry.repo_id)
 
 
 def _said(typed: str, entry: CatalogueEntry) -> str:
@@ -298,9 +299,9 @@ FIRST = re.compile(
 )
 
 
-ASSUMED = "; its format is what such a name usually means"
+# What goes on with the sentence that names the entry. Source of the second:
 # unsloth.ai/blog/dynamic-4bit: what they leave out of 4 bits stands in each config alone
-DYNAMIC_4BIT = "; Unsloth's dynamic copies keep layers in 16 bits, and take up to a quarter more"
+GOES_ON = frozenset(("format_usual", "dynamic_4bit"))
 
 
 def may_be_an_id(text: str) -> bool:
@@ -335,8 +336,9 @@ def of_owner(repo_id: str) -> Meaning | None:
     again = "quantization_config" in meant.entry.config and owner not in (*COPIES, *OF_OWNERS)
     if packed is None or again or in_mxfp4(meant.entry):  # who packs it again, and what of it
         return None
-    note = "" if meant.quantization in PUBLISHED.get(owner, {}) else ASSUMED
-    note += DYNAMIC_4BIT if name.endswith("-unsloth-bnb-4bit") else ""
+    usual = "" if meant.quantization in PUBLISHED.get(owner, {}) else sentence("format_usual")
+    dynamic = name.endswith("-unsloth-bnb-4bit")
+    note = clauses(usual, sentence("dynamic_4bit") if dynamic else "")
     config = {**meant.entry.config, "quantization_config": packed}
     return Meaning(meant.entry._replace(config=config), note=note, tune=meant.tune)
 

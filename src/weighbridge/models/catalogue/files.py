@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import Sentence, clauses, sentence
 
 ROWS = [row.split() for row in lines_beside(__file__, "files.txt")]
 GGUF: Mapping[str, str] = {model: row[0] for kind, model, *row in ROWS if kind == "gguf"}
@@ -44,10 +45,13 @@ class PublishedFile(NamedTuple):
     of: str
     assumed: bool
 
-    def __str__(self) -> str:
-        how = "; that it has this format, as its owner's others do, is assumed"
-        tuned = " as it was instructed" * (self._tuned and not INSTRUCTED.search(self.of))
-        return f"{self.repo_id} holds {self.of}{tuned}{how if self.assumed else ''}"
+    @property
+    def note(self) -> Sentence:
+        """Say which model the files hold, and what of that is assumed."""
+        tuned = self._tuned and not INSTRUCTED.search(self.of)
+        key = "files_hold.instructed" if tuned else "files_hold"
+        holds = sentence(key, repo=self.repo_id, of=self.of)
+        return clauses(holds, sentence("files_hold.assumed") if self.assumed else "")
 
     @property
     def _tuned(self) -> bool:

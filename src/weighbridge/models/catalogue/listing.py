@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.catalogue import CatalogueEntry, parameters, search, uses
 from weighbridge.models.catalogue.popularity import asked_for, of
@@ -19,13 +20,10 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
     _known("sort", sort, SORTS)
     entries = search(pattern)
     if not entries:
-        raise NotFoundError(
-            f"no model in the catalogue matches {shown(pattern)}; `weighbridge models` lists them "
-            "all, and any Hub id (org/name) can be given instead"
-        )
+        raise NotFoundError(sentence("no_model", pattern=shown(pattern)))
     of_use = [entry for entry in entries if use in (None, uses.of(entry))]
     if not of_use:
-        raise NotFoundError(f"no model that matches {shown(pattern)} is for {use}: leave it out")
+        raise NotFoundError(sentence("no_model_for", pattern=shown(pattern), use=use))
     return ordered(of_use, sort)
 
 

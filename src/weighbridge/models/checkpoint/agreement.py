@@ -20,6 +20,7 @@ from typing import Any
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import BadFileError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.models.quantization.packed import ALL_INTEGERS, Logical, is_packed
@@ -98,18 +99,18 @@ def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
         return
     (head,) = first
     if head not in CONTAINERS | BASES and head.replace("_", "") not in plan.cls.lower():
-        yield (
-            f"all names in the files begin with {shown(head)}, which {plan.cls} does not have: "
-            "they are taken as its own without it; a loader that does not rename them finds none"
-        )
+        yield (sentence("names_begin", head=shown(head), cls=plan.cls))
 
 
 def unloaded(plan: Blueprint, tensors: Sequence[CheckpointTensor]) -> Iterator[str]:
     """Note tensors that a class does not load, of which there are some."""
     nbytes = sum(t.nbytes for t in tensors)
-    yield (
-        f"{len(tensors):,} stored tensors ({nbytes:,} bytes) are not loaded by {plan.cls}: "
-        f"{_some([t.name for t in tensors], ', ')}"
+    yield sentence(
+        "not_loaded",
+        count=len(tensors),
+        size=nbytes,
+        cls=plan.cls,
+        names=_some([t.name for t in tensors], ", "),
     )
 
 
@@ -147,7 +148,7 @@ def _values(plan: Blueprint, files: FilesSide) -> Iterator[str]:
         if not count <= have <= most:
             other.append(f"{named[spelling]} ({have:,} of {count:,} values)")
     if other:
-        yield f"the files do not hold all that {plan.cls} has: {_some(other, ', ')}"
+        yield sentence("files_lack", cls=plan.cls, names=_some(other, ", "))
 
 
 def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
@@ -155,11 +156,7 @@ def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
     unknown = [each.param for each in weights if each.param.format in ALL_INTEGERS]
     if unknown:
         kinds = ", ".join(sorted({param.format for param in unknown}))
-        yield (
-            f"{len(unknown):,} weights are stored as {kinds} ({unknown[0].name}) and fit no packed "
-            "format that we know: nothing says what they stand for; they are counted as cast to "
-            "the model's dtype"
-        )
+        yield (sentence("unknown_packing", count=len(unknown), kinds=kinds, name=unknown[0].name))
 
 
 # Formats
@@ -250,10 +247,7 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
 
 def _left_alone(names: Sequence[str]) -> Iterator[str]:
     if names:
-        yield (
-            f"quantization_config leaves {_some(names, ', ')} alone, and the files have them "
-            "packed: the files were believed; a loader makes plain parameters there"
-        )
+        yield (sentence("packed_all_the_same", names=_some(names, ", ")))
 
 
 def _otherwise(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import AwayError, HubError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import clauses, key_of, parts_of, sentence
 from weighbridge.base.wording import clipped, redacted
 from weighbridge.models import catalogue
 from weighbridge.models.checkpoint.inventory import Inventory, StoredModel, declared_quantization
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from weighbridge.models.sources.reference import Reference
 
 Raw = Mapping[str, Any]
-NO_NAME = "no such name in the built-in catalogue"
 MOST_NAMED = 120  # characters of what was typed, in an error
 
 
@@ -63,7 +63,7 @@ def gather(text: str, options: GatherOptions) -> Inventory:
         ref = _owned(text, ref, options)
     inventory = SPECIAL.get(type(ref), _read)(text, ref, options)
     if isinstance(ref, HubRef) and "/" in ref.repo_id and "/" not in text:
-        note = f"{text}: read as {ref.repo_id}, which the Hub's search lists by that name"
+        note = sentence("by_search", name=text, repo=ref.repo_id)
         inventory = replace(inventory, notes=(note, *inventory.notes))
     return replace(inventory, origin=ref)
 
@@ -116,25 +116,23 @@ def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
     if owners:
         return replace(ref, repo_id=owners[0])
     near = [*listed.others[:2], *everyday.nearest(text)][:3]
-    hint = f"did you mean {', '.join(near)}?" if near else "`weighbridge models` lists all names;"
-    raise NotFoundError(
-        f"{clipped(redacted(text), MOST_NAMED)}: {NO_NAME}; {hint} a repository of the Hub is "
-        "ORG/NAME, a folder is ./NAME"
-    )
+    name = clipped(redacted(text), MOST_NAMED)
+    if not near:
+        raise NotFoundError(sentence("name", name=name))
+    raise NotFoundError(sentence("name_near", name=name, near=", ".join(near)))
 
 
 def naming(text: str, error: WeighbridgeError) -> WeighbridgeError:
     """`error` with what was typed in it, and with names of the catalogue that come near."""
     message, place = str(error), clipped(redacted(text).partition("@")[0], MOST_NAMED)
-    if place not in message and repr(place)[1:-1] not in message:
-        message = f"{clipped(redacted(text), MOST_NAMED)}: {message}"
-    if isinstance(error, AwayError | NotFoundError) and NO_NAME not in message:
+    there = place in message or repr(place)[1:-1] in message
+    hint = ""
+    if isinstance(error, AwayError | NotFoundError) and error.key not in ("name", "name_near"):
         from weighbridge.models.catalogue import everyday
 
         near = everyday.nearest(place.rpartition("/")[2])
-        hint = f"; the built-in catalogue has {', '.join(near)}" if near else ""
-        message += hint
-    return type(error)(message)
+        hint = sentence("catalogue_has", near=", ".join(near)) if near else ""
+    return error.added("" if there else clipped(redacted(text), MOST_NAMED), hint)
 
 
 def _read(text: str, ref: Any, options: GatherOptions) -> Inventory:
@@ -214,13 +212,10 @@ def _repository(text: str, ref: HubRef, options: GatherOptions) -> Inventory:
         inventory = _packed(text, ref) or (_held(text, ref) if _whole(ref) else None)
         if inventory is None:
             raise
-        why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
+        why = sentence("offline_set") if options.offline else error.why
         base = _base(inventory.name)
-        shapes = "" if inventory.repo_id == _own_id(base) else "the shapes of "
-        note = (
-            f"{text}: answered from {shapes}the built-in catalogue's {base}, not from the "
-            f"Hub: no file was read ({why})"
-        )
+        shapes = "" if inventory.repo_id == _own_id(base) else sentence("shapes_of")
+        note = sentence("catalogue", name=text, shapes=shapes, entry=base, why=why)
         return replace(inventory, notes=_joined(note, inventory.notes))
 
 
@@ -276,8 +271,10 @@ def _own_id(name: str) -> str | None:
 
 def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
     """Notes with those that go on with the first one's sentence put behind it."""
-    behind = "".join(note for note in notes if note.startswith(";"))
-    return first + behind, *(note for note in notes if not note.startswith(";"))
+    from weighbridge.models.catalogue.everyday import GOES_ON
+
+    behind = [note for note in notes if {*map(key_of, parts_of(note))} <= GOES_ON]
+    return clauses(first, *behind), *(note for note in notes if note not in behind)
 
 
 def _whole(ref: HubRef) -> bool:
@@ -332,7 +329,7 @@ def _sized(text: str, ref: Any, options: GatherOptions) -> Inventory:
         name=text,
         parts=(StoredModel(library="size", config={"parameters": ref.parameters}),),
         read_from=("a bare size",),
-        notes=("a bare size says nothing about layers, vocabulary or heads: all of this is rough",),
+        notes=(sentence("bare_size"),),
         rough=True,
     )
 
@@ -343,8 +340,9 @@ def _timm(text: str, ref: Any, options: GatherOptions) -> Inventory:
         return _read(text, ref, options)
     except (HubError, NotFoundError) as error:
         part = StoredModel(library="timm", config={"architecture": ref.name})
-        why = "--offline is set" if options.offline else str(error).partition(", and ")[0]
-        note = f"{text}: counted from the name of its architecture; no file was read ({why})"
+        reason = error.why if isinstance(error, AwayError) else error.sentence
+        why = sentence("offline_set") if options.offline else reason
+        note = sentence("named_alone", name=text, why=why)
         return Inventory(
             reference=text, name=ref.name, parts=(part,), read_from=("the name",), notes=(note,)
         )

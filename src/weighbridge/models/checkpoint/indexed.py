@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.checkpoint.layouts import Folder, Weights
 from weighbridge.models.tensors import CheckpointTensor
@@ -29,7 +30,7 @@ def agreed(path: str, index: "Index | None", tensors: Tensors) -> tuple[Tensors,
     counts = Counter(t.name for t in tensors)
     if len(counts) < len(tensors):
         twice = [name for name, count in counts.items() if count > 1]
-        notes.append(f"{_first(twice)} in more than one file: the last is loaded, and counted once")
+        notes.append(sentence("twice", names=_first(twice)))
     return tuple({t.name: t for t in tensors}.values()), notes
 
 
@@ -53,10 +54,7 @@ def differences(path: str, index: "Index", tensors: Tensors) -> Iterator[str]:
 
 def _total(path: str, index: "Index", total: int) -> Iterator[str]:
     if index.claimed and (index.total_size is None or _is_off(index.total_size, total)):
-        yield (
-            f"{path}: total_size is {shown(index.claimed)}, and the shards hold {total:,} bytes: "
-            "the headers were believed"
-        )
+        yield (sentence("total_size", path=path, claimed=shown(index.claimed), size=total))
 
 
 def _is_off(claimed: int, total: int) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.sources.reference import Reference
 from weighbridge.models.tensors import CheckpointTensor
@@ -81,8 +82,8 @@ def otherwise(name: str, config: Mapping[str, Any], beside: Mapping[str, Any]) -
     for key in SAID_TWICE:
         ours, theirs = config.get(key), beside.get(key)
         if ours is not None and theirs is not None and ours != theirs:
-            yield (
-                f"{name}: {key} is {shown(theirs)}, and {shown(ours)} in the config, which is taken"
+            yield sentence(
+                "theirs_and_ours", name=name, key=key, theirs=shown(theirs), ours=shown(ours)
             )
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.memo import memo
 from weighbridge.base.records import dataclass, replace
-from weighbridge.base.wording import UNLISTED, printable, shown
+from weighbridge.base.sentences import about, clauses, sentence, without
+from weighbridge.base.wording import printable, shown
 from weighbridge.models.arch.blueprint import Blueprint, Param
 from weighbridge.models.arch.builder import blueprint, family, known, stems
 from weighbridge.models.arch.config import Config, has_sizes
@@ -38,7 +39,6 @@ COUNTED = ("counted",)  # what a part keeps its own tensors under
 WIDTH = 4096  # assumed, and only of a bare size: groups and blocks of all formats divide it
 MOST_UNLIKE = 20_000  # of a class that is known by its files alone; experts are alike
 MOST_NAMED = 6  # sizes that a note names
-UNREAD = "keys that look like memory and were not read"  # of a config: for --details
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: it keeps what it has computed
@@ -192,7 +192,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
     )
     if files is not None and files.counted is not None:
         memo(read, COUNTED, lambda: files.counted)
-    return read, [f"{part.name}: {note}" if part.name else note for note in notes]
+    return read, [about(part.name, note) for note in notes]
 
 
 def _declared(part: StoredModel, notes: list[str]) -> Mapping[str, Any] | None:
@@ -288,12 +288,12 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
     try:
         plan = blueprint(config, base_model=base_model)
     except UnsupportedError as error:
-        other = "the headers" if part.tensors else "its library's class"
-        notes.append(f"{error}; counted from {other} instead")
+        instead = "counted_from_headers" if part.tensors else "counted_from_library"
+        notes.append(clauses(error.sentence, sentence(instead)))
         return None
     unread = config.unread()
     if unread:
-        notes.append(f"{UNREAD}: {', '.join(unread)}")
+        notes.append(sentence("unread_keys", keys=", ".join(unread)))
     _check_size(plan, part)
     notes += _agreed(part, config)
     return plan
@@ -356,10 +356,7 @@ def _of_index(part: StoredModel, parameters: int, notes: list[str]) -> Blueprint
     """Return parameters without shapes, of an index whose class nothing here can build."""
     from weighbridge.models.checkpoint.loading import class_of
 
-    notes.append(
-        f"{class_of(part)} is not in our tables and no header was read: its index says "
-        f"{part.listed_bytes:,} bytes, taken as numbers of 16 bits; shapes are not known"
-    )
+    notes.append(sentence("index_alone", cls=class_of(part), size=part.listed_bytes))
     return replace(_of_size(parameters), cls=class_of(part))
 
 
@@ -381,9 +378,9 @@ def _from_library(
     except UnsupportedError as error:
         if part.listed_bytes is not None:
             return _of_index(part, part.listed_bytes // STORED, notes)
-        refused = [note.partition("; counted from")[0] for note in notes]
-        reason = str(error).rpartition(f"{UNLISTED}; ")[2] if refused else str(error)
-        raise UnsupportedError("; ".join([*refused, reason])) from None
+        refused = [without(note, "counted_from_library") for note in notes]
+        reason = error.then or error.sentence if refused else error.sentence
+        raise UnsupportedError(clauses(*refused, reason)) from None
 
 
 def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprint:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weighbridge.base.errors import BadFileError, HubError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import redacted, shown
 from weighbridge.models.checkpoint.inventory import (
     CONFIGS,
@@ -100,8 +101,7 @@ class Reader:
                     f"it is of; {_instead(alone, self._json(alone))}"
                 )
             raise NotFoundError(
-                f"{self._source.name} holds neither a config.json nor weights that we can read "
-                f"({', '.join(WEIGHTS)})"
+                sentence("no_model_engine", folder=self._source.name, names=", ".join(WEIGHTS))
             )
         return Inventory(
             reference=self._text,
@@ -277,8 +277,7 @@ class Reader:
         parts = metadata.get("split.count", 1)
         if parts != len(entries):
             self._notes.append(
-                f"{path}: split.count is {shown(parts)}, and it is read from {len(entries)}: what "
-                "the others hold is not counted, and llama.cpp loads no file without them"
+                sentence("split_count", path=path, count=shown(parts), read=len(entries))
             )
         return StoredModel(
             library="gguf",
@@ -341,9 +340,7 @@ class Reader:
         by_path = {e.path: e for e in self._entries}
         missing = [path for path in names if path not in by_path]
         if len(missing) == len(names):
-            self._notes.append(
-                f"{entry.path} names {len(names)} shards and none is here: nothing was read of them"
-            )
+            self._notes.append(sentence("no_shards", path=entry.path, count=len(names)))
             return ()
         if missing:
             raise BadFileError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import TORCH
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.quantization.layouts import (
     ALONE,
     EXTRAS,
@@ -170,10 +171,7 @@ def _odd(plain: Iterable[CheckpointTensor]) -> Iterator[str]:
         if tensor.dtype.name in INTEGERS and len(tensor.shape) > 1
     )
     for (end, dtype), count in odd.items():
-        yield (
-            f"{count:,} tensors named {end!r} are {dtype} and fit no packed layout that we know: "
-            "their elements are counted as they are stored"
-        )
+        yield (sentence("unknown_layout", count=count, end=end, dtype=dtype))
 
 
 def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
@@ -181,10 +179,7 @@ def _unsure(params: Iterable[Logical], raw: Mapping[str, Any]) -> Iterator[str]:
     known = "bits" in raw or "config_groups" in raw
     count = 0 if known else sum(parameter.format in UNSURE for parameter in params)
     if count:
-        yield (
-            f"{count:,} packed weights come without a config that says how many bits they have: "
-            "the likeliest that fits their scales is taken"
-        )
+        yield (sentence("likeliest_bits", count=count))
 
 
 UNSURE = frozenset(layout.format for layout in LAYOUTS if layout.unsure)

@@ -13,6 +13,7 @@ from math import prod
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint, Param, held
 from weighbridge.models.quantization import (
     floats,
@@ -66,9 +67,9 @@ def scheme(name: str) -> Scheme:
 
     close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
     spelled = [known for known in NAMES if known.lower() in close]
-    hint = f"did you mean {', '.join(spelled)}?" if spelled else f"people use {', '.join(OFTEN)}"
-    more = "`weighbridge load MODEL --details` lists all"
-    raise UsageError(f"{name!r} is not a format of weights; {hint}; {more}")
+    if spelled:
+        raise UsageError(sentence("format_near", name=name, near=", ".join(spelled)))
+    raise UsageError(sentence("format", name=name, often=", ".join(OFTEN)))
 
 
 def stored(

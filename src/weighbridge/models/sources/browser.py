@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from weighbridge.base.errors import HubError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.sources.answers import ResponseHeaders, unreadable
 from weighbridge.models.sources.surroundings import constants
 
@@ -64,10 +65,7 @@ def get(url: str, headers: Mapping[str, str], timeout: float, seconds: float) ->
     from js import XMLHttpRequest  # type: ignore[import-not-found]  # Pyodide's
 
     if not allowed(url):
-        raise HubError(
-            f"{urlsplit(url).hostname}: this page reads {_hub()} and no other host; download the"
-            " file and drop it here"
-        )
+        raise HubError(sentence("other_host", host=urlsplit(url).hostname, hub=_hub()))
     request = XMLHttpRequest.new()
     try:
         request.open("GET", url, False)

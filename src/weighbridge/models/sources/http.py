@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from weighbridge.base.errors import HubError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import printable, shown
 from weighbridge.models.formats import ByteRange
@@ -114,9 +115,10 @@ class Client:
                     continue
                 wait = failure.wait_after(attempt)
                 if attempt == TRIES or time.monotonic() - begin + wait > PATIENCE:
+                    line = sentence("of_host", host=host, failure=failure.args[0])
                     if isinstance(failure, _AwayError):
-                        self._silence.begin(host, f"{host} {failure}")
-                    raise UnreachableError(f"{host} {failure}") from None
+                        self._silence.begin(host, line)
+                    raise UnreachableError(line) from None
             time.sleep(wait)
             attempt += 1
 
@@ -237,7 +239,7 @@ def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> I
 
 
 def _unreached(url: str, error: OSError) -> str:
-    return f"cannot be reached{_through(url)} ({one_line(error)})"
+    return sentence("unreached", through=_through(url), why=one_line(error))
 
 
 def _through(url: str) -> str:
@@ -314,7 +316,7 @@ def _cut_out(response: Response, wanted: ByteRange) -> HttpResponse:
     total = None if response.headers.get("Content-Encoding") else length
     start = wanted.start if wanted.start >= 0 else None if total is None else total + wanted.start
     if start is None or start > MAX_SKIP:
-        raise HubError(f"{_host(response.url)} serves no byte ranges, which this file needs")
+        raise HubError(sentence("ranges", host=_host(response.url)))
     stop = total if wanted.start < 0 else wanted.stop
     data = _read(response, stop or 0)[max(0, start) :]
     return _answer(response, data, total)

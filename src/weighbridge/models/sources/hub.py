@@ -24,6 +24,7 @@ from weighbridge.base.errors import (
     WeighbridgeError,
 )
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import shown
 from weighbridge.models.formats import ByteRange
@@ -114,9 +115,11 @@ class HubSource:
         if cached is not None:
             return cached
         if self._client is None:
-            raise AwayError(f"{self._where()}: {full} is not in the cache, and we are offline")
+            absent = sentence("uncached", name=full)
+            why, offline = about(self._where(), absent), sentence("uncached.offline", absent=absent)
+            raise AwayError(offline, why=why, where=self._where())
         if full not in listing.sizes:
-            raise NotFoundError(f"{self._where()} has no file {full!r}")
+            raise NotFoundError(sentence("no_file", where=self._where(), name=full))
         size = listing.sizes[full]
         wanted = _wanted(ByteRange(start, stop), size)
         data = self._fetch(self._client, listing, full, wanted)
@@ -167,7 +170,8 @@ class HubSource:
             asked = replace(self._asked(client), path=path, gated=listing.gated)
             raise explain(refused, asked) from None
         except UnreachableError as error:
-            raise AwayError(f"{self._where()}: {path}: {error}; try again later") from None
+            where = f"{self._where()}: {path}"
+            raise AwayError(error.what, where=where, then=sentence("later")) from None
 
     def _where(self) -> str:
         ref = self._ref
@@ -248,15 +252,11 @@ class HubSource:
         commit = cache.commit_of(folder, self._ref.revision or "main")
         path = cache.snapshot(folder, commit)
         if path is None and failure is not None:
-            raise AwayError(
-                f"{self._where()}: {failure}, and the cache holds nothing of it; a folder or a "
-                "config.json needs no network"
-            )
+            why = about(self._where(), failure.what)
+            raise AwayError(sentence("away", why=failure.what), why=why, where=self._where())
         if path is None:
-            raise AwayError(
-                f"{self._where()} is not in the cache at {folder.parent}, and we are offline: run "
-                f"`hf download {self._ref.repo_id}` once with a network, or leave out --offline"
-            )
+            absent = sentence("not_cached", name=self._where(), path=str(folder.parent))
+            raise AwayError(sentence("offline", absent=absent, repo=self._ref.repo_id), why=absent)
         snapshot = LocalSource(path)
         note = f"{failure}; read from the cache, commit {path.name[:12]}" if failure else ""
         return _Listing(
@@ -343,50 +343,49 @@ def explain(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
 
 
 def _gated(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    then = (
-        f"then {login()}"
-        if not asked.authorized
-        else "your account has not been given access yet, or the token may not read gated models"
-    )
-    return GatedError(f"{asked.repo_id} is gated: accept its licence at {asked.page}; {then}")
+    licence = sentence("gated", repo=asked.repo_id, place=asked.page)
+    then = sentence("no_access") if asked.authorized else sentence("then_login", login=login())
+    return GatedError(licence, then=then)
 
 
 def _no_repository(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    hint = "" if asked.authorized else f"; if it is private, {login()}"
-    message = f"there is no model {asked.repo_id!r} at {asked.endpoint}: check its spelling{hint}"
-    return NotFoundError(message) if refused.status == 404 else HubError(message)
+    kind = NotFoundError if refused.status == 404 else HubError
+    line = sentence("no_repository_spelling", name=asked.repo_id, place=asked.endpoint)
+    return kind(line, then="" if asked.authorized else sentence("if_private", login=login()))
 
 
 def _no_revision(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    known = f"; it has {', '.join(asked.revisions)}" if asked.revisions else ""
-    revision = "branch main" if asked.revision is None else f"revision {asked.revision!r}"
-    return NotFoundError(f"{asked.repo_id} has no {revision}{known}")
+    absent = sentence("no_main", repo=asked.repo_id)
+    if asked.revision is not None:
+        absent = sentence("no_revision", repo=asked.repo_id, revision=asked.revision)
+    names = ", ".join(asked.revisions)
+    return NotFoundError(absent, then=sentence("it_has", names=names) if names else "")
 
 
 def _no_file(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
-    return NotFoundError(f"{asked.page} lists {asked.path!r} and does not have it")
+    return NotFoundError(sentence("listed", page=asked.page, path=asked.path))
 
 
 def _denied(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.gated:
         return _gated(refused, asked)
-    detail = f" ({refused.detail})" if refused.detail else ""
-    return HubError(
-        f"{asked.endpoint} refuses access to {asked.repo_id} with {refused.status}{detail}: if it "
-        f"is gated, accept its licence at {asked.page}; {login()} that may read it"
-    )
+    status = f"{refused.status} ({refused.detail})" if refused.detail else str(refused.status)
+    who = {"place": asked.endpoint, "repo": asked.repo_id, "page": asked.page, "login": login()}
+    return HubError(sentence("denied", status=status, **who))
 
 
 def _absent(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     if asked.path is not None:
         return _no_file(refused, asked)
-    revision = "" if asked.revision is None else f" with a revision {asked.revision!r}"
-    return NotFoundError(f"there is no model {asked.repo_id!r}{revision} at {asked.endpoint}")
+    named = {"name": asked.repo_id, "place": asked.endpoint}
+    if asked.revision is None:
+        return NotFoundError(sentence("no_repository", **named))
+    return NotFoundError(sentence("no_repository_at", revision=asked.revision, **named))
 
 
 def _other(refused: RefusedAnswerError, asked: HubRequest) -> WeighbridgeError:
     detail = f": {refused.detail}" if refused.detail else ""
-    return HubError(f"{asked.page}: the answer was {refused.status}{detail}")
+    return HubError(sentence("answer", page=asked.page, status=f"{refused.status}{detail}"))
 
 
 Reader = Callable[[RefusedAnswerError, HubRequest], WeighbridgeError]

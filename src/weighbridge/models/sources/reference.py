@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import HIDDEN
 
 if TYPE_CHECKING:
@@ -101,10 +102,6 @@ def parse(
     return next(reference for reader in READERS if (reference := reader(typed)) is not None)
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 120 else f"{text[:117]}...")
-
-
 # Readers: each returns None where the text is not its kind.
 
 
@@ -173,15 +170,13 @@ def _missing_path(typed: _Typed) -> Reference | None:
         or typed.text.endswith("/")
     )
     if looks:
-        raise NotFoundError(f"{_shown(typed.text)}: no such file or folder")
+        raise NotFoundError(sentence("path", path=_shown(typed.text)))
     if (
         typed.text.lower().endswith(FILES)
         and typed.text.count("/") < 2
         and not re.search("[@:]", typed.text)
     ):
-        raise NotFoundError(
-            f"{_shown(typed.text)}: no such file here; a file of a Hub repository is org/name/FILE"
-        )
+        raise NotFoundError(sentence("file_here", name=_shown(typed.text)))
     return None
 
 
@@ -221,7 +216,7 @@ def _file_uri(typed: _Typed, place: str) -> Reference:
 
     path = unquote(place.removeprefix("localhost"))
     if not typed.exists(path):
-        raise NotFoundError(f"{_shown(path)}: no such file or folder")
+        raise NotFoundError(sentence("path", path=_shown(path)))
     return LocalRef(path=path, revision=typed.revision)
 
 
@@ -244,6 +239,10 @@ OTHER_KINDS = {
 }
 
 
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:117]}...")
+
+
 def _web(typed: _Typed, shown: str, url: str) -> Reference:
     from urllib.parse import unquote, urlsplit
 
@@ -251,7 +250,8 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
         parts = urlsplit(url)
         _ = parts.port, (parts.hostname or "").encode("idna")  # both raise where malformed
     except ValueError as error:
-        why = "its port is no number" if "cast" in str(error) else error  # which may be a password
+        port = re.match(r"[^/]*//(?:[^/?#]*@)?+(?:\[[^]]*])?+[^/?#@[\]:]*:(?!\d+(?:[/?#]|$))", url)
+        why = "its port is no number" if port else error  # which may be a password
         raise UsageError(f"{_shown(shown)} is not a URL: {why}") from None
     if not parts.hostname:
         raise UsageError(f"{_shown(shown)} is not a URL: it names no host")

@@ -8,6 +8,7 @@ import threading
 from urllib.parse import urlsplit
 
 from weighbridge.base.errors import HubError, NotFoundError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import redacted
 from weighbridge.models.formats import ByteRange
 from weighbridge.models.sources import select, surroundings
@@ -63,7 +64,7 @@ class UrlSource:
         except RefusedAnswerError as refused:
             if refused.status in (404, 410):
                 raise NotFoundError(f"{url}: no such file ({refused.status})") from None
-            raise HubError(f"{url}: the answer was {refused.status}") from None
+            raise HubError(sentence("answer", page=url, status=refused.status)) from None
 
 
 def _part_urls(ref: UrlRef) -> dict[str, str]:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.base.memory import Bytes, Component, Device, Instant, around, exactly
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory.components import host, spelled
@@ -395,23 +396,14 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
 
 def _of_what_moves(run: MegatronRun) -> Iterator[str]:
     if run.moves:
-        yield (
-            "fine_grained_activation_offloading: which activations go to the host was not "
-            "followed; from those of two layers to all are counted on the card"
-        )
+        yield (sentence("fine_grained"))
 
 
 def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
     if run.lora:
-        yield (
-            "LoRA under Megatron is weighed as ms-swift and Megatron-Bridge put it on linears; no "
-            "published run of it was compared"
-        )
+        yield (sentence("lora_megatron"))
     elif run.data > 1 and not run.distributed_optimizer:
-        yield (
-            "Megatron's own default keeps all states on each rank; --shard zero1 shares them out "
-            "(--use-distributed-optimizer)"
-        )
+        yield (sentence("megatron_default"))
 
 
 def _trained(plan: MegatronPlan) -> int:
@@ -435,30 +427,14 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
         )
     low, expected, high = plan.uneven
     if expected > 1:
-        yield (
-            f"a rank's experts are given {expected} times their equal part of the tokens, and "
-            f"{low} to {high} times within bounds, as routers have it; "
-            "moe_router_force_load_balancing and moe_expert_capacity_factor say otherwise"
-        )
+        yield (sentence("experts_given", expected=expected, low=low, high=high))
     if run.muon and run.in_turn and run.distributed_optimizer:
-        yield (
-            "Muon's tensors go to ranks in turn, and one has the states of all words: the answer "
-            "is for that rank, and the low end for the one that has least"
-        )
+        yield (sentence("muon_ranks"))
     if run.graphs:
-        yield (
-            "CUDA graphs keep buffers and pools of their own, which nobody has measured apart: "
-            "from none to all activations once more are counted"
-        )
+        yield (sentence("graphs_apart"))
     yield from _of_what_is_trained(run)
     yield from _of_what_moves(run)
     if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
-        yield (
-            "attention that is recomputed keeps the product of queries, keys and values, and flash "
-            "attention keeps no scores that it would free: the peak may be higher with it"
-        )
+        yield (sentence("recomputed_attention"))
     if run.mask >= MASKS:
-        yield (
-            f"the data loader's attention mask takes {human(run.mask)} of the first and the last "
-            "stage; --megatron-args no_create_attention_mask_in_dataloader leaves it out"
-        )
+        yield (sentence("loader_mask", size=human(run.mask)))

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
 from weighbridge.training.optimizers import bits, lowrank, plain
@@ -72,18 +73,19 @@ def optimizer(name: str) -> Optimizer:
     if known in ROWS:
         return ROWS[known]
     if known in ELSEWHERE:
-        raise UsageError(f"--optimizer {name}: {ELSEWHERE[known]}; near is adamw_torch")
+        raise UsageError(sentence("optimizer_elsewhere", name=name, reason=ELSEWHERE[known]))
     from difflib import get_close_matches
 
     close = get_close_matches(known, NAMES, n=3, cutoff=0.6)
-    near = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(NAMES)}"
-    raise UsageError(f"--optimizer {name!r} is not known; {near}")
+    if close:
+        raise UsageError(sentence("optimizer_near", name=name, near=" or ".join(close)))
+    raise UsageError(sentence("optimizer", name=name, known=", ".join(NAMES)))
 
 
 def taken_as(name: str) -> str:
     """Say in a sentence where a name is read as another one; "" for a spelling of its own."""
     known = optimizer(name).name
-    return "" if _key(known) == _key(name) else f"--optimizer {name} is taken as {known}"
+    return "" if _key(known) == _key(name) else sentence("optimizer_taken", name=name, known=known)
 
 
 ADAMS = ("adam", "adamw_torch", "adamw_torch_fused")

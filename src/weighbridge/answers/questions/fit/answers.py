@@ -188,8 +188,14 @@ def _wrong(
 
 def _is_about(error: WeighbridgeError | None, name: str, request: FitRequest) -> bool:
     """Tell whether an error names a setting first, or its value."""
-    named = (f"--{name.replace('_', '-')} ", f"{request.settings[name]!r} is not a ")
-    return type(error) is UsageError and str(error).startswith(named)
+    if error is None or type(error) is not UsageError:
+        return False
+    value = error.values.get(VALUES.get(error.key, ""))
+    flag = f"--{name.replace('_', '-')}"
+    return error.flag == flag or (value is not None and value == request.settings[name])
+
+
+VALUES = {"memory_value": "value", "format": "name", "format_near": "name"}  # what they name first
 
 
 def inference(asker: Asker, request: FitRequest) -> str:

@@ -24,6 +24,7 @@ from weighbridge.answers.questions.fit.ladder import least_weights, planned_or_n
 from weighbridge.answers.questions.fit.request import DEVICE, FitRequest, workload
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.table import record
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.memory.report import Report
@@ -94,7 +95,7 @@ def _found(request: FitRequest, tried: Tried, plan: Plan) -> Solved:
 def _none(request: FitRequest, bare: Report | None) -> str:
     missing = () if bare is None else bare.derived.get("not_counted") or ()
     if missing:
-        return f"not counted: {'; '.join(missing)}"
+        return sentence("not_counted", what=clauses(*missing))
     what = {"gpu": "no card", "count": f"no count up to {COUNTS[-1]:,}", "instance": "no machine"}
     return f"{what[request.smallest or 'gpu']} of the catalogue surely fits it as asked"
 

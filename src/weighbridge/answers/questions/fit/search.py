@@ -25,6 +25,7 @@ from weighbridge.answers.questions.fit.answers import (
 from weighbridge.answers.questions.fit.request import MAX, FitRequest, workload
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import NAMES, Fit, Question, Solved
 from weighbridge.workload import TRAIN
@@ -120,7 +121,7 @@ def _unsayable(question: Question) -> str:
     if question.report is None:
         return question.reason
     missing = question.report.derived.get("not_counted")
-    return f"not counted: {'; '.join(missing)}" if missing else ""
+    return sentence("not_counted", what=clauses(*missing)) if missing else ""
 
 
 def _asked(
@@ -221,7 +222,7 @@ def _size(request: FitRequest, sized: Callable[[str], Asker]) -> Solved:
         value=n * TENTHS,
         question=request.about,
         searched_to=LARGEST * TENTHS,
-        note=f"{bare(n)}, rough: any dense model of that many parameters" if n else "",
+        note=sentence("rough", size=bare(n)) if n else "",
     )
 
 

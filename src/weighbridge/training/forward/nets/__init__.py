@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import KW_ONLY, dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Experts, LayerBlock
 from weighbridge.models.arch.mixers import Attention, Latent
 from weighbridge.models.arch.model_types import facts
@@ -131,8 +132,7 @@ def program(
         loss=_function("rough.loss") if loss == "standard" else _by_name(loss),
         low=0.5,
         high=2.0,
-        said="we have no program of this class, so its activations are estimated from its "
-        f"parameters: half to twice as much. For an exact number: --exact, or {INSTEAD}",
+        said=sentence("no_program"),
     )
 
 

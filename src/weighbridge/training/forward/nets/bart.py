@@ -20,6 +20,7 @@ from typing import Any
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, INT64
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
@@ -225,10 +226,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     if s.built.root.has("classification_head.dense"):
         raise UnsupportedError(f"{s.built.kind}: its class is a classifier: {UNCOVERED}")
     if not root.path:
-        s.assume(
-            f"{s.built.kind}: its class has no head and no loss; it is trained as the class that "
-            "writes, whose head is the embedding"
-        )
+        s.assume(about(s.built.kind, sentence("no_loss.writes")))
     with m.making("logits"):
         lm_logits = linear(m, hidden, head(s, root))
         if not differs(s.built.kind, "unbiased_logits"):

@@ -13,6 +13,7 @@ Source: transformers 5.23 models/deberta_v2/modeling_deberta_v2.py, models/mpnet
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import about, sentence
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets import UNCOVERED, Net, bert
 from weighbridge.training.forward.ops.attention import (
@@ -231,10 +232,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return bert.loss(s, hidden)
     with m.making("logits"):
         if bert.headless(s):
-            s.assume(
-                f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier "
-                "of sentences, without the weights of its pooler and classifier"
-            )
+            s.assume(about(s.built.kind, sentence("no_loss.sentences")))
             weight = LeafTensor("classifier", (2, hidden.shape[-1]), hidden.dtype, None)
             return classified(s, linear(m, dropout(m, first_token(m, hidden), rate), weight))
         pooled = dropout(m, first_token(m, hidden), s.rate("pooler_dropout"))

@@ -14,6 +14,7 @@ Source: transformers 5.23 models/vit/modeling_vit.py, models/dinov2/modeling_din
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets import Net, rough
@@ -129,10 +130,7 @@ def labelled(s: TrainingStep, pooled: Tensor) -> tuple[Tensor, Tensor]:
     m, root = s.m, s.built.root
     if root.has("classifier"):
         return classified(s, root.linear(m, pooled, "classifier"))
-    s.assume(
-        f"{s.built.kind}: its class has no head and no loss; it is trained as a classifier of "
-        "images, without the weights of its classifier"
-    )
+    s.assume(about(s.built.kind, sentence("no_loss.images")))
     weight = LeafTensor("classifier", (2, pooled.shape[-1]), pooled.dtype, None)
     return classified(s, linear(m, pooled, weight))
 

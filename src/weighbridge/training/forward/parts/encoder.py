@@ -13,6 +13,7 @@ sentence_transformer/losses/multiple_negatives_ranking.py.
 
 from typing import Any
 
+from weighbridge.base import sentences
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.base.errors import UsageError
 from weighbridge.models.arch.body import Body
@@ -108,11 +109,7 @@ def by_token(s: TrainingStep, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def pair(s: TrainingStep, encode: Forward) -> Tensor:
     """The embeddings of the first sentences; those of the second are kept beside them."""
-    s.assume(
-        f"{s.built.kind}: its class has no head and no loss; it is trained as "
-        "sentence-transformers trains embeddings: a batch is of pairs, the mean of tokens is the "
-        "embedding, and the loss is MultipleNegativesRankingLoss"
-    )
+    s.assume(sentences.about(s.built.kind, sentences.sentence("no_loss.embeds")))
     first = sentence(s, encode(s))
     second = sentence(s, encode(s))
     s.outputs.append(second)
