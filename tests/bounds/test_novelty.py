@@ -18,7 +18,7 @@ from weighbridge.answers.bounds.novelty import (
     written_seen,
 )
 from weighbridge.answers.bounds.phases import formula
-from weighbridge.answers.estimate.traits import FEW, platform
+from weighbridge.answers.estimate.traits import platform
 from weighbridge.base.memory import Bytes, Device, exactly
 from weighbridge.base.words import LANGUAGES
 from weighbridge.base.words import words_in as catalogue
@@ -220,10 +220,6 @@ def test_a_width_on_one_side_is_told_as_one(high, low, words):
 
 
 def test_every_axis_has_its_sentence_in_every_language():
-    assert set(FEW) == set(AXES)
     for lang in LANGUAGES:
         said = catalogue(lang, "warnings")
-        assert {said(f"known.few.{axis}") for axis in AXES}
-        assert len({said(f"known.few.{axis}") for axis in AXES}) == len(AXES)
-    english = catalogue("en", "warnings")
-    assert {axis: english(f"known.few.{axis}") for axis in AXES} == dict(FEW)
+        assert len({said(f"few.{axis}") for axis in AXES}) == len(AXES)
