@@ -97,6 +97,8 @@ def test_imports_within_servers_point_downwards():
 # The same words name other things there: a library of models, a format of weights, a program
 OTHERS = {
     "models/catalogue/everyday.py": "a format of weights",
+    "models/catalogue/files.py": "who reads a published file",
+    "models/arch/model_types.py": "whose facts about a type a file has",
     "machines/accelerators/diagnosis.py": "packages that a bug report lists",
     "settings/shared.py": "the title of a setting that two engines share, whose it was first",
     "engines/launch/programs.py": "programs whose lines are not read",

@@ -83,7 +83,7 @@ def spelled(*names: str, reads: str = "", plain: tuple[str, ...] = ()) -> tuple[
     return (LaunchFlag(*names, reads=reads, plain=plain),)
 
 
-class Sentence:
+class SettingText:
     """A text for people, which no answer needs: read when a face first asks for it."""
 
     __slots__ = ("name",)
@@ -110,11 +110,11 @@ class Setting(Generic[T]):
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     worded: tuple[str, ...] = ()  # Class.name of its sentences, the last declared first
-    help = Sentence()
-    zh = Sentence()  # the same in Chinese
-    label = Sentence()  # on the page, where it does not follow from the name
-    label_zh = Sentence()
-    page = Sentence()  # what the page says in place of `help`
+    help = SettingText()
+    zh = SettingText()  # the same in Chinese
+    label = SettingText()  # on the page, where it does not follow from the name
+    label_zh = SettingText()
+    page = SettingText()  # what the page says in place of `help`
     default: T | None = None
     slider: tuple[int, int] | None = None
     launch: tuple[LaunchFlag, ...] | None = None

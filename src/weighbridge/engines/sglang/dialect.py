@@ -9,6 +9,7 @@ from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Obstacle, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.sglang import ENGINE
+from weighbridge.engines.sglang.rules import NEW_NAMES_ALONE, takes_old_names
 from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.settings.ranks import Ranks
 
@@ -30,7 +31,6 @@ RENAMED: Mapping[str, str] = {
     "--prefill-cp-mode": "--cp-strategy",
     "--speculative-dflash-draft-window-size": "--speculative-draft-window-size",
 }
-NEW_NAMES_ALONE = (0, 5, 20)
 FLAGS = flags(TABLE, Sglang)
 FLAGS |= {old: replace(FLAGS[new], names=(*FLAGS[new].names, old)) for old, new in RENAMED.items()}
 UNRECOGNIZED = "sglang.launch_server: error: unrecognized arguments"
@@ -86,7 +86,7 @@ def _renamed(reading: CommandReading) -> None:
     for old in sorted(reading.given & RENAMED.keys()):
         line = f"{old} is {RENAMED[old]} since sglang {since}, which does not take the old name"
         reading.warn(line)
-        if release >= NEW_NAMES_ALONE:
+        if not takes_old_names(release):
             reading.stops.append(Obstacle("no", line, "tried", UNRECOGNIZED))
 
 

@@ -124,3 +124,12 @@ def rules(version: Version) -> SglangRules:
         if version >= since:
             result = replace(result, **changed)
     return result
+
+
+# Source: srt/server_args.py at 0.5.19, which has old names of flags, and at 0.5.20, which has none
+NEW_NAMES_ALONE = (0, 5, 20)
+
+
+def takes_old_names(release: Version) -> bool:
+    """Tell whether flags go by their old names, too."""
+    return release < NEW_NAMES_ALONE
