@@ -363,7 +363,7 @@ def test_a_vision_encoder_that_fails_is_told_and_its_pictures_are_limited():
     assert other.cause != "vision_encoder"
 
 
-@pytest.mark.parametrize(("ram", "paste"), [(None, "64g"), ("160GiB", "320g")])
+@pytest.mark.parametrize(("ram", "paste"), [(None, "SIZE"), ("160GiB", "320g")])
 def test_a_container_gets_twice_the_memory_that_it_had(ram, paste):
     found = explain.explained("it was OOMKilled", None, {"ram": ram} if ram else {})
     assert f"--memory={paste} --shm-size=16g" in [change.paste for change in found.remedies]

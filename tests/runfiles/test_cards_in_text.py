@@ -130,3 +130,9 @@ def test_more_cards_are_more_than_are_in_use(known, paste):
 def test_names_and_numbers_of_cards(words, gpu):
     (run,) = read(f"qwen3-8b with vLLM on {words}").runs
     assert run.settings.get("gpu") == gpu
+
+
+def test_machines_times_cards_are_all_of_them():
+    """A title that counts machines, cards and a kind with stars, as "2*8*h20"."""
+    (run,) = read("Training with vLLM on 2*8*h20 hangs, Qwen2.5-7B-Instruct", "text").runs
+    assert run.settings["gpu"] == "h20:16"

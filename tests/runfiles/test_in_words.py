@@ -78,3 +78,10 @@ def test_words_that_decide_too_little_say_what_to_paste_or_to_type(text, why):
 def test_no_number_is_taken_of_a_sentence():
     (run,) = read("qwen3-8b with vLLM, context 32768, batch size 4, in AWQ, 64 GB RAM").runs
     assert run.settings == {"engine": "vllm"}
+
+
+def test_the_command_to_type_is_one_that_the_program_takes():
+    """LLaMA-Factory starts the Trainer: there is no framework of its name."""
+    text = "LLaMA-Factory runs out of memory with qwen3-8b on 8x H100 80GB.\nWhat can I do?\n"
+    weighed = weighbridge.weigh(text, offline=True).runs[0]
+    assert "weighbridge train qwen3-8b --framework trainer --method" in weighed.why

@@ -216,9 +216,9 @@ def known_ranks(known: Mapping[str, Any], way: str) -> int:
 
 
 def _twice(ram: Any) -> str:
-    """Return twice the memory that a container had, as Docker takes it; where nobody says it, what
-    a training machine has."""
-    return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "64g"
+    """Return twice the memory that a container had, as Docker takes it; a word for it where nobody
+    says that."""
+    return f"{2 * parse_size(ram) // GIB}g" if isinstance(ram, str) else "SIZE"
 
 
 def _workspace(reading: OomReading) -> int | None:

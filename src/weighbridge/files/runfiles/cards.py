@@ -54,10 +54,10 @@ CARD = re.compile(
     r"(?:\)?[ ,]{0,2}\(? ?[x\u00d7*] ?(?P<after>\d{1,2})(?![\d.]|[ ]?GB?)"
     r"|[ ]?\((?P<times>\d{1,2}) ?[x\u00d7]\))?"
 )
-NODES = re.compile(  # before the cards of each machine: "4 nodes with 8 H100 each", "4机8卡"
+NODES = re.compile(  # "4 nodes with 8 H100 each", "4机8卡", "2*8*h20"
     rf"(?i)(?<![\w.-])(\d{{1,3}}|{_WORD}|[{_SIGN}]) ?(?:(?:nodes|machines|servers)\b[ ,]{{1,2}}"
     r"(?:each )?(?:[a-z]{1,12} )?(?:with|of|having|[x\u00d7*]) ?|[机台]|个?节点"
-    r"|台机器[，,]?(?:每台)?)$"
+    r"|台机器[，,]?(?:每台)?|[x\u00d7*] ?)$"
 )
 BEFORE = 60  # characters before a card that are looked at
 MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gives it

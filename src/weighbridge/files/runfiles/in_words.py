@@ -15,6 +15,7 @@ from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.training.frameworks import FRAMEWORKS
 
 OF_A_SERVER = ("context", "requests at once")  # what decides, and words do not say
 OF_A_TRAINING = (
@@ -27,6 +28,7 @@ NOTHING = (
 SEVERAL = "the words name several programs ({names}): none of them is taken"
 UNKNOWN = "the text names {name}, which the catalogue has not: --model ORG/NAME says where it is"
 TYPE = "to ask for sure, type: weighbridge {task} {model}{program} --gpu {gpu}"
+USUAL = "trainer"  # the framework of programs that start it
 METHOD = " --method full|lora|qlora --seq-len N --batch-size N"
 
 
@@ -105,14 +107,19 @@ def _served(
 
 def _ask(run: PlannedRun, program: Program | None, cards: Piece | None) -> str:
     """Return the command that asks what a text means, with a word for what it does not say."""
-    training = program is not None and program.task == "train"
-    flag = "framework" if training else "engine"
     return TYPE.format(
         task=run.task if program else "fit",
         model=shlex.quote(run.model) if run.model else "MODEL",
-        program=f" --{flag} {program.name}{METHOD if training else ''}" if program else "",
+        program=_flags(program) if program else "",
         gpu=shlex.quote(cards.value) if cards is not None else "NAME",
     )
+
+
+def _flags(program: Program) -> str:
+    """Return the flags that name a program: of LLaMA-Factory the framework that it starts."""
+    if program.task != "train":
+        return f" --engine {program.name}"
+    return f" --framework {program.name if program.name in FRAMEWORKS else USUAL}{METHOD}"
 
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
