@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.engines.table import title
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
@@ -45,7 +46,9 @@ def programs(document: Document) -> list[NamedProgram]:
     there: which one runs is not known then."""
     text = document.text[:MOST_TEXT]
     return [
-        NamedProgram(program, piece_of(document, match, match[0]), _release(program.name, text))
+        NamedProgram(
+            program, piece_of(document, match, title(program.title)), _release(program.name, text)
+        )
         for program in told_by("words")
         if (match := re.search(program.words, text))
     ]
