@@ -82,11 +82,11 @@ mlx-4bit-g64      -    -    -    -    -    -    -    -    -    -    -    *    * 
 mlx-mxfp4         -    -    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -
 mlx-mxfp8         -    -    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -
 mlx-nvfp4         -    -    -    -    -    -    -    -    -    -    -    *    -    -    -    -    -
-Q4_K_M            -    -    -    -    -    -    -    -    -    *    -    -    -    *    *    *    *
-IQ4_XS            -    -    -    -    -    -    -    -    -    *    -    -    -    *    *    *    *
-TQ1_0             -    -    -    -    -    -    -    -    -    *    -    -    -    *    *    -    *
-Q2_0              -    -    -    -    -    -    -    -    -    *    -    -    -    *    -    -    *
-MXFP4_MOE         -    -    -    -    -    -    -    -    -    *    -    -    -    *    -    *    *
+Q4_K_M            -    -    -    -    -    -    -    -    -    -    -    -    -    *    *    *    *
+IQ4_XS            -    -    -    -    -    -    -    -    -    -    -    -    -    *    *    *    *
+TQ1_0             -    -    -    -    -    -    -    -    -    -    -    -    -    *    *    -    *
+Q2_0              -    -    -    -    -    -    -    -    -    -    -    -    -    *    -    -    *
+MXFP4_MOE         -    -    -    -    -    -    -    -    -    -    -    -    -    *    -    *    *
 """
 # Checkpoints: what they are stored in and under which quant_method
 STORED = """
@@ -301,7 +301,7 @@ def test_the_law_fails_where_a_fact_is_broken(engine):
     """Each row in turn is taken out, or asks for a later card."""
     table = ENGINES[engine].reading
     for i, row in enumerate(table):
-        if ELSEWHERE.fullmatch(row.forms):
+        if ELSEWHERE.fullmatch(row.forms) or row.stacks == ("own",):  # on cards of no column
             continue
         later = row._replace(least=(row.least[0] + 1, 0))
         for changed in ((), (later,)):

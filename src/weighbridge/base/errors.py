@@ -54,6 +54,11 @@ class WeighbridgeError(Exception):
         super().__init__(one_line(self.sentence))
 
     @property
+    def line(self) -> str:
+        """Return the message: its sentence, which has other languages, unless something was cut."""
+        return self.sentence if self.sentence == str(self) else str(self)
+
+    @property
     def sentence(self) -> str:
         """Return the whole message, whose parts keep their keys."""
         return about(self.where, clauses(self.what, self.then) if self.then else self.what)

@@ -6,7 +6,6 @@ memory, too few devices, a flag that an engine needs, what is not counted), that
 
 from typing import TYPE_CHECKING
 
-from weighbridge.answers.verdict.reasons import COMPARED
 from weighbridge.base.memory import Bytes
 from weighbridge.base.sentences import before, clauses, key_of, keys_of, parts_of
 from weighbridge.base.units import GIB, ceil_div
@@ -17,8 +16,6 @@ from weighbridge.faces.view.shown import ShownAnswer, SizeFormat, apart, card, s
 
 if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import HostVerdict, Verdict
-
-# How the sentences begin that compare two numbers (verdict/reasons.py): the figures say that
 
 
 def mark(verdict: "Verdict") -> Mark:
@@ -209,6 +206,10 @@ def _host_too(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 def _lead(verdict: "Verdict") -> str:
     """Return the part of a reason before it compares two numbers; all of it where it does not."""
+    from weighbridge.answers.verdict.reasons import (
+        COMPARED,  # of verdicts, which a size has none of
+    )
+
     leading: list[str] = []
     for part in parts_of(verdict.reason):
         if COMPARED in keys_of(part):

@@ -27,7 +27,7 @@ from weighbridge.answers.questions.requests import (
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.watching import heard
-from weighbridge.base.wording import shown
+from weighbridge.base.wording import one_line, shown
 from weighbridge.base.words import LANGUAGES, words_in
 from weighbridge.faces.render import screen_of
 from weighbridge.faces.view.shown import ShownPage
@@ -231,7 +231,7 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     names = _names(ask)
     flag = "--gpu" if error.key in NO_CARD else error.flag
     about = {"setting": names[flag]} if flag in names else {}
-    message = words_in(lang, "errors", page=True).told(error.sentence)
+    message = one_line(words_in(lang, "errors", page=True).told(error.sentence))
     task = str(ask.get("task"))
     said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
     said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them

@@ -400,7 +400,7 @@ def _weighed(
         report = answered(run, named or run.config, open_, typed)
         return WeighedRun(run=run, report=report)
     except WeighbridgeError as error:
-        return WeighedRun(run=run, why=str(error), code=error.code)
+        return WeighedRun(run=run, why=error.line, code=error.code)
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -264,7 +264,7 @@ def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
         wrong = name == request.about and isinstance(error, UsageError) and not old
         if wrong and _answers_plainly(asker, request, name):
             raise
-        return QuestionOutcome(Question(name=name, reason=str(error)), error)
+        return QuestionOutcome(Question(name=name, reason=error.line), error)
 
 
 def _question(asker: Asker, name: str, task_workload: Any, report: Report) -> Question:
