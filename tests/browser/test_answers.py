@@ -221,7 +221,7 @@ def test_a_format_of_the_ladder_opens_its_question(opened):
     settled(page)
     said = state_of(page)
     assert said["task"] == "infer"
-    assert all(said[name] == value for name, value in rung["change"].items())
+    assert all(str(said[name]) == str(value) for name, value in rung["change"].items())
     assert size_of(page.inner_text(".headline .figures")) == pytest.approx(
         rung["peak_bytes"], rel=0.02
     )

@@ -59,8 +59,8 @@ export interface Screen { title: string; sections: Block[][]; footer: string[]; 
 
 export interface Bytes { low: number; expected: number; high: number }
 export interface Component { name: string; detail: string; level: string; bytes: Bytes; basis: string; formula: string; source: string; role: string; stays: boolean }
-export interface Phase { name: string; bytes: Bytes; binds: string[]; components: Component[] }
-export interface Device { index: number; kind: string; peak_phase: string; phases: Phase[] }
+export interface Instant { name: string; bytes: Bytes; binds: string[]; components: Component[] }
+export interface Device { index: number; kind: string; peak_phase: string; phases: Instant[] }
 export interface Verdict { fits: string; tight?: boolean; usable_bytes: number; margin_bytes: number; per_device?: Bytes; accelerator: string; count: number }
 export interface Remedy { change: Change; peak_bytes: number; fits: string; flags: string; cost: string; per_device?: Bytes | null; kind: string }
 export interface Report { task: string; devices: Device[]; workload: Record<string, unknown>; verdict: Verdict | null; remedies: Remedy[]; model: { name: string } }
