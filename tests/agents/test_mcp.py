@@ -13,6 +13,8 @@ from tests.hub import Hub
 from tests.sparse import write_repo
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.agents.tools import tools
+from weighbridge.models.arch.builder import blueprint
+from weighbridge.models.arch.config import Config
 
 mcp = pytest.importorskip("mcp", reason="the SDK of the protocol is an extra: test-agents")
 jsonschema = pytest.importorskip("jsonschema", reason="it is in the extra test-agents")
@@ -157,7 +159,7 @@ def test_a_gated_repository_is_read_with_the_token_which_stands_nowhere(tmp_path
     root, log = tmp_path / "repos", tmp_path / "stderr"
     root.mkdir()
     with Hub(root) as hub:
-        write_repo(root / "org/name", CONFIG, {"a": ("F32", (8, 8))})
+        write_repo(root / "org/name", CONFIG, blueprint(Config(CONFIG)))
         hub.gated = {"org/name": (TOKEN,)}
         env = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": given, "HF_HOME": str(tmp_path / "home")}
         asks = [("load", {"model": "org/name"}), ("load", {"model": "org/name", "detail": "full"})]
