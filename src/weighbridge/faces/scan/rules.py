@@ -20,8 +20,9 @@ ENDS = (".py", ".json", ".jsonl", ".txt")
 # Rooms that decide no answer about a config
 ASIDE = frozenset(
     (
-        *("faces", "files", "answers/remedies", "base/words", "base/_version.py", "measure.py"),
-        *("__init__.py", "__main__.py"),
+        *("faces", "files", "answers/remedies", "base/_version.py", "measure.py", "__init__.py"),
+        *("__main__.py", "base/words/__init__.py", "base/words/settings.json"),
+        *(f"base/words/{each}.json" for each in ("charts", "oom", "page", "screens", "space")),
     )
 )
 NAMES = "models/catalogue"  # whose entries few engines read
