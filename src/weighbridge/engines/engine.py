@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Version = tuple[int, ...]
 LONGEST = "the engine's default, the model's maximum"
+USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 
 
 class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
@@ -56,6 +57,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     metal: bool = False  # its rules are those of Apple's own allocator
     server: bool = False  # takes a share of a card, and decides what its flags do not say
     drafts: bool = True  # a draft model is in our rules
+    sets_length: bool = True  # its commands have a length where they name none
     sizes_by_card: bool = False  # its usual length of a request is by the memory of the cards,
     # and no length goes beyond the model's
     longer: str = ""  # variable of the environment that allows texts beyond the model's maximum
@@ -169,6 +171,8 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
         """(tokens of one request, why) where a launch command leaves them to the engine: `context`
         of the folder's infer.py, or the model's maximum."""
         rule = getattr(self.home("infer"), "context", None)
+        if rule is None and not self.sets_length:  # caches grow with what is asked
+            return min(USUAL_CONTEXT, end), f"the usual default: {self.title} sets none"
         tokens: tuple[int, str] = (end, LONGEST) if rule is None else rule(w, end)
         return tokens
 

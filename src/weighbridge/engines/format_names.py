@@ -103,7 +103,7 @@ def said(name: str | None, form: str) -> str:
     return sentence("taken_as.division" if name in PLAIN else "taken_as", name=name, form=form)
 
 
-def of_gguf(name: str) -> bool:
+def is_gguf_type(name: str) -> bool:
     """Tell whether a format is one of GGUF's own, and not a plain dtype that GGUF has, too."""
     from weighbridge.models.quantization.schemes import GGUF
 

@@ -7,7 +7,7 @@ from weighbridge.base.errors import BadFileError, NotServedError, UnsupportedErr
 from weighbridge.base.memo import memo
 from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.engines import model_classes
-from weighbridge.engines.engine import Engine, Version
+from weighbridge.engines.engine import USUAL_CONTEXT, Engine, Version
 from weighbridge.engines.format_choice import decision
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import Loader
@@ -24,7 +24,6 @@ from weighbridge.models.checkpoint.model import Model, ModelPart
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
-USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 LIVE = "torch"  # the library of a module that is at hand
 WORDS = "token_embedding"  # CLIP's, beside the names in arch/roles.py
 

@@ -52,9 +52,9 @@ def _is_packable(form: str | None) -> None:
     """Raise ContradictionError for a type of GGUF's, which no trainer makes of a base."""
     if not form:
         return
-    from weighbridge.engines.format_names import of_gguf  # names of the catalogue, too
+    from weighbridge.engines.format_names import is_gguf_type  # names of the catalogue, too
 
-    if of_gguf(form):
+    if is_gguf_type(form):
         raise ContradictionError(
             f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
             "--method qlora packs, and a GGUF file is dequantized while it loads"

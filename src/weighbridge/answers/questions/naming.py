@@ -27,10 +27,10 @@ def named_engine(reference: str, part: ModelPart, w: Infer) -> str:
     if w.dtype or w.engine_version or not part.blueprint.cls.endswith(GENERATES):
         return ""
     if w.quantization:
-        from weighbridge.engines.format_names import of_gguf
+        from weighbridge.engines.format_names import is_gguf_type
 
         name = usual(gguf=True).name
-        return name if of_gguf(w.quantization) and _can(name, (), w) else ""
+        return name if is_gguf_type(w.quantization) and _can(name, (), w) else ""
     wanted = tuple(stored(part, declared_name(part)))
     owning = (e for e in ENGINES.values() if e.named)
     for kind in owning:

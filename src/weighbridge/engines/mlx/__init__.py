@@ -11,6 +11,7 @@ from weighbridge.engines.engine import Engine
 ENGINE = Engine(
     name="mlx",
     title="mlx-lm",
+    sets_length=False,
     package=__name__,
     oldest=(0, 22),
     newest=(0, 32),

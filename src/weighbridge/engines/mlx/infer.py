@@ -30,7 +30,6 @@ from weighbridge.engines.mlx.rules import (
     mlx_rules,
 )
 from weighbridge.engines.mlx.step import CHUNK, Moment, temporaries
-from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.components.kv_cache import CacheBytes, components
 from weighbridge.models.arch.mixers import Attention, Latent
@@ -191,8 +190,3 @@ def _warnings(run: Run, w: "Infer", budget: Budget | None) -> Iterator[str]:
     room, weights = budget.choice.part.visible.bytes.expected, sum(run.tensors)
     if NEAR * room < weights <= room:
         yield sentence("mlx_near", size=human(weights), room=human(room))
-
-
-def context(w: "Infer", end: int) -> tuple[int, str]:
-    """(tokens of a request, why) where a command line leaves them open: caches grow with them."""
-    return min(USUAL_CONTEXT, end), "the usual default: mlx-lm sets none"

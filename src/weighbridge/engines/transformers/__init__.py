@@ -18,6 +18,7 @@ from weighbridge.engines.engine import Engine
 ENGINE = Engine(
     name="transformers",
     title="transformers",
+    sets_length=False,
     package=__name__,
     oldest=(4, 30),
     newest=(5, 23),

@@ -27,7 +27,6 @@ from weighbridge.base.records import replace
 from weighbridge.base.units import MIB
 from weighbridge.engines.interface import EngineAnswer, Probe, SearchPoint, Subject
 from weighbridge.engines.interface import HeldBytes as Serving
-from weighbridge.engines.subject import USUAL_CONTEXT
 from weighbridge.engines.transformers import derived, formats
 from weighbridge.engines.transformers.forward import encode, head, pick, run
 from weighbridge.engines.transformers.placement import Holding, LoadedShare, holding, loaded
@@ -159,11 +158,6 @@ def _allocator(rounding: int, free: Bytes) -> Iterator[Component]:
 
 
 # ---- infer
-
-
-def context(w: "Infer", end: int) -> tuple[int, str]:
-    """(tokens of a request, why) where a line of Python leaves them open: caches grow with them."""
-    return min(USUAL_CONTEXT, end), "the usual default: transformers sets none"
 
 
 def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:

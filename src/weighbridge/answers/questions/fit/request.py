@@ -15,8 +15,8 @@ from typing import Any
 
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
-from weighbridge.engines.format_names import of_gguf
-from weighbridge.engines.subject import USUAL_CONTEXT
+from weighbridge.engines.engine import USUAL_CONTEXT
+from weighbridge.engines.format_names import is_gguf_type
 from weighbridge.engines.table import engine, record
 from weighbridge.memory.report.fit import NAMES, SMALLEST
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
@@ -205,7 +205,7 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
             continue
         if setting in OF_PACKED and name in PLAIN:
             continue
-        if setting == "quantization" and task == "train" and of_gguf(str(value)):
+        if setting == "quantization" and task == "train" and is_gguf_type(str(value)):
             continue
         if setting in OF_ADAPTERS and method == "full":
             continue
