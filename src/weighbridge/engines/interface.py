@@ -151,8 +151,8 @@ class SearchPoint(NamedTuple):
         return w.but(context=self.context, prompt_len=self.prompt_len, batch_size=self.batch_size)
 
 
-# What a search changes
-POINT = ("context", "prompt_len", "max_new_tokens", "batch_size")
+LENGTHS = ("context", "prompt_len", "max_new_tokens")  # what says how long a request is
+POINT = (*LENGTHS, "batch_size")  # what a search changes
 
 
 def case_key(

@@ -7,6 +7,7 @@ from typing import Any
 from weighbridge.answers.remedies import formats, losses, prices
 from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.base.units import GIB, UNITS
+from weighbridge.engines.interface import LENGTHS
 from weighbridge.engines.servers.spreads import LAYOUT, spreads
 from weighbridge.engines.table import usual
 from weighbridge.machines.accelerators.machines import MACHINE, filled
@@ -136,34 +137,27 @@ def _attention(case: RemedyCase) -> Iterator[Move]:
 
 
 def _shorter(case: RemedyCase) -> Iterator[Move]:
-    """Shorten the context: to the longest that there is room for, where that is known."""
-    context = int(case.effective.get("context") or 0)
-    if not case.free("context", "prompt_len", "max_new_tokens"):
-        return
-    known = case.report.derived.get("largest_context")
-    lengths = [context // share for share in SHARES] if known is None else [int(known)]
-    for length in lengths:
-        if SHORTEST <= length < context:
-            yield Move(
-                kind="context",
-                change={"context": length},
-                cost=prices.shorter(context, length, "tokens"),
-                touches=STEPS,
-                graded=True,
-            )
+    """Shorten the context."""
+    if case.free(*LENGTHS):
+        yield from _less(case, "context", "context", SHORTEST, "tokens")
 
 
 def _fewer(case: RemedyCase) -> Iterator[Move]:
-    """Propose fewer requests at once: as many as there is room for, or shares of the number."""
-    requests = int(case.effective.get("batch_size") or 1)
-    known = case.report.derived.get("largest_batch_size")
-    numbers = [requests // share for share in SHARES] if known is None else [int(known)]
-    for number in numbers:
-        if case.free("batch_size") and 0 < number < requests:
+    """Propose fewer requests at once."""
+    if case.free("batch_size"):
+        yield from _less(case, "batch", "batch_size", 1, "requests at once")
+
+
+def _less(case: RemedyCase, kind: str, name: str, least: int, words: str) -> Iterator[Move]:
+    """Lower a number: to what there is room for, where that is known, else to shares of it."""
+    number = int(case.effective.get(name) or 0)
+    known: Any = dict(case.report.derived).get(f"largest_{name}")
+    for lower in [number // share for share in SHARES] if known is None else [int(known)]:
+        if least <= lower < number:
             yield Move(
-                kind="batch",
-                change={"batch_size": number},
-                cost=prices.shorter(requests, number, "requests at once"),
+                kind=kind,
+                change={name: lower},
+                cost=prices.shorter(number, lower, words),
                 touches=STEPS,
                 graded=True,
             )

@@ -11,6 +11,7 @@ from typing import Any
 from weighbridge.answers.remedies.case import Cost, Move, RemedyCase, moves, said
 from weighbridge.answers.remedies.sets import MoveSet, surely
 from weighbridge.base.records import replace
+from weighbridge.engines.interface import POINT
 from weighbridge.memory.report.verdict import Price
 from weighbridge.workload import read
 
@@ -19,8 +20,7 @@ WANTED = frozenset(
     (
         *("engine", "engine_version", "framework", "framework_version", "torch_version"),
         *("quantization", "method", "base_model", "draft_model", "mmproj", "images", "image_size"),
-        *("context", "prompt_len", "max_new_tokens", "batch_size", "seq_len"),
-        *("gradient_accumulation", "lora_r", "lora_targets", "modules_to_save"),
+        *(*POINT, "seq_len", "gradient_accumulation", "lora_r", "lora_targets", "modules_to_save"),
     )
 )
 TYPED = "typed"  # the kind of a change that takes back what was typed

@@ -17,6 +17,7 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.units import human
 from weighbridge.base.wording import HIDDEN
 from weighbridge.engines.format_choice import ASKED
+from weighbridge.engines.interface import LENGTHS
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.document import UNNAMED
 from weighbridge.files.runfiles.record import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 BY_FILE = "as the file asks"
 CARD = ("gpu", "gpu_memory")
-LENGTHS = ("context", "prompt_len", "max_new_tokens")
 DIVIDED_ELSEWHERE = ("trl",)  # kinds whose launcher has a config of its own
 ELSEWHERE = (
     "what divides the model over the cards (FSDP, ZeRO) stands in the launcher's config, not in "

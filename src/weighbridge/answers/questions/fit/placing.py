@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.estimate.divided import RAM_SPEED
 from weighbridge.answers.estimate.layouts import FEW, beats, coarse
 from weighbridge.answers.questions.fit.answers import Asker
-from weighbridge.answers.questions.fit.request import LENGTHS
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
-from weighbridge.engines.interface import PlacedWay
+from weighbridge.engines.interface import LENGTHS, PlacedWay
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import version
 from weighbridge.memory.report import Report

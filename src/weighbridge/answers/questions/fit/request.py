@@ -17,6 +17,7 @@ from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.engines.engine import USUAL_CONTEXT
 from weighbridge.engines.format_names import is_gguf_type
+from weighbridge.engines.interface import LENGTHS
 from weighbridge.engines.table import engine, record
 from weighbridge.memory.report.fit import NAMES, SMALLEST
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
@@ -31,7 +32,6 @@ MAX = {  # what can be solved for -> the setting, and the questions that have it
     "lora-r": ("lora_r", ("lora", "qlora")),
     "model-size": ("model", ("infer", "load", "lora", "qlora", "train")),
 }
-LENGTHS = ("context", "prompt_len", "max_new_tokens")
 DEVICE = ("gpu", "gpu_memory", "headroom", "ram", "platform")
 OWN = ("for", "max", "smallest", "as_published")
 OF_PACKED = ("quantization", "bnb_4bit_quant_storage", "kbit_upcast", "gptq_kernel")
