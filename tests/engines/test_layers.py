@@ -78,7 +78,7 @@ def test_the_test_above_can_fail(tmp_path):
 
 # Low to high, as above
 WITHIN_SERVERS = ("cache_formats", "communication", "device_support", "flags", "shards")
-WITHIN_SERVERS += ("lora_and_speculation",)
+WITHIN_SERVERS += ("lora_and_speculation", "replica", "paged")
 
 
 @pytest.mark.house

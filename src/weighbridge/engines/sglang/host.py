@@ -20,6 +20,7 @@ from weighbridge.engines.servers import pinned
 from weighbridge.engines.sglang import weights
 from weighbridge.engines.sglang.effective import generates
 from weighbridge.engines.sglang.replica import CardFit, Served
+from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.machines.accelerators.machines import by_machine
 from weighbridge.memory.components import host as host_memory
 
@@ -31,13 +32,12 @@ RATIO = 2.0  # hicache_ratio
 GB = 10**9  # of --hicache-size
 
 
-def host(served: Served, fit: CardFit | None) -> Device:
-    """Return what the ranks of all copies hold on the machine that holds most; `fit` are the pools
-    of the card, None where none was named: then the second pool is that of what the workload
-    needs."""
-    machines = by_machine(served.case.firsts * served.settings.data, served.case.budget)
+def host(launched: SglangLaunched) -> Device:
+    """Return what the ranks of all copies hold on the machine that holds most. Where no card was
+    named, the second pool is that of what the workload needs."""
+    machines = by_machine(launched.ranks, launched.served.case.budget)
     return max(
-        (_machine(served, fit, there) for there in machines),
+        (_machine(launched.served, launched.fit, there) for there in machines),
         key=lambda device: device.peak("driver").expected,
     )
 

@@ -39,17 +39,6 @@ OF_DECODE, RENAMED = "cuda_graph_max_bs", (0, 5, 23)
 ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 
 
-def change(before: "Infer", after: "Infer") -> dict[str, object]:
-    """The settings that `after` has and `before` does not."""
-    return {n: v for n in FLAGS if (v := getattr(after, n)) != getattr(before, n)}
-
-
-def changes(before: "Infer", after: "Infer") -> str:
-    """Write the settings that `after` has and `before` does not as flags."""
-    changed = change(before, after).items()
-    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {_written(v)}" for n, v in changed)
-
-
 def _written(value: object) -> str:
     """Return a value as its flag takes it: a whole number of GB is an integer there
     (--cpu-offload-gb of server_args.py)."""

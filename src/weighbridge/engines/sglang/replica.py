@@ -22,7 +22,7 @@ from weighbridge.base.memory import Bytes, Component, Instant, exactly, most, to
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
-from weighbridge.engines.servers import lora_and_speculation, unified
+from weighbridge.engines.servers import device_support, lora_and_speculation
 from weighbridge.engines.sglang import caches, outside_pools
 from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
 from weighbridge.engines.sglang.effective import Effective, requests
@@ -131,7 +131,7 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
     used = share * (1.0 if by == BEST and _of_latents(served) else served.settings.share_used)
-    gone = unified.processes(served.case.compute)[2 - by]
+    gone = device_support.host_processes(served.case.compute)[2 - by]
     unread = (by - EXPECTED) * _unread(budget)
     left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
     return Room(free, left + unread)

@@ -24,10 +24,11 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import align_up, ceil_div
+from weighbridge.engines.engine import Version
 from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.blocks import CachePool, RequestLoad, Spec, pool
-from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.engines.vllm.rules import rules
 from weighbridge.memory.components import spelled
 from weighbridge.memory.components.kv_cache import (
     CacheBytes,

@@ -28,7 +28,6 @@ from weighbridge.engines.servers import pinned
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.weights import RankWeights
-from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.machines import by_machine
 from weighbridge.memory.components import host as host_memory
 from weighbridge.memory.components.kv_cache import mixers
@@ -43,12 +42,12 @@ ASLEEP = "asleep"
 STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
 
 
-def host(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> Device:
+def host(launched: VllmLaunched) -> Device:
     """Return what the ranks of all copies hold on the machine that holds most. What the server
     alone does is counted for each machine: the card says how many devices one has."""
-    machines = by_machine(tuple(launched.ranks), budget)
+    machines = by_machine(tuple(launched.reserves), launched.budget)
     return max(
-        (_machine(subject, launched, ranks) for ranks in machines),
+        (_machine(launched.case.subject, launched, ranks) for ranks in machines),
         key=lambda device: device.peak("driver").expected,
     )
 
@@ -57,7 +56,7 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
     ranks = [r.standing.resident.loaded for r in there]
     pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
         r.standing.resident.loaded.weights + r.standing.resident.loaded.offloaded.nbytes
-        for r in launched.ranks
+        for r in launched.reserves
     )
     away = pinned.together(one.offloaded for one in ranks)
     kept = (
@@ -132,8 +131,8 @@ def _caches(launched: VllmLaunched, there: Sequence[RankReserve]) -> Iterator[Co
         whole = launch.swap * sum(map(bool, layers))
         yield _cache("swap", Bytes(whole, each, each), "worker/cache_engine.py", "a pinned block")
     if launch.kv_offload and any(layers):
-        share = launch.kv_offload * launch.data // len(launched.kind_of)
-        whole = launch.kv_offload * launch.data * len(there) // len(launched.kind_of)
+        share = launch.kv_offload * launch.data // len(launched.ranks)
+        whole = launch.kv_offload * launch.data * len(there) // len(launched.ranks)
         most = sum(n * power_of_two(share // n) for n in layers if n)
         source = "v1/kv_offload/cpu/gpu_worker.py"
         told = "one file in /dev/shm, or pinned blocks of a power of two"

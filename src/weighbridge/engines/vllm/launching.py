@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 
 LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
-CHANGED = (  # where the engine would not start as it was asked
-    Vllm.gpu_memory_utilization,
-    Vllm.max_num_seqs,
-    Vllm.max_num_batched_tokens,
-    Vllm.enforce_eager,
-)
 
 
 def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
@@ -38,18 +32,6 @@ def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
     ):
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join(words)
-
-
-def change(before: "Infer", after: "Infer") -> dict[str, object]:
-    """The settings that `after` has and `before` does not."""
-    names = (setting.name for setting in CHANGED)
-    return {n: v for n in names if (v := getattr(after, n)) != getattr(before, n)}
-
-
-def changes(before: "Infer", after: "Infer") -> str:
-    """Write the settings that `after` has and `before` does not as flags."""
-    changed = ((getattr(Vllm, n).written, v) for n, v in change(before, after).items())
-    return " ".join(flag if v is True else f"{flag} {v}" for flag, v in changed)
 
 
 def _weights(subject: Subject, w: "Infer") -> Iterator[tuple[str, object]]:

@@ -20,8 +20,7 @@ from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Device
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.watching import go_on
-from weighbridge.engines.servers.messages import ServerRanks, sent
-from weighbridge.engines.servers.spreads import ATTENTION, EXPERTS
+from weighbridge.engines.servers.layouts import ATTENTION, EXPERTS, ServerRanks, sent
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, usual, version
 from weighbridge.machines.accelerators.machines import MACHINE, machine
