@@ -10,5 +10,5 @@ shards.py                what each device holds of the model, and for a while as
 lora_and_speculation.py  slots for LoRA, what proposes tokens, shared prefixes
 communication.py         buffers with which ranks talk to each other
 layouts.py               layouts that people run over several cards, and what is sent in one
-pinned.py                weights in host memory
+host.py                  host memory: processes, files, weights that are kept there
 """

@@ -18,7 +18,7 @@ from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import shards
 from weighbridge.engines.servers.communication import Collectives
-from weighbridge.engines.servers.pinned import PinnedWeights
+from weighbridge.engines.servers.host import PinnedWeights
 from weighbridge.engines.servers.replica import Replica
 from weighbridge.engines.sglang import ENGINE, caches, card_defaults, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered

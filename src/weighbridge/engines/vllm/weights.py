@@ -41,7 +41,7 @@ from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import SpreadArgs
-from weighbridge.engines.servers import pinned, shards
+from weighbridge.engines.servers import host, shards
 from weighbridge.engines.servers.replica import AtOnce, Replica
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
@@ -76,8 +76,8 @@ class RankWeights:
     buffers: int
     allocated: int
     reserved: int
-    offloaded: pinned.PinnedWeights  # to host memory
-    asleep: pinned.PinnedWeights  # in host memory while it sleeps at level 1
+    offloaded: host.PinnedWeights  # to host memory
+    asleep: host.PinnedWeights  # in host memory while it sleeps at level 1
 
 
 def replica(subject: Subject, launch: VllmLaunch, w: "Infer", card: Card) -> Replica:
@@ -121,9 +121,9 @@ def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankW
     sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
     allocated, reserved = _replay(sizes, unsplit=launch.rules.unsplit)
     weights = total(rank.tensors, "weights")
-    gone = pinned.taken(rank.tensors, launch.offload)
-    away = pinned.of_tensors(gone)
-    asleep = pinned.PinnedWeights()
+    gone = host.taken(rank.tensors, launch.offload)
+    away = host.of_tensors(gone)
+    asleep = host.PinnedWeights()
     if launch.sleeps:
         left = Counter(sizes) - Counter(t.nbytes for t in gone)
         here = tuple(nbytes for nbytes in sizes if _takes(left, nbytes))
@@ -146,16 +146,16 @@ def _takes(left: Counter[int], nbytes: int) -> bool:
 
 def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
     """Tensors of numbered layers."""
-    return tuple(t for t in rank.tensors if pinned.layer_of(t))
+    return tuple(t for t in rank.tensors if host.layer_of(t))
 
 
 @lru_cache(maxsize=64)
-def _segments(sizes: tuple[int, ...], *, unsplit: bool) -> pinned.PinnedWeights:
+def _segments(sizes: tuple[int, ...], *, unsplit: bool) -> host.PinnedWeights:
     """Return the segments of the pool that sleep mode copies, each into a pinned block of its own
     (device_allocator/cumem.py, sleep)."""
     filling = filled(sizes, UNSPLIT if unsplit else DEFAULT)
     blocks = sum(count * power_of_two(size) for size, count in filling.segments.items())
-    return pinned.PinnedWeights(filling.reserved, blocks)
+    return host.PinnedWeights(filling.reserved, blocks)
 
 
 @lru_cache(maxsize=64)
