@@ -20,7 +20,7 @@ from weighbridge.engines.sglang import ENGINE, caches, serving
 from weighbridge.engines.sglang.cases import case, said
 from weighbridge.engines.sglang.effective import remembered
 from weighbridge.engines.sglang.host import host
-from weighbridge.engines.sglang.launch import launch, settings
+from weighbridge.engines.sglang.launching import launch, settings
 from weighbridge.engines.sglang.replica import CardFit, Served, fitted, phases, taken
 from weighbridge.engines.sglang.serving import SglangLaunched
 from weighbridge.engines.sglang.settings import Sglang
