@@ -7,7 +7,7 @@ import pytest
 
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.interface import BEST, EXPECTED, WORST
-from weighbridge.engines.servers.paged import PagedServer
+from weighbridge.engines.servers.paged import PagedServer, StepLimits
 
 NEVER, PERHAPS, LIKELY, SURE = (), (BEST,), (BEST, EXPECTED), (BEST, EXPECTED, WORST)
 ODD = (WORST,)  # surely by its own estimate, and yet not expected to
@@ -78,3 +78,22 @@ def test_a_search_says_what_it_has_changed():
     able = SimpleNamespace(w=SimpleNamespace(share=0.95, steps=7, graphs=True))
     assert rules._change(asked, able) == {"share": 0.95, "graphs": True}
     assert rules._flags(asked, able) == "--share 0.95 --graphs"
+
+
+@pytest.mark.parametrize(
+    ("limits", "fewer", "smaller"),
+    [
+        (
+            (None, None, None),
+            7,
+            [(7, None, None), (7, 2048, None), (7, 512, None), (7, 512, True)],
+        ),
+        ((None, None, None), None, [(None, 2048, None), (None, 512, None), (None, 512, True)]),
+        ((3, None, False), 7, [(3, 2048, False), (3, 512, False)]),  # what was said stays
+        ((3, 64, None), 7, [(3, 64, True)]),
+        ((3, 64, True), 7, []),
+    ],
+)
+def test_steps_that_are_smaller_and_smaller(limits, fewer, smaller):
+    asked = StepLimits(*limits)
+    assert [*asked.less(fewer, (2048, 512))] == [limits, *smaller]

@@ -13,7 +13,7 @@ How a share is taken, what is inside of it and which pages a request draws is th
 docs/contributing/engine.md says how the next one is written.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from weighbridge.base.memory import Device, Instant
@@ -66,6 +66,28 @@ class Written(NamedTuple):
     dtype: DerivedFacts
     line: DerivedFacts  # of the launch that would serve
     served: DerivedFacts
+
+
+class StepLimits(NamedTuple):
+    """Limits of a step that were given; None where it is the server's to choose."""
+
+    sequences: int | None
+    tokens: int | None
+    eager: bool | None  # without CUDA graphs
+
+    def less(self, sequences: int | None, sizes: Iterable[int]) -> "Iterator[StepLimits]":
+        """Yield smaller and smaller steps, as far as they are the server's to choose: of so many
+        sequences, of tokens of each of these sizes, without graphs."""
+        limits = self
+        yield limits
+        if limits.sequences is None and sequences is not None:
+            limits = limits._replace(sequences=sequences)
+            yield limits
+        for tokens in sizes if self.tokens is None else ():
+            limits = limits._replace(tokens=tokens)
+            yield limits
+        if limits.eager is None:
+            yield limits._replace(eager=True)
 
 
 L = TypeVar("L", bound=Launched)

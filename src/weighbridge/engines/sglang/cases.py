@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, total
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
 from weighbridge.engines.servers import shards
 from weighbridge.engines.servers.communication import Collectives
 from weighbridge.engines.servers.host import PinnedWeights
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.servers.replica import Replica
 from weighbridge.engines.sglang import ENGINE, caches, card_defaults, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
@@ -46,24 +47,16 @@ MIXED, ROUTED = "experts mxfp4", ".experts."
 LAUNCHES = 16  # settings of steps that are kept of a case
 
 
-class StepLimits(NamedTuple):
-    """Limits of a step that were given; None where it is SGLang's to choose."""
-
-    running: int | None  # --max-running-requests
-    chunk: int | None  # --chunked-prefill-size
-    without_graphs: bool
-
-
 def said(w: "Infer") -> StepLimits:
-    return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
+    return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph or None)
 
 
 def saying(w: "Infer", limits: StepLimits) -> "Infer":
     """The workload with that said."""
     return w.but(
-        max_running_requests=limits.running,
-        chunked_prefill_size=limits.chunk,
-        disable_cuda_graph=limits.without_graphs,
+        max_running_requests=limits.sequences,
+        chunked_prefill_size=limits.tokens,
+        disable_cuda_graph=bool(limits.eager),
     )
 
 

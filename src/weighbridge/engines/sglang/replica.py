@@ -23,8 +23,9 @@ from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
 from weighbridge.engines.servers import device_support, lora_and_speculation
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.sglang import caches, outside_pools
-from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
+from weighbridge.engines.sglang.cases import RankResidents, SglangCase
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.machines.allocator.filling import Filling

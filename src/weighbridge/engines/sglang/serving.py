@@ -134,7 +134,7 @@ def capped(asked: SglangLaunched) -> SglangLaunched:
 
 def others(asked: SglangLaunched, by: int) -> Iterator[SglangLaunched]:
     """Yield other launches, the nearest first; those that surely leave no room are not tried."""
-    ladder = (served for served in _ladder(asked) if by != WORST or _may(served))
+    ladder = (served for served in _ladder(asked.served) if by != WORST or _may(served))
     return (launched for served in ladder for launched in _tries(asked, served))
 
 
@@ -168,20 +168,13 @@ def _tries(asked: SglangLaunched, served: Served) -> Iterator[SglangLaunched]:
     yield from _widened(launched)
 
 
-def _ladder(asked: SglangLaunched) -> Iterator[Served]:
+def _ladder(served: Served) -> Iterator[Served]:
     """Yield the workload with fewer and fewer steps left to SGLang's choice, the nearest first."""
-    served, settings, limits = asked.served, asked.served.settings, asked.served.limits
-    yield served
-    changed = limits
-    if limits.running is None and settings.algorithm is None:
-        changed = changed._replace(running=served.load.requests * settings.pools_of)
-        yield replace(served, limits=changed)
-    for tokens in CHUNKS:
-        if limits.chunk is None and tokens < settings.chunk:
-            changed = changed._replace(chunk=tokens * settings.groups)
-            yield replace(served, limits=changed)
-    if not limits.without_graphs:
-        yield replace(served, limits=changed._replace(without_graphs=True))
+    settings = served.settings
+    requests = served.load.requests * settings.pools_of
+    sizes = (tokens * settings.groups for tokens in CHUNKS if tokens < settings.chunk)
+    for limits in served.limits.less(None if settings.algorithm else requests, sizes):
+        yield served if limits == served.limits else replace(served, limits=limits)
 
 
 def _widened(launched: SglangLaunched) -> Iterator[SglangLaunched]:

@@ -18,6 +18,7 @@ from weighbridge.base.units import ceil_div
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
 from weighbridge.engines.servers import device_support, shards
 from weighbridge.engines.servers.communication import received
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.servers.replica import Replica
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
@@ -31,7 +32,7 @@ from weighbridge.engines.vllm import (
     profile,
     weights,
 )
-from weighbridge.engines.vllm.effective import Batch, VllmLaunch, has_experts
+from weighbridge.engines.vllm.effective import VllmLaunch, has_experts
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.machines.accelerators.budget import Budget
@@ -56,7 +57,7 @@ class VllmLaunched:
     case: "VllmCase"
     asked: "Infer"
     point: SearchPoint
-    batch: Batch
+    batch: StepLimits
     budget: Budget | None
     kinds: tuple[RankReserve, ...]  # ranks that differ
     ranks: tuple[int, ...]  # of each rank, which of them it is
@@ -77,7 +78,7 @@ class VllmLaunched:
         """Every rank's."""
         return (self.kinds[i] for i in self.ranks)
 
-    def by(self, batch: Batch) -> "VllmLaunched":
+    def by(self, batch: StepLimits) -> "VllmLaunched":
         """Return the launch by other steps."""
         if batch == self.batch:
             return self
@@ -122,7 +123,7 @@ class VllmCase:
     w: "Infer"  # without a card
 
     def launched(
-        self, w: "Infer", point: SearchPoint, batch: Batch, budget: Budget | None
+        self, w: "Infer", point: SearchPoint, batch: StepLimits, budget: Budget | None
     ) -> VllmLaunched:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first

@@ -20,9 +20,9 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.engines.interface import BEST, EXPECTED, WORST
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.vllm import caches, hardware
 from weighbridge.engines.vllm.cases import VllmLaunched
-from weighbridge.engines.vllm.effective import Batch
 from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.machines.accelerators.budget import Budget
@@ -38,7 +38,7 @@ def serves(launched: VllmLaunched, by: int = EXPECTED) -> bool:
 
 def others(asked: VllmLaunched, _: int) -> Iterator[VllmLaunched]:
     """Yield other launches, the nearest first."""
-    for batch in _ladder(asked):
+    for batch in _smaller(asked):
         launched = asked.by(batch)
         yield _widened(launched)
         yield from _narrowed(launched)
@@ -55,21 +55,13 @@ def hopeless(asked: VllmLaunched) -> bool:
     )
 
 
-def _ladder(asked: VllmLaunched) -> Iterator[Batch]:
-    launch, batch = asked.kinds[0].standing.launch, asked.batch
-    yield batch
-    requests, changed = asked.kinds[0].requests, batch
-    if batch.sequences is None and requests < launch.sequences:
-        changed = changed._replace(sequences=requests)
-        yield changed
-    least = 1 if launch.chunked else asked.kinds[0].context
-    for tokens in BATCHES:
-        smaller = max(tokens, least, changed.sequences or launch.sequences)
-        if batch.tokens is None and smaller < launch.tokens:
-            changed = changed._replace(tokens=smaller)
-            yield changed
-    if batch.eager is None:
-        yield changed._replace(eager=True)
+def _smaller(asked: VllmLaunched) -> Iterator[StepLimits]:
+    launch, requests = asked.kinds[0].standing.launch, asked.kinds[0].requests
+    fewer = requests if requests < launch.sequences else None
+    sequences = asked.batch.sequences or fewer or launch.sequences
+    least = max(sequences, 1 if launch.chunked else asked.kinds[0].context)
+    sizes = (max(tokens, least) for tokens in BATCHES)
+    return asked.batch.less(fewer, (tokens for tokens in sizes if tokens < launch.tokens))
 
 
 def _widened(launched: VllmLaunched) -> VllmLaunched:
