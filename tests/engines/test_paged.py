@@ -1,6 +1,8 @@
 """The order of work of a paged server, over one that is made up: a launch is a number, and stands
 by the estimates that it has."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,3 +99,11 @@ def test_a_search_says_what_it_has_changed():
 def test_steps_that_are_smaller_and_smaller(limits, fewer, smaller):
     asked = StepLimits(*limits)
     assert [*asked.less(fewer, (2048, 512))] == [limits, *smaller]
+
+
+def test_the_page_for_contributors_has_every_rule():
+    page = Path(__file__).parents[2] / "docs" / "contributing" / "engine.md"
+    table = page.read_text().partition("## A paged server")[2].partition("\n\nWrite it in")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(PagedServer.__fields__)
