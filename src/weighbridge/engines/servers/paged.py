@@ -138,23 +138,26 @@ class PagedServer(Generic[L]):
         asked = self.alone(asked) if _starts_alone(w) else asked
         able = asked if budget is None else self.able(asked)
         sized = asked if w.engine_defaults or able is None else able  # a command is as it is
-        served: DerivedFacts = {} if budget is None else self._served(asked, able)
-        number = version(self.engine, w.engine_version)[0]
+        served, serves, helped = self._on_card(asked, able, budget)
         return EngineAnswer(
             devices=self._devices(sized),
             settings=self.effective(sized) | {"dtype": subject.choice.dtype.name},
             derived=self.facts(sized, self._written(subject, able or sized, served)),
             warnings=(
                 *self.first(asked),
-                *(() if able is asked or budget is None else self._helped(asked, able, budget)),
+                *helped,
                 *launch_line.warnings(subject, w, self.engine),
                 *self.last(sized),
-                *device_support.caution(budget, self.engine),
-                *device_support.unbuilt(budget, self.needs, number),
-                *device_support.packed_alone(subject, budget, self.engine, number),
+                *self._of_card(subject, w, budget),
             ),
-            serves=None if budget is None else self._serves(asked, able),
+            serves=serves,
         )
+
+    def _of_card(self, subject: Subject, w: "Infer", budget: "Budget | None") -> Iterator[str]:
+        number = version(self.engine, w.engine_version)[0]
+        yield from device_support.caution(budget, self.engine)
+        yield from device_support.unbuilt(budget, self.needs, number)
+        yield from device_support.packed_alone(subject, budget, self.engine, number)
 
     def probe(self, subject: Subject, w: "Infer", budget: "Budget") -> Probe:
         """Prepare the numbers of `infer` for searches."""
@@ -236,9 +239,19 @@ class PagedServer(Generic[L]):
         flags = launch_line.facts(subject, line.w, self.engine, self.command(subject, line))
         return Written({"dtype_from": subject.why}, flags, served)
 
-    def _served(self, asked: L, able: L | None) -> DerivedFacts:
+    def _on_card(
+        self, asked: L, able: L | None, budget: "Budget | None"
+    ) -> tuple[DerivedFacts, Serves | None, Sequence[str]]:
+        """Judge a launch on a card, and the one that would serve: facts, the answer, a warning."""
+        if budget is None:
+            return {}, None, ()
         serves = able is not None
-        return {"serves_as_asked": serves and self.holds(asked), "launch_serves": serves}
+        facts: DerivedFacts = {
+            "serves_as_asked": serves and self.holds(asked),
+            "launch_serves": serves,
+        }
+        helped = () if able is asked else (self._helped(asked, able, budget),)
+        return facts, self._serves(asked, able), helped
 
     def _serves(self, asked: L, able: L | None) -> Serves:
         """A command is taken as it is; else the launch line is what was sized."""
@@ -257,14 +270,14 @@ class PagedServer(Generic[L]):
             then=self.surely(able),
         )
 
-    def _helped(self, asked: L, able: L | None, budget: "Budget") -> Iterator[str]:
+    def _helped(self, asked: L, able: L | None, budget: "Budget") -> str:
         """Say what the flags as they were asked lack, and which would do."""
         way = (
             unhelped(budget.choice.count, len(asked.ranks))
             if able is None
             else asking(self._flags(asked, able), self.surely(able))
         )
-        yield clauses(self.lacks(asked), way)
+        return clauses(self.lacks(asked), way)
 
     def _change(self, asked: L, able: L) -> Mapping[str, object]:
         """The settings that `able` has and `asked` does not."""

@@ -60,6 +60,11 @@ def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple
         yield "--is-embedding", True
     yield from launch_line.of_weights(subject, w, ENGINE)
     yield from launch_line.of_images(subject, w, "--limit-mm-data-per-request")
+    yield from _as_given(subject, w, effective)
+
+
+def _as_given(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple[str, object]]:
+    """Yield the flags of what the user said."""
     for name, flag in FLAGS.items():
         asked = launch_line.draft(subject, w) if name == "draft_model" else getattr(w, name)
         if name == OF_DECODE and effective.version >= RENAMED:

@@ -58,11 +58,7 @@ def _machine(launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
         *_store(launched),
     )
     inside = there[0].standing.processes.high > 0  # workers are counted on the device
-    running = (
-        processes(SERVER, "a server; its workers are counted with the device")
-        if inside
-        else processes(workers(len(ranks)).plus(SERVER), f"a server, and {len(ranks)} workers")
-    )
+    running = _processes(len(ranks), inside=inside)
     items = Component(
         name="other",
         bytes=Bytes(0, 0, ITEMS),
@@ -79,6 +75,12 @@ def _machine(launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
     sleeping = (Instant("sleep", (*served, *asleep)),) if asleep else ()
     loading = Instant("load", (*kept, pages, *served[len(kept) :]))
     return Device(index=0, kind="host", phases=(loading, *instants, *sleeping))
+
+
+def _processes(count: int, *, inside: bool) -> Component:
+    if inside:
+        return processes(SERVER, "a server; its workers are counted with the device")
+    return processes(workers(count).plus(SERVER), f"a server, and {count} workers")
 
 
 def workers(count: int) -> Bytes:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import NotServedError, TriedError
-from weighbridge.base.memory import Instant, exactly
+from weighbridge.base.memory import exactly
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.engines.engine import Version, release, version
@@ -53,11 +53,6 @@ SPAN = 256  # tokens over which a marginal byte is measured
 KERNEL = 16  # tokens: every block of attention is a multiple
 
 
-def unstable(model_type: str) -> bool:
-    """Tell whether vLLM holds a model type to be unstable in float16."""
-    return facts(model_type).vllm.not_float16
-
-
 def asks(subject: Subject, w: "Infer", budget: Budget | None) -> Asks[VllmLaunched]:
     """Prepare the launches of a model on a card."""
     number, _ = version(ENGINE, w.engine_version)
@@ -65,10 +60,6 @@ def asks(subject: Subject, w: "Infer", budget: Budget | None) -> Asks[VllmLaunch
     rules_of = older(release_asked) if release_asked < FIRST.version else rules(number)
     case_of = case(subject, w, budget, rules_of)
     return lambda point: case_of.launched(w, point, effective.said(w), budget)
-
-
-def phases(launched: VllmLaunched, kind: int) -> tuple[Instant, ...]:
-    return components.phases(launched.kinds[kind])
 
 
 def taken(launched: VllmLaunched, kind: int) -> tuple[int | None, None]:
@@ -235,7 +226,7 @@ SERVER = PagedServer[VllmLaunched](
         wheels=(7, 5),
         wheels_since=(0, 21),
         refuses=True,
-        unstable=unstable,
+        unstable=lambda model_type: facts(model_type).vllm.not_float16,
     ),
     changed=(
         Vllm.gpu_memory_utilization,
@@ -245,7 +236,7 @@ SERVER = PagedServer[VllmLaunched](
     ),
     check=check,
     asks=asks,
-    phases=phases,
+    phases=lambda launched, kind: components.phases(launched.kinds[kind]),
     taken=taken,
     host=host,
     effective=lambda launched: launched.launch.to_dict(launched.w),
