@@ -211,9 +211,7 @@ def release(kind: Engine, text: str) -> Version:
     """Read a release as it was asked for, known or not. Raises UsageError for what is none."""
     match = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
     if not match:
-        raise UsageError(
-            f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
-        )
+        raise UsageError(sentence("version_written", text=text, written=written(kind.newest)))
     return tuple(map(int, match[1].split(".")))
 
 

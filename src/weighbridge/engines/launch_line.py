@@ -224,9 +224,13 @@ def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
         raise TriedError(
-            f"--images {w.images:,}: they take {tokens:,} tokens, more than the context of "
-            f"{subject.context:,}, and {engine.title} refuses such a request; give --context "
-            f"{tokens} or more",
+            sentence(
+                "images_beyond",
+                images=w.images,
+                tokens=tokens,
+                context=subject.context,
+                engine=engine.title,
+            ),
             seen="vllm 0.33: The decoder prompt (length N) is longer than the maximum model "
             "length of M",
         )

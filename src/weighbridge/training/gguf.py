@@ -14,6 +14,7 @@ from math import prod
 
 from weighbridge.base.errors import ContradictionError, UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Train
 
@@ -30,10 +31,7 @@ def unpacked(model: Model, w: Train) -> Model:
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
-        raise ContradictionError(
-            f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
-            "lora, or name the original repository"
-        )
+        raise ContradictionError(sentence("gguf_whole", reference=model.reference, form=form))
     from weighbridge.models.arch.gguf_classes import class_config, class_of
 
     metadata = part.config.get(LIBRARY, {})
@@ -55,10 +53,7 @@ def _is_packable(form: str | None) -> None:
     from weighbridge.engines.format_names import is_gguf_type  # names of the catalogue, too
 
     if is_gguf_type(form):
-        raise ContradictionError(
-            f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
-            "--method qlora packs, and a GGUF file is dequantized while it loads"
-        )
+        raise ContradictionError(sentence("packs_no_base", form=form))
 
 
 def _parameters(part: ModelPart) -> int:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag, Value
 from weighbridge.engines.launch.shell import is_variable
 
@@ -139,7 +140,7 @@ def _apart(word: str, dialect: Dialect, program: str) -> None:
     flag = f"{hangs}{_split(name)[0]}".replace("_", "-")
     if value.strip("-") and flag in dialect.flags:
         raise UsageError(
-            f"{program}: a blank is missing in {word!r:.80} before {flag}; write {value} {flag}"
+            sentence("blank_missing", program=program, word=word, flag=flag, value=value)
         )
 
 
@@ -222,7 +223,7 @@ def _one(
     if glued is not None:
         return glued
     if not unread or (_flaglike(unread[0]) and not verbatim):
-        raise UsageError(f"{program}: {name} is given without its value; write {name} VALUE")
+        raise UsageError(sentence("value_missing", program=program, name=name))
     return unread.popleft()
 
 

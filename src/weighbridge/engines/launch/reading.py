@@ -175,7 +175,7 @@ class CommandReading:
     def launch(self) -> Launch:
         """Raises UsageError where no model is named."""
         if not self.model:
-            raise ContradictionError(f"{self.program.name}: the command names no model; add it")
+            raise ContradictionError(sentence("command.no_model", program=self.program.name))
         if "$" in self.model:
             raise self.wrong("the model", self.model, "a name or a path")
         self._not_read()

@@ -68,9 +68,7 @@ def _model(reading: CommandReading) -> None:
         if reading.last("no_projector") is None and "mmproj" not in reading.settings:
             reading.settings["mmproj_auto"] = True
     if reading.model is None and (docker := reading.last("docker")) is not None:
-        raise UnsupportedError(
-            f"{docker[0]} {docker[1]!r:.80}: not yet; name its file or repository"
-        )
+        raise UnsupportedError(sentence("docker_flag", flag=docker[0], value=docker[1]))
     for word in reading.words:
         reading.warn(sentence("no_flag", word=word))
     reading.ignored += [

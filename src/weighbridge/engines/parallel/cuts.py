@@ -251,9 +251,7 @@ def cut(site: Site) -> Cut | None:
         return CUTS[way_of_it](site)
     if site.tower or site.param.kind not in ("linear", "conv1d", "expert", "experts"):
         return None
-    raise UnsupportedError(
-        f"{site.param.name}: how several devices share it is not in our tables; ask for one device"
-    )
+    raise UnsupportedError(sentence("not_shared", name=site.param.name))
 
 
 def _vocab(site: Site) -> Cut | None:

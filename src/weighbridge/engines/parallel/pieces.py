@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.parallel.cuts import way
 from weighbridge.memory.components.weights import FormatChoice
 from weighbridge.models.arch.blueprint import Blueprint, Param, held
@@ -241,10 +242,7 @@ def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
         case _:
             count = known * scale
     if count > MOST:
-        raise BadFileError(
-            f"config.json: max_position_embeddings and rope_scaling ask for {count:,.0f} rotary "
-            f"positions, and the engine makes a table of them all; the most we take is {MOST:,}"
-        )
+        raise BadFileError(sentence("rotary_table", count=count, most=MOST))
     return int(count)
 
 

@@ -20,6 +20,7 @@ from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component
 from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.cuts import check
@@ -111,9 +112,7 @@ class _Shares(NamedTuple):
 
 def _bounds(spread: Spread, layers: int, rules: SplitRules) -> tuple[int, ...]:
     if spread.pipeline > max(1, layers):
-        raise UsageError(
-            f"--pipeline-parallel-size {spread.pipeline}: the model has {layers} layers"
-        )
+        raise UsageError(sentence("stages.layers", stages=spread.pipeline, count=layers))
     if spread.partition:
         return given(spread.partition, layers, spread.pipeline)
     return rules.bounds(layers, spread.pipeline)
@@ -145,8 +144,7 @@ def _shares(
     more = experts % group.number
     if more and not rules.uneven:
         raise TriedError(
-            f"--enable-expert-parallel: {experts} experts cannot be shared evenly by "
-            f"{group.number} devices",
+            sentence("experts_evenly", experts=experts, number=group.number),
             seen="sglang moe/fused_moe_triton/layer.py asserts num_experts % moe_ep_size == 0",
         )
     places = [

@@ -106,14 +106,18 @@ def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...])
     if optimizer.name not in ADAMS:
         if written:
             raise UsageError(
-                f"--optim-args {','.join(written)}: they are known of {', '.join(ADAMS)}, GaLore "
-                f"and APOLLO, not of {optimizer.name}; leave them out"
+                sentence(
+                    "optim.not_its",
+                    written=",".join(written),
+                    known=", ".join(ADAMS),
+                    name=optimizer.name,
+                )
             )
         return optimizer
     switches = _read(written)
     fused = switches.get("fused", optimizer.name.endswith("fused"))
     if fused and switches.get("foreach"):
-        raise UsageError("--optim-args: foreach and fused are two ways of one step; name one")
+        raise UsageError(sentence("optim.two_ways"))
     if switches.get("amsgrad"):
         optimizer = replace(optimizer, states=_three, formula="three copies")
     if fused:
@@ -138,8 +142,9 @@ def _ranked(optimizer: Optimizer, arguments: Sequence[str]) -> Optimizer:
             optimizer = lowrank.row(optimizer.name, int(value))
         elif name not in WITHOUT_MEMORY:
             raise UsageError(
-                f"--optim-args {one!r:.80}: of {optimizer.name} known are rank=128, "
-                f"{', '.join(WITHOUT_MEMORY)}"
+                sentence(
+                    "optim.of_name", text=one, name=optimizer.name, known=", ".join(WITHOUT_MEMORY)
+                )
             )
     return optimizer
 
@@ -180,8 +185,12 @@ def _read(arguments: Sequence[str]) -> dict[str, bool]:
                 switches[name.strip()] = meant
         else:
             raise UsageError(
-                f"--optim-args {one!r:.80}: known are {', '.join(f'{x}=True' for x in FLAGS)} "
-                f"(or False) and {DECAY}=0.01"
+                sentence(
+                    "optim.known",
+                    text=one,
+                    flags=", ".join(f"{x}=True" for x in FLAGS),
+                    decay=DECAY,
+                )
             )
     return switches
 
@@ -190,4 +199,4 @@ def _number(one: str, value: str) -> bool:
     try:
         return float(value) > 0
     except ValueError:
-        raise UsageError(f"--optim-args {one!r:.80}: write {DECAY}=0.01") from None
+        raise UsageError(sentence("optim.decay", text=one, decay=DECAY)) from None
