@@ -21,7 +21,6 @@ from weighbridge.training.adapting import put_on
 from weighbridge.training.forward.limits import possible
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module, ParameterSpec, Wrap
-from weighbridge.training.forward.nets import INSTEAD
 from weighbridge.training.forward.ops.float8 import LinearFloat8, StackFloat8
 from weighbridge.training.forward.ops.packed import Dequantized, Linear4, Linear8, Stack4
 from weighbridge.training.forward.step import Around, BuiltModel
@@ -254,7 +253,7 @@ def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
         raise UnsupportedError(
             about(
                 planned.subject.model.reference,
-                sentence("no_layers", cls=plan.cls, instead=INSTEAD),
+                sentence("no_layers", cls=plan.cls),
             )
         )
     attends = planned.subject.body.encoder is not None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.cache_layers import sharing
 from weighbridge.models.arch.mixers import (
@@ -106,7 +107,7 @@ class Keys:
         self.metadata = metadata
         named = metadata.get("general.architecture")
         if not isinstance(named, str):
-            raise BadFileError("GGUF: general.architecture is missing")
+            raise BadFileError(sentence("gguf.architecture"))
         self.arch = named
 
     def get(self, name: str) -> Value | None:
@@ -304,7 +305,7 @@ def recurrence(keys: Keys) -> Recurrent | None:
         if keys.arch in names:
             return reader(keys)
     if keys.get("ssm.conv_kernel") is not None:
-        raise UnsupportedError(f"GGUF: the recurrent layers of {keys.arch!r} are not in our tables")
+        raise UnsupportedError(sentence("gguf.recurrent", arch=keys.arch))
     return None
 
 

@@ -70,7 +70,7 @@ def decode(
     except RecursionError:
         raise BadFileError(sentence("json.nested")) from None
     except ValueError as error:  # JSONDecodeError, or an integer of more than 4,300 digits
-        raise BadFileError(sentence("json.broken", error=error)) from None
+        raise BadFileError(sentence("json.broken", error=str(error))) from None
 
 
 @contextmanager

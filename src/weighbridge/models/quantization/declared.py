@@ -23,6 +23,7 @@ from typing import Any
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.quantization.floats import block_name
 from weighbridge.models.quantization.scheme import LoaderFacts, Pack, Scheme, module
@@ -46,10 +47,7 @@ def declared(raw: Raw) -> Scheme:
     name = METHODS.get(method)
     if name is None:
         known = ", ".join(METHODS)
-        raise UnsupportedError(
-            f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
-            "give --quantization FORMAT instead"
-        )
+        raise UnsupportedError(sentence("quant_method", method=method, known=known))
     form = _by_name(raw) or _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
         form = _experts_in(scheme("mxfp4"), form)
@@ -60,18 +58,14 @@ def _called(name: str) -> Scheme:
     try:
         return scheme(name)
     except UsageError as error:
-        raise BadFileError(
-            f"config.json: quantization_config: {error}; or give --quantization FORMAT"
-        ) from None
+        raise BadFileError(sentence("quant_wrong", error=error.line)) from None
 
 
 def _object(raw: Raw, key: str) -> Raw:
     """Return a nested object; an absent one is empty."""
     value = raw.get(key) or {}
     if not isinstance(value, Mapping):
-        raise BadFileError(
-            f"config.json: quantization_config: {key} must be an object, not {shown(value)}"
-        )
+        raise BadFileError(sentence("quant_object", key=key, value=shown(value)))
     return value
 
 
@@ -383,11 +377,11 @@ def intricate(text: str, repeats: int) -> bool:
 def _expression(text: str) -> re.Pattern[str]:
     """Compile a stranger's regular expression, if it is none that could search for hours."""
     if intricate(text, MAX_REPEATS):
-        raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
+        raise UnsupportedError(sentence("pattern_intricate", text=text[:80]))
     try:
         return re.compile(text)
     except re.error as error:
-        raise BadFileError(f"quantization_config: {text[:80]!r} is no pattern: {error}") from None
+        raise BadFileError(sentence("no_pattern", text=text[:80], error=str(error))) from None
 
 
 ONE_EXPERT = r"experts\W{1,3}\d+"
