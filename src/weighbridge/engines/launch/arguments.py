@@ -70,13 +70,13 @@ def more_than_one(text: str) -> bool:
 
 
 READERS: Mapping[str, tuple[Callable[[str], Value], str]] = {
-    "whole": (whole, "a whole number"),
-    "count": (count, "a whole number such as 32768, 32k (32,000) or 32K (32,768)"),
-    "bytes": (count, "a number of bytes such as 20G (20 GiB), 20g (20 GB) or 21474836480"),
-    "number": (number, "a number"),
-    "word": (word, "a name"),
-    "dtype": (dtype, "one of auto, half, float16, bfloat16, float, float32"),
-    "many": (more_than_one, "a whole number"),
+    "whole": (whole, "value.whole"),
+    "count": (count, "value.tokens"),
+    "bytes": (count, "value.bytes"),
+    "number": (number, "value.number"),
+    "word": (word, "value.name"),
+    "dtype": (dtype, "value.dtype"),
+    "many": (more_than_one, "value.whole"),
 }
 
 

@@ -252,9 +252,9 @@ def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise _wrong(within + name, "a whole number", value)
+        raise _wrong(within + name, sentence("value.whole"), value)
     if not 0 <= value <= MAX_SIZE:
-        raise _wrong(within + name, f"0 to {MAX_SIZE:,}", value)
+        raise _wrong(within + name, sentence("value.to", most=MAX_SIZE), value)
     return int(value)
 
 
@@ -263,12 +263,12 @@ def _factor(rope: Mapping[str, Any]) -> float:
     if not value:
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
-        raise _wrong(f"{ROPE}factor", "a positive number", value)
+        raise _wrong(f"{ROPE}factor", sentence("value.positive"), value)
     return float(value)
 
 
 def _wrong(name: str, kind: str, value: object) -> BadFileError:
-    return BadFileError(f"config.json: {name} must be {kind}, not {value!r:.40}; correct it")
+    return BadFileError(sentence("config_value", name=name, kind=kind, value=value))
 
 
 def rope_type(rope: Mapping[str, Any]) -> str:

@@ -84,7 +84,9 @@ def _renamed(reading: CommandReading) -> None:
     since = ".".join(map(str, NEW_NAMES_ALONE))
     release = tuple(int(n) for n in (reading.program.version or "").split(".") if n.isdigit())
     for old in sorted(reading.given & RENAMED.keys()):
-        line = f"{old} is {RENAMED[old]} since sglang {since}, which does not take the old name"
+        line = sentence(
+            "renamed_flag", flag=old, option=RENAMED[old], engine="sglang", version=since
+        )
         reading.warn(line)
         if not takes_old_names(release):
             reading.stops.append(Obstacle("no", line, "tried", UNRECOGNIZED))

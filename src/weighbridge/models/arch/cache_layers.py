@@ -90,7 +90,7 @@ def seen(c: Config, whole: Attention, kind: str) -> Attention:
 
 def _reach(c: Config, name: str, tokens: int | None) -> int:
     if not tokens:
-        raise c.error(name, "is missing, though layers ask for it")
+        raise c.error(name, "is.missing_though")
     return tokens
 
 

@@ -184,15 +184,17 @@ def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFi
 def _broken(name: str, entry: Any) -> BadFileError:
     """Explain why this entry could not be read."""
     if not isinstance(entry, dict):
-        return BadFileError(f"{short(name)}: an object was expected, not {short(entry)}")
+        return BadFileError(sentence("object_expected", key=short(name), value=short(entry)))
     missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]
     if missing:
-        return BadFileError(f"{short(name)}: has no {missing[0]}")
+        return BadFileError(sentence("safetensors.lacks", name=short(name), key=missing[0]))
     dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in SAFETENSORS:
         known = ", ".join(SAFETENSORS)
-        return BadFileError(f"{short(name)}: unknown dtype {short(dtype)}; known: {known}")
-    return BadFileError(f"{short(name)}: data_offsets must be two numbers")
+        return BadFileError(
+            sentence("safetensors.dtype", name=short(name), dtype=short(dtype), known=known)
+        )
+    return BadFileError(sentence("safetensors.two_offsets", name=short(name)))
 
 
 def _check_cover(rows: list[Row]) -> int:

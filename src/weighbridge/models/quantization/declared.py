@@ -79,7 +79,7 @@ def fallback_dtype(raw: Raw) -> DType:
 
 
 def _wrong(key: str, value: object, what: str) -> BadFileError:
-    return BadFileError(f"config.json: quantization_config: {key} is {shown(value)}: {what}")
+    return BadFileError(sentence("quant_value", key=key, value=shown(value), what=what))
 
 
 def _number(raw: Raw, *keys: str, default: int) -> int:
@@ -90,7 +90,7 @@ def _number(raw: Raw, *keys: str, default: int) -> int:
         return default
     value = raw[key]
     if type(value) is not int or value == 0:
-        raise _wrong(key, value, "no checkpoint has that")
+        raise _wrong(key, value, sentence("no_checkpoint_has"))
     return value
 
 
@@ -105,7 +105,7 @@ def _block(raw: Raw, key: str) -> str:
     if len(both) != 2 or not all(
         type(number) is int and 0 < number < MOST_OF_BLOCK for number in both
     ):
-        raise _wrong(key, size, f"it must be two numbers of 1 to {MOST_OF_BLOCK - 1:,}")
+        raise _wrong(key, size, sentence("must.block", most=MOST_OF_BLOCK - 1))
     return block_name(*both)
 
 
@@ -114,7 +114,7 @@ MOST_OF_BLOCK = 100_000
 
 def _bitsandbytes(raw: Raw) -> str:
     if raw.get("load_in_8bit") and raw.get("load_in_4bit"):  # transformers refuses it likewise
-        raise _wrong("load_in_4bit", True, "and so is load_in_8bit; only one of them can be")
+        raise _wrong("load_in_4bit", True, sentence("both_bits"))
     if raw.get("load_in_8bit"):
         return "bnb-int8"
     kind = str(raw.get("bnb_4bit_quant_type") or "fp4")

@@ -182,9 +182,9 @@ def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> 
 def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
     """Raise UsageError for arguments that Megatron stops at together (TransformerConfig's
     __post_init__), or with segments of the allocator that grow (DistributedDataParallelConfig)."""
-    for wrong, why in _contradictions(asked):
+    for wrong, key in _contradictions(asked):
         if wrong:
-            raise UsageError(f"--megatron-args {why}")
+            raise UsageError(sentence(key, names="+".join(_norms(asked.get("modules", ())))))
     if growing and asked.get("registers"):
         raise UsageError(sentence("nccl_ub"))
 
@@ -196,45 +196,29 @@ def recipe(asked: Mapping[str, Any]) -> str | None:
     return asked.get("float8", "delayed") if "float8_format" in asked else None
 
 
+def _norms(modules: Iterable[str]) -> list[str]:
+    return sorted({"moe_act", "layernorm"}.intersection(modules))
+
+
 def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     sends = asked.get("dispatcher", "allgather")
     modules = asked.get("modules", ()) if asked.get("granularity") == "selective" else ()
     backend = asked.get("backend", "deepep")
-    norms = {"moe_act", "layernorm"}.intersection(modules)
-    yield (
-        bool(asked.get("shared_beside")) and sends == "allgather",
-        "moe_shared_expert_overlap: it needs moe_token_dispatcher_type=alltoall or flex",
-    )
-    yield (
-        bool(asked.get("enables_deepep")) and sends != "flex",
-        "moe_enable_deepep: it needs moe_token_dispatcher_type=flex",
-    )
-    yield (
-        bool(asked.get("enables_deepep")) and backend == "hybridep",
-        "moe_enable_deepep: moe_flex_dispatcher_backend=hybridep is another; leave one out",
-    )
+    yield (bool(asked.get("shared_beside")) and sends == "allgather", "megatron.overlap_sends")
+    yield (bool(asked.get("enables_deepep")) and sends != "flex", "megatron.deepep_sends")
+    yield (bool(asked.get("enables_deepep")) and backend == "hybridep", "megatron.deepep_hybrid")
     yield (
         bool(asked.get("pads")) and sends == "flex" and backend == "deepep",
-        "moe_pad_expert_input_to_capacity: DeepEP has it not; leave it out",
+        "megatron.deepep_pads",
     )
-    yield (
-        "moe_act" in modules and not asked.get("grouped"),
-        "recompute_modules=moe_act: it needs moe_grouped_gemm",
-    )
+    yield ("moe_act" in modules and not asked.get("grouped"), "megatron.act_grouped")
     yield (
         bool(asked.get("defers")) and not asked.get("fused_gradients", True),
-        "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
+        "megatron.defers_fused",
     )
     yield (
         bool(asked.get("spreads") and asked.get("sequence_parallel")),
-        "distribute_saved_activations: sequence_parallel goes not with it",
+        "megatron.spreads_sequence",
     )
-    yield (
-        "float4_format" in asked and "float8_format" in asked,
-        "fp4_format: fp8_format is another; leave one out",
-    )
-    named = "+".join(sorted(norms))
-    yield (
-        recipe(asked) == "delayed" and bool(norms),
-        f"recompute_modules={named}: delayed scaling has it not; fp8_recipe=tensorwise may do",
-    )
+    yield ("float4_format" in asked and "float8_format" in asked, "megatron.two_formats")
+    yield (recipe(asked) == "delayed" and bool(_norms(modules)), "megatron.delayed_norms")

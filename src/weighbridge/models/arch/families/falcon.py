@@ -155,7 +155,7 @@ def mpt_heads(c: Config) -> int:
     }
     kind = attn.word("attn_type", default="multihead_attention")
     if kind not in kinds:
-        raise attn.error("attn_type", f"is {kind!r}; known: {', '.join(kinds)}")
+        raise attn.error("attn_type", "is.unknown", kind=kind, known=", ".join(kinds))
     return kinds[kind]
 
 
