@@ -39,7 +39,7 @@ def unpacked(model: Model, w: Train) -> Model:
     plan = None if config is None else class_of(config)
     if config is None or plan is None or plan.parameters != _parameters(part):
         raise UnsupportedError(_refusal(model, part))
-    note = f"a GGUF file is dequantized to be trained: as {plan.cls}, which its metadata make"
+    note = sentence("gguf_dequantized", cls=plan.cls)
     class_part = replace(
         part, library="transformers", blueprint=plan, config=config, quantization=None
     )
@@ -67,8 +67,5 @@ def _refusal(model: Model, part: ModelPart) -> str:
     metadata = part.config.get(LIBRARY, {})
     arch = metadata.get("general.architecture")
     original = next((str(metadata[key]) for key in ORIGINAL if metadata.get(key)), "")
-    named = f" ({original:.80})" if original else ""
-    return (
-        f"{model.reference}: a GGUF file of {arch!r:.40} is not trained here: its metadata do not "
-        f"make the class that it would be dequantized into; name the original repository{named}"
-    )
+    key = "gguf_untrained.original" if original else "gguf_untrained"
+    return sentence(key, reference=model.reference, arch=arch, original=original)

@@ -65,10 +65,7 @@ def older(version: tuple[int, int]) -> str:
     """Say that a release calls kernels that were not followed; "" for one whose were."""
     if version >= SINCE:
         return ""
-    return (
-        "kernels are counted as transformers {}.{} calls them; those of older releases were not "
-        "followed, and may keep half as much".format(*SINCE)
-    )
+    return sentence("kernels.older", release="{}.{}".format(*SINCE))
 
 
 def refuse(subject: Subject, asked: str, framework: Framework) -> None:

@@ -62,17 +62,11 @@ def key_heads(body: Body) -> list[tuple[int, int]]:
     for block in body.blocks:
         mixers = block.mixers
         if len(mixers) != 1 or not isinstance(mixers[0], Attention):
-            raise UnsupportedError(ONLY_KEYS)
+            raise UnsupportedError(sentence("prompts.only_keys"))
         if mixers[0].key_dim != mixers[0].value_dim:
-            raise UnsupportedError(ONLY_KEYS)
+            raise UnsupportedError(sentence("prompts.only_keys"))
         found.append((mixers[0].kv_heads, mixers[0].key_dim))
     return found
-
-
-ONLY_KEYS = (
-    "--method prefix-tuning is weighed where each layer has keys and values of one size; nearest "
-    "is --method prompt-tuning"
-)
 
 
 def put_before(

@@ -245,10 +245,10 @@ class _Parser:
             return True
         return False
 
-    def _one(self, ends: str = "ends in the middle of an escape") -> str:
+    def _one(self, ends: str = "pattern.escape_ends") -> str:
         sign = self._next()
         if not sign:
-            raise PatternError(ends)
+            raise PatternError(sentence(ends))
         self.at += 1
         return sign
 
@@ -353,7 +353,7 @@ class _Parser:
         return frozenset(map(chr, range(ord(min(low)), ord(min(high)) + 1)))
 
     def _member(self) -> frozenset[str]:
-        sign = self._one("has a [ that is not closed")
+        sign = self._one("pattern.class_open")
         if sign == "[" and self._next() and self._next() in ":.=":
             return self._named()
         if sign != "\\":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
@@ -51,8 +51,10 @@ def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.6)
-    nearest = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"--attention-backend {name!r:.40}: {engine} has no such backend; {nearest}"
+    near = sentence("known_are", names=", ".join(known))
+    if close:
+        near = sentence("flag_near", near=close[0])
+    return clauses(sentence("no_backend", name=name, engine=engine), near)
 
 
 def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) -> Subject:

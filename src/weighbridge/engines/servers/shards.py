@@ -33,8 +33,6 @@ from weighbridge.models.arch.mixers import Layer
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
-INSTEAD = "; or share experts out whole, with --enable-expert-parallel"
-SMALLER = "; or quantize it in smaller groups"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +124,13 @@ def _check(shards: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
     exchanged = spread.expert_parallel and spread.groups > 1
     attention, dense, widths = units(shards, whole_shared=spread.tokens_shared or exchanged)
     shared = FLAG if spread.groups == 1 else f"{FLAG} over --data-parallel-size:"
-    smaller = SMALLER if any(h.block and h.block[0] == 1 for h in shards) else ""
+    smaller = "or_smaller" if any(h.block and h.block[0] == 1 for h in shards) else ""
     if spread.attention == spread.tensor:
         attention, dense = attention | dense, set()
     check(attention, spread.attention, grows=rules.grows, flag=shared, instead=smaller)
     check(dense, spread.tensor, grows=rules.grows, flag=FLAG, instead=smaller)
     together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
-    check(widths, group.width, grows=rules.grows, flag=together, instead=INSTEAD)
+    check(widths, group.width, grows=rules.grows, flag=together, instead="or_whole_experts")
 
 
 def _shares(

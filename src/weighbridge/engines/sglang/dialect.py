@@ -160,7 +160,7 @@ def _experts(reading: CommandReading) -> None:
         reading.ignored += [] if said is None else [said[0]]
         return
     reading.settings["enable_expert_parallel"] = True
-    uncounted = f"{said[0]}: buffers of the exchange of experts are not modelled"
+    uncounted = sentence("exchange_buffers", flag=said[0])
     reading.warn(uncounted)
     reading.stops.append(Obstacle("unknown", uncounted))  # sglang issue 23769 died with room
 

@@ -157,7 +157,7 @@ def _more_than_sold(part: Part, nbytes: int) -> str:
     most = max((part.marketed_gb, *part.also_sold_as))
     if nbytes <= max(part.total.bytes.high, most * GIB):
         return ""
-    return f"{part.name} has {most} GB; {human(nbytes)} were taken, as you said"
+    return sentence("more_than_sold", card=part.name, gb=most, size=human(nbytes))
 
 
 def _headroom(text: str | None, room: Bytes) -> int:

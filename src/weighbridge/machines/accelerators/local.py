@@ -115,7 +115,7 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
     most = max(sums, key=lambda vendor: sums[vendor])
     others = [card.part.name for _, card in cards if card.part.vendor != most]
     same_vendor = [(device, card) for device, card in cards if card.part.vendor == most]
-    return same_vendor, [f"{name} is left out: no program runs on both" for name in others]
+    return same_vendor, [sentence("left_out", card=name) for name in others]
 
 
 def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
@@ -288,23 +288,18 @@ def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> 
     sentences = [_sentence(device, card, idle=idle) for device, card in cards]
     for text in dict.fromkeys(sentences):
         count = sentences.count(text)
-        yield f"{count} x {text}" if count > 1 else text
+        yield sentence("cards_of", count=count, card=text) if count > 1 else text
 
 
 def _sentence(device: DetectedDevice, card: ChosenCard, *, idle: bool) -> str:
     most, left = card.part.visible.bytes.expected, (card.free or card.room).expected
     used = max(0, most - left)
     if card.free is None:
-        return f"{card.part.name} gives {human(most)}; what others use now is not told"
+        return sentence("gives.untold", card=card.part.name, size=human(most))
     if not used:
-        return f"{card.part.name} gives {human(most)}, all of it free now"
-    by = "others use" if not device.unified else "the machine uses"
+        return sentence("gives.free", card=card.part.name, size=human(most))
+    values = {"card": card.part.name, "size": human(most), "used": human(used)}
+    values["by"] = sentence("machine_uses" if device.unified else "others_use")
     if idle:
-        return (
-            f"{card.part.name} gives {human(most)} when idle, which was judged; {by} "
-            f"{human(used)} now"
-        )
-    return (
-        f"{card.part.name} gives {human(most)}, and {by} {human(used)} now: judged by the "
-        f"{human(left)} that are free (--gpu-memory total judges it idle)"
-    )
+        return sentence("gives.idle", **values)
+    return sentence("gives", left=human(left), **values)

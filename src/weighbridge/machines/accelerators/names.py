@@ -277,7 +277,7 @@ def _of_size(typed: str) -> DeviceChoice:
     part = sized(typed)
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
-    read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
+    read = sentence("read_as", typed=shown, size=size, human=human(size))
     return DeviceChoice(part=part, note=clauses(read, _sold_as(typed)))
 
 
@@ -294,10 +294,8 @@ def _sold_as(typed: str) -> str:
     known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
     low = human(min(p.visible.bytes.low for p in sold))
     high = human(max(p.visible.bytes.high for p in sold))
-    return (
-        f"cards sold with {match[1]} GB give it {low} to {high} ({known.name}: "
-        f"{human(known.visible.bytes.low)}): name the card"
-    )
+    values = {"low": low, "high": high, "card": known.name}
+    return sentence("sold_with", gb=match[1], least=human(known.visible.bytes.low), **values)
 
 
 def _slice(name: str, profile: str) -> DeviceChoice | None:

@@ -359,7 +359,7 @@ def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
 def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
     """Yield what llama.cpp loads no file without, or with: the answer is of what there is."""
     absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
-    lacks = [sentence("not_there", name=f"{keys.arch}.{name}") for name in absent]
+    lacks: list[str] = [sentence("not_there", name=f"{keys.arch}.{name}") for name in absent]
     lacks += _experts(keys, shapes)
     whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
     if whole is not None and whole.odd:

@@ -174,11 +174,15 @@ def _row(name: str, entry: Any, file: str) -> Row:
 
 def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFileError:
     count = prod(shape)
-    what = f"{short(name)}: {'x'.join(map(str, shape))[:60] or 'a scalar'} of {dtype.name}"
+    sizes = "x".join(map(str, shape))[:60] or sentence("scalar")
+    what = sentence("safetensors.shape_of", name=short(name), shape=sizes, dtype=dtype.name)
     if count % dtype.block:
-        return BadFileError(f"{what} does not end on a whole byte")
-    takes = f"{dtype.size(count):,}" if count < MAX_COUNT else "far more"
-    return BadFileError(f"{what} takes {takes} bytes, its offsets say {nbytes:,}")
+        return BadFileError(sentence("safetensors.part_byte", what=what))
+    if count >= MAX_COUNT:
+        return BadFileError(sentence("safetensors.far_more", what=what, stored=nbytes))
+    return BadFileError(
+        sentence("safetensors.takes", what=what, takes=dtype.size(count), stored=nbytes)
+    )
 
 
 def _broken(name: str, entry: Any) -> BadFileError:

@@ -156,11 +156,9 @@ def untold(raw: Raw) -> str:
     if not lacking:
         return ""
     names = " and ".join(f"no {size.keys[0]}" for size in lacking)
-    taken = " and ".join(f"{size.keys[0]} {size.usual}" for size in lacking)
-    return (
-        f"quantization_config of {method} has {names}: {taken} {'are' if lacking[1:] else 'is'} "
-        "taken, as most such files have; loaders may refuse it"
-    )
+    usual = " and ".join(f"{size.keys[0]} {size.usual}" for size in lacking)
+    key = "quant_lacks.many" if lacking[1:] else "quant_lacks"
+    return sentence(key, method=method, names=names, usual=usual)
 
 
 def _grouped(family: str) -> Callable[[Raw], str]:

@@ -50,9 +50,9 @@ ALIASES: Mapping[str, str] = {
     "schedule_free": "schedule_free_adamw",
 }
 ELSEWHERE: Mapping[str, str] = {
-    "adamw_torch_xla": "it runs on TPUs",
-    "adamw_torch_npu_fused": "it runs on Ascend devices",
-    "adamw_anyprecision": "torchdistx, which has it, is no longer published",
+    "adamw_torch_xla": "on_tpus",
+    "adamw_torch_npu_fused": "on_ascend",
+    "adamw_anyprecision": "unpublished",
 }
 NAMES = tuple(ROWS)
 
@@ -73,7 +73,9 @@ def optimizer(name: str) -> Optimizer:
     if known in ROWS:
         return ROWS[known]
     if known in ELSEWHERE:
-        raise UsageError(sentence("optimizer_elsewhere", name=name, reason=ELSEWHERE[known]))
+        raise UsageError(
+            sentence("optimizer_elsewhere", name=name, reason=sentence(ELSEWHERE[known]))
+        )
     from difflib import get_close_matches
 
     close = get_close_matches(known, NAMES, n=3, cutoff=0.6)

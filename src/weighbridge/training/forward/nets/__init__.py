@@ -29,10 +29,7 @@ Mixers = type | tuple[type, ...]
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 # Kernels that a framework has for layers of Llama's shape, and what it does with others
-KERNELS = {
-    "unsloth": "unsloth compiles the code of this class; it was read as transformers runs it, "
-    "which keeps more"
-}
+KERNELS = {"unsloth": "unsloth_compiles"}  # the sentence that says it
 LOOPS = {
     "litgpt": "litgpt.loss",
     "litgpt-full": "litgpt.tuning",
@@ -115,16 +112,15 @@ def program(
         return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_by_name(loss))
     if net is not None and net.fits(blocks):
         known = TrainingProgram(forward=net.forward, loss=_loss(kind, net, loss))
-        said = KERNELS.get(framework)
-        return replace(known, low=0.5, said=said) if said else known
+        key = KERNELS.get(framework)
+        return replace(known, low=0.5, said=sentence(key)) if key else known
     if _of_llamas_shape(names, blocks):
         return TrainingProgram(
             forward=_function("decoders.llama"),
             loss=_by_name(loss),
             low=2 / 3,
             high=4 / 3,
-            said="its layers have the modules of Llama's and were read as such; what they save is "
-            "assumed, a third more or less",
+            said=sentence("read_as_llama"),
         )
     return TrainingProgram(
         forward=_function("rough.forward"),
