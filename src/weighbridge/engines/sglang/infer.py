@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 def check(subject: Subject, w: "Infer", _: Version) -> None:
     """Raises for what the engine refuses."""
     if not remembered(subject):
-        raise UnsupportedError(
-            f"{subject.model.reference}: its layers are not known, so the pools that "
-            "sglang makes for "
-            "them are not either; give the model's config.json"
-        )
+        raise UnsupportedError(sentence("pools_unknown"), where=subject.model.reference)
     refuse(subject.model.reference, ENGINE.name, remembered(subject), caches.LACKED)
 
 
