@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.questions.requests import MAX_LINE, Requests, settled
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import printable, safe_json, shown
 from weighbridge.faces.agents import brief
 from weighbridge.faces.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
@@ -235,7 +236,7 @@ def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
     from weighbridge.answers.questions.fit.ranking import models_for
 
     if "gpu" not in filters and "gpu_memory" not in filters:
-        raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
+        raise UsageError(sentence("rank_card", how="gpu (4090, or local) or gpu_memory"))
     return models_for(names, filters, shown=brief.ROWS)
 
 

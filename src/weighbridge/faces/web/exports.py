@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.faces.render import draw, screen_of
 from weighbridge.faces.render.data import json_text
@@ -32,7 +33,7 @@ MOST_STEM = 60  # characters of a file's name
 def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
     """The file's name, its type and its text. Raises UsageError."""
     if not isinstance(form, str) or form not in FORMS:
-        raise UsageError(f"form is one of {', '.join(FORMS)}, not {shown(form)}")
+        raise UsageError(sentence("export.form", known=", ".join(FORMS), value=shown(form)))
     write, kind, end = FORMS[form]
     return {"name": f"{_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
 
@@ -82,7 +83,7 @@ def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
     reports = [answer.report if isinstance(answer, Fit) else answer for answer in answers]
     known = [answer for answer in reports if answer is not None]
     if not known:
-        raise UsageError("there is nothing to draw: the question has no answer")
+        raise UsageError(sentence("export.nothing"))
     return drawn(sides(known, unit=view.unit, lang=view.lang))
 
 
