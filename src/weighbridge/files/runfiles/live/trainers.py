@@ -288,13 +288,11 @@ def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
     for name, own in OWN_SIZES.get(method, {}).items():
         if getattr(given.get(name, own), "value", given.get(name, own)) != own:
-            raise UsageError(
-                sentence("peft.size", name=name, value=given[name], usual=own),
-                where=f"{kind} of PEFT",
-            )
+            line = sentence("peft.size", kind=kind, name=name, value=given[name], usual=own)
+            raise UsageError(line)
     wide = given.get("encoder_hidden_size")
     if method == "p-tuning" and wide not in (None, given.get("token_dim")):
-        raise UsageError(sentence("peft.width", value=wide), where=f"{kind} of PEFT")
+        raise UsageError(sentence("peft.width", kind=kind, value=wide))
 
 
 def uncounted(config: Any) -> list[str]:
