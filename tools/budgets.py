@@ -98,10 +98,13 @@ def _name(function: ast.expr) -> str:
 
 def _is_sentence(said: ast.expr) -> bool:
     """Whether a text has some words of its own: a name has fewer, and signs are none. A line that
-    stands below an empty one is the heading of a table."""
+    stands below an empty one is the heading of a table, and markup is a program's."""
     parts = said.values if isinstance(said, ast.JoinedStr) else (said,)
     text = " ".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
-    return not text.startswith("\n") and sum(map(bool, map(LETTER.search, text.split()))) >= WORDS
+    return (
+        not text.startswith(("\n", "<"))
+        and sum(map(bool, map(LETTER.search, text.split()))) >= WORDS
+    )
 
 
 def counted(house: House) -> dict[str, float]:
