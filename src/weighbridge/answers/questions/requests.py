@@ -269,7 +269,9 @@ def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
     settings = {key: value for key, value in workload.items() if value is not None}
     for name in BESIDE[task]:
         if not isinstance(settings.get(name, ""), str):
-            raise UsageError(sentence("workload.text", name=name, value=shown(settings[name])))
+            raise UsageError(
+                sentence("is_text", name=f"workload.{name}", value=shown(settings[name]))
+            )
     _one_device(settings.get("gpu"))
     return settings
 
@@ -326,7 +328,7 @@ def _remedies(request: dict[str, Any]) -> bool:
     say."""
     wanted = request.get("remedies", True)
     if not isinstance(wanted, bool):
-        raise UsageError(sentence("request.remedies", value=shown(wanted)))
+        raise UsageError(sentence("is_bool", name="remedies", value=shown(wanted)))
     return wanted
 
 

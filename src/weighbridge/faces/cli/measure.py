@@ -145,7 +145,9 @@ def _summary(records: "Sequence[Measurement]") -> Iterator[str]:
     for level, limit in NEAR.items():
         off = [r.error[level] for r in records if r.error]
         near = sum(1 for e in off if e is not None and abs(e) <= limit)
-        yield about(level, sentence("near", percent=100 * limit, count=near, total=len(records)))
+        yield about(
+            level, sentence("measured.near", percent=100 * limit, count=near, total=len(records))
+        )
 
 
 def _told(history: dict[str, Any]) -> str:

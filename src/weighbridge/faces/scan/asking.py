@@ -87,7 +87,8 @@ def _read(told: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]
         raise UsageError(sentence("scan.no_name"), where=where)
     if task not in TASKS:
         raise UsageError(
-            sentence("scan.task", known=", ".join(TASKS), value=shown(task)), where=where
+            sentence("is_one_of", name="task", known=", ".join(TASKS), value=shown(task)),
+            where=where,
         )
     if not isinstance(workload, dict):
         raise UsageError(sentence("oom.workload", value=shown(workload)), where=where)

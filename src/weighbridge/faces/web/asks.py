@@ -44,19 +44,19 @@ def view_of(view: Any) -> AnswerView:
             sentence("view.unknown", name=shown(unknown[0]), known=", ".join(AnswerView._fields))
         )
     choices = {name: value for name, value in view.items() if value is not None}
-    _one_of(choices, "lang", LANGUAGES)
-    _one_of(choices, "unit", SHOWN)
+    one_of("view.lang", choices.get("lang", "en"), LANGUAGES)
+    one_of("view.unit", choices.get("unit", SHOWN[0]), SHOWN)
     for name in ("details", "explain", "svg", "parts"):
         if not isinstance(choices.get(name, False), bool):
-            raise UsageError(sentence("view.bool", name=name, value=shown(choices[name])))
+            raise UsageError(sentence("is_bool", name=f"view.{name}", value=shown(choices[name])))
     return AnswerView(**choices)
 
 
-def _one_of(choices: dict[str, Any], name: str, known: tuple[str, ...]) -> None:
-    if name in choices and choices[name] not in known:
-        raise UsageError(
-            sentence("view.choice", name=name, known=", ".join(known), value=shown(choices[name]))
-        )
+def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise UsageError for a value that is none of those."""
+    if value not in known:
+        names = ", ".join(known)
+        raise UsageError(sentence("is_one_of", name=name, known=names, value=shown(value)))
 
 
 def taken_token(ask: dict[str, Any]) -> str | None:

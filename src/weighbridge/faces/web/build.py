@@ -307,8 +307,8 @@ def _ours(folder: Path) -> list[str]:
         return []
     if not folder.is_dir():
         raise UsageError(sentence("site.is_file", folder=folder))
-    held = {path.name for path in folder.iterdir()}
-    if not held - KEPT:
+    names = {path.name for path in folder.iterdir()}
+    if not names - KEPT:
         return []
     listed = _read_list(folder / LIST)
     if listed is None:

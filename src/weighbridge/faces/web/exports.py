@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
-from weighbridge.base.wording import shown
 from weighbridge.faces.render import draw, screen_of
 from weighbridge.faces.render.data import json_text
+from weighbridge.faces.web.asks import one_of
 from weighbridge.faces.web.command import command
 from weighbridge.faces.web.screens import named
 from weighbridge.faces.web.screens import screen_of as together
@@ -32,8 +32,7 @@ MOST_STEM = 60  # characters of a file's name
 
 def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
     """The file's name, its type and its text. Raises UsageError."""
-    if not isinstance(form, str) or form not in FORMS:
-        raise UsageError(sentence("export.form", known=", ".join(FORMS), value=shown(form)))
+    one_of("form", form, tuple(FORMS))
     write, kind, end = FORMS[form]
     return {"name": f"{_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
 

@@ -140,20 +140,20 @@ def _one_of(name: str, value: Any, known: Mapping[str, Any] | tuple[str, ...]) -
     if value is None:
         return None
     if value not in known:
-        raise UsageError(sentence("flag.choice", name=name, known=", ".join(known), value=value))
+        raise UsageError(sentence("choice", flag=f"--{name}", known=", ".join(known), value=value))
     return str(value)
 
 
 def _unknown(name: str) -> str:
     if name == "method":
-        return "fit asks about every method; --for lora, qlora or train says which one decides"
+        return sentence("fit.method")
     if name == "exact":
-        return "fit has no --exact; ask `weighbridge infer` or `train` with it"
+        return sentence("fit.exact")
     from difflib import get_close_matches
 
     close = get_close_matches(name, [*FIT, *OWN], n=3, cutoff=0.6)
-    near = f"did you mean {' or '.join(close)}?" if close else "see `weighbridge fit --help`"
-    return f"fit has no setting {name!r:.80}; {near}"
+    near = sentence("near", names=" or ".join(close)) if close else sentence("near.fit")
+    return sentence("fit.no_setting", name=name, near=near)
 
 
 def _device(settings: dict[str, Any], smallest: Any) -> None:
