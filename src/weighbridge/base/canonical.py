@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import names_secret, redacted
 
 # Numbers that a kernel multiplies by, and ids that it compares with: no size hangs on them.
@@ -81,9 +82,9 @@ def canonical_text(config: Mapping[str, Any]) -> str:
     try:
         return json.dumps(_config(public(config)), sort_keys=True, separators=(",", ":"))
     except RecursionError:
-        raise BadFileError("config: is nested too deeply") from None
+        raise BadFileError(sentence("config.nested")) from None
     except (TypeError, ValueError) as error:  # an object of Python; a number of 5,000 digits
-        raise BadFileError(f"config: cannot be written as JSON: {error}") from None
+        raise BadFileError(sentence("config.no_json", error=str(error))) from None
 
 
 def public(value: Any) -> Any:
@@ -120,7 +121,7 @@ def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in raw.items():
         if not isinstance(name, str):
-            raise UsageError(f"config: keys of a config are text, not {name!r:.80}")
+            raise UsageError(sentence("config_keys_text", key=name))
         if name not in DROPPED and ((name == PAD and not rotary) or not VALUES.search(name)):
             found[name] = value if name in WHOLE else _value(value)
     return _labelled(_typed(found), raw)

@@ -145,7 +145,7 @@ def read_plan(plan: Plan[T], source: Source, path: str) -> T:
         result: T = done.value
         return result
     except BadFileError as error:
-        raise BadFileError(f"{path}: {error}") from None
+        raise error.added(path) from None
 
 
 def read_plans(

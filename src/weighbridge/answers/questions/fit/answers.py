@@ -12,6 +12,7 @@ from weighbridge.base.errors import (
     WeighbridgeError,
 )
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import Hears, go_on, kept, stopped
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
@@ -243,9 +244,10 @@ def _unless_stopped(asker: Asker, request: FitRequest, name: str) -> QuestionOut
 def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
     engine = inference(asker, request)
     files = asker.model().parts[0].library == "gguf"
-    trains = record(request.inference).trains if request.inference is not None else "yes"
-    if NAMES[name][0] == "train" and (files or trains != "yes"):
-        return QuestionOutcome(Question(name=name, reason=FILES if trains == "yes" else trains))
+    serves = None if request.inference is None else record(request.inference)
+    if NAMES[name][0] == "train" and (files or (serves and serves.trains)):
+        trainless = serves and serves.trains and sentence(serves.trains, engine=serves.title)
+        return QuestionOutcome(Question(name=name, reason=trainless or FILES))
     try:
         task_workload = workload(name, request, engine)
         helped = request.helped and (name == request.about or not request.solves)
