@@ -139,7 +139,7 @@ class CommandReading:
             close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
         unknown = sentence("flag_unknown", name=name, engine=self.dialect.engine)
         if close:
-            unknown = clauses(unknown, sentence("flag_near", near=close[0]))
+            unknown = clauses(unknown, sentence("near", names=close[0]))
         self.warn(unknown)
         self.stops.append(Obstacle("unknown", unknown))
 

@@ -290,7 +290,7 @@ def _of_deepspeed(
         if among:
             return _filtered(among[0], str(given[among[0]]), hosts, _absent(given, hosts))
     except BadFileError as error:
-        return Start(refused=str(error))
+        return Start(refused=error.line)
     return _by_counts(given, env, hosts)
 
 
