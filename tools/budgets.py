@@ -47,6 +47,7 @@ CODE = (  # modules that write programs and commands: what they yield is no sent
     "engines.transformers.derived",
     "training.scripts",
 )
+LETTER = re.compile(r"[^\W\d_]")
 NOTES = ("notes.append", "warnings.append", "lines.append", "assumed.append")
 BRANCHES = (
     ast.If,
@@ -105,11 +106,14 @@ def _name(function: ast.expr) -> str:
 
 
 def _is_sentence(said: ast.expr) -> bool:
-    """Whether a text has some words of its own; a name has fewer."""
-    if isinstance(said, ast.JoinedStr):
-        parts = [part.value for part in said.values if isinstance(part, ast.Constant)]
-        return len(" ".join(map(str, parts)).split()) >= WORDS
-    return isinstance(said, ast.Constant) and len(str(said.value).split()) >= WORDS
+    """Whether a text has some words of its own: a name has fewer, and signs are none. A line that
+    stands below an empty one is the heading of a table, and markup is a program's."""
+    parts = said.values if isinstance(said, ast.JoinedStr) else (said,)
+    text = " ".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+    return (
+        not text.startswith(("\n", "<"))
+        and sum(map(bool, map(LETTER.search, text.split()))) >= WORDS
+    )
 
 
 def counted(house: House) -> dict[str, float]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.answers.questions.prepared import opened
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, printable
 from weighbridge.faces.agents.brief import numbers_told, text
 from weighbridge.faces.render import draw
@@ -23,13 +24,14 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
     given = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
     said, model = arguments.get(TEXT), given.pop("model", None)
     if not isinstance(said, str):
-        raise UsageError(f"{TEXT} is the text of a file, a command or a message")
+        raise UsageError(sentence("agent.text", name=TEXT))
     try:
         file = read(said, NAME, arguments.get(KIND))
     except UsageError as error:  # an option of ours is called as the tool has it
-        raise UsageError(
-            str(error).replace("--as KIND", KIND).replace("--as ", f"{KIND} ")
-        ) from None
+        if "option" not in error.values:
+            raise
+        line = sentence(error.key, **{**error.values, "option": KIND})
+        raise UsageError(line, where=error.where) from None
     return weighed(file, lambda name, at: opened(name, options._replace(revision=at)), given, model)
 
 

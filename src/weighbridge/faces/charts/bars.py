@@ -122,8 +122,8 @@ def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> N
         _cut_off(canvas, rows.x(at), y)
     if bar.low != bar.high and bar.low < rows.plot.axis.high:
         canvas.whisker(y + THICK + 6, rows.x(bar.low), rows.x(bar.high))
-    told = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
-    canvas.text(WIDE - MARGIN, y + 15, told, size=SMALL, bold=bar.strong, anchor="end")
+    value = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
+    canvas.text(WIDE - MARGIN, y + 15, value, size=SMALL, bold=bar.strong, anchor="end")
 
 
 def _cut_off(canvas: Canvas, x: float, y: float) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import scale
 from weighbridge.faces.charts.figure import Axis, Dot, Dots, Figure, FigureTable, Series
@@ -57,7 +58,7 @@ def layouts(
     say = words_in(lang, "charts")
     rows = found.fitting
     if not rows:
-        raise UsageError(f"no layout of {found.model} fits; there is nothing to draw")
+        raise UsageError(sentence("draw.layouts", model=found.model))
     x, *others = MEASURES["placed" if "cards" in rows[0] else found.about]
     drawn = [y for y in others if any(map(y.of, rows))]  # nothing is sent beyond one machine
     names = {"model": found.model or "", "card": f"{found.count} x {found.accelerator}"}

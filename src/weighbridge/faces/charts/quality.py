@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import scale
 from weighbridge.faces.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
@@ -45,7 +46,7 @@ def quality(
     records: Sequence[Quality], *, model: str, metric: str = "perplexity", lang: str = "en"
 ) -> Figure:
     if not records:
-        raise UsageError(f"no published {metric} of {model} is known; there is nothing to draw")
+        raise UsageError(sentence("draw.quality", metric=metric, model=model))
     say = words_in(lang, "charts")
     sources = list(dict.fromkeys(r.source for r in records))
     unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
@@ -190,13 +191,10 @@ def beside(
     facts = [load(remedies=False).model for load in loads]
     names = [each.name for each in facts]
     if len(names) > MOST:
-        raise UsageError(f"{len(names)} models are more than {MOST} in one picture: name fewer")
+        raise UsageError(sentence("draw.many", count=len(names), most=MOST))
     whole = [group for group in _by_page(facts) if len(group) == len(names)]
     if not whole:
-        raise UsageError(
-            f"no page prints perplexities of {', '.join(names)} on one text, and those of several "
-            "pages cannot be compared; --chart-of quality draws each alone"
-        )
+        raise UsageError(sentence("draw.perplexity", names=", ".join(names)))
     chosen = max(whole, key=lambda group: sum(len(_ours(t)) for t in group.values()))
     pairs = zip(names, loads, strict=True)
     return perplexities(

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.charts.bars import bars
 from weighbridge.faces.charts.canvas import Canvas, block, clean, folded, number, whole, width
 from weighbridge.faces.charts.figure import (
@@ -116,14 +117,11 @@ def _described(figure: Figure) -> str:
 def ready() -> None:
     """Raises UsageError where the library or every font is lacking."""
     if find_spec("resvg_py") is None:
-        raise UsageError("PNG needs resvg-py: pip install 'weighbridge[png]', or name a .svg file")
+        raise UsageError(sentence("draw.resvg"))
     if _rasterized(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _rasterized(
         LETTER.format("")
     ):
-        raise UsageError(
-            "no font is installed here, and a PNG without words is of no use: install one "
-            "(apt-get install fonts-dejavu), or name a .svg file"
-        )
+        raise UsageError(sentence("draw.font"))
 
 
 def png(figure: Figure) -> bytes:

@@ -19,6 +19,7 @@ from weighbridge.answers.estimate.layouts import FEW, beats, coarse
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import LENGTHS, PlacedWay
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import version
@@ -86,7 +87,7 @@ def placing(
     without a card."""
     budget = w.budget()
     if budget is None:
-        raise UsageError("--layouts places a model over cards: --gpu 4090, or --gpu 4090+3060")
+        raise UsageError(sentence("layouts.places"))
     found = list(_placed(asker, w, kind, budget))
     fitting = [one for one in found if one.fits == "yes"]
     told = [one for one in fitting if every or not any(_beats(other, one) for other in fitting)]
