@@ -295,8 +295,9 @@ def test_every_flag_is_taken_and_accounted_for(engine):
 
 def test_what_a_flag_or_a_variable_changes_that_is_not_modelled_is_told_in_two_languages():
     """And each such sentence is of some flag or variable."""
-    told = {f"flag.{why}" for d in DIALECTS.values() for why in d.env.values() if why}
-    flags = [flag for d in DIALECTS.values() for flag in d.flags.values()]
+    spoken = (*DIALECTS.values(), dialect(ENGINES["ollama"]))
+    told = {f"flag.{why}" for d in spoken for why in d.env.values() if why}
+    flags = [flag for d in spoken for flag in d.flags.values()]
     told |= {f"flag.{flag.detail}" for flag in flags if flag.effect in "!~"}
     assert told == {key for key in entries("warnings") if key.startswith("flag.")}
     (line,) = parse("vllm serve a/b --enable-dbo").warnings
