@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.answers.estimate.layouts import RankLayout, layouts
+from weighbridge.answers.estimate.layouts import RankLayout, layouts, ranking
 from weighbridge.answers.estimate.train import MEGATRON
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.sharded import on_machine, sharded
 from weighbridge.base.errors import UsageError
-from weighbridge.base.sentences import sentence
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.settings.ranks import SHAPE
 from weighbridge.workload import read
@@ -29,7 +28,7 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
         if value is not None and value != getattr(unsaid, name, None)
     }
     if asked_for.setdefault("method", FULL) != FULL:
-        raise UsageError(sentence("layouts.method", usual=FULL, value=asked_for["method"]))
+        raise UsageError(f"--layouts is about --method {FULL}, not {asked_for['method']!s:.40}")
     asked_for.setdefault("framework", MEGATRON)
     workload, model = read("train", asked_for), asker.model()
     if workload.framework != MEGATRON:
@@ -38,15 +37,8 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     budget = workload.budget()
     assert budget is not None  # layouts() needs it
     room = budget.usable.low
-    return Ranking(
-        about="train",
-        of="layouts",
-        rows=tuple(_row(each, room, asked_for) for each in ranks),
-        model=model.name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=MEGATRON,
-    )
+    rows = (_row(each, room, asked_for) for each in ranks)
+    return ranking("train", rows, model.name, budget, MEGATRON)
 
 
 def _row(each: RankLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:
