@@ -14,6 +14,7 @@ the `figure` of an out-of-memory message (oom/reading.py) that it tells, or both
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -57,6 +58,11 @@ class Program:
     words: str = ""
     refused: str = ""
     alone: bool = False
+    learns: bool = False
+
+    def starts(self, text: str) -> bool:
+        """Tell whether a text has a line that starts it."""
+        return bool(self.script and re.search(self.script, text))
 
 
 @cache

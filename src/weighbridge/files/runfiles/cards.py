@@ -16,6 +16,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.units import UNITS
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, OLLAMA, Piece, piece_of
+from weighbridge.files.runfiles.slurm import times
 
 _COUNTS: Mapping[str, int] = {
     **dict.fromkeys(("单", "一"), 1),
@@ -36,8 +37,8 @@ _NAMES = (
     r"|(?:[RG]TX ?\d{4}|[345]0[5-9]0(?!\d)|[12]080(?= ?Ti))(?: ?Ti)?(?: SUPER)?"
     r"(?: ?D(?![A-Za-z0-9]))?(?: (?:Laptop|Mobile))?"
     r"|(?:RX ?\d{4}|[679]\d\d0(?= ?(?:XT|GRE)))(?: ?(?:XTX?|GRE))?"
-    r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|V100|MI\d{2,3}X?"
-    r"|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100)(?![A-Za-z0-9])"
+    r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|MI\d{2,3}X?"
+    r"|(?:V100S?|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100))(?![A-Za-z0-9])"
     r"|DGX Spark|Strix Halo|M[1-5] (?:Pro|Max|Ultra)"
 )
 CARD = re.compile(
@@ -67,10 +68,13 @@ MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gi
 OF_HOST = re.compile(r"(?i)GB[- ](?:of )?(?:system|host|main|DDR|RAM|CPU)")
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
-SMI = re.compile(  # a line for each card, as nvidia-smi and scripts list them
-    r"(?m)^[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?),? "
-    r"\d{4,6} ?MiB\b"
+SMI = re.compile(  # a line for each card, as nvidia-smi, its -L and scripts list them
+    r"(?m)^(?:[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?)"
+    r"(?:,? \d{4,6} ?MiB\b| \(UUID: GPU-)"
+    r"|\|[ ]{2,4}(?P<row>\d{1,2})[ ]{2}(?:NVIDIA )?(?P<shown>[A-Z][\w .-]{2,40}?)[ ]+"
+    r"(?:On|Off|N/A)[ ]+\|)"
 )
+LISTS = re.compile(r"UUID|\|")  # a line of nvidia-smi itself, which lists all
 UNIFIED = re.compile(
     r"(?i)\bunified memory[:：]?[ ]{0,2}(\d{2,3}) ?GB|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple)"
 )
@@ -189,14 +193,19 @@ def _unified(document: Document) -> str:
 
 
 def _of_smi(document: Document) -> Piece | None:
-    """Return the cards that a program lists, a line each with its memory, in their order."""
+    """Return the cards that a program lists, a line each, in their order; of several lists those of
+    the first."""
     from weighbridge.machines.accelerators.names import find
 
     rows = list(SMI.finditer(document.text[:MOST_TEXT]))
-    if len(rows) < 2 or [int(row["index"]) for row in rows] != list(range(len(rows))):
+    names = [
+        row["name"] or row["shown"]
+        for number, row in enumerate(rows)
+        if number == int(row["index"] or row["row"])
+    ]
+    if not names or (len(names) == 1 and not LISTS.search(rows[0][0])):
         return None
-    names = [row["name"] for row in rows]
-    value = f"{names[0]}:{len(names)}" if len(set(names)) == 1 else "+".join(names)
+    value = times(names[0], len(names)) if len(set(names)) == 1 else "+".join(names)
     try:
         find(value)
     except UsageError:

@@ -31,6 +31,7 @@ WRITTEN: Mapping[str, str] = {  # what stands behind a fence -> the syntax that 
     **dict.fromkeys(("bash", "sh", "shell", "zsh", "console"), "shell"),
     **dict.fromkeys(("modelfile", "dockerfile"), "modelfile"),
 }
+OF_A_NOTEBOOK = re.compile(r"(?m)^([ \t]*)!(?=[A-Za-z])")  # before a command of its shell
 ELSEWHERE = ("text", "command")  # kinds that are looked for in all of a text
 PARTS = ("deepspeed", "accelerate")  # kinds that are a part of a run
 BROKEN = "what stands between fences here is no {syntax} that can be read: {why}"
@@ -89,6 +90,7 @@ def _files(text: str) -> list[FencedFile]:
         dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
         found.append(FencedFile(syntax, dedented, match.start("text"), match.end("text")))
     found.extend(_unfenced(text))
+    found = [file._replace(text=OF_A_NOTEBOOK.sub(r"\1", file.text)) for file in found]
     pieces = [file for file in found if file.syntax == "python"]
     if len(pieces) < 2 or any(_told(file, ("python",)) for file in pieces):
         return found

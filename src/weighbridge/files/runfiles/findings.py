@@ -25,6 +25,9 @@ OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, bes
 # rounds a block up to a power of two
 PINNED = (1.0, 2.0)
 MOST_TEXT = 60_000
+SIXTEEN = ("bfloat16", "float16")
+SMALL = {"train": "nf4", "infer": "Q4_K_M"}  # what people pack weights in, by what they do
+NO_ROOM = r"KV cache is needed, which is larger than the available KV cache memory"  # of vLLM
 # TensorRT-LLM (_torch/pyexecutor): what each component left free on a card
 TRT_MODEL = r"(?m)^[ \t]*Model:\s*([\d.]{1,8}) / ([\d.]{1,8})"
 TRT_FREE = r"Free GPU memory before component creation attempt \(GiB\):"
@@ -47,6 +50,11 @@ class LogFinding(NamedTuple):
 
     key: str
     values: Mapping[str, Any]
+
+    @property
+    def explains(self) -> bool:
+        """Tell whether it is about what the text asks, and not about its model at large."""
+        return not self.key.startswith("least")
 
 
 def findings(
@@ -205,6 +213,8 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
     if "cpu-offload-gb" in text:
         match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
         least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
+        if re.search(NO_ROOM, text):
+            yield LogFinding("weights_alone", {})
         key = "pinned.sized" if match else "pinned"
         yield LogFinding(key, {"least_bytes": least, "most_bytes": most} if match else {})
 
@@ -275,6 +285,24 @@ def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFi
                 "tokens": size // each,
             }
             yield LogFinding("segments.tokens", values)
+
+
+def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
+    """Yield what the weights of a model take as they are published and in four bits, and, of one
+    that is trained, what Adam needs of all of it."""
+    sizes = {row.dtype: row.total_bytes for row in report.table or ()}
+    adam = {row.dtype: row.training_adam_bytes for row in report.table or ()}.get("bfloat16")
+    form = str(report.workload.get("quantization") or report.workload.get("dtype"))
+    small = SMALL["train" if task == "train" else "infer"]
+    if sizes.get(form) and sizes.get(small):
+        values = {"model": model, "form": form, "size_bytes": sizes[form]}
+        less = sizes[small] < sizes[form]
+        packed = {"small_form": small, "small_bytes": sizes[small]} if less else {}
+        wide = {"half_bytes": sizes["fp8"]} if packed and form in SIXTEEN else {}
+        key = "least.wide" if wide else "least" if packed else "least.packed"
+        yield LogFinding(key, {**values, **packed, **wide})
+    if task == "train" and adam:
+        yield LogFinding("least.trained", {"model": model, "adam_bytes": adam})
 
 
 def text_of(finding: LogFinding, words: Any) -> str:

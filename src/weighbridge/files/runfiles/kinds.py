@@ -16,6 +16,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
 from weighbridge.files.runfiles.document import Document, decoded, documents
+from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
 
@@ -205,7 +206,8 @@ def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFi
 def _told(run: PlannedRun, piece: Document) -> PlannedRun:
     """Return a run with what its text says beside it: what is odd of its keys, the allocator's
     variable, and the lines of a job."""
-    odd = tuple(f"{piece.name}:{line}: {what}" for line, what in piece.remarks)
+    short = cut_short(piece.text) if piece.syntax in BATCHED else ()
+    odd = (*(f"{piece.name}:{line}: {what}" for line, what in piece.remarks), *short)
     run = replace(run, notes=(*run.notes, *odd)) if odd else run
     run = segments.told(run, piece.text, piece.syntax)
     return asking(run, piece.text) if piece.syntax in BATCHED else run

@@ -10,7 +10,8 @@ from weighbridge.models.catalogue import everyday
 MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
 OLLAMA = re.compile(  # a line of `ollama ps`
     r"(?m)^[ \t]*(?P<name>[\w./-]+:[\w.-]+)[ \t]+[0-9a-f]{12}[ \t]+"
-    r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+\d+%[^\n]*?[ \t](?P<context>\d{3,8})[ \t]"
+    r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+(?:(?P<cpu>\d+)%/)?\d+%[^\n]*?"
+    r"[ \t](?P<context>\d{3,8})[ \t]"
 )
 PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
 HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")

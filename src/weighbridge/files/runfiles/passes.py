@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import HIDDEN
 from weighbridge.engines.format_choice import ASKED
@@ -48,8 +49,6 @@ ELSEWHERE = (
     "this file: --shard says it"
 )
 IDLE = "it means nothing beside {}, and is left out"
-AS_FAR = "this is as far as the text says (in words: {said})"
-LACKS = "not taken from words: {missing}"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
@@ -201,8 +200,17 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     if not words:
         return ""
     said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
-    lacks = (LACKS.format(missing=each) for each in run.missing)
-    return "; ".join((AS_FAR.format(said=said), *lacks))
+    lacks = [sentence("words.lacks", missing=each) for each in run.missing]
+    sure = [] if lacks else [sentence("words.sure", flags=" ".join(_as_typed(run, words)))]
+    return clauses(sentence("words.as_far", said=said), *lacks, *sure)
+
+
+def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
+    """Yield flags that say what stands in words."""
+    for name in names:
+        value = run.model if name == "model" else run.settings.get(name)
+        if value is not None:
+            yield f"--{name} {shlex.quote(str(value))}"
 
 
 def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:

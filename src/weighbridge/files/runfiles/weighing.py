@@ -14,7 +14,7 @@ from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import without
 from weighbridge.base.words import words_in
 from weighbridge.files.runfiles.beside import NOT_HERE
-from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
+from weighbridge.files.runfiles.findings import LogFinding, findings, least, stored, text_of
 from weighbridge.files.runfiles.measured import (
     DERIVED,
     MeasuredPart,
@@ -48,6 +48,7 @@ COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share 
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
+NOT_WEIGHED = (2, 4)  # exit codes of runs that are read and refused
 UNKNOWN = 4  # the exit code of what cannot be said
 DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 # A kind of card without a count, of which the file says how many
@@ -133,7 +134,7 @@ class WeighedFile(Shown):
     @property
     def answered(self) -> bool:
         """Tell whether any of its runs has a number, or what it holds is explained."""
-        told = self.message is not None or bool(self.findings)
+        told = self.message is not None or any(each.explains for each in self.findings)
         return told or any(run.report is not None for run in self.runs)
 
     @property
@@ -142,7 +143,7 @@ class WeighedFile(Shown):
         lines: list[str] = []
         for weighed in self.runs:
             lines += (
-                f"{u.file or self.file.name}:{u.line}: {u.key}: {u.why}"
+                f"{u.file or self.file.name}{f':{u.line}' if u.line else ''}: {u.key}: {u.why}"
                 for u in weighed.run.unread
                 if weighed.report is not None or not u.missing
             )
@@ -216,7 +217,12 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
         *findings(text, started, reports),
         *remarks(text, explained=message is not None),
     )
-    found = (*found, *_stored(found, runs, opened), *_of_stages(message, runs))
+    found = (
+        *found,
+        *_stored(found, runs, opened),
+        *_of_stages(message, runs),
+        *_least(runs, opened),
+    )
     return WeighedFile(
         file=file,
         runs=_undenied(tuple(_agreeing(run, found) for run in runs), message),
@@ -267,6 +273,18 @@ def _stored(
     except WeighbridgeError:
         return ()
     return tuple(stored(found, run.model, int(derived.get("kv_cache_bytes_per_token") or 0)))
+
+
+def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]:
+    """Return what the weights take at least of the model that a text names and of which none of its
+    runs is weighed."""
+    run = next((run.run for run in runs if run.run.model and run.code in NOT_WEIGHED), None)
+    if run is None or any(run.report is not None for run in runs):
+        return ()
+    try:
+        return tuple(least(run.model, opened(run).load(), run.task))
+    except WeighbridgeError:
+        return ()
 
 
 def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
@@ -341,7 +359,9 @@ def _known(file: RunFile) -> dict[str, Any]:
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
     trained = [run for run in file.runs if run.task == "train" and (not run.refused or run.open)]
     trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
+    cards = {str(u.value) for run in file.runs for u in run.understood if u.setting == "gpu"}
     return {
+        **({"gpu": cards.pop()} if len(cards) == 1 else {}),
         **({"engine": engine} if engine else {}),
         **({"ram": ram} if ram else {}),
         **trains,

@@ -15,8 +15,10 @@ from ast import literal_eval
 from collections.abc import Iterator
 from typing import Any
 
+from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.format_names import meant
+from weighbridge.engines.launch.paths import is_path, model_of
 from weighbridge.files.programs import SIZE, LogLine, length_lines, log_lines
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import PlannedRun, ServerStart, StartPart, Understood
@@ -145,8 +147,16 @@ def runs(document: Document) -> Iterator[PlannedRun]:
     for reader in (_vllm, _sglang, _llama_cpp):
         run = reader(document, text)
         if run is not None:
-            yield run
+            yield _elsewhere(run)
             return
+
+
+def _elsewhere(run: PlannedRun) -> PlannedRun:
+    """Return a run whose model is a path of another machine by what the path is called by."""
+    name = model_of(run.model) if is_path(run.model) else run.model
+    if name in ("", run.model):
+        return run
+    return replace(run, model=name, command=run.command.replace(shlex.quote(run.model), name))
 
 
 def _vllm(document: Document, text: str) -> PlannedRun | None:
@@ -258,14 +268,14 @@ def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
         settings["quantization"] = meant(told.upper(), "llama.cpp")
     return PlannedRun(
         task="infer",
-        model=_base(file),
+        model=beginning(file),
         settings=settings,
         understood=(Understood(key=f"log of {engine}", value=file, setting="model", line=at),),
     )
 
 
-def _base(file: str) -> str:
-    """Return the entry of the catalogue that a file's name begins with; "" where there is none."""
+def beginning(file: str) -> str:
+    """Return the name of the catalogue that a file's name begins with; "" where there is none."""
     words = re.split(r"(?<=[-_. ])", file)
     for count in range(len(words), 0, -1):
         name = "".join(words[:count]).strip("-_. ")

@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.shell import commands
 from weighbridge.files.runfiles import slurm
@@ -19,7 +20,7 @@ from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.pieces import begins_with_a_command, only_commands
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
     accelerate,
@@ -328,8 +329,15 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         run,
         model=model_of(model) if "$" not in model else "",
         understood=tuple(one for one in run.understood if one.line),
+        unread=(*run.unread, *_unlimited(data)),
         refused=refused,
     )
+
+
+def _unlimited(data: Mapping[str, Value]) -> Iterator[Unread]:
+    """Yield the note that ms-swift's samples are as long as they are, where no length is set."""
+    if data.keys().isdisjoint(trl.LENGTHS):
+        yield Unread(key="max_length", line=0, why=sentence("swift.length"), raises=True)
 
 
 KIND = Kind(
