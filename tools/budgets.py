@@ -40,6 +40,7 @@ LONG = 400  # lines of a module
 BRANCHED = 8  # branches of a function
 STEP = 100  # lines of a room are rounded up to these: a budget is not a matter of one line
 WORDS = 3  # of a sentence, at least
+LETTER = re.compile(r"[^\W\d_]")
 NOTES = ("notes.append", "warnings.append", "lines.append", "assumed.append")
 BRANCHES = (
     ast.If,
@@ -96,11 +97,10 @@ def _name(function: ast.expr) -> str:
 
 
 def _is_sentence(said: ast.expr) -> bool:
-    """Whether a text has some words of its own; a name has fewer."""
-    if isinstance(said, ast.JoinedStr):
-        parts = [part.value for part in said.values if isinstance(part, ast.Constant)]
-        return len(" ".join(map(str, parts)).split()) >= WORDS
-    return isinstance(said, ast.Constant) and len(str(said.value).split()) >= WORDS
+    """Whether a text has some words of its own; a name has fewer, and signs are none."""
+    parts = said.values if isinstance(said, ast.JoinedStr) else (said,)
+    text = " ".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+    return sum(map(bool, map(LETTER.search, text.split()))) >= WORDS
 
 
 def counted(house: House) -> dict[str, float]:

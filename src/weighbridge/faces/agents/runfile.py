@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.answers.questions.prepared import opened
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, printable
 from weighbridge.faces.agents.brief import numbers_told, text
 from weighbridge.faces.render import draw
@@ -27,9 +28,10 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
     try:
         file = read(said, NAME, arguments.get(KIND))
     except UsageError as error:  # an option of ours is called as the tool has it
-        raise UsageError(
-            str(error).replace("--as KIND", KIND).replace("--as ", f"{KIND} ")
-        ) from None
+        if "option" not in error.values:
+            raise
+        line = sentence(error.key, **{**error.values, "option": KIND})
+        raise UsageError(line, where=error.where) from None
     return weighed(file, lambda name, at: opened(name, options._replace(revision=at)), given, model)
 
 
