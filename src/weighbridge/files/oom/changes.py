@@ -110,8 +110,8 @@ NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
     """Tell whether what ran out of memory is known to train."""
     engine = str(settings.get("engine") or reading.engine)
-    told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
-    return told or reading.place in TRAINS or engine in TRAINERS
+    is_told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
+    return is_told or reading.place in TRAINS or engine in TRAINERS
 
 
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:

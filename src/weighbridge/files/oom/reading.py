@@ -214,8 +214,10 @@ def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[
 
 def _version(wording: Wording, message: str) -> str:
     """Return the name of a wording, with the releases that word it so."""
-    found = (name for name, pattern in wording.versions.items() if packed(pattern).search(message))
-    return next(found, wording.name)
+    versions = (
+        name for name, pattern in wording.versions.items() if packed(pattern).search(message)
+    )
+    return next(versions, wording.name)
 
 
 # What a log tells around its message
@@ -268,13 +270,13 @@ def model_in(lines: str) -> str:
 
 def _after(lines: str, word: str, pattern: str) -> str | None:
     """Return the text of `pattern` right behind a word or an option; None where there is none."""
-    value, at = re.compile(pattern), -1
+    value, place = re.compile(pattern), -1
     for _ in range(MOST_PLACES):
-        at = lines.find(word, at + 1)
-        if at < 0:
+        place = lines.find(word, place + 1)
+        if place < 0:
             return None
-        match = value.match(lines, at + len(word))
-        own = at == 0 or not (lines[at - 1].isalnum() or lines[at - 1] == "_")
-        if match and own:
+        match = value.match(lines, place + len(word))
+        alone = place == 0 or not (lines[place - 1].isalnum() or lines[place - 1] == "_")
+        if match and alone:
             return match[1]
     return None

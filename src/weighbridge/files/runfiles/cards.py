@@ -125,11 +125,11 @@ def several_cards(document: Document) -> tuple[str, ...]:
 def _card_kinds(document: Document) -> Kinds:
     """Return each kind of card that a text names for its run, how many of it and where."""
     kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
-    found = dict(kinds)
+    named = dict(kinds)
     for kind, (count, piece) in _of_ggml(document).items():
-        if kind in found or not found:
-            found[kind] = max((count, piece), found.get(kind, (0, piece)), key=lambda each: each[0])
-    return found
+        if kind in named or not named:
+            named[kind] = max((count, piece), named.get(kind, (0, piece)), key=lambda each: each[0])
+    return named
 
 
 def _named(document: Document) -> dict[str, tuple[int, Piece]]:
@@ -179,17 +179,17 @@ def _size(match: "re.Match[str]", *, shares: bool) -> str:
     """Return the size that stands beside the name of a card; "" where there is none, or where it is
     that of the host's memory, which a card that `shares` it has as well."""
     named = match.groupdict()
-    own = named.get("own") or ""
-    if own and not shares and OF_HOST.match(match.string, match.end("own")):
-        own = ""
-    return named.get("size") or own or named.get("first") or ""
+    stated = named.get("own") or ""
+    if stated and not shares and OF_HOST.match(match.string, match.end("own")):
+        stated = ""
+    return named.get("size") or stated or named.get("first") or ""
 
 
 def _unified(document: Document) -> str:
     """Return the GB of a memory that card and processor share, where a text says one size of it."""
     text = document.text[:MOST_TEXT]
-    found = {match[1] or match[2] for match in UNIFIED.finditer(text)}
-    return found.pop() if len(found) == 1 else ""
+    sizes = {match[1] or match[2] for match in UNIFIED.finditer(text)}
+    return sizes.pop() if len(sizes) == 1 else ""
 
 
 def _of_smi(document: Document) -> Piece | None:
@@ -270,11 +270,11 @@ def _without_shorter(
 ) -> dict[str, tuple[int, Piece]]:
     """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
     names = [piece.value for _, piece in kinds.values()]
-    kept = {
-        key: found
-        for key, found in kinds.items()
-        if not any(n != found[1].value and n.startswith(found[1].value) for n in names)
+    longest = {
+        key: counted
+        for key, counted in kinds.items()
+        if not any(n != counted[1].value and n.startswith(counted[1].value) for n in names)
     }
     most = max((count for count, _ in kinds.values()), default=1)
-    least = most if len(kept) == 1 else 1
-    return {key: (max(count, least), piece) for key, (count, piece) in kept.items()}
+    least = most if len(longest) == 1 else 1
+    return {key: (max(count, least), piece) for key, (count, piece) in longest.items()}

@@ -118,14 +118,14 @@ def rules_of(path: Path) -> tuple[CheckRule, ...]:
     """Read the rules of a file. Raises UsageError for what is no rule."""
     text, name = text_of(path, None)
     (document,) = documents(text, "toml", name)
-    given = document.data.get("check")
-    if not isinstance(given, list) or not given:
+    checks = document.data.get("check")
+    if not isinstance(checks, list) or not checks:
         raise BadFileError(sentence("check.none", name=name))
-    return tuple(_rule(each, f"{name}, check {at}") for at, each in enumerate(given, 1))
+    return tuple(_rule(each, f"{name}, check {number}") for number, each in enumerate(checks, 1))
 
 
-def _rule(given: Any, where: str) -> CheckRule:
-    settings = dict(given) if isinstance(given, dict) else {}
+def _rule(check: Any, where: str) -> CheckRule:
+    settings = dict(check) if isinstance(check, dict) else {}
     files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
     if not _texts(files) or not files:
         raise UsageError(sentence("check.files", value=shown(files)), where=where)
@@ -156,9 +156,9 @@ def checked(
 ) -> FileCheck:
     """Weigh files by the first rule that each matches: those that are named, or all below a folder.
     Raises UsageError where they are too many, and NotFoundError where one is missing."""
-    given = [_name(folder, name) for name in names]
-    found = given or below(folder, [pattern for rule in rules for pattern in rule.files])
-    pairs = [(name, _rule_of(name, rules)) for name in found]
+    listed = [_name(folder, name) for name in names]
+    wanted = listed or below(folder, [pattern for rule in rules for pattern in rule.files])
+    pairs = [(name, _rule_of(name, rules)) for name in wanted]
     if not pairs:
         patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
         raise NotFoundError(sentence("check.no_match", folder=folder, patterns=patterns))
@@ -191,8 +191,8 @@ def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFi
         text, _ = text_of(folder / name, None)
         file = read(text, name, folder=folder_of(folder / name, None))
         known = {setting for run in file.runs for setting in TABLES[run.task]}
-        own = {setting: value for setting, value in settings.items() if setting in known}
-        return CheckedFile(name=name, rule=rule, found=weighed(file, open_, own, model))
+        of_its_tasks = {setting: value for setting, value in settings.items() if setting in known}
+        return CheckedFile(name=name, rule=rule, found=weighed(file, open_, of_its_tasks, model))
     except WeighbridgeError as error:
         return CheckedFile(name=name, rule=rule, why=str(error))
     except Exception as error:  # the other files have an answer, whatever this one broke

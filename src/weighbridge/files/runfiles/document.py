@@ -114,10 +114,10 @@ def first(text: str, syntaxes: Sequence[str], name: str) -> Document:
     return _first(documents(text, syntaxes[-1], name), name)
 
 
-def _first(found: Sequence[Document], name: str) -> Document:
-    if not found:
+def _first(pieces: Sequence[Document], name: str) -> Document:
+    if not pieces:
         raise BadFileError(f"{name} is empty")
-    return found[0]
+    return pieces[0]
 
 
 # YAML, by events: no recursion, and nothing is made but mappings, lists and plain values
@@ -132,15 +132,15 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}" if mark is not None else name
-        said = " ".join(str(error.problem or error.context or "is no YAML").split())
+        problem = " ".join(str(error.problem or error.context or "is no YAML").split())
         if MARKS.search(text):
             raise BadFileError(sentence("file.template"), where=where) from None
-        if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
+        if "nesting depth" in problem:  # PyYAML has a bound of its own since 6.0.4
             raise BadFileError(sentence("file.too_deep", kind="YAML"), where=where) from None
-        raise BadFileError(sentence("file.no_yaml", why=said), where=where) from None
+        raise BadFileError(sentence("file.no_yaml", why=problem), where=where) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        said = " ".join(str(error).split())
-        raise BadFileError(sentence("file.no_yaml", why=said), where=name) from None
+        problem = " ".join(str(error).split())
+        raise BadFileError(sentence("file.no_yaml", why=problem), where=name) from None
 
 
 class _YamlDocuments:
@@ -253,7 +253,7 @@ class _YamlDocuments:
     def _mapping(self, path: Path) -> tuple[dict[str, Any], Any]:
         import yaml
 
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         merged: list[Any] = []
         while not self.loader.check_event(yaml.MappingEndEvent):
             key_event = self.loader.get_event()
@@ -265,18 +265,18 @@ class _YamlDocuments:
             else:
                 self._node(key_event, (*path, ""))
                 key = f"(line {line})"
-            if key in found:
+            if key in values:
                 self.remarks.append((line, f"{key:.60} stands twice; the last one counts"))
             value = self._node(self.loader.get_event(), (*path, key))
             if key == "<<":
                 merged += value if isinstance(value, list) else [value]
             else:
-                found[key] = value
+                values[key] = value
         end = self.loader.get_event().end_mark
         for each in merged:
             if isinstance(each, dict):
-                found = {**each, **found}
-        return found, end
+                values = {**each, **values}
+        return values, end
 
 
 def _size(value: Any, most: int) -> int:
@@ -321,8 +321,8 @@ def _json_places(text: str) -> dict[Path, Place]:
         elif mark in ("}", "]"):
             path.pop()
             if tuple(path) in places:
-                at = places[tuple(path)]
-                places[tuple(path)] = at._replace(end=token.end())
+                opened = places[tuple(path)]
+                places[tuple(path)] = opened._replace(end=token.end())
         elif mark == ",":
             last = path[-1]
             path[-1] = last + 1 if isinstance(last, int) else ""
@@ -353,8 +353,8 @@ def _toml(text: str, name: str) -> Iterator[Document]:
     except RecursionError:
         raise BadFileError(sentence("file.too_deep", kind="TOML"), where=name) from None
     except tomllib.TOMLDecodeError as error:
-        said = " ".join(str(error).split())
-        raise BadFileError(sentence("file.no_toml", why=said), where=name) from None
+        problem = " ".join(str(error).split())
+        raise BadFileError(sentence("file.no_toml", why=problem), where=name) from None
     bounded(data, name, "TOML")
     yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))
 

@@ -190,7 +190,7 @@ def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
         ]
         for name in ("weights", "kv_cache", "activations")
     }
-    whole, ram = (sum(each[at] for each in sums.values()) for at in (0, 1))
+    whole, ram = (sum(each[side] for each in sums.values()) for side in (0, 1))
     if not all(each[0] for each in sums.values()) or start.counts or start.size("required"):
         return
     values = {f"{name}_bytes": each[0] for name, each in sums.items()}
@@ -250,21 +250,21 @@ def _of_budgets(text: str) -> Iterator[LogFinding]:
 def _of_answers(
     text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
 ) -> Iterator[LogFinding]:
-    told = any("tokens" in start.counts for start in starts)  # by the log itself
+    in_log = any("tokens" in start.counts for start in starts)  # by the log itself
     for model, report in reports:
         listed = re.search(LISTED.format(re.escape(model)), text)
         if listed and report.derived.get("ollama_ps_bytes"):
             yield from _listed(report, round(float(listed[1]) * GB))
         by_vllm = report.workload.get("engine") == "vllm" and LOGGED in text
-        if by_vllm and report.verdict is None and not told:
+        if by_vllm and report.verdict is None and not in_log:
             yield LogFinding("waits.unknown", {})
 
 
 def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
     """What `ollama ps` showed beside what it shows by our count, and whether that is in order."""
-    told = int(report.derived["ollama_ps_bytes"])
-    values = {"showed_bytes": showed, "told_bytes": told}
-    if abs(showed - told) > IN_ORDER * told:
+    shown_by_us = int(report.derived["ollama_ps_bytes"])
+    values = {"showed_bytes": showed, "told_bytes": shown_by_us}
+    if abs(showed - shown_by_us) > IN_ORDER * shown_by_us:
         yield LogFinding("listed", values)
         return
     names = {"weights": "weights", "kv_cache": "cache", "activations": "graph"}
@@ -273,9 +273,9 @@ def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
     yield LogFinding("listed.order", {**values, **parts})
 
 
-def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
+def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
     """Yield how many tokens of a model a store in host memory holds, by the bytes of one."""
-    for finding in found:
+    for finding in findings_before:
         if finding.key == "segments" and each:
             size = int(finding.values["pool_bytes"])
             values = {

@@ -61,12 +61,12 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
     named = programs(document)
-    own = [each for each in named if each.program.task == "train"] or named
-    own = _of_its_name(own, models[0].value if models else "") or own
-    one = own[0] if len(own) == 1 else None
+    considered = [each for each in named if each.program.task == "train"] or named
+    considered = _of_its_name(considered, models[0].value if models else "") or considered
+    one = considered[0] if len(considered) == 1 else None
     taken = taken_of(models[0] if models else None, cards)
     run = PlannedRun(
-        task=own[0].program.task if own else "infer",
+        task=considered[0].program.task if considered else "infer",
         model=models[0].value if models else "",
         understood=taken,
         words=tuple(one.setting for one in taken),
@@ -74,8 +74,8 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     )
     ask = _ask(run, one and one.program, cards)
     if one is None:
-        names = ", ".join(each.program.name for each in own)
-        why = sentence("words.several", names=names) if own else sentence("words.nothing")
+        names = ", ".join(each.program.name for each in considered)
+        why = sentence("words.several", names=names) if considered else sentence("words.nothing")
         yield replace(run, refused=clauses(why, ask))
     elif one.program.task == "train":
         why = sentence("words.training", trainer=one.program.title)

@@ -97,18 +97,18 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         return _of_notebook(book, text, name, kind)
     if kind is not None:
         return _as(named(kind), text, name, folder)
-    own = SUFFIXES.get(os.path.splitext(name)[1].lower())
+    by_suffix = SUFFIXES.get(os.path.splitext(name)[1].lower())
     broken: BadFileError | None = None
     for syntax in _syntaxes(text, name):
         try:
             pieces = _pieces(text, syntax, name, folder)
         except BadFileError as error:
-            broken = error if syntax == own else broken
+            broken = error if syntax == by_suffix else broken
             continue
         for each in kinds():
-            told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
-            if told:
-                return _file(each, told, text, name)
+            pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
+            if pieces_told:
+                return _file(each, pieces_told, text, name)
     raise broken or _untold(name)
 
 
@@ -122,14 +122,16 @@ def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None
     the file's text stays the notebook's."""
     asked = kinds() if kind is None else (named(kind),)
     for code in book.codes:
-        own = f"{name}.sh" if code.syntax == "shell" else name  # a script, whatever comes first
-        pieces = documents(code.text, code.syntax, own)
+        code_name = (
+            f"{name}.sh" if code.syntax == "shell" else name
+        )  # a script, whatever comes first
+        pieces = documents(code.text, code.syntax, code_name)
         for each in asked:
-            told = [p for p in pieces if code.syntax in each.syntaxes and each.tells(p)]
-            if told:
-                found = _file(each, told, text, name)
-                runs = tuple(notebook.placed(run, code, book) for run in found.runs)
-                return replace(found, runs=runs)
+            pieces_told = [p for p in pieces if code.syntax in each.syntaxes and each.tells(p)]
+            if pieces_told:
+                cell_file = _file(each, pieces_told, text, name)
+                runs = tuple(notebook.placed(run, code, book) for run in cell_file.runs)
+                return replace(cell_file, runs=runs)
     raise _untold(name)
 
 
@@ -198,19 +200,19 @@ def _has_keys(piece: Document) -> bool:
 
 
 def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFile:
-    runs = tuple(_told(run, piece) for piece in pieces for run in each.read(piece))
+    runs = tuple(_with_its_text(run, piece) for piece in pieces for run in each.read(piece))
     if not runs:
         raise UsageError(sentence("file.starts_nothing", title=each.title), where=name)
     return RunFile(kind=each.name, title=each.title, name=name, runs=runs, text=text)
 
 
-def _told(run: PlannedRun, piece: Document) -> PlannedRun:
+def _with_its_text(run: PlannedRun, piece: Document) -> PlannedRun:
     """Return a run with what its text says beside it: what is odd of its keys, the allocator's
     variable, and the lines of a job."""
     short = cut_short(piece.text) if piece.syntax in BATCHED else ()
     odd = (*(f"{piece.name}:{line}: {what}" for line, what in piece.remarks), *short)
     run = replace(run, notes=(*run.notes, *odd)) if odd else run
-    run = segments.told(run, piece.text, piece.syntax)
+    run = segments.with_allocator(run, piece.text, piece.syntax)
     return asking(run, piece.text) if piece.syntax in BATCHED else run
 
 

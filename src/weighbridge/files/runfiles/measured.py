@@ -99,8 +99,8 @@ def overruled(parts: Sequence[MeasuredPart]) -> bool:
 
 def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
     """Return an answer without a card, with the room for tokens that the log tells."""
-    told = {part.name: part.measured for part in parts if part.predicted is None}
-    tokens, context = told.get("tokens"), report.workload.get("context")
+    by_name = {part.name: part.measured for part in parts if part.predicted is None}
+    tokens, context = by_name.get("tokens"), report.workload.get("context")
     if not tokens or not context:
         return report
     derived: DerivedFacts = {
@@ -108,8 +108,8 @@ def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
         "kv_cache_tokens": tokens,
         "max_concurrency": round(tokens / context, 2),
     }
-    if "kv_cache" in told:
-        derived["available_kv_cache_bytes"] = told["kv_cache"]
+    if "kv_cache" in by_name:
+        derived["available_kv_cache_bytes"] = by_name["kv_cache"]
     return replace(report, derived=derived)
 
 
@@ -140,11 +140,11 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
 
 def _as_logged(phase: Instant, measured: dict[str, int]) -> Instant:
     """Return a phase with what was measured in place of the components that it is made of."""
-    told = {name: parts for name, parts in HELD.items() if name in measured}
-    inside = {one for parts in told.values() for one in parts}
+    replaced = {name: parts for name, parts in HELD.items() if name in measured}
+    inside = {one for parts in replaced.values() for one in parts}
     logged = tuple(
         Component(name=name, bytes=exactly(measured[name]), basis="measured", source="the log")
-        for name, parts in told.items()
+        for name, parts in replaced.items()
         if any(c.name in parts for c in phase.components)
     )
     return Instant(phase.name, (*logged, *(c for c in phase.components if c.name not in inside)))

@@ -45,24 +45,27 @@ def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
 def models(document: Document) -> list[Piece]:
     """Return the models that a text names, each once, in the order of its lines: a title leads."""
     text = document.text[:MOST_TEXT]
-    found: dict[str, Piece] = {}
+    pieces: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
         last = match[1].rpartition("/")[2].rstrip(".")
-        at = match.start()
-        path = text[max(at - 1, 0) : at] in ("/", ":", "@") or "://" in text[max(at - 60, 0) : at]
+        start = match.start()
+        path = (
+            text[max(start - 1, 0) : start] in ("/", ":", "@")
+            or "://" in text[max(start - 60, 0) : start]
+        )
         entry = "" if OF_A_FILE.match(text, match.end(1)) else known(last)
-        if entry and entry not in found:
-            found[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
+        if entry and entry not in pieces:
+            pieces[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
     for match in NAMED.finditer(text):
         for name in _beginnings(match[1]):
             entry = known(name)
             if entry:
-                found.setdefault(entry, piece_of(document, match, name))
+                pieces.setdefault(entry, piece_of(document, match, name))
                 break
     for match in TAG.finditer(text):
         if everyday.meaning(match[1]) is not None:
-            found.setdefault(match[1], piece_of(document, match, match[1]))
-    return sorted(found.values(), key=lambda piece: piece.line)
+            pieces.setdefault(match[1], piece_of(document, match, match[1]))
+    return sorted(pieces.values(), key=lambda piece: piece.line)
 
 
 def _beginnings(phrase: str) -> Iterator[str]:
@@ -101,5 +104,5 @@ def _of_config(name: str, key: str) -> int | None:
     plain = re.sub(r"(?i)[-_.]gguf(?::.*)?$", "", name.rpartition("/")[2])
     meaning = everyday.meaning(plain)
     config = meaning.entry.config if meaning is not None else {}
-    found = {**config, **(config.get("text_config") or {})}.get(key)
-    return found if isinstance(found, int) else None
+    value = {**config, **(config.get("text_config") or {})}.get(key)
+    return value if isinstance(value, int) else None

@@ -109,10 +109,10 @@ def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:
 
 def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
     """Return runs that ask for different things, each once, in their order."""
-    kept: dict[str, PlannedRun] = {}
+    unlike: dict[str, PlannedRun] = {}
     for run in runs:
-        kept.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
-    return list(kept.values())
+        unlike.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
+    return list(unlike.values())
 
 
 def _told_of(
@@ -200,11 +200,11 @@ def _set_before(text: str, line: str) -> str:
     """Return the lines above a launch that set what it uses, and what these use."""
     if "$" not in line:
         return ""
-    found: list[str] = []
+    lines: list[str] = []
     for match in reversed(list(SET.finditer(text))):
-        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*found, line))):
-            found.insert(0, match[0].strip())
-    return "".join(f"{one}\n" for one in found)
+        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*lines, line))):
+            lines.insert(0, match[0].strip())
+    return "".join(f"{one}\n" for one in lines)
 
 
 def _without_end(line: str) -> str:
@@ -292,11 +292,11 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
         launch = parse(run.command) if run.command else None
     except UsageError:
         return None
-    said = {*run.settings, *(launch.settings if launch is not None else ())}
-    if launch is None or "engine_version" in said:
+    settings_said = {*run.settings, *(launch.settings if launch is not None else ())}
+    if launch is None or "engine_version" in settings_said:
         return None
-    found = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
-    (match, *more) = found.values() or (None,)
+    releases = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
+    (match, *more) = releases.values() or (None,)
     return None if match is None or more else piece_of(words, match, match[1])
 
 

@@ -26,8 +26,8 @@ class Teller:
             self.log(f"weighbridge: not weighed: {error}")
             return
         except Exception as error:  # a training goes on, whatever its objects hold
-            said = " ".join(str(error).split())
-            self.log(f"weighbridge: not weighed: {type(error).__name__}: {said:.200}")
+            problem = " ".join(str(error).split())
+            self.log(f"weighbridge: not weighed: {type(error).__name__}: {problem:.200}")
             return
         for line in predicted(self.report):
             self.log(f"weighbridge: {line}")

@@ -155,12 +155,12 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
     from weighbridge.answers.questions.question import question
     from weighbridge.models.checkpoint.gather import GatherOptions
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    cards = {} if {"gpu", "gpu_memory"} & given.keys() else _cards(run.settings)
-    asked = question("train", None, {**run.settings, **cards, **given})
-    report = opened(run.config, GatherOptions()).answer(asked, pinned=(*given, *cards))
+    typed = {name: value for name, value in settings.items() if value is not None}
+    cards = {} if {"gpu", "gpu_memory"} & typed.keys() else _cards(run.settings)
+    asked = question("train", None, {**run.settings, **cards, **typed})
+    report = opened(run.config, GatherOptions()).answer(asked, pinned=(*typed, *cards))
     warnings = list(run.warnings)
-    if "seq_len" not in {**run.settings, **given}:
+    if "seq_len" not in {**run.settings, **typed}:
         tokens = report.setting("seq_len")
         warnings.append(about("args.max_length", sentence("live.length", tokens=tokens)))
     return replace(report, warnings=(*warnings, *report.warnings))
@@ -169,8 +169,10 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
 def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     """Return the run of TrainingArguments and a model. Raises UsageError for what is refused."""
     plain = {key: _plain(value, 0) for key, value in args.to_dict().items()}
-    given = {key: value for key, value in plain.items() if value is not None}  # a no is an answer
-    (document,) = documents(json.dumps(given), "json", "the arguments")
+    arguments = {
+        key: value for key, value in plain.items() if value is not None
+    }  # a no is an answer
+    (document,) = documents(json.dumps(arguments), "json", "the arguments")
     framework = "trl" if type(args).__name__ == "SFTConfig" else "trainer"
     read = ranked(trl.of_arguments(document, framework), _start(getattr(args, "world_size", 1)))
     kind = type(args).__name__
@@ -265,64 +267,64 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
 def adapted(config: Any) -> dict[str, Value]:
     """Return the settings of a config of PEFT (LoraConfig...). Raises UsageError for a method that
     is not answered."""
-    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
-    kind = str(getattr(given.get("peft_type"), "value", given.get("peft_type")))
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    kind = str(getattr(fields.get("peft_type"), "value", fields.get("peft_type")))
     method = METHODS.get(kind.upper())
     if method is None:
         raise UsageError(sentence("peft.kind", name=kind, known=", ".join(METHODS)))
-    _own_sizes(kind, method, given)
-    live: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
+    _own_sizes(kind, method, fields)
+    live: dict[str, Value] = {"method": "dora" if fields.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
-        if given.get(name) and (method == "lora" or name not in OF_LORA):
-            live[setting] = given[name]
-    targets = given.get("target_modules")
+        if fields.get(name) and (method == "lora" or name not in OF_LORA):
+            live[setting] = fields[name]
+    targets = fields.get("target_modules")
     if targets:
         live["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
-    saved = given.get("modules_to_save")
+    saved = fields.get("modules_to_save")
     if saved:
         live["modules_to_save"] = ",".join(sorted(saved))
     return live
 
 
-def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
+def _own_sizes(kind: str, method: str, fields: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
-    for name, own in OWN_SIZES.get(method, {}).items():
-        if getattr(given.get(name, own), "value", given.get(name, own)) != own:
+    for name, sizes in OWN_SIZES.get(method, {}).items():
+        if getattr(fields.get(name, sizes), "value", fields.get(name, sizes)) != sizes:
             raise UsageError(
-                sentence("peft.size", name=name, value=given[name], usual=own),
+                sentence("peft.size", name=name, value=fields[name], usual=sizes),
                 where=f"{kind} of PEFT",
             )
-    wide = given.get("encoder_hidden_size")
-    if method == "p-tuning" and wide not in (None, given.get("token_dim")):
+    wide = fields.get("encoder_hidden_size")
+    if method == "p-tuning" and wide not in (None, fields.get("token_dim")):
         raise UsageError(sentence("peft.width", value=wide), where=f"{kind} of PEFT")
 
 
 def uncounted(config: Any) -> list[str]:
     """Return a warning for each attribute of a config of PEFT that changes what is trained, and is
     not counted."""
-    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     return [
         f"model.peft_config.{name}: {why}"
         for name, why in UNCOUNTED.items()
-        if given.get(name) not in (None, False, "none", {}, [])
+        if fields.get(name) not in (None, False, "none", {}, [])
     ]
 
 
 def _packing(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Value]]:
     """Take the packing of bitsandbytes out of a config: it is a setting of ours."""
     packing: Any = config.get("quantization_config")
-    given = packing.to_dict() if hasattr(packing, "to_dict") else packing
-    if not isinstance(given, Mapping) or not (
-        given.get("load_in_4bit") or given.get("load_in_8bit")
+    fields = packing.to_dict() if hasattr(packing, "to_dict") else packing
+    if not isinstance(fields, Mapping) or not (
+        fields.get("load_in_4bit") or fields.get("load_in_8bit")
     ):
         return config, {}
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
-    if given.get("load_in_8bit"):
+    if fields.get("load_in_8bit"):
         return plain, {"quantization": "bnb-int8"}
-    kind = str(given.get("bnb_4bit_quant_type") or "fp4")
-    nested = "-dq" if given.get("bnb_4bit_use_double_quant") else ""
+    kind = str(fields.get("bnb_4bit_quant_type") or "fp4")
+    nested = "-dq" if fields.get("bnb_4bit_use_double_quant") else ""
     settings: dict[str, Value] = {"quantization": f"{kind}{nested}"}
-    storage = str(given.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
+    storage = str(fields.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
     if storage != "uint8":
         settings["bnb_4bit_quant_storage"] = storage
     return plain, settings

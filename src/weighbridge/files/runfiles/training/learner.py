@@ -1,5 +1,5 @@
-"""What a program of RL says of the model that it trains, as settings of a training by itself: they
-fill the command that asks about that part alone (asking.py), and no answer rests on them.
+"""Settings of the model that a program of RL trains, as those of a training by itself: they fill the
+command that asks about that part alone (asking.py), and no answer rests on them.
 
 Keys are looked for as they stand in a command, a config or a script, whatever stands before them.
 
@@ -37,11 +37,11 @@ BY_FSDP = ("verl",)  # programs that share the model out by FSDP where nobody sa
 def learner(text: str, program: str, *, started: bool) -> dict[str, Value]:
     """Return the settings of what a program trains; `cards` is how many of them train. `started`:
     its command is in the text, so that what it does not say is its default."""
-    said = {name: value for name, pattern in KEYS.items() if (value := _value(text, pattern))}
+    values = {name: value for name, pattern in KEYS.items() if (value := _value(text, pattern))}
     rank = RANK.search(text)
     if rank is not None:
-        said.setdefault("lora_r", rank[1])
-    return dict(_settings(said, program, started=started))
+        values.setdefault("lora_r", rank[1])
+    return dict(_settings(values, program, started=started))
 
 
 def _value(text: str, key: str) -> str:
@@ -56,20 +56,20 @@ def _value(text: str, key: str) -> str:
 
 
 def _settings(
-    said: Mapping[str, str], program: str, *, started: bool
+    values: Mapping[str, str], program: str, *, started: bool
 ) -> Iterator[tuple[str, Value]]:
-    numbers = {name: int(value) for name, value in said.items() if value.isdecimal()}
-    method = _method(said, numbers, started=started)
+    numbers = {name: int(value) for name, value in values.items() if value.isdecimal()}
+    method = _method(values, numbers, started=started)
     if method:
         yield "method", method
     if method in ("lora", "qlora") and numbers.get("lora_r"):
         yield "lora_r", numbers["lora_r"]
-    yield from _of_a_step(said, numbers)
-    if said.get("checkpointing") == "true":
+    yield from _of_a_step(values, numbers)
+    if values.get("checkpointing") == "true":
         yield "checkpointing", "full"
-    if said.get("offload") == "true":
+    if values.get("offload") == "true":
         yield "offload", "optimizer"
-    shard = _shard(said, program)
+    shard = _shard(values, program)
     cards = numbers.get("cards", 0) * numbers.get("machines", 1)
     if shard and cards != 1:
         yield "shard", shard
@@ -77,16 +77,16 @@ def _settings(
         yield "cards", cards
 
 
-def _method(said: Mapping[str, str], numbers: Mapping[str, int], *, started: bool) -> str:
-    if said.get("packed") == "true":
+def _method(values: Mapping[str, str], numbers: Mapping[str, int], *, started: bool) -> str:
+    if values.get("packed") == "true":
         return "qlora"
     return "lora" if numbers.get("lora_r") else "full" if started else ""
 
 
-def _of_a_step(said: Mapping[str, str], numbers: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+def _of_a_step(values: Mapping[str, str], numbers: Mapping[str, int]) -> Iterator[tuple[str, int]]:
     """Yield the length and the batch of a step: where it is filled up to a number of tokens, these
     are one long sequence."""
-    if said.get("by_tokens") == "true" and numbers.get("tokens"):
+    if values.get("by_tokens") == "true" and numbers.get("tokens"):
         yield from (("seq_len", numbers["tokens"]), ("batch_size", 1))
         return
     both = numbers.get("prompt"), numbers.get("answer")
@@ -97,8 +97,8 @@ def _of_a_step(said: Mapping[str, str], numbers: Mapping[str, int]) -> Iterator[
         yield "batch_size", numbers["batch_size"]
 
 
-def _shard(said: Mapping[str, str], program: str) -> str:
-    stage = said.get("zero", "")
+def _shard(values: Mapping[str, str], program: str) -> str:
+    stage = values.get("zero", "")
     if stage in ("1", "2", "3"):
         return f"zero{stage}"
-    return SHARDS.get(said.get("strategy", "fsdp" if program in BY_FSDP else ""), "")
+    return SHARDS.get(values.get("strategy", "fsdp" if program in BY_FSDP else ""), "")

@@ -155,10 +155,10 @@ def _packed(keys: KeyReading, bits: str) -> None:
 
 
 def _checkpoints(keys: KeyReading) -> None:
-    own = keys.on("gradient_checkpointing")
-    if keys.on("disable_gradient_checkpointing") and not own:
+    by_argument = keys.on("gradient_checkpointing")
+    if keys.on("disable_gradient_checkpointing") and not by_argument:
         keys.set("checkpointing", "none", "disable_gradient_checkpointing")
-    elif own:
+    elif by_argument:
         arguments.checkpoints(keys)
     else:
         keys.default("checkpointing", "full", "LLaMA-Factory checkpoints unless it is disabled")

@@ -98,7 +98,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         keys.default("seq_len", 2048, "torchtitan's own seq_len")
     _accumulated(keys)
     _precision(keys)
-    _kept(keys)
+    _checkpoints(keys)
     _optimizer(keys)
     _ranks(keys)
     model = _model(keys)
@@ -119,11 +119,11 @@ def _model(keys: KeyReading) -> str:
         return named
     family, flavor = str(keys.value("model.name")), str(keys.value("model.flavor"))
     built = family, flavor.removesuffix(BLOCKS)
-    shape = next((s for s, told in FLAVORS.items() if told == built), "")
+    shape = next((s for s, family_and_size in FLAVORS.items() if family_and_size == built), "")
     known = _of_assets(keys)
     if shape:
         return _flavored(keys, shape, known)
-    if known and family not in {told[0] for told in FLAVORS.values()}:
+    if known and family not in {family_and_size[0] for family_and_size in FLAVORS.values()}:
         keys.take("model.hf_assets_path", "model")
         return known
     flavor = f"{family} {flavor}"
@@ -196,16 +196,16 @@ def _scaled(keys: KeyReading) -> None:
     """Read what a scale of float8 is of, or that linears are gathered in 8 bits."""
     for room in ("quantize.linear.float8", "float8"):
         recipe, gathers = f"{room}.recipe_name", f"{room}.enable_fsdp_float8_all_gather"
-        said = keys.text(recipe)
-        if said in RECIPES:
-            keys.set("float8_recipe", RECIPES[said], recipe)
-        elif said:
-            keys.leave(recipe, f"{said:.40} is not counted")
+        recipe_said = keys.text(recipe)
+        if recipe_said in RECIPES:
+            keys.set("float8_recipe", RECIPES[recipe_said], recipe)
+        elif recipe_said:
+            keys.leave(recipe, f"{recipe_said:.40} is not counted")
         elif keys.on(gathers):
             keys.set("float8_all_gather", True, gathers)
 
 
-def _kept(keys: KeyReading) -> None:
+def _checkpoints(keys: KeyReading) -> None:
     """Read what is recomputed: "selective" is of operators, or of every so many layers, whole."""
     mode = str(keys.value("activation_checkpoint.mode") or "")
     option = str(keys.value(EVERY) or "")
@@ -267,8 +267,8 @@ def _ranks(keys: KeyReading) -> None:
 def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
     """Return a degree of data parallelism and its key; older files have it in [training]."""
     names = [f"{room}.data_parallel_{what}_degree" for room in ("parallelism", "training")]
-    said = {name: keys.value(name) for name in names}
-    known = ((value, name) for name, value in said.items() if isinstance(value, int))
+    degrees = {name: keys.value(name) for name in names}
+    known = ((value, name) for name, value in degrees.items() if isinstance(value, int))
     return next(known, (otherwise, names[0]))
 
 
@@ -283,11 +283,11 @@ def _pipelined(keys: KeyReading) -> None:
     if (keys.settings.get("pipeline_parallel_size") or 1) == 1:
         return
     for name in names:
-        said = keys.text(name)
-        if said and said.lower() in SCHEDULES:
-            keys.set("pipeline_schedule", SCHEDULES[said.lower()], name)
-        elif said:
-            keys.leave(name, f"+- the order {said:.40} is not counted; 1F1B is")
+        order = keys.text(name)
+        if order and order.lower() in SCHEDULES:
+            keys.set("pipeline_schedule", SCHEDULES[order.lower()], name)
+        elif order:
+            keys.leave(name, f"+- the order {order:.40} is not counted; 1F1B is")
     whole = keys.settings["batch_size"]
     count = next((n for key in counts if isinstance(n := keys.value(key), int) and n > 0), None)
     each = keys.value(size, 1)
@@ -431,7 +431,7 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     words |= _degrees(settings)
     reshards = settings.get("reshard_after_forward")
     if reshards is not None:
-        words[RESHARD] = next(word for word, told in RESHARDS.items() if told is reshards)
+        words[RESHARD] = next(word for word, ours in RESHARDS.items() if ours is reshards)
     if settings.get("reduce_dtype"):
         words[REDUCED] = settings["reduce_dtype"]
     if settings["offload"] == "params":
@@ -464,24 +464,24 @@ def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
     asked = settings.get("pipeline_schedule")
     word = next((word for word in TORCHS if SCHEDULES[word.lower()] == asked), None)
     each, count = settings["batch_size"], settings["gradient_accumulation"]
-    given = settings.get("pp_layer_partition")
+    partition = settings.get("pp_layer_partition")
     return {
         **({"parallelism.pipeline_parallel_schedule": word} if word else {}),
         "parallelism.pipeline_parallel_microbatch_size": each,
         "training.local_batch_size": each * count,
-        **(_parts(given, str(asked)) if given else {}),
+        **(_parts(partition, str(asked)) if partition else {}),
     }
 
 
-def _parts(given: Sequence[int], order: str) -> dict[str, Value]:
+def _parts(partition: Sequence[int], order: str) -> dict[str, Value]:
     """Name the modules of each stage where they are other ones than torchtitan's own. Raises
     UsageError for stages of two parts, of which the settings do not say each."""
-    by = Sharding(pipeline=len(given), schedule=order)
-    if tuple(given) == layers_of_stages(sum(given), by, titan=True):
+    by = Sharding(pipeline=len(partition), schedule=order)
+    if tuple(partition) == layers_of_stages(sum(partition), by, titan=True):
         return {}
     if order == "interleaved":
         raise UsageError(sentence("titan.layers"), where="--emit torchtitan")
-    ends = [int(sum(given[:i])) for i in range(len(given) + 1)]
+    ends = [int(sum(partition[:i])) for i in range(len(partition) + 1)]
     parts = [[f"layers.{i}" for i in range(*both)] for both in pairwise(ends)]
     return {PARTS: [["tok_embeddings", *parts[0]], *parts[1:-1], [*parts[-1], "norm", "output"]]}
 
@@ -492,9 +492,9 @@ def starts(settings: Mapping[str, Value]) -> str:
     ranks = Ranks.of(settings)
     if ranks.machines == 1:
         return f"NGPU={ranks.cards} CONFIG_FILE=run.toml ./run_train.sh"
-    own = f"{VARIABLES[0]}={GROWING} " if settings.get("expandable_segments") is None else ""
+    allocator = f"{VARIABLES[0]}={GROWING} " if settings.get("expandable_segments") is None else ""
     launched = f"torchrun {by_machine(ranks)} -m torchtitan.train"
-    return f"{own}{launched} --job.config_file run.toml"
+    return f"{allocator}{launched} --job.config_file run.toml"
 
 
 def fetches(repository: str) -> str:

@@ -83,7 +83,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _method(keys)
     _optimizer(keys)
     _loss(keys, loss)
-    _kept(keys)
+    _checkpoints(keys)
     _ranks(keys)
     _units(keys)
     keys.plain()
@@ -181,7 +181,7 @@ def _loss(keys: KeyReading, name: str) -> None:
         keys.leave("loss._component_", f"{name:.60} is not counted")
 
 
-def _kept(keys: KeyReading) -> None:
+def _checkpoints(keys: KeyReading) -> None:
     """Read what is recomputed. Recipes that train all of a model on several devices have a mode
     besides: with both, nothing is, and a selective mode recomputes every so many layers, whole."""
     asked, mode = keys.value("enable_activation_checkpointing"), keys.value("ac_mode")

@@ -71,9 +71,9 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     if run.settings.get("method") not in ("lora", "qlora", "dora"):
         return run
     settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
-    said = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
-    told = () if "lora_dropout" in run.settings else said
-    return replace(run, settings=settings, defaults=(*run.defaults, *told))
+    usual_dropout = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
+    defaults = () if "lora_dropout" in run.settings else usual_dropout
+    return replace(run, settings=settings, defaults=(*run.defaults, *defaults))
 
 
 def of_arguments(document: Document, framework: str, note: str = "") -> PlannedRun:
@@ -111,12 +111,12 @@ def of_arguments(document: Document, framework: str, note: str = "") -> PlannedR
 
 def _zero(keys: KeyReading) -> None:
     """Take DeepSpeed's config, which stands here or in a file of its own."""
-    given = keys.value("deepspeed")
-    if isinstance(given, dict):
-        keys.used.update(f"deepspeed.{name}" for name in given)
+    config = keys.value("deepspeed")
+    if isinstance(config, dict):
+        keys.used.update(f"deepspeed.{name}" for name in config)
         zero.shared(keys, f"deepspeed.{zero.ZERO}")
-        keys.zero = ("deepspeed", given)
-    elif given is True:  # DeepSpeed's own argument: the script hands it over by itself
+        keys.zero = ("deepspeed", config)
+    elif config is True:  # DeepSpeed's own argument: the script hands it over by itself
         arguments.zero_named(keys, "deepspeed_config")
         keys.zero = None
     else:
@@ -124,13 +124,13 @@ def _zero(keys: KeyReading) -> None:
 
 
 def _refused(keys: KeyReading) -> str:
-    found = next((name for name in ANOTHER if name in keys.data), "")
+    trainer = next((name for name in ANOTHER if name in keys.data), "")
     loss = keys.value("loss_type")
-    if not found and isinstance(loss, str) and loss not in LOSSES_OF_SFT:
-        found = "loss_type"
-    if not found:
+    if not trainer and isinstance(loss, str) and loss not in LOSSES_OF_SFT:
+        trainer = "loss_type"
+    if not trainer:
         return ""
-    return f"{found}: {ANOTHER.get(found, 'preference training')} is not answered yet"
+    return f"{trainer}: {ANOTHER.get(trainer, 'preference training')} is not answered yet"
 
 
 def _length(keys: KeyReading, framework: str) -> None:
@@ -144,13 +144,13 @@ def _length(keys: KeyReading, framework: str) -> None:
 
 def _dtype(keys: KeyReading) -> None:
     for name in ("dtype", "torch_dtype"):
-        keys.take(name, "dtype", lambda given: arguments.DTYPES.get(str(given)))
+        keys.take(name, "dtype", lambda in_words: arguments.DTYPES.get(str(in_words)))
 
 
 def _checkpoints(keys: KeyReading, *, ours: bool) -> None:
-    own = "full" if ours else "none"
+    usual_way = "full" if ours else "none"
     why = "TRL's own gradient_checkpointing" if ours else ""
-    arguments.checkpoints(keys, own, why)
+    arguments.checkpoints(keys, usual_way, why)
     if isinstance(keys.value("use_reentrant"), bool) and keys.settings["checkpointing"] == "full":
         keys.take("use_reentrant", "use_reentrant")
 

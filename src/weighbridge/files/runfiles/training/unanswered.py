@@ -165,8 +165,8 @@ def _of_script(document: Document) -> PlannedRun:
 
 def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
     """Return what a script gives an option, variables in their place; "" where it does not say."""
-    found = pattern.search(text)
-    value = found["value"].strip("\"'") if found else ""
+    option = pattern.search(text)
+    value = option["value"].strip("\"'") if option else ""
     for _ in range(NESTED):
         value = filled(NAME.sub(lambda match: assigned.get(match[1], match[0]), value)).strip("\"'")
     return "" if VARIABLE.search(value) or "$" in value else value
