@@ -290,19 +290,25 @@ def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iter
 def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
     """Yield what the weights of a model take as they are published and in four bits, and, of one
     that is trained, what Adam needs of all of it."""
-    sizes = {row.dtype: row.total_bytes for row in report.table or ()}
-    adam = {row.dtype: row.training_adam_bytes for row in report.table or ()}.get("bfloat16")
+    rows = {row.dtype: row for row in report.table or ()}
     form = str(report.workload.get("quantization") or report.workload.get("dtype"))
     small = SMALL["train" if task == "train" else "infer"]
-    if sizes.get(form) and sizes.get(small):
-        values = {"model": model, "form": form, "size_bytes": sizes[form]}
-        less = sizes[small] < sizes[form]
-        packed = {"small_form": small, "small_bytes": sizes[small]} if less else {}
-        wide = {"half_bytes": sizes["fp8"]} if packed and form in SIXTEEN else {}
-        key = "least.wide" if wide else "least" if packed else "least.packed"
-        yield LogFinding(key, {**values, **packed, **wide})
-    if task == "train" and adam:
+    if form in rows and small in rows:
+        values = {"model": model, "form": form, "size_bytes": rows[form].total_bytes}
+        yield _smaller(values, small, rows[small].total_bytes, rows["fp8"].total_bytes)
+    adam = rows["bfloat16"].training_adam_bytes if task == "train" and rows else None
+    if adam:
         yield LogFinding("least.trained", {"model": model, "adam_bytes": adam})
+
+
+def _smaller(values: Mapping[str, Any], small: str, least: int, half: int) -> LogFinding:
+    """Say what weights take as they are published, and in fewer bits where that is less."""
+    if least >= values["size_bytes"]:
+        return LogFinding("least.packed", values)
+    packed = {**values, "small_form": small, "small_bytes": least}
+    if values["form"] not in SIXTEEN:
+        return LogFinding("least", packed)
+    return LogFinding("least.wide", {**packed, "half_bytes": half})
 
 
 def text_of(finding: LogFinding, words: Any) -> str:

@@ -73,15 +73,18 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
         open=True,
     )
     ask = _ask(run, one and one.program, cards)
-    if one is None:
-        names = ", ".join(each.program.name for each in considered)
-        why = sentence("words.several", names=names) if considered else sentence("words.nothing")
-        yield replace(run, refused=clauses(why, ask))
-    elif one.program.task == "train":
-        why = sentence("words.training", trainer=one.program.title)
-        yield replace(run, refused=clauses(why, ask))
-    else:
+    if one is not None and one.program.task != "train":
         yield _served(document, run, one, cards, ask)
+    else:
+        yield replace(run, refused=clauses(_too_little(considered), ask))
+
+
+def _too_little(programs: list[NamedProgram]) -> str:
+    """Say why names make no run: none of a program, several, or one that trains."""
+    if len(programs) == 1:
+        return sentence("words.training", trainer=programs[0].program.title)
+    names = ", ".join(each.program.name for each in programs)
+    return sentence("words.several", names=names) if programs else sentence("words.nothing")
 
 
 def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]:

@@ -138,17 +138,23 @@ def _python(lines: list[Line]) -> list[Line] | None:
         return None
     if _parses(lines):
         return lines
-    plain: list[Line] = []
+    plain = list(_without_magic(lines))
+    return plain if _parses(plain) else None
+
+
+def _without_magic(lines: list[Line]) -> Iterator[Line]:
+    """Yield the lines of a cell, magics and lines of a shell as Python."""
     goes_on = False
     for line in lines:
         magic = MAGIC.match(line.text)
-        if goes_on or magic:
-            indent = (magic[1] or magic[2] or "") if magic and not goes_on else ""
-            plain.append(Line("" if goes_on else f"{indent}{_statement(line)}", line.number))
-            goes_on = line.text.rstrip().endswith("\\")
+        if goes_on:
+            yield Line("", line.number)
+        elif magic:
+            yield Line(f"{magic[1] or magic[2] or ''}{_statement(line)}", line.number)
         else:
-            plain.append(line)
-    return plain if _parses(plain) else None
+            yield line
+            continue
+        goes_on = line.text.rstrip().endswith("\\")
 
 
 def _statement(line: Line) -> str:

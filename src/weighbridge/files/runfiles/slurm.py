@@ -416,13 +416,18 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
         if not count and verdict.fits == "no":
             return SlurmAdvice(verdict.fits, worst, (), note)
         cards = ceil_div(count, job.nodes) or cards
-    enough = job.memory if job.memory is not None and job.memory >= worst else None
-    lacks = cards != job.cards or not (enough or job.whole)
-    size = "0" if job.whole else f"{ceil_div(enough or worst, GIB)}G"
     meant = job._replace(card=_kind(job, report), cards=cards)
-    lines = tuple(_lines(meant, size)) if lacks else ()
     fits = verdict.fits if job.cards else "no"
-    return SlurmAdvice(fits, worst, lines, note)
+    return SlurmAdvice(fits, worst, _lacking(job, meant, worst), note)
+
+
+def _lacking(job: SlurmJob, meant: SlurmJob, worst: int) -> tuple[str, ...]:
+    """Return the lines that a job should have; none where its own ask for enough."""
+    enough = job.memory if job.memory is not None and job.memory >= worst else None
+    if meant.cards == job.cards and (enough or job.whole):
+        return ()
+    size = "0" if job.whole else f"{ceil_div(enough or worst, GIB)}G"
+    return tuple(_lines(meant, size))
 
 
 def _kind(job: SlurmJob, report: "Report") -> str:

@@ -85,19 +85,19 @@ def read(document: Document) -> Iterator[PlannedRun]:
     started = (run for run in _of_commands(files.words) if run.model not in shown)
     lines = [*files.runs, *started, *listed]
     runs = list(_of_rpc(document, cards)) or lines or list(start_logs.runs(document))
+    notes: tuple[str, ...] = files.notes
     if runs and (program is None or program.alone or _serve_beside(program, lines, text)):
-        words = replace(document, text=files.words)
-        unlike = _unlike(runs)
-        more = (sentence("text.more_runs", most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
-        for run in unlike[:MOST_RUNS]:
-            whole = _completed(_of_a_file(run, document), named, cards, words)
-            yield _told_of(whole, cards, several, (*files.notes, *cut_short(text), *more))
-        return
-    if program is not None:
+        words, unlike = replace(document, text=files.words), _unlike(runs)
+        runs = [_completed(_of_a_file(run, document), named, cards, words) for run in unlike]
+        more = (sentence("text.more_runs", most=MOST_RUNS),) if len(runs) > MOST_RUNS else ()
+        notes = (*notes, *cut_short(text), *more)
+    elif program is not None:
         yield _refused(program, named, cards, text)
         return
-    for run in in_words(document, named, cards):
-        yield _told_of(run, cards, several, files.notes)
+    else:
+        runs = list(in_words(document, named, cards))
+    for run in runs[:MOST_RUNS]:
+        yield _told_of(run, cards, several, notes)
 
 
 def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:

@@ -104,20 +104,24 @@ def _containers(
         return
     named = data.get("nodeSelector")
     selector = named if isinstance(named, dict) else selector
-    image = data.get("image")
-    named_so = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
-    if ("image" in data or OF_NODES in data) and (
-        data.get("args") or data.get("command") or named_so
-    ):
-        yield path, data, selector
-        return
-    if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
+    if _starts(data):
         yield path, data, selector
         return
     for key, each in data.items():
         if key not in BESIDE:
             above = _above(key, data, selector)
             yield from _containers(each, (*path, key), above)
+
+
+def _starts(data: Mapping[str, Any]) -> bool:
+    """Tell whether a mapping says what a container starts: by its words, or by a server's image."""
+    if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
+        return True
+    if "image" not in data and OF_NODES not in data:
+        return False
+    image = data.get("image")
+    by_image = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
+    return bool(data.get("args") or data.get("command") or by_image)
 
 
 def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -142,6 +142,12 @@ NO_LIMIT = "is no limit: the container may take what its machine has; --ram says
 QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
 
 
+def _bytes(quantity: "re.Match[str]", *, binary: bool) -> int:
+    """Return the bytes of a quantity: with a letter, of powers of 1024 where it is `binary`."""
+    number, letter, of_1024 = quantity[1], quantity[2], binary or quantity[3]
+    return parse_size(f"{number}{letter}{'i' if of_1024 else ''}B" if letter else f"{number}B")
+
+
 def memory_limit(
     limit: object, *, key: str, place: Place, binary: bool
 ) -> HostLimit | Unread | None:
@@ -152,12 +158,11 @@ def memory_limit(
     if not text or VARIABLE.search(text):
         return None
     match = QUANTITY.fullmatch(text)
-    letter, i = (match[2] or "", "i" if binary or match[3] else "") if match else ("", "")
-    if match is None or (letter == "m" and not i):
+    if match is None or (match[2] == "m" and not binary and not match[3]):
         why = NO_SIZE if match is None else THOUSANDTHS
         example = f"64{'g' if binary else 'Gi'}" if match is None else f"{match[1]}Mi"
         return Unread(key=key, line=place.line, why=f"{shown(text)} {why}; write it as {example}")
-    nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
+    nbytes = _bytes(match, binary=binary)
     understood = Understood(
         key=key, value=text, setting="ram", line=place.line, start=place.start, end=place.end
     )

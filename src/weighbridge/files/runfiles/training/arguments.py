@@ -220,15 +220,20 @@ def sharded(
     copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 reads no strategy
     keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
     _gathered(keys, bare, whose, strategy, key)
+    _moved(keys, bare, whose, words)
+    if (
+        bare.get("activation_checkpointing") is True
+    ):  # by torch's wrapper, CheckpointImpl.NO_REENTRANT
+        keys.settings |= {"checkpointing": "full", "use_reentrant": False}
+
+
+def _moved(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], words: str) -> None:
+    """Take whether parameters lie in host memory."""
     offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
     if offloads or "offload" in words:
         keys.settings["offload"] = "params"
     if offloads in whose and keys.value(whose[offloads]) is True:
         keys.knows(whose[offloads], "offload")
-    if (
-        bare.get("activation_checkpointing") is True
-    ):  # by torch's wrapper, CheckpointImpl.NO_REENTRANT
-        keys.settings |= {"checkpointing": "full", "use_reentrant": False}
 
 
 def _strategy(bare: Mapping[str, Any], words: str) -> str:
@@ -252,6 +257,11 @@ def _gathered(
         keys.set(name, False, whose[name])
     elif "shard_grad_op" in strategy or "zero2" in strategy:
         keys.set(name, False, key)
+    _prefetched(keys, bare, whose)
+
+
+def _prefetched(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str]) -> None:
+    """Take when the next layer is gathered, of the first FSDP alone."""
     ahead = next((n for n in PREFETCHES if n in bare), "")
     first = keys.settings["shard"] == "fsdp1"
     if ahead and first and keys.take(whose[ahead], "backward_prefetch", _prefetch) is None:

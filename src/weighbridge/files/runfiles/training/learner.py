@@ -1,5 +1,5 @@
-"""Settings of the model that a program of RL trains, as those of a training by itself: they fill the
-command that asks about that part alone (asking.py), and no answer rests on them.
+"""Settings of the model that a program of RL trains, as those of a training by itself: they fill
+the command that asks about that part alone (asking.py), and no answer rests on them.
 
 Keys are looked for as they stand in a command, a config or a script, whatever stands before them.
 
@@ -69,12 +69,9 @@ def _settings(
         yield "checkpointing", "full"
     if values.get("offload") == "true":
         yield "offload", "optimizer"
-    shard = _shard(values, program)
     cards = numbers.get("cards", 0) * numbers.get("machines", 1)
-    if shard and cards != 1:
-        yield "shard", shard
-    if cards:
-        yield "cards", cards
+    shard = _shard(values, program) if cards != 1 else ""
+    yield from ((name, value) for name, value in (("shard", shard), ("cards", cards)) if value)
 
 
 def _method(values: Mapping[str, str], numbers: Mapping[str, int], *, started: bool) -> str:

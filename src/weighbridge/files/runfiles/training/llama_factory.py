@@ -124,6 +124,11 @@ def _method(keys: KeyReading) -> None:
     else:
         half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
         keys.settings["dtype"] = half
+    _adapters(keys)
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take the rank of adapters, their alpha and the modules that have one."""
     if keys.take("lora_rank", "lora_r") is None:
         keys.default("lora_r", 8, "LLaMA-Factory's own lora_rank")
     if (

@@ -148,6 +148,11 @@ def _method(keys: KeyReading) -> None:
     keys.set("method", "dora" if dora else "qlora" if packed else "lora", "model._component_")
     if packed and dora:
         keys.settings["quantization"] = "nf4"
+    _targets(keys)
+
+
+def _targets(keys: KeyReading) -> None:
+    """Take the modules that have adapters."""
     named = _modules(keys, "model.lora_attn_modules")
     modules = [PROJECTIONS.get(name, name) for name in named]
     if keys.on("model.apply_lora_to_mlp"):
@@ -191,14 +196,20 @@ def _checkpoints(keys: KeyReading) -> None:
         meant = "full" if asked and mode is None else "none"
         keys.set("checkpointing", meant, "enable_activation_checkpointing")
     if mode is not None and not asked:
-        whole = mode == "full" or (mode == "selective" and option in EVERY_LAYER)
-        keys.set("checkpointing", "full" if whole else "none", "ac_mode")
-        if mode == "selective" and not whole:
-            keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
+        _by_mode(keys, mode, option)
     if keys.settings.get("method") != "full" and "checkpointing" not in keys.settings:
         keys.default("checkpointing", "none", "its recipes' own enable_activation_checkpointing")
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
+
+
+def _by_mode(keys: KeyReading, mode: Value, option: str) -> None:
+    """Take what a mode recomputes: all layers, or a part of them that is not counted."""
+    some = mode == "selective"
+    whole = mode == "full" or (some and option in EVERY_LAYER)
+    keys.set("checkpointing", "full" if whole else "none", "ac_mode")
+    if some and not whole:
+        keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
 
 
 def _units(keys: KeyReading) -> None:

@@ -168,12 +168,22 @@ def _method(keys: KeyReading) -> None:
     eight = next((n for n in ("load_in_8bit", "use_8bit_quantization") if keys.on(n)), "")
     dora = keys.on("use_dora")
     keys.set("method", "dora" if dora else "qlora" if four else "lora", switch)
+    _packed(keys, four, eight)
+    _adapters(keys)
+
+
+def _packed(keys: KeyReading, four: str, eight: str) -> None:
+    """Take the format of a base that a key packs in four bits, or in eight."""
     nested = keys.on("use_bnb_nested_quant") or keys.on("use_nested_quant")
     if four:
         keys.set("quantization", "nf4-dq" if nested else "nf4", four)
     elif eight:
         keys.set("quantization", "bnb-int8", eight)
     keys.used.update(("bnb_4bit_quant_type", "bnb_4bit_compute_dtype"))
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take the rank of adapters and the modules that have one."""
     ranks = [keys.take(name, "lora_r") for name in ("lora_r", "lora_rank")]
     if ranks == [None, None]:
         keys.default("lora_r", 16, "TRL's own lora_r")
