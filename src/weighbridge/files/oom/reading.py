@@ -167,22 +167,15 @@ def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
     """Return the figures of a message by name; under "unknown", those that mean "no limit"."""
-    values: dict[str, Any] = {}
-    unlimited = []
-    for group in wording.reads:
-        for figure in wording_figures():
-            if figure.group != group or figure.name in values or figure.name in unlimited:
-                continue
-            match = packed(figure.pattern).search(around if figure.before else ahead)
-            if match is None:
-                continue
-            value = _value(figure.kind, match[match.lastindex or 0])
-            if value is None:
-                unlimited.append(figure.name)
-            else:
-                values[figure.name] = value
-    if unlimited:
-        values["unknown"] = unlimited
+    read: dict[str, Any] = {}
+    figures = wording_figures()
+    for figure in (each for group in wording.reads for each in figures if each.group == group):
+        match = packed(figure.pattern).search(around if figure.before else ahead)
+        if figure.name not in read and match is not None:
+            read[figure.name] = _value(figure.kind, match[match.lastindex or 0])
+    values = {name: value for name, value in read.items() if value is not None}
+    if len(values) < len(read):
+        values["unknown"] = [name for name in read if name not in values]
     return {**values, **_processes(wording, ahead, values)}
 
 

@@ -187,13 +187,7 @@ class _YamlDocuments:
         self.places[path] = Place(mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
-        end = event.end_mark
-        if isinstance(event, yaml.ScalarEvent):
-            value = self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value, end = self._sequence(path)
-        else:
-            value, end = self._mapping(path)
+        value, end = self._value(event, path)
         if isinstance(event, yaml.ScalarEvent) or event.flow_style:
             self.places[path] = Place(mark.line + 1, mark.index, end.index)
         if "python/" in (event.tag or "") and not DATA.fullmatch(event.tag):
@@ -205,6 +199,15 @@ class _YamlDocuments:
 
     def _bad(self, event: Any, what: str) -> BadFileError:
         return BadFileError(what, where=f"{self.name}:{event.start_mark.line + 1}")
+
+    def _value(self, event: Any, path: Path) -> tuple[Any, Any]:
+        """Return the value that begins with an event, and where it ends."""
+        import yaml
+
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event), event.end_mark
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        return self._sequence(path) if is_list else self._mapping(path)
 
     def _counted(self, event: Any, path: Path) -> None:
         self.nodes += 1
@@ -250,6 +253,18 @@ class _YamlDocuments:
             items.append(self._node(self.loader.get_event(), (*path, len(items))))
         return items, self.loader.get_event().end_mark
 
+    def _key(self, event: Any, path: Path) -> str:
+        """Return a key as a text; one that is no value by its line. Raises BadFileError where it is
+        a mark of a template."""
+        import yaml
+
+        if isinstance(event, yaml.ScalarEvent):
+            return str(event.value)
+        if isinstance(event, yaml.MappingStartEvent) and self._begins(event, "{{"):
+            raise self._bad(event, sentence("file.template"))
+        self._node(event, (*path, ""))
+        return f"(line {event.start_mark.line + 1})"
+
     def _mapping(self, path: Path) -> tuple[dict[str, Any], Any]:
         import yaml
 
@@ -258,13 +273,7 @@ class _YamlDocuments:
         while not self.loader.check_event(yaml.MappingEndEvent):
             key_event = self.loader.get_event()
             line = key_event.start_mark.line + 1
-            if isinstance(key_event, yaml.ScalarEvent):
-                key = str(key_event.value)
-            elif isinstance(key_event, yaml.MappingStartEvent) and self._begins(key_event, "{{"):
-                raise self._bad(key_event, sentence("file.template"))
-            else:
-                self._node(key_event, (*path, ""))
-                key = f"(line {line})"
+            key = self._key(key_event, path)
             if key in values:
                 self.remarks.append((line, f"{key:.60} stands twice; the last one counts"))
             value = self._node(self.loader.get_event(), (*path, key))

@@ -84,22 +84,31 @@ def without(text: str) -> str:
 
 def _files(text: str) -> list[FencedFile]:
     """Return what stands between fences; Python in several pieces is one script."""
-    files = []
-    for match in FENCE.finditer(text):
-        syntax = WRITTEN.get(match["syntax"].lower(), "")
-        dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
-        files.append(FencedFile(syntax, dedented, match.start("text"), match.end("text")))
-    files.extend(_unfenced(text))
-    files = [file._replace(text=OF_A_NOTEBOOK.sub(r"\1", file.text)) for file in files]
+    files = [
+        file._replace(text=OF_A_NOTEBOOK.sub(r"\1", file.text))
+        for file in (*_fenced(text), *_unfenced(text))
+    ]
     pieces = [file for file in files if file.syntax == "python"]
     if len(pieces) < 2 or any(_kind_of(file, ("python",)) for file in pieces):
         return files
+    return [*(file for file in files if file not in pieces), _joined(pieces)]
+
+
+def _fenced(text: str) -> Iterator[FencedFile]:
+    """Yield what stands between fences, at the lines of the text."""
+    for match in FENCE.finditer(text):
+        syntax = WRITTEN.get(match["syntax"].lower(), "")
+        dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
+        yield FencedFile(syntax, dedented, match.start("text"), match.end("text"))
+
+
+def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
+    """Return the script that stands in several pieces, each line where it stands."""
     lines: dict[int, str] = {}
     for file in pieces:
         lines |= {n: line for n, line in enumerate(file.text.split("\n")) if line.strip()}
     script = "\n".join(lines.get(n, "") for n in range(max(lines, default=0) + 1))
-    joined = FencedFile("python", script, pieces[0].start, pieces[-1].end)
-    return [file for file in files if file not in pieces] + [joined]
+    return FencedFile("python", script, pieces[0].start, pieces[-1].end)
 
 
 def _unfenced(text: str) -> Iterator[FencedFile]:

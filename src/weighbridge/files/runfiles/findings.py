@@ -211,12 +211,19 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
         pool = int(segment[1]) * GB
         yield LogFinding("segments", {"each_bytes": each, "pool_bytes": pool})
     if "cpu-offload-gb" in text:
-        match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
-        least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
-        if re.search(NO_ROOM, text):
-            yield LogFinding("weights_alone", {})
-        key = "pinned.sized" if match else "pinned"
-        yield LogFinding(key, {"least_bytes": least, "most_bytes": most} if match else {})
+        yield from _of_offloaded_weights(text)
+
+
+def _of_offloaded_weights(text: str) -> Iterator[LogFinding]:
+    """Say what weights that vLLM moves to host memory take there, and what they do not help."""
+    if re.search(NO_ROOM, text):
+        yield LogFinding("weights_alone", {})
+    match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
+    if match is None:
+        yield LogFinding("pinned", {})
+        return
+    least, most = (round(int(match[1]) * GIB * each) for each in PINNED)
+    yield LogFinding("pinned.sized", {"least_bytes": least, "most_bytes": most})
 
 
 # What a program counted before it gave up

@@ -240,16 +240,22 @@ def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
         return ""
     inside = whole[0]
     for name, value in wanted:
-        stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
-        if stands is not None and value:
-            item = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|[^\s,\]]+").match(inside, stands.end())
-            if item is None:
-                return ""
-            inside = f'{inside[: item.start()]}"{value}"{inside[item.end() :]}'
-        elif stands is None:
-            new = "".join(f', "{word}"' for word in (name, value) if word)
-            inside = f"{inside[:-1].rstrip()}{new}]"
+        inside = _in_brackets(inside, name, value)
+        if not inside:
+            return ""
     return text[: whole.start()] + inside + text[whole.end() :]
+
+
+def _in_brackets(inside: str, name: str, value: str) -> str:
+    """Return a list of words with a flag in it; "" where what stands behind it is no word."""
+    stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
+    if stands is None:
+        new = "".join(f', "{word}"' for word in (name, value) if word)
+        return f"{inside[:-1].rstrip()}{new}]"
+    if not value:
+        return inside
+    item = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|[^\s,\]]+").match(inside, stands.end())
+    return "" if item is None else f'{inside[: item.start()]}"{value}"{inside[item.end() :]}'
 
 
 def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:

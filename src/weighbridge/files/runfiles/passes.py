@@ -108,21 +108,29 @@ def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
     left = idle(typed.settings, run.settings) if run.task == "train" else {}
     if not left:
         return run
-    notes_of_idle = (
-        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
-        for u in run.understood
-        if u.setting in left
-    )
-    in_file = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
-    others = (f"{n} {run.settings[n]}: {IDLE.format(left[n])}" for n in left if n not in in_file)
+    read, others = _idle_notes(run, left)
     return replace(
         run,
         settings={name: value for name, value in run.settings.items() if name not in left},
         notes=(*run.notes, *others),
         understood=tuple(u for u in run.understood if u.setting not in left),
         defaults=tuple(each for each in run.defaults if each[0] not in left),
-        unread=(*run.unread, *notes_of_idle),
+        unread=(*run.unread, *read),
     )
+
+
+def _idle_notes(
+    run: PlannedRun, left: Mapping[str, str]
+) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
+    """Return what is said of settings that mean nothing: of keys of the file, and of others."""
+    read = tuple(
+        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
+        for u in run.understood
+        if u.setting in left
+    )
+    in_file = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
+    names = [name for name in left if name not in in_file]
+    return read, tuple(f"{name} {run.settings[name]}: {IDLE.format(left[name])}" for name in names)
 
 
 def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:

@@ -195,13 +195,17 @@ def _weighed(
         again = weigh(after).runs[number]
     except (WeighbridgeError, IndexError):
         return None
-    wanted, settings_read = {**run.settings, **remedy.change}, again.run.settings
-    more = [name for name in settings_read if name not in wanted]
-    same = _same({name: settings_read.get(name) for name in wanted}, wanted)
-    of_adapters = all(name == "dtype" or name.startswith("lora_") for name in more)
-    if again.report is None or again.fits != "yes" or not same or not of_adapters:
+    wanted = {**run.settings, **remedy.change}
+    if again.report is None or again.fits != "yes" or not _of_adapters(again.run.settings, wanted):
         return None
     return replace(remedy, peak_bytes=again.report.peak.expected)
+
+
+def _of_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
+    """Tell whether settings are the wanted ones, and others of adapters alone."""
+    more = [name for name in settings if name not in wanted]
+    same = _same({name: settings.get(name) for name in wanted}, wanted)
+    return same and all(name == "dtype" or name.startswith("lora_") for name in more)
 
 
 def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:

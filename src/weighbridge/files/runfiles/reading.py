@@ -372,6 +372,13 @@ def phrased(
     return words
 
 
+def _says_nothing(setting: str, value: Value) -> bool:
+    """Tell whether a value is the one that is taken where a file says nothing."""
+    if value is None or value in ((), []) or (value is False and setting not in EITHER):
+        return True
+    return bool(value == 1 and setting.endswith("_parallel_size"))
+
+
 def worded(
     settings: Mapping[str, Value], keys: str, names: Mapping[str, str], phrases: Phrases
 ) -> dict[str, Value]:
@@ -383,9 +390,7 @@ def worded(
     plain |= names
     words: dict[str, Value] = {}
     for setting, value in settings.items():
-        if value is None or value in ((), []) or (value is False and setting not in EITHER):
-            continue
-        if value == 1 and setting.endswith("_parallel_size"):
+        if _says_nothing(setting, value):
             continue
         if isinstance(value, str) and (setting, value) in phrases:
             words.update(phrases[setting, value])

@@ -80,10 +80,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     named, cards, several = models(document), card(document), several_cards(document)
     program = other(text)
     files = fences.read(text, document.name)
-    listed = list(_of_lists(document))
-    shown = {run.model for run in listed}  # what runs says more than the command that started it
-    started = (run for run in _of_commands(files.words) if run.model not in shown)
-    lines = [*files.runs, *started, *listed]
+    lines = [*files.runs, *_of_lines(document, files.words)]
     runs = list(_of_rpc(document, cards)) or lines or list(start_logs.runs(document))
     notes: tuple[str, ...] = files.notes
     if runs and (program is None or program.alone or _serve_beside(program, lines, text)):
@@ -98,6 +95,15 @@ def read(document: Document) -> Iterator[PlannedRun]:
         runs = list(in_words(document, named, cards))
     for run in runs[:MOST_RUNS]:
         yield _told_of(run, cards, several, notes)
+
+
+def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
+    """Yield the runs of launch lines, and of what programs list: that says more of a model than the
+    command that started it."""
+    listed = list(_of_lists(document))
+    shown = {run.model for run in listed}
+    yield from (run for run in _of_commands(words) if run.model not in shown)
+    yield from listed
 
 
 def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:

@@ -29,6 +29,7 @@ from weighbridge.files.runfiles.record import (
     PlannedRun,
     RunFile,
     ServerStart,
+    Understood,
     Value,
 )
 from weighbridge.files.runfiles.remarks import remarks
@@ -89,16 +90,7 @@ class WeighedRun:
             "model": run.model or None,
             "settings": {name: _plain(value) for name, value in run.settings.items()},
             "command": launch_line(run.command) or None,
-            "understood": [
-                {
-                    "key": u.key,
-                    "line": u.line,
-                    "value": _plain(u.value),
-                    "setting": u.setting,
-                    **_elsewhere(u.file),
-                }
-                for u in run.understood
-            ],
+            "understood": [_of_a_key(one) for one in run.understood],
             "not_understood": [
                 {"key": u.key, "line": u.line, "why": u.why, **_elsewhere(u.file)}
                 for u in run.unread
@@ -484,6 +476,12 @@ def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict
         else {"gradient_accumulation": max(1, steps * before.data // after.data)}
     )
     return {**after.settings("data"), **again}
+
+
+def _of_a_key(one: Understood) -> dict[str, Any]:
+    """Return a key that was understood as JSON has it."""
+    known = {"key": one.key, "line": one.line, "value": _plain(one.value), "setting": one.setting}
+    return {**known, **_elsewhere(one.file)}
 
 
 def _elsewhere(file: str) -> dict[str, str]:

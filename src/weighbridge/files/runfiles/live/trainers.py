@@ -277,13 +277,14 @@ def adapted(config: Any) -> dict[str, Value]:
     for name, setting in ADAPTERS.items():
         if fields.get(name) and (method == "lora" or name not in OF_LORA):
             live[setting] = fields[name]
-    targets = fields.get("target_modules")
-    if targets:
-        live["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
-    saved = fields.get("modules_to_save")
-    if saved:
-        live["modules_to_save"] = ",".join(sorted(saved))
-    return live
+    lists = (("lora_targets", "target_modules"), ("modules_to_save", "modules_to_save"))
+    names = {setting: fields[field] for setting, field in lists if fields.get(field)}
+    return {**live, **{setting: _joined(value) for setting, value in names.items()}}
+
+
+def _joined(names: Any) -> str:
+    """Write the names of modules as one word; a pattern stays as it is."""
+    return names if isinstance(names, str) else ",".join(sorted(names))
 
 
 def _own_sizes(kind: str, method: str, fields: Mapping[str, Any]) -> None:
@@ -321,13 +322,18 @@ def _packing(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Value]]:
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     if fields.get("load_in_8bit"):
         return plain, {"quantization": "bnb-int8"}
+    return plain, _four_bits(fields)
+
+
+def _four_bits(fields: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the settings of a packing in four bits."""
     kind = str(fields.get("bnb_4bit_quant_type") or "fp4")
     nested = "-dq" if fields.get("bnb_4bit_use_double_quant") else ""
     settings: dict[str, Value] = {"quantization": f"{kind}{nested}"}
     storage = str(fields.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
     if storage != "uint8":
         settings["bnb_4bit_quant_storage"] = storage
-    return plain, settings
+    return settings
 
 
 def _parameters(model: Any) -> Iterator[Any]:

@@ -67,27 +67,27 @@ def served(run: PlannedRun) -> ServedLine:
             sentence("emit.containers", known=" and ".join(published), engine=launch.engine)
         )
     program = launched(run.command)
-    words, model = list(program.words), ""
-    entry: tuple[str, ...] = SGLANG
-    if launch.engine == "vllm":
-        model, words = _named(words)
-        entry = ()
-    else:
-        start = next(place for place, word in enumerate(words) if word.startswith("--"))
-        words = [*words[start:], "--host", "0.0.0.0"]
+    of_vllm = launch.engine == "vllm"
+    model, words = _named(list(program.words)) if of_vllm else ("", _flags(program.words))
     release = str(run.settings.get("engine_version") or program.version or "").removeprefix("v")
     known = numbers(release)
     words, _ = without_secrets(words)
     return ServedLine(
         engine=launch.engine,
         image=f"{published[launch.engine]}:{_tag(release)}",
-        entry=entry,
+        entry=() if of_vllm else SGLANG,
         model=model,
         first=bool(model) and (known is None or known >= POSITIONAL),
         flags=tuple(words),
         env={n: value for n, value in program.env.items() if n.isupper() and HIDDEN not in value},
         gpus=launch.devices or 1,
     )
+
+
+def _flags(words: Sequence[str]) -> list[str]:
+    """Return the flags of a server, which hears all of its container's network."""
+    start = next(place for place, word in enumerate(words) if word.startswith("--"))
+    return [*words[start:], "--host", "0.0.0.0"]
 
 
 def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:

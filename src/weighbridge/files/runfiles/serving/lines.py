@@ -148,6 +148,13 @@ def _bytes(quantity: "re.Match[str]", *, binary: bool) -> int:
     return parse_size(f"{number}{letter}{'i' if of_1024 else ''}B" if letter else f"{number}B")
 
 
+def _no_size(quantity: "re.Match[str] | None", *, binary: bool) -> str:
+    """Say why a text is no size of memory, and how it would be one."""
+    if quantity is None:
+        return f"{NO_SIZE}; write it as 64{'g' if binary else 'Gi'}"
+    return f"{THOUSANDTHS}; write it as {quantity[1]}Mi"
+
+
 def memory_limit(
     limit: object, *, key: str, place: Place, binary: bool
 ) -> HostLimit | Unread | None:
@@ -159,9 +166,8 @@ def memory_limit(
         return None
     match = QUANTITY.fullmatch(text)
     if match is None or (match[2] == "m" and not binary and not match[3]):
-        why = NO_SIZE if match is None else THOUSANDTHS
-        example = f"64{'g' if binary else 'Gi'}" if match is None else f"{match[1]}Mi"
-        return Unread(key=key, line=place.line, why=f"{shown(text)} {why}; write it as {example}")
+        why = f"{shown(text)} {_no_size(match, binary=binary)}"
+        return Unread(key=key, line=place.line, why=why)
     nbytes = _bytes(match, binary=binary)
     understood = Understood(
         key=key, value=text, setting="ram", line=place.line, start=place.start, end=place.end
@@ -279,11 +285,13 @@ def launch_line(text: str) -> str:
         return unsecret(one if "\n" not in text.strip() else _named_in(text))
     if alone or (not lines and len(all_commands) < 2):
         return unsecret(one)
-    shown_lines = []
-    for command in lines:
-        env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
-        shown_lines.append(unsecret(shlex.join((*env, *command.words))))
-    return "; ".join(shown_lines) or unsecret(_named_in(text))
+    return "; ".join(map(_shown, lines)) or unsecret(_named_in(text))
+
+
+def _shown(command: Command) -> str:
+    """Write a command with the variables that its engine reads, without secrets."""
+    env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
+    return unsecret(shlex.join((*env, *command.words)))
 
 
 def _starts(command: Command) -> bool:

@@ -114,14 +114,19 @@ def _zero(keys: KeyReading) -> None:
         keys.knows(f"{section}.zero_stage", "shard")
     if isinstance(keys.value(f"{section}.gradient_accumulation_steps"), int):
         keys.take(f"{section}.gradient_accumulation_steps", "gradient_accumulation")
+    _offloaded(keys, section)
+    init = keys.value(f"{section}.zero3_init_flag")
+    if init is False and stage == 3:
+        keys.set("no_zero_init", True, f"{section}.zero3_init_flag")
+
+
+def _offloaded(keys: KeyReading, section: str) -> None:
+    """Take what lies in host memory, or on a disk."""
     for name, offload in (("offload_optimizer", "optimizer"), ("offload_param", "params")):
         place = str(keys.value(f"{section}.{name}_device") or "none").lower()
         keys.used.add(f"{section}.{name}_nvme_path")
         if place != "none":
             keys.set("offload", "nvme" if place == "nvme" else offload, f"{section}.{name}_device")
-    init = keys.value(f"{section}.zero3_init_flag")
-    if init is False and stage == 3:
-        keys.set("no_zero_init", True, f"{section}.zero3_init_flag")
 
 
 def _sizes(keys: KeyReading) -> None:
@@ -199,16 +204,17 @@ def flagged(flags_given: Document) -> Document | None:
     paths: dict[str, Path] = {n: _path(n, kind) for n in values if n not in SWITCHES}
     data: dict[str, Any] = {"distributed_type": kind or "MULTI_GPU"}
     for name, path in paths.items():
-        section = data
-        for part in map(str, path[:-1]):
-            section = section.setdefault(part, {})
-        section[str(path[-1])] = values[name]
-    places = {
-        paths[str(section[0])]: p
-        for section, p in flags_given.places.items()
-        if section[0] in paths
-    }
+        _put(data, path, values[name])
+    named = flags_given.places.items()
+    places = {paths[str(place[0])]: where for place, where in named if place[0] in paths}
     return replace(flags_given, data=data, places=places)
+
+
+def _put(data: dict[str, Any], path: Path, value: Any) -> None:
+    """Put a value at a path, with the sections above it."""
+    for part in map(str, path[:-1]):
+        data = data.setdefault(part, {})
+    data[str(path[-1])] = value
 
 
 def by_flags(run: PlannedRun) -> PlannedRun:

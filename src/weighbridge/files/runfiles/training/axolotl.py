@@ -121,13 +121,20 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.knows(bits, "method")
     elif bits:
         keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
-    if packed and keys.on("quantize_moe_experts"):
-        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
-    elif keys.on("quantize_moe_experts"):
-        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
+    _experts(keys, packed=packed)
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
         keys.notes.append(sentence("axolotl.lora_r"))
+
+
+def _experts(keys: KeyReading, *, packed: bool) -> None:
+    """Take whether experts are packed as the other layers are: in four bits alone."""
+    if not keys.on("quantize_moe_experts"):
+        return
+    if packed:
+        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
+    else:
+        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
 
 
 def _targets(keys: KeyReading) -> None:
@@ -257,19 +264,24 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
 }
 
 
+def _refuses(settings: Mapping[str, Value]) -> str:
+    """Say what axolotl refuses of a run; "" where it is nothing."""
+    way = settings.get("context_parallel_by")
+    if way in ("ulysses", "allgather"):
+        return sentence("emit.ring_alone", way=way)
+    if settings["context_parallel_size"] > 1 and settings["attention"] != "flash":
+        return sentence("emit.flash_alone")
+    if settings["shard"] == "fsdp2" and settings["optimizer"] in EIGHT_BITS:
+        return sentence("emit.refuses_optimizer", name=settings["optimizer"])
+    return ""
+
+
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
     refuses (utils/schemas/validation.py)."""
-    way = run.settings.get("context_parallel_by")
-    if way in ("ulysses", "allgather"):
-        raise UsageError(sentence("emit.ring_alone", way=way), where="--emit axolotl")
-    if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
-        raise UsageError(sentence("emit.flash_alone"), where="--emit axolotl")
-    if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
-        raise UsageError(
-            sentence("emit.refuses_optimizer", name=run.settings["optimizer"]),
-            where="--emit axolotl",
-        )
+    refused = _refuses(run.settings)
+    if refused:
+        raise UsageError(refused, where="--emit axolotl")
     names = {
         **WRITTEN,
         "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",

@@ -79,6 +79,14 @@ def plain(word: str) -> Any:
 VALUE = r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"'\\-][^\s\"'\\]*))?(?=[\s\\]|$)"
 
 
+def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
+    """Return a text with another value of a flag, or with one where it has none."""
+    if not flag["value"]:
+        return f"{text[: flag.end()]} {value}{text[flag.end() :]}"
+    start, end = flag.span("value")
+    return f"{text[:start]}{value}{text[end:]}"
+
+
 def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
     """Yield a script with other arguments: values in the places of the old ones, new arguments
     behind the first that is among `known`. Whether that is right the caller tells, by reading it
@@ -88,9 +96,7 @@ def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterato
         written_value = str(value).lower() if isinstance(value, bool) else str(value)
         stands = next(filter(None, (_flag(text, name) for name in names)), None)
         if stands is not None:
-            span = stands.span("value") if stands["value"] else (stands.end(), stands.end())
-            between = "" if stands["value"] else " "
-            text = f"{text[: span[0]]}{between}{written_value}{text[span[1] :]}"
+            text = _in_place(text, stands, written_value)
             continue
         beside = next(filter(None, (_flag(text, name) for name in known)), None)
         if beside is None or "." in names[-1]:

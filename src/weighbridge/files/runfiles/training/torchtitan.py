@@ -255,13 +255,18 @@ def _ranks(keys: KeyReading) -> None:
     if shards > 1:
         keys.settings["data_parallel_size"] = shards * max(1, replicas)
     if keys.settings["shard"] in ("fsdp2", "hsdp"):
-        policy = keys.value(RESHARD, "default")
-        if str(policy) in RESHARDS:
-            keys.set("reshard_after_forward", RESHARDS[policy], RESHARD)
-        elif policy != "default":
-            keys.leave(RESHARD, f"+- {shown(policy)} is no policy; its default is counted")
-        keys.take(REDUCED, "reduce_dtype")
+        _policy(keys)
     keys.used.add(REDUCED)
+
+
+def _policy(keys: KeyReading) -> None:
+    """Take when FSDP gives layers back, and in what it adds gradients up."""
+    policy = keys.value(RESHARD, "default")
+    if str(policy) in RESHARDS:
+        keys.set("reshard_after_forward", RESHARDS[policy], RESHARD)
+    elif policy != "default":
+        keys.leave(RESHARD, f"+- {shown(policy)} is no policy; its default is counted")
+    keys.take(REDUCED, "reduce_dtype")
 
 
 def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
@@ -283,21 +288,31 @@ def _pipelined(keys: KeyReading) -> None:
     if (keys.settings.get("pipeline_parallel_size") or 1) == 1:
         return
     for name in names:
-        order = keys.text(name)
-        if order and order.lower() in SCHEDULES:
-            keys.set("pipeline_schedule", SCHEDULES[order.lower()], name)
-        elif order:
-            keys.leave(name, f"+- the order {order:.40} is not counted; 1F1B is")
+        _order(keys, name)
     whole = keys.settings["batch_size"]
-    count = next((n for key in counts if isinstance(n := keys.value(key), int) and n > 0), None)
-    each = keys.value(size, 1)
-    each = each if isinstance(each, int) and each > 0 else 1
-    each = whole // count if count else each
+    each = _micro_batch(keys, whole, size, counts)
     if each and whole % each == 0:
         keys.settings["batch_size"], keys.settings["gradient_accumulation"] = each, whole // each
         for key in (size, *counts):
             if keys.value(key) is not None:
                 keys.knows(key, "gradient_accumulation")
+
+
+def _order(keys: KeyReading, name: str) -> None:
+    """Take the order of stages that a key says."""
+    order = keys.text(name)
+    if order and order.lower() in SCHEDULES:
+        keys.set("pipeline_schedule", SCHEDULES[order.lower()], name)
+    elif order:
+        keys.leave(name, f"+- the order {order:.40} is not counted; 1F1B is")
+
+
+def _micro_batch(keys: KeyReading, whole: int, size: str, counts: Sequence[str]) -> int:
+    """Return the sequences of a micro-batch: as a key sizes it, or by how many there are."""
+    numbers = [number for key in counts if isinstance(number := keys.value(key), int)]
+    count = next((number for number in numbers if number > 0), None)
+    each = keys.value(size, 1)
+    return whole // count if count else each if isinstance(each, int) and each > 0 else 1
 
 
 def _layers(keys: KeyReading) -> None:
@@ -440,10 +455,16 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
         words["compile.enable"] = True
     if settings.get("pipeline_parallel_size", 1) > 1:
         words |= _stages(settings)
-    rotates = (word for word, way in ROTATES.items() if way == settings.get("context_parallel_by"))
-    if settings.get("context_parallel_size", 1) > 1 and (word := next(rotates, None)):
-        words["parallelism.context_parallel_rotate_method"] = word
+    if settings.get("context_parallel_size", 1) > 1:
+        words |= _rotation(settings)
     return words
+
+
+def _rotation(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the word for how ranks of a context hand keys on."""
+    asked = settings.get("context_parallel_by")
+    word = next((word for word, way in ROTATES.items() if way == asked), None)
+    return {"parallelism.context_parallel_rotate_method": word} if word else {}
 
 
 def _degrees(settings: Mapping[str, Value]) -> dict[str, Value]:
