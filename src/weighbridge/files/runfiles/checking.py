@@ -124,14 +124,19 @@ def rules_of(path: Path) -> tuple[CheckRule, ...]:
     return tuple(_rule(each, f"{name}, check {number}") for number, each in enumerate(checks, 1))
 
 
-def _rule(check: Any, where: str) -> CheckRule:
-    settings = dict(check) if isinstance(check, dict) else {}
-    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
+def _check_files(files: Any, where: str) -> None:
+    """Raises UsageError where patterns of files are none, or lead out of the folder."""
     if not _texts(files) or not files:
         raise UsageError(sentence("check.files", value=shown(files)), where=where)
     outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
     if outside is not None:
         raise UsageError(sentence("check.outside", pattern=shown(outside)), where=where)
+
+
+def _rule(check: Any, where: str) -> CheckRule:
+    settings = dict(check) if isinstance(check, dict) else {}
+    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
+    _check_files(files, where)
     if not _texts(fails) or not set(fails) <= set(FAILS):
         raise UsageError(
             sentence("check.fail_on", names=", ".join(FAILS), value=shown(fails)), where=where
@@ -156,17 +161,17 @@ def checked(
 ) -> FileCheck:
     """Weigh files by the first rule that each matches: those that are named, or all below a folder.
     Raises UsageError where they are too many, and NotFoundError where one is missing."""
-    listed = [_name(folder, name) for name in names]
-    wanted = listed or below(folder, [pattern for rule in rules for pattern in rule.files])
+    patterns = [pattern for rule in rules for pattern in rule.files]
+    wanted = [_name(folder, name) for name in names] or below(folder, patterns)
     pairs = [(name, _rule_of(name, rules)) for name in wanted]
     if not pairs:
-        patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
-        raise NotFoundError(sentence("check.no_match", folder=folder, patterns=patterns))
-    covered = [(name, rule) for name, rule in pairs if rule is not None]
+        listed = ", ".join(patterns)
+        raise NotFoundError(sentence("check.no_match", folder=folder, patterns=listed))
+    covered = {name: rule for name, rule in pairs if rule is not None}
     if len(covered) > MOST_FILES:
         raise UsageError(sentence("check.many", count=len(covered), most=MOST_FILES))
     return FileCheck(
-        files=tuple(_checked(folder, name, rule, open_) for name, rule in covered),
+        files=tuple(_checked(folder, *one, open_) for one in covered.items()),
         uncovered=tuple(name for name, rule in pairs if rule is None),
     )
 

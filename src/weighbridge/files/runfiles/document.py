@@ -314,6 +314,11 @@ def _json(text: str, name: str) -> Iterator[Document]:
     yield Document(syntax="json", text=text, data=data, name=name, places=_json_places(text))
 
 
+def _close(places: dict[Path, Place], path: Path, end: int) -> None:
+    if path in places:
+        places[path] = places[path]._replace(end=end)
+
+
 def _json_places(text: str) -> dict[Path, Place]:
     """Return where each value stands: the text is known to be JSON."""
     places: dict[Path, Place] = {}
@@ -329,9 +334,7 @@ def _json_places(text: str) -> dict[Path, Place]:
             key = None
         elif mark in ("}", "]"):
             path.pop()
-            if tuple(path) in places:
-                opened = places[tuple(path)]
-                places[tuple(path)] = opened._replace(end=token.end())
+            _close(places, tuple(path), token.end())
         elif mark == ",":
             last = path[-1]
             path[-1] = last + 1 if isinstance(last, int) else ""

@@ -134,6 +134,19 @@ class EmitSource(NamedTuple):
     run: PlannedRun
 
 
+def _only_run(file: RunFile, task: str) -> PlannedRun:
+    """Return the run of a task that a file has. Raises UsageError where there are several, or where
+    it is refused."""
+    runs = of_task(file, task).runs
+    if len(runs) > 1:
+        names = ", ".join(filter(None, (run.name for run in runs)))
+        those = f" ({names:.80})" if names else ""
+        raise UsageError(sentence("emit.many_runs", name=file.name, count=len(runs), names=those))
+    if runs[0].refused:
+        raise UsageError(f"{file.name}: {runs[0].refused}")
+    return runs[0]
+
+
 def of_file(
     file: RunFile, kind: str, typed: Settings, model: str | None
 ) -> tuple[PlannedRun, EmitSource]:
@@ -143,14 +156,7 @@ def of_file(
     to = target(kind)
     if all(run.task != to.task for run in file.runs):
         raise UsageError(not_of(kind, file.name))
-    runs = of_task(file, to.task).runs
-    if len(runs) > 1:
-        names = ", ".join(filter(None, (run.name for run in runs)))
-        those = f" ({names:.80})" if names else ""
-        raise UsageError(sentence("emit.many_runs", name=file.name, count=len(runs), names=those))
-    run = runs[0]
-    if run.refused:
-        raise UsageError(f"{file.name}: {run.refused}")
+    run = _only_run(file, to.task)
     typed = {**typed, **counted_cards(run, typed)}
     programs = PROGRAM[to.task]
     settings_read = {one.setting for one in run.understood}
@@ -180,6 +186,21 @@ def _asking(run: PlannedRun, typed: Settings) -> str:
     return asking(run.command, run.model, flagged, parse(run.command).engine)
 
 
+def _written(
+    to: EmitTarget,
+    model: Model,
+    question: PlannedRun,
+    report: Report,
+    source: EmitSource | None,
+    ask: Ask,
+) -> str:
+    """Return the text of a file, with what it leaves out of another one."""
+    if to.syntax != "python":
+        return _text(to, model, question, report, source)
+    text = _script(to.kind, question, ask)
+    return _commented(_left_out(source.file, "", {}), text) if source else text
+
+
 def emitted(
     kind: str,
     asked: PlannedRun,
@@ -196,11 +217,7 @@ def emitted(
     report = ask(question)
     if report.model.rough:
         raise UsageError(sentence("emit.sized", size=shown(asked.model)), where=f"--emit {kind}")
-    if to.syntax == "python":
-        text = _script(kind, question, ask)
-        text = _commented(_left_out(source.file, "", {}), text) if source else text
-    else:
-        text = _text(to, opened, question, report, source)
+    text = _written(to, opened, question, report, source, ask)
     back = read(text, f"the {kind} file", to.kind).runs[0]
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
@@ -473,6 +490,18 @@ def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
     return str(facts["launch"])
 
 
+def _beside_a_part(back: PlannedRun, settings: Settings, report: Report) -> dict[str, Value]:
+    """Return what a file that is a part of a run leaves to others."""
+    named = settings.get("framework") or settings.get("method", "full") == "full"
+    by_recipe = ("framework",) if named else ("framework", "dtype")  # a recipe says both
+    others = {
+        name: value
+        for name, value in settings.items()
+        if name not in SHARES and not name.startswith("zero_") and name not in back.settings
+    }
+    return {name: report.workload[name] for name in by_recipe} | others
+
+
 def _question_told(
     to: EmitTarget, back: PlannedRun, question: PlannedRun, report: Report, model: str
 ) -> PlannedRun:
@@ -480,16 +509,7 @@ def _question_told(
     was written for the model of the question; another is one that is published in a format."""
     typed = {name: value for name, value in question.settings.items() if name in MACHINE}
     if to.part:
-        typed = {
-            name: value
-            for name, value in question.settings.items()
-            if name not in SHARES and not name.startswith("zero_") and name not in back.settings
-        }
-        named = (
-            question.settings.get("framework") or question.settings.get("method", "full") == "full"
-        )
-        by_recipe = ("framework",) if named else ("framework", "dtype")  # a recipe says both
-        typed = {name: report.workload[name] for name in by_recipe} | typed
+        typed = _beside_a_part(back, question.settings, report)
     elif "data_parallel_size" in back.settings:
         typed.pop("data_parallel_size", None)
     other = to.task == "infer" and back.model != model

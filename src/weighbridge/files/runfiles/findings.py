@@ -183,19 +183,21 @@ def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
 
 def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
     """What Ollama counted on the cards, and what it left in RAM."""
-    sums = {
-        name: [
-            sum(p.value for p in start.parts if p.name == name and (p.device == HOST) is in_ram)
-            for in_ram in (False, True)
-        ]
-        for name in ("weights", "kv_cache", "activations")
-    }
-    whole, ram = (sum(each[side] for each in sums.values()) for side in (0, 1))
-    if not all(each[0] for each in sums.values()) or start.counts or start.size("required"):
+    on_cards, in_ram = (_sums(start, in_ram=each) for each in (False, True))
+    if not all(on_cards.values()) or start.counts or start.size("required"):
         return
-    values = {f"{name}_bytes": each[0] for name, each in sums.items()}
-    values |= {"cards_bytes": whole, "ram_bytes": ram, "weights_ram_bytes": sums["weights"][1]}
+    values = {f"{name}_bytes": size for name, size in on_cards.items()}
+    ram = sum(in_ram.values())
+    values |= {"cards_bytes": sum(on_cards.values()), "ram_bytes": ram}
+    values |= {"weights_ram_bytes": in_ram["weights"]}
     yield LogFinding("devices.ram" if ram else "devices", values)
+
+
+def _sums(start: ServerStart, *, in_ram: bool) -> dict[str, int]:
+    """Return the bytes of each part of a start, on all cards or in host memory."""
+    parts = [part for part in start.parts if (part.device == HOST) is in_ram]
+    names = ("weights", "kv_cache", "activations")
+    return {name: sum(part.value for part in parts if part.name == name) for name in names}
 
 
 # Settings that a text names

@@ -60,14 +60,14 @@ def release(engine: str) -> str:
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
-    named = programs(document)
-    considered = [each for each in named if each.program.task == "train"] or named
-    considered = _of_its_name(considered, models[0].value if models else "") or considered
+    model = models[0] if models else None
+    name = model.value if model is not None else ""
+    considered = _considered(programs(document), name)
     one = considered[0] if len(considered) == 1 else None
-    taken = taken_of(models[0] if models else None, cards)
+    taken = taken_of(model, cards)
     run = PlannedRun(
         task=considered[0].program.task if considered else "infer",
-        model=models[0].value if models else "",
+        model=name,
         understood=taken,
         words=tuple(one.setting for one in taken),
         open=True,
@@ -85,6 +85,13 @@ def _too_little(programs: list[NamedProgram]) -> str:
         return sentence("words.training", trainer=programs[0].program.title)
     names = ", ".join(each.program.name for each in programs)
     return sentence("words.several", names=names) if programs else sentence("words.nothing")
+
+
+def _considered(named: list[NamedProgram], model: str) -> list[NamedProgram]:
+    """Return the programs that a run may be of: trainers, where one is named, and of several
+    engines those that the model's name tells."""
+    trainers = [each for each in named if each.program.task == "train"]
+    return trainers or _of_its_name(named, model) or named
 
 
 def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]:

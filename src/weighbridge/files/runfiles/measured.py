@@ -49,17 +49,22 @@ def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
     return tuple(_parts(start, report, engine))
 
 
+def _derived(report: Report, engine: str, name: str) -> int:
+    """Return a figure of an answer that a log of an engine has by another name; 0 of none."""
+    value = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
+    return value if isinstance(value, int) else 0
+
+
 def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[MeasuredPart]:
     gpus = gpus_of(report)
     if not gpus:
         return
     for name, measured in _measured(start).items():
-        derived = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
+        derived = _derived(report, engine, name)
         if name == "consumed":  # weights and what is outside of torch, in one figure
-            outside = report.derived.get(DERIVED[engine]["other"])
-            beside = outside if isinstance(outside, int) else 0
-            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + beside)
-        elif isinstance(derived, int) and derived:
+            outside = _derived(report, engine, "other")
+            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + outside)
+        elif derived:
             yield MeasuredPart(name, measured, derived)
         elif name != "tokens" and name not in DERIVED.get(engine, {}):
             expected = predicted(gpus if engine in GGML else gpus[:1], name)

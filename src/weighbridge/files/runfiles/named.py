@@ -48,24 +48,24 @@ def models(document: Document) -> list[Piece]:
     pieces: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
         last = match[1].rpartition("/")[2].rstrip(".")
-        start = match.start()
-        path = (
-            text[max(start - 1, 0) : start] in ("/", ":", "@")
-            or "://" in text[max(start - 60, 0) : start]
-        )
         entry = "" if OF_A_FILE.match(text, match.end(1)) else known(last)
         if entry and entry not in pieces:
-            pieces[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
+            name = last if _in_a_path(text, match.start()) else match[1].rstrip(".")
+            pieces[entry] = piece_of(document, match, name)
     for match in NAMED.finditer(text):
-        for name in _beginnings(match[1]):
-            entry = known(name)
-            if entry:
-                pieces.setdefault(entry, piece_of(document, match, name))
-                break
+        name = next(filter(known, _beginnings(match[1])), "")
+        if name:
+            pieces.setdefault(known(name), piece_of(document, match, name))
     for match in TAG.finditer(text):
         if everyday.meaning(match[1]) is not None:
             pieces.setdefault(match[1], piece_of(document, match, match[1]))
     return sorted(pieces.values(), key=lambda piece: piece.line)
+
+
+def _in_a_path(text: str, start: int) -> bool:
+    """Tell whether what begins at a place of a text goes on with a path, or an address."""
+    behind = text[max(start - 1, 0) : start] in ("/", ":", "@")
+    return behind or "://" in text[max(start - 60, 0) : start]
 
 
 def _beginnings(phrase: str) -> Iterator[str]:

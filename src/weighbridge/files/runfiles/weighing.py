@@ -354,13 +354,9 @@ def _known(file: RunFile) -> dict[str, Any]:
     trained = [run for run in file.runs if run.task == "train" and (not run.refused or run.open)]
     trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
     cards = {str(u.value) for run in file.runs for u in run.understood if u.setting == "gpu"}
-    return {
-        **({"gpu": cards.pop()} if len(cards) == 1 else {}),
-        **({"engine": engine} if engine else {}),
-        **({"ram": ram} if ram else {}),
-        **trains,
-        **ranks,
-    }
+    gpu = cards.pop() if len(cards) == 1 else ""
+    machine = {"gpu": gpu, "engine": engine, "ram": ram}
+    return {**{name: value for name, value in machine.items() if value}, **trains, **ranks}
 
 
 def _ranks(file: RunFile) -> dict[str, Any]:
@@ -400,21 +396,27 @@ def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
 def _weighed(
     run: PlannedRun, open_: Open, typed_settings: Mapping[str, Any], model: str | None
 ) -> WeighedRun:
-    named = model or run.model
-    absent = [u.missing for u in run.unread if u.missing]
+    named = model or run.model or run.config
+    why = _unanswerable(run, named)
+    if why:
+        absent = any(u.missing for u in run.unread)
+        return WeighedRun(run=run, why=why, code=UNKNOWN if absent or run.open else 2)
     typed = {name: value for name, value in typed_settings.items() if name in TABLES[run.task]}
     typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)
-    if run.refused:
-        return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent or run.open else 2)
-    if not named and not run.config:
-        why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
-        return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
-        report = answered(run, named or run.config, open_, typed)
+        report = answered(run, named, open_, typed)
         return WeighedRun(run=run, report=report)
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=error.line, code=error.code)
+
+
+def _unanswerable(run: PlannedRun, model: object) -> str:
+    """Say why a run is not weighed; "" where it can be."""
+    if run.refused or model:
+        return run.refused
+    absent = next((u.missing for u in run.unread if u.missing), "")
+    return NOT_HERE.format(absent) if absent else "the file names no model: --model says it"
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -224,6 +224,12 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
     ahead = getattr(plugin, "backward_prefetch", None)
     if settings["shard"] == "fsdp1" and ahead is not None:
         settings["backward_prefetch"] = arguments.AHEAD[str(ahead.name)]
+    return {**settings, **_moved(plugin)}
+
+
+def _moved(plugin: Any) -> dict[str, Value]:
+    """Return what accelerate's plugin moves to the host, or recomputes."""
+    settings: dict[str, Value] = {}
     offload = getattr(plugin, "cpu_offload", False)
     if offload is True or getattr(offload, "offload_params", False):
         settings["offload"] = "params"

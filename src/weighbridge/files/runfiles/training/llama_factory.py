@@ -64,14 +64,18 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield keys.run(model, refused=refused or contradicted(keys))
 
 
+def _of_megatron(name: str) -> bool:
+    """Tell whether a key is one that Megatron alone reads."""
+    begins = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
+    whole = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
+    return "parallel" in name or name in whole or name.startswith(begins)
+
+
 def _refused(keys: KeyReading) -> str:
     """Return why a run is not answered; what was understood of it stands beside it."""
     stage = str(keys.value("stage") or "sft").lower()
     if any(name in keys.data for name in MEGATRON):
-        megatron = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
-        keys.used.update(name for name in keys.data if "parallel" in name or name in megatron)
-        beside = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
-        keys.used.update(name for name in keys.data if name.startswith(beside))
+        keys.used.update(filter(_of_megatron, keys.data))
         return "it trains with Megatron, which is not answered yet"
     if keys.on("use_kt"):
         return "KTransformers keeps experts on the host and trains there, which is not answered yet"

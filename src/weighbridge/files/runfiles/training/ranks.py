@@ -169,15 +169,20 @@ def _of_words(
     return counted({**torch, **flags_given})
 
 
+def _by_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the ranks that variables say, by the launchers' flags."""
+    named = {flag: env[name] for name, flag in VARIABLES.items() if env.get(name)}
+    if env.get(NODES) and NGPU not in env:
+        named["nnodes"] = env[NODES]
+    return {name: flags.plain(value) for name, value in named.items()}
+
+
 def of_program(
     program: str, before: Sequence[str], env: Mapping[str, str], each_card: str
 ) -> Start:
     """Return what a program starts that launches its own processes; `each_card` is the one that
     takes every card that it sees."""
-    by_environment = {flag: env[name] for name, flag in VARIABLES.items() if env.get(name)}
-    if env.get(NODES) and NGPU not in env:
-        by_environment["nnodes"] = env[NODES]
-    known = {name: flags.plain(value) for name, value in by_environment.items()}
+    known = _by_environment(env)
     refused = below({flag: known[name] for name, flag in SPELLED.items() if name in known}, "")
     if not known:
         flags_given = flags.mapping(before)
@@ -330,6 +335,17 @@ def _of_machines(counts: Sequence[int]) -> Start:
     return Start(whole=sum(counts), machines=len(counts) if alike else None)
 
 
+def _without(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
+    """Return the cards that are left of machines without those that are asked for."""
+    left = {host: slots for host, slots in hosts.items() if asked.get(host) != set()}
+    return [slots - len(asked.get(host, ())) for host, slots in left.items()]
+
+
+def _among(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
+    """Return the cards of machines that are asked for: all of one of which none is named."""
+    return [len(cards) or hosts.get(host, 0) for host, cards in asked.items()]
+
+
 def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unread, ...]) -> Start:
     """Return what is left of the machines by --include or --exclude. Raises BadFileError for a
     machine, or a card, that is not there."""
@@ -338,11 +354,7 @@ def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unre
     asked = _asked(name, text)
     for host, cards in asked.items():
         _checked(host, cards, hosts)
-    if name == "exclude":
-        left = {host: slots for host, slots in hosts.items() if asked.get(host) != set()}
-        counts = [slots - len(asked.get(host, ())) for host, slots in left.items()]
-    else:
-        counts = [len(cards) or hosts.get(host, 0) for host, cards in asked.items()]
+    counts = _without(asked, hosts) if name == "exclude" else _among(asked, hosts)
     if not hosts and (name == "exclude" or 0 in counts):
         return Start(unread=unsaid)
     return _of_machines([count for count in counts if count])

@@ -174,10 +174,10 @@ def _small_products(keys: KeyReading, *, wide: bool) -> None:
     """Read which products are in 8 bits: those of linears in float8 are counted, over parts in
     float32 that are gathered in bfloat16 (`wide`)."""
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
-    small = [str(each) for each in converters if "float8" in str(each) or "mx" in str(each)]
-    linears = {LINEARS[each] for each in small if each in LINEARS}
-    experts = {GROUPED[each] for each in small if each in GROUPED}
-    known = all(each in LINEARS or each in GROUPED for each in small)
+    small = {name for name in map(str, converters) if "float8" in name or "mx" in name}
+    linears = {LINEARS[each] for each in small & LINEARS.keys()}
+    experts = {GROUPED[each] for each in small & GROUPED.keys()}
+    known = small <= LINEARS.keys() | GROUPED.keys()
     if not small:
         return
     if not wide or not known or len(linears) != 1 or not experts <= linears:
@@ -220,9 +220,8 @@ def _checkpoints(keys: KeyReading) -> None:
         keys.set("checkpointing", meant, "activation_checkpoint.mode")
     else:
         keys.default("checkpointing", meant, "torchtitan's own activation_checkpoint")
-    for name in ("compile.enable", "training.compile"):
-        if keys.on(name):
-            keys.set("compile", True, name)
+    for name in filter(keys.on, ("compile.enable", "training.compile")):
+        keys.set("compile", True, name)
 
 
 def _optimizer(keys: KeyReading) -> None:
@@ -331,8 +330,13 @@ def _layers(keys: KeyReading) -> None:
     if not _are_parts(named) or len(named) % stages:
         keys.leave(PARTS, f"+- it is no list of modules for each part of {stages} stages")
     else:
-        counts = [sum(str(name).startswith("layers.") for name in part) for part in named]
-        keys.set("pp_layer_partition", [sum(counts[i::stages]) for i in range(stages)], PARTS)
+        keys.set("pp_layer_partition", _layers_of_stages(named, stages), PARTS)
+
+
+def _layers_of_stages(parts: Sequence[Sequence[object]], stages: int) -> list[int]:
+    """Return the layers of each stage, which may have several parts."""
+    counts = [sum(str(name).startswith("layers.") for name in part) for part in parts]
+    return [sum(counts[i::stages]) for i in range(stages)]
 
 
 def _are_parts(named: object) -> bool:

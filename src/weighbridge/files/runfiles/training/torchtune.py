@@ -133,10 +133,15 @@ def _modules(keys: KeyReading, key: str) -> list[str]:
     return []
 
 
-def _method(keys: KeyReading) -> None:
+def _by_sizes(keys: KeyReading) -> None:
+    """Say that a model that is made by its sizes is not read."""
     if keys.value("model.vocab_size") is not None:
         keys.leave("model.vocab_size", "the model is made by its sizes, not by its name")
         keys.used.update(f"model.{name}" for name in keys.value("model"))
+
+
+def _method(keys: KeyReading) -> None:
+    _by_sizes(keys)
     component = str(keys.value("model._component_") or "").rpartition(".")[2]
     if not component.startswith(("lora_", "qlora_", "dora_")):
         keys.settings["method"] = "full"

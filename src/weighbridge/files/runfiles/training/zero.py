@@ -182,16 +182,22 @@ def _device(keys: KeyReading, key: str) -> str:
     return place
 
 
+OFFLOADED = ("offload_optimizer", "offload_param")
+
+
+def _place(keys: KeyReading, key: str) -> str:
+    """Return where a part lies, of which a share may stay on the device."""
+    asked = keys.value(key)
+    options = asked if isinstance(asked, dict) else {}
+    keys.used.update(f"{key}.{option}" for option in options)
+    if options.get("ratio") not in (None, 1, 1.0):
+        keys.leave(f"{key}.ratio", "+ a part of it stays on the device")
+    return _device(keys, f"{key}.device")
+
+
 def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
     """Take what is kept off the device: parameters go with their states in what we count."""
-    places = {}
-    for name in ("offload_optimizer", "offload_param"):
-        asked = keys.value(f"{section}.{name}")
-        options = asked if isinstance(asked, dict) else {}
-        keys.used.update(f"{section}.{name}.{option}" for option in options)
-        places[name] = _device(keys, f"{section}.{name}.device")
-        if options.get("ratio") not in (None, 1, 1.0):
-            keys.leave(f"{section}.{name}.ratio", "+ a part of it stays on the device")
+    places = {name: _place(keys, f"{section}.{name}") for name in OFFLOADED}
     _pinned(keys, section, [name for name, place in places.items() if place != "none"])
     if keys.value(f"{section}.cpu_offload") is True:
         places["offload_optimizer"] = "cpu"
