@@ -204,6 +204,12 @@ def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> li
     return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
 
 
+def _takes(setting: object, engine: str) -> bool:
+    """Tell whether a task has a setting, and an engine takes it."""
+    engines = getattr(setting, "engines", ())
+    return setting is not None and (not engines or engine in engines)
+
+
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     """Return the settings of the log that this task and engine have, by our names."""
     figures = {"max_model_len": "context", "n_ctx": "context", "utilization": _share(engine)}
@@ -213,8 +219,7 @@ def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     if capacity and reading.wording != "ggml-metal":
         stated["gpu_memory"] = capacity
     table = TRAIN if task == "train" else INFER
-    engines = {name: getattr(table[name], "engines", ()) for name in stated if name in table}
-    return {name: stated[name] for name, of in engines.items() if not of or engine in of}
+    return {name: stated[name] for name in stated if _takes(table.get(name), engine)}
 
 
 def _share(engine: str) -> str:

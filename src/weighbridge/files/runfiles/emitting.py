@@ -345,14 +345,16 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
             settings |= {name: recipe[name] for name in CARRIED if settings.get(name) is None}
     if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
         settings = dict(_of_release(to, asked, settings, ask))
-    if called is None and usual:
+    if not usual:
+        return _with(asked, settings)
+    if called is None:
         return _with(asked, {**settings, program: usual[0]})
-    if usual and called not in to.uses:
-        theirs = " and ".join(to.uses)
-        raise UsageError(
-            sentence("emit.not_for", kind=kind, setting=program, value=called, known=theirs)
-        )
-    return _with(asked, settings)
+    if called in to.uses:
+        return _with(asked, settings)
+    theirs = " and ".join(to.uses)
+    raise UsageError(
+        sentence("emit.not_for", kind=kind, setting=program, value=called, known=theirs)
+    )
 
 
 def _of_release(to: EmitTarget, asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:

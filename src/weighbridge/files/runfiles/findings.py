@@ -301,12 +301,12 @@ def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
     that is trained, what Adam needs of all of it."""
     rows = {row.dtype: row for row in report.table or ()}
     form = str(report.workload.get("quantization") or report.workload.get("dtype"))
-    small = SMALL["train" if task == "train" else "infer"]
-    if form in rows and small in rows:
+    small = SMALL[task]
+    if {form, small, "fp8"} <= rows.keys():
         values = {"model": model, "form": form, "size_bytes": rows[form].total_bytes}
         yield _smaller(values, small, rows[small].total_bytes, rows["fp8"].total_bytes)
-    adam = rows["bfloat16"].training_adam_bytes if task == "train" and rows else None
-    if adam:
+    if task == "train" and "bfloat16" in rows:
+        adam = rows["bfloat16"].training_adam_bytes
         yield LogFinding("least.trained", {"model": model, "adam_bytes": adam})
 
 

@@ -91,6 +91,15 @@ def read(text: str, name: str = "the text", kind: str | None = None, folder: str
     return replace(_read(text, name, kind, folder), folder=folder)
 
 
+def _first_kind(pieces: Sequence[Document], syntax: str) -> tuple[Kind, list[Document]] | None:
+    """Return the first kind that tells pieces of a text, with these; None where none does."""
+    for each in kinds():
+        pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
+        if pieces_told:
+            return each, pieces_told
+    return None
+
+
 def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
     book = notebook.opened(text, name)
     if book is not None:
@@ -105,10 +114,9 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
         except BadFileError as error:
             broken = error if syntax == by_suffix else broken
             continue
-        for each in kinds():
-            pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
-            if pieces_told:
-                return _file(each, pieces_told, text, name)
+        told_by_kind = _first_kind(pieces, syntax)
+        if told_by_kind is not None:
+            return _file(*told_by_kind, text, name)
     raise broken or _untold(name)
 
 
@@ -224,7 +232,6 @@ def _syntaxes(text: str, name: str) -> Iterator[str]:
         yield first
     if first in ("yaml", "json", "toml"):
         return
-    begins = text.lstrip()[:1]
-    for syntax in SYNTAXES:
-        if (syntax != first or first == "text") and (syntax != "json" or begins in ("{", "[")):
-            yield syntax
+    json = text.lstrip()[:1] in ("{", "[")
+    others = [each for each in SYNTAXES if each != first or first == "text"]
+    yield from (each for each in others if json or each != "json")

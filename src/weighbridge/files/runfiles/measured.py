@@ -118,6 +118,16 @@ def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
     return replace(report, derived=derived)
 
 
+def _with_cache(derived: DerivedFacts, measured: int, share: Fraction) -> DerivedFacts:
+    """Return figures of a cache that is so many bytes, a share of what was expected."""
+    return {
+        **derived,
+        "available_kv_cache_bytes": measured,
+        "kv_cache_tokens": int((derived.get("kv_cache_tokens") or 0) * share),
+        "max_concurrency": round(float((derived.get("max_concurrency") or 0) * share), 2),
+    }
+
+
 def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | None") -> Report:
     """Return an answer in which a server's log counts: what it measured stands in place of what was
     expected, on every card, and the verdict and the room for tokens follow from that."""
@@ -134,12 +144,7 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
     room = next((part for part in parts if part.name == "kv_cache"), None)
     derived: DerivedFacts = {**report.derived, "largest_context": None}
     if room is not None and room.predicted:
-        share = Fraction(room.measured, room.predicted)
-        derived |= {
-            "available_kv_cache_bytes": room.measured,
-            "kv_cache_tokens": int((derived.get("kv_cache_tokens") or 0) * share),
-            "max_concurrency": round(float((derived.get("max_concurrency") or 0) * share), 2),
-        }
+        derived = _with_cache(derived, room.measured, Fraction(room.measured, room.predicted))
     return replace(report, devices=devices, verdict=verdict, derived=derived)
 
 

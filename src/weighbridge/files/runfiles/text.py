@@ -298,12 +298,11 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
         launch = parse(run.command) if run.command else None
     except UsageError:
         return None
-    settings_said = {*run.settings, *(launch.settings if launch is not None else ())}
-    if launch is None or "engine_version" in settings_said:
+    if launch is None or "engine_version" in {*run.settings, *launch.settings}:
         return None
     releases = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
-    (match, *more) = releases.values() or (None,)
-    return None if match is None or more else piece_of(words, match, match[1])
+    matches = [piece_of(words, match, version) for version, match in releases.items()]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _enough(cards: str, run: PlannedRun) -> str:

@@ -347,12 +347,16 @@ def _engine(file: RunFile) -> str:
     return engines.pop() if len(engines) == 1 else ""
 
 
+def _trains(run: PlannedRun) -> bool:
+    """Tell whether a run is a training that is answered, or would be if its text said more."""
+    return run.task == "train" and (not run.refused or run.open)
+
+
 def _known(file: RunFile) -> dict[str, Any]:
     """Return what the runs of a text say of the machine and the engine."""
     engine, ranks = _engine(file), _ranks(file)
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
-    trained = [run for run in file.runs if run.task == "train" and (not run.refused or run.open)]
-    trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
+    trains = {"task": "train"} if file.runs and all(map(_trains, file.runs)) else {}
     cards = {str(u.value) for run in file.runs for u in run.understood if u.setting == "gpu"}
     gpu = cards.pop() if len(cards) == 1 else ""
     machine = {"gpu": gpu, "engine": engine, "ram": ram}

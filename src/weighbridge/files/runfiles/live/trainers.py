@@ -241,19 +241,22 @@ def _moved(plugin: Any) -> dict[str, Value]:
 # The model
 
 
+def _of_adapters(adapters: Mapping[Any, Any], warnings: list[str]) -> dict[str, Value]:
+    """Return the settings of the first adapter of a model, with what is not counted of it."""
+    adapter = next(iter(adapters.values()))
+    warnings += uncounted(adapter)
+    if len(adapters) > 1:
+        warnings.append(about("model.peft_config", sentence("live.adapters", count=len(adapters))))
+    return adapted(adapter)
+
+
 def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) -> LiveRun:
     """Return the run with what the model tells: its config, adapters, packing and dtype."""
     base = getattr(model, "module", model)  # of a wrapper of DDP
     adapters = getattr(base, "peft_config", None)
     live = dict(settings)
     if isinstance(adapters, Mapping) and adapters:
-        adapter = next(iter(adapters.values()))
-        live |= adapted(adapter)
-        warnings += uncounted(adapter)
-        if len(adapters) > 1:
-            warnings.append(
-                about("model.peft_config", sentence("live.adapters", count=len(adapters)))
-            )
+        live |= _of_adapters(adapters, warnings)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
     config: Any = getattr(base, "config", None)
     if not hasattr(config, "to_dict"):

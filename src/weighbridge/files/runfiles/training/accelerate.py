@@ -249,18 +249,18 @@ OWN_WORDS = (
 )  # the run's own arguments decide
 
 
+def _left_to_the_config(run: PlannedRun, settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the settings of a config that the arguments of a run do not say."""
+    own_keys = (one for one in run.understood if one.file == "" and one.key != "--config_file")
+    read = {one.setting for one in own_keys}
+    read |= {"shard"} if "offload" in read else set()
+    return {n: value for n, value in settings.items() if n not in (*OWN_WORDS, *read)}
+
+
 def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRun:
     """Return a run as this config launches it. What the run's own arguments share out stands, and
     so do the ranks that the command has `counted`."""
-    settings_read = {
-        one.setting for one in run.understood if one.file == "" and one.key != "--config_file"
-    }
-    taken = {
-        name: value
-        for name, value in shared.settings.items()
-        if name not in (*OWN_WORDS, *settings_read)
-        and not (name == "shard" and "offload" in settings_read)
-    }
+    taken = _left_to_the_config(run, shared.settings)
     shows = {*taken, SIZES["data"]}
     if counted:
         taken.pop(SIZES["data"], None)

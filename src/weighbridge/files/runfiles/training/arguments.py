@@ -155,6 +155,17 @@ OF_RANKS: Mapping[str, str] = {  # of accelerate's ParallelismConfig
 }
 
 
+def _arranged(keys: KeyReading, section: str, options: Mapping[str, Any]) -> None:
+    """Take the ranks of accelerate's `parallelism_config`."""
+    keys.used.update(f"{section}.{name}" for name in options)
+    several = (options.get("sp_size") or 1) != 1
+    for name, setting in OF_RANKS.items():
+        if name != "sp_size" or several:
+            keys.take(f"{section}.{name}", setting)
+    if several:
+        keys.set("context_parallel_by", "ulysses", f"{section}.sp_size")
+
+
 def sequence(keys: KeyReading) -> None:
     """Take ranks that share a sequence, or a layer: accelerate's `parallelism_config`, and
     ms-swift's `sequence_parallel_size`, which exchanges heads where ranks divide those with
@@ -162,12 +173,7 @@ def sequence(keys: KeyReading) -> None:
     section = "parallelism_config"
     options = keys.value(section)
     if isinstance(options, dict):
-        keys.used.update(f"{section}.{name}" for name in options)
-        for name, setting in OF_RANKS.items():
-            if name != "sp_size" or (options.get(name) or 1) != 1:
-                keys.take(f"{section}.{name}", setting)
-        if (options.get("sp_size") or 1) != 1:
-            keys.set("context_parallel_by", "ulysses", f"{section}.sp_size")
+        _arranged(keys, section, options)
     elif options is not None:
         keys.leave(section, "- ranks are arranged by it")
     if (keys.value("sequence_parallel_size") or 1) != 1 and keys.take(

@@ -117,14 +117,20 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.leave("adapter", NO_FOUR_BITS)
     if dora:
         keys.knows("peft_use_dora", "method")
-    if packed and not dora:
-        keys.knows(bits, "method")
-    elif bits:
-        keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
+    _packed(keys, bits, dora=dora)
     _experts(keys, packed=packed)
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
         keys.notes.append(sentence("axolotl.lora_r"))
+
+
+def _packed(keys: KeyReading, bits: str, *, dora: bool) -> None:
+    """Take the format of a base: four bits are QLoRA's, but for DoRA."""
+    four = bits == "load_in_4bit"
+    if four and not dora:
+        keys.knows(bits, "method")
+    elif bits:
+        keys.set("quantization", "nf4-dq" if four else "bnb-int8", bits)
 
 
 def _experts(keys: KeyReading, *, packed: bool) -> None:
@@ -164,14 +170,8 @@ def _precision(keys: KeyReading) -> None:
         keys.settings["precision"] = "bf16-mixed"
 
 
-def _kernels(keys: KeyReading) -> None:
-    keys.take("optimizer", "optimizer")
-    _checkpoints(keys)
-    keys.means("attn_implementation", "attention")
-    keys.used.add("sdp_attention")  # torch chooses, as we do
-    for name in ("flash_attention", "flex_attention", "eager_attention"):
-        if keys.on(name):
-            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
+def _loss(keys: KeyReading) -> None:
+    """Take the loss that a plugin puts in place of torch's."""
     plugins = " ".join(map(str, keys.value("plugins") or ()))
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.set("loss", "cce", "plugins")
@@ -181,6 +181,17 @@ def _kernels(keys: KeyReading) -> None:
             keys.set("loss", loss, name)
         elif keys.on(name):
             keys.leave(name, "the plugin that does it is not among `plugins`")
+
+
+def _kernels(keys: KeyReading) -> None:
+    keys.take("optimizer", "optimizer")
+    _checkpoints(keys)
+    keys.means("attn_implementation", "attention")
+    keys.used.add("sdp_attention")  # torch chooses, as we do
+    for name in ("flash_attention", "flex_attention", "eager_attention"):
+        if keys.on(name):
+            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
+    _loss(keys)
     if keys.on("sample_packing"):
         keys.knows("sample_packing", "seq_len")
     keys.take("eval_batch_size", "eval_batch_size")

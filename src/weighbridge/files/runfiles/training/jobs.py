@@ -247,11 +247,9 @@ def _placed(
     run = launch.of_launched(shell, launched_one._replace(start=start))
     machines = number(start.machines) or _by_config(run) or 1
     if container.gpus and SIZES["data"] not in run.settings:
-        start = start._replace(each=container.gpus)
-        run = launch.ranked(run, start)
-        run = replace(
-            run, unread=tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
-        )
+        run = launch.ranked(run, start._replace(each=container.gpus))
+        counted = tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
+        run = replace(run, unread=counted)
     run = segments.with_allocator(run, shell.text, shell.syntax)
     line_number = container.line
     run = replace(

@@ -168,17 +168,8 @@ def _launched(
         return None
     start = next((n for n in places if _begins(names, words, n)), places[-1])
     if names[start] in programs:
-        named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
-        if not named and len(words) < start + 2:
-            return None
         by = next((n for n in reversed(places) if n < start and names[n] in LAUNCHERS), None)
-        if by is None:
-            how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
-        else:
-            how = ranks.of_launcher(names[by], words[by:start], env, words[:by], document)
-        if names[start] in (*starters.STARTERS, "trl"):
-            how = _or_by_itself(how, starters.start_of(words[start + 1 :]))
-        return Launched(names[start], [*named, *words[start + 1 :]], how)
+        return _launched_program(document, words, env, start, by)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
         return None
@@ -190,6 +181,29 @@ def _launched(
     tasks = slurm.step(document.text, words[srun:start]) if srun else None
     how = tasks or ranks.of_launcher(names[start], launchers_words, env, words[:start], document)
     return Launched(words[script], words[script + 1 :], how, config, accelerate_words)
+
+
+def _launched_program(
+    document: Document,
+    words: Sequence[str],
+    env: Mapping[str, str],
+    start: int,
+    launcher: int | None,
+) -> Launched | None:
+    """Return the program that a command starts at a word, by a launcher or by itself; None where
+    it is told nothing."""
+    program, told_to_it = words[start].rpartition("/")[2], words[start + 1 :]
+    named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
+    if not named and not told_to_it:
+        return None
+    if launcher is None:
+        how = ranks.of_program(program, words[:start], env, EACH_CARD)
+    else:
+        by = words[launcher].rpartition("/")[2]
+        how = ranks.of_launcher(by, words[launcher:start], env, words[:launcher], document)
+    if program in (*starters.STARTERS, "trl"):
+        how = _or_by_itself(how, starters.start_of(told_to_it))
+    return Launched(program, [*named, *told_to_it], how)
 
 
 def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:

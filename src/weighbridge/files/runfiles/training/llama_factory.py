@@ -126,9 +126,14 @@ def _method(keys: KeyReading) -> None:
     if bits:
         _packed(keys, bits)
     else:
-        half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
-        keys.settings["dtype"] = half
+        _half(keys)
     _adapters(keys)
+
+
+def _half(keys: KeyReading) -> None:
+    """Take the dtype of a base that is not packed: that of the precision."""
+    half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
+    keys.settings["dtype"] = half
 
 
 def _adapters(keys: KeyReading) -> None:

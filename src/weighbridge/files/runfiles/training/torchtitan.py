@@ -5,6 +5,7 @@ seq_len 2048, float32 parameters under bfloat16, shard degree -1, AdamW fused, e
 recomputed), models/llama3/train_configs/. Later releases have configs in Python.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -170,11 +171,14 @@ def _precision(keys: KeyReading) -> None:
     _small_products(keys, wide=dtype != "bfloat16" and param == "bfloat16")
 
 
+SMALL_PRODUCTS = re.compile("float8|mx")  # in names of converters
+
+
 def _small_products(keys: KeyReading, *, wide: bool) -> None:
     """Read which products are in 8 bits: those of linears in float8 are counted, over parts in
     float32 that are gathered in bfloat16 (`wide`)."""
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
-    small = {name for name in map(str, converters) if "float8" in name or "mx" in name}
+    small = set(filter(SMALL_PRODUCTS.search, map(str, converters)))
     linears = {LINEARS[each] for each in small & LINEARS.keys()}
     experts = {GROUPED[each] for each in small & GROUPED.keys()}
     known = small <= LINEARS.keys() | GROUPED.keys()
@@ -292,9 +296,8 @@ def _pipelined(keys: KeyReading) -> None:
     each = _micro_batch(keys, whole, size, counts)
     if each and whole % each == 0:
         keys.settings["batch_size"], keys.settings["gradient_accumulation"] = each, whole // each
-        for key in (size, *counts):
-            if keys.value(key) is not None:
-                keys.knows(key, "gradient_accumulation")
+        for key in (key for key in (size, *counts) if keys.value(key) is not None):
+            keys.knows(key, "gradient_accumulation")
 
 
 def _order(keys: KeyReading, name: str) -> None:

@@ -324,6 +324,15 @@ def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
 # Beside the Trainer's own arguments
 
 
+def _size_contradicted(name: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
+    """Say which size a config has otherwise than the Trainer's argument; "" where there is none."""
+    for key, (argument, setting) in MATCHED.items():
+        value = config.get(key)
+        if isinstance(value, int | float) and value != sizes.get(setting):
+            return ALIKE.format(name, key, value, argument, sizes.get(setting))
+    return ""
+
+
 def contradicted(keys: KeyReading) -> str:
     """Say with what of DeepSpeed's config the Trainer does not start beside its own arguments; ""
     where it does."""
@@ -334,12 +343,15 @@ def contradicted(keys: KeyReading) -> str:
         return ""
     name, config = keys.zero
     sizes = {"gradient_accumulation": 1, **keys.settings}
-    for key, (argument, setting) in MATCHED.items():
-        value = config.get(key)
-        if isinstance(value, int | float) and value != sizes.get(setting):
-            return ALIKE.format(name, key, value, argument, sizes.get(setting))
-    return _precision_contradicted(keys, name, config) or _step_contradicted(
-        name, config.get("train_batch_size"), [sizes[ours] for _, ours in MATCHED.values()], None
+    return (
+        _size_contradicted(name, config, sizes)
+        or _precision_contradicted(keys, name, config)
+        or _step_contradicted(
+            name,
+            config.get("train_batch_size"),
+            [sizes[ours] for _, ours in MATCHED.values()],
+            None,
+        )
     )
 
 
