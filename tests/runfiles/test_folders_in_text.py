@@ -83,6 +83,9 @@ def test_what_rests_on_a_file_that_is_not_here_is_never_sure():
     (weighed,) = weighbridge.weigh(text, name="a", offline=True, gpu="4090").runs
     assert weighed.fits == "unknown"
     assert "qwen3-8b-q4kxl-mine.gguf is not here" in weighed.report.verdict.reason
+    in_words = weighbridge.weigh(f"{text}\non a 4090\n", name="a", offline=True).runs[0]
+    assert "in words: 4090" in in_words.report.verdict.reason
+    assert "makes it sure" not in in_words.report.verdict.reason
 
 
 @pytest.mark.parametrize(

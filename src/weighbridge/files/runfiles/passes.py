@@ -209,7 +209,8 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
         return ""
     named = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
     lacks = [sentence("words.lacks", missing=each) for each in run.missing]
-    sure = [] if lacks else [sentence("words.sure", flags=" ".join(_as_typed(run, words)))]
+    open_ = lacks or any(doubt(run, verdict, typed) for doubt in OTHER_DOUBTS)
+    sure = [] if open_ else [sentence("words.sure", flags=" ".join(_as_typed(run, words)))]
     return clauses(sentence("words.as_far", said=named), *lacks, *sure)
 
 
@@ -257,7 +258,8 @@ def _divided(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     return ELSEWHERE if alone and verdict.fits != "yes" and verdict.count > 1 else ""
 
 
-DOUBTS = (_by_words, _absent, _of_cards, _unsaid, _uncounted, _divided)
+OTHER_DOUBTS = (_absent, _of_cards, _unsaid, _uncounted, _divided)
+DOUBTS = (_by_words, *OTHER_DOUBTS)
 
 
 def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
