@@ -7,6 +7,8 @@
     figures.jsonl   a figure: its group, the pattern in front of it and its kind: a size (unless it
                     is said), MiB, GiB, count, number or text. `before`: it may stand before the
                     message, in the log that leads to it. Those of engines stand in ../logs.jsonl
+    stated.jsonl    a setting of ours, the words that logs have for it (those of the Trainer's and
+                    Unsloth's banner, too: unsloth/tokenizer_utils.py), and what follows them
 
 Patterns are written with spaces, to be read; they are searched in text that has none (text.py),
 each within a window of the message, and each repetition is bounded: no input makes them slow.
@@ -45,37 +47,32 @@ LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 # called by others stands before them.
 PLACES = [line.split(maxsplit=1) for line in lines_beside(__file__, "places.txt")]
 
-# Settings as logs and commands state them, by our names: their words, and what follows these.
-BANNER = "Batch size per device"  # the Trainer's, and Unsloth's (unsloth/tokenizer_utils.py)
-COUNT = r"[= ]{1,20}(\d{1,9})\b"
-SHARE = r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"
-STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
-    ("tensor_parallel_size", int, ("tensor_parallel_size", "tensor-parallel-size"), COUNT),
-    ("pipeline_parallel_size", int, ("pipeline_parallel_size", "pipeline-parallel-size"), COUNT),
-    ("gpu_memory_utilization", float, ("gpu_memory_utilization", "gpu-memory-utilization"), SHARE),
-    ("mem_fraction_static", float, ("mem_fraction_static", "mem-fraction-static"), SHARE),
-    ("max_num_seqs", int, ("max_num_seqs", "max-num-seqs"), COUNT),
-    ("max_num_batched_tokens", int, ("max_num_batched_tokens", "max-num-batched-tokens"), COUNT),
-    ("dtype", str, ("dtype",), r"[= ](?:torch\.)?(float16|bfloat16|float32)\b"),
-    ("kv_cache_dtype", str, ("kv_cache_dtype", "kv-cache-dtype"), r"[= ](fp8(?:_e4m3|_e5m2)?)\b"),
-    ("quantization", str, ("quantization",), r"[= ](awq|gptq|fp8|bitsandbytes)\b"),
-    ("ubatch_size", int, ("n_ubatch",), COUNT),
-    (
-        "batch_size",
-        int,
-        ("per_device_train_batch_size", "micro_batch_size", "train_batch_size", BANNER),
-        COUNT,
-    ),
-    (
-        "gradient_accumulation",
-        int,
-        ("gradient_accumulation_steps", "Gradient accumulation steps"),
-        COUNT,
-    ),
-    ("seq_len", int, ("max_seq_length", "cutoff_len"), COUNT),
-)
+# What stands in patterns of stated.jsonl: a number, and a share of a card
+STANDS = {"{COUNT}": r"[= ]{1,20}(\d{1,9})\b", "{SHARE}": r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"}
+KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for
 MOST_PLACES = 50  # of one word that are looked at
+
+
+class StatedSetting(NamedTuple):
+    """A line of stated.jsonl: a setting of ours, the words that logs and commands have for it, and
+    what follows these."""
+
+    setting: str
+    kind: str
+    words: Sequence[str]
+    follows: str
+
+    @property
+    def pattern(self) -> str:
+        """Return the pattern of what follows a word."""
+        return STANDS.get(self.follows, self.follows)
+
+
+@cache
+def stated_settings() -> tuple[StatedSetting, ...]:
+    """Return the lines of stated.jsonl, in order."""
+    return tuple(StatedSetting(**line) for line in table("stated"))
 
 
 class Wording(NamedTuple):
@@ -233,10 +230,10 @@ def stated_in(lines: str) -> Mapping[str, Any]:
     """Settings that the log states, each by the first word of it that a value follows."""
     context = length_in(lines)
     stated: dict[str, Any] = {"context": context} if context else {}
-    for name, kind, words, follows in STATED:
-        value = next((v for word in words if (v := _after(lines, word, follows))), None)
+    for row in stated_settings():
+        value = next((v for word in row.words if (v := _after(lines, word, row.pattern))), None)
         if value is not None:
-            stated[name] = kind(value)
+            stated[row.setting] = KINDS[row.kind](value)
     return stated
 
 

@@ -15,6 +15,8 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.shell import commands
+from weighbridge.files.programs import names_of
+from weighbridge.files.programs import programs as all_programs
 from weighbridge.files.runfiles import slurm
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
@@ -39,19 +41,12 @@ SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
 MOST = 200  # lines: a longer text is looked at as prose is
 CONFIG = "config_file"  # of accelerate
-LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
-PROGRAMS = ("swift", "trl", "llamafactory-cli")
+LAUNCHERS, PROGRAMS = names_of("launchers"), names_of("trainers")
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
 UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
-SWIFT = {  # ms-swift's names -> those of TRL's arguments
-    "model": "model_name_or_path",
-    "lora_rank": "lora_r",
-    "target_modules": "lora_target_modules",
-    "attn_impl": "attn_implementation",
-}
-
+SWIFT = all_programs()["ms-swift"].arguments
 
 # What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
 EACH_CARD = "llamafactory-cli"
