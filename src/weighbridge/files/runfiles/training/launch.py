@@ -41,6 +41,7 @@ SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
 MOST = 200  # lines: a longer text is looked at as prose is
 CONFIG = "config_file"  # of accelerate
+OF_TRL = "accelerate_config"  # TRL's flag for it
 LAUNCHERS, PROGRAMS = names_of("launchers"), names_of("trainers")
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
@@ -244,6 +245,8 @@ def _run(document: Document, each: Launched) -> PlannedRun:
         return accelerate.launched(run, by_flags, counted=each.ranks is not None)
     line = document.line_of(max(document.text.find(each.config), 0))
     shared = _shared_by(document, each.config, each.start)
+    if shared is None and "/" in each.config and trl.shipped(each.config):
+        return trl.shared_out(run, f"--{CONFIG}", each.config, line)
     if shared is None:
         absent = missing(each.config, f"--{CONFIG}", line)
         return replace(run, unread=(*run.unread, absent))
@@ -310,7 +313,15 @@ def _plain(each: Launched, arguments: Document) -> PlannedRun:
     framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
     note = "" if each.program == "trl" else UNREAD
     run = trl.of_arguments(arguments, framework, note)
-    return trl.with_dropout(run) if each.program == "trl" else run
+    return _of_trl(run, arguments) if each.program == "trl" else run
+
+
+def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
+    """Return a run with TRL's own defaults, and shared out by the config that it names."""
+    named = arguments.data.get(OF_TRL, "")
+    if trl.shipped(named):
+        run = trl.shared_out(run, OF_TRL, str(named), arguments.place((OF_TRL,)).line)
+    return trl.with_dropout(run)
 
 
 def _swift(document: Document, each: Launched) -> PlannedRun:

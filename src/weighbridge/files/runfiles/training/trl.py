@@ -5,10 +5,12 @@ Sources: trl @ f2cd5771: trainer/base_config.py (checkpointing on, bf16 on), sft
 scripts call otherwise (max_seq_length, use_lora).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -17,7 +19,7 @@ from weighbridge.files.runfiles.reading import (
     table,
     worded,
 )
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
 from weighbridge.files.runfiles.training import arguments, zero
 from weighbridge.files.runfiles.training.zero import contradicted
 
@@ -62,6 +64,32 @@ def read(document: Document) -> Iterator[PlannedRun]:
     )
     run = of_arguments(document, framework="trainer" if saved else "trl")
     yield run if saved else with_dropout(run)
+
+
+# Configs of accelerate that TRL ships, by name or where its repository has them (trl @ f2cd5771
+# trl/accelerate_configs/; trl/scripts/utils.py) -> how they share a model out
+SHIPPED = re.compile(
+    r"(?:.*accelerate_configs/)?(?:deepspeed_)?(single_gpu|multi_gpu|fsdp[12]|zero[123])(?:\.yaml)?"
+)
+SHARES = {"single_gpu": "none", "multi_gpu": "ddp"}
+
+
+def shipped(named: object) -> str:
+    """Return how a config that TRL ships shares a model out; "" of another one."""
+    match = SHIPPED.fullmatch(str(named))
+    return "" if match is None else SHARES.get(match[1], match[1])
+
+
+def shared_out(run: PlannedRun, key: str, named: str, line: int) -> PlannedRun:
+    """Return a run that a config which TRL ships shares out."""
+    known = Understood(key=key, value=named, setting="shard", line=line)
+    return replace(
+        run,
+        settings={**run.settings, "shard": shipped(named)},
+        understood=(*run.understood, known),
+        unread=tuple(one for one in run.unread if one.key != key.lstrip("-")),
+        notes=(*run.notes, sentence("base.by_name", base=named)),
+    )
 
 
 def with_dropout(run: PlannedRun) -> PlannedRun:
