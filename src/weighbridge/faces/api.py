@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.questions.prepared import Prepared, opened
 from weighbridge.answers.questions.question import by_its_name, question, served_model, serving
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.gather import GatherOptions
 
@@ -156,7 +157,7 @@ def infer(
     asked = by_its_name(asked, model)
     model, revision = served_model(asked, model, revision)
     if model is None:
-        raise UsageError("name a model, or a --command that does")
+        raise UsageError(sentence("model_or_command"))
     return opened(model, _options(locals(), then="answers.estimate.infer")).answer(asked)
 
 
@@ -392,7 +393,7 @@ def emit(
         told = read(*text_of(file, name), file_kind, folder_of(file, name))
         run, source = of_file(told, kind, given, model)
     if not run.model:
-        raise UsageError("no model is named: --model says it")
+        raise UsageError(sentence("emit.no_model"))
     opened_once: dict[str, Prepared] = {}
 
     def prepared(named: str, at: str | None = None) -> Prepared:

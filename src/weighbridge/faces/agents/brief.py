@@ -8,6 +8,7 @@ agent nothing but the numbers.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import LONGEST, clipped, one_line, printable, safe_markdown
 from weighbridge.base.words import words_in
 from weighbridge.faces.render.markdown import MARKS, drawn
@@ -85,7 +86,7 @@ def _lines(block: Block) -> Iterator[str]:
 
 def _pasted(block: Paste) -> Iterator[str]:
     if len(block.text) > LONGEST_LINE:
-        yield f"{_line(block.heading)}: a line of {len(block.text):,} characters"
+        yield about(_line(block.heading), sentence("agent.long_line", count=len(block.text)))
     else:
         yield from filter(None, drawn(block))
 

@@ -24,7 +24,7 @@ def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
     given = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
     said, model = arguments.get(TEXT), given.pop("model", None)
     if not isinstance(said, str):
-        raise UsageError(f"{TEXT} is the text of a file, a command or a message")
+        raise UsageError(sentence("agent.text", name=TEXT))
     try:
         file = read(said, NAME, arguments.get(KIND))
     except UsageError as error:  # an option of ours is called as the tool has it

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.agents.answering import AgentAnswer, Answers, Arguments
 from weighbridge.faces.agents.tools import Tool, tools
 
@@ -94,9 +95,7 @@ def _server(answers: Answers, offered: tuple[Tool, ...]) -> "Server[Any]":
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
-        raise UsageError(
-            "tools for agents need the mcp SDK: pip install 'weighbridge[mcp]'"
-        ) from None
+        raise UsageError(sentence("agent.needs_sdk")) from None
     lane = _Lane()
     known = {tool.name for tool in offered}
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.options import FORMS, output_form
 from weighbridge.faces.cli.progress import progress
 from weighbridge.faces.render.data import json_text
@@ -233,7 +234,7 @@ def _outcomes(form: str, asked: Mapping[str, Any]) -> None:
     wrong = next((name for name in OF_FIGURES if asked[name]), None)
     if wrong is not None:
         flag = f"--{wrong.replace('_', '-')}"
-        raise UsageError(f"{flag} is of measured figures; leave it out, or --outcomes")
+        raise UsageError(sentence("accuracy.of_figures", flag=flag))
     cases = _judged_cases(asked["engine"])
     if form == "json":
         from weighbridge_lab.evidence.outcomes import to_dict
@@ -311,7 +312,7 @@ def _on_host(form: str, asked: Mapping[str, Any]) -> None:
 
     wrong = next((name for name in OF_FIGURES if asked[name]), None)
     if wrong is not None:
-        raise UsageError(f"--{wrong.replace('_', '-')} is not beside --host; leave one of them out")
+        raise UsageError(sentence("accuracy.host", flag=wrong.replace("_", "-")))
     figures = [f for f in of_host() if asked["engine"] in (None, f.engine)]
     found = stored.outcomes(figures)
     cases = [outcomes.judged(c) for c in outcomes.on_host(asked["engine"])]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import NotFoundError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.options import distrusting_source_options, source_of, writable
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check(files: tuple[str, ...], rules: str, form: str, **settings: Any) -> int
 
     path = Path(rules)
     if not path.is_file():
-        raise NotFoundError(f"{rules}: no such file; it says [[check]] files = [...] gpu = ...")
+        raise NotFoundError(sentence("check.no_file"), where=rules)
     found = api.check(path, files, **source_of(settings))
     click.echo(writable(_told(found, form)))
     return found.code

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import printable, printable_lines
 from weighbridge.faces.cli.options import (
@@ -47,7 +48,7 @@ def emit(
     look_of(settings, form)
     check = settings.pop("check")
     if form not in ("human", "quiet") or ("chart" in settings and chart_file(settings)):
-        raise UsageError("--emit prints a file and nothing else: leave --json and the like out")
+        raise UsageError(sentence("emit.alone"))
     to = target(kind)
     if task not in (None, to.task):
         about = f"--emit {kind} is about {to.task}: weighbridge {to.task}"
@@ -63,7 +64,7 @@ def emit(
     typed = given.pop("model", None)
     alone = cases(() if file else models, given, TABLES[to.task])
     if len(alone) > 1:
-        raise UsageError(f"--emit writes one file, and these are {len(alone)} questions")
+        raise UsageError(sentence("emit.one", count=len(alone)))
     model = typed or alone[0].model
     with progress(model or name or "the model") as callback:
         made = api.emit(model, kind, progress=callback, **told, **source, **alone[0].settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import safe_json
 from weighbridge.faces.cli.options import FORMS, chart_file, chart_option, output_form, tasks_option
 
@@ -144,7 +145,9 @@ def _summary(records: "Sequence[Measurement]") -> Iterator[str]:
     for level, limit in NEAR.items():
         off = [r.error[level] for r in records if r.error]
         near = sum(1 for e in off if e is not None and abs(e) <= limit)
-        yield f"{level}: within {100 * limit:g}% in {near} of {len(records)}"
+        yield about(
+            level, sentence("measured.near", percent=100 * limit, count=near, total=len(records))
+        )
 
 
 def _told(history: dict[str, Any]) -> str:

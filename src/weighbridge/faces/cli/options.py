@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import SHOWN
 from weighbridge.faces.cli.completion import gpu_names
 from weighbridge.faces.render import RENDERERS
@@ -37,8 +38,9 @@ def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) ->
     """The value of an option of which the last would silently win."""
     if len(given) > 1:
         raise click.UsageError(
-            f"{option.opts[-1]} is given {len(given)} times ({', '.join(given):.80}): an answer is "
-            "about one; ask once for each",
+            sentence(
+                "option.twice", flag=option.opts[-1], count=len(given), values=", ".join(given)
+            ),
             ctx,
         )
     return given[0] if given else None
@@ -138,7 +140,7 @@ def device_options(command: F) -> F:
 def judges(settings: Mapping[str, Any], *, check: bool) -> None:
     """Raises where --check has nothing to judge by."""
     if check and all(settings[name] is None for name in ("gpu", "gpu_memory", "ram")):
-        raise click.UsageError("--check needs --gpu, --gpu-memory or --ram")
+        raise click.UsageError(sentence("check.no_card"))
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
@@ -234,7 +236,7 @@ def draw_reports(path: str | None, reports: "Sequence[Report]", look: "RenderOpt
 
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     if as_json and form not in ("auto", "json"):
-        raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
+        raise click.UsageError(sentence("form.two", form=form))
     if as_json:
         return "json"
     if quiet:

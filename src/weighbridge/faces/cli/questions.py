@@ -109,8 +109,12 @@ def cases(
         count *= len(choices)
     if count > MOST_BESIDE:
         raise UsageError(
-            f"{count} answers beside each other are more than {MOST_BESIDE}: name fewer models, "
-            f"cards or values ({', '.join(_flag(name) for name in many) or 'models'})"
+            sentence(
+                "beside.many",
+                count=count,
+                most=MOST_BESIDE,
+                names=", ".join(_flag(name) for name in many) or "models",
+            )
         )
     alone = {name: choices[0] for name, choices in values.items() if len(choices) == 1}
     if count == 1:
@@ -146,7 +150,7 @@ def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
 def _pieces(name: str, text: str) -> list[str]:
     pieces = [piece.strip() for piece in text.split(",")]
     if not all(pieces):
-        raise UsageError(f"{_flag(name)} {text!r:.80}: a value between commas is empty")
+        raise UsageError(sentence("value.empty"), where=f"{_flag(name)} {text!r:.80}")
     return pieces
 
 
@@ -204,8 +208,13 @@ class Sections(click.Command):
         if stray is not None:
             flag, values = stray
             raise UsageError(
-                f"{flag} {' '.join(values)} names {values[1]} as a model: several values of one "
-                f"setting stand with commas between them: {flag} {','.join(values)}"
+                sentence(
+                    "values_apart",
+                    flag=flag,
+                    apart=" ".join(values),
+                    model=values[1],
+                    joined=",".join(values),
+                )
             )
         return super().parse_args(ctx, args)
 

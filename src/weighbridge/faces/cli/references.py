@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.sentences import sentence
 
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
@@ -71,7 +72,7 @@ def _alone(references: Sequence[str]) -> None:
         return
     models = [each for each in references if not starts(each)]
     line = ["weighbridge", file, *(["--model", *models] if len(models) == 1 else ())]
-    raise UsageError(f"{file} is a run file, and no model: {shlex.join(line)} weighs it")
+    raise UsageError(sentence("file.no_model", name=file, command=shlex.join(line)))
 
 
 def given_file(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import LONGEST, clipped, one_line, printable
 from weighbridge.faces.cli.emit import emit, emit_option
@@ -67,7 +68,7 @@ def runfile(files: tuple[str, ...], **settings: Any) -> int:
         return _each(files, settings)
     file, kind = files[0], settings.pop("emit")
     if kind and (settings.pop("fix") or settings.pop("write")):
-        raise UsageError("--fix changes the file and --emit writes another: leave one of them out")
+        raise UsageError(sentence("fix.or_emit"))
     if kind and settings.pop("save") is not None:
         raise UsageError(BOTH)
     if kind:
@@ -82,7 +83,7 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
     from weighbridge.base.words import words_in
 
     if settings.pop("emit") or settings.pop("save") or files.count(STDIN) > 1:
-        raise UsageError("--emit and --save are about one FILE, and - stands once")
+        raise UsageError(sentence("files.one"))
     codes = []
     plain = settings.get("quiet") or settings.get("as_json") or settings.get("form")
     for number, file in enumerate(files):
@@ -108,7 +109,7 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     )
     path = settings.pop("save", None)
     if path is not None and settings.get("fix"):
-        raise UsageError("--fix changes the file and --save writes a script: leave one of them out")
+        raise UsageError(sentence("fix.or_save"))
     checked(path)
     text, name = given_text(file)
     settings["lang"] = settings["lang"] or _language(text, file)
@@ -116,7 +117,7 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
     fix, write = given.pop("fix", False), given.pop("write", False)
     if write and (not fix or file == STDIN):
-        raise UsageError("--write goes with --fix, and with a file")
+        raise UsageError(sentence("fix.write"))
     with progress(name or file) as callback:
         found = api.weigh(text, name=name, task=task, progress=callback, **given)
     if fix:
@@ -151,7 +152,7 @@ def _fixed(
     if not found.answered:
         raise UsageError(f"{name}: {next(run.why for run in found.runs)}")
     if all(run.report is None or run.report.verdict is None for run in found.runs):
-        raise UsageError("--fix needs a card: --gpu or --gpu-memory")
+        raise UsageError(sentence("fix.no_card"))
     patch = patched(found, weigh)
     if patch is not None and path != STDIN:
         patch = patch.of(_raw(path, patch.before))
@@ -231,9 +232,7 @@ def _raw(file: str, before: str) -> bytes:
     with open(file, "rb") as opened:
         raw = opened.read(MOST + 1)
     if decoded(raw, file) != before.removeprefix("\ufeff").replace("\r\n", "\n"):
-        raise UsageError(
-            f"{printable(file)} was changed meanwhile: nothing is written; run it again"
-        )
+        raise UsageError(sentence("fix.changed", name=printable(file)))
     return raw
 
 
@@ -242,7 +241,7 @@ def one(name: str, value: Any) -> Any:
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:
-        raise UsageError(f"a file is about one run: give one --{name.replace('_', '-')}")
+        raise UsageError(sentence("file.one_run", flag=name.replace("_", "-")))
     return value[0] if value else None
 
 

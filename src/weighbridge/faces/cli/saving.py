@@ -57,5 +57,5 @@ def save_of_file(found: "WeighedFile", path: str) -> int:
     if len(reports) > 1:
         raise UsageError(sentence("save", count=len(reports)))
     if not reports:
-        raise UsageError(f"--save writes the script of a training, and {found.file.name} has none")
+        raise UsageError(sentence("save.none", name=found.file.name))
     return save(reports[0], path)

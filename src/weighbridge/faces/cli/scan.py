@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import counted
 from weighbridge.faces.cli.options import language_option, writable
 
@@ -344,7 +345,7 @@ def _bytes(path: Path) -> bytes:
     from weighbridge.base.errors import NotFoundError
 
     if not path.is_file():
-        raise NotFoundError(f"{path}: no such file")
+        raise NotFoundError(sentence("path.none"), where=path)
     with path.open("rb") as file:
         return file.read(MOST + 1)
 
@@ -406,7 +407,7 @@ def _limits(chosen: dict[str, Any]) -> "ScanLimits":
 
     memory = parse_size(chosen["memory"])
     if memory < 512 * MIB:
-        raise click.UsageError("--memory: a process takes 512 MiB to answer anything")
+        raise click.UsageError(about("--memory", sentence("scan.memory")))
     return ScanLimits(chosen["seconds"], memory)
 
 

@@ -10,6 +10,7 @@ import click
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import SHOWN
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
@@ -170,7 +171,7 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         notes=launch.notes,
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
-        raise click.UsageError(f"--rank {settings.rank}: of how many? (--world-size)")
+        raise click.UsageError(about(f"--rank {settings.rank}", sentence("trace.rank")))
     return settings
 
 
@@ -214,7 +215,7 @@ def _steps(text: str | None) -> int | None:
     if text is None or text == "all":
         return None if text is None else ALL
     if not (text.isascii() and text.isdecimal() and int(text)):
-        raise click.UsageError(f"--steps {text}: a number from 1 on, or all")
+        raise click.UsageError(about(f"--steps {text}", sentence("trace.steps")))
     return int(text)
 
 
@@ -225,7 +226,7 @@ def _assumption(text: str) -> tuple[str, float]:
     except ValueError:
         number = None
     if not equals or not name.strip() or number is None:
-        raise click.UsageError(f"--assume {text}: write it as loss=1.0 or train.py:31=1.0")
+        raise click.UsageError(about(f"--assume {text}", sentence("trace.assume")))
     return name.strip(), number
 
 
@@ -237,7 +238,7 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
         return None
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in KINDS:
-        raise click.UsageError(f"--timeline {path}: the name ends in .html or .json")
+        raise click.UsageError(about(f"--timeline {path}", sentence("trace.timeline")))
     return KINDS[suffix]
 
 

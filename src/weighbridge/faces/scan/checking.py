@@ -6,6 +6,7 @@ from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.faces.scan import earlier
 from weighbridge.faces.scan.asking import MODEL
 from weighbridge.faces.scan.dataset import (
@@ -65,14 +66,14 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
 def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
     """Yield what is wrong with the list of all files, of a dataset that is whole."""
     path = out / "manifest.json"
-    again = f"`weighbridge scan run {out}` writes it again"
+    again = sentence("scan.writes_again", folder=out)
     try:
         told = json_of(path)
     except WeighbridgeError as error:
-        yield f"{error}; {again}"
+        yield clauses(error.line, again)
         return
     if told is not None and told.get("files") != manifest(out, plan)["files"]:
-        yield f"{path}: is not of these files; {again}"
+        yield about(str(path), clauses(sentence("scan.not_these"), again))
 
 
 def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
@@ -94,6 +95,6 @@ def _answers(plan: ScanPlan, keys: set[str], found: AnswersByFamily, number: int
         wanted = {(k, n) for k in read for n in names}
         odd = set(there) ^ ({(k, MODEL) for k in keys} if family == MODEL else wanted)
         if len(there) != len(set(there)):
-            yield f"part {number}, {family}: answers stand there twice"
+            yield sentence("scan.part_twice", number=number, family=family)
         if odd:
-            yield f"part {number}, {family}: {len(odd)} answers are missing, or about no key of it"
+            yield sentence("scan.part_missing", number=number, family=family, count=len(odd))

@@ -25,6 +25,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.scan.asking import ScanQuestion, families
 from weighbridge.memory.report.columns import COLUMNS, FlatColumn
 from weighbridge.models.formats.strict_json import strict_object
@@ -99,7 +100,7 @@ def needed(*modules: str, extra: str = "scan") -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         told = " and ".join(missing)
-        raise UsageError(f"this scan needs {told}: pip install 'weighbridge[{extra}]'")
+        raise UsageError(sentence("scan.needs", names=told, extra=extra))
 
 
 def part_name(number: int) -> str:
@@ -122,11 +123,11 @@ def plan_of(out: Path) -> ScanPlan:
     """Read the plan of a dataset. Raises WeighbridgeError where there is none."""
     told = json_of(out / "plan.json")
     if told is None:
-        raise NotFoundError(f"{out}: no plan.json; `weighbridge scan plan SOURCE {out}` makes one")
+        raise NotFoundError(sentence("scan.no_plan", folder=out), where=str(out))
     try:
         if told["schema"] != SCHEMA:
             raise BadFileError(
-                f"{out}: its plan is {told['schema']!r:.40}; this release writes {SCHEMA}"
+                sentence("scan.schema", schema=told["schema"], known=SCHEMA), where=str(out)
             )
         asked = tuple(ScanQuestion(**q) for q in told["questions"])
         found = ScanPlan(
@@ -138,9 +139,11 @@ def plan_of(out: Path) -> ScanPlan:
             models=str(told.get("models", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadFileError(f"{out / 'plan.json'}: is no plan of a scan: {error!r:.80}") from None
+        raise BadFileError(
+            sentence("scan.bad_plan", why=repr(error)), where=str(out / "plan.json")
+        ) from None
     if found.parts != len(found.configs):
-        raise BadFileError(f"{out / 'plan.json'}: has {found.parts} parts, and checksums of others")
+        raise BadFileError(sentence("scan.parts", count=found.parts), where=str(out / "plan.json"))
     return found
 
 
@@ -158,7 +161,7 @@ def checked_configs(out: Path, plan: ScanPlan, part: int) -> Path:
     """Return the file of a part's configs. Raises BadFileError where it is not the planned one."""
     path = configs_file(out, part)
     if checksum(path) != plan.configs[part]:
-        raise BadFileError(f"{path}: is not the file that was planned; plan again")
+        raise BadFileError(sentence("scan.replan"), where=str(path))
     return path
 
 
@@ -181,7 +184,7 @@ def json_of(path: Path) -> dict[str, Any] | None:
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
     if told.pop(SEAL, None) != sealed(told):
-        raise BadFileError(f"{path}: is not as it was written: its seal is another, or missing")
+        raise BadFileError(sentence("scan.seal"), where=str(path))
     return told
 
 
@@ -264,6 +267,6 @@ def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
         ).to_pylist()
         return found
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: is missing; plan again") from None
+        raise NotFoundError(sentence("scan.missing"), where=str(path)) from None
     except (ArrowException, OSError) as error:
-        raise BadFileError(f"{path}: cannot be read: {error}; plan again") from None
+        raise BadFileError(sentence("scan.unread_plan", why=str(error)), where=str(path)) from None

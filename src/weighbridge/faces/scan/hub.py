@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from weighbridge.base.canonical import public
 from weighbridge.base.errors import BadFileError, HubError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import one_line, shown, unsecret
 from weighbridge.faces.scan.registered import CONFIG, RegisteredModel, parsed
@@ -63,7 +64,7 @@ def models(source: str, kept: Path) -> Iterator[RegisteredModel]:
         weighbridge.HubError: the Hub does not answer, or answers as none does.
     """
     if surroundings.constants().HF_HUB_OFFLINE:
-        raise HubError(f"{source}: offline mode is on (HF_HUB_OFFLINE)")
+        raise HubError(sentence("offline_mode"), where=source)
     asked = filters(source)
     endpoint: str = surroundings.constants().ENDPOINT
     store = FetchedConfigs(kept)
@@ -90,7 +91,7 @@ def of_listing(rows: Iterable[Any], kept: Path) -> Iterator[RegisteredModel]:
                 strange.append(RegisteredModel(told["id"], None, None, None, str(error)))
 
     if surroundings.constants().HF_HUB_OFFLINE:
-        raise HubError("the listing: offline mode is on (HF_HUB_OFFLINE)")
+        raise HubError(sentence("offline_mode.listing"))
     store = FetchedConfigs(kept)
     try:
         yield from _fetched(_ConfigsOfHub(surroundings.constants().ENDPOINT), entries(), store)
@@ -105,17 +106,16 @@ def filters(source: str) -> dict[str, list[str]]:
     for name, value in parse_qsl(source.removeprefix(SCHEME), keep_blank_values=True):
         if name not in FILTERS or not value:
             raise UsageError(
-                f"{shown(source)}: {shown(name)} selects nothing; after hub: stand "
-                f"{', '.join(FILTERS)}, as in hub:author=acme&limit=1000"
+                sentence("scan.selects", name=shown(name), known=", ".join(FILTERS)),
+                where=shown(source),
             )
         found.setdefault(name, []).append(value)
     limit = found.get("limit", ["1"])
     if len(limit) > 1 or not limit[0].isdecimal() or int(limit[0]) < 1:
-        raise UsageError(f"{shown(source)}: limit is one whole number")
+        raise UsageError(sentence("scan.whole_limit"), where=shown(source))
     if not found:
         raise UsageError(
-            f"{shown(source)}: is the whole Hub; say so with hub:limit=3000000, or select by "
-            f"{', '.join(FILTERS[:3])}"
+            sentence("scan.whole_hub", known=", ".join(FILTERS[:3])), where=shown(source)
         )
     return found
 
@@ -132,7 +132,7 @@ class FetchedConfigs:
             self._open.execute("pragma synchronous = normal")
             self._open.execute(KEPT)
         except sqlite3.DatabaseError as error:
-            raise BadFileError(f"{path}: is no file of fetched configs: {error}") from None
+            raise BadFileError(sentence("scan.no_store", why=str(error)), where=str(path)) from None
 
     def get(self, model: ListedModel) -> tuple[bytes | None] | None:
         """Return (its config,); None where it was never fetched."""
@@ -218,7 +218,7 @@ def _first(
         return 0
     except HubError as error:
         if failed + 1 >= MOST_FAILED:
-            raise HubError(f"{one_line(str(error))}; run it again: what came is kept") from None
+            raise error.added(then=sentence("run_again.kept")) from None
         yield model.known._replace(unread=one_line(str(error)))
         return failed + 1
     kept = None if config is None else _public(config)
@@ -256,9 +256,9 @@ def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]
             page = strict_json(answer.data, MAX_PAGE)
             found = [_entry(told) for told in page] if isinstance(page, list) else None
         except BadFileError as error:
-            raise HubError(f"{endpoint}: does not answer as a Hub does: {error}") from None
+            raise HubError(sentence("scan.no_hub", why=str(error)), where=endpoint) from None
         if found is None:
-            raise HubError(f"{endpoint}: its listing is no list")
+            raise HubError(sentence("scan.no_listing"), where=endpoint)
         yield from found[:most]
         most -= len(found)
         url = _next(answer.link, endpoint) if found else None
@@ -270,7 +270,7 @@ def _next(link: str, endpoint: str) -> str | None:
     if found is None:
         return None
     if not found[1].startswith(f"{endpoint}/api/models?"):
-        raise HubError(f"{endpoint}: its listing goes on elsewhere, at {shown(found[1])}")
+        raise HubError(sentence("scan.elsewhere", address=shown(found[1])), where=endpoint)
     return found[1]
 
 
@@ -282,7 +282,7 @@ def _entry(told: Any) -> ListedModel:
     except (UsageError, TypeError, KeyError, AttributeError):
         raise BadFileError(f"it lists {shown(told)}") from None
     if not (isinstance(sha, str) and COMMIT.fullmatch(sha)):
-        raise BadFileError(f"{name}: sha is {shown(sha)}, which is no commit")
+        raise BadFileError(sentence("scan.no_commit", value=shown(sha)), where=name)
     count = downloads if type(downloads) is int and 0 <= downloads < 1 << 63 else None
     gated = told.get("gated") not in (None, False, "False", "false")  # Parquet has text
     return ListedModel(name, sha, count, gated, CONFIG in names)

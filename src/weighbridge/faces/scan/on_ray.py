@@ -17,6 +17,7 @@ from typing import Any
 
 from weighbridge.base.errors import HubError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line
 from weighbridge.faces.scan.dataset import ScanPlan, needed, plan_of
 from weighbridge.faces.scan.running import PartDone, do_part
@@ -122,7 +123,7 @@ def _joined(ray: Any, ray_run: RayRun) -> None:
         raise HubError(f"--ray {ray_run.address}: {one_line(str(error))}") from None
     if own and ray.util.get_node_ip_address() not in LOOPBACK:
         ray.shutdown()
-        raise HubError("--ray local: this Ray listens on other addresses of the machine, too")
+        raise HubError(sentence("ray.listens"), where="--ray local")
 
 
 def _mapped(
@@ -164,12 +165,13 @@ def _parts(told: "Queue[str | BaseException | None]", patience: float) -> Iterat
         try:
             note = told.get(timeout=patience)
         except Empty:
-            raise HubError(f"no part was answered for {patience:g} seconds; run it again") from None
+            raise HubError(sentence("ray.silent", seconds=patience)) from None
         if note is None:
             return
         if isinstance(note, BaseException):
-            raise HubError(f"the cluster gave up: {one_line(str(note))}; run it again") from None
+            why = sentence("ray.gave_up", why=one_line(str(note)))
+            raise HubError(why, then=sentence("run_again")) from None
         found = json.loads(note)
         if isinstance(found, str):
-            raise UsageError(f"{found}; run it again")
+            raise UsageError(found, then=sentence("run_again"))
         yield PartDone(*found)

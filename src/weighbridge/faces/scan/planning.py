@@ -7,6 +7,7 @@ from typing import Any
 
 from weighbridge.base.canonical import canonical_text, digest
 from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.wording import redacted
 from weighbridge.faces.scan.asking import ScanQuestion
@@ -48,7 +49,7 @@ def plan(
     texts: dict[str, str] = {}
     rows = list(_keyed(found, texts))
     if not rows:
-        raise UsageError(f"{source}: holds no model; a folder of models has a config.json in each")
+        raise UsageError(sentence("scan.no_model"), where=source)
     set_aside(out)
     number = parts or min(MOST_PARTS, ceil_div(len(texts), KEYS_A_PART)) or 1
     rows.sort(key=lambda row: (row["key"] or "", row["id"]))

@@ -21,6 +21,7 @@ from typing import Any
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.scan.asking import MODEL, ScanQuestion
 from weighbridge.faces.scan.dataset import ScanPlan, put, put_json
 from weighbridge.faces.scan.packing import unreadable
@@ -138,12 +139,12 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
 def _ours(folder: Path) -> None:
     """Raises UsageError for a folder that holds files of others."""
     if folder.is_file():
-        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
+        raise UsageError(sentence("site.is_file", folder=str(folder)))
     tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
     known = {LIST, CARD, *tables, ".git", ".gitattributes"}
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if held and (LIST not in held or held - known):
-        raise UsageError(f"{folder} holds files that `scan publish` did not write; name another")
+        raise UsageError(sentence("scan.others", folder=str(folder)))
 
 
 def _asked(question: ScanQuestion) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line
 from weighbridge.faces.scan.asking import MODEL
 from weighbridge.faces.scan.dataset import (
@@ -103,7 +104,7 @@ class ScanView:
         read."""
         for statement in self._connection.extract_statements(sql):
             if statement.type != self._reads:
-                raise UsageError("the query: only reads; begin it with select or with")
+                raise UsageError(sentence("sql.reads"))
 
     def ask(self, sql: str, values: Sequence[Any] = (), *, most: int = 1_000_000) -> ScanResult:
         """Return the answer to a query: so many rows at most. Raises UsageError where DuckDB does
@@ -112,7 +113,7 @@ class ScanView:
             self._checked(sql)
             done = self._connection.execute(sql, list(values))
             if done is None:  # of no statement at all
-                raise UsageError("the query: it is empty; begin it with select or with")
+                raise UsageError(sentence("sql.empty"))
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
         except duckdb_error() as error:
@@ -185,7 +186,7 @@ def models_of(out: Path) -> Any:
     """Return the table of models, for SQL."""
     path = out / "models.parquet"
     if not path.exists():
-        raise BadFileError(f"{path}: is missing; plan again")
+        raise BadFileError(sentence("scan.missing"), where=str(path))
     return _opened([path], MODELS)
 
 
@@ -215,4 +216,6 @@ def _opened(paths: Sequence[Path], columns: Sequence[FlatColumn]) -> Any:
     try:
         return dataset.dataset([str(path) for path in paths], schema=schema, format="parquet")
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise BadFileError(f"{paths[0].parent}: cannot be read: {error}") from None
+        raise BadFileError(
+            sentence("scan.unread", why=str(error)), where=str(paths[0].parent)
+        ) from None

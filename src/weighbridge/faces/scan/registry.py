@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line
 from weighbridge.faces.scan.registered import (
     CONFIG,
@@ -48,7 +49,7 @@ def models(
         from weighbridge.faces.scan import hub
 
         if offline or kept is None:
-            raise UsageError(f"{text}: is fetched, and we are offline")
+            raise UsageError(sentence("scan.offline"), where=text)
         return hub.models(text, kept)
     if URI.match(text):
         return _objects(text)
@@ -71,16 +72,14 @@ def _here(source: Path, kept: Path | None, *, offline: bool) -> Iterator[Registe
     if source.is_dir():
         return _folder(source)
     if not source.exists():
-        raise NotFoundError(f"{source}: no such folder or file")
+        raise NotFoundError(sentence("scan.no_source"), where=str(source))
     reading: dict[str, Callable[[Path], Iterator[RegisteredModel]]] = {
         ".parquet": lambda path: _parquet(path, kept),
         ".jsonl": _lines,
         ".txt": lambda path: _references(path, offline),
     }
     if source.suffix not in reading:
-        raise UsageError(
-            f"{source}: a scan reads a folder, {', '.join(reading)}; a list of references is a .txt"
-        )
+        raise UsageError(sentence("scan.sources", known=", ".join(reading)), where=str(source))
     return reading[source.suffix](source)
 
 
@@ -94,7 +93,9 @@ def _objects(uri: str) -> Iterator[RegisteredModel]:
         store, root = fs.FileSystem.from_uri(uri)
         found = store.get_file_info(fs.FileSelector(root, recursive=True))
     except (ArrowException, OSError, ValueError) as error:
-        raise NotFoundError(f"{where}: cannot be listed: {one_line(str(error))}") from None
+        raise NotFoundError(
+            sentence("scan.unlisted", why=one_line(str(error))), where=where
+        ) from None
     for path in sorted(one.path for one in found if one.base_name == CONFIG and one.is_file):
         folder = path.removesuffix(CONFIG).removeprefix(root).strip("/")
         yield _object(store, path, folder or root.rstrip("/").rpartition("/")[2])
@@ -176,14 +177,14 @@ def _parquet(path: Path, kept: Path | None) -> Iterator[RegisteredModel]:
     try:
         file = files.ParquetFile(path)
     except (ArrowInvalid, OSError) as error:
-        raise BadFileError(f"{path}: is no Parquet file: {error}") from None
+        raise BadFileError(sentence("scan.no_parquet", why=str(error)), where=str(path)) from None
     names = file.schema_arrow.names
     if SIBLINGS not in names:
         for number, told in enumerate(_rows(file, OWN), 1):
             yield _row(told, f"{path}, row {number}")
         return
     if kept is None:
-        raise UsageError(f"{path}: lists a Hub, whose configs are fetched, and we are offline")
+        raise UsageError(sentence("scan.lists_hub"), where=str(path))
     from weighbridge.faces.scan import hub
 
     listed: list[Any] = []
@@ -212,7 +213,7 @@ def _sized(config: Any) -> bool:
 def _row(told: Any, where: str) -> RegisteredModel:
     """Return the model of a row. Its config may be an object, or the text of one."""
     if not isinstance(told, dict) or not isinstance(told.get("id"), str):
-        raise BadFileError(f"{where}: a model has an id, which is text")
+        raise BadFileError(sentence("scan.no_id"), where=where)
     sha, downloads, config = told.get("sha"), told.get("downloads"), told.get("config")
     model = RegisteredModel(
         told["id"],

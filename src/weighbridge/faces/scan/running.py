@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.faces.scan import earlier
 from weighbridge.faces.scan.answers import AnswerRow, each_refused, settled
@@ -56,9 +57,7 @@ def share(text: str) -> tuple[int, int, int]:
     except ValueError:
         low, high, whole = 0, -1, 0
     if not sign or not 0 <= low <= high < whole:
-        raise UsageError(
-            f"--parts {shown(text)}: write FIRST-LAST/OF, such as 0-3/8 for half of it"
-        )
+        raise UsageError(sentence("scan.parts_form"), where=f"--parts {shown(text)}")
     return low, high, whole
 
 

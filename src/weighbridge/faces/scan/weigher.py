@@ -16,6 +16,7 @@ from typing import Any
 from weighbridge.answers.questions.jobs import end_with_parent
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
 from weighbridge.faces.scan.answers import AnswerRow, failed, rows
 from weighbridge.faces.scan.asking import ScanQuestion
@@ -97,7 +98,7 @@ class Weigher:
                 ready = False
             if not ready and not self._ended:
                 self._stop()
-                raise UsageError("no process could be started to answer; it may need more --memory")
+                raise UsageError(sentence("scan.no_process"))
         if self._ended or self._pipe is None:
             raise ScanEndedError
         return self._pipe

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped, shown
 from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.web import duckdb, npm, pyodide, registry
@@ -151,12 +152,10 @@ def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
             command, capture_output=True, text=True, errors="replace", timeout=SNAPSHOT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"node does not start Pyodide: {clipped(str(error), 120)}") from None
+        raise UsageError(sentence("pyodide.no_start", why=clipped(str(error), 120))) from None
     if done.returncode or not made.is_file():
         said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise UsageError(
-            f"node does not start Pyodide ({clipped(said, 160)}): version 20 or newer is needed"
-        )
+        raise UsageError(sentence("pyodide.old_node", why=clipped(said, 160)))
     return made.read_bytes()
 
 
@@ -291,11 +290,11 @@ def _origin(address: str) -> str:
     parts = urlsplit(address)
     place = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not re.fullmatch(r"[a-z0-9.-]+", place):
-        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}")
+        raise UsageError(sentence("no_hub", address=shown(address), usual=ENDPOINT))
     try:
         port = parts.port
     except ValueError:
-        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}") from None
+        raise UsageError(sentence("no_hub", address=shown(address), usual=ENDPOINT)) from None
     return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
 
 
@@ -307,16 +306,13 @@ def _ours(folder: Path) -> list[str]:
     if not folder.exists():
         return []
     if not folder.is_dir():
-        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
-    held = {path.name for path in folder.iterdir()}
-    if not held - KEPT:
+        raise UsageError(sentence("site.is_file", folder=folder))
+    names = {path.name for path in folder.iterdir()}
+    if not names - KEPT:
         return []
     listed = _read_list(folder / LIST)
     if listed is None:
-        raise UsageError(
-            f"{folder} holds files that {MAKER} did not write: name an empty folder, or empty this"
-            " one yourself"
-        )
+        raise UsageError(sentence("site.others", folder=folder, name=MAKER))
     return listed
 
 
@@ -343,7 +339,7 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise BadFileError(f"{folder} cannot be written: {error.strerror}") from None
+        raise BadFileError(sentence("site.unwritable", folder=folder, why=error.strerror)) from None
     return BuiltSite(folder, json.loads(files[LIST])["version"], files)
 
 

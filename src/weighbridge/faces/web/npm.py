@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from weighbridge.base.errors import BadFileError, HubError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import clipped
 
@@ -74,20 +75,14 @@ def _packed(folder: Path, package: NpmPackage, kept: Path) -> Path:
     if done.returncode or not (folder / file).is_file():
         lines = [line for line in done.stderr.splitlines() if "npm error" in line.lower()]
         said = clipped((lines or ["it gave no reason"])[0], 120)
-        raise HubError(
-            f"npm cannot fetch {named} ({said}); without a network, put {file} of another"
-            f" machine at {kept}"
-        )
+        raise HubError(sentence("npm.fetch", package=named, why=said, file=file, folder=kept))
     return folder / file
 
 
 def program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise UsageError(
-            f"{name} is not on the PATH, and a static site needs it to fetch and start Pyodide:"
-            " install Node.js 20 or newer (https://nodejs.org), which has it"
-        )
+        raise UsageError(sentence("npm.program", name=name))
     return found
 
 
@@ -97,7 +92,13 @@ def _checked(path: Path, package: NpmPackage, otherwise: str) -> None:
         found = hashlib.file_digest(file, "sha512").digest()
     if base64.b64encode(found).decode() != package.sha512:
         raise BadFileError(
-            f"{path.name} is not {package.name} {package.version}, its sha512 differs: {otherwise}"
+            sentence(
+                "npm.other_hash",
+                file=path.name,
+                package=package.name,
+                version=package.version,
+                then=otherwise,
+            )
         )
 
 
@@ -109,5 +110,7 @@ def members(archive: Path, names: Iterable[str], most: int = 64 * MIB) -> Iterat
             member = held.getmember(f"package/{name}")
             file = held.extractfile(member)
             if file is None or member.size > most:
-                raise BadFileError(f"{archive.name}: {name} is no file of at most {most:,} bytes")
+                raise BadFileError(
+                    sentence("npm.no_member", name=name, most=most), where=archive.name
+                )
             yield file.read()

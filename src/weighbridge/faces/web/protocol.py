@@ -26,6 +26,7 @@ from weighbridge.answers.questions.requests import (
 )
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import heard
 from weighbridge.base.wording import one_line, shown
 from weighbridge.base.words import LANGUAGES, words_in
@@ -109,7 +110,7 @@ class AskDesk:
         task = ask.get("task")
         if not isinstance(task, str) or task not in (*BESIDE, *self._tasks):
             known = ", ".join((*BESIDE, *self._tasks))
-            raise UsageError(f"task {shown(task)} is not known; known: {known}")
+            raise UsageError(sentence("task.unknown", task=shown(task), known=known))
         try:
             if task in BESIDE:
                 return self._answered(ask, token, tell)
@@ -176,9 +177,9 @@ class AskDesk:
 
         view, log, workload = view_of(ask.get("view")), ask.get("log"), ask.get("workload") or {}
         if not isinstance(log, str):
-            raise UsageError(f"log is the text of a message, not {shown(log)}")
+            raise UsageError(sentence("oom.log", value=shown(log)))
         if not isinstance(workload, dict):
-            raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+            raise UsageError(sentence("oom.workload", value=shown(workload)))
         model = ask.get("model")
         oom = explained(log, partial(self._model, model, token) if model else None, workload)
         return {"report": oom.to_dict(), "screen": as_json(screen(oom, view.look))}
@@ -194,7 +195,7 @@ class AskDesk:
 
         of = ask.get("of")
         if not isinstance(of, dict):
-            raise UsageError('export takes "of": a request, or a compare with its asks')
+            raise UsageError(sentence("export.of"))
         view = view_of(of.pop("view", None) or ask.get("view"))
         asked = asks_in(of) if of.get("task") == "compare" else [of]
         return export(ask.get("form"), [self._one(one, token) for one in asked], view)

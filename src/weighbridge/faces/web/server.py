@@ -26,6 +26,7 @@ from weighbridge.answers.questions.requests import failed
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.web import registry
 from weighbridge.faces.web.awaited import BEGINNING, PATIENCE, WHOLE, Awaited
 from weighbridge.faces.web.protocol import MOST
@@ -170,8 +171,7 @@ class PageServer(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), Handler)
         except (OSError, OverflowError) as error:
             raise UsageError(
-                f"port {port} of {ADDRESS} cannot be had ({_why(error)}): give another one, or "
-                "--port 0 for any that is free"
+                sentence("port.taken", port=port, address=ADDRESS, why=_why(error))
             ) from None
         self.gate = Gate(self.server_address[1], token_urlsafe(SECRET))
         self.desks = desks

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import GatedError, HubError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped, one_line, shown
 from weighbridge.models.sources.answers import within
 from weighbridge.models.sources.reference import check_repo_id
@@ -64,7 +65,7 @@ def draft(repo_id: str, revision: str, markdown: str) -> Draft:
     """The discussion that `markdown` would be. Raises UsageError without a commit."""
     check_repo_id(repo_id)
     if not COMMIT.fullmatch(revision):
-        raise UsageError(f"{shown(revision)} is no commit: a discussion is about one revision")
+        raise UsageError(sentence("post.no_commit", revision=shown(revision)))
     foot = f"{FOOT.format(revision=revision[:12])}\n\n{MARK.format(revision=revision)}\n"
     body = _unmentioned(clipped(markdown.strip(), MOST_TEXT - len(foot)))
     return Draft(repo_id, revision, TITLE, f"{body}\n\n---\n{foot}")
@@ -74,7 +75,7 @@ def post(what: Draft, token: str) -> Posted:
     """Posts it where no discussion of that revision is. Raises HubError, or UsageError."""
     _checked(what, token)
     if not _turn.acquire(timeout=SECONDS):
-        raise HubError(f"{what.repo_id}: another post is under way; try again in a minute")
+        raise HubError(sentence("post.under_way"), where=what.repo_id)
     try:
         with _explained(what.repo_id):
             return within(SECONDS, lambda: _once(what, token.strip()))
@@ -102,9 +103,9 @@ def _once(what: Draft, token: str) -> Posted:
 def _checked(what: Draft, token: str) -> None:
     check_repo_id(what.repo_id)
     if not COMMIT.fullmatch(what.revision) or MARK.format(revision=what.revision) not in what.text:
-        raise UsageError("the text of a discussion ends with its revision: ask for a preview again")
+        raise UsageError(sentence("post.no_revision"))
     if not (token.strip() and token.isascii() and token.isprintable()):
-        raise UsageError("the token is empty or holds characters that no token has")
+        raise UsageError(sentence("post.bad_token"))
 
 
 def _unmentioned(text: str) -> str:
@@ -139,10 +140,7 @@ def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
     listed = hub.get_repo_discussions(what.repo_id, discussion_type="discussion")
     for count, found in enumerate(listed):
         if count >= MOST_LISTED:
-            raise HubError(
-                f"{what.repo_id} has more than {MOST_LISTED:,} discussions, more than we look "
-                "through: nothing was posted"
-            )
+            raise HubError(sentence("post.many", name=what.repo_id, most=MOST_LISTED))
         if found.title.strip() == what.title or found.author == me:
             yield found.num, found.url
 
@@ -158,14 +156,10 @@ def _explained(repo_id: str) -> Iterator[None]:
         raise _refused(repo_id, error) from None
     except (errors.HTTPError, OSError) as error:
         raise HubError(
-            f"{repo_id}: the Hub cannot be reached ({type(error).__name__}): nothing was posted "
-            "that we know of; try again later, it is posted once at most"
+            sentence("post.unreached", why=type(error).__name__), where=repo_id
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(
-            f"{repo_id}: the Hub does not answer as a Hub does ({type(error).__name__}); try again "
-            "later, it is posted once at most"
-        ) from None
+        raise HubError(sentence("post.no_hub", why=type(error).__name__), where=repo_id) from None
 
 
 def _refused(repo_id: str, error: Any) -> HubError | UsageError:

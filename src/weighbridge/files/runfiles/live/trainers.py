@@ -300,13 +300,11 @@ def _own_sizes(kind: str, method: str, fields: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
     for name, sizes in OWN_SIZES.get(method, {}).items():
         if getattr(fields.get(name, sizes), "value", fields.get(name, sizes)) != sizes:
-            raise UsageError(
-                sentence("peft.size", name=name, value=fields[name], usual=sizes),
-                where=f"{kind} of PEFT",
-            )
+            line = sentence("peft.size", kind=kind, name=name, value=fields[name], usual=sizes)
+            raise UsageError(line)
     wide = fields.get("encoder_hidden_size")
     if method == "p-tuning" and wide not in (None, fields.get("token_dim")):
-        raise UsageError(sentence("peft.width", value=wide), where=f"{kind} of PEFT")
+        raise UsageError(sentence("peft.width", kind=kind, value=wide))
 
 
 def uncounted(config: Any) -> list[str]:
