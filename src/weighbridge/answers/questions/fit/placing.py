@@ -19,6 +19,7 @@ from weighbridge.answers.estimate.layouts import FEW, ranking, unbeaten
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import coarse
 from weighbridge.engines.interface import LENGTHS, PlacedWay
 from weighbridge.engines.subject import subject
@@ -87,7 +88,7 @@ def placing(
     without a card."""
     budget = w.budget()
     if budget is None:
-        raise UsageError("--layouts places a model over cards: --gpu 4090, or --gpu 4090+3060")
+        raise UsageError(sentence("layouts.places"))
     layouts = list(_placed(asker, w, kind, budget))
     fitting = [one for one in layouts if one.fits == "yes"]
     shown = fitting if every else unbeaten(fitting)

@@ -19,6 +19,7 @@ from weighbridge.answers.questions.fit.sharded import on_machine
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Device
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import coarse
 from weighbridge.base.watching import go_on
 from weighbridge.engines.servers.layouts import ATTENTION, EXPERTS, ServerRanks, sent
@@ -76,9 +77,9 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     if kind.places is not None:
         return placing(asker, w, kind, given, every=every)
     if not kind.server:
-        raise UsageError(f"--layouts is about servers that share layers out, not {kind.title}")
+        raise UsageError(sentence("layouts.servers", engine=kind.title))
     if budget is None or not 1 < budget.choice.count <= MOST:
-        raise UsageError(f"--layouts spreads a server over 2 to {MOST:,} cards: --gpu h100:8")
+        raise UsageError(sentence("layouts.spreads", most=MOST))
     model = asker.model()
     number, _ = version(kind, w.engine_version)
     body = subject(model, w, kind, number).body
@@ -92,7 +93,7 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     least = sorted(answers, key=lambda one: one.report.peak.low)[:FEW]
     ranked = (fitting if every else unbeaten(fitting)) or least
     if not ranked:
-        raise UsageError(f"{kind.name} takes no ranks that {budget.choice.count} cards make")
+        raise UsageError(sentence("layouts.no_ranks", engine=kind.name, count=budget.choice.count))
     rows = (_row(one, given, kind.name) for one in ranked)
     return ranking("infer", rows, model.name, budget, "")
 

@@ -30,6 +30,7 @@ from weighbridge.answers.estimate.train import subject_for
 from weighbridge.answers.questions.fit.answers import REFUSED, Asker
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
 from weighbridge.engines.table import usual, version
@@ -88,7 +89,7 @@ def sharded(asker: Asker, w: Train, settings: Mapping[str, Any], *, every: bool 
     framework shares nothing out."""
     budget, by = several(w.budget()), framework(w.framework, w.framework_version)
     if by.shards == ("none", "ddp"):
-        raise UsageError(f"--layouts: {by.name} shares no model out; name another --framework")
+        raise UsageError(sentence("layouts.framework", name=by.name), where="--layouts")
     layouts = _SharedSearch(asker, w, by, budget.usable.high).found(
         budget.choice.count, every=every
     )

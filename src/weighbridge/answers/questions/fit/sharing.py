@@ -8,6 +8,7 @@ from weighbridge.answers.estimate.train import MEGATRON
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.sharded import on_machine, sharded
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.settings.ranks import SHAPE
 from weighbridge.workload import read
@@ -28,7 +29,7 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
         if value is not None and value != getattr(unsaid, name, None)
     }
     if asked_for.setdefault("method", FULL) != FULL:
-        raise UsageError(f"--layouts is about --method {FULL}, not {asked_for['method']!s:.40}")
+        raise UsageError(sentence("layouts.method", usual=FULL, value=asked_for["method"]))
     asked_for.setdefault("framework", MEGATRON)
     workload, model = read("train", asked_for), asker.model()
     if workload.framework != MEGATRON:
