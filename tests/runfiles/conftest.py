@@ -1,9 +1,9 @@
 """A model of four small layers, in files, that every program takes: what asks about it is quick."""
 
 import pytest
-
 from tests.sparse import write_repo
 from tests.tiny import NAMED
+
 from weighbridge.files.runfiles.training import shapes
 from weighbridge.models.arch.builder import blueprint
 from weighbridge.models.arch.config import Config

@@ -499,7 +499,9 @@ LAW = [
 
 
 @pytest.mark.parametrize(("kind", "framework"), LAW)
-def test_what_is_emitted_is_read_again_as_what_was_answered(kind, framework, tmp_path, capsys, tiny, tiny_shape):
+def test_what_is_emitted_is_read_again_as_what_was_answered(
+    kind, framework, tmp_path, capsys, tiny, tiny_shape
+):
     shard = {"shard": "zero2"} if kind == "deepspeed" else {"shard": "fsdp2"}
     asked = {"gpu": "h100-sxm:8", "framework": framework, **shard}
     meant = weighbridge.train(tiny, **asked)

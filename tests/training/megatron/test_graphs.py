@@ -30,6 +30,9 @@ def test_a_layer_has_two_buffers_for_each():
     assert buffers(LLAMA, replace(PLAIN, graphs="full_iteration"), 0) == 2 * HIDDEN
     four = replace(PLAIN, pipeline=4, accumulation=8, graphs="local")
     assert buffers(LLAMA, four, 0) == 2 * 2 * HIDDEN * 4
+    parts = replace(PLAIN, graphs="local", tensor=2, sequence_parallel=True)
+    assert parts.parts == 2
+    assert buffers(LLAMA, parts, 0) == 2 * 8 * HIDDEN // 2
 
 
 def asked(*words):
