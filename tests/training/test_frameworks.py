@@ -3,10 +3,10 @@
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from tests.tiny import LLAMA
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import GIB
-from weighbridge.faces import api
 from weighbridge.training.forward.losses import LOSSES
 from weighbridge.training.forward.nets import LOOPS
 from weighbridge.training.frameworks import FRAMEWORKS
@@ -25,8 +25,7 @@ TUNE = {
 }
 
 
-def report(model, **settings):
-    return api.train(model, offline=True, **settings)
+report = usual("train", None, offline=True)
 
 
 def peak(found, level="allocated"):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.ask import usual
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import UsageError
 
@@ -26,8 +27,7 @@ CONFIG = {
 STATES = ("optimizer_states", "master_weights", "weights", "gradients")
 
 
-def train(**settings):
-    return weighbridge.train(CONFIG, **settings)
+train = usual("train", CONFIG)
 
 
 def peak(report):

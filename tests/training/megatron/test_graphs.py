@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import LLAMA, PLAIN
 from weighbridge.base.records import replace
 from weighbridge.training.megatron.graphs import buffers, held
@@ -35,10 +35,7 @@ def test_a_layer_has_two_buffers_for_each():
     assert buffers(LLAMA, parts, 0) == 2 * 8 * HIDDEN // 2
 
 
-def asked(*words):
-    return weighbridge.train(
-        "llama-3.2-1b", framework="megatron", seq_len=512, gpu="h100", megatron_args=words or None
-    )
+asked = megatron("llama-3.2-1b", seq_len=512, gpu="h100")
 
 
 @pytest.mark.parametrize("word", ["enable_cuda_graph", "cuda_graph_impl=transformer_engine"])
