@@ -9,23 +9,13 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.cases import each
+from tests.tiny import config
 from weighbridge.models import catalogue
 from weighbridge.training import run as training
 from weighbridge.training.forward import splice
 from weighbridge.training.run import StageRuns
 
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "max_position_embeddings": 4096,
-    "torch_dtype": "bfloat16",
-}
+LLAMA = config("wide", num_hidden_layers=12)
 MIXED = {  # one layer of attention in three, and windows
     **LLAMA,
     "architectures": ["Gemma3ForCausalLM"],
