@@ -7,6 +7,7 @@ the spellings of files (safetensors, GGUF) are aliases of the same records. All 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.parsed import sections_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 
 
@@ -64,4 +65,4 @@ def torch_dtype(name: str, where: str) -> DType:
         return TORCH[ALIASES.get(plain, plain)]
     except KeyError:
         known = ", ".join(sorted(TORCH))
-        raise BadFileError(f"{where}: unknown dtype {name!r}; known: {known}") from None
+        raise BadFileError(sentence("unknown_dtype", where=where, name=name, known=known)) from None

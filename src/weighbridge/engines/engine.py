@@ -64,7 +64,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     stages: str = ""  # the one that has the layers of each stage of a pipeline
     joins: str = ""  # key of the sentence on what a line on {count} machines needs beside its flags
     length: str = ""  # flag of the longest text, where it is not ours
-    trains: str = "yes"  # else why a question about training is not asked of it
+    trains: str = ""  # the sentence that says why no question about training is asked of it
     splits: str = ""  # what lets it split a model over cards by layers
     by_room: bool = False  # and it fills a card before it takes the next
     graphs: str = ""  # setting that switches CUDA graphs off
@@ -211,9 +211,7 @@ def release(kind: Engine, text: str) -> Version:
     """Read a release as it was asked for, known or not. Raises UsageError for what is none."""
     match = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
     if not match:
-        raise UsageError(
-            f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
-        )
+        raise UsageError(sentence("version_written", text=text, written=written(kind.newest)))
     return tuple(map(int, match[1].split(".")))
 
 

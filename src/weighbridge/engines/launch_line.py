@@ -109,16 +109,14 @@ def _place(origin: Reference, subject: Subject) -> LoadTarget:
             )
         case CatalogueRef():
             return LoadTarget(subject.model.loads_as)
-    return LoadTarget(why=f"{subject.model.reference} is no checkpoint")
+    return LoadTarget(why=sentence("no_checkpoint", reference=subject.model.reference))
 
 
 def of_repository(reference: HubRef) -> LoadTarget:
     if reference.subfolder:
-        return LoadTarget(why=f"{reference.subfolder} is a folder within a repository")
+        return LoadTarget(why=sentence("inner_folder", folder=reference.subfolder))
     if reference.filename and not reference.filename.endswith(GGUF):
-        return LoadTarget(
-            why=f"{reference.filename} is one file of a repository; give the repository"
-        )
+        return LoadTarget(why=sentence("one_file_of", file=reference.filename))
     return LoadTarget(
         reference.repo_id, reference.revision, reference.filename or "", reference.quant or ""
     )
@@ -129,12 +127,12 @@ def of_path(reference: LocalRef) -> LoadTarget:
         folder, _, name = reference.path.rpartition("/")
         return LoadTarget(folder or ".", file=name)
     if reference.path.endswith(FILES):
-        return LoadTarget(why=f"{reference.path} is one file; give its folder")
+        return LoadTarget(why=sentence("one_file", file=reference.path))
     return LoadTarget(reference.path, reference.revision)
 
 
 def of_url(origin: UrlRef) -> str:
-    return "" if origin.filename.endswith(GGUF) else "a file at a URL is downloaded first"
+    return "" if origin.filename.endswith(GGUF) else sentence("download_first")
 
 
 def _unread(subject: Subject) -> LoadTarget:
@@ -142,8 +140,8 @@ def _unread(subject: Subject) -> LoadTarget:
     name = subject.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
         return LoadTarget(name)
-    what = "a module of Python" if subject.part.library == "torch" else "a config alone"
-    return LoadTarget(why=f"{what} has no files to load; give a repository or a folder")
+    key = "no_files.module" if subject.part.library == "torch" else "no_files.config"
+    return LoadTarget(why=sentence(key))
 
 
 def before(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
@@ -224,9 +222,13 @@ def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
         raise TriedError(
-            f"--images {w.images:,}: they take {tokens:,} tokens, more than the context of "
-            f"{subject.context:,}, and {engine.title} refuses such a request; give --context "
-            f"{tokens} or more",
+            sentence(
+                "images_beyond",
+                images=w.images,
+                tokens=tokens,
+                context=subject.context,
+                engine=engine.title,
+            ),
             seen="vllm 0.33: The decoder prompt (length N) is longer than the maximum model "
             "length of M",
         )

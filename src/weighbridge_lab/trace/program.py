@@ -28,6 +28,7 @@ from typing import Any
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge_lab.trace.places import SAID, Turns, called_name, is_own
 from weighbridge_lab.trace.steady import FUNCTIONS, NAME, Loops
 
@@ -63,12 +64,10 @@ def request(target: str, arguments: Sequence[str], *, module: bool = False) -> R
         path, name = target, ""
     if not os.path.isfile(path):
         if path.startswith("-"):
-            raise UsageError(
-                f"{path} is no option of weighbridge trace; see weighbridge trace --help"
-            )
+            raise UsageError(sentence("trace.no_option", name=path))
         if not name:
             path = path.rstrip(":")
-        raise NotFoundError(f"{path}: no such script; weighbridge trace runs a Python file")
+        raise NotFoundError(sentence("trace.no_script"), where=path)
     if name:
         _defined(path, name)
     return Request(script=path, function=name or None, arguments=tuple(arguments))
@@ -83,7 +82,9 @@ def _defined(path: str, name: str) -> None:
         raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from None
     names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
     if name not in names:
-        raise NotFoundError(f"{path} has no function {name!r}; it has {', '.join(names) or 'none'}")
+        raise NotFoundError(
+            sentence("trace.no_function", path=path, name=name, known=", ".join(names) or "none")
+        )
 
 
 @contextlib.contextmanager

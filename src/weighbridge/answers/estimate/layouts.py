@@ -21,6 +21,7 @@ from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, most
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import Subject
@@ -116,9 +117,7 @@ def several(budget: "Budget | None") -> "Budget":
     """Return the devices that a run is shared out over. Raises UsageError where there are not
     several."""
     if budget is None or not 1 < budget.choice.count <= MOST:
-        raise UsageError(
-            f"--layouts shares 2 to {MOST:,} devices out: --gpu names them, as h100:64"
-        )
+        raise UsageError(sentence("layouts.devices", most=MOST))
     return budget
 
 

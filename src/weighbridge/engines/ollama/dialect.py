@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from weighbridge.base.errors import ContradictionError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.arguments import scan
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Launch, LaunchedProgram, Value, flags
@@ -69,9 +70,8 @@ def launched(text: str) -> LaunchedProgram:
         if words[place + 1] in ("run", "serve", "start"):
             commands_found += [words[place + 2 :]] * (words[place + 1] == "run")
     if len(commands_found) != 1:
-        raise ContradictionError(
-            f"the command runs {len(commands_found) or 'no'} models; give one 'ollama run MODEL'"
-        )
+        key = "ollama.runs" if commands_found else "ollama.runs_none"
+        raise ContradictionError(sentence(key, count=len(commands_found)))
     return LaunchedProgram(engine="ollama", name="ollama run", words=commands_found[0], env=env)
 
 

@@ -26,6 +26,7 @@ from typing import assert_never, get_args
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import NotServedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.memory.components.kv_cache import Format
 from weighbridge.models.arch.mixers import (
@@ -92,7 +93,7 @@ class FormatNames:
         if kind in self.plain:
             return Format(dtype=TORCH[self.plain[kind]])
         known = ", ".join(("auto", *self.plain, *self.per_head, *self.fours, *self.latents))
-        raise UsageError(f"--kv-cache-dtype {kind!r} of {self.name} is not known; known: {known}")
+        raise UsageError(sentence("cache_dtype", kind=kind, engine=self.name, known=known))
 
     def latent(self, kind: str, model_dtype: DType, rank: int, rotary: int, *, sparse: bool) -> int:
         """Bytes of a latent and its rotary part."""
@@ -122,9 +123,9 @@ def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionTy
     names = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
     if names:
         raise NotServedError(
-            f"{reference}: {engine} has no cache of {' and '.join(sorted(names))}, or our rules "
-            "do not",
-            "nearest is --engine transformers",
+            sentence("no_cache_of", engine=engine, names=" and ".join(sorted(names))),
+            sentence("nearest", engine="transformers"),
+            where=reference,
         )
 
 

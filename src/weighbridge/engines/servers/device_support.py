@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
 from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import Engine, Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
-NEAREST = {"Apple": "nearest is --engine llama.cpp, which runs on Metal"}
+NEAREST = {"Apple": "on_metal"}  # maker -> the sentence of what serves on its devices
 
 
 class Needs(NamedTuple):
@@ -51,8 +51,10 @@ def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.6)
-    nearest = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"--attention-backend {name!r:.40}: {engine} has no such backend; {nearest}"
+    near = sentence("known_are", names=", ".join(known))
+    if close:
+        near = sentence("flag_near", near=close[0])
+    return clauses(sentence("no_backend", name=name, engine=engine), near)
 
 
 def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) -> Subject:
@@ -62,8 +64,8 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
     part = budget.choice.part
     if part.stack == "own":
         raise NotServedError(
-            f"--gpu {part.name}: {needs.engine} is known here on CUDA and ROCm cards alone",
-            NEAREST.get(part.vendor, "name such a card"),
+            sentence("cuda_rocm", card=part.name, engine=needs.engine),
+            sentence(NEAREST.get(part.vendor, "name_card")),
         )
     number = part.capability
     if number is None or number >= BFLOAT16_SINCE:
@@ -71,9 +73,10 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
     if number < needs.oldest:
         oldest, has = (".".join(map(str, n)) for n in (needs.oldest, number))
         raise NotServedError(
-            f"--gpu {part.name}: {needs.engine} starts on compute capability {oldest} and newer, "
-            f"and this is {has}",
-            "nearest is --engine llama.cpp",
+            sentence(
+                "capability.engine", card=part.name, engine=needs.engine, oldest=oldest, has=has
+            ),
+            sentence("nearest", engine="llama.cpp"),
         )
     return _without_bfloat16(subject, w.dtype, needs, "{}.{}".format(*number))
 
@@ -120,8 +123,7 @@ def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number:
         return subject
     if needs.refuses and asked and torch_dtype(asked, "--dtype") == BFLOAT16:
         raise TriedError(
-            f"--dtype {asked}: {needs.engine} refuses bfloat16 on compute capability {number}; "
-            "give --dtype float16",
+            sentence("refuses_bfloat16", asked=asked, engine=needs.engine, number=number),
             seen="vllm 0.33 and sglang 0.5.23: Bfloat16 is only supported on GPUs with compute "
             "capability of at least 8.0",
         )

@@ -35,6 +35,7 @@ from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
 from weighbridge.engines.sglang import ENGINE
@@ -203,7 +204,7 @@ def _state(mixer: Mixer, setting: SglangCacheSetting) -> int:
         case Compressed():
             return RING[128] * 2 * mixer.dim * FLOAT32_BYTES if mixer.rate == 128 else 0
         case _ if isinstance(mixer, LACKED):
-            raise UnsupportedError(f"our rules for sglang have no cache of {field_name(mixer)}")
+            raise UnsupportedError(sentence("no_cache_rules", name=field_name(mixer)))
         case _ if isinstance(mixer, Stateful):
             return state(mixer, Formats(conv=BFLOAT16, state=setting.ssm_dtype))
         case _:

@@ -84,7 +84,9 @@ def _renamed(reading: CommandReading) -> None:
     since = ".".join(map(str, NEW_NAMES_ALONE))
     release = tuple(int(n) for n in (reading.program.version or "").split(".") if n.isdigit())
     for old in sorted(reading.given & RENAMED.keys()):
-        line = f"{old} is {RENAMED[old]} since sglang {since}, which does not take the old name"
+        line = sentence(
+            "renamed_flag", flag=old, option=RENAMED[old], engine="sglang", version=since
+        )
         reading.warn(line)
         if not takes_old_names(release):
             reading.stops.append(Obstacle("no", line, "tried", UNRECOGNIZED))
@@ -158,7 +160,7 @@ def _experts(reading: CommandReading) -> None:
         reading.ignored += [] if said is None else [said[0]]
         return
     reading.settings["enable_expert_parallel"] = True
-    uncounted = f"{said[0]}: buffers of the exchange of experts are not modelled"
+    uncounted = sentence("exchange_buffers", flag=said[0])
     reading.warn(uncounted)
     reading.stops.append(Obstacle("unknown", uncounted))  # sglang issue 23769 died with room
 

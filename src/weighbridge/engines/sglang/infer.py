@@ -89,11 +89,7 @@ def _met(subject: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject
     number, _ = version(ENGINE, w.engine_version)
     subject = device_support.suited(subject, w, budget, NEEDS)
     if not remembered(subject):
-        raise UnsupportedError(
-            f"{subject.model.reference}: its layers are not known, so the pools that "
-            "sglang makes for "
-            "them are not either; give the model's config.json"
-        )
+        raise UnsupportedError(sentence("pools_unknown"), where=subject.model.reference)
     refuse(subject.model.reference, ENGINE.name, remembered(subject), caches.LACKED)
     subject = subject.without_towers() if w.language_model_only else subject
     return subject, case(subject, w, budget, number)

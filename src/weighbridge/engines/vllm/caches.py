@@ -23,6 +23,7 @@ from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, tor
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
 from weighbridge.engines.vllm import ENGINE
@@ -264,7 +265,7 @@ def _specs(mixer: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spe
             return iter(())
         case _ if isinstance(mixer, LACKED):
             release = f"{setting.version[0]}.{setting.version[1]}"
-            raise UnsupportedError(f"vllm {release} has no cache of {field_name(mixer)}")
+            raise UnsupportedError(sentence("no_cache_in", release=release, name=field_name(mixer)))
         case _ if isinstance(mixer, Stateful):
             return _state(mixer, setting)
         case _:

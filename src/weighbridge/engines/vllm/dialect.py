@@ -153,7 +153,7 @@ def _optimization(reading: CommandReading) -> None:
     elif level in ("2", "3"):
         reading.ignored.append(said[0])
     else:
-        raise reading.wrong(said[0], level, "a level from 0 to 3")
+        raise reading.wrong(said[0], level, sentence("value.level"))
 
 
 def _captures(reading: CommandReading, name: str, sizes: object) -> None:
@@ -183,7 +183,7 @@ def _draft(reading: CommandReading, method: str, config: dict[str, Any]) -> None
     name = "--speculative-config"
     if method in ("draft", "eagle", "eagle3"):
         if not config.get("model"):
-            raise reading.wrong(name, method, 'given with the draft: {"model": "org/name"}')
+            raise reading.wrong(name, method, sentence("value.draft"))
         reading.settings["draft_model"] = str(config["model"])
     tokens = config.get("num_speculative_tokens")
     if tokens is not None:

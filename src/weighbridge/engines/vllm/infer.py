@@ -272,8 +272,7 @@ def check(subject: Subject, w: "Infer", version: Version) -> None:
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
         raise TriedError(
-            f"--max-num-batched-tokens {w.max_num_batched_tokens:,} is less than --max-num-seqs "
-            f"{w.max_num_seqs:,}, which vllm refuses; give at least as many tokens as sequences",
+            sentence("batched_seqs", tokens=w.max_num_batched_tokens, seqs=w.max_num_seqs),
             seen="vllm 0.33 config/scheduler.py: max_num_batched_tokens must be greater than or "
             "equal to max_num_seqs",
         )
@@ -312,8 +311,9 @@ def _registered(subject: Subject, version: Version) -> None:
         return
     if not registered(cls, version):
         raise NotServedError(
-            f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}",
-            "nearest is --engine transformers",
+            sentence("no_class_in", version=".".join(map(str, version)), cls=cls),
+            sentence("nearest", engine="transformers"),
+            where=subject.model.reference,
         )
 
 
@@ -332,13 +332,11 @@ def _block_size(subject: Subject, w: "Infer", version: Version) -> None:
     named = rules(version).blocks
     if named and size not in named:
         raise TriedError(
-            f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one"
-            " of them",
+            sentence("block_sizes", size=size, known=", ".join(map(str, named))),
             seen="vllm serve --block-size: invalid choice",
         )
     if size % KERNEL and attends(subject) and not _latents_of_amd(subject, w):
         raise TriedError(
-            f"--block-size {size:,}: vllm has no attention for blocks that are no multiple of "
-            f"{KERNEL} tokens; give 16, 32 or 64",
+            sentence("block_multiple", size=size, multiple=KERNEL),
             seen="vllm attention/backends/flash_attn.py: Block size must be a multiple of 16",
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.oom.causes import judge, without_cache
 from weighbridge.files.oom.changes import TRAINERS, changes, trains
 from weighbridge.files.oom.figures import contradictions
@@ -143,7 +144,7 @@ def from_file(path: str | os.PathLike[str]) -> bytes:
             return file.read(MOST + 1)
     except OSError as error:
         raise NotFoundError(
-            f"{os.fspath(path)}: {error.strerror}; name a log, or - for stdin"
+            sentence("oom.not_opened", why=error.strerror), where=os.fspath(path)
         ) from None
 
 
@@ -165,11 +166,11 @@ def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
     named = {name: value for name, value in typed.items() if value is not None}
     task = named.pop("task", None) or _task(reading, named)
     if task not in TASKS:
-        raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
+        raise UsageError(sentence("task.not_known", task=task, known=", ".join(TASKS)))
     known = TRAIN if task == "train" else INFER
     unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
     if unknown:
-        raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
+        raise UsageError(sentence("oom.no_setting", name=unknown[0]))
     engine = str(named.get("engine") or rules_of(reading.engine) or "transformers")
     settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
     if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):

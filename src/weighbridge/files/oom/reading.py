@@ -27,6 +27,7 @@ from typing import Any
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.files.oom.record import ALWAYS, OomReading, table
 from weighbridge.files.oom.text import SIZE, Log, log, read_size
 from weighbridge.files.programs import length_lines, log_lines, rules_of, told_by
@@ -37,7 +38,6 @@ NEAR = 120  # lines of a traceback before or after it
 HEAD = 160  # before the text that tells a wording: the class of the error
 WINDOWS = r"\b[A-Z]:\\\w|\\c10\\|CPUAllocator: not enough memory"
 RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-TELLS = "paste the lines around 'out of memory', or the whole log"
 NUMBERED = r"(\d{1,12})"
 LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 
@@ -162,7 +162,7 @@ def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
                     return wording, 0
             elif match := packed(pattern).search(pasted.packed):
                 return wording, match.start()
-    raise BadFileError(f"{name} has no out-of-memory message that we know; {TELLS}")
+    raise BadFileError(sentence("oom.no_message", name=name))
 
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 
 MOST = 4 * MIB  # bytes of a log; the message is at its end
@@ -59,11 +60,9 @@ def decoded(raw: bytes, name: str = "the text") -> str:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(encoding, errors="replace")
     if b"\0" in raw[:SAMPLE]:
-        raise BadFileError(
-            f"{name} is binary, not text; give the log, or the message that was printed"
-        )
+        raise BadFileError(sentence("oom.binary", name=name))
     if not raw.strip():
-        raise BadFileError(f"{name} is empty; give the message that was printed, or the log")
+        raise BadFileError(sentence("oom.empty", name=name))
     return raw.decode("utf-8", errors="replace")
 
 

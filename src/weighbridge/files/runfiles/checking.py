@@ -20,6 +20,7 @@ from weighbridge.answers.remedies.case import DEVICE
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, shown
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.kinds import folder_of, read, text_of
@@ -119,7 +120,7 @@ def rules_of(path: Path) -> tuple[CheckRule, ...]:
     (document,) = documents(text, "toml", name)
     given = document.data.get("check")
     if not isinstance(given, list) or not given:
-        raise BadFileError(f"{name} has no [[check]]: files = [...] and gpu = ...")
+        raise BadFileError(sentence("check.none", name=name))
     return tuple(_rule(each, f"{name}, check {at}") for at, each in enumerate(given, 1))
 
 
@@ -127,16 +128,18 @@ def _rule(given: Any, where: str) -> CheckRule:
     settings = dict(given) if isinstance(given, dict) else {}
     files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
     if not _texts(files) or not files:
-        raise UsageError(f"{where}: files is a list of patterns, not {shown(files)}")
+        raise UsageError(sentence("check.files", value=shown(files)), where=where)
     outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
     if outside is not None:
-        raise UsageError(f"{where}: {shown(outside)} leads out of the folder of the rules")
+        raise UsageError(sentence("check.outside", pattern=shown(outside)), where=where)
     if not _texts(fails) or not set(fails) <= set(FAILS):
-        raise UsageError(f"{where}: fail_on is of {', '.join(FAILS)}, not {shown(fails)}")
+        raise UsageError(
+            sentence("check.fail_on", names=", ".join(FAILS), value=shown(fails)), where=where
+        )
     known = {"model", *TABLES["infer"], *TABLES["train"]}
     strange = sorted(settings.keys() - known)
     if strange:
-        raise UsageError(f"{where}: there is no setting {shown(strange[0])}")
+        raise UsageError(sentence("check.no_setting", name=shown(strange[0])), where=where)
     try:
         question("infer", None, {name: v for name, v in settings.items() if name in DEVICE})
     except WeighbridgeError as error:
@@ -158,10 +161,10 @@ def checked(
     pairs = [(name, _rule_of(name, rules)) for name in found]
     if not pairs:
         patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
-        raise NotFoundError(f"no file below {folder} matches {patterns:.200}")
+        raise NotFoundError(sentence("check.no_match", folder=folder, patterns=patterns))
     covered = [(name, rule) for name, rule in pairs if rule is not None]
     if len(covered) > MOST_FILES:
-        raise UsageError(f"{len(covered):,} files match, more than {MOST_FILES}: name fewer")
+        raise UsageError(sentence("check.many", count=len(covered), most=MOST_FILES))
     return FileCheck(
         files=tuple(_checked(folder, name, rule, open_) for name, rule in covered),
         uncovered=tuple(name for name, rule in pairs if rule is None),

@@ -30,9 +30,8 @@ from weighbridge.base.cost import (
 )
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.sentences import sentence
 
-TOO_DEEP = "this YAML is nested too deep for a run file"
-TEMPLATE = "this is a template, {{ }} stands in it: fill it in first, and give what comes out"
 MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
 # Tags of Python that say plain data; any other would make an object or run something
 DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|none)")
@@ -84,12 +83,9 @@ def _ends(text: str) -> list[int]:
 def decoded(raw: bytes, name: str) -> str:
     """Return the text of a file. Raises BadFileError where it is none, or too long."""
     if len(raw) > MOST:
-        raise BadFileError(
-            f"{name} is longer than {MOST >> 20} MiB, our limit for a run file; give the file that "
-            "starts the run, of a log the lines of its start, and a notebook without its outputs"
-        )
+        raise BadFileError(sentence("file.long", name=name, most=MOST >> 20))
     if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadFileError(f"{name} is no text; give a config, a command or a log")
+        raise BadFileError(sentence("file.no_text", name=name))
     for encoding in (
         ("utf-8-sig", "utf-16") if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",)
     ):
@@ -135,16 +131,16 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
         yield from _YamlDocuments(text, name, loader).read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f":{mark.line + 1}" if mark is not None else ""
+        where = f"{name}:{mark.line + 1}" if mark is not None else name
         said = " ".join(str(error.problem or error.context or "is no YAML").split())
         if MARKS.search(text):
-            raise BadFileError(f"{name}{where}: {TEMPLATE}") from None
+            raise BadFileError(sentence("file.template"), where=where) from None
         if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
-            raise BadFileError(f"{name}{where}: {TOO_DEEP}") from None
-        raise BadFileError(f"{name}{where}: this is no YAML: {said:.120}") from None
+            raise BadFileError(sentence("file.too_deep", kind="YAML"), where=where) from None
+        raise BadFileError(sentence("file.no_yaml", why=said), where=where) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         said = " ".join(str(error).split())
-        raise BadFileError(f"{name}: this is no YAML: {said:.120}") from None
+        raise BadFileError(sentence("file.no_yaml", why=said), where=name) from None
 
 
 class _YamlDocuments:
@@ -164,7 +160,9 @@ class _YamlDocuments:
             if isinstance(event, yaml.DocumentStartEvent):
                 count += 1
                 if count > MOST_DOCUMENTS:
-                    raise BadFileError(f"{self.name}: more than {MOST_DOCUMENTS} documents")
+                    raise BadFileError(
+                        sentence("file.documents", most=MOST_DOCUMENTS), where=self.name
+                    )
                 yield self._document()
 
     def _document(self) -> Document:
@@ -205,17 +203,18 @@ class _YamlDocuments:
             self.anchors[event.anchor] = value
         return value
 
+    def _bad(self, event: Any, what: str) -> BadFileError:
+        return BadFileError(what, where=f"{self.name}:{event.start_mark.line + 1}")
+
     def _counted(self, event: Any, path: Path) -> None:
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
-            what = TOO_DEEP if len(path) > DEEPEST else "this YAML is too large for a run file"
-            raise BadFileError(f"{self.name}:{event.start_mark.line + 1}: {what}")
+            key = "file.too_deep" if len(path) > DEEPEST else "file.too_large"
+            raise self._bad(event, sentence(key, kind="YAML"))
 
     def _alias(self, event: Any, path: Path) -> Any:
         if event.anchor not in self.anchors:
-            raise BadFileError(
-                f"{self.name}:{event.start_mark.line + 1}: *{event.anchor} is not defined above"
-            )
+            raise self._bad(event, sentence("file.no_anchor", anchor=event.anchor))
         value = self.anchors[event.anchor]
         self.nodes += _size(value, MOST_NODES - self.nodes)
         self._counted(event, path)
@@ -262,7 +261,7 @@ class _YamlDocuments:
             if isinstance(key_event, yaml.ScalarEvent):
                 key = str(key_event.value)
             elif isinstance(key_event, yaml.MappingStartEvent) and self._begins(key_event, "{{"):
-                raise BadFileError(f"{self.name}:{line}: {TEMPLATE}")
+                raise self._bad(key_event, sentence("file.template"))
             else:
                 self._node(key_event, (*path, ""))
                 key = f"(line {line})"
@@ -345,16 +344,17 @@ TOML_LINE = re.compile(r"^[ \t]*(?:\[+([^\]\n]+)\]+|(\"?[\w.-]+\"?)[ \t]*=[ \t]*
 def _toml(text: str, name: str) -> Iterator[Document]:
     import tomllib
 
-    too_deep, key = TOO_DEEP.replace("YAML", "TOML"), deep_key(text)
+    key = deep_key(text)
     if key is not None:
-        raise BadFileError(f"{name}:{text.count(NEWLINE, 0, key) + 1}: {too_deep}")
+        where = f"{name}:{text.count(NEWLINE, 0, key) + 1}"
+        raise BadFileError(sentence("file.too_deep", kind="TOML"), where=where)
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise BadFileError(f"{name}: {too_deep}") from None
+        raise BadFileError(sentence("file.too_deep", kind="TOML"), where=name) from None
     except tomllib.TOMLDecodeError as error:
         said = " ".join(str(error).split())
-        raise BadFileError(f"{name}: this is no TOML: {said:.120}") from None
+        raise BadFileError(sentence("file.no_toml", why=said), where=name) from None
     bounded(data, name, "TOML")
     yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))
 
@@ -389,9 +389,9 @@ def _python(text: str, name: str) -> Iterator[Document]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f":{line}" if line else ""
-        raise BadFileError(f"{name}{where}: this is no Python") from None
+        raise BadFileError(sentence("file.no_python"), where=f"{name}{where}") from None
     if deeper(tree, DEEPEST_TREE, ast.iter_child_nodes):
-        raise BadFileError(f"{name}: {TOO_DEEP.replace('YAML', 'Python')}")
+        raise BadFileError(sentence("file.too_deep", kind="Python"), where=name)
     yield Document(syntax="python", text=text, data=tree, name=name)
 
 

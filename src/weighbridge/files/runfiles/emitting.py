@@ -114,7 +114,7 @@ def target(kind: str) -> EmitTarget:
     """Return the program of a word of `--emit`. Raises UsageError."""
     found = TARGETS.get(kind.lower().replace("_", "-"))
     if found is None:
-        raise UsageError(f"--emit {shown(kind)} is no kind; known: {', '.join(TARGETS)}")
+        raise UsageError(sentence("emit.no_kind", kind=shown(kind), known=", ".join(TARGETS)))
     return found
 
 
@@ -147,7 +147,7 @@ def of_file(
     if len(runs) > 1:
         names = ", ".join(filter(None, (run.name for run in runs)))
         those = f" ({names:.80})" if names else ""
-        raise UsageError(f"{file.name} starts {len(runs)} runs{those}: --emit writes one")
+        raise UsageError(sentence("emit.many_runs", name=file.name, count=len(runs), names=those))
     run = runs[0]
     if run.refused:
         raise UsageError(f"{file.name}: {run.refused}")
@@ -195,7 +195,7 @@ def emitted(
     given = _of_program(to, kind, asked, ask)
     report = ask(given)
     if report.model.rough:
-        raise UsageError(f"--emit {kind}: {shown(asked.model)} is a size; name a model")
+        raise UsageError(sentence("emit.sized", size=shown(asked.model)), where=f"--emit {kind}")
     if to.syntax == "python":
         text = _script(kind, given, ask)
         text = _commented(_left_out(source.file, "", {}), text) if source else text
@@ -235,8 +235,7 @@ def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
         raise UsageError(sentence("no_weights"))
     if to.task == "train" and opened.repo_id and everyday.other_tune(named, model):
         raise UsageError(
-            f"--emit {kind}: {shown(named)} is weighed as {model}, which is another tune; "
-            "--model ORG/NAME says its repository"
+            sentence("emit.other_tune", name=shown(named), model=model), where=f"--emit {kind}"
         )
     return opened
 
@@ -277,8 +276,8 @@ def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
         if again.workload.get(way) is not None
         and _plain(before.workload.get(way)) != _plain(again.workload.get(way))
     ]
-    yield f"Its program has a way of its own: {'; '.join(ways) or 'other defaults'}"
-    yield f"It takes {_about(again)}; {basename(name)} takes {_about(before)}"
+    yield sentence("emit.own_ways", ways="; ".join(ways) or "other defaults")
+    yield sentence("emit.takes", size=_about(again), name=basename(name), before=_about(before))
 
 
 def _about(report: Report) -> str:
@@ -295,7 +294,7 @@ def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[st
     """Yield what a new file says of values that it does not keep."""
     left = carried(file, kind, new).left
     if left:
-        yield f"Left out of {basename(file.name)}, write your own: {', '.join(left)}"
+        yield sentence("emit.left_out", name=basename(file.name), names=", ".join(left))
 
 
 def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
@@ -304,7 +303,7 @@ def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
     left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
     left += [f"nodeSelector {name}" for name in run.nodes] if to.kind != MANIFEST else []
     if left:
-        yield f"Left out of {basename(source.file.name)}, write your own: {', '.join(left)}"
+        yield sentence("emit.left_out", name=basename(source.file.name), names=", ".join(left))
 
 
 def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
@@ -333,7 +332,9 @@ def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> Plann
         return _with(asked, {**given, own: usual[0]})
     if usual and called not in to.uses:
         theirs = " and ".join(to.uses)
-        raise UsageError(f"--emit {kind} is not for --{own} {called}, but for {theirs}")
+        raise UsageError(
+            sentence("emit.not_for", kind=kind, setting=own, value=called, known=theirs)
+        )
     return _with(asked, given)
 
 
@@ -431,14 +432,14 @@ def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> It
     """Yield what a file says first: its release, and what is done before it starts."""
     if to.task == "infer" and given.command:
         for flag in without_secrets(launched(given.command).words)[1]:
-            yield f"Left out, since it is a secret: {flag}"
+            yield sentence("emit.secret", flag=flag)
     fetches = named(to.kind).fetches
     release = to.release or (_release(given) if to.kind == SERVER_CONFIG else "")
     if release:
         yield f"For {release}"
     if fetches is not None and model.repo_id:
-        yield f"Get the model with: {fetches(model.repo_id)}"
-    yield f"Start it with: {_starts(to, report.workload)}"
+        yield sentence("emit.fetches", command=fetches(model.repo_id))
+    yield sentence("emit.starts", command=_starts(to, report.workload))
 
 
 def _starts(to: EmitTarget, settings: Settings) -> str:
@@ -521,9 +522,9 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
         value = typed.get(other[0])  # an answer may call it by another name
         value = meant.workload[other[0]] if value is None else value
         flag = _flag(other[0], value)
-        raise UsageError(f"--emit {kind}: such a file has no word for {flag}")
+        raise UsageError(sentence("emit.no_word", flag=flag), where=f"--emit {kind}")
     if meant.peak != again.peak:
-        raise UsageError(f"--emit {kind}: the file would not be weighed as what was asked")
+        raise UsageError(sentence("emit.otherwise"), where=f"--emit {kind}")
 
 
 def _flag(name: str, value: Value) -> str:

@@ -13,6 +13,7 @@ from importlib import import_module
 from weighbridge.base.cost import MOST
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
 from weighbridge.files.runfiles.document import Document, decoded, documents
@@ -79,7 +80,7 @@ def named(name: str) -> Kind:
         if each.name == name.lower().replace("_", "-"):
             return each
     known = ", ".join(each.name for each in kinds())
-    raise UsageError(f"--as {shown(name)} is no kind of run file; known: {known}")
+    raise UsageError(sentence("file.no_kind", option="--as", name=shown(name), known=known))
 
 
 def read(text: str, name: str = "the text", kind: str | None = None, folder: str = "") -> RunFile:
@@ -112,9 +113,7 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
 
 def _untold(name: str) -> UsageError:
     known = ", ".join(each.name for each in kinds())
-    return UsageError(
-        f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
-    )
+    return UsageError(sentence("file.untold", option="--as KIND", known=known), where=name)
 
 
 def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None) -> RunFile:
@@ -145,7 +144,9 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
         with open(path, "rb") as opened:
             raw = opened.read(MOST + 1)
     except OSError as error:
-        raise NotFoundError(f"{path:.80}: {error.strerror}; name a file, or - for stdin") from None
+        raise NotFoundError(
+            sentence("file.not_opened", why=error.strerror), where=f"{path:.80}"
+        ) from None
     if raw.startswith(b"PK\x03\x04"):  # what torch saves: training_args.bin
         from weighbridge.files.runfiles.training.saved import arguments
 
@@ -166,7 +167,7 @@ def of_task(file: RunFile, task: str | None) -> RunFile:
     runs = tuple(run for run in file.runs if task in (None, run.task))
     if not runs:
         other = file.runs[0].task
-        raise UsageError(f"{file.name} is about {other}: weighbridge {other} {file.name}")
+        raise UsageError(sentence("file.other_task", name=file.name, task=other))
     return replace(file, runs=runs)
 
 
@@ -198,7 +199,7 @@ def _has_keys(piece: Document) -> bool:
 def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFile:
     runs = tuple(_told(run, piece) for piece in pieces for run in each.read(piece))
     if not runs:
-        raise UsageError(f"{name}: this {each.title} starts nothing that has a size")
+        raise UsageError(sentence("file.starts_nothing", title=each.title), where=name)
     return RunFile(kind=each.name, title=each.title, name=name, runs=runs, text=text)
 
 

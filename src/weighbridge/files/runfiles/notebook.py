@@ -16,6 +16,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document, Path, documents
 from weighbridge.files.runfiles.record import PlannedRun
 
@@ -64,7 +65,7 @@ def opened(text: str, name: str) -> Notebook | None:
         return None
     cells = document.data["cells"]
     if len(cells) > MOST_CELLS:
-        raise BadFileError(f"{name}: a notebook of more than {MOST_CELLS} cells")
+        raise BadFileError(sentence("file.cells", most=MOST_CELLS), where=name)
     script, shell, left_out = [], [], []
     for number, cell in enumerate(cells):
         if cell.get("cell_type") != "code":

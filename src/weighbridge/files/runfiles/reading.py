@@ -27,6 +27,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.shell import OF_A_SCRIPT
 from weighbridge.files.runfiles.beside import missing
@@ -193,7 +194,8 @@ class KeyReading:
                 line = self.document.place((*self.base, *self._path(key))).line
                 meant = MEANT.get(setting, f"no {setting.replace('_', ' ')}")
                 raise UsageError(
-                    f"{self.document.name}:{line}: {key} is {shown(value)}, which is {meant}"
+                    sentence("file.bad_value", key=key, value=shown(value), meant=meant),
+                    where=f"{self.document.name}:{line}",
                 ) from None
             self.settings[setting] = value
         self.knows(key, setting)
@@ -283,7 +285,7 @@ class KeyReading:
         for key in unknown[:MOST_UNREAD]:
             self.leave(key, f"{STRANGE}{self._near(key)}")
         if len(unknown) > MOST_UNREAD:
-            self.notes.append(f"{len(unknown) - MOST_UNREAD} more keys are not known to us")
+            self.notes.append(sentence("file.more_keys", count=len(unknown) - MOST_UNREAD))
 
     def _near(self, key: str) -> str:
         """Return the question whether a known key is meant that is written nearly so; "" where

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import without
+from weighbridge.base.sentences import sentence, without
 from weighbridge.base.units import GIB, KIB, MIB, ceil_div, human, typed_size
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.record import (
@@ -89,7 +89,7 @@ class SlurmJob(NamedTuple):
         named. Raises UsageError where nobody says the kind."""
         kind = gpu or self.card
         if not kind:
-            raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
+            raise UsageError(sentence("slurm.no_card"))
         ram = typed_size(self.memory) if self.memory else ANY
         return {"gpu": times(kind, self.on_all), "ram": ram}
 
@@ -115,7 +115,7 @@ def asked(text: str) -> SlurmJob:
     """Return what the #SBATCH lines of a script ask for. Raises UsageError where it has none."""
     given = {name: option.value for name, option in _options(text).items()}
     if not given:
-        raise UsageError("no line of it begins with #SBATCH; weighbridge FILE weighs other scripts")
+        raise UsageError(sentence("slurm.no_options"))
     nodes = _nodes(given)
     cards, card, says = _cards(given, nodes)
     cores = given.get("--cpus-per-task")
@@ -390,16 +390,14 @@ def _memory(given: Mapping[str, str], cards: int | None, nodes: int) -> int | No
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise UsageError(
-            f"{text!r:.40} is no number that is read here of an #SBATCH line or of srun"
-        )
+        raise UsageError(sentence("slurm.number", text=text))
     return int(text)
 
 
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d{1,9})([KMGT]?)B?", text.upper())
     if match is None:
-        raise UsageError(f"{text!r:.40} is no size of Slurm; write it as 64G")
+        raise UsageError(sentence("slurm.size", text=text))
     return int(match[1]) * SIZES[match[2] or "M"]
 
 
@@ -480,7 +478,7 @@ def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
     yield without(verdict.reason, "published_runs")
     memory = f"{human(job.memory)} is asked for" if job.memory else "no memory is asked for"
     memory = "all of it is asked for" if job.whole else memory
-    yield f"RAM of each machine: at worst {human(found.needed_memory)}; {memory}"
+    yield sentence("slurm.memory", size=human(found.needed_memory), asked=memory)
     if found.note:
         yield found.note
     if found.lines:

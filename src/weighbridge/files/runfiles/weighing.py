@@ -11,7 +11,7 @@ from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
-from weighbridge.base.sentences import without
+from weighbridge.base.sentences import sentence, without
 from weighbridge.base.words import words_in
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
@@ -189,7 +189,9 @@ def _known_settings(file: RunFile, given: Mapping[str, Any]) -> None:
     strange = sorted(given.keys() - known)
     if strange:
         tasks = " and ".join(sorted({run.task for run in file.runs}))
-        raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
+        raise UsageError(
+            sentence("file.no_setting", name=file.name, tasks=tasks, setting=strange[0])
+        )
 
 
 def _answer(run: PlannedRun, open_: Open, typed: Typed) -> WeighedRun:

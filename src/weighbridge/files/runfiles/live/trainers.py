@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.live.peaks import cuda
 from weighbridge.files.runfiles.reading import STRANGE
@@ -97,7 +98,7 @@ def from_trainer(trainer: Any, **settings: Any) -> Report:
     """
     args, model = getattr(trainer, "args", None), getattr(trainer, "model", None)
     if model is None or not hasattr(args, "to_dict"):
-        raise UsageError(f"a Trainer has .args and .model; {type(trainer).__name__} has not")
+        raise UsageError(sentence("live.no_trainer", name=type(trainer).__name__))
     accelerator = getattr(trainer, "accelerator", None)
     return answered(of_arguments(args, model, accelerator), settings)
 
@@ -144,7 +145,7 @@ def from_accelerator(
         elif name in OPTIMIZERS:
             live["optimizer"] = OPTIMIZERS[name]
         else:
-            warnings.append(f"the optimizer {name} is not known: AdamW is counted")
+            warnings.append(sentence("live.optimizer", name=name))
     return answered(_with_model(live, model, warnings), settings)
 
 
@@ -161,7 +162,7 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
     warnings = list(run.warnings)
     if "seq_len" not in {**run.settings, **given}:
         tokens = report.setting("seq_len")
-        warnings.append(f"args.max_length: not there; {tokens:,} tokens are taken: give seq_len")
+        warnings.append(about("args.max_length", sentence("live.length", tokens=tokens)))
     return replace(report, warnings=(*warnings, *report.warnings))
 
 
@@ -174,7 +175,7 @@ def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     read = ranked(trl.of_arguments(document, framework), _start(getattr(args, "world_size", 1)))
     kind = type(args).__name__
     if kind not in ("TrainingArguments", "SFTConfig") and not read.refused:
-        raise UsageError(f"{kind} is not answered yet: TrainingArguments and SFTConfig are")
+        raise UsageError(sentence("live.arguments", name=kind))
     if read.refused:
         raise UsageError(f"{kind}: {read.refused}")
     warnings = [f"args.{u.key}: {u.why}" for u in read.unread if u.why != STRANGE]
@@ -242,11 +243,13 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
         live |= adapted(adapter)
         warnings += uncounted(adapter)
         if len(adapters) > 1:
-            warnings.append(f"model.peft_config: {len(adapters)} adapters, and one is counted")
+            warnings.append(
+                about("model.peft_config", sentence("live.adapters", count=len(adapters)))
+            )
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
     config: Any = getattr(base, "config", None)
     if not hasattr(config, "to_dict"):
-        raise UsageError(f"{type(base).__name__} has no config of transformers, which is needed")
+        raise UsageError(sentence("live.class_config", name=type(base).__name__))
     shapes = {**config.to_dict(), "architectures": [type(base).__name__]}
     shapes, packed = _packing(shapes)
     live |= packed
@@ -255,7 +258,7 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
     if dtype := _dtype(base, packed=bool(packed)):
         live["dtype"] = dtype
     if live.get("method") == "full" and _frozen(base):
-        warnings.append("some parameters are frozen: all are counted as trained, which takes more")
+        warnings.append(sentence("live.frozen"))
     return LiveRun(shapes, live, tuple(warnings))
 
 
@@ -266,7 +269,7 @@ def adapted(config: Any) -> dict[str, Value]:
     kind = str(getattr(given.get("peft_type"), "value", given.get("peft_type")))
     method = METHODS.get(kind.upper())
     if method is None:
-        raise UsageError(f"{kind} of PEFT is not answered; known: {', '.join(METHODS)}")
+        raise UsageError(sentence("peft.kind", name=kind, known=", ".join(METHODS)))
     _own_sizes(kind, method, given)
     live: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
@@ -285,15 +288,11 @@ def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
     for name, own in OWN_SIZES.get(method, {}).items():
         if getattr(given.get(name, own), "value", given.get(name, own)) != own:
-            raise UsageError(
-                f"{kind} of PEFT: {name} is {given[name]!s:.20}, and {own} is answered"
-            )
+            line = sentence("peft.size", kind=kind, name=name, value=given[name], usual=own)
+            raise UsageError(line)
     wide = given.get("encoder_hidden_size")
     if method == "p-tuning" and wide not in (None, given.get("token_dim")):
-        raise UsageError(
-            f"{kind} of PEFT: encoder_hidden_size is {wide!s:.20}, and the model's width is "
-            "answered"
-        )
+        raise UsageError(sentence("peft.width", kind=kind, value=wide))
 
 
 def uncounted(config: Any) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.base.wording import HIDDEN, names_secret
 from weighbridge.engines.launch import parse
@@ -63,7 +64,7 @@ def served(run: PlannedRun) -> ServedLine:
     published = {each.name: each.image for each in told_by("image")}
     if launch.engine not in published:
         raise UsageError(
-            f"containers are written for {' and '.join(published)}, not for {launch.engine}"
+            sentence("emit.containers", known=" and ".join(published), engine=launch.engine)
         )
     program = launched(run.command)
     words, model = list(program.words), ""

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
@@ -22,6 +23,7 @@ from weighbridge.settings.ranks import SIZES, Ranks
 
 KEYS = text_beside(__file__, "accelerate.txt")
 OWN = ("distributed_type", "num_processes")
+EMIT = "--emit accelerate"
 SCRIPT = "the script that it launches is another file; --framework says what trains"
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
 SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
@@ -315,12 +317,10 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         "downcast_bf16": "no",
     }
     if settings["pipeline_parallel_size"] > 1:
-        raise UsageError(
-            "--emit accelerate: it has no pipelines; leave --pipeline-parallel-size out"
-        )
+        raise UsageError(sentence("emit.no_pipelines"), where=EMIT)
     if settings.get("reduce_dtype"):
         raise UsageError(
-            "--emit accelerate: such a file has no word for --reduce-dtype; leave it out"
+            sentence("emit.no_word", flag="--reduce-dtype"), where=EMIT, then=sentence("leave_out")
         )
     if zero:
         words |= _zero_words(shard, settings)
@@ -338,18 +338,17 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
     (parallelism_config.py)."""
     if list(among) == ["sp_size"]:
         return _by_deepspeed(settings, among)
-    why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
+    why = sentence("emit.beside_fsdp2")
     shared = Ranks.of(settings).among > 1
     if settings["shard"] in ("fsdp2", "hsdp"):
         sizes = arguments.groups(settings)
         if among and not shared:
-            raise UsageError(
-                f"{why}leave --shard {settings['shard']} out, which shares out nothing"
-            )
+            then = sentence("emit.shares_nothing", way=settings["shard"])
+            raise UsageError(why, where=EMIT, then=then)
         words = {**_gathering(settings), **among, **sizes}
         return words if among or sizes["dp_replicate_size"] > 1 else {}
     if among and shared:
-        raise UsageError(f"{why}give --shard fsdp2")
+        raise UsageError(why, where=EMIT, then=sentence("emit.give_fsdp2"))
     return among
 
 
@@ -357,10 +356,7 @@ def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> di
     """Return the words of Ulysses beside ZeRO. Raises UsageError for what it is not."""
     way = settings.get("context_parallel_by")
     if way not in (None, "ulysses"):
-        raise UsageError(
-            f"--emit accelerate: beside ZeRO ranks of a sequence exchange heads, and do not by "
-            f"{way}; give --context-parallel-by ulysses, or --shard fsdp2"
-        )
+        raise UsageError(sentence("emit.ulysses", way=way), where=EMIT)
     flash = settings["attention"] == "flash"
     return {
         **among,
@@ -378,10 +374,7 @@ def _gathering(settings: Mapping[str, Value]) -> dict[str, Value]:
         return {}
     word = next((word for word, told in STRATEGIES.items() if told == way), None)
     if word is None:
-        raise UsageError(
-            f"--emit accelerate: beside FSDP2 ranks of a sequence gather keys, or send them round, "
-            f"and do not by {way}; leave --context-parallel-by out, or give --shard zero3"
-        )
+        raise UsageError(sentence("emit.ring", way=way), where=EMIT)
     return {"cp_comm_strategy": word}
 
 

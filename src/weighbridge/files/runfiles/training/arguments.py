@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
@@ -317,7 +318,9 @@ def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> No
     """Raise UsageError for an optimizer that the Trainer refuses by that name, or wants told more
     of; `more` are those that a program has keys of its own for."""
     if optimizer not in OPTIMIZERS and optimizer not in more:
-        raise UsageError(f"--emit {kind}: such a file has no word for --optimizer {optimizer}")
+        raise UsageError(
+            sentence("emit.no_word", flag=f"--optimizer {optimizer}"), where=f"--emit {kind}"
+        )
 
 
 def shared_and_evaluated(
@@ -373,4 +376,4 @@ def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
     keys.set("shard", f"zero{number}" if number else "ddp", key)
     if "offload" in base.lower():
         keys.settings["offload"] = "params" if number == 3 else "optimizer"
-    keys.notes.append(f"{base:.60} is not here: what its name says is taken")
+    keys.notes.append(sentence("base.by_name", base=base))

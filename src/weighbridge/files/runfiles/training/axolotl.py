@@ -11,6 +11,7 @@ from functools import partial
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
@@ -126,7 +127,7 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
-        keys.notes.append("lora_r is not in the file, and axolotl asks for it")
+        keys.notes.append(sentence("axolotl.lora_r"))
 
 
 def _targets(keys: KeyReading) -> None:
@@ -209,7 +210,7 @@ def _sharding(keys: KeyReading) -> None:
     keys.set("shard", stage, "deepspeed")
     if "cpuoffload_params" in base or "cpuoffload_all" in base:
         keys.settings["offload"] = "params"
-    keys.notes.append(f"{base:.60} is taken for axolotl's own file of that name")
+    keys.notes.append(sentence("base.of_axolotl", base=base))
 
 
 def _sequence(keys: KeyReading) -> None:
@@ -261,18 +262,13 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     refuses (utils/schemas/validation.py)."""
     way = run.settings.get("context_parallel_by")
     if way in ("ulysses", "allgather"):
-        raise UsageError(
-            f"--emit axolotl: it has no word for --context-parallel-by {way}; nearest is ring"
-        )
+        raise UsageError(sentence("emit.ring_alone", way=way), where="--emit axolotl")
     if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
-        raise UsageError(
-            "--emit axolotl: it shares a sequence among ranks by flash attention alone; give "
-            "--attention flash"
-        )
+        raise UsageError(sentence("emit.flash_alone"), where="--emit axolotl")
     if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
         raise UsageError(
-            f"--emit axolotl: it refuses {run.settings['optimizer']} beside FSDP2; nearest is "
-            "--optimizer adamw_torch_8bit"
+            sentence("emit.refuses_optimizer", name=run.settings["optimizer"]),
+            where="--emit axolotl",
         )
     names = {
         **WRITTEN,

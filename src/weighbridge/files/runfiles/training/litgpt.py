@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
@@ -38,12 +39,12 @@ def read(document: Document) -> Iterator[PlannedRun]:
     pretraining = "checkpoint_dir" not in keys.data
     model = _model(keys)
     if pretraining:
-        keys.notes.append("litgpt compiles what it pretrains, which keeps other tensors")
+        keys.notes.append(sentence("litgpt.compiles"))
     if keys.take("train.micro_batch_size", "batch_size") is None:
         size = PRETRAINED if pretraining else FINETUNED
         keys.default("batch_size", size, "litgpt's own micro_batch_size")
     if keys.take("train.max_seq_length", "seq_len") is None:
-        keys.notes.append("max_seq_length is not set: the model's or the longest sample decides")
+        keys.notes.append(sentence("litgpt.length"))
     keys.means("precision", "precision")
     _accumulated(keys)
     _method(keys)

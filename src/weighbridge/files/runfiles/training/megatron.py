@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
@@ -115,7 +116,6 @@ SWITCHES = frozenset(
     )
 )
 MOST_NAMES = 5  # that one line tells
-CONDITIONAL = "what the script sets under a condition is left out"
 DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
 
 
@@ -156,13 +156,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _partly(text: str, each: launch.Launched) -> Iterator[str]:
     """Yield what a script does not say of itself."""
     if arrays.conditional(text):
-        yield CONDITIONAL
+        yield sentence("script.under_condition")
     unsure = arrays.unsure(text)
     if unsure:
         names = ", ".join(unsure[:MOST_NAMES])
-        yield f"under a condition the script sets {names}: its last value is taken"
+        yield sentence("script.condition", names=names)
     if each.ranks is None and each.program != SWIFT:
-        yield "on how many devices it runs is not said: --gpu says it"
+        yield sentence("script.devices")
     before = ("", *each.words)
     others = [
         word
@@ -170,7 +170,7 @@ def _partly(text: str, each: launch.Launched) -> Iterator[str]:
         if OTHER.fullmatch(word) and (not last.startswith("-") or _is_switch(last))
     ]
     if others:
-        yield f"what {others[0]:.40} holds is not in the file, and is left out"
+        yield sentence("script.not_held", name=others[0])
 
 
 def _without_others(words: Sequence[str]) -> list[str]:
@@ -410,7 +410,7 @@ def _batches(keys: KeyReading, ranks: int | None) -> None:
     by = Ranks.of(keys.settings).over(ranks)
     within = int(keys.value("expert_tensor_parallel_size", by.tensor))
     if ranks < max(by.copy, by.pipeline * by.expert * within):
-        keys.notes.append(f"{ranks} processes are started a machine, and it needs several machines")
+        keys.notes.append(sentence("script.processes", count=ranks))
         return
     data = keys.settings[SIZES["data"]] = by.data
     if isinstance(whole, int) and whole > 0:

@@ -7,6 +7,7 @@ Source: Megatron-LM d98e8a6 megatron/training/arguments.py (hybrid_layer_pattern
 core/transformer/transformer_config.py (mamba_*), core/ssm/mamba_mixer.py.
 """
 
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.reading import KeyReading
 from weighbridge.files.runfiles.record import Value
 from weighbridge.models.arch.families.mamba_hybrid import NEMOTRON_H, TYPES
@@ -69,7 +70,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
     mamba = {name: _number(keys, name, usual) for name, usual in USUAL.items()}
     groups = keys.value("num_query_groups", 1) if keys.on("group_query_attention") else heads
     if not keys.on("disable_bias_linear") or keys.text("normalization") != "RMSNorm":
-        keys.notes.append("biases of linears and norms, a few thousand a layer, are not counted")
+        keys.notes.append(sentence("megatron.biases"))
     feed = _number(keys, "ffn_hidden_size", 4 * width)
     found: dict[str, Value] = {
         "model_type": TYPE,

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
@@ -146,10 +147,7 @@ def _flavored(keys: KeyReading, shape: str, known: str) -> str:
         return known
     keys.knows("model.flavor", "model")
     if meaning is not None:
-        keys.notes.append(
-            f"model.flavor {keys.value('model.flavor')} decides the sizes: {known:.60} of "
-            "hf_assets_path has others, and its weights do not load"
-        )
+        keys.notes.append(sentence("titan.flavor", flavor=keys.value("model.flavor"), model=known))
     return PUBLISHED.get(shape, shape)
 
 
@@ -389,10 +387,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     last = run.model.rstrip("/").rpartition("/")[2]
     known = FLAVORS.get(shape_name(run.config))
     if known is None:
-        raise UsageError(
-            f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
-            "8B, 70B and 405B, nor of Llama 4's, Qwen3's or gpt-oss's"
-        )
+        raise UsageError(sentence("titan.no_flavor", model=last))
     words: dict[str, Value] = {
         "model.name": known[0],
         "model.flavor": known[1],
@@ -485,10 +480,7 @@ def _parts(given: Sequence[int], order: str) -> dict[str, Value]:
     if tuple(given) == layers_of_stages(sum(given), by, titan=True):
         return {}
     if order == "interleaved":
-        raise UsageError(
-            "--emit torchtitan: by interleaved stages a rank has two parts, and "
-            "--pp-layer-partition says the layers of both together; leave one of them out"
-        )
+        raise UsageError(sentence("titan.layers"), where="--emit torchtitan")
     ends = [int(sum(given[:i])) for i in range(len(given) + 1)]
     parts = [[f"layers.{i}" for i in range(*both)] for both in pairwise(ends)]
     return {PARTS: [["tok_embeddings", *parts[0]], *parts[1:-1], [*parts[-1], "norm", "output"]]}

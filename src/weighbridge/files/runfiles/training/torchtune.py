@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
@@ -76,7 +77,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         refused = f"loss: {loss:.60} is not answered yet: its step holds more than one model's"
     length = keys.value("tokenizer.max_seq_len")
     if keys.take("tokenizer.max_seq_len", "seq_len") is None and length is None and not refused:
-        keys.notes.append("max_seq_len is not set: the longest sample decides the length")
+        keys.notes.append(sentence("tune.length"))
     keys.take("dtype", "precision", lambda name: PRECISION.get(str(name)))
     keys.used.add("model._component_")
     _method(keys)
@@ -118,7 +119,7 @@ def _built(keys: KeyReading) -> str:
     if not plain or everyday.meaning(plain) is None:
         return ""
     keys.knows("model._component_", "model")
-    keys.notes.append("the model is that of its builder: the file names no checkpoint folder")
+    keys.notes.append(sentence("tune.builder"))
     return plain
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.reading import table, worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import torchtune
@@ -110,10 +111,7 @@ def _builder(run: PlannedRun) -> Builder:
     found = BUILDERS.get(shape_name(run.config))
     if found is None:
         last = run.model.rstrip("/").rpartition("/")[2]
-        raise UsageError(
-            f"torchtune has no builder of {last:.60} that we know: its sizes are none of Llama 2's "
-            "and 3's"
-        )
+        raise UsageError(sentence("tune.no_builder", model=last))
     longer = run.config.get("max_position_embeddings", 0) > POSITIONS
     return found._replace(family="llama3_1") if found.family == "llama3" and longer else found
 
@@ -137,7 +135,7 @@ def _refused(settings: Settings) -> None:
     }
     for what, refused in together.items():
         if refused:
-            raise UsageError(f"torchtune 0.6.1 has no recipe with {what}")
+            raise UsageError(sentence("tune.no_recipe", settings=what))
 
 
 def _made(builder: Builder, settings: Settings) -> dict[str, Value]:

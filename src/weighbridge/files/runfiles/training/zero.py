@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, reading
@@ -64,7 +65,7 @@ def _precision(keys: KeyReading) -> None:
     """Take the precision. Raises UsageError for two of them, with which DeepSpeed does not start
     (runtime/config.py, _initialize_params)."""
     if all(keys.value(f"{name}.enabled") is True for name in ("bf16", "fp16")):
-        raise UsageError("fp16 and bf16 are enabled: DeepSpeed takes one; set the other to false")
+        raise UsageError(sentence("zero.two"))
     for name in ("bf16", "fp16"):
         asked = keys.value(f"{name}.enabled")
         if asked is True:
@@ -276,10 +277,7 @@ def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]
     """Return how many ranks share a sequence. Raises UsageError beside the Trainer, whose launcher
     says it."""
     if not alone:
-        raise UsageError(
-            "--emit deepspeed: beside the Trainer the config of accelerate says which ranks share "
-            "a sequence; use --emit accelerate"
-        )
+        raise UsageError(sentence("zero.ranks"), where="--emit deepspeed")
     return {"sequence_parallel_size": settings["context_parallel_size"]}
 
 

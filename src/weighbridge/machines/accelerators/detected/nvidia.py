@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
     DetectedDevice,
@@ -188,17 +189,14 @@ def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterat
     tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
     unknown = any(d.total is None and not d.unified for d in cards)
     if unknown and driver and tool != driver:
-        yield (
-            f"nvidia-smi {versions['tool']} and the driver, {versions['driver']}, are of two "
-            "releases: install the driver anew"
-        )
+        yield sentence("two_releases", tool=versions["tool"], driver=versions["driver"])
 
 
 def together(parts: Sequence[DetectedDevice]) -> Iterator[str]:
     """Tell which slices have one memory together."""
     names = [d.memory for d in parts]
     for name in dict.fromkeys(n for n in names if n and names.count(n) > 1):
-        yield f"{names.count(name)} slices of GPU instance {name} have one memory together"
+        yield sentence("slices_share", count=names.count(name), name=name)
 
 
 def listed(text: str) -> ToolOutput:
@@ -302,7 +300,7 @@ def xml(text: str) -> ToolOutput:
 def _fewer(root: "Element", attached: str) -> Iterator[str]:
     here = len(root.findall("gpu"))
     if attached.isdigit() and int(attached[:6]) != here:
-        yield f"{int(attached[:6])} GPUs are attached, {here} of them are described"
+        yield sentence("attached", count=int(attached[:6]), here=here)
 
 
 def _root(text: str) -> "Element | None":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected import amd, apple, nvidia, others
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
@@ -178,13 +179,8 @@ def read(text: str) -> ToolOutput:
     """Tell what any known output says. Raises BadFileError where no program that we know prints
     so."""
     if len(text) > LARGEST:
-        raise BadFileError(
-            f"the output has more than {LARGEST:,} characters: give the part of one program"
-        )
+        raise BadFileError(sentence("output_long", most=LARGEST))
     for pattern, reader in KNOWN:
         if re.search(pattern, text, re.M):
             return reader(text)
-    raise BadFileError(
-        "this is the output of no program that we know; try `nvidia-smi -q -x`, `rocm-smi "
-        "--showproductname --showmeminfo vram --json` or `system_profiler SPHardwareDataType`"
-    )
+    raise BadFileError(sentence("output_unknown"))
