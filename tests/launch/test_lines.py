@@ -20,8 +20,6 @@ from weighbridge.engines.table import ENGINES
 from weighbridge.settings.setting import fields
 from weighbridge.workload import INFER, Infer, engines_of, foreign, read
 
-pytestmark = pytest.mark.slow
-
 DIALECTS = {e.name: dialect(e) for e in ENGINES.values() if e.programs}
 
 # Lines of others with what each says of a run; `devices` null where the line does not say
@@ -73,6 +71,7 @@ def sample(flag):
     return [KINDS.get(flag.kind, "x")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", BASE)
 def test_every_flag_is_taken_and_accounted_for(engine):
     """Each is a setting, ignored, or a warning; none disappears and none is unknown."""
@@ -322,6 +321,7 @@ CASES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(CASES.flatmap(lambda case: st.tuples(st.just(case), st.permutations(case[1]))))
 def test_the_order_of_flags_does_not_matter(drawn):
     (start, flags), mixed = drawn
@@ -332,6 +332,7 @@ def test_the_order_of_flags_does_not_matter(drawn):
     assert as_sets(of(mixed)) == as_sets(of(flags))
 
 
+@pytest.mark.slow
 @given(CASES, st.data())
 def test_glued_values_and_quotes_do_not_matter(case, data):
     start, flags = case
@@ -343,6 +344,7 @@ def test_glued_values_and_quotes_do_not_matter(case, data):
     assert as_sets(parse(f"{start} \\\n  {quoted}")) == as_sets(apart)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_no_text_breaks_it(text):
     for command in (text, f"vllm serve {text}", f"llama-server -m x {text}", f"docker run {text}"):
@@ -350,6 +352,7 @@ def test_no_text_breaks_it(text):
             parse(command)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(sorted(DIALECTS["vllm"].flags)), max_size=12),
     st.text("0ak{}[]:\"',.-$ ", max_size=20),
@@ -366,11 +369,13 @@ def test_a_word_that_flash_attention_does_not_take():
     assert "'maybe' belongs to no flag" in parse("llama-server -m x -fa maybe").warnings[0]
 
 
+@pytest.mark.slow
 def test_many_unknown_flags_do_not_take_long():
     found = parse("vllm serve m " + " ".join(f"--x{n}" for n in range(8000)))
     assert len(found.unknown) == 8000
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported():
     code = "import weighbridge.engines.launch, sys; print(*sorted({'torch', 'numpy', 'click'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
