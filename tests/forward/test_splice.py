@@ -1,6 +1,5 @@
 """Layers that repeat are not walked again, and nothing in the report says so."""
 
-import json
 from functools import partial
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.ask import or_refusal
 from tests.cases import each
 from tests.tiny import config
 from weighbridge.models import catalogue
@@ -101,10 +101,7 @@ ASKED = {
 
 
 def asked(model, **named):
-    try:
-        return json.dumps(weighbridge.prepare(model).train(remedies=False, **named).to_dict())
-    except weighbridge.WeighbridgeError as error:
-        return str(error)
+    return or_refusal(weighbridge.prepare(model).train, remedies=False, **named)
 
 
 def same(monkeypatch, model, **named):
