@@ -53,9 +53,9 @@ def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.6)
-    near = sentence("known_are", names=", ".join(known))
+    near = sentence("near.known", names=", ".join(known))
     if close:
-        near = sentence("flag_near", near=close[0])
+        near = sentence("near", names=close[0])
     return clauses(sentence("no_backend", name=name, engine=engine), near)
 
 

@@ -86,15 +86,15 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     largest = machine(budget.choice.part)
     devices = MACHINE if largest is None else largest.devices
     search = _ServerSearch(asker, w, kind, body, devices)
-    layouts = list(search.answered(budget.choice.count))
+    answers = list(search.answered(budget.choice.count))
     if budget.mixed and kind.stages and w.pp_layer_partition is None:
-        layouts += [one for each in layouts if (one := search.uneven(each, budget)) is not None]
-    fitting = sorted((one for one in layouts if one.fits == "yes"), key=lambda one: one.price)
-    least = sorted(layouts, key=lambda one: one.report.peak.low)[:FEW]
-    shown = (fitting if every else unbeaten(fitting)) or least
-    if not shown:
+        answers += [one for each in answers if (one := search.uneven(each, budget)) is not None]
+    fitting = sorted((one for one in answers if one.fits == "yes"), key=lambda one: one.price)
+    least = sorted(answers, key=lambda one: one.report.peak.low)[:FEW]
+    ranked = (fitting if every else unbeaten(fitting)) or least
+    if not ranked:
         raise UsageError(sentence("layouts.no_ranks", engine=kind.name, count=budget.choice.count))
-    rows = (_row(one, given, kind.name) for one in shown)
+    rows = (_row(one, given, kind.name) for one in ranked)
     return ranking("infer", rows, model.name, budget, "")
 
 
