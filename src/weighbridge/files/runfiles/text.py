@@ -17,10 +17,16 @@ from weighbridge.engines.table import NOT_YET
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import fences
 from weighbridge.files.runfiles.apart import apart
-from weighbridge.files.runfiles.asking import CARD, to_type
 from weighbridge.files.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.in_words import in_words, of_piece, release, taken_of
+from weighbridge.files.runfiles.in_words import (
+    CARD,
+    in_words,
+    of_piece,
+    release,
+    taken_of,
+    to_type,
+)
 from weighbridge.files.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -37,8 +43,7 @@ from weighbridge.files.runfiles.serving.lines import NAMELESS, of_text
 from weighbridge.files.runfiles.serving.start_logs import beginning
 from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.arrays import SET
-from weighbridge.files.runfiles.training.learner import learner
-from weighbridge.files.runfiles.training.unanswered import model_in
+from weighbridge.files.runfiles.training.unanswered import learner, model_in
 from weighbridge.models.catalogue import everyday
 
 PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
