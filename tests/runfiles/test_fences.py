@@ -75,8 +75,7 @@ def test_a_file_between_fences_asks_for_what_it_asks_for_alone(tag, text, name):
 def test_python_in_two_pieces_is_one_script():
     (alone,) = read(LOAD + TRAIN, "run.py").runs
     (found,) = read(around(("python", LOAD), ("python", TRAIN))).runs
-    cards = "3090:2" if text is COMMAND else "3090"  # as many as the command starts ranks
-    assert found.settings == {**alone.settings, "gpu": cards}
+    assert found.settings == {**alone.settings, "gpu": "3090"}
     assert found.settings["method"] == "qlora"
 
 

@@ -101,8 +101,8 @@ def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     if chart is None:
         raise click.UsageError(sentence("chart.tasks"))
     origin = {name: settings[name] for name in SOURCE}
-    given = {n: v for n, v in settings.items() if v is not None and n in LOAD}
-    first, *others = cases(models, given, LOAD)
+    typed = {n: v for n, v in settings.items() if v is not None and n in LOAD}
+    first, *others = cases(models, typed, LOAD)
     if others:
         raise click.UsageError(sentence("chart.tasks_one"))
     known, refused = answers(api.prepare(first.model, **origin), first.settings)
@@ -125,7 +125,7 @@ def answers(
         try:
             known[name] = model.train(remedies=False, method=method, **trains)
         except WeighbridgeError as error:
-            refused.setdefault("train", str(error))
+            refused.setdefault("train", error.line)
         else:
             refused.clear()
             break
@@ -135,5 +135,5 @@ def answers(
     try:
         known["infer"] = model.infer(remedies=False, **serves)
     except WeighbridgeError as error:
-        refused["infer"] = str(error)
+        refused["infer"] = error.line
     return known, refused

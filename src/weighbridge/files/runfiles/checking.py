@@ -199,7 +199,7 @@ def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFi
         of_its_tasks = {setting: value for setting, value in settings.items() if setting in known}
         return CheckedFile(name=name, rule=rule, found=weighed(file, open_, of_its_tasks, model))
     except WeighbridgeError as error:
-        return CheckedFile(name=name, rule=rule, why=str(error))
+        return CheckedFile(name=name, rule=rule, why=error.line)
     except Exception as error:  # the other files have an answer, whatever this one broke
         why = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
         return CheckedFile(name=name, rule=rule, why=one_line(why))

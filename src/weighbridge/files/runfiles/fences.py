@@ -164,7 +164,7 @@ def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[Plan
                 plain = tuple(replace(one, start=0, end=0) for one in run.understood)
                 yield replace(run, understood=plain)
     except UsageError as error:
-        yield PlannedRun(task="train", refused=str(error))
+        yield PlannedRun(task="train", refused=error.line)
 
 
 def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:

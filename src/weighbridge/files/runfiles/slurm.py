@@ -170,7 +170,7 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
     try:
         job = asked(text)
     except UsageError as error:
-        return _left(run, "#SBATCH", text, str(error))
+        return _left(run, "#SBATCH", text, error.line)
     settings: dict[str, Value] = {}
     taken = []
     if job.memory and "ram" not in run.settings:
@@ -279,7 +279,7 @@ def step(text: str, words: Sequence[str]) -> Start | None:
         if (_cards(options, nodes)[0] or 1) == 1:
             return None
     except UsageError as error:
-        why = str(error)
+        why = error.line
     line = text.count("\n", 0, max(text.find(SRUN), 0)) + 1
     return Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
 

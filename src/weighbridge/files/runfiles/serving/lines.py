@@ -25,10 +25,9 @@ from weighbridge.files.runfiles.serving.containers import by_flags, by_image
 from weighbridge.machines.accelerators.machines import MACHINE
 
 SHELLS = ("sh", "bash", "zsh", "ash")
-NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
+NO_LAUNCH = ("command.no_engine", "image_unknown", "command.no_program")
 # Dynamo's workers take the flags of the engine that they wrap
 WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
-VARIABLE_MODEL = re.compile(r"the model is a name or a path, not '([^']+)'")
 NOT_READ = "not read, and it may take memory too: {}"
 UNNAMED = "model"  # stands in a line for a model that a variable names
 NAMELESS = "a path that names no model; --model says which it is"
@@ -230,7 +229,7 @@ def _launches(text: str) -> bool:
     except UnsupportedError:
         return True
     except UsageError as error:
-        return not any(part in str(error) for part in NO_LAUNCH)
+        return error.key not in NO_LAUNCH
     return True
 
 
@@ -261,7 +260,7 @@ def launch_lines(text: str) -> Iterator[str]:
         yield text
         return
     except UsageError as error:
-        if "servers (" not in str(error):
+        if error.key != "command.many":
             yield text
             return
         for command in commands(text):
@@ -326,7 +325,7 @@ def _run(
     try:
         text, launch = _parsed(text)
     except UsageError as error:
-        return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
+        return PlannedRun(task="infer", name=name, refused=error.line, command=unsecret(text))
     model = _model(launch.model, mounts)
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
@@ -355,10 +354,9 @@ def _parsed(text: str) -> tuple[str, Launch]:
     try:
         return text, parse(text)
     except UsageError as error:
-        variable = VARIABLE_MODEL.search(str(error))
-        if variable is None:
+        if (error.key, error.values.get("flag")) != ("no_value", "the model"):
             raise
-        text = text.replace(variable[1], UNNAMED)
+        text = text.replace(error.values["value"], UNNAMED)
         return text, parse(text)
 
 

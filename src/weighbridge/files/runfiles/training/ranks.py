@@ -299,7 +299,7 @@ def _of_deepspeed(
                 among[0], str(flags_given[among[0]]), hosts, _absent(flags_given, hosts)
             )
     except BadFileError as error:
-        return Start(refused=str(error))
+        return Start(refused=error.line)
     return _by_counts(flags_given, env, hosts)
 
 
