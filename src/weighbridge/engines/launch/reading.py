@@ -120,11 +120,11 @@ class CommandReading:
         if plain or on is (flag.effect == "~"):
             self.ignored.append(given.name)
         else:
-            self.warn(sentence("not_modelled", name=given.name, reason=flag.detail))
+            reason = sentence(f"flag.{flag.detail}")
+            self.warn(sentence("not_modelled", name=given.name, reason=reason))
             if flag.names[0] == DEVICE:
-                self.stops.append(
-                    Obstacle("unknown", f"{given.name} {given.value} is {flag.detail}")
-                )
+                why = sentence("flag_is", flag=given.name, value=given.value, reason=reason)
+                self.stops.append(Obstacle("unknown", why))
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -139,7 +139,7 @@ class CommandReading:
             close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
         unknown = sentence("flag_unknown", name=name, engine=self.dialect.engine)
         if close:
-            unknown = clauses(unknown, sentence("flag_near", near=close[0]))
+            unknown = clauses(unknown, sentence("near", names=close[0]))
         self.warn(unknown)
         self.stops.append(Obstacle("unknown", unknown))
 
@@ -163,7 +163,8 @@ class CommandReading:
             if why is None:
                 self.ignored.append(name)
             elif why:
-                self.warn(sentence("not_modelled", name=name, reason=why))
+                reason = sentence(f"flag.{why}")
+                self.warn(sentence("not_modelled", name=name, reason=reason))
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:

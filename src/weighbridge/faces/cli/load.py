@@ -125,7 +125,7 @@ def answers(
         try:
             known[name] = model.train(remedies=False, method=method, **trains)
         except WeighbridgeError as error:
-            refused.setdefault("train", str(error))
+            refused.setdefault("train", error.line)
         else:
             refused.clear()
             break
@@ -135,5 +135,5 @@ def answers(
     try:
         known["infer"] = model.infer(remedies=False, **serves)
     except WeighbridgeError as error:
-        refused["infer"] = str(error)
+        refused["infer"] = error.line
     return known, refused

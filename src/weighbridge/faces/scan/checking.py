@@ -50,7 +50,7 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
             other = tuple(faults_of_part(out, plan, number))
             answers = {} if other else _found(out, plan, number)
         except WeighbridgeError as error:
-            faults.append(str(error))
+            faults.append(error.line)
             continue
         faults += other
         rows += sum(map(len, answers.values()))

@@ -282,7 +282,7 @@ def _entry(row: Any) -> ListedModel:
     except (UsageError, TypeError, KeyError, AttributeError):
         raise BadFileError(f"it lists {shown(row)}") from None
     if not (isinstance(sha, str) and COMMIT.fullmatch(sha)):
-        raise BadFileError(sentence("scan.no_commit", value=shown(sha)), where=name)
+        raise BadFileError(sentence("hub.sha", value=shown(sha)), where=name)
     count = downloads if type(downloads) is int and 0 <= downloads < 1 << 63 else None
     gated = row.get("gated") not in (None, False, "False", "false")  # Parquet has text
     return ListedModel(name, sha, count, gated, CONFIG in names)

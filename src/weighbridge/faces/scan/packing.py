@@ -99,7 +99,7 @@ def faults_of_models(out: Path, plan: ScanPlan) -> Iterator[str]:
     try:
         rows_of(path)
     except WeighbridgeError as error:
-        yield str(error)
+        yield error.line
         return
     if plan.models and checksum(path) != plan.models:
         yield about(str(path), sentence("scan.replan"))

@@ -30,7 +30,7 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
 def _known(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in (None, *known):
         raise UsageError(
-            sentence("choice_shown", flag=name, known=", ".join(known), value=shown(value))
+            sentence("is_one_of", name=name, known=", ".join(known), value=shown(value))
         )
 
 

@@ -33,7 +33,7 @@ def tells(document: Document) -> bool:
     except UnsupportedError:
         return True
     except UsageError as error:
-        return any(part in str(error) for part in ("servers (", "is not an image"))
+        return error.key in ("command.many", "image_unknown")
     return True
 
 
