@@ -15,13 +15,14 @@ from weighbridge.files.runfiles.flags import _block
 from weighbridge.files.runfiles.kinds import read
 from weighbridge.files.runfiles.live.telling import Teller
 from weighbridge.files.runfiles.named import Piece, models, unknown_model
+from weighbridge.files.runfiles.pieces import _end
 from weighbridge.files.runfiles.reading import phrased
 from weighbridge.files.runfiles.record import PlannedRun, Understood
 from weighbridge.files.runfiles.segments import _trains
 from weighbridge.files.runfiles.serving.start_logs import starts
 from weighbridge.files.runfiles.slurm import _by_cards, environment
 from weighbridge.files.runfiles.text import _without_end
-from weighbridge.files.runfiles.training import accelerate, jobs
+from weighbridge.files.runfiles.training import accelerate, jobs, zero
 from weighbridge.files.runfiles.training.arrays import MOST, _filled
 from weighbridge.memory.report.verdict import Remedy
 
@@ -232,3 +233,33 @@ def test_a_live_run_is_warned_of_what_does_not_fit(fits, says):
         telling.predict(lambda: made)
     after = [f"weighbridge: {says}: so it is", *["weighbridge: 1.00 GiB with batch_size 1"] * 2]
     assert lines == ["weighbridge: it takes", *(after if says else []), "weighbridge: w"]
+
+
+@all_of(
+    ("text", "end"),
+    [
+        ("vllm serve a", 1),
+        ("vllm serve a \\\n  --x 1\n\nprose", 2),
+        ("vllm serve a\n\nvllm serve b", 3),
+        ("vllm serve a\n\n\nvllm serve b", 1),
+        ("vllm serve a\nprose\nvllm serve b", 1),
+    ],
+)
+def test_an_empty_line_is_among_those_of_a_shell_and_two_are_not(text, end):
+    assert _end(text.split("\n"), 0) == end
+
+
+def test_what_a_config_says_is_no_default_of_the_run():
+    run = PlannedRun(task="train", defaults=(("shard", 1, "x"), ("loss", 2, "y")))
+    said = {"shard": "zero3", "offload": "params"}
+    own = (("offload", "params", "z"), ("precision", "no", "w"))
+    shared = PlannedRun(task="train", settings=said, defaults=own)
+    after = accelerate.launched(run, shared, counted=False)
+    assert after.defaults == (("loss", 2, "y"), ("offload", "params", "z"))
+
+
+@all_of(("stage", "written"), [("zero3", True), ("zero2", False)])
+def test_a_model_is_gathered_to_be_saved_by_the_third_stage_alone(stage, written):
+    settings = {"offload": "none", "gather_on_save": True}
+    words = zero._on_the_host(settings, stage[-1])
+    assert words == ({f"{zero.ZERO}.{zero.GATHERS}": True} if written else {})

@@ -63,7 +63,8 @@ def test_a_public_file_is_the_run_that_it_starts(kind, row):
     """A value's place in the text holds that value, too: a patch writes there."""
     text = written(row)
     found = read(text, "run")
-    assert found.kind == kind
+    assert row["source"].startswith("https://")
+    assert (found.kind, found.title) == (kind, named(kind).title)
     assert json.loads(json.dumps([said(run) for run in found.runs])) == row["runs"]
     for one in (one for run in found.runs for one in run.understood if one.end):
         assert one.line == text.count("\n", 0, one.start) + 1
