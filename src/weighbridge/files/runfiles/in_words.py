@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.table import title
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.document import Document
@@ -18,17 +19,7 @@ from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.training.frameworks import FRAMEWORKS
 
-OF_A_SERVER = ("context", "requests at once")  # what decides, and words do not say
-OF_A_TRAINING = (
-    "the words name {trainer}, and no method, length or batch is taken from words: paste its "
-    "config, its script or its command"
-)
-NOTHING = (
-    "no command, config, script or log is in the text, and its words name no engine and no trainer"
-)
-SEVERAL = "the words name several programs ({names}): none of them is taken"
-UNKNOWN = "the text names {name}, which the catalogue has not: --model ORG/NAME says where it is"
-TYPE = "to ask for sure, type: weighbridge {task} {model}{program} --gpu {gpu}"
+OF_A_SERVER = ("words.context", "words.requests")  # what decides, and words do not say
 USUAL = "trainer"  # the framework of programs that start it
 METHOD = " --method full|lora|qlora --seq-len N --batch-size N"
 
@@ -81,11 +72,12 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     )
     ask = _ask(run, one and one.program, cards)
     if one is None:
-        why = SEVERAL.format(names=", ".join(each.program.name for each in own)) if own else NOTHING
-        yield replace(run, refused=f"{why}; {ask}")
+        names = ", ".join(each.program.name for each in own)
+        why = sentence("words.several", names=names) if own else sentence("words.nothing")
+        yield replace(run, refused=clauses(why, ask))
     elif one.program.task == "train":
-        why = OF_A_TRAINING.format(trainer=one.program.title)
-        yield replace(run, refused=f"{why}; {ask}")
+        why = sentence("words.training", trainer=one.program.title)
+        yield replace(run, refused=clauses(why, ask))
     else:
         yield _served(document, run, one, cards, ask)
 
@@ -101,16 +93,17 @@ def _served(
     return replace(
         run,
         settings=settings,
-        understood=(*run.understood, of_piece("the engine", engine.piece, "engine")),
-        notes=(ask, UNKNOWN.format(name=strange)) if strange else (ask,),
+        understood=(*run.understood, of_piece(sentence("words.engine"), engine.piece, "engine")),
+        notes=(ask, sentence("words.unknown", name=strange)) if strange else (ask,),
         words=(*run.words, "engine"),
-        missing=OF_A_SERVER,
+        missing=tuple(map(sentence, OF_A_SERVER)),
     )
 
 
 def _ask(run: PlannedRun, program: Program | None, cards: Piece | None) -> str:
     """Return the command that asks what a text means, with a word for what it does not say."""
-    return TYPE.format(
+    return sentence(
+        "words.type",
         task=run.task if program else "fit",
         model=shlex.quote(run.model) if run.model else "MODEL",
         program=_flags(program) if program else "",
@@ -127,8 +120,10 @@ def _flags(program: Program) -> str:
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
     """Return what a text names of its run: the model and the cards, where they are there."""
-    pieces = (("the model", model, "model"), ("the card", cards, "gpu"))
-    return tuple(of_piece(key, piece, name) for key, piece, name in pieces if piece is not None)
+    pieces = (("line.model", model, "model"), ("line.card", cards, "gpu"))
+    return tuple(
+        of_piece(sentence(key), piece, name) for key, piece, name in pieces if piece is not None
+    )
 
 
 def of_piece(key: str, piece: Piece, setting: str) -> Understood:

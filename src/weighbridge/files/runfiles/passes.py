@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import HIDDEN
 from weighbridge.engines.format_choice import ASKED
@@ -27,7 +28,7 @@ from weighbridge.files.runfiles.record import (
     RunFile,
     Unread,
 )
-from weighbridge.files.runfiles.slurm import SAME, SAYS
+from weighbridge.files.runfiles.slurm import same
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report
@@ -48,8 +49,6 @@ ELSEWHERE = (
     "this file: --shard says it"
 )
 IDLE = "it means nothing beside {}, and is left out"
-AS_FAR = "this is as far as the text says (in words: {said})"
-LACKS = "not taken from words: {missing}"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
@@ -154,7 +153,7 @@ def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]"
     if any(weigh(each).fits != "no" for each in larger):
         return first
     unread = tuple(
-        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        replace(u, why=same(u.why), lowers=False) if u.key == SEVERAL_CARDS else u
         for u in run.unread
     )
     return replace(first, run=replace(run, unread=unread))
@@ -201,8 +200,8 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     if not words:
         return ""
     said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
-    lacks = (LACKS.format(missing=each) for each in run.missing)
-    return "; ".join((AS_FAR.format(said=said), *lacks))
+    lacks = (sentence("words.lacks", missing=each) for each in run.missing)
+    return clauses(sentence("words.as_far", said=said), *lacks)
 
 
 def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:

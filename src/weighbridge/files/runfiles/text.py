@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.table import NOT_YET
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import fences
@@ -38,22 +39,12 @@ LAUNCH = re.compile(
 )
 GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
 GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
-GLUED_NOTE = (
-    "a blank is missing before {flag}: it is read with one, and the program would refuse it"
-)
 LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
-CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
-OTHER = "the text is about {}, which is read and not answered yet"
-NEAREST = (
-    "; nearest is weighbridge infer {model} --engine {engine} --gpu {gpu}, which takes memory by "
-    "other rules"
-)
+CALLED = {"model": "line.model", "gpu": "line.card", "engine_version": "line.release"}
 MOST_RUNS = 12  # of one text that are weighed
-MORE = "the text starts more than {most} runs: those behind are not weighed"
-CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
 
 
 def tells(document: Document) -> bool:
@@ -87,7 +78,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if found:
         words = replace(document, text=files.words)
         unlike = _unlike(found)
-        more = (MORE.format(most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
+        more = (sentence("text.more", most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
         for run in unlike[:MOST_RUNS]:
             whole = _completed(run, named, cards, words)
             yield _told_of(whole, cards, several, (*files.notes, *more))
@@ -113,7 +104,7 @@ def _told_of(
     """Return a run with notes about its text, the cards among them that are not taken, and with
     what is assumed of those that are."""
     if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
-        notes = (*notes, CARDS.format(cards=", ".join(several[:6])))
+        notes = (*notes, sentence("text.cards", cards=", ".join(several[:6])))
     if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
         known = _alone(run.understood, cards)
         more = ("gpu", cards.value, cards.assumed)
@@ -162,7 +153,7 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
     for match in LAUNCH.finditer(text):
         whole, _ = apart(_without_end(match[0].strip()))
         line = GLUED.sub(" ", whole)
-        glued = tuple(GLUED_NOTE.format(flag=each) for each in GLUED_FLAG.findall(whole))
+        glued = tuple(sentence("text.glued", flag=each) for each in GLUED_FLAG.findall(whole))
         for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
             if key not in seen and not _shows(run):
@@ -174,11 +165,11 @@ def _set_before(text: str, line: str) -> str:
     """Return the lines above a launch that set what it uses, and what these use."""
     if "$" not in line:
         return ""
-    found: list[str] = []
+    lines: list[str] = []
     for match in reversed(list(SET.finditer(text))):
-        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*found, line))):
-            found.insert(0, match[0].strip())
-    return "".join(f"{one}\n" for one in found)
+        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*lines, line))):
+            lines.insert(0, match[0].strip())
+    return "".join(f"{one}\n" for one in lines)
 
 
 def _without_end(line: str) -> str:
@@ -207,7 +198,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
             model=match[1],
             settings={"engine": "llama.cpp", "quantization": "Q4_K_M", **context},
             understood=(of_piece("lms load", piece_of(document, match, match[1]), "model"),),
-            defaults=(("quantization", "Q4_K_M", "what LM Studio usually downloads (assumed)"),),
+            defaults=(("quantization", "Q4_K_M", sentence("text.lm_studio")),),
         )
 
 
@@ -230,7 +221,10 @@ def _completed(
         run,
         model=run.model if model is None else model.value,
         settings={**run.settings, **settings},
-        understood=(*run.understood, *(of_piece(CALLED[s], p, s) for s, p in pieces.items())),
+        understood=(
+            *run.understood,
+            *(of_piece(sentence(CALLED[s]), p, s) for s, p in pieces.items()),
+        ),
         words=(*run.words, *alone),
     )
 
@@ -287,10 +281,11 @@ def other(text: str) -> Program | None:
 def _refused(program: Program, named: list[Piece], cards: Piece | None) -> PlannedRun:
     model = named[0] if named else None
     name = model.value if model is not None else ""
-    why, nearest = OTHER.format(program.title), NOT_YET.get(program.name.lower())
+    why, nearest = sentence("text.other", name=program.title), NOT_YET.get(program.name.lower())
     if nearest is not None:
         gpu = cards.value if cards is not None else "NAME"
-        why += NEAREST.format(model=name or "MODEL", engine=nearest, gpu=gpu)
+        to = sentence("text.nearest", model=name or "MODEL", engine=nearest, gpu=gpu)
+        why = clauses(why, to)
     taken = taken_of(model, cards)
     return PlannedRun(task=program.task, model=name, understood=taken, refused=why)
 

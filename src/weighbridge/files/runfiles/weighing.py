@@ -49,7 +49,6 @@ MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 UNKNOWN = 4  # the exit code of what cannot be said
-DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 PROSE = "text"  # the kind that may have a message of an error in it
@@ -297,7 +296,7 @@ def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[Weig
 
     if message.judged.cause in (None, *OUTSIDE):
         return runs
-    verdict = report.verdict.turned("unknown", DIED)
+    verdict = report.verdict.turned("unknown", sentence("text.died"))
     return (replace(runs[0], report=replace(report, verdict=verdict)),)
 
 
@@ -396,7 +395,7 @@ def _weighed(
     if run.refused:
         return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent or run.open else 2)
     if not named and not run.config:
-        why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
+        why = NOT_HERE.format(absent[0]) if absent else sentence("file.names_no_model")
         return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
         report = answered(run, named or run.config, open_, typed)

@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.shell import commands
 from weighbridge.files.runfiles import slurm
@@ -42,7 +43,6 @@ LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
 PROGRAMS = ("swift", "trl", "llamafactory-cli")
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
-UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
 SWIFT = {  # ms-swift's names -> those of TRL's arguments
     "model": "model_name_or_path",
@@ -296,7 +296,7 @@ def _plain(each: Launched, given: Document) -> PlannedRun:
             refused=f"trl {each.words[0]:.20} is not answered yet",
         )
     framework = "trl" if each.program == "trl" or "use_peft" in given.data else "trainer"
-    note = "" if each.program == "trl" else UNREAD
+    note = "" if each.program == "trl" else sentence("script.unread")
     run = trl.of_arguments(given, framework, note)
     return trl.with_dropout(run) if each.program == "trl" else run
 

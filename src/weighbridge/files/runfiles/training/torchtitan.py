@@ -93,9 +93,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.settings["method"] = "full"
     keys.default("framework_version", RELEASE, "the last release of torchtitan that reads TOML")
     if [keys.take(name, "batch_size") for name in BATCHES] == [None, None]:
-        keys.default("batch_size", BATCH, "torchtitan's own local_batch_size")
+        keys.default(
+            "batch_size",
+            BATCH,
+            sentence("own_name", framework="torchtitan", name="local_batch_size"),
+        )
     if keys.take("training.seq_len", "seq_len") is None:
-        keys.default("seq_len", 2048, "torchtitan's own seq_len")
+        keys.default("seq_len", 2048, sentence("own_name", framework="torchtitan", name="seq_len"))
     _accumulated(keys)
     _precision(keys)
     _kept(keys)
@@ -219,7 +223,11 @@ def _kept(keys: KeyReading) -> None:
     elif mode:
         keys.set("checkpointing", meant, "activation_checkpoint.mode")
     else:
-        keys.default("checkpointing", meant, "torchtitan's own activation_checkpoint")
+        keys.default(
+            "checkpointing",
+            meant,
+            sentence("own_name", framework="torchtitan", name="activation_checkpoint"),
+        )
     for name in ("compile.enable", "training.compile"):
         if keys.on(name):
             keys.set("compile", True, name)

@@ -196,7 +196,11 @@ def _kept(keys: KeyReading) -> None:
         if mode == "selective" and not whole:
             keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
     if keys.settings.get("method") != "full" and "checkpointing" not in keys.settings:
-        keys.default("checkpointing", "none", "its recipes' own enable_activation_checkpointing")
+        keys.default(
+            "checkpointing",
+            "none",
+            sentence("own_names", framework="its recipes", name="enable_activation_checkpointing"),
+        )
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
 

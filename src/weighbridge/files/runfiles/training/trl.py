@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -71,7 +72,7 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     if run.settings.get("method") not in ("lora", "qlora", "dora"):
         return run
     settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
-    said = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
+    said = (("lora_dropout", DROPOUT, sentence("own_name", framework="TRL", name="lora_dropout")),)
     told = () if "lora_dropout" in run.settings else said
     return replace(run, settings=settings, defaults=(*run.defaults, *told))
 
@@ -139,7 +140,7 @@ def _length(keys: KeyReading, framework: str) -> None:
         if keys.take(name, "seq_len") is not None:
             return
     if framework == "trl":
-        keys.default("seq_len", 1024, "TRL's own max_length")
+        keys.default("seq_len", 1024, sentence("own_name", framework="TRL", name="max_length"))
 
 
 def _dtype(keys: KeyReading) -> None:
@@ -149,7 +150,7 @@ def _dtype(keys: KeyReading) -> None:
 
 def _checkpoints(keys: KeyReading, *, ours: bool) -> None:
     own = "full" if ours else "none"
-    why = "TRL's own gradient_checkpointing" if ours else ""
+    why = sentence("own_name", framework="TRL", name="gradient_checkpointing") if ours else ""
     arguments.checkpoints(keys, own, why)
     if isinstance(keys.value("use_reentrant"), bool) and keys.settings["checkpointing"] == "full":
         keys.take("use_reentrant", "use_reentrant")
@@ -176,7 +177,7 @@ def _method(keys: KeyReading) -> None:
     keys.used.update(("bnb_4bit_quant_type", "bnb_4bit_compute_dtype"))
     ranks = [keys.take(name, "lora_r") for name in ("lora_r", "lora_rank")]
     if ranks == [None, None]:
-        keys.default("lora_r", 16, "TRL's own lora_r")
+        keys.default("lora_r", 16, sentence("own_name", framework="TRL", name="lora_r"))
     targets = keys.value("lora_target_modules")
     if isinstance(targets, list) and targets == ["all-linear"]:
         targets = "all-linear"

@@ -153,7 +153,7 @@ def _size(keys: KeyReading, at: str, name: str, setting: str, own: int | None) -
     key = f"{at}.{name}"
     given = keys.value(key)
     if given is None and own is not None:
-        keys.default(setting, own, f"DeepSpeed's own {name}")
+        keys.default(setting, own, sentence("own_name", framework="DeepSpeed", name=name))
     elif given == "auto":
         keys.knows(key, setting)
     elif given is not None and not _number(given):
