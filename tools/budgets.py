@@ -40,7 +40,6 @@ LONG = 400  # lines of a module
 BRANCHED = 8  # branches of a function
 STEP = 100  # lines of a room are rounded up to these: a budget is not a matter of one line
 WORDS = 3  # of a sentence, at least
-LETTER = re.compile(r"[^\W\d_]")
 CODE = (  # modules that write programs and commands: what they yield is no sentence
     "engines.llama_cpp.launching",
     "engines.mlx.launching",
@@ -48,6 +47,7 @@ CODE = (  # modules that write programs and commands: what they yield is no sent
     "engines.transformers.derived",
     "training.scripts",
 )
+LETTER = re.compile(r"[^\W\d_]")
 NOTES = ("notes.append", "warnings.append", "lines.append", "assumed.append")
 BRANCHES = (
     ast.If,

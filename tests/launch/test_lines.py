@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.cases import all_of
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.words import words_in
+from weighbridge.base.words import entries, words_in
 from weighbridge.engines.launch import parse
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
@@ -291,6 +291,18 @@ def test_every_flag_is_taken_and_accounted_for(engine):
         if found == base:
             lost.append(name)
     assert [n for n in lost if n not in ("-m", "--model", "--model-path", "-no-gr")] == []
+
+
+def test_what_a_flag_or_a_variable_changes_that_is_not_modelled_is_told_in_two_languages():
+    """And each such sentence is of some flag or variable."""
+    spoken = (*DIALECTS.values(), dialect(ENGINES["ollama"]))
+    told = {f"flag.{why}" for d in spoken for why in d.env.values() if why}
+    flags = [flag for d in spoken for flag in d.flags.values()]
+    told |= {f"flag.{flag.detail}" for flag in flags if flag.effect in "!~"}
+    assert told == {key for key in entries("warnings") if key.startswith("flag.")}
+    (line,) = parse("vllm serve a/b --enable-dbo").warnings
+    assert line == "--enable-dbo is not modelled: a step in two halves"
+    assert words_in("zh").told(line) == "未计入 --enable-dbo：一步分成两半"
 
 
 @pytest.mark.parametrize("engine", BASE)

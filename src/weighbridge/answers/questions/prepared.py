@@ -305,8 +305,8 @@ class Prepared:
 
         from weighbridge.answers.estimate.served import undenied
 
-        found = search(case, hears=hears if part else None)
-        return ended(undenied(replace(report, remedies=found)))
+        changes = search(case, hears=hears if part else None)
+        return ended(undenied(replace(report, remedies=changes)))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""

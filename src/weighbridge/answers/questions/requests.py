@@ -93,12 +93,12 @@ class Requests:
         names = request["models"]
         if not isinstance(names, list):
             raise UsageError(sentence("several.models", value=shown(names)))
-        given = _workload(request, "infer")
+        settings = _workload(request, "infer")
         for name in BESIDE["infer"]:
-            if name in given:
+            if name in settings:
                 raise UsageError(sentence("several.one", name=name))
         models = [_model({"model": name}, None) for name in names]
-        return together(models, lambda model: self._prepared(model, None), given)
+        return together(models, lambda model: self._prepared(model, None), settings)
 
     def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
         """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:
@@ -179,10 +179,10 @@ class Requests:
 
 
 def _answered(
-    task: str, given: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
+    task: str, asked_for: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
 ) -> Report:
     """A report of `load` or `train`."""
-    settings = dict(given)
+    settings = dict(asked_for)
     expected = settings.pop("engine", None) if task == "load" else None
     asked = question(task, None, settings)
     report = open_().answer(asked, remedies=helped)
@@ -354,8 +354,8 @@ def identity(model: Any) -> Any:
         return model
 
 
-def _only(given: dict[str, Any], known: Set[str], what: str) -> None:
-    unknown = sorted(given.keys() - known)
+def _only(request: dict[str, Any], known: Set[str], what: str) -> None:
+    unknown = sorted(request.keys() - known)
     if unknown:
         raise UsageError(
             sentence(

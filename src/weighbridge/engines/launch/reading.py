@@ -120,11 +120,11 @@ class CommandReading:
         if plain or on is (flag.effect == "~"):
             self.ignored.append(given.name)
         else:
-            self.warn(sentence("not_modelled", name=given.name, reason=flag.detail))
+            reason = sentence(f"flag.{flag.detail}")
+            self.warn(sentence("not_modelled", name=given.name, reason=reason))
             if flag.names[0] == DEVICE:
-                self.stops.append(
-                    Obstacle("unknown", f"{given.name} {given.value} is {flag.detail}")
-                )
+                why = sentence("flag_is", flag=given.name, value=given.value, reason=reason)
+                self.stops.append(Obstacle("unknown", why))
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -163,7 +163,8 @@ class CommandReading:
             if why is None:
                 self.ignored.append(name)
             elif why:
-                self.warn(sentence("not_modelled", name=name, reason=why))
+                reason = sentence(f"flag.{why}")
+                self.warn(sentence("not_modelled", name=name, reason=reason))
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:

@@ -32,11 +32,11 @@ OVERRIDES = ("-ot", "--override-tensor")
 SPECULATION = {"draft-simple": "draft", "draft-mtp": "mtp", "draft-eagle3": "eagle3", "none": ""}
 OF_FILES = "gguf"  # in the names of repositories that hold such files
 ENV = {
-    "LLAMA_ARG_MODEL": "give the flag instead",
-    "LLAMA_ARG_": "variables that stand for flags are not read; give the flag instead",
-    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "memory of the host is taken where the device is full",
-    "GGML_CUDA_FORCE_CUBLAS": "products are made from unpacked weights",
-    "GGML_CUDA_NO_PINNED": "memory of the host is not pinned",
+    "LLAMA_ARG_MODEL": "give_flag",
+    "LLAMA_ARG_": "variable_flags",
+    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "host_when_full",
+    "GGML_CUDA_FORCE_CUBLAS": "unpacked_products",
+    "GGML_CUDA_NO_PINNED": "not_pinned",
     "CUDA_VISIBLE_DEVICES": "",
     "HIP_VISIBLE_DEVICES": "",
     "ROCR_VISIBLE_DEVICES": "",

@@ -58,9 +58,9 @@ LORAS = 8  # srt/arg_groups/fields/lora.py: max_loras_per_batch
 ENV = {
     **common.ENV,
     ENGINE.stages: "",
-    "SGLANG_USE_MLX": "another kind of device",
-    "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "buffers of the exchange of experts",
-    "SGLANG_MAMBA_SSM_DTYPE": "states are in the dtype of --mamba-ssm-dtype",
+    "SGLANG_USE_MLX": "other_device",
+    "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "exchange_of_experts",
+    "SGLANG_MAMBA_SSM_DTYPE": "state_dtype",
 }
 
 

@@ -25,9 +25,9 @@ NO_GRAPHS = ("none", "0")
 ENV = {
     **common.ENV,
     "VLLM_ATTENTION_BACKEND": "",
-    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs are charged as the version does by itself",
-    "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "the workspace has its own size",
-    "VLLM_CPU_KVCACHE_SPACE": "another kind of device",
+    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs_charged",
+    "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "own_workspace",
+    "VLLM_CPU_KVCACHE_SPACE": "other_device",
     ENGINE.stages: "",
     "VLLM_USE_V1": "",
 }

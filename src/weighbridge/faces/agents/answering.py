@@ -89,8 +89,8 @@ class Answers:
         if others is not None:
             if detail == "full":
                 raise UsageError(sentence("agent.together_full"))
-            found = self._requests.together(_several(settings, others))
-            return _told(*brief.of_services(found), form)
+            services = self._requests.together(_several(settings, others))
+            return _told(*brief.of_services(services), form)
         request = _request(name, settings)
         report = self._requests.report(request)
         if detail == "full":
@@ -118,9 +118,9 @@ class Answers:
         from weighbridge.faces.agents import runfile
 
         fix = _fixes(settings)
-        found = runfile.weigh(settings, self._options)
-        text, numbers = runfile.brief(found, fix=fix)
-        whole = runfile.whole(found, form) if full else ""
+        weighed = runfile.weigh(settings, self._options)
+        text, numbers = runfile.brief(weighed, fix=fix)
+        whole = runfile.whole(weighed, form) if full else ""
         return AgentAnswer(whole, numbers) if full else _told(text, numbers, form)
 
 
@@ -269,14 +269,14 @@ def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     pattern = _text("pattern", asked).lower().replace("-", "_")
     tool = next(one for one in tools() if one.name == _checked("settings", asked)["task"])
     every = tool.known if pattern else tool.more
-    found = {
+    listed = {
         name: schema
         for name, schema in every.items()
         if pattern in name or pattern in schema.get("description", "").lower().replace("-", "_")
     }
-    if not found:
+    if not listed:
         raise NotFoundError(sentence("agent.no_setting", tool=tool.name, pattern=shown(pattern)))
-    return brief.of_settings(found), {"settings": found}
+    return brief.of_settings(listed), {"settings": listed}
 
 
 LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {

@@ -136,8 +136,8 @@ def _first_generation(
         return types.ServerResult(await listed())
 
     async def call_tool(request: Any) -> Any:
-        found = await called(request.params.name, request.params.arguments)
-        return types.ServerResult(found)
+        reply = await called(request.params.name, request.params.arguments)
+        return types.ServerResult(reply)
 
     server.request_handlers[types.ListToolsRequest] = list_tools
     server.request_handlers[types.CallToolRequest] = call_tool
@@ -176,8 +176,8 @@ def _described(tool: Tool) -> dict[str, Any]:
 
 def _result(answer: AgentAnswer) -> dict[str, Any]:
     """An answer as the protocol sends it: text, the same as numbers, or an error to read."""
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "content": [{"type": "text", "text": answer.text}],
         "isError": answer.failed,
     }
-    return told if answer.failed else {**told, "structuredContent": answer.numbers}
+    return content if answer.failed else {**content, "structuredContent": answer.numbers}

@@ -56,12 +56,12 @@ def quality(
         Dot(r.size, max(x, floor), r.format, sources.index(r.source) % MOST)
         for r, x in zip(records, losses, strict=True)
     )
-    told = metric if not records[0].baseline else say("axis.loss", metric=metric)
+    label = metric if not records[0].baseline else say("axis.loss", metric=metric)
     plot = Dots(
         tuple(sorted(dots)),
         tuple(Series(s, i) for i, s in enumerate(sources[:MOST])),
         _sizes(records, unit, say),
-        scale.ratios(told, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
+        scale.ratios(label, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
     )
     edge = (say("edge"),) if min(losses) < floor else ()
     return Figure(
@@ -236,11 +236,11 @@ def _weight_sizes(
     load: "Callable[..., Report]", table: QualityTable, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, int]]:
     """Bytes of the weights of the model in each format of the table that it can be in."""
-    kept = {name: settings[name] for name in ("engine_version", "base_model")}
+    same = {name: settings[name] for name in ("engine_version", "base_model")}
     for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
         how = {"dtype": form} if form == UNPACKED else {"quantization": form}
         try:
-            report = load(**how, remedies=False, **kept)
+            report = load(**how, remedies=False, **same)
         except UnsupportedError:
             continue
         yield form, report.devices[0].phases[0].of("weights").expected
@@ -249,6 +249,6 @@ def _weight_sizes(
 def _source(table: QualityTable, *, whose: bool = True) -> str:
     """Tell whose figures they are: the model, the text, the way of making, the page."""
     model = table.model.rpartition("/")[2] if whose else ""
-    told = (model, table.text, table.under, table.caution)
+    parts = (model, table.text, table.under, table.caution)
     page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
-    return f"{', '.join(filter(None, told))}: {page.removeprefix('https://')}"
+    return f"{', '.join(filter(None, parts))}: {page.removeprefix('https://')}"

@@ -75,8 +75,8 @@ def _key(canvas: Canvas, plot: Plot, y: float) -> float:
     if len(entries) < 2 and not isinstance(plot, Areas):
         return y
     row = y + KEY
-    for x, at, series in _placed(entries, row):
-        row = at
+    for x, top, series in _placed(entries, row):
+        row = top
         if isinstance(plot, LinePlot | Dots):
             canvas.path(
                 f"M{number(x + 6)} {number(row - 4)}{SHAPES[series.style]}", f"s{series.style}"
@@ -95,9 +95,9 @@ def _cut(name: str) -> str:
     return folded(name, KEY, 300, most=1)[0]
 
 
-def _placed(found: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
+def _placed(entries: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
     x = MARGIN
-    for series in found:
+    for series in entries:
         wide = 17 + width(_cut(series.name), KEY) + 18
         if x + wide > WIDE - MARGIN and x > MARGIN:
             x, y = MARGIN, y + 20
@@ -131,8 +131,8 @@ def png(figure: Figure) -> bytes:
 
 
 def _rasterized(picture: str, zoom: float = 1.0) -> bytes:
-    made = import_module("resvg_py").svg_to_bytes(svg_string=picture, zoom=zoom)
-    return bytes(made)
+    image = import_module("resvg_py").svg_to_bytes(svg_string=picture, zoom=zoom)
+    return bytes(image)
 
 
 # As a page that needs nothing else: the picture, and its data as a table

@@ -38,13 +38,13 @@ def doctor(
     form = output_form(form, as_json=as_json, quiet=quiet)
     if file is not None and torch:
         raise click.UsageError(sentence("doctor.torch"))
-    found = diagnosis(torch=torch) if file is None else of_output(_text(file))
+    seen = diagnosis(torch=torch) if file is None else of_output(_text(file))
     if form == "json":
-        click.echo(json_text(found.to_dict()), nl=False)
+        click.echo(json_text(seen.to_dict()), nl=False)
     elif form == "quiet":
-        _quietly(found)
+        _quietly(seen)
     else:
-        _shown(found, form, lang)
+        _shown(seen, form, lang)
 
 
 def _text(name: str) -> str:

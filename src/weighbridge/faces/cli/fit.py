@@ -232,8 +232,8 @@ def _layouts(
         raise click.UsageError(sentence("layouts.one", flag=several.replace("_", "-")))
     every = look.details
 
-    def ask(found: "Prepared") -> "Ranking":
-        ranking = found.layouts(for_=about, every=every, **asked)
+    def ask(prepared: "Prepared") -> "Ranking":
+        ranking = prepared.layouts(for_=about, every=every, **asked)
         if chart is not None and not ranking.fitting:
             click.echo(f"{chart}: no layout fits, so there is no picture", err=True)
         elif chart is not None:
@@ -280,8 +280,8 @@ def _catalogue(
     from weighbridge.faces.cli.models import ranked
     from weighbridge.models import catalogue
 
-    given = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
-    ranking, stopped = ranked(list(catalogue.names()), given, form, look, output)
+    typed = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
+    ranking, stopped = ranked(list(catalogue.names()), typed, form, look, output)
     return stopped or CODES["yes" if ranking.fitting else "no"]
 
 
@@ -357,8 +357,8 @@ def explain(
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run: those that `infer` and `train` have, and what --for says."""
-    said = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
-    known = {name: value for name, value in said.items() if name not in NOT_OURS}
+    typed = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
+    known = {name: value for name, value in typed.items() if name not in NOT_OURS}
     for name, value in known.items():
         if isinstance(value, tuple):
             if len(value) > 1:

@@ -78,13 +78,13 @@ def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
     look, check = look_of(settings, form), settings.pop("check")
     if settings.pop("chart", None) or settings.pop("command", None):
         raise UsageError(sentence("together.alone"))
-    given = {name: one(value) for name, value in settings.items() if value not in (None, ())}
+    typed = {name: one(value) for name, value in settings.items() if value not in (None, ())}
     with progress("the models") as callback:
-        found = api.together(models, progress=callback, **given)
-    click.echo(writable(render(found, form, look)), nl=False, color=look.color)
+        services = api.together(models, progress=callback, **typed)
+    click.echo(writable(render(services, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(found)
-    return CODES[found.fits] if check else 0
+        warn(services)
+    return CODES[services.fits] if check else 0
 
 
 def one(value: Any) -> Any:

@@ -101,8 +101,8 @@ def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
     if chart is None:
         raise click.UsageError(sentence("chart.tasks"))
     origin = {name: settings[name] for name in SOURCE}
-    given = {n: v for n, v in settings.items() if v is not None and n in LOAD}
-    first, *others = cases(models, given, LOAD)
+    typed = {n: v for n, v in settings.items() if v is not None and n in LOAD}
+    first, *others = cases(models, typed, LOAD)
     if others:
         raise click.UsageError(sentence("chart.tasks_one"))
     known, refused = answers(api.prepare(first.model, **origin), first.settings)

@@ -53,9 +53,9 @@ class Menu(click.Group):
         if name not in COMMANDS and name != FILE:
             return None
         module, command = COMMANDS.get(name, ("runfile:runfile", ""))[0].split(":")
-        found = getattr(import_module(f"weighbridge.faces.cli.{module}"), command)
-        assert isinstance(found, click.Command)
-        return found
+        loaded = getattr(import_module(f"weighbridge.faces.cli.{module}"), command)
+        assert isinstance(loaded, click.Command)
+        return loaded
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -173,8 +173,8 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
 
     meant = isinstance(error, WeighbridgeError | click.ClickException)
     words = words_in(_language(arguments) if meant else "en", "errors")
-    told = words("error", message=one_line(words.told(line)))
-    click.echo(clipped(printable(told), LONGEST), err=True)
+    complaint = words("error", message=one_line(words.told(line)))
+    click.echo(clipped(printable(complaint), LONGEST), err=True)
     return code
 
 

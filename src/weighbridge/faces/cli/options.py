@@ -34,32 +34,29 @@ def _apply(command: F, options: list[Callable[[F], F]]) -> F:
     return command
 
 
-def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+def once(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The value of an option of which the last would silently win."""
-    if len(given) > 1:
-        raise click.UsageError(
-            sentence(
-                "option.twice", flag=option.opts[-1], count=len(given), values=", ".join(given)
-            ),
-            ctx,
-        )
-    return given[0] if given else None
+    if len(values) > 1:
+        flag, joined = option.opts[-1], ", ".join(values)
+        line = sentence("option.twice", flag=flag, count=len(values), values=joined)
+        raise click.UsageError(line, ctx)
+    return values[0] if values else None
 
 
 ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
 
 
-def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+def gathered(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
     """The values of an option that may be given several times: None, one, or all of them."""
-    return given if len(given) > 1 else given[0] if given else None
+    return values if len(values) > 1 else values[0] if values else None
 
 
 EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
-def joined(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+def joined(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The lists of an option that may be given several times, as one."""
-    return ",".join(given) if given else None
+    return ",".join(values) if values else None
 
 
 JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
@@ -152,8 +149,8 @@ def exit_code(report: "Report", *, check: bool) -> int:
 
 def model_option(command: F) -> F:
     """Add the model of a run file."""
-    told = "The model of a run FILE that does not name it."
-    return click.option("--model", metavar="MODEL", help=told)(command)
+    help_text = "The model of a run FILE that does not name it."
+    return click.option("--model", metavar="MODEL", help=help_text)(command)
 
 
 def output_options(command: F) -> F:
@@ -378,8 +375,8 @@ def _warned(line: str, lang: str = "en") -> None:
     from weighbridge.base.wording import printable, redacted
     from weighbridge.base.words import words_in
 
-    told = words_in(lang, "errors")("warning", message=redacted(line))
-    click.echo(printable(told), err=True)
+    warning = words_in(lang, "errors")("warning", message=redacted(line))
+    click.echo(printable(warning), err=True)
 
 
 def writable(text: str) -> str:

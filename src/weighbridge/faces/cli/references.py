@@ -52,17 +52,17 @@ def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
         return True
     if len(references) != 1:
         _alone(references)
-        found = False
+        seen = False
     else:
         suffix = os.path.splitext(references[0])[1].lower()
         if suffix in RUN_FILES and not os.path.isfile(references[0]):
             raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
-        found = starts(references[0])
-    if named is not None and not found:
+        seen = starts(references[0])
+    if named is not None and not seen:
         raise UsageError(ALONE)
-    if not found:
+    if not seen:
         settings.pop("model", None)
-    return found
+    return seen
 
 
 def _alone(references: Sequence[str]) -> None:

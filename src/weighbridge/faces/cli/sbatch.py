@@ -38,10 +38,10 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     source, called = given_text(file)
     text, name = text_of(source, called)
     job = asked(text)
-    given = source_of(settings)
-    asks: list[dict[str, Any]] = [{**job.settings(kind), **given} for kind in _kinds(job, gpu)]
+    typed = source_of(settings)
+    asks: list[dict[str, Any]] = [{**job.settings(kind), **typed} for kind in _kinds(job, gpu)]
     files = [api.weigh(source, name=called, model=model, **each) for each in asks]
-    runs = [run.report for found in files for run in found.runs if run.report is not None]
+    runs = [run.report for weighed in files for run in weighed.runs if run.report is not None]
     if not runs:
         first = files[0].runs[0]
         if first.code == CODES["unknown"]:
@@ -73,11 +73,11 @@ def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
     return [why for why in dict.fromkeys(each.why for each in unread) if why not in lines]
 
 
-def _alike(found: "list[SlurmAdvice]", cards: int) -> bool:
+def _alike(advices: "list[SlurmAdvice]", cards: int) -> bool:
     """Tell whether the line of cards to write is the same for each card that is meant."""
-    each = max(1, len(found) // cards)
-    said = [[line for line in one.lines if "--gres" in line] for one in found]
-    return all(said[at : at + each] == said[:each] for at in range(0, len(said), each))
+    each = max(1, len(advices) // cards)
+    gres = [[line for line in one.lines if "--gres" in line] for one in advices]
+    return all(gres[i : i + each] == gres[:each] for i in range(0, len(gres), each))
 
 
 def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:

@@ -113,8 +113,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     report = _advised(report, gpu, settings)
     if options["against"] is not None:
         top = report.fullest.allocated
-        found = differences.against(options["against"], top.allocated, top.tensors)
-        report = replace(report, against=found)
+        comparison = differences.against(options["against"], top.allocated, top.tensors)
+        report = replace(report, against=comparison)
     _files(options, chart, report, gpu)
     sys.stdout.flush()
     look = screen_look(form)
@@ -145,9 +145,9 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
         TrainingChange(flags=r.flags, peak_bytes=r.peak_bytes, fits=r.fits, cost=r.cost)
         for r in answer.remedies
     )
-    said = flags(run.settings, run.settings["framework"])
-    found = TrainingAdvice(flags=said, needs=answer.peak, changes=changes)
-    return replace(report, advice=found) if changes else report
+    typed = flags(run.settings, run.settings["framework"])
+    advice = TrainingAdvice(flags=typed, needs=answer.peak, changes=changes)
+    return replace(report, advice=advice) if changes else report
 
 
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:
@@ -246,11 +246,11 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
 def stdout_to_stderr() -> Iterator[None]:
     """Python's, and the process's: what a script starts or loads writes there too."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

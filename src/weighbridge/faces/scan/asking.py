@@ -65,24 +65,24 @@ def read(raw: bytes, name: str, cards: Sequence[str] = ()) -> tuple[ScanQuestion
     listed = first.data.get("questions") if first and isinstance(first.data, dict) else None
     if not isinstance(listed, list) or not listed:
         raise UsageError(sentence("scan.no_list"), where=name)
-    found = [
+    questions = [
         q
         for number, one in enumerate(listed, 1)
         for q in _read(one, f"{name}, question {number}", cards)
     ]
-    if len(found) > MOST:
-        raise UsageError(sentence("scan.limit", count=len(found), most=MOST), where=name)
-    names = [q.name for q in found]
+    if len(questions) > MOST:
+        raise UsageError(sentence("scan.limit", count=len(questions), most=MOST), where=name)
+    names = [q.name for q in questions]
     twice = next((n for n in names if names.count(n) > 1 or n == MODEL), None)
     if twice is not None:
         raise UsageError(sentence("scan.name_twice", name=shown(twice)), where=name)
-    return tuple(found)
+    return tuple(questions)
 
 
-def _read(told: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
-    if not isinstance(told, dict) or not told.keys() <= {"name", "task", "workload"}:
-        raise UsageError(sentence("scan.fields", value=shown(told)), where=where)
-    name, task, workload = told.get("name"), told.get("task"), told.get("workload") or {}
+def _read(entry: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
+    if not isinstance(entry, dict) or not entry.keys() <= {"name", "task", "workload"}:
+        raise UsageError(sentence("scan.fields", value=shown(entry)), where=where)
+    name, task, workload = entry.get("name"), entry.get("task"), entry.get("workload") or {}
     if not isinstance(name, str) or not name:
         raise UsageError(sentence("scan.no_name"), where=where)
     if task not in TASKS:

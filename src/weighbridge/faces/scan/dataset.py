@@ -99,8 +99,8 @@ def needed(*modules: str, extra: str = "scan") -> None:
 
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        told = " and ".join(missing)
-        raise UsageError(sentence("scan.needs", names=told, extra=extra))
+        packages = " and ".join(missing)
+        raise UsageError(sentence("scan.needs", names=packages, extra=extra))
 
 
 def part_name(number: int) -> str:
@@ -121,30 +121,30 @@ def note_file(out: Path, family: str, number: int) -> Path:
 
 def plan_of(out: Path) -> ScanPlan:
     """Read the plan of a dataset. Raises WeighbridgeError where there is none."""
-    told = json_of(out / "plan.json")
-    if told is None:
+    content = json_of(out / "plan.json")
+    if content is None:
         raise NotFoundError(sentence("scan.no_plan", folder=out), where=str(out))
     try:
-        if told["schema"] != SCHEMA:
+        if content["schema"] != SCHEMA:
             raise BadFileError(
-                sentence("scan.schema", schema=told["schema"], known=SCHEMA), where=str(out)
+                sentence("scan.schema", schema=content["schema"], known=SCHEMA), where=str(out)
             )
-        asked = tuple(ScanQuestion(**q) for q in told["questions"])
-        found = ScanPlan(
-            parts=int(told["parts"]),
+        asked = tuple(ScanQuestion(**q) for q in content["questions"])
+        plan = ScanPlan(
+            parts=int(content["parts"]),
             questions=asked,
-            source=told["source"],
-            counts=told["counts"],
-            configs=tuple(told["configs"]),
-            models=str(told.get("models", "")),
+            source=content["source"],
+            counts=content["counts"],
+            configs=tuple(content["configs"]),
+            models=str(content.get("models", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadFileError(
             sentence("scan.bad_plan", why=repr(error)), where=str(out / "plan.json")
         ) from None
-    if found.parts != len(found.configs):
-        raise BadFileError(sentence("scan.parts", count=found.parts), where=str(out / "plan.json"))
-    return found
+    if plan.parts != len(plan.configs):
+        raise BadFileError(sentence("scan.parts", count=plan.parts), where=str(out / "plan.json"))
+    return plan
 
 
 def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] | None:
@@ -180,17 +180,17 @@ def json_of(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        told: dict[str, Any] = strict_object(raw, MOST_PLAN)
+        content: dict[str, Any] = strict_object(raw, MOST_PLAN)
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
-    if told.pop(SEAL, None) != sealed(told):
+    if content.pop(SEAL, None) != sealed(content):
         raise BadFileError(sentence("scan.seal"), where=str(path))
-    return told
+    return content
 
 
-def sealed(told: Mapping[str, Any]) -> str:
+def sealed(content: Mapping[str, Any]) -> str:
     """Return the checksum of what a file of JSON says, which stands in it."""
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def note_of(path: Path) -> dict[str, Any] | None:
@@ -230,9 +230,9 @@ def _settled(folder: Path) -> None:
         os.close(handle)
 
 
-def put_json(path: Path, told: Mapping[str, Any]) -> None:
+def put_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of JSON with its seal, so that one wrong byte is seen."""
-    put(path, (json.dumps({**told, SEAL: sealed(told)}, indent=1) + "\n").encode())
+    put(path, (json.dumps({**content, SEAL: sealed(content)}, indent=1) + "\n").encode())
 
 
 def arrow_schema(columns: Sequence[FlatColumn]) -> Any:
@@ -262,10 +262,8 @@ def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
     from pyarrow import parquet as files
 
     try:
-        found: list[dict[str, Any]] = files.read_table(
-            path, columns=list(names) or None
-        ).to_pylist()
-        return found
+        rows: list[dict[str, Any]] = files.read_table(path, columns=list(names) or None).to_pylist()
+        return rows
     except FileNotFoundError:
         raise NotFoundError(sentence("scan.missing"), where=str(path)) from None
     except (ArrowException, OSError) as error:

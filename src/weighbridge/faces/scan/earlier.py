@@ -82,16 +82,16 @@ def answers(
     for row in _rows(out / EARLIER, keys, sorted({MODEL, *names})):
         if row["rules"] == rules(row["family"]):
             rows[row["family"], row["key"]][row["question"]] = row
-    found = {}
+    usable = {}
     for family, asked in names.items():
         for key in keys:
             refused = rows[MODEL, key].get(MODEL, {}).get("code")
-            told = rows[family, key]
+            answer = rows[family, key]
             if refused and family != MODEL:
-                found[family, key] = list[AnswerRow]()
-            elif all(name in told for name in asked):
-                found[family, key] = [told[name] for name in asked]
-    return found
+                usable[family, key] = list[AnswerRow]()
+            elif all(name in answer for name in asked):
+                usable[family, key] = [answer[name] for name in asked]
+    return usable
 
 
 def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> dict[str, list[str]]:
@@ -116,5 +116,5 @@ def _rows(path: Path, keys: Sequence[str], families: Sequence[str]) -> list[dict
         )
     except (ArrowException, OSError):
         raise BadFileError(sentence("scan.other_answers"), where=str(path)) from None
-    found: list[dict[str, Any]] = table.to_pylist()
-    return found
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

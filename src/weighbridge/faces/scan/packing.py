@@ -81,8 +81,8 @@ def unreadable(*datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
     """Return what to raise where datasets could not be read: which file of theirs is damaged; None
     where none is."""
     for out, plan in datasets:
-        told = [fault(out)] if packed(out) else _all_faults(out, plan)
-        for line in (*faults_of_models(out, plan), *told):
+        faults = [fault(out)] if packed(out) else _all_faults(out, plan)
+        for line in (*faults_of_models(out, plan), *faults):
             if line is not None:
                 return BadFileError(line)
     return None

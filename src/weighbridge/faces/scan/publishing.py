@@ -121,7 +121,7 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     }
     if len(models) > GROUP:
         files[NAMES_FILE] = _written(names_of(models["id"]), NAMES, GROUP)
-    told = {
+    about = {
         "schema": SCHEMA,
         "weighbridge": __version__,
         "source": plan.source,
@@ -132,8 +132,8 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     (folder / NAMES_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         put(folder / name, content)
-    put_json(folder / LIST, told)  # the last: what it lists is there
-    return PublishedFolder(told, sum(len(content) for content in files.values()))
+    put_json(folder / LIST, about)  # the last: what it lists is there
+    return PublishedFolder(about, sum(len(content) for content in files.values()))
 
 
 def _ours(folder: Path) -> None:
@@ -142,8 +142,8 @@ def _ours(folder: Path) -> None:
         raise UsageError(sentence("site.is_file", folder=str(folder)))
     tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
     known = {LIST, CARD, *tables, ".git", ".gitattributes"}
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if held and (LIST not in held or held - known):
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names and (LIST not in names or names - known):
         raise UsageError(sentence("scan.others", folder=str(folder)))
 
 
@@ -162,10 +162,10 @@ def _asked(question: ScanQuestion) -> dict[str, Any]:
 
 def _card(typed: str) -> dict[str, Any]:
     try:
-        found = find(typed)
+        part = find(typed)
     except WeighbridgeError:  # a plan of another release
         return {"typed": typed, "id": typed, "name": typed, "count": 1}
-    return {"typed": typed, "id": found.part.id, "name": found.part.name, "count": found.count}
+    return {"typed": typed, "id": part.part.id, "name": part.part.name, "count": part.count}
 
 
 def _numbered(table: Any, keys: Any) -> Any:

@@ -94,8 +94,8 @@ class ScanView:
         try:
             self._connection.execute(f"set allowed_paths = [{allowed}]")
             for name, text in texts.items():
-                made = f"create view {name} as select * from read_parquet('{text}')"
-                self._connection.execute(made)
+                statement = f"create view {name} as select * from read_parquet('{text}')"
+                self._connection.execute(statement)
         except duckdb_error() as error:
             raise unread(error, self._of) from None
 
@@ -139,15 +139,17 @@ class ScanView:
         largest. `place` is where the dataset stays."""
         first = self.ask(FIRST, [most]).rows
         labels = {q.name: q.label for q in plan.questions}
-        found: dict[str, dict[str, list[ScanCell]]] = defaultdict(lambda: defaultdict(list))
+        by_model: dict[str, dict[str, list[ScanCell]]] = defaultdict(lambda: defaultdict(list))
         for row in self.ask(OF_KEYS, [[key for _, key, *_ in first if key]]).rows:
             key, question, gpu, fits, low, need, high, usable = row
-            found[key][labels[question]].append(ScanCell(gpu, fits, Bytes(low, need, high), usable))
+            by_model[key][labels[question]].append(
+                ScanCell(gpu, fits, Bytes(low, need, high), usable)
+            )
         lines = (
-            ScanLine(name, parameters, reason, {q: tuple(cs) for q, cs in found[key].items()})
+            ScanLine(name, parameters, reason, {q: tuple(cs) for q, cs in by_model[key].items()})
             for name, key, reason, parameters in first
         )
-        cards = {c.gpu: None for cells in found.values() for cs in cells.values() for c in cs}
+        cards = {c.gpu: None for cells in by_model.values() for cs in cells.values() for c in cs}
         return ScanSummary(
             source=plan.source,
             counts=plan.counts,
@@ -163,8 +165,8 @@ def duckdb_error() -> type[Exception]:
     """Return what DuckDB raises."""
     import duckdb
 
-    found: type[Exception] = duckdb.Error
-    return found
+    error: type[Exception] = duckdb.Error
+    return error
 
 
 def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
@@ -178,8 +180,8 @@ def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError 
 
 def unread(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError:
     """Return what to raise where the SQL is ours."""
-    told = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
-    return damaged(error, *datasets) or told
+    unreadable = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
+    return damaged(error, *datasets) or unreadable
 
 
 def models_of(out: Path) -> Any:

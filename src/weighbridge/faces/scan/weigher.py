@@ -81,8 +81,8 @@ class Weigher:
                 pipe.send((config, tuple(questions)))
                 if not pipe.poll(self._limits.seconds):
                     self._stop()
-                    told = f"was given up after {self._limits.seconds:g} seconds"
-                    return WeighedConfig(failed(told), 0.0)
+                    reason = f"was given up after {self._limits.seconds:g} seconds"
+                    return WeighedConfig(failed(reason), 0.0)
                 return WeighedConfig(*pipe.recv())
             except (EOFError, OSError):
                 self._stop()
@@ -153,10 +153,10 @@ def _serve(pipe: Connection, memory: int, answering: Answering) -> None:
         except EOFError:
             return
         began = process_time()
-        found = answering(config, questions)
+        answers = answering(config, questions)
         if number % COLLECT_AFTER == 0:
             gc.collect()
-        pipe.send((found, process_time() - began))
+        pipe.send((answers, process_time() - began))
 
 
 def bounded(memory: int) -> None:

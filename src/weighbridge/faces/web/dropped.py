@@ -75,8 +75,8 @@ class Head(NamedTuple):
     @property
     def key(self) -> str:
         """Return the hash by which the browser that dropped the file asks for it again."""
-        told = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
-        return sha256(told + self.head).hexdigest()
+        head = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
+        return sha256(head + self.head).hexdigest()
 
 
 class Dropped:
@@ -88,20 +88,20 @@ class Dropped:
     def prepared(self, file: Any) -> tuple[Prepared, str]:
         """Return the model of a file, and its key. Raises ShortError, UsageError or
         BadFileError."""
-        given = _checked(file)
-        key = given.get("key")
+        checked = _checked(file)
+        key = checked.get("key")
         if isinstance(key, str) and key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key], key
-        head = head_of(given)
+        head = head_of(checked)
         if head.name.lower().endswith(RUN):
             raise UsageError(sentence("dropped.asks", name=head.name))
         inventory = Reader(head.name, head, None).inventory()
-        found = Prepared(head.name, GatherOptions(), inventory)
+        model = Prepared(head.name, GatherOptions(), inventory)
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
-        self._kept[head.key] = found
-        return found, head.key
+        self._kept[head.key] = model
+        return model, head.key
 
 
 def _checked(file: Any) -> dict[str, Any]:
@@ -110,9 +110,9 @@ def _checked(file: Any) -> dict[str, Any]:
     return file
 
 
-def head_of(given: dict[str, Any]) -> Head:
+def head_of(file: dict[str, Any]) -> Head:
     """The first bytes as they were sent. Raises ShortError where none were, and UsageError."""
-    name, size = given.get("name"), given.get("size")
+    name, size = file.get("name"), file.get("size")
     if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
         raise UsageError(sentence("dropped.name", most=MOST_NAME))
     if "/" in name or not name.lower().endswith(KINDS):
@@ -120,9 +120,9 @@ def head_of(given: dict[str, Any]) -> Head:
     inside(name)
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_SIZE:
         raise UsageError(sentence("dropped.size", name=shown(name), value=shown(size)))
-    if given.get("head") is None:
+    if file.get("head") is None:
         raise ShortError(min(size, FIRST))
-    head = _decoded(given["head"], name)
+    head = _decoded(file["head"], name)
     if len(head) > size:
         raise UsageError(sentence("dropped.sent", name=shown(name), size=size, count=len(head)))
     return Head(name, size, head)
@@ -157,7 +157,7 @@ def asks_of(file: Any) -> Asks:
     lines = [line for line in data.splitlines() if line.strip()]
     if not 1 <= len(lines) <= MOST_BESIDE:
         raise UsageError(sentence("asks.many", name=head.name, count=len(lines), most=MOST_BESIDE))
-    return Asks([_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)])
+    return Asks([_ask(line, f"{head.name}, line {number}") for number, line in enumerate(lines, 1)])
 
 
 def _runs(data: bytes, name: str) -> Asks:

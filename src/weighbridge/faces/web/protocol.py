@@ -94,8 +94,8 @@ class AskDesk:
         def caught() -> dict[str, Any]:
             return self._caught(ask, asked, token, part if tell else None)
 
-        found: dict[str, Any] = masked(settled(caught), token)
-        return found
+        reply: dict[str, Any] = masked(settled(caught), token)
+        return reply
 
     def _caught(
         self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None, tell: Tell | None
@@ -124,18 +124,18 @@ class AskDesk:
         view = view_of(ask.pop("view", None))
         sought = ask.get("remedies") is not False
 
-        def body_of(found: "Report | Fit", *, least: bool = False) -> dict[str, Any]:
+        def body_of(answer: "Report | Fit", *, least: bool = False) -> dict[str, Any]:
             page = ShownPage(sought=sought, least=least)
             return {
-                "report": found.to_dict(),
-                "screen": as_json(screen_of(found, view.look, page)),
+                "report": answer.to_dict(),
+                "screen": as_json(screen_of(answer, view.look, page)),
                 "command": command(ask, view),
-                **({"prices": costs} if (costs := prices(found, view.lang)) else {}),
+                **({"prices": costs} if (costs := prices(answer, view.lang)) else {}),
             }
 
-        def part(found: "Report | Fit", *, least: bool = False) -> None:
+        def part(answer: "Report | Fit", *, least: bool = False) -> None:
             if tell is not None:
-                tell(body_of(found, least=least))
+                tell(body_of(answer, least=least))
 
         with heard(part if tell and view.parts else None):
             answered = self._one(ask, token)
@@ -208,8 +208,8 @@ def _form(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
 
 
 def _asks(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-    found = asks_of(ask.get("file"))
-    return {"asks": found.asks, "notes": list(found.notes)}
+    asks = asks_of(ask.get("file"))
+    return {"asks": asks.asks, "notes": list(asks.notes)}
 
 
 def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
@@ -227,16 +227,16 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     lang = _lang(ask)
     words = words_in(lang, "page")
     if isinstance(error, NoCardError):
-        found = failed(words("gpu.wanted"), error.code)
-        return {"error": {**found["error"], "wants": "gpu"}}
+        reply = failed(words("gpu.wanted"), error.code)
+        return {"error": {**reply["error"], "wants": "gpu"}}
     names = _names(ask)
     flag = "--gpu" if error.key in NO_CARD else error.flag
     about = {"setting": names[flag]} if flag in names else {}
     message = one_line(words_in(lang, "errors", page=True).told(error.sentence))
     task = str(ask.get("task"))
-    said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
-    said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them
-    return {"error": {**refused(error)["error"], **failed(said, error.code)["error"], **about}}
+    labelled = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
+    labelled = BETWEEN.sub("", labelled)  # Chinese words stand without blanks between them
+    return {"error": {**refused(error)["error"], **failed(labelled, error.code)["error"], **about}}
 
 
 def _lang(ask: Mapping[str, Any]) -> str:

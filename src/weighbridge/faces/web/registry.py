@@ -33,9 +33,10 @@ def files_of(folder: Path) -> Mapping[str, Path]:
         raise UsageError(sentence("dataset.none", folder=folder, file=LIST))
     try:
         with (folder / LIST).open("rb") as file:
-            told = json.loads(file.read(MOST))
-        schema, files = told["schema"], [*FILES[1:], *(n for n in told["files"] if n == NAMES)]
-        listed = {name: told["files"][name]["bytes"] for name in files}
+            registry = json.loads(file.read(MOST))
+        schema = registry["schema"]
+        files = [*FILES[1:], *(name for name in registry["files"] if name == NAMES)]
+        listed = {name: registry["files"][name]["bytes"] for name in files}
     except (OSError, ValueError, KeyError, TypeError):
         raise BadFileError(sentence("dataset.no_list", path=folder / LIST)) from None
     if schema != SCHEMA:

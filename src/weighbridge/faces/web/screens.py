@@ -72,16 +72,16 @@ def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
 def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
     """Every report or error in its place, and one screen of the reports. Raises the first error
     where nothing was answered."""
-    told = [one for one in answers if not isinstance(one, WeighbridgeError)]
-    if not told:
+    reports = [one for one in answers if not isinstance(one, WeighbridgeError)]
+    if not reports:
         raise next(one for one in answers if isinstance(one, WeighbridgeError))
     return {
         "reports": [
             failed(str(one), one.code) if isinstance(one, WeighbridgeError) else one.found.to_dict()
             for one in answers
         ],
-        "labels": named(told),
-        "screen": as_json(screen_of(told, view)),
+        "labels": named(reports),
+        "screen": as_json(screen_of(reports, view)),
     }
 
 

@@ -70,7 +70,8 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
     if chosen is None:
         commits = ", ".join(path.name for path in snapshots) or "none"
         raise NotFoundError(
-            sentence("cache.no_snapshot", revision=revision or "main", names=commits), where=repo
+            sentence("cache.no_snapshot", revision=revision or "main", names=commits),
+            where=str(repo),
         )
     return chosen
 

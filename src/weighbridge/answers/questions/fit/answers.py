@@ -102,11 +102,11 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     wrong = _wrong(outcomes, request, inference(asker, request))
     if wrong is not None:
         raise wrong
-    found = _joined(request, [outcome.question for outcome in outcomes], ladder)
-    if found is None:
+    fit = _joined(request, [outcome.question for outcome in outcomes], ladder)
+    if fit is None:
         errors = (outcome.error for outcome in outcomes if outcome.error is not None)
         raise next(errors, KeyboardInterrupt())
-    return found
+    return fit
 
 
 def _parts(
@@ -120,10 +120,10 @@ def _parts(
     others = [_told(asker, plain, name).question for name in NAMES]
 
     def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
-        found = _joined(request, [*questions, *others[len(questions) :]], ladder)
+        fit = _joined(request, [*questions, *others[len(questions) :]], ladder)
         planned = request.about != "infer" or any(q.name == "infer" for q in questions)
-        if found is not None and planned and len(questions) < len(others):
-            hears(found)
+        if fit is not None and planned and len(questions) < len(others):
+            hears(fit)
 
     return part
 

@@ -80,7 +80,7 @@ class PlacedLayout(NamedTuple):
 
 
 def placing(
-    asker: Asker, w: Infer, kind: "Engine", given: Mapping[str, Any], *, every: bool = False
+    asker: Asker, w: Infer, kind: "Engine", settings: Mapping[str, Any], *, every: bool = False
 ) -> Ranking:
     """Rank the ways to place a model over cards and host memory, those with the fullest caches and
     the shortest context first. `given` are the settings that the user named. Raises UsageError
@@ -88,14 +88,14 @@ def placing(
     budget = w.budget()
     if budget is None:
         raise UsageError(sentence("layouts.places"))
-    found = list(_placed(asker, w, kind, budget))
-    fitting = [one for one in found if one.fits == "yes"]
-    told = [one for one in fitting if every or not any(_beats(other, one) for other in fitting)]
-    told.sort(key=lambda one: (one.bits, one.context, one.way.read[-1], one.turn))
+    layouts = list(_placed(asker, w, kind, budget))
+    fitting = [one for one in layouts if one.fits == "yes"]
+    shown = [one for one in fitting if every or not any(_beats(other, one) for other in fitting)]
+    shown.sort(key=lambda one: (one.bits, one.context, one.way.read[-1], one.turn))
     return Ranking(
         about="infer",
         of="layouts",
-        rows=tuple(_row(one, budget, given, kind.name) for one in told or found[:FEW]),
+        rows=tuple(_row(one, budget, settings, kind.name) for one in shown or layouts[:FEW]),
         model=asker.model().name,
         accelerator=budget.name,
         count=1 if budget.mixed else budget.choice.count,
@@ -174,7 +174,7 @@ def _beats(one: PlacedLayout, other: PlacedLayout) -> bool:
 
 
 def _row(
-    one: PlacedLayout, budget: "Budget", given: Mapping[str, Any], name: str
+    one: PlacedLayout, budget: "Budget", settings: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
     effective, report = one.report.workload, one.report
     cards = [_card(report, d, part, budget) for d, part in enumerate(_parts(budget))]
@@ -201,12 +201,12 @@ def _row(
         "near_bytes": one.way.sent,
         "placed": flags(one.way.change, name),
         "launch": report.derived.get("launch", ""),
-        "flags": flags({**given, "engine": name, **one.change}, ""),
+        "flags": flags({**settings, "engine": name, **one.change}, ""),
     }
 
 
 def _card(report: Report, device: int, part: "Part", budget: "Budget") -> dict[str, Any]:
     """Return what a card has and holds: nothing where it has no part."""
-    held = next((d for d in report.devices if d.kind == "gpu" and d.index == device), None)
-    needs = 0 if held is None else held.peak("driver").expected
+    of_card = next((d for d in report.devices if d.kind == "gpu" and d.index == device), None)
+    needs = 0 if of_card is None else of_card.peak("driver").expected
     return {"name": part.name, "needs_bytes": needs, "usable_bytes": budget.of(device).low}

@@ -85,19 +85,19 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     largest = machine(budget.choice.part)
     devices = MACHINE if largest is None else largest.devices
     search = _ServerSearch(asker, w, kind, body, devices)
-    found = list(search.answered(budget.choice.count))
+    layouts = list(search.answered(budget.choice.count))
     if budget.mixed and kind.stages and w.pp_layer_partition is None:
-        found += [one for each in found if (one := search.uneven(each, budget)) is not None]
-    fitting = sorted((one for one in found if one.fits == "yes"), key=lambda one: one.price)
+        layouts += [one for each in layouts if (one := search.uneven(each, budget)) is not None]
+    fitting = sorted((one for one in layouts if one.fits == "yes"), key=lambda one: one.price)
     if not every:
         fitting = [one for one in fitting if not any(_beats(other, one) for other in fitting)]
-    told = fitting or sorted(found, key=lambda one: one.report.peak.low)[:FEW]
-    if not told:
+    shown = fitting or sorted(layouts, key=lambda one: one.report.peak.low)[:FEW]
+    if not shown:
         raise UsageError(sentence("layouts.no_ranks", engine=kind.name, count=budget.choice.count))
     return Ranking(
         about="infer",
         of="layouts",
-        rows=tuple(_row(one, given, kind.name) for one in told),
+        rows=tuple(_row(one, given, kind.name) for one in shown),
         model=model.name,
         accelerator=budget.name,
         count=1 if budget.mixed else budget.choice.count,
@@ -152,10 +152,10 @@ class _ServerSearch:
             if best is None:
                 return None
             moved = (self._parted(even, parts) for parts in _moved(best.change[PARTS]))
-            found = max(filter(None, moved), key=_room, default=None)
-            if found is None or _room(found) <= _room(best):
+            fullest = max(filter(None, moved), key=_room, default=None)
+            if fullest is None or _room(fullest) <= _room(best):
                 break
-            best = found
+            best = fullest
         return best
 
     def _parted(self, even: ServedLayout, parts: tuple[int, ...]) -> ServedLayout | None:
@@ -190,11 +190,11 @@ def proportional(layers: int, rooms: Sequence[int]) -> tuple[int, ...]:
     that it took most of."""
     left = layers - len(rooms)
     wanted = [left * room / sum(rooms) for room in rooms]
-    found = [int(x) for x in wanted]
-    by_loss = sorted(range(len(rooms)), key=lambda i: found[i] - wanted[i])
-    for i in by_loss[: left - sum(found)]:
-        found[i] += 1
-    return tuple(n + 1 for n in found)
+    shares = [int(x) for x in wanted]
+    by_loss = sorted(range(len(rooms)), key=lambda i: shares[i] - wanted[i])
+    for i in by_loss[: left - sum(shares)]:
+        shares[i] += 1
+    return tuple(n + 1 for n in shares)
 
 
 def _moved(parts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -235,11 +235,11 @@ def _beats(one: ServedLayout, other: ServedLayout) -> bool:
     return one.price != other.price or len(one.change) < len(other.change)
 
 
-def _row(one: ServedLayout, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _row(one: ServedLayout, settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     verdict, change = one.report.verdict, one.change
     assert verdict is not None  # a card was named
     context = int(one.report.workload["context"])
-    said = {n: v for n, v in change.items() if n == PARTS or v is True or v > 1}
+    named = {n: v for n, v in change.items() if n == PARTS or v is True or v > 1}
     return {
         "id": _named(change),
         "fits": verdict.fits,
@@ -257,13 +257,13 @@ def _row(one: ServedLayout, given: Mapping[str, Any], name: str) -> dict[str, An
         "read_in_turn_bytes": one.turn,
         "near_bytes": one.near,
         "far_bytes": one.far,
-        "flags": flags({**given, "engine": name, **said}, ""),
+        "flags": flags({**settings, "engine": name, **named}, ""),
         "launch": one.report.derived.get("launch", ""),
     }
 
 
 def _named(change: Mapping[str, Any]) -> str:
     short = ("tp", "pp", "dpa" if ATTENTION in change else "dp")
-    told = [f"{s}{change[n]}" for s, n in zip(short, SPREAD, strict=True) if change[n] > 1]
+    words = [f"{s}{change[n]}" for s, n in zip(short, SPREAD, strict=True) if change[n] > 1]
     parts = ["+".join(map(str, change[PARTS]))] if PARTS in change else []
-    return " ".join([*told, *parts, *(["ep"] if EXPERTS in change else [])])
+    return " ".join([*words, *parts, *(["ep"] if EXPERTS in change else [])])

@@ -86,22 +86,24 @@ class SharedLayout(NamedTuple):
         return (self.sharding.kind, *(self.change.get(SIZES[kind], 1) for kind in SHAPE))
 
 
-def sharded(asker: Asker, w: Train, given: Mapping[str, Any], *, every: bool = False) -> Ranking:
+def sharded(asker: Asker, w: Train, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
     """Rank the ways to share a run out by the framework that is named, the cheapest first; `given`
     are the settings that the user named. Raises UsageError without several cards, and where the
     framework shares nothing out."""
     budget, by = several(w.budget()), framework(w.framework, w.framework_version)
     if by.shards == ("none", "ddp"):
         raise UsageError(sentence("layouts.framework", name=by.name), where="--layouts")
-    found = _SharedSearch(asker, w, by, budget.usable.high).found(budget.choice.count, every=every)
-    fitting = [one for one in found if one.fits == "yes"]
-    asked = (one for one in found if one.report is not None)
+    layouts = _SharedSearch(asker, w, by, budget.usable.high).found(
+        budget.choice.count, every=every
+    )
+    fitting = [one for one in layouts if one.fits == "yes"]
+    asked = (one for one in layouts if one.report is not None)
     least = sorted(asked, key=lambda one: one.report.peak.low if one.report else 0)[:FEW]
     room = budget.usable.low
     return Ranking(
         about="train",
         of="layouts",
-        rows=tuple(_row(one, room, given) for one in fitting or least),
+        rows=tuple(_row(one, room, settings) for one in fitting or least),
         model=asker.model().name,
         accelerator=budget.name,
         count=1 if budget.mixed else budget.choice.count,
@@ -279,17 +281,17 @@ def _order(one: SharedLayout) -> tuple[Any, ...]:
     return (*one.price, -one.change["batch_size"], KEEPS.index(one.change["checkpointing"]))
 
 
-def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def _row(one: SharedLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     assert one.report is not None  # of those that were asked
     verdict = one.report.verdict
     peak, shares, price = one.report.peak, one.sharding, one.cost
     sizes = shares.settings(*SHAPE, "data")
     short = zip(("tp", "pp", "cp", "ep", "dp"), sizes.values(), strict=True)
-    own = {name: value for name, value in given.items() if name != "method"}
+    others = {name: value for name, value in settings.items() if name != "method"}
     kind = () if shares.kind == "none" else (shares.kind,)
-    told = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
+    parts = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
     return {
-        "id": " ".join([*told, f"mb{one.change['batch_size']}"]),
+        "id": " ".join([*parts, f"mb{one.change['batch_size']}"]),
         "fits": one.fits,
         "usable_bytes": room,
         "peak_bytes": peak.expected,
@@ -304,7 +306,7 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
         "bubble": round(price.bubble, 4),
         "near_bytes": price.near,
         "far_bytes": price.far,
-        "flags": flags({**own, **one.change}, ""),
+        "flags": flags({**others, **one.change}, ""),
     }
 
 

@@ -87,17 +87,17 @@ def _once(what: Draft, token: str) -> Posted:
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token, library_name="weighbridge")
-    found = _earlier(hub, what)
-    if found is not None:
-        return Posted(found, already=True)
+    earlier = _earlier(hub, what)
+    if earlier is not None:
+        return Posted(earlier, already=True)
     try:
-        made = hub.create_discussion(what.repo_id, what.title, description=what.text)
+        posted = hub.create_discussion(what.repo_id, what.title, description=what.text)
     except Exception:  # of the answer, or of reading it back: it may stand there already
-        found = _earlier(hub, what)
-        if found is None:
+        earlier = _earlier(hub, what)
+        if earlier is None:
             raise
-        return Posted(found, already=False)
-    return Posted(made.url, already=False)
+        return Posted(earlier, already=False)
+    return Posted(posted.url, already=False)
 
 
 def _checked(what: Draft, token: str) -> None:
@@ -138,11 +138,11 @@ def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
     this user wrote, since an owner may have given one another title."""
     me = str(hub.whoami().get("name", ""))
     listed = hub.get_repo_discussions(what.repo_id, discussion_type="discussion")
-    for count, found in enumerate(listed):
+    for count, discussion in enumerate(listed):
         if count >= MOST_LISTED:
             raise HubError(sentence("post.many", name=what.repo_id, most=MOST_LISTED))
-        if found.title.strip() == what.title or found.author == me:
-            yield found.num, found.url
+        if discussion.title.strip() == what.title or discussion.author == me:
+            yield discussion.num, discussion.url
 
 
 @contextmanager
@@ -164,19 +164,19 @@ def _explained(repo_id: str) -> Iterator[None]:
 
 def _refused(repo_id: str, error: Any) -> HubError | UsageError:
     status = getattr(error.response, "status_code", 0)
-    said = str(getattr(error, "server_message", "") or "")
-    told = f" ({clipped(one_line(said), 80)})" if said else ""
+    reason = str(getattr(error, "server_message", "") or "")
+    ending = f" ({clipped(one_line(reason), 80)})" if reason else ""
     if status == 401:
-        return GatedError(f"{repo_id}: the Hub does not know this token{told}: {RIGHTS}")
-    if status == 403 and re.search(r"disabled", said, re.IGNORECASE):
+        return GatedError(f"{repo_id}: the Hub does not know this token{ending}: {RIGHTS}")
+    if status == 403 and re.search(r"disabled", reason, re.IGNORECASE):
         return HubError(
-            f"{repo_id}: its owner has switched discussions off{told}: nothing was posted; copy "
+            f"{repo_id}: its owner has switched discussions off{ending}: nothing was posted; copy "
             "the Markdown instead"
         )
     if status == 403:
-        return GatedError(f"{repo_id}: this token may not post there{told}: {RIGHTS}")
+        return GatedError(f"{repo_id}: this token may not post there{ending}: {RIGHTS}")
     if status == 404:
         return NotFoundError(f"{repo_id}: no such repository, or not for this token: {RIGHTS}")
     if status == 429:
         return HubError(f"{repo_id}: the Hub takes no more from this user now: wait some minutes")
-    return HubError(f"{repo_id}: the Hub answers {status}{told}: try again later")
+    return HubError(f"{repo_id}: the Hub answers {status}{ending}: try again later")

@@ -99,7 +99,7 @@ def _integrated(device: DetectedDevice) -> bool:
 
 
 def _aside(device: DetectedDevice) -> str:
-    return f"{device.name} is graphics of the CPU: no device for models"
+    return sentence("seen.graphics", name=device.name)
 
 
 def _told(ask: Ask, platform: str) -> Iterator[ToolOutput | None]:

@@ -18,7 +18,7 @@ from weighbridge.machines.accelerators.detected.nvidia import HOST
 
 # ---- Kubernetes nodes, and lines of logs: ollama, gpud, vLLM, torch on a Mac
 
-UNSIZED = "a node's capacity tells no sizes"
+UNSIZED = "seen.node"
 
 
 def kubernetes(text: str) -> ToolOutput:
@@ -34,7 +34,7 @@ def kubernetes(text: str) -> ToolOutput:
             kind="cuda",
             source="Kubernetes labels",
             total=total,
-            why="" if total else UNSIZED,
+            why="" if total else sentence(UNSIZED),
             raw={"nvidia.com/gpu.memory": named(fields.get("gpu.memory", ""))},
         )
         number = min(int(count), MOST) if count.isdigit() and len(count) < 6 else 1
@@ -47,7 +47,11 @@ def kubernetes(text: str) -> ToolOutput:
 
 def _slices(profile: str, count: int) -> list[DetectedDevice]:
     one = DetectedDevice(
-        name="NVIDIA GPU", kind="cuda", source="Kubernetes", mig=named(profile), why=UNSIZED
+        name="NVIDIA GPU",
+        kind="cuda",
+        source="Kubernetes",
+        mig=named(profile),
+        why=sentence(UNSIZED),
     )
     return [replace(one, index=i) for i in range(count)]
 
@@ -55,11 +59,8 @@ def _slices(profile: str, count: int) -> list[DetectedDevice]:
 def _why(fields: dict[str, str], devices: list[DetectedDevice]) -> str:
     shares = fields.get("gpu.shared", "0")
     if devices or shares == "0":
-        return "" if devices else "it names no GPU"
-    return (
-        f"{named(shares)} are shares of GPUs in turns, not GPUs: those of one GPU have one memory, "
-        "whose size the node does not tell"
-    )
+        return "" if devices else sentence("seen.no_gpu_named")
+    return sentence("seen.shares", count=named(shares))
 
 
 def ollama(text: str) -> ToolOutput:
@@ -85,7 +86,7 @@ def ollama(text: str) -> ToolOutput:
                 free=free,
                 used=used,
                 mig=named(profile),
-                why="" if total else "it tells no totalMem",
+                why="" if total else sentence("seen.total_mem"),
                 raw={key: named(one[key]) for key in ("totalMem", "freeMem") if key in one},
             )
         )
@@ -97,7 +98,9 @@ def gpud(text: str) -> ToolOutput:
     Supported."""
     name = re.search(r'"product_name":"([^"]{1,100})"', text)
     shown = named(name[1].replace("-", " ")) if name else "NVIDIA GPU"
-    device = DetectedDevice(name=shown, kind="cuda", source="NVML", unified=True, why=HOST)
+    device = DetectedDevice(
+        name=shown, kind="cuda", source="NVML", unified=True, why=sentence(HOST)
+    )
     return ToolOutput(source="NVML", devices=(device,))
 
 
@@ -108,7 +111,7 @@ def vllm(text: str) -> ToolOutput:
     """Read the line with which vLLM refuses to start where others hold the card."""
     match = REFUSED.search(text)
     if match is None:
-        return ToolOutput(source="vLLM", why="it is cut before the sizes")
+        return ToolOutput(source="vLLM", why=sentence("seen.cut_sizes"))
     free, total = (size(f"{n} GiB") for n in match.groups())
     assert free is not None
     assert total is not None
@@ -122,18 +125,14 @@ def vllm(text: str) -> ToolOutput:
         used=max(0, total - free),
         raw={"free/total": f"{match[1]}/{match[2]} GiB"},
     )
-    return ToolOutput(source="vLLM", devices=(device,), notes=("other processes hold the card",))
+    return ToolOutput(source="vLLM", devices=(device,), notes=(sentence("seen.others_hold"),))
 
 
 def mps_refused(text: str) -> ToolOutput:
     """Read the error of torch on a Mac, whose limit is not the memory."""
     limit = re.search(r"max allowed: ([\d.]+) GB", text)
-    most = f" ({limit[1]} GB)" if limit else ""
-    return ToolOutput(
-        source="torch on a Mac",
-        why=f"it tells torch's own limit{most}: 1.7 times what Metal recommends, and so more than "
-        "there may be. `sysctl hw.memsize` tells the memory",
-    )
+    why = sentence("seen.mps_limit", gb=limit[1]) if limit else sentence("seen.mps")
+    return ToolOutput(source="torch on a Mac", why=why)
 
 
 LARGEST = 4 << 20  # characters: eight cards in nvidia-smi's XML are 200 thousand
