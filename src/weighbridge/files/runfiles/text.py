@@ -292,7 +292,7 @@ def _refused(program: Program, named: list[Piece], cards: Piece | None) -> Plann
 
 KIND = Kind(
     name="text",
-    title="issue, mail or log",
+    title=sentence("title.text"),
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
     tells=tells,

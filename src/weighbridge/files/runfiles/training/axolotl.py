@@ -294,7 +294,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="axolotl",
-    title="axolotl config",
+    title=sentence("title.config", program="axolotl"),
     syntaxes=("yaml",),
     source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
     tells=tells,

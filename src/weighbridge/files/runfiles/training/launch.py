@@ -334,7 +334,7 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
 
 KIND = Kind(
     name="training-command",
-    title="training command",
+    title=sentence("title.training"),
     syntaxes=("shell",),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
     tells=tells,

@@ -142,7 +142,7 @@ WRITTEN: Mapping[str, str] = {
 
 KIND = Kind(
     name="litgpt",
-    title="litgpt config",
+    title=sentence("title.config", program="litgpt"),
     syntaxes=("yaml",),
     source="https://github.com/Lightning-AI/litgpt @ 26857050",
     tells=tells,

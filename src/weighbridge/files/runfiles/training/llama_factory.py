@@ -217,7 +217,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="llama-factory",
-    title="LLaMA-Factory config",
+    title=sentence("title.config", program="LLaMA-Factory"),
     syntaxes=("yaml", "json"),
     source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
     tells=tells,

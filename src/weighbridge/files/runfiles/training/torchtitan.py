@@ -512,7 +512,7 @@ def fetches(repository: str) -> str:
 
 KIND = Kind(
     name="torchtitan",
-    title="torchtitan config",
+    title=sentence("title.config", program="torchtitan"),
     syntaxes=("toml",),
     source="https://github.com/pytorch/torchtitan @ v0.2.2",
     tells=tells,

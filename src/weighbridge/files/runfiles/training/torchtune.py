@@ -273,7 +273,7 @@ def fetches(repository: str) -> str:
 
 KIND = Kind(
     name="torchtune",
-    title="torchtune recipe",
+    title=sentence("title.recipe"),
     syntaxes=("yaml",),
     source="https://github.com/pytorch/torchtune @ bd2a0fc7",
     tells=tells,

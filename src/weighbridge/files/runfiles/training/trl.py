@@ -227,7 +227,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="trl",
-    title="TRL config",
+    title=sentence("title.config", program="TRL"),
     syntaxes=("yaml", "json"),
     source="https://github.com/huggingface/trl @ f2cd5771",
     tells=tells,
