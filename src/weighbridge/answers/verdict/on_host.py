@@ -28,7 +28,7 @@ from weighbridge.base.memory import (
     peak,
 )
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
 
@@ -93,10 +93,7 @@ def judged(
     if machine is None or answer is None:
         reason: str = sentence("host_range", size=_span(needed), when=when)
     else:
-        if inside:
-            when = sentence(
-                "when.pages" if pages_stay and name == LOAD else "when.device", when=when
-            )
+        when = _beside(when, inside, pages_stay=pages_stay and name == LOAD)
         figures = reasons.compared(answer, needed, machine.room, "the machine")
         reason = sentence("host_memory", when=when, figures=figures)
     return HostVerdict(
@@ -111,10 +108,15 @@ def judged(
     )
 
 
-def _when(phase: str, machines: int) -> str:
+def _when(phase: str, machines: int) -> Sentence:
     """Say when, and on how many machines."""
     when = sentence(WHILE[phase]) if phase in WHILE else sentence("when.phase", phase=phase)
     return when if machines <= 1 else sentence("when.machine", when=when, count=machines)
+
+
+def _beside(when: Sentence, inside: Sequence[Device], *, pages_stay: bool) -> Sentence:
+    """Say what counts with it: devices whose memory is the host's, and pages of files."""
+    return sentence("when.pages" if pages_stay else "when.device", when=when) if inside else when
 
 
 class Close(TypedDict, total=False):
