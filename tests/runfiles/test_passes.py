@@ -130,17 +130,13 @@ WORDS = {
     "missing": ("a length",),
     "understood": (Understood(key="the card", value="2 x 4090", setting="gpu"),),
 }
+SURELY = {**WORDS, "missing": (), "settings": {"gpu": "2 x 4090"}}
+AS_FAR = "this is as far as the text says (in words: 2 x 4090)"
 ELSE = unread("m", missing="zero.json", lowers=True)
 REASONS = [
     ({}, "axolotl", "no", 2, {}, ""),
-    (
-        WORDS,
-        "axolotl",
-        "no",
-        2,
-        {},
-        sentence("words.as_far", said="2 x 4090") + "; not taken from words: a",
-    ),
+    (WORDS, "axolotl", "no", 2, {}, f"{AS_FAR}; not taken from words: a"),
+    (SURELY, "axolotl", "no", 2, {}, f"{AS_FAR}; --gpu '2 x 4090', typed beside it, makes it sure"),
     (WORDS, "axolotl", "no", 2, {"gpu": "4090"}, ""),
     (WORDS, "axolotl", "no", 2, {"gpu_memory": "24GiB"}, ""),
     ({"unread": (ELSE,)}, "axolotl", "yes", 2, {}, NOT_HERE.format("zero.json")),

@@ -34,6 +34,11 @@ def align_up(nbytes: int, quantum: int) -> int:
     return ceil_div(nbytes, quantum) * quantum
 
 
+def coarse(n: int) -> int:
+    """Return a number to two digits: costs that are nearer are taken to be the same."""
+    return round(n, -max(0, len(str(abs(n))) - 2))
+
+
 def human(nbytes: int, unit: str | None = None) -> str:
     """`nbytes` with two decimals in `unit`, or in the binary unit that suits it."""
     if unit is None:

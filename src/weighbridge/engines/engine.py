@@ -7,13 +7,15 @@ one that another room asks for: it asks the record, and never for the engine's n
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import NamedTuple
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
     from weighbridge.engines.model_classes import Backend, Known
     from weighbridge.engines.weight_formats import Reads
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
+Rules = TypeVar("Rules", bound="DataclassInstance")
 LONGEST = "the engine's default, the model's maximum"
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 
@@ -193,6 +196,16 @@ def _room(module: str) -> Any:
 def release_of(text: str) -> Version:
     """Read a release of a table: 0.10.1."""
     return tuple(map(int, text.split(".")))
+
+
+def by_release(
+    first: Rules, changes: Mapping[Any, Mapping[str, Any]], release: Version | int
+) -> Rules:
+    """Return the rules of the newest change that is not newer than a release, or a build."""
+    for since, changed in changes.items():
+        if release >= since:
+            first = replace(first, **changed)
+    return first
 
 
 def version(kind: Engine, text: str | None) -> tuple[Version, str]:

@@ -11,7 +11,9 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 (_derive_context_length), srt/arg_groups/choices.py.
 """
 
-from collections.abc import Container, Iterator, Mapping
+import json
+import shlex
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from weighbridge.base.dtypes import torch_dtype
@@ -144,6 +146,22 @@ def _unread(subject: Subject) -> LoadTarget:
     return LoadTarget(why=sentence(key))
 
 
+def line(
+    subject: Subject,
+    w: "Infer",
+    engine: Engine,
+    program: str,
+    flags: Iterable[tuple[str, object]],
+) -> str:
+    """Write a server's program with the model, and flags; one that is True has no value."""
+    where = served(subject, w, engine)
+    revision = [("--revision", where.revision)] if where.revision else []
+    words = [*before(subject, w, engine), program, shlex.quote(where.model)]
+    for flag, value in (*revision, *flags):
+        words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+    return " ".join(words)
+
+
 def before(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
     """Yield words in front of the program."""
     if w.pp_layer_partition is not None:
@@ -213,8 +231,16 @@ def _together(w: "Infer", engine: Engine) -> str:
     return sentence(engine.joins, count=count) if count > 1 else ""
 
 
-def limits_images(subject: Subject, w: "Infer") -> bool:
-    return w.images is not None and bool(_image_tokens(subject))
+def of_weights(subject: Subject, w: "Infer", engine: Engine) -> Iterator[tuple[str, str]]:
+    """Yield flags that say how weights are loaded."""
+    named = ("--dtype", dtype(subject, w)), ("--quantization", quantization(subject, w, engine))
+    yield from ((flag, value) for flag, value in named if value)
+
+
+def of_images(subject: Subject, w: "Infer", flag: str) -> Iterator[tuple[str, str]]:
+    """Yield the flag that limits the images of a request."""
+    if w.images is not None and _image_tokens(subject):
+        yield flag, json.dumps({"image": w.images})
 
 
 def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:

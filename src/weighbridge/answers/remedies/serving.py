@@ -8,7 +8,7 @@ from weighbridge.answers.remedies import formats, losses, prices
 from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.base.units import GIB, UNITS
 from weighbridge.engines.interface import LENGTHS
-from weighbridge.engines.servers.spreads import LAYOUT, spreads
+from weighbridge.engines.servers.layouts import LAYOUT, spreads
 from weighbridge.engines.table import usual
 from weighbridge.machines.accelerators.machines import MACHINE, filled
 from weighbridge.workload import SPREAD

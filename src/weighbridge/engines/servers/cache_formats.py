@@ -35,6 +35,7 @@ from weighbridge.models.arch.mixers import (
     CrossAttention,
     GatedDelta,
     GatedRecurrence,
+    Indexer,
     KimiDelta,
     Latent,
     Layer,
@@ -64,6 +65,8 @@ FIELD: Mapping[type[Mixer], str] = {
     GatedRecurrence: "gated linear recurrences",
 }
 FLOAT4 = TORCH["float4_e2m1fn"]
+Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
+SCALED = 128  # elements of an indexer's key to a float32 scale
 SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
 
 
@@ -109,6 +112,11 @@ class FormatNames:
         """DeepSeek-V4: fp8 with a byte of scale for every 64, in eights; rotary in bfloat16."""
         plain = dim - rotary
         return plain + 2 * rotary + align_up(ceil_div(plain, 64), 8)
+
+
+def index_key(index: Indexer | None) -> int:
+    """Bytes of the key of a token in an indexer: one an element, and its scales."""
+    return 0 if index is None else index.dim + index.dim // SCALED * 4
 
 
 def field_name(mixer: Mixer) -> str:

@@ -229,13 +229,13 @@ def laid_out(form: str, kernel: WeightKernel, packed: Rank) -> Component | None:
     )
 
 
-def arriving(packed: Rank, whole: Rank, sized: Callable[[int, int, int], Bytes]) -> Component:
+def arriving(packed: Rank, whole: Rank, at_once: Callable[[int, int, int], Bytes]) -> Component:
     """Bytes that one rank holds; `whole` is what it holds of the `plain` model."""
     sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
     return Component(
         name="temporaries",
-        bytes=sized(*sizes, layer),
+        bytes=at_once(*sizes, layer),
         basis="assumed",
         detail="weights in 16 bits, until they are packed",
         formula="16-bit tensors beside the packed ones, as many as this version holds at once",

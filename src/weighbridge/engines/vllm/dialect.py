@@ -4,12 +4,13 @@ from typing import Any
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
+from weighbridge.engines.engine import Version
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
-from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.engines.vllm.rules import rules
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.ranks import Ranks
 

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.parsed import names_beside
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.machines.accelerators.budget import Budget
@@ -298,22 +299,14 @@ def _by_memory(budget: Budget | None, largest: bool, carved: bool) -> tuple[int,
     return (8192, 1024) if total >= LARGE and not small else SMALL
 
 
-class Batch(NamedTuple):
-    """Limits of a step that were given; None where it is vLLM's to choose."""
-
-    sequences: int | None  # --max-num-seqs
-    tokens: int | None  # --max-num-batched-tokens
-    eager: bool | None
-
-
-def said(w: "Infer") -> Batch:
-    return Batch(w.max_num_seqs, w.max_num_batched_tokens, w.enforce_eager)
+def said(w: "Infer") -> StepLimits:
+    return StepLimits(w.max_num_seqs, w.max_num_batched_tokens, w.enforce_eager)
 
 
 def batch(
     context: int,
     requests: int,
-    batch: Batch,
+    batch: StepLimits,
     usual: tuple[int, int],
     rules: VllmRules,
     *,

@@ -33,7 +33,7 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     from weighbridge.faces import api
     from weighbridge.faces.render.data import json_text
     from weighbridge.files.runfiles.kinds import text_of
-    from weighbridge.files.runfiles.slurm import advice, asked, told
+    from weighbridge.files.runfiles.slurm import advice, asked, lines_of
 
     source, called = given_text(file)
     text, name = text_of(source, called)
@@ -56,7 +56,7 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
         click.echo(json_text(_data(name, job, answers, doubt)).rstrip())
     else:
         shown = answers[: len(files[0].runs)] if alike else answers
-        lines = [line for report, each in shown for line in told(job, report, each)]
+        lines = [line for report, each in shown for line in lines_of(job, report, each)]
         if doubt:
             key = "which_card.same" if alike else "which_card"
             lines.insert(len(lines) if alike else 0, sentence(key, **doubt.values))

@@ -45,9 +45,9 @@ class Log:
     packed: str
     starts: tuple[int, ...]  # where each line begins in `packed`
 
-    def around(self, at: int, lines: int) -> str:
+    def around(self, place: int, lines: int) -> str:
         """The lines about a place of `packed`."""
-        here = bisect_right(self.starts, at) - 1
+        here = bisect_right(self.starts, place) - 1
         near = self.lines[max(here - lines, 0) : here + lines]
         return "\n".join(line[-WIDEST:] for line in near)
 
@@ -78,9 +78,9 @@ def log(text: str) -> Log:
 
 def _line(line: str) -> str:
     start = PREFIX.match(line)
-    rest = line[start.end() :] if start else line
-    rest = rest.rstrip()
-    return rest.removesuffix("│").rstrip() if rest.endswith("│") else rest
+    words = line[start.end() :] if start else line
+    words = words.rstrip()
+    return words.removesuffix("│").rstrip() if words.endswith("│") else words
 
 
 def _packed(lines: list[str]) -> tuple[str, tuple[int, ...]]:

@@ -114,10 +114,10 @@ def first(text: str, syntaxes: Sequence[str], name: str) -> Document:
     return _first(documents(text, syntaxes[-1], name), name)
 
 
-def _first(found: Sequence[Document], name: str) -> Document:
-    if not found:
+def _first(pieces: Sequence[Document], name: str) -> Document:
+    if not pieces:
         raise BadFileError(f"{name} is empty")
-    return found[0]
+    return pieces[0]
 
 
 # YAML, by events: no recursion, and nothing is made but mappings, lists and plain values
@@ -132,15 +132,15 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}" if mark is not None else name
-        said = " ".join(str(error.problem or error.context or "is no YAML").split())
+        problem = " ".join(str(error.problem or error.context or "is no YAML").split())
         if MARKS.search(text):
             raise BadFileError(sentence("file.template"), where=where) from None
-        if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
+        if "nesting depth" in problem:  # PyYAML has a bound of its own since 6.0.4
             raise BadFileError(sentence("file.too_deep", kind="YAML"), where=where) from None
-        raise BadFileError(sentence("file.no_yaml", why=said), where=where) from None
+        raise BadFileError(sentence("file.no_yaml", why=problem), where=where) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        said = " ".join(str(error).split())
-        raise BadFileError(sentence("file.no_yaml", why=said), where=name) from None
+        problem = " ".join(str(error).split())
+        raise BadFileError(sentence("file.no_yaml", why=problem), where=name) from None
 
 
 class _YamlDocuments:
@@ -187,13 +187,7 @@ class _YamlDocuments:
         self.places[path] = Place(mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
-        end = event.end_mark
-        if isinstance(event, yaml.ScalarEvent):
-            value = self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value, end = self._sequence(path)
-        else:
-            value, end = self._mapping(path)
+        value, end = self._value(event, path)
         if isinstance(event, yaml.ScalarEvent) or event.flow_style:
             self.places[path] = Place(mark.line + 1, mark.index, end.index)
         if "python/" in (event.tag or "") and not DATA.fullmatch(event.tag):
@@ -205,6 +199,15 @@ class _YamlDocuments:
 
     def _bad(self, event: Any, what: str) -> BadFileError:
         return BadFileError(what, where=f"{self.name}:{event.start_mark.line + 1}")
+
+    def _value(self, event: Any, path: Path) -> tuple[Any, Any]:
+        """Return the value that begins with an event, and where it ends."""
+        import yaml
+
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event), event.end_mark
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        return self._sequence(path) if is_list else self._mapping(path)
 
     def _counted(self, event: Any, path: Path) -> None:
         self.nodes += 1
@@ -250,33 +253,39 @@ class _YamlDocuments:
             items.append(self._node(self.loader.get_event(), (*path, len(items))))
         return items, self.loader.get_event().end_mark
 
+    def _key(self, event: Any, path: Path) -> str:
+        """Return a key as a text; one that is no value by its line. Raises BadFileError where it is
+        a mark of a template."""
+        import yaml
+
+        if isinstance(event, yaml.ScalarEvent):
+            return str(event.value)
+        if isinstance(event, yaml.MappingStartEvent) and self._begins(event, "{{"):
+            raise self._bad(event, sentence("file.template"))
+        self._node(event, (*path, ""))
+        return f"(line {event.start_mark.line + 1})"
+
     def _mapping(self, path: Path) -> tuple[dict[str, Any], Any]:
         import yaml
 
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         merged: list[Any] = []
         while not self.loader.check_event(yaml.MappingEndEvent):
             key_event = self.loader.get_event()
             line = key_event.start_mark.line + 1
-            if isinstance(key_event, yaml.ScalarEvent):
-                key = str(key_event.value)
-            elif isinstance(key_event, yaml.MappingStartEvent) and self._begins(key_event, "{{"):
-                raise self._bad(key_event, sentence("file.template"))
-            else:
-                self._node(key_event, (*path, ""))
-                key = f"(line {line})"
-            if key in found:
+            key = self._key(key_event, path)
+            if key in values:
                 self.remarks.append((line, f"{key:.60} stands twice; the last one counts"))
             value = self._node(self.loader.get_event(), (*path, key))
             if key == "<<":
                 merged += value if isinstance(value, list) else [value]
             else:
-                found[key] = value
+                values[key] = value
         end = self.loader.get_event().end_mark
         for each in merged:
             if isinstance(each, dict):
-                found = {**each, **found}
-        return found, end
+                values = {**each, **values}
+        return values, end
 
 
 def _size(value: Any, most: int) -> int:
@@ -305,6 +314,11 @@ def _json(text: str, name: str) -> Iterator[Document]:
     yield Document(syntax="json", text=text, data=data, name=name, places=_json_places(text))
 
 
+def _close(places: dict[Path, Place], path: Path, end: int) -> None:
+    if path in places:
+        places[path] = places[path]._replace(end=end)
+
+
 def _json_places(text: str) -> dict[Path, Place]:
     """Return where each value stands: the text is known to be JSON."""
     places: dict[Path, Place] = {}
@@ -320,9 +334,7 @@ def _json_places(text: str) -> dict[Path, Place]:
             key = None
         elif mark in ("}", "]"):
             path.pop()
-            if tuple(path) in places:
-                at = places[tuple(path)]
-                places[tuple(path)] = at._replace(end=token.end())
+            _close(places, tuple(path), token.end())
         elif mark == ",":
             last = path[-1]
             path[-1] = last + 1 if isinstance(last, int) else ""
@@ -353,8 +365,8 @@ def _toml(text: str, name: str) -> Iterator[Document]:
     except RecursionError:
         raise BadFileError(sentence("file.too_deep", kind="TOML"), where=name) from None
     except tomllib.TOMLDecodeError as error:
-        said = " ".join(str(error).split())
-        raise BadFileError(sentence("file.no_toml", why=said), where=name) from None
+        problem = " ".join(str(error).split())
+        raise BadFileError(sentence("file.no_toml", why=problem), where=name) from None
     bounded(data, name, "TOML")
     yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))
 

@@ -7,21 +7,22 @@ own defaults then stand for the rest; else it is told what to paste, or to type.
 """
 
 import re
-import shlex
 from collections.abc import Iterator
 
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
-from weighbridge.engines.table import title
+from weighbridge.engines.table import record, title
 from weighbridge.files.programs import Program, told_by
+from weighbridge.files.runfiles.asking import to_type
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.models.catalogue import everyday
 from weighbridge.training.frameworks import FRAMEWORKS
 
-OF_A_SERVER = ("words.context", "words.requests")  # what decides, and words do not say
+# What decides of a server, and words do not say
+OF_A_SERVER = ("words.context", "words.requests")
 USUAL = "trainer"  # the framework of programs that start it
-METHOD = " --method full|lora|qlora --seq-len N --batch-size N"
 
 
 class NamedProgram(NamedTuple):
@@ -59,27 +60,48 @@ def release(engine: str) -> str:
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
-    named = programs(document)
-    own = [each for each in named if each.program.task == "train"] or named
-    one = own[0] if len(own) == 1 else None
-    taken = taken_of(models[0] if models else None, cards)
+    model = models[0] if models else None
+    name = model.value if model is not None else ""
+    considered = _considered(programs(document), name)
+    one = considered[0] if len(considered) == 1 else None
+    taken = taken_of(model, cards)
     run = PlannedRun(
-        task=own[0].program.task if own else "infer",
-        model=models[0].value if models else "",
+        task=considered[0].program.task if considered else "infer",
+        model=name,
         understood=taken,
         words=tuple(one.setting for one in taken),
         open=True,
     )
     ask = _ask(run, one and one.program, cards)
-    if one is None:
-        names = ", ".join(each.program.name for each in own)
-        why = sentence("words.several", names=names) if own else sentence("words.nothing")
-        yield replace(run, refused=clauses(why, ask))
-    elif one.program.task == "train":
-        why = sentence("words.training", trainer=one.program.title)
-        yield replace(run, refused=clauses(why, ask))
-    else:
+    if one is not None and one.program.task != "train":
         yield _served(document, run, one, cards, ask)
+    else:
+        yield replace(run, refused=clauses(_too_little(considered), ask))
+
+
+def _too_little(programs: list[NamedProgram]) -> str:
+    """Say why names make no run: none of a program, several, or one that trains."""
+    if len(programs) == 1:
+        return sentence("words.training", trainer=programs[0].program.title)
+    names = ", ".join(each.program.name for each in programs)
+    return sentence("words.several", names=names) if programs else sentence("words.nothing")
+
+
+def _considered(named: list[NamedProgram], model: str) -> list[NamedProgram]:
+    """Return the programs that a run may be of: trainers, where one is named, and of several
+    engines those that the model's name tells."""
+    trainers = [each for each in named if each.program.task == "train"]
+    return trainers or _of_its_name(named, model) or named
+
+
+def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]:
+    """Return the engines among several that load what the name of a model says it is stored in."""
+    form = meaning.quantization if (meaning := everyday.meaning(model)) is not None else ""
+    if form.startswith("mlx"):
+        return [each for each in programs if record(each.program.name).metal]
+    if everyday.GGUF.match(form.lower()):
+        return [each for each in programs if record(each.program.name).reads == "gguf"]
+    return []
 
 
 def _served(
@@ -93,8 +115,8 @@ def _served(
     return replace(
         run,
         settings=settings,
-        understood=(*run.understood, of_piece(sentence("words.engine"), engine.piece, "engine")),
-        notes=(ask, sentence("words.unknown", name=strange)) if strange else (ask,),
+        understood=(*run.understood, of_piece("the engine", engine.piece, "engine")),
+        notes=(ask, sentence("text.unknown_model", name=strange)) if strange else (ask,),
         words=(*run.words, "engine"),
         missing=tuple(map(sentence, OF_A_SERVER)),
     )
@@ -102,20 +124,17 @@ def _served(
 
 def _ask(run: PlannedRun, program: Program | None, cards: Piece | None) -> str:
     """Return the command that asks what a text means, with a word for what it does not say."""
-    return sentence(
-        "words.type",
-        task=run.task if program else "fit",
-        model=shlex.quote(run.model) if run.model else "MODEL",
-        program=_flags(program) if program else "",
-        gpu=shlex.quote(cards.value) if cards is not None else "NAME",
-    )
+    gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
+    if program is None:
+        return to_type("fit", run.model, gpu)
+    return to_type(program.task, run.model, {**_named(program), **gpu})
 
 
-def _flags(program: Program) -> str:
-    """Return the flags that name a program: of LLaMA-Factory the framework that it starts."""
+def _named(program: Program) -> dict[str, Value]:
+    """Return the setting that names a program: of LLaMA-Factory the framework that it starts."""
     if program.task != "train":
-        return f" --engine {program.name}"
-    return f" --framework {program.name if program.name in FRAMEWORKS else USUAL}{METHOD}"
+        return {"engine": program.name}
+    return {"framework": program.name if program.name in FRAMEWORKS else USUAL}
 
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:

@@ -28,7 +28,7 @@ from weighbridge.answers.remedies.typed import TYPED
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.base.watching import go_on
-from weighbridge.engines.servers.spreads import LAYOUT, spreads
+from weighbridge.engines.servers.layouts import LAYOUT, spreads
 from weighbridge.engines.table import at_home, record, usual, version
 from weighbridge.engines.transformers.formats import packs_on
 from weighbridge.engines.weight_formats import declared_name, offered, runs_on

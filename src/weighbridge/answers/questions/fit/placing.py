@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.estimate.divided import RAM_SPEED
-from weighbridge.answers.estimate.layouts import FEW, beats, coarse
+from weighbridge.answers.estimate.layouts import FEW, ranking, unbeaten
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import coarse
 from weighbridge.engines.interface import LENGTHS, PlacedWay
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import version
@@ -90,17 +91,10 @@ def placing(
         raise UsageError(sentence("layouts.places"))
     layouts = list(_placed(asker, w, kind, budget))
     fitting = [one for one in layouts if one.fits == "yes"]
-    shown = [one for one in fitting if every or not any(_beats(other, one) for other in fitting)]
+    shown = fitting if every else unbeaten(fitting)
     shown.sort(key=lambda one: (one.bits, one.context, one.way.read[-1], one.turn))
-    return Ranking(
-        about="infer",
-        of="layouts",
-        rows=tuple(_row(one, budget, settings, kind.name) for one in shown or layouts[:FEW]),
-        model=asker.model().name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=kind.title,
-    )
+    rows = (_row(one, budget, settings, kind.name) for one in shown or layouts[:FEW])
+    return ranking("infer", rows, asker.model().name, budget, kind.title)
 
 
 def _placed(asker: Asker, w: Infer, kind: "Engine", budget: "Budget") -> Iterator[PlacedLayout]:
@@ -164,13 +158,6 @@ def _caches(w: Infer, kind: "Engine", context: Mapping[str, int]) -> Iterator[Ma
         yield kind.small_cache
         if context:
             yield kind.least_cache
-
-
-def _beats(one: PlacedLayout, other: PlacedLayout) -> bool:
-    """Tell whether a way costs no more in anything, and less in something or has fewer flags."""
-    if one is other or not beats(one, other):
-        return False
-    return one.price != other.price or len(one.change) < len(other.change)
 
 
 def _row(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.answers.estimate.layouts import FEW, beats, coarse, divisors
+from weighbridge.answers.estimate.layouts import FEW, divisors, ranking, unbeaten
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.placing import placing
 from weighbridge.answers.questions.fit.sharded import on_machine
@@ -20,9 +20,9 @@ from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Device
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import coarse
 from weighbridge.base.watching import go_on
-from weighbridge.engines.servers.messages import ServerRanks, sent
-from weighbridge.engines.servers.spreads import ATTENTION, EXPERTS
+from weighbridge.engines.servers.layouts import ATTENTION, EXPERTS, ServerRanks, sent
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, usual, version
 from weighbridge.machines.accelerators.machines import MACHINE, machine
@@ -30,6 +30,7 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.parts import Experts
+from weighbridge.settings.ranks import Ranks, arranged
 from weighbridge.settings.setting import fields
 from weighbridge.workload import SPREAD, Infer, read
 from weighbridge.workload.flags import flags
@@ -85,23 +86,16 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     largest = machine(budget.choice.part)
     devices = MACHINE if largest is None else largest.devices
     search = _ServerSearch(asker, w, kind, body, devices)
-    layouts = list(search.answered(budget.choice.count))
+    answers = list(search.answered(budget.choice.count))
     if budget.mixed and kind.stages and w.pp_layer_partition is None:
-        layouts += [one for each in layouts if (one := search.uneven(each, budget)) is not None]
-    fitting = sorted((one for one in layouts if one.fits == "yes"), key=lambda one: one.price)
-    if not every:
-        fitting = [one for one in fitting if not any(_beats(other, one) for other in fitting)]
-    shown = fitting or sorted(layouts, key=lambda one: one.report.peak.low)[:FEW]
-    if not shown:
+        answers += [one for each in answers if (one := search.uneven(each, budget)) is not None]
+    fitting = sorted((one for one in answers if one.fits == "yes"), key=lambda one: one.price)
+    least = sorted(answers, key=lambda one: one.report.peak.low)[:FEW]
+    ranked = (fitting if every else unbeaten(fitting)) or least
+    if not ranked:
         raise UsageError(sentence("layouts.no_ranks", engine=kind.name, count=budget.choice.count))
-    return Ranking(
-        about="infer",
-        of="layouts",
-        rows=tuple(_row(one, given, kind.name) for one in shown),
-        model=model.name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-    )
+    rows = (_row(one, given, kind.name) for one in ranked)
+    return ranking("infer", rows, model.name, budget, "")
 
 
 class _ServerSearch:
@@ -163,9 +157,11 @@ class _ServerSearch:
 
     def _changes(self, count: int) -> Iterator[dict[str, Any]]:
         """Yield the settings of each layout. What is named stays."""
-        for tensor, pipeline in ((t, p) for t in divisors(count) for p in divisors(count // t)):
-            data = count // (tensor * pipeline)
-            sizes = dict(zip(SPREAD, (tensor, pipeline, data), strict=True))
+        sizes_of = {"tensor": divisors(count), "pipeline": divisors(count)}
+        alone = {"context": (1,), "expert": (1,)}
+        for ranks in arranged(Ranks(), count, {**sizes_of, **alone}):
+            sizes: dict[str, Any] = ranks.settings("tensor", "pipeline", "data")
+            tensor, data = ranks.tensor, ranks.data
             ways = [sizes]
             if self.copies_attention and data == 1:
                 copies = (n for n in divisors(tensor) if n > 1)
@@ -226,13 +222,6 @@ def _weights(report: Report) -> int:
 
 def _of_card(card: Device) -> int:
     return max(phase.of("weights").expected for phase in card.phases)
-
-
-def _beats(one: ServedLayout, other: ServedLayout) -> bool:
-    """Tell whether a layout costs no more in anything, and less in something or has fewer flags."""
-    if one is other or not beats(one, other):
-        return False
-    return one.price != other.price or len(one.change) < len(other.change)
 
 
 def _row(one: ServedLayout, settings: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.estimate.layouts import (
     FEW,
-    FINE,
     MOST_EXPERT,
-    TOKENS,
     beats,
-    coarse,
     cuts,
     divisors,
+    micro_batches,
+    ranking,
     several,
 )
 from weighbridge.answers.estimate.train import subject_for
@@ -71,9 +70,7 @@ class SharedLayout(NamedTuple):
 
     @property
     def price(self) -> tuple[float, int, int]:
-        """Return what no other layout that fits is to have less of: half a percent of a step, and
-        two digits of bytes."""
-        return round(self.cost.work * FINE), coarse(self.cost.far), coarse(self.cost.near)
+        return self.cost.price
 
     @property
     def fits(self) -> str:
@@ -100,15 +97,8 @@ def sharded(asker: Asker, w: Train, settings: Mapping[str, Any], *, every: bool 
     asked = (one for one in layouts if one.report is not None)
     least = sorted(asked, key=lambda one: one.report.peak.low if one.report else 0)[:FEW]
     room = budget.usable.low
-    return Ranking(
-        about="train",
-        of="layouts",
-        rows=tuple(_row(one, room, settings) for one in fitting or least),
-        model=asker.model().name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=by.name,
-    )
+    rows = (_row(one, room, settings) for one in fitting or least)
+    return ranking("train", rows, asker.model().name, budget, by.name)
 
 
 class _SharedSearch:
@@ -200,7 +190,9 @@ class _SharedSearch:
                 continue
             by = replace(by, layers=layers)
             for batch, keeps in product(self._batches, self._kept):
-                steps = self.w.gradient_accumulation or self._steps(by.data, batch)
+                steps = self.w.gradient_accumulation or micro_batches(
+                    self.subject.context, by.data, batch
+                )
                 change = {
                     "framework": self.by.name,
                     "shard": kind,
@@ -260,9 +252,6 @@ class _SharedSearch:
     def _named(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
         typed = getattr(self.w, name)
         return choices if typed is None else (typed,)
-
-    def _steps(self, data: int, batch: int) -> int:
-        return max(1, ceil_div(TOKENS, self.subject.context) // (data * batch))
 
 
 def _goes(by: Sharding) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.answers.estimate.layouts import RankLayout, layouts
+from weighbridge.answers.estimate.layouts import RankLayout, layouts, ranking
 from weighbridge.answers.estimate.train import MEGATRON
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.sharded import on_machine, sharded
@@ -38,15 +38,8 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     budget = workload.budget()
     assert budget is not None  # layouts() needs it
     room = budget.usable.low
-    return Ranking(
-        about="train",
-        of="layouts",
-        rows=tuple(_row(each, room, asked_for) for each in ranks),
-        model=model.name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=MEGATRON,
-    )
+    rows = (_row(each, room, asked_for) for each in ranks)
+    return ranking("train", rows, model.name, budget, MEGATRON)
 
 
 def _row(each: RankLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:

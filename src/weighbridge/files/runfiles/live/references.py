@@ -48,7 +48,7 @@ def adapters_in(settings: Mapping[str, Any]) -> dict[str, Any]:
     method = settings.get("method")
     if not hasattr(method, "peft_type"):
         return dict(settings)
-    said = adapted(method)
-    if settings.get("quantization") and said["method"] == "lora":
-        said["method"] = "qlora"
-    return {**said, **{name: v for name, v in settings.items() if name != "method"}}
+    adapter = adapted(method)
+    if settings.get("quantization") and adapter["method"] == "lora":
+        adapter["method"] = "qlora"
+    return {**adapter, **{name: v for name, v in settings.items() if name != "method"}}

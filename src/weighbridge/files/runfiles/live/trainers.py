@@ -155,12 +155,12 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
     from weighbridge.answers.questions.question import question
     from weighbridge.models.checkpoint.gather import GatherOptions
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    cards = {} if {"gpu", "gpu_memory"} & given.keys() else _cards(run.settings)
-    asked = question("train", None, {**run.settings, **cards, **given})
-    report = opened(run.config, GatherOptions()).answer(asked, pinned=(*given, *cards))
+    typed = {name: value for name, value in settings.items() if value is not None}
+    cards = {} if {"gpu", "gpu_memory"} & typed.keys() else _cards(run.settings)
+    asked = question("train", None, {**run.settings, **cards, **typed})
+    report = opened(run.config, GatherOptions()).answer(asked, pinned=(*typed, *cards))
     warnings = list(run.warnings)
-    if "seq_len" not in {**run.settings, **given}:
+    if "seq_len" not in {**run.settings, **typed}:
         tokens = report.setting("seq_len")
         warnings.append(about("args.max_length", sentence("live.length", tokens=tokens)))
     return replace(report, warnings=(*warnings, *report.warnings))
@@ -169,8 +169,10 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
 def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     """Return the run of TrainingArguments and a model. Raises UsageError for what is refused."""
     plain = {key: _plain(value, 0) for key, value in args.to_dict().items()}
-    given = {key: value for key, value in plain.items() if value is not None}  # a no is an answer
-    (document,) = documents(json.dumps(given), "json", "the arguments")
+    arguments = {
+        key: value for key, value in plain.items() if value is not None
+    }  # a no is an answer
+    (document,) = documents(json.dumps(arguments), "json", "the arguments")
     framework = "trl" if type(args).__name__ == "SFTConfig" else "trainer"
     read = ranked(trl.of_arguments(document, framework), _start(getattr(args, "world_size", 1)))
     kind = type(args).__name__
@@ -222,6 +224,12 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
     ahead = getattr(plugin, "backward_prefetch", None)
     if settings["shard"] == "fsdp1" and ahead is not None:
         settings["backward_prefetch"] = arguments.AHEAD[str(ahead.name)]
+    return {**settings, **_moved(plugin)}
+
+
+def _moved(plugin: Any) -> dict[str, Value]:
+    """Return what accelerate's plugin moves to the host, or recomputes."""
+    settings: dict[str, Value] = {}
     offload = getattr(plugin, "cpu_offload", False)
     if offload is True or getattr(offload, "offload_params", False):
         settings["offload"] = "params"
@@ -233,19 +241,22 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
 # The model
 
 
+def _of_adapters(adapters: Mapping[Any, Any], warnings: list[str]) -> dict[str, Value]:
+    """Return the settings of the first adapter of a model, with what is not counted of it."""
+    adapter = next(iter(adapters.values()))
+    warnings += uncounted(adapter)
+    if len(adapters) > 1:
+        warnings.append(about("model.peft_config", sentence("live.adapters", count=len(adapters))))
+    return adapted(adapter)
+
+
 def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) -> LiveRun:
     """Return the run with what the model tells: its config, adapters, packing and dtype."""
     base = getattr(model, "module", model)  # of a wrapper of DDP
     adapters = getattr(base, "peft_config", None)
     live = dict(settings)
     if isinstance(adapters, Mapping) and adapters:
-        adapter = next(iter(adapters.values()))
-        live |= adapted(adapter)
-        warnings += uncounted(adapter)
-        if len(adapters) > 1:
-            warnings.append(
-                about("model.peft_config", sentence("live.adapters", count=len(adapters)))
-            )
+        live |= _of_adapters(adapters, warnings)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
     config: Any = getattr(base, "config", None)
     if not hasattr(config, "to_dict"):
@@ -265,65 +276,71 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
 def adapted(config: Any) -> dict[str, Value]:
     """Return the settings of a config of PEFT (LoraConfig...). Raises UsageError for a method that
     is not answered."""
-    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
-    kind = str(getattr(given.get("peft_type"), "value", given.get("peft_type")))
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    kind = str(getattr(fields.get("peft_type"), "value", fields.get("peft_type")))
     method = METHODS.get(kind.upper())
     if method is None:
         raise UsageError(sentence("peft.kind", name=kind, known=", ".join(METHODS)))
-    _own_sizes(kind, method, given)
-    live: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
+    _own_sizes(kind, method, fields)
+    live: dict[str, Value] = {"method": "dora" if fields.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
-        if given.get(name) and (method == "lora" or name not in OF_LORA):
-            live[setting] = given[name]
-    targets = given.get("target_modules")
-    if targets:
-        live["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
-    saved = given.get("modules_to_save")
-    if saved:
-        live["modules_to_save"] = ",".join(sorted(saved))
-    return live
+        if fields.get(name) and (method == "lora" or name not in OF_LORA):
+            live[setting] = fields[name]
+    lists = (("lora_targets", "target_modules"), ("modules_to_save", "modules_to_save"))
+    names = {setting: fields[field] for setting, field in lists if fields.get(field)}
+    return {**live, **{setting: _joined(value) for setting, value in names.items()}}
 
 
-def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
+def _joined(names: Any) -> str:
+    """Write the names of modules as one word; a pattern stays as it is."""
+    return names if isinstance(names, str) else ",".join(sorted(names))
+
+
+def _own_sizes(kind: str, method: str, fields: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
-    for name, own in OWN_SIZES.get(method, {}).items():
-        if getattr(given.get(name, own), "value", given.get(name, own)) != own:
-            line = sentence("peft.size", kind=kind, name=name, value=given[name], usual=own)
+    for name, sizes in OWN_SIZES.get(method, {}).items():
+        if getattr(fields.get(name, sizes), "value", fields.get(name, sizes)) != sizes:
+            line = sentence("peft.size", kind=kind, name=name, value=fields[name], usual=sizes)
             raise UsageError(line)
-    wide = given.get("encoder_hidden_size")
-    if method == "p-tuning" and wide not in (None, given.get("token_dim")):
+    wide = fields.get("encoder_hidden_size")
+    if method == "p-tuning" and wide not in (None, fields.get("token_dim")):
         raise UsageError(sentence("peft.width", kind=kind, value=wide))
 
 
 def uncounted(config: Any) -> list[str]:
     """Return a warning for each attribute of a config of PEFT that changes what is trained, and is
     not counted."""
-    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     return [
         f"model.peft_config.{name}: {why}"
         for name, why in UNCOUNTED.items()
-        if given.get(name) not in (None, False, "none", {}, [])
+        if fields.get(name) not in (None, False, "none", {}, [])
     ]
 
 
 def _packing(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Value]]:
     """Take the packing of bitsandbytes out of a config: it is a setting of ours."""
     packing: Any = config.get("quantization_config")
-    given = packing.to_dict() if hasattr(packing, "to_dict") else packing
-    if not isinstance(given, Mapping) or not (
-        given.get("load_in_4bit") or given.get("load_in_8bit")
+    fields = packing.to_dict() if hasattr(packing, "to_dict") else packing
+    if not isinstance(fields, Mapping) or not (
+        fields.get("load_in_4bit") or fields.get("load_in_8bit")
     ):
         return config, {}
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
-    if given.get("load_in_8bit"):
+    if fields.get("load_in_8bit"):
         return plain, {"quantization": "bnb-int8"}
-    kind = str(given.get("bnb_4bit_quant_type") or "fp4")
-    nested = "-dq" if given.get("bnb_4bit_use_double_quant") else ""
+    return plain, _four_bits(fields)
+
+
+def _four_bits(fields: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the settings of a packing in four bits."""
+    kind = str(fields.get("bnb_4bit_quant_type") or "fp4")
+    nested = "-dq" if fields.get("bnb_4bit_use_double_quant") else ""
     settings: dict[str, Value] = {"quantization": f"{kind}{nested}"}
-    storage = str(given.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
+    storage = str(fields.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
     if storage != "uint8":
         settings["bnb_4bit_quant_storage"] = storage
-    return plain, settings
+    return settings
 
 
 def _parameters(model: Any) -> Iterator[Any]:

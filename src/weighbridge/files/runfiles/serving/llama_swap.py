@@ -32,13 +32,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
     for name, model in document.data["models"].items():
         if not isinstance(model, dict) or not isinstance(model.get("cmd"), str):
             continue
-        own = {**(macros if isinstance(macros, dict) else {}), **_own(model), "MODEL_ID": name}
-        text = _filled(model["cmd"], own)
+        variables = {
+            **(macros if isinstance(macros, dict) else {}),
+            **_own_macros(model),
+            "MODEL_ID": name,
+        }
+        text = _filled(model["cmd"], variables)
         line = document.place(("models", str(name), "cmd")).line
         yield from of_text(text, name=str(name), line=line)
 
 
-def _own(model: Mapping[str, Any]) -> Mapping[str, Any]:
+def _own_macros(model: Mapping[str, Any]) -> Mapping[str, Any]:
     macros = model.get("macros")
     return macros if isinstance(macros, dict) else {}
 

@@ -119,17 +119,30 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.leave("adapter", NO_FOUR_BITS)
     if dora:
         keys.knows("peft_use_dora", "method")
-    if packed and not dora:
-        keys.knows(bits, "method")
-    elif bits:
-        keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
-    if packed and keys.on("quantize_moe_experts"):
-        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
-    elif keys.on("quantize_moe_experts"):
-        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
+    _packed(keys, bits, dora=dora)
+    _experts(keys, packed=packed)
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
         keys.notes.append(sentence("axolotl.lora_r"))
+
+
+def _packed(keys: KeyReading, bits: str, *, dora: bool) -> None:
+    """Take the format of a base: four bits are QLoRA's, but for DoRA."""
+    four = bits == "load_in_4bit"
+    if four and not dora:
+        keys.knows(bits, "method")
+    elif bits:
+        keys.set("quantization", "nf4-dq" if four else "bnb-int8", bits)
+
+
+def _experts(keys: KeyReading, *, packed: bool) -> None:
+    """Take whether experts are packed as the other layers are: in four bits alone."""
+    if not keys.on("quantize_moe_experts"):
+        return
+    if packed:
+        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
+    else:
+        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
 
 
 def _targets(keys: KeyReading) -> None:
@@ -159,14 +172,8 @@ def _precision(keys: KeyReading) -> None:
         keys.settings["precision"] = "bf16-mixed"
 
 
-def _kernels(keys: KeyReading) -> None:
-    keys.take("optimizer", "optimizer")
-    _checkpoints(keys)
-    keys.means("attn_implementation", "attention")
-    keys.used.add("sdp_attention")  # torch chooses, as we do
-    for name in ("flash_attention", "flex_attention", "eager_attention"):
-        if keys.on(name):
-            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
+def _loss(keys: KeyReading) -> None:
+    """Take the loss that a plugin puts in place of torch's."""
     plugins = " ".join(map(str, keys.value("plugins") or ()))
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.set("loss", "cce", "plugins")
@@ -176,6 +183,17 @@ def _kernels(keys: KeyReading) -> None:
             keys.set("loss", loss, name)
         elif keys.on(name):
             keys.leave(name, "the plugin that does it is not among `plugins`")
+
+
+def _kernels(keys: KeyReading) -> None:
+    keys.take("optimizer", "optimizer")
+    _checkpoints(keys)
+    keys.means("attn_implementation", "attention")
+    keys.used.add("sdp_attention")  # torch chooses, as we do
+    for name in ("flash_attention", "flex_attention", "eager_attention"):
+        if keys.on(name):
+            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
+    _loss(keys)
     if keys.on("sample_packing"):
         keys.knows("sample_packing", "seq_len")
     keys.take("eval_batch_size", "eval_batch_size")
@@ -263,19 +281,24 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
 }
 
 
+def _refuses(settings: Mapping[str, Value]) -> str:
+    """Say what axolotl refuses of a run; "" where it is nothing."""
+    way = settings.get("context_parallel_by")
+    if way in ("ulysses", "allgather"):
+        return sentence("emit.ring_alone", way=way)
+    if settings["context_parallel_size"] > 1 and settings["attention"] != "flash":
+        return sentence("emit.flash_alone")
+    if settings["shard"] == "fsdp2" and settings["optimizer"] in EIGHT_BITS:
+        return sentence("emit.refuses_optimizer", name=settings["optimizer"])
+    return ""
+
+
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
     refuses (utils/schemas/validation.py)."""
-    way = run.settings.get("context_parallel_by")
-    if way in ("ulysses", "allgather"):
-        raise UsageError(sentence("emit.ring_alone", way=way), where="--emit axolotl")
-    if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
-        raise UsageError(sentence("emit.flash_alone"), where="--emit axolotl")
-    if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
-        raise UsageError(
-            sentence("emit.refuses_optimizer", name=run.settings["optimizer"]),
-            where="--emit axolotl",
-        )
+    refused = _refuses(run.settings)
+    if refused:
+        raise UsageError(refused, where="--emit axolotl")
     names = {
         **WRITTEN,
         "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",

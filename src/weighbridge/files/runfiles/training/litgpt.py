@@ -110,10 +110,10 @@ def _adapters(keys: KeyReading) -> None:
 
 
 def _optimizer(keys: KeyReading) -> None:
-    given = keys.value("optimizer")
+    optimizer = keys.value("optimizer")
     keys.used.update(("optimizer", "optimizer.class_path"))
-    key = "optimizer.class_path" if isinstance(given, dict) else "optimizer"
-    named = given.get("class_path") if isinstance(given, dict) else given
+    key = "optimizer.class_path" if isinstance(optimizer, dict) else "optimizer"
+    named = optimizer.get("class_path") if isinstance(optimizer, dict) else optimizer
     if not named:
         return
     last = str(named).rpartition(".")[2]

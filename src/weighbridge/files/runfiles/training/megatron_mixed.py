@@ -72,7 +72,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
     if not keys.on("disable_bias_linear") or keys.text("normalization") != "RMSNorm":
         keys.notes.append(sentence("megatron.biases"))
     feed = _number(keys, "ffn_hidden_size", 4 * width)
-    found: dict[str, Value] = {
+    fields: dict[str, Value] = {
         "model_type": TYPE,
         "architectures": [NEMOTRON_H.cls],
         "_name_or_path": f"hybrid of {len(letters)} layers, {width} wide",
@@ -98,7 +98,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
         "vocab_size": words,
     }
     if EXPERTS in letters:
-        found |= {
+        fields |= {
             "n_routed_experts": _number(keys, "num_experts", 0),
             "num_experts_per_tok": _number(keys, "moe_router_topk", 2),
             "moe_intermediate_size": _number(keys, "moe_ffn_hidden_size", feed),
@@ -109,7 +109,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
     for name in OF_MODEL:
         if keys.value(name) is not None:
             keys.knows(name, "model")
-    return found
+    return fields
 
 
 def _number(keys: KeyReading, name: str, usual: int) -> int:

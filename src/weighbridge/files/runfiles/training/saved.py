@@ -50,12 +50,12 @@ def arguments(raw: bytes, name: str) -> str:
             inside = next(one for one in opened.infolist() if one.filename.endswith("data.pkl"))
             if inside.file_size > MOST:
                 raise BadFileError(sentence("saved.more", name=name))
-            made = _Records(io.BytesIO(opened.read(inside))).load()
+            pickled = _Records(io.BytesIO(opened.read(inside))).load()
     except BadFileError:
         raise
     except Exception:  # a pickle can be broken in any way
         raise BadFileError(sentence("saved.none", name=name)) from None
-    state = made.state if isinstance(made, Record) else {}
+    state = pickled.state if isinstance(pickled, Record) else {}
     if not state:
         raise BadFileError(sentence("saved.nothing", name=name))
     plain = {str(key): _plain(value) for key, value in state.items()}

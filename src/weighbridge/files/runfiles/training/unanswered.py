@@ -137,17 +137,27 @@ def _program(text: str) -> str:
     return next((each.name for each in told_by("script") if re.search(each.script, text)), "")
 
 
+def model_in(text: str) -> str:
+    """Return the model that a script of one of these programs names; "" where it does not."""
+    named = _value(MODEL, text, _assigned(text))
+    return model_of(named) if named else ""
+
+
+def _assigned(text: str) -> dict[str, str]:
+    """Return the variables that a script sets."""
+    return {match[1]: match[2].strip("\"'") for match in ASSIGNED.finditer(text)}
+
+
 def _of_script(document: Document) -> PlannedRun:
     text = document.text
-    assigned = {match[1]: match[2].strip("\"'") for match in ASSIGNED.finditer(text)}
+    assigned = _assigned(text)
     settings: dict[str, int | str] = {}
     rank, count = (_value(pattern, text, assigned) for pattern in (RANK, DEVICE_COUNT))
     if rank.isdigit() and int(rank):
         settings |= {"lora_r": int(rank), "method": "lora"}
-    named = _value(MODEL, text, assigned)
     return PlannedRun(
         task="train",
-        model=model_of(named) if named else "",
+        model=model_in(text),
         settings=settings,
         notes=(f"{count} {DEVICES}",) if count.isdigit() else (),
         refused=f"{_program(text)} is not answered yet",
@@ -156,8 +166,8 @@ def _of_script(document: Document) -> PlannedRun:
 
 def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
     """Return what a script gives an option, variables in their place; "" where it does not say."""
-    found = pattern.search(text)
-    value = found["value"].strip("\"'") if found else ""
+    option = pattern.search(text)
+    value = option["value"].strip("\"'") if option else ""
     for _ in range(NESTED):
         value = filled(NAME.sub(lambda match: assigned.get(match[1], match[0]), value)).strip("\"'")
     return "" if VARIABLE.search(value) or "$" in value else value
