@@ -314,15 +314,15 @@ def _on_host(form: str, asked: Mapping[str, Any]) -> None:
     if wrong is not None:
         raise UsageError(sentence("accuracy.host", flag=wrong.replace("_", "-")))
     figures = [f for f in of_host() if asked["engine"] in (None, f.engine)]
-    found = stored.outcomes(figures)
+    compared = stored.outcomes(figures)
     cases = [outcomes.judged(c) for c in outcomes.on_host(asked["engine"])]
     if form == "json":
-        body = to_dict(found, by_source=False, worst_count=0, all_records=True)
+        body = to_dict(compared, by_source=False, worst_count=0, all_records=True)
         click.echo(json_text({**body, "outcomes": outcomes.to_dict(cases)["cases"]}), nl=False)
     elif form == "quiet":
-        click.echo("\n".join([*_errors(found), *map(_host_in_short, cases)]))
+        click.echo("\n".join([*_errors(compared), *map(_host_in_short, cases)]))
     else:
-        click.echo("\n".join(_host_lists(found, cases, form)))
+        click.echo("\n".join(_host_lists(compared, cases, form)))
 
 
 def _host_lists(

@@ -37,12 +37,9 @@ def _apply(command: F, options: list[Callable[[F], F]]) -> F:
 def once(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The value of an option of which the last would silently win."""
     if len(values) > 1:
-        raise click.UsageError(
-            sentence(
-                "option.twice", flag=option.opts[-1], count=len(values), values=", ".join(values)
-            ),
-            ctx,
-        )
+        flag, joined = option.opts[-1], ", ".join(values)
+        line = sentence("option.twice", flag=flag, count=len(values), values=joined)
+        raise click.UsageError(line, ctx)
     return values[0] if values else None
 
 

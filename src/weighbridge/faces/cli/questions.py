@@ -108,14 +108,8 @@ def cases(
     for choices in many.values():
         count *= len(choices)
     if count > MOST_BESIDE:
-        raise UsageError(
-            sentence(
-                "beside.many",
-                count=count,
-                most=MOST_BESIDE,
-                names=", ".join(_flag(name) for name in many) or "models",
-            )
-        )
+        names = ", ".join(_flag(name) for name in many) or "models"
+        raise UsageError(sentence("beside.many", count=count, most=MOST_BESIDE, names=names))
     alone = {name: choices[0] for name, choices in values.items() if len(choices) == 1}
     if count == 1:
         return [LabelledQuestion(named[0], alone, "")]
@@ -207,15 +201,9 @@ class Sections(click.Command):
         stray = next(_strays(args, TABLES.get(self.name or "", FIT)), None)
         if stray is not None:
             flag, values = stray
-            raise UsageError(
-                sentence(
-                    "values_apart",
-                    flag=flag,
-                    apart=" ".join(values),
-                    model=values[1],
-                    joined=",".join(values),
-                )
-            )
+            apart, joined = " ".join(values), ",".join(values)
+            line = sentence("values_apart", flag=flag, apart=apart, model=values[1], joined=joined)
+            raise UsageError(line)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -139,8 +139,10 @@ def _named(program: Program) -> dict[str, Value]:
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
     """Return what a text names of its run: the model and the cards, where they are there."""
-    pieces = (("the model", model, "model"), ("the card", cards, "gpu"))
-    return tuple(of_piece(key, piece, name) for key, piece, name in pieces if piece is not None)
+    pieces = (("line.model", model, "model"), ("line.card", cards, "gpu"))
+    return tuple(
+        of_piece(sentence(key), piece, name) for key, piece, name in pieces if piece is not None
+    )
 
 
 def of_piece(key: str, piece: Piece, setting: str) -> Understood:

@@ -28,7 +28,7 @@ from weighbridge.files.runfiles.record import (
     RunFile,
     Unread,
 )
-from weighbridge.files.runfiles.slurm import SAME, SAYS
+from weighbridge.files.runfiles.slurm import same
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report
@@ -161,7 +161,7 @@ def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]"
     if any(weigh(each).fits != "no" for each in larger):
         return first
     unread = tuple(
-        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        replace(u, why=same(u.why), lowers=False) if u.key == SEVERAL_CARDS else u
         for u in run.unread
     )
     return replace(first, run=replace(run, unread=unread))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import sentence, without
+from weighbridge.base.sentences import Sentence, sentence, without
 from weighbridge.base.units import GIB, KIB, MIB, ceil_div, human, typed_size
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.record import (
@@ -63,7 +63,6 @@ NO_TASKS = (
     "card, as --ntasks-per-node has them"
 )
 # Behind what a kind of card may mean: whether that matters
-SAME, SAYS = ": the answer is the same", ": --gpu says which"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 
@@ -222,15 +221,20 @@ def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]
         return _left(run, job.says, text, why, job.says), ""
     if len(cards) == 1:
         return run, times(job.card, job.on_all)
-    run = _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}{SAYS}", job.says)
+    run = _left(run, SEVERAL_CARDS, text, several("which_card", job.card, cards), job.says)
     smallest, *larger = (times(card.id, job.on_all) for card in cards)
     return replace(run, larger=tuple(larger)), smallest
 
 
-def several(kind: str, cards: tuple[Part, ...]) -> str:
+def several(key: str, kind: str, cards: tuple[Part, ...]) -> Sentence:
     """Say which cards a kind may mean."""
     *names, last = (part.name for part in cards)
-    return f"{kind} is {', '.join(names)} or {last}"
+    return sentence(key, kind=kind, cards=f"{', '.join(names)} or {last}")
+
+
+def same(why: str) -> str:
+    """Return the reason of a kind whose cards have one answer."""
+    return sentence("which_card.same", **why.values) if isinstance(why, Sentence) else why
 
 
 def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:

@@ -246,7 +246,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
             model=match[1],
             settings={"engine": "llama.cpp", "quantization": "Q4_K_M", **context},
             understood=(of_piece("lms load", piece_of(document, match, match[1]), "model"),),
-            defaults=(("quantization", "Q4_K_M", "what LM Studio usually downloads (assumed)"),),
+            defaults=(("quantization", "Q4_K_M", sentence("text.lm_studio")),),
         )
 
 
@@ -367,7 +367,7 @@ def _instead(program: Program, model: str, cards: Piece | None, text: str) -> It
 
 KIND = Kind(
     name="text",
-    title="issue, mail or log",
+    title=sentence("title.text"),
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
     tells=tells,

@@ -51,7 +51,6 @@ SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
 NOT_WEIGHED = (2, 4)  # exit codes of runs that are read and refused
 UNKNOWN = 4  # the exit code of what cannot be said
-DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 PROSE = "text"  # the kind that may have a message of an error in it
@@ -307,7 +306,7 @@ def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[Weig
 
     if message.judged.cause in (None, *OUTSIDE):
         return runs
-    verdict = report.verdict.turned("unknown", DIED)
+    verdict = report.verdict.turned("unknown", sentence("text.died"))
     return (replace(runs[0], report=replace(report, verdict=verdict)),)
 
 

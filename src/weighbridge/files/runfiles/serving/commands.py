@@ -6,6 +6,7 @@ Source: the tables of flags of each engine (weighbridge.engines.launch).
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command, is_command, only_commands
@@ -59,7 +60,7 @@ def _has_prose(line: str) -> bool:
 
 KIND = Kind(
     name="command",
-    title="launch command",
+    title=sentence("title.launch"),
     syntaxes=("shell",),
     source="weighbridge.engines.launch",
     tells=tells,

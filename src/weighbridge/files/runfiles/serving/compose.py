@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, parse_size
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
@@ -178,7 +179,7 @@ def _quantity(size: str) -> str:
 
 KIND = Kind(
     name="compose",
-    title="compose file",
+    title=sentence("title.compose"),
     syntaxes=("yaml",),
     source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
     tells=tells,

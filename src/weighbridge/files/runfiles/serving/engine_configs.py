@@ -84,7 +84,7 @@ def _long(word: str) -> str:
 
 KIND = Kind(
     name="server-config",
-    title="server config",
+    title=sentence("title.config", program="server"),
     syntaxes=("yaml",),
     source="https://docs.vllm.ai/en/latest/configuration/serve_args.html",
     tells=tells,

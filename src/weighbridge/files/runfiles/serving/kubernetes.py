@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, human, parse_size
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
@@ -364,7 +365,7 @@ def _labelled(model: str) -> str:
 
 KIND = Kind(
     name="kubernetes",
-    title="Kubernetes manifest",
+    title=sentence("title.kubernetes"),
     syntaxes=("yaml",),
     source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/",
     tells=tells,

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.sentences import key_of
 from weighbridge.base.units import parse_size, typed_size
 from weighbridge.base.wording import shown, unsecret
 from weighbridge.engines.launch import Launch, parse
@@ -354,7 +355,7 @@ def _parsed(text: str) -> tuple[str, Launch]:
     try:
         return text, parse(text)
     except UsageError as error:
-        if (error.key, error.values.get("flag")) != ("no_value", "the model"):
+        if error.key != "no_value" or key_of(error.values["flag"]) != "line.model":
             raise
         text = text.replace(error.values["value"], UNNAMED)
         return text, parse(text)

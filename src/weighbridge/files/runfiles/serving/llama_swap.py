@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.lines import of_text
@@ -56,7 +57,7 @@ def _filled(text: str, macros: Mapping[str, Any]) -> str:
 
 KIND = Kind(
     name="llama-swap",
-    title="llama-swap config",
+    title=sentence("title.config", program="llama-swap"),
     syntaxes=("yaml",),
     source="https://github.com/mostlygeek/llama-swap/blob/main/config.example.yaml",
     tells=tells,

@@ -420,7 +420,7 @@ def _zero_words(shard: str, settings: Mapping[str, Value]) -> dict[str, Value]:
 
 KIND = Kind(
     name="accelerate",
-    title="accelerate config",
+    title=sentence("title.config", program="accelerate"),
     syntaxes=("yaml", "json"),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
     tells=tells,

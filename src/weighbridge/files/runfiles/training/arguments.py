@@ -90,7 +90,7 @@ def name_of(keys: KeyReading, key: str) -> str:
 def sizes(keys: KeyReading) -> None:
     """Take what the micro-batches are made of."""
     if keys.take("per_device_train_batch_size", "batch_size") is None:
-        keys.default("batch_size", BATCH, "TrainingArguments' own per_device_train_batch_size")
+        keys.default("batch_size", BATCH, _own("per_device_train_batch_size"))
     if keys.value("eval_strategy", keys.value("evaluation_strategy", "no")) not in (False, "no"):
         keys.take("per_device_eval_batch_size", "eval_batch_size")
     keys.used.add("per_device_eval_batch_size")
@@ -99,7 +99,7 @@ def sizes(keys: KeyReading) -> None:
 def usual_optimizer(keys: KeyReading) -> None:
     """Say the optimizer of TrainingArguments where a file names none."""
     if keys.data.get("optim") is None and "optimizer" not in keys.settings:
-        keys.default("optimizer", OF_ARGUMENTS, "TrainingArguments' own optim")
+        keys.default("optimizer", OF_ARGUMENTS, _own("optim"))
 
 
 def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
@@ -124,7 +124,7 @@ def checkpoints(keys: KeyReading, otherwise: str = "none", why: str = "") -> Non
     name = next((name for name in names if keys.value(name) is not None), "")
     keys.used.update(names)
     if not name:
-        keys.default("checkpointing", otherwise, why or "TrainingArguments' own default")
+        keys.default("checkpointing", otherwise, why or _own("default"))
     else:
         keys.set("checkpointing", "full" if keys.on(name) else "none", name)
     reentrant = keys.value("gradient_checkpointing_kwargs.use_reentrant")
@@ -328,6 +328,10 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
     if shard == "fsdp2":  # transformers 5.0 to 5.4 keep layers whole where nobody says
         words["fsdp_config.reshard_after_forward"] = reshards
     return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
+
+
+def _own(name: str) -> str:
+    return sentence("own_names", framework="TrainingArguments", name=name)
 
 
 def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:

@@ -65,10 +65,12 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.settings["framework"] = "axolotl"
     keys.take("base_model", "model")
     if keys.take("sequence_len", "seq_len") is None:
-        keys.default("seq_len", 512, "axolotl's own sequence_len")
+        keys.default("seq_len", 512, sentence("own_name", framework="axolotl", name="sequence_len"))
     sizes = (keys.take(name, "batch_size") for name in ("micro_batch_size", "batch_size"))
     if next((size for size in sizes if size is not None), None) is None:
-        keys.default("batch_size", 1, "axolotl's own micro_batch_size")
+        keys.default(
+            "batch_size", 1, sentence("own_name", framework="axolotl", name="micro_batch_size")
+        )
     _method(keys)
     _precision(keys)
     _kernels(keys)
@@ -201,7 +203,11 @@ def _checkpoints(keys: KeyReading) -> None:
     asked = keys.value("gradient_checkpointing")
     meant = keys.keys.values["gradient_checkpointing"].get(str(asked).lower())
     if asked is None:
-        keys.default("checkpointing", "none", "axolotl's own gradient_checkpointing: false")
+        keys.default(
+            "checkpointing",
+            "none",
+            sentence("own_name", framework="axolotl", name="gradient_checkpointing: false"),
+        )
     elif meant is None:
         keys.leave("gradient_checkpointing", "its value is not known")
     else:
@@ -311,7 +317,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="axolotl",
-    title="axolotl config",
+    title=sentence("title.config", program="axolotl"),
     syntaxes=("yaml",),
     source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
     tells=tells,

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.shell import given_shell
 from weighbridge.files.runfiles import segments
@@ -269,7 +270,7 @@ def _placed(
 
 KIND = Kind(
     name="kubernetes-job",
-    title="Kubernetes job",
+    title=sentence("title.job"),
     syntaxes=("yaml",),
     source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1",
     tells=tells,

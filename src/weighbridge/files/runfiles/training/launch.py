@@ -45,7 +45,6 @@ OF_TRL = "accelerate_config"  # TRL's flag for it
 LAUNCHERS, PROGRAMS = names_of("launchers"), names_of("trainers")
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
-UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
 SWIFT = all_programs()["ms-swift"].arguments
 
@@ -311,7 +310,7 @@ def _plain(each: Launched, arguments: Document) -> PlannedRun:
             refused=f"trl {each.words[0]:.20} is not answered yet",
         )
     framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
-    note = "" if each.program == "trl" else UNREAD
+    note = "" if each.program == "trl" else sentence("script.unread")
     run = trl.of_arguments(arguments, framework, note)
     return _of_trl(run, arguments) if each.program == "trl" else run
 
@@ -364,7 +363,7 @@ def _unlimited(data: Mapping[str, Value]) -> Iterator[Unread]:
 
 KIND = Kind(
     name="training-command",
-    title="training command",
+    title=sentence("title.training"),
     syntaxes=("shell",),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
     tells=tells,

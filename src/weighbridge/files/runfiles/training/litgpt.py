@@ -42,7 +42,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
         keys.notes.append(sentence("litgpt.compiles"))
     if keys.take("train.micro_batch_size", "batch_size") is None:
         size = PRETRAINED if pretraining else FINETUNED
-        keys.default("batch_size", size, "litgpt's own micro_batch_size")
+        keys.default(
+            "batch_size", size, sentence("own_name", framework="litgpt", name="micro_batch_size")
+        )
     if keys.take("train.max_seq_length", "seq_len") is None:
         keys.notes.append(sentence("litgpt.length"))
     keys.means("precision", "precision")
@@ -104,7 +106,7 @@ def _adapters(keys: KeyReading) -> None:
             keys.knows(key, "lora_targets")
     keys.settings["lora_targets"] = targets
     if keys.take("lora_r", "lora_r") is None:
-        keys.default("lora_r", 8, "litgpt's own lora_r")
+        keys.default("lora_r", 8, sentence("own_name", framework="litgpt", name="lora_r"))
 
 
 def _optimizer(keys: KeyReading) -> None:
@@ -140,7 +142,7 @@ WRITTEN: Mapping[str, str] = {
 
 KIND = Kind(
     name="litgpt",
-    title="litgpt config",
+    title=sentence("title.config", program="litgpt"),
     syntaxes=("yaml",),
     source="https://github.com/Lightning-AI/litgpt @ 26857050",
     tells=tells,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -47,7 +48,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     model = arguments.name_of(keys, "model_name_or_path")
     refused = _refused(keys)
     if keys.take("cutoff_len", "seq_len") is None:
-        keys.default("seq_len", 2048, "LLaMA-Factory's own cutoff_len")
+        keys.default(
+            "seq_len", 2048, sentence("own_name", framework="LLaMA-Factory", name="cutoff_len")
+        )
     if keys.on("packing"):
         keys.knows("packing", "seq_len")
     arguments.sizes(keys)
@@ -139,7 +142,7 @@ def _half(keys: KeyReading) -> None:
 def _adapters(keys: KeyReading) -> None:
     """Take the rank of adapters, their alpha and the modules that have one."""
     if keys.take("lora_rank", "lora_r") is None:
-        keys.default("lora_r", 8, "LLaMA-Factory's own lora_rank")
+        keys.default("lora_r", 8, sentence("own_name", framework="LLaMA-Factory", name="lora_rank"))
     if (
         keys.take("lora_alpha", "lora_alpha") is None
     ):  # it decides no memory, and a new file has to say it
@@ -150,7 +153,11 @@ def _adapters(keys: KeyReading) -> None:
     if "lora_target" in keys.data:
         keys.set("lora_targets", targets, "lora_target")
     else:
-        keys.default("lora_targets", targets, "LLaMA-Factory's own lora_target: all")
+        keys.default(
+            "lora_targets",
+            targets,
+            sentence("own_name", framework="LLaMA-Factory", name="lora_target: all"),
+        )
 
 
 def _packed(keys: KeyReading, bits: str) -> None:
@@ -224,7 +231,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="llama-factory",
-    title="LLaMA-Factory config",
+    title=sentence("title.config", program="LLaMA-Factory"),
     syntaxes=("yaml", "json"),
     source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
     tells=tells,

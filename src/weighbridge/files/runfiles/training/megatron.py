@@ -431,7 +431,7 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
 
 KIND = Kind(
     name="megatron",
-    title="Megatron-LM command",
+    title=sentence("title.megatron"),
     syntaxes=("shell", "yaml"),
     source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
     tells=tells,

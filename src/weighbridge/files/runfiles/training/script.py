@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.transformers.dialect import (
     BESIDE,
     LOADS,
@@ -387,7 +388,7 @@ def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
 
 KIND = Kind(
     name="training-script",
-    title="training script",
+    title=sentence("title.script"),
     syntaxes=("python",),
     source="https://github.com/unslothai/unsloth @ 015bdef0",
     tells=tells,

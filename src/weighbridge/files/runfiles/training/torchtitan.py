@@ -94,9 +94,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.settings["method"] = "full"
     keys.default("framework_version", RELEASE, "the last release of torchtitan that reads TOML")
     if [keys.take(name, "batch_size") for name in BATCHES] == [None, None]:
-        keys.default("batch_size", BATCH, "torchtitan's own local_batch_size")
+        keys.default(
+            "batch_size",
+            BATCH,
+            sentence("own_name", framework="torchtitan", name="local_batch_size"),
+        )
     if keys.take("training.seq_len", "seq_len") is None:
-        keys.default("seq_len", 2048, "torchtitan's own seq_len")
+        keys.default("seq_len", 2048, sentence("own_name", framework="torchtitan", name="seq_len"))
     _accumulated(keys)
     _precision(keys)
     _checkpoints(keys)
@@ -532,7 +536,7 @@ def fetches(repository: str) -> str:
 
 KIND = Kind(
     name="torchtitan",
-    title="torchtitan config",
+    title=sentence("title.config", program="torchtitan"),
     syntaxes=("toml",),
     source="https://github.com/pytorch/torchtitan @ v0.2.2",
     tells=tells,

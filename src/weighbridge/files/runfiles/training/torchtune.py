@@ -203,7 +203,11 @@ def _checkpoints(keys: KeyReading) -> None:
     if mode is not None and not asked:
         _by_mode(keys, mode, option)
     if keys.settings.get("method") != "full" and "checkpointing" not in keys.settings:
-        keys.default("checkpointing", "none", "its recipes' own enable_activation_checkpointing")
+        keys.default(
+            "checkpointing",
+            "none",
+            sentence("own_names", framework="its recipes", name="enable_activation_checkpointing"),
+        )
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
 
@@ -285,7 +289,7 @@ def fetches(repository: str) -> str:
 
 KIND = Kind(
     name="torchtune",
-    title="torchtune recipe",
+    title=sentence("title.recipe"),
     syntaxes=("yaml",),
     source="https://github.com/pytorch/torchtune @ bd2a0fc7",
     tells=tells,

@@ -167,7 +167,7 @@ def _length(keys: KeyReading, framework: str) -> None:
         if keys.take(name, "seq_len") is not None:
             return
     if framework == "trl":
-        keys.default("seq_len", 1024, "TRL's own max_length")
+        keys.default("seq_len", 1024, sentence("own_name", framework="TRL", name="max_length"))
 
 
 def _dtype(keys: KeyReading) -> None:
@@ -214,7 +214,7 @@ def _adapters(keys: KeyReading) -> None:
     """Take the rank of adapters and the modules that have one."""
     ranks = [keys.take(name, "lora_r") for name in ("lora_r", "lora_rank")]
     if ranks == [None, None]:
-        keys.default("lora_r", 16, "TRL's own lora_r")
+        keys.default("lora_r", 16, sentence("own_name", framework="TRL", name="lora_r"))
     targets = keys.value("lora_target_modules")
     if isinstance(targets, list) and targets == ["all-linear"]:
         targets = "all-linear"
@@ -264,7 +264,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="trl",
-    title="TRL config",
+    title=sentence("title.config", program="TRL"),
     syntaxes=("yaml", "json"),
     source="https://github.com/huggingface/trl @ f2cd5771",
     tells=tells,

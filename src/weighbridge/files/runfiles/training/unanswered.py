@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.programs import told_by
 from weighbridge.files.runfiles.document import Document
@@ -272,7 +273,7 @@ def _shard(values: Mapping[str, str], program: str) -> str:
 
 KIND = Kind(
     name="unanswered",
-    title="training that is not answered yet",
+    title=sentence("title.unanswered"),
     syntaxes=("yaml", "shell"),
     source="https://github.com/volcengine/verl main",
     tells=tells,

@@ -391,7 +391,7 @@ def _precision_contradicted(keys: KeyReading, name: str, config: Mapping[str, An
 
 KIND = Kind(
     name="deepspeed",
-    title="DeepSpeed config",
+    title=sentence("title.config", program="DeepSpeed"),
     syntaxes=("json",),
     source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
     tells=tells,
