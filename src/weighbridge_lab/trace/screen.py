@@ -1,5 +1,6 @@
 """`trace` on a screen: how the program ended, what the card would have shown, what filled it."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
@@ -61,33 +62,37 @@ def _figures(report: "TraceReport") -> str:
     part of one took."""
     if not report.used:
         return "figures.unused"
-    if not report.program.ended:
-        return "figures.so_far"
-    return "figures.no"
+    if report.program.ended:
+        return "figures.at_most" if report.at_most else "figures.no"
+    return "figures.asked" if report.program.ending == "out of memory" else "figures.so_far"
 
 
 def _reason(report: "TraceReport", words: Words) -> str:
-    """Say how the course ended, where that is not the end of the script."""
+    """Say how the course ended, where that is not the end of the script, and what bounds it."""
+    return printable("; ".join(_reasons(report, words)))
+
+
+def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
     program, last = report.program, report.refusal
-    reasons = []
     if not report.used:
-        reasons.append(words("trace.unused"))
+        yield words("trace.unused")
+    if report.at_most:
+        yield words("trace.at_most", places=", ".join(report.at_most[:PLACES]))
     if program.ending == "out of memory":
         place = program.place or (last.phase if last else program.script)
-        how = "trace.larger" if program.went_on else "trace.died"
-        reasons.append(words(how, place=place))
+        yield words("trace.larger" if program.went_on else "trace.died", place=place)
+    elif last is not None:
+        count = sum(len(device.refusals) for device in report.devices)
+        yield words("trace.recovered", count=count)
     ending = program.went_on or program.ending
     if not program.ended and ending != "out of memory":
-        place, error = program.place or program.script, program.error
-        if program.went_on:
-            error = ""
-        reasons.append(
-            words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
-        )
-    return printable("; ".join(reasons))
+        place = program.place or program.script
+        error = "" if program.went_on else program.error
+        yield words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
 
 
 LOOPS = 3  # that are named
+PLACES = 3
 ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
 
 

@@ -86,7 +86,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
             gpu.loops = loops if card.steps != ALL else None
             with program.following(loops) if gpu.loops else contextlib.nullcontext():
-                ran = _outgrown(_run(request, main, turns, gpu.loops), gpu.tapes)
+                ran = _refused(_run(request, main, turns, gpu.loops), gpu.tapes)
             for left in loops.left.values():
                 gpu.notes(_on_left(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
@@ -159,12 +159,15 @@ def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
     return goes_on
 
 
-def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
-    """Note that a program whose card was too small ran out of memory, however it went on."""
-    refused = next((tape.refused[-1] for tape in tapes if tape.outgrown), None)
-    if refused is None:
+def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
+    """Note that a program ran out of memory: its card was too small, however it went on; or it
+    caught the error, and what was refused never went through, however it ended."""
+    unserved = [tape for tape in tapes if tape.refused and not tape.recovered]
+    if not unserved or ran.ending == "out of memory":
         return ran
-    went_on: Ending = "finished" if ran.ended else ran.ending
+    refused, went_on = unserved[0].refused[-1], None
+    if unserved[0].outgrown:
+        went_on: Ending | None = "finished" if ran.ended else ran.ending
     error = f"torch.OutOfMemoryError: {refused.report.message}"[:LONGEST]
     place = str(refused.storage.line or "")
     return replace(
@@ -275,7 +278,8 @@ def _report(
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
-    judged = verdict(device_name, limit.usable, devices, ran) if limit else None
+    at_most = tuple(gpu.recorder.looks.most)
+    judged = verdict(device_name, limit.usable, devices, ran, at_most) if limit else None
     return TraceReport(
         program=ran,
         gpu=device_name,
@@ -286,5 +290,6 @@ def _report(
         verdict=judged,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
         looks=gpu.looks,
+        at_most=at_most,
         loops=loops,
     )
