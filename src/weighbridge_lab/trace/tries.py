@@ -1,4 +1,4 @@
-"""Tries that were refused and given up: a run that goes on with less is judged by what went through.
+"""Tries that were refused and given up: a run that goes on with less is judged by what went on.
 
     course(tape) -> {event: bytes that the allocator held after it}
 
