@@ -12,6 +12,7 @@ from weighbridge.faces.view.shown import SizeFormat, apart, sizes
 
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import DeviceTrace, TraceReport
+    from weighbridge_lab.trace.steady import LeftLoop
 
 
 def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
@@ -51,10 +52,14 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     """Say which loops were left early."""
     left_lines = [
-        words("trace.alike" if loop.alike else "trace.enough", place=loop.place, rounds=loop.rounds)
+        words(f"trace.{_why(loop)}", place=loop.place, rounds=loop.rounds)
         for loop in report.loops[:LOOPS]
     ]
     return (lines(*map(printable, left_lines)),) if left_lines else ()
+
+
+def _why(loop: "LeftLoop") -> str:
+    return "alike" if loop.alike else "still" if loop.still else "enough"
 
 
 def _figures(report: "TraceReport") -> str:

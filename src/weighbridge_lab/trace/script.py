@@ -21,7 +21,7 @@ from weighbridge_lab.trace import places, program
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
 from weighbridge_lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
-from weighbridge_lab.trace.steady import ALIKE, LeftLoop, Loops
+from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
 from weighbridge_lab.trace.tape import Tape
 
 SHOWN = 4  # lines of a loop that were not run
@@ -179,6 +179,8 @@ def _on_left(left: LeftLoop) -> str:
     """Say what is to be known of a loop that was left early."""
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
     why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
+    if left.still:
+        why = f"none of the last {STILL} that trained came to a new peak"
     line = f"{left.place}: the loop was left after {times}: {why}"
     if left.untaken:
         line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
