@@ -25,14 +25,16 @@ from weighbridge_lab.trace.tape import Refused, Tape, TracedStorage
 from weighbridge_lab.trace.trainers import TrainingAdvice
 
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
-Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"]
+Ending = Literal["finished", "exit", "exception", "interrupted", "time is up", "out of memory"]
+SETTLED = 4  # steps without a new peak: enough to say what a run takes that was stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedProgram:
     """A program that ran, and how it ended. `error` is the exception's last line, `place` the
     script's line that it came from. A program that the card was too small for may have `went_on` as
-    if it were larger: to which end."""
+    if it were larger: to which end. One that was stopped had gone through so many whole steps since
+    its peak: `settled`."""
 
     script: str
     function: str | None = None
@@ -42,12 +44,15 @@ class TracedProgram:
     error: str = ""
     place: str = ""  # train.py:31
     went_on: Ending | None = None
+    settled: int = 0
 
     @property
     def ended(self) -> bool:
-        """Tell whether its course came to its own end, on this card or a larger one."""
+        """Tell whether its course came to its own end, on this card or a larger one, or was stopped
+        when its peak was still."""
         ending = self.went_on or self.ending
-        return ending == "finished" or (ending == "exit" and not self.exit_code)
+        through = ending == "finished" or (ending == "exit" and not self.exit_code)
+        return through or self.settled >= SETTLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,15 +355,19 @@ def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
     elif refused:
         times = "one request" if refused == 1 else f"{refused} requests"
         reason = f"the program went on after {times} that did not fit; "
-    if not program.ended and (program.went_on or program.ending) != "out of memory":
-        reason += f"the course did not end: {stopped(program)}; until then "
+    if (program.went_on or program.ending) != "out of memory":
+        if not program.ended:
+            reason += f"the course did not end: {stopped(program)}; until then "
+        elif program.settled:
+            reason += f"{stopped(program)}, {program.settled} steps after its peak; until then "
     return reason
 
 
 def stopped(program: TracedProgram) -> str:
     """Say what ended a program: "ValueError: no data, at train.py:31"."""
     ending = program.went_on or program.ending
-    words = {"interrupted": "interrupted", "exit": f"exit code {program.exit_code}"}
+    words = dict.fromkeys(("interrupted", "time is up"), ending)
+    words |= {"exit": f"exit code {program.exit_code}"}
     error = words.get(ending, program.error)
     return f"{error}, at {program.place}" if program.place else error
 

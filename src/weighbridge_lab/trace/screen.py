@@ -90,6 +90,8 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
         count = sum(len(device.refusals) for device in report.devices)
         yield words("trace.recovered", count=count)
     ending = program.went_on or program.ending
+    if program.settled and program.ended:
+        yield words("trace.settled", place=program.place, steps=program.settled)
     if not program.ended and ending != "out of memory":
         place = program.place or program.script
         error = "" if program.went_on else program.error
@@ -98,7 +100,12 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
 
 LOOPS = 3  # that are named
 PLACES = 3
-ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
+ENDINGS = {
+    "exception": "crashed",
+    "exit": "left",
+    "interrupted": "interrupted",
+    "time is up": "time_up",
+}
 
 
 def _about(words: Words, scale: SizeFormat, peak: Bytes) -> str:

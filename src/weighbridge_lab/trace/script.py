@@ -18,6 +18,7 @@ from weighbridge.base.records import dataclass, field, replace
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import places, program
+from weighbridge_lab.trace.differences import settled
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
 from weighbridge_lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
@@ -31,6 +32,8 @@ NO_END = "1024TiB"  # of memory, then
 LONGEST = 300  # signs of an error's line
 ALL = -1  # rounds
 INTERRUPTED = 130  # 128 + SIGINT
+TIME_UP = 124  # as of timeout(1)
+STOPPED = ("interrupted", "time is up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class FakeGpuSettings:
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
     assume: Mapping[str, float] = field(default_factory=dict)  # of values
     steps: int | None = ALL  # rounds of loops that train; None: until they are alike
+    seconds: float | None = None  # that it may run
+    host_memory: int | None = None  # bytes that it may have of the machine
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
 
 
@@ -62,6 +67,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         )
     _said_well(card)
     from weighbridge_lab.trace.gpu import FakeGPU, version_of
+    from weighbridge_lab.trace.stopping import bounded, stoppable
 
     if card.alloc_conf is not None:
         parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
@@ -85,8 +91,12 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             turns = Turns()
             loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
             gpu.loops = loops if card.steps != ALL else None
-            with program.following(loops) if gpu.loops else contextlib.nullcontext():
-                ran = _refused(_run(request, main, turns, gpu.loops), gpu.tapes)
+            following = program.following(loops) if gpu.loops else contextlib.nullcontext()
+            with following, bounded(card.host_memory), stoppable(gpu.recorder, card.seconds):
+                ran = _run(request, main, turns, gpu.loops)
+            if ran.ending in STOPPED:
+                ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
+            ran = _refused(ran, gpu.tapes)
             for left in loops.left.values():
                 gpu.notes(_on_left(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
@@ -175,6 +185,10 @@ def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
     )
 
 
+def _used(tape: Tape) -> bool:
+    return bool(tape.storages)
+
+
 def _on_left(left: LeftLoop) -> str:
     """Say what is to be known of a loop that was left early."""
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
@@ -191,12 +205,17 @@ def _on_left(left: LeftLoop) -> str:
 def _run(
     request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
 ) -> TracedProgram:
+    from weighbridge_lab.trace.stopping import TimeUpError
+
     ending: Ending = "finished"
     code, message, place = 0, "", None
     try:
         program.execute(request, main, turns, loops)
     except SystemExit as end:
         ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
+    except TimeUpError as error:
+        place = places.ended(error.__traceback__)
+        ending, code, message = "time is up", TIME_UP, ""
     except KeyboardInterrupt as error:
         place = places.ended(error.__traceback__)
         ending, code, message = "interrupted", INTERRUPTED, _shown(error)

@@ -10,7 +10,7 @@ import click
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
-from weighbridge.base.units import SHOWN
+from weighbridge.base.units import SHOWN, parse_size
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
     FORMS,
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     **ONCE,
     help="Rounds of each loop that trains; else until they are alike in memory.",
 )
+@click.option(
+    "--time-limit", metavar="SECONDS", type=click.FloatRange(1), help="How long it may run."
+)
+@click.option("--host-memory", metavar="SIZE", help="What it may have of the machine's memory.")
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
     "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
@@ -167,6 +171,8 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         variables=launch.variables,
         assume=dict(map(_assumption, options["assume"])),
         steps=_steps(options["steps"]),
+        seconds=options["time_limit"],
+        host_memory=options["host_memory"] and parse_size(options["host_memory"]),
         notes=launch.notes,
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
