@@ -45,6 +45,7 @@ class TracedProgram:
     place: str = ""  # train.py:31
     went_on: Ending | None = None
     settled: int = 0
+    advice: str = ""  # what goes on, where it stopped
 
     @property
     def ended(self) -> bool:
@@ -145,6 +146,7 @@ class TraceReport:
     at_most: tuple[
         str, ...
     ] = ()  # where a size on the card is the most that it can be: train.py:31
+    eager: bool = False  # in place of compiled code
     loops: tuple[LeftLoop, ...] = ()
     against: RunComparison | None = None
     advice: TrainingAdvice | None = None
@@ -315,16 +317,19 @@ def verdict(
     devices: Sequence[DeviceTrace],
     program: TracedProgram,
     at_most: Sequence[str] = (),
+    *,
+    eager: bool = False,
 ) -> TraceVerdict:
     """Say whether a program fits on a card of limited memory. Of a course that did not end it can
     only be said that it does not, of one that never used the card nothing, and of one whose sizes
-    are the most that they can be (`at_most`) only that it does."""
+    are the most that they can be (`at_most`), or that ran as `eager` code in place of compiled,
+    only that it does."""
     most = needed(devices, program)
     answer = fits(most, usable)
     used = any(d.allocations or d.refusals for d in devices)
     if answer == "yes" and not (used and program.ending != "out of memory" and program.ended):
         answer = "unknown"
-    if answer == "no" and at_most:
+    if answer == "no" and (at_most or eager):
         answer = "unknown"
     compared = AT_MOST.format(places=", ".join(at_most[:PLACES])) if at_most else ""
     compared += _compared(most, usable)

@@ -68,7 +68,7 @@ def _figures(report: "TraceReport") -> str:
     if not report.used:
         return "figures.unused"
     if report.program.ended:
-        return "figures.at_most" if report.at_most else "figures.no"
+        return "figures.at_most" if report.at_most or report.eager else "figures.no"
     return "figures.asked" if report.program.ending == "out of memory" else "figures.so_far"
 
 
@@ -78,24 +78,32 @@ def _reason(report: "TraceReport", words: Words) -> str:
 
 
 def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
-    program, last = report.program, report.refusal
-    if not report.used:
+    """Yield the cause and what goes on first, where it stopped; then what bounds the sizes."""
+    yield from _endings(report, words)
+    last, ended = report.refusal, report.program.ending
+    if not report.used and report.program.ended:
         yield words("trace.unused")
+    if last is not None and ended != "out of memory":
+        yield words("trace.recovered", count=sum(len(each.refusals) for each in report.devices))
     if report.at_most:
         yield words("trace.at_most", places=", ".join(report.at_most[:PLACES]))
-    if program.ending == "out of memory":
-        place = program.place or (last.phase if last else program.script)
-        yield words("trace.larger" if program.went_on else "trace.died", place=place)
-    elif last is not None:
-        count = sum(len(device.refusals) for device in report.devices)
-        yield words("trace.recovered", count=count)
+    if report.eager:
+        yield words("trace.eager")
+
+
+def _endings(report: "TraceReport", words: Words) -> Iterator[str]:
+    program, last = report.program, report.refusal
     ending = program.went_on or program.ending
+    place = program.place or (last.phase if last else program.script)
+    if program.ending == "out of memory":
+        yield words("trace.larger" if program.went_on else "trace.died", place=place)
     if program.settled and program.ended:
         yield words("trace.settled", place=program.place, steps=program.settled)
     if not program.ended and ending != "out of memory":
-        place = program.place or program.script
         error = "" if program.went_on else program.error
         yield words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
+    if program.advice:
+        yield words.told(program.advice)
 
 
 LOOPS = 3  # that are named

@@ -19,6 +19,7 @@ from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import places, program
 from weighbridge_lab.trace.differences import settled
+from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
 from weighbridge_lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
@@ -56,6 +57,9 @@ class FakeGpuSettings:
     seconds: float | None = None  # that it may run
     host_memory: int | None = None  # bytes that it may have of the machine
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
+    network: bool = False
+    stubs: tuple[str, ...] = ()  # packages that are not here
+    sample: tuple[Input, ...] = ()  # of data sets that are not here
 
 
 def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
@@ -92,16 +96,37 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
             gpu.loops = loops if card.steps != ALL else None
             following = program.following(loops) if gpu.loops else contextlib.nullcontext()
-            with following, bounded(card.host_memory), stoppable(gpu.recorder, card.seconds):
+            stopped = stoppable(gpu.recorder, card.seconds)
+            with following, bounded(card.host_memory), _alone(card, gpu), stopped:
                 ran = _run(request, main, turns, gpu.loops)
             if ran.ending in STOPPED:
                 ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
-            ran = _refused(ran, gpu.tapes)
             for left in loops.left.values():
                 gpu.notes(_on_left(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
                 gpu.notes(line)
-        return _report(ran, gpu, card, tuple(loops.left.values())), gpu
+        return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+@contextlib.contextmanager
+def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
+    """Keep a script to itself, with stand-ins for what is not on this machine."""
+    from weighbridge_lab.trace.patches import arriving, patched
+    from weighbridge_lab.trace.patches.missing import MissingData
+    from weighbridge_lab.trace.patches.outside import Outside, Written
+    from weighbridge_lab.trace.stubs import Stubs
+
+    outside = Outside(gpu.notes, network=card.network)
+    missing = MissingData(card.sample, gpu.notes).patches() if card.sample else ()
+    with (
+        patched((*outside.patches(), *missing)) as undo,
+        arriving(outside.table(), undo, gpu.notes),
+        Stubs(card.stubs, gpu.notes),
+        Written() as written,
+    ):
+        yield
+    if written.line:
+        gpu.notes(written.line)
 
 
 def _limited(card: FakeGpuSettings) -> bool:
@@ -205,14 +230,16 @@ def _on_left(left: LeftLoop) -> str:
 def _run(
     request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
 ) -> TracedProgram:
+    from weighbridge_lab.trace.advice import advice
     from weighbridge_lab.trace.stopping import TimeUpError
 
     ending: Ending = "finished"
-    code, message, place = 0, "", None
+    code, message, place, following = 0, "", None, ""
     try:
         program.execute(request, main, turns, loops)
     except SystemExit as end:
         ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
+        following = advice(end) if code else ""
     except TimeUpError as error:
         place = places.ended(error.__traceback__)
         ending, code, message = "time is up", TIME_UP, ""
@@ -220,9 +247,11 @@ def _run(
         place = places.ended(error.__traceback__)
         ending, code, message = "interrupted", INTERRUPTED, _shown(error)
     except BaseException as error:
+        if isinstance(error, UsageError) and request.then is not None:  # what was named is no net
+            raise
         place = places.ended(error.__traceback__)
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
-        message = _shown(error)
+        message, following = _shown(error), advice(error)
     return TracedProgram(
         script=f"-m {request.script}" if request.module else request.script,
         function=request.function,
@@ -231,6 +260,7 @@ def _run(
         exit_code=code,
         error=message,
         place=str(place or ""),
+        advice=following,
     )
 
 
@@ -283,10 +313,15 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
-def _report(
-    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...]
+def report_of(
+    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...] = ()
 ) -> TraceReport:
+    """Report a program that ran on a FakeGPU."""
     import torch
+
+    from weighbridge_lab.trace.patches.tensors import COMPILED
+
+    ran = _refused(ran, gpu.tapes)
 
     limited = _limited(card)
     device_name = Gpu(
@@ -300,7 +335,9 @@ def _report(
     devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
     at_most = tuple(gpu.recorder.looks.most)
-    judged = verdict(device_name, limit.usable, devices, ran, at_most) if limit else None
+    eager, judged = COMPILED in gpu.notes.lines, None
+    if limit:
+        judged = verdict(device_name, limit.usable, devices, ran, at_most, eager=eager)
     return TraceReport(
         program=ran,
         gpu=device_name,
@@ -312,5 +349,6 @@ def _report(
         warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
         looks=gpu.looks,
         at_most=at_most,
+        eager=eager,
         loops=loops,
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import SHOWN, parse_size
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
@@ -52,6 +53,16 @@ if TYPE_CHECKING:
     "--time-limit", metavar="SECONDS", type=click.FloatRange(1), help="How long it may run."
 )
 @click.option("--host-memory", metavar="SIZE", help="What it may have of the machine's memory.")
+@click.option("--network", is_flag=True, help="Let the script ask other machines.")
+@click.option("--stub", metavar="NAME,...", help="Packages that are not here: stand-ins.")
+@click.option("--data", metavar="SHAPES", help="A sample of data that are not here: 3x224x224,int.")
+@click.option(
+    "--input", "inputs", metavar="SHAPES", multiple=True, help="What goes into net.py:Net."
+)
+@click.option("--train", metavar="OPTIMIZER", help="Train the net: adamw, sgd...")
+@click.option("--bf16", is_flag=True, help="Its products in bfloat16.")
+@click.option("--checkpoint", is_flag=True, help="Its blocks are computed again in backward.")
+@click.option("--fit", type=click.Choice(["batch"]), help="The largest batch that fits the card.")
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
     "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
@@ -103,6 +114,13 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
 
     if options["against"] is not None:
         differences.against(options["against"], 0, ())  # said before anything runs
+    run = _net_run(options)
+    if options["fit"]:
+        from weighbridge.faces.cli.trace_fit import fit_batch
+
+        text, code = fit_batch([script, *arguments], options, run)
+        click.echo(terminal_text(text), nl=False)
+        return code
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     _form(options["timeline"])
     for name in ("timeline", "snapshot"):
@@ -110,7 +128,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     chart = chart_file(options)
     launch = launchers.read([script, *arguments], module=options["module"])
     settings = _settings(options, launch)
-    asked = request(launch.program, launch.arguments, module=launch.module)
+    then = None if run is None else _driver(run, launch.program)
+    asked = request(launch.program, launch.arguments, module=launch.module, then=then)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
     report = _advised(report, gpu, settings)
@@ -153,8 +172,36 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     return replace(report, advice=found) if changes else report
 
 
+def _net_run(options: Mapping[str, Any]) -> Any:
+    """Return how a net is run; None of a script."""
+    of_net = {name: options[name] for name in ("train", "bf16", "checkpoint") if options[name]}
+    if not options["inputs"]:
+        if of_net:
+            flag = f"--{next(iter(of_net))}"
+            raise UsageError(sentence("trace.input_script", flag=flag))
+        return None
+    from weighbridge_lab.trace import inputs
+    from weighbridge_lab.trace.net import NetRun
+
+    read = tuple(one for text in options["inputs"] for one in inputs.read(text))
+    train = options["train"] and options["train"].lower()
+    return NetRun(
+        inputs=read, optimizer=train, bf16=options["bf16"], checkpoint=options["checkpoint"]
+    )
+
+
+def _driver(run: Any, name: str) -> Callable[[Any], None]:
+    def driver(maker: Any) -> None:
+        from weighbridge_lab.trace.net import drive
+
+        drive(maker, run, name)
+
+    return driver
+
+
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:
     """Return what stands in, as the options and a launcher's line have it."""
+    from weighbridge_lab.trace import inputs
     from weighbridge_lab.trace.script import FakeGpuSettings
 
     settings = FakeGpuSettings(
@@ -174,6 +221,9 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         seconds=options["time_limit"],
         host_memory=options["host_memory"] and parse_size(options["host_memory"]),
         notes=launch.notes,
+        network=options["network"],
+        stubs=tuple(filter(None, (options["stub"] or "").split(","))),
+        sample=inputs.read(options["data"], "--data") if options["data"] else (),
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
         raise click.UsageError(f"--rank {settings.rank}: of how many? (--world-size)")
