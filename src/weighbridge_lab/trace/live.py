@@ -16,12 +16,10 @@ from weighbridge_lab.trace.net import NetRun, drive
 from weighbridge_lab.trace.report import TracedProgram, TraceReport
 from weighbridge_lab.trace.script import DEFAULT_GPU, NO_END, FakeGpuSettings, report_of
 
-Shapes = str | torch.Tensor | Sequence[Any]
-
 
 def trace(  # noqa: PLR0913  the options of the command line
     module: nn.Module,
-    inputs: Shapes,
+    inputs: Any,
     *,
     optimizer: str | None = None,
     gpu: str | None = None,
@@ -70,7 +68,7 @@ def without_values(module: nn.Module) -> nn.Module:
     return copied
 
 
-def _inputs(values: Shapes) -> Sequence[Input]:
+def _inputs(values: Any) -> Sequence[Input]:
     if isinstance(values, str):
         return read(values, "inputs")
     if isinstance(values, torch.Tensor):

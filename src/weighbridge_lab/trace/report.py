@@ -26,6 +26,7 @@ from weighbridge_lab.trace.trainers import TrainingAdvice
 
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
 Ending = Literal["finished", "exit", "exception", "interrupted", "time is up", "out of memory"]
+STOPPED = ("interrupted", "time is up")
 SETTLED = 4  # steps without a new peak: enough to say what a run takes that was stopped
 
 
@@ -371,9 +372,9 @@ def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
 def stopped(program: TracedProgram) -> str:
     """Say what ended a program: "ValueError: no data, at train.py:31"."""
     ending = program.went_on or program.ending
-    words = dict.fromkeys(("interrupted", "time is up"), ending)
-    words |= {"exit": f"exit code {program.exit_code}"}
-    error = words.get(ending, program.error)
+    error: str = ending if ending in STOPPED else program.error
+    if ending == "exit":
+        error = f"exit code {program.exit_code}"
     return f"{error}, at {program.place}" if program.place else error
 
 

@@ -22,7 +22,15 @@ from weighbridge_lab.trace.differences import settled
 from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
-from weighbridge_lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
+from weighbridge_lab.trace.report import (
+    STOPPED,
+    Ending,
+    Gpu,
+    TracedProgram,
+    TraceReport,
+    device,
+    verdict,
+)
 from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
 from weighbridge_lab.trace.tape import Tape
 
@@ -34,7 +42,6 @@ LONGEST = 300  # signs of an error's line
 ALL = -1  # rounds
 INTERRUPTED = 130  # 128 + SIGINT
 TIME_UP = 124  # as of timeout(1)
-STOPPED = ("interrupted", "time is up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,9 +207,10 @@ def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
     unserved = [tape for tape in tapes if tape.refused and not tape.recovered]
     if not unserved or ran.ending == "out of memory":
         return ran
-    refused, went_on = unserved[0].refused[-1], None
+    refused = unserved[0].refused[-1]
+    went_on: Ending | None = None
     if unserved[0].outgrown:
-        went_on: Ending | None = "finished" if ran.ended else ran.ending
+        went_on = "finished" if ran.ended else ran.ending
     error = f"torch.OutOfMemoryError: {refused.report.message}"[:LONGEST]
     place = str(refused.storage.line or "")
     return replace(

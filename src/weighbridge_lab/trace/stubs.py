@@ -67,7 +67,7 @@ class Anything:
         return f"<stand-in for {self._name}>"
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]
     """A layer of a package that is not here: it returns its input."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ class LoggerModule(StubModule):
 
     def init(self, *_: Any, config: Any = None, **__: Any) -> Any:
         """Stand in for wandb.init: programs read their settings back from `wandb.config`."""
-        run = Anything(f"{self.__name__}.run", silent=True)
+        run: Any = Anything(f"{self.__name__}.run", silent=True)
         run.config = self.config = Settings(config if isinstance(config, dict) else {})
         self.run = run
         return run

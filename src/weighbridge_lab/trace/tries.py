@@ -41,7 +41,8 @@ def course(tape: Tape) -> Mapping[int, int]:
     window = {event: one for one in given_up for event in range(one.first, one.end)}
     allocator = Allocator(tape.allocator.options, capacity=tape.allocator.reserve.capacity)
     beginnings = {one.first for one in tries}
-    blocks, reserves = {}, {}
+    blocks: dict[int, Block | None] = {}
+    reserves: dict[int, int] = {}
     for event, signed in enumerate(tape.events):
         if event in beginnings:
             allocator.empty_cache()

@@ -12,6 +12,8 @@ from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import SHOWN, parse_size
+from weighbridge.base.wording import printable
+from weighbridge.base.words import words_in
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
     FORMS,
@@ -97,13 +99,17 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     --torch-version chooses the rules of workspaces, allocator and kernels; the code that runs is
     the installed torch's. Without --gpu memory has no end, and the kernels are an A100's.
 
-    SCRIPT may also be the launcher's line: python, torchrun or accelerate launch with what follows
+    SCRIPT may also be a class or a function that returns a module (net.py:Net, with --input), a
+    notebook, or a folder: of a repository it says what its README starts, and runs nothing.
+
+    It may also be the launcher's line: python, torchrun or accelerate launch with what follows
     them. Of many processes one is traced; the others are not run.
 
     \b
     weighbridge trace train.py --batch-size 8
     weighbridge trace --gpu t4 --torch-version 2.5 measure.py adam
     weighbridge trace --gpu 4090 --timeline memory.html train.py:step
+    weighbridge trace --gpu 4060 --input 8x3x224x224 --train adamw --fit batch net.py:Net
     weighbridge trace --gpu t4 --chart bars.svg --chart-of tasks train.py
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
@@ -114,6 +120,9 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
 
     if options["against"] is not None:
         differences.against(options["against"], 0, ())  # said before anything runs
+    if os.path.isdir(script):
+        click.echo(terminal_text(_repository(script, options["lang"])), nl=False)
+        return 0
     run = _net_run(options)
     if options["fit"]:
         from weighbridge.faces.cli.trace_fit import fit_batch
@@ -170,6 +179,23 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     said = flags(run.settings, run.settings["framework"])
     found = TrainingAdvice(flags=said, needs=answer.peak, changes=changes)
     return replace(report, advice=found) if changes else report
+
+
+def _repository(folder: str, lang: str | None) -> str:
+    """Return what a repository's README starts, in lines to type."""
+    from weighbridge_lab.trace.repository import read
+
+    words, found = words_in(lang or "en"), read(folder)
+    key = "trace.repository" if found.starts else "trace.repository.none"
+    lines = [words(key, folder=folder, count=len(found.starts))]
+    for start in found.starts:
+        lines.append(words("trace.repository.start", place=start.place, line=start.trace))
+        for kind, names in (("packages", start.packages), ("files", start.files)):
+            if names:
+                lines.append(words(f"trace.repository.{kind}", names=", ".join(names)))
+    stated = "trace.repository.stated"
+    lines += [words(stated, place=place, line=line) for place, line in found.stated]
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _net_run(options: Mapping[str, Any]) -> Any:

@@ -12,8 +12,10 @@ from weighbridge.base.wording import printable
 from weighbridge.base.words import Words, words_in
 
 SCHEMA = "weighbridge.trace-fit/1"
-VALUES = ("gpu", "gpu_memory", "torch_version", "world_size", "rank", "steps", "alloc_conf")
-VALUES += ("time_limit", "host_memory", "stub", "data", "train")
+VALUES = (
+    *("gpu", "gpu_memory", "torch_version", "world_size", "rank", "steps", "alloc_conf"),
+    *("time_limit", "host_memory", "stub", "data", "train"),
+)
 ALONE = ("network", "bf16", "module")
 
 
@@ -41,7 +43,11 @@ def fit_batch(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tup
     if options["quiet"]:
         return f"{found.batch}\n", code
     if options["as_json"] or options["form"] == "json":
-        plain = {"schema": SCHEMA, "version": __version__, "accelerator": found.accelerator}
+        plain: dict[str, Any] = {
+            "schema": SCHEMA,
+            "version": __version__,
+            "accelerator": found.accelerator,
+        }
         plain |= {"usable_bytes": found.usable, "batch": found.batch, "beyond": found.beyond}
         runs = [{"batch": b, "driver": peak, "fits": fits} for b, peak, fits in found.runs]
         return json.dumps(

@@ -27,7 +27,7 @@ class MissingData:
         for cls in _below(Dataset):
             yield from self._of(cls)
 
-        def begun(cls: type, **kwargs: Any) -> None:
+        def begun(cls: Any, /, **kwargs: Any) -> None:
             super(Dataset, cls).__init_subclass__(**kwargs)
             for patch in self._of(cls):
                 setattr(*patch)
@@ -53,7 +53,7 @@ class MissingData:
 
         return made
 
-    def _read(self, read: Any, cls: type) -> Callable[..., Any]:
+    def _read(self, read: Any, cls: Any) -> Callable[..., Any]:
         def item(dataset: Any, index: Any) -> Any:
             if vars(dataset).get("_stands_in"):
                 sample = tuple(one.tensor() for one in self.sample)
@@ -65,11 +65,11 @@ class MissingData:
         return item
 
 
-def _counted(count: Any, cls: type) -> Callable[..., int]:
+def _counted(count: Any, cls: Any) -> Callable[..., int]:
     def length(dataset: Any) -> int:
         if vars(dataset).get("_stands_in"):
             return SAMPLES
-        found: int = super(cls, dataset).__len__() if count is ABSENT else count(dataset)  # type: ignore[misc]
+        found: int = super(cls, dataset).__len__() if count is ABSENT else count(dataset)
         return found
 
     return length
