@@ -8,8 +8,8 @@
     >>> model.infer(engine="vllm", gpu="h100").verdict.fits
     'yes'
 
-Public names: `load`, `infer`, `train`, `fit`, `prepare` and what they take and give, `FakeGPU`, the
-errors. Each is imported when it is first used.
+Public names: `load`, `infer`, `train`, `fit`, `prepare` and what they take and give, `FakeGPU`,
+`trace`, the errors. Each is imported when it is first used.
 """
 
 from weighbridge.base import lazily
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.together import Services
     from weighbridge.workload import Infer, Load, Train
     from weighbridge_lab.trace.gpu import FakeGPU as FakeGPU
+    from weighbridge_lab.trace.live import trace as trace
 
 _NAMES = {  # module -> names of ours that it has
     "faces.api": "load infer train fit together prepare explain_oom weigh check emit",
@@ -68,6 +69,8 @@ _NAMES = {  # module -> names of ours that it has
     "files.runfiles.checking": "FileCheck",
     "files.runfiles.emitting": "Emitted",
     "weighbridge_lab.trace.gpu": "FakeGPU",
+    "weighbridge_lab.trace.live": "trace",
+    "weighbridge_lab.trace.magic": "load_ipython_extension",
     "files.runfiles.live.callback": "WeighbridgeCallback",
     "files.runfiles.live.lightning": "LightningCallback",
     "files.runfiles.live.peaks": "Seen watch",

@@ -389,7 +389,7 @@ def test_one_function_runs_alone(trace):
     assert int(done.stdout) > 16 << 30
     missing = trace(DIE, target="script.py:nowhere")
     assert missing.returncode == 2
-    assert missing.stderr == "error: script.py has no function 'nowhere'; it has step\n"
+    assert missing.stderr == "error: script.py does not define 'nowhere'; it defines step\n"
 
 
 @pytest.mark.parametrize(

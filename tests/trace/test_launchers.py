@@ -27,6 +27,8 @@ SCRIPT = {"program": "train.py", "arguments": ("--lr", "1")}
         ("torchrun train.py --lr 1", {"processes": 1}),
         ("torchrun --nproc-per-node 8 train.py --lr 1", {"processes": 8}),
         ("torchrun --nproc_per_node=8 --standalone train.py --lr 1", {"processes": 8}),
+        ("torchrun train.py -- --lr 1", {"processes": 1}),  # torch's own parser loses it, too
+        ("torchrun --nproc-per-node 8 -- train.py --lr 1", {"processes": 8}),
         ("torchrun --nproc-per-node gpu train.py --lr 1", {"processes": EVERY_CARD}),
         (
             "torchrun --nnodes 1:4 --node-rank 2 --nproc-per-node 8 train.py --lr 1",

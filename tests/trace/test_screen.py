@@ -89,7 +89,7 @@ CRASHED = {"ending": "exception", "error": "ValueError: no data", "place": "trai
     [
         (FITS, {}, "yes", "needs about 10.2 GiB; the card has 12.0 GiB", ""),
         (NO, {}, "no", "needs about", ""),
-        (NO, {"ending": "out of memory", "place": "t.py:3"}, "no", "took about", "not known"),
+        (NO, {"ending": "out of memory", "place": "t.py:3"}, "no", "asked for about", "not known"),
         (NO, OUTGREW, "no", "needs about", "out of memory at t.py:3; from there it ran as if"),
         (CANNOT, CRASHED, "unknown", "took about 10.2 GiB until then", "crashed at train.py:31 (V"),
         (CANNOT, {"ending": "interrupted"}, "unknown", "took about", "interrupted at train.py:"),

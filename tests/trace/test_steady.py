@@ -9,7 +9,7 @@ import pytest
 
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request, execute, following
-from weighbridge_lab.trace.steady import ALIKE, TURNS, Loops
+from weighbridge_lab.trace.steady import ALIKE, STILL, TURNS, Loops
 from weighbridge_lab.trace.tape import Tape
 
 
@@ -155,3 +155,35 @@ def test_an_iterator_is_not_held(tmp_path):
             assert seen[-1]() is None
     """
     assert len(Program(tmp_path, text).rounds) == 3
+
+
+SIZES = "[512 * (1 + (i * i * 7919 + i) % 101) for i in range(400)]"
+
+
+def test_a_loop_whose_rounds_differ_is_left_when_its_peak_is_still(tmp_path):
+    ran = Program(tmp_path, f"for n in {SIZES}:\n    train(n)")
+    highest = ran.rounds.index(max(ran.rounds))
+    assert len(ran.rounds) == highest + 1 + STILL < 400
+    (left,) = ran.loops.left.values()
+    assert left.still and not left.alike and left.rounds == len(ran.rounds)
+
+
+def test_a_loop_that_leaves_more_behind_each_time_goes_on(tmp_path):
+    ran = Program(tmp_path, "train(1 << 20)\nfor i in range(90):\n    train()\n    keep(512)")
+    assert len(ran.rounds) == 91 and not ran.loops.left
+
+
+def test_a_loop_without_an_optimizer_s_step_is_not_still(tmp_path):
+    ran = Program(tmp_path, f"for n in {SIZES}:\n    loss(n)")
+    assert len(ran.rounds) == 400
+
+
+def test_what_comes_in_every_so_many_rounds_comes_once_in_a_still_loop(tmp_path):
+    text = f"""
+        for i, n in enumerate({SIZES}):
+            train(n)
+            if i % 300 == 299:
+                use(1 << 20)
+    """
+    ran = Program(tmp_path, text)
+    assert max(ran.tape.levels) == 1 << 20 and len(ran.rounds) < 200

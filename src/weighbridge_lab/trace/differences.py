@@ -120,6 +120,12 @@ def rises(
             return
 
 
+def settled(tape: Tape) -> int:
+    """Count the whole steps behind the one that has the peak."""
+    peak = max(tape.allocated.event, tape.reserved.event)
+    return sum(first > peak for first, _ in list(_steps(tape))[:-1])
+
+
 def _steps(tape: Tape) -> Iterator[tuple[int, int]]:
     """Yield each step as (first event, end); nothing where no gradient was made."""
     if not any(s.phase == "backward" for s in tape.storages):

@@ -147,7 +147,7 @@ class FakeGPU:
             enter(_as_before())
             enter(_quiet())
             enter(launched(self.world))
-            table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
+            table = *runtime(self.card, self.recorder), *modules(self.notes), *values(), *carried()
             driver = Driver(self.card, self.tapes)
             table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()
             processes = *self._groups.patches(), *replicas(self.recorder), *devices()

@@ -256,6 +256,8 @@ def _flags(
         word, _, value = words[index].partition("=")
         name = _dashed(word)
         index += 1
+        if word == "--":  # what follows is no flag
+            break
         if name in alone:
             values[name] = ""
         elif name in with_value or name.startswith(prefixes or ("\0",)):
@@ -282,7 +284,10 @@ def _refuse(flags: Flags, values: Found) -> None:
 def _launched(flags: Found, command: tuple[str, ...], notes: list[str]) -> TraceLaunch:
     script = _first(command, "the launcher")
     module = "m" in flags or "module" in flags
-    return TraceLaunch(program=script, arguments=command[1:], module=module, notes=tuple(notes))
+    arguments = command[1:]
+    if arguments[:1] == ("--",):  # as argparse has it, for the arguments behind the script
+        arguments = arguments[1:]
+    return TraceLaunch(program=script, arguments=arguments, module=module, notes=tuple(notes))
 
 
 def _dashed(word: str) -> str:

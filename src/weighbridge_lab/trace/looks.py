@@ -39,6 +39,7 @@ from weighbridge_lab.trace.shadows import (
     cast,
     is_uniform,
     lost,
+    on_host,
     shadow,
     small,
     uniform,
@@ -63,6 +64,9 @@ class Looks:
         self.asked = 0  # how often the course may have depended on a value
         self.assume: Assume = {} if assume is None else assume
         self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
+        self.most: dict[
+            str, None
+        ] = {}  # places at which a size on the device is the most it can be
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """Answer an operation whose result, or its size, is in the data."""
@@ -77,7 +81,10 @@ class Looks:
             raise refused(func, "the program")
         if name not in MASKED or any(known is None for known in map(shadow, _masks(args))):
             self._warn(name, COUNT)
-            self._placed(seen(), name, "all of them", assumed=False)
+            place = seen()
+            self._placed(place, name, "all of them", assumed=False)
+            if name != "bincount" and _first(args).device.type != "cpu":
+                self.most[place.name] = None
         return COUNTS[name](func, args, kwargs)
 
     def _value(self, name: str, args: Args) -> Any:
@@ -209,8 +216,9 @@ def _followed(func: Any, out: torch.Tensor) -> bool:
     """Tell whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
     that are drawn on the host; those of the device are not values that a program looks at."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
-        return out.device.type == "cpu" and small(out)
-    return small(out) or func.overloadpacket.__name__ in VIEWS
+        made = not func._schema.is_mutable  # else a layer's weights begin so
+        return out.device.type == "cpu" and (small(out) or (made and on_host(out)))
+    return small(out) or on_host(out) or func.overloadpacket.__name__ in VIEWS
 
 
 def _tensor(func: Any, out: Any) -> bool:

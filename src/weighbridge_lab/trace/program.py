@@ -19,7 +19,7 @@ import linecache
 import os
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from typing import Any
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
+from weighbridge_lab.trace import notebooks
 from weighbridge_lab.trace.places import SAID, Turns, called_name, is_own
 from weighbridge_lab.trace.steady import FUNCTIONS, NAME, Loops
 
@@ -40,23 +41,31 @@ COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides wha
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 SUPPRESSING = ("suppress", "raises")  # contextlib's, pytest's
 LEAVING = ("exit", "_exit", "quit", "abort")
+NETS = ast.FunctionDef | ast.ClassDef  # what may make a module
 Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A program that is to run, with the arguments of its `sys.argv`. `script` is a module's name
-    where `module` says so."""
+    where `module` says so. `then` takes the function instead of its being called."""
 
     script: str
     function: str | None = None
     module: bool = False
     arguments: tuple[str, ...] = ()
+    then: Callable[[Any], None] | None = None
 
 
-def request(target: str, arguments: Sequence[str], *, module: bool = False) -> Request:
-    """Parse "train.py", "train.py:step" or, with `module`, "package.module". Raises
-    NotFoundError."""
+def request(
+    target: str,
+    arguments: Sequence[str],
+    *,
+    module: bool = False,
+    then: Callable[[Any], None] | None = None,
+) -> Request:
+    """Parse "train.py", "train.py:step" or, with `module`, "package.module"; with `then`,
+    "net.py:Net", or "net.py" of a file with one class. Raises NotFoundError."""
     if module:
         return Request(script=target, module=True, arguments=tuple(arguments))
     path, colon, name = target.rpartition(":")
@@ -68,23 +77,37 @@ def request(target: str, arguments: Sequence[str], *, module: bool = False) -> R
         if not name:
             path = path.rstrip(":")
         raise NotFoundError(sentence("trace.no_script"), where=path)
-    if name:
-        _defined(path, name)
-    return Request(script=path, function=name or None, arguments=tuple(arguments))
+    if name or then is not None:
+        name = _defined(path, name, ast.FunctionDef if then is None else NETS)
+    return Request(script=path, function=name or None, arguments=tuple(arguments), then=then)
 
 
-def _defined(path: str, name: str) -> None:
+def _defined(path: str, name: str, kinds: Any) -> str:
+    """Return the name of what a file defines; where none is said, of its one class."""
     with open(path, "rb") as file:
         source = file.read()
     try:
         body = ast.parse(source).body
     except SyntaxError as error:
         raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from None
-    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
-    if name not in names:
-        raise NotFoundError(
-            sentence("trace.no_function", path=path, name=name, known=", ".join(names) or "none")
-        )
+    nodes = [node for node in body if isinstance(node, kinds)]
+    classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
+    if not name and len(classes) == 1:
+        return classes[0]
+    if not name and classes:
+        known, example = ", ".join(classes), f"{path}:{classes[-1]}"
+        raise UsageError(sentence("trace.which_net", path=path, known=known, example=example))
+    assigned = {target.id for node in body for target in _assigned(node)} if kinds == NETS else {}
+    names = [node.name for node in nodes]
+    if name not in (*names, *assigned):
+        known = ", ".join((*names, *assigned)) or "none"
+        raise NotFoundError(sentence("trace.not_defined", path=path, name=name, known=known))
+    return name
+
+
+def _assigned(node: ast.stmt) -> Iterator[ast.Name]:
+    if isinstance(node, ast.Assign):
+        yield from (target for target in node.targets if isinstance(target, ast.Name))
 
 
 @contextlib.contextmanager
@@ -116,6 +139,9 @@ def execute(
     with io.open_code(os.path.abspath(request.script)) as file:
         source = file.read()
     path = main.__file__ or ""
+    if path.endswith(notebooks.SUFFIX):
+        source = notebooks.source(source, path)
+        main.__dict__.setdefault("display", print)
     code = compile(source, path, "exec", dont_inherit=True)
     if turns is not None:
         main.__dict__[SAID] = turns.say
@@ -123,7 +149,8 @@ def execute(
         code = compile(loops.marked(tree, path) if loops else tree, path, "exec", dont_inherit=True)
     exec(code, main.__dict__)
     if request.function is not None:
-        vars(main)[request.function]()
+        function = vars(main)[request.function]
+        function() if request.then is None else request.then(function)
 
 
 @contextlib.contextmanager

@@ -65,6 +65,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self.entering: Callable[[], None] = _nothing  # before each operation
+        self.leaves: BaseException | None = None  # raised at the next one (stopping.py)
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         # a storage's address -> its number, and that of the node that made it
         self._numbers: dict[int, tuple[Tape, int, int | None]] = {}
@@ -165,6 +166,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             kind = self._kinds[func] = self._kind(func)
         name, known, whole = kind
         self.entering()
+        if self.leaves is not None:
+            error, self.leaves = self.leaves, None
+            raise error
         if self._refused is not None:
             self._raise()
         if func in self.replaced:

@@ -27,6 +27,7 @@ ENDINGS = {
     "exit": "left with exit code {code}",
     "exception": "died of {error}",
     "interrupted": "was interrupted",
+    "time is up": "was stopped when its time was up",
     "out of memory": "ran out of memory",
 }
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import Bytes
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import human
 from weighbridge.memory.components.device import CONTEXT
 from weighbridge.memory.report.verdict import Answer
-from weighbridge_lab.trace import levels
+from weighbridge_lab.trace import levels, tries
 from weighbridge_lab.trace.differences import SCHEMA, RunComparison, StepRise, Tensors, rises
 from weighbridge_lab.trace.places import ValueQuestion
 from weighbridge_lab.trace.steady import LeftLoop
@@ -25,14 +25,17 @@ from weighbridge_lab.trace.tape import Refused, Tape, TracedStorage
 from weighbridge_lab.trace.trainers import TrainingAdvice
 
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a step of a path: layers.3.mlp
-Ending = Literal["finished", "exit", "exception", "interrupted", "out of memory"]
+Ending = Literal["finished", "exit", "exception", "interrupted", "time is up", "out of memory"]
+STOPPED = ("interrupted", "time is up")
+SETTLED = 4  # steps without a new peak: enough to say what a run takes that was stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedProgram:
     """A program that ran, and how it ended. `error` is the exception's last line, `place` the
     script's line that it came from. A program that the card was too small for may have `went_on` as
-    if it were larger: to which end."""
+    if it were larger: to which end. One that was stopped had gone through so many whole steps since
+    its peak: `settled`."""
 
     script: str
     function: str | None = None
@@ -42,12 +45,16 @@ class TracedProgram:
     error: str = ""
     place: str = ""  # train.py:31
     went_on: Ending | None = None
+    settled: int = 0
+    advice: str = ""  # what goes on, where it stopped
 
     @property
     def ended(self) -> bool:
-        """Tell whether its course came to its own end, on this card or a larger one."""
+        """Tell whether its course came to its own end, on this card or a larger one, or was stopped
+        when its peak was still."""
         ending = self.went_on or self.ending
-        return ending == "finished" or (ending == "exit" and not self.exit_code)
+        through = ending == "finished" or (ending == "exit" and not self.exit_code)
+        return through or self.settled >= SETTLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +144,10 @@ class TraceReport:
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
     looks: tuple[ValueQuestion, ...] = ()
+    at_most: tuple[
+        str, ...
+    ] = ()  # where a size on the card is the most that it can be: train.py:31
+    eager: bool = False  # in place of compiled code
     loops: tuple[LeftLoop, ...] = ()
     against: RunComparison | None = None
     advice: TrainingAdvice | None = None
@@ -176,18 +187,19 @@ class TraceReport:
 def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
     """Report one tape. Phases are in the order of their first allocation. `context` is what the
     process has outside the allocator: Card.outside."""
-    reserved, like = max(tape.reserves, default=0), levels.runs(convolves=convolves(tape))
-    allocated = max(tape.levels, default=0)
+    like = levels.runs(convolves=convolves(tape))
+    allocated, reserved = tries.peaks(tape)
+    held = replace(moment(tape, reserved.event), reserved=reserved.nbytes)
     return DeviceTrace(
         index=index,
-        allocated=moment(tape, tape.allocated.event),
-        reserved=moment(tape, tape.reserved.event),
-        driver=levels.peak(allocated, reserved, context, like).at("driver"),
+        allocated=moment(tape, allocated.event),
+        reserved=held,
+        driver=levels.peak(allocated.nbytes, reserved.nbytes, context, like).at("driver"),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
         refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
-        rises=tuple(rises(tape, tensors)),
+        rises=() if tape.recovered else tuple(rises(tape, tensors)),
     )
 
 
@@ -276,10 +288,10 @@ def phases(tape: Tape) -> Iterable[PhasePeak]:
     """Yield the peaks while each phase ran. What is released between two belongs to neither's
     peak."""
     most: dict[str, tuple[int, int]] = {}
-    levels = zip(tape.events, tape.levels, tape.reserves, strict=True)
-    for event, allocated, reserved in levels:
-        if event > 0:
-            name = tape.storages[event - 1].phase
+    for event, reserved in tries.course(tape).items():
+        signed, allocated = tape.events[event], tape.levels[event]
+        if signed > 0:
+            name = tape.storages[signed - 1].phase
             before = most.get(name, (0, 0))
             most[name] = max(before[0], allocated), max(before[1], reserved)
     for name, (allocated, reserved) in most.items():
@@ -301,25 +313,39 @@ def last_refusal(devices: Sequence[DeviceTrace]) -> Refusal | None:
 
 
 def verdict(
-    gpu: Gpu, usable: Bytes, devices: Sequence[DeviceTrace], program: TracedProgram
+    gpu: Gpu,
+    usable: Bytes,
+    devices: Sequence[DeviceTrace],
+    program: TracedProgram,
+    at_most: Sequence[str] = (),
+    *,
+    eager: bool = False,
 ) -> TraceVerdict:
     """Say whether a program fits on a card of limited memory. Of a course that did not end it can
-    only be said that it does not, and of one that never used the card nothing."""
+    only be said that it does not, of one that never used the card nothing, and of one whose sizes
+    are the most that they can be (`at_most`), or that ran as `eager` code in place of compiled,
+    only that it does."""
     most = needed(devices, program)
     answer = fits(most, usable)
     used = any(d.allocations or d.refusals for d in devices)
     if answer == "yes" and not (used and program.ending != "out of memory" and program.ended):
         answer = "unknown"
+    if answer == "no" and (at_most or eager):
+        answer = "unknown"
+    compared = AT_MOST.format(places=", ".join(at_most[:PLACES])) if at_most else ""
+    compared += _compared(most, usable)
     return TraceVerdict(
         accelerator=gpu.name,
         count=gpu.count,
         usable_bytes=usable.low,
         fits=answer,
         margin_bytes=usable.low - most.expected,
-        reason=_reason(devices, program) + _compared(most, usable) if used else NOTHING,
+        reason=_reason(devices, program) + compared if used else NOTHING,
     )
 
 
+PLACES = 3  # that are named
+AT_MOST = "at most, since sizes at {places} hang on values that are not known: "
 NOTHING = "the script put nothing on the card"
 
 
@@ -335,16 +361,20 @@ def _reason(devices: Sequence[DeviceTrace], program: TracedProgram) -> str:
     elif refused:
         times = "one request" if refused == 1 else f"{refused} requests"
         reason = f"the program went on after {times} that did not fit; "
-    if not program.ended and (program.went_on or program.ending) != "out of memory":
-        reason += f"the course did not end: {stopped(program)}; until then "
+    if (program.went_on or program.ending) != "out of memory":
+        if not program.ended:
+            reason += f"the course did not end: {stopped(program)}; until then "
+        elif program.settled:
+            reason += f"{stopped(program)}, {program.settled} steps after its peak; until then "
     return reason
 
 
 def stopped(program: TracedProgram) -> str:
     """Say what ended a program: "ValueError: no data, at train.py:31"."""
     ending = program.went_on or program.ending
-    words = {"interrupted": "interrupted", "exit": f"exit code {program.exit_code}"}
-    error = words.get(ending, program.error)
+    error: str = ending if ending in STOPPED else program.error
+    if ending == "exit":
+        error = f"exit code {program.exit_code}"
     return f"{error}, at {program.place}" if program.place else error
 
 

@@ -1,5 +1,6 @@
 """`trace` on a screen: how the program ended, what the card would have shown, what filled it."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
@@ -11,6 +12,7 @@ from weighbridge.faces.view.shown import SizeFormat, apart, sizes
 
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import DeviceTrace, TraceReport
+    from weighbridge_lab.trace.steady import LeftLoop
 
 
 def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) -> Screen:
@@ -50,10 +52,14 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
 def _left(report: "TraceReport", words: Words) -> tuple[Lines, ...]:
     """Say which loops were left early."""
     left_lines = [
-        words("trace.alike" if loop.alike else "trace.enough", place=loop.place, rounds=loop.rounds)
+        words(f"trace.{_why(loop)}", place=loop.place, rounds=loop.rounds)
         for loop in report.loops[:LOOPS]
     ]
     return (lines(*map(printable, left_lines)),) if left_lines else ()
+
+
+def _why(loop: "LeftLoop") -> str:
+    return "alike" if loop.alike else "still" if loop.still else "enough"
 
 
 def _figures(report: "TraceReport") -> str:
@@ -61,34 +67,53 @@ def _figures(report: "TraceReport") -> str:
     part of one took."""
     if not report.used:
         return "figures.unused"
-    if not report.program.ended:
-        return "figures.so_far"
-    return "figures.no"
+    if report.program.ended:
+        return "figures.at_most" if report.at_most or report.eager else "figures.no"
+    return "figures.asked" if report.program.ending == "out of memory" else "figures.so_far"
 
 
 def _reason(report: "TraceReport", words: Words) -> str:
-    """Say how the course ended, where that is not the end of the script."""
+    """Say how the course ended, where that is not the end of the script, and what bounds it."""
+    return printable("; ".join(_reasons(report, words)))
+
+
+def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
+    """Yield the cause and what goes on first, where it stopped; then what bounds the sizes."""
+    yield from _endings(report, words)
+    last, ended = report.refusal, report.program.ending
+    if not report.used and report.program.ended:
+        yield words("trace.unused")
+    if last is not None and ended != "out of memory":
+        yield words("trace.recovered", count=sum(len(each.refusals) for each in report.devices))
+    if report.at_most:
+        yield words("trace.at_most", places=", ".join(report.at_most[:PLACES]))
+    if report.eager:
+        yield words("trace.eager")
+
+
+def _endings(report: "TraceReport", words: Words) -> Iterator[str]:
     program, last = report.program, report.refusal
-    reasons = []
-    if not report.used:
-        reasons.append(words("trace.unused"))
-    if program.ending == "out of memory":
-        place = program.place or (last.phase if last else program.script)
-        how = "trace.larger" if program.went_on else "trace.died"
-        reasons.append(words(how, place=place))
     ending = program.went_on or program.ending
+    place = program.place or (last.phase if last else program.script)
+    if program.ending == "out of memory":
+        yield words("trace.larger" if program.went_on else "trace.died", place=place)
+    if program.settled and program.ended:
+        yield words("trace.settled", place=program.place, steps=program.settled)
     if not program.ended and ending != "out of memory":
-        place, error = program.place or program.script, program.error
-        if program.went_on:
-            error = ""
-        reasons.append(
-            words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
-        )
-    return printable("; ".join(reasons))
+        error = "" if program.went_on else program.error
+        yield words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
+    if program.advice:
+        yield words.told(program.advice)
 
 
 LOOPS = 3  # that are named
-ENDINGS = {"exception": "crashed", "exit": "left", "interrupted": "interrupted"}
+PLACES = 3
+ENDINGS = {
+    "exception": "crashed",
+    "exit": "left",
+    "interrupted": "interrupted",
+    "time is up": "time_up",
+}
 
 
 def _about(words: Words, scale: SizeFormat, peak: Bytes) -> str:

@@ -19,10 +19,20 @@ from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import places, program
+from weighbridge_lab.trace.differences import settled
+from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
-from weighbridge_lab.trace.report import Ending, Gpu, TracedProgram, TraceReport, device, verdict
-from weighbridge_lab.trace.steady import ALIKE, LeftLoop, Loops
+from weighbridge_lab.trace.report import (
+    STOPPED,
+    Ending,
+    Gpu,
+    TracedProgram,
+    TraceReport,
+    device,
+    verdict,
+)
+from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
 from weighbridge_lab.trace.tape import Tape
 
 SHOWN = 4  # lines of a loop that were not run
@@ -32,6 +42,7 @@ NO_END = "1024TiB"  # of memory, then
 LONGEST = 300  # signs of an error's line
 ALL = -1  # rounds
 INTERRUPTED = 130  # 128 + SIGINT
+TIME_UP = 124  # as of timeout(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +62,12 @@ class FakeGpuSettings:
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment
     assume: Mapping[str, float] = field(default_factory=dict)  # of values
     steps: int | None = ALL  # rounds of loops that train; None: until they are alike
+    seconds: float | None = None  # that it may run
+    host_memory: int | None = None  # bytes that it may have of the machine
     notes: tuple[str, ...] = ()  # what a launcher's line had that we do not know
+    network: bool = False
+    stubs: tuple[str, ...] = ()  # packages that are not here
+    sample: tuple[Input, ...] = ()  # of data sets that are not here
 
 
 def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
@@ -61,6 +77,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         raise UnsupportedError(sentence("trace.needs_torch"))
     _said_well(card)
     from weighbridge_lab.trace.gpu import FakeGPU, version_of
+    from weighbridge_lab.trace.stopping import bounded, stoppable
 
     if card.alloc_conf is not None:
         parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
@@ -84,13 +101,38 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             turns = Turns()
             loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
             gpu.loops = loops if card.steps != ALL else None
-            with program.following(loops) if gpu.loops else contextlib.nullcontext():
-                ran = _outgrown(_run(request, main, turns, gpu.loops), gpu.tapes)
+            following = program.following(loops) if gpu.loops else contextlib.nullcontext()
+            stopped = stoppable(gpu.recorder, card.seconds)
+            with following, bounded(card.host_memory), _alone(card, gpu), stopped:
+                ran = _run(request, main, turns, gpu.loops)
+            if ran.ending in STOPPED:
+                ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
             for left in loops.left.values():
                 gpu.notes(_on_left(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
                 gpu.notes(line)
-        return _report(ran, gpu, card, tuple(loops.left.values())), gpu
+        return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+@contextlib.contextmanager
+def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
+    """Keep a script to itself, with stand-ins for what is not on this machine."""
+    from weighbridge_lab.trace.patches import arriving, patched
+    from weighbridge_lab.trace.patches.missing import MissingData
+    from weighbridge_lab.trace.patches.outside import Outside, Written
+    from weighbridge_lab.trace.stubs import Stubs
+
+    outside = Outside(gpu.notes, network=card.network)
+    missing = MissingData(card.sample, gpu.notes).patches() if card.sample else ()
+    with (
+        patched((*outside.patches(), *missing)) as undo,
+        arriving(outside.table(), undo, gpu.notes),
+        Stubs(card.stubs, gpu.notes),
+        Written() as written,
+    ):
+        yield
+    if written.line:
+        gpu.notes(written.line)
 
 
 def _limited(card: FakeGpuSettings) -> bool:
@@ -159,12 +201,16 @@ def _larger(notes: Callable[[str], None]) -> Callable[[OutOfMemory], bool]:
     return goes_on
 
 
-def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
-    """Note that a program whose card was too small ran out of memory, however it went on."""
-    refused = next((tape.refused[-1] for tape in tapes if tape.outgrown), None)
-    if refused is None:
+def _refused(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
+    """Note that a program ran out of memory: its card was too small, however it went on; or it
+    caught the error, and what was refused never went through, however it ended."""
+    unserved = [tape for tape in tapes if tape.refused and not tape.recovered]
+    if not unserved or ran.ending == "out of memory":
         return ran
-    went_on: Ending = "finished" if ran.ended else ran.ending
+    refused = unserved[0].refused[-1]
+    went_on: Ending | None = None
+    if unserved[0].outgrown:
+        went_on = "finished" if ran.ended else ran.ending
     error = f"torch.OutOfMemoryError: {refused.report.message}"[:LONGEST]
     place = str(refused.storage.line or "")
     return replace(
@@ -172,10 +218,16 @@ def _outgrown(ran: TracedProgram, tapes: Sequence[Tape]) -> TracedProgram:
     )
 
 
+def _used(tape: Tape) -> bool:
+    return bool(tape.storages)
+
+
 def _on_left(left: LeftLoop) -> str:
     """Say what is to be known of a loop that was left early."""
     times = f"{left.rounds} rounds" + f" ({left.times} times)" * (left.times > 1)
     why = f"the last {ALIKE} or more were alike in memory" if left.alike else "as --steps says"
+    if left.still:
+        why = f"none of the last {STILL} that trained came to a new peak"
     line = f"{left.place}: the loop was left after {times}: {why}"
     if left.untaken:
         line += f"; never run in it: what stands under {', '.join(left.untaken[:SHOWN])}"
@@ -186,19 +238,28 @@ def _on_left(left: LeftLoop) -> str:
 def _run(
     request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
 ) -> TracedProgram:
+    from weighbridge_lab.trace.advice import advice
+    from weighbridge_lab.trace.stopping import TimeUpError
+
     ending: Ending = "finished"
-    code, message, place = 0, "", None
+    code, message, place, following = 0, "", None, ""
     try:
         program.execute(request, main, turns, loops)
     except SystemExit as end:
         ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
+        following = advice(end) if code else ""
+    except TimeUpError as error:
+        place = places.ended(error.__traceback__)
+        ending, code, message = "time is up", TIME_UP, ""
     except KeyboardInterrupt as error:
         place = places.ended(error.__traceback__)
         ending, code, message = "interrupted", INTERRUPTED, _shown(error)
     except BaseException as error:
+        if isinstance(error, UsageError) and request.then is not None:  # what was named is no net
+            raise
         place = places.ended(error.__traceback__)
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
-        message = _shown(error)
+        message, following = _shown(error), advice(error)
     return TracedProgram(
         script=f"-m {request.script}" if request.module else request.script,
         function=request.function,
@@ -207,6 +268,7 @@ def _run(
         exit_code=code,
         error=message,
         place=str(place or ""),
+        advice=following,
     )
 
 
@@ -259,10 +321,15 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
-def _report(
-    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...]
+def report_of(
+    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...] = ()
 ) -> TraceReport:
+    """Report a program that ran on a FakeGPU."""
     import torch
+
+    from weighbridge_lab.trace.patches.tensors import COMPILED
+
+    ran = _refused(ran, gpu.tapes)
 
     limited = _limited(card)
     device_name = Gpu(
@@ -275,7 +342,10 @@ def _report(
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
-    judged = verdict(device_name, limit.usable, devices, ran) if limit else None
+    at_most = tuple(gpu.recorder.looks.most)
+    eager, judged = COMPILED in gpu.notes.lines, None
+    if limit:
+        judged = verdict(device_name, limit.usable, devices, ran, at_most, eager=eager)
     return TraceReport(
         program=ran,
         gpu=device_name,
@@ -286,5 +356,7 @@ def _report(
         verdict=judged,
         warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
         looks=gpu.looks,
+        at_most=at_most,
+        eager=eager,
         loops=loops,
     )

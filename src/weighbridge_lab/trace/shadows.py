@@ -1,7 +1,9 @@
 """Values of fake tensors that are known: each such tensor has a shadow, the real tensor.
 
-Small tensors of integers, truth values and few numbers have one. A tensor that has one value
-everywhere keeps that, expanded, at any size:
+Tensors of integers and truth values have one, and numbers on the host that a program drew or read:
+what is large only while ROOM bytes of such are known at once, as a program's own host would have
+them. Of few numbers it is so on the device, too. A tensor that has one value everywhere keeps that,
+expanded, at any size:
 
 made       zeros, ones, full and their like
 carried    by views, casts and copies
@@ -14,7 +16,9 @@ agreed     where numbers that are not known are compared with >= or <=, all of t
 """
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +26,13 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
 Args = tuple[Any, ...]
-SMALL = 1 << 17  # elements of a shadow
+SMALL = 1 << 17  # elements of a shadow that is not counted
 FEW = 1 << 12  # where they are no integers: schedules, widths of layers
+DEVICE = 1 << 22  # integers on the device: edges of a graph, not masks of long attention
+HOST = 1 << 20  # numbers on the host: a table of data, not the weights of a layer
+ROOM = 256 << 20  # bytes of all that are counted
 WHOLE = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
-LARGE = 1 << 20  # elements up to which what follows from all of them is computed
+LARGE = 1 << 25  # elements up to which what follows from all of them is computed
 
 KEPT: Any = vars(torch.Tensor)["__dict__"]
 
@@ -65,7 +72,7 @@ def extent(tensor: torch.Tensor) -> int:
 def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
     """Return the values of a tensor; None where they are not known."""
     if not isinstance(tensor, FakeTensor):
-        return tensor if tensor.device.type == "cpu" and small(tensor) else None
+        return tensor if tensor.device.type == "cpu" and tensor.numel() <= LARGE else None
     if tensor.constant is not None:
         return tensor.constant
     known: torch.Tensor | None = aside(tensor).get("shadow")
@@ -75,9 +82,36 @@ def shadow(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
-    """Give a tensor its shadow."""
-    if isinstance(tensor, FakeTensor):
+    """Give a tensor its shadow, if there is room for one as large."""
+    if isinstance(tensor, FakeTensor) and ROOMY.takes(known):
         aside(tensor)["shadow"] = known
+
+
+class Room:
+    """Bytes of large shadows that are known at once. `over` says that some were too large."""
+
+    def __init__(self) -> None:
+        self.free, self.over = ROOM, False
+        self._ends: dict[int, Any] = {}  # of storages
+
+    def takes(self, known: torch.Tensor) -> bool:
+        storage = known.untyped_storage()
+        key, nbytes = storage._cdata, storage.nbytes()
+        if known.numel() <= SMALL or key in self._ends or is_uniform(known):
+            return True
+        if nbytes > self.free:
+            self.over = True
+            return False
+        self.free -= nbytes
+        self._ends[key] = weakref.ref(storage, partial(self._gone, key, nbytes))
+        return True
+
+    def _gone(self, key: int, nbytes: int, _: Any) -> None:
+        del self._ends[key]
+        self.free += nbytes
+
+
+ROOMY = Room()
 
 
 def lost(tensor: torch.Tensor) -> None:
@@ -89,10 +123,21 @@ def lost(tensor: torch.Tensor) -> None:
 
 
 def small(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor of this size and kind gets a shadow wherever it is."""
     count = tensor.numel()
     if tensor.layout is not torch.strided:
         return False
-    return bool(count == 1 or count <= (SMALL if tensor.dtype in WHOLE else FEW))
+    if tensor.dtype in WHOLE:
+        most = LARGE if tensor.device.type == "cpu" else DEVICE
+        fits = count <= most and count * tensor.element_size() <= ROOMY.free
+        return bool(count <= SMALL or fits)
+    return bool(count == 1 or count <= FEW)
+
+
+def on_host(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is a table of data on the host."""
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return bool(plain and tensor.numel() <= HOST)
 
 
 def is_uniform(known: torch.Tensor) -> bool:

@@ -6,6 +6,10 @@ one by one or in turns of a few (accumulated gradients, two optimizers), the loo
 were through, and the script goes on behind it. A loop in which no backward runs is left alone, and
 so is one that hands out what it has (`yield`).
 
+Where rounds differ (images of other sizes, packed lengths, penalties every so often), the loop ends
+when its peak is still: none of the last STILL rounds that trained came higher, and none left more
+behind than some round before.
+
 What stands under `if step % 500 == 0` comes in every so many rounds: before the loop is left, such
 a condition is taken to hold once. What stands under another `if` that was never taken was not
 seen: the lines are told. Torch-free.
@@ -24,6 +28,10 @@ from weighbridge_lab.trace.tape import Tape
 NAME = "__weighbridge_loops__"
 ALIKE = 5  # rounds in a row
 TURNS = 64  # rounds after which the pattern repeats, at most; alike ones, where no optimizer steps
+STILL = (
+    24  # rounds that trained without a new peak; assumed: 16 to 50 find the same in what was tried
+)
+SETTLED = 4  # of them, where somebody interrupts: enough to say what it takes
 REPEATS = 2  # times that a pattern of several rounds is seen
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 LEAVES = ast.Break | ast.Continue | ast.Return | ast.Raise
@@ -37,7 +45,8 @@ class LeftLoop:
     place: str  # train.py:31
     rounds: int  # of its first time
     times: int = 1
-    alike: bool = True  # else it had its rounds (--steps)
+    alike: bool = True
+    still: bool = False  # its peak was; else, if its rounds differ, it had as many as --steps says
     untaken: tuple[str, ...] = ()
 
 
@@ -99,7 +108,8 @@ class Loops:
             return False
         loop = self.written[number]
         due = {(loop.path, n) for n in loop.periodic} - self.taken - self.forced
-        if due and rounds.alike:
+        if due and (rounds.alike or rounds.still):
+            rounds.peaks.rounds = 0
             self.forced |= due
             return False
         untaken = (n for n in loop.branches if (loop.path, n) not in self.taken)
@@ -114,7 +124,11 @@ class Loops:
             self.left[place] = replace(before, times=before.times + 1, untaken=still)
             return
         self.left[place] = LeftLoop(
-            place=place, rounds=rounds.count, alike=rounds.alike, untaken=untaken
+            place=place,
+            rounds=rounds.count,
+            alike=rounds.alike,
+            still=rounds.still and not rounds.alike,
+            untaken=untaken,
         )
 
 
@@ -124,7 +138,8 @@ class Rounds:
     def __init__(self, loops: Loops) -> None:
         self.loops = loops
         self.count = -1
-        self.alike = False
+        self.alike = self.still = False
+        self.peaks = _Peaks()
         self._trained = 0
         self._looks: deque[Look] = deque(maxlen=TURNS * (REPEATS + 1))
         self._worked = loops.worked()
@@ -140,12 +155,20 @@ class Rounds:
         elif not self._trained:  # nothing that trains: nothing to remember
             return False
         if self.count:
-            self._looks.append((passes, steps, *map(self._look, range(len(self._starts)))))
+            looks = tuple(map(self._look, range(len(self._starts))))
+            self._looks.append((passes, steps, *looks))
+            self.peaks.add(looks, passes, steps)
         self._worked = worked
         self._starts = [len(tape.events) for tape in self.loops.tapes]
         most = self.loops.most
         self.alike = most is None and any(map(self._repeats, range(1, TURNS + 1)))
-        return self.alike or (most is not None and self._trained >= most)
+        self.still = most is None and self.peaks.rounds >= STILL and self.peaks.steps >= REPEATS
+        return self.alike or self.still or (most is not None and self._trained >= most)
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether enough rounds came without a new peak to say what the loop takes."""
+        return self.peaks.rounds >= SETTLED
 
     def _look(self, number: int) -> Look:
         """Describe what one device saw in the round that ends."""
@@ -163,6 +186,25 @@ class Rounds:
         if len(looks) < max(least, REPEATS * turns) or not any(passes for passes, *_ in pattern):
             return False
         return all(one == other for one, other in zip(looks, looks[turns:], strict=False))
+
+
+class _Peaks:
+    """The highest that rounds came to and left behind, on each device; `rounds` that trained since
+    it rose, and `steps` of optimizers."""
+
+    def __init__(self) -> None:
+        self.rounds = self.steps = 0
+        self._highest: tuple[tuple[int, ...], ...] = ()
+
+    def add(self, looks: Sequence[tuple[int, ...]], passes: int, steps: int) -> None:
+        now = tuple(levels for _, *levels in looks)
+        before = self._highest or tuple((0,) * len(levels) for levels in now)
+        highest = tuple(tuple(map(max, *pair)) for pair in zip(before, now, strict=True))
+        if highest != self._highest:
+            self.rounds = self.steps = 0
+        else:
+            self.rounds, self.steps = self.rounds + bool(passes), self.steps + steps
+        self._highest = highest
 
 
 class _Each:

@@ -8,6 +8,9 @@ A tape replays the allocator as it goes, so the counters are those of the moment
 `phase`, `stream` and the roles are set from outside. A request that the card cannot serve raises
 the allocator's OutOfMemoryError, is kept in `refused`, and leaves the tape as it was; but where
 `goes_on` says so, it is served as if the card were larger, and so is all that follows.
+
+A program may catch the error and try less: `recovered` says whether what was refused went through
+later (tries.py).
 """
 
 from array import array
@@ -47,6 +50,11 @@ class TracedStorage:
     freed_in: str = ""  # the phase
     line: ScriptLine | None = None  # of the program, for what is large
 
+    @property
+    def lived(self) -> bool:
+        """Tell whether it was ever there: neither refused nor made in place of another."""
+        return self.died is None or self.died >= self.born
+
 
 class TapePeak(NamedTuple):
     """The event of the most bytes, and how many they were."""
@@ -56,6 +64,8 @@ class TapePeak(NamedTuple):
 
 
 NOTHING = TapePeak(0, 0)
+FORWARD = "forward", "eval", "backward"
+TRAINING = "forward", "loss", "backward", "step"
 LARGE = MIB  # bytes of a tensor that is told with its line: finding it takes microseconds
 
 
@@ -147,6 +157,17 @@ class Tape:
         for number in [n for n in self._blocks if self.storages[n].role == role]:
             self.free(number)
 
+    @property
+    def recovered(self) -> bool:
+        """Tell whether work of the kind whose request was refused last began again later: no
+        request was refused in it."""
+        if not self.refused or self.outgrown:
+            return False
+        event, request, _ = self.refused[-1]
+        trains = any(storage.phase == "backward" for storage in self.storages)
+        after = ("backward",) if trains and request.phase in TRAINING else FORWARD
+        return any(one.born >= event and one.phase in after and one.lived for one in self.storages)
+
     def reset_peak(self) -> None:
         """Reset the peaks that a program can read; `allocated` and `reserved` remain those of the
         whole run."""
@@ -189,7 +210,8 @@ class Tape:
         try:
             self._blocks[number] = allocator.malloc(storage.nbytes, self.stream)
         except OutOfMemoryError as error:
-            self._refuse(number, error)
+            if not self._outgrows(number, error.report):
+                raise
         self._event(number + 1)
         if allocator.allocated > self.allocated.nbytes:
             self.allocated = TapePeak(storage.born, allocator.allocated)
@@ -197,20 +219,24 @@ class Tape:
             self.reserved = TapePeak(storage.born, allocator.reserved)
         return number
 
-    def _refuse(self, number: int, error: OutOfMemoryError) -> None:
-        """Raise the error; where the run goes on as on a larger card, serve the request there."""
+    def _outgrows(self, number: int, report: OutOfMemory) -> bool:
+        """Note a request that did not fit; where the run goes on as on a larger card, serve it
+        there.
+
+        It is told the report alone: an error that a frame of its own traceback holds, and all that
+        those frames hold, would wait for the collector of cycles."""
         storage = self.storages[number]
         storage.line = line()
-        self.refused.append(Refused(storage.born, storage, error.report))
-        if self.goes_on(error.report):
+        self.refused.append(Refused(storage.born, storage, report))
+        if self.goes_on(report):
             self.outgrown = True
             self.allocator.unbounded()
             self._blocks[number] = self.allocator.malloc(storage.nbytes, self.stream)
-            return
+            return True
         storage.died = storage.born - 1
         for alive in self._blocks:
             _mark_saved(self.storages[alive])
-        raise error
+        return False
 
     def _free(self, number: int) -> None:
         if number not in self._blocks:

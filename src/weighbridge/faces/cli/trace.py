@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import about, sentence
-from weighbridge.base.units import SHOWN
+from weighbridge.base.units import SHOWN, parse_size
+from weighbridge.base.wording import printable
+from weighbridge.base.words import words_in
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
     FORMS,
@@ -49,6 +51,20 @@ if TYPE_CHECKING:
     **ONCE,
     help="Rounds of each loop that trains; else until they are alike in memory.",
 )
+@click.option(
+    "--time-limit", metavar="SECONDS", type=click.FloatRange(1), help="How long it may run."
+)
+@click.option("--host-memory", metavar="SIZE", help="What it may have of the machine's memory.")
+@click.option("--network", is_flag=True, help="Let the script ask other machines.")
+@click.option("--stub", metavar="NAME,...", help="Packages that are not here: stand-ins.")
+@click.option("--data", metavar="SHAPES", help="A sample of data that are not here: 3x224x224,int.")
+@click.option(
+    "--input", "inputs", metavar="SHAPES", multiple=True, help="What goes into net.py:Net."
+)
+@click.option("--train", metavar="OPTIMIZER", help="Train the net: adamw, sgd...")
+@click.option("--bf16", is_flag=True, help="Its products in bfloat16.")
+@click.option("--checkpoint", is_flag=True, help="Its blocks are computed again in backward.")
+@click.option("--fit", type=click.Choice(["batch"]), help="The largest batch that fits the card.")
 @click.option("--alloc-conf", metavar="CONF", help="PYTORCH_CUDA_ALLOC_CONF of the run.")
 @click.option(
     "--timeline", metavar="FILE", type=click.Path(), help="Memory over time: .html, .json."
@@ -83,13 +99,17 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     --torch-version chooses the rules of workspaces, allocator and kernels; the code that runs is
     the installed torch's. Without --gpu memory has no end, and the kernels are an A100's.
 
-    SCRIPT may also be the launcher's line: python, torchrun or accelerate launch with what follows
+    SCRIPT may also be a class or a function that returns a module (net.py:Net, with --input), a
+    notebook, or a folder: of a repository it says what its README starts, and runs nothing.
+
+    It may also be the launcher's line: python, torchrun or accelerate launch with what follows
     them. Of many processes one is traced; the others are not run.
 
     \b
     weighbridge trace train.py --batch-size 8
     weighbridge trace --gpu t4 --torch-version 2.5 measure.py adam
     weighbridge trace --gpu 4090 --timeline memory.html train.py:step
+    weighbridge trace --gpu 4060 --input 8x3x224x224 --train adamw --fit batch net.py:Net
     weighbridge trace --gpu t4 --chart bars.svg --chart-of tasks train.py
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
@@ -100,6 +120,16 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
 
     if options["against"] is not None:
         differences.against(options["against"], 0, ())  # said before anything runs
+    if os.path.isdir(script):
+        click.echo(terminal_text(_repository(script, options["lang"])), nl=False)
+        return 0
+    run = _net_run(options)
+    if options["fit"]:
+        from weighbridge.faces.cli.trace_fit import fit_batch
+
+        text, code = fit_batch([script, *arguments], options, run)
+        click.echo(terminal_text(text), nl=False)
+        return code
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     _form(options["timeline"])
     for name in ("timeline", "snapshot"):
@@ -107,7 +137,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     chart = chart_file(options)
     launch = launchers.read([script, *arguments], module=options["module"])
     settings = _settings(options, launch)
-    asked = request(launch.program, launch.arguments, module=launch.module)
+    then = None if run is None else _driver(run, launch.program)
+    asked = request(launch.program, launch.arguments, module=launch.module, then=then)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
     report = _advised(report, gpu, settings)
@@ -150,8 +181,53 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     return replace(report, advice=advice) if changes else report
 
 
+def _repository(folder: str, lang: str | None) -> str:
+    """Return what a repository's README starts, in lines to type."""
+    from weighbridge_lab.trace.repository import read
+
+    words, found = words_in(lang or "en"), read(folder)
+    key = "trace.repository" if found.starts else "trace.repository.none"
+    lines = [words(key, folder=folder, count=len(found.starts))]
+    for start in found.starts:
+        lines.append(words("trace.repository.start", place=start.place, line=start.trace))
+        for kind, names in (("packages", start.packages), ("files", start.files)):
+            if names:
+                lines.append(words(f"trace.repository.{kind}", names=", ".join(names)))
+    stated = "trace.repository.stated"
+    lines += [words(stated, place=place, line=line) for place, line in found.stated]
+    return "\n".join(map(printable, lines)) + "\n"
+
+
+def _net_run(options: Mapping[str, Any]) -> Any:
+    """Return how a net is run; None of a script."""
+    of_net = {name: options[name] for name in ("train", "bf16", "checkpoint") if options[name]}
+    if not options["inputs"]:
+        if of_net:
+            flag = f"--{next(iter(of_net))}"
+            raise UsageError(sentence("trace.input_script", flag=flag))
+        return None
+    from weighbridge_lab.trace import inputs
+    from weighbridge_lab.trace.net import NetRun
+
+    read = tuple(one for text in options["inputs"] for one in inputs.read(text))
+    train = options["train"] and options["train"].lower()
+    return NetRun(
+        inputs=read, optimizer=train, bf16=options["bf16"], checkpoint=options["checkpoint"]
+    )
+
+
+def _driver(run: Any, name: str) -> Callable[[Any], None]:
+    def driver(maker: Any) -> None:
+        from weighbridge_lab.trace.net import drive
+
+        drive(maker, run, name)
+
+    return driver
+
+
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:
     """Return what stands in, as the options and a launcher's line have it."""
+    from weighbridge_lab.trace import inputs
     from weighbridge_lab.trace.script import FakeGpuSettings
 
     settings = FakeGpuSettings(
@@ -168,7 +244,12 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         variables=launch.variables,
         assume=dict(map(_assumption, options["assume"])),
         steps=_steps(options["steps"]),
+        seconds=options["time_limit"],
+        host_memory=options["host_memory"] and parse_size(options["host_memory"]),
         notes=launch.notes,
+        network=options["network"],
+        stubs=tuple(filter(None, (options["stub"] or "").split(","))),
+        sample=inputs.read(options["data"], "--data") if options["data"] else (),
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
         raise click.UsageError(about(f"--rank {settings.rank}", sentence("trace.rank")))

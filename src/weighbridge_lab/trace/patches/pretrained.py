@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from weighbridge.models import catalogue
 from weighbridge_lab.trace.patches import Notes, Patch, Patches
+from weighbridge_lab.trace.patches.saving import Unread
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # core_model_loading.py: threads have no modes of torch
 CONFIG = "config.json"
@@ -35,7 +36,6 @@ MISSING = "{}: {} is not on this machine, and the Hub did not give it: {}"
 NO_HUB = "the Hub cannot be reached: only what is on this machine is used"
 # httpx's, and those of requests in older versions of huggingface_hub
 UNREACHABLE = frozenset(("ConnectError", "ConnectTimeout", "ConnectionError"))
-Unread = type("Unread", (dict,), {"__doc__": "A state dict that was not read."})
 
 
 class Pretrained:

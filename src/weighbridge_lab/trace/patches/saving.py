@@ -28,6 +28,7 @@ from weighbridge_lab.trace.shadows import FEW, WHOLE, cast, extent
 
 ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
+NO_CHECKPOINT = "{} is not here: it loads as nothing"
 READ = 1 << 24  # elements of a tensor of integers that are read from a file
 Place = Callable[[torch.device], torch.device]  # where a stored tensor goes
 
@@ -106,6 +107,13 @@ def content(file: Any) -> bytes | None:
         return None
 
 
+class Unread(dict[Any, Any]):
+    """A checkpoint that was not read: it has whatever a program looks for, and that is empty."""
+
+    def __missing__(self, _: Any) -> "Unread":
+        return Unread()
+
+
 class Saved:
     """torch.save and torch.load of this run. A program may keep these functions after the end,
     where it has imported them by name: then they are torch's own."""
@@ -146,6 +154,9 @@ class Saved:
             if data is not None:
                 return pickle.loads(data)
             return LOAD(f, map_location, *args, **kwargs)
+        except FileNotFoundError:
+            self.notes(NO_CHECKPOINT.format(os.path.basename(os.fspath(f))))
+            return Unread()
         finally:
             _place.reset(place)
             _file.reset(file)

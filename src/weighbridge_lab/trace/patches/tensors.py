@@ -6,7 +6,6 @@ C++.
 
 import copy
 import sys
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +18,7 @@ from torch.utils import _foreach_utils, data, swap_tensors
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
-from weighbridge_lab.trace.patches import Patch
+from weighbridge_lab.trace.patches import Notes, Patch
 from weighbridge_lab.trace.places import is_own
 from weighbridge_lab.trace.shadows import aside, shadow
 
@@ -166,7 +165,7 @@ def _format(self: torch.Tensor, spec: str) -> str:
     return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
 
 
-def modules() -> Iterator[Patch]:
+def modules(notes: Notes) -> Iterator[Patch]:
     for owner in (optimizer, _foreach_utils):  # which classes the foreach kernels are for
         kinds = [*owner._foreach_supported_types, FakeTensor]
         yield Patch(owner, "_foreach_supported_types", kinds)
@@ -177,8 +176,8 @@ def modules() -> Iterator[Patch]:
     yield Patch(torch.Tensor, "share_memory_", lambda self: self)
     yield Patch(data.DataLoader, "_get_iterator", _iterator)
     yield Patch(_utils.pin_memory, "pin_memory", lambda batch, *_: batch)
-    yield Patch(torch, "compile", _compile)
-    yield Patch(nn.Module, "compile", _compile_module)
+    yield Patch(torch, "compile", _compiler(notes))
+    yield Patch(nn.Module, "compile", lambda *_, **__: notes(COMPILED))
     for name in INITIALISERS:  # values do not matter, and some look at them
         yield Patch(nn.init, name, _unchanged)
 
@@ -228,16 +227,15 @@ def _iterator(loader: Any) -> Any:
         loader.__dict__.update(zip(names, before, strict=True))
 
 
-def _compile(model: Any = None, **_: Any) -> Any:
-    """Return the model as it is. The user is told of their own compiling alone: what a library
-    compiles when it is imported is seldom what runs."""
-    if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
-        warnings.warn(COMPILED, stacklevel=2)
-    return _unchanged if model is None else model
+def _compiler(notes: Notes) -> Callable[..., Any]:
+    def compile_(model: Any = None, **_: Any) -> Any:
+        """Return the model as it is. The user is told of their own compiling alone: what a library
+        compiles when it is imported is seldom what runs."""
+        if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
+            notes(COMPILED)
+        return _unchanged if model is None else model
 
-
-def _compile_module(self: nn.Module, *_: Any, **__: Any) -> None:
-    warnings.warn(COMPILED, stacklevel=2)
+    return compile_
 
 
 def _unchanged(tensor: Any, *_: Any, **__: Any) -> Any:

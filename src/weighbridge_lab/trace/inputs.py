@@ -1,0 +1,69 @@
+"""Inputs of a net, and samples of a data set, as people type them.
+
+8x3x224x224      numbers: a batch of 8 images
+8x512:int        whole numbers: tokens, labels; also bool, bf16, fp16, fp64
+3x224x224,int    several: a sample with a label
+"""
+
+import re
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
+
+DTYPES = {
+    "float": "float32",
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "fp64": "float64",
+    "int": "int64",
+    "int32": "int32",
+    "bool": "bool",
+    "uint8": "uint8",
+}
+TOKENS = 100  # whole numbers are below it: fewer than any vocabulary has
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor by its shape, and its dtype as torch spells it."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.shape)) or self.dtype
+
+    @property
+    def numbers(self) -> bool:
+        return "float" in self.dtype
+
+    def with_batch(self, size: int) -> "Input":
+        return replace(self, shape=(size, *self.shape[1:]))
+
+    def tensor(self, device: str = "cpu", dtype: Any = None) -> Any:
+        """Make it; `dtype` in place of its own, where that has fractions."""
+        import torch
+
+        if self.numbers:
+            return torch.randn(self.shape, dtype=dtype or getattr(torch, self.dtype), device=device)
+        high = 2 if self.dtype == "bool" else TOKENS
+        return torch.randint(0, high, self.shape, device=device).to(getattr(torch, self.dtype))
+
+
+def read(text: str, flag: str = "--input") -> tuple[Input, ...]:
+    """Read one option. Raises UsageError."""
+    return tuple(_one(part.strip(), text, flag) for part in text.split(","))
+
+
+def _one(part: str, text: str, flag: str) -> Input:
+    shape, _, kind = part.partition(":")
+    if shape in DTYPES:
+        shape, kind = "", shape
+    sizes = shape.split("x") if shape else []
+    plain = all(re.fullmatch(r"[1-9]\d{0,8}", size) for size in sizes)
+    if not plain or kind not in ("", *DTYPES) or not part:
+        raise UsageError(sentence("trace.input", flag=flag, value=text, kinds=", ".join(DTYPES)))
+    return Input(tuple(map(int, sizes)), DTYPES[kind or "float"])

@@ -1,0 +1,76 @@
+"""A module that is there: `weighbridge.trace(module, inputs, optimizer="adamw", gpu="4060")`.
+
+The module itself is not touched: a copy without values runs on the fake card.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from weighbridge_lab.trace.gpu import FakeGPU
+from weighbridge_lab.trace.inputs import Input, read
+from weighbridge_lab.trace.net import NetRun, drive
+from weighbridge_lab.trace.report import TracedProgram, TraceReport
+from weighbridge_lab.trace.script import DEFAULT_GPU, NO_END, FakeGpuSettings, report_of
+
+
+def trace(  # noqa: PLR0913  the options of the command line
+    module: nn.Module,
+    inputs: Any,
+    *,
+    optimizer: str | None = None,
+    gpu: str | None = None,
+    gpu_memory: str | None = None,
+    torch_version: str | None = None,
+    bf16: bool = False,
+    checkpoint: bool = False,
+) -> TraceReport:
+    """Run a module on a card that is not there, forward or with `optimizer` in training, and report
+    its peaks.
+
+    `inputs` are shapes ("8x3x224x224", "8x512:int"), tensors, or several of them. Raises UsageError
+    for a shape or an optimizer that is none; what the module raises goes through."""
+    run = NetRun(
+        inputs=tuple(_inputs(inputs)), optimizer=optimizer, bf16=bf16, checkpoint=checkpoint
+    )
+    card = FakeGpuSettings(gpu=gpu, gpu_memory=gpu_memory, torch_version=torch_version)
+    copied = without_values(module)
+    name = type(module).__name__
+    limited = gpu is not None or gpu_memory is not None
+    fake = FakeGPU(
+        gpu or DEFAULT_GPU,
+        gpu_memory=gpu_memory if limited else NO_END,
+        torch_version=torch_version,
+    )
+    with fake:
+        for tape in fake.tapes:
+            tape.goes_on = always
+        drive(copied.to_empty(device="cuda"), run, name)
+    return report_of(TracedProgram(script=name), fake, card)
+
+
+def always(_: Any) -> bool:
+    return True
+
+
+def without_values(module: nn.Module) -> nn.Module:
+    """Copy a module, its parameters and buffers on no device."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        empty = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+        memo[id(parameter)] = empty
+    for buffer in module.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    copied: nn.Module = copy.deepcopy(module, memo)
+    return copied
+
+
+def _inputs(values: Any) -> Sequence[Input]:
+    if isinstance(values, str):
+        return read(values, "inputs")
+    if isinstance(values, torch.Tensor):
+        return (Input(tuple(values.shape), str(values.dtype).removeprefix("torch.")),)
+    return [one for value in values for one in _inputs(value)]

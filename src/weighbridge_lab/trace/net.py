@@ -1,0 +1,143 @@
+"""A net without a script: a class, or a function that returns a module, run on inputs of a shape.
+
+Trained: forward, a sum over what it returns as its loss (its own `loss`, where it has one),
+backward and the optimizer, thrice, since states come with the first step. Else inference without
+gradients.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
+from weighbridge_lab.trace.inputs import Input
+
+STEPS = 3
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    name.lower(): value
+    for name, value in vars(torch.optim).items()
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and name != "LBFGS"
+}
+BLOCKS = nn.Sequential | nn.ModuleList
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetRun:
+    """A net's run: its inputs, the optimizer that trains it (none: inference), whether products
+    are in bfloat16, and whether its blocks are computed again in backward."""
+
+    inputs: tuple[Input, ...]
+    optimizer: str | None = None
+    bf16: bool = False
+    checkpoint: bool = False
+
+    def __post_init__(self) -> None:
+        if self.optimizer is not None and self.optimizer not in OPTIMIZERS:
+            known = ", ".join(sorted(OPTIMIZERS))
+            raise UsageError(sentence("trace.optimizer", name=self.optimizer, known=known))
+
+
+def drive(maker: Any, run: NetRun, name: str = "the net") -> None:
+    """Make a module and run it on the card. Raises UsageError where it cannot be made."""
+    module = maker if isinstance(maker, nn.Module) else _made(maker, name)
+    module.cuda()
+    if run.checkpoint:
+        _checkpointed(module, name)
+    if run.optimizer is None:
+        _infers(module, run)
+    else:
+        _trains(module, run, OPTIMIZERS[run.optimizer])
+
+
+def _made(maker: Any, name: str) -> nn.Module:
+    if not callable(maker):
+        raise UsageError(sentence("trace.no_net", name=name, kind=type(maker).__name__))
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(maker).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise UsageError(sentence("trace.net_takes", name=name, needed=", ".join(needed)))
+    module = maker()
+    if not isinstance(module, nn.Module):
+        raise UsageError(sentence("trace.no_net", name=name, kind=type(module).__name__))
+    return module
+
+
+def _infers(module: nn.Module, run: NetRun) -> None:
+    dtype = torch.bfloat16 if run.bf16 else None
+    module.eval().to(dtype)
+    with torch.no_grad():
+        for _ in range(2):
+            module(*(one.tensor("cuda", dtype) for one in run.inputs))
+
+
+def _trains(module: nn.Module, run: NetRun, rule: type[torch.optim.Optimizer]) -> None:
+    module.train()
+    maker: Callable[..., torch.optim.Optimizer] = rule
+    optimizer = maker(module.parameters(), lr=1e-3)
+    for _ in range(STEPS):
+        values = [one.tensor("cuda") for one in run.inputs]
+        lower = torch.autocast("cuda", torch.bfloat16) if run.bf16 else contextlib.nullcontext()
+        with lower:
+            loss = _loss(module(*values))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _loss(out: Any) -> torch.Tensor:
+    own = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
+    if isinstance(own, torch.Tensor):
+        return own
+    parts = [part.sum() for part in _numbers(out)]
+    if not parts:
+        raise UsageError(sentence("trace.no_loss", kind=type(out).__name__))
+    return torch.stack([part.float() for part in parts]).sum() if len(parts) > 1 else parts[0]
+
+
+def _numbers(out: Any) -> Iterator[torch.Tensor]:
+    """Yield what a loss is taken of, wherever it lies in what a module returned."""
+    if isinstance(out, torch.Tensor):
+        if out.requires_grad:
+            yield out
+    elif isinstance(out, dict):
+        for value in out.values():
+            yield from _numbers(value)
+    elif isinstance(out, Sequence) and not isinstance(out, str):
+        for value in out:
+            yield from _numbers(value)
+
+
+def _checkpointed(module: nn.Module, name: str) -> None:
+    """Compute the blocks of a module's outermost lists again in backward."""
+    blocks = list(_blocks(module))
+    if not blocks:
+        raise UsageError(sentence("trace.no_blocks", name=name))
+    for block in blocks:
+        forward = block.forward
+        setattr(block, "forward", _again(forward))  # noqa: B010  a method of one object
+
+
+def _again(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return again
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, BLOCKS):
+            yield from (one for one in child if next(one.parameters(), None) is not None)
+        else:
+            yield from _blocks(child)

@@ -1,0 +1,81 @@
+"""Data and checkpoints that are not on this machine: stand-ins, so that the step can run.
+
+A checkpoint that is not there loads as nothing (`load_state_dict` takes it as it is). A data set
+whose folder is not there gives samples of the shapes that `--data` says.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset, IterableDataset
+
+from weighbridge_lab.trace.inputs import Input
+from weighbridge_lab.trace.patches import ABSENT, Notes, Patch
+
+SAMPLES = 4096  # of a data set that is not here: more rounds than a trace runs
+STANDS_IN = "{}: its data are not here ({}); samples of {} stand in"
+CAUGHT = (OSError, RuntimeError, ValueError, ImportError)  # torchvision's, and people's own
+
+
+class MissingData:
+    """Patches of data sets, classes that are defined later as well."""
+
+    def __init__(self, sample: Sequence[Input], notes: Notes) -> None:
+        self.sample, self.notes = sample, notes
+
+    def patches(self) -> Iterator[Patch]:
+        for cls in _below(Dataset):
+            yield from self._of(cls)
+
+        def begun(cls: Any, /, **kwargs: Any) -> None:
+            super(Dataset, cls).__init_subclass__(**kwargs)
+            for patch in self._of(cls):
+                setattr(*patch)
+
+        yield Patch(Dataset, "__init_subclass__", classmethod(begun))
+
+    def _of(self, cls: type) -> Iterator[Patch]:
+        own = vars(cls)
+        if "__init__" in own and not issubclass(cls, IterableDataset):
+            yield Patch(cls, "__init__", self._made(own["__init__"]))
+            yield Patch(cls, "__getitem__", self._read(own.get("__getitem__", ABSENT), cls))
+            yield Patch(cls, "__len__", _counted(own.get("__len__", ABSENT), cls))
+
+    def _made(self, init: Callable[..., None]) -> Callable[..., None]:
+        def made(dataset: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                init(dataset, *args, **kwargs)
+            except CAUGHT as error:
+                vars(dataset)["_stands_in"] = True
+                shapes = ", ".join(map(str, self.sample))
+                reason = str(error).partition("\n")[0][:80]
+                self.notes(STANDS_IN.format(type(dataset).__name__, reason, shapes))
+
+        return made
+
+    def _read(self, read: Any, cls: Any) -> Callable[..., Any]:
+        def item(dataset: Any, index: Any) -> Any:
+            if vars(dataset).get("_stands_in"):
+                sample = tuple(one.tensor() for one in self.sample)
+                return sample if len(sample) > 1 else sample[0]
+            if read is ABSENT:
+                return super(cls, dataset).__getitem__(index)  # type: ignore[misc]
+            return read(dataset, index)
+
+        return item
+
+
+def _counted(count: Any, cls: Any) -> Callable[..., int]:
+    def length(dataset: Any) -> int:
+        if vars(dataset).get("_stands_in"):
+            return SAMPLES
+        found: int = super(cls, dataset).__len__() if count is ABSENT else count(dataset)
+        return found
+
+    return length
+
+
+def _below(cls: Any) -> Iterator[type]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _below(child)

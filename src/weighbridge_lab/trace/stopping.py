@@ -1,0 +1,74 @@
+"""Ctrl-C, a limit of time and one of the host's memory, for a program that runs in this process.
+
+A signal comes at any moment, also where an object ends or within torch's C++, where nothing may be
+raised. So it is noted, and raised at the next operation; where none comes, after PATIENCE.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from weighbridge_lab.trace.recorder import Recorder
+
+PATIENCE = 2.0  # seconds without an operation
+
+
+class TimeUpError(KeyboardInterrupt):
+    """The time that was allowed is over."""
+
+
+@contextlib.contextmanager
+def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None]:
+    """Let Ctrl-C and `seconds` end what runs inside, by KeyboardInterrupt; where signals cannot be
+    had (another thread, another system), Python's own way stays."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def interrupted(_: int, __: FrameType | None) -> None:
+        if recorder.leaves is not None:  # asked twice
+            raise KeyboardInterrupt
+        recorder.leaves = KeyboardInterrupt()
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+    def rang(_: int, __: FrameType | None) -> None:
+        if recorder.leaves is not None:
+            error, recorder.leaves = recorder.leaves, None
+            raise error
+        recorder.leaves = TimeUpError()
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+    before: dict[int, Any] = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGINT, interrupted), (signal.SIGALRM, rang))
+    }
+    if seconds is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        recorder.leaves = None
+
+
+@contextlib.contextmanager
+def bounded(nbytes: int | None) -> Iterator[None]:
+    """Let the process have so many bytes of its own (RLIMIT_DATA of Linux): more is a MemoryError,
+    not the end of the machine."""
+    try:
+        import resource
+    except ImportError:  # another system
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    if nbytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -1,0 +1,132 @@
+"""The search of a batch over runs that are made up: weights and so many bytes a sample."""
+
+import pytest
+
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge_lab.trace.fit_batch import (
+    FINE,
+    MOST_RUNS,
+    estimated,
+    hindrance,
+    largest,
+    runner,
+    with_flag,
+)
+
+USABLE = 10_000
+
+
+def run_of(each, weights=1000, jump=lambda _: 0):
+    """A run whose driver's high end is weights, `each` a sample, and what jumps."""
+    asked = []
+
+    def run(batch):
+        asked.append(batch)
+        high = weights + each * batch + jump(batch)
+        fits = "yes" if high <= USABLE else "no" if high > 1.2 * USABLE else "unknown"
+        driver = {"low": high, "expected": high, "high": high}
+        return {
+            "devices": [{"driver": driver}],
+            "verdict": {"accelerator": "card", "usable_bytes": USABLE, "fits": fits},
+        }
+
+    return run, asked
+
+
+@pytest.mark.parametrize("first", [1, 3, 8, 64, 500])
+@pytest.mark.parametrize("each", [90, 700, 4500, 8999])
+def test_the_largest_batch_is_found_and_the_next_one_is_tried(each, first):
+    run, asked = run_of(each)
+    found = largest(run, first)
+    assert found.batch == (USABLE - 1000) // each
+    assert found.beyond == found.batch + max(1, found.batch // FINE)
+    assert len(asked) == len(set(asked)) <= MOST_RUNS
+
+
+def test_two_runs_and_two_proofs_are_enough_on_a_line():
+    run, asked = run_of(90)
+    assert largest(run, 8).batch == 100 and asked[:3] == [8, 16, 100]
+    assert len(asked) <= 5
+
+
+def test_a_large_batch_is_found_to_a_part_in_so_many():
+    run, _ = run_of(1, weights=0)
+    found = largest(run, 8)
+    assert found.batch <= USABLE < found.beyond
+    assert found.beyond - found.batch <= found.batch // FINE + 1
+
+
+@pytest.mark.parametrize("first", [1, 4, 64])
+def test_none_fits(first):
+    run, _ = run_of(1, weights=USABLE)
+    found = largest(run, first)
+    assert (found.batch, found.beyond) == (0, 1)
+
+
+def test_what_was_proved_decides_where_peaks_jump():
+    """A workspace comes from the 40th sample on."""
+    run, _ = run_of(90, jump=lambda batch: 4000 * (batch >= 40))
+    found = largest(run, 8)
+    assert found.batch in (55, 39) and found.beyond > found.batch
+
+
+def test_what_takes_nothing_has_an_end():
+    run, asked = run_of(0)
+    found = largest(run, 8)
+    assert found.batch > 1000 and len(asked) <= MOST_RUNS
+
+
+def test_an_estimate_goes_by_two_runs():
+    run, asked = run_of(90)
+    assert estimated(run, 20) == 100 and asked == [20, 40]
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "line"),
+    [
+        (["t.py", "--batch-size", "8", "--lr", "1"], 8, ["t.py", "--batch-size", "4", "--lr", "1"]),
+        (["t.py", "--batch_size=8"], 8, ["t.py", "--batch_size=4"]),
+        (["t.py", "-b", "2"], 2, ["t.py", "-b", "4"]),
+        (["t.py", "data.batch_size=16", "x=1"], 16, ["t.py", "data.batch_size=4", "x=1"]),
+        (
+            ["t.py", "--eval-batch-size", "64", "--per_device_train_batch_size", "2"],
+            2,
+            ["t.py", "--eval-batch-size", "64", "--per_device_train_batch_size", "4"],
+        ),
+    ],
+)
+def test_the_script_s_own_flag_is_varied(words, given, line):
+    of, first = with_flag(words)
+    assert first == given and list(of(4)) == line
+
+
+@pytest.mark.parametrize("words", [["t.py"], ["t.py", "8"], ["t.py", "--batch-size", "auto"]])
+def test_a_script_without_its_flag_is_told_which(tmp_path, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.py").write_text(
+        "p.add_argument('--val-batch', type=int)\np.add_argument('--train-batch', type=int)\n"
+    )
+    with pytest.raises(UsageError, match="as --train-batch 8"):
+        with_flag(words)
+
+
+def test_a_run_without_a_report_is_an_error(monkeypatch, tmp_path):
+    run = runner([], lambda _: [str(tmp_path / "nowhere.py")])
+    with pytest.raises(UnsupportedError, match=r"with 4 the run gave no report: .*no such script"):
+        run(4)
+
+
+def test_what_is_in_the_way_is_the_largest_that_grows():
+    def row(role, nbytes):
+        return {"role": role, "nbytes": nbytes, "op": f"op {role}", "line": "t.py:3"}
+
+    rows = [row("weight", 900), row("temporary", 200), row("saved activation", 300)]
+    device = {"driver": {"expected": 1}, "allocated": {"tensors": rows}}
+    assert hindrance({"devices": [device]}) == (
+        "saved activation",
+        300,
+        "op saved activation",
+        "t.py:3",
+    )
+    device["allocated"]["tensors"] = rows[:1]
+    assert hindrance({"devices": [device]}) is None
