@@ -5,8 +5,8 @@ import shlex
 import pytest
 
 import weighbridge
-from weighbridge.files.runfiles.asking import command, lacking, to_type
-from weighbridge.files.runfiles.training.learner import learner
+from weighbridge.files.runfiles.in_words import command, lacking, to_type
+from weighbridge.files.runfiles.training.unanswered import learner
 
 
 @pytest.mark.parametrize(

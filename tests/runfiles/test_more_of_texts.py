@@ -93,6 +93,14 @@ def test_tables_of_nvidia_smi_list_the_cards(text, value):
         assert (named.value, named.listed) == (value, True)
 
 
+@pytest.mark.parametrize("words", ["8 张 A100 80G", "A100 80G", "8张A100 80G", "8 x A100 80G"])
+def test_a_training_has_as_many_cards_as_it_starts_ranks_where_words_say_no_other_number(words):
+    text = f"用 {words} 微调，显存不够：\n\ntorchrun --nproc_per_node 8 train.py --max_seq_length 512 \\\n"
+    text += "  --model_name_or_path Qwen/Qwen3-8B --per_device_train_batch_size 1\n"
+    (run,) = read(text).runs
+    assert run.settings["gpu"].rpartition(":")[2] == "8"
+
+
 def test_a_listed_card_gives_a_sure_answer_and_no_words():
     text = f"Memory?\n\nvllm serve Qwen/Qwen3-8B --max-model-len 4096 -tp 2\n\n{TABLE}"
     found = weighbridge.weigh(text.format(second="3090"), name="a", offline=True)

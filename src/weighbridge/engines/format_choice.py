@@ -18,11 +18,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name, of_mlx
 from weighbridge.memory.components.weights import DIVISIONS, FLOATING, FormatChoice

@@ -16,12 +16,12 @@ import shlex
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import torch_dtype
 from weighbridge.base.errors import TriedError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
 from weighbridge.memory.report.keys import DerivedFacts

@@ -18,13 +18,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import NotServedError, TriedError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.engine import Engine, Version
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, OF_THE_SYSTEM

@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.engines.engine import Version
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.servers.cache_formats import (
     FormatNames,
     Stateful,

@@ -55,8 +55,7 @@ MOST_PLACES = 50  # of one word that are looked at
 
 
 class StatedSetting(NamedTuple):
-    """A line of stated.jsonl: a setting of ours, the words that logs and commands have for it, and
-    what follows these."""
+    """A line of stated.jsonl: a setting of ours, the words of logs for it, and what follows."""
 
     setting: str
     kind: str

@@ -44,7 +44,7 @@ _NAMES = (
 CARD = re.compile(
     r"(?i)(?<![A-Za-z0-9_.])"
     rf"(?:(?P<before>\d{{1,3}}) ?[x\u00d7*] ?|(?P<count>\d{{1,3}}|[{_SIGN}])"
-    r"(?:卡|[张块]卡?| ) ?"
+    r"(?:[ ]?卡|[ ]?[张块]卡?| ) ?"
     rf"|(?P<word>(?:{_WORD})[ -]|双))?"
     r"(?P<first>\d{2,3} ?GB )?"
     r"(?:NVIDIA |GeForce |AMD |ROCm |Radeon |Apple |Tesla )*"

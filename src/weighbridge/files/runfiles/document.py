@@ -86,9 +86,8 @@ def decoded(raw: bytes, name: str) -> str:
         raise BadFileError(sentence("file.long", name=name, most=MOST >> 20))
     if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadFileError(sentence("file.no_text", name=name))
-    for encoding in (
-        ("utf-8-sig", "utf-16") if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",)
-    ):
+    of_two = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-8-sig", "utf-16") if of_two else ("utf-8-sig",):
         try:
             return raw.decode(encoding).replace("\r\n", "\n")
         except UnicodeDecodeError:
@@ -298,8 +297,6 @@ def _size(value: Any, most: int) -> int:
 
 
 # JSON
-
-
 TOKEN = re.compile(r'\s*(?:(?P<mark>[{}\[\],:])|(?P<value>"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+))')
 
 
@@ -312,11 +309,6 @@ def _json(text: str, name: str) -> Iterator[Document]:
         raise BadFileError(f"{name} {error}") from None
     bounded(data, name, "JSON")
     yield Document(syntax="json", text=text, data=data, name=name, places=_json_places(text))
-
-
-def _close(places: dict[Path, Place], path: Path, end: int) -> None:
-    if path in places:
-        places[path] = places[path]._replace(end=end)
 
 
 def _json_places(text: str) -> dict[Path, Place]:
@@ -334,7 +326,7 @@ def _json_places(text: str) -> dict[Path, Place]:
             key = None
         elif mark in ("}", "]"):
             path.pop()
-            _close(places, tuple(path), token.end())
+            places[tuple(path)] = places[tuple(path)]._replace(end=token.end())
         elif mark == ",":
             last = path[-1]
             path[-1] = last + 1 if isinstance(last, int) else ""
@@ -348,8 +340,6 @@ def _json_places(text: str) -> dict[Path, Place]:
 
 
 # TOML: the standard library has no places
-
-
 TOML_LINE = re.compile(r"^[ \t]*(?:\[+([^\]\n]+)\]+|(\"?[\w.-]+\"?)[ \t]*=[ \t]*)")
 
 

@@ -17,10 +17,16 @@ from weighbridge.engines.table import NOT_YET
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import fences
 from weighbridge.files.runfiles.apart import apart
-from weighbridge.files.runfiles.asking import CARD, to_type
 from weighbridge.files.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.in_words import in_words, of_piece, release, taken_of
+from weighbridge.files.runfiles.in_words import (
+    CARD,
+    in_words,
+    of_piece,
+    release,
+    taken_of,
+    to_type,
+)
 from weighbridge.files.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -37,8 +43,8 @@ from weighbridge.files.runfiles.serving.lines import NAMELESS, of_text
 from weighbridge.files.runfiles.serving.start_logs import beginning
 from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.arrays import SET
-from weighbridge.files.runfiles.training.learner import learner
-from weighbridge.files.runfiles.training.unanswered import model_in
+from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.unanswered import learner, model_in
 from weighbridge.models.catalogue import everyday
 
 PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
@@ -308,15 +314,19 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
 def _enough(cards: str, run: PlannedRun) -> str:
     """Return the cards of a text, as many as a command uses where it says that and the text does
     not."""
+    return cards if ":" in cards or "+" in cards else times(cards, _used(run))
+
+
+def _used(run: PlannedRun) -> int:
+    """Return how many cards a run uses by its own command, or by its ranks; 1 where none says."""
     from weighbridge.engines.launch import parse
 
-    if ":" in cards or "+" in cards:
-        return cards
+    if run.task == "train":
+        return run.cards or ranks_of(run) or 1
     try:
-        count = parse(run.command).devices or 1
+        return parse(run.command).devices or 1
     except UsageError:
-        return cards
-    return f"{cards}:{count}" if count > 1 else cards
+        return 1
 
 
 def other(text: str) -> Program | None:

@@ -39,8 +39,7 @@ from weighbridge.models.arch.gguf_layers import (
     layers_of_gguf,
 )
 from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mixer
-from weighbridge.models.formats.gguf import Array
-from weighbridge.models.tensors import CheckpointTensor
+from weighbridge.models.tensors import Array, CheckpointTensor
 
 EXPERTS = "_exps"  # in names of matrices that are stacked
 # Names of those whose second dimension is the model's width: all that read it

@@ -34,7 +34,7 @@ from weighbridge.models.arch.mixers import (
     ShortConv,
 )
 from weighbridge.models.arch.model_types import facts, index
-from weighbridge.models.formats.gguf import Array, Value
+from weighbridge.models.tensors import Array, Value
 
 MAX_LAYERS = 4096
 MAX_SIZE = (1 << 31) - 1  # int32_t in llama-hparams.h, and above what any model has

@@ -25,7 +25,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.models.formats import MissingBytesError, Plan, Prefix
 from weighbridge.models.formats.strict_json import short
-from weighbridge.models.tensors import CheckpointTensor
+from weighbridge.models.tensors import Array, CheckpointTensor, Value
 
 FIRST_READ = 1 << 20
 MAX_READ = 1 << 26
@@ -84,17 +84,6 @@ KINDS = {
     11: "int64",
     12: "float64",
 }
-
-
-class Array(NamedTuple):
-    """An array of the metadata; at most KEPT numbers are kept, and no strings."""
-
-    kind: str
-    length: int
-    values: tuple[int | float | bool, ...] | None
-
-
-Value = int | float | bool | str | Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,9 +182,6 @@ def _device(keys: KeyReading, key: str) -> str:
     return place
 
 
-OFFLOADED = ("offload_optimizer", "offload_param")
-
-
 def _place(keys: KeyReading, key: str) -> str:
     """Return where a part lies, of which a share may stay on the device."""
     asked = keys.value(key)
@@ -197,7 +194,7 @@ def _place(keys: KeyReading, key: str) -> str:
 
 def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
     """Take what is kept off the device: parameters go with their states in what we count."""
-    places = {name: _place(keys, f"{section}.{name}") for name in OFFLOADED}
+    places = {name: _place(keys, f"{section}.{name}") for name in OFFLOADS["params"]}
     _pinned(keys, section, [name for name, place in places.items() if place != "none"])
     if keys.value(f"{section}.cpu_offload") is True:
         places["offload_optimizer"] = "cpu"
@@ -205,11 +202,10 @@ def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
     if "nvme" in (states, params):
         keys.set("offload", "nvme", f"{section}.offload_optimizer")
     elif params == "cpu" and stage == 3:
+        key = f"{section}.offload_param"
         if states != "cpu":
-            keys.leave(
-                f"{section}.offload_param", "its optimizer stays, and is counted on the host"
-            )
-        keys.set("offload", "params", f"{section}.offload_param")
+            keys.leave(key, "its optimizer stays, and is counted on the host")
+        keys.set("offload", "params", key)
     elif states == "cpu":
         keys.set("offload", "optimizer", f"{section}.offload_optimizer")
 
@@ -224,10 +220,8 @@ def _gathered(keys: KeyReading, section: str) -> None:
 
 def _pinned(keys: KeyReading, section: str, names: list[str]) -> None:
     """Take pin_memory, where all that is kept off the device says the same or nothing."""
-    pin_values = {
-        f"{section}.{name}.pin_memory": keys.value(f"{section}.{name}.pin_memory") for name in names
-    }
-    pins = {key: pinned for key, pinned in pin_values.items() if isinstance(pinned, bool)}
+    named = {key: keys.value(key) for key in (f"{section}.{name}.pin_memory" for name in names)}
+    pins = {key: pinned for key, pinned in named.items() if isinstance(pinned, bool)}
     if len(set(pins.values())) == 1:
         for key, pinned in pins.items():
             keys.set("zero_pin_memory", pinned, key)
