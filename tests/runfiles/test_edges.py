@@ -22,7 +22,7 @@ from weighbridge.files.runfiles.segments import _trains
 from weighbridge.files.runfiles.serving.start_logs import starts
 from weighbridge.files.runfiles.slurm import _by_cards, environment
 from weighbridge.files.runfiles.text import _without_end
-from weighbridge.files.runfiles.training import accelerate, jobs, zero
+from weighbridge.files.runfiles.training import accelerate, jobs, saved, zero
 from weighbridge.files.runfiles.training.arrays import MOST, _filled
 from weighbridge.memory.report.verdict import Remedy
 
@@ -263,3 +263,8 @@ def test_a_model_is_gathered_to_be_saved_by_the_third_stage_alone(stage, written
     settings = {"offload": "none", "gather_on_save": True}
     words = zero._on_the_host(settings, stage[-1])
     assert words == ({f"{zero.ZERO}.{zero.GATHERS}": True} if written else {})
+
+
+@all_of(("made_of", "plain"), [((3,), 3), (("no",), "no"), ((), None), ((1, 2), None)])
+def test_an_enumeration_that_is_saved_is_what_it_was_made_of(made_of, plain):
+    assert saved._plain(saved.Record(*made_of)) == plain
