@@ -47,7 +47,8 @@ class Repository(NamedTuple):
 
 def read(folder: str) -> Repository:
     root = Path(folder)
-    starts, stated = [], []
+    starts: list[Start] = []
+    stated: list[tuple[str, str]] = []
     for path in _readmes(root):
         for number, line in _lines(path):
             match = STARTS.match(line)
@@ -72,7 +73,8 @@ def _readmes(root: Path) -> list[Path]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield lines with their numbers; those that a backslash continues as one."""
-    first, parts = 0, []
+    first = 0
+    parts: list[str] = []
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         first = first if parts else number
@@ -83,13 +85,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _start(root: Path, place: str, command: str) -> Iterator[Start]:
-    command = command.strip().strip("`")
-    if any(tool in command for tool in TOOLS):
-        return
-    try:
-        words = tuple(shlex.split(command, comments=True))
-    except ValueError:  # a quote without its end
-        return
+    words = _words(command.strip().strip("`"))
     script = next((word for word in words if word.endswith((".py", ".ipynb"))), "")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     path = root / (script or f"{module.replace('.', '/')}.py")
@@ -98,6 +94,15 @@ def _start(root: Path, place: str, command: str) -> Iterator[Start]:
     packages = tuple(sorted(_missing_packages(root, path))) if path.is_file() else ()
     files = tuple(dict.fromkeys(_missing_files(root, words)))
     yield Start(place, words, packages, files)
+
+
+def _words(command: str) -> tuple[str, ...]:
+    """Split a command; () of one that starts no program of the repository."""
+    try:
+        words = tuple(shlex.split(command, comments=True))
+    except ValueError:  # a quote without its end
+        return ()
+    return () if any(tool in command for tool in TOOLS) else words
 
 
 def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
@@ -109,23 +114,24 @@ def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
 
 def _missing_packages(root: Path, script: Path) -> set[str]:
     """Return packages that a script and the repository's own modules import, which are not here."""
-    waiting, seen, missing = [script], set(), set()
+    waiting, seen = [script], set[Path]()
+    missing: set[str] = set()
     while waiting and len(seen) < DEEP:
         path = waiting.pop()
         if path in seen or path.stat().st_size > LONGEST:
             continue
         seen.add(path)
         for name in _imports(path):
-            own = _own(root, script.parent, name)
+            inside = _inside(root, script.parent, name)
             package = name.partition(".")[0]
-            if own is not None:
-                waiting.append(own)
+            if inside is not None:
+                waiting.append(inside)
             elif not _is_own(root, script.parent, package) and _absent(package):
                 missing.add(package)
     return missing
 
 
-def _own(root: Path, folder: Path, name: str) -> Path | None:
+def _inside(root: Path, folder: Path, name: str) -> Path | None:
     parts = name.split(".")
     for base in (folder, root, root / "src"):
         module = base.joinpath(*parts)
