@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import (
 from torch.utils._pytree import tree_iter
 
 from weighbridge.machines.allocator import OutOfMemoryError
+from weighbridge_lab.trace import sparse
 from weighbridge_lab.trace.carriers import Carrier, bare
 from weighbridge_lab.trace.hidden import Hidden
 from weighbridge_lab.trace.looks import EXCEPTIONS, Looks
@@ -221,6 +222,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         except (NotImplementedError, RuntimeError) as error:
             if not is_raw(error):
                 raise
+            known = sparse.rule(func, args)
+            if known is not None:
+                with self:
+                    return known(*args, **kwargs)
             where = self.where(torch._C._current_autograd_node())
             raise refused(func, where) from None
 
@@ -258,7 +263,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         nbytes = storage.nbytes()
         if not nbytes:
             return
-        tape = self.tapes[tensor.device.index or 0]
+        tape = self._tape(tensor.device.index or 0)
         node = torch._C._current_autograd_node()
         old = self._fan_in(func, args, node)
         name, module = str(func), self.where(node)
@@ -273,6 +278,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         made_by = None if node is None else node._sequence_nr()
         self._numbers[address] = tape, number, made_by
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
+
+    def _tape(self, index: int) -> Tape:
+        if index >= len(self.tapes):
+            raise RuntimeError(f"CUDA error: invalid device ordinal (cuda:{index})")
+        return self.tapes[index]
 
     def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
         """Return the storage that a sum of gradients would be added into, if any: after a node, the

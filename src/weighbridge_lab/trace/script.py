@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -105,7 +106,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             following = program.following(loops) if gpu.loops else contextlib.nullcontext()
             stopped = stoppable(gpu.recorder, card.seconds)
             with following, bounded(card.host_memory), _alone(card, gpu), stopped:
-                ran = _run(request, main, turns, gpu.loops)
+                ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
             if ran.ending in STOPPED:
                 ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
             for left in loops.left.values():
@@ -121,19 +122,39 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     from weighbridge_lab.trace.patches import arriving, patched
     from weighbridge_lab.trace.patches.missing import MissingData
     from weighbridge_lab.trace.patches.outside import Outside, Written
-    from weighbridge_lab.trace.stubs import Stubs
+    from weighbridge_lab.trace.stubs import Stubs, extensions
 
     outside = Outside(gpu.notes, network=card.network)
     missing = MissingData(card.sample, gpu.notes).patches() if card.sample else ()
     with (
         patched((*outside.patches(), *missing)) as undo,
-        arriving(outside.table(), undo, gpu.notes),
+        arriving(outside.table() | extensions(card.stubs, gpu.notes), undo, gpu.notes),
         Stubs(card.stubs, gpu.notes),
         Written() as written,
+        _each_once(),
     ):
         yield
     if written.line:
         gpu.notes(written.line)
+
+
+@contextlib.contextmanager
+def _each_once() -> Iterator[None]:
+    """Show each warning of a line once. Python forgets which it has shown whenever a library
+    changes its filters, which fake tensors do at many operations."""
+    shown: set[tuple[str, str, int]] = set()
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *where: Any) -> None:
+        if (str(message), filename, lineno) not in shown:
+            shown.add((str(message), filename, lineno))
+            before(message, category, filename, lineno, *where)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _limited(card: FakeGpuSettings) -> bool:
@@ -236,7 +257,7 @@ def _on_left(left: LeftLoop) -> str:
 
 
 def _run(
-    request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
+    request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None, card: str
 ) -> TracedProgram:
     from weighbridge_lab.trace.advice import advice
     from weighbridge_lab.trace.stopping import TimeUpError
@@ -247,7 +268,7 @@ def _run(
         program.execute(request, main, turns, loops)
     except SystemExit as end:
         ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
-        following = advice(end) if code else ""
+        following = advice(end, card) if code else ""
     except TimeUpError as error:
         place = places.ended(error.__traceback__)
         ending, code, message = "time is up", TIME_UP, ""
@@ -259,7 +280,7 @@ def _run(
             raise
         place = places.ended(error.__traceback__)
         ending, code = "out of memory" if _is_oom(error) else "exception", 1
-        message, following = _shown(error), advice(error)
+        message, following = _shown(error), advice(error, card)
     return TracedProgram(
         script=f"-m {request.script}" if request.module else request.script,
         function=request.function,
