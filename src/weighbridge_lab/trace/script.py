@@ -150,7 +150,7 @@ def _each_once() -> Iterator[None]:
             shown.add((str(message), filename, lineno))
             before(message, category, filename, lineno, *where)
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ class MissingData:
 
         notes = self.notes
 
-        class Mapped(numpy.memmap):  # type: ignore[type-arg]
+        class Mapped(numpy.memmap):  # type: ignore[misc]
             def __new__(cls, file: Any, dtype: Any = "uint8", *args: Any, **kwargs: Any) -> Any:
                 try:
                     return super().__new__(cls, file, dtype, *args, **kwargs)
