@@ -71,6 +71,11 @@ def test_a_sentence_without_a_key_is_one_that_code_says_in_english(text, count):
     assert budgets.unkeyed(Module("x", text)) == count
 
 
+def test_lines_of_a_program_are_no_sentences():
+    text = 'def f():\n    yield "from datasets import load_dataset"\n    raise UsageError("no such a thing")'
+    assert [budgets.unkeyed(Module(name, text)) for name in ("x", budgets.CODE[0])] == [2, 1]
+
+
 def test_a_module_is_long_and_a_function_branched_above_the_limit(small):
     ifs = "".join(f" if {n}: pass\n" for n in range(9))
     path = small.source / "upper.py"

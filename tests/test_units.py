@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.base.dtypes import GGML_BY_NAME, SAFETENSORS, TORCH, torch_dtype
+from weighbridge.base.dtypes import GGML_BY_NAME, SAFETENSORS, TORCH
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.units import (
     align_up,
@@ -13,6 +13,7 @@ from weighbridge.base.units import (
     parse_size,
     typed_size,
 )
+from weighbridge.engines.format_names import torch_dtype
 
 
 def test_gib_is_not_gb():

@@ -40,6 +40,14 @@ LONG = 400  # lines of a module
 BRANCHED = 8  # branches of a function
 STEP = 100  # lines of a room are rounded up to these: a budget is not a matter of one line
 WORDS = 3  # of a sentence, at least
+CODE = (  # modules that write programs and commands: what they yield is no sentence
+    "engines.llama_cpp.launching",
+    "engines.mlx.launching",
+    "engines.ollama.launching",
+    "engines.transformers.derived",
+    "training.scripts",
+)
+LETTER = re.compile(r"[^\W\d_]")
 NOTES = ("notes.append", "warnings.append", "lines.append", "assumed.append")
 BRANCHES = (
     ast.If,
@@ -73,7 +81,9 @@ def bound(module: Module) -> Iterator[str]:
 
 def unkeyed(module: Module) -> int:
     """Count errors and warnings that are English in the code: no key, and so no Chinese."""
-    return sum(_is_sentence(said) for node in ast.walk(module.tree) for said in _said(node))
+    code = module.name in CODE
+    nodes = (x for x in ast.walk(module.tree) if isinstance(x, ast.Raise) or not code)
+    return sum(_is_sentence(said) for node in nodes for said in _said(node))
 
 
 def _said(node: ast.AST) -> Iterator[ast.expr]:
@@ -96,11 +106,14 @@ def _name(function: ast.expr) -> str:
 
 
 def _is_sentence(said: ast.expr) -> bool:
-    """Whether a text has some words of its own; a name has fewer."""
-    if isinstance(said, ast.JoinedStr):
-        parts = [part.value for part in said.values if isinstance(part, ast.Constant)]
-        return len(" ".join(map(str, parts)).split()) >= WORDS
-    return isinstance(said, ast.Constant) and len(str(said.value).split()) >= WORDS
+    """Whether a text has some words of its own: a name has fewer, and signs are none. A line that
+    stands below an empty one is the heading of a table, and markup is a program's."""
+    parts = said.values if isinstance(said, ast.JoinedStr) else (said,)
+    text = " ".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+    return (
+        not text.startswith(("\n", "<"))
+        and sum(map(bool, map(LETTER.search, text.split()))) >= WORDS
+    )
 
 
 def counted(house: House) -> dict[str, float]:

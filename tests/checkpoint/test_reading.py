@@ -8,6 +8,7 @@ import pytest
 import weighbridge
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_repo, write_safetensors
+from tests.tiny import config
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.models.arch import torch_modules
 from weighbridge.models.arch.builder import blueprint
@@ -15,15 +16,7 @@ from weighbridge.models.arch.config import Config
 from weighbridge.models.checkpoint.gather import GatherOptions, gather
 from weighbridge.models.checkpoint.model import resolve
 
-TINY = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 100,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-}
+TINY = config("first", vocab_size=100, intermediate_size=96)
 PLAN = blueprint(Config(TINY))
 TENSORS = as_tensors(PLAN)
 

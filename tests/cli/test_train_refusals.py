@@ -8,6 +8,7 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
+from tests.tiny import config
 from weighbridge.answers.estimate.train import run
 from weighbridge.answers.estimate.train import train as learn
 from weighbridge.base.errors import UsageError
@@ -180,16 +181,8 @@ def test_what_a_layer_costs_does_not_grow_with_their_number():
 
 
 def _calls(layers):
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_hidden_layers": layers,
-        "vocab_size": 128,
-    }
-    made = resolve(gather_config(config, reference="tiny"))
+    raw = config("first", num_hidden_layers=layers, vocab_size=128)
+    made = resolve(gather_config(raw, reference="tiny"))
     with Profile() as seen:
         learn(made, Train(seq_len=16, shard="fsdp2", data_parallel_size=8))
     return sum(entry.callcount for entry in seen.getstats())

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from tests.ask import usual
 from tests.engines.answers import answer, part
 from weighbridge.base.dtypes import GGML_BY_NAME
 from weighbridge.base.errors import UsageError
@@ -28,8 +29,7 @@ DEEPSEEK = {
 }
 
 
-def asked(name="deepseek-v3", **more):
-    return answer(name, **DEEPSEEK | more)
+asked = usual(answer, "deepseek-v3", **DEEPSEEK)
 
 
 def cached(found):

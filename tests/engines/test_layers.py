@@ -78,7 +78,7 @@ def test_the_test_above_can_fail(tmp_path):
 
 # Low to high, as above
 WITHIN_SERVERS = ("cache_formats", "communication", "device_support", "flags", "shards")
-WITHIN_SERVERS += ("lora_and_speculation",)
+WITHIN_SERVERS += ("lora_and_speculation", "replica", "paged")
 
 
 @pytest.mark.house
@@ -101,6 +101,7 @@ OTHERS = {
     "models/arch/model_types.py": "whose facts about a type a file has",
     "machines/accelerators/diagnosis.py": "packages that a bug report lists",
     "settings/shared.py": "the title of a setting that two engines share, whose it was first",
+    "engines/servers/device_support.py": "which is nearest on a card that a server does not run on",
     "engines/launch/programs.py": "programs whose lines are not read",
     "models/quantization/declared.py": "a format of weights",
     "engines/format_names.py": "a format of weights",

@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import pytest
 
+from tests.ask import usual
 from tests.engines.answers import answer, of_config, part
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.units import MIB
@@ -16,8 +17,7 @@ from weighbridge.engines.llama_cpp.rules import NEWEST, rules
 LLAMA = {"engine": "llama.cpp", "context": 8_192, "quantization": "Q4_K_M", "program": "cli"}
 
 
-def asked(name="llama-3.1-8b", **more):
-    return answer(name, **LLAMA | more)
+asked = usual(answer, "llama-3.1-8b", **LLAMA)
 
 
 def running(found, device):

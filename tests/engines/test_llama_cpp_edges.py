@@ -5,6 +5,7 @@ import pytest
 
 import weighbridge
 from tests import packings
+from tests.ask import usual
 from tests.cases import each
 from tests.engines.answers import answer, named, of_config, part
 from tests.sparse import write_repo
@@ -25,8 +26,7 @@ pytestmark = pytest.mark.slow
 HERE = {"engine": "llama.cpp", "context": 4_096}
 
 
-def asked(name="llama-3.1-8b", **more):
-    return answer(name, **HERE | more)
+asked = usual(answer, "llama-3.1-8b", **HERE)
 
 
 def weights(found):

@@ -3,6 +3,7 @@
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from weighbridge.base.errors import UsageError
 from weighbridge.engines.llama_cpp.overrides import of_first, overrides
 
@@ -10,8 +11,7 @@ MODEL = {"engine": "llama.cpp", "quantization": "Q8_0", "context": 4096}
 MIXTURE = "qwen3-30b-a3b"  # 48 layers with experts
 
 
-def asked(name=MIXTURE, gpu="3090", **settings):
-    return weighbridge.infer(name, **{**MODEL, "gpu": gpu, **settings})
+asked = usual("infer", MIXTURE, **{**MODEL, "gpu": "3090"})
 
 
 def held(report, kind="weights"):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 import weighbridge
+from tests.ask import usual
 from tests.engines.answers import answer, of_config, part
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -33,8 +34,7 @@ from weighbridge.models.arch.model_types import facts
 FOUR = "mlx-4bit-g64"
 
 
-def asked(name="llama-3.1-8b", **more):
-    return answer(name, **{"engine": "mlx", "quantization": FOUR} | more)
+asked = usual(answer, "llama-3.1-8b", engine="mlx", quantization=FOUR)
 
 
 def allocated(found):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import weighbridge
+from tests.ask import usual
 from tests.engines.answers import answer, named, part
 from tests.engines.serving import served
 from weighbridge.base.dtypes import BFLOAT16
@@ -34,9 +35,7 @@ from weighbridge.models.catalogue import everyday, ollama_tags
 from weighbridge.models.quantization.ggml import by_ollama
 from weighbridge.models.quantization.schemes import scheme
 
-
-def asked(name="llama-3.1-8b", **more):
-    return answer(name, **{"engine": "ollama", "quantization": "Q4_K_M", "context": 4096} | more)
+asked = usual(answer, "llama-3.1-8b", engine="ollama", quantization="Q4_K_M", context=4096)
 
 
 def mib(found, name, detail=""):

@@ -3,6 +3,7 @@
 import pytest
 
 from weighbridge.engines.llama_cpp import speculation
+from weighbridge.engines.servers import cache_formats
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import card_defaults, dialect, effective, outside_pools, replica
 from weighbridge.engines.vllm import caches as vllm_caches
@@ -38,7 +39,7 @@ MIB, GIB = 2**20, 2**30
         (graphs.SPLITS, 32),  # config/attention.py
         # v1/kv_cache_interface.py: tokens of a block, bytes of DeepSeek-V4's pages, an indexer's scale
         ((vllm_caches.BLOCK, infer.KERNEL), (16, 16)),
-        ((vllm_caches.PACKED_ALIGNMENT, vllm_caches.SCALED), (576, 128)),
+        ((vllm_caches.PACKED_ALIGNMENT, cache_formats.SCALED), (576, 128)),
         # SGLang: srt/arg_groups/fields/lora.py (max_loras_per_batch), server_args.py
         ((dialect.LORAS, effective.LORAS), (8, 8)),
         (outside_pools.PROMPTS, 16_384),  # max_prefill_tokens
@@ -48,7 +49,7 @@ MIB, GIB = 2**20, 2**30
         (replica.ENCODED, 100 * MIB),  # SGLANG_VLM_CACHE_SIZE_MB
         (sglang_caches.EVICTED, 128),  # SGLANG_SWA_EVICTION_INTERVAL
         # srt/mem_cache: pages and scales of an indexer's keys, int32 of a token in the table
-        ((sglang_caches.PAGE_ALIGNMENT, sglang_caches.SCALED), (576, 128)),
+        (sglang_caches.PAGE_ALIGNMENT, 576),
         (sglang_caches.POSITION, 4),
         (card_defaults.FLASHINFER, 384 * MIB),  # SGLANG_FLASHINFER_WORKSPACE_SIZE
         (

@@ -7,6 +7,7 @@ import pytest
 
 import weighbridge
 from tests.engines.answers import named
+from tests.tiny import config
 from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.engines.launch import parse
 from weighbridge.engines.parallel.pieces import rows
@@ -144,18 +145,8 @@ def test_broken_positions_are_one_line(text, rope):
     ],
 )
 def test_broken_configs_end_to_end(kind, broken, tmp_path):
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "num_hidden_layers": 2,
-        "vocab_size": 256,
-        "max_position_embeddings": 4096,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config | broken))
+    raw = config("first", num_key_value_heads=4, vocab_size=256, max_position_embeddings=4096)
+    (tmp_path / "config.json").write_text(json.dumps(raw | broken))
     w, found = Infer(engine=kind), engine(kind)
     model = resolve(gather(str(tmp_path), GatherOptions()))
     with pytest.raises(BadFileError) as raised:

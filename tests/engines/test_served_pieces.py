@@ -21,7 +21,7 @@ from weighbridge.engines.parallel.cuts import SIZES, Site
 from weighbridge.engines.sglang import caches as sglang_caches
 from weighbridge.engines.sglang import effective, replica
 from weighbridge.engines.sglang import infer as sglang_infer
-from weighbridge.engines.sglang.cases import _Replica
+from weighbridge.engines.sglang.cases import remade
 from weighbridge.engines.transformers import infer
 from weighbridge.engines.vllm import caches as vllm_caches
 from weighbridge.engines.vllm import reserve, serving
@@ -248,7 +248,7 @@ def test_weights_and_blocks_that_are_more_than_a_card(monkeypatch, blocks, hopel
     rank = SimpleNamespace(
         standing=held, blocks=SimpleNamespace(nbytes=blocks), own=lambda asked: budget
     )
-    assert serving._hopeless(SimpleNamespace(kinds=[rank]), budget) is hopeless
+    assert serving.hopeless(SimpleNamespace(kinds=[rank], on_cards=budget)) is hopeless
 
 
 # transformers
@@ -322,8 +322,8 @@ def test_a_share_below_the_default_is_above_none(monkeypatch, free, wanted):
     outside = SimpleNamespace(high=0)
     rank = SimpleNamespace(outside=outside, given=None, own=lambda asked: budget)
     asked = SimpleNamespace(gpu_memory_utilization=None)
-    made = SimpleNamespace(kinds=[rank], asked=asked, utilization=0.9)
-    assert sorted(set(serving._narrowed(made, budget))) == wanted
+    made = SimpleNamespace(kinds=[rank], asked=asked, utilization=0.9, on_cards=budget)
+    assert sorted(set(serving._narrowed(made))) == wanted
 
 
 @pytest.mark.parametrize(
@@ -446,9 +446,9 @@ def test_what_cannot_be_converted_is_refused(monkeypatch, library, kinds, refuse
 def test_what_a_fraction_of_sglang_lacks(available, kept, says):
     """The card has 100 bytes free, of which 90 were asked for."""
     settings = SimpleNamespace(share=0.9, share_used=kept, backend="aiter")
-    launched = SimpleNamespace(serves=lambda: False, served=None, settings=settings)
     fit = SimpleNamespace(rooms=[SimpleNamespace(available=available, free=100)])
-    assert says in sglang_infer._lacking(launched, fit)
+    launched = SimpleNamespace(serves=lambda: False, served=None, settings=settings, fit=fit)
+    assert says in sglang_infer.lacks(launched)
 
 
 @pytest.mark.parametrize(
@@ -477,5 +477,5 @@ def test_scales_of_experts_that_are_made_anew(name, scale, card, layers, told):
         SimpleNamespace(nbytes=5 * MIB, copies=4, module="model.layers.0.mlp.gate"),
     ]
     rank = SimpleNamespace(tensors=tensors, blocks=range(layers), layers=())
-    found = _Replica.remade(of, rank)
+    found = remade(of, rank)
     assert [c.bytes for c in found] == ([told] if told else [])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.ask import usual
 from tests.engines.answers import answer, load_gib, of_config, part
 from tests.engines.kinds import PLAIN, SLIDING
 from weighbridge.base.errors import UnsupportedError, UsageError
@@ -19,9 +20,7 @@ from weighbridge.engines.sglang.weights import split_rules
 from weighbridge.models.arch.body import Dense, Experts, LayerBlock, Tower
 from weighbridge.models.arch.mixers import Attention, Latent, Layer, Shared, ShortConv
 
-
-def served(model, **workload):
-    return answer(model, engine="sglang", **workload)
+served = usual(answer, None, engine="sglang")
 
 
 def asked(version, mib, **more):

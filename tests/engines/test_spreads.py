@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from tests.cases import all_of
-from weighbridge.engines.servers.spreads import ATTENTION, EXPERTS, spreads
+from weighbridge.engines.servers.layouts import ATTENTION, EXPERTS, spreads
 from weighbridge.engines.table import record
 from weighbridge.workload import SPREAD
 

@@ -7,7 +7,7 @@ import pytest
 import weighbridge
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import GIB
-from weighbridge.engines.servers import unified
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.vllm import hardware, serving
 from weighbridge.machines.accelerators.budget import budget
 
@@ -88,18 +88,22 @@ def test_the_states_of_a_training_do_not_fit_beside_the_device():
 
 def test_processes_are_counted_where_free_memory_is_the_systems():
     for chip in ((8, 7), (11, 0), (12, 1)):
-        assert unified.processes(chip) == unified.PROCESSES
-        assert unified.captured(chip) == unified.CAPTURED
+        assert device_support.host_processes(chip) == device_support.PROCESSES
+        assert device_support.host_of_graphs(chip) == device_support.CAPTURED
     for other in (None, (9, 0), (12, 0)):
-        assert unified.processes(other) == unified.captured(other) == exactly(0)
-    assert unified.PROCESSES.low <= 1.1 * GIB and unified.PROCESSES.high >= 4.6 * GIB
-    assert unified.estimated(Bytes(1, 100, 200)) == Bytes(1, 150, 400)
+        assert (
+            device_support.host_processes(other)
+            == device_support.host_of_graphs(other)
+            == exactly(0)
+        )
+    assert device_support.PROCESSES.low <= 1.1 * GIB and device_support.PROCESSES.high >= 4.6 * GIB
+    assert device_support.expected_graphs(Bytes(1, 100, 200)) == Bytes(1, 150, 400)
 
 
 def test_a_share_is_bound_by_a_pool_alone():
     spark, card = budget("gb10", None, None), budget("4090", None, None)
     towers = SimpleNamespace(body=SimpleNamespace(towers=()))
-    standing = SimpleNamespace(processes=unified.PROCESSES, subject=towers)
+    standing = SimpleNamespace(processes=device_support.PROCESSES, subject=towers)
     reserve = SimpleNamespace(standing=standing)
     assert serving.beside_processes(reserve, card) > 1 << 60
     assert serving.beside_processes(reserve, spark) == spark.pool.low - 2 * GIB

@@ -5,6 +5,7 @@ import math
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from tests.engines.answers import answer, load_gib, of_config, part
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes
@@ -22,8 +23,7 @@ from weighbridge.workload import Infer
 H100 = {"engine": "vllm", "gpu": "H100"}
 
 
-def served(name, **asked):
-    return answer(name, engine="vllm", **asked)
+served = usual(answer, None, engine="vllm")
 
 
 # Versions

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.ask import usual
 from tests.engines.answers import answer, of_config, part
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import MIB
@@ -15,8 +16,7 @@ from weighbridge_lab.evidence import predict, records
 FREED = "freed while loading"
 
 
-def served(name, **asked):
-    return answer(name, engine="vllm", context=4096, max_num_seqs=16, **asked)
+served = usual(answer, None, engine="vllm", context=4096, max_num_seqs=16)
 
 
 def freed(name, **asked):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from weighbridge.base.errors import WeighbridgeError
+from tests.ask import or_refusal
 from weighbridge.faces import api
 
 MODELS = ("llama-3.1-8b", "gemma-2-2b", "whisper-tiny", "gpt-oss-20b")
@@ -37,10 +37,7 @@ SERVING = (
 
 
 def asked(model, task, settings):
-    try:
-        return getattr(model, task)(**settings).to_dict()
-    except WeighbridgeError as error:
-        return str(error)
+    return or_refusal(getattr(model, task), **settings)
 
 
 @pytest.mark.slow

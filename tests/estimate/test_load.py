@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.tiny import config
 from weighbridge.base.memory import exactly
 from weighbridge.base.units import MIB
 
@@ -38,15 +39,7 @@ GPT2_LARGE = {
     "n_head": 20,
     "n_positions": 1024,
 }
-TINY = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 1000,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-}
+TINY = config("first")
 
 
 def rows(report):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.tiny import config
 from weighbridge.answers.bounds import RunForm, highest
 from weighbridge.answers.estimate import limits, refusals
 from weighbridge.base.memory import exactly
@@ -15,14 +16,7 @@ from weighbridge.engines.launch.record import Obstacle
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.memory.report.verdict import Remedy
 
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 1000,
-}
+CONFIG = config("first", architectures=None)
 REMEDY = Remedy(change={}, peak_bytes=1, fits="yes", cost="", flags="--eager")
 LAUNCH = "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 vllm serve config"
 

@@ -1,6 +1,5 @@
 """Layers that repeat are not walked again, and nothing in the report says so."""
 
-import json
 from functools import partial
 
 import pytest
@@ -8,24 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.ask import or_refusal
 from tests.cases import each
+from tests.tiny import config
 from weighbridge.models import catalogue
 from weighbridge.training import run as training
 from weighbridge.training.forward import splice
 from weighbridge.training.run import StageRuns
 
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "max_position_embeddings": 4096,
-    "torch_dtype": "bfloat16",
-}
+LLAMA = config("wide", num_hidden_layers=12)
 MIXED = {  # one layer of attention in three, and windows
     **LLAMA,
     "architectures": ["Gemma3ForCausalLM"],
@@ -111,10 +101,7 @@ ASKED = {
 
 
 def asked(model, **named):
-    try:
-        return json.dumps(weighbridge.prepare(model).train(remedies=False, **named).to_dict())
-    except weighbridge.WeighbridgeError as error:
-        return str(error)
+    return or_refusal(weighbridge.prepare(model).train, remedies=False, **named)
 
 
 def same(monkeypatch, model, **named):

@@ -159,7 +159,7 @@ def test_a_pool_of_sglang_that_has_room(asked, there, why):
 )
 def test_what_torch_holds(parsed, unallocated, held):
     found = reading(**parsed)
-    assert (figures.unallocated(found), figures.held(found)) == (unallocated, held)
+    assert (figures.unallocated(found), figures.in_process(found)) == (unallocated, held)
 
 
 @pytest.mark.parametrize(

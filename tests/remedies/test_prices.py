@@ -245,3 +245,8 @@ def test_a_second_forward_of_feed_forwards_costs_its_flops():
     found = prices.again(0.27)
     assert found.price.speed == pytest.approx(5.4)
     assert "27% more FLOPs" in found.words
+
+
+def test_a_second_level_costs_twice_the_share_of_it_that_is_lost():
+    assert prices.less_beside(100, 75, "GiB").price.speed == 2 * prices.SLOWER / 4
+    assert prices.less_beside(100, 100, "GiB").price.speed == 0

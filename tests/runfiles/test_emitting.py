@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.cases import some
 
 import weighbridge
 from weighbridge.base.errors import UsageError
@@ -21,6 +22,7 @@ from weighbridge.settings.ranks import Ranks
 from weighbridge.training import launching
 
 MODEL = "llama-3.1-8b"
+SERVER = "llama-3.2-1b"  # which a launch line can name
 TRAINED = {
     "qlora": {"method": "qlora"},
     "lora": {
@@ -67,7 +69,7 @@ SUFFIXES = {
 def answered(made, model=None, **beside):
     """Weigh a file by its own reader, as anybody would."""
     name = f"run{SUFFIXES[TARGETS[made.kind].syntax]}"
-    found = weighbridge.weigh(made.text, name=name, model=model, **beside)
+    found = weighbridge.weigh(made.text, name=name, model=model, offline=True, **beside)
     assert found.file.kind == TARGETS[made.kind].kind
     assert not any(one.line for one in found.runs[0].run.unread if "liger" not in one.key)
     return found.runs[0].report
@@ -78,21 +80,20 @@ def _of_recipe(settings):
     return {"checkpointing": "full", **settings} if "method" in settings else settings
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_training_that_is_written_is_the_one_that_was_asked_for(kind, settings):
+def test_a_training_that_is_written_is_the_one_that_was_asked_for(kind, settings, tiny):
     if kind in ("axolotl", "trainer") and settings.get("offload") == "optimizer":
         settings = {**settings, "offload": None}
     given = {"gpu": "4090", **settings}
-    made = weighbridge.emit(MODEL, kind, **given)
+    made = weighbridge.emit(tiny, kind, **given)
     recipe = kind == "trl" and settings.get("method")  # of PEFT and TRL, which needs no name
     meant = given if recipe else {**_of_recipe(given), "framework": FRAMEWORK[kind]}
     if kind == "llama-factory" and settings.get("method"):
         ways = WAYS[kind] if settings["method"] == "qlora" else {"dtype": "bfloat16"}
         meant = {**meant, **ways}
-    asked = weighbridge.train(MODEL, **meant)
-    again = answered(made, MODEL, gpu=given["gpu"])
+    asked = weighbridge.train(tiny, **meant)
+    again = answered(made, tiny, gpu=given["gpu"])
     assert again.peak == asked.peak == made.report.peak
     assert again.verdict.fits == asked.verdict.fits
     assert again.workload == asked.workload
@@ -122,15 +123,14 @@ RECIPES = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "settings"), RECIPES)
-def test_a_recipe_that_is_written_is_the_run_that_was_asked_for(kind, settings):
-    made = weighbridge.emit(MODEL, kind, **settings)
+@pytest.mark.parametrize(("kind", "settings"), some(2, RECIPES))
+def test_a_recipe_that_is_written_is_the_run_that_was_asked_for(kind, settings, tiny, tiny_shape):
+    made = weighbridge.emit(tiny, kind, **settings)
     # The last that reads TOML, with the checkpoints that the newest makes by itself
     release = {"framework_version": "0.2.2", "checkpointing": "selective"}
     ways = release if kind == "torchtitan" else {}
-    asked = weighbridge.train(MODEL, framework=kind, **{**ways, **_of_recipe(settings)})
-    again = answered(made, MODEL, gpu=settings["gpu"])
+    asked = weighbridge.train(tiny, framework=kind, **{**ways, **_of_recipe(settings)})
+    again = answered(made, tiny, gpu=settings["gpu"])
     assert again.peak == asked.peak == made.report.peak
     assert again.verdict.fits == asked.verdict.fits
 
@@ -148,36 +148,33 @@ def test_a_model_that_a_program_has_not_is_refused(kind, model, said):
         weighbridge.emit(model, kind, gpu="h200")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deepspeed", "accelerate"])
 @pytest.mark.parametrize("settings", [TRAINED["zero2"], TRAINED["zero3"], NVME])
-def test_a_part_of_a_run_that_is_written_shares_it_out_as_it_was_asked_for(kind, settings):
-    made = weighbridge.emit(MODEL, kind, **settings)
+def test_a_part_of_a_run_that_is_written_shares_it_out_as_it_was_asked_for(kind, settings, tiny):
+    made = weighbridge.emit(tiny, kind, **settings)
     shares = {"shard", "offload"}
     others = {name: value for name, value in settings.items() if name not in shares}
-    asked = weighbridge.train(MODEL, **settings)
+    asked = weighbridge.train(tiny, **settings)
     own = {name: asked.workload[name] for name in ("framework", "dtype")}
-    again = answered(made, MODEL, **others, **own)
+    again = answered(made, tiny, **others, **own)
     assert again.peak == asked.peak == made.report.peak
     assert [again.workload[name] for name in shares] == [settings[name] for name in shares]
 
 
-@pytest.mark.slow
-def test_ranks_that_are_written_for_accelerate_are_launched():
-    made = weighbridge.emit(MODEL, "accelerate", gpu="h100:8", shard="fsdp2", framework="trl")
+def test_ranks_that_are_written_for_accelerate_are_launched(tiny):
+    made = weighbridge.emit(tiny, "accelerate", gpu="h100:8", shard="fsdp2", framework="trl")
     assert "num_processes: 8\n" in made.text
     assert "fsdp_version: 2\n" in made.text
-    again = answered(made, MODEL, gpu="h100:8", framework="trl")
+    again = answered(made, tiny, gpu="h100:8", framework="trl")
     assert again.workload["shard"] == "fsdp2"
     assert again.peak == made.report.peak
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", SERVED.values(), ids=SERVED)
 @pytest.mark.parametrize("kind", ["vllm", "compose", "k8s"])
 def test_a_server_that_is_written_is_the_one_that_was_asked_for(kind, settings):
-    made = weighbridge.emit(MODEL, kind, **settings)
-    asked = weighbridge.infer(MODEL, **settings)
+    made = weighbridge.emit(SERVER, kind, **settings)
+    asked = weighbridge.infer(SERVER, **settings)
     beside = {name: settings[name] for name in ("gpu", "engine_version") if name in settings}
     again = answered(made, **beside)
     assert again.peak == asked.peak == made.report.peak
@@ -353,10 +350,9 @@ MACHINES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cards", "starts"), MACHINES)
-def test_what_starts_a_file_names_its_machines(kind, cards, starts):
-    made = weighbridge.emit("llama-3.1-8b", kind, gpu=f"h100:{cards}", shard="fsdp2")
+def test_what_starts_a_file_names_its_machines(kind, cards, starts, tiny, tiny_shape):
+    made = weighbridge.emit(tiny, kind, gpu=f"h100:{cards}", shard="fsdp2")
     assert made.starts.startswith(starts)
 
 
@@ -373,7 +369,6 @@ def test_a_file_of_its_own_kind_keeps_its_ways():
     assert made.report.peak == own.peak
 
 
-@pytest.mark.slow
 def test_a_launch_line_becomes_a_manifest():
     line = "vllm serve llama-3.1-8b --max-model-len 16384 -tp 2"
     made = weighbridge.emit(None, "k8s", file=line, name="serve.sh", gpu="l40s:2")
@@ -503,15 +498,16 @@ LAW = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "framework"), LAW)
-def test_what_is_emitted_is_read_again_as_what_was_answered(kind, framework, tmp_path, capsys):
+@pytest.mark.parametrize(("kind", "framework"), some(4, LAW))
+def test_what_is_emitted_is_read_again_as_what_was_answered(
+    kind, framework, tmp_path, capsys, tiny, tiny_shape
+):
     shard = {"shard": "zero2"} if kind == "deepspeed" else {"shard": "fsdp2"}
     asked = {"gpu": "h100-sxm:8", "framework": framework, **shard}
-    meant = weighbridge.train(MODEL, **asked)
-    made = weighbridge.emit(MODEL, kind, **asked)
+    meant = weighbridge.train(tiny, **asked)
+    made = weighbridge.emit(tiny, kind, **asked)
     name = f"run{SUFFIXES[TARGETS[kind].syntax]}"
-    line = ["weighbridge", name, "--model", MODEL, "--gpu", "h100-sxm:8"]
+    line = ["weighbridge", name, "--model", tiny, "--gpu", "h100-sxm:8"]
     if made.weighs:  # a part of a run: the line has what no such file says
         line = shlex.split(made.weighs)
         name = line[1]

@@ -62,7 +62,8 @@ def test_a_file_between_fences_asks_for_what_it_asks_for_alone(tag, text, name):
     (alone,) = read(text, name).runs
     (found,) = read(around((tag, text))).runs
     assert found.model == alone.model
-    assert found.settings == {**alone.settings, "gpu": "3090"}
+    cards = "3090:2" if text is COMMAND else "3090"  # as many as the command starts ranks
+    assert found.settings == {**alone.settings, "gpu": cards}
     assert found.defaults == alone.defaults
     places = {
         one.line - another.line

@@ -39,8 +39,8 @@ def test_words_alone_give_no_sure_verdict():
         "this is as far as the text says (in words: qwen3-0.6b, H100, vLLM); not taken from words"
     )
     assert (
-        "to ask for sure, type: weighbridge infer qwen3-0.6b --engine vllm --gpu H100"
-        in weighed.run.notes
+        "to ask for sure, fill in --context, --batch-size and type: weighbridge infer qwen3-0.6b "
+        "--engine vllm --context N --batch-size N --gpu H100" in weighed.run.notes
     )
     assert weighed.to_dict()["in_words"] == ["model", "gpu", "engine"]
     assert weighed.to_dict()["missing"] == ["context", "requests at once"]
@@ -57,7 +57,7 @@ def test_a_card_of_words_beside_a_command_gives_none_and_a_typed_one_does():
     [
         (
             "A colleague has an A100, I have a 4090 and want QLoRA of llama 3.1 8B at 4k, batch 2",
-            "to ask for sure, type: weighbridge fit 'llama 3.1 8B' --gpu NAME",
+            "to ask for sure, fill in --gpu and type: weighbridge fit 'llama 3.1 8B' --gpu NAME",
         ),
         (
             "QLoRA of qwen3-8b with axolotl on a 3090",

@@ -49,7 +49,7 @@ DEPLOY = "    deploy:\n      resources:\n        limits:\n          memory: 96g\
 )
 def test_quantities_as_each_program_takes_them(said, binary, nbytes):
     found = memory_limit(said, key="memory", place=Place(3), binary=binary)
-    assert (found.nbytes, found.said.setting, found.said.line) == (nbytes, "ram", 3)
+    assert (found.nbytes, found.limit.setting, found.limit.line) == (nbytes, "ram", 3)
 
 
 @pytest.mark.parametrize("said", [None, "", "$LIMIT", "{{ .Values.memory }}"])

@@ -15,8 +15,11 @@ def found(text: str):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("lmdeploy: memory?", "infer MODEL --engine vllm --gpu NAME"),
-        ("lmdeploy of qwen3-8b on a 3090: memory?", "infer qwen3-8b --engine vllm --gpu 3090"),
+        ("lmdeploy: memory?", "infer MODEL --engine vllm --context N --batch-size N --gpu NAME"),
+        (
+            "lmdeploy of qwen3-8b on a 3090: memory?",
+            "infer qwen3-8b --engine vllm --context N --batch-size N --gpu 3090",
+        ),
     ],
 )
 def test_the_nearest_engine_is_named_with_what_it_has_to_be_told(text, line):

@@ -11,12 +11,12 @@ from tests.cases import all_of
 
 import weighbridge
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.format_choice import ASKED
 from weighbridge.files.runfiles import passes
 from weighbridge.files.runfiles.beside import NOT_HERE
 from weighbridge.files.runfiles.passes import (
     ANSWER_PASSES,
-    AS_FAR,
     BY_FILE,
     ELSEWHERE,
     LENGTHS,
@@ -36,9 +36,9 @@ from weighbridge.files.runfiles.record import (
     Understood,
     Unread,
 )
-from weighbridge.files.runfiles.slurm import SAME, SAYS
 from weighbridge.files.runfiles.weighing import WeighedRun
 
+SEVERAL = {"kind": "a100", "cards": "A100 40GB or A100 80GB"}
 NAMES = ("shard", "offload", "zero_reduce_bucket_size", "batch_size", "gpu", "seq_len")
 SETTINGS = {
     "shard": st.sampled_from(("zero3", "ddp", "fsdp2", "none")),
@@ -130,10 +130,13 @@ WORDS = {
     "missing": ("a length",),
     "understood": (Understood(key="the card", value="2 x 4090", setting="gpu"),),
 }
+SURELY = {**WORDS, "missing": (), "settings": {"gpu": "2 x 4090"}}
+AS_FAR = "this is as far as the text says (in words: 2 x 4090)"
 ELSE = unread("m", missing="zero.json", lowers=True)
 REASONS = [
     ({}, "axolotl", "no", 2, {}, ""),
-    (WORDS, "axolotl", "no", 2, {}, AS_FAR.format(said="2 x 4090") + "; not taken from words: a"),
+    (WORDS, "axolotl", "no", 2, {}, f"{AS_FAR}; not taken from words: a"),
+    (SURELY, "axolotl", "no", 2, {}, f"{AS_FAR}; --gpu '2 x 4090', typed beside it, makes it sure"),
     (WORDS, "axolotl", "no", 2, {"gpu": "4090"}, ""),
     (WORDS, "axolotl", "no", 2, {"gpu_memory": "24GiB"}, ""),
     ({"unread": (ELSE,)}, "axolotl", "yes", 2, {}, NOT_HERE.format("zero.json")),
@@ -184,14 +187,14 @@ def test_a_model_that_is_typed_is_no_longer_of_words():
     [("no", "no", "no", False), ("no", "yes", "no", True), ("yes", "no", "yes", True)],
 )
 def test_a_no_is_sure_where_larger_cards_of_the_name_say_so_too(small, large, fits, lowers):
-    several = replace(unread(SEVERAL_CARDS, lowers=True), why=f"a100 {SAYS} 40GB")
+    several = replace(unread(SEVERAL_CARDS, lowers=True), why=sentence("which_card", **SEVERAL))
     other = unread(lowers=True)
     both = run(settings={"gpu": "a"}, larger=("b",), unread=(several, other))
     answers = {"a": weighed(both, small), "b": weighed(both, large)}
     after = of_larger_cards(both, lambda one: answers[one.settings["gpu"]])
     card, rest = after.run.unread
     assert (after.fits, card.lowers) == (fits, lowers)
-    assert card.why == (several.why if lowers else f"a100 {SAME} 40GB")
+    assert card.why == (several.why if lowers else sentence("which_card.same", **SEVERAL))
     assert rest == other
 
 

@@ -58,27 +58,20 @@ def said(run) -> dict:
     return {name: value for name, value in told.items() if value}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "row"), ROWS)
 def test_a_public_file_is_the_run_that_it_starts(kind, row):
-    found = read(written(row), "run")
-    assert found.kind == kind
-    assert json.loads(json.dumps([said(run) for run in found.runs])) == row["runs"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "row"), ROWS)
-def test_what_was_understood_stands_where_it_is_said_to(kind, row):
-    """A value's place in the text holds that value: a patch writes there."""
+    """A value's place in the text holds that value, too: a patch writes there."""
     text = written(row)
-    for run in read(text, "run", kind).runs:
-        for one in run.understood:
-            if one.end:
-                assert one.line == text.count("\n", 0, one.start) + 1
-                stood = text[one.start : one.end].strip()
-                assert stood
-                if isinstance(one.value, str | int | float) and not isinstance(one.value, bool):
-                    assert str(one.value)[:8] in stood or yaml.safe_load(stood) == one.value
+    found = read(text, "run")
+    assert row["source"].startswith("https://")
+    assert (found.kind, found.title) == (kind, named(kind).title)
+    assert json.loads(json.dumps([said(run) for run in found.runs])) == row["runs"]
+    for one in (one for run in found.runs for one in run.understood if one.end):
+        assert one.line == text.count("\n", 0, one.start) + 1
+        stood = text[one.start : one.end].strip()
+        assert stood
+        if isinstance(one.value, str | int | float) and not isinstance(one.value, bool):
+            assert str(one.value)[:8] in stood or yaml.safe_load(stood) == one.value
 
 
 WRITABLE = ("axolotl", "llama-factory", "trl", "torchtune", "torchtitan", "litgpt")
@@ -93,7 +86,6 @@ CHANGES = [
 BESIDE = {("litgpt", "batch_size")}  # its accumulation follows from the global batch
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_a_change_that_is_written_is_read_as_it_was_meant(kind):
     """Every change that a kind has words for, in each public file of it, and nothing else."""

@@ -82,6 +82,6 @@ def test_a_line_means_the_same_alone_and_within_a_text(around):
         assert (within.model, within.settings) == (alone.model, alone.settings), line
 
 
-def test_a_config_that_trl_has_by_name_leaves_open_what_ranks_share():
-    (unread,) = run_of(f"trl sft --accelerate_config zero3 --num_processes 8 {ARGS}").unread
+def test_a_config_of_trl_that_is_not_its_own_leaves_open_what_ranks_share():
+    (unread,) = run_of(f"trl sft --accelerate_config mine --num_processes 8 {ARGS}").unread
     assert (unread.key, unread.lowers, unread.raises) == ("accelerate_config", True, True)

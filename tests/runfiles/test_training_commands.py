@@ -73,6 +73,30 @@ def test_flags_of_a_launcher_are_shown_by_their_names():
     assert "Megatron" in megatron.refused
 
 
+@pytest.mark.parametrize(
+    ("line", "shard", "missing"),
+    [
+        ("trl sft --accelerate_config zero3", "zero3", []),
+        ("trl sft --accelerate_config fsdp2", "fsdp2", []),
+        ("trl sft --accelerate_config multi_gpu", "ddp", []),
+        ("trl sft --accelerate_config mine.yaml", None, []),
+        (
+            "accelerate launch --config_file examples/accelerate_configs/deepspeed_zero2.yaml a.py",
+            "zero2",
+            [],
+        ),
+        ("accelerate launch --config_file zero2.yaml a.py", None, ["zero2.yaml"]),
+        ("accelerate launch --config_file b/mine.yaml a.py", None, ["b/mine.yaml"]),
+    ],
+)
+def test_a_config_that_trl_ships_is_known_by_its_name(line, shard, missing):
+    (run,) = read(f"{line} --model_name_or_path Qwen/Qwen3-8B --max_length 512\n", "a.sh").runs
+    assert run.settings.get("shard") == shard
+    assert [one.missing for one in run.unread if one.missing] == missing
+    assert ("accelerate_config" in [one.key for one in run.unread]) == ("mine.yaml" in line[:40])
+    assert any("what its name says" in note for note in run.notes) == (shard is not None)
+
+
 def test_a_stage_of_deepspeed_is_read_from_its_files_name():
     settings = run(f"deepspeed train.py {ARGUMENTS} --deepspeed scripts/zero3_offload.json\n")
     assert (settings.settings["shard"], settings.settings["offload"]) == ("zero3", "params")

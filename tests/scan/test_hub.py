@@ -34,7 +34,7 @@ def put(hub, name, config):  # noqa: F811
 
 
 def found(source, tmp_path):
-    return list(registry.models(source, kept=tmp_path / "out" / "fetched.sqlite"))
+    return list(registry.models(source, store=tmp_path / "out" / "fetched.sqlite"))
 
 
 def test_filters_select_and_pages_follow(listed, tmp_path):
@@ -51,17 +51,17 @@ def test_filters_select_and_pages_follow(listed, tmp_path):
 
 def test_what_came_is_not_asked_for_again(listed, tmp_path):
     """Not even where the scan was ended in the middle."""
-    models = registry.models("hub:author=acme", kept=tmp_path / "kept")
+    models = registry.models("hub:author=acme", store=tmp_path / "kept")
     assert len(list(islice(models, 5))) == 5
     models.close()
     before = len(listed.asked(CONFIGS))
-    again = list(registry.models("hub:author=acme", kept=tmp_path / "kept"))
+    again = list(registry.models("hub:author=acme", store=tmp_path / "kept"))
     assert len(again) == 30
     assert len(listed.asked(CONFIGS)) == before + 25
-    list(registry.models("hub:author=acme", kept=tmp_path / "kept"))
+    list(registry.models("hub:author=acme", store=tmp_path / "kept"))
     assert len(listed.asked(CONFIGS)) == before + 25
     (listed.root / "acme/m03/config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    (_, _, _, new, *_) = list(registry.models("hub:author=acme", kept=tmp_path / "kept"))
+    (_, _, _, new, *_) = list(registry.models("hub:author=acme", store=tmp_path / "kept"))
     assert new.config == {"model_type": "gpt2"}
     assert len(listed.asked(CONFIGS)) == before + 26
 

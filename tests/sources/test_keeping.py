@@ -12,6 +12,7 @@ import pytest
 import weighbridge
 from tests.hub import Fault
 from tests.sparse import as_tensors, write_repo
+from tests.tiny import config
 from weighbridge.base.errors import BadFileError, HubError
 from weighbridge.models.arch.builder import blueprint
 from weighbridge.models.arch.config import Config
@@ -20,15 +21,7 @@ from weighbridge.models.sources.base import SourceOptions
 from weighbridge.models.sources.hub import HubSource
 from weighbridge.models.sources.reference import HubRef
 
-TINY = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 100,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-}
+TINY = config("first", vocab_size=100, intermediate_size=96)
 PLAN = blueprint(Config(TINY))
 NAMES = ("config.json", "model.safetensors.index.json")
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.sparse import INDEX, as_tensors, write_repo, write_safetensors
+from tests.tiny import config
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.models.arch.builder import blueprint
 from weighbridge.models.arch.config import Config
@@ -17,15 +18,7 @@ from weighbridge.models.sources import base
 from weighbridge.models.sources.base import SourceFile, Together
 from weighbridge.models.sources.local import LocalSource
 
-TINY = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 100,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-}
+TINY = config("first", vocab_size=100, intermediate_size=96, num_hidden_layers=12)
 TENSORS = as_tensors(blueprint(Config(TINY)))
 SHARD = "model-{:05}-of-{:05}.safetensors"
 

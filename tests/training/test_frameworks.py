@@ -3,10 +3,10 @@
 import pytest
 
 import weighbridge
-from tests.tiny import LLAMA
+from tests.ask import usual
+from tests.tiny import LLAMA, config
 from weighbridge.base.errors import UsageError
 from weighbridge.base.units import GIB
-from weighbridge.faces import api
 from weighbridge.training.forward.losses import LOSSES
 from weighbridge.training.forward.nets import LOOPS
 from weighbridge.training.frameworks import FRAMEWORKS
@@ -25,8 +25,7 @@ TUNE = {
 }
 
 
-def report(model, **settings):
-    return api.train(model, offline=True, **settings)
+report = usual("train", None, offline=True)
 
 
 def peak(found, level="allocated"):
@@ -162,17 +161,7 @@ def test_older_torchs_take_more_or_less_for_a_step():
     assert step[0] - step[1] == pytest.approx(4 * 1_235_814_400, rel=0.01)
 
 
-TITAN = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 32_000,
-    "torch_dtype": "bfloat16",
-}
+TITAN = config("wide", num_hidden_layers=2, vocab_size=32000, max_position_embeddings=None)
 
 
 def of_logits(version, **settings):

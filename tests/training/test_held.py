@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighbridge.faces import api
+from tests.ask import usual
 from weighbridge.training.forward.machine import Machine
 
 VOCAB, LENGTH = 151_936, 256
@@ -11,8 +11,7 @@ SMALL = {"seq_len": LENGTH, "batch_size": 2}
 LOGITS = 2 * LENGTH * VOCAB  # numbers
 
 
-def report(**settings):
-    return api.train("qwen3-0.6b", offline=True, **{**SMALL, **settings})
+report = usual("train", "qwen3-0.6b", offline=True, **SMALL)
 
 
 def part(found, phase, name):

@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from weighbridge.base.errors import UsageError
-from weighbridge.faces import api
 from weighbridge.models import catalogue
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import TrainerRun
@@ -15,8 +15,7 @@ LLAMA = 2 * 128_256 * 4096 + 65 * 4096  # numbers of Llama-3.1-8B that are not p
 SHORT = {"method": "qlora", "framework": "trainer", "seq_len": 256}
 
 
-def report(model="llama-3.1-8b", **settings):
-    return api.train(model, offline=True, **{**SHORT, **settings})
+report = usual("train", "llama-3.1-8b", offline=True, **SHORT)
 
 
 def part(found, phase, name):

@@ -4,22 +4,13 @@ and one that is walked anew only where the card decides what is done."""
 import pytest
 
 import weighbridge
+from tests.tiny import config
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.machines.kernels.workspaces import tensor_cores
 from weighbridge.training import kept, run
 from weighbridge.training.forward.machine import KernelFacts
 
-SMALL = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_hidden_layers": 2,
-    "vocab_size": 512,
-    "max_position_embeddings": 4096,
-}
+SMALL = config("llama", vocab_size=512, max_position_embeddings=4096, torch_dtype=None)
 
 
 @pytest.fixture

@@ -7,27 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weighbridge
+from tests.ask import usual
+from tests.tiny import config
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import UsageError
 
 LAW = pytest.mark.slow  # sweeps; the single cases below run with every test
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "max_position_embeddings": 4096,
-    "torch_dtype": "bfloat16",
-}
+CONFIG = config("wide")
 STATES = ("optimizer_states", "master_weights", "weights", "gradients")
 
 
-def train(**settings):
-    return weighbridge.train(CONFIG, **settings)
+train = usual("train", CONFIG)
 
 
 def peak(report):

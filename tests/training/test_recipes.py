@@ -3,13 +3,13 @@
 import pytest
 
 import weighbridge
+from tests.ask import usual
 
 BODY = ("framework", "dtype", "checkpointing", "loss", "kbit_upcast")
 RECIPE = ("trl", "bfloat16", "full", "trl", "none")
 
 
-def asked(model="llama-3.2-1b", **settings):
-    return weighbridge.train(model, offline=True, seq_len=256, **settings)
+asked = usual("train", "llama-3.2-1b", offline=True, seq_len=256)
 
 
 def body(report):

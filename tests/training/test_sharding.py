@@ -4,7 +4,7 @@ import pytest
 
 import weighbridge
 from tests.cases import some
-from tests.tiny import LLAMA
+from tests.tiny import LLAMA, config
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import exactly
@@ -18,17 +18,7 @@ GB = 10**9
 SEVEN = 6_738_415_616  # parameters of Llama-2-7B
 RANKS = 8
 SIXTEEN = {"gradient_accumulation": 16}
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "torch_dtype": "bfloat16",
-}
+CONFIG = config("wide", max_position_embeddings=None)
 
 
 def trained(model, **settings):

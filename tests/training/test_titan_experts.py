@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import weighbridge
+from tests.ask import usual
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.versions import dated
@@ -81,9 +81,7 @@ def test_selective_checkpoints_keep_messages_and_no_product_of_a_router():
 QWEN = "qwen3-30b-a3b"
 
 
-def trained(model=QWEN, **more):
-    asked = {"framework": "torchtitan", "gpu": "b200:8", "seq_len": 512}
-    return weighbridge.train(model, **{**asked, **more})
+trained = usual("train", QWEN, framework="torchtitan", gpu="b200:8", seq_len=512)
 
 
 @pytest.mark.slow

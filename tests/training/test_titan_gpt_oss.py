@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.counted import CountedHeap
@@ -95,9 +96,7 @@ def test_a_checkpoint_keeps_what_compiled_attention_is_given():
     assert left == rows * (4 * HEADS * HEAD * 2 + 2 * HEADS * 4)
 
 
-def trained(**more):
-    asked = {"framework": "torchtitan", "gpu": "b200:8", "seq_len": 512}
-    return weighbridge.train("gpt-oss-20b", **{**asked, **more})
+trained = usual("train", "gpt-oss-20b", framework="torchtitan", gpu="b200:8", seq_len=512)
 
 
 def held(result, name):

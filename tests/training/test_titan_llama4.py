@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import weighbridge
+from tests.ask import usual
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.files.runfiles import read
@@ -62,9 +62,15 @@ def test_what_experts_give_is_summed_as_it_is():
     assert kept(LAST) == pytest.approx(total, abs=TOKENS * 12)
 
 
-def trained(model="llama-4-scout", **more):
-    asked = {"framework": "torchtitan", "framework_version": "0.2.2", "checkpointing": "full"}
-    return weighbridge.train(model, gpu="h100-sxm:64", seq_len=512, **{**asked, **more})
+trained = usual(
+    "train",
+    "llama-4-scout",
+    framework="torchtitan",
+    framework_version="0.2.2",
+    checkpointing="full",
+    gpu="h100-sxm:64",
+    seq_len=512,
+)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from tests.tiny import LLAMA
 from weighbridge.base.dtypes import BFLOAT16
 from weighbridge.base.errors import UsageError
@@ -46,9 +47,15 @@ GEMMA = {
 PART = "linears that may be left in 16 bits"
 
 
-def asked(model, **settings):
-    usual = {"framework": "unsloth", "method": "qlora", "lora_targets": TARGETS, "seq_len": 64}
-    return weighbridge.train(model, offline=True, **{**usual, **settings})
+asked = usual(
+    "train",
+    None,
+    offline=True,
+    framework="unsloth",
+    method="qlora",
+    lora_targets=TARGETS,
+    seq_len=64,
+)
 
 
 def phase(report, name):

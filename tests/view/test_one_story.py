@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 import weighbridge
+from tests.ask import typed as _asked
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.errors import UsageError
 from weighbridge.faces.cli.menu import run
@@ -14,12 +15,6 @@ from weighbridge.faces.cli.menu import run
 @pytest.fixture(scope="module")
 def small():
     return weighbridge.prepare("qwen3-0.6b")
-
-
-def _asked(capsys, *words):
-    code = run(list(words))
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests import ask
 from weighbridge.faces.web.protocol import AskDesk
 from weighbridge.memory.report.fit import NAMES
 
@@ -28,9 +29,7 @@ def desk():
 
 
 def answered(desk, task, model, workload):
-    found = desk.answer(json.dumps({"task": task, "model": model, "workload": workload}))
-    assert "error" not in found, found
-    return found
+    return ask.answered(desk, model, task=task, workload=workload)
 
 
 def grids(found):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.hub import Fault, Hub
 from tests.sparse import write_repo
+from tests.tiny import config
 from weighbridge.base.errors import GatedError, HubError, NotFoundError
 from weighbridge.models.arch.builder import blueprint
 from weighbridge.models.arch.config import Config
@@ -17,15 +18,7 @@ from weighbridge.models.checkpoint.gather import GatherOptions, gather
 from weighbridge.models.formats import ByteRange
 from weighbridge.models.sources import answers, base, browser, http, surroundings, wire
 
-TINY = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 256,
-}
+TINY = config("first", vocab_size=256)
 SAFE = {"cache-control", "content-language", "content-length", "content-type", "expires"}
 ORIGIN = "http://page.example"
 FORBIDDEN = {"user-agent", "accept-encoding", "host", "origin", "cookie"}

@@ -5,6 +5,7 @@ from base64 import b64encode
 
 import pytest
 
+from tests.ask import requested
 from tests.formats.build_gguf import Writer
 from tests.sparse import as_tensors, write_safetensors
 from weighbridge.answers.questions.requests import Requests
@@ -39,7 +40,7 @@ def file_of(path, nbytes=None):
 
 
 def ask(desk, file, task="load", **workload):
-    return desk.answer(json.dumps({"task": task, "model": {"file": file}, "workload": workload}))
+    return requested(desk, {"file": file}, task=task, workload=workload)
 
 
 def answered(desk, path, **workload):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ask import answered as ask
 from weighbridge.answers.questions.requests import Requests, parsed
 from weighbridge.faces.charts import bar_svg
 from weighbridge.faces.web.exports import FORMS
@@ -24,12 +25,6 @@ EVIL = "<img src=x onerror=alert(1)>=HYPERLINK(1)"
 @pytest.fixture(scope="module")
 def desk():
     return AskDesk(offline=True)
-
-
-def ask(desk, **told):
-    found = desk.answer(json.dumps(told))
-    assert "error" not in found, found
-    return found
 
 
 def error(desk, **told):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.ask import requested as ask
 from weighbridge.answers.questions.requests import Requests
 from weighbridge.base.words import words_in
 from weighbridge.faces.web.protocol import AskDesk
@@ -25,10 +26,6 @@ ASKS = (
 @pytest.fixture(scope="module")
 def desk():
     return AskDesk(offline=True)
-
-
-def ask(desk, **told):
-    return desk.answer(json.dumps(told))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.ask import requested
 from tests.sparse import write_repo
 from weighbridge.faces.web.protocol import AskDesk
 from weighbridge.models import catalogue
@@ -25,8 +26,8 @@ def gated(hub):
 
 
 def ask(desk, model, token=None, **workload):
-    told = {"task": "load", "model": model, "workload": workload}
-    return desk.answer(json.dumps(told if token is None else {**told, "token": token}))
+    own = {} if token is None else {"token": token}
+    return requested(desk, model, task="load", workload=workload, **own)
 
 
 @pytest.mark.slow

@@ -130,13 +130,13 @@ def test_every_warning_of_the_corners_is_told_in_chinese(warning):
 @pytest.mark.parametrize(
     ("english", "chinese"),
     [
-        ("in prefill", "prefill 时"),
-        ("gpt2: in prefill", "gpt2：prefill 时"),  # behind a name
-        ("not a name: in prefill", None),
-        ("x" * 998 + "; in prefill", None),
-        ("while saving; in prefill", "保存时；prefill 时"),
-        ("while saving; something else", None),  # all clauses, or none
-        ("something else; while saving", None),
+        ("the text", "文本"),
+        ("gpt2: the text", "gpt2：文本"),  # behind a name
+        ("not a name: the text", None),
+        ("x" * 988 + "; the text; x", None),
+        ("the text; the text", "文本；文本"),
+        ("the text; something else", None),  # all clauses, or none
+        ("something else; the text", None),
     ],
 )
 def test_clauses_are_told_one_by_one(english, chinese):

@@ -27,6 +27,7 @@ from weighbridge.base.words import entries, words_in
 
 ROOT = Path(__file__).parents[2] / "src"
 WORDS = {**entries("warnings"), **entries("errors")}
+SAYING = {"sentence": 0, "error": 1}  # what says a key -> which of its arguments that is
 LINE = sentence("beyond", tokens=9000, most=8192)
 ENGLISH = "9,000 tokens are more than the 8,192 that the model was made for"
 CHINESE = "9,000 个 token 超过模型设计的 8,192"
@@ -36,9 +37,10 @@ def calls(text):
     """Key, names of values and line of each sentence that a source says by one; (None, ...) of a
     key that is no text."""
     for call in nodes(text, ast.Call):
-        if getattr(call.func, "id", getattr(call.func, "attr", "")) == "sentence" and call.args:
+        name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+        if name in SAYING and len(call.args) > SAYING[name]:
             names = {word.arg for word in call.keywords}
-            for key in keys(call.args[0]):
+            for key in keys(call.args[SAYING[name]]):
                 yield key, names, call.lineno
 
 
@@ -74,6 +76,7 @@ def test_every_sentence_that_code_says_is_there_in_each_language():
 def test_the_law_of_sentences_can_fail():
     assert list(wrong('sentence("beyond", tokens=1, most=2)')) == []
     assert list(wrong('sentence("nothing.such")')) != []
+    assert list(wrong('c.error("layers", "must.two")')) != []
     assert list(wrong('sentence("beyond", tokens=1)')) != []
     assert list(wrong('sentence("few.wide" if wide else "nothing")')) != []
     assert list(wrong('sentence(f"few.{axis}")')) == []

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import names_secret, redacted
 
 # Numbers that a kernel multiplies by, and ids that it compares with: no size hangs on them.
@@ -65,8 +66,8 @@ def key(config: Mapping[str, Any]) -> str:
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides memory in a config, its keys in order: itself a config, whose answers
     are those of the whole one. Raises WeighbridgeError as `key` does."""
-    found: dict[str, Any] = json.loads(canonical_text(config))
-    return found
+    plain: dict[str, Any] = json.loads(canonical_text(config))
+    return plain
 
 
 def digest(text: str) -> str:
@@ -81,9 +82,9 @@ def canonical_text(config: Mapping[str, Any]) -> str:
     try:
         return json.dumps(_config(public(config)), sort_keys=True, separators=(",", ":"))
     except RecursionError:
-        raise BadFileError("config: is nested too deeply") from None
+        raise BadFileError(sentence("config.nested")) from None
     except (TypeError, ValueError) as error:  # an object of Python; a number of 5,000 digits
-        raise BadFileError(f"config: cannot be written as JSON: {error}") from None
+        raise BadFileError(sentence("config.no_json", error=str(error))) from None
 
 
 def public(value: Any) -> Any:
@@ -117,13 +118,13 @@ def _secret(name: str, value: Any) -> bool:
 def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return one config, or one within it, without what decides no size."""
     rotary = any(str(name).startswith(ROTARY) for name in raw)
-    found = {}
+    plain = {}
     for name, value in raw.items():
         if not isinstance(name, str):
-            raise UsageError(f"config: keys of a config are text, not {name!r:.80}")
+            raise UsageError(sentence("config_keys_text", key=name))
         if name not in DROPPED and ((name == PAD and not rotary) or not VALUES.search(name)):
-            found[name] = value if name in WHOLE else _value(value)
-    return _labelled(_typed(found), raw)
+            plain[name] = value if name in WHOLE else _value(value)
+    return _labelled(_typed(plain), raw)
 
 
 def _value(value: Any) -> Any:
@@ -132,18 +133,18 @@ def _value(value: Any) -> Any:
     return [_value(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _typed(found: dict[str, Any]) -> dict[str, Any]:
+def _typed(plain: dict[str, Any]) -> dict[str, Any]:
     """Return it with the dtype under its present name, where it has one name for it."""
-    if "torch_dtype" in found and "dtype" not in found:
-        found["dtype"] = found.pop("torch_dtype")
-    return found
+    if "torch_dtype" in plain and "dtype" not in plain:
+        plain["dtype"] = plain.pop("torch_dtype")
+    return plain
 
 
-def _labelled(found: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+def _labelled(plain: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return it with the number of a classifier's labels in place of their names."""
     labels = raw.get(LABELS)
     if isinstance(labels, Mapping):
-        del found[LABELS]
-        found["num_labels"] = len(labels)
-        found.pop("label2id", None)
-    return found
+        del plain[LABELS]
+        plain["num_labels"] = len(labels)
+        plain.pop("label2id", None)
+    return plain

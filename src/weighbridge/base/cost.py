@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 
 MOST = 1 << 20  # bytes of a file: the longest of those that we know has 40,000
@@ -44,9 +45,9 @@ def too_much(value: Any) -> str:
             return ""
         count += len(level)
         if count > MOST_NODES:
-            return "too large"
+            return sentence("too_large")
         level = [inner for each in level for inner in within(each)]
-    return "nested too deep" if level else ""
+    return sentence("too_deep") if level else ""
 
 
 def deeper(tree: Any, most: int, inside: Callable[[Any], Iterable[Any]]) -> bool:
@@ -70,12 +71,12 @@ def bounded(value: Any, name: str, syntax: str) -> None:
     """Raise BadFileError for a document that has too much of something."""
     what = too_much(value)
     if what:
-        raise BadFileError(f"{name}: this {syntax} is {what} for a run file")
+        raise BadFileError(sentence("file.too_much", kind=syntax, what=what), where=name)
 
 
 def short_name(text: str, flag: str, most: int = MOST_NAME) -> None:
     """Raise UsageError for a name or a setting that is too long to be one."""
     if len(text) > most:
         raise UsageError(
-            f"{flag} {shown(text)} has {len(text):,} characters, and our limit is {most:,}"
+            sentence("name.long", flag=flag, text=shown(text), count=len(text), most=most)
         )

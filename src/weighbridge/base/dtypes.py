@@ -4,10 +4,8 @@ Sizes come from whole blocks, (elements, bytes), so a size is never a float. Nam
 the spellings of files (safetensors, GGUF) are aliases of the same records. All are in dtypes.txt.
 """
 
-from weighbridge.base.errors import BadFileError
 from weighbridge.base.parsed import sections_beside
 from weighbridge.base.records import NamedTuple
-from weighbridge.base.units import ceil_div
 
 
 class DType(NamedTuple):
@@ -22,7 +20,7 @@ class DType(NamedTuple):
     def size(self, count: int) -> int:
         """Return the bytes of `count` elements in one run."""
         block, nbytes = self.block, self.nbytes
-        return count * nbytes if block == 1 else ceil_div(count, block) * nbytes
+        return count * nbytes if block == 1 else -(-count // block) * nbytes
 
     def rows(self, row: int, count: int) -> int:
         """Return the bytes of `count` elements in rows of `row`."""
@@ -55,13 +53,3 @@ FLOAT64, FLOAT8, BOOL = TORCH["float64"], TORCH["float8_e4m3fn"], TORCH["bool"]
 INT8, UINT8, INT16, INT32, INT64 = (
     TORCH[name] for name in ("int8", "uint8", "int16", "int32", "int64")
 )
-
-
-def torch_dtype(name: str, where: str) -> DType:
-    """Return the dtype that a config or a user calls `name` ("torch.bfloat16", "bf16", "half")."""
-    plain = name.removeprefix("torch.").lower()
-    try:
-        return TORCH[ALIASES.get(plain, plain)]
-    except KeyError:
-        known = ", ".join(sorted(TORCH))
-        raise BadFileError(f"{where}: unknown dtype {name!r}; known: {known}") from None

@@ -61,12 +61,12 @@ class _Standard:
         def known(value: Any) -> Any:
             return MISSING if value is NOTHING else value
 
-        found = []
+        fields = []
         for name, one in kind.__fields__.items():
             default, factory = known(one.default), known(one.factory)
-            made = field(default=default, default_factory=factory, repr=one.shown, kw_only=True)
-            found.append((name, one.type, made))
-        standard: Any = make_dataclass(kind.__name__, found)
+            field_of = field(default=default, default_factory=factory, repr=one.shown, kw_only=True)
+            fields.append((name, one.type, field_of))
+        standard: Any = make_dataclass(kind.__name__, fields)
         kind.__dataclass_fields__ = standard.__dataclass_fields__
         return kind.__dataclass_fields__
 
@@ -123,20 +123,20 @@ def _fields(cls: Any, kw_only: bool) -> Iterator[tuple[str, Field]]:
         if kind is OnlyNamed:
             kw_only = True
         elif get_origin(kind) is not ClassVar:
-            given = vars(cls).get(name, NOTHING)
-            one = given if isinstance(given, Field) else Field(default=given)
+            value = vars(cls).get(name, NOTHING)
+            one = value if isinstance(value, Field) else Field(default=value)
             one.named, one.type = kw_only, kind
             yield name, one
 
 
-def _slotted(cls: Any, own: dict[str, Field]) -> Any:
+def _slotted(cls: Any, fields: dict[str, Field]) -> Any:
     """Return the class with slots, which it can only be made with."""
     taken = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
     body = {n: v for n, v in vars(cls).items() if n not in ("__dict__", "__weakref__")}
-    body["__slots__"] = tuple(name for name in own if name not in taken)
-    made = type(cls)(cls.__name__, cls.__bases__, body)
-    made.__qualname__ = cls.__qualname__
-    return made
+    body["__slots__"] = tuple(name for name in fields if name not in taken)
+    slotted = type(cls)(cls.__name__, cls.__bases__, body)
+    slotted.__qualname__ = cls.__qualname__
+    return slotted
 
 
 def _give(kind: Any, **members: Any) -> None:
@@ -246,8 +246,8 @@ def _refused(self: Any, name: str, value: object = None) -> None:
 
 def _restored(self: Any, state: Any) -> None:
     """Set what `copy` and `pickle` kept: a dictionary, or that and one of slots."""
-    for kept in state if isinstance(state, tuple) else (state,):
-        for name, value in (kept or {}).items():
+    for part in state if isinstance(state, tuple) else (state,):
+        for name, value in (part or {}).items():
             object.__setattr__(self, name, value)
 
 
@@ -300,10 +300,10 @@ def _unwritten_tuple(kind: Any) -> Callable[..., Any]:
         nonlocal calls
         calls += 1
         left = fields[len(args) :]
-        rest = [given[n] if n in given else defaults.get(n, NOTHING) for n in left]
-        values = (*args, *rest)
+        row = [given[n] if n in given else defaults.get(n, NOTHING) for n in left]
+        values = (*args, *row)
         right = len(values) == len(fields) and given.keys() <= set(left)
-        if calls > FEW or not right or any(value is NOTHING for value in rest):
+        if calls > FEW or not right or any(value is NOTHING for value in row):
             written = _new(kind)
             kind.__new__ = staticmethod(written)
             return written(cls, *args, **given)
@@ -330,17 +330,17 @@ def _new(kind: Any) -> Any:
 
 
 def _made_of(cls: Any, values: Iterable[Any]) -> Any:
-    made = tuple.__new__(cls, values)
-    if len(made) != len(cls._fields):
-        raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
-    return made
+    row = tuple.__new__(cls, values)
+    if len(row) != len(cls._fields):
+        raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(row)}")
+    return row
 
 
 def _replaced(self: Any, /, **changes: Any) -> Any:
-    made = type(self)._make(map(changes.pop, self._fields, self))
+    row = type(self)._make(map(changes.pop, self._fields, self))
     if changes:
         raise ValueError(f"Got unexpected field names: {list(changes)!r}")
-    return made
+    return row
 
 
 def _values(self: Any) -> tuple[Any, ...]:

@@ -34,6 +34,11 @@ def align_up(nbytes: int, quantum: int) -> int:
     return ceil_div(nbytes, quantum) * quantum
 
 
+def coarse(n: int) -> int:
+    """Return a number to two digits: costs that are nearer are taken to be the same."""
+    return round(n, -max(0, len(str(abs(n))) - 2))
+
+
 def human(nbytes: int, unit: str | None = None) -> str:
     """`nbytes` with two decimals in `unit`, or in the binary unit that suits it."""
     if unit is None:
@@ -59,7 +64,7 @@ def parse_size(text: str) -> int:
         raise UsageError(sentence("memory_value", value=text))
     number, unit = match.groups()
     if not unit and 0 < float(number) < MIB:  # bytes are meant by programs, GiB by people
-        raise UsageError(f"{text!r} has no unit; write it as {text.strip()}GiB or {text.strip()}GB")
+        raise UsageError(sentence("no_unit", text=text, number=text.strip()))
     if unit and not unit.endswith("B"):
         unit = unit[0] + "IB"
     return round(float(number) * UNITS[unit or "B"])
@@ -69,12 +74,12 @@ def parse_count(text: str) -> int:
     """Numbers as "8192", "8k" (8,000), "8K" (8,192), by the suffix rule of vLLM, or "5e8"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\d{1,2})?)\s*([kKmM]?)\s*", text)
     if not match:
-        raise UsageError(f"{text!r} is not a number of tokens; write it as 8192, 8k or 8K")
+        raise UsageError(sentence("no_tokens", text=text))
     number, suffix = match.groups()
     scale = {"": 1, "k": 1000, "K": KIB, "m": 10**6, "M": MIB}[suffix]
     exact = float(number) * scale
     if not suffix and exact != round(exact):  # 1.3K is what people write; half a token is a slip
-        raise UsageError(f"{text!r} is not a whole number")
+        raise UsageError(sentence("no_whole", text=text))
     return round(exact)
 
 

@@ -7,13 +7,15 @@ one that another room asks for: it asks the record, and never for the engine's n
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import NamedTuple
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from weighbridge.engines.interface import EngineAnswer, Fits, PlacedWay, Probe, Subject
     from weighbridge.engines.model_classes import Backend, Known
     from weighbridge.engines.weight_formats import Reads
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 Version = tuple[int, ...]
+Rules = TypeVar("Rules", bound="DataclassInstance")
 LONGEST = "the engine's default, the model's maximum"
 USUAL_CONTEXT = 4096  # tokens, where the user names none: contract of the command line
 
@@ -64,7 +67,7 @@ class Engine(NamedTuple):  # not a frozen dataclass: every start makes some
     stages: str = ""  # the one that has the layers of each stage of a pipeline
     joins: str = ""  # key of the sentence on what a line on {count} machines needs beside its flags
     length: str = ""  # flag of the longest text, where it is not ours
-    trains: str = "yes"  # else why a question about training is not asked of it
+    trains: str = ""  # the sentence that says why no question about training is asked of it
     splits: str = ""  # what lets it split a model over cards by layers
     by_room: bool = False  # and it fills a card before it takes the next
     graphs: str = ""  # setting that switches CUDA graphs off
@@ -195,6 +198,16 @@ def release_of(text: str) -> Version:
     return tuple(map(int, text.split(".")))
 
 
+def by_release(
+    first: Rules, changes: Mapping[Any, Mapping[str, Any]], release: Version | int
+) -> Rules:
+    """Return the rules of the newest change that is not newer than a release, or a build."""
+    for since, changed in changes.items():
+        if release >= since:
+            first = replace(first, **changed)
+    return first
+
+
 def version(kind: Engine, text: str | None) -> tuple[Version, str]:
     """(the version whose rules are used, a warning or ""): the nearest known one."""
     if text is None:
@@ -211,9 +224,7 @@ def release(kind: Engine, text: str) -> Version:
     """Read a release as it was asked for, known or not. Raises UsageError for what is none."""
     match = re.fullmatch(r"[vb]?(\d+(?:\.\d+)*)(?:[.+-]?[a-z].*)?", text.strip().lower())
     if not match:
-        raise UsageError(
-            f"--engine-version {text!r} is not a version; write it as {written(kind.newest)}"
-        )
+        raise UsageError(sentence("version_written", text=text, written=written(kind.newest)))
     return tuple(map(int, match[1].split(".")))
 
 

@@ -18,11 +18,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name, of_mlx
 from weighbridge.memory.components.weights import DIVISIONS, FLOATING, FormatChoice
@@ -131,7 +132,7 @@ def _dtype(part: ModelPart, workload: "Weighed", default: Default) -> tuple[DTyp
     if not dtype.name.startswith(FLOATING):
         packed = workload.quantization is not None  # beside a format a dtype is of what it leaves
         known = ", ".join(n for n, d in DIVISIONS.items() if not packed or d.nbytes >= 2)
-        raise UsageError(f"--dtype {workload.dtype!r} is not a dtype of weights; use {known}")
+        raise UsageError(sentence("dtype.unknown", dtype=workload.dtype, known=known))
     return dtype, ASKED
 
 
@@ -183,8 +184,7 @@ def format_asked(engine: Engine, name: str | None, *, packed: bool) -> str | Non
     if packed or plain in PLAIN:
         return None
     raise TriedError(
-        f"--quantization {name}: {engine.name} reads it from a checkpoint that is stored so, and "
-        "this one is not; give that repository, or a format such as awq-4bit-g128",
+        sentence("stored_so", form=name, engine=engine.name),
         seen=NOT_STORED,
     )
 
@@ -252,8 +252,7 @@ def floats(w: "Infer", engine: Engine) -> None:
     plain = DIVISIONS.get(w.dtype or "")
     if engine.online and plain is not None and plain.nbytes < 2:
         raise TriedError(
-            f"--dtype {w.dtype}: {engine.name} takes float16, bfloat16 and float32; packed weights "
-            "are a format: --quantization fp8, or awq-4bit-g128, gptq-4bit-g128, w8a16",
+            sentence("dtype.three", dtype=w.dtype, engine=engine.name),
             seen="vllm serve --dtype: invalid choice (choose from auto, half, float16, "
             "bfloat16, float, float32)",
         )

@@ -11,15 +11,17 @@ model_executor/layers/quantization/; sglang 0.5.23 srt/configs/model_config.py
 (_derive_context_length), srt/arg_groups/choices.py.
 """
 
-from collections.abc import Container, Iterator, Mapping
+import json
+import shlex
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import torch_dtype
 from weighbridge.base.errors import TriedError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
 from weighbridge.memory.report.keys import DerivedFacts
@@ -109,16 +111,14 @@ def _place(origin: Reference, subject: Subject) -> LoadTarget:
             )
         case CatalogueRef():
             return LoadTarget(subject.model.loads_as)
-    return LoadTarget(why=f"{subject.model.reference} is no checkpoint")
+    return LoadTarget(why=sentence("no_checkpoint", reference=subject.model.reference))
 
 
 def of_repository(reference: HubRef) -> LoadTarget:
     if reference.subfolder:
-        return LoadTarget(why=f"{reference.subfolder} is a folder within a repository")
+        return LoadTarget(why=sentence("inner_folder", folder=reference.subfolder))
     if reference.filename and not reference.filename.endswith(GGUF):
-        return LoadTarget(
-            why=f"{reference.filename} is one file of a repository; give the repository"
-        )
+        return LoadTarget(why=sentence("one_file_of", file=reference.filename))
     return LoadTarget(
         reference.repo_id, reference.revision, reference.filename or "", reference.quant or ""
     )
@@ -129,12 +129,12 @@ def of_path(reference: LocalRef) -> LoadTarget:
         folder, _, name = reference.path.rpartition("/")
         return LoadTarget(folder or ".", file=name)
     if reference.path.endswith(FILES):
-        return LoadTarget(why=f"{reference.path} is one file; give its folder")
+        return LoadTarget(why=sentence("one_file", file=reference.path))
     return LoadTarget(reference.path, reference.revision)
 
 
 def of_url(origin: UrlRef) -> str:
-    return "" if origin.filename.endswith(GGUF) else "a file at a URL is downloaded first"
+    return "" if origin.filename.endswith(GGUF) else sentence("download_first")
 
 
 def _unread(subject: Subject) -> LoadTarget:
@@ -142,8 +142,24 @@ def _unread(subject: Subject) -> LoadTarget:
     name = subject.part.config.get("_name_or_path")
     if isinstance(name, str) and name:
         return LoadTarget(name)
-    what = "a module of Python" if subject.part.library == "torch" else "a config alone"
-    return LoadTarget(why=f"{what} has no files to load; give a repository or a folder")
+    key = "no_files.module" if subject.part.library == "torch" else "no_files.config"
+    return LoadTarget(why=sentence(key))
+
+
+def line(
+    subject: Subject,
+    w: "Infer",
+    engine: Engine,
+    program: str,
+    flags: Iterable[tuple[str, object]],
+) -> str:
+    """Write a server's program with the model, and flags; one that is True has no value."""
+    where = served(subject, w, engine)
+    revision = [("--revision", where.revision)] if where.revision else []
+    words = [*before(subject, w, engine), program, shlex.quote(where.model)]
+    for flag, value in (*revision, *flags):
+        words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+    return " ".join(words)
 
 
 def before(subject: Subject, w: "Infer", engine: Engine) -> Iterator[str]:
@@ -215,8 +231,16 @@ def _together(w: "Infer", engine: Engine) -> str:
     return sentence(engine.joins, count=count) if count > 1 else ""
 
 
-def limits_images(subject: Subject, w: "Infer") -> bool:
-    return w.images is not None and bool(_image_tokens(subject))
+def of_weights(subject: Subject, w: "Infer", engine: Engine) -> Iterator[tuple[str, str]]:
+    """Yield flags that say how weights are loaded."""
+    named = ("--dtype", dtype(subject, w)), ("--quantization", quantization(subject, w, engine))
+    yield from ((flag, value) for flag, value in named if value)
+
+
+def of_images(subject: Subject, w: "Infer", flag: str) -> Iterator[tuple[str, str]]:
+    """Yield the flag that limits the images of a request."""
+    if w.images is not None and _image_tokens(subject):
+        yield flag, json.dumps({"image": w.images})
 
 
 def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
@@ -224,9 +248,13 @@ def holds_images(subject: Subject, w: "Infer", engine: Engine) -> None:
     tokens = (w.images or 0) * _image_tokens(subject)
     if tokens > subject.context:
         raise TriedError(
-            f"--images {w.images:,}: they take {tokens:,} tokens, more than the context of "
-            f"{subject.context:,}, and {engine.title} refuses such a request; give --context "
-            f"{tokens} or more",
+            sentence(
+                "images_beyond",
+                images=w.images,
+                tokens=tokens,
+                context=subject.context,
+                engine=engine.title,
+            ),
             seen="vllm 0.33: The decoder prompt (length N) is longer than the maximum model "
             "length of M",
         )

@@ -34,9 +34,9 @@ def subject(model: Model, w: "Infer", engine: Engine, version: Version) -> Subje
     serves = engine.server or engine.reads == "gguf"  # language models and text encoders
     if serves and part.library == "transformers" and not reads_text(part):
         raise NotServedError(
-            f"{model.reference}: {part.blueprint.cls} reads no text, and {engine.name} serves "
-            "language models and text encoders alone",
-            "ask --engine transformers",
+            sentence("not_text", cls=part.blueprint.cls, engine=engine.name),
+            sentence("ask", engines="transformers"),
+            where=model.reference,
         )
     budget = w.budget()
     card = None if budget is None else budget.choice.part
@@ -151,16 +151,9 @@ def remembered(
     if part.library == "size":
         return (), ()
     if config is None and part.library == LIVE:
-        raise UnsupportedError(
-            f"{part.blueprint.cls}: a live module is run to be weighed: its own step under "
-            "weighbridge.FakeGPU(...), or its script with `weighbridge trace`; a config or a "
-            "reference is answered by rule"
-        )
+        raise UnsupportedError(sentence("live_module", cls=part.blueprint.cls))
     if config is None:
-        raise UnsupportedError(
-            f"{part.blueprint.cls}: what its layers remember is not known without its config.json; "
-            "give the folder or the config, or ask `weighbridge load` for the weights"
-        )
+        raise UnsupportedError(sentence("no_memory_known", cls=part.blueprint.cls))
     try:
         return layers(config), ()
     except UnsupportedError as error:
@@ -176,10 +169,7 @@ def asked(w: "Infer", end: int | None, engine: Engine) -> tuple[int, str]:
     both = w.prompt_len is not None and w.max_new_tokens is not None
     tokens = (w.prompt_len or 0) + (w.max_new_tokens or 0)
     if w.context is not None and (tokens > w.context or (both and tokens != w.context)):
-        raise UsageError(
-            f"--context {w.context:,} is not what --prompt-len and --max-new-tokens make, "
-            f"{tokens:,}; leave one of them out"
-        )
+        raise UsageError(sentence("context_made", context=w.context, tokens=tokens))
     if both:
         return tokens, "prompt and new tokens"
     if w.context is not None:

@@ -100,10 +100,7 @@ def engine(name: str) -> Engine:
     if spelled is not None:
         return spelled
     if plain in NOT_YET:
-        raise UnsupportedError(
-            f"--engine {name!r}: not yet; nearest is --engine {NOT_YET[plain]}, "
-            "which takes memory by other rules"
-        )
+        raise UnsupportedError(sentence("engine_not_yet", name=name, near=NOT_YET[plain]))
     from difflib import get_close_matches
 
     near = get_close_matches(plain, ENGINES, 1)

@@ -150,27 +150,27 @@ def lacking(
     there = [row for row in about if row.released(version)] or about
     nearest = min((row.least for row in there), default=(0, 0))  # one threshold is enough
     there = [row for row in there if row.least == nearest]
-    return "; ".join(dict.fromkeys(_needs(there, version, part)))
+    return clauses(*dict.fromkeys(_needs(there, version, part)))
 
 
 def _needs(rows: Iterable[Reads], version: Version, part: "Part | None") -> Iterator[str]:
     for row in rows:
         if row.since > version:
-            yield f"it does since {written(row.since)}"
+            yield sentence("since", release=written(row.since))
         elif not row.released(version):
-            yield f"it did before {written(row.until)}"
+            yield sentence("until", release=written(row.until))
         elif part is not None and part.stack not in row.stacks:
-            yield f"on {_devices(row.stacks)} alone"
+            yield sentence("on_alone", devices=_devices(row.stacks))
         elif part is not None and part.capability is not None:
             has, least = written(part.capability), written(row.least)
-            yield f"it needs compute capability {least}, and {part.name} has {has}"
+            yield sentence("capability.needs", least=least, card=part.name, has=has)
         if row.note:
             yield row.note
 
 
 def _devices(stacks: "tuple[SoftwareStack, ...]") -> str:
     names = {"cuda": "CUDA", "hip": "ROCm", "own": "other"}
-    return f"{' and '.join(names[s] for s in stacks)} devices"
+    return " and ".join(names[s] for s in stacks)
 
 
 # Formats that are not read

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.questions.prepared import Prepared, opened
 from weighbridge.answers.questions.question import by_its_name, question, served_model, serving
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.gather import GatherOptions
 
@@ -25,11 +26,11 @@ PLAIN = (str, bytes, Mapping)  # models that are no objects of another library
 SOURCE = ("revision", "token", "cache_dir", "offline", "trust_remote_code", "progress")
 
 
-def _options(given: Mapping[str, Any], then: str = "") -> GatherOptions:
+def _options(typed: Mapping[str, Any], then: str = "") -> GatherOptions:
     """Return how to reach the model: of the arguments of a question, those that all take. `then` is
     the module that is imported while a source is waited for."""
     after = then and f"weighbridge.{then}"
-    return GatherOptions(**{name: given[name] for name in SOURCE}, then=after)
+    return GatherOptions(**{name: typed[name] for name in SOURCE}, then=after)
 
 
 def prepare(
@@ -156,7 +157,7 @@ def infer(
     asked = by_its_name(asked, model)
     model, revision = served_model(asked, model, revision)
     if model is None:
-        raise UsageError("name a model, or a --command that does")
+        raise UsageError(sentence("model_or_command"))
     return opened(model, _options(locals(), then="answers.estimate.infer")).answer(asked)
 
 
@@ -227,9 +228,9 @@ def fit(
     """
     from weighbridge.answers.questions.fit.request import asked as read_fit
 
-    given = {"gpu": gpu, **settings}
-    read_fit(given)  # before anything is fetched
-    return opened(model, _options(locals(), then="answers.questions.fit.answers")).fit(**given)
+    typed = {"gpu": gpu, **settings}
+    read_fit(typed)  # before anything is fetched
+    return opened(model, _options(locals(), then="answers.questions.fit.answers")).fit(**typed)
 
 
 def together(
@@ -384,15 +385,15 @@ def emit(
     from weighbridge.files.runfiles.weighing import answered
 
     options = _options(locals())
-    given = {name: value for name, value in settings.items() if value is not None}
+    typed = {name: value for name, value in settings.items() if value is not None}
     source = None
     if file is None:
-        run = PlannedRun(task=target(kind).task, model=model or "", settings=given)
+        run = PlannedRun(task=target(kind).task, model=model or "", settings=typed)
     else:
-        told = read(*text_of(file, name), file_kind, folder_of(file, name))
-        run, source = of_file(told, kind, given, model)
+        about = read(*text_of(file, name), file_kind, folder_of(file, name))
+        run, source = of_file(about, kind, typed, model)
     if not run.model:
-        raise UsageError("no model is named: --model says it")
+        raise UsageError(sentence("emit.no_model"))
     opened_once: dict[str, Prepared] = {}
 
     def prepared(named: str, at: str | None = None) -> Prepared:

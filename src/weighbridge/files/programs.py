@@ -14,6 +14,7 @@ the `figure` of an out-of-memory message (oom/reading.py) that it tells, or both
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -47,6 +48,9 @@ class Program:
     commands: tuple[str, ...] = ()
     line: str = ""
     script: str = ""
+    launchers: tuple[str, ...] = ()
+    trainers: tuple[str, ...] = ()
+    arguments: Mapping[str, str]
     configs: Mapping[str, "ConfigStart"]
     images: Mapping[str, str]
     image: str = ""
@@ -57,6 +61,11 @@ class Program:
     words: str = ""
     refused: str = ""
     alone: bool = False
+    learns: bool = False
+
+    def starts(self, text: str) -> bool:
+        """Tell whether a text has a line that starts it."""
+        return bool(self.script and re.search(self.script, text))
 
 
 @cache
@@ -69,7 +78,7 @@ def programs() -> Mapping[str, Program]:
 
 
 def _program(name: str, table: Mapping[str, Any]) -> Program:
-    plain: dict[str, Any] = {"title": name, "configs": {}, "images": {}, **table}
+    plain: dict[str, Any] = {"title": name, "arguments": {}, "configs": {}, "images": {}, **table}
     for key, value in plain.items():
         plain[key] = tuple(value) if isinstance(value, list) else value
     plain["configs"] = {word: ConfigStart(**row) for word, row in plain["configs"].items()}
@@ -94,6 +103,13 @@ def command_words(*tasks: str) -> str:
 def config_starts() -> Mapping[str, ConfigStart]:
     """Return the commands that start a config, and how each does."""
     return {name: row for p in told_by("configs") for name, row in p.configs.items()}
+
+
+@cache
+def names_of(face: str) -> tuple[str, ...]:
+    """Return the names of all programs by which a line starts something: "launchers" what trains,
+    "trainers" by their own arguments."""
+    return tuple(name for p in told_by(face) for name in getattr(p, face))
 
 
 @cache

@@ -127,3 +127,14 @@ def _gathered(
         tuple(index not in apart for index in firsts),
         stands,
     )
+
+
+class Array(NamedTuple):
+    """An array of the metadata; at most KEPT numbers are kept, and no strings."""
+
+    kind: str
+    length: int
+    values: tuple[int | float | bool, ...] | None
+
+
+Value = int | float | bool | str | Array

@@ -16,6 +16,7 @@ from math import prod
 from typing import Any, Self
 
 from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.machines.accelerators.machines import MACHINE
 
@@ -126,33 +127,26 @@ class Ranks:
         if cards is not None and cards % self.copy:
             yield self._undivided(cards)
         if self.cards > MOST:
-            why = f"{self.cards:,} ranks: {MOST:,} are weighed at most; name fewer"
-            yield RankContradiction(tuple(SIZES.values()), why)
+            many = sentence("ranks.many", count=self.cards, most=MOST)
+            yield RankContradiction(tuple(SIZES.values()), many)
         if self.data % (self.replicas or 1):
             yield RankContradiction(
                 (SETTINGS["replicas"], SETTINGS["data"]),
-                f"--data-parallel-replicas {self.replicas} does not divide the {self.data} "
-                "data-parallel ranks",
+                sentence("ranks.replicas", replicas=self.replicas, data=self.data),
             )
         alike = self.among * self.tensor
         if alike % self.expert:
-            cannot = "is more than" if self.expert > alike else "does not divide"
-            yield RankContradiction(
-                (SETTINGS["expert"],),
-                f"--expert-parallel-size {self.expert} {cannot} the {alike} ranks that have the "
-                "same layers",
-            )
+            key = "ranks.experts_more" if self.expert > alike else "ranks.experts"
+            why = sentence(key, ranks=self.expert, alike=alike)
+            yield RankContradiction((SETTINGS["expert"],), why)
 
     def _undivided(self, cards: int) -> RankContradiction:
         """Say that cards do not make whole copies of a model."""
         named = [kind for kind in OF_A_COPY if getattr(self, kind) > 1]
         by = " x ".join(f"--{kind}-parallel-size {getattr(self, kind)}" for kind in named)
         near = cards // self.copy * self.copy or self.copy
-        return RankContradiction(
-            tuple(SETTINGS[kind] for kind in named),
-            f"{by} puts one copy of the model on {self.copy} devices, and {cards} are no multiple "
-            f"of that: name {near} devices, or other sizes",
-        )
+        why = sentence("ranks.copy", by=by, copy=self.copy, cards=cards, near=near)
+        return RankContradiction(tuple(SETTINGS[kind] for kind in named), why)
 
 
 def arranged(base: Ranks, cards: int, choices: Mapping[str, Sequence[int]]) -> Iterator[Ranks]:

@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from weighbridge.base.sentences import sentence
 from weighbridge.settings.setting import (
     Float,
     Int,
@@ -114,10 +115,7 @@ class Weighed(WeightSettings, DeviceSettings):
 
         plain = self.dtype.removeprefix("torch.").lower()
         if ALIASES.get(plain, plain) in TORCH.keys() - COMPUTES:
-            raise UsageError(
-                f"--dtype {self.dtype} with --quantization {self.quantization}: there --dtype is "
-                "that of what is not packed, bfloat16, float16 or float32; leave one of them out"
-            )
+            raise UsageError(sentence("dtype_beside", dtype=self.dtype, form=self.quantization))
 
 
 def _is_local(gpu: str) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import facts
 from weighbridge.models.arch.roles import makes_labels, makes_logits
 from weighbridge.training.forward.modules import ParameterSpec
@@ -72,10 +73,7 @@ def matched(
     names = [n for n in linears if _targeted(n, targets)]
     if not names:
         known = ", ".join(sorted({n.rpartition(".")[2] for n in linears}))
-        raise UsageError(
-            f"--lora-targets {','.join(targets)}: no linear of the model is called so; it has "
-            f"{known}"
-        )
+        raise UsageError(sentence("adapters.no_linear", targets=",".join(targets), known=known))
     return names
 
 
@@ -98,11 +96,10 @@ def barred(paths: Iterable[str], model_type: str, tuner: str) -> str:
 
 def refuse_targets(paths: Iterable[str], model_type: str, tuner: str) -> None:
     """Raise UsageError where every PEFT refuses an adapter on one of the modules."""
-    found = barred(paths, model_type, tuner)
-    if found and not facts(model_type).training.no_lora_since:
+    path = barred(paths, model_type, tuner)
+    if path and not facts(model_type).training.no_lora_since:
         raise TriedError(
-            f"--lora-targets: PEFT refuses {found} of {model_type}, for kernels read past its "
-            "adapter; name others (in_proj), or leave it out",
+            sentence("adapters.barred", name=path, kind=model_type),
             seen="peft tuners/tuners_utils.py: is incompatible with Mamba-based models",
         )
 
@@ -131,9 +128,7 @@ def experts(
     up, back = EXPERTS[kind]
     named = {t.rpartition(".")[2] for t in targets} | ({*up, back, "gate"} if everything else set())
     if 0 < len(named & set(up)) < len(up):
-        raise UsageError(
-            f"--lora-targets: {' and '.join(up)} of the experts are one parameter; name both"
-        )
+        raise UsageError(sentence("adapters.joined", names=" and ".join(up)))
     chosen = []
     for h in params:
         leaf = h.name.rpartition(".")[2]
@@ -153,10 +148,7 @@ def saved(params: Iterable[str], whole: Sequence[str]) -> list[str]:
     for name in whole:
         if not any(_within(n, (name,)) for n in names):
             known = ", ".join(sorted({n.split(".")[0] for n in names} - {"model", "transformer"}))
-            raise UsageError(
-                f"--modules-to-save {name}: no module of the model is called so; beside its layers "
-                f"it has {known}"
-            )
+            raise UsageError(sentence("adapters.no_module", name=name, known=known))
     return [n for n in names if _within(n, whole)]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.base.dtypes import TORCH
 from weighbridge.base.errors import TriedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.training.adapters import (
     Adapters,
@@ -103,8 +104,7 @@ def _tune(
     stacks, _ = experts(specs, kind, with_.targets)
     if stacks:
         raise TriedError(
-            f"{stacks[0].name} is a parameter and no linear since transformers 5: PEFT has LoRA "
-            "alone for it; name --lora-targets without experts and routers (q_proj,v_proj)",
+            sentence("adapters.stacks", name=stacks[0].name),
             seen="peft 0.21: Target module is not supported. Currently only the following "
             "modules are supported: torch.nn.Linear",
         )
@@ -114,8 +114,7 @@ def _tune(
     turned = [n for n in paths if params[f"{n}.weight"].kind == "conv1d"]
     if turned and not tuner.conv1d:
         raise TriedError(
-            f"--method {with_.tuner}: {turned[0]} is a Conv1D, for which PEFT has no such layer; "
-            "nearest is --method lora",
+            sentence("adapters.conv1d", tuner=with_.tuner, name=turned[0]),
             seen="peft 0.21: Target module Conv1D() is not supported",
         )
     sides = [_sides(params[f"{name}.weight"]) for name in paths]
@@ -190,9 +189,7 @@ def _stacked(
     count, outside, inside = shape if len(shape) == 3 else (1, *shape)
     if with_.dora or with_.dropout:
         raise TriedError(
-            f"{target.name} is a parameter and no linear since transformers 5: PEFT has no DoRA "
-            "and no dropout for it; name --lora-targets without experts and routers "
-            "(q_proj,v_proj)",
+            sentence("adapters.plain_stacks", name=target.name),
             seen="peft 0.21 tuners/lora/layer.py: lora.ParamWrapper does not work with "
             "lora_dropout != 0 and use_dora",
         )

@@ -137,11 +137,7 @@ def _warnings(plan: TrainingPlan, result: TrainingRun) -> Iterator[str]:
         others = ", ".join(name for name, each in FRAMEWORKS.items() if each.stages)
         yield sentence("no_pipelines", framework=plan.framework.name, others=others)
     if _unheard(plan):
-        yield (
-            f"transformers {plan.major} tells accelerate that units stay whole in a word that it "
-            "does not read: they are given up after forward, which takes less than is counted, "
-            "unless the environment has FSDP_SHARDING_STRATEGY=SHARD_GRAD_OP"
-        )
+        yield sentence("units_given_up", major=plan.major)
     if result.program.said:
         yield about(plan.subject.model_type, result.program.said)
     yield from result.assumed

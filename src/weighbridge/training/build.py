@@ -21,7 +21,6 @@ from weighbridge.training.adapting import put_on
 from weighbridge.training.forward.limits import possible
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module, ParameterSpec, Wrap
-from weighbridge.training.forward.nets import INSTEAD
 from weighbridge.training.forward.ops.float8 import LinearFloat8, StackFloat8
 from weighbridge.training.forward.ops.packed import Dequantized, Linear4, Linear8, Stack4
 from weighbridge.training.forward.step import Around, BuiltModel
@@ -104,10 +103,7 @@ def _experts_covered(plan: TrainingPlan) -> None:
     if not any(x.kind in EXPERTS for x in subject.part.blueprint.counted):
         return
     if form is not None and plan.major >= MERGES and not form.name.startswith(BITSANDBYTES):
-        raise UnsupportedError(
-            f"{subject.model_type}: training steps of experts in {form.name} are not covered yet: "
-            f"name a config without its quantization_config (bfloat16 weights), or {INSTEAD}"
-        )
+        raise UnsupportedError(sentence("no_expert_steps", kind=subject.model_type, form=form.name))
 
 
 Packed = Mapping[str, tuple[int, ...]]  # bytes of each tensor, by the parameter's name
@@ -207,8 +203,7 @@ def _wraps(
         path = name.removesuffix(".weight")
         if name not in params:
             raise UnsupportedError(
-                f"{plan.subject.model_type}: training steps with {name} in {form.name} are not "
-                f"covered yet: {INSTEAD}"
+                sentence("no_form_steps", kind=plan.subject.model_type, name=name, form=form.name)
             )
         weight, bias = params[name], params.get(f"{path}.bias")
         if weight.kind == "experts":
@@ -258,7 +253,7 @@ def _stack(planned: TrainingPlan, known: Members) -> tuple[str, Sequence[int]]:
         raise UnsupportedError(
             about(
                 planned.subject.model.reference,
-                sentence("no_layers", cls=plan.cls, instead=INSTEAD),
+                sentence("no_layers", cls=plan.cls),
             )
         )
     attends = planned.subject.body.encoder is not None

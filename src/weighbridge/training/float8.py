@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import ContradictionError, TriedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import since
 from weighbridge.models.arch.body import Body, Experts
 from weighbridge.models.arch.mixers import Latent
@@ -54,19 +55,18 @@ def recipe(w: Train, framework: Framework, chosen: Precision, date: Date | None)
         return ""
     if asked and not titan:
         raise ContradictionError(
-            f"--float8-recipe is torchtitan's, not {framework.name}'s; leave it out"
+            sentence("of_torchtitan", flag="--float8-recipe", framework=framework.name)
         )
     rows = titan and since(date, ROWS_ALONE)
     if asked == TENSORWISE and rows:
         raise TriedError(
-            "--float8-recipe tensorwise left torchtitan on 2026-04-27; use rowwise, or "
-            "--framework-version 2026-04-26",
+            sentence("tensorwise_left"),
             seen="pytorch/torchtitan, its commit of 2026-04-27",
         )
     if asked and not since(date, SINCE.get(asked, (0,))):
         day = "-".join(f"{n:02}" for n in SINCE[asked])
         raise TriedError(
-            f"--float8-recipe {asked} came to torchtitan on {day}; use tensorwise",
+            sentence("recipe_came", asked=asked, day=day),
             seen="pytorch/torchtitan, its commit of that day",
         )
     return asked or (ROWWISE if rows else TENSORWISE)
@@ -78,28 +78,22 @@ def _refuse_alone(w: Train) -> None:
         "--float8-all-gather": w.float8_all_gather,
         "--float8-experts": w.float8_experts,
     }
-    for flag in (flag for flag, said in refused.items() if said):
-        raise UsageError(f"{flag} is of products in 8 bits: add --precision fp8-mixed")
+    for flag in (flag for flag, value in refused.items() if value):
+        raise UsageError(sentence("eight_bits_alone", flag=flag))
 
 
 def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: Body) -> None:
     """Raise UsageError for what torchtitan does not run in 8 bits."""
     if w.float8_all_gather and (framework.name != "torchtitan" or scales != TENSORWISE):
-        raise ContradictionError(
-            "--float8-all-gather is torchtitan's, and needs a scale a tensor (--float8-recipe "
-            "tensorwise, before 2026-04-27); leave it out"
-        )
+        raise ContradictionError(sentence("gathers_scales"))
     if w.float8_all_gather and shares.kind not in SHARDS:
-        raise ContradictionError(
-            "--float8-all-gather: FSDP2 gathers; use --shard fsdp2, or several ranks"
-        )
+        raise ContradictionError(sentence("gathers_fsdp2"))
     if w.float8_experts:
         _refuse_experts(w, framework, scales, body)
     latent = any(isinstance(x, Latent) for b in body.blocks for x in b.mixers)
     if latent and scales == TENSORWISE and framework.shares_tokens and shares.tensor > 1:
         raise TriedError(
-            "--float8-recipe tensorwise: torchtitan refuses it for this class with "
-            "--tensor-parallel-size; use --float8-recipe rowwise",
+            sentence("tensorwise_latent"),
             seen="torchtitan models/deepseek_v3/infra/parallelize.py raises NotImplementedError",
         )
 
@@ -107,15 +101,15 @@ def refuse(w: Train, framework: Framework, scales: str, shares: Sharding, body: 
 def _refuse_experts(w: Train, framework: Framework, scales: str, body: Body) -> None:
     if framework.name != "torchtitan":
         raise ContradictionError(
-            f"--float8-experts is torchtitan's, not {framework.name}'s; leave it out"
+            sentence("of_torchtitan", flag="--float8-experts", framework=framework.name)
         )
     if not any(isinstance(f, Experts) for b in body.blocks for f in b.feeds):
-        raise UsageError("--float8-experts: the model has no experts; leave it out")
+        raise UsageError(sentence("no_experts", flag="--float8-experts"))
     came = EXPERTS_SINCE.get(scales, EXPERTS_SINCE[ROWWISE])
     if not since(date_of(w), came):
         day = "-".join(f"{n:02}" for n in came)
         raise TriedError(
-            f"--float8-experts came to torchtitan on {day}; leave it out",
+            sentence("float8_experts_came", day=day),
             seen="pytorch/torchtitan, its commit of that day",
         )
 

@@ -38,6 +38,7 @@ from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.parsed import Parsed, sections_beside
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import DATES, dated, numbers
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import written
@@ -105,7 +106,7 @@ class Framework:
     rank: int = 8  # of adapters (peft LoraConfig)
     fused_adapters: bool = False  # are added in place, in the dtype of what they are added to
     decomposes: bool = True  # has DoRA
-    tunes: str = ""  # why it is known for adapters alone; "" where it is not
+    tunes: bool = False  # it is known for adapters alone
     wide_adapters: bool = True  # LoRA in float32 (PEFT); else in the dtype of what is frozen
     lowers_packed: bool = False  # beside packed weights LoRA is in the dtype of products after all
     dated: bool = False  # its versions are dates
@@ -203,7 +204,7 @@ STORAGE: Mapping[str, DType] = {  # of packed weights
 def framework(name: str | None, release: str | None = None) -> Framework:
     known = FRAMEWORKS.get(name or "trainer")
     if known is None:
-        raise UsageError(f"--framework {name!r} is not known; known: {', '.join(FRAMEWORKS)}")
+        raise UsageError(sentence("framework", name=name, known=", ".join(FRAMEWORKS)))
     return known.at(dated(release or "", known.name) if known.dated else numbers(release))
 
 
@@ -215,8 +216,13 @@ def date_of(w: Train) -> tuple[int, ...] | None:
     if version and date is None:
         releases = sorted(DATES[framework])
         raise UsageError(
-            f"--framework-version {version}: versions of {framework} are dates, such as "
-            f"2026-08-22, or its releases from {written(releases[0])} to {written(releases[-1])}"
+            sentence(
+                "framework_dates",
+                version=version,
+                framework=framework,
+                first=written(releases[0]),
+                last=written(releases[-1]),
+            )
         )
     return date
 
@@ -247,8 +253,9 @@ def resolved(w: Train) -> tuple[Framework, Precision]:
     trainer = framework(w.framework, w.framework_version)
     if w.shard is not None and trainer.shards and w.shard not in trainer.shards:
         raise UnsupportedError(
-            f"--shard {w.shard} is not of {trainer.name}, or not modelled for it: use "
-            f"{either(trainer.shards)}"
+            sentence(
+                "not_its_shard", shard=w.shard, framework=trainer.name, known=either(trainer.shards)
+            )
         )
     chosen = precision(trainer, w.precision)
     if (w.shard or "").startswith("zero") and chosen.autocast is not None:
@@ -271,6 +278,6 @@ def precision(framework: Framework, name: str | None) -> Precision:
     if named is None or (named.float8 and not framework.float8):
         known = (n for n, x in framework.precisions.items() if framework.float8 or not x.float8)
         raise UnsupportedError(
-            f"--precision {name!r} is not one of {framework.name}: {', '.join(known)}"
+            sentence("precision", name=name, framework=framework.name, known=", ".join(known))
         )
     return replace(named, name=name or framework.precision)

@@ -14,6 +14,7 @@ from math import prod
 
 from weighbridge.base.errors import ContradictionError, UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Train
 
@@ -30,10 +31,7 @@ def unpacked(model: Model, w: Train) -> Model:
         return model
     form = w.quantization or ("nf4" if w.method == "qlora" else None)
     if form is not None:
-        raise ContradictionError(
-            f"{model.reference}: transformers does not load a GGUF file in {form}: use --method "
-            "lora, or name the original repository"
-        )
+        raise ContradictionError(sentence("gguf_whole", reference=model.reference, form=form))
     from weighbridge.models.arch.gguf_classes import class_config, class_of
 
     metadata = part.config.get(LIBRARY, {})
@@ -41,7 +39,7 @@ def unpacked(model: Model, w: Train) -> Model:
     plan = None if config is None else class_of(config)
     if config is None or plan is None or plan.parameters != _parameters(part):
         raise UnsupportedError(_refusal(model, part))
-    note = f"a GGUF file is dequantized to be trained: as {plan.cls}, which its metadata make"
+    note = sentence("gguf_dequantized", cls=plan.cls)
     class_part = replace(
         part, library="transformers", blueprint=plan, config=config, quantization=None
     )
@@ -55,10 +53,7 @@ def _is_packable(form: str | None) -> None:
     from weighbridge.engines.format_names import is_gguf_type  # names of the catalogue, too
 
     if is_gguf_type(form):
-        raise ContradictionError(
-            f"--quantization {form}: no trainer packs a base so; nf4 and bnb-int8 are what "
-            "--method qlora packs, and a GGUF file is dequantized while it loads"
-        )
+        raise ContradictionError(sentence("packs_no_base", form=form))
 
 
 def _parameters(part: ModelPart) -> int:
@@ -72,8 +67,5 @@ def _refusal(model: Model, part: ModelPart) -> str:
     metadata = part.config.get(LIBRARY, {})
     arch = metadata.get("general.architecture")
     original = next((str(metadata[key]) for key in ORIGINAL if metadata.get(key)), "")
-    named = f" ({original:.80})" if original else ""
-    return (
-        f"{model.reference}: a GGUF file of {arch!r:.40} is not trained here: its metadata do not "
-        f"make the class that it would be dequantized into; name the original repository{named}"
-    )
+    key = "gguf_untrained.original" if original else "gguf_untrained"
+    return sentence(key, reference=model.reference, arch=arch, original=original)

@@ -14,6 +14,7 @@ Source: PEFT 0.19.1 utils/other.py; TRL 0.24.0 and 0.25.1 models/utils.py; bitsa
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.memory.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.models.quantization.declared import sparing
@@ -66,10 +67,7 @@ def chosen(
     bitsandbytes packs and no ranks share out. `lowered`: products are in bfloat16, 8 bits excepted
     by TRL. Raises UsageError where nothing is packed."""
     if form is None and asked is not None:
-        raise UsageError(
-            f"--kbit-upcast {asked}: the base is not packed, and nothing is cast; add "
-            "--method qlora, or leave it out"
-        )
+        raise UsageError(sentence("kbit_unpacked", asked=asked))
     if form is None or not form.name.startswith(CAST):
         return "none"
     if asked is not None:
@@ -89,7 +87,7 @@ def kernel(form: Scheme | None, gptq: str | None) -> PackedKernel | None:
     in training GPTQModel has torch's alone, AutoGPTQ one of its own by Triton, too."""
     kind = "" if form is None else form.name.partition("-")[0]
     if gptq is not None and kind != "gptq":
-        raise UsageError(f"--gptq-kernel {gptq}: the base is not in GPTQ; leave it out")
+        raise UsageError(sentence("no_gptq", kernel=gptq))
     if kind == "gptq" and gptq == "triton":
         return GPTQ_FUSED
     return KERNELS.get(kind)

@@ -122,15 +122,15 @@ def unwritten(run: TrainerRun) -> str:
     """Return what the framework cannot be asked for in a line; "" where it can."""
     t = run.settings
     if run.framework not in WRITES:
-        return f"{run.framework} is told by files of its own; lines are for {' and '.join(WRITES)}"
+        return sentence("own_files", framework=run.framework, known=" and ".join(WRITES))
     if not run.model:
         return sentence("no_weights")
     if not run.cls.isidentifier():
-        return f"{run.cls} is several models"
+        return sentence("several_models", cls=run.cls)
     if not run.cls.endswith(CLASSES):
-        return f"{run.cls} has no loss of its own, or rows that we do not know"
+        return sentence("no_own_loss", cls=run.cls)
     if t["method"] in TUNERS:
-        return f"scripts are written with LoRA's config, not with {TUNERS[t['method']]}'s"
+        return sentence("lora_scripts", tuner=TUNERS[t["method"]])
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("loss", t["loss"], LOSSES[run.framework]),
         ("checkpointing", t["checkpointing"], CHECKPOINTS),
@@ -142,7 +142,7 @@ def unwritten(run: TrainerRun) -> str:
     )
     for name, value, known in checks:
         if value not in known:
-            return f"{run.framework} has no switch for --{name} {value}"
+            return sentence("no_switch", framework=run.framework, name=name, value=value)
     return _beside(run)
 
 
@@ -150,11 +150,11 @@ def _beside(run: TrainerRun) -> str:
     for name in ELSEWHERE:
         typed = getattr(run.asked, name)
         if typed not in (None, False) and not (name == "engine_version" and _newest(typed)):
-            return f"--{name.replace('_', '-')} is said elsewhere"
+            return sentence("said_elsewhere", flag=name.replace("_", "-"))
     if any(int(run.settings[SIZES[kind]]) > 1 for kind in SHAPE):
-        return "ranks that share a layer or a sequence are accelerate's own settings"
+        return sentence("accelerate_ranks")
     if run.settings["offload"] == "optimizer" and not run.zero:
-        return "only DeepSpeed keeps states alone on the host"
+        return sentence("states_on_host")
     return _packed(run)
 
 
@@ -171,7 +171,7 @@ def _packed(run: TrainerRun) -> str:
     if form == (run.stored or None):
         return ""
     if form is None:
-        return "" if run.packs else f"transformers has no switch that unpacks {run.stored}"
+        return "" if run.packs else sentence("unpacks_none", form=run.stored)
     if run.stored:
-        return f"the checkpoint is packed in {run.stored} already, and is not packed again"
-    return "" if run.packs else f"name a repository that is published in {form}"
+        return sentence("packed_in", form=run.stored)
+    return "" if run.packs else sentence("name_published", form=form)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, INT8
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.transformers.plan import language
 from weighbridge.models.arch.blueprint import Param as Spec
 from weighbridge.models.arch.body import Dense
@@ -69,8 +70,7 @@ def sizes(plan: TrainingPlan) -> LitgptSizes:
     if not layout(subject.model_type) or not isinstance(attention, Attention):
         known = [name for name in all_types() if layout(name)]
         raise UnsupportedError(
-            f"--framework litgpt: its class for {subject.model_type} is not in our rules, which "
-            f"have {', '.join(known)}; nearest is --framework trainer"
+            sentence("litgpt_class", kind=subject.model_type, known=", ".join(known))
         )
     assert isinstance(feed, Dense)
     specs = [x for x in subject.part.blueprint.counted if not x.tied]
@@ -102,12 +102,10 @@ def _norm(spec: Spec) -> bool:
 def build(m: Machine, plan: TrainingPlan, around: Around) -> BuiltModel:
     """Linears first where they are made first: the head, then layers."""
     if plan.sharding.tensor * plan.sharding.pipeline > 1:
-        raise UnsupportedError(
-            "litgpt's recipes share no layers among ranks; leave out -tp and -pp"
-        )
+        raise UnsupportedError(sentence("litgpt_layers"))
     if plan.subject.choice.scheme is not None and plan.sharding.cards > 1:
         raise TriedError(
-            "litgpt quantizes on one device only: leave out --quantization, or name one",
+            sentence("litgpt_one_device"),
             seen="litgpt finetune/lora.py: Quantization is currently not supported for "
             "multi-GPU training",
         )
@@ -167,7 +165,9 @@ class _Making:
         wanted = plan.adapters.targets if plan.adapters else ()
         strange = sorted(set(wanted) - set(PARTS))
         if strange:
-            raise ContradictionError(f"--lora-targets {strange[0]}: litgpt has {', '.join(PARTS)}")
+            raise ContradictionError(
+                sentence("litgpt_parts", name=strange[0], known=", ".join(PARTS))
+            )
 
     def param(self, name: str, shape: Shape, kind: str) -> LeafTensor:
         parameter = self.around.place(self.m, ParameterSpec(name, shape, kind), self.p.dtype)

@@ -7,6 +7,7 @@ Source: transformers 5.23 models/*/modeling_*.py (use_kernel_func_from_hub_with_
 from collections.abc import Mapping
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.mixers import (
@@ -64,10 +65,7 @@ def older(version: tuple[int, int]) -> str:
     """Say that a release calls kernels that were not followed; "" for one whose were."""
     if version >= SINCE:
         return ""
-    return (
-        "kernels are counted as transformers {}.{} calls them; those of older releases were not "
-        "followed, and may keep half as much".format(*SINCE)
-    )
+    return sentence("kernels.older", release="{}.{}".format(*SINCE))
 
 
 def refuse(subject: Subject, asked: str, framework: Framework) -> None:
@@ -75,27 +73,15 @@ def refuse(subject: Subject, asked: str, framework: Framework) -> None:
     modelled."""
     names = of(subject.body)
     if not names:
-        raise UsageError(
-            f"--kernels: {subject.model_type} has neither state spaces nor delta nets nor short "
-            "convolutions; leave it out"
-        )
+        raise UsageError(sentence("kernels.none", kind=subject.model_type))
     if asked == "missing":
         return
     if framework.loads != "transformers":
-        raise UnsupportedError(
-            f"--kernels installed: {framework.name} has a class of its own; leave it out"
-        )
+        raise UnsupportedError(sentence("kernels.own_class", framework=framework.name))
     if subject.choice.scheme is not None and Mamba2 in _kinds(subject.body):
-        raise UnsupportedError(
-            f"--kernels installed on a base in {subject.choice.scheme.name}: mamba-ssm multiplies "
-            "the output projection's weight as it lies, which a packed one is not made for; leave "
-            "one of them out"
-        )
+        raise UnsupportedError(sentence("kernels.packed", form=subject.choice.scheme.name))
     if not modelled(subject.body):
-        raise UnsupportedError(
-            "--kernels installed is modelled for gated delta nets, Mamba-2 and short convolutions; "
-            f"without it {names} are taken as not installed, which takes more"
-        )
+        raise UnsupportedError(sentence("kernels.modelled", names=names))
 
 
 def _kinds(body: Body) -> list[type]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers, release, since
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.rules import attends, rules
@@ -196,7 +197,7 @@ def _as_trained(subject: Subject, w: Train, framework: Framework) -> Subject:
     if not _of_text(subject, framework):
         return subject
     if _images(w):
-        raise UnsupportedError(f"--images: {framework.name}'s class of this model is of text alone")
+        raise UnsupportedError(sentence("images_of_text", framework=framework.name))
     return subject.without_towers()
 
 
@@ -276,8 +277,7 @@ def _shares(
     shares = sharding(w.but(shard=shard), count, framework.spreads)
     if titan and shares.context > 1 and _with_sinks(subject):
         raise TriedError(
-            f"--context-parallel-size {shares.context}: torchtitan's gpt-oss has none; leave "
-            "it out",
+            sentence("gpt_oss_context", ranks=shares.context),
             seen="torchtitan models/gpt_oss/model/args.py raises NotImplementedError for "
             "context parallel",
         )
@@ -326,38 +326,24 @@ def _refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) 
     """Raise UsageError for what the framework cannot do, and ranks that do not divide."""
     if w.compile and not framework.compiles:
         known = ", ".join(f.name for f in FRAMEWORKS.values() if f.compiles)
-        raise UnsupportedError(
-            f"--compile is modelled for {known}, not for {framework.name}; leave it out"
-        )
+        raise UnsupportedError(sentence("compiles", known=known, framework=framework.name))
     if w.cpu_ram_efficient_loading and framework.loads != "transformers":
-        raise ContradictionError(
-            f"--cpu-ram-efficient-loading: {framework.name} reads weights by a loader of its own; "
-            "leave it out"
-        )
+        raise ContradictionError(sentence("own_loader", framework=framework.name))
     _refuse_reentry(w, framework)
     if w.kernels is not None:
         packages.refuse(subject, w.kernels, framework)
     if w.method == "dora" and not framework.decomposes:
-        raise UnsupportedError(
-            f"--method dora: {framework.name} has LoRA alone; nearest is --framework trainer"
-        )
+        raise UnsupportedError(sentence("dora_trainer", framework=framework.name))
     _refuse_tuner(subject, w, framework, shares)
     if framework.tunes and (w.method or METHOD) == METHOD:
-        raise UnsupportedError(
-            f"--framework {framework.name} with --method full is not modelled: {framework.tunes}"
-        )
+        raise UnsupportedError(sentence(f"full_method.{framework.name}"))
     form = subject.choice.scheme
     if w.bnb_4bit_quant_storage is not None and not kbit.four_bits(form):
         raise ContradictionError(
-            f"--bnb-4bit-quant-storage is of bitsandbytes' 4 bits, and weights are in "
-            f"{form.name if form else subject.choice.dtype.name}: leave it out, or use "
-            "--quantization nf4"
+            sentence("storage_of_4bit", form=form.name if form else subject.choice.dtype.name)
         )
     if subject.context % shares.context:
-        raise UsageError(
-            f"--context-parallel-size {shares.context} does not divide the {subject.context:,} "
-            "tokens of a sequence; change --seq-len"
-        )
+        raise UsageError(sentence("context_shares", ranks=shares.context, tokens=subject.context))
 
 
 def _refuse_tuner(subject: Subject, w: Train, framework: Framework, shares: Sharding) -> None:
@@ -386,12 +372,9 @@ def _refuse_reentry(w: Train, framework: Framework) -> None:
     if w.use_reentrant is None:
         return
     if framework.loads != "transformers":
-        raise ContradictionError(
-            f"--use-reentrant is of transformers: {framework.name} has checkpoints of its own; "
-            "leave it out"
-        )
+        raise ContradictionError(sentence("reentrant_own", framework=framework.name))
     if (w.checkpointing or framework.checkpointing) not in ("full", "offload"):
-        raise UsageError("--use-reentrant is of checkpoints: add --checkpointing full")
+        raise UsageError(sentence("reentrant_alone"))
 
 
 def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
@@ -403,20 +386,11 @@ def _refuse_card(w: Train, chosen: Precision, part: "Part | None") -> None:
         return
     number = ".".join(map(str, capability))
     if w.attention == "flash" and capability < FLASH_SINCE:
-        raise UsageError(
-            f"--attention flash: {part.name} has compute capability {number} and flash attention "
-            "needs 8.0; leave it out"
-        )
+        raise UsageError(sentence("capability.flash", card=part.name, number=number))
     if w.float8_recipe == float8.MXFP8 and capability < MXFP8_SINCE:
-        raise UsageError(
-            f"--float8-recipe mxfp8: {part.name} has compute capability {number} and its kernels "
-            "need 10.0; use rowwise"
-        )
+        raise UsageError(sentence("capability.mxfp8", card=part.name, number=number))
     if chosen.float8 and capability < FLOAT8_SINCE:
-        raise UsageError(
-            f"--precision fp8-mixed: {part.name} has compute capability {number} and products in "
-            "float8 need 8.9; use bf16-mixed"
-        )
+        raise UsageError(sentence("capability.float8", card=part.name, number=number))
 
 
 def _autocast(
@@ -551,7 +525,7 @@ def _release(written: str | None) -> tuple[int, int] | None:
         return None
     number = release(written)
     if number is None:
-        raise UsageError(f"{written!r} is no version: write 2.5")
+        raise UsageError(sentence("no_version", written=written))
     return number
 
 

@@ -14,6 +14,7 @@ projection, encoder_hidden_size as wide as the model), utils/other.py
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.mixers import Attention
@@ -40,19 +41,16 @@ def refuse(subject: Subject, w: Train, framework: Framework, shares: Sharding) -
     for name in OF_LINEARS:
         if getattr(w, name):
             flag = name.replace("_", "-")
-            raise UsageError(f"--{flag}: {TUNERS[method]} adapts no linear; leave it out")
+            raise UsageError(sentence("prompts.no_linear", flag=flag, title=TUNERS[method]))
     mixers = (mixer for block in body.blocks for mixer in block.mixers)
     sees_all = any(isinstance(x, Attention) and not x.causal for x in mixers)
     if body.encoder is not None or body.towers or not body.vocab or sees_all:
-        raise UnsupportedError(
-            f"--method {method} is weighed for causal language models of text alone; nearest is "
-            "--method lora"
-        )
+        raise UnsupportedError(sentence("prompts.text_alone", method=method))
     if method == PREFIX:
         key_heads(body)
         if w.checkpointing not in (None, "none"):
             raise TriedError(
-                "--checkpointing: PEFT refuses it beside --method prefix-tuning; leave it out",
+                sentence("prompts.checkpointing"),
                 seen="peft mapping: Prefix tuning does not work with gradient checkpointing",
             )
 
@@ -64,17 +62,11 @@ def key_heads(body: Body) -> list[tuple[int, int]]:
     for block in body.blocks:
         mixers = block.mixers
         if len(mixers) != 1 or not isinstance(mixers[0], Attention):
-            raise UnsupportedError(ONLY_KEYS)
+            raise UnsupportedError(sentence("prompts.only_keys"))
         if mixers[0].key_dim != mixers[0].value_dim:
-            raise UnsupportedError(ONLY_KEYS)
+            raise UnsupportedError(sentence("prompts.only_keys"))
         found.append((mixers[0].kv_heads, mixers[0].key_dim))
     return found
-
-
-ONLY_KEYS = (
-    "--method prefix-tuning is weighed where each layer has keys and values of one size; nearest "
-    "is --method prompt-tuning"
-)
 
 
 def put_before(

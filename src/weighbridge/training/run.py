@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.machines.allocator import OutOfMemoryError
@@ -511,10 +512,7 @@ def _prompted(s: TrainingStep, hidden: Tensor) -> Tensor:
     where the class that ran does not take what is trained before the tokens."""
     prompt = s.built.prompt
     if prompt is not None and not prompt.used:
-        raise UnsupportedError(
-            f"{s.built.kind}: what is trained before its tokens is not modelled; nearest is "
-            "--method lora"
-        )
+        raise UnsupportedError(sentence("prompts.before", kind=s.built.kind))
     if isinstance(prompt, KeyPrefix):
         s.outputs += prompt.cache
         prompt.cache = []

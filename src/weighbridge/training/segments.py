@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import TriedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.workload import Train
 
@@ -20,11 +21,9 @@ def refuse_segments(w: Train, part: "Part | None") -> None:
     if torch is not None and torch < GROWS:
         since = ".".join(map(str, GROWS))
         raise TriedError(
-            f"--expandable-segments: torch has them since {since}; leave it out",
+            sentence("segments.since", since=since),
             seen="torch's releases before that one do not know the setting: Unrecognized "
             "CachingAllocator option",
         )
     if part is not None and part.stack == "own":
-        raise UsageError(
-            f"--expandable-segments: {part.name} has an allocator of its own; leave it out"
-        )
+        raise UsageError(sentence("segments.own", card=part.name))

@@ -28,6 +28,7 @@ from math import isqrt
 from weighbridge.base.dtypes import FLOAT32, INT32, INT64
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.memory.components.weights import BITSANDBYTES
 from weighbridge.models.quantization.scheme import Scheme
@@ -106,8 +107,7 @@ def _lokr(site: Adapted) -> Wrapped:
 def _fourierft(site: Adapted) -> Wrapped:
     if site.inside * site.outside < site.size:
         raise TriedError(
-            f"--method fourierft: {site.name} has fewer than the {site.size:,} numbers that PEFT "
-            "trains of each linear (--n-frequency)",
+            sentence("tuners.fourierft", name=site.name, size=site.size),
             seen="peft tuners/fourierft/layer.py: n_frequency should be less than or equal to "
             "the product of the input and output dimensions",
         )
@@ -145,8 +145,13 @@ def _shira(site: Adapted) -> Wrapped:
     count = site.r * (site.inside + site.outside)
     if count > site.inside * site.outside:
         raise UsageError(
-            f"--lora-r {site.r}: SHiRA would train {count:,} numbers of {site.name}, which has "
-            f"{site.inside * site.outside:,}; take a smaller rank"
+            sentence(
+                "tuners.shira",
+                r=site.r,
+                count=count,
+                name=site.name,
+                numbers=site.inside * site.outside,
+            )
         )
     assert isinstance(site.base, Plain)  # PEFT's other layers are refused (Tuner.packed)
     values = site.parameter("shira_weight", count)
@@ -167,8 +172,7 @@ def _boft(site: Adapted) -> Wrapped:
     side = site.size
     if site.inside % side:
         raise TriedError(
-            f"--method boft: {site.name} has {site.inside:,} inputs, and PEFT's blocks of {side} "
-            "(--boft-block-size) do not divide them",
+            sentence("tuners.boft", name=site.name, inside=site.inside, side=side),
             seen="peft tuners/boft/layer.py: in_features should be divisible by boft_block_size",
         )
     blocks = site.parameter("boft_R", site.inside // side, side, side)
@@ -220,7 +224,7 @@ class Tuner(NamedTuple):
     size: str = ""
     usual: int = 0
     packed: bool = False
-    unpacked: str = "PEFT has no such layer"  # why not
+    unpacked: str = "no_packed_layer"  # why not: a key
     conv1d: bool = False  # whether PEFT has a layer for the Conv1D of transformers
     drops: bool = False  # whether it has a dropout before the adapter
     shared: Shared | None = None
@@ -265,8 +269,7 @@ PHI = {"phi": ("q_proj", "v_proj")}
 
 LAST = dict.fromkeys(("gpt2", "gpt_bigcode"), ("mlp.c_proj",))
 
-LOOSE = "what its layer keeps there is not modelled"
-FLOATS = "PEFT's layer there gives float32, which is not modelled"
+LOOSE, FLOATS = "packed_layer_keeps", "packed_layer_float32"
 TUNERS: Mapping[str, Tuner] = {
     "adalora": Tuner(_adalora, 12, conv1d=True, packed=True, drops=True, targets=ADALORA),
     "ia3": Tuner(_ia3, 0, conv1d=True, packed=True, targets=IA3),
@@ -292,7 +295,7 @@ def ends_feed_forward(name: str, model_type: str) -> bool:
     known = IA3.get(model_type)
     if known is None:
         raise TriedError(
-            f"--method ia3: PEFT knows no feed-forward of {model_type}; nearest is --method lora",
+            sentence("tuners.ia3", kind=model_type),
             seen="peft tuners/ia3/model.py: Please specify target_modules in peft_config",
         )
     return name.endswith(f".{known[-1]}")
@@ -302,14 +305,10 @@ def alone(w: Train, framework: Framework, shares: Sharding) -> None:
     """Raise UsageError where a framework has LoRA alone, and where ranks share a model."""
     if framework.loads != "transformers" or framework.fused_adapters:
         raise UnsupportedError(
-            f"--method {w.method}: {framework.name} has none of PEFT's methods beside LoRA; "
-            "nearest is --framework trainer"
+            sentence("tuners.trainer", method=w.method, framework=framework.name)
         )
     if shares.kind not in ("none", "ddp") or shares.cards > shares.data:
-        raise UsageError(
-            f"--method {w.method} is weighed on one device and with --shard ddp; "
-            "nearest is --method lora"
-        )
+        raise UsageError(sentence("tuners.alone", method=w.method))
 
 
 def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding) -> None:
@@ -318,11 +317,9 @@ def refuse(w: Train, form: Scheme | None, framework: Framework, shares: Sharding
     alone(w, framework, shares)
     if form is not None and not (tuner.packed and form.name.startswith(BITSANDBYTES)):
         known = form.name.startswith(BITSANDBYTES)
-        why = tuner.unpacked if known else "its layers there are not modelled"
-        raise UsageError(
-            f"--method {w.method} on a base in {form.name}: {why}; nearest is --method lora"
-        )
+        why = sentence(tuner.unpacked if known else "packed_layers")
+        raise UsageError(sentence("tuners.packed", method=w.method, form=form.name, why=why))
     if w.lora_r and not tuner.r:
-        raise UsageError(f"--lora-r: {title} has no rank; leave it out")
+        raise UsageError(sentence("tuners.no_rank", title=title))
     if w.lora_dropout and not tuner.drops:
-        raise UsageError(f"--lora-dropout: {title} has none before its adapter; leave it out")
+        raise UsageError(sentence("tuners.no_dropout", title=title))

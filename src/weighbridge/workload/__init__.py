@@ -95,7 +95,9 @@ def read(task: str, settings: Mapping[str, Any]) -> Any:
     table = TABLES[task]
     unknown = sorted(settings.keys() - table.keys())
     if unknown:
-        raise UsageError(f"{task} has no setting {unknown[0]!r}; {_near(unknown[0], table)}")
+        raise UsageError(
+            sentence("no_setting", task=task, name=unknown[0], near=_near(unknown[0], table))
+        )
     values = {name: table[name].value(v) for name, v in settings.items() if v is not None}
     return _class(task)(**values)
 
@@ -107,7 +109,7 @@ def checked(task: str, settings: Any) -> Any:
     if not isinstance(settings, declared):
         named = settings.__name__ if isinstance(settings, type) else type(settings).__name__
         wanted = declared.__name__
-        raise UsageError(f"{task} takes its settings by name or as a {wanted}, not as {named}")
+        raise UsageError(sentence("settings.kind", task=task, wanted=wanted, name=named))
     values = {name: value for name, value in settings.said.items() if name in table}
     return settings.but(**{name: table[name].value(value) for name, value in values.items()})
 
@@ -128,9 +130,11 @@ def _near(name: str, known: Table) -> str:
     flag = f"--{name.replace('_', '-')}"
     alias = next((n for n in known if flag in known[n].flags), None)
     if alias is not None:
-        return f"it is {alias!r} here"
+        return sentence("near.alias", name=alias)
     close = get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
+    if close:
+        return sentence("near", names=" or ".join(close))
+    return sentence("near.known", names=", ".join(sorted(known)))
 
 
 @cache

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.quantization.declared import intricate
 from weighbridge.settings.setting import fields
@@ -55,30 +56,18 @@ def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
     _of_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
-        raise UsageError("--bnb-4bit-quant-storage is of packed weights: use --method qlora")
+        raise UsageError(sentence("train.storage"))
     _of_methods(w)
     if (w.method or "full") == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":
-        raise UsageError(
-            f"--precision fp8-mixed with --method {w.method}: a frozen base gains nothing by "
-            "products in float8; use bf16-mixed"
-        )
+        raise UsageError(sentence("train.fp8", method=w.method))
     if w.optimizer_in_backward and (w.gradient_accumulation or 1) > 1:
-        raise UsageError(
-            f"--optimizer-in-backward with --gradient-accumulation {w.gradient_accumulation}: "
-            "gradients would be applied after each micro-batch; leave one of them out"
-        )
+        raise UsageError(sentence("train.in_backward", steps=w.gradient_accumulation))
     if w.attention == "flash" and w.precision == "fp32" and w.dtype in (None, "float32", "fp32"):
-        raise UsageError(
-            "--attention flash with --precision fp32: flash attention takes 16 bit only; use "
-            "--attention efficient or --precision bf16-mixed"
-        )
+        raise UsageError(sentence("train.flash"))
     if w.cpu_ram_efficient_loading and w.shard not in FSDP:
-        raise ContradictionError(
-            "--cpu-ram-efficient-loading is accelerate's setting for FSDP: give --shard fsdp1, "
-            "fsdp2 or hsdp, or leave it out"
-        )
+        raise ContradictionError(sentence("train.ram_efficient"))
     _readable(w.lora_targets)
 
 
@@ -108,8 +97,12 @@ def _of_methods(w: Train) -> None:
     for name, methods in METHOD_SETTINGS.items():
         if getattr(w, name) is not None and w.method not in (None, "full", *methods):
             raise UsageError(
-                f"--{name.replace('_', '-')} is of {', '.join(methods)}: {w.method} trains none; "
-                "leave it out"
+                sentence(
+                    "train.of_methods",
+                    name=name.replace("_", "-"),
+                    methods=", ".join(methods),
+                    method=w.method,
+                )
             )
 
 
@@ -118,16 +111,11 @@ def _of_zero(w: Train) -> None:
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
         for name in OF_STAGE_3:
             if w.shard in ("zero1", "zero2") and _is_named(w, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is of stage 3: use --shard zero3, or leave it out"
-                )
+                raise UsageError(sentence("train.stage_3", name=name.replace("_", "-")))
         return
     for name in OF_ZERO:
         if _is_named(w, name):
-            raise ContradictionError(
-                f"--{name.replace('_', '-')} is DeepSpeed's: use --shard zero1, zero2 or zero3, or "
-                "leave it out"
-            )
+            raise ContradictionError(sentence("train.of_zero", name=name.replace("_", "-")))
 
 
 def _is_named(w: Train, name: str) -> bool:
@@ -140,21 +128,12 @@ def _in_full(w: Train) -> None:
     """Training all weights. Source: transformers 5.23 trainer.py refuses purely quantized models;
     one whose own config is quantized is a matter of the model's."""
     if w.dtype is not None and w.dtype not in (*TRAINED, OWN_DTYPE):
-        raise UsageError(
-            f"--dtype {w.dtype}: weights are trained in {', '.join(TRAINED[:3])}; smaller ones are "
-            "frozen: use --method qlora"
-        )
+        raise UsageError(sentence("train.dtype", dtype=w.dtype, known=", ".join(TRAINED[:3])))
     if w.quantization is not None:
-        raise UsageError(
-            f"--quantization {w.quantization}: a quantized model is not trained in full: use "
-            "--method qlora"
-        )
+        raise UsageError(sentence("train.quantization", name=w.quantization))
     for name in OF_ADAPTERS:
         if _is_named(w, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} with --method full, which has no adapters: use "
-                "--method lora"
-            )
+            raise UsageError(sentence("train.adapters", name=name.replace("_", "-")))
 
 
 def _readable(targets: tuple[str, ...] | None) -> None:
@@ -163,13 +142,10 @@ def _readable(targets: tuple[str, ...] | None) -> None:
     if targets is None or len(targets) != 1:
         return
     if intricate(targets[0], MAX_REPEATS):
-        raise UsageError(
-            f"--lora-targets {shown(targets[0])} could search for hours: leave out repeats of "
-            f"repeats, and more than {MAX_REPEATS} of them, or list the modules"
-        )
+        raise UsageError(sentence("targets.slow", pattern=shown(targets[0]), most=MAX_REPEATS))
     try:
         re.compile(targets[0])
     except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(
-            f"--lora-targets {targets[0]!r:.80} is no regular expression: {error}"
+            sentence("targets.no_pattern", pattern=targets[0], why=str(error))
         ) from None

@@ -23,6 +23,7 @@ from weighbridge.answers.questions.question import ModelQuestion, serving
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, WeighbridgeError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch import parse
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.memory.report import Report
@@ -130,9 +131,7 @@ def chosen(engine: str | None = None) -> tuple[PublishedCase, ...]:
     has."""
     known = sorted({c.engine for c in cases()})
     if engine is not None and engine not in known:
-        raise NotFoundError(
-            f"--engine {engine!r} has no outcomes; those with some: {', '.join(known)}"
-        )
+        raise NotFoundError(sentence("outcomes.none", engine=engine, known=", ".join(known)))
     return tuple(c for c in cases() if engine in (None, c.engine))
 
 

@@ -20,7 +20,7 @@ from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.memory import LEVELS, Bytes, Device, exactly, most, total
 from weighbridge.base.records import dataclass
 from weighbridge.engines.interface import EngineAnswer
-from weighbridge.engines.servers.pinned import OFFLOADED
+from weighbridge.engines.servers.host import OFFLOADED
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import ENGINES, engine, version
 from weighbridge.engines.vllm.host import ASLEEP

@@ -18,6 +18,7 @@ from weighbridge.answers import bounds
 from weighbridge.base.errors import NotFoundError
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.models import catalogue
 
 HERE = os.path.dirname(__file__)
@@ -160,15 +161,13 @@ def lines(path: str) -> Iterator[dict[str, Any]]:
 def chosen(*, engine: str | None = None, source: str | None = None) -> tuple[PublishedFigure, ...]:
     """Return the figures of an engine or a source. Raises NotFoundError for a name that no record
     has."""
-    for name, known in (
-        ("engine", {record.engine for record in records()}),
-        ("source", set(sources())),
+    for name, wanted, known in (
+        ("engine", engine, {record.engine for record in records()}),
+        ("source", source, set(sources())),
     ):
-        wanted = {"engine": engine, "source": source}[name]
         if wanted is not None and wanted not in known:
-            raise NotFoundError(
-                f"--{name} {wanted!r} has no figures; those with some: {', '.join(sorted(known))}"
-            )
+            names = ", ".join(sorted(known))
+            raise NotFoundError(sentence("figures.none", name=name, value=wanted, known=names))
     return tuple(
         record
         for record in records()

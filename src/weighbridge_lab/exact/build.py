@@ -29,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.utils import logging as talk
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan
 from weighbridge.models.arch.body import Tower
@@ -57,7 +58,7 @@ def supported(subject: Subject, workload: Infer) -> None:
     """Check that a class can be traced. Raises UnsupportedError with what stands in the way."""
     reason = next(_obstacles(subject, workload), "")
     if reason:
-        raise UnsupportedError(f"--exact: {reason}")
+        raise UnsupportedError(reason, where="--exact")
 
 
 def _obstacles(subject: Subject, workload: Infer) -> Iterator[str]:
@@ -67,27 +68,27 @@ def _obstacles(subject: Subject, workload: Infer) -> Iterator[str]:
         or subject.config is None
         or len(subject.model.parts) > 1
     ):
-        yield f"{subject.model.reference} is no class of transformers with its config"
+        yield sentence("exact.no_class", name=subject.model.reference)
     elif not isinstance(getattr(transformers, cls, None), type):
         here = f"transformers {transformers.__version__}"
-        yield f"{cls} is not in {here}, and the code of a repository is never run"
+        yield sentence("exact.not_in", cls=cls, library=here)
     if subject.choice.scheme is not None or subject.choice.as_stored:
-        yield f"weights in {subject.choice.name} are not traced; --dtype bfloat16 is"
+        yield sentence("exact.weights", name=subject.choice.name)
     yield from _settings(workload)
 
 
 def _settings(workload: Infer) -> Iterator[str]:
     budget = workload.budget()
     if budget is not None and budget.choice.count > 1:
-        yield "one card is traced; name one, or leave --exact out"
+        yield sentence("exact.one_card")
     if workload.attention == "flash":
-        yield "flash_attention_2 is another package's; without --attention torch's own kernel runs"
+        yield sentence("exact.flash")
     if workload.cache_implementation not in (None, *CACHES) or workload.kv_cache_dtype is not None:
-        yield f"caches that are traced are {' and '.join(CACHES)}, in the dtype of the model"
+        yield sentence("exact.caches", known=" and ".join(CACHES))
     if (workload.num_beams or 1) > 1:
-        yield "when a search with beams ends is decided by values, which a trace has not"
+        yield sentence("exact.beams")
     if workload.draft_model is not None:
-        yield "a draft model is not traced"
+        yield sentence("exact.draft")
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def inputs(
             return _spectrogram(model.config, subject, rows)
         case "input_values":
             return _samples(subject, rows, seconds or SECONDS)
-    raise UnsupportedError(f"--exact: what {type(model).__name__} reads is not in our tables")
+    raise UnsupportedError(sentence("exact.reads", cls=type(model).__name__), where="--exact")
 
 
 def _text(config: Any, subject: Subject, generation: GenerationPlan, rows: int) -> dict[str, Any]:
@@ -171,15 +172,13 @@ def _text(config: Any, subject: Subject, generation: GenerationPlan, rows: int) 
     pictures = generation.items["image"]
     tower = next((tower_ for tower_ in subject.body.towers if tower_.kind == "image"), None)
     if generation.items["audio"]:
-        raise UnsupportedError("--exact: sounds beside a text are not traced; leave them out")
+        raise UnsupportedError(sentence("exact.sounds"), where="--exact")
     if not pictures or tower is None:
         ids = torch.zeros(rows, length, dtype=torch.int64, device="cuda")
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     marks = pictures * tower.tokens
     if marks > length:
-        raise UnsupportedError(
-            f"--exact: {marks:,} tokens of images are more than a prompt of {length:,}"
-        )
+        raise UnsupportedError(sentence("exact.marks", count=marks, most=length), where="--exact")
     line = [_placeholder(config)] * marks + [0] * (length - marks)
     ids = torch.tensor([line] * rows, device="cuda")
     return {
@@ -192,7 +191,8 @@ def _text(config: Any, subject: Subject, generation: GenerationPlan, rows: int) 
 def _placeholder(config: Any) -> int:
     token = next((getattr(config, name) for name in TOKENS if hasattr(config, name)), None)
     if token is None:
-        raise UnsupportedError(f"--exact: {type(config).__name__} names no token for images")
+        what = sentence("exact.no_token", cls=type(config).__name__)
+        raise UnsupportedError(what, where="--exact")
     return int(token)
 
 
@@ -209,7 +209,7 @@ def _images(config: Any, tower: Tower, count: int) -> dict[str, Any]:
     side = vision.image_size
     whole = (side // vision.patch_size) ** 2
     if not whole <= tower.positions <= whole + 2:
-        raise UnsupportedError("--exact: tiles of images are not traced; leave --images out")
+        raise UnsupportedError(sentence("exact.tiles"), where="--exact")
     return {"pixel_values": torch.zeros(count, 3, side, side, device="cuda")}
 
 

@@ -19,6 +19,7 @@ from transformers import GenerationMixin
 
 from weighbridge.base.errors import UnsupportedError, WeighbridgeError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.transformers.plan import GenerationPlan, plan
 from weighbridge.workload import Infer
@@ -146,9 +147,9 @@ def traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageName
     except WeighbridgeError:
         raise
     except Exception as error:
-        cls = subject.part.blueprint.cls
         line = f"{type(error).__name__}: {error}".partition("\n")[0][:LONGEST]
-        raise UnsupportedError(f"--exact: {cls} does not run: {line}") from error
+        what = sentence("exact.no_run", cls=subject.part.blueprint.cls, why=line)
+        raise UnsupportedError(what, where="--exact") from error
 
 
 def _traced(subject: Subject, workload: Infer) -> tuple[TracedCourse, StorageNames]:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from weighbridge.base.errors import UnsupportedError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import STEPS
@@ -86,8 +87,8 @@ def traced(subject: Subject, workload: Train, plan: TrainingPlan) -> tuple[Trace
         raise
     except Exception as error:
         line = " ".join(str(error).split())[:LONGEST]
-        cls = subject.part.blueprint.cls
-        raise UnsupportedError(f"--exact: {cls} does not train on a fake GPU: {line}") from error
+        what = sentence("exact.no_training", cls=subject.part.blueprint.cls, why=line)
+        raise UnsupportedError(what, where="--exact") from error
 
 
 def _traceable(plan: TrainingPlan) -> None:
@@ -140,11 +141,11 @@ def _adapted(model: nn.Module, plan: TrainingPlan) -> nn.Module:
     if plan.adapters is None:
         return model
     if plan.adapters.tuner:
-        raise UnsupportedError(f"--exact: adapters of {plan.method} are not traced, LoRA's are")
+        raise UnsupportedError(sentence("exact.adapters", method=plan.method), where="--exact")
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise UnsupportedError("--exact with adapters needs peft: pip install peft") from None
+        raise UnsupportedError(sentence("exact.peft")) from None
     adapters = plan.adapters
     targets: Any = adapters.targets[0] if len(adapters.targets) == 1 else list(adapters.targets)
     config = LoraConfig(

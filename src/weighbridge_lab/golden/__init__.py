@@ -21,6 +21,7 @@ from typing import Any
 
 from weighbridge.base.errors import NotFoundError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 
 NEEDS = {  # beside torch
     "nets": (),
@@ -57,8 +58,8 @@ def find(name: str) -> GoldenProgram:
     if name in PROGRAMS:
         return PROGRAMS[name]
     near = get_close_matches(name, PROGRAMS, n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "docs/measure.md lists them"
-    raise NotFoundError(f"no golden program is called {name!r}; {hint}")
+    hint = sentence("near", names=", ".join(near)) if near else sentence("near.golden")
+    raise NotFoundError(sentence("golden.none", name=name, hint=hint))
 
 
 def _program(name: str, home: str, extra: str = "", **settings: Any) -> GoldenProgram:

@@ -11,6 +11,7 @@ from itertools import groupby, takewhile
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.allocator import Allocator, Block
 from weighbridge_lab.trace.tape import TracedStorage
 
@@ -99,5 +100,6 @@ def read(path: str) -> Events:
     with gzip.open(path) as file:
         body = json.load(file)
     if body.get("schema") != SCHEMA:
-        raise BadFileError(f"{path}: schema is {body.get('schema')!r}, not {SCHEMA!r}")
+        line = sentence("file.schema", schema=body.get("schema"), known=SCHEMA)
+        raise BadFileError(line, where=path)
     return tuple(body["events"])

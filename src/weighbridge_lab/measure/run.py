@@ -23,6 +23,7 @@ from typing import Any
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge_lab.golden import PROGRAMS, find
 from weighbridge_lab.measure import history
 from weighbridge_lab.measure.record import FakeCard, MeasuredMachine, MeasuredRun, Measurement
@@ -73,7 +74,8 @@ class Target:
                 execute(program, main)
             except SystemExit as end:
                 if end.code not in (None, 0):
-                    raise UsageError(f"{self.name} ended with exit status {end.code}") from None
+                    line = sentence("script.exit", name=self.name, code=end.code)
+                    raise UsageError(line) from None
 
 
 def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
@@ -82,17 +84,17 @@ def targets(text: str, arguments: tuple[str, ...] = ()) -> list[Target]:
     if text.endswith(".py") or path.endswith(".py"):
         script = path if path.endswith(".py") else text
         if not os.path.isfile(script):
-            raise NotFoundError(f"{script}: no such file")
+            raise NotFoundError(sentence("path.none"), where=script)
         named = function if script == path else ""
         return [Target(name=script, function=named, arguments=arguments)]
     if arguments:
-        raise UsageError(f"{arguments[0]!r} is for a script; our own options go before {text!r}")
+        raise UsageError(sentence("script.argument", word=arguments[0], text=text))
     if text == ALL:
         return [Target(name=name) for name in PROGRAMS]
     if "*" in text:
         matching = [Target(name=name) for name in PROGRAMS if fnmatchcase(name, text)]
         if not matching:
-            raise NotFoundError(f"no golden program is called like {text!r}")
+            raise NotFoundError(sentence("golden.like", name=text))
         return matching
     return [Target(name=find(text).name)]
 
@@ -125,7 +127,7 @@ def predict(
 ) -> MeasuredRun:
     """Trace `target` on the card that is here. Raises WeighbridgeError."""
     if here.card is None:
-        raise UnsupportedError(f"{here.gpu} is not in our catalogue: `weighbridge gpus`")
+        raise UnsupportedError(sentence("card.not_ours", name=here.gpu))
     card = FakeCard(name=here.card, memory=f"{here.total_memory}B")
     return traced(target, card, events=events, tasks=tasks)
 
@@ -184,11 +186,11 @@ def apart(function: str, *arguments: Any, warm: bool = False) -> Any:
     receive, process = _started(function, arguments, warm)
     try:
         if not receive.poll(LIMIT):
-            raise UnsupportedError(f"no answer within {LIMIT} seconds")
+            raise UnsupportedError(sentence("process.silent", seconds=LIMIT))
         value = receive.recv()
     except EOFError:
         process.join()
-        raise UnsupportedError(f"the process ended with exit status {process.exitcode}") from None
+        raise UnsupportedError(sentence("process.exit", code=process.exitcode)) from None
     finally:
         process.kill()
         process.join()

@@ -11,6 +11,7 @@ import re
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.machines.accelerators.names import find
@@ -57,12 +58,9 @@ def card(name: str, gpu_memory: str | None = None) -> tuple[Card, int]:
 
 def _chip(part: Part) -> Chip:
     if part.vendor != "NVIDIA" or part.capability is None:
-        raise UnsupportedError(
-            f"{part.name} is no CUDA device; a fake GPU is one of `weighbridge gpus nvidia`, and "
-            "gpu_memory= gives it another size"
-        )
+        raise UnsupportedError(sentence("fake.no_cuda", name=part.name))
     if part.chip is None:
-        raise UnsupportedError(f"how many multiprocessors {part.name} has is not in our table")
+        raise UnsupportedError(sentence("fake.no_chip", name=part.name))
     return part.chip
 
 

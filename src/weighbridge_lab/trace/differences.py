@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, NotFoundError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge_lab.trace.tape import Tape, TracedStorage
 
@@ -159,10 +160,10 @@ def _devices(path: str) -> Sequence[Mapping[str, Any]]:
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such file") from None
+        raise NotFoundError(sentence("path.none"), where=path) from None
     except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: {error}") from None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA or not report.get("devices"):
-        raise BadFileError(f"{path}: this is no report of weighbridge trace --json")
+        raise BadFileError(sentence("trace.no_report"), where=path)
     devices: Sequence[Mapping[str, Any]] = report["devices"]
     return devices

@@ -23,6 +23,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.machines.allocator import (
     Allocator,
@@ -198,7 +199,7 @@ def version_of(text: str | None) -> tuple[int, int]:
     """Return (major, minor) of `text`, else of the torch that runs. Raises UsageError."""
     version = release(text or torch.__version__)
     if version is None:
-        raise UsageError(f"torch_version={text!r}: write it as 2.5")
+        raise UsageError(sentence("trace.torch"), where=f"torch_version={text!r}")
     return version
 
 

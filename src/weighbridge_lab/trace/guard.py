@@ -33,6 +33,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge_lab import cache
 
 CUDA = 1  # c10::DeviceType::CUDA
@@ -195,10 +196,10 @@ def _virtuals(package: str) -> list[str]:
         with open(path, encoding="utf-8") as header:
             text = header.read()
     except OSError:
-        raise UnsupportedError(f"torch's headers are not there ({path}): reinstall torch") from None
+        raise UnsupportedError(sentence("torch.headers", path=path)) from None
     names = re.findall(r"^\s*virtual\s+(?!~)[^(;]*?(\w+)\(", text, re.MULTILINE)
     if not {"isBuilt", "hasPrimaryContext"} <= set(names):
-        raise UnsupportedError("this torch's CUDA hooks have another interface than we know")
+        raise UnsupportedError(sentence("torch.hooks"))
     return names
 
 

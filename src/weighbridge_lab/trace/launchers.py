@@ -18,6 +18,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 
 EVERY_CARD = -1  # processes: one for each
 
@@ -136,7 +137,7 @@ def _python(words: Sequence[str]) -> TraceLaunch:
         word = words[index]
         index += 1
         if word == "-c" or word == "-":
-            raise UsageError(f"python {word}: write the program into a file, which is traced")
+            raise UsageError(sentence("trace.python"), where=f"python {word}")
         if word == "-m":
             return _noted(
                 _module(_first(words[index:], "python -m"), tuple(words[index + 1 :])), notes
@@ -163,7 +164,7 @@ def _torchrun(words: Sequence[str]) -> TraceLaunch:
 
 def _accelerate(words: Sequence[str]) -> TraceLaunch:
     if words[:1] != ["launch"] and tuple(words[:1]) != ("launch",):
-        raise UsageError("of accelerate `accelerate launch` is traced")
+        raise UsageError(sentence("trace.accelerate"))
     return _accelerate_launch(words[1:])
 
 
@@ -219,7 +220,7 @@ def _configured(path: str | None) -> Found:
     if path is None:
         return {}
     if find_spec("yaml") is None:
-        raise UnsupportedError(f"--config_file {path}: reading it needs yaml: pip install pyyaml")
+        raise UnsupportedError(sentence("trace.yaml"), where=f"--config_file {path}")
     yaml: Any = import_module("yaml")
     try:
         with open(path, encoding="utf-8") as file:
@@ -295,7 +296,7 @@ def _dashed(word: str) -> str:
 
 def _first(words: Sequence[str], what: str) -> str:
     if not words:
-        raise UsageError(f"{what}: something has to follow it")
+        raise UsageError(sentence("trace.follows"), where=what)
     return words[0]
 
 
@@ -303,7 +304,7 @@ def _number(flag: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{flag} {text}: a whole number") from None
+        raise UsageError(sentence("value.whole"), where=f"{flag} {text}") from None
 
 
 def _noted(launch: TraceLaunch, notes: list[str]) -> TraceLaunch:

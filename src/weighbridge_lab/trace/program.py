@@ -73,12 +73,10 @@ def request(
         path, name = target, ""
     if not os.path.isfile(path):
         if path.startswith("-"):
-            raise UsageError(
-                f"{path} is no option of weighbridge trace; see weighbridge trace --help"
-            )
+            raise UsageError(sentence("trace.no_option", name=path))
         if not name:
             path = path.rstrip(":")
-        raise NotFoundError(f"{path}: no such script; weighbridge trace runs a Python file")
+        raise NotFoundError(sentence("trace.no_script"), where=path)
     if name or then is not None:
         name = _defined(path, name, ast.FunctionDef if then is None else NETS)
     return Request(script=path, function=name or None, arguments=tuple(arguments), then=then)
@@ -97,8 +95,8 @@ def _defined(path: str, name: str, kinds: Any) -> str:
     if not name and len(classes) == 1:
         return classes[0]
     if not name and classes:
-        known = ", ".join(classes)
-        raise UsageError(sentence("trace.which_net", path=path, known=known, last=classes[-1]))
+        known, example = ", ".join(classes), f"{path}:{classes[-1]}"
+        raise UsageError(sentence("trace.which_net", path=path, known=known, example=example))
     assigned = {target.id for node in body for target in _assigned(node)} if kinds == NETS else {}
     names = [node.name for node in nodes]
     if name not in (*names, *assigned):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human as size
 from weighbridge.base.wording import printable, safe_markdown
 from weighbridge.faces.render import draw
@@ -85,7 +86,7 @@ def _facts(report: "TraceReport") -> Iterator[str]:
     yield printable(" ".join(["traced", name, *program.arguments]))
     memory = size(gpu.memory) if gpu.limited else "memory without end (no --gpu)"
     rules = f"torch {report.torch_version} by the rules of {report.rules}"
-    yield f"on a fake {cards} with {memory}, {rules}"
+    yield sentence("trace.on_fake", cards=cards, memory=memory, rules=rules)
     ending = ENDINGS[program.ending].format(code=program.exit_code, error=program.error)
     if program.went_on == "finished":
         ending += ", and to its end as if the card were larger,"

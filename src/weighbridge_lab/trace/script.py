@@ -16,6 +16,7 @@ from typing import Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import places, program
@@ -74,9 +75,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
     """Run a program. Return the report, and the FakeGPU with its tapes. Raises WeighbridgeError
     before the script runs; after that everything that happens is in the report."""
     if find_spec("torch") is None:
-        raise UnsupportedError(
-            "weighbridge trace needs torch: pip install torch (a CPU one will do)"
-        )
+        raise UnsupportedError(sentence("trace.needs_torch"))
     _said_well(card)
     from weighbridge_lab.trace.gpu import FakeGPU, version_of
     from weighbridge_lab.trace.stopping import bounded, stoppable
@@ -165,14 +164,15 @@ def _limited(card: FakeGpuSettings) -> bool:
 def _said_well(card: FakeGpuSettings) -> None:
     """Check settings before anything runs. Raises UsageError in the words of the command line."""
     if card.torch_version is not None and not re.match(r"\d+\.\d+", card.torch_version):
-        raise UsageError(f"--torch-version is a version such as 2.5, not {card.torch_version!r}")
+        raise UsageError(sentence("trace.torch_version", version=card.torch_version))
     size = card.world_size
     if size is not None and size < 1:
-        raise UsageError(f"--world-size {size}: at least one process runs")
+        raise UsageError(sentence("world.least"), where=f"--world-size {size}")
     if size is None and card.processes is not None:
         size = _processes(card)["world_size"]
     if card.rank is not None and size is not None and not 0 <= card.rank < size:
-        raise UsageError(f"--rank {card.rank}: of {size} processes the ranks are 0 to {size - 1}")
+        line = sentence("world.rank", size=size, last=size - 1)
+        raise UsageError(line, where=f"--rank {card.rank}")
 
 
 def _processes(card: FakeGpuSettings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import weighbridge
 from tests.cases import all_of
 from weighbridge.answers.questions.fit.serving import proportional
 from weighbridge.base.errors import UsageError
-from weighbridge.engines.servers.messages import ServerRanks, sent
+from weighbridge.engines.servers.layouts import ServerRanks, sent
 from weighbridge.faces.cli.menu import run
 from weighbridge.models.arch.body import Body, LayerBlock
 from weighbridge.models.arch.parts import Dense, Experts

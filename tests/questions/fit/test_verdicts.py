@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 import weighbridge
+from tests.ask import usual
 from tests.cases import each
 from tests.told import full
 from weighbridge.base.errors import UsageError
@@ -22,8 +23,7 @@ SHARE = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
 TIGHT = "python -m sglang.launch_server --model-path qwen3-8b --context-length 16384"
 
 
-def asked(model="llama-3.1-8b", **workload):
-    return weighbridge.infer(model, **workload)
+asked = usual("infer", "llama-3.1-8b")
 
 
 def whole(engine):

@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import LLAMA, PLAIN
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
@@ -46,9 +46,7 @@ def test_sequence_parallel_gathers_in_two_buffers():
     assert later - plain == 2 * HIDDEN
 
 
-def asked(*words, **more):
-    settings = {"framework": "megatron", "seq_len": 512, "gpu": "h100:4", **more}
-    return weighbridge.train("llama-3.2-1b", megatron_args=(NAME, *words), **settings)
+asked = megatron("llama-3.2-1b", NAME, seq_len=512, gpu="h100:4")
 
 
 def test_it_is_an_argument():

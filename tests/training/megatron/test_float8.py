@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
@@ -125,11 +125,7 @@ def test_tokens_of_an_expert_are_padded(recipe, count):
 # ---- the plan
 
 
-def asked(*words, gpu="h100:8", **more):
-    return weighbridge.train(
-        "llama-3.2-1b",
-        **{"framework": "megatron", "seq_len": 512, "gpu": gpu, "megatron_args": words, **more},
-    )
+asked = megatron("llama-3.2-1b", seq_len=512, gpu="h100:8")
 
 
 def test_a_format_asks_for_them_and_the_rest_says_more():

@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import LLAMA, PLAIN
 from weighbridge.base.records import replace
 from weighbridge.training.megatron.graphs import buffers, held
@@ -30,12 +30,12 @@ def test_a_layer_has_two_buffers_for_each():
     assert buffers(LLAMA, replace(PLAIN, graphs="full_iteration"), 0) == 2 * HIDDEN
     four = replace(PLAIN, pipeline=4, accumulation=8, graphs="local")
     assert buffers(LLAMA, four, 0) == 2 * 2 * HIDDEN * 4
+    parts = replace(PLAIN, graphs="local", tensor=2, sequence_parallel=True)
+    assert parts.parts == 2
+    assert buffers(LLAMA, parts, 0) == 2 * 8 * HIDDEN // 2
 
 
-def asked(*words):
-    return weighbridge.train(
-        "llama-3.2-1b", framework="megatron", seq_len=512, gpu="h100", megatron_args=words or None
-    )
+asked = megatron("llama-3.2-1b", seq_len=512, gpu="h100")
 
 
 @pytest.mark.parametrize("word", ["enable_cuda_graph", "cuda_graph_impl=transformer_engine"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held, most
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
@@ -91,9 +91,7 @@ def test_ranks_share_states_and_the_interval_says_how_evenly():
     assert even.spared == 0 < turn.spared
 
 
-def asked(*words, **more):
-    settings = {"framework": "megatron", "seq_len": 512, "gpu": "h100:4", "optimizer": "muon"}
-    return weighbridge.train("llama-3.2-1b", megatron_args=words or None, **settings | more)
+asked = megatron("llama-3.2-1b", seq_len=512, gpu="h100:4", optimizer="muon")
 
 
 def test_muon_is_a_setting():

@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import LLAMA, PLAIN, held
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
@@ -24,9 +24,7 @@ def test_a_share_of_the_states_is_not_on_the_device(share, states):
 PLAIN_SHARED = replace(PLAIN, **SHARED)
 
 
-def asked(*words, **more):
-    settings = {"framework": "megatron", "seq_len": 512, "gpu": "h100:4", "shard": "zero1", **more}
-    return weighbridge.train("llama-3.2-1b", megatron_args=("hidden_dropout=0", *words), **settings)
+asked = megatron("llama-3.2-1b", "hidden_dropout=0", seq_len=512, gpu="h100:4", shard="zero1")
 
 
 def host(report, phase="step"):

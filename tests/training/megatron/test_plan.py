@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-import weighbridge
+from tests.ask import usual
 from weighbridge.answers.estimate.train import subject_for
 from weighbridge.base.errors import UnsupportedError, UsageError, WeighbridgeError
 from weighbridge.base.records import replace
@@ -24,8 +24,7 @@ FLEX = ("moe_token_dispatcher_type=flex",)
 SELECTIVE = ("recompute_granularity=selective",)
 
 
-def train(model=MODEL, **settings):
-    return weighbridge.train(model, framework="megatron", offline=True, **settings)
+train = usual("train", MODEL, framework="megatron", offline=True)
 
 
 def allocated(report):

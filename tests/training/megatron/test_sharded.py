@@ -2,7 +2,7 @@
 
 import pytest
 
-import weighbridge
+from tests.ask import megatron
 from tests.training.megatron.runs import EXPERTS, LLAMA, PLAIN, held
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
@@ -116,9 +116,7 @@ def test_recomputed_layers_are_gathered_once_more():
     assert again["backward"]["gradients"] == peaks(**alike)["backward"]["gradients"]
 
 
-def asked(*words, **more):
-    settings = {"framework": "megatron", "seq_len": 512, "gpu": "h100:4", **more}
-    return weighbridge.train("llama-3.1-8b", megatron_args=words or None, **settings)
+asked = megatron("llama-3.1-8b", seq_len=512, gpu="h100:4")
 
 
 @pytest.mark.slow

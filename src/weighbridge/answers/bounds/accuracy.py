@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.errors import NotFoundError
+from weighbridge.base.sentences import sentence
 
 FILE, HELD = (
     os.path.join(os.path.dirname(__file__), name) for name in ("accuracy.json", "forward.json")
@@ -39,7 +40,7 @@ def rows(
     for key, name in (("engine", engine), ("source", source)):
         if name is not None and name not in names(key):
             raise NotFoundError(
-                f"{key} {name!r:.80} has no figures; those with some: {', '.join(names(key))}"
+                sentence("no_figures", key=key, name=name, names=", ".join(names(key)))
             )
     each = by_source or source is not None
     return [

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 
 if TYPE_CHECKING:
     from weighbridge.engines.interface import EngineAnswer, Subject
@@ -24,23 +25,15 @@ NEEDED = ("torch", "transformers")
 def ready(engine: str, asked: str | None) -> str:
     """Return the version of transformers that would run. Raises UnsupportedError."""
     if engine != ENGINE:
-        raise UnsupportedError(
-            f"--exact runs the classes of transformers, not {engine}: leave it out, or ask "
-            f"--engine {ENGINE}"
-        )
+        raise UnsupportedError(sentence("exact.engine", engine=engine, usual=ENGINE))
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise UnsupportedError(
-            f"--exact needs {' and '.join(missing)}: pip install 'weighbridge[torch,transformers]'"
-        )
+        raise UnsupportedError(sentence("exact.needs", names=" and ".join(missing)))
     from importlib.metadata import version
 
     here = version(ENGINE)
     if asked is not None and asked.split(".")[:2] != here.split(".")[:2]:
-        raise UnsupportedError(
-            f"--exact runs transformers {here}, which is installed, not {asked}: leave "
-            "--engine-version out"
-        )
+        raise UnsupportedError(sentence("exact.version", here=here, asked=asked))
     return asked or here
 
 

@@ -171,7 +171,7 @@ def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) ->
         why = uncounted.refuse_to_serve(model.parts[0], kind.name)
         raise UnsupportedError(f"{model.reference}: {why}")
     if workload.exact:
-        raise UnsupportedError(f"{model.reference}: --exact runs one model; leave it out")
+        raise UnsupportedError(sentence("exact.one_model"), where=model.reference)
     return uncounted.weights_alone(model, workload, missing)
 
 

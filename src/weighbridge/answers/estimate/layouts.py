@@ -9,10 +9,10 @@ named: a larger one makes the bubble larger and sends as much. A step has 4 Mi t
 micro-batches are named (Llama 3's first, arXiv 2407.21783 section 3.4.1; assumed).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate.megatron import form_of
@@ -21,10 +21,12 @@ from weighbridge.answers.verdict import on_host
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes, most
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.table import usual, version
+from weighbridge.memory.report.fit import Ranking
 from weighbridge.memory.report.verdict import HostVerdict
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.settings.ranks import SHAPE, SIZES, Ranks, arranged
@@ -52,13 +54,13 @@ LOSS = ("cross_entropy_loss_fusion", "cross_entropy_fusion_impl=te")
 UNMASKED = "no_create_attention_mask_in_dataloader"  # as recipes of long sequences have it
 ROUTING = ("moe_token_dispatcher_type=alltoall", "moe_grouped_gemm", "moe_permute_fusion")
 KEEPS = ("none", "norms", "selective", "full")  # what is computed again, ever more
-FINE = 200  # parts of a step that are told apart
 FEWEST_TOKENS, _, MOST_TOKENS = range(3)  # that experts are given
 FEW = 3  # layouts that are told where none fits
 VIRTUAL = "num_virtual_stages_per_pipeline_rank"
 PARTED = (VIRTUAL, "num_layers_per_virtual_pipeline_stage")  # words that say it
 AGAIN = ("recompute_granularity", "recompute_activations")  # words that say what is computed again
 Change = Mapping[str, Any]
+P = TypeVar("P", bound="PricedLayout")
 
 
 class RankLayout(NamedTuple):
@@ -80,9 +82,7 @@ class RankLayout(NamedTuple):
 
     @property
     def price(self) -> tuple[float, int, int]:
-        """Return what no other layout that fits is to have less of, as coarse as what it says: half
-        a percent of a step, and two digits of bytes."""
-        return round(self.cost.work * FINE) / FINE, coarse(self.cost.far), coarse(self.cost.near)
+        return self.cost.price
 
 
 def layouts(model: Model, workload: Train, *, every: bool = False) -> tuple[RankLayout, ...]:
@@ -116,14 +116,16 @@ def several(budget: "Budget | None") -> "Budget":
     """Return the devices that a run is shared out over. Raises UsageError where there are not
     several."""
     if budget is None or not 1 < budget.choice.count <= MOST:
-        raise UsageError(
-            f"--layouts shares 2 to {MOST:,} devices out: --gpu names them, as h100:64"
-        )
+        raise UsageError(sentence("layouts.devices", most=MOST))
     return budget
 
 
 class PricedLayout(Protocol):
-    """A layout of anything: what it costs, in numbers of which less is better."""
+    """A layout of anything: its settings, and what it costs, in numbers of which less is better."""
+
+    @property
+    def change(self) -> Change:
+        """Return its settings."""
 
     @property
     def price(self) -> tuple[float, ...]:
@@ -135,9 +137,34 @@ def beats(one: PricedLayout, other: PricedLayout) -> bool:
     return all(a <= b for a, b in zip(one.price, other.price, strict=True))
 
 
-def coarse(n: int) -> int:
-    """Return a number to two digits: costs that are nearer are taken to be the same."""
-    return round(n, -max(0, len(str(abs(n))) - 2))
+def unbeaten(layouts: Sequence[P]) -> list[P]:
+    """Return the layouts of which no other one costs no more in anything, and less in something or
+    has fewer flags."""
+
+    def worse(one: P, other: P) -> bool:
+        dearer = one.price != other.price or len(other.change) < len(one.change)
+        return one is not other and beats(other, one) and dearer
+
+    return [one for one in layouts if not any(worse(one, other) for other in layouts)]
+
+
+def micro_batches(length: int, data: int, batch: int) -> int:
+    """Count those of a step on each data rank, where nobody says how many."""
+    return max(1, ceil_div(TOKENS, length) // (data * batch))
+
+
+def ranking(about: str, rows: Iterable[Change], model: str, budget: "Budget", by: str) -> Ranking:
+    """Return layouts over the cards of a budget; `by` is who shares out."""
+    count = 1 if budget.mixed else budget.choice.count
+    return Ranking(
+        about=about,
+        of="layouts",
+        rows=tuple(rows),
+        model=model,
+        accelerator=budget.name,
+        count=count,
+        by=by,
+    )
 
 
 class _Search:
@@ -157,7 +184,9 @@ class _Search:
     def candidates(self) -> Iterator[RankLayout]:
         """Yield every layout that Megatron takes, with its cost and before it is weighed."""
         for ranks in self._ranks():
-            steps = self.w.gradient_accumulation or self._steps(ranks.data)
+            steps = self.w.gradient_accumulation or micro_batches(
+                self.asked.context, ranks.data, self.w.batch_size or 1
+            )
             for chunks in self._chunks(ranks.pipeline):
                 if chunks > 1 and steps % ranks.pipeline and GROUP not in self.told:
                     continue  # what is left of groups of other sizes is looked at in the plan
@@ -203,10 +232,6 @@ class _Search:
         if model.layers - (stages - 1) * ceil_div(model.layers, stages) < 1:
             return False
         return cuts(self.asked.context, ranks.context)
-
-    def _steps(self, data: int) -> int:
-        samples = ceil_div(TOKENS, self.asked.context)
-        return max(1, samples // (data * (self.w.batch_size or 1)))
 
     def too_large(self, layout: RankLayout) -> RankLayout | None:
         """Return that a layout does not surely fit where what a stage holds between steps is too

@@ -54,7 +54,7 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
 
         return megatron.train(model, workload)
     if workload.megatron_args:
-        raise UsageError("--megatron-args are of --framework megatron: name it, or leave them out")
+        raise UsageError(sentence("train.megatron_args"))
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:
@@ -223,8 +223,8 @@ def _widened(
 
 def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
     """Return the runs of a plan, where another card has had them."""
-    kept = memo(model, ("training runs",), KeptRuns)
-    return kept.of((workload.but(**dict.fromkeys(OF_CARDS)), training.sharding), training)
+    runs = memo(model, ("training runs",), KeptRuns)
+    return runs.of((workload.but(**dict.fromkeys(OF_CARDS)), training.sharding), training)
 
 
 def _planned(
@@ -260,10 +260,7 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
         raise UnsupportedError(sentence("size_trainless", model=model.reference))
     beside = uncounted.beside_weights(model)
     if beside:
-        raise UnsupportedError(
-            f"{model.reference}: {beside} is not followed, so training it is not answered; "
-            "`weighbridge trace` runs the script that does"
-        )
+        raise UnsupportedError(sentence("train.beside", what=beside), where=model.reference)
     framework, chosen = frameworks.resolved(workload)
     full = (workload.method or "full") == "full"
     dtype = workload.dtype or (chosen.weights if full else chosen.frozen).name
@@ -285,14 +282,10 @@ def subject_for(model: Model, workload: Train, number: tuple[int, ...]) -> Subje
     subject = _with_experts(subject, workload, framework)
     subject = replace(subject, notes=(*subject.notes, note)) if note else subject
     if workload.base_model and subject.body.causal:
-        raise UsageError(
-            "--base-model: the headless class has no logits, and so no loss to train by; leave it "
-            "out"
-        )
+        raise UsageError(sentence("train.headless"))
     if full and subject.choice.scheme is not None:
         raise UsageError(
-            f"{model.reference}: its weights are in {subject.choice.scheme.name}, and a quantized "
-            "model is not trained in full: use --method lora"
+            sentence("train.stored", form=subject.choice.scheme.name), where=model.reference
         )
     if workload.seq_len is None:
         length = min(USUAL_LENGTH, subject.longest or USUAL_LENGTH)
@@ -307,7 +300,7 @@ def _with_experts(subject: Subject, workload: Train, trainer: frameworks.Framewo
     if not workload.quantize_moe_experts:
         return subject
     if not kbit.four_bits(subject.choice.scheme):
-        raise UsageError("--quantize-moe-experts is of 4 bits: add --method qlora")
+        raise UsageError(sentence("train.experts"))
     return kbit.experts_too(subject, "axolotl")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.workload import TABLES
 
@@ -49,8 +50,9 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
     if other:
         name = other[0]
         raise UsageError(
-            f"workload.{name} is {shown(echo[name])}, and with the other settings it comes to "
-            f"{shown(answered.get(name))}: change what it comes of, or leave it out"
+            sentence(
+                "echo.other", name=name, value=shown(echo[name]), answered=shown(answered.get(name))
+            )
         )
     return asked
 

@@ -305,8 +305,8 @@ class Prepared:
 
         from weighbridge.answers.estimate.served import undenied
 
-        found = search(case, hears=hears if part else None)
-        return ended(undenied(replace(report, remedies=found)))
+        changes = search(case, hears=hears if part else None)
+        return ended(undenied(replace(report, remedies=changes)))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""
@@ -404,16 +404,13 @@ class Prepared:
                 stays.
         """
         if for_ not in ("train", "infer"):
-            raise UsageError(f"layouts are of train or infer, not {for_!r:.40}")
+            raise UsageError(sentence("layouts.task", value=for_))
         if for_ == "infer":
             from weighbridge.answers.questions.fit.serving import serving
 
             return serving(self, settings, every=every)
         if settings.get("engine"):
-            raise UsageError(
-                f"--engine {settings['engine']!s:.40} serves, and does not train: --for infer has "
-                "the layouts of serving; without --engine they are those of training"
-            )
+            raise UsageError(sentence("layouts.serves", engine=settings["engine"]))
         from weighbridge.answers.questions.fit.sharing import sharing
 
         return sharing(self, settings, every=every)
@@ -478,10 +475,10 @@ def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None
     if prepared is None:
         return name
     if not isinstance(prepared, Prepared):
-        raise UsageError(f"{what} is what `prepare` gave, not {type(prepared).__name__}")
+        raise UsageError(sentence("prepared.kind", name=what, kind=type(prepared).__name__))
     reference = prepared.reference or prepared.model().name
     if name not in (None, reference):
-        raise UsageError(f"{what} is {reference!r}, and the settings name {name!r}: leave one out")
+        raise UsageError(sentence("prepared.other", name=what, reference=reference, other=name))
     return reference
 
 

@@ -31,7 +31,7 @@ class ModelQuestion(NamedTuple, Generic[Asked]):
 def question(task: str, workload: Any, settings: Mapping[str, Any]) -> ModelQuestion[Any]:
     """Read the settings of a task, given as one record or by name. Raises UsageError."""
     if workload is not None and settings:
-        raise UsageError("give the settings as one workload or by name, not both")
+        raise UsageError(sentence("settings.twice"))
     meant = read(task, settings) if workload is None else checked(task, workload)
     if task == "train":
         from weighbridge.workload.consistency import consistent
@@ -50,7 +50,7 @@ def serving(
         return question("infer", workload, settings)
     launched = _parsed(command)
     if workload is not None:
-        raise UsageError("give settings beside a command by name, not as a workload")
+        raise UsageError(sentence("settings.command"))
     _one_engine(launched, settings.get("engine"))
     typed = {"engine": launched.engine, **launched.settings, **settings}
     meant: Infer = read("infer", typed).but(engine_defaults=True)
@@ -103,7 +103,7 @@ def _stored_so(question: ModelQuestion[Any], launched: "Launch", path: str) -> M
 def one_model(model: Any, launched: "Launch") -> None:
     """Raises UsageError where a command serves another model than the one that was named."""
     if model != launched.model:
-        raise UsageError(f"the command serves {launched.model!r}, not {model!r}; name one model")
+        raise UsageError(sentence("command.other_model", model=launched.model, other=model))
 
 
 def served_model(
@@ -121,7 +121,7 @@ def _parsed(command: str) -> "Launch":
     from weighbridge.engines.launch import parse  # tables of flags, which few ask for
 
     if not isinstance(command, str):
-        raise UsageError(f"command is the text of a launch command, not {type(command).__name__}")
+        raise UsageError(sentence("command.text", kind=type(command).__name__))
     return parse(command)
 
 
@@ -133,7 +133,4 @@ def _one_engine(launched: "Launch", named: Any) -> None:
     kind = engine(named)
     program = launched.program.partition(" ")[0]
     if kind.name != launched.engine and program not in kind.programs:
-        raise UsageError(
-            f"the command launches {launched.engine}, and --engine says {kind.name}: leave one of "
-            "them out"
-        )
+        raise UsageError(sentence("command.other_engine", engine=launched.engine, other=kind.name))

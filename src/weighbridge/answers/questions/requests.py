@@ -18,6 +18,7 @@ from weighbridge.answers.questions.question import by_its_name, question, served
 from weighbridge.base.canonical import key as config_key
 from weighbridge.base.errors import BadFileError, UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.watching import NotWantedError
 from weighbridge.base.wording import one_line, shown
@@ -88,18 +89,16 @@ class Requests:
         self._collected()
         _only(request, OF_SEVERAL, "a request of several models")
         if request.get("task") != "infer":
-            raise UsageError(
-                f"several models are served: task is infer, not {shown(request.get('task'))}"
-            )
+            raise UsageError(sentence("several.infer", value=shown(request.get("task"))))
         names = request["models"]
         if not isinstance(names, list):
-            raise UsageError(f"models is a list of references, not {shown(names)}")
-        given = _workload(request, "infer")
+            raise UsageError(sentence("several.models", value=shown(names)))
+        settings = _workload(request, "infer")
         for name in BESIDE["infer"]:
-            if name in given:
-                raise UsageError(f"workload.{name} is about one model: name the models alone")
+            if name in settings:
+                raise UsageError(sentence("several.one", name=name))
         models = [_model({"model": name}, None) for name in names]
-        return together(models, lambda model: self._prepared(model, None), given)
+        return together(models, lambda model: self._prepared(model, None), settings)
 
     def report(self, request: dict[str, Any], token: str | None = None) -> "Report | Fit":
         """The answer to a request that was parsed. Raises WeighbridgeError. `token` is for the Hub:
@@ -180,16 +179,16 @@ class Requests:
 
 
 def _answered(
-    task: str, given: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
+    task: str, asked_for: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
 ) -> Report:
     """A report of `load` or `train`."""
-    settings = dict(given)
+    settings = dict(asked_for)
     expected = settings.pop("engine", None) if task == "load" else None
     asked = question(task, None, settings)
     report = open_().answer(asked, remedies=helped)
     engine = report.workload["engine"]
     if expected not in (None, engine):
-        raise UsageError(f"workload.engine is {shown(expected)}, but {engine} loads such files")
+        raise UsageError(sentence("request.engine", value=shown(expected), engine=engine))
     return report
 
 
@@ -256,9 +255,7 @@ def _mark(request: dict[str, Any]) -> dict[str, Any]:
         return {}
     mark = request.pop("id")
     if isinstance(mark, bool) or not isinstance(mark, str | int) or len(str(mark)) > LONGEST_ID:
-        raise UsageError(
-            f"id is text or a whole number of {LONGEST_ID} characters at most, not {shown(mark)}"
-        )
+        raise UsageError(sentence("request.id", most=LONGEST_ID, value=shown(mark)))
     return {"id": mark}
 
 
@@ -268,11 +265,13 @@ def _workload(request: dict[str, Any], task: str) -> dict[str, Any]:
     if workload is None:
         return {}
     if not isinstance(workload, dict):
-        raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+        raise UsageError(sentence("oom.workload", value=shown(workload)))
     settings = {key: value for key, value in workload.items() if value is not None}
     for name in BESIDE[task]:
         if not isinstance(settings.get(name, ""), str):
-            raise UsageError(f"workload.{name} is text, not {shown(settings[name])}")
+            raise UsageError(
+                sentence("is_text", name=f"workload.{name}", value=shown(settings[name]))
+            )
     _one_device(settings.get("gpu"))
     return settings
 
@@ -291,25 +290,23 @@ def _one_device(gpu: Any) -> None:
     except UsageError:
         return
     raise UsageError(
-        f"workload.gpu {shown(gpu)} lists {len(pieces)} cards, and a request is about one kind: "
-        f"send one request for each, or write {shown('+'.join(pieces))} for one machine with all"
+        sentence(
+            "request.cards", value=shown(gpu), count=len(pieces), joined=shown("+".join(pieces))
+        )
     )
 
 
 def parsed(line: str | bytes, most: int = MAX_LINE) -> dict[str, Any]:
     """The object of one line. Raises UsageError, or BadFileError for what is no JSON."""
     if len(line) > most:
-        raise BadFileError(
-            f"the request is longer than {most // MIB} MiB, our limit for a line: name a large"
-            " config by its path"
-        )
+        raise BadFileError(sentence("request.long", most=most // MIB))
     raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
     try:
         request = strict_json(raw, most, constants=True)
     except BadFileError as error:
         raise BadFileError(f"the request {error}") from None
     if not isinstance(request, dict):
-        raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+        raise UsageError(sentence("compare.request", value=shown(request)))
     return request
 
 
@@ -317,16 +314,13 @@ def _checked(request: dict[str, Any]) -> None:
     """Raises UsageError for keys that are not ours, and for a task that we have not."""
     misplaced = sorted((request.keys() - KEYS) & (INFER.keys() | TRAIN.keys()))
     if misplaced:
-        raise UsageError(f'{misplaced[0]!r} is a setting: write it under "workload"')
+        raise UsageError(sentence("request.setting", name=misplaced[0]))
     if request.keys() >= OF_ANSWERS:
-        raise UsageError(
-            "this is a whole report: send its task, model (by its reference) and workload, and "
-            "nothing else of it"
-        )
+        raise UsageError(sentence("request.report"))
     _only(request, KEYS, "a request")
     task = request.get("task")
     if not isinstance(task, str) or task not in BESIDE:
-        raise UsageError(f"task {shown(task)} is not known; known: {', '.join(BESIDE)}")
+        raise UsageError(sentence("task.unknown", task=shown(task), known=", ".join(BESIDE)))
 
 
 def _remedies(request: dict[str, Any]) -> bool:
@@ -334,7 +328,7 @@ def _remedies(request: dict[str, Any]) -> bool:
     say."""
     wanted = request.get("remedies", True)
     if not isinstance(wanted, bool):
-        raise UsageError(f"remedies is true or false, not {shown(wanted)}")
+        raise UsageError(sentence("is_bool", name="remedies", value=shown(wanted)))
     return wanted
 
 
@@ -346,7 +340,7 @@ def _model(request: dict[str, Any], command: str | None) -> Any:
         return model["config"]
     if (isinstance(model, str) and model) or isinstance(model, Prepared):
         return model
-    raise UsageError('model is a reference, or {"config": {...}} with the config itself')
+    raise UsageError(sentence("request.model"))
 
 
 def identity(model: Any) -> Any:
@@ -360,7 +354,11 @@ def identity(model: Any) -> Any:
         return model
 
 
-def _only(given: dict[str, Any], known: Set[str], what: str) -> None:
-    unknown = sorted(given.keys() - known)
+def _only(request: dict[str, Any], known: Set[str], what: str) -> None:
+    unknown = sorted(request.keys() - known)
     if unknown:
-        raise UsageError(f"{what} has no {shown(unknown[0])}; known: {', '.join(sorted(known))}")
+        raise UsageError(
+            sentence(
+                "request.unknown", what=what, name=shown(unknown[0]), known=", ".join(sorted(known))
+            )
+        )

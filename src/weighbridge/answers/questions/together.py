@@ -65,12 +65,12 @@ def _asked(model: Prepared, room: Budget, settings: Mapping[str, Any]) -> Report
     """Ask the engine that was named, or that the name of the model says, or that people use on such
     a card."""
     plain = model.infer(remedies=False, **settings)
-    own = engine_of(room.choice.part).name
+    engine = engine_of(room.choice.part).name
     named = "engine" in settings or plain.workload["engine"] != usual().name
-    if named or own == plain.workload["engine"]:
+    if named or engine == plain.workload["engine"]:
         return plain
     try:
-        return model.infer(remedies=False, **{**settings, "engine": own})
+        return model.infer(remedies=False, **{**settings, "engine": engine})
     except (NotServedError, UsageError):
         return plain
 
@@ -82,10 +82,10 @@ def _shared(model: Prepared, report: Report, room: Budget, settings: Mapping[str
         return Service(report=report, share=float(settings[SHARE]))
     about = {**settings, "engine": report.workload["engine"]}
     for share in _shares(report, room):
-        told = model.infer(remedies=False, **{**about, SHARE: share})
-        serves = told.verdict is not None and told.verdict.fits == "yes"
-        if serves and told.peak == report.peak:  # with no flag that lowers what it needs
-            return Service(report=told, share=share)
+        answer = model.infer(remedies=False, **{**about, SHARE: share})
+        serves = answer.verdict is not None and answer.verdict.fits == "yes"
+        if serves and answer.peak == report.peak:  # with no flag that lowers what it needs
+            return Service(report=answer, share=share)
     return Service(report=report)
 
 

@@ -60,8 +60,8 @@ def search(
     lacking = (*_undone(case, asked), *lacking)
     known = {remedy.flags for remedy in lacking}
 
-    def joined(found: "Iterable[MoveSet]") -> tuple[Remedy, ...]:
-        others = (remedy for remedy in map(told, found) if remedy.flags not in known)
+    def joined(sets: "Iterable[MoveSet]") -> tuple[Remedy, ...]:
+        others = (remedy for remedy in map(told, sets) if remedy.flags not in known)
         return tuple(sorted((*lacking, *others), key=lambda remedy: remedy.fits != "yes"))
 
     looking = Search(case, most, only=LENGTH if enough else None, root=first)

@@ -246,12 +246,12 @@ ROOMS: Mapping[str, str] = {"load": "formats", "infer": "serving", "train": "tra
 
 def moves(case: RemedyCase) -> Iterator[Move]:
     """Yield every single change that is known but for other devices, nothing pinned among them."""
-    own = case.effective.get("framework") == "megatron"  # layers in parts: changes of its own
-    room = "megatron" if own else ROOMS[case.task]
-    found: Callable[[RemedyCase], Iterator[Move]] = import_module(
+    megatron = case.effective.get("framework") == "megatron"  # layers in parts: changes of its own
+    room = "megatron" if megatron else ROOMS[case.task]
+    moves_of: Callable[[RemedyCase], Iterator[Move]] = import_module(
         f"weighbridge.answers.remedies.{room}"
     ).moves
-    return found(case)
+    return moves_of(case)
 
 
 def devices(case: RemedyCase) -> Iterator[Move]:

@@ -136,10 +136,10 @@ def typed(case: RemedyCase, count: int) -> str:
     assert case.part is not None
     name = str(case.workload.gpu).partition(":")[0]
     try:
-        own = find(name)
+        part = find(name)
     except UsageError:
         return named(case.part, count)
-    alone = own.part is case.part and own.count == 1
+    alone = part.part is case.part and part.count == 1
     return f"{name}:{count}" if alone and count > 1 else named(case.part, count)
 
 

@@ -86,10 +86,10 @@ def cost(model: ModelFacts, form: str, *, published: bool = False) -> Cost:
     known, finding = FORMATS[form], of_model(model, form)
     quality, source = _told(known, form, finding)
     bits = f"{known.bits}: " if known.bits else ""
-    effort, made = (0.0, "") if published else (known.made, known.words)
+    effort, loss = (0.0, "") if published else (known.made, known.words)
     return Cost(
         price=Price(quality=points(form), speed=known.slower * SLOWER, effort=effort),
-        words="; ".join(filter(None, (f"{bits}{quality}", made if known.made else known.words))),
+        words="; ".join(filter(None, (f"{bits}{quality}", loss if known.made else known.words))),
         source=" ".join(dict.fromkeys(filter(None, (source, known.source)))),
     )
 
@@ -123,11 +123,11 @@ def _told(known: FormatLoss, form: str, finding: Finding | None) -> tuple[str, s
 
 
 def _unknown(other: Finding | None) -> tuple[str, str]:
-    told = "no published figure of this model is known"
+    line = "no published figure of this model is known"
     if other is None:
-        return told, ""
+        return line, ""
     alone = words(other._replace(near="model"))
-    return f"{told} ({other.measured_on}: {alone})", other.source
+    return f"{line} ({other.measured_on}: {alone})", other.source
 
 
 def words(finding: Finding) -> str:
@@ -148,8 +148,8 @@ def cache_in_q8(model: ModelFacts) -> Cost:
     """Price keys and values in llama.cpp's 8 bits."""
     finding = of_model(model, "q8_0", "kv cache")
     ordering = _ordering(GGUF.model, GGUF.parameters, "q8_0", "kv cache")
-    told, source = (words(finding), finding.source) if finding else _unknown(ordering)
+    line, source = (words(finding), finding.source) if finding else _unknown(ordering)
     quality = POINTS * ordering.change if ordering else 0.0
     return Cost(
-        price=Price(quality=quality), words=f"keys and values in 8 bits: {told}", source=source
+        price=Price(quality=quality), words=f"keys and values in 8 bits: {line}", source=source
     )

@@ -179,11 +179,11 @@ def _splits(case: RemedyCase) -> Iterator[Move]:
 
 
 def _named(case: RemedyCase, name: str) -> bool:
-    given = case.effective["megatron_args"] or ()
-    return any(word.partition("=")[0] == name for word in given)
+    arguments = case.effective["megatron_args"] or ()
+    return any(word.partition("=")[0] == name for word in arguments)
 
 
 def _with(case: RemedyCase, *words: str) -> dict[str, Any]:
     """Return the change that adds arguments to those that were given."""
-    given = case.effective["megatron_args"] or ()
-    return {"megatron_args": (*given, *(word for word in words if word not in given))}
+    arguments = case.effective["megatron_args"] or ()
+    return {"megatron_args": (*arguments, *(word for word in words if word not in arguments))}

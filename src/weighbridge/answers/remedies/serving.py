@@ -8,7 +8,7 @@ from weighbridge.answers.remedies import formats, losses, prices
 from weighbridge.answers.remedies.case import Move, RemedyCase
 from weighbridge.base.units import GIB, UNITS
 from weighbridge.engines.interface import LENGTHS
-from weighbridge.engines.servers.spreads import LAYOUT, spreads
+from weighbridge.engines.servers.layouts import LAYOUT, spreads
 from weighbridge.engines.table import usual
 from weighbridge.machines.accelerators.machines import MACHINE, filled
 from weighbridge.workload import SPREAD
@@ -261,13 +261,13 @@ def _second_level(case: RemedyCase) -> Iterator[Move]:
     host = case.verdict.host
     if not case.short_of_ram or host is None or host.available is None:
         return
-    held = _beside_cards(case)
+    beside_cards = _beside_cards(case)
     for name, switch, unit, short in SECOND_LEVELS:
         asked = getattr(case.workload, name, None)
-        if not getattr(case.workload, switch, None) or not held:
+        if not getattr(case.workload, switch, None) or not beside_cards:
             continue
-        was = float(asked or held / (unit * case.count))
-        left = was * (1 - (host.needed.high - host.available) / held)
+        was = float(asked or beside_cards / (unit * case.count))
+        left = was * (1 - (host.needed.high - host.available) / beside_cards)
         for now in dict.fromkeys(floor(left * part) for part in STEPS_DOWN):
             if 1 <= now < was:
                 yield Move(

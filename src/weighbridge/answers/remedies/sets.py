@@ -93,8 +93,8 @@ class MoveSet:
 def _divided(report: Report) -> Iterator[Cost]:
     """Yield what it costs that an engine leaves layers, or their experts, in RAM by itself."""
     if "layers_on_card" in report.derived:
-        kept, every = report.derived["layers_on_card"]
-        yield prices.on_host(report.derived["divided_by"], every - kept, every)
+        on_card, every = report.derived["layers_on_card"]
+        yield prices.on_host(report.derived["divided_by"], every - on_card, every)
 
 
 def changed(some: Iterable[Move]) -> Mapping[str, Any]:

@@ -114,6 +114,6 @@ def _loading(case: RemedyCase) -> TrainingLine:
     moved = "" if config is not None or effective.get("device_map") else f'.to("{device}")'
     lines = ["import torch", f"from transformers import {', '.join(names)}"]
     if config is not None and config.inner is not None:
-        lines.append(f"from torchao.quantization import {config.inner.name}")
+        lines += [f"from torchao.quantization import {config.inner.name}"]
     lines.append(f"model = {cls}.from_pretrained({', '.join(passed)}){moved}")
     return TrainingLine("\n".join(lines))

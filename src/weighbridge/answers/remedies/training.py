@@ -403,8 +403,8 @@ def _left(case: RemedyCase, shard: str) -> Mapping[str, float]:
     """Return what a rank surely has of the weights, in 16 bits where they were in 32, and of what
     its own sequences take."""
     whole = LITTLE_LESS * min(1, 16 / formats.width(case))
-    own = dict.fromkeys(STEPS, NARROWED["activations"])
-    return {"weights": whole / case.count if shard in SHARERS else whole, **own}
+    narrowed = dict.fromkeys(STEPS, NARROWED["activations"])
+    return {"weights": whole / case.count if shard in SHARERS else whole, **narrowed}
 
 
 def _storage(case: RemedyCase, shard: str) -> Mapping[str, str]:
@@ -500,10 +500,10 @@ def _brought_back(case: RemedyCase) -> Iterator[Move]:
     if how == "none" or not case.short_of_ram:
         return
     less = ("optimizer", "none") if how == "params" and shard == "zero3" else ("none",)
-    for kept in less:
+    for setting in less:
         yield Move(
             kind="offload",
-            change={"offload": kept},
+            change={"offload": setting},
             cost=prices.CHANGES["less on the host"],
             graded=True,
             frees=True,

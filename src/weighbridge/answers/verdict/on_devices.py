@@ -75,8 +75,8 @@ def serving(devices: Sequence[Device], budget: "Budget") -> Verdict:
     answer = fits(each, budget.usable)
     judged = _verdict(answer, "", each, budget, used=len(gpus))
     if len(gpus) > count:
-        named = "1 is named" if count == 1 else f"{count} are named"
-        return judged.turned("no", f"it needs {len(gpus)} devices, and {named}")
+        key = "devices_short.one" if count == 1 else "devices_short"
+        return judged.turned("no", sentence(key, needs=len(gpus), count=count))
     reason = reasons.dealt(answer, each, budget, len(gpus))
     return replace(judged, reason=reason, tipped_by=tipped_by(gpus, answer, budget))
 

@@ -28,7 +28,7 @@ from weighbridge.base.memory import (
     peak,
 )
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import about, clauses, sentence
+from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.memory.report.verdict import Answer, HostVerdict, Verdict
 
@@ -74,7 +74,7 @@ def container(host: Device) -> int:
 
 
 LOAD = "load"
-WHILE = {LOAD: "while loading", "save": "while saving", "step": "in a step", "sleep": "asleep"}
+WHILE = {LOAD: "when.load", "save": "when.save", "step": "when.step", "sleep": "when.sleep"}
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 
@@ -89,16 +89,13 @@ def judged(
     answer = None if machine is None else fits(needed, machine.room)
     bound = 0 if answer == "no" else 2
     name = max(phases, key=lambda phase: (phase.needed[bound], phase.needed.expected)).name
-    subject = WHILE.get(name, f"in {name}") + f" on one of {len(inside)} machines" * (
-        len(inside) > 1
-    )
+    when = _when(name, len(inside))
     if machine is None or answer is None:
-        reason: str = sentence("host_range", size=_span(needed), when=subject)
+        reason: str = sentence("host_range", size=_span(needed), when=when)
     else:
-        pages = " and the pages of its files" * (pages_stay and name == LOAD)
-        subject += f", with what is on the device{pages}" * bool(inside)
+        when = _beside(when, inside, pages_stay=pages_stay and name == LOAD)
         figures = reasons.compared(answer, needed, machine.room, "the machine")
-        reason = about(f"host memory {subject}", figures)
+        reason = sentence("host_memory", when=when, figures=figures)
     return HostVerdict(
         needed=needed,
         phase=name,
@@ -109,6 +106,17 @@ def judged(
         shared=bool(inside),
         **_close(phases, needed, machine, answer),
     )
+
+
+def _when(phase: str, machines: int) -> Sentence:
+    """Say when, and on how many machines."""
+    when = sentence(WHILE[phase]) if phase in WHILE else sentence("when.phase", phase=phase)
+    return when if machines <= 1 else sentence("when.machine", when=when, count=machines)
+
+
+def _beside(when: Sentence, inside: Sequence[Device], *, pages_stay: bool) -> Sentence:
+    """Say what counts with it: devices whose memory is the host's, and pages of files."""
+    return sentence("when.pages" if pages_stay else "when.device", when=when) if inside else when
 
 
 class Close(TypedDict, total=False):

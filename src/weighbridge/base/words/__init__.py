@@ -109,24 +109,24 @@ class Words(NamedTuple):
         or the clauses, where each is one. None for others."""
         if len(text) > LONG:
             return None
-        told = self._sentence(text)
+        translated = self._sentence(text)
         head, between, tail = text.partition(BETWEEN)
-        while told is None and between:
+        while translated is None and between:
             first = self._sentence(head)
             second = None if first is None else self._known(tail)
             if second is not None:
                 return self._joined(CLAUSES, first=first, second=second)
             more, between, tail = tail.partition(BETWEEN)
             head = f"{head}{BETWEEN}{more}"
-        return told
+        return translated
 
     def _sentence(self, text: str) -> str | None:
         """Return one sentence with its values; the order of known.* decides, since the words of one
         may stand within another."""
-        name, _, rest = text.partition(": ")
-        told = None if " " in name or not rest else self._sentence(rest)
-        if told is not None:
-            return self._joined(ABOUT, name=name, line=told)
+        name, _, line = text.partition(": ")
+        translated = None if " " in name or not line else self._sentence(line)
+        if translated is not None:
+            return self._joined(ABOUT, name=name, line=translated)
         for sentence, pattern in _patterns(self.catalogue, self.lang, self.page):
             match = pattern.fullmatch(text)
             if match:
@@ -157,15 +157,15 @@ def entries(catalogue: str) -> Mapping[str, Mapping[str, Any]]:
     """Return a catalogue as its file has it: key -> language -> sentence."""
     path = os.path.join(os.path.dirname(__file__), f"{catalogue}.json")
     with open(path, encoding="utf-8") as file:
-        found: dict[str, dict[str, Any]] = json.load(file)
-    return found
+        catalogue_entries: dict[str, dict[str, Any]] = json.load(file)
+    return catalogue_entries
 
 
 @cache
 def _sentences(catalogue: str, lang: str, page: bool) -> Mapping[str, str]:
     below = _sentences(BELOW[catalogue], lang, page) if catalogue in BELOW else {}
-    own = entries(catalogue).items()
-    return {**below, **{key: (e.get("page", e) if page else e)[lang] for key, e in own}}
+    items = entries(catalogue).items()
+    return {**below, **{key: (e.get("page", e) if page else e)[lang] for key, e in items}}
 
 
 @cache
@@ -179,9 +179,9 @@ def _keys(catalogue: str, kind: str) -> Mapping[str, str]:
 def _patterns(catalogue: str, lang: str, page: bool) -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Return the sentences of known.* with patterns of the English ones, which have a group for
     each word in braces."""
-    own, told = _sentences(catalogue, lang, page), _sentences("warnings", lang, page)
-    english = {text: own[key] for text, key in _keys(catalogue, "known").items()}
-    english |= {text: told[key] for text, key in _keys("warnings", "known").items()}
+    sentences, warnings = _sentences(catalogue, lang, page), _sentences("warnings", lang, page)
+    english = {text: sentences[key] for text, key in _keys(catalogue, "known").items()}
+    english |= {text: warnings[key] for text, key in _keys("warnings", "known").items()}
     patterns = []
     for text, sentence in english.items():
         literal = re.split(r"\{(\w+)\}", text)

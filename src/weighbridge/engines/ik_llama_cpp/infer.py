@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import version
 from weighbridge.engines.ik_llama_cpp import ENGINE
 from weighbridge.engines.ik_llama_cpp.rules import Defaults, ik_rules
@@ -95,7 +96,7 @@ def ik_launch(
     common, defaults = rules
     mode = defaults.latent_mode if w.mla_attn is None else w.mla_attn
     if mode not in MODES:
-        raise UsageError(f"-mla {mode}: ik_llama.cpp has {', '.join(map(str, MODES))}")
+        raise UsageError(sentence("mla_modes", mode=mode, known=", ".join(map(str, MODES))))
     return replace(
         launch(subject, w, budget, common, traits),
         forked=True,

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.records import dataclass, replace
+from weighbridge.engines.engine import by_release
 from weighbridge.engines.llama_cpp.rules import READ_EARLY, LlamaCppRules, products
 
 OLDEST, NEWEST = 3576, 4840
@@ -62,14 +63,8 @@ BASE = LlamaCppRules(
 @cache
 def ik_rules(build: int) -> tuple[LlamaCppRules, Defaults]:
     """(llama.cpp's rules as they are here, defaults of what is its own)"""
-    defaults = Defaults()
-    for since, change in CHANGES.items():
-        if build >= since:
-            defaults = replace(defaults, **change)
-    base = BASE
-    for since, graph in GRAPHS.items():
-        if build >= since:
-            base = replace(base, **graph)
+    defaults = by_release(Defaults(), CHANGES, build)
+    base = by_release(BASE, GRAPHS, build)
     packed = products(build)
     return replace(
         base, flash=defaults.flash, cache_ram=defaults.cache_ram, packed_products=packed

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.record import Dialect, Flag, GivenFlag, Value
 from weighbridge.engines.launch.shell import is_variable
 
@@ -69,13 +70,13 @@ def more_than_one(text: str) -> bool:
 
 
 READERS: Mapping[str, tuple[Callable[[str], Value], str]] = {
-    "whole": (whole, "a whole number"),
-    "count": (count, "a whole number such as 32768, 32k (32,000) or 32K (32,768)"),
-    "bytes": (count, "a number of bytes such as 20G (20 GiB), 20g (20 GB) or 21474836480"),
-    "number": (number, "a number"),
-    "word": (word, "a name"),
-    "dtype": (dtype, "one of auto, half, float16, bfloat16, float, float32"),
-    "many": (more_than_one, "a whole number"),
+    "whole": (whole, "value.whole"),
+    "count": (count, "value.tokens"),
+    "bytes": (count, "value.bytes"),
+    "number": (number, "value.number"),
+    "word": (word, "value.name"),
+    "dtype": (dtype, "value.dtype"),
+    "many": (more_than_one, "value.whole"),
 }
 
 
@@ -139,7 +140,7 @@ def _apart(word: str, dialect: Dialect, program: str) -> None:
     flag = f"{hangs}{_split(name)[0]}".replace("_", "-")
     if value.strip("-") and flag in dialect.flags:
         raise UsageError(
-            f"{program}: a blank is missing in {word!r:.80} before {flag}; write {value} {flag}"
+            sentence("blank_missing", program=program, word=word, flag=flag, value=value)
         )
 
 
@@ -222,7 +223,7 @@ def _one(
     if glued is not None:
         return glued
     if not unread or (_flaglike(unread[0]) and not verbatim):
-        raise UsageError(f"{program}: {name} is given without its value; write {name} VALUE")
+        raise UsageError(sentence("value_missing", program=program, name=name))
     return unread.popleft()
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from weighbridge.engines.format_names import meant
 from weighbridge.engines.table import ENGINES
 from weighbridge.models.catalogue import everyday
+from weighbridge.models.catalogue.owners import OF_OWNERS
 
 # Folders that hold models, and are no part of a model's name
 _SHELVES = """
@@ -18,6 +19,7 @@ vllm sglang ollama awq gptq fp8 users user tmp var lib outputs output to
 """
 SHELVES = frozenset(_SHELVES.split())
 CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+GLUED = re.compile(r"([A-Za-z][\w-]{1,40}?)(--|__|[._])([A-Za-z][\w.-]+)")
 GGUF = ".gguf"
 OF_FILES = next(engine.name for engine in ENGINES.values() if engine.reads == "gguf")
 PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")  # of a file that is split (llama.cpp, gguf-split)
@@ -53,7 +55,13 @@ def _outside(text: str, mounts: Mapping[str, str]) -> str:
 
 def is_path(text: str) -> bool:
     deep = text.count("/") > (0 if text.lower().endswith(GGUF) else 1)
-    return text.startswith(("/", "./", "../", "~", "$")) or deep or "\\" in text
+    return text.startswith(("/", "./", "../", "~", "$")) or deep or "\\" in text or _shelved(text)
+
+
+def _shelved(text: str) -> bool:
+    """Tell whether a text is a known model on a shelf: models/Qwen3-8B is no repository."""
+    folder, slash, name = text.partition("/")
+    return bool(slash) and folder.lower() in SHELVES and everyday.has(name)
 
 
 def _of_path(parts: list[str]) -> str:
@@ -61,9 +69,29 @@ def _of_path(parts: list[str]) -> str:
     named = [part for part in parts if "$" not in part and "{" not in part]
     if not named or "$" in parts[-1] or named[-1].lower() in SHELVES:
         return ""
-    last = named[-1]
+    last = _unglued(named[-1])
+    if "/" in last:
+        return last
     above = named[-2] if len(named) > 1 else ""
-    return last if _is_shelf(above) else f"{above}/{last}"
+    return last if _is_shelf(above) or _holds(above, last) else f"{above}/{last}"
+
+
+def _holds(folder: str, name: str) -> bool:
+    """Tell whether a folder above a known model is no owner's that is known to have it."""
+    meaning = everyday.meaning(name)
+    if meaning is None or everyday.is_mirrored(f"{folder}/{name}"):
+        return False
+    return folder.lower() not in (meaning.entry.repo_id.partition("/")[0].lower(), *OF_OWNERS)
+
+
+def _unglued(folder: str) -> str:
+    """Return ORG/NAME of a folder that has both in its name: Qwen--Qwen3-8B, Qwen.Qwen3-8B; other
+    folders as they are."""
+    glued = GLUED.fullmatch(folder)
+    if glued is None or everyday.has(folder):
+        return folder
+    known = glued[2] == "--" or everyday.has(glued[3])
+    return f"{glued[1]}/{glued[3]}" if known else folder
 
 
 def _is_shelf(folder: str) -> bool:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from weighbridge.base.errors import ContradictionError, UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import either
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.launch.record import Dialect, LaunchedProgram
@@ -71,16 +72,10 @@ def launched(text: str, depth: int = 0) -> LaunchedProgram:
     """The one program of `text`. Raises UsageError."""
     programs = [p for c in commands(text) if (p := _program(c, depth)) is not None]
     if not programs:
-        raise ContradictionError(
-            "the command launches no engine that is known; give a line such as "
-            "'vllm serve MODEL', 'python -m sglang.launch_server --model-path MODEL' or "
-            "'llama-server -m FILE'"
-        )
+        raise ContradictionError(sentence("command.no_engine"))
     if len(programs) > 1:
         names = " and ".join(dict.fromkeys(p.name for p in programs))
-        raise UsageError(
-            f"the command launches {len(programs)} servers ({names}); give one of them"
-        )
+        raise UsageError(sentence("command.many", count=len(programs), names=names))
     return programs[0]
 
 
@@ -128,10 +123,7 @@ def _known(words: deque[str], env: Mapping[str, str], depth: int) -> LaunchedPro
             return None
         base, behind = behind[module_flag + 1], behind[module_flag + 2 :]
     if base in NOT_YET:
-        raise UnsupportedError(
-            f"{base}: its command line is not read yet; nearest is {NOT_YET[base]!r}, "
-            "which takes memory by other rules"
-        )
+        raise UnsupportedError(sentence("command.not_yet", base=base, near=NOT_YET[base]))
     if base not in PROGRAMS:
         return None
     return _subcommand(base, behind, env)
@@ -142,9 +134,7 @@ def _subcommand(base: str, behind: Sequence[str], env: Mapping[str, str]) -> Lau
     if needed:
         if not behind or behind[0] not in needed:
             said = f"{base} {behind[0]}" if behind else base
-            raise UsageError(
-                f"{said!r:.80} does not launch a server; give '{base} {needed[0]} ...'"
-            )
+            raise UsageError(sentence("command.no_server", words=said, base=base, needed=needed[0]))
         base, behind = f"{base} {behind[0]}", behind[1:]
     return LaunchedProgram(
         engine=_engine(program, behind), name=base, words=tuple(behind), env=dict(env)
@@ -177,7 +167,7 @@ def _container(words: Sequence[str], env: Mapping[str, str]) -> LaunchedProgram:
             env[key] = text
         said[name] = value
     if not unread:
-        raise UsageError("the docker command names no image; give 'docker run IMAGE ...'")
+        raise UsageError(sentence("command.no_image"))
     image = unread.popleft()
     program, version = _image(image)
     inside = _inside(
@@ -199,7 +189,7 @@ def _inside(image: str, program: str, entry: list[str], behind: Sequence[str]) -
     if known is not None:
         return known
     if not program:
-        raise UsageError(f"{image!r:.80} is started without a program; write what it runs after it")
+        raise UsageError(sentence("command.no_program", image=image))
     runs = dialect(PROGRAMS[program][0]).runs
     if runs is not None:
         words, program = runs(image, words)
@@ -226,10 +216,7 @@ def _image(image: str) -> tuple[str, str | None]:
             of_its_makers = not others and words <= PUBLISHED
             numbered = re.fullmatch(r"v?(\d+\.\d+[\w.]*).*|.*-b(\d{4,5})", tag)
             return program, (numbered[1] or numbered[2]) if of_its_makers and numbered else None
-    raise ContradictionError(
-        f"{image!r:.80} is not an image of {_listed()} that is known; "
-        "give what runs in it, such as 'vllm serve ...'"
-    )
+    raise ContradictionError(sentence("image_unknown", image=image, listed=_listed()))
 
 
 def _listed() -> str:

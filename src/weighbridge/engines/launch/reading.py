@@ -5,7 +5,7 @@ from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import dataclass, field
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.launch.arguments import READERS, as_object, merged
 from weighbridge.engines.launch.programs import visible
 from weighbridge.engines.launch.record import (
@@ -68,18 +68,18 @@ class CommandReading:
         else:
             self._not_modelled(flag, given)
 
-    def wrong(self, name: str, value: object, says: str) -> UsageError:
-        said = f"{value}"
-        hint = "; variables of the shell are not read, write the value" if "$" in said else ""
-        return ContradictionError(f"{self.program.name}: {name} is {says}, not {said!r:.80}{hint}")
+    def wrong(self, name: str, value: object, kind: str) -> UsageError:
+        line = sentence("no_value", flag=name, kind=kind, value=f"{value}")
+        hint = sentence("write_value") if "$" in f"{value}" else ""
+        return ContradictionError(line, where=self.program.name, then=hint)
 
     def read(self, kind: str, name: str, value: object) -> Value:
         """The value as the engine takes it. Raises UsageError."""
-        reader, says = READERS[kind]
+        reader, key = READERS[kind]
         try:
             return reader(str(value))
         except ValueError:
-            raise self.wrong(name, value, says) from None
+            raise self.wrong(name, value, sentence(key)) from None
 
     def last(self, what: str) -> tuple[str, Any] | None:
         """(the flag as it was typed, its value): the last one wins."""
@@ -99,7 +99,7 @@ class CommandReading:
             try:
                 whole = merged(whole, as_object(value))
             except ValueError:
-                raise self.wrong(name, value, "a JSON object such as '{\"key\": 1}'") from None
+                raise self.wrong(name, value, sentence("value.json")) from None
         return whole
 
     def _set(self, flag: Flag, given: GivenFlag) -> None:
@@ -120,11 +120,11 @@ class CommandReading:
         if plain or on is (flag.effect == "~"):
             self.ignored.append(given.name)
         else:
-            self.warn(sentence("not_modelled", name=given.name, reason=flag.detail))
+            reason = sentence(f"flag.{flag.detail}")
+            self.warn(sentence("not_modelled", name=given.name, reason=reason))
             if flag.names[0] == DEVICE:
-                self.stops.append(
-                    Obstacle("unknown", f"{given.name} {given.value} is {flag.detail}")
-                )
+                why = sentence("flag_is", flag=given.name, value=given.value, reason=reason)
+                self.stops.append(Obstacle("unknown", why))
 
     def warn(self, line: str) -> None:
         if line not in self.warnings:
@@ -137,18 +137,18 @@ class CommandReading:
         close: list[str] = []
         if len(self.unknown) <= TOLD:
             close = get_close_matches(name, list(self.dialect.flags), n=1, cutoff=0.6)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        said = f"{name:.80} is no flag of {self.dialect.engine} that we know{meant}"
-        self.warn(said)
-        self.stops.append(Obstacle("unknown", said))
+        unknown = sentence("flag_unknown", name=name, engine=self.dialect.engine)
+        if close:
+            unknown = clauses(unknown, sentence("near", names=close[0]))
+        self.warn(unknown)
+        self.stops.append(Obstacle("unknown", unknown))
 
     def _not_read(self) -> None:
         """Stop for variables that stand where flags stand: they may hold what decides, either
         way."""
         for word in dict.fromkeys(filter(is_variable, self.words)):
             if word not in OF_A_SCRIPT:
-                said = f"{word:.80} may hold flags, and its value is not in the command"
-                self.stops.append(Obstacle("either", said))
+                self.stops.append(Obstacle("either", sentence("may_hold_flags", word=word)))
 
     def unused(self) -> None:
         """Flags that mean something only beside another one, which is not there."""
@@ -163,21 +163,22 @@ class CommandReading:
             if why is None:
                 self.ignored.append(name)
             elif why:
-                self.warn(sentence("not_modelled", name=name, reason=why))
+                reason = sentence(f"flag.{why}")
+                self.warn(sentence("not_modelled", name=name, reason=reason))
         seen = visible(self.program.env)
         self.devices = self.devices or seen or self.program.devices
         if seen is not None and self.devices is not None and seen < self.devices:
-            said = f"the command needs {self.devices} devices, and its environment leaves {seen}"
+            few = sentence("devices_left", count=self.devices, left=seen)
             alone = self.dialect.argparse and not MACHINES & self.given
-            self.warn(said)
-            self.stops.append(Obstacle("no" if alone else "unknown", said, "contradiction"))
+            self.warn(few)
+            self.stops.append(Obstacle("no" if alone else "unknown", few, "contradiction"))
 
     def launch(self) -> Launch:
         """Raises UsageError where no model is named."""
         if not self.model:
-            raise ContradictionError(f"{self.program.name}: the command names no model; add it")
+            raise ContradictionError(sentence("command.no_model", program=self.program.name))
         if "$" in self.model:
-            raise self.wrong("the model", self.model, "a name or a path")
+            raise self.wrong(sentence("line.model"), self.model, sentence("value.path"))
         self._not_read()
         if self.program.version:
             self.settings["engine_version"] = self.program.version

@@ -6,8 +6,8 @@ one line a flag that matters for memory, and long lists of those that do not.
     [ignored value]
     --host --port
     [memory]
-    --hf-overrides                value   !the model's own config is used as it is
-    --runner                      value   !pooling models are not modelled unless auto generate
+    --hf-overrides                value   !own_config
+    --runner                      value   !as_generation unless auto generate
     --speculative-config -sc      value   @speculative
 """
 
@@ -75,7 +75,8 @@ class LaunchedProgram:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
     """`effect`: "=" sets the field `detail`, "!" changes memory in a way that we do not model
-    ("~": only where it is switched off), "@" is read by the function `detail`, "-" nothing."""
+    ("~": only where it is switched off; the sentence flag.`detail` says what is counted),
+    "@" is read by the function `detail`, "-" nothing."""
 
     names: tuple[str, ...]
     takes: str  # switch, value, values (as many as there are), maybe (one or none), pair

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 
 MOST = 64 * 1024  # bytes: twice what a shell history keeps of one entry
 MOST_WORDS = 20_000  # of all commands: a few variables of variables can name a billion
@@ -85,7 +86,7 @@ def given_shell(words: Sequence[str]) -> tuple[Sequence[str], str]:
 
 def _short_enough(length: int) -> None:
     if length > MOST:
-        raise UsageError(f"the command is longer than {MOST // 1024} KiB; give one launch alone")
+        raise UsageError(sentence("command.long", most=MOST // 1024))
 
 
 def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
@@ -103,9 +104,7 @@ def _commands(text: str, exported: Mapping[str, str]) -> Iterator[Command]:
             filled = [field for word in unread for field in _fields(word, env)]
             left -= len(filled)
             if left < 0:
-                raise UsageError(
-                    f"the commands have more than {MOST_WORDS:,} words; give one alone"
-                )
+                raise UsageError(sentence("command.words", most=MOST_WORDS))
             plain = {name: _plain(value) for name, value in env.items()}
             yield Command(words=tuple(map(_plain, filled)), env=plain)
 
@@ -141,7 +140,7 @@ def _words(text: str) -> list[str]:
     words = _split(REDIRECTED.sub(lambda m: "" if m["file"] else m[0], text), OPERATORS)
     for word in words:
         if word[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and word[1:]:
-            raise UsageError(f"{word!r:.80} begins with a typographic dash; write it as - or --")
+            raise UsageError(sentence("command.dash", word=word))
     return words
 
 
@@ -153,7 +152,7 @@ def _split(text: str, operators: str) -> list[str]:
     try:
         return list(lexer)
     except ValueError:
-        raise UsageError("the command has a quote that does not close; check its quotes") from None
+        raise UsageError(sentence("command.quote")) from None
 
 
 def _marked(text: str) -> str:

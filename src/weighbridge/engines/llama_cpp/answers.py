@@ -105,15 +105,14 @@ def on_device(net: Network, build: int, budget: Budget | None) -> LlamaCppRules:
     bad = aborts_on_metal((t.dtype.name for t in net.weights.values()), build)
     if bad:
         raise UnsupportedError(
-            f"{', '.join(bad)}: llama.cpp {build} has no Metal kernel for it, and aborts at the "
-            f"first token on {part.name}; take a type such as Q2_K or IQ2_M"
+            sentence("no_metal_kernel", forms=", ".join(bad), build=build, card=part.name)
         )
     return rules_on_metal(build)
 
 
 def _left_to_the_host(holdings: DeviceHoldings) -> Iterator[str]:
     for name, nbytes in holdings.placed.unmultiplied.items():
-        yield (sentence("no_gpu_kernel", form=name, size=human(nbytes)))
+        yield sentence("no_gpu_kernel", form=name, size=human(nbytes))
 
 
 def _nowhere(holdings: DeviceHoldings) -> Iterator[str]:
@@ -183,7 +182,7 @@ def warnings(holdings: DeviceHoldings, budget: Budget | None) -> Iterator[str]:
         graph = sentence("llama_graph", kind=holdings.net.arch)
         yield clauses(graph, sentence("llama_graph.llama"))
     if holdings.placed.many_copies:
-        yield (sentence("many_copies", copies=holdings.launch.copies))
+        yield sentence("many_copies", copies=holdings.launch.copies)
     if holdings.launch.asked_flash == "on" and not holdings.launch.flash:
         yield sentence("flash_on_host")
 

@@ -19,6 +19,7 @@ from weighbridge.base.dtypes import FLOAT32, GGML_BY_NAME, DType
 from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.memory.components.kv_cache import CacheBytes, Formats, components, mixers, state
 from weighbridge.models.arch.mixers import (
@@ -81,7 +82,7 @@ def ggml(name: str, flag: str, known: tuple[str, ...] = OF_CACHES) -> DType:
     """The type of a cache; `known` are those that the program takes (common/arg.cpp)."""
     if name.lower() not in known:
         raise TriedError(
-            f"{flag} {name!r} is no type of llama.cpp's caches: {', '.join(known)}",
+            sentence("cache_type", flag=flag, name=name, known=", ".join(known)),
             seen="llama.cpp common/arg.cpp: Unsupported cache type",
         )
     return GGML_BY_NAME[name.upper()]
@@ -139,7 +140,7 @@ def _of(mixer: Mixer, setting: LlamaCppCacheSetting, widest: int) -> tuple[str, 
         case Latent():
             return "", CacheBytes(kv=_latent(mixer, setting))
         case Compressed():
-            raise UnsupportedError("our rules for llama.cpp do not cover DeepSeek-V4's caches yet")
+            raise UnsupportedError(sentence("deepseek_4_caches"))
         case Shared() | CrossAttention():
             return "", CacheBytes()
         case _ if isinstance(mixer, Recurrent):

@@ -32,11 +32,11 @@ OVERRIDES = ("-ot", "--override-tensor")
 SPECULATION = {"draft-simple": "draft", "draft-mtp": "mtp", "draft-eagle3": "eagle3", "none": ""}
 OF_FILES = "gguf"  # in the names of repositories that hold such files
 ENV = {
-    "LLAMA_ARG_MODEL": "give the flag instead",
-    "LLAMA_ARG_": "variables that stand for flags are not read; give the flag instead",
-    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "memory of the host is taken where the device is full",
-    "GGML_CUDA_FORCE_CUBLAS": "products are made from unpacked weights",
-    "GGML_CUDA_NO_PINNED": "memory of the host is not pinned",
+    "LLAMA_ARG_MODEL": "give_flag",
+    "LLAMA_ARG_": "variable_flags",
+    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "host_when_full",
+    "GGML_CUDA_FORCE_CUBLAS": "unpacked_products",
+    "GGML_CUDA_NO_PINNED": "not_pinned",
     "CUDA_VISIBLE_DEVICES": "",
     "HIP_VISIBLE_DEVICES": "",
     "ROCR_VISIBLE_DEVICES": "",
@@ -68,9 +68,7 @@ def _model(reading: CommandReading) -> None:
         if reading.last("no_projector") is None and "mmproj" not in reading.settings:
             reading.settings["mmproj_auto"] = True
     if reading.model is None and (docker := reading.last("docker")) is not None:
-        raise UnsupportedError(
-            f"{docker[0]} {docker[1]!r:.80}: not yet; name its file or repository"
-        )
+        raise UnsupportedError(sentence("docker_flag", flag=docker[0], value=docker[1]))
     for word in reading.words:
         reading.warn(sentence("no_flag", word=word))
     reading.ignored += [
@@ -138,7 +136,7 @@ def _flash(reading: CommandReading) -> None:
     elif said is not None:
         text = str(said[1]).lower() or "on"
         if text not in FLASH:
-            raise reading.wrong(said[0], said[1], "on, off or auto")
+            raise reading.wrong(said[0], said[1], sentence("value.flash"))
         reading.settings["flash_attn"] = FLASH[text]
 
 
@@ -149,7 +147,7 @@ def _split(reading: CommandReading) -> None:
     elif mode is not None and mode[1] in ("tensor", "graph", "attn"):
         reading.warn(sentence("layers_shared", flag=mode[0], mode=mode[1]))
     elif mode is not None:
-        raise reading.wrong(mode[0], mode[1], "none, layer or row")
+        raise reading.wrong(mode[0], mode[1], sentence("value.split"))
     if shares is not None:
         parts = [
             str(reading.read("number", shares[0], p)) for p in re.split("[,/]+", str(shares[1]))

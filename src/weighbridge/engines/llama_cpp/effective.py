@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.caches import CELLS, OF_CACHES, OF_IK, ggml
@@ -248,7 +249,7 @@ def _overrides(w: "Infer", gpus: int, rules: LlamaCppRules) -> tuple[Override, .
 def _mode(w: "Infer", rules: LlamaCppRules) -> str:
     mode = one_of(w.split_mode, MODES, "--split-mode") or "layer"
     if mode == "row" and not rules.splits_rows:
-        raise UsageError("--split-mode row: ik_llama.cpp has had it no more since build 4012")
+        raise UsageError(sentence("no_split_row"))
     return mode
 
 
@@ -265,7 +266,7 @@ def one_of(value: str | None, known: tuple[str, ...], flag: str) -> str | None:
     if value is None or value in known:
         return value
     raise TriedError(
-        f"{flag} {value!r} is not known to llama.cpp; use {', '.join(known)}",
+        sentence("value_known", flag=flag, value=value, known=", ".join(known)),
         seen="llama.cpp common/arg.cpp: error while handling argument: invalid value",
     )
 
@@ -318,8 +319,7 @@ def _values(w: "Infer", flash: str, rules: LlamaCppRules) -> DType:
     asked = cache_type(w, "v", rules)
     if asked.block > 1 and flash == "off":
         raise TriedError(
-            f"--cache-type-v {asked.name.lower()}: llama.cpp quantizes values with flash attention "
-            "alone; leave out --flash-attn off",
+            sentence("values_flash", name=asked.name.lower()),
             seen="llama.cpp llama-context.cpp: V cache quantization requires flash_attn",
         )
     return asked
@@ -328,12 +328,12 @@ def _values(w: "Infer", flash: str, rules: LlamaCppRules) -> DType:
 def _split(w: "Infer", gpus: int) -> tuple[float, ...]:
     split = tuple(w.tensor_split or ())
     if split and gpus and len(split) > gpus:
-        raise UsageError(f"--tensor-split names {len(split)} GPUs, of which there are {gpus}")
+        raise UsageError(sentence("split_gpus", count=len(split), gpus=gpus))
     return split
 
 
 def _main(w: "Infer", gpus: int) -> int:
     chosen = w.main_gpu or 0
     if chosen >= max(1, gpus):
-        raise UsageError(f"--main-gpu {chosen}: there are {gpus} GPUs")
+        raise UsageError(sentence("main_gpu", chosen=chosen, gpus=gpus))
     return chosen

@@ -133,7 +133,7 @@ class DeviceHoldings:
         try:
             return reserved(self.placed, self.near), ""
         except UnknownGraphError as error:
-            return roughly(self.placed), str(error)
+            return roughly(self.placed), error.line
 
     def buffer(self, device: int) -> Bytes:
         """The compute buffer. Graphs are CUDA's and Metal's; Vulkan's have one tensor more of a

@@ -12,6 +12,7 @@ from weighbridge.base.dtypes import GGML_BY_NAME, DType
 from weighbridge.base.errors import BadFileError, NotServedError
 from weighbridge.base.memo import memo
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.llama_cpp.graphs.network import Network, Weight, block
 from weighbridge.engines.llama_cpp.tensors import tensors
@@ -46,10 +47,7 @@ def _enough(net: Network, used: int) -> None:
     which llama.cpp refuses as well (src/llama-model.cpp, load_hparams)."""
     counts = [w.ne[2] for w in net.weights.values() if "_exps." in w.name and len(w.ne) > 2]
     if counts and not 0 < used <= max(counts):
-        raise BadFileError(
-            f"{net.arch}: a token cannot use {used:,} experts of {max(counts):,}: correct "
-            "expert_used_count"
-        )
+        raise BadFileError(sentence("arch_experts", arch=net.arch, used=used, count=max(counts)))
 
 
 def refuse(subject: Subject) -> None:
@@ -57,16 +55,15 @@ def refuse(subject: Subject) -> None:
     converted = [gguf_layers.architecture(kind) for kind in kinds]
     if subject.part.library != "gguf" and "none" in converted:
         raise NotServedError(
-            f"{subject.model.reference}: llama.cpp has no architecture for "
-            f"{subject.part.blueprint.cls} "
-            f"({subject.model_type}), so that it cannot be converted to GGUF",
-            "ask --engine transformers",
+            sentence("no_architecture", cls=subject.part.blueprint.cls, kind=subject.model_type),
+            sentence("ask", engines="transformers"),
+            where=subject.model.reference,
         )
     if any(isinstance(m, Compressed) for la in subject.layers for m in la.mixers):
         raise NotServedError(
-            f"{subject.model.reference}: our rules for llama.cpp do not cover "
-            "DeepSeek-V4's caches yet",
-            "ask --engine vllm or sglang",
+            sentence("deepseek_4_caches"),
+            sentence("ask", engines="vllm or sglang"),
+            where=subject.model.reference,
         )
 
 
@@ -98,9 +95,7 @@ def padded(layers: tuple[Layer, ...], weights: Mapping[str, object]) -> tuple[La
         return layers
     last = max((number for name in weights if (number := block(name)) is not None), default=-1)
     if last >= MAX_LAYERS:
-        raise BadFileError(
-            f"GGUF: a tensor is of block {last:,}; a model has at most {MAX_LAYERS:,} blocks"
-        )
+        raise BadFileError(sentence("gguf.blocks", last=last, most=MAX_LAYERS))
     return (Layer(),) * (1 + last)
 
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.engines.llama_cpp.patterns import PatternError, PatternWork, TensorPattern
 
-FLAG = "--override-tensor"
 HOST = re.compile(r"CPU|(CUDA|ROCm)_Host")
 CARD = re.compile(r"(?:CUDA|ROCm|MUSA|Vulkan|SYCL|CANN|MTL)(\d{1,3})|Metal")
 MOST_SIGNS = 1 << 15  # of all patterns together
@@ -46,7 +46,7 @@ def overrides(pairs: Sequence[str], gpus: int, alone: int | None) -> tuple[Overr
     """Read what was said; `alone` is the one card that is used of several. Raises UsageError for
     what the program refuses, too."""
     if sum(map(len, pairs)) > MOST_SIGNS:
-        raise UsageError(f"{FLAG}: {MOST_SIGNS:,} signs of patterns are the most that are read")
+        raise UsageError(sentence("overrides.long", most=MOST_SIGNS))
     found, work = tuple(_override(pair, gpus, alone) for pair in pairs), PatternWork()
     for each in found:
         _made(each.pattern, work)
@@ -56,23 +56,18 @@ def overrides(pairs: Sequence[str], gpus: int, alone: int | None) -> tuple[Overr
 def _override(pair: str, gpus: int, alone: int | None) -> Override:
     pattern, equals, buffer = pair.partition("=")
     if not equals:
-        raise UsageError(
-            f"{FLAG} {pair!r:.80} has no buffer: write PATTERN=CPU or PATTERN=CUDA0; a comma ends "
-            "a pattern"
-        )
+        raise UsageError(sentence("overrides.no_buffer", pair=pair))
     if HOST.fullmatch(buffer):
         return Override(pattern, buffer, gpus)
     card = CARD.fullmatch(buffer)
     if card is None:
-        raise UsageError(f"{FLAG} {pair!r:.80}: {buffer!r:.40} is no buffer; use CPU, CUDA0, ...")
+        raise UsageError(sentence("overrides.buffer", pair=pair, buffer=buffer))
     number = int(card[1] or 0)
     if number >= gpus:
-        there = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
-        raise UsageError(
-            f"{FLAG} {pair!r:.80}: there is no {buffer} among {there}: name all with --gpu"
-        )
+        there = sentence("gpus.one") if gpus == 1 else sentence("gpus.many", count=gpus)
+        raise UsageError(sentence("overrides.no_card", pair=pair, buffer=buffer, there=there))
     if alone is not None and number != alone:
-        raise UsageError(f"{FLAG} {pair!r:.80}: --split-mode none uses GPU {alone} alone")
+        raise UsageError(sentence("overrides.alone", pair=pair, alone=alone))
     return Override(pattern, buffer, number)
 
 
@@ -86,7 +81,7 @@ def _made(pattern: str, work: PatternWork) -> TensorPattern:
     try:
         return TensorPattern(pattern, work)
     except PatternError as error:
-        raise UsageError(f"{FLAG} {pattern!r:.80} {error}") from None
+        raise UsageError(sentence("pattern", pattern=pattern, why=error.args[0])) from None
 
 
 def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
@@ -100,7 +95,7 @@ def named(names: Iterable[str], said: Sequence[Override]) -> dict[str, int]:
         try:
             numbers |= {name: number for name in left if pattern.found(name)}
         except PatternError as error:
-            raise UsageError(f"{FLAG} {each.pattern!r:.80} {error}") from None
+            raise UsageError(sentence("pattern", pattern=each.pattern, why=error.args[0])) from None
         left = [name for name in left if name not in numbers]
     return numbers
 

@@ -14,6 +14,7 @@ Source: libstdc++ bits/regex_scanner.tcc, bits/regex_compiler.tcc (GCC 13).
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 
 MOST_STATES = 20_000  # of one pattern, counted parts among them; libstdc++ has 100,000
 MOST_DEPTH = 40  # groups within groups
@@ -56,7 +57,7 @@ class PatternWork:
     def spend(self, signs: int) -> None:
         self.left -= signs
         if self.left < 0:
-            raise PatternError("takes too long to match; write it simpler")
+            raise PatternError(sentence("pattern.slow"))
 
 
 class SignSet(NamedTuple):
@@ -211,7 +212,7 @@ class TensorPattern:
 
     def _add(self, state: PatternState) -> int:
         if len(self._states) >= MOST_STATES:
-            raise PatternError("is too long")
+            raise PatternError(sentence("pattern.long"))
         self._states.append(state)
         return len(self._states) - 1
 
@@ -230,9 +231,9 @@ class _Parser:
     def whole(self) -> PatternNode:
         node = self._alternatives()
         if self._next() == ")":
-            raise PatternError("has a ) without a (")
+            raise PatternError(sentence("pattern.closes"))
         if self._next():
-            raise PatternError(f"has a {self._next()} with nothing before it to repeat")
+            raise PatternError(sentence("pattern.nothing", sign=self._next()))
         return node
 
     def _next(self) -> str:
@@ -244,10 +245,10 @@ class _Parser:
             return True
         return False
 
-    def _one(self, ends: str = "ends in the middle of an escape") -> str:
+    def _one(self, ends: str = "pattern.escape_ends") -> str:
         sign = self._next()
         if not sign:
-            raise PatternError(ends)
+            raise PatternError(sentence(ends))
         self.at += 1
         return sign
 
@@ -279,15 +280,15 @@ class _Parser:
 
     def _group(self) -> PatternNode:
         if self._take("?=") or self._take("?!"):
-            raise PatternError("looks ahead, which is not read here")
+            raise PatternError(sentence("pattern.ahead"))
         self._take("?:")
         self.depth += 1
         if self.depth > MOST_DEPTH:
-            raise PatternError(f"has more than {MOST_DEPTH} groups within each other")
+            raise PatternError(sentence("pattern.groups", most=MOST_DEPTH))
         node = self._alternatives()
         self.depth -= 1
         if not self._take(")"):
-            raise PatternError("has a ( that is not closed")
+            raise PatternError(sentence("pattern.open"))
         return node
 
     def _repeats(self, node: PatternNode) -> PatternNode:
@@ -299,7 +300,7 @@ class _Parser:
             least, most = self._counts() if sign == "{" else (int(sign == "+"), None)
             node = RepeatNode(node, least, 1 if sign == "?" else most)
             self._take("?")
-        raise PatternError(f"repeats repetitions more than {MOST_DEPTH} times")
+        raise PatternError(sentence("pattern.repeats", most=MOST_DEPTH))
 
     def _counts(self) -> tuple[int, int | None]:
         """Read {2}, or {2 and what a comma would follow: a comma ends a pattern, so none is
@@ -308,10 +309,10 @@ class _Parser:
         number, comma, more = self.text[self.at : max(end, self.at)].partition(",")
         self.at = end + 1
         if not number.isdecimal() or (more and not more.isdecimal()):
-            raise PatternError("has a { that is no count")
+            raise PatternError(sentence("pattern.no_count"))
         least, most = int(number[:9]), int(more[:9]) if more else None
         if max(least, most or 0) > MOST_COUNT or (most is not None and most < least):
-            raise PatternError(f"counts to more than {MOST_COUNT:,}, or backwards")
+            raise PatternError(sentence("pattern.counts", most=MOST_COUNT))
         return least, most if comma else least
 
     def _escape(self) -> SignSet:
@@ -319,18 +320,18 @@ class _Parser:
         if sign.lower() in ESCAPED:
             return SignSet(ESCAPED[sign.lower()], others=sign.isupper())
         if sign in "123456789":
-            raise PatternError("refers back, which is not read here")
+            raise PatternError(sentence("pattern.back"))
         if sign in "xu":
             return SignSet(frozenset(self._coded(2 if sign == "x" else 4)))
         if sign == "c":
-            raise PatternError("has a control sign, which is not read here")
+            raise PatternError(sentence("pattern.control"))
         return SignSet(frozenset(CONTROLS.get(sign, sign)))
 
     def _coded(self, digits: int) -> str:
         code = self.text[self.at : self.at + digits]
         self.at += digits
         if len(code) < digits or not set(code) <= NAMED["xdigit"]:
-            raise PatternError("has an escape that is no number")
+            raise PatternError(sentence("pattern.escape"))
         return chr(int(code, 16))
 
     def _bracket(self) -> SignSet:
@@ -348,11 +349,11 @@ class _Parser:
         self.at += 1
         high = self._member()
         if len(high) != 1 or min(high) < min(low):
-            raise PatternError("has a range that runs backwards")
+            raise PatternError(sentence("pattern.range"))
         return frozenset(map(chr, range(ord(min(low)), ord(min(high)) + 1)))
 
     def _member(self) -> frozenset[str]:
-        sign = self._one("has a [ that is not closed")
+        sign = self._one("pattern.class_open")
         if sign == "[" and self._next() and self._next() in ":.=":
             return self._named()
         if sign != "\\":
@@ -366,7 +367,7 @@ class _Parser:
         end = self.text.find(":]", self.at + 1)
         name = self.text[self.at + 1 : max(end, self.at)]
         if not self._take(":") or name not in NAMED:
-            raise PatternError("has a class of signs that is not known")
+            raise PatternError(sentence("pattern.class"))
         self.at = end + 2
         return NAMED[name]
 

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import GIB, align_up
+from weighbridge.engines.engine import by_release
 
 PACKED = ("_R4", "_R8", "_R16")
 _FOUR = "IQ2_K IQ3_K IQ4_K IQ5_K IQ4_KS IQ5_KS IQ4_NL IQ2_BN IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S"
@@ -159,11 +160,7 @@ ON_METAL: Mapping[str, int | None] = {"TQ1_0": None, "TQ2_0": 10770, "Q2_0": 103
 
 @cache
 def rules(build: int) -> LlamaCppRules:
-    result = LlamaCppRules()
-    for since, change in CHANGES.items():
-        if build >= since:
-            result = replace(result, **change)
-    return result
+    return by_release(LlamaCppRules(), CHANGES, build)
 
 
 @cache

@@ -77,10 +77,10 @@ def method(subject: Subject, w: "Infer") -> str:
     """Raises UsageError for what llama.cpp has not. A draft model is one by being named."""
     if w.speculative_method is not None and w.speculative_method not in KINDS:
         raise ContradictionError(
-            f"--speculative-method {w.speculative_method}: llama.cpp has {', '.join(KINDS)}"
+            sentence("speculation.kinds", method=w.speculative_method, known=", ".join(KINDS))
         )
     if w.speculative_method == "draft" and subject.draft is None:
-        raise UsageError("--speculative-method draft needs a --draft-model")
+        raise UsageError(sentence("speculation.draft"))
     return w.speculative_method or ("draft" if subject.draft is not None else "")
 
 
@@ -127,7 +127,7 @@ def predicting(subject: Subject, main: DeviceHoldings) -> DraftHoldings:
     """The context of the model's own MTP layers, which lies where its output does."""
     if not main.launch.rules.predicts:
         raise TriedError(
-            "--speculative-method mtp: llama.cpp has it since May 2026, about b9180",
+            sentence("speculation.mtp_since"),
             seen="llama.cpp b9180 of May 2026 is the first release that loads such layers",
         )
     net = memo(main.net, ("predicting",), lambda: _network(subject, main.net))
@@ -199,11 +199,7 @@ def _network(subject: Subject, net: Network) -> Network:
     count = _count(subject)
     like = next((i for i in reversed(range(len(net.layers))) if _attends(net, i)), None)
     if not count or like is None:
-        raise UsageError(
-            f"--speculative-method mtp: {subject.model.name} has no layers for "
-            "multi-token prediction; "
-            "name a --draft-model"
-        )
+        raise UsageError(sentence("speculation.no_mtp", method="mtp", name=subject.model.name))
     whole = {name: t for name, t in net.weights.items() if block(name) is None}
     copied = {t.name: t for i in range(count) for t in _layer(net, like, i)}
     return replace(net, layers=(net.layers[like],) * count, weights=whole | copied)

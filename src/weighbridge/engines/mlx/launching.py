@@ -43,7 +43,7 @@ def unwritten(subject: Subject, w: "Infer") -> str:
     if w.base_model:
         return sentence("with_its_head")
     if subject.choice.scheme is None and subject.choice.dtype.nbytes < 2:
-        return f"mlx-lm holds no weights in {subject.choice.dtype.name} alike"
+        return sentence("mlx_not_alike", dtype=subject.choice.dtype.name)
     return launch_line.place(subject).why
 
 

@@ -105,8 +105,7 @@ def planned(subject: Subject, w: "Infer", budget: Budget | None, rules: MlxRules
     windows = facts(kind).mlx.windows == "always" or (rules.llama_windows and _as_llama(kind))
     if bits and windows:
         raise TriedError(
-            f"--kv-cache-dtype {w.kv_cache_dtype}: mlx-lm quantizes no cache of a sliding window, "
-            f"which {kind} has (RotatingKVCache Quantization NYI); leave it out",
+            sentence("rotating_cache", dtype=w.kv_cache_dtype, kind=kind),
             seen="mlx-lm models/cache.py: RotatingKVCache Quantization NYI",
         )
     return MlxPlan(
@@ -132,10 +131,8 @@ def runs_on(budget: Budget | None) -> None:
     if part.vendor != "Apple":
         raise UnsupportedError(sentence("mlx_card", card=part.name))
     if budget.choice.count > 1:
-        raise UnsupportedError(
-            f"--gpu {part.name}:{budget.choice.count}: our rules for mlx are those of one Mac; "
-            "name one, with more memory"
-        )
+        cards = f"{part.name}:{budget.choice.count}"
+        raise UnsupportedError(sentence("mlx_macs", card=cards))
 
 
 def loads(subject: Subject) -> None:
@@ -146,10 +143,7 @@ def loads(subject: Subject) -> None:
     kind = subject.config.model_type if subject.config is not None else ""
     known = facts(kind).mlx.has_class or facts(subject.model_type).mlx.has_class
     if kind and not (known or subject.model.rough):
-        raise NotServedError(
-            f"{name}: mlx-lm has no class for model type {kind!r:.60}",
-            "nearest is --engine llama.cpp, which runs on Metal",
-        )
+        raise NotServedError(sentence("no_mlx_class", kind=kind), sentence("on_metal"), where=name)
 
 
 def unpacked(subject: Subject) -> Subject:
@@ -177,18 +171,15 @@ def _bits(w: "Infer") -> int | None:
     match = re.fullmatch(r"(?:int|q)?([2-8])(?:-?bits?)?", name)
     if not match or int(match[1]) not in BITS:
         raise ContradictionError(
-            f"--kv-cache-dtype {w.kv_cache_dtype!r:.40}: mlx-lm has {', '.join(map(str, BITS))} "
-            "bits (8bit, 4bit...), or auto"
+            sentence("mlx_cache_bits", dtype=w.kv_cache_dtype, known=", ".join(map(str, BITS)))
         )
     if (w.batch_size or 1) > 1:
         raise ContradictionError(
-            f"--kv-cache-dtype {w.kv_cache_dtype} with --batch-size {w.batch_size}: mlx_lm.server "
-            "has no quantized cache; leave one of them out"
+            sentence("mlx_server_cache", dtype=w.kv_cache_dtype, batch=w.batch_size)
         )
     if w.max_kv_size is not None:
         raise TriedError(
-            f"--kv-cache-dtype {w.kv_cache_dtype} with --max-kv-size {w.max_kv_size}: mlx-lm "
-            "quantizes no rotating cache; leave one of them out",
+            sentence("mlx_rotating", dtype=w.kv_cache_dtype, size=w.max_kv_size),
             seen="mlx-lm models/cache.py: RotatingKVCache Quantization NYI",
         )
     return int(match[1])

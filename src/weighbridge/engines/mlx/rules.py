@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from weighbridge.base.records import dataclass, replace
-from weighbridge.engines.engine import Version
+from weighbridge.base.records import dataclass
+from weighbridge.engines.engine import Version, by_release
 
 STEP = 256  # tokens by which a cache grows: models/cache.py (KVCache.step)
 KEPT = 4  # first tokens that --max-kv-size never drops (make_prompt_cache, keep=4)
@@ -55,8 +55,4 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 @cache
 def mlx_rules(version: Version) -> MlxRules:
     """The oldest release's rules with every change up to `version`."""
-    rules = MlxRules()
-    for since, change in CHANGES.items():
-        if version >= since:
-            rules = replace(rules, **change)
-    return rules
+    return by_release(MlxRules(), CHANGES, version)

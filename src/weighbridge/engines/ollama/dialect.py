@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from weighbridge.base.errors import ContradictionError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.arguments import scan
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Launch, LaunchedProgram, Value, flags
@@ -27,11 +28,11 @@ COUNTS = {"OLLAMA_CONTEXT_LENGTH": "context", "OLLAMA_NUM_PARALLEL": "parallel"}
 ENV: Mapping[str, str] = {
     **dict.fromkeys((*COUNTS, "OLLAMA_FLASH_ATTENTION", "OLLAMA_KV_CACHE_TYPE"), ""),
     "OLLAMA_SCHED_SPREAD": "",
-    "OLLAMA_GPU_OVERHEAD": "it keeps nothing free since 0.30; --headroom does here",
-    "OLLAMA_LLM_LIBRARY": "the library of the named card is taken",
-    "OLLAMA_VULKAN": "the library of the named card is taken",
-    "LLAMA_ARG_": "variables of llama-server are not read",
-    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "memory of the host is taken where the device is full",
+    "OLLAMA_GPU_OVERHEAD": "keeps_nothing_free",
+    "OLLAMA_LLM_LIBRARY": "library_of_card",
+    "OLLAMA_VULKAN": "library_of_card",
+    "LLAMA_ARG_": "server_variables",
+    "GGML_CUDA_ENABLE_UNIFIED_MEMORY": "host_when_full",
     "CUDA_VISIBLE_DEVICES": "",
     "HIP_VISIBLE_DEVICES": "",
     "ROCR_VISIBLE_DEVICES": "",
@@ -69,9 +70,8 @@ def launched(text: str) -> LaunchedProgram:
         if words[place + 1] in ("run", "serve", "start"):
             commands_found += [words[place + 2 :]] * (words[place + 1] == "run")
     if len(commands_found) != 1:
-        raise ContradictionError(
-            f"the command runs {len(commands_found) or 'no'} models; give one 'ollama run MODEL'"
-        )
+        key = "ollama.runs" if commands_found else "ollama.runs_none"
+        raise ContradictionError(sentence(key, count=len(commands_found)))
     return LaunchedProgram(engine="ollama", name="ollama run", words=commands_found[0], env=env)
 
 

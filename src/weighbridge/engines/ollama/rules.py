@@ -31,9 +31,9 @@ from functools import cache
 from typing import Any
 
 from weighbridge.base.parsed import sections_beside
-from weighbridge.base.records import dataclass, replace
+from weighbridge.base.records import dataclass
 from weighbridge.base.units import GIB, MIB
-from weighbridge.engines.engine import Version, release_of
+from weighbridge.engines.engine import Version, by_release, release_of
 
 
 def _table(title: str) -> dict[Version, list[str]]:
@@ -128,11 +128,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 @cache
 def ollama_rules(release: Version) -> OllamaRules:
     """The oldest release's rules with every change up to `release`."""
-    rules = OllamaRules()
-    for since, change in CHANGES.items():
-        if release >= since:
-            rules = replace(rules, **change)
-    return rules
+    return by_release(OllamaRules(), CHANGES, release)
 
 
 def of_release(table: Mapping[Version, list[str]], release: Version) -> frozenset[str]:

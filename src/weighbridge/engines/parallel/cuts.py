@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.records import NamedTuple, dataclass
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.arch.mixers import (
@@ -157,11 +157,20 @@ def filled(whole: Cut, block: tuple[int, int]) -> Cut:
     return whole._replace(parts=tuple(parts))
 
 
+UNITS = {  # names of units -> their sentences
+    "attention heads": "unit.heads",
+    "key-value heads": "unit.key_heads",
+    "rows of the vocabulary": "unit.vocabulary",
+    "heads of the delta net": "unit.delta_heads",
+    "columns of each expert": "unit.expert_columns",
+}
+
+
 def check(
     units: Iterable[CutUnit], ranks: int, *, grows: bool, flag: str, instead: str = ""
 ) -> None:
-    """Raises UsageError for the first unit that does not divide, with the sizes that work, and with
-    what may be said `instead`."""
+    """Raises UsageError for the first unit that does not divide, with the sizes that work, and the
+    sentence `instead`."""
     kinds = set(units)
     bad = [u for u in kinds if not fits(u, ranks, grows=grows)]
     if not bad:
@@ -174,8 +183,8 @@ def check(
             flag=flag,
             ranks=ranks,
             number=first.number,
-            what=first.what,
-            sizes=f"{', '.join(able)}{instead}",
+            what=sentence(UNITS[first.what]) if first.what in UNITS else first.what,
+            sizes=clauses(", ".join(able), sentence(instead) if instead else ""),
         ),
         seen="vllm 0.33 distributed/utils.py: is not divisible by; Total number of attention "
         "heads must be divisible by tensor parallel size",
@@ -251,9 +260,7 @@ def cut(site: Site) -> Cut | None:
         return CUTS[way_of_it](site)
     if site.tower or site.param.kind not in ("linear", "conv1d", "expert", "experts"):
         return None
-    raise UnsupportedError(
-        f"{site.param.name}: how several devices share it is not in our tables; ask for one device"
-    )
+    raise UnsupportedError(sentence("not_shared", name=site.param.name))
 
 
 def _vocab(site: Site) -> Cut | None:

@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.parallel.cuts import way
 from weighbridge.memory.components.weights import FormatChoice
 from weighbridge.models.arch.blueprint import Blueprint, Param, held
@@ -241,10 +242,7 @@ def rows(text: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
         case _:
             count = known * scale
     if count > MOST:
-        raise BadFileError(
-            f"config.json: max_position_embeddings and rope_scaling ask for {count:,.0f} rotary "
-            f"positions, and the engine makes a table of them all; the most we take is {MOST:,}"
-        )
+        raise BadFileError(sentence("rotary_table", count=count, most=MOST))
     return int(count)
 
 
@@ -254,9 +252,9 @@ def _whole(record: Mapping[str, Any], name: str, within: str = "") -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise _wrong(within + name, "a whole number", value)
+        raise _wrong(within + name, sentence("value.whole"), value)
     if not 0 <= value <= MAX_SIZE:
-        raise _wrong(within + name, f"0 to {MAX_SIZE:,}", value)
+        raise _wrong(within + name, sentence("value.to", most=MAX_SIZE), value)
     return int(value)
 
 
@@ -265,12 +263,12 @@ def _factor(rope: Mapping[str, Any]) -> float:
     if not value:
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
-        raise _wrong(f"{ROPE}factor", "a positive number", value)
+        raise _wrong(f"{ROPE}factor", sentence("value.positive"), value)
     return float(value)
 
 
 def _wrong(name: str, kind: str, value: object) -> BadFileError:
-    return BadFileError(f"config.json: {name} must be {kind}, not {value!r:.40}; correct it")
+    return BadFileError(sentence("config_value", name=name, kind=kind, value=value))
 
 
 def rope_type(rope: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from typing import TypedDict
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import NEVER
 
 Version = tuple[int, ...]
@@ -67,10 +68,16 @@ def given(partition: tuple[float, ...], layers: int, stages: int) -> tuple[int, 
         each = [layers // stages] * (stages - 1)
         even = ",".join(map(str, (*each, layers - sum(each))))
         raise UsageError(
-            f"--pp-layer-partition {','.join(f'{n:g}' for n in partition)}: it says how many "
-            f"layers each stage has, and these are {sum(partition):g} in {len(partition)}; "
-            f"{layers} layers in {stages} {'stage' if stages == 1 else 'stages'} "
-            f"(--pipeline-parallel-size) are {even}, or others with one at least"
+            sentence(
+                "partition",
+                partition=",".join(f"{n:g}" for n in partition),
+                sum=sum(partition),
+                count=len(partition),
+                layers=layers,
+                stages=stages,
+                unit="stage" if stages == 1 else "stages",
+                even=even,
+            )
         )
     return bounds(sizes)
 
@@ -165,11 +172,9 @@ class Spread:
     def __post_init__(self) -> None:
         least = min(self.tensor, self.pipeline, self.data)
         if least < 1:
-            raise UsageError(f"parallel sizes must be at least 1, not {least}")
+            raise UsageError(sentence("parallel_sizes", least=least))
         if self.tensor % self.groups:
-            raise UsageError(
-                f"{self.groups} groups of attention do not share {self.tensor} tensor ranks evenly"
-            )
+            raise UsageError(sentence("attention_groups", groups=self.groups, tensor=self.tensor))
 
     @property
     def attention(self) -> int:

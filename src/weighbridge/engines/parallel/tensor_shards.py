@@ -7,6 +7,7 @@ from typing import Literal
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.cuts import (
@@ -299,9 +300,15 @@ class _ShardReader:
         if matrix is None or matrix[1] % size == 0:
             return matrix and (1, size)
         raise UnsupportedError(
-            f"{self.subject.model.reference}: {piece.param.name} has {matrix[1]:,} inputs, and "
-            f"{self.rules.name} reads {self.form} in whole groups of {size} alone; quantize it in "
-            f"groups that divide {matrix[1]:,}"
+            sentence(
+                "whole_groups",
+                name=piece.param.name,
+                inputs=matrix[1],
+                engine=self.rules.name,
+                form=self.form,
+                size=size,
+            ),
+            where=self.subject.model.reference,
         )
 
     def _nbytes(self, piece: TensorPiece, expert: ExpertWeight | None) -> int:

@@ -26,6 +26,7 @@ from typing import assert_never, get_args
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import NotServedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.memory.components.kv_cache import Format
 from weighbridge.models.arch.mixers import (
@@ -34,6 +35,7 @@ from weighbridge.models.arch.mixers import (
     CrossAttention,
     GatedDelta,
     GatedRecurrence,
+    Indexer,
     KimiDelta,
     Latent,
     Layer,
@@ -63,6 +65,8 @@ FIELD: Mapping[type[Mixer], str] = {
     GatedRecurrence: "gated linear recurrences",
 }
 FLOAT4 = TORCH["float4_e2m1fn"]
+Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
+SCALED = 128  # elements of an indexer's key to a float32 scale
 SPARSE = ("fp8", "fp8_e4m3", "fp8_ds_mla")  # what the sparse kernels store as fp8_ds_mla
 
 
@@ -92,7 +96,7 @@ class FormatNames:
         if kind in self.plain:
             return Format(dtype=TORCH[self.plain[kind]])
         known = ", ".join(("auto", *self.plain, *self.per_head, *self.fours, *self.latents))
-        raise UsageError(f"--kv-cache-dtype {kind!r} of {self.name} is not known; known: {known}")
+        raise UsageError(sentence("cache_dtype", kind=kind, engine=self.name, known=known))
 
     def latent(self, kind: str, model_dtype: DType, rank: int, rotary: int, *, sparse: bool) -> int:
         """Bytes of a latent and its rotary part."""
@@ -110,6 +114,11 @@ class FormatNames:
         return plain + 2 * rotary + align_up(ceil_div(plain, 64), 8)
 
 
+def index_key(index: Indexer | None) -> int:
+    """Bytes of the key of a token in an indexer: one an element, and its scales."""
+    return 0 if index is None else index.dim + index.dim // SCALED * 4
+
+
 def field_name(mixer: Mixer) -> str:
     """Return the name that papers have for a kind of mixer: "latent attention"."""
     return FIELD[type(mixer)]
@@ -122,9 +131,9 @@ def refuse(reference: str, engine: str, layers: Iterable[Layer], lacked: UnionTy
     names = {field_name(m) for layer in layers for m in layer.mixers if type(m) in kinds}
     if names:
         raise NotServedError(
-            f"{reference}: {engine} has no cache of {' and '.join(sorted(names))}, or our rules "
-            "do not",
-            "nearest is --engine transformers",
+            sentence("no_cache_of", engine=engine, names=" and ".join(sorted(names))),
+            sentence("nearest", engine="transformers"),
+            where=reference,
         )
 
 

@@ -18,21 +18,24 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 from weighbridge.base.errors import NotServedError, TriedError
+from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.engine import Engine, Version
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
-from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE
+from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, OF_THE_SYSTEM
 from weighbridge.memory.components.weights import FormatChoice
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
-NEAREST = {"Apple": "nearest is --engine llama.cpp, which runs on Metal"}
+NEAREST = {"Apple": "on_metal"}  # maker -> the sentence of what serves on its devices
 
 
 class Needs(NamedTuple):
@@ -51,8 +54,10 @@ def unknown_backend(name: str, engine: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.6)
-    nearest = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"--attention-backend {name!r:.40}: {engine} has no such backend; {nearest}"
+    near = sentence("near.known", names=", ".join(known))
+    if close:
+        near = sentence("near", names=close[0])
+    return clauses(sentence("no_backend", name=name, engine=engine), near)
 
 
 def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) -> Subject:
@@ -62,8 +67,8 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
     part = budget.choice.part
     if part.stack == "own":
         raise NotServedError(
-            f"--gpu {part.name}: {needs.engine} is known here on CUDA and ROCm cards alone",
-            NEAREST.get(part.vendor, "name such a card"),
+            sentence("cuda_rocm", card=part.name, engine=needs.engine),
+            sentence(NEAREST.get(part.vendor, "name_card")),
         )
     number = part.capability
     if number is None or number >= BFLOAT16_SINCE:
@@ -71,9 +76,10 @@ def suited(subject: Subject, w: "Infer", budget: "Budget | None", needs: Needs) 
     if number < needs.oldest:
         oldest, has = (".".join(map(str, n)) for n in (needs.oldest, number))
         raise NotServedError(
-            f"--gpu {part.name}: {needs.engine} starts on compute capability {oldest} and newer, "
-            f"and this is {has}",
-            "nearest is --engine llama.cpp",
+            sentence(
+                "capability.engine", card=part.name, engine=needs.engine, oldest=oldest, has=has
+            ),
+            sentence("nearest", engine="llama.cpp"),
         )
     return _without_bfloat16(subject, w.dtype, needs, "{}.{}".format(*number))
 
@@ -120,8 +126,7 @@ def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number:
         return subject
     if needs.refuses and asked and torch_dtype(asked, "--dtype") == BFLOAT16:
         raise TriedError(
-            f"--dtype {asked}: {needs.engine} refuses bfloat16 on compute capability {number}; "
-            "give --dtype float16",
+            sentence("refuses_bfloat16", asked=asked, engine=needs.engine, number=number),
             seen="vllm 0.33 and sglang 0.5.23: Bfloat16 is only supported on GPUs with compute "
             "capability of at least 8.0",
         )
@@ -139,3 +144,40 @@ def _without_bfloat16(subject: Subject, asked: str | None, needs: Needs, number:
 
 def _in(choice: FormatChoice, dtype: DType) -> FormatChoice:
     return replace(choice, dtype=dtype) if choice.dtype == BFLOAT16 else choice
+
+
+# Servers on chips of CUDA that share the system's memory: Orin, Thor and Spark.
+#
+# There vLLM and SGLang take what the system calls available for what is free on the device. So what
+# their own processes take of the host between two looks, they find gone from the device:
+#
+#     processes   off the pool of blocks or tokens, as the weights are
+#     graphs      what a capture takes of both
+#     estimate    of vLLM's graphs, which leaves the pool: 1.94 GiB where 0.94 were taken (GB10),
+#                 1.55 where 0.71 were (Strix Halo)
+#
+# No rule is published. On a GB10, 1.1 GiB (Qwen3 0.6B), 1.9 (Qwen2.5 3B) and 4.6 (Qwen3.8 27B,
+# which sees) were off the pool in vLLM 0.27 and 0.28, and 1.2 in SGLang 0.5.15; that printed
+# 1.38 GiB of graphs, of which 0.1 are the device's. Looks at memory: vllm 0.33 utils/mem_utils.py
+# (MemorySnapshot.measure, shared_sysmem_device_mem_sms); sglang 0.5.23 srt/utils/common.py
+# (get_available_gpu_memory, SHARED_SYSMEM_DEVICE_MEM_SMS).
+
+PROCESSES = Bytes(GIB, 19 * GIB // 10, 5 * GIB)
+CAPTURED = Bytes(0, 1280 * MIB, 1800 * MIB)
+LOGGED = "logs of vLLM 0.27, 0.28 and SGLang 0.5.15 on a GB10"
+NOTHING = exactly(0)
+
+
+def host_processes(capability: tuple[int, int] | None) -> Bytes:
+    """Return the host memory of a rank that its engine finds gone from the device."""
+    return PROCESSES if capability in OF_THE_SYSTEM else NOTHING
+
+
+def host_of_graphs(capability: tuple[int, int] | None) -> Bytes:
+    """Return the host memory that capturing graphs takes, and the engine counts with them."""
+    return CAPTURED if capability in OF_THE_SYSTEM else NOTHING
+
+
+def expected_graphs(graphs: Bytes) -> Bytes:
+    """Return what vLLM expects of graphs that take so much: up to twice that."""
+    return Bytes(graphs.low, graphs.expected * 3 // 2, 2 * graphs.high)

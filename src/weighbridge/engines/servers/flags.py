@@ -5,12 +5,11 @@ from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import OF_THE_CHECKPOINT, SAID_OF_IT
 from weighbridge.engines.launch.reading import CommandReading
 
-NO_CODE = "--trust-remote-code is not obeyed: no code of the repository is run"
 ENV = {  # variables that matter for memory, whoever runs on torch
-    "PYTORCH_CUDA_ALLOC_CONF": "the allocator has its own settings",
-    "PYTORCH_ALLOC_CONF": "the allocator has its own settings",
-    "NCCL_BUFFSIZE": "buffers of NCCL have their own size",
-    "NCCL_MAX_NCHANNELS": "buffers of NCCL have their own number",
+    "PYTORCH_CUDA_ALLOC_CONF": "own_allocator",
+    "PYTORCH_ALLOC_CONF": "own_allocator",
+    "NCCL_BUFFSIZE": "nccl_size",
+    "NCCL_MAX_NCHANNELS": "nccl_number",
     "CUDA_VISIBLE_DEVICES": "",
     "HIP_VISIBLE_DEVICES": "",
     "ROCR_VISIBLE_DEVICES": "",
@@ -37,7 +36,7 @@ def model(reading: CommandReading) -> None:
     reading.revision = None if revision is None else str(revision[1])
     trust = reading.last("trust")
     if trust is not None and trust[1]:
-        reading.warn(NO_CODE)
+        reading.warn(sentence("code_not_run"))
     elif trust is not None:
         reading.ignored.append(trust[0])
     if served := reading.last("served"):

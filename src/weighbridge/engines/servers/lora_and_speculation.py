@@ -20,6 +20,7 @@ from typing import Unpack
 from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.memory import Component, exactly
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import experts
 from weighbridge.engines.parallel.rules import ExpertGroup, Spread, SpreadArgs
@@ -47,7 +48,7 @@ def lora(
     if rules.lora_ranks and lora_rank not in rules.lora_ranks:
         known = ", ".join(map(str, rules.lora_ranks))
         raise TriedError(
-            f"--max-lora-rank {lora_rank}: vLLM takes {known}",
+            sentence("lora_rank", rank=lora_rank, known=known),
             seen="vllm 0.33 config/lora.py: max_lora_rank must be one of",
         )
     spread = Spread(**sizes)
@@ -135,10 +136,7 @@ def predicting(subject: Subject, method: str) -> int:
     Raises UsageError where the config says that there are none."""
     count = mtp.counted((subject.raw, subject.text or {}))
     if count == 0:
-        raise UsageError(
-            f"--speculative-method {method}: {subject.model.name} has no layers for multi-token "
-            "prediction; name a --draft-model"
-        )
+        raise UsageError(sentence("speculation.no_mtp", method=method, name=subject.model.name))
     if mtp.attending(subject.model_type, subject.layers) is None:
         return 0
     return mtp.of_class(subject.model_type) if count is None else count

@@ -20,6 +20,7 @@ from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component
 from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel.cuts import check
@@ -32,8 +33,6 @@ from weighbridge.models.arch.mixers import Layer
 
 __all__ = ["Rank", "SplitRules", "Spread", "ranks"]
 FLAG = "--tensor-parallel-size"
-INSTEAD = "; or share experts out whole, with --enable-expert-parallel"
-SMALLER = "; or quantize it in smaller groups"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +110,7 @@ class _Shares(NamedTuple):
 
 def _bounds(spread: Spread, layers: int, rules: SplitRules) -> tuple[int, ...]:
     if spread.pipeline > max(1, layers):
-        raise UsageError(
-            f"--pipeline-parallel-size {spread.pipeline}: the model has {layers} layers"
-        )
+        raise UsageError(sentence("stages.layers", stages=spread.pipeline, count=layers))
     if spread.partition:
         return given(spread.partition, layers, spread.pipeline)
     return rules.bounds(layers, spread.pipeline)
@@ -127,13 +124,13 @@ def _check(shards: Sequence[Shard], spread: Spread, rules: SplitRules) -> None:
     exchanged = spread.expert_parallel and spread.groups > 1
     attention, dense, widths = units(shards, whole_shared=spread.tokens_shared or exchanged)
     shared = FLAG if spread.groups == 1 else f"{FLAG} over --data-parallel-size:"
-    smaller = SMALLER if any(h.block and h.block[0] == 1 for h in shards) else ""
+    smaller = "or_smaller" if any(h.block and h.block[0] == 1 for h in shards) else ""
     if spread.attention == spread.tensor:
         attention, dense = attention | dense, set()
     check(attention, spread.attention, grows=rules.grows, flag=shared, instead=smaller)
     check(dense, spread.tensor, grows=rules.grows, flag=FLAG, instead=smaller)
     together = FLAG if spread.data == 1 else f"{FLAG} times --data-parallel-size"
-    check(widths, group.width, grows=rules.grows, flag=together, instead=INSTEAD)
+    check(widths, group.width, grows=rules.grows, flag=together, instead="or_whole_experts")
 
 
 def _shares(
@@ -145,8 +142,7 @@ def _shares(
     more = experts % group.number
     if more and not rules.uneven:
         raise TriedError(
-            f"--enable-expert-parallel: {experts} experts cannot be shared evenly by "
-            f"{group.number} devices",
+            sentence("experts_evenly", experts=experts, number=group.number),
             seen="sglang moe/fused_moe_triton/layer.py asserts num_experts % moe_ep_size == 0",
         )
     places = [
@@ -233,13 +229,13 @@ def laid_out(form: str, kernel: WeightKernel, packed: Rank) -> Component | None:
     )
 
 
-def arriving(packed: Rank, whole: Rank, sized: Callable[[int, int, int], Bytes]) -> Component:
+def arriving(packed: Rank, whole: Rank, at_once: Callable[[int, int, int], Bytes]) -> Component:
     """Bytes that one rank holds; `whole` is what it holds of the `plain` model."""
     sizes = total(packed.tensors, "weights"), total(whole.tensors, "weights")
     layer = sizes[1] // max(1, len(whole.layers), len(whole.blocks))
     return Component(
         name="temporaries",
-        bytes=sized(*sizes, layer),
+        bytes=at_once(*sizes, layer),
         basis="assumed",
         detail="weights in 16 bits, until they are packed",
         formula="16-bit tensors beside the packed ones, as many as this version holds at once",

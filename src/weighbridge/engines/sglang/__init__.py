@@ -14,7 +14,7 @@ outside_pools.py       what lies outside the share: workspaces, graphs, activati
 host.py                what is in host memory
 serving.py             flags that make it serve
 infer.py               the answer
-launch.py              the command line
+launching.py           the command line
 """
 
 from weighbridge.engines.engine import Engine

@@ -35,8 +35,15 @@ from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
-from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
+from weighbridge.engines.servers.cache_formats import (
+    FormatNames,
+    Stateful,
+    field_name,
+    index_key,
+    local,
+)
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import SglangRules, rules
 from weighbridge.memory.components.kv_cache import CacheBytes, Formats, components, mixers, state
@@ -44,24 +51,17 @@ from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
-    GatedDelta,
     GatedRecurrence,
-    KimiDelta,
     Latent,
     Layer,
-    LinearAttention,
-    Mamba1,
-    Mamba2,
     Mixer,
     Rwkv,
     Shared,
-    ShortConv,
 )
 from weighbridge.models.arch.model_types import facts
 
 SOURCE = "sglang 0.5.23 srt/model_executor/pool_configurator.py"
 SLOTS_CACHED, SLOTS_TRACKED = 3, 5
-SCALED = 128  # elements of an indexer's key to a float32 scale
 FLOAT32_BYTES = 4
 POSITION = 4  # int32, of a token in the table of requests
 NAMES = FormatNames(
@@ -80,7 +80,6 @@ COMPRESSED_RUNNING = 256  # its requests at once, where none are said
 PAGE_ALIGNMENT = 576
 RING = {4: 8, 128: 128}  # rows that wait, of a page and of a request
 LACKED = CrossAttention | Rwkv | GatedRecurrence  # our rules have no cache of them
-Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +156,8 @@ def _past(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
     """Bytes of one token beyond the window: a row for every `rate`, and the indexer's key."""
     if compressed.rate == 1:
         return Fraction(0)
-    key = compressed.indexer.dim + compressed.indexer.dim // SCALED * 4 if compressed.indexer else 0
-    return (_row(compressed, max(1, setting.page_size // compressed.rate)) + key) / compressed.rate
+    row = _row(compressed, max(1, setting.page_size // compressed.rate))
+    return (row + index_key(compressed.indexer)) / compressed.rate
 
 
 def _window(compressed: Compressed, setting: SglangCacheSetting) -> Fraction:
@@ -185,7 +184,7 @@ def _near(mixer: Mixer, setting: SglangCacheSetting) -> bool:
 
 
 def token(mixer: Attention | Latent, setting: SglangCacheSetting) -> int:
-    index = mixer.indexer.dim + mixer.indexer.dim // SCALED * 4 if mixer.indexer else 0
+    index = index_key(mixer.indexer)
     if isinstance(mixer, Latent):
         sparse = mixer.indexer is not None
         return index + NAMES.latent(
@@ -203,7 +202,7 @@ def _state(mixer: Mixer, setting: SglangCacheSetting) -> int:
         case Compressed():
             return RING[128] * 2 * mixer.dim * FLOAT32_BYTES if mixer.rate == 128 else 0
         case _ if isinstance(mixer, LACKED):
-            raise UnsupportedError(f"our rules for sglang have no cache of {field_name(mixer)}")
+            raise UnsupportedError(sentence("no_cache_rules", name=field_name(mixer)))
         case _ if isinstance(mixer, Stateful):
             return state(mixer, Formats(conv=BFLOAT16, state=setting.ssm_dtype))
         case _:

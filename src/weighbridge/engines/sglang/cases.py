@@ -7,18 +7,20 @@ srt/managers/scheduler.py (init_model_worker).
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, total
-from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.records import dataclass, replace
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject, case_key
 from weighbridge.engines.parallel.rules import SpreadArgs
-from weighbridge.engines.servers import lora_and_speculation, shards
-from weighbridge.engines.servers.communication import Collectives, communication
-from weighbridge.engines.servers.pinned import PinnedWeights
+from weighbridge.engines.servers import shards
+from weighbridge.engines.servers.communication import Collectives
+from weighbridge.engines.servers.host import PinnedWeights
+from weighbridge.engines.servers.paged import StepLimits
+from weighbridge.engines.servers.replica import Replica
 from weighbridge.engines.sglang import ENGINE, caches, card_defaults, step, weights
 from weighbridge.engines.sglang.effective import Effective, effective, remembered
 from weighbridge.engines.sglang.rules import rules
@@ -45,24 +47,16 @@ MIXED, ROUTED = "experts mxfp4", ".experts."
 LAUNCHES = 16  # settings of steps that are kept of a case
 
 
-class StepLimits(NamedTuple):
-    """Limits of a step that were given; None where it is SGLang's to choose."""
-
-    running: int | None  # --max-running-requests
-    chunk: int | None  # --chunked-prefill-size
-    without_graphs: bool
-
-
 def said(w: "Infer") -> StepLimits:
-    return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph)
+    return StepLimits(w.max_running_requests, w.chunked_prefill_size, w.disable_cuda_graph or None)
 
 
 def saying(w: "Infer", limits: StepLimits) -> "Infer":
     """The workload with that said."""
     return w.but(
-        max_running_requests=limits.running,
-        chunked_prefill_size=limits.chunk,
-        disable_cuda_graph=limits.without_graphs,
+        max_running_requests=limits.sequences,
+        chunked_prefill_size=limits.tokens,
+        disable_cuda_graph=bool(limits.eager),
     )
 
 
@@ -112,170 +106,112 @@ def _case(subject: Subject, w: "Infer", budget: "Budget | None", version: Versio
     def settled(limits: StepLimits) -> Effective:
         return effective(subject, saying(w, limits), budget, version)
 
-    replica = _Replica(subject, w, settled(said(w)), budget)
-    ranks = shards.ranks(subject, rules=replica.rules, **replica.sizes)
-    firsts = _firsts(ranks)
-    extra = {i: replica.extra(ranks[i]) for i in sorted(set(firsts))}
-    beside, unpacked, before = (
-        replica.beside(),
-        replica.arriving(ranks),
-        total(c.bytes for c in replica.driver),
-    )
-    kinds = {i: replica.kind(ranks[i], more, unpacked[i], before) for i, more in extra.items()}
+    settings = settled(said(w))
+    major = card_defaults.major(budget.choice.part.capability if budget else None)
+    split = split_rules(version, towers=not w.language_model_only, major=major)
+    sizes: SpreadArgs = {
+        "tensor": settings.tensor,
+        "pipeline": settings.pipeline,
+        "partition": w.pp_layer_partition or (),
+        "expert_parallel": settings.experts,
+        "groups": settings.groups,
+        "capability": major or HOPPER,
+    }
+    replica = Replica(ENGINE, subject, w, split, sizes)
+    form = "" if subject.choice.scheme is None else subject.choice.scheme.name
+    ranks = replica.ranks()
+    firsts, unpacked = replica.firsts(ranks), replica.arriving(ranks, partial(_at_once, form))
+    talk = replica.talk(COLLECTIVES, budget, settings.pools_of)
+    driver = (device.context(budget.choice.part if budget else None), *talk)
+    before = total(c.bytes for c in driver)
+    kinds = {
+        i: _kind(replica, settings, ranks[i], before, unpacked[i] if unpacked else ())
+        for i in dict.fromkeys(firsts)
+    }
     return SglangCase(
         subject=subject,
         budget=budget,
         kinds=kinds,
         firsts=firsts,
-        driver=replica.driver,
+        driver=driver,
         before=before,
-        beside=beside,
+        beside=_beside(subject, settings),
         settled=settled,
     )
 
 
-@dataclass(frozen=True)  # not slotted: it keeps what it has computed
-class _Replica:
-    """The spread of one replica, of which a case is made; all other replicas are the same."""
-
-    subject: Subject
-    w: "Infer"
-    settings: Effective
-    budget: "Budget | None"
-
-    @property
-    def rules(self) -> shards.SplitRules:
-        major = card_defaults.major(self.budget.choice.part.capability if self.budget else None)
-        return split_rules(
-            self.settings.version, towers=not self.w.language_model_only, major=major
-        )
-
-    @cached_property
-    def sizes(self) -> SpreadArgs:
-        compute = self.budget.choice.part.capability if self.budget else None
-        return {
-            "tensor": self.settings.tensor,
-            "pipeline": self.settings.pipeline,
-            "partition": self.w.pp_layer_partition or (),
-            "expert_parallel": self.settings.experts,
-            "groups": self.settings.groups,
-            "capability": card_defaults.major(compute) or HOPPER,
-        }
-
-    @cached_property
-    def driver(self) -> tuple[Component, ...]:
-        sizes: SpreadArgs = {**self.sizes, "data": self.settings.pools_of}
-        talk = communication(COLLECTIVES, body=self.subject.body, budget=self.budget, **sizes)
-        part = self.budget.choice.part if self.budget else None
-        return (device.context(part), *talk)
-
-    def arriving(self, ranks: tuple[shards.Rank, ...]) -> tuple[tuple[Component, ...], ...]:
-        """Estimate what each rank has beside its weights while it loads."""
-        plain = shards.plain(self.subject, ENGINE, self.w.quantization)
-        form = self.subject.choice.scheme
-        if plain is None or form is None:
-            return ((),) * len(ranks)
-        pairs = zip(ranks, shards.ranks(plain, rules=self.rules, **self.sizes), strict=True)
-        at_once = partial(_at_once, form.name)
-        return tuple((shards.arriving(*p, at_once),) for p in pairs)
-
-    def beside(self) -> int:
-        one = self.settings.pools(1)
-        if self.subject.draft is not None:
-            # the draft's windows have no second pool of their own
-            c = caches.cells(remembered(self.subject.draft), replace(one, model_type="draft"))
-            return c.full + c.sliding
-        if self.settings.algorithm not in ("NEXTN", "EAGLE", "EAGLE3"):
-            return 0
-        layers = remembered(self.subject)
-        raw = self.subject.config.raw if self.subject.config is not None else {}
-        drafts = int(raw.get("num_nextn_predict_layers") or 1)
-        c = caches.cells(layers, one)
-        return (c.full + c.sliding) * drafts // max(1, len(layers))
-
-    def extra(self, rank: shards.Rank) -> tuple[Component, ...]:
-        components: tuple[Component, ...] = ()
-        if self.settings.loras:
-            components += lora_and_speculation.lora(
-                self.subject,
-                rank,
-                slots=self.settings.loras,
-                lora_rank=self.settings.lora_rank,
-                rules=self.rules,
-                **self.sizes,
-            )
-        if self.settings.algorithm is not None:
-            components += lora_and_speculation.draft(
-                self.subject,
-                method=self.w.speculative_method or "draft",
-                tokens=self.settings.drafted,
-                rules=self.rules,
-                **self.sizes,
-            )
-        return components
-
-    def remade(self, rank: shards.Rank) -> tuple[Component, ...]:
-        """Blocks' scales in bytes beside the float32 that they are made of, which torch keeps. A
-        log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118.
-        No log is of Hopper since they are loaded in bytes: as much may be there."""
-        form, size = self.subject.choice.scheme, self.rules.mixed_scale
-        hopper = self.sizes["capability"] == HOPPER
-        if form is None or not form.name.endswith(MIXED) or not (hopper or size > 1):
-            return ()
-        experts = sum(t.nbytes * t.copies for t in rank.tensors if ROUTED in f".{t.module}.")
-        scales = experts // (16 + size)  # half a byte a weight, a scale for 32
-        layer = experts // max(1, len(rank.blocks), len(rank.layers))
-        component = Component(
-            name="fragmentation",
-            bytes=Bytes(0, scales * (size > 1), scales * (1 + SCALE - size) + layer),
-            basis="assumed",
-            detail="scales of experts, made anew",
-            formula="a byte for 32 weights, where freed float32 holds none; at most one layer more",
-            source="sglang 0.5.14 srt/layers/quantization/marlin_utils_fp4.py",
-        )
-        return (component,)
-
-    def kind(
-        self,
-        rank: shards.Rank,
-        extra: tuple[Component, ...],
-        unpacked: tuple[Component, ...],
-        before: Bytes,
-    ) -> RankResidents:
-        kept_here, away, moved = weights.shared_out(rank, self.w.cpu_offload_gb)
-        loaded, drafts = (
-            _loaded(kept_here, self.subject.choice.as_stored),
-            rules(self.settings.version).draft_first,
-        )
-        extra += self.remade(rank)
-        counted = [c for c in extra if c.name in ("adapters", "fragmentation") or drafts]
-        extra += moved  # not counted: there is none of it while free memory is looked at
-        layers = remembered(self.subject, rank.layers if self.subject.layers else None)
-        one, body = self.settings.pools(1), self.subject.body
-        split = step.RankSplit(
-            tensor=self.settings.tensor,
-            expert_parallel=self.settings.experts,
-            groups=self.settings.groups,
-        )
-        return RankResidents(
-            rank=rank,
-            weights=loaded,
-            extra=extra,
-            arriving=unpacked,
-            held=total(c.bytes for c in (*loaded, *extra)).plus(before),
-            loaded=total(c.bytes for c in (*loaded, *counted)),
-            cells=caches.cells(layers, one),
-            offloaded=away,
-            runs=caches.runs(layers, one),
-            split=split,
-            widest=step.chunk(rank.blocks, body.hidden, split, body.blocks),
-        )
+def _beside(subject: Subject, settings: Effective) -> int:
+    """Bytes of a token in the cache of what proposes tokens."""
+    one = settings.pools(1)
+    if subject.draft is not None:
+        # the draft's windows have no second pool of their own
+        c = caches.cells(remembered(subject.draft), replace(one, model_type="draft"))
+        return c.full + c.sliding
+    if settings.algorithm not in ("NEXTN", "EAGLE", "EAGLE3"):
+        return 0
+    layers = remembered(subject)
+    drafts = int(subject.raw.get("num_nextn_predict_layers") or 1)
+    c = caches.cells(layers, one)
+    return (c.full + c.sliding) * drafts // max(1, len(layers))
 
 
-def _firsts(ranks: tuple[shards.Rank, ...]) -> tuple[int, ...]:
-    """Return, for each rank, the number of the first rank that holds the same."""
-    seen: dict[tuple[int, int], int] = {}
-    return tuple(seen.setdefault((r.pipeline, id(r.tensors)), i) for i, r in enumerate(ranks))
+def remade(replica: Replica, rank: shards.Rank) -> tuple[Component, ...]:
+    """Blocks' scales in bytes beside the float32 that they are made of, which torch keeps. A
+    log of DeepSeek-V4-Pro (0.5.14, TP 8 on Hopper) has 125.65 GiB where all tensors are 118.
+    No log is of Hopper since they are loaded in bytes: as much may be there."""
+    form, size = replica.subject.choice.scheme, replica.rules.mixed_scale
+    hopper = replica.sizes["capability"] == HOPPER
+    if form is None or not form.name.endswith(MIXED) or not (hopper or size > 1):
+        return ()
+    experts = sum(t.nbytes * t.copies for t in rank.tensors if ROUTED in f".{t.module}.")
+    scales = experts // (16 + size)  # half a byte a weight, a scale for 32
+    layer = experts // max(1, len(rank.blocks), len(rank.layers))
+    component = Component(
+        name="fragmentation",
+        bytes=Bytes(0, scales * (size > 1), scales * (1 + SCALE - size) + layer),
+        basis="assumed",
+        detail="scales of experts, made anew",
+        formula="a byte for 32 weights, where freed float32 holds none; at most one layer more",
+        source="sglang 0.5.14 srt/layers/quantization/marlin_utils_fp4.py",
+    )
+    return (component,)
+
+
+def _kind(
+    replica: Replica,
+    settings: Effective,
+    rank: shards.Rank,
+    before: Bytes,
+    unpacked: tuple[Component, ...],
+) -> RankResidents:
+    subject, w = replica.subject, replica.w
+    kept_here, away, moved = weights.shared_out(rank, w.cpu_offload_gb)
+    loaded = _loaded(kept_here, subject.choice.as_stored)
+    drafts = rules(settings.version).draft_first
+    extra = replica.adapters(rank, settings.loras, settings.lora_rank)
+    if settings.algorithm is not None:
+        extra += replica.draft(w.speculative_method or "draft", settings.drafted)
+    extra += remade(replica, rank)
+    counted = [c for c in extra if c.name in ("adapters", "fragmentation") or drafts]
+    extra += moved  # not counted: there is none of it while free memory is looked at
+    layers = remembered(subject, rank.layers if subject.layers else None)
+    one, body = settings.pools(1), subject.body
+    split = step.RankSplit(
+        tensor=settings.tensor, expert_parallel=settings.experts, groups=settings.groups
+    )
+    return RankResidents(
+        rank=rank,
+        weights=loaded,
+        extra=extra,
+        arriving=unpacked,
+        held=total(c.bytes for c in (*loaded, *extra)).plus(before),
+        loaded=total(c.bytes for c in (*loaded, *counted)),
+        cells=caches.cells(layers, one),
+        offloaded=away,
+        runs=caches.runs(layers, one),
+        split=split,
+        widest=step.chunk(rank.blocks, body.hidden, split, body.blocks),
+    )
 
 
 def _at_once(form: str, packed: int, whole: int, layer: int) -> Bytes:

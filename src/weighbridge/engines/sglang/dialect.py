@@ -58,9 +58,9 @@ LORAS = 8  # srt/arg_groups/fields/lora.py: max_loras_per_batch
 ENV = {
     **common.ENV,
     ENGINE.stages: "",
-    "SGLANG_USE_MLX": "another kind of device",
-    "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "buffers of the exchange of experts",
-    "SGLANG_MAMBA_SSM_DTYPE": "states are in the dtype of --mamba-ssm-dtype",
+    "SGLANG_USE_MLX": "other_device",
+    "SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK": "exchange_of_experts",
+    "SGLANG_MAMBA_SSM_DTYPE": "state_dtype",
 }
 
 
@@ -84,7 +84,9 @@ def _renamed(reading: CommandReading) -> None:
     since = ".".join(map(str, NEW_NAMES_ALONE))
     release = tuple(int(n) for n in (reading.program.version or "").split(".") if n.isdigit())
     for old in sorted(reading.given & RENAMED.keys()):
-        line = f"{old} is {RENAMED[old]} since sglang {since}, which does not take the old name"
+        line = sentence(
+            "renamed_flag", flag=old, option=RENAMED[old], engine="sglang", version=since
+        )
         reading.warn(line)
         if not takes_old_names(release):
             reading.stops.append(Obstacle("no", line, "tried", UNRECOGNIZED))
@@ -158,7 +160,7 @@ def _experts(reading: CommandReading) -> None:
         reading.ignored += [] if said is None else [said[0]]
         return
     reading.settings["enable_expert_parallel"] = True
-    uncounted = f"{said[0]}: buffers of the exchange of experts are not modelled"
+    uncounted = sentence("exchange_buffers", flag=said[0])
     reading.warn(uncounted)
     reading.stops.append(Obstacle("unknown", uncounted))  # sglang issue 23769 died with room
 

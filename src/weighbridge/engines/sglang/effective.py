@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.base.dtypes import FLOAT32, TORCH, DType
 from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
@@ -171,9 +172,7 @@ def _copies(w: "Infer") -> tuple[int, int]:
         return number, 1
     ranks = w.tensor_parallel_size or 1
     if ranks % number:
-        raise UsageError(
-            f"--enable-dp-attention: --dp-size {number} does not divide --tp-size {ranks}"
-        )
+        raise UsageError(sentence("dp_attention", number=number, ranks=ranks))
     return 1, number
 
 
@@ -185,8 +184,7 @@ def _second_cache(w: "Infer") -> None:
         value = getattr(w, name)
         if value is not None:
             raise ContradictionError(
-                f"--{name.replace('_', '-')} {value:g}: sglang keeps prefixes in host memory with "
-                "--enable-hierarchical-cache alone; add it"
+                sentence("hierarchical", flag=name.replace("_", "-"), value=value)
             )
 
 
@@ -274,17 +272,14 @@ def classes(subject: Subject) -> tuple[str, ...]:
 
 def _usable(share: float | None) -> float | None:
     if share is not None and not 0 < share < 1:
-        raise UsageError(
-            f"mem_fraction_static is {share:.3f}: it must be between 0 and 1; give "
-            "--mem-fraction-static, or a smaller --chunked-prefill-size"
-        )
+        raise UsageError(sentence("fraction_between", share=share))
     return share
 
 
 def _ratio(asked: float | None, otherwise: float, flag: str) -> float:
     ratio = otherwise if asked is None else asked
     if not 0 < ratio <= 1:
-        raise ContradictionError(f"--{flag} {ratio}: sglang takes more than 0 and at most 1")
+        raise ContradictionError(sentence("sglang_ratio", flag=flag, ratio=ratio))
     return ratio
 
 
@@ -304,9 +299,7 @@ def _loras(w: "Infer") -> int:
     if w.max_loras is None and w.max_lora_rank is None:
         return 0
     if w.max_lora_rank is None:
-        raise ContradictionError(
-            "sglang takes the rank from the adapters it is given: say --max-lora-rank"
-        )
+        raise ContradictionError(sentence("sglang_rank"))
     return w.max_loras or LORAS
 
 

@@ -14,14 +14,13 @@ srt/model_loader/weight_utils.py. "pins exactly the requested size": sgl-project
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.memory import ONCE, Bytes, Component, Device, around
+from weighbridge.base.memory import Bytes, Component, Device, around
 from weighbridge.base.units import GIB
-from weighbridge.engines.servers import pinned
+from weighbridge.engines.servers.host import files, fullest, offloaded, processes
 from weighbridge.engines.sglang import weights
 from weighbridge.engines.sglang.effective import generates
 from weighbridge.engines.sglang.replica import CardFit, Served
-from weighbridge.machines.accelerators.machines import by_machine
-from weighbridge.memory.components import host as host_memory
+from weighbridge.engines.sglang.serving import SglangLaunched
 
 if TYPE_CHECKING:
     from weighbridge.engines.sglang.caches import Cells
@@ -31,15 +30,11 @@ RATIO = 2.0  # hicache_ratio
 GB = 10**9  # of --hicache-size
 
 
-def host(served: Served, fit: CardFit | None) -> Device:
-    """Return what the ranks of all copies hold on the machine that holds most; `fit` are the pools
-    of the card, None where none was named: then the second pool is that of what the workload
-    needs."""
-    machines = by_machine(served.case.firsts * served.settings.data, served.case.budget)
-    return max(
-        (_machine(served, fit, there) for there in machines),
-        key=lambda device: device.peak("driver").expected,
-    )
+def host(launched: SglangLaunched) -> Device:
+    """Return what the ranks of all copies hold on the machine that holds most. Where no card was
+    named, the second pool is that of what the workload needs."""
+    served, fit = launched.served, launched.fit
+    return fullest(launched.ranks, served.case.budget, lambda there: _machine(served, fit, there))
 
 
 def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Device:
@@ -47,22 +42,15 @@ def _machine(served: Served, fit: CardFit | None, there: Sequence[int]) -> Devic
     case, ranks = served.case, len(there)
     tensors = (c for i in case.firsts for c in case.kinds[i].weights if c.name == "weights")
     loaded = sum(c.bytes.expected for c in tensors)
-    files = sum(t.nbytes for part in case.subject.model.parts for t in part.stored) or loaded
-    process = Component(
-        name="other",
-        bytes=Bytes(*(ranks * b for b in PROCESS)),
-        basis="assumed",
-        role=ONCE,
-        detail="processes",
-        formula=f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
-        source="no rule is published",
+    running = processes(
+        Bytes(*(ranks * b for b in PROCESS)),
+        f"{ranks} ranks x 1 to 4 GiB: torch, CUDA libraries, compiled kernels",
     )
-    read = host_memory.pages(files, source="sglang 0.5.23 srt/model_loader/weight_utils.py")
+    read = files(case.subject.model, loaded, "sglang 0.5.23 srt/model_loader/weight_utils.py")
     names = ("prefill", "decode") if generates(case.subject) else ("prefill",)
-    away = pinned.together(case.kinds[i].offloaded for i in there)
-    moved = (pinned.on_the_host(away, weights.SOURCE),) if away.nbytes else ()
+    moved = offloaded((case.kinds[i].offloaded for i in there), weights.SOURCE)
     second = (_second(served, fit, there),) if served.asked.enable_hierarchical_cache else ()
-    stays = (process, *moved, *second)
+    stays = (running, *moved, *second)
     phases = around(stays, {"load": (read,), **dict.fromkeys(names, ())})
     return Device(index=0, kind="host", phases=phases)
 

@@ -8,159 +8,66 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.memory import Device, Instant
-from weighbridge.base.records import replace
+from weighbridge.base.memory import Instant
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
-from weighbridge.engines import launch_line
-from weighbridge.engines.engine import version
-from weighbridge.engines.interface import (
-    WORST,
-    EngineAnswer,
-    HeldBytes,
-    Probe,
-    SearchPoint,
-    Serves,
-    Subject,
-    asking,
-    unhelped,
-)
+from weighbridge.engines.engine import Version, version
+from weighbridge.engines.interface import WORST, Subject
 from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
+from weighbridge.engines.servers.paged import Asks, PagedServer, Written
 from weighbridge.engines.sglang import ENGINE, caches, serving
-from weighbridge.engines.sglang.cases import SglangCase, case, said
+from weighbridge.engines.sglang.cases import case, said
 from weighbridge.engines.sglang.effective import remembered
 from weighbridge.engines.sglang.host import host
-from weighbridge.engines.sglang.launch import change, changes, launch, settings
+from weighbridge.engines.sglang.launching import launch, settings
 from weighbridge.engines.sglang.replica import CardFit, Served, fitted, phases, taken
 from weighbridge.engines.sglang.serving import SglangLaunched
+from weighbridge.engines.sglang.settings import Sglang
 from weighbridge.memory.report.keys import DerivedFacts
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
     from weighbridge.workload import Infer
 
-NEEDS = device_support.Needs(ENGINE.name, oldest=(7, 5))
 
-
-def infer(subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
-    subject, case_of = _met(subject, w, budget)
-    point = SearchPoint(subject.context, w.prompt_len, w.batch_size or 1)
-    asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
-    asked = serving.capped(asked) if _starts_alone(w) else asked
-    able = serving.able(asked)
-    line = asked if able is None else able
-    sized = asked if w.engine_defaults else line  # a command is taken as it is
-    return EngineAnswer(
-        devices=_devices(sized),
-        settings=settings(sized.settings, sized.w) | {"dtype": subject.choice.dtype.name},
-        derived=_derived(sized)
-        | _served(asked, able)
-        | launch_line.facts(subject, line.w, ENGINE, launch(subject, line.w, line.settings))
-        | {"dtype_from": subject.why},
-        warnings=(
-            *_warnings(asked, able),
-            *launch_line.warnings(subject, w, ENGINE),
-            *device_support.caution(budget, ENGINE),
-            *device_support.packed_alone(subject, budget, ENGINE, sized.settings.version),
-        ),
-        serves=None if asked.fit is None else _serves(asked, able),
-    )
-
-
-def probe(subject: Subject, w: "Infer", budget: "Budget") -> Probe:
-    """Prepares the numbers of `infer` for searches."""
-    _, case_of = _met(subject, w, budget)
-
-    def ask(point: SearchPoint) -> HeldBytes | None:
-        asked = SglangLaunched(served=Served(case=case_of, asked=w, limits=said(w), point=point))
-        launched = serving.surest(asked) if not w.engine_defaults else asked if asked.sure else None
-        if launched is None:
-            return None
-        served = launched.served
-        kinds = [[p.parts for p in _needs(served, i)] for i in case_of.kinds]
-        return HeldBytes(len(case_of.firsts) * served.settings.data, kinds)
-
-    return ask
-
-
-def _met(subject: Subject, w: "Infer", budget: "Budget | None") -> tuple[Subject, SglangCase]:
-    """The model as SGLang takes it on that card, and what was prepared of it."""
-    number, _ = version(ENGINE, w.engine_version)
-    subject = device_support.suited(subject, w, budget, NEEDS)
+def check(subject: Subject, w: "Infer", _: Version) -> None:
+    """Raises for what the engine refuses."""
     if not remembered(subject):
-        raise UnsupportedError(
-            f"{subject.model.reference}: its layers are not known, so the pools that "
-            "sglang makes for "
-            "them are not either; give the model's config.json"
-        )
+        raise UnsupportedError(sentence("pools_unknown"), where=subject.model.reference)
     refuse(subject.model.reference, ENGINE.name, remembered(subject), caches.LACKED)
-    subject = subject.without_towers() if w.language_model_only else subject
-    return subject, case(subject, w, budget, number)
 
 
-def _starts_alone(w: "Infer") -> bool:
-    """Tell whether it is asked of a command whether it starts, and of no request."""
-    request = (w.prompt_len, w.max_new_tokens, w.batch_size)
-    return w.engine_defaults and all(value is None for value in request)
+def asks(subject: Subject, w: "Infer", budget: "Budget | None") -> Asks[SglangLaunched]:
+    """Prepare the launches of a model on a card."""
+    case_of = case(subject, w, budget, version(ENGINE, w.engine_version)[0])
+    limits = said(w)
+    return lambda point: SglangLaunched(
+        served=Served(case=case_of, asked=w, limits=limits, point=point)
+    )
 
 
-def _devices(launched: SglangLaunched) -> tuple[Device, ...]:
+def caps(launched: SglangLaunched) -> str:
+    tokens = launched.served.request
+    return "" if tokens is None else sentence("capped.alone", tokens=tokens)
+
+
+def needs(launched: SglangLaunched, kind: int) -> tuple[Instant, ...]:
+    """Return the phases with the smallest pools that hold the workload."""
     served = launched.served
-    kinds = {i: _device(launched, i) for i in served.case.kinds}
-    gpus = (
-        replace(kinds[first], index=i)
-        for i, first in enumerate(served.case.firsts * served.settings.data)
-    )
-    return (*gpus, host(served, launched.fit))
+    return tuple(phases(served, kind, served.needed[kind], served.running(kind)))
 
 
-def _served(asked: SglangLaunched, able: SglangLaunched | None) -> DerivedFacts:
-    if asked.fit is None:
-        return {}
-    serves = able is not None
-    return {"serves_as_asked": serves and asked.serves(), "launch_serves": serves}
-
-
-def _serves(asked: SglangLaunched, able: SglangLaunched | None) -> Serves:
-    """A command is taken as it is; else the launch line is what was sized."""
-    alike = asked.served.asked.engine_defaults
-    judged = asked if alike or able is None else able
-    assert judged.fit is not None
-    lacks = "" if judged.surely == "yes" else _lacking(judged, judged.fit)
-    if able is asked or able is None:
-        return Serves(surely=asked.surely, lacks=lacks, caps=_caps(asked.served))
-    return Serves(
-        surely=judged.surely,
-        lacks=lacks,
-        flags=changes(asked.w, able.w),
-        change=change(asked.w, able.w),
-        changed=_devices(able) if alike else (),
-        then=able.surely,
-    )
-
-
-def _caps(served: Served) -> str:
-    return "" if served.request is None else sentence("capped.alone", tokens=served.request)
-
-
-def _device(launched: SglangLaunched, first: int) -> Device:
+def takes(launched: SglangLaunched, kind: int) -> tuple[int | None, int | None]:
     served, fit = launched.served, launched.fit
-    device = Device(index=0, kind="gpu", phases=_needs(served, first))
     least = fitted(served, launched.fraction, WORST)
     if fit is None or least is None or fit.tokens <= 0:
-        return device
-    whole = taken(served, first, fit).expected
-    little = taken(served, first, least).expected if least.tokens > 0 else whole
-    return replace(device, taken=whole, taken_at_least=little)
+        return None, None
+    whole = taken(served, kind, fit).expected
+    return whole, taken(served, kind, least).expected if least.tokens > 0 else whole
 
 
-def _needs(served: Served, first: int) -> tuple[Instant, ...]:
-    """Return the phases with the smallest pools that hold the workload."""
-    return tuple(phases(served, first, served.needed[first], served.running(first)))
-
-
-def _derived(launched: SglangLaunched) -> DerivedFacts:
+def derived(launched: SglangLaunched, written: Written) -> DerivedFacts:
     served, fit = launched.served, launched.fit
     cells = [served.case.kinds[first].cells for first in served.case.firsts]
     ratio = served.settings.swa_ratio
@@ -169,7 +76,8 @@ def _derived(launched: SglangLaunched) -> DerivedFacts:
     facts: DerivedFacts = {
         "kv_cache_bytes_per_token": (int(marginal) + more) // served.settings.groups
     }
-    return facts if fit is None else facts | _of_card(served, fit)
+    card = {} if fit is None else _of_card(served, fit)
+    return facts | card | written.served | written.line | written.dtype
 
 
 def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
@@ -189,7 +97,7 @@ def _of_card(served: Served, fit: CardFit) -> DerivedFacts:
     return facts
 
 
-def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[str]:
+def warnings(asked: SglangLaunched) -> Iterator[str]:
     served, fit = asked.served, asked.fit
     if (
         fit is None
@@ -200,17 +108,19 @@ def _warnings(asked: SglangLaunched, able: SglangLaunched | None) -> Iterator[st
         yield sentence("total_tokens", tokens=tokens, context=context)
     if served.request is not None:
         yield sentence("capped", tokens=served.request, context=served.settings.context)
-    if fit is not None and able is not asked:
-        yield clauses(_lacking(asked, fit), _way(asked, able))
-    budget, ranks = served.case.budget, len(served.case.firsts) * served.settings.data
+
+
+def few_cards(sized: SglangLaunched) -> Iterator[str]:
+    budget, ranks = sized.served.case.budget, len(sized.ranks)
     if budget is not None and budget.choice.count < ranks:
         yield sentence("devices_needed", count=ranks, named=budget.choice.count)
 
 
-def _lacking(launched: SglangLaunched, fit: CardFit) -> str:
-    served, share = launched.served, launched.settings.share
-    if launched.serves() and served.case.budget is not None:
-        return _nearly(launched, served.case.budget)
+def lacks(launched: SglangLaunched) -> str:
+    served, share, fit = launched.served, launched.settings.share, launched.fit
+    assert fit is not None
+    if launched.serves():
+        return _nearly(launched)
     least = min(fit.rooms, key=lambda r: r.available)
     if least.available <= 0:
         lacking = least.available / least.free / launched.settings.share_used
@@ -241,19 +151,38 @@ def _fraction(launched: SglangLaunched) -> str:
     return f"mem_fraction_static {share:.3f}"
 
 
-def _nearly(launched: SglangLaunched, budget: "Budget") -> str:
+def _nearly(launched: SglangLaunched) -> str:
     """Describe a launch that is expected to serve, and may not."""
     low, high = human(launched.whole.low), human(launched.whole.high)
-    usable = human(budget.usable.low)
+    usable = human(launched.usable.low)
     return sentence("fraction_pools", share=_fraction(launched), low=low, high=high, has=usable)
 
 
-def _way(asked: SglangLaunched, able: SglangLaunched | None) -> str:
-    if able is None:
-        return unhelped(_named(asked), len(asked.served.case.firsts) * asked.served.settings.data)
-    return asking(changes(asked.w, able.w), able.surely)
-
-
-def _named(asked: SglangLaunched) -> int:
-    budget = asked.served.case.budget
-    return 1 if budget is None else budget.choice.count
+SERVER = PagedServer[SglangLaunched](
+    engine=ENGINE,
+    needs=device_support.Needs(ENGINE.name, oldest=(7, 5)),
+    changed=(
+        Sglang.mem_fraction_static,
+        Sglang.chunked_prefill_size,
+        Sglang.max_running_requests,
+        Sglang.disable_cuda_graph,
+    ),
+    check=check,
+    asks=asks,
+    alone=serving.capped,
+    phases=needs,
+    taken=takes,
+    host=host,
+    effective=lambda launched: settings(launched.settings, launched.w),
+    facts=derived,
+    command=lambda subject, launched: launch(subject, launched.w, launched.settings),
+    holds=SglangLaunched.serves,
+    stands=SglangLaunched.stands,
+    hopeless=serving.hopeless,
+    others=serving.others,
+    lacks=lacks,
+    caps=caps,
+    first=warnings,
+    last=few_cards,
+)
+infer, probe = SERVER.infer, SERVER.probe

@@ -25,7 +25,7 @@ from weighbridge.base.memory import Bytes, Component, exactly, total
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.base.units import MIB
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.servers import unified
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import card_defaults
 from weighbridge.engines.sglang.cases import RankResidents
@@ -198,14 +198,13 @@ def _graphs(rank: Rank, settings: Effective, compute: tuple[int, int] | None) ->
     linked = compute is None or compute in LINKED  # they reduce without NCCL
     talking = GRAPH_TALKING if linked else GRAPH_NCCL
     each_graph = GRAPH if settings.tensor == 1 else talking
+    decodes = Bytes(*(each * b for b in each_graph))
     prefills = Bytes(*(len(settings.prefills) * b for b in PREFILL_GRAPH))
     if settings.prefills and settings.backend in ("dsa", "fa3", "flashmla") and _latent(rank):
         prefills = LATENT_GRAPHS
     return Component(
         name="cuda_graphs",
-        bytes=total(
-            (Bytes(*(each * b for b in each_graph)), GRAPHS, prefills, unified.captured(compute))
-        ),
+        bytes=total((decodes, GRAPHS, prefills, device_support.host_of_graphs(compute))),
         basis="assumed",
         formula=f"{len(settings.captured)} batches x {len(rank.blocks)} layers x "
         f"{each_graph.expected / MIB:.2f} MiB, and {len(settings.prefills)} lengths of prefill",

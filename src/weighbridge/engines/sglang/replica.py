@@ -14,7 +14,7 @@ A device's phases, with the pools that a workload needs or that a card has room 
 Source: sglang 0.5.23 srt/managers/scheduler.py (init_model_worker).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,10 @@ from weighbridge.base.memory import Bytes, Component, Instant, exactly, most, to
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import MIB, ceil_div
 from weighbridge.engines.interface import BEST, EXPECTED, SearchPoint
-from weighbridge.engines.servers import lora_and_speculation, unified
+from weighbridge.engines.servers import device_support, lora_and_speculation
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.sglang import caches, outside_pools
-from weighbridge.engines.sglang.cases import RankResidents, SglangCase, StepLimits
+from weighbridge.engines.sglang.cases import RankResidents, SglangCase
 from weighbridge.engines.sglang.effective import Effective, requests
 from weighbridge.engines.sglang.rules import rules
 from weighbridge.machines.allocator.filling import Filling
@@ -131,7 +132,7 @@ def room(served: Served, kind: RankResidents, share: float | None, by: int) -> R
     free = budget.usable[by] - served.case.before[2 - by]
     encoded = ENCODED if served.settings.towers and rules(served.settings.version).encoded else 0
     used = share * (1.0 if by == BEST and _of_latents(served) else served.settings.share_used)
-    gone = unified.processes(served.case.compute)[2 - by]
+    gone = device_support.host_processes(served.case.compute)[2 - by]
     unread = (by - EXPECTED) * _unread(budget)
     left = free - kind.loaded[2 - by] - int(free * (1 - used)) - encoded - gone
     return Room(free, left + unread)
@@ -171,12 +172,7 @@ def fitted(served: Served, share: float | None, by: int = EXPECTED) -> CardFit |
         caches.filling(kind.cells, served.alone, max(0, r.available))
         for kind, r in zip(kinds.values(), rooms, strict=True)
     ]
-    tokens = min((p.full or p.sliding for p in pools_of_rank if p.full or p.sliding), default=0)
-    caches_tokens = any(k.cells.full + k.cells.sliding for k in kinds.values())
-    if all(r.available > 0 for r in rooms) and not caches_tokens:
-        tokens = served.settings.context  # states alone: a request is as long as its context
-    if served.settings.tokens is not None:
-        tokens = min(tokens, served.settings.tokens // served.settings.page * served.settings.page)
+    tokens = _tokens(served, rooms, pools_of_rank)
     pools = {i: _capped(served, p, tokens) for i, p in zip(kinds, pools_of_rank, strict=True)}
     slots = min((p.slots for p in pools_of_rank if p.slots), default=None)
     return CardFit(
@@ -187,6 +183,17 @@ def fitted(served: Served, share: float | None, by: int = EXPECTED) -> CardFit |
         slots=slots,
         running=served.at_once(tokens, slots),
     )
+
+
+def _tokens(served: Served, rooms: Sequence[Room], pools: Sequence[caches.Pools]) -> int:
+    """Count the tokens of the poorest rank's pools, no more than --max-total-tokens."""
+    settings, cells = served.settings, [kind.cells for kind in served.case.kinds.values()]
+    tokens = min(filter(None, (p.full or p.sliding for p in pools)), default=0)
+    if all(r.available > 0 for r in rooms) and not any(c.full + c.sliding for c in cells):
+        tokens = settings.context  # states alone: a request is as long as its context
+    if settings.tokens is None:
+        return tokens
+    return min(tokens, settings.tokens // settings.page * settings.page)
 
 
 def _capped(served: Served, pools: caches.Pools, tokens: int) -> caches.Pools:

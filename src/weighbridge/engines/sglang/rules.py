@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
-from weighbridge.base.records import NamedTuple, dataclass, replace
-from weighbridge.engines.engine import Version
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.engines.engine import Version, by_release
 
 GIB = 1024  # MiB
 ANY = float("inf")
@@ -119,11 +119,7 @@ CHANGES: Mapping[Version, Mapping[str, Any]] = {
 @cache
 def rules(version: Version) -> SglangRules:
     """Return the rules of the newest change that is not newer than `version`."""
-    result = SglangRules()
-    for since, changed in CHANGES.items():
-        if version >= since:
-            result = replace(result, **changed)
-    return result
+    return by_release(SglangRules(), CHANGES, version)
 
 
 # Source: srt/server_args.py at 0.5.19, which has old names of flags, and at 0.5.20, which has none

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.memory import Bytes, most, total
 from weighbridge.base.records import dataclass, replace
-from weighbridge.engines.interface import BEST, EXPECTED, WORST, Surely
+from weighbridge.engines.interface import BEST, EXPECTED, WORST
 from weighbridge.engines.sglang.cases import saying
 from weighbridge.engines.sglang.effective import Effective
 from weighbridge.engines.sglang.replica import (
@@ -46,6 +46,21 @@ class SglangLaunched:
 
     served: Served
     share: float | None = None
+
+    @property
+    def asked(self) -> "Infer":
+        return self.served.asked
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Return, for each rank of all copies, the first of one copy that holds the same."""
+        return self.served.case.firsts * self.served.settings.data
+
+    @property
+    def usable(self) -> Bytes:
+        """Return what a card lets a process have, of a launch on one."""
+        assert self.served.case.budget is not None
+        return self.served.case.budget.usable
 
     @cached_property
     def settings(self) -> Effective:
@@ -81,28 +96,18 @@ class SglangLaunched:
         lacking = pools.full < need.full or pools.sliding < need.sliding or pools.slots < slots
         return fit.tokens > 0 and not lacking and fit.running >= served.load.requests
 
-    @property
-    def fits(self) -> bool:
-        """Tell whether the card has room for all that these pools leave outside."""
-        assert self.served.case.budget is not None
-        return self.whole.expected <= self.served.case.budget.usable.expected
-
-    @cached_property
-    def surely(self) -> Surely:
-        """Tell whether it serves by every estimate ("yes"), by none ("no"), or by some."""
-        if self.sure:
-            return "yes"
-        assert self.served.case.budget is not None
-        able = self.serves(BEST) and self.whole.low <= self.served.case.budget.usable.high
-        return "unknown" if able else "no"
+    def stands(self, by: int) -> bool:
+        """Tell whether it serves, and the card has room for all that its pools leave outside."""
+        if by == WORST:
+            return self.sure
+        return self.serves(by) and self.whole[2 - by] <= self.usable[by]
 
     @cached_property
     def sure(self) -> bool:
         least = fitted(self.served, self.fraction, WORST)
-        assert self.served.case.budget is not None
         if least is None or not self.serves(WORST):
             return False
-        return self._with_pools(least).high <= self.served.case.budget.usable.low
+        return self._with_pools(least).high <= self.usable.low
 
     @cached_property
     def whole(self) -> Bytes:
@@ -127,32 +132,10 @@ def capped(asked: SglangLaunched) -> SglangLaunched:
     return asked
 
 
-def able(asked: SglangLaunched) -> SglangLaunched | None:
-    """The nearest launch that surely serves, else one that is expected to; None where none is, or
-    without a card."""
-    if asked.fit is None:
-        return None
-    sure = surest(asked)
-    if sure is not None:
-        return sure
-    if asked.serves() and asked.fits:
-        return asked
-    if _hopeless(asked.served):
-        return None
-    launches = (launches for served in _ladder(asked) for launches in _tries(asked, served))
-    return next((one for one in launches if one.serves() and one.fits), None)
-
-
-def surest(asked: SglangLaunched) -> SglangLaunched | None:
-    """The nearest that surely serves; None where weights and pools are more than the card."""
-    if asked.sure:
-        return asked
-    if _hopeless(asked.served):
-        return None
-    launches = (
-        launches for served in _ladder(asked) if _may(served) for launches in _tries(asked, served)
-    )
-    return next((one for one in launches if one.sure and one.serves() and one.fits), None)
+def others(asked: SglangLaunched, by: int) -> Iterator[SglangLaunched]:
+    """Yield other launches, the nearest first; those that surely leave no room are not tried."""
+    ladder = (served for served in _ladder(asked.served) if by != WORST or _may(served))
+    return (launched for served in ladder for launched in _tries(asked, served))
 
 
 def _may(served: Served) -> bool:
@@ -166,10 +149,9 @@ def _may(served: Served) -> bool:
     )
 
 
-def _hopeless(served: Served) -> bool:
-    """Weights and the smallest pools are more than the card."""
-    assert served.case.budget is not None
-    usable = served.case.budget.usable.expected
+def hopeless(asked: SglangLaunched) -> bool:
+    """Tell whether weights and the smallest pools are more than the card."""
+    served, usable = asked.served, asked.usable.expected
     return any(_least_held(served, i) > usable for i in served.case.kinds)
 
 
@@ -186,20 +168,13 @@ def _tries(asked: SglangLaunched, served: Served) -> Iterator[SglangLaunched]:
     yield from _widened(launched)
 
 
-def _ladder(asked: SglangLaunched) -> Iterator[Served]:
+def _ladder(served: Served) -> Iterator[Served]:
     """Yield the workload with fewer and fewer steps left to SGLang's choice, the nearest first."""
-    served, settings, limits = asked.served, asked.served.settings, asked.served.limits
-    yield served
-    changed = limits
-    if limits.running is None and settings.algorithm is None:
-        changed = changed._replace(running=served.load.requests * settings.pools_of)
-        yield replace(served, limits=changed)
-    for tokens in CHUNKS:
-        if limits.chunk is None and tokens < settings.chunk:
-            changed = changed._replace(chunk=tokens * settings.groups)
-            yield replace(served, limits=changed)
-    if not limits.without_graphs:
-        yield replace(served, limits=changed._replace(without_graphs=True))
+    settings = served.settings
+    requests = served.load.requests * settings.pools_of
+    sizes = (tokens * settings.groups for tokens in CHUNKS if tokens < settings.chunk)
+    for limits in served.limits.less(None if settings.algorithm else requests, sizes):
+        yield served if limits == served.limits else replace(served, limits=limits)
 
 
 def _widened(launched: SglangLaunched) -> Iterator[SglangLaunched]:

@@ -1,4 +1,4 @@
-"""Weights that stay in host memory (servers/pinned.py says which).
+"""Weights that stay in host memory (servers/host.py says which).
 
     a step     a layer that has some copies them to the card, and lets them go when it is done
 
@@ -23,7 +23,7 @@ from weighbridge.base.units import GIB
 from weighbridge.engines.engine import Version
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import HOPPER, WeightKernel
-from weighbridge.engines.servers import pinned
+from weighbridge.engines.servers import host
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.sglang import ENGINE
 from weighbridge.engines.sglang.rules import rules
@@ -38,14 +38,14 @@ BLACKWELL = WeightKernel(columns=128, hidden=128, bias_bytes=4)
 
 def shared_out(
     rank: Rank, gib: float | None
-) -> tuple[Tensors, pinned.PinnedWeights, tuple[Component, ...]]:
+) -> tuple[Tensors, host.PinnedWeights, tuple[Component, ...]]:
     """(tensors that stay on the device, those that do not, what a layer brings back for a while)"""
-    gone = pinned.taken(rank.tensors, round((gib or 0) * GIB))
+    gone = host.taken(rank.tensors, round((gib or 0) * GIB))
     if not gone:
-        return rank.tensors, pinned.PinnedWeights(), ()
+        return rank.tensors, host.PinnedWeights(), ()
     away: dict[str, int] = defaultdict(int)
     for t in gone:
-        away[pinned.layer_of(t)] += t.nbytes * t.copies
+        away[host.layer_of(t)] += t.nbytes * t.copies
     ids = set(map(id, gone))
     moved = Component(
         name="temporaries",
@@ -56,7 +56,7 @@ def shared_out(
         source=SOURCE,
     )
     stays = tuple(t for t in rank.tensors if id(t) not in ids)
-    return stays, pinned.of_tensors(gone), (moved,)
+    return stays, host.of_tensors(gone), (moved,)
 
 
 # How ranks split the model

@@ -21,6 +21,7 @@ from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.rules import keeps_latents, keeps_windows
 from weighbridge.memory.components.kv_cache import (
@@ -112,9 +113,7 @@ def _tokens(mixer: Attention, setting: TransformersCacheSetting) -> int:
 def _quantized(mixer: Attention, setting: TransformersCacheSetting) -> CacheBytes:
     """Tokens written since the last time that `residual` of them were packed stay as they are."""
     if mixer.reach is not None or mixer.indexer is not None:
-        raise UsageError(
-            f"a {setting.cache} cache is for models whose layers all have full attention"
-        )
+        raise UsageError(sentence("full_attention_cache", cache=setting.cache))
     tokens, row = setting.batch * setting.lengths.context, mixer.key_elements + mixer.value_elements
     if setting.cache == "fp8":
         return CacheBytes(kv=tokens * row + 2 * FLOAT32.nbytes)

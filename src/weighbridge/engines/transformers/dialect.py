@@ -42,11 +42,11 @@ def read(text: str) -> Launch:
         if called(c) == LOADS and id(c) not in inner and not class_of(c).endswith(BESIDE)
     ]
     if len(loads) != 1 or not loads[0].args:
-        raise UsageError(f"the line loads {len(loads)} models by {LOADS}; give one, with its name")
+        raise UsageError(sentence("line.many", count=len(loads), loads=LOADS))
     load = loads[0]
     settings: dict[str, Value] = {}
     warnings: list[str] = []
-    model = _text(load.args[0], "the model")
+    model = _text(load.args[0], sentence("line.model"))
     words = [w for c in (load, *(c for c in calls if called(c) == ASKS)) for w in c.keywords]
     for word in sorted(words, key=lambda w: w.arg != KEEPS):  # a kind of cache says more
         _take(word, settings, warnings)
@@ -70,11 +70,11 @@ def read(text: str) -> Launch:
 
 def _tree(text: str) -> ast.AST:
     if len(text) > MOST:
-        raise UsageError(f"the line has {len(text):,} characters; our limit is {MOST:,}")
+        raise UsageError(sentence("line.long", count=len(text), most=MOST))
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"the line is not Python: {str(error)[:80]}") from None
+        raise UsageError(sentence("line.not_python", error=str(error)[:80])) from None
 
 
 def with_literals(tree: ast.AST) -> ast.AST:
@@ -134,7 +134,7 @@ def _switched_off(call: ast.Call) -> str:
 def _text(node: ast.AST, what: str) -> str:
     value = value_of(node)
     if not isinstance(value, str) or not value:
-        raise UsageError(f"{what} is not written in the line; put its name there, in quotes")
+        raise UsageError(sentence("line.unwritten", what=what))
     return value
 
 
@@ -245,7 +245,7 @@ def _backend(node: ast.AST) -> Iterator[tuple[str, Value]]:
 
 def _draft(node: ast.AST) -> Iterator[tuple[str, Value]]:
     if isinstance(node, ast.Call) and called(node) == LOADS and node.args:
-        yield "draft_model", _text(node.args[0], "the draft model")
+        yield "draft_model", _text(node.args[0], sentence("line.draft"))
 
 
 KEEPS = "use_cache"

@@ -115,8 +115,11 @@ def unpacked(
             continue
         if theirs == "fp8" and not unpacks_float8(version):
             raise UnsupportedError(
-                f"{missing_units(card, form.name)}: transformers {'.'.join(map(str, version))} "
-                "refuses it; use --engine-version 5, or --engine vllm"
+                sentence(
+                    "fp8_refused",
+                    lacking=missing_units(card, form.name),
+                    version=".".join(map(str, version)),
+                )
             )
         lacking = missing_units(card, form.name)
         into = sentence("unpacks", lacking=lacking, dtype=choice.dtype.name)

@@ -8,6 +8,7 @@ from weighbridge.base.dtypes import BFLOAT16, DType
 from weighbridge.base.errors import BadFileError, ContradictionError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.engines.engine import version as nearest
 from weighbridge.engines.interface import Subject
@@ -155,8 +156,7 @@ def _adding_up(subject: Subject) -> None:
         joined = len(x.shape) == 2 and x.name.endswith(".weight") and role(x.name) == "qkv"
         if widths and joined and plan.part(x.name) == "language model" and not widths & {*x.shape}:
             raise BadFileError(
-                f"config: queries, keys and values are {min(widths):,} numbers a token, and "
-                f"{x.name} makes {x.shape[0]:,}: sizes of heads in the config do not add up"
+                sentence("head_sizes", least=min(widths), name=x.name, count=x.shape[0])
             )
 
 
@@ -190,15 +190,14 @@ def _cache(w: "Transformers", dtype: str, usual: CacheKind) -> CacheKind:
     if w.cache_implementation is None and stored is not None:
         if stored not in ("auto", dtype) and stored not in STORED:
             raise ContradictionError(
-                f"--kv-cache-dtype {stored!r}: transformers keeps the model's own {dtype}, or "
-                f"{', '.join(STORED)}"
+                sentence("cache_stored", stored=stored, dtype=dtype, known=", ".join(STORED))
             )
         return STORED.get(stored, "dynamic")
     name = w.cache_implementation or usual
     for known in (*CACHES, usual):
         if name == known:
             return known
-    raise UsageError(f"--cache-implementation {name!r}: use {', '.join(CACHES)}")
+    raise UsageError(sentence("cache_implementation", name=name, known=", ".join(CACHES)))
 
 
 def _lengths(subject: Subject, w: "Transformers") -> tuple[int, int, int]:
@@ -259,5 +258,5 @@ def _torch(text: str | None) -> tuple[int, ...] | None:
         return None
     number = release(text)
     if number is None:
-        raise UsageError(f"--torch-version {text!r} is not a version; write it as 2.6")
+        raise UsageError(sentence("torch_version", text=text))
     return number

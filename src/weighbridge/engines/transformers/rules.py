@@ -29,6 +29,7 @@ from typing import TypeVar
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import facts
 
 Version = tuple[int, int]
@@ -51,12 +52,10 @@ def parse_version(text: str | None) -> tuple[int, int]:
     """Read (major, minor) of "4.40" or "5.23.0"; None is the newest that is known."""
     match = re.fullmatch(r"v?(\d+)(?:\.(\d+))?(?:\.\S*)?", (text or NEWEST).strip())
     if not match:
-        raise UsageError(f"--engine-version {text!r} is not a version; write it as 5.23 or 4.40")
+        raise UsageError(sentence("transformers_version", text=text))
     number = (int(match[1]), int(match[2] or 0))
     if number[0] not in MAJORS:
-        raise UnsupportedError(
-            f"--engine-version {text!r}: rules are known for transformers 4.x and 5.x"
-        )
+        raise UnsupportedError(sentence("transformers_rules", text=text))
     return number
 
 
@@ -161,7 +160,7 @@ OF_SDPA = ("efficient", "cudnn", "math")  # flash is the package of that name
 def kernel(chosen: str | None, default: str) -> str:
     """The attention that runs: sdpa takes its flash kernel where it can."""
     if chosen is not None and chosen not in ATTENTIONS:
-        raise UsageError(f"--attention {chosen!r} is not known; use {', '.join(ATTENTIONS)}")
+        raise UsageError(sentence("attention_known", name=chosen, known=", ".join(ATTENTIONS)))
     return chosen or default
 
 
@@ -175,8 +174,7 @@ def attends(chosen: str | None, rules: TransformersRules, kind: str) -> None:
     if chosen in OF_SDPA and rules.attention == "eager":
         version = ".".join(map(str, rules.version))
         raise TriedError(
-            f"--attention {chosen}: {kind} has no sdpa in transformers {version}, and its eager "
-            "attention is not what sdpa computes; leave it out",
+            sentence("no_sdpa", name=chosen, kind=kind, version=version),
             seen="transformers modeling_utils.py: does not support an attention implementation "
             "through torch.nn.functional.scaled_dot_product_attention yet",
         )

@@ -24,6 +24,7 @@ from typing import Literal
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 
 Packing = Literal["tuples", "slots", "groups"]
@@ -157,7 +158,7 @@ def _grown(spec: Spec, page: int) -> Spec:
     if page % spec.page == 0:
         return replace(spec, page=page, tokens=spec.tokens * (page // spec.page))
     if spec.latent:
-        raise UnsupportedError("vllm cannot make the pages of these layers equal")
+        raise UnsupportedError(sentence("pages_unequal"))
     return replace(spec, page=page)
 
 

@@ -19,15 +19,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType, torch_dtype
+from weighbridge.base.dtypes import BFLOAT16, FLOAT8, FLOAT32, TORCH, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
-from weighbridge.engines.servers.cache_formats import FormatNames, field_name, local
+from weighbridge.engines.engine import Version
+from weighbridge.engines.format_names import torch_dtype
+from weighbridge.engines.servers.cache_formats import (
+    FormatNames,
+    Stateful,
+    field_name,
+    index_key,
+    local,
+)
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.blocks import CachePool, RequestLoad, Spec, pool
-from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.engines.vllm.rules import rules
 from weighbridge.memory.components import spelled
 from weighbridge.memory.components.kv_cache import (
     CacheBytes,
@@ -42,20 +51,15 @@ from weighbridge.models.arch.mixers import (
     Attention,
     Compressed,
     CrossAttention,
-    GatedDelta,
     GatedRecurrence,
-    Indexer,
     KimiDelta,
     Latent,
     Layer,
     LinearAttention,
-    Mamba1,
-    Mamba2,
     Mixer,
     Recurrent,
     Rwkv,
     Shared,
-    ShortConv,
 )
 from weighbridge.models.arch.model_types import facts
 
@@ -63,7 +67,6 @@ SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"
 BLOCK, LATENT_BLOCK, COMPRESSED_BLOCK = 16, 64, 256
 LATENT_ALIGNMENT = 128  # of hybrids: the decode kernels of MLA
 PACKED_ALIGNMENT = 576  # of DeepSeek-V4's pages
-SCALED = 128  # elements of an indexer's key that share a scale of four bytes
 WINDOW_BLOCK = 64
 STATE_BLOCKS = {4: 4, 128: 8}  # tokens of a block of what waits to be compressed
 PER_HEAD = {
@@ -87,7 +90,6 @@ NAMES = FormatNames(
     latents=("nvfp4_ds_mla",),
 )
 LACKED = Rwkv | GatedRecurrence  # vLLM has no cache of them
-Stateful = Mamba1 | Mamba2 | GatedDelta | KimiDelta | LinearAttention | ShortConv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +173,6 @@ def _latent(latent: Latent, setting: VllmCacheSetting, tokens: int) -> Iterator[
     yield Spec(kind="full", page=tokens * token(latent, setting), tokens=tokens, latent=True)
     if latent.indexer:
         yield Spec(kind="full", page=tokens * index_key(latent.indexer), tokens=tokens, latent=True)
-
-
-def index_key(index: Indexer) -> int:
-    """A byte an element, and a float32 scale for every 128."""
-    return index.dim + index.dim // SCALED * 4
 
 
 def token(mixer: Attention | Latent | CrossAttention, setting: VllmCacheSetting) -> int:
@@ -264,7 +261,7 @@ def _specs(mixer: Mixer, setting: VllmCacheSetting, tokens: int) -> Iterator[Spe
             return iter(())
         case _ if isinstance(mixer, LACKED):
             release = f"{setting.version[0]}.{setting.version[1]}"
-            raise UnsupportedError(f"vllm {release} has no cache of {field_name(mixer)}")
+            raise UnsupportedError(sentence("no_cache_in", release=release, name=field_name(mixer)))
         case _ if isinstance(mixer, Stateful):
             return _state(mixer, setting)
         case _:
@@ -341,10 +338,7 @@ def _content(mixer: Mixer, setting: VllmCacheSetting) -> int:
         case Latent():
             return _unit(mixer, setting) * setting.context
         case Compressed():
-            row, key = (
-                NAMES.packed_row(mixer.dim, mixer.rotary),
-                index_key(mixer.indexer) if mixer.indexer else 0,
-            )
+            row, key = NAMES.packed_row(mixer.dim, mixer.rotary), index_key(mixer.indexer)
             past = setting.context // mixer.rate * (row + key) if mixer.rate > 1 else 0
             return min(setting.context, mixer.window) * row + past
         case Shared():

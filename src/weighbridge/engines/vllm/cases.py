@@ -16,11 +16,12 @@ from weighbridge.base.memory import Component
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import ceil_div
 from weighbridge.engines.interface import SearchPoint, Subject, case_key
-from weighbridge.engines.servers import lora_and_speculation, shards, unified
-from weighbridge.engines.servers.communication import communication, received
+from weighbridge.engines.servers import device_support, shards
+from weighbridge.engines.servers.communication import received
+from weighbridge.engines.servers.paged import StepLimits
+from weighbridge.engines.servers.replica import Replica
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import (
-    ENGINE,
     effective,
     forward,
     graphs,
@@ -31,11 +32,11 @@ from weighbridge.engines.vllm import (
     profile,
     weights,
 )
-from weighbridge.engines.vllm.effective import Batch, VllmLaunch, has_experts
+from weighbridge.engines.vllm.effective import VllmLaunch, has_experts
 from weighbridge.engines.vllm.reserve import RankReserve, Resident, Standing
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.machines.accelerators.budget import Budget
-from weighbridge.machines.accelerators.seen import Card, by_card, first_alike
+from weighbridge.machines.accelerators.seen import Card, by_card
 from weighbridge.settings.setting import fields
 from weighbridge.settings.shared import DeviceSettings
 
@@ -53,10 +54,13 @@ REQUESTS = 2  # contexts and batches that are kept of one
 class VllmLaunched:
     """A launch and what it reserves. `share` is of the card, where it is not as asked."""
 
+    case: "VllmCase"
     asked: "Infer"
-    batch: Batch
+    point: SearchPoint
+    batch: StepLimits
+    budget: Budget | None
     kinds: tuple[RankReserve, ...]  # ranks that differ
-    kind_of: tuple[int, ...]  # of each rank, which of them it is
+    ranks: tuple[int, ...]  # of each rank, which of them it is
     share: float | None = None
 
     @property
@@ -64,9 +68,21 @@ class VllmLaunched:
         return self.kinds[0].standing.launch.utilization if self.share is None else self.share
 
     @property
-    def ranks(self) -> Iterator[RankReserve]:
+    def on_cards(self) -> Budget:
+        """Return the cards, of a launch on some."""
+        assert self.budget is not None
+        return self.budget
+
+    @property
+    def reserves(self) -> Iterator[RankReserve]:
         """Every rank's."""
-        return (self.kinds[i] for i in self.kind_of)
+        return (self.kinds[i] for i in self.ranks)
+
+    def by(self, batch: StepLimits) -> "VllmLaunched":
+        """Return the launch by other steps."""
+        if batch == self.batch:
+            return self
+        return self.case.launched(self.asked, self.point, batch, self.budget)
 
     @cached_property
     def launch(self) -> VllmLaunch:
@@ -107,7 +123,7 @@ class VllmCase:
     w: "Infer"  # without a card
 
     def launched(
-        self, w: "Infer", point: SearchPoint, batch: Batch, budget: Budget | None
+        self, w: "Infer", point: SearchPoint, batch: StepLimits, budget: Budget | None
     ) -> VllmLaunched:
         """Raises UsageError for a context that the batch cannot read."""
         first = self.first
@@ -125,7 +141,15 @@ class VllmCase:
             _reserve(standing, point.context, requests, prompts)
             for standing in self._standing(steps, budget)
         )
-        return VllmLaunched(asked=w, batch=batch, kinds=kinds, kind_of=self.kind_of)
+        return VllmLaunched(
+            case=self,
+            asked=w,
+            point=point,
+            batch=batch,
+            budget=budget,
+            kinds=kinds,
+            ranks=self.kind_of,
+        )
 
     def _standing(self, steps: VllmLaunch, budget: Budget | None) -> tuple[Standing, ...]:
         """Return what stands on each kind of rank whatever the requests, by these steps: what
@@ -202,11 +226,12 @@ def _case(subject: Subject, w: "Infer", card: Card, rules: VllmRules) -> VllmCas
     return VllmCase(object(), first, usual, residents, kind_of, subject, w)
 
 
-def resident_of(
-    subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", card: Card
-) -> Resident:
-    adapters = _adapters(subject, rank, launch, w, card)
-    draft = _draft(subject, rank, launch, card)
+def resident_of(replica: Replica, rank: Rank, launch: VllmLaunch, card: Card) -> Resident:
+    subject, w = replica.subject, replica.w
+    adapters = replica.adapters(rank, w.max_loras, w.max_lora_rank or launching.LORA_RANK)
+    draft: tuple[Component, ...] = ()
+    if launch.speculative and rank.last:
+        draft = replica.draft(launch.method, launch.speculative)
     imported = weights.imported(subject, launch, card)
     extra = tuple(c.bytes.expected for c in (*adapters, *draft))
     return Resident(
@@ -242,9 +267,9 @@ def standing_of(
         widths=widths,
         captured=graphs.captured(subject, rank, launch, card),
         growth=outside_torch.growth(launch, rank, subject.body.vocab, card),
-        processes=unified.processes(hardware.capability(card)),
+        processes=device_support.host_processes(hardware.capability(card)),
         batch=sum(weights.batch_buffers(subject, launch.tokens)),
-        talk_after=_talk(subject, rank, launch, card),
+        talk_after=_talk(subject, rank, launch, w, card),
         peak=_peaks(subject, rank, launch, widths, card),
         blackwell=hardware.blackwell(card),
         context=hardware.context(None),
@@ -294,40 +319,11 @@ def prompt_tokens(launch: VllmLaunch, w: "Infer", point: SearchPoint, requests: 
     return shared + requests * (prompt - shared)
 
 
-def _adapters(
+def _talk(
     subject: Subject, rank: Rank, launch: VllmLaunch, w: "Infer", card: Card
 ) -> tuple[Component, ...]:
-    if not w.max_loras:
-        return ()
-    return lora_and_speculation.lora(
-        subject,
-        rank,
-        slots=w.max_loras,
-        lora_rank=w.max_lora_rank or launching.LORA_RANK,
-        rules=weights.split(launch),
-        **weights.sizes(launch, card),
-    )
-
-
-def _draft(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> tuple[Component, ...]:
-    if not launch.speculative or not rank.last:
-        return ()
-    return lora_and_speculation.draft(
-        subject,
-        method=launch.method,
-        tokens=launch.speculative,
-        rules=weights.split(launch),
-        **weights.sizes(launch, card),
-    )
-
-
-def _talk(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> tuple[Component, ...]:
-    groups = communication(
-        outside_torch.collectives(launch.rules),
-        body=subject.body,
-        budget=card,
-        **weights.sizes(launch, card),
-    )
+    replica = weights.replica(subject, launch, w, card)
+    groups = replica.talk(outside_torch.collectives(launch.rules), card, launch.data)
     if rank.first:
         return groups
     itemsize = int(subject.choice.dtype.nbytes)
@@ -338,35 +334,30 @@ def residents_of(
     subject: Subject, launch: VllmLaunch, w: "Infer", card: Card
 ) -> tuple[tuple[Resident, ...], tuple[int, ...]]:
     """Return what ranks hold, each kind once; and of each rank, which of these kinds it is."""
-    number_of: dict[tuple[object, ...], int] = {}
-    kinds: list[Resident] = []
-    dealt: list[int] = []
-    ranks = weights.ranks(subject, launch, card)
-    plain = shards.plain(subject, ENGINE, w.quantization)
-    arriving = _unpacked(subject, plain, launch, card, ranks)
-    for number, (rank, unpacked) in enumerate(zip(ranks, arriving, strict=True)):
-        own = card and card.like(number)  # ranks are on the cards in the order of both
-        key = (id(rank.tensors), rank.layers, rank.first, rank.last, first_alike(card, number))
-        if key not in number_of:
-            number_of[key] = len(kinds)
-            resident = resident_of(subject, rank, launch, w, own)
-            kinds.append(replace(resident, number=number, arriving=unpacked))
-        dealt.append(number_of[key])
-    return tuple(kinds), tuple(dealt)
+    replica = weights.replica(subject, launch, w, card)
+    ranks = replica.ranks()
+    firsts = replica.firsts(ranks, card)
+    unpacked = _unpacked(replica, launch, card, ranks)
+    kinds = {number: kind for kind, number in enumerate(dict.fromkeys(firsts))}
+    residents = (  # ranks are on the cards in the order of both
+        resident_of(replica, ranks[number], launch, card and card.like(number)) for number in kinds
+    )
+    numbered = zip(residents, kinds, strict=True)
+    return (
+        tuple(replace(r, number=number, arriving=unpacked[number]) for r, number in numbered),
+        tuple(kinds[number] for number in firsts),
+    )
 
 
 def _unpacked(
-    subject: Subject, plain: Subject | None, launch: VllmLaunch, card: Card, packed: Sequence[Rank]
+    replica: Replica, launch: VllmLaunch, card: Card, ranks: Sequence[Rank]
 ) -> Sequence[tuple[Component, ...]]:
     """Estimate what each rank has of 16-bit weights, where the format is made while it loads, or of
     packed ones that are laid out anew."""
-    form = subject.choice.scheme
-    if form is None:
-        return [()] * len(packed)
-    if plain is None:
-        kernel = weights.split(launch).kernel(hardware.major(card))
-        moved = (shards.laid_out(form.name, kernel, rank) for rank in packed)
-        return [() if c is None else (c,) for c in moved]
-    pairs = zip(packed, weights.ranks(plain, launch, card), strict=True)
-    at_once = weights.AT_ONCE[launch.rules.arrives]
-    return [(shards.arriving(*pair, at_once),) for pair in pairs]
+    arriving = replica.arriving(ranks, weights.AT_ONCE[launch.rules.arrives])
+    form = replica.subject.choice.scheme
+    if arriving is not None or form is None:
+        return arriving or [()] * len(ranks)
+    kernel = replica.rules.kernel(hardware.major(card))
+    moved = (shards.laid_out(form.name, kernel, rank) for rank in ranks)
+    return [() if c is None else (c,) for c in moved]

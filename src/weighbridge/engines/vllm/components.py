@@ -6,7 +6,7 @@ from functools import lru_cache
 from weighbridge.base.memo import memo
 from weighbridge.base.memory import ONCE, Basis, Bytes, Component, Instant, around, exactly
 from weighbridge.base.records import NamedTuple
-from weighbridge.engines.servers import unified
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.vllm.profile import ProfiledMoment
 from weighbridge.engines.vllm.reserve import LATER, RankReserve, Standing
 from weighbridge.memory.components.weights import FormatChoice
@@ -157,7 +157,7 @@ def _unseen(standing: Standing) -> Iterator[Component]:
             role=ONCE,
             detail="the rank's process",
             formula="host memory of the rank, which vLLM finds gone from the device's",
-            source=unified.SOURCE,
+            source=device_support.LOGGED,
         )
 
 

@@ -4,12 +4,13 @@ from typing import Any
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
+from weighbridge.engines.engine import Version
 from weighbridge.engines.launch.reading import CommandReading
 from weighbridge.engines.launch.record import Dialect, Value, flags
 from weighbridge.engines.servers import flags as common
 from weighbridge.engines.vllm import ENGINE
 from weighbridge.engines.vllm.effective import PLAIN_AWQ
-from weighbridge.engines.vllm.rules import Version, rules
+from weighbridge.engines.vllm.rules import rules
 from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.settings.ranks import Ranks
 
@@ -25,9 +26,9 @@ NO_GRAPHS = ("none", "0")
 ENV = {
     **common.ENV,
     "VLLM_ATTENTION_BACKEND": "",
-    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs are charged as the version does by itself",
-    "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "the workspace has its own size",
-    "VLLM_CPU_KVCACHE_SPACE": "another kind of device",
+    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": "graphs_charged",
+    "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE": "own_workspace",
+    "VLLM_CPU_KVCACHE_SPACE": "other_device",
     ENGINE.stages: "",
     "VLLM_USE_V1": "",
 }
@@ -153,7 +154,7 @@ def _optimization(reading: CommandReading) -> None:
     elif level in ("2", "3"):
         reading.ignored.append(said[0])
     else:
-        raise reading.wrong(said[0], level, "a level from 0 to 3")
+        raise reading.wrong(said[0], level, sentence("value.level"))
 
 
 def _captures(reading: CommandReading, name: str, sizes: object) -> None:
@@ -183,7 +184,7 @@ def _draft(reading: CommandReading, method: str, config: dict[str, Any]) -> None
     name = "--speculative-config"
     if method in ("draft", "eagle", "eagle3"):
         if not config.get("model"):
-            raise reading.wrong(name, method, 'given with the draft: {"model": "org/name"}')
+            raise reading.wrong(name, method, sentence("value.draft"))
         reading.settings["draft_model"] = str(config["model"])
     tokens = config.get("num_speculative_tokens")
     if tokens is not None:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import ContradictionError, TriedError, UnsupportedError, UsageError
 from weighbridge.base.parsed import names_beside
-from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, ceil_div
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers.device_support import unknown_backend
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.vllm import hardware
 from weighbridge.engines.vllm.rules import VllmRules
 from weighbridge.machines.accelerators.budget import Budget
@@ -188,9 +190,7 @@ def _swap(said: float | None, rules: VllmRules) -> int:
 def _sleep_level(w: "Infer") -> int:
     """Raises UsageError for a level of an engine that does not sleep."""
     if w.sleep_level is not None and not w.enable_sleep_mode:
-        raise ContradictionError(
-            f"--sleep-level {w.sleep_level}: vllm sleeps with --enable-sleep-mode alone; add it"
-        )
+        raise ContradictionError(sentence("sleep_level", level=w.sleep_level))
     return w.sleep_level or 1
 
 
@@ -225,7 +225,7 @@ def pools(subject: Subject) -> bool:
 
 def positive(value: int | None, flag: str) -> int | None:
     if value is not None and value < 1:
-        raise UsageError(f"{flag} {value:,} is not at least 1")
+        raise UsageError(sentence("at_least_1", flag=flag, value=value))
     return value
 
 
@@ -233,7 +233,7 @@ def _share(asked: float | None, rules: VllmRules) -> float:
     if asked is None:
         return rules.utilization
     if not 0 < asked <= 1:
-        raise UsageError(f"--gpu-memory-utilization {asked} is not above 0 and up to 1")
+        raise UsageError(sentence("utilization", asked=asked))
     return asked
 
 
@@ -259,8 +259,7 @@ def _context_parallel(w: "Infer") -> int:
     ranks = positive(w.decode_context_parallel_size, "--decode-context-parallel-size") or 1
     if (w.tensor_parallel_size or 1) % ranks:
         raise UsageError(
-            f"--decode-context-parallel-size {ranks} does not divide --tensor-parallel-size "
-            f"{w.tensor_parallel_size or 1}"
+            sentence("decode_context", ranks=ranks, tensor=w.tensor_parallel_size or 1)
         )
     return ranks
 
@@ -300,22 +299,14 @@ def _by_memory(budget: Budget | None, largest: bool, carved: bool) -> tuple[int,
     return (8192, 1024) if total >= LARGE and not small else SMALL
 
 
-class Batch(NamedTuple):
-    """Limits of a step that were given; None where it is vLLM's to choose."""
-
-    sequences: int | None  # --max-num-seqs
-    tokens: int | None  # --max-num-batched-tokens
-    eager: bool | None
-
-
-def said(w: "Infer") -> Batch:
-    return Batch(w.max_num_seqs, w.max_num_batched_tokens, w.enforce_eager)
+def said(w: "Infer") -> StepLimits:
+    return StepLimits(w.max_num_seqs, w.max_num_batched_tokens, w.enforce_eager)
 
 
 def batch(
     context: int,
     requests: int,
-    batch: Batch,
+    batch: StepLimits,
     usual: tuple[int, int],
     rules: VllmRules,
     *,
@@ -331,10 +322,7 @@ def batch(
         if not rules.whole_prompts:
             tokens = min(sequences * context, tokens)
     elif not chunked and tokens < context:
-        raise UsageError(
-            f"--max-num-batched-tokens {tokens:,} is less than one prompt of {context:,} tokens, "
-            "which this model reads at once"
-        )
+        raise UsageError(sentence("batched_prompt", tokens=tokens, context=context))
     if batch.sequences is None:
         sequences = min(sequences, tokens)
     return tokens, sequences
@@ -403,8 +391,7 @@ def _expert_parallel(subject: Subject, w: "Infer") -> bool:
     """Raises UsageError where there are none (ModelConfig._verify_with_expert_parallelism)."""
     if w.enable_expert_parallel and not has_experts(subject):
         raise TriedError(
-            "--enable-expert-parallel: the model has no experts, and vLLM does not start; leave "
-            "it out",
+            sentence("no_experts_vllm"),
             seen="vllm 0.33 config/model.py: Number of experts in the model must be greater "
             "than 0 when expert parallelism is enabled",
         )

@@ -33,7 +33,7 @@ from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import KIB, MIB, ceil_div
 from weighbridge.engines.interface import Subject
-from weighbridge.engines.servers import unified
+from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import local
 from weighbridge.engines.servers.shards import Rank
 from weighbridge.engines.vllm import effective, forward, hardware, weights
@@ -204,7 +204,7 @@ def captured(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card) -> Ca
     if rocm and not launch.rules.rocm_graphs:
         return both._replace(charged=NONE)
     shared = hardware.shares_memory(card)
-    return both._replace(charged=unified.estimated(both.charged)) if shared else both
+    return both._replace(charged=device_support.expected_graphs(both.charged)) if shared else both
 
 
 def _matrices(subject: Subject, rank: Rank, launch: VllmLaunch, card: Card, largest: int) -> Bytes:

@@ -21,16 +21,12 @@ ray-project/ray.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from weighbridge.base.memory import ONCE, Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, power_of_two
-from weighbridge.engines.interface import Subject
-from weighbridge.engines.servers import pinned
+from weighbridge.engines.servers.host import files, fullest, offloaded, processes, together
 from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.weights import RankWeights
-from weighbridge.machines.accelerators.budget import Budget
-from weighbridge.machines.accelerators.machines import by_machine
-from weighbridge.memory.components import host as host_memory
 from weighbridge.memory.components.kv_cache import mixers
 from weighbridge.models.arch.mixers import Layer, Recurrent
 
@@ -43,40 +39,26 @@ ASLEEP = "asleep"
 STORE_PERCENT, STORE_AT_MOST = 30, 200 * 10**9  # of Ray's object store
 
 
-def host(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> Device:
+def host(launched: VllmLaunched) -> Device:
     """Return what the ranks of all copies hold on the machine that holds most. What the server
     alone does is counted for each machine: the card says how many devices one has."""
-    machines = by_machine(tuple(launched.ranks), budget)
-    return max(
-        (_machine(subject, launched, ranks) for ranks in machines),
-        key=lambda device: device.peak("driver").expected,
+    return fullest(
+        tuple(launched.reserves), launched.budget, lambda ranks: _machine(launched, ranks)
     )
 
 
-def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
+def _machine(launched: VllmLaunched, there: Sequence[RankReserve]) -> Device:
+    subject = launched.case.subject
     ranks = [r.standing.resident.loaded for r in there]
-    pages = sum(t.nbytes for p in subject.model.parts for t in p.stored) or sum(
-        r.standing.resident.loaded.weights + r.standing.resident.loaded.offloaded.nbytes
-        for r in launched.ranks
-    )
-    away = pinned.together(one.offloaded for one in ranks)
+    everywhere = [r.standing.resident.loaded for r in launched.reserves]
+    loaded = sum(one.weights + one.offloaded.nbytes for one in everywhere)
     kept = (
-        *((pinned.on_the_host(away, OFFLOADER),) if away.nbytes else ()),
+        *offloaded((one.offloaded for one in ranks), OFFLOADER),
         *_caches(launched, there),
         *_store(launched),
     )
     inside = there[0].standing.processes.high > 0  # workers are counted on the device
-    processes = Component(
-        name="other",
-        bytes=SERVER if inside else workers(len(ranks)).plus(SERVER),
-        basis="assumed",
-        role=ONCE,
-        detail="processes",
-        formula="a server; its workers are counted with the device"
-        if inside
-        else f"a server, and {len(ranks)} workers",
-        source="no rule is published",
-    )
+    running = _processes(len(ranks), inside=inside)
     items = Component(
         name="other",
         bytes=Bytes(0, 0, ITEMS),
@@ -85,14 +67,20 @@ def _machine(subject: Subject, launched: VllmLaunched, there: Sequence[RankReser
         formula="the cache of processed items, up to --mm-processor-cache-gb",
         source="vllm config/multimodal.py",
     )
-    files = host_memory.pages(pages, source="safetensors are mapped")
-    served = (*kept, processes, *((items,) if subject.body.towers else ()))
+    pages = files(subject.model, loaded, "safetensors are mapped")
+    served = (*kept, running, *((items,) if subject.body.towers else ()))
     names = ("prefill", "decode") if kept else ()
-    running = tuple(Instant(name, served) for name in names)
+    instants = tuple(Instant(name, served) for name in names)
     asleep = tuple(_asleep(launched, ranks))
     sleeping = (Instant("sleep", (*served, *asleep)),) if asleep else ()
-    loading = Instant("load", (*kept, files, *served[len(kept) :]))
-    return Device(index=0, kind="host", phases=(loading, *running, *sleeping))
+    loading = Instant("load", (*kept, pages, *served[len(kept) :]))
+    return Device(index=0, kind="host", phases=(loading, *instants, *sleeping))
+
+
+def _processes(count: int, *, inside: bool) -> Component:
+    if inside:
+        return processes(SERVER, "a server; its workers are counted with the device")
+    return processes(workers(count).plus(SERVER), f"a server, and {count} workers")
 
 
 def workers(count: int) -> Bytes:
@@ -109,7 +97,7 @@ def beside(reserve: RankReserve) -> int:
 
 
 def _asleep(launched: VllmLaunched, ranks: list[RankWeights]) -> Iterator[Component]:
-    slept = pinned.together(one.asleep for one in ranks)
+    slept = together(one.asleep for one in ranks)
     if launched.launch.sleep_level == 1 and slept.nbytes:
         yield Component(
             name="weights",
@@ -132,8 +120,8 @@ def _caches(launched: VllmLaunched, there: Sequence[RankReserve]) -> Iterator[Co
         whole = launch.swap * sum(map(bool, layers))
         yield _cache("swap", Bytes(whole, each, each), "worker/cache_engine.py", "a pinned block")
     if launch.kv_offload and any(layers):
-        share = launch.kv_offload * launch.data // len(launched.kind_of)
-        whole = launch.kv_offload * launch.data * len(there) // len(launched.kind_of)
+        share = launch.kv_offload * launch.data // len(launched.ranks)
+        whole = launch.kv_offload * launch.data * len(there) // len(launched.ranks)
         most = sum(n * power_of_two(share // n) for n in layers if n)
         source = "v1/kv_offload/cpu/gpu_worker.py"
         told = "one file in /dev/shm, or pinned blocks of a power of two"

@@ -20,170 +20,61 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import NotServedError, TriedError
-from weighbridge.base.memory import Device, exactly
-from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.memory import exactly
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
-from weighbridge.engines import launch_line
-from weighbridge.engines.engine import release, version
-from weighbridge.engines.interface import (
-    WORST,
-    EngineAnswer,
-    HeldBytes,
-    Probe,
-    SearchPoint,
-    Serves,
-    Subject,
-    asking,
-    unhelped,
-)
+from weighbridge.engines.engine import Version, release, version
+from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import device_support
 from weighbridge.engines.servers.cache_formats import refuse
+from weighbridge.engines.servers.paged import Asks, PagedServer, Written
 from weighbridge.engines.vllm import ENGINE, caches, components, effective, launching, serving
-from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched, case
+from weighbridge.engines.vllm.cases import VllmLaunched, case
 from weighbridge.engines.vllm.effective import attends
 from weighbridge.engines.vllm.host import host
 from weighbridge.engines.vllm.reserve import RankReserve
 from weighbridge.engines.vllm.rules import (
     ENCODER_DECODERS,
     FIRST,
-    Version,
     older,
     registered,
     rules,
 )
+from weighbridge.engines.vllm.settings import Vllm
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.memory.report.keys import DerivedFacts, FirstRank
 from weighbridge.models.arch.mixers import Latent
 from weighbridge.models.arch.model_types import facts
-from weighbridge.settings.ranks import Ranks
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 SPAN = 256  # tokens over which a marginal byte is measured
-BATCH = "--batch-size"
 KERNEL = 16  # tokens: every block of attention is a multiple
 
 
-def unstable(model_type: str) -> bool:
-    """Tell whether vLLM holds a model type to be unstable in float16."""
-    return facts(model_type).vllm.not_float16
-
-
-NEEDS = device_support.Needs(
-    ENGINE.name,
-    oldest=(7, 0),
-    wheels=(7, 5),
-    wheels_since=(0, 21),
-    refuses=True,
-    unstable=unstable,
-)
-
-
-def infer(subject: Subject, w: "Infer", budget: Budget | None) -> EngineAnswer:
-    """Raises UsageError for settings that the engine refuses."""
-    subject, case_of = _met(subject, w, budget)
-    point = SearchPoint(subject.context, w.prompt_len, effective.positive(w.batch_size, BATCH) or 1)
-    asked = case_of.launched(w, point, effective.said(w), budget)
-    able = asked if budget is None else serving.able(case_of, asked, point, budget)
-    sized = asked if w.engine_defaults or able is None else able  # a command is taken as it is
-    return EngineAnswer(
-        devices=_devices(subject, sized, budget),
-        settings=sized.launch.to_dict(sized.w) | {"dtype": subject.choice.dtype.name},
-        derived=_derived(subject, sized, able, budget) | _served(asked, able, budget),
-        warnings=(
-            *(() if budget is None else _warnings(asked, able, budget)),
-            *launch_line.warnings(subject, w, ENGINE),
-            *warnings(sized, w),
-            *device_support.caution(budget, ENGINE),
-            *device_support.unbuilt(budget, NEEDS, sized.launch.rules.version),
-            *device_support.packed_alone(subject, budget, ENGINE, sized.launch.rules.version),
-        ),
-        serves=None if budget is None else _serves(subject, asked, able, budget),
-    )
-
-
-def probe(subject: Subject, w: "Infer", budget: Budget) -> Probe:
-    """Prepares the numbers of `infer` for searches."""
-    subject, case_of = _met(subject, w, budget)
-
-    def ask(point: SearchPoint) -> HeldBytes | None:
-        launched: VllmLaunched | None = case_of.launched(w, point, effective.said(w), budget)
-        assert launched is not None
-        if not w.engine_defaults:
-            launched = serving.surest(case_of, launched, point, budget)
-        elif not serving.serves(launched, budget, WORST):
-            launched = None
-        if launched is None:
-            return None
-        kinds = [[p.parts for p in components.phases(r)] for r in launched.kinds]
-        each = [kinds[k] for k in launched.kind_of] if budget.mixed else kinds
-        return HeldBytes(len(launched.kind_of), each)
-
-    return ask
-
-
-def _met(subject: Subject, w: "Infer", budget: Budget | None) -> tuple[Subject, VllmCase]:
-    """The model as vLLM takes it on that card, and what was prepared of it."""
+def asks(subject: Subject, w: "Infer", budget: Budget | None) -> Asks[VllmLaunched]:
+    """Prepare the launches of a model on a card."""
     number, _ = version(ENGINE, w.engine_version)
-    subject = device_support.suited(subject, w, budget, NEEDS)
-    subject = subject.without_towers() if w.language_model_only else subject
-    check(subject, w, number)
     release_asked = number if w.engine_version is None else release(ENGINE, w.engine_version)
     rules_of = older(release_asked) if release_asked < FIRST.version else rules(number)
-    return subject, case(subject, w, budget, rules_of)
+    case_of = case(subject, w, budget, rules_of)
+    return lambda point: case_of.launched(w, point, effective.said(w), budget)
 
 
-def _devices(subject: Subject, launched: VllmLaunched, budget: Budget | None) -> tuple[Device, ...]:
-    kinds = [
-        (
-            components.phases(r),
-            None if budget is None else serving.takes(launched, r, budget),
-        )
-        for r in launched.kinds
-    ]
-    gpus = (
-        Device(index=i, kind="gpu", phases=kinds[k][0], taken=kinds[k][1])
-        for i, k in enumerate(launched.kind_of)
-    )
-    return (*gpus, host(subject, launched, budget))
+def taken(launched: VllmLaunched, kind: int) -> tuple[int | None, None]:
+    if launched.budget is None:
+        return None, None
+    return serving.takes(launched, launched.kinds[kind]), None
 
 
-def _served(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget | None) -> DerivedFacts:
-    if budget is None:
-        return {}
-    return {"serves_as_asked": serving.serves(asked, budget), "launch_serves": able is not None}
-
-
-def _serves(
-    subject: Subject, asked: VllmLaunched, able: VllmLaunched | None, budget: Budget
-) -> Serves:
-    """A command is taken as it is; else the launch line is what was sized."""
-    alike = asked.w.engine_defaults
-    judged = asked if alike or able is None else able
-    surely, lacks = serving.surely(judged, budget), serving.lacks(judged, budget)
-    if able is asked or able is None:
-        return Serves(surely=surely, lacks=lacks)
-    return Serves(
-        surely=surely,
-        lacks=lacks,
-        flags=launching.changes(asked.w, able.w),
-        change=launching.change(asked.w, able.w),
-        changed=_devices(subject, able, budget) if alike else (),
-        then=serving.surely(able, budget),
-    )
-
-
-def _derived(
-    subject: Subject, sized: VllmLaunched, able: VllmLaunched | None, budget: Budget | None
-) -> DerivedFacts:
-    launch, kinds = sized.launch, sized.kinds
-    replica = sized.kind_of[: launch.tensor * launch.pipeline]
+def derived(launched: VllmLaunched, written: Written) -> DerivedFacts:
+    launch, kinds = launched.launch, launched.kinds
+    replica = launched.ranks[: launch.tensor * launch.pipeline]
     marginal = [_marginal(r) for r in kinds]
     widest = max((r.peak for r in kinds), key=lambda b: b.expected)
     stages = [_logged(kinds[k]) for k in replica[:: launch.tensor]]
-    facts: DerivedFacts = {
-        "dtype_from": subject.why,
+    facts: DerivedFacts = written.dtype | {
         "kv_cache_bytes_per_token": sum(marginal[k] for k in replica),
         "kv_cache_bytes_per_request": sum(
             kinds[k].blocks.request * kinds[k].blocks.pool.block for k in replica
@@ -197,9 +88,9 @@ def _derived(
         "stages": stages,
         "cuda_graph_bytes": max(r.standing.captured.taken.expected for r in kinds),
         "cuda_graph_estimate_bytes": max(r.standing.estimated.expected for r in kinds),
-        **_line(subject, able or sized),
     }
-    return facts if budget is None else facts | _of_card(sized, budget)
+    card = {} if launched.budget is None else _of_card(launched, launched.budget)
+    return facts | written.line | card | written.served
 
 
 def _logged(reserve: RankReserve) -> FirstRank:
@@ -216,12 +107,6 @@ def _logged(reserve: RankReserve) -> FirstRank:
     }
 
 
-def _line(subject: Subject, launched: VllmLaunched) -> DerivedFacts:
-    return launch_line.facts(
-        subject, launched.w, ENGINE, launching.command(subject, launched.launch, launched.w)
-    )
-
-
 def _marginal(reserve: RankReserve) -> int:
     """Bytes of one more token of a request."""
     context = reserve.blocks.context
@@ -231,9 +116,9 @@ def _marginal(reserve: RankReserve) -> int:
 
 def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     """The rank with the fewest blocks decides for all of a replica."""
-    kinds, data, least = launched.kinds, launched.launch.data, serving.scarcest(launched, budget)
-    shares = [(r, serving.asks(launched, r, budget)) for r in kinds]
-    share_bytes = serving.asks(launched, least, budget)
+    kinds, data, least = launched.kinds, launched.launch.data, serving.scarcest(launched)
+    shares = [(r, serving.asks(launched, r)) for r in kinds]
+    share_bytes = serving.asks(launched, least)
     available = max(0, least.available(share_bytes))
     facts: DerivedFacts = {
         "available_kv_cache_bytes": available,
@@ -251,17 +136,6 @@ def _of_card(launched: VllmLaunched, budget: Budget) -> DerivedFacts:
     }
 
 
-def _warnings(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> Iterator[str]:
-    if able is not asked:
-        yield clauses(serving.lacks(asked, budget), _way(asked, able, budget))
-
-
-def _way(asked: VllmLaunched, able: VllmLaunched | None, budget: Budget) -> str:
-    if able is None:
-        return unhelped(budget.choice.count, Ranks.of(asked.w.said).cards)
-    return asking(launching.changes(asked.w, able.w), serving.surely(able, budget))
-
-
 # What vLLM refuses, and what it starts with but does not serve
 
 
@@ -272,15 +146,14 @@ def check(subject: Subject, w: "Infer", version: Version) -> None:
     _block_size(subject, w, version)
     if w.max_num_seqs and w.max_num_batched_tokens and w.max_num_batched_tokens < w.max_num_seqs:
         raise TriedError(
-            f"--max-num-batched-tokens {w.max_num_batched_tokens:,} is less than --max-num-seqs "
-            f"{w.max_num_seqs:,}, which vllm refuses; give at least as many tokens as sequences",
+            sentence("batched_seqs", tokens=w.max_num_batched_tokens, seqs=w.max_num_seqs),
             seen="vllm 0.33 config/scheduler.py: max_num_batched_tokens must be greater than or "
             "equal to max_num_seqs",
         )
 
 
-def warnings(launched: VllmLaunched, w: "Infer") -> Iterator[str]:
-    launch = launched.launch
+def warnings(launched: VllmLaunched) -> Iterator[str]:
+    launch, w = launched.launch, launched.asked
     fullest = max(launched.kinds, key=lambda reserve: reserve.blocks.request)
     asked = w.batch_size or 1
     if asked > launch.sequences * launch.data:
@@ -312,8 +185,9 @@ def _registered(subject: Subject, version: Version) -> None:
         return
     if not registered(cls, version):
         raise NotServedError(
-            f"{subject.model.reference}: vllm {'.'.join(map(str, version))} does not have {cls}",
-            "nearest is --engine transformers",
+            sentence("no_class_in", version=".".join(map(str, version)), cls=cls),
+            sentence("nearest", engine="transformers"),
+            where=subject.model.reference,
         )
 
 
@@ -332,13 +206,45 @@ def _block_size(subject: Subject, w: "Infer", version: Version) -> None:
     named = rules(version).blocks
     if named and size not in named:
         raise TriedError(
-            f"--block-size {size:,}: this vllm takes {', '.join(map(str, named))}; give one"
-            " of them",
+            sentence("block_sizes", size=size, known=", ".join(map(str, named))),
             seen="vllm serve --block-size: invalid choice",
         )
     if size % KERNEL and attends(subject) and not _latents_of_amd(subject, w):
         raise TriedError(
-            f"--block-size {size:,}: vllm has no attention for blocks that are no multiple of "
-            f"{KERNEL} tokens; give 16, 32 or 64",
+            sentence("block_multiple", size=size, multiple=KERNEL),
             seen="vllm attention/backends/flash_attn.py: Block size must be a multiple of 16",
         )
+
+
+SERVER = PagedServer[VllmLaunched](
+    engine=ENGINE,
+    needs=device_support.Needs(
+        ENGINE.name,
+        oldest=(7, 0),
+        wheels=(7, 5),
+        wheels_since=(0, 21),
+        refuses=True,
+        unstable=lambda model_type: facts(model_type).vllm.not_float16,
+    ),
+    changed=(
+        Vllm.gpu_memory_utilization,
+        Vllm.max_num_seqs,
+        Vllm.max_num_batched_tokens,
+        Vllm.enforce_eager,
+    ),
+    check=check,
+    asks=asks,
+    phases=lambda launched, kind: components.phases(launched.kinds[kind]),
+    taken=taken,
+    host=host,
+    effective=lambda launched: launched.launch.to_dict(launched.w),
+    facts=derived,
+    command=lambda subject, one: launching.command(subject, one.launch, one.w),
+    holds=serving.serves,
+    stands=serving.serves,
+    hopeless=serving.hopeless,
+    others=serving.others,
+    lacks=serving.lacks,
+    last=warnings,
+)
+infer, probe = SERVER.infer, SERVER.probe

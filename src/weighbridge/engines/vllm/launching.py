@@ -1,7 +1,6 @@
 """The command line for this workload: `vllm serve`, with what differs from its defaults."""
 
 import json
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,46 +17,16 @@ if TYPE_CHECKING:
 
 LORA_RANK = 16  # config/lora.py
 METHODS = {"draft": "draft_model"}
-CHANGED = (  # where the engine would not start as it was asked
-    Vllm.gpu_memory_utilization,
-    Vllm.max_num_seqs,
-    Vllm.max_num_batched_tokens,
-    Vllm.enforce_eager,
-)
 
 
 def command(subject: Subject, effective: VllmLaunch, w: "Infer") -> str:
-    where = launch_line.served(subject, w, ENGINE)
-    words = [*launch_line.before(subject, w, ENGINE), "vllm serve", shlex.quote(where.model)]
-    if where.revision:
-        words += ["--revision", shlex.quote(where.revision)]
-    for flag, value in (
-        *_weights(subject, w),
+    flags = (
+        *launch_line.of_weights(subject, w, ENGINE),
         *_flags(effective, w),
-        *_extras(subject, effective, w),
-    ):
-        words.append(flag if value is True else f"{flag} {value}")
-    return " ".join(words)
-
-
-def change(before: "Infer", after: "Infer") -> dict[str, object]:
-    """The settings that `after` has and `before` does not."""
-    names = (setting.name for setting in CHANGED)
-    return {n: v for n in names if (v := getattr(after, n)) != getattr(before, n)}
-
-
-def changes(before: "Infer", after: "Infer") -> str:
-    """Write the settings that `after` has and `before` does not as flags."""
-    changed = ((getattr(Vllm, n).written, v) for n, v in change(before, after).items())
-    return " ".join(flag if v is True else f"{flag} {v}" for flag, v in changed)
-
-
-def _weights(subject: Subject, w: "Infer") -> Iterator[tuple[str, object]]:
-    named = (
-        ("--dtype", launch_line.dtype(subject, w)),
-        ("--quantization", launch_line.quantization(subject, w, ENGINE)),
+        *_drafting(subject, effective, w),
+        *launch_line.of_images(subject, w, "--limit-mm-per-prompt"),
     )
-    yield from ((flag, value) for flag, value in named if value)
+    return launch_line.line(subject, w, ENGINE, "vllm serve", flags)
 
 
 def _flags(effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
@@ -105,15 +74,13 @@ def _numbers(effective: VllmLaunch, w: "Infer") -> tuple[tuple[Setting[Any], obj
     )
 
 
-def _extras(subject: Subject, effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, object]]:
+def _drafting(subject: Subject, effective: VllmLaunch, w: "Infer") -> Iterator[tuple[str, str]]:
     if effective.speculative:
         speculative: dict[str, object] = {"method": METHODS.get(effective.method, effective.method)}
         if w.draft_model:
             speculative["model"] = launch_line.draft(subject, w)
         speculative["num_speculative_tokens"] = effective.speculative
-        yield "--speculative-config", shlex.quote(json.dumps(speculative))
-    if launch_line.limits_images(subject, w):
-        yield "--limit-mm-per-prompt", shlex.quote(json.dumps({"image": w.images}))
+        yield "--speculative-config", json.dumps(speculative)
 
 
 # Settings that other functions write, or leave out

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from weighbridge.base.dtypes import DType, torch_dtype
+from weighbridge.base.dtypes import DType
 from weighbridge.base.memory import Component, exactly
 from weighbridge.base.records import dataclass, replace
+from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.servers.shards import Rank

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import KIB
+from weighbridge.engines.engine import Version, by_release
 from weighbridge.engines.parallel.rules import HOPPER, MARLIN, WeightKernel
 
-Version = tuple[int, ...]
 Sampler = Literal["sort", "triton", "flashinfer"]
 Arrives = Literal["whole", "both", "between", "streamed"]
 Second = Literal["none", "float32", "own", "warm"]
@@ -103,91 +103,49 @@ FIRST = VllmRules(
 )
 LLAMA = frozenset(("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM"))
 MIXTURES = frozenset(("DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"))
-CHANGES: tuple[tuple[Version, dict[str, Any]], ...] = (
-    ((0, 10), {"latent_buffers": (1, 0), "phantom": True, "graphs_by_sequences": True}),
+CHANGES: Mapping[Version, Mapping[str, Any]] = {
+    (0, 10): {"latent_buffers": (1, 0), "phantom": True, "graphs_by_sequences": True},
     # Triton's kernels ask for torch 2.8 (quantization/mxfp4.py, _should_use_marlin), and 0.10.1 is
     # made for 2.7.1, 0.10.2 for 2.8
-    ((0, 10, 1), {"hopper": MARLIN}),
-    ((0, 10, 2), {"hopper": WITH_SCALES}),
-    ((0, 11), {"communication_inside": False, "full_graphs": True, "widest_graphs": 992}),
-    (
-        (0, 12),
-        {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
-        | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
-        | {"blocks": (*BLOCKS, 256), "least_graphs": 0, "widest_graphs": 1024},
-    ),
-    ((0, 13), {"arrives": "both", "sparse_less": True}),
+    (0, 10, 1): {"hopper": MARLIN},
+    (0, 10, 2): {"hopper": WITH_SCALES},
+    (0, 11): {"communication_inside": False, "full_graphs": True, "widest_graphs": 992},
+    (0, 12): {"graph_step": 16, "chunk": 16 * KIB, "whole_prompts": False, "latent_buffers": (2, 1)}
+    | {"adapters_apart": True, "fuses": True, "extra_vocabulary": 0}
+    | {"blocks": (*BLOCKS, 256), "least_graphs": 0, "widest_graphs": 1024},
+    (0, 13): {"arrives": "both", "sparse_less": True},
     # 0.14 to 0.16 wrote `with pool and config`, which loads outside the pool
-    (
-        (0, 14),
-        {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
-        | {"partial_blocks": True},
-    ),
-    ((0, 15), {"arrives": "between"}),
-    ((0, 16), {"arrives": "streamed"}),
-    ((0, 17), {"sampler": "triton", "phantom": True}),
-    ((0, 18), {"chunk": None, "blocks": (), "kernel_of_samples": True}),
-    (
-        (0, 19),
-        {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
-    ),
-    ((0, 20), {"utilization": 0.92, "graphs_inside": True}),
+    (0, 14): {"workspace_kept": True, "rounds_up": True, "phantom": False, "wide_latents": True}
+    | {"partial_blocks": True},
+    (0, 15): {"arrives": "between"},
+    (0, 16): {"arrives": "streamed"},
+    (0, 17): {"sampler": "triton", "phantom": True},
+    (0, 18): {"chunk": None, "blocks": (), "kernel_of_samples": True},
+    (0, 19): {"sparse_less": False, "hopper": WITH_SCALES._replace(value_rows=64, value_bytes=64)},
+    (0, 20): {"utilization": 0.92, "graphs_inside": True},
     # gpu_worker.py: _scoped_allocator_max_split(max_split_size_mb=20)
-    ((0, 21), {"unsplit": True, "logged_by_groups": False}),
-    (
-        (0, 22),
-        {
-            "sampler": "flashinfer",
-            "sparse_less": True,
-            "whole_items": True,
-            "second_runner": frozenset(("Qwen3ForCausalLM",)),
-            "second": "float32",
-        },
-    ),
-    ((0, 23), {"second_runner": LLAMA}),
-    (
-        (0, 24),
-        {"second_runner": LLAMA | MIXTURES, "second_packed": True, "asks_vram": True}
-        | {"packing": "slots"}
-        | {"plain_awq": False},  # quantization/auto_awq.py
-    ),
-    (
-        (0, 25),
-        {
-            "second_runner": MIXTURES,
-            "second_dense": True,
-            "latent_buffers": (1, 0),
-            "latent_late": 1,
-        },
-    ),
-    (
-        (0, 26),
-        {"second": "own", "prefixes_of_states": True, "in_flight": True, "rocm_graphs": True},
-    ),
-    ((0, 27), {"consumed": True, "second_items": True, "phantom": False}),
-    ((0, 28), {"largest_tier": True, "wide_graphs": True, "scales": 4}),
-    ((0, 29), {"second_any": True, "second_charged": True, "packing": "groups"}),
-    ((0, 30), {"towers_everywhere": False, "shared_hold": False}),
-    (
-        (0, 33),
-        {
-            "second": "warm",
-            "scatters": True,
-            "hopper": HOPPER,
-            "blackwell": WIDE_COLUMNS._replace(columns=128),
-        },
-    ),
-)
+    (0, 21): {"unsplit": True, "logged_by_groups": False},
+    (0, 22): {"sampler": "flashinfer", "sparse_less": True, "whole_items": True}
+    | {"second_runner": frozenset(("Qwen3ForCausalLM",)), "second": "float32"},
+    (0, 23): {"second_runner": LLAMA},
+    (0, 24): {"second_runner": LLAMA | MIXTURES, "second_packed": True, "asks_vram": True}
+    | {"packing": "slots", "plain_awq": False},  # quantization/auto_awq.py
+    (0, 25): {"second_runner": MIXTURES, "second_dense": True}
+    | {"latent_buffers": (1, 0), "latent_late": 1},
+    (0, 26): {"second": "own", "prefixes_of_states": True, "in_flight": True, "rocm_graphs": True},
+    (0, 27): {"consumed": True, "second_items": True, "phantom": False},
+    (0, 28): {"largest_tier": True, "wide_graphs": True, "scales": 4},
+    (0, 29): {"second_any": True, "second_charged": True, "packing": "groups"},
+    (0, 30): {"towers_everywhere": False, "shared_hold": False},
+    (0, 33): {"second": "warm", "scatters": True, "hopper": HOPPER}
+    | {"blackwell": WIDE_COLUMNS._replace(columns=128)},
+}
 
 
 @cache
 def rules(version: Version) -> VllmRules:
     """Return the rules of the newest change that is not newer than `version`."""
-    result = FIRST
-    for since, changed in CHANGES:
-        if version >= since:
-            result = replace(result, **changed)
-    return replace(result, version=version)
+    return replace(by_release(FIRST, CHANGES, version), version=version)
 
 
 FIRST_ENGINE_TO: Version = (0, 8)

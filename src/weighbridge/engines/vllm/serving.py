@@ -19,10 +19,10 @@ from weighbridge.base.memory import total
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
-from weighbridge.engines.interface import BEST, EXPECTED, WORST, SearchPoint, Surely
+from weighbridge.engines.interface import BEST, EXPECTED, WORST
+from weighbridge.engines.servers.paged import StepLimits
 from weighbridge.engines.vllm import caches, hardware
-from weighbridge.engines.vllm.cases import VllmCase, VllmLaunched
-from weighbridge.engines.vllm.effective import Batch
+from weighbridge.engines.vllm.cases import VllmLaunched
 from weighbridge.engines.vllm.host import beside
 from weighbridge.engines.vllm.reserve import RankReserve, share
 from weighbridge.machines.accelerators.budget import Budget
@@ -31,55 +31,22 @@ STEPS = 1000  # a share is written in thousandths
 BATCHES = (2048, 512)
 
 
-def serves(launched: VllmLaunched, budget: Budget, by: int = EXPECTED) -> bool:
+def serves(launched: VllmLaunched, by: int = EXPECTED) -> bool:
     """`by`: the estimates that are believed."""
-    return all(_serves(r, launched.utilization, budget, by) for r in launched.kinds)
+    return all(_serves(r, launched.utilization, launched.on_cards, by) for r in launched.kinds)
 
 
-def surely(launched: VllmLaunched, budget: Budget) -> Surely:
-    """Tell whether it serves by every estimate ("yes"), by none ("no"), or by some."""
-    if serves(launched, budget, WORST):
-        return "yes"
-    return "unknown" if serves(launched, budget, BEST) else "no"
-
-
-def able(
-    case: VllmCase, asked: VllmLaunched, point: SearchPoint, budget: Budget
-) -> VllmLaunched | None:
-    """The nearest launch that surely serves, else one that is expected to; None where none is."""
-    sure = surest(case, asked, point, budget)
-    if sure is not None or _hopeless(asked, budget):
-        return sure
-    tried = (asked, *_tries(case, asked, point, budget))
-    return next((launched for launched in tried if serves(launched, budget)), None)
-
-
-def surest(
-    case: VllmCase, asked: VllmLaunched, point: SearchPoint, budget: Budget
-) -> VllmLaunched | None:
-    """The nearest that surely serves; None where weights and blocks are more than the card, or what
-    is there while they load."""
-    if serves(asked, budget, WORST):
-        return asked
-    if _hopeless(asked, budget):
-        return None
-    tried = _tries(case, asked, point, budget)
-    return next((launched for launched in tried if serves(launched, budget, WORST)), None)
-
-
-def _tries(
-    case: VllmCase, asked: VllmLaunched, point: SearchPoint, budget: Budget
-) -> Iterator[VllmLaunched]:
+def others(asked: VllmLaunched, _: int) -> Iterator[VllmLaunched]:
     """Yield other launches, the nearest first."""
-    for batch in _ladder(asked):
-        launched = (
-            asked if batch == asked.batch else case.launched(asked.asked, point, batch, budget)
-        )
-        yield _widened(launched, budget)
-        yield from _narrowed(launched, budget)
+    for batch in _smaller(asked):
+        launched = asked.by(batch)
+        yield _widened(launched)
+        yield from _narrowed(launched)
 
 
-def _hopeless(asked: VllmLaunched, budget: Budget) -> bool:
+def hopeless(asked: VllmLaunched) -> bool:
+    """Tell whether weights and blocks are more than the card, or what is there while they load."""
+    budget = asked.on_cards
     if not all(loads(r, budget, BEST) for r in asked.kinds):
         return True
     return any(
@@ -88,39 +55,31 @@ def _hopeless(asked: VllmLaunched, budget: Budget) -> bool:
     )
 
 
-def _ladder(asked: VllmLaunched) -> Iterator[Batch]:
-    launch, batch = asked.kinds[0].standing.launch, asked.batch
-    yield batch
-    requests, changed = asked.kinds[0].requests, batch
-    if batch.sequences is None and requests < launch.sequences:
-        changed = changed._replace(sequences=requests)
-        yield changed
-    least = 1 if launch.chunked else asked.kinds[0].context
-    for tokens in BATCHES:
-        smaller = max(tokens, least, changed.sequences or launch.sequences)
-        if batch.tokens is None and smaller < launch.tokens:
-            changed = changed._replace(tokens=smaller)
-            yield changed
-    if batch.eager is None:
-        yield changed._replace(eager=True)
+def _smaller(asked: VllmLaunched) -> Iterator[StepLimits]:
+    launch, requests = asked.kinds[0].standing.launch, asked.kinds[0].requests
+    fewer = requests if requests < launch.sequences else None
+    sequences = asked.batch.sequences or fewer or launch.sequences
+    least = max(sequences, 1 if launch.chunked else asked.kinds[0].context)
+    sizes = (max(tokens, least) for tokens in BATCHES)
+    return asked.batch.less(fewer, (tokens for tokens in sizes if tokens < launch.tokens))
 
 
-def _widened(launched: VllmLaunched, budget: Budget) -> VllmLaunched:
+def _widened(launched: VllmLaunched) -> VllmLaunched:
     """The same with the share that it needs, where that is more than vLLM's default."""
     if _given(launched):
         return launched
-    wanted = utilization(launched.kinds, budget)
+    wanted = utilization(launched.kinds, launched.on_cards)
     if wanted is None or wanted <= launched.utilization:
         return launched
     return replace(launched, share=wanted)
 
 
-def _narrowed(launched: VllmLaunched, budget: Budget) -> Iterator[VllmLaunched]:
+def _narrowed(launched: VllmLaunched) -> Iterator[VllmLaunched]:
     """The same with a share that is less than vLLM's default: the largest that surely leaves all
     that is outside of it, then the largest that is surely free when it starts."""
     if _given(launched):
         return
-    cards = [(r, r.own(budget)) for r in launched.kinds]
+    cards = [(r, r.own(launched.on_cards)) for r in launched.kinds]
     start = min(_down(at_start(r, b, WORST), hardware.total(b)) for r, b in cards)
     leaves = [min(b.usable.low, beside_processes(r, b)) - r.outside.high for r, b in cards]
     whole = min(_down(n, hardware.total(b)) for n, (_, b) in zip(leaves, cards, strict=True))
@@ -202,21 +161,23 @@ def at_start(reserve: RankReserve, budget: Budget, by: int = EXPECTED) -> int:
     return max(0, reserve.own(budget).usable[by] - reserve.standing.before[2 - by])
 
 
-def asks(launched: VllmLaunched, reserve: RankReserve, budget: Budget) -> int:
+def asks(launched: VllmLaunched, reserve: RankReserve) -> int:
     """Return the bytes that vLLM asks for of the card of a rank."""
-    return share(reserve.standing.launch.rules, launched.utilization, reserve.own(budget))
+    card = reserve.own(launched.on_cards)
+    return share(reserve.standing.launch.rules, launched.utilization, card)
 
 
-def takes(launched: VllmLaunched, reserve: RankReserve, budget: Budget) -> int:
+def takes(launched: VllmLaunched, reserve: RankReserve) -> int:
     """Return the bytes that a rank takes at start, which are no more than a process can have. Where
     share and what is outside of it are, it starts with what torch gives back of the profile
     (gpu_worker.py, memory_profiling: empty_cache), or dies while graphs are captured."""
-    return min(reserve.taken(asks(launched, reserve, budget)), reserve.own(budget).usable.high)
+    most = reserve.own(launched.on_cards).usable.high
+    return min(reserve.taken(asks(launched, reserve)), most)
 
 
-def scarcest(launched: VllmLaunched, budget: Budget) -> RankReserve:
+def scarcest(launched: VllmLaunched) -> RankReserve:
     """Return the rank with room for the fewest blocks, which decides for all of a replica."""
-    return min(launched.kinds, key=lambda r: _blocks_with(r, asks(launched, r, budget)))
+    return min(launched.kinds, key=lambda r: _blocks_with(r, asks(launched, r)))
 
 
 def _blocks_with(reserve: RankReserve, share_bytes: int) -> float:
@@ -228,34 +189,34 @@ def concurrency(reserve: RankReserve, available: int) -> float:
     return reserve.blocks.pool.concurrency(available, reserve.blocks.setting.load)
 
 
-def lacks(asked: VllmLaunched, budget: Budget) -> str:
+def lacks(asked: VllmLaunched) -> str:
     """Say what the flags as they were asked leave no room for; "" where they surely serve."""
-    least = scarcest(asked, budget)
+    least = scarcest(asked)
     reasons = (_loading, _refusal, _room, _nearly)
-    return next((reason for tell in reasons if (reason := tell(asked, least, budget))), "")
+    return next((reason for tell in reasons if (reason := tell(asked, least))), "")
 
 
-def _loading(asked: VllmLaunched, least: RankReserve, budget: Budget) -> str:
+def _loading(asked: VllmLaunched, least: RankReserve) -> str:
     """Say what is there while weights load, where the card has not room for it; else ""."""
     kinds = sorted((*asked.kinds, least), key=lambda r: -r.standing.loading.expected)
-    r = next((r for r in kinds if not loads(r, budget)), None)
+    r = next((r for r in kinds if not loads(r, asked.on_cards)), None)
     if r is None:
         return ""
     arriving = total(c.bytes for c in r.standing.resident.arriving).expected
-    needs, has = human(r.standing.loading.expected), human(r.own(budget).usable.expected)
+    needs, has = human(r.standing.loading.expected), human(r.own(asked.on_cards).usable.expected)
     if arriving:
         return sentence("vllm_load.packing", needs=needs, packing=human(arriving), has=has)
     return sentence("vllm_load", needs=needs, has=has)
 
 
-def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
+def _nearly(asked: VllmLaunched, reserve: RankReserve) -> str:
     """Describe a launch that is expected to serve, and may not; "" where it surely does."""
-    if serves(asked, budget, WORST):
+    if serves(asked, WORST):
         return ""
     if reserve.given is not None:
         most = reserve.inside.high + reserve.given + reserve.outside.high
         return sentence("cache_up_to", size=human(reserve.given), most=human(most))
-    low, _, high = reserve.available_interval(asks(asked, reserve, budget))
+    low, _, high = reserve.available_interval(asks(asked, reserve))
     return sentence(
         "vllm_may",
         share=asked.utilization,
@@ -267,11 +228,11 @@ def _nearly(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     )
 
 
-def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
+def _room(asked: VllmLaunched, reserve: RankReserve) -> str:
     """Say what there is no room for: the profile run, the cache that was asked for, or the blocks
     of all requests; else ""."""
-    share_bytes = asks(asked, reserve, budget)
-    usable = reserve.own(budget).usable.expected
+    share_bytes = asks(asked, reserve)
+    usable = reserve.own(asked.on_cards).usable.expected
     room = max(0, reserve.available(share_bytes))
     if reserve.available(share_bytes) < 0:
         needs, share = human(reserve.inside.expected), human(share_bytes)
@@ -292,14 +253,14 @@ def _room(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
     return sentence("not_at_once", requests=reserve.requests, tokens=reserve.context, room=together)
 
 
-def _refusal(asked: VllmLaunched, reserve: RankReserve, budget: Budget) -> str:
-    share_bytes = asks(asked, reserve, budget)
-    if not refused(reserve, share_bytes, budget):
+def _refusal(asked: VllmLaunched, reserve: RankReserve) -> str:
+    share_bytes = asks(asked, reserve)
+    if not refused(reserve, share_bytes, asked.on_cards):
         return ""
-    surely = refused(reserve, share_bytes, budget, BEST)
+    surely = refused(reserve, share_bytes, asked.on_cards, BEST)
     return sentence(
         "utilization_refused" if surely else "utilization_unsure",
         share=asked.utilization,
         size=human(share_bytes),
-        free=human(at_start(reserve, budget)),
+        free=human(at_start(reserve, asked.on_cards)),
     )

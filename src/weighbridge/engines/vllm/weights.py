@@ -29,21 +29,23 @@ qwen3_vl.py, qwen3_omni_moe_thinker.py (deepstack_input_embeds); deepseek_v2.py,
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import dataclass
 from weighbridge.base.units import MIB, power_of_two
+from weighbridge.engines.engine import Version
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.parallel import rules as parallel
 from weighbridge.engines.parallel.rules import SpreadArgs
-from weighbridge.engines.servers import pinned, shards
+from weighbridge.engines.servers import host, shards
+from weighbridge.engines.servers.replica import AtOnce, Replica
 from weighbridge.engines.vllm import ENGINE, hardware
 from weighbridge.engines.vllm.effective import VllmLaunch
-from weighbridge.engines.vllm.rules import Arrives, Version, rules
+from weighbridge.engines.vllm.rules import Arrives, rules
 from weighbridge.machines.accelerators.seen import Card
 from weighbridge.machines.allocator.filling import filled
 from weighbridge.machines.allocator.options import DEFAULT, AllocatorOptions
@@ -51,6 +53,9 @@ from weighbridge.memory.components.kv_cache import mixers
 from weighbridge.memory.components.weights import PlacedTensor, total
 from weighbridge.models.arch.mixers import Latent, Recurrent
 from weighbridge.models.arch.model_types import facts
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Infer
 
 MXFP4 = "mxfp4"
 UNSPLIT = AllocatorOptions(max_split_size_mb=20)
@@ -71,16 +76,13 @@ class RankWeights:
     buffers: int
     allocated: int
     reserved: int
-    offloaded: pinned.PinnedWeights  # to host memory
-    asleep: pinned.PinnedWeights  # in host memory while it sleeps at level 1
+    offloaded: host.PinnedWeights  # to host memory
+    asleep: host.PinnedWeights  # in host memory while it sleeps at level 1
 
 
-def ranks(subject: Subject, launch: VllmLaunch, card: Card) -> tuple[shards.Rank, ...]:
-    return shards.ranks(subject, rules=split(launch), **sizes(launch, card))
-
-
-def split(launch: VllmLaunch) -> shards.SplitRules:
-    return split_rules(launch.rules.version, eager=launch.eager, towers=not launch.language_only)
+def replica(subject: Subject, launch: VllmLaunch, w: "Infer", card: Card) -> Replica:
+    rules = split_rules(launch.rules.version, eager=launch.eager, towers=not launch.language_only)
+    return Replica(ENGINE, subject, w, rules, sizes(launch, card))
 
 
 def imported(subject: Subject, launch: VllmLaunch, card: Card) -> int:
@@ -119,9 +121,9 @@ def loaded(rank: shards.Rank, launch: VllmLaunch, extra: Iterable[int]) -> RankW
     sizes = (*(t.nbytes for t in rank.tensors), *extra, *scales)
     allocated, reserved = _replay(sizes, unsplit=launch.rules.unsplit)
     weights = total(rank.tensors, "weights")
-    gone = pinned.taken(rank.tensors, launch.offload)
-    away = pinned.of_tensors(gone)
-    asleep = pinned.PinnedWeights()
+    gone = host.taken(rank.tensors, launch.offload)
+    away = host.of_tensors(gone)
+    asleep = host.PinnedWeights()
     if launch.sleeps:
         left = Counter(sizes) - Counter(t.nbytes for t in gone)
         here = tuple(nbytes for nbytes in sizes if _takes(left, nbytes))
@@ -144,16 +146,16 @@ def _takes(left: Counter[int], nbytes: int) -> bool:
 
 def of_layers(rank: shards.Rank) -> tuple[PlacedTensor, ...]:
     """Tensors of numbered layers."""
-    return tuple(t for t in rank.tensors if pinned.layer_of(t))
+    return tuple(t for t in rank.tensors if host.layer_of(t))
 
 
 @lru_cache(maxsize=64)
-def _segments(sizes: tuple[int, ...], *, unsplit: bool) -> pinned.PinnedWeights:
+def _segments(sizes: tuple[int, ...], *, unsplit: bool) -> host.PinnedWeights:
     """Return the segments of the pool that sleep mode copies, each into a pinned block of its own
     (device_allocator/cumem.py, sleep)."""
     filling = filled(sizes, UNSPLIT if unsplit else DEFAULT)
     blocks = sum(count * power_of_two(size) for size, count in filling.segments.items())
-    return pinned.PinnedWeights(filling.reserved, blocks)
+    return host.PinnedWeights(filling.reserved, blocks)
 
 
 @lru_cache(maxsize=64)
@@ -182,7 +184,7 @@ def _streamed(packed: int, whole: int, layer: int) -> Bytes:
 
 
 # Bytes of 16-bit weights that are there at once, of (packed, whole, one layer's)
-AT_ONCE: Mapping[Arrives, Callable[[int, int, int], Bytes]] = {
+AT_ONCE: Mapping[Arrives, AtOnce] = {
     "whole": _whole,
     "both": _both,
     "between": _between,

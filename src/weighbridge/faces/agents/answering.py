@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.questions.requests import MAX_LINE, Requests, settled
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import printable, safe_json, shown
 from weighbridge.faces.agents import brief
 from weighbridge.faces.agents.tools import DETAILS, FORMS, OUTPUT, SLOW, Tool, tools
@@ -71,7 +72,9 @@ class Answers:
     def _called(self, name: str, arguments: Arguments) -> AgentAnswer:
         tool = self._tools.get(name)
         if tool is None:
-            raise UsageError(f"no tool {shown(name)}; known: {', '.join(self._tools)}")
+            raise UsageError(
+                sentence("agent.no_tool", name=shown(name), known=", ".join(self._tools))
+            )
         settings = _given(tool, arguments)
         form = _choice("response_format", settings.pop("response_format", FORMS[0]), FORMS)
         detail = _choice("detail", settings.pop("detail", DETAILS[0]), DETAILS)
@@ -85,9 +88,9 @@ class Answers:
         others = settings.pop("together", None)
         if others is not None:
             if detail == "full":
-                raise UsageError("together has no detail: full: ask about each model alone")
-            found = self._requests.together(_several(settings, others))
-            return _told(*brief.of_services(found), form)
+                raise UsageError(sentence("agent.together_full"))
+            services = self._requests.together(_several(settings, others))
+            return _told(*brief.of_services(services), form)
         request = _request(name, settings)
         report = self._requests.report(request)
         if detail == "full":
@@ -115,16 +118,16 @@ class Answers:
         from weighbridge.faces.agents import runfile
 
         fix = _fixes(settings)
-        found = runfile.weigh(settings, self._options)
-        text, numbers = runfile.brief(found, fix=fix)
-        whole = runfile.whole(found, form) if full else ""
+        weighed = runfile.weigh(settings, self._options)
+        text, numbers = runfile.brief(weighed, fix=fix)
+        whole = runfile.whole(weighed, form) if full else ""
         return AgentAnswer(whole, numbers) if full else _told(text, numbers, form)
 
 
 def _fixes(settings: dict[str, Any]) -> bool:
     fix = settings.get("fix", False)
     if not isinstance(fix, bool):
-        raise UsageError(f"fix is true or false, not {shown(fix)}")
+        raise UsageError(sentence("is_bool", name="fix", value=shown(fix)))
     return fix
 
 
@@ -133,13 +136,12 @@ def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
     known = tool.known
     for name in arguments:
         if name in SLOW and name in TABLES.get(tool.name, ()):
-            raise UsageError(
-                f"{name} takes minutes, and is no argument here: run `weighbridge {tool.name} MODEL"
-                f" --{name}` in a shell"
-            )
+            raise UsageError(sentence("agent.slow", name=name, tool=tool.name))
         if name not in known:
             near = _near(name, known, TABLES.get(tool.name, {}))
-            raise UsageError(f"{tool.name} has no argument {shown(name)}; {near}")
+            raise UsageError(
+                sentence("agent.no_argument", tool=tool.name, name=shown(name), near=near)
+            )
         _bounded(name, arguments[name])
     saying = {name: value for name, value in arguments.items() if value not in (None, "")}
     return {name: _as_text(known[name], value) for name, value in saying.items()}
@@ -148,16 +150,16 @@ def _given(tool: Tool, arguments: Arguments) -> dict[str, Any]:
 def _bounded(name: str, value: Any) -> None:
     """Raises UsageError for a text that is longer than any name."""
     if name not in LONG and isinstance(value, str) and len(value) > LONGEST:
-        raise UsageError(f"{name} is longer than {LONGEST} characters: {shown(value)}")
+        raise UsageError(sentence("agent.long", name=name, most=LONGEST, value=shown(value)))
 
 
 def _near(name: str, known: Mapping[str, Any], table: Table) -> str:
     flag = f"--{name.replace('_', '-')}"
     alias = next((n for n, setting in table.items() if flag in setting.flags), None)
     if alias is not None:
-        return f"it is {alias} here"
+        return sentence("near.called", name=alias)
     close = get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else "the tool settings lists them"
+    return sentence("near", names=" or ".join(close)) if close else sentence("near.tool")
 
 
 def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
@@ -168,7 +170,9 @@ def _as_text(schema: Mapping[str, Any], value: Any) -> Any:
 
 def _choice(name: str, value: Any, known: Sequence[str]) -> str:
     if value not in known:
-        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(value)}")
+        raise UsageError(
+            sentence("is_one_of", name=name, known=", ".join(known), value=shown(value))
+        )
     return str(value)
 
 
@@ -176,16 +180,14 @@ def _request(task: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The request of `weighbridge run` that the arguments are."""
     model = settings.pop("model", None)
     if model is None and "command" not in settings:
-        raise UsageError(
-            "name a model: a catalogue name (llama-3.1-8b), a Hub id (org/name) or a path"
-        )
+        raise UsageError(sentence("agent.no_model"))
     return {"task": task, "model": _model(model), "workload": settings}
 
 
 def _several(settings: dict[str, Any], others: Any) -> dict[str, Any]:
     """The request about a model and others beside it. Raises UsageError for what are no names."""
     if not isinstance(others, list):
-        raise UsageError(f"together is a list of models, not {shown(others)}")
+        raise UsageError(sentence("agent.together", value=shown(others)))
     for other in others:
         _bounded("together", other)
     models = [_model(settings.pop("model", None)), *others]
@@ -198,7 +200,7 @@ def _model(model: Any) -> Any:
         try:
             model = strict_json(model.encode(errors="surrogatepass"), MAX_LINE, constants=True)
         except BadFileError as error:
-            raise BadFileError(f"model, read as the text of a config.json, {error}") from None
+            raise BadFileError(sentence("agent.config", why=error.line)) from None
     if isinstance(model, dict) and not isinstance(model.get("config"), dict):
         return {"config": model}
     return model
@@ -235,14 +237,14 @@ def _ranking(names: list[str], filters: dict[str, Any]) -> Any:
     from weighbridge.answers.questions.fit.ranking import models_for
 
     if "gpu" not in filters and "gpu_memory" not in filters:
-        raise UsageError("name the card to rank models for: gpu (4090, or local) or gpu_memory")
+        raise UsageError(sentence("rank_card", how="gpu (4090, or local) or gpu_memory"))
     return models_for(names, filters, shown=brief.ROWS)
 
 
 def _text(name: str, filters: dict[str, Any]) -> str:
     value = filters.pop(name, "")
     if not isinstance(value, str):
-        raise UsageError(f"{name} is text, not {shown(value)}")
+        raise UsageError(sentence("is_text", name=name, value=shown(value)))
     return value
 
 
@@ -252,9 +254,9 @@ def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
     for key, value in filters.items():
         declared = schema["properties"][key]
         if declared["type"] == "boolean" and not isinstance(value, bool):
-            raise UsageError(f"{key} is true or false, not {shown(value)}")
+            raise UsageError(sentence("is_bool", name=key, value=shown(value)))
         if declared["type"] == "string" and not isinstance(value, str):
-            raise UsageError(f"{key} is text, not {shown(value)}")
+            raise UsageError(sentence("is_text", name=key, value=shown(value)))
         if "enum" in declared:
             _choice(key, value, declared["enum"])
     return filters
@@ -263,18 +265,18 @@ def _checked(name: str, filters: dict[str, Any]) -> dict[str, Any]:
 def _settings(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Settings of a tool that its schema leaves out, or those that a pattern matches."""
     if "task" not in asked:
-        raise UsageError("name the tool whose settings are meant: task is one of fit, infer...")
+        raise UsageError(sentence("agent.which_tool"))
     pattern = _text("pattern", asked).lower().replace("-", "_")
     tool = next(one for one in tools() if one.name == _checked("settings", asked)["task"])
     every = tool.known if pattern else tool.more
-    found = {
+    listed = {
         name: schema
         for name, schema in every.items()
         if pattern in name or pattern in schema.get("description", "").lower().replace("-", "_")
     }
-    if not found:
-        raise NotFoundError(f"no setting of {tool.name} matches {shown(pattern)}")
-    return brief.of_settings(found), {"settings": found}
+    if not listed:
+        raise NotFoundError(sentence("agent.no_setting", tool=tool.name, pattern=shown(pattern)))
+    return brief.of_settings(listed), {"settings": listed}
 
 
 LISTS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {

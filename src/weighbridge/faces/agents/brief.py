@@ -8,6 +8,7 @@ agent nothing but the numbers.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import LONGEST, clipped, one_line, printable, safe_markdown
 from weighbridge.base.words import words_in
 from weighbridge.faces.render.markdown import MARKS, drawn
@@ -85,7 +86,7 @@ def _lines(block: Block) -> Iterator[str]:
 
 def _pasted(block: Paste) -> Iterator[str]:
     if len(block.text) > LONGEST_LINE:
-        yield f"{_line(block.heading)}: a line of {len(block.text):,} characters"
+        yield about(_line(block.heading), sentence("agent.long_line", count=len(block.text)))
     else:
         yield from filter(None, drawn(block))
 
@@ -231,17 +232,17 @@ def of_fit(fit: Fit) -> tuple[str, Numbers]:
     return text(shown), _fit_numbers(fit, page)
 
 
-def of_services(found: Services) -> tuple[str, Numbers]:
+def of_services(services: Services) -> tuple[str, Numbers]:
     """Several models on the same cards: whether all fit, what each holds, and what it leaves."""
-    page = together_screen(found)
+    page = together_screen(services)
     sentences = [cell.text for cell in getattr(page.blocks[0], "lines", ())]
     numbers: Numbers = {
         "answer": printable(one_line("; ".join(sentences))),
-        "accelerator": found.accelerator.name,
-        "count": found.accelerator.count,
-        "usable_bytes": found.accelerator.free,
-        "fits": found.fits,
-        "holds_bytes": found.holds._asdict(),
+        "accelerator": services.accelerator.name,
+        "count": services.accelerator.count,
+        "usable_bytes": services.accelerator.free,
+        "fits": services.fits,
+        "holds_bytes": services.holds._asdict(),
         "services": [
             numbers_told(
                 {
@@ -253,9 +254,11 @@ def of_services(found: Services) -> tuple[str, Numbers]:
                     "launch": launch,
                 }
             )
-            for s, left, launch in zip(found.services, found.left, found.launches, strict=True)
+            for s, left, launch in zip(
+                services.services, services.left, services.launches, strict=True
+            )
         ],
-        "warnings": [one_line(line) for line in found.warnings[:WARNINGS]],
+        "warnings": [one_line(line) for line in services.warnings[:WARNINGS]],
     }
     return text(page), numbers_told(numbers)
 
@@ -300,19 +303,19 @@ def _question(question: Question, *, line: bool) -> Numbers:
     return numbers
 
 
-def of_settings(found: Mapping[str, Mapping[str, Any]]) -> str:
+def of_settings(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Tell settings, a line each: the name, what it takes, and its sentence."""
     return "\n".join(
         f"- {name} ({'|'.join(map(str, schema.get('enum', ()))) or schema['type']}): "
         f"{schema['description']}"
-        for name, schema in found.items()
+        for name, schema in settings.items()
     )
 
 
-def of_gpus(found: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
+def of_gpus(cards: Iterable[Part], machines: Iterable[Instance]) -> tuple[str, Numbers]:
     from weighbridge.faces.view.lists import gpus
 
-    parts, rented = list(found), list(machines)
+    parts, rented = list(cards), list(machines)
     page = gpus(parts[:ROWS], rented[:ROWS])._replace(footer=())
     more = _more(len(parts) - ROWS, "pattern") + _more(len(rented) - ROWS, "pattern")
     numbers = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from weighbridge.answers.questions.prepared import opened
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, printable
 from weighbridge.faces.agents.brief import numbers_told, text
 from weighbridge.faces.render import draw
@@ -25,11 +26,11 @@ def explain(arguments: Mapping[str, Any], model: Any, options: GatherOptions) ->
     """Answer about a message. Raises UsageError for arguments that are of another question."""
     wrong = next((name for name in NOT_OURS if name in arguments), None)
     if wrong is not None:
-        raise UsageError(f"{ARGUMENT} is about a run that ended: leave {wrong} out")
+        raise UsageError(sentence("agent.ended", name=ARGUMENT, wrong=wrong))
     settings = {name: value for name, value in arguments.items() if name not in (ARGUMENT, "for")}
     log = arguments[ARGUMENT]
     if not isinstance(log, str):
-        raise UsageError(f"{ARGUMENT} is the text of the message, not {type(log).__name__}")
+        raise UsageError(sentence("agent.log", name=ARGUMENT, kind=type(log).__name__))
     opening = None if model is None else partial(opened, model, options)
     return explained(log, opening, {**_task(arguments.get("for")), **settings})
 
@@ -39,7 +40,7 @@ def _task(about: str | None) -> dict[str, str]:
     if about is None:
         return {}
     if about not in NAMES:
-        raise UsageError(f"for is one of {', '.join(NAMES)}, not {about!r:.80}")
+        raise UsageError(sentence("choice", flag="for", known=", ".join(NAMES), value=about))
     task, method = NAMES[about]
     return {"task": task} if method is None else {"method": method}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.answers.questions.prepared import opened
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, printable
 from weighbridge.faces.agents.brief import numbers_told, text
 from weighbridge.faces.render import draw
@@ -20,38 +21,39 @@ NAME = "the text"
 
 def weigh(arguments: Mapping[str, Any], options: GatherOptions) -> WeighedFile:
     """Read a text and weigh its runs. Raises UsageError for what no kind tells."""
-    given = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
-    said, model = arguments.get(TEXT), given.pop("model", None)
-    if not isinstance(said, str):
-        raise UsageError(f"{TEXT} is the text of a file, a command or a message")
+    typed = {name: value for name, value in arguments.items() if name not in (TEXT, KIND, FIX)}
+    text, model = arguments.get(TEXT), typed.pop("model", None)
+    if not isinstance(text, str):
+        raise UsageError(sentence("agent.text", name=TEXT))
     try:
-        file = read(said, NAME, arguments.get(KIND))
+        file = read(text, NAME, arguments.get(KIND))
     except UsageError as error:  # an option of ours is called as the tool has it
-        raise UsageError(
-            str(error).replace("--as KIND", KIND).replace("--as ", f"{KIND} ")
-        ) from None
-    return weighed(file, lambda name, at: opened(name, options._replace(revision=at)), given, model)
+        if "option" not in error.values:
+            raise
+        line = sentence(error.key, **{**error.values, "option": KIND})
+        raise UsageError(line, where=error.where) from None
+    return weighed(file, lambda name, at: opened(name, options._replace(revision=at)), typed, model)
 
 
-def brief(found: WeighedFile, *, fix: bool) -> tuple[str, dict[str, Any]]:
+def brief(weighed: WeighedFile, *, fix: bool) -> tuple[str, dict[str, Any]]:
     """Return the answer in few lines and as few numbers; with `fix` the change of the file."""
-    body = found.to_dict()
+    body = weighed.to_dict()
     runs = [_run(run) for run in body["runs"]]
-    numbers: dict[str, Any] = {"kind": found.file.kind, "fits": found.fits, "runs": runs}
-    told = text(view(found))
+    numbers: dict[str, Any] = {"kind": weighed.file.kind, "fits": weighed.fits, "runs": runs}
+    lines = text(view(weighed))
     if fix:
-        patch = patched(found)
+        patch = patched(weighed)
         numbers["diff"] = None if patch is None else patch.diff
-        told += f"\n\n{_changed(numbers['diff'])}"
-    numbers["warnings"] = [one_line(line) for line in found.warnings]
-    return told, numbers_told(numbers)
+        lines += f"\n\n{_changed(numbers['diff'])}"
+    numbers["warnings"] = [one_line(line) for line in weighed.warnings]
+    return lines, numbers_told(numbers)
 
 
-def whole(found: WeighedFile, form: str) -> str:
+def whole(weighed: WeighedFile, form: str) -> str:
     """Return all of an answer, in Markdown or as JSON."""
     from weighbridge.faces.render.bounded import dumped
 
-    return dumped(found.to_dict()) if form == "json" else draw(view(found), "markdown")
+    return dumped(weighed.to_dict()) if form == "json" else draw(view(weighed), "markdown")
 
 
 def _changed(diff: str | None) -> str:

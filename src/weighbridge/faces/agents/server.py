@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.agents.answering import AgentAnswer, Answers, Arguments
 from weighbridge.faces.agents.tools import Tool, tools
 
@@ -94,9 +95,7 @@ def _server(answers: Answers, offered: tuple[Tool, ...]) -> "Server[Any]":
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
-        raise UsageError(
-            "tools for agents need the mcp SDK: pip install 'weighbridge[mcp]'"
-        ) from None
+        raise UsageError(sentence("agent.needs_sdk")) from None
     lane = _Lane()
     known = {tool.name for tool in offered}
 
@@ -137,8 +136,8 @@ def _first_generation(
         return types.ServerResult(await listed())
 
     async def call_tool(request: Any) -> Any:
-        found = await called(request.params.name, request.params.arguments)
-        return types.ServerResult(found)
+        reply = await called(request.params.name, request.params.arguments)
+        return types.ServerResult(reply)
 
     server.request_handlers[types.ListToolsRequest] = list_tools
     server.request_handlers[types.CallToolRequest] = call_tool
@@ -177,8 +176,8 @@ def _described(tool: Tool) -> dict[str, Any]:
 
 def _result(answer: AgentAnswer) -> dict[str, Any]:
     """An answer as the protocol sends it: text, the same as numbers, or an error to read."""
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "content": [{"type": "text", "text": answer.text}],
         "isError": answer.failed,
     }
-    return told if answer.failed else {**told, "structuredContent": answer.numbers}
+    return content if answer.failed else {**content, "structuredContent": answer.numbers}

@@ -135,13 +135,15 @@ def _weighed() -> dict[str, Schema]:
 def _task(name: str, title: str, description: str, *required: str) -> Tool:
     """A question about a model: its schema has the common settings, and the others are taken."""
     beside = {"revision": REVISION, "command": COMMAND}
-    said = {key: beside[key] for key in BESIDE[name]}
-    own = OWN.get(name, {})
+    described = {key: beside[key] for key in BESIDE[name]}
+    of_task = OWN.get(name, {})
     every = settings_of(name)
     common = {key: every[key] for key in COMMON[name] if key in every}
-    rest = {key: schema for key, schema in every.items() if key not in common}
-    schema = _object({"model": MODEL, **own, **common, **said, **OUTPUT}, *required, others=True)
-    return Tool(name, title, description, schema, more=rest)
+    others = {key: schema for key, schema in every.items() if key not in common}
+    schema = _object(
+        {"model": MODEL, **of_task, **common, **described, **OUTPUT}, *required, others=True
+    )
+    return Tool(name, title, description, schema, more=others)
 
 
 def _others() -> dict[str, Schema]:

@@ -28,9 +28,9 @@ class RowPositions:
         self.canvas, self.plot = canvas, plot
         every = [bar for group in plot.groups for bar in group.bars]
         labels = max((_label(b) for b in every), default=0)
-        told = max((width(b.told, SMALL, bold=True) for b in every), default=0)
+        widest = max((width(b.told, SMALL, bold=True) for b in every), default=0)
         self.left = MARGIN + min(GUTTER, labels) + 10
-        self.right = WIDE - MARGIN - min(GUTTER, told) - 14
+        self.right = WIDE - MARGIN - min(GUTTER, widest) - 14
 
     def x(self, value: float) -> float:
         return self.left + place(self.plot.axis, value) * (self.right - self.left)
@@ -106,10 +106,10 @@ def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> N
         end -= MARK
     label = cut(bar.label, SMALL, end - MARGIN, bold=bar.strong)
     canvas.text(end, y + 15, label, size=SMALL, bold=bar.strong, anchor="end")
-    at = 0.0
+    left = 0.0
     for segment in bar.segments:
-        x, end = rows.x(at), rows.x(at + segment.value)
-        at += segment.value
+        x, end = rows.x(left), rows.x(left + segment.value)
+        left += segment.value
         style = rows.plot.series[segment.series].style
         wide = max(end - x - GAP, min(1.0, end - x))
         if wide > 0:
@@ -118,12 +118,12 @@ def _bar(rows: RowPositions, bar: FigureBar, y: float, limit: Limit | None) -> N
             for start, room in _free(x, seen, rows.x(limit.low) if limit else None):
                 if _inside(canvas, (start, y, room), segment.told, style):
                     break
-    if at > rows.plot.axis.high:
-        _cut_off(canvas, rows.x(at), y)
+    if left > rows.plot.axis.high:
+        _cut_off(canvas, rows.x(left), y)
     if bar.low != bar.high and bar.low < rows.plot.axis.high:
         canvas.whisker(y + THICK + 6, rows.x(bar.low), rows.x(bar.high))
-    told = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
-    canvas.text(WIDE - MARGIN, y + 15, told, size=SMALL, bold=bar.strong, anchor="end")
+    value = cut(bar.told, SMALL, WIDE - MARGIN - rows.right, bold=bar.strong)
+    canvas.text(WIDE - MARGIN, y + 15, value, size=SMALL, bold=bar.strong, anchor="end")
 
 
 def _cut_off(canvas: Canvas, x: float, y: float) -> None:

@@ -55,8 +55,8 @@ class Canvas:
     ) -> None:
         w, h = size
         if w > 0 and h > 0:
-            at = f'x="{number(x)}" y="{number(y)}" width="{number(w)}" height="{number(h)}"'
-            self.parts.append(f"<rect {at} {_painted(paint)}{more}/>")
+            place = f'x="{number(x)}" y="{number(y)}" width="{number(w)}" height="{number(h)}"'
+            self.parts.append(f"<rect {place} {_painted(paint)}{more}/>")
 
     def line(self, points: Iterable[tuple[float, float]], paint: str, more: str = "") -> None:
         self.path(_d(points), paint, f' fill="none"{more}')
@@ -75,8 +75,8 @@ class Canvas:
         anchor = style.get("anchor", "start")
         more = "" if anchor == "start" else f' text-anchor="{anchor}"'
         more += ' font-weight="600"' if style.get("bold") else ""
-        at = f'x="{number(x)}" y="{number(y)}" font-size="{size}"'
-        self.parts.append(f"<text {at} {_painted(paint)}{more}>{clean(words)}</text>")
+        place = f'x="{number(x)}" y="{number(y)}" font-size="{size}"'
+        self.parts.append(f"<text {place} {_painted(paint)}{more}>{clean(words)}</text>")
 
     def filled(self, d: str, style: int) -> None:
         """Draw a surface in the colour of a series, with its pattern over it."""
@@ -108,7 +108,7 @@ def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) 
     """The picture, self-contained: no script, no font, no address but the name of SVG itself."""
     w, h = number(canvas.wide), number(high)
     body = "\n".join([_definitions(canvas.parts), *canvas.parts])
-    made = (
+    picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" id="{ID}" role="img" lang="{lang}" '
         f'width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
         f'aria-labelledby="{ID}-t {ID}-d" font-family="{FONTS}" '
@@ -119,7 +119,7 @@ def whole(canvas: Canvas, high: float, title: str, description: str, lang: str) 
         f'<rect width="{w}" height="{h}" {_painted("page")}/>\n'
         f"{body}\n</svg>\n"
     )
-    return made.replace(ID, f"wb{sha256(made.encode()).hexdigest()[:8]}")
+    return picture.replace(ID, f"wb{sha256(picture.encode()).hexdigest()[:8]}")
 
 
 def _lines(words: str) -> str:
@@ -177,11 +177,11 @@ def cut(text: str, size: float, room: float, *, bold: bool = False) -> str:
 def folded(text: str, size: float, room: float, *, bold: bool = False, most: int = 2) -> list[str]:
     """Break `text` between words into at most `most` lines; the last one is cut."""
     lines: list[str] = []
-    rest = text.split(" ")
-    while rest and len(lines) < most - 1:
-        count = len(rest)
-        while count > 1 and width(" ".join(rest[:count]), size, bold=bold) > room:
+    words = text.split(" ")
+    while words and len(lines) < most - 1:
+        count = len(words)
+        while count > 1 and width(" ".join(words[:count]), size, bold=bold) > room:
             count -= 1
-        lines.append(cut(" ".join(rest[:count]), size, room, bold=bold))
-        rest = rest[count:]
-    return [*lines, cut(" ".join(rest), size, room, bold=bold)] if rest else lines
+        lines.append(cut(" ".join(words[:count]), size, room, bold=bold))
+        words = words[count:]
+    return [*lines, cut(" ".join(words), size, room, bold=bold)] if words else lines

@@ -108,8 +108,8 @@ def _bars(fit: "Fit", rows: reports.BarSettings) -> Iterator[FigureBar]:
 def _changed(settings: str, needs: "Bytes", fits: "Answer", rows: reports.BarSettings) -> FigureBar:
     """Draw what a question takes with other settings."""
     segment = FigureSegment(len(rows.series), needs.expected, rows.say("changed"))
-    told = rows.unit.told(needs.expected)
-    return FigureBar(settings, (segment,), needs.low, needs.high, told, mark=fits)
+    label = rows.unit.told(needs.expected)
+    return FigureBar(settings, (segment,), needs.low, needs.high, label, mark=fits)
 
 
 def _table(questions: "Sequence[Question]", rows: reports.BarSettings) -> FigureTable:

@@ -13,6 +13,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import scale
 from weighbridge.faces.charts.figure import Axis, Dot, Dots, Figure, FigureTable, Series
@@ -50,21 +51,21 @@ MEASURES: Mapping[str, tuple[LayoutMeasure, ...]] = {  # along x, and then along
 
 
 def layouts(
-    found: Ranking, *, every: bool = False, unit: str | None = None, lang: str = "en"
+    ranking: Ranking, *, every: bool = False, unit: str | None = None, lang: str = "en"
 ) -> Figure:
     """Draw the layouts that fit: those that no other one betters, or `every` one that was ranked.
     Raises UsageError where none fits."""
     say = words_in(lang, "charts")
-    rows = found.fitting
+    rows = ranking.fitting
     if not rows:
-        raise UsageError(f"no layout of {found.model} fits; there is nothing to draw")
-    x, *others = MEASURES["placed" if "cards" in rows[0] else found.about]
+        raise UsageError(sentence("draw.layouts", model=ranking.model))
+    x, *others = MEASURES["placed" if "cards" in rows[0] else ranking.about]
     drawn = [y for y in others if any(map(y.of, rows))]  # nothing is sent beyond one machine
-    names = {"model": found.model or "", "card": f"{found.count} x {found.accelerator}"}
+    names = {"model": ranking.model or "", "card": f"{ranking.count} x {ranking.accelerator}"}
     return Figure(
         title=say("title.layouts", **names),
         answer="",
-        notes=tuple(_notes(found, every, say)),
+        notes=tuple(_notes(ranking, every, say)),
         description=say("described.layouts", **names),
         plots=tuple(_plot(rows, x, y, (say, unit)) for y in drawn),
         table=_table(rows, (NEEDS, x, *others), (say, unit)),
@@ -72,9 +73,9 @@ def layouts(
     )
 
 
-def _notes(found: Ranking, every: bool, say: Words) -> Iterator[str]:
+def _notes(ranking: Ranking, every: bool, say: Words) -> Iterator[str]:
     yield say("every" if every else "front")
-    if found.about == "infer":
+    if ranking.about == "infer":
         yield say("more.cached")
 
 
@@ -117,8 +118,8 @@ def _table(
         say(m.word, **({"unit": size.name} if size else {}))
         for m, size in zip(measures, sizes, strict=True)
     )
-    told = ((row["id"], *_cells(row, measures, sizes)) for row in rows)
-    return FigureTable((say("head.layout"), *head), tuple(told))
+    cells = ((row["id"], *_cells(row, measures, sizes)) for row in rows)
+    return FigureTable((say("head.layout"), *head), tuple(cells))
 
 
 def _cells(

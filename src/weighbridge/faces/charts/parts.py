@@ -58,9 +58,9 @@ def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
     for s in bars:
         most |= s
     most.pop("other", None)
-    kept = [KEPT] if most.pop(KEPT, 0) else []
-    large = [n for n, v in most.most_common(count - len(kept)) if v * LEAST >= fullest and v]
-    return tuple(name for name in dict.fromkeys(NAMES.values()) if name in {*large, *kept})
+    last = [KEPT] if most.pop(KEPT, 0) else []
+    large = [n for n, v in most.most_common(count - len(last)) if v * LEAST >= fullest and v]
+    return tuple(name for name in dict.fromkeys(NAMES.values()) if name in {*large, *last})
 
 
 def series(names: Sequence[str], say: Words, otherwise: Mapping[str, str]) -> tuple[Series, ...]:

@@ -105,8 +105,8 @@ def areas(canvas: Canvas, plot: Areas, y: float) -> float:
         over = [a + max(0.0, b) for a, b in zip(base, layer, strict=True)]
         _layer(box, plot.xs, (base, over), series.style)
         base = over
-    held = list(_steps(box, plot.xs, plot.line))
-    walked = _walked(held)
+    outline = list(_steps(box, plot.xs, plot.line))
+    walked = _walked(outline)
     canvas.path(walked, "edge", ' fill="none" stroke-width="3.6"')
     canvas.path(walked, "rule", ' fill="none" stroke-width="1.6"')
     middle = (plot.x.low + plot.x.high) / 2
@@ -301,25 +301,25 @@ def dots(canvas: Canvas, plot: Dots, y: float) -> float:
     return box.foot()
 
 
-def _name(box: Box, at: tuple[float, float], words: str, taken: list[Area]) -> None:
+def _name(box: Box, point: tuple[float, float], words: str, taken: list[Area]) -> None:
     """Write a name beside its point. If no place is free nothing is written: the table has it."""
     wide = width(words, SMALL)
-    for x, y in _around(*at, wide):
+    for x, y in _around(*point, wide):
         spot = Area(x, y - SMALL + 1, x + wide, y + 3)
         inside = spot.left >= box.left and spot.right <= box.right
         inside = inside and spot.top >= box.top and spot.bottom <= box.bottom
         if inside and not any(spot.meets(other) for other in taken):
             taken.append(spot)
-            _lead(box, at, spot)
+            _lead(box, point, spot)
             box.canvas.text(x, y, words, size=SMALL)
             return
 
 
-def _lead(box: Box, at: tuple[float, float], spot: Area) -> None:
-    x = min(max(at[0], spot.left), spot.right)
-    y = min(max(at[1], spot.top), spot.bottom)
-    if abs(x - at[0]) + abs(y - at[1]) > LINE:
-        box.canvas.line([at, (x, y)], "leader")
+def _lead(box: Box, point: tuple[float, float], spot: Area) -> None:
+    x = min(max(point[0], spot.left), spot.right)
+    y = min(max(point[1], spot.top), spot.bottom)
+    if abs(x - point[0]) + abs(y - point[1]) > LINE:
+        box.canvas.line([point, (x, y)], "leader")
 
 
 def _around(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:

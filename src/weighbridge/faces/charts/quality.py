@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.charts import scale
 from weighbridge.faces.charts.figure import MOST, Axis, Dot, Dots, Figure, FigureTable, Series
@@ -45,7 +46,7 @@ def quality(
     records: Sequence[Quality], *, model: str, metric: str = "perplexity", lang: str = "en"
 ) -> Figure:
     if not records:
-        raise UsageError(f"no published {metric} of {model} is known; there is nothing to draw")
+        raise UsageError(sentence("draw.quality", metric=metric, model=model))
     say = words_in(lang, "charts")
     sources = list(dict.fromkeys(r.source for r in records))
     unit = scale.unit(max(r.size for r in records)) if records[0].size >= BITS else None
@@ -55,12 +56,12 @@ def quality(
         Dot(r.size, max(x, floor), r.format, sources.index(r.source) % MOST)
         for r, x in zip(records, losses, strict=True)
     )
-    told = metric if not records[0].baseline else say("axis.loss", metric=metric)
+    label = metric if not records[0].baseline else say("axis.loss", metric=metric)
     plot = Dots(
         tuple(sorted(dots)),
         tuple(Series(s, i) for i, s in enumerate(sources[:MOST])),
         _sizes(records, unit, say),
-        scale.ratios(told, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
+        scale.ratios(label, floor / ROOM, max(max(losses), 2 * floor) * ROOM),
     )
     edge = (say("edge"),) if min(losses) < floor else ()
     return Figure(
@@ -190,13 +191,10 @@ def beside(
     facts = [load(remedies=False).model for load in loads]
     names = [each.name for each in facts]
     if len(names) > MOST:
-        raise UsageError(f"{len(names)} models are more than {MOST} in one picture: name fewer")
+        raise UsageError(sentence("draw.many", count=len(names), most=MOST))
     whole = [group for group in _by_page(facts) if len(group) == len(names)]
     if not whole:
-        raise UsageError(
-            f"no page prints perplexities of {', '.join(names)} on one text, and those of several "
-            "pages cannot be compared; --chart-of quality draws each alone"
-        )
+        raise UsageError(sentence("draw.perplexity", names=", ".join(names)))
     chosen = max(whole, key=lambda group: sum(len(_ours(t)) for t in group.values()))
     pairs = zip(names, loads, strict=True)
     return perplexities(
@@ -238,11 +236,11 @@ def _weight_sizes(
     load: "Callable[..., Report]", table: QualityTable, settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, int]]:
     """Bytes of the weights of the model in each format of the table that it can be in."""
-    kept = {name: settings[name] for name in ("engine_version", "base_model")}
+    same = {name: settings[name] for name in ("engine_version", "base_model")}
     for form in dict.fromkeys(row.formats[0] for row in _ours(table)):
         how = {"dtype": form} if form == UNPACKED else {"quantization": form}
         try:
-            report = load(**how, remedies=False, **kept)
+            report = load(**how, remedies=False, **same)
         except UnsupportedError:
             continue
         yield form, report.devices[0].phases[0].of("weights").expected
@@ -251,6 +249,6 @@ def _weight_sizes(
 def _source(table: QualityTable, *, whose: bool = True) -> str:
     """Tell whose figures they are: the model, the text, the way of making, the page."""
     model = table.model.rpartition("/")[2] if whose else ""
-    told = (model, table.text, table.under, table.caution)
+    parts = (model, table.text, table.under, table.caution)
     page = re.sub(r"^https://(.*)/blob/(.{7})[^/]*/", r"\1@\2 ", table.page)  # short enough
-    return f"{', '.join(filter(None, told))}: {page.removeprefix('https://')}"
+    return f"{', '.join(filter(None, parts))}: {page.removeprefix('https://')}"

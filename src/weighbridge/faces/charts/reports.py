@@ -69,12 +69,12 @@ def bars(report: "Report", *, unit: str | None = None, lang: str = "en") -> Figu
     )
 
 
-def _plots(report: "Report", found: Sequence[AlikeDevices], rows: BarSettings) -> Iterator[Bars]:
+def _plots(report: "Report", alike: Sequence[AlikeDevices], rows: BarSettings) -> Iterator[Bars]:
     """The accelerators, then the host, which has a scale of its own."""
     split = _split(report, rows)
     shown = (*rows.series, Series(rows.say("share"), SHARE)) if split else rows.series
     for kind in ("gpu", "host", "disk"):
-        some = [s for s in found if s.device.kind == kind]
+        some = [s for s in alike if s.device.kind == kind]
         if some:
             drawn, more = _drawn([_group(s, rows, len(some)) for s in some], some, rows)
             groups = (*split, *drawn) if kind == "gpu" else tuple(drawn)
@@ -128,8 +128,10 @@ def _shared(report: "Report", say: Words, unit: scale.ByteUnit) -> Iterator[Alik
     """The accelerators, equal ones once and the fullest first, then the host."""
     alike: dict[object, list[Device]] = {}
     for device in report.devices:
-        held = tuple((p.name, p.at("driver"), tuple(parts.sums(p).items())) for p in device.phases)
-        alike.setdefault((device.kind, held), []).append(device)
+        phases = tuple(
+            (p.name, p.at("driver"), tuple(parts.sums(p).items())) for p in device.phases
+        )
+        alike.setdefault((device.kind, phases), []).append(device)
     gpus = sum(d.kind == "gpu" for d in report.devices)
     order = {"gpu": 0, "host": 1, "disk": 2}
     groups = sorted(alike.values(), key=lambda ds: (order[ds[0].kind], -_full(ds[0])))
@@ -211,7 +213,7 @@ def _group(shared: AlikeDevices, rows: BarSettings, groups: int) -> BarGroup:
 
 
 def _drawn(
-    groups: Sequence[BarGroup], found: Sequence[AlikeDevices], rows: BarSettings
+    groups: Sequence[BarGroup], alike: Sequence[AlikeDevices], rows: BarSettings
 ) -> tuple[list[BarGroup], str]:
     """Keep as many groups as there is room for. If they are many, join the rows of one limit; the
     second value tells what is not drawn."""
@@ -221,11 +223,11 @@ def _drawn(
     bars = together.bars
     if len(bars) <= ROWS:
         return [together], ""
-    rest = found[ROWS:]
-    most = max(_full(s.device) for s in rest)
-    count = sum(s.number for s in rest)
-    told = rows.say("more", count=count, size=rows.unit.told(most))
-    return [together._replace(bars=bars[:ROWS])], told
+    others = alike[ROWS:]
+    most = max(_full(s.device) for s in others)
+    count = sum(s.number for s in others)
+    label = rows.say("more", count=count, size=rows.unit.told(most))
+    return [together._replace(bars=bars[:ROWS])], label
 
 
 def _together(groups: Sequence[BarGroup]) -> BarGroup:
@@ -245,9 +247,9 @@ def _split(report: "Report", rows: BarSettings) -> tuple[BarGroup, ...]:
     if v is None or v.devices_used < 2 or gpus != 1:
         return ()
     each = v.per_device
-    told = span(each, rows.say, rows.unit)
+    words = span(each, rows.say, rows.unit)
     part = FigureSegment(len(rows.series), each.expected, rows.say("share"))
-    one = FigureBar(rows.say("share"), (part,), each.low, each.high, told, strong=True)
+    one = FigureBar(rows.say("share"), (part,), each.low, each.high, words, strong=True)
     label = rows.say("gpu.share", count=v.count)
     return (BarGroup(label, (one,), limit(v, rows.say, rows.unit)),)
 

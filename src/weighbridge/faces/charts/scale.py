@@ -93,10 +93,10 @@ def apart(axis: Axis, room: float, widths: Iterable[float]) -> Iterator[Tick]:
     """The ticks whose texts do not touch; the first one always."""
     free = -math.inf
     for tick, width in zip(axis.ticks, widths, strict=True):
-        at = place(axis, tick.value) * room
-        if at - width / 2 >= free:
+        position = place(axis, tick.value) * room
+        if position - width / 2 >= free:
             yield tick
-            free = at + width / 2 + 8
+            free = position + width / 2 + 8
 
 
 def _step(span: float) -> float:

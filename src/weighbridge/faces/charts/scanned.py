@@ -26,27 +26,27 @@ Drawn = tuple[ScanLine, ScanCell]
 def scanned(summary: ScanSummary, question: str, *, lang: str = "en") -> Figure:
     """Draw what the models of a scan take by the answers to one question, the smallest first."""
     say = words_in(lang, "charts")
-    found = sorted(_drawn(summary, question), key=lambda one: one[1].need.expected)[:MOST]
-    usable = max((cell.usable or 0 for _, cell in found), default=0)
-    most = max([usable, *(cell.need.expected for _, cell in found)])
+    models = sorted(_drawn(summary, question), key=lambda one: one[1].need.expected)[:MOST]
+    usable = max((cell.usable or 0 for _, cell in models), default=0)
+    most = max([usable, *(cell.need.expected for _, cell in models)])
     size = scale.unit(min(most, CUT * usable) if usable else most)
     limit = Limit(usable, usable, say("usable", size=size.told(usable))) if usable else None
-    group = BarGroup("", tuple(_bar(line, cell, size) for line, cell in found), limit)
+    group = BarGroup("", tuple(_bar(line, cell, size) for line, cell in models), limit)
     far = reports.furthest([group]) or 1
     axis = scale.memory(
         say("axis.card", unit=size.name), min(far, CUT * usable) if usable else far, size
     )
-    card = next((cell.gpu for _, cell in found if cell.gpu), "")
-    fitting = sum(cell.fits == "yes" for _, cell in found)
+    card = next((cell.gpu for _, cell in models if cell.gpu), "")
+    fitting = sum(cell.fits == "yes" for _, cell in models)
     return Figure(
         title=say("title.scan", question=question, source=summary.source),
-        answer=say("answer.scan", count=fitting, models=len(found), card=card) if usable else "",
+        answer=say("answer.scan", count=fitting, models=len(models), card=card) if usable else "",
         notes=(say("thick"),),
         description=say("described.scan", card=card),
         plots=(Bars((group,), (Series(question, WEIGHTS),), axis),),
         table=FigureTable(
             (say("head.what"), say("head.fits"), *say.each("head.total", "head.low", "head.high")),
-            tuple(_row(line, cell, size) for line, cell in found),
+            tuple(_row(line, cell, size) for line, cell in models),
             2,
             size.name,
         ),
@@ -65,9 +65,9 @@ def _drawn(summary: ScanSummary, question: str) -> Iterator[Drawn]:
 
 def _bar(line: ScanLine, cell: ScanCell, size: scale.ByteUnit) -> FigureBar:
     need = cell.need
-    told, segment = size.told(need.expected), FigureSegment(0, need.expected)
+    label, segment = size.told(need.expected), FigureSegment(0, need.expected)
     mark = cell.fits or ""
-    return FigureBar(line.id, (segment,), need.low, need.high, told, mark == "yes", mark)
+    return FigureBar(line.id, (segment,), need.low, need.high, label, mark == "yes", mark)
 
 
 def _row(line: ScanLine, cell: ScanCell, size: scale.ByteUnit) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.charts.bars import bars
 from weighbridge.faces.charts.canvas import Canvas, block, clean, folded, number, whole, width
 from weighbridge.faces.charts.figure import (
@@ -74,8 +75,8 @@ def _key(canvas: Canvas, plot: Plot, y: float) -> float:
     if len(entries) < 2 and not isinstance(plot, Areas):
         return y
     row = y + KEY
-    for x, at, series in _placed(entries, row):
-        row = at
+    for x, top, series in _placed(entries, row):
+        row = top
         if isinstance(plot, LinePlot | Dots):
             canvas.path(
                 f"M{number(x + 6)} {number(row - 4)}{SHAPES[series.style]}", f"s{series.style}"
@@ -94,9 +95,9 @@ def _cut(name: str) -> str:
     return folded(name, KEY, 300, most=1)[0]
 
 
-def _placed(found: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
+def _placed(entries: Sequence[Series], y: float) -> Iterator[tuple[float, float, Series]]:
     x = MARGIN
-    for series in found:
+    for series in entries:
         wide = 17 + width(_cut(series.name), KEY) + 18
         if x + wide > WIDE - MARGIN and x > MARGIN:
             x, y = MARGIN, y + 20
@@ -116,14 +117,11 @@ def _described(figure: Figure) -> str:
 def ready() -> None:
     """Raises UsageError where the library or every font is lacking."""
     if find_spec("resvg_py") is None:
-        raise UsageError("PNG needs resvg-py: pip install 'weighbridge[png]', or name a .svg file")
+        raise UsageError(sentence("draw.resvg"))
     if _rasterized(LETTER.format('<text x="2" y="20" font-size="20">M</text>')) == _rasterized(
         LETTER.format("")
     ):
-        raise UsageError(
-            "no font is installed here, and a PNG without words is of no use: install one "
-            "(apt-get install fonts-dejavu), or name a .svg file"
-        )
+        raise UsageError(sentence("draw.font"))
 
 
 def png(figure: Figure) -> bytes:
@@ -133,8 +131,8 @@ def png(figure: Figure) -> bytes:
 
 
 def _rasterized(picture: str, zoom: float = 1.0) -> bytes:
-    made = import_module("resvg_py").svg_to_bytes(svg_string=picture, zoom=zoom)
-    return bytes(made)
+    image = import_module("resvg_py").svg_to_bytes(svg_string=picture, zoom=zoom)
+    return bytes(image)
 
 
 # As a page that needs nothing else: the picture, and its data as a table

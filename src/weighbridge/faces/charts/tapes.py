@@ -68,11 +68,11 @@ def _areas(
     timeline: Mapping[str, Any], label: str, device: Lines, words: tuple[Words, scale.ByteUnit]
 ) -> Areas:
     say, unit = words
-    kept = list(_fullest(device["allocated"]))
+    fullest = list(_fullest(device["allocated"]))
     names = _names(device["roles"])
-    rest = [n for n in device["roles"] if n not in names]
-    layers = [tuple(max(0, device["roles"][n][i]) for i in kept) for n in names]
-    others = tuple(sum(max(0, device["roles"][n][i]) for n in rest) for i in kept)
+    remaining = [n for n in device["roles"] if n not in names]
+    layers = [tuple(max(0, device["roles"][n][i]) for i in fullest) for n in names]
+    others = tuple(sum(max(0, device["roles"][n][i]) for n in remaining) for i in fullest)
     series = [Series(n, i) for i, n in enumerate(names)]
     if any(others):
         layers.append(others)
@@ -83,10 +83,10 @@ def _areas(
     high = max(top * 1.18, limit.high * 1.08 if limit else 0)
     return Areas(
         label=label,
-        xs=tuple(device["events"][i] for i in kept),
+        xs=tuple(device["events"][i] for i in fullest),
         layers=tuple(layers),
         series=tuple(series),
-        line=tuple(device["reserved"][i] for i in kept),
+        line=tuple(device["reserved"][i] for i in fullest),
         line_name=say("reserved"),
         bands=_bands(device, say),
         peak=_peak(device, say, unit),
@@ -129,8 +129,8 @@ def _refused(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark | None:
     first = next(iter(device.get("refused", ())), None)
     if first is None:
         return None
-    told = say("refused.mark", size=unit.told(first["requested"]), place=first["place"])
-    return Mark(first["event"], first["reserved"] + first["requested"], told)
+    label = say("refused.mark", size=unit.told(first["requested"]), place=first["place"])
+    return Mark(first["event"], first["reserved"] + first["requested"], label)
 
 
 def _bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
@@ -142,11 +142,11 @@ def _bands(device: Lines, say: Words) -> tuple[AxisBand, ...]:
 
 
 def _peak(device: Lines, say: Words, unit: scale.ByteUnit) -> Mark:
-    at = max(range(len(device["allocated"])), key=device["allocated"].__getitem__)
-    event, nbytes = device["events"][at], device["allocated"][at]
+    index = max(range(len(device["allocated"])), key=device["allocated"].__getitem__)
+    event, nbytes = device["events"][index], device["allocated"][index]
     name = next((b["phase"] for b in device["bands"] if b["first"] <= event <= b["last"]), "")
-    told = say("peak.mark", size=unit.told(nbytes), phase=say.named("phase", name))
-    return Mark(event, nbytes, told)
+    label = say("peak.mark", size=unit.told(nbytes), phase=say.named("phase", name))
+    return Mark(event, nbytes, label)
 
 
 def _table(devices: Sequence[tuple[str, Lines]], say: Words, unit: scale.ByteUnit) -> FigureTable:

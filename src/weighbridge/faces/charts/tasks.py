@@ -119,13 +119,13 @@ def traced(
     bars = tuple(
         FigureBar(
             label,
-            parts.segments(held, names, series, size),
+            parts.segments(bytes_of, names, series, size),
             p.allocated,
             p.allocated,
             size.told(p.allocated),
             strong=p.allocated == max(each.allocated for each in peaks),
         )
-        for label, p, held in zip(labels, peaks, sums, strict=True)
+        for label, p, bytes_of in zip(labels, peaks, sums, strict=True)
     )
     group = BarGroup("", bars)
     pytorch = scale.memory(say("axis.pytorch", unit=size.name), reports.furthest([group]), size)
@@ -146,7 +146,7 @@ def traced(
 
 
 def _sums(peak: TaskPeak) -> parts.Sums:
-    held: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for role, nbytes in peak.roles.items():
-        held[PARTS.get(role, "other")] += nbytes
-    return held
+        totals[PARTS.get(role, "other")] += nbytes
+    return totals

@@ -104,11 +104,11 @@ def _headless(prepared: "Prepared", report: "Report", asked: Mapping[str, Any]) 
     base = prepared.load(**{**asked, "base_model": True})
     if base.model.parameters == report.model.parameters:
         return ""
-    found = total(base, "float32")
+    nbytes = total(base, "float32")
     older = total(prepared.load(base_model=True, engine_version=OLDER), "float32")
-    beside = "" if older == found else f" ({older} with transformers 4)"
+    beside = "" if older == nbytes else f" ({older} with transformers 4)"
     return (
-        f"accelerate counts {base.model.architecture}, without its head: {found} in float32"
+        f"accelerate counts {base.model.architecture}, without its head: {nbytes} in float32"
         f"{beside}; --base-model shows that table"
     )
 

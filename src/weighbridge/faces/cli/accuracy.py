@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.options import FORMS, output_form
 from weighbridge.faces.cli.progress import progress
 from weighbridge.faces.render.data import json_text
@@ -100,8 +101,8 @@ def accuracy(
     if not _narrowed(asked):
         click.echo("\n".join([*_in_time(("",)), ""]))
     table = laid([HEAD, *map(_cells, rows(figures, by_source=by_source))], TEXT)
-    rest = _rest(figures, worst=worst, records=records)
-    click.echo("\n".join([*table, "", *LEGEND, *rest]))
+    others = _rest(figures, worst=worst, records=records)
+    click.echo("\n".join([*table, "", *LEGEND, *others]))
 
 
 def _narrowed(asked: dict[str, Any]) -> bool:
@@ -233,7 +234,7 @@ def _outcomes(form: str, asked: Mapping[str, Any]) -> None:
     wrong = next((name for name in OF_FIGURES if asked[name]), None)
     if wrong is not None:
         flag = f"--{wrong.replace('_', '-')}"
-        raise UsageError(f"{flag} is of measured figures; leave it out, or --outcomes")
+        raise UsageError(sentence("accuracy.of_figures", flag=flag))
     cases = _judged_cases(asked["engine"])
     if form == "json":
         from weighbridge_lab.evidence.outcomes import to_dict
@@ -288,15 +289,15 @@ def _case_line(judged: "Judged") -> str:
         why = f"{judged.reason}{f' ({judged.detail})' if judged.detail else ''}"
         return f"{start}: {DIED[case.outcome]}; not answered: {why}  [{cited(case)}]"
     because = f"; {case.because}" if case.because and judged.wrong else ""
-    said = f"{SAID[judged.fits]}: {judged.verdict.reason}{because}"
-    return f"{start}: {DIED[case.outcome]}; {said}  [{cited(case)}]"
+    line = f"{SAID[judged.fits]}: {judged.verdict.reason}{because}"
+    return f"{start}: {DIED[case.outcome]}; {line}  [{cited(case)}]"
 
 
 def _case_in_short(judged: "Judged") -> str:
     from weighbridge_lab.evidence.outcomes import AnsweredCase
 
-    said = SAID[judged.fits] if isinstance(judged, AnsweredCase) else "not answered"
-    return f"{judged.case.id} {DIED[judged.case.outcome]}: {said}"
+    answer = SAID[judged.fits] if isinstance(judged, AnsweredCase) else "not answered"
+    return f"{judged.case.id} {DIED[judged.case.outcome]}: {answer}"
 
 
 # Host memory, all of it: --host
@@ -311,43 +312,45 @@ def _on_host(form: str, asked: Mapping[str, Any]) -> None:
 
     wrong = next((name for name in OF_FIGURES if asked[name]), None)
     if wrong is not None:
-        raise UsageError(f"--{wrong.replace('_', '-')} is not beside --host; leave one of them out")
+        raise UsageError(sentence("accuracy.host", flag=wrong.replace("_", "-")))
     figures = [f for f in of_host() if asked["engine"] in (None, f.engine)]
-    found = stored.outcomes(figures)
+    compared = stored.outcomes(figures)
     cases = [outcomes.judged(c) for c in outcomes.on_host(asked["engine"])]
     if form == "json":
-        body = to_dict(found, by_source=False, worst_count=0, all_records=True)
+        body = to_dict(compared, by_source=False, worst_count=0, all_records=True)
         click.echo(json_text({**body, "outcomes": outcomes.to_dict(cases)["cases"]}), nl=False)
     elif form == "quiet":
-        click.echo("\n".join([*_errors(found), *map(_host_in_short, cases)]))
+        click.echo("\n".join([*_errors(compared), *map(_host_in_short, cases)]))
     else:
-        click.echo("\n".join(_host_lists(found, cases, form)))
+        click.echo("\n".join(_host_lists(compared, cases, form)))
 
 
-def _host_lists(found: "Sequence[Outcome]", cases: "Sequence[Judged]", form: str) -> Iterator[str]:
+def _host_lists(
+    outcomes: "Sequence[Outcome]", cases: "Sequence[Judged]", form: str
+) -> Iterator[str]:
     from weighbridge_lab.evidence.accuracy import rows
     from weighbridge_lab.evidence.records import Skip
 
-    table = [HEAD, *(_cells(row) for row in rows(found))]
-    yield f"{_host_answer(found, cases)}\n"
+    table = [HEAD, *(_cells(row) for row in rows(outcomes))]
+    yield f"{_host_answer(outcomes, cases)}\n"
     yield from (markdown if form == "markdown" else columns)(table, TEXT)
     yield "\nfigures"
-    yield from (f"  {_line(o)}" for o in found if not isinstance(o, Skip))
+    yield from (f"  {_line(o)}" for o in outcomes if not isinstance(o, Skip))
     yield "\nruns, and the memory of their machine"
     yield from (f"  {_host_line(case)}" for case in cases)
     yield "\nfigures that are not compared"
-    yield from (f"  {_line(o)}{_beside(o)}" for o in found if isinstance(o, Skip))
+    yield from (f"  {_line(o)}{_beside(o)}" for o in outcomes if isinstance(o, Skip))
 
 
-def _host_answer(found: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
+def _host_answer(outcomes: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
     """Say how well host memory is known: figures in our range, and runs that are called as they
     went."""
     from weighbridge_lab.evidence.outcomes import AnsweredCase
     from weighbridge_lab.evidence.records import Prediction
 
-    compared = [each for each in found if isinstance(each, Prediction)]
+    compared = [each for each in outcomes if isinstance(each, Prediction)]
     inside = sum(each.inside for each in compared)
-    told = [f"{inside} of {len(compared)} published figures of host memory lie in our range"]
+    lines = [f"{inside} of {len(compared)} published figures of host memory lie in our range"]
     for went, means in (("ran", "yes"), ("died", "no")):
         halves = [
             each.verdict.host.fits if isinstance(each, AnsweredCase) and each.verdict.host else None
@@ -356,16 +359,16 @@ def _host_answer(found: "Sequence[Outcome]", cases: "Sequence[Judged]") -> str:
         ]
         if halves:
             so, none = sum(half == means for half in halves), halves.count(None)
-            said = f"{so} of {len(halves)} runs that {went} are said to {MEANS[means]}"
-            told.append(f"{said}, {none} are not judged" if none else said)
-    return "; ".join(told)
+            line = f"{so} of {len(halves)} runs that {went} are said to {MEANS[means]}"
+            lines.append(f"{line}, {none} are not judged" if none else line)
+    return "; ".join(lines)
 
 
 def _beside(skip: "Outcome") -> str:
     from weighbridge_lab.evidence.records import cited
 
-    told = f"; measured {skip.record.measured:,} {skip.record.unit}"
-    return f"{told}, {skip.record.caveat or 'see there'}  [{cited(skip.record)}]"
+    measured = f"; measured {skip.record.measured:,} {skip.record.unit}"
+    return f"{measured}, {skip.record.caveat or 'see there'}  [{cited(skip.record)}]"
 
 
 def _host_line(judged: "Judged") -> str:
@@ -379,13 +382,13 @@ def _host_line(judged: "Judged") -> str:
         why = judged.verdict.reason if isinstance(judged, AnsweredCase) else judged.reason
         return f"{start}: {DIED[case.outcome]}; not answered: {why}{end}"
     half = judged.verdict.host
-    told = "not judged" if half.fits is None else SAID[half.fits]
-    return f"{start}: {DIED[case.outcome]}; {told}: {half.reason}{end}"
+    answer = "not judged" if half.fits is None else SAID[half.fits]
+    return f"{start}: {DIED[case.outcome]}; {answer}: {half.reason}{end}"
 
 
 def _host_in_short(judged: "Judged") -> str:
     from weighbridge_lab.evidence.outcomes import AnsweredCase
 
     half = judged.verdict.host if isinstance(judged, AnsweredCase) else None
-    said = "not answered" if half is None or half.fits is None else SAID[half.fits]
-    return f"{judged.case.id} {DIED[judged.case.outcome]}: {said}"
+    answer = "not answered" if half is None or half.fits is None else SAID[half.fits]
+    return f"{judged.case.id} {DIED[judged.case.outcome]}: {answer}"

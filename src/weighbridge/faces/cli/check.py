@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import NotFoundError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.options import distrusting_source_options, source_of, writable
 
 if TYPE_CHECKING:
@@ -45,24 +46,24 @@ def check(files: tuple[str, ...], rules: str, form: str, **settings: Any) -> int
 
     path = Path(rules)
     if not path.is_file():
-        raise NotFoundError(f"{rules}: no such file; it says [[check]] files = [...] gpu = ...")
-    found = api.check(path, files, **source_of(settings))
-    click.echo(writable(_told(found, form)))
-    return found.code
+        raise NotFoundError(sentence("check.no_file"), where=rules)
+    checked = api.check(path, files, **source_of(settings))
+    click.echo(writable(_told(checked, form)))
+    return checked.code
 
 
-def _told(found: "FileCheck", form: str) -> str:
+def _told(checked: "FileCheck", form: str) -> str:
     from weighbridge.faces.render.data import json_text
     from weighbridge.files.runfiles.checking import sarif
 
     if form == "json":
-        return json_text(found.to_dict()).rstrip()
+        return json_text(checked.to_dict()).rstrip()
     if form == "sarif":
-        return json_text(sarif(found)).rstrip()
-    return _table(found) if form == "markdown" else _lines(found)
+        return json_text(sarif(checked)).rstrip()
+    return _table(checked) if form == "markdown" else _lines(checked)
 
 
-def _lines(found: "FileCheck") -> str:
+def _lines(checked: "FileCheck") -> str:
     from weighbridge.base.wording import printable
 
     lines = [
@@ -71,37 +72,37 @@ def _lines(found: "FileCheck") -> str:
             if one.result != "yes"
             else f"{one.name}: fits"
         )
-        for one in found.files
+        for one in checked.files
     ]
-    return "\n".join((*lines, *_uncovered(found), _counted(found)))
+    return "\n".join((*lines, *_uncovered(checked), _counted(checked)))
 
 
-def _table(found: "FileCheck") -> str:
+def _table(checked: "FileCheck") -> str:
     """Return a short comment for a change."""
     from weighbridge.base.wording import safe_markdown
 
     rows = [
         f"| {safe_markdown(one.name)} | {SIGNS[one.result]} | {safe_markdown(one.reason)} |"
-        for one in found.files
+        for one in checked.files
         if one.result != "yes"
     ]
     head = ["| file | result | why |", "| --- | --- | --- |"]
     table = ["", *head, *rows] if rows else []
-    beside = [part for line in _uncovered(found) for part in ("", safe_markdown(line))]
-    return "\n".join((f"**weighbridge**: {_counted(found)}", *table, *beside))
+    beside = [part for line in _uncovered(checked) for part in ("", safe_markdown(line))]
+    return "\n".join((f"**weighbridge**: {_counted(checked)}", *table, *beside))
 
 
-def _uncovered(found: "FileCheck") -> Iterator[str]:
+def _uncovered(checked: "FileCheck") -> Iterator[str]:
     """Yield a line about the files that were named and that no rule matches."""
     from weighbridge.base.wording import printable
 
-    if found.uncovered:
-        names = ", ".join(found.uncovered[:MOST_NAMED])
-        more = len(found.uncovered) - MOST_NAMED
+    if checked.uncovered:
+        names = ", ".join(checked.uncovered[:MOST_NAMED])
+        more = len(checked.uncovered) - MOST_NAMED
         also = f" and {more} more" if more > 0 else ""
         yield printable(f"not checked, as no rule's files match: {names}{also}")
 
 
-def _counted(found: "FileCheck") -> str:
-    failed = sum(one.failed for one in found.files)
-    return f"{len(found.files)} files checked, {failed} failed"
+def _counted(checked: "FileCheck") -> str:
+    failed = sum(one.failed for one in checked.files)
+    return f"{len(checked.files)} files checked, {failed} failed"

@@ -24,7 +24,7 @@ def gpu_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def _ends(name: str) -> list[str]:
     """Return the ends of a part's name that people type: geforce-rtx-4090, rtx-4090, 4090."""
     words = name.split("-")
-    return ["-".join(words[at:]) for at in range(1, len(words))]
+    return ["-".join(words[start:]) for start in range(1, len(words))]
 
 
 def _names_a_card(name: str) -> bool:

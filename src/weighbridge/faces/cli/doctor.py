@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.options import SCREENS, look_of, output_form, writable
 from weighbridge.faces.render.data import json_text
 
@@ -36,16 +37,14 @@ def doctor(
 
     form = output_form(form, as_json=as_json, quiet=quiet)
     if file is not None and torch:
-        raise click.UsageError(
-            "--torch asks this machine, and FILE is about another: leave one out"
-        )
-    found = diagnosis(torch=torch) if file is None else of_output(_text(file))
+        raise click.UsageError(sentence("doctor.torch"))
+    seen = diagnosis(torch=torch) if file is None else of_output(_text(file))
     if form == "json":
-        click.echo(json_text(found.to_dict()), nl=False)
+        click.echo(json_text(seen.to_dict()), nl=False)
     elif form == "quiet":
-        _quietly(found)
+        _quietly(seen)
     else:
-        _shown(found, form, lang)
+        _shown(seen, form, lang)
 
 
 def _text(name: str) -> str:
@@ -60,10 +59,10 @@ def _text(name: str) -> str:
             with open(name, "rb") as file:
                 data = file.read(LARGEST + 1)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise NotFoundError(f"{name!r:.80}: no such file; doctor FILE reads an output") from error
+        raise NotFoundError(sentence("doctor.no_file"), where=f"{name!r:.80}") from error
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
     if not text.strip():
-        raise BadFileError(f"{name!r:.80} is empty: give it what nvidia-smi -q -x prints")
+        raise BadFileError(sentence("doctor.empty", name=name))
     return text
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import printable, printable_lines
 from weighbridge.faces.cli.options import (
@@ -47,7 +48,7 @@ def emit(
     look_of(settings, form)
     check = settings.pop("check")
     if form not in ("human", "quiet") or ("chart" in settings and chart_file(settings)):
-        raise UsageError("--emit prints a file and nothing else: leave --json and the like out")
+        raise UsageError(sentence("emit.alone"))
     to = target(kind)
     if task not in (None, to.task):
         about = f"--emit {kind} is about {to.task}: weighbridge {to.task}"
@@ -55,28 +56,28 @@ def emit(
     judges(settings, check=check)
     source = source_of(settings)
     text, name = file or (None, None)
-    told = {"file": text, "name": name, "file_kind": settings.pop("kind", None)}
-    given = {n: value for n, value in settings.items() if _said(TABLES[to.task].get(n), value)}
-    command = given.pop("command", None)
+    of_text = {"file": text, "name": name, "file_kind": settings.pop("kind", None)}
+    written = {n: value for n, value in settings.items() if _said(TABLES[to.task].get(n), value)}
+    command = written.pop("command", None)
     if command:
-        told = {"file": command, "name": "the command", "file_kind": "command"}
-    typed = given.pop("model", None)
-    alone = cases(() if file else models, given, TABLES[to.task])
+        of_text = {"file": command, "name": "the command", "file_kind": "command"}
+    typed = written.pop("model", None)
+    alone = cases(() if file else models, written, TABLES[to.task])
     if len(alone) > 1:
-        raise UsageError(f"--emit writes one file, and these are {len(alone)} questions")
+        raise UsageError(sentence("emit.one", count=len(alone)))
     model = typed or alone[0].model
     with progress(model or name or "the model") as callback:
-        made = api.emit(model, kind, progress=callback, **told, **source, **alone[0].settings)
-    click.echo(writable(printable_lines(made.text)).rstrip("\n"))
+        emitted = api.emit(model, kind, progress=callback, **of_text, **source, **alone[0].settings)
+    click.echo(writable(printable_lines(emitted.text)).rstrip("\n"))
     if form != "quiet":
-        warn(made.report)
-        if made.before is not None:
-            itself = _otherwise(made.before, made.report, of_file=told["file"] is not None)
+        warn(emitted.report)
+        if emitted.before is not None:
+            itself = _otherwise(emitted.before, emitted.report, of_file=of_text["file"] is not None)
             click.echo(f"warning: {itself}", err=True)
-        if made.weighs:
-            click.echo(f"weigh it again with: {printable(made.weighs)}", err=True)
-        click.echo(_answer(made.report, made.starts), err=True)
-    return callback.code(exit_code(made.report, check=check))
+        if emitted.weighs:
+            click.echo(f"weigh it again with: {printable(emitted.weighs)}", err=True)
+        click.echo(_answer(emitted.report, emitted.starts), err=True)
+    return callback.code(exit_code(emitted.report, check=check))
 
 
 def _said(setting: Any, value: Any) -> bool:
@@ -84,14 +85,14 @@ def _said(setting: Any, value: Any) -> bool:
     return value not in (None, ()) and value is not (False if setting is None else setting.unset)
 
 
-def _otherwise(before: Any, made: Any, *, of_file: bool) -> str:
+def _otherwise(before: Any, emitted: Any, *, of_file: bool) -> str:
     """Say what a run takes as it was asked for, where its new file takes something else."""
     if of_file:
         itself = f"the file that it is made of {_taken(before)}"
         return f"{itself}; the first lines say what differs"
     program = before.workload["framework"]
-    if program == made.workload["framework"]:
-        release = made.workload["framework_version"]
+    if program == emitted.workload["framework"]:
+        release = emitted.workload["framework_version"]
         return f"the newest {program} {_taken(before)}; the file is for {release}"
     return f"without --emit it is trained with {program}, and {_taken(before)}"
 

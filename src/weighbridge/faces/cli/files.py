@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import either
 from weighbridge.faces.charts import FORMS, drawn, ready
 
@@ -22,23 +23,21 @@ def writable(flag: str, path: str | None, forms: Sequence[str] = ()) -> None:
     if path is None:
         return
     if forms and os.path.splitext(path)[1].lower() not in forms:
-        raise click.UsageError(f"{flag} {path}: the name ends in {either(forms)}")
+        raise click.UsageError(about(f"{flag} {path}", sentence("file.ends", forms=either(forms))))
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise click.UsageError(f"{flag} {path}: there is no folder {folder}")
+        raise click.UsageError(about(f"{flag} {path}", sentence("file.no_folder", folder=folder)))
     if os.path.isdir(path):
-        raise click.UsageError(f"{flag} {path} is a folder; name a file")
+        raise click.UsageError(sentence("file.is_folder", flag=flag, path=path))
     _stays(flag, path)
     if not os.access(path if os.path.exists(path) else folder, os.W_OK):
-        raise click.UsageError(f"{flag} {path} cannot be written")
+        raise click.UsageError(sentence("file.unwritable", flag=flag, path=path))
 
 
 def _stays(flag: str, path: str) -> None:
     target = led_out(path)
     if target is not None:
-        raise click.UsageError(
-            f"{flag} {path} is a link that leads out of its folder: name {target} itself"
-        )
+        raise click.UsageError(sentence("file.link", flag=flag, path=path, target=target))
 
 
 def led_out(path: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import printable, redacted
 from weighbridge.faces.cli.completion import model_names
 from weighbridge.faces.cli.options import (
@@ -126,7 +127,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
     )
     if explain_oom is not None:
         if len(models) > 1:
-            raise click.UsageError("--explain-oom is about one MODEL, or none")
+            raise click.UsageError(sentence("oom.one_model"))
         look = look_of(settings, form)
         return explain(explain_oom, models[0] if models else None, settings, form, look)
     if of_file(models, settings):
@@ -143,10 +144,7 @@ def fit(models: tuple[str, ...], explain_oom: str | None, **settings: Any) -> in
         return rank(named, settings, form, look, output, chart)
     models = _named(models, settings)
     if output is not None:
-        raise click.UsageError(
-            "-o is for --all-gpus, --all-catalogue and --layouts: `fit` itself has --json and "
-            "--format"
-        )
+        raise click.UsageError(sentence("output.of_ranks"))
     answers, stopped = _answers(models, settings, form, look)
     if chart is not None:
         _draw(chart, answers, look)
@@ -158,7 +156,7 @@ def _named(models: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]
     if not models and settings["max"] == "model-size":
         return (ANY,)
     if not models:
-        raise click.UsageError("name a MODEL, or a log with --explain-oom FILE")
+        raise click.UsageError(sentence("name_model"))
     return models
 
 
@@ -203,7 +201,7 @@ def _ranked(
     """Rank every card of the catalogue for one model, and print the ranks."""
     _undrawn(chart)
     if len(models) > 1:
-        raise click.UsageError("--all-gpus ranks the cards for one MODEL; ask once for each")
+        raise click.UsageError(sentence("gpus.one_model"))
     return _rank(models[0], settings, form, look, output, lambda found: found.gpus(**settings))
 
 
@@ -218,12 +216,12 @@ def _layouts(
     """Rank the ways to share a training run or a server out, print them, and draw those that
     fit."""
     if len(models) > 1:
-        raise click.UsageError("--layouts shares one MODEL out; ask once for each")
+        raise click.UsageError(sentence("layouts.one_model"))
     about = settings.pop("for_") or ("infer" if settings.get("engine") else "train")
     if about not in ("train", "infer"):
-        raise click.UsageError("--layouts is about --for train or --for infer")
+        raise click.UsageError(sentence("layouts.for"))
     if settings["max"] or settings["smallest"]:
-        raise click.UsageError("--layouts, --max and --smallest are questions of their own")
+        raise click.UsageError(sentence("layouts.apart"))
     asked = {
         n: v for n, v in settings.items() if n not in (*SOURCE, "max", "smallest", "as_published")
     }
@@ -231,11 +229,11 @@ def _layouts(
     asked = {n: v for n, v in asked.items() if v != ()}
     several = next((n for n, v in asked.items() if isinstance(v, tuple)), None)
     if several is not None:
-        raise click.UsageError(f"--layouts is one question: give one --{several.replace('_', '-')}")
+        raise click.UsageError(sentence("layouts.one", flag=several.replace("_", "-")))
     every = look.details
 
-    def ask(found: "Prepared") -> "Ranking":
-        ranking = found.layouts(for_=about, every=every, **asked)
+    def ask(prepared: "Prepared") -> "Ranking":
+        ranking = prepared.layouts(for_=about, every=every, **asked)
         if chart is not None and not ranking.fitting:
             click.echo(f"{chart}: no layout fits, so there is no picture", err=True)
         elif chart is not None:
@@ -278,12 +276,12 @@ def _catalogue(
     """Every model for one card, as `weighbridge models --gpu` ranks them."""
     _undrawn(chart)
     if models:
-        raise click.UsageError("--all-catalogue asks about every model: name no MODEL")
+        raise click.UsageError(sentence("catalogue.no_model"))
     from weighbridge.faces.cli.models import ranked
     from weighbridge.models import catalogue
 
-    given = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
-    ranking, stopped = ranked(list(catalogue.names()), given, form, look, output)
+    typed = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
+    ranking, stopped = ranked(list(catalogue.names()), typed, form, look, output)
     return stopped or CODES["yes" if ranking.fitting else "no"]
 
 
@@ -298,13 +296,13 @@ def _rank_of(settings: dict[str, Any]) -> Callable[..., int] | None:
     """Return what ranks, where a rank is asked for."""
     ranks = [rank for name, rank in RANKS.items() if settings.pop(name)]
     if len(ranks) > 1:
-        raise click.UsageError("--all-gpus, --all-catalogue and --layouts are ranks of their own")
+        raise click.UsageError(sentence("ranks.apart"))
     return ranks[0] if ranks else None
 
 
 def _undrawn(chart: str | None) -> None:
     if chart is not None:
-        raise click.UsageError("--chart draws one card or a few, and --layouts; a rank has -o FILE")
+        raise click.UsageError(sentence("chart.of_few"))
 
 
 def worst(answers: list["Fit"]) -> int:
@@ -346,7 +344,7 @@ def explain(
     from weighbridge.faces.cli.progress import progress
 
     if settings.get("chart") is not None:
-        raise click.UsageError("--chart draws an estimate; leave it out with --explain-oom")
+        raise click.UsageError(sentence("chart.of_estimate"))
     log = _log(path)
     with progress(model or "the log") as callback:
         oom = explain_oom(log, model, progress=callback, **_given(settings))
@@ -359,12 +357,12 @@ def explain(
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run: those that `infer` and `train` have, and what --for says."""
-    said = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
-    known = {name: value for name, value in said.items() if name not in NOT_OURS}
+    typed = {k: v for k, v in settings.items() if v is not None and v is not False and v != ()}
+    known = {name: value for name, value in typed.items() if name not in NOT_OURS}
     for name, value in known.items():
         if isinstance(value, tuple):
             if len(value) > 1:
-                raise click.UsageError(f"--explain-oom is about one run: give one --{name}")
+                raise click.UsageError(sentence("oom.one_run", flag=name))
             known[name] = value[0]
     about = settings.get("for_")
     if about in METHODS:

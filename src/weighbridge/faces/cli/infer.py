@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import model_names
 from weighbridge.faces.cli.emit import emit, emit_option
 from weighbridge.faces.cli.options import (
@@ -50,7 +51,7 @@ def infer(models: tuple[str, ...], **settings: Any) -> int:
     """
     kind, together = settings.pop("emit"), settings.pop("together")
     if kind and together:
-        raise UsageError("--emit writes the file of one model; leave --together out")
+        raise UsageError(sentence("together.emit"))
     if kind:
         return emit(kind, "infer", models, settings, given_file(models, settings))
     filed = not together and settings["command"] is None and of_file(models, settings)
@@ -76,14 +77,14 @@ def _together(models: tuple[str, ...], settings: dict[str, Any]) -> int:
     )
     look, check = look_of(settings, form), settings.pop("check")
     if settings.pop("chart", None) or settings.pop("command", None):
-        raise UsageError("--together has no chart and takes no --command: name the models")
-    given = {name: one(value) for name, value in settings.items() if value not in (None, ())}
+        raise UsageError(sentence("together.alone"))
+    typed = {name: one(value) for name, value in settings.items() if value not in (None, ())}
     with progress("the models") as callback:
-        found = api.together(models, progress=callback, **given)
-    click.echo(writable(render(found, form, look)), nl=False, color=look.color)
+        services = api.together(models, progress=callback, **typed)
+    click.echo(writable(render(services, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
-        warn(found)
-    return CODES[found.fits] if check else 0
+        warn(services)
+    return CODES[services.fits] if check else 0
 
 
 def one(value: Any) -> Any:
@@ -91,7 +92,7 @@ def one(value: Any) -> Any:
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:
-        raise UsageError("--together is about one card and one value of each setting")
+        raise UsageError(sentence("together.one"))
     return value[0]
 
 

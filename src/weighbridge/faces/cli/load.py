@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import format_names, model_names
 from weighbridge.faces.cli.options import (
     SOURCE,
@@ -81,7 +82,7 @@ def _draw_quality(models: tuple[str, ...], settings: dict[str, Any]) -> None:
 
     chart, settings["chart"] = chart_file(settings), None
     if chart is None:
-        raise click.UsageError("--chart-of quality is drawn in a file: load MODEL --chart FILE.svg")
+        raise click.UsageError(sentence("chart.quality"))
     origin = {name: settings[name] for name in SOURCE}
     lang = in_signs(settings["lang"] or language())
     loads = [api.prepare(model, **origin).load for model in dict.fromkeys(models)]
@@ -98,12 +99,12 @@ def _draw_tasks(models: tuple[str, ...], settings: dict[str, Any]) -> None:
 
     chart, settings["chart"] = chart_file(settings), None
     if chart is None:
-        raise click.UsageError("--chart-of tasks is drawn in a file: load MODEL --chart FILE.svg")
+        raise click.UsageError(sentence("chart.tasks"))
     origin = {name: settings[name] for name in SOURCE}
-    given = {n: v for n, v in settings.items() if v is not None and n in LOAD}
-    first, *others = cases(models, given, LOAD)
+    typed = {n: v for n, v in settings.items() if v is not None and n in LOAD}
+    first, *others = cases(models, typed, LOAD)
     if others:
-        raise click.UsageError("--chart-of tasks is of one model, on one card, with one setting")
+        raise click.UsageError(sentence("chart.tasks_one"))
     known, refused = answers(api.prepare(first.model, **origin), first.settings)
     lang = in_signs(settings["lang"] or language())
     draw(chart, tasks(known, refused, unit=settings["unit"], lang=lang))
@@ -124,7 +125,7 @@ def answers(
         try:
             known[name] = model.train(remedies=False, method=method, **trains)
         except WeighbridgeError as error:
-            refused.setdefault("train", str(error))
+            refused.setdefault("train", error.line)
         else:
             refused.clear()
             break
@@ -134,5 +135,5 @@ def answers(
     try:
         known["infer"] = model.infer(remedies=False, **serves)
     except WeighbridgeError as error:
-        refused["infer"] = str(error)
+        refused["infer"] = error.line
     return known, refused

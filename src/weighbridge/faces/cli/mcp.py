@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from weighbridge.base.sentences import sentence
+
 TOOLS = "fit,infer,train,load,weigh,settings,gpus,models"
 WAITING = (
     "waiting for an agent, which is to start this by itself: claude mcp add weighbridge -- "
@@ -70,5 +72,5 @@ def _chosen(names: str | None) -> tuple[str, ...]:
     wrong = [name for name in chosen if name not in known]
     if wrong or not chosen:
         named = wrong[0] if wrong else names
-        raise click.UsageError(f"--tools names tools of {', '.join(known)}, not {named!r:.80}")
+        raise click.UsageError(sentence("mcp.tools", known=", ".join(known), names=named))
     return chosen

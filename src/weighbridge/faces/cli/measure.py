@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import safe_json
 from weighbridge.faces.cli.options import FORMS, chart_file, chart_option, output_form, tasks_option
 
@@ -106,9 +107,9 @@ def _shown(records: "Sequence[Measurement]", form: str) -> Iterator[str]:
 
 def _one(record: "Measurement", form: str) -> Iterator[str]:
     here = record.machine
-    said = [here.gpu, f"torch {here.versions['torch']}", f"CUDA {here.versions['cuda']}"]
-    said += [f"driver {here.driver}"] if here.driver else []
-    yield f"{record.target} on {', '.join(said)}: {record.measured.outcome}"
+    machine = [here.gpu, f"torch {here.versions['torch']}", f"CUDA {here.versions['cuda']}"]
+    machine += [f"driver {here.driver}"] if here.driver else []
+    yield f"{record.target} on {', '.join(machine)}: {record.measured.outcome}"
     table = [HEAD, *_rows(record)]
     yield from _markdown(table, 2) if form == "markdown" else _columns(table, 2)
     if record.history is not None:
@@ -126,8 +127,8 @@ def _rows(record: "Measurement") -> Iterator[tuple[str, ...]]:
         off = errors(predicted, phase.peak) if predicted else dict.fromkeys(LEVELS)
         for level in LEVELS:
             measured = getattr(phase.peak, level)
-            said = _size(getattr(predicted, level)) if predicted else "-"
-            yield phase.name, level, _size(measured), said, _percent(off[level])
+            size = _size(getattr(predicted, level)) if predicted else "-"
+            yield phase.name, level, _size(measured), size, _percent(off[level])
 
 
 def _brief(record: "Measurement") -> tuple[str, ...]:
@@ -144,7 +145,9 @@ def _summary(records: "Sequence[Measurement]") -> Iterator[str]:
     for level, limit in NEAR.items():
         off = [r.error[level] for r in records if r.error]
         near = sum(1 for e in off if e is not None and abs(e) <= limit)
-        yield f"{level}: within {100 * limit:g}% in {near} of {len(records)}"
+        yield about(
+            level, sentence("measured.near", percent=100 * limit, count=near, total=len(records))
+        )
 
 
 def _told(history: dict[str, Any]) -> str:

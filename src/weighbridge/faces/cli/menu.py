@@ -11,6 +11,7 @@ import click
 
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.wording import shown
 
 # name -> (module:command, what it does, in one line)
@@ -52,9 +53,9 @@ class Menu(click.Group):
         if name not in COMMANDS and name != FILE:
             return None
         module, command = COMMANDS.get(name, ("runfile:runfile", ""))[0].split(":")
-        found = getattr(import_module(f"weighbridge.faces.cli.{module}"), command)
-        assert isinstance(found, click.Command)
-        return found
+        loaded = getattr(import_module(f"weighbridge.faces.cli.{module}"), command)
+        assert isinstance(loaded, click.Command)
+        return loaded
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -75,8 +76,8 @@ class Menu(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+            key = "no_command.near" if near else "no_command"
+            raise click.UsageError(sentence(key, name=args[0], near="".join(near)), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -146,10 +147,7 @@ def _no_file_is_an_option(arguments: Sequence[str]) -> None:
     what a stranger's change touches, put it there."""
     for word in takewhile("--".__ne__, arguments):
         if word.startswith("-") and word != "-" and os.path.lexists(word):
-            raise UsageError(
-                f"{shown(word)} is a file here, and reads as an option: put `--` "
-                f"before names of files, or write {shown(f'./{word}')}"
-            )
+            raise UsageError(sentence("file.as_option", name=shown(word), path=shown(f"./{word}")))
 
 
 def _complain(error: Exception, arguments: Sequence[str]) -> int:
@@ -157,11 +155,11 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, WeighbridgeError):
         line, code = error.sentence, error.code
     elif isinstance(error, click.ClickException):
-        line, code = error.format_message(), 2
+        line, code = _of_click(error), 2
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            ended = line if line.endswith(("?", ".")) else f"{line}."
+            key = "see_help.ended" if line.endswith(("?", ".")) else "see_help"
             ctx = error.ctx.parent if error.ctx.command.hidden and error.ctx.parent else error.ctx
-            line = f"{ended} See `{ctx.command_path} --help`."
+            line = sentence(key, line=line, command=ctx.command_path)
     elif isinstance(error, OSError):  # a full disk behind stdout, most likely
         line, code = f"{error.filename or 'the output'}: {error.strerror}", 2
     else:
@@ -175,9 +173,21 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
 
     meant = isinstance(error, WeighbridgeError | click.ClickException)
     words = words_in(_language(arguments) if meant else "en", "errors")
-    told = words("error", message=one_line(words.told(line)))
-    click.echo(clipped(printable(told), LONGEST), err=True)
+    complaint = words("error", message=one_line(words.told(line)))
+    click.echo(clipped(printable(complaint), LONGEST), err=True)
     return code
+
+
+def _of_click(error: click.ClickException) -> str:
+    """Return what click says, in its own words, with the key of what it says often."""
+    text = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        near = ", ".join(map(repr, error.possibilities or ()))
+        values = {"name": error.option_name, "near": near}
+        return Sentence(text, "no_option.near" if near else "no_option", values)
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        return Sentence(text, "no_argument", {"name": error.param.get_error_hint(error.ctx)})
+    return text
 
 
 def _language(arguments: Sequence[str]) -> str:

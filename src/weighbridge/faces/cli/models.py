@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.faces.cli.options import FORMS, in_signs, language_option, output_form, writable
 from weighbridge.faces.render.data import json_text
@@ -104,7 +105,7 @@ def _ranked(
 ) -> int:
     """Ranks the models for a card: what fits first, in the order in which people choose."""
     if card["gpu"] is None and card["gpu_memory"] is None:
-        raise click.UsageError("name the card to rank models for: --gpu 4090, or --gpu local")
+        raise click.UsageError(sentence("rank_card", how="--gpu 4090, or --gpu local"))
     from weighbridge.faces.cli.options import columns, language
     from weighbridge.faces.view.records import RenderOptions
 
@@ -177,7 +178,7 @@ def written(ranking: "Ranking", path: str) -> None:
     """Write ranks to a file by its ending. Raises UsageError for one that is not known."""
     end = os.path.splitext(path)[1].lower()
     if end not in WRITERS:
-        raise UsageError(f"-o {path!r:.80} is to end with one of {', '.join(WRITERS)}")
+        raise UsageError(sentence("rank.ends", path=path, forms=", ".join(WRITERS)))
     WRITERS[end](ranking, path)
 
 
@@ -198,9 +199,7 @@ def _parquet(ranking: "Ranking", path: str) -> None:
         import pyarrow
         from pyarrow import parquet
     except ModuleNotFoundError:
-        raise UsageError(
-            f"-o {path!r:.80} needs pyarrow: pip install 'weighbridge[parquet]', or write a .csv"
-        ) from None
+        raise UsageError(sentence("rank.pyarrow", path=path)) from None
     parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in ranking.rows]), path)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import SHOWN
 from weighbridge.faces.cli.completion import gpu_names
 from weighbridge.faces.render import RENDERERS
@@ -33,31 +34,29 @@ def _apply(command: F, options: list[Callable[[F], F]]) -> F:
     return command
 
 
-def once(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+def once(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The value of an option of which the last would silently win."""
-    if len(given) > 1:
-        raise click.UsageError(
-            f"{option.opts[-1]} is given {len(given)} times ({', '.join(given):.80}): an answer is "
-            "about one; ask once for each",
-            ctx,
-        )
-    return given[0] if given else None
+    if len(values) > 1:
+        flag, joined = option.opts[-1], ", ".join(values)
+        line = sentence("option.twice", flag=flag, count=len(values), values=joined)
+        raise click.UsageError(line, ctx)
+    return values[0] if values else None
 
 
 ONCE: Mapping[str, Any] = {"multiple": True, "callback": once}
 
 
-def gathered(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+def gathered(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
     """The values of an option that may be given several times: None, one, or all of them."""
-    return given if len(given) > 1 else given[0] if given else None
+    return values if len(values) > 1 else values[0] if values else None
 
 
 EACH: Mapping[str, Any] = {"multiple": True, "callback": gathered}
 
 
-def joined(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+def joined(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The lists of an option that may be given several times, as one."""
-    return ",".join(given) if given else None
+    return ",".join(values) if values else None
 
 
 JOINED: Mapping[str, Any] = {"multiple": True, "callback": joined}
@@ -138,7 +137,7 @@ def device_options(command: F) -> F:
 def judges(settings: Mapping[str, Any], *, check: bool) -> None:
     """Raises where --check has nothing to judge by."""
     if check and all(settings[name] is None for name in ("gpu", "gpu_memory", "ram")):
-        raise click.UsageError("--check needs --gpu, --gpu-memory or --ram")
+        raise click.UsageError(sentence("check.no_card"))
 
 
 def exit_code(report: "Report", *, check: bool) -> int:
@@ -150,8 +149,8 @@ def exit_code(report: "Report", *, check: bool) -> int:
 
 def model_option(command: F) -> F:
     """Add the model of a run file."""
-    told = "The model of a run FILE that does not name it."
-    return click.option("--model", metavar="MODEL", help=told)(command)
+    help_text = "The model of a run FILE that does not name it."
+    return click.option("--model", metavar="MODEL", help=help_text)(command)
 
 
 def output_options(command: F) -> F:
@@ -234,7 +233,7 @@ def draw_reports(path: str | None, reports: "Sequence[Report]", look: "RenderOpt
 
 def output_form(form: str, *, as_json: bool, quiet: bool) -> str:
     if as_json and form not in ("auto", "json"):
-        raise click.UsageError(f"--json and --format {form} are two forms; leave one of them out")
+        raise click.UsageError(sentence("form.two", form=form))
     if as_json:
         return "json"
     if quiet:
@@ -376,8 +375,8 @@ def _warned(line: str, lang: str = "en") -> None:
     from weighbridge.base.wording import printable, redacted
     from weighbridge.base.words import words_in
 
-    told = words_in(lang, "errors")("warning", message=redacted(line))
-    click.echo(printable(told), err=True)
+    warning = words_in(lang, "errors")("warning", message=redacted(line))
+    click.echo(printable(warning), err=True)
 
 
 def writable(text: str) -> str:

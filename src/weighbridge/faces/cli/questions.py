@@ -78,8 +78,8 @@ def answer(
     )
     chart, look, check = chart_file(settings), look_of(settings, form), settings.pop("check")
     judges(settings, check=check)
-    given = {name: value for name, value in settings.items() if value is not None}
-    questions = cases(models, {n: v for n, v in given.items() if n not in SOURCE}, table)
+    typed = {name: value for name, value in settings.items() if value is not None}
+    questions = cases(models, {n: v for n, v in typed.items() if n not in SOURCE}, table)
     if len(questions) > 1 and then is not None:
         raise UsageError(sentence("save", count=len(questions)))
     if len(questions) > 1:
@@ -89,7 +89,7 @@ def answer(
         return verdicts(reports, check=check)
     model = models[0] if models else None
     with progress(model or "the model") as callback:
-        report = getattr(api, task)(model, progress=callback, **given)
+        report = getattr(api, task)(model, progress=callback, **typed)
     show(report, form, look)
     draw_reports(chart, [report], look)
     code = 0 if then is None else then(report)
@@ -101,17 +101,15 @@ def cases(
 ) -> list[LabelledQuestion]:
     """One case for each combination. Raises UsageError where they are too many to stand beside
     each other."""
-    values = {name: list(_values(name, given, table)) for name, given in settings.items()}
+    values = {name: list(_values(name, typed, table)) for name, typed in settings.items()}
     many = {name: choices for name, choices in values.items() if len(choices) > 1}
     named: list[str | None] = [*dict.fromkeys(models)] or [None]
     count = len(named)
     for choices in many.values():
         count *= len(choices)
     if count > MOST_BESIDE:
-        raise UsageError(
-            f"{count} answers beside each other are more than {MOST_BESIDE}: name fewer models, "
-            f"cards or values ({', '.join(_flag(name) for name in many) or 'models'})"
-        )
+        names = ", ".join(_flag(name) for name in many) or "models"
+        raise UsageError(sentence("beside.many", count=count, most=MOST_BESIDE, names=names))
     alone = {name: choices[0] for name, choices in values.items() if len(choices) == 1}
     if count == 1:
         return [LabelledQuestion(named[0], alone, "")]
@@ -146,7 +144,7 @@ def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
 def _pieces(name: str, text: str) -> list[str]:
     pieces = [piece.strip() for piece in text.split(",")]
     if not all(pieces):
-        raise UsageError(f"{_flag(name)} {text!r:.80}: a value between commas is empty")
+        raise UsageError(sentence("value.empty"), where=f"{_flag(name)} {text!r:.80}")
     return pieces
 
 
@@ -174,14 +172,14 @@ def asked(
     prepared: dict[str | None, Any] = {}
     answers = []
     for case in questions:
-        said = {name: value for name, value in case.settings.items() if value is not None}
+        typed = {name: value for name, value in case.settings.items() if value is not None}
         with progress(case.model or "the model", keeps=False) as callback:
-            if "command" in said:  # it may name the model
-                answers.append(api.infer(case.model, progress=callback, **source, **said))
+            if "command" in typed:  # it may name the model
+                answers.append(api.infer(case.model, progress=callback, **source, **typed))
                 continue
             if case.model not in prepared:
                 prepared[case.model] = api.prepare(case.model, progress=callback, **source)
-            answers.append(getattr(prepared[case.model], task)(**options, **said))
+            answers.append(getattr(prepared[case.model], task)(**options, **typed))
     return answers
 
 
@@ -203,10 +201,9 @@ class Sections(click.Command):
         stray = next(_strays(args, TABLES.get(self.name or "", FIT)), None)
         if stray is not None:
             flag, values = stray
-            raise UsageError(
-                f"{flag} {' '.join(values)} names {values[1]} as a model: several values of one "
-                f"setting stand with commas between them: {flag} {','.join(values)}"
-            )
+            apart, joined = " ".join(values), ",".join(values)
+            line = sentence("values_apart", flag=flag, apart=apart, model=values[1], joined=joined)
+            raise UsageError(line)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -225,24 +222,24 @@ class Sections(click.Command):
                 formatter.write_dl(lines)
         left = len(table) - len(listed)
         if left:
-            own = "; --engine NAME --help shows those of one engine" if "engine" in table else ""
+            hint = "; --engine NAME --help shows those of one engine" if "engine" in table else ""
             formatter.write_paragraph()
-            formatter.write_text(f"{left} more settings: --help-all shows them{own}.")
+            formatter.write_text(f"{left} more settings: --help-all shows them{hint}.")
 
 
 def _strays(args: Sequence[str], table: "Table") -> Iterator[tuple[str, list[str]]]:
     """Yield options behind whose value more values stand, with a blank between them: words that a
     command would take for models."""
     flags = {flag: one for one in table.values() for flag in (one.flag, *one.flags)}
-    for at, word in enumerate(args):
+    for index, word in enumerate(args):
         setting = flags.get(word)
-        values = list(takewhile(NUMBER.fullmatch, args[at + 1 :]))
+        values = list(takewhile(NUMBER.fullmatch, args[index + 1 :]))
         if setting is not None and setting.kind.metavar and len(values) > 1:
             yield word, values
 
 
-def _all_told(ctx: click.Context, option: click.Parameter, given: bool) -> None:
-    if given and not ctx.resilient_parsing:
+def _all_told(ctx: click.Context, option: click.Parameter, asked_for: bool) -> None:
+    if asked_for and not ctx.resilient_parsing:
         ctx.meta[EVERY] = True
         click.echo(ctx.get_help(), color=ctx.color)
         ctx.exit()

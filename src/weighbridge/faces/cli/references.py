@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from weighbridge.base.errors import NotFoundError, UsageError
+from weighbridge.base.sentences import sentence
 
 STDIN = "-"
 RUN_FILES = (".yaml", ".yml", ".toml", ".ipynb", ".sh", ".slurm", ".sbatch")  # no model ends so
@@ -51,17 +52,17 @@ def of_file(references: Sequence[str], settings: dict[str, Any]) -> bool:
         return True
     if len(references) != 1:
         _alone(references)
-        found = False
+        seen = False
     else:
         suffix = os.path.splitext(references[0])[1].lower()
         if suffix in RUN_FILES and not os.path.isfile(references[0]):
             raise NotFoundError(no_file(references[0]) or f"{references[0]}: no such file")
-        found = starts(references[0])
-    if named is not None and not found:
+        seen = starts(references[0])
+    if named is not None and not seen:
         raise UsageError(ALONE)
-    if not found:
+    if not seen:
         settings.pop("model", None)
-    return found
+    return seen
 
 
 def _alone(references: Sequence[str]) -> None:
@@ -71,7 +72,7 @@ def _alone(references: Sequence[str]) -> None:
         return
     models = [each for each in references if not starts(each)]
     line = ["weighbridge", file, *(["--model", *models] if len(models) == 1 else ())]
-    raise UsageError(f"{file} is a run file, and no model: {shlex.join(line)} weighs it")
+    raise UsageError(sentence("file.no_model", name=file, command=shlex.join(line)))
 
 
 def given_file(

@@ -36,9 +36,9 @@ def run(file: IO[bytes], cache_dir: str | None, offline: bool, keep_going: bool,
 
     asked = filter(bytes.strip, lines(file, MAX_LINE))
     failed = False
-    for told in answers(asked, jobs, cache_dir=cache_dir, offline=offline):
-        failed |= told.startswith(FAILED)
-        click.echo(told)
+    for reply in answers(asked, jobs, cache_dir=cache_dir, offline=offline):
+        failed |= reply.startswith(FAILED)
+        click.echo(reply)
     if failed and not keep_going:
         click.get_current_context().exit(2)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import LONGEST, clipped, one_line, printable
 from weighbridge.faces.cli.emit import emit, emit_option
@@ -67,7 +68,7 @@ def runfile(files: tuple[str, ...], **settings: Any) -> int:
         return _each(files, settings)
     file, kind = files[0], settings.pop("emit")
     if kind and (settings.pop("fix") or settings.pop("write")):
-        raise UsageError("--fix changes the file and --emit writes another: leave one of them out")
+        raise UsageError(sentence("fix.or_emit"))
     if kind and settings.pop("save") is not None:
         raise UsageError(BOTH)
     if kind:
@@ -82,7 +83,7 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
     from weighbridge.base.words import words_in
 
     if settings.pop("emit") or settings.pop("save") or files.count(STDIN) > 1:
-        raise UsageError("--emit and --save are about one FILE, and - stands once")
+        raise UsageError(sentence("files.one"))
     codes = []
     plain = settings.get("quiet") or settings.get("as_json") or settings.get("form")
     for number, file in enumerate(files):
@@ -91,8 +92,8 @@ def _each(files: tuple[str, ...], settings: dict[str, Any]) -> int:
             codes.append(answer(file, dict(settings)))
         except WeighbridgeError as error:
             words = words_in(settings.get("lang") or "en", "errors")
-            told = words("error", message=one_line(words.told(error.sentence)))
-            click.echo(clipped(printable(told), LONGEST), err=True)
+            complaint = words("error", message=one_line(words.told(error.sentence)))
+            click.echo(clipped(printable(complaint), LONGEST), err=True)
             codes.append(error.code)
     return max(codes, key=WORSE.index)
 
@@ -108,27 +109,27 @@ def answer(file: str, settings: dict[str, Any], *, task: str | None = None) -> i
     )
     path = settings.pop("save", None)
     if path is not None and settings.get("fix"):
-        raise UsageError("--fix changes the file and --save writes a script: leave one of them out")
+        raise UsageError(sentence("fix.or_save"))
     checked(path)
     text, name = given_text(file)
     settings["lang"] = settings["lang"] or _language(text, file)
     look, check = look_of(settings, form), settings.pop("check")
-    given = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
-    fix, write = given.pop("fix", False), given.pop("write", False)
+    typed = {n: one(n, v) for n, v in settings.items() if n in SOURCE or v not in (None, (), False)}
+    fix, write = typed.pop("fix", False), typed.pop("write", False)
     if write and (not fix or file == STDIN):
-        raise UsageError("--write goes with --fix, and with a file")
+        raise UsageError(sentence("fix.write"))
     with progress(name or file) as callback:
-        found = api.weigh(text, name=name, task=task, progress=callback, **given)
+        weighed = api.weigh(text, name=name, task=task, progress=callback, **typed)
     if fix:
 
         def weigh(after: str) -> "WeighedFile":
-            return api.weigh(after, name=found.file.name, task=task, **given)
+            return api.weigh(after, name=weighed.file.name, task=task, **typed)
 
-        return callback.code(_fixed(found, file, form, write=write, weigh=weigh))
-    _show(found, form, look, task)
-    if path is not None and found.answered:
-        return callback.code(save_of_file(found, path))
-    return callback.code(code(found, check=check))
+        return callback.code(_fixed(weighed, file, form, write=write, weigh=weigh))
+    _show(weighed, form, look, task)
+    if path is not None and weighed.answered:
+        return callback.code(save_of_file(weighed, path))
+    return callback.code(code(weighed, check=check))
 
 
 def _language(text: "str | bytes", file: str) -> str | None:
@@ -140,24 +141,24 @@ def _language(text: "str | bytes", file: str) -> str | None:
 
 
 def _fixed(
-    found: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
+    weighed: "WeighedFile", path: str, form: str, *, write: bool, weigh: "Weigh | None" = None
 ) -> int:
     """Print the change that makes a file fit as a unified diff, within the answer where JSON is
     asked for, and write it into the file, if that is asked for. Return 0, or 1 where there is
     none."""
     from weighbridge.files.runfiles.patching import patched
 
-    name = printable(found.file.name)
-    if not found.answered:
-        raise UsageError(f"{name}: {next(run.why for run in found.runs)}")
-    if all(run.report is None or run.report.verdict is None for run in found.runs):
-        raise UsageError("--fix needs a card: --gpu or --gpu-memory")
-    patch = patched(found, weigh)
+    name = printable(weighed.file.name)
+    if not weighed.answered:
+        raise UsageError(f"{name}: {next(run.why for run in weighed.runs)}")
+    if all(run.report is None or run.report.verdict is None for run in weighed.runs):
+        raise UsageError(sentence("fix.no_card"))
+    patch = patched(weighed, weigh)
     if patch is not None and path != STDIN:
         patch = patch.of(_raw(path, patch.before))
-    _show_patch(found, patch, form)
+    _show_patch(weighed, patch, form)
     if patch is None:
-        click.echo(_unpatched(found, name), err=True)
+        click.echo(_unpatched(weighed, name), err=True)
         return 1
     if patch.after == patch.before:
         click.echo(f"{name} fits as it is: nothing is changed", err=True)
@@ -188,25 +189,25 @@ def _write(file: str, patch: "FilePatch") -> None:
     click.echo(f"{printable(patch.name)} is written", err=True)
 
 
-def _show_patch(found: "WeighedFile", patch: "FilePatch | None", form: str) -> None:
+def _show_patch(weighed: "WeighedFile", patch: "FilePatch | None", form: str) -> None:
     """Print a change as a unified diff, or the answer as JSON with that in it: "" where the file
     fits as it is, null where there is none."""
     from weighbridge.faces.render.data import json_text
 
     diff = None if patch is None else patch.diff
     if form == "json":
-        click.echo(writable(json_text({**found.to_dict(), "patch": diff})), nl=False)
+        click.echo(writable(json_text({**weighed.to_dict(), "patch": diff})), nl=False)
     elif diff:
         click.echo(writable(diff), nl=False)
 
 
-def _unpatched(found: "WeighedFile", name: str) -> str:
+def _unpatched(weighed: "WeighedFile", name: str) -> str:
     """Say why there is no patch."""
     from weighbridge.files.runfiles.patching import shared_value, unsaid
 
-    shared = shared_value(found)
+    shared = shared_value(weighed)
     if shared is None:
-        change = unsaid(found)
+        change = unsaid(weighed)
         if change is None:
             return f"{name}: no patch: no change was found that surely fits"
         flags, other = printable(change.flags), printable(change.other)
@@ -231,9 +232,7 @@ def _raw(file: str, before: str) -> bytes:
     with open(file, "rb") as opened:
         raw = opened.read(MOST + 1)
     if decoded(raw, file) != before.removeprefix("\ufeff").replace("\r\n", "\n"):
-        raise UsageError(
-            f"{printable(file)} was changed meanwhile: nothing is written; run it again"
-        )
+        raise UsageError(sentence("fix.changed", name=printable(file)))
     return raw
 
 
@@ -242,19 +241,19 @@ def one(name: str, value: Any) -> Any:
     if not isinstance(value, tuple):
         return value
     if len(value) > 1:
-        raise UsageError(f"a file is about one run: give one --{name.replace('_', '-')}")
+        raise UsageError(sentence("file.one_run", flag=name.replace("_", "-")))
     return value[0] if value else None
 
 
-def code(found: "WeighedFile", *, check: bool) -> int:
+def code(weighed: "WeighedFile", *, check: bool) -> int:
     """Return the exit code: of what went wrong where nothing has a number, and with --check of the
     verdict."""
-    if not found.answered:
-        return max((run.code for run in found.runs), default=2)
-    return CODES[found.fits] if check else 0
+    if not weighed.answered:
+        return max((run.code for run in weighed.runs), default=2)
+    return CODES[weighed.fits] if check else 0
 
 
-def _show(found: "WeighedFile", form: str, look: Any, task: str | None) -> None:
+def _show(weighed: "WeighedFile", form: str, look: Any, task: str | None) -> None:
     """Print an answer. By -q that is its verdict in a word, and of `task` the peak of each run, as
     that question prints it."""
     from weighbridge.faces.render import DATA, draw, render
@@ -262,13 +261,13 @@ def _show(found: "WeighedFile", form: str, look: Any, task: str | None) -> None:
     from weighbridge.faces.texts.runfile import view
 
     if form in DATA:
-        reports = [run.report for run in found.runs]
+        reports = [run.report for run in weighed.runs]
         peaks = "".join("unknown\n" if r is None else render(r, "quiet") for r in reports)
-        quiet = f"{found.fits}\n" if task is None else peaks
-        told = json_text(found.to_dict()) if form == "json" else quiet
-        click.echo(writable(told), nl=False)
+        quiet = f"{weighed.fits}\n" if task is None else peaks
+        shown = json_text(weighed.to_dict()) if form == "json" else quiet
+        click.echo(writable(shown), nl=False)
         return
-    page = view(found, look)
+    page = view(weighed, look)
     click.echo(writable(draw(page, form, look)), nl=False, color=look.color)
     if form not in WHOLE:
         warn(page)

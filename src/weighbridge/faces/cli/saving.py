@@ -50,12 +50,12 @@ def save(report: "Report", path: str) -> int:
     return 2 if report.derived.get("launch_note") else 1
 
 
-def save_of_file(found: "WeighedFile", path: str) -> int:
+def save_of_file(weighed: "WeighedFile", path: str) -> int:
     """Write the script of the one training that a run file starts, as `save`. Raises UsageError
     where it starts none, or several."""
-    reports = [run.report for run in found.runs if run.run.task == "train" and run.report]
+    reports = [run.report for run in weighed.runs if run.run.task == "train" and run.report]
     if len(reports) > 1:
         raise UsageError(sentence("save", count=len(reports)))
     if not reports:
-        raise UsageError(f"--save writes the script of a training, and {found.file.name} has none")
+        raise UsageError(sentence("save.none", name=weighed.file.name))
     return save(reports[0], path)

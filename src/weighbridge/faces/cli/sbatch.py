@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.base.wording import printable
 from weighbridge.faces.cli.options import CODES, model_option, source_of, source_options, writable
 from weighbridge.faces.cli.references import given_text
@@ -32,15 +33,15 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
     from weighbridge.faces import api
     from weighbridge.faces.render.data import json_text
     from weighbridge.files.runfiles.kinds import text_of
-    from weighbridge.files.runfiles.slurm import SAME, SAYS, advice, asked, told
+    from weighbridge.files.runfiles.slurm import advice, asked, lines_of
 
     source, called = given_text(file)
     text, name = text_of(source, called)
     job = asked(text)
-    given = source_of(settings)
-    asks: list[dict[str, Any]] = [{**job.settings(kind), **given} for kind in _kinds(job, gpu)]
+    typed = source_of(settings)
+    asks: list[dict[str, Any]] = [{**job.settings(kind), **typed} for kind in _kinds(job, gpu)]
     files = [api.weigh(source, name=called, model=model, **each) for each in asks]
-    runs = [run.report for found in files for run in found.runs if run.report is not None]
+    runs = [run.report for weighed in files for run in weighed.runs if run.report is not None]
     if not runs:
         first = files[0].runs[0]
         if first.code == CODES["unknown"]:
@@ -55,9 +56,10 @@ def sbatch(file: str, gpu: str | None, model: str | None, *, as_json: bool, **se
         click.echo(json_text(_data(name, job, answers, doubt)).rstrip())
     else:
         shown = answers[: len(files[0].runs)] if alike else answers
-        lines = [line for report, each in shown for line in told(job, report, each)]
+        lines = [line for report, each in shown for line in lines_of(job, report, each)]
         if doubt:
-            lines.insert(len(lines) if alike else 0, f"{doubt}{SAME if alike else SAYS}")
+            key = "which_card.same" if alike else "which_card"
+            lines.insert(len(lines) if alike else 0, sentence(key, **doubt.values))
         lines += _disagreements(files[0], lines)
         click.echo(writable("\n".join(map(printable, lines))))
     return max(CODES[each.fits] for _, each in answers) if same else CODES["unknown"]
@@ -71,11 +73,11 @@ def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
     return [why for why in dict.fromkeys(each.why for each in unread) if why not in lines]
 
 
-def _alike(found: "list[SlurmAdvice]", cards: int) -> bool:
+def _alike(advices: "list[SlurmAdvice]", cards: int) -> bool:
     """Tell whether the line of cards to write is the same for each card that is meant."""
-    each = max(1, len(found) // cards)
-    said = [[line for line in one.lines if "--gres" in line] for one in found]
-    return all(said[at : at + each] == said[:each] for at in range(0, len(said), each))
+    each = max(1, len(advices) // cards)
+    gres = [[line for line in one.lines if "--gres" in line] for one in advices]
+    return all(gres[i : i + each] == gres[:each] for i in range(0, len(gres), each))
 
 
 def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
@@ -92,16 +94,16 @@ def _kinds(job: "SlurmJob", gpu: str | None) -> list[str | None]:
     return [f"{part.id}:{count}" if count else times(part.id, job.on_all) for part in parts]
 
 
-def _doubt(job: "SlurmJob", gpu: str | None) -> str:
-    """Say which cards the kind of a job may mean; "" where it is one."""
+def _doubt(job: "SlurmJob", gpu: str | None) -> Sentence | None:
+    """Say which cards the kind of a job may mean; None where it is one."""
     from weighbridge.files.runfiles.slurm import could_be, several
 
     kind = gpu or job.card
     parts = could_be(kind)
-    return several(kind, parts) if len(parts) > 1 else ""
+    return several("which_card.any", kind, parts) if len(parts) > 1 else None
 
 
-def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str) -> dict[str, Any]:
+def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str | None) -> dict[str, Any]:
     from weighbridge.base._version import __version__
 
     return {
@@ -114,7 +116,7 @@ def _data(name: str, job: "SlurmJob", answers: list[Any], doubt: str) -> dict[st
             "nodes": job.nodes,
             "memory_bytes": job.memory,
             "cores_per_task": job.cores,
-            "doubt": doubt or None,
+            "doubt": doubt,
         },
         "runs": [
             {

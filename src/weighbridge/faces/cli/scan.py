@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import counted
 from weighbridge.faces.cli.options import language_option, writable
 
@@ -143,13 +144,13 @@ def here(source: str, out: Path | None, **chosen: Any) -> None:
 
 
 def _here(source: str, out: Path, chosen: dict[str, Any]) -> None:
-    made = _planned(source, out, chosen)
-    _run(out, made, chosen)
-    view = _view(out, made)
-    summary = view.summary(made, chosen["rows"], chosen["place"])
+    planned = _planned(source, out, chosen)
+    _run(out, planned, chosen)
+    view = _view(out, planned)
+    summary = view.summary(planned, chosen["rows"], chosen["place"])
     _show(summary, chosen["form"], chosen["lang"])
     if chosen["picture"] is not None:
-        _draw(summary, made, chosen)
+        _draw(summary, planned, chosen)
 
 
 @scan.command()
@@ -162,9 +163,9 @@ def plan(source: str, out: Path, **chosen: Any) -> None:
     Without --questions each card is asked about loading, vLLM at 8K and 32K, llama.cpp Q4_K_M,
     LoRA, QLoRA and full training.
     """
-    made = _planned(source, out, chosen)
-    of, keys = made.counts, counted(made.counts["keys"], "key")
-    asked, parts = counted(len(made.questions), "question"), counted(made.parts, "part")
+    planned = _planned(source, out, chosen)
+    of, keys = planned.counts, counted(planned.counts["keys"], "key")
+    asked, parts = counted(len(planned.questions), "question"), counted(planned.parts, "part")
     models = counted(of["models"], "model")
     click.echo(f"{models}, {keys}, {of['unread']:,} not read; {asked}, {parts}")
     click.echo(f"`weighbridge scan run {out}` answers them", err=True)
@@ -195,9 +196,9 @@ def run(out: Path, share: str, **chosen: Any) -> None:
     from weighbridge.faces.scan.dataset import needed, plan_of
 
     needed("pyarrow")
-    made = plan_of(out)
-    if _run(out, made, {**chosen, "share": share}):
-        _tell(out, made)
+    planned = plan_of(out)
+    if _run(out, planned, {**chosen, "share": share}):
+        _tell(out, planned)
 
 
 @scan.command()
@@ -211,17 +212,17 @@ def check(out: Path) -> int:
     from weighbridge.faces.scan.dataset import needed, plan_of
 
     needed("pyarrow")
-    found = checked(out, plan_of(out))
-    answers, keys = counted(found.rows, "answer"), counted(found.keys, "key")
-    left = f"{found.left} of {counted(found.parts, 'part')} left" if found.left else "none is left"
+    state = checked(out, plan_of(out))
+    answers, keys = counted(state.rows, "answer"), counted(state.keys, "key")
+    left = f"{state.left} of {counted(state.parts, 'part')} left" if state.left else "none is left"
     click.echo(f"{answers} about {keys}; {left} to answer")
-    for fault in found.faults[:MOST_FAULTS]:
+    for fault in state.faults[:MOST_FAULTS]:
         click.echo(writable(fault), err=True)
-    if len(found.faults) > MOST_FAULTS:
-        click.echo(f"and {len(found.faults) - MOST_FAULTS:,} more of the kind", err=True)
-    if found.left and not found.faults:
+    if len(state.faults) > MOST_FAULTS:
+        click.echo(f"and {len(state.faults) - MOST_FAULTS:,} more of the kind", err=True)
+    if state.left and not state.faults:
         click.echo(f"`weighbridge scan run {out}` goes on", err=True)
-    return found.code
+    return state.code
 
 
 @scan.command()
@@ -242,13 +243,13 @@ def query(out: Path, sql: str | None, rows: int, form: str, lang: str | None) ->
     """
     from weighbridge.faces.scan.dataset import plan_of
 
-    made = plan_of(out)
-    view = _view(out, made)
+    planned = plan_of(out)
+    view = _view(out, planned)
     if sql is None:
-        _show(view.summary(made, rows, out), form, lang)
+        _show(view.summary(planned, rows, out), form, lang)
         return
-    found = view.ask(sql, most=rows)
-    _print(found.names, found.rows, form)
+    table = view.ask(sql, most=rows)
+    _print(table.names, table.rows, form)
 
 
 @scan.command()
@@ -276,8 +277,8 @@ def publish(
     from weighbridge.faces.scan.publishing import publish as published
 
     needed("pyarrow", "duckdb")
-    made = plan_of(out)
-    done = published(out, replace(made, source=source or made.source), folder)
+    planned = plan_of(out)
+    done = published(out, replace(planned, source=source or planned.source), folder)
     text = card(done.told, title=title or TITLE, licence=licence)
     put(folder / CARD, text.encode())
     click.echo(f"{folder}: {done.nbytes / 1e6:.1f} MB of Parquet, {CARD}, registry.json")
@@ -316,15 +317,15 @@ def diff(old: Path, new: Path, **chosen: Any) -> int:
     from weighbridge.faces.view.scan_diff import scan_diff
 
     needed("pyarrow", "duckdb")
-    found = differing((old, plan_of(old)), (new, plan_of(new)), chosen["rows"])
+    difference = differing((old, plan_of(old)), (new, plan_of(new)), chosen["rows"])
     form = "json" if chosen["as_json"] else chosen["form"]
     if form == "json":
-        click.echo(json_text(found.to_dict()), nl=False)
+        click.echo(json_text(difference.to_dict()), nl=False)
     else:
         look = screen_look(form)._replace(lang=in_signs(chosen["lang"] or language()))
-        screen = scan_diff(found, (str(old), str(new)), look.lang)
+        screen = scan_diff(difference, (str(old), str(new)), look.lang)
         click.echo(writable(draw(screen, form, look)), nl=False, color=look.color)
-    return found.code if chosen["check"] else 0
+    return difference.code if chosen["check"] else 0
 
 
 def _planned(source: str, out: Path, chosen: dict[str, Any]) -> "ScanPlan":
@@ -334,9 +335,9 @@ def _planned(source: str, out: Path, chosen: dict[str, Any]) -> "ScanPlan":
     needed("pyarrow")
     file, cards = chosen["questions"], chosen["cards"]
     asked = asking.default(cards) if file is None else asking.read(_bytes(file), str(file), cards)
-    found = registry.models(source, offline=chosen["offline"], kept=out / FETCHED)
+    registered = registry.models(source, offline=chosen["offline"], store=out / FETCHED)
     name = registry.named(source)
-    return planning.plan(found, out, asked, source=name, parts=chosen["count"])
+    return planning.plan(registered, out, asked, source=name, parts=chosen["count"])
 
 
 def _bytes(path: Path) -> bytes:
@@ -344,41 +345,41 @@ def _bytes(path: Path) -> bytes:
     from weighbridge.base.errors import NotFoundError
 
     if not path.is_file():
-        raise NotFoundError(f"{path}: no such file")
+        raise NotFoundError(sentence("path.none"), where=str(path))
     with path.open("rb") as file:
         return file.read(MOST + 1)
 
 
-def _run(out: Path, made: "ScanPlan", chosen: dict[str, Any]) -> bool:
+def _run(out: Path, planned: "ScanPlan", chosen: dict[str, Any]) -> bool:
     """Answer a share of the parts; tell whether nothing of all is left."""
     from weighbridge.faces.scan import running
     from weighbridge.faces.scan.dataset import put_json
     from weighbridge.faces.scan.packing import pack
 
-    answered = _answered(out, made, chosen)
-    parts = running.todo(out, made, running.share(chosen.get("share", "0/1")))
-    told = counted(len(parts), "part") if parts else "nothing is left"
-    click.echo(f"{told} to answer", err=True)
+    answered = _answered(out, planned, chosen)
+    parts = running.todo(out, planned, running.share(chosen.get("share", "0/1")))
+    count = counted(len(parts), "part") if parts else "nothing is left"
+    click.echo(f"{count} to answer", err=True)
     done = rows = 0
     for part in answered(parts):
         done, rows = done + 1, rows + part.rows
         if done * 10 // len(parts) > (done - 1) * 10 // len(parts):
             of, answers = counted(len(parts), "part"), counted(rows, "answer")
             click.echo(f"{done} of {of}, {answers}", err=True)
-    put_json(out / "manifest.json", running.manifest(out, made))
-    whole = not running.todo(out, made)
+    put_json(out / "manifest.json", running.manifest(out, planned))
+    whole = not running.todo(out, planned)
     if whole:
-        pack(out, made)
+        pack(out, planned)
     return whole
 
 
-def _tell(out: Path, made: "ScanPlan") -> None:
+def _tell(out: Path, planned: "ScanPlan") -> None:
     """Say of a dataset that is whole which models have no answer, and how to look at it."""
     from weighbridge.base.words import words_in
     from weighbridge.faces.view.records import Paste
     from weighbridge.faces.view.scan import unweighed
 
-    view = _view(out, made)
+    view = _view(out, planned)
     for block in unweighed(view.unweighed(), str(out), words_in("en")):
         if isinstance(block, Paste):
             click.echo(block.heading, err=True)
@@ -387,17 +388,17 @@ def _tell(out: Path, made: "ScanPlan") -> None:
 
 
 def _answered(
-    out: Path, made: "ScanPlan", chosen: dict[str, Any]
+    out: Path, planned: "ScanPlan", chosen: dict[str, Any]
 ) -> "Callable[[Sequence[int]], Iterator[PartDone]]":
     """Return what answers parts: processes of this machine, or Ray."""
     from weighbridge.faces.scan import running
 
     limits, address, jobs = _limits(chosen), chosen.get("ray"), chosen["jobs"]
     if address is None:
-        return lambda parts: running.run(out, made, parts, jobs, limits)
+        return lambda parts: running.run(out, planned, parts, jobs, limits)
     from weighbridge.faces.scan import on_ray
 
-    return lambda parts: on_ray.run(out, made, parts, on_ray.RayRun(address, jobs), limits)
+    return lambda parts: on_ray.run(out, planned, parts, on_ray.RayRun(address, jobs), limits)
 
 
 def _limits(chosen: dict[str, Any]) -> "ScanLimits":
@@ -406,16 +407,16 @@ def _limits(chosen: dict[str, Any]) -> "ScanLimits":
 
     memory = parse_size(chosen["memory"])
     if memory < 512 * MIB:
-        raise click.UsageError("--memory: a process takes 512 MiB to answer anything")
+        raise click.UsageError(about("--memory", sentence("scan.memory")))
     return ScanLimits(chosen["seconds"], memory)
 
 
-def _view(out: Path, made: "ScanPlan") -> "ScanView":
+def _view(out: Path, planned: "ScanPlan") -> "ScanView":
     from weighbridge.faces.scan.dataset import needed
     from weighbridge.faces.scan.query import ScanView
 
     needed("pyarrow", "duckdb")
-    return ScanView(out, made)
+    return ScanView(out, planned)
 
 
 def _show(summary: "ScanSummary", form: str, lang: str | None) -> None:
@@ -450,8 +451,8 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> No
     from weighbridge.faces.render.data import json_text
 
     if form == "json":
-        told = json_text([dict(zip(names, row, strict=True)) for row in rows])
-        click.echo(told, nl=False)
+        text = json_text([dict(zip(names, row, strict=True)) for row in rows])
+        click.echo(text, nl=False)
     elif form == "csv":
         import csv
         import sys
@@ -467,10 +468,10 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> No
         click.echo(writable(draw(plain(names, rows), form, look)), nl=False, color=look.color)
 
 
-def _draw(summary: "ScanSummary", made: "ScanPlan", chosen: dict[str, Any]) -> None:
+def _draw(summary: "ScanSummary", planned: "ScanPlan", chosen: dict[str, Any]) -> None:
     """Draw the first question about serving, else the first one."""
     from weighbridge.faces.charts.scanned import scanned
     from weighbridge.faces.cli.files import draw
 
-    first = next((q for q in made.questions if q.task == "infer"), made.questions[0])
+    first = next((q for q in planned.questions if q.task == "infer"), planned.questions[0])
     draw(chosen["picture"], scanned(summary, first.label, lang=chosen["lang"] or "en"))

@@ -10,7 +10,7 @@ import click
 
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import SHOWN, parse_size
 from weighbridge.base.wording import printable
 from weighbridge.base.words import words_in
@@ -144,8 +144,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     report = _advised(report, gpu, settings)
     if options["against"] is not None:
         top = report.fullest.allocated
-        found = differences.against(options["against"], top.allocated, top.tensors)
-        report = replace(report, against=found)
+        comparison = differences.against(options["against"], top.allocated, top.tensors)
+        report = replace(report, against=comparison)
     _files(options, chart, report, gpu)
     sys.stdout.flush()
     look = screen_look(form)
@@ -176,9 +176,9 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
         TrainingChange(flags=r.flags, peak_bytes=r.peak_bytes, fits=r.fits, cost=r.cost)
         for r in answer.remedies
     )
-    said = flags(run.settings, run.settings["framework"])
-    found = TrainingAdvice(flags=said, needs=answer.peak, changes=changes)
-    return replace(report, advice=found) if changes else report
+    typed = flags(run.settings, run.settings["framework"])
+    advice = TrainingAdvice(flags=typed, needs=answer.peak, changes=changes)
+    return replace(report, advice=advice) if changes else report
 
 
 def _repository(folder: str, lang: str | None) -> str:
@@ -252,7 +252,7 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         sample=inputs.read(options["data"], "--data") if options["data"] else (),
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
-        raise click.UsageError(f"--rank {settings.rank}: of how many? (--world-size)")
+        raise click.UsageError(about(f"--rank {settings.rank}", sentence("trace.rank")))
     return settings
 
 
@@ -296,7 +296,7 @@ def _steps(text: str | None) -> int | None:
     if text is None or text == "all":
         return None if text is None else ALL
     if not (text.isascii() and text.isdecimal() and int(text)):
-        raise click.UsageError(f"--steps {text}: a number from 1 on, or all")
+        raise click.UsageError(about(f"--steps {text}", sentence("trace.steps")))
     return int(text)
 
 
@@ -307,7 +307,7 @@ def _assumption(text: str) -> tuple[str, float]:
     except ValueError:
         number = None
     if not equals or not name.strip() or number is None:
-        raise click.UsageError(f"--assume {text}: write it as loss=1.0 or train.py:31=1.0")
+        raise click.UsageError(about(f"--assume {text}", sentence("trace.assume")))
     return name.strip(), number
 
 
@@ -319,7 +319,7 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
         return None
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in KINDS:
-        raise click.UsageError(f"--timeline {path}: the name ends in .html or .json")
+        raise click.UsageError(about(f"--timeline {path}", sentence("trace.timeline")))
     return KINDS[suffix]
 
 
@@ -327,11 +327,11 @@ def _form(path: str | None) -> Callable[[Mapping[str, Any]], str] | None:
 def stdout_to_stderr() -> Iterator[None]:
     """Python's, and the process's: what a script starts or loads writes there too."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

@@ -141,9 +141,9 @@ def build(folder: Path, space: bool, hub: str | None, dataset: Path | None, sql:
         return
     named = {**({"hub": hub} if hub else {}), **({"sql": True} if sql else {})}
     with _published(dataset) as shown:
-        made = import_module("weighbridge.faces.web.build").build(folder, dataset=shown, **named)
-    click.echo(made.folder)
-    size = f"{len(made.files)} files, {made.nbytes / 1e6:.1f} MB"
-    click.echo(f"{size}, version {made.version}: any web server can serve it", err=True)
-    look = shlex.join(["python", "-m", "http.server", "-d", str(made.folder)])
+        built = import_module("weighbridge.faces.web.build").build(folder, dataset=shown, **named)
+    click.echo(built.folder)
+    size = f"{len(built.files)} files, {built.nbytes / 1e6:.1f} MB"
+    click.echo(f"{size}, version {built.version}: any web server can serve it", err=True)
+    look = shlex.join(["python", "-m", "http.server", "-d", str(built.folder)])
     click.echo(f"Look at it: {look}, then http://localhost:8000", err=True)

@@ -33,8 +33,8 @@ DATA = ("json", "quiet")  # forms that have no screen
 def renderer(name: str) -> Callable[..., str]:
     """Return the function that writes one form."""
     module, function = RENDERERS[name].split(":")
-    found: Callable[..., str] = getattr(import_module(module), function)
-    return found
+    render: Callable[..., str] = getattr(import_module(module), function)
+    return render
 
 
 def render(

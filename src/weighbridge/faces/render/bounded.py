@@ -64,10 +64,10 @@ def _asked_alone(body: Body) -> Body:
     if "questions" not in body:
         return body
     about = NAMES[body["for"]]
-    kept = [
+    rows = [
         q if (q["task"], q["method"]) == about else {**q, "report": None} for q in body["questions"]
     ]
-    return {**body, "questions": kept}
+    return {**body, "questions": rows}
 
 
 def _fullest_alone(body: Body) -> Body:
@@ -76,8 +76,8 @@ def _fullest_alone(body: Body) -> Body:
     def change(report: Body) -> Body:
         gpus = [d for d in report["devices"] if d["kind"] == "gpu"]
         first = max(gpus, key=lambda d: d["peak"]["driver"]["expected"], default=None)
-        kept = [d for d in report["devices"] if d["kind"] != "gpu" or d is first]
-        return {**report, "devices": kept}
+        devices = [d for d in report["devices"] if d["kind"] != "gpu" or d is first]
+        return {**report, "devices": devices}
 
     return _reports(body, change)
 

@@ -100,9 +100,9 @@ def _rectangles(block: Bar) -> Iterator[str]:
     done = 0
     for segment, color in zip(block.segments, _colors(block), strict=True):
         left, right = (round(WIDE * n / scale, 1) for n in (done, done + segment.nbytes))
-        told = f"<title>{escape(segment.name)} {escape(segment.size)}</title>"
+        title = f"<title>{escape(segment.name)} {escape(segment.size)}</title>"
         wide = round(right - left, 1)
-        yield f'<rect x="{left}" y="0" width="{wide}" height="{HIGH}" fill="{color}">{told}</rect>'
+        yield f'<rect x="{left}" y="0" width="{wide}" height="{HIGH}" fill="{color}">{title}</rect>'
         done += segment.nbytes
     if block.capacity is None:
         return
@@ -110,8 +110,8 @@ def _rectangles(block: Bar) -> Iterator[str]:
         left = round(WIDE * done / scale, 1)
         yield f'<rect x="{left}" y="0" width="{round(WIDE - left, 1)}" height="{HIGH}" '
         yield 'fill="currentColor" fill-opacity="0.15"/>'
-    at = round(WIDE * block.capacity / scale - 1, 1)
-    yield f'<rect x="{at}" y="0" width="2" height="{HIGH}" fill="currentColor"/>'
+    place = round(WIDE * block.capacity / scale - 1, 1)
+    yield f'<rect x="{place}" y="0" width="2" height="{HIGH}" fill="currentColor"/>'
 
 
 def _lines(block: Lines) -> Iterator[str]:

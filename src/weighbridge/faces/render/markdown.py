@@ -51,8 +51,10 @@ def drawn(block: Block) -> Iterator[str]:
 
 def _headline(block: Headline) -> str:
     sign = "" if block.mark is None else f"{MARKS[block.mark]} "
-    rest = "; ".join(map(safe_markdown, filter(None, (block.figures, block.margin, block.reason))))
-    return f"{sign}**{safe_markdown(block.verdict)}**: {rest}"
+    figures = "; ".join(
+        map(safe_markdown, filter(None, (block.figures, block.margin, block.reason)))
+    )
+    return f"{sign}**{safe_markdown(block.verdict)}**: {figures}"
 
 
 def _lines(block: Lines) -> Iterator[str]:

@@ -148,8 +148,8 @@ def _filled(block: Bar, size: int, page: TerminalPage) -> str:
     line += signs.free * (room - len(line))
     if block.capacity is None:
         return line
-    at = _at(block.capacity, scale, room)
-    return f"{line[:at]}{signs.end}{line[at:]}"
+    mark = _at(block.capacity, scale, room)
+    return f"{line[:mark]}{signs.end}{line[mark:]}"
 
 
 def _at(nbytes: int, scale: int, room: int) -> int:
@@ -250,10 +250,10 @@ def _row(
     pieces = [
         wrapped(text, widths[i]) if columns[i].folds else [text] for i, (text, _) in enumerate(row)
     ]
-    for at in range(max(map(len, pieces))):
+    for number in range(max(map(len, pieces))):
         line = ""
         for index, column in enumerate(columns):
-            text = pieces[index][at].rstrip() if at < len(pieces[index]) else ""
+            text = pieces[index][number].rstrip() if number < len(pieces[index]) else ""
             blank = " " * max(0, widths[index] - cells(text))
             painted = page.paint(text, row[index][1])
             line += INDENT + (blank + painted if column.right else painted + blank)
@@ -282,8 +282,8 @@ def wrapped(text: str, width: int) -> list[str]:
     width = max(1, width)
     if cells(text) <= width:
         return [text]
-    at = [0, *_breaks(text, width), len(text)]
-    return [text[a:b] for a, b in pairwise(at)]
+    breaks = [0, *_breaks(text, width), len(text)]
+    return [text[a:b] for a, b in pairwise(breaks)]
 
 
 def _breaks(text: str, width: int) -> Iterator[int]:
@@ -308,9 +308,9 @@ def _pieces(word: str, width: int) -> Iterator[str]:
         if cells((piece + part).rstrip()) <= width:
             piece += part
             continue
-        *whole, rest = _chopped(part, width)
+        *whole, last = _chopped(part, width)
         yield from filter(None, (piece, *whole))
-        piece = rest
+        piece = last
     yield piece
 
 
@@ -325,7 +325,7 @@ def cells(text: str) -> int:
 
 def _chopped(word: str, width: int) -> list[str]:
     if SINGLE.issuperset(word):
-        return [word[at : at + width] for at in range(0, len(word), width)]
+        return [word[start : start + width] for start in range(0, len(word), width)]
     from rich.cells import chop_cells
 
     return chop_cells(word, width)

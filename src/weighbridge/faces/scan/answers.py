@@ -52,35 +52,35 @@ def refused(question: str, task: str, error: Exception) -> AnswerRow:
     """Return the row of a question that has no answer: the exit code that the command would have,
     what it would say, and what many such messages have in common."""
     ours = isinstance(error, WeighbridgeError)
-    said = str(error) if ours else one_line(f"{DEFECT}{type(error).__name__}: {error}")
+    reason = str(error) if ours else one_line(f"{DEFECT}{type(error).__name__}: {error}")
     code: Any = getattr(error, "code", 2) if ours else 2
     return {
         "question": question,
         "task": task,
         "code": code,
-        "message": said,
-        "reason": OWN.sub("#", said),
+        "message": reason,
+        "reason": OWN.sub("#", reason),
     }
 
 
-def failed(said: str) -> list[AnswerRow]:
+def failed(reason: str) -> list[AnswerRow]:
     """Return the one row of a config whose process did not live to answer."""
-    return [refused(MODEL, MODEL, UnsupportedError(said))]
+    return [refused(MODEL, MODEL, UnsupportedError(reason))]
 
 
-def each_refused(found: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[AnswerRow]:
+def each_refused(rows: list[AnswerRow], asked: Sequence[ScanQuestion]) -> list[AnswerRow]:
     """Return one row for each question where the config was not answered at all, and whether it is
     read was known before."""
-    first = found[0]
+    first = rows[0]
     if not first.get("code"):
-        return found
+        return rows
     return [{**first, "question": q.name, "task": q.task} for q in asked]
 
 
-def settled(found: Iterable[AnswerRow], asked: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
+def settled(rows: Iterable[AnswerRow], asked: Sequence[ScanQuestion]) -> Iterator[AnswerRow]:
     """Yield rows with the settings of their question, where no report says them."""
     by_name = {q.name: q for q in asked}
-    for row in found:
+    for row in rows:
         one = by_name.get(str(row["question"]))
         if one is None:
             yield {**row, "family": MODEL}

@@ -16,6 +16,7 @@ from typing import Any
 from weighbridge.answers.questions.question import question
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.table import engine, usual
 from weighbridge.files.runfiles.document import decoded, documents
@@ -63,33 +64,34 @@ def read(raw: bytes, name: str, cards: Sequence[str] = ()) -> tuple[ScanQuestion
     first, *_ = documents(decoded(raw, name), "yaml", name) or (None,)
     listed = first.data.get("questions") if first and isinstance(first.data, dict) else None
     if not isinstance(listed, list) or not listed:
-        raise UsageError(f"{name}: no list of questions; write `questions:` and a list below it")
-    found = [
+        raise UsageError(sentence("scan.no_list"), where=name)
+    questions = [
         q
         for number, one in enumerate(listed, 1)
         for q in _read(one, f"{name}, question {number}", cards)
     ]
-    if len(found) > MOST:
-        raise UsageError(f"{name}: {len(found):,} questions; {MOST:,} are the limit")
-    names = [q.name for q in found]
+    if len(questions) > MOST:
+        raise UsageError(sentence("scan.limit", count=len(questions), most=MOST), where=name)
+    names = [q.name for q in questions]
     twice = next((n for n in names if names.count(n) > 1 or n == MODEL), None)
     if twice is not None:
-        raise UsageError(
-            f"{name}: the name {shown(twice)} stands for two questions; give each its own"
-        )
-    return tuple(found)
+        raise UsageError(sentence("scan.name_twice", name=shown(twice)), where=name)
+    return tuple(questions)
 
 
-def _read(told: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
-    if not isinstance(told, dict) or not told.keys() <= {"name", "task", "workload"}:
-        raise UsageError(f"{where}: has name, task and workload, not {shown(told)}")
-    name, task, workload = told.get("name"), told.get("task"), told.get("workload") or {}
+def _read(entry: Any, where: str, cards: Sequence[str]) -> Iterator[ScanQuestion]:
+    if not isinstance(entry, dict) or not entry.keys() <= {"name", "task", "workload"}:
+        raise UsageError(sentence("scan.fields", value=shown(entry)), where=where)
+    name, task, workload = entry.get("name"), entry.get("task"), entry.get("workload") or {}
     if not isinstance(name, str) or not name:
-        raise UsageError(f"{where}: has no name")
+        raise UsageError(sentence("scan.no_name"), where=where)
     if task not in TASKS:
-        raise UsageError(f"{where}: task is one of {', '.join(TASKS)}, not {shown(task)}")
+        raise UsageError(
+            sentence("is_one_of", name="task", known=", ".join(TASKS), value=shown(task)),
+            where=where,
+        )
     if not isinstance(workload, dict):
-        raise UsageError(f"{where}: workload is an object of settings, not {shown(workload)}")
+        raise UsageError(sentence("oom.workload", value=shown(workload)), where=where)
     if cards and "gpu" not in workload and "gpu_memory" not in workload:
         workload = {**workload, "gpu": list(cards)}
     for settings, varied in _multiplied(workload):
@@ -111,13 +113,11 @@ def _checked(asked: ScanQuestion, where: str) -> ScanQuestion:
         settings.setdefault("engine", usual().name)
     named = next((n for n in ELSEWHERE if n in settings), None)
     if named is not None:
-        raise UsageError(f"{where}: {named} names a model, and a question is about each one")
+        raise UsageError(sentence("scan.names_model", name=named), where=where)
     if settings.get("exact"):
-        raise UsageError(
-            f"{where}: exact runs what is installed, and a part has one answer anywhere"
-        )
+        raise UsageError(sentence("scan.exact"), where=where)
     if str(settings.get("gpu")).partition(":")[0] == HERE:
-        raise UsageError(f"{where}: gpu local is another card on each machine; name it")
+        raise UsageError(sentence("scan.local"), where=where)
     try:
         meant = question(asked.task, None, settings).workload
     except UsageError as error:

@@ -54,24 +54,24 @@ LIMITS = """\
 """
 
 
-def card(told: Mapping[str, Any], *, title: str = TITLE, licence: str | None = None) -> str:
+def card(about: Mapping[str, Any], *, title: str = TITLE, licence: str | None = None) -> str:
     """Return the card of a dataset, whose registry.json is `told`."""
     blocks = (
-        front(told, title, licence),
+        front(about, title, licence),
         f"# {_said(title)}\n",
-        _what(told),
-        f"## How it was made\n\n{_made(told)}",
+        _what(about),
+        f"## How it was made\n\n{_made(about)}",
         f"## What the numbers are\n\n{NUMBERS}",
-        f"## Questions\n\n{_questions(told['questions'])}",
-        f"## Columns\n\n{_columns(told['files'])}",
+        f"## Questions\n\n{_questions(about['questions'])}",
+        f"## Columns\n\n{_columns(about['files'])}",
         f"## What it does not say\n\n{LIMITS}",
     )
     return "\n".join(blocks)
 
 
-def front(told: Mapping[str, Any], title: str, licence: str | None) -> str:
+def front(about: Mapping[str, Any], title: str, licence: str | None) -> str:
     """Return the front matter; its values are JSON, which is YAML as well."""
-    rows = sum(one["rows"] for one in told["questions"])
+    rows = sum(one["rows"] for one in about["questions"])
     size = next((n for n, step in zip(NAMES, STEPS, strict=True) if rows < step), NAMES[-1])
     lines = [
         *([f"license: {json.dumps(licence)}"] if licence else []),
@@ -84,19 +84,19 @@ def front(told: Mapping[str, Any], title: str, licence: str | None) -> str:
     return "\n".join(("---", *lines, "---", ""))
 
 
-def _what(told: Mapping[str, Any]) -> str:
-    counts, questions = told["counts"], told["questions"]
+def _what(about: Mapping[str, Any]) -> str:
+    counts, questions = about["counts"], about["questions"]
     rows = sum(one["rows"] for one in questions)
     return (
-        f"{counts['models']:,} models of {_said(told['source'])}, each asked {len(questions)} "
+        f"{counts['models']:,} models of {_said(about['source'])}, each asked {len(questions)} "
         f"questions: {rows:,} answers about the {counts['keys']:,} configs that memory can tell "
         f"apart. Configs that were not read: {counts['unread']:,}.\n"
     )
 
 
-def _made(told: Mapping[str, Any]) -> str:
+def _made(about: Mapping[str, Any]) -> str:
     return (
-        f"By `weighbridge scan`, release {told['weighbridge']}, from each model's config alone, "
+        f"By `weighbridge scan`, release {about['weighbridge']}, from each model's config alone, "
         f"and written by `weighbridge scan publish` (`{SCHEMA}`). The same models, questions and "
         f"release give the same bytes; `{LIST}` has the questions, and the size and SHA-256 of "
         f"each file.\n{COMMANDS}"
@@ -110,9 +110,9 @@ def _questions(asked: Sequence[Mapping[str, Any]]) -> str:
 
 def _question(one: Mapping[str, Any]) -> Iterator[str]:
     settings = {name: value for name, value in one["settings"].items() if name != "gpu"}
-    said = ", ".join(f"{name} {value}" for name, value in settings.items())
+    settings_text = ", ".join(f"{name} {value}" for name, value in settings.items())
     yield f"`{printable(one['name']).replace('`', '')}`"
-    yield _said(f"{one['task']}, {said}" if said else one["task"])
+    yield _said(f"{one['task']}, {settings_text}" if settings_text else one["task"])
     for verdict in ("yes", "no", "unknown", "refused"):
         yield f"{one['verdicts'].get(verdict, 0):,}"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.faces.scan import earlier
 from weighbridge.faces.scan.asking import MODEL
 from weighbridge.faces.scan.dataset import (
@@ -47,13 +48,13 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
             asked = {row["key"] for row in rows_of(checked_configs(out, plan, number), "key")}
             keys += len(asked)
             other = tuple(faults_of_part(out, plan, number))
-            found = {} if other else _found(out, plan, number)
+            answers = {} if other else _found(out, plan, number)
         except WeighbridgeError as error:
-            faults.append(str(error))
+            faults.append(error.line)
             continue
         faults += other
-        rows += sum(map(len, found.values()))
-        faults += _answers(plan, asked, found, number)
+        rows += sum(map(len, answers.values()))
+        faults += _answers(plan, asked, answers, number)
     faults += [*faults_of_models(out, plan), *earlier.faults(out)]
     whole = fault(out)
     faults += [whole] if whole else []
@@ -65,14 +66,14 @@ def check(out: Path, plan: ScanPlan) -> ScanCheck:
 def _manifest(out: Path, plan: ScanPlan) -> Iterator[str]:
     """Yield what is wrong with the list of all files, of a dataset that is whole."""
     path = out / "manifest.json"
-    again = f"`weighbridge scan run {out}` writes it again"
+    again = sentence("scan.writes_again", folder=out)
     try:
-        told = json_of(path)
+        content = json_of(path)
     except WeighbridgeError as error:
-        yield f"{error}; {again}"
+        yield clauses(error.line, again)
         return
-    if told is not None and told.get("files") != manifest(out, plan)["files"]:
-        yield f"{path}: is not of these files; {again}"
+    if content is not None and content.get("files") != manifest(out, plan)["files"]:
+        yield about(str(path), clauses(sentence("scan.not_these"), again))
 
 
 def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
@@ -83,17 +84,19 @@ def _found(out: Path, plan: ScanPlan, number: int) -> AnswersByFamily:
     }
 
 
-def _answers(plan: ScanPlan, keys: set[str], found: AnswersByFamily, number: int) -> Iterator[str]:
+def _answers(
+    plan: ScanPlan, keys: set[str], answers: AnswersByFamily, number: int
+) -> Iterator[str]:
     """Yield what is missing, or there twice. A config that is not read has one row alone."""
-    if MODEL not in found:
+    if MODEL not in answers:
         return
-    read = {row["key"] for row in found[MODEL] if row["code"] == 0}
-    for family, rows in found.items():
+    read = {row["key"] for row in answers[MODEL] if row["code"] == 0}
+    for family, rows in answers.items():
         there = [(row["key"], row["question"]) for row in rows]
         names = [q.name for q in plan.questions if q.family == family]
         wanted = {(k, n) for k in read for n in names}
         odd = set(there) ^ ({(k, MODEL) for k in keys} if family == MODEL else wanted)
         if len(there) != len(set(there)):
-            yield f"part {number}, {family}: answers stand there twice"
+            yield sentence("scan.part_twice", number=number, family=family)
         if odd:
-            yield f"part {number}, {family}: {len(odd)} answers are missing, or about no key of it"
+            yield sentence("scan.part_missing", number=number, family=family, count=len(odd))

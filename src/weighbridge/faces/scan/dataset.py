@@ -25,6 +25,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.scan.asking import ScanQuestion, families
 from weighbridge.memory.report.columns import COLUMNS, FlatColumn
 from weighbridge.models.formats.strict_json import strict_object
@@ -98,8 +99,8 @@ def needed(*modules: str, extra: str = "scan") -> None:
 
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        told = " and ".join(missing)
-        raise UsageError(f"this scan needs {told}: pip install 'weighbridge[{extra}]'")
+        packages = " and ".join(missing)
+        raise UsageError(sentence("scan.needs", names=packages, extra=extra))
 
 
 def part_name(number: int) -> str:
@@ -120,28 +121,30 @@ def note_file(out: Path, family: str, number: int) -> Path:
 
 def plan_of(out: Path) -> ScanPlan:
     """Read the plan of a dataset. Raises WeighbridgeError where there is none."""
-    told = json_of(out / "plan.json")
-    if told is None:
-        raise NotFoundError(f"{out}: no plan.json; `weighbridge scan plan SOURCE {out}` makes one")
+    content = json_of(out / "plan.json")
+    if content is None:
+        raise NotFoundError(sentence("scan.no_plan", folder=out), where=str(out))
     try:
-        if told["schema"] != SCHEMA:
+        if content["schema"] != SCHEMA:
             raise BadFileError(
-                f"{out}: its plan is {told['schema']!r:.40}; this release writes {SCHEMA}"
+                sentence("scan.schema", schema=content["schema"], known=SCHEMA), where=str(out)
             )
-        asked = tuple(ScanQuestion(**q) for q in told["questions"])
-        found = ScanPlan(
-            parts=int(told["parts"]),
+        asked = tuple(ScanQuestion(**q) for q in content["questions"])
+        plan = ScanPlan(
+            parts=int(content["parts"]),
             questions=asked,
-            source=told["source"],
-            counts=told["counts"],
-            configs=tuple(told["configs"]),
-            models=str(told.get("models", "")),
+            source=content["source"],
+            counts=content["counts"],
+            configs=tuple(content["configs"]),
+            models=str(content.get("models", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadFileError(f"{out / 'plan.json'}: is no plan of a scan: {error!r:.80}") from None
-    if found.parts != len(found.configs):
-        raise BadFileError(f"{out / 'plan.json'}: has {found.parts} parts, and checksums of others")
-    return found
+        raise BadFileError(
+            sentence("scan.bad_plan", why=repr(error)), where=str(out / "plan.json")
+        ) from None
+    if plan.parts != len(plan.configs):
+        raise BadFileError(sentence("scan.parts", count=plan.parts), where=str(out / "plan.json"))
+    return plan
 
 
 def noted(out: Path, plan: ScanPlan, family: str, part: int) -> dict[str, Any] | None:
@@ -158,7 +161,7 @@ def checked_configs(out: Path, plan: ScanPlan, part: int) -> Path:
     """Return the file of a part's configs. Raises BadFileError where it is not the planned one."""
     path = configs_file(out, part)
     if checksum(path) != plan.configs[part]:
-        raise BadFileError(f"{path}: is not the file that was planned; plan again")
+        raise BadFileError(sentence("scan.replan"), where=str(path))
     return path
 
 
@@ -177,17 +180,17 @@ def json_of(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        told: dict[str, Any] = strict_object(raw, MOST_PLAN)
+        content: dict[str, Any] = strict_object(raw, MOST_PLAN)
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from None
-    if told.pop(SEAL, None) != sealed(told):
-        raise BadFileError(f"{path}: is not as it was written: its seal is another, or missing")
-    return told
+    if content.pop(SEAL, None) != sealed(content):
+        raise BadFileError(sentence("scan.seal"), where=str(path))
+    return content
 
 
-def sealed(told: Mapping[str, Any]) -> str:
+def sealed(content: Mapping[str, Any]) -> str:
     """Return the checksum of what a file of JSON says, which stands in it."""
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def note_of(path: Path) -> dict[str, Any] | None:
@@ -227,9 +230,9 @@ def _settled(folder: Path) -> None:
         os.close(handle)
 
 
-def put_json(path: Path, told: Mapping[str, Any]) -> None:
+def put_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of JSON with its seal, so that one wrong byte is seen."""
-    put(path, (json.dumps({**told, SEAL: sealed(told)}, indent=1) + "\n").encode())
+    put(path, (json.dumps({**content, SEAL: sealed(content)}, indent=1) + "\n").encode())
 
 
 def arrow_schema(columns: Sequence[FlatColumn]) -> Any:
@@ -259,11 +262,9 @@ def rows_of(path: Path, *names: str) -> list[dict[str, Any]]:
     from pyarrow import parquet as files
 
     try:
-        found: list[dict[str, Any]] = files.read_table(
-            path, columns=list(names) or None
-        ).to_pylist()
-        return found
+        rows: list[dict[str, Any]] = files.read_table(path, columns=list(names) or None).to_pylist()
+        return rows
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: is missing; plan again") from None
+        raise NotFoundError(sentence("scan.missing"), where=str(path)) from None
     except (ArrowException, OSError) as error:
-        raise BadFileError(f"{path}: cannot be read: {error}; plan again") from None
+        raise BadFileError(sentence("scan.unread_plan", why=str(error)), where=str(path)) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
+from weighbridge.base.sentences import about, sentence
 from weighbridge.faces.scan.answers import AnswerRow
 from weighbridge.faces.scan.asking import MODEL
 from weighbridge.faces.scan.dataset import (
@@ -48,7 +49,7 @@ def faults(out: Path) -> Iterator[str]:
     """Yield what is wrong with the answers of before, where they count."""
     note, path = note_of(out / NOTE), out / EARLIER
     if note is not None and path.exists() and not _is_whole(path, note):
-        yield f"{path}: is not the file that was written; delete it, and run again"
+        yield about(str(path), sentence("scan.other_file"))
 
 
 def _check(out: Path) -> None:
@@ -81,16 +82,16 @@ def answers(
     for row in _rows(out / EARLIER, keys, sorted({MODEL, *names})):
         if row["rules"] == rules(row["family"]):
             rows[row["family"], row["key"]][row["question"]] = row
-    found = {}
+    usable = {}
     for family, asked in names.items():
         for key in keys:
             refused = rows[MODEL, key].get(MODEL, {}).get("code")
-            told = rows[family, key]
+            answer = rows[family, key]
             if refused and family != MODEL:
-                found[family, key] = list[AnswerRow]()
-            elif all(name in told for name in asked):
-                found[family, key] = [told[name] for name in asked]
-    return found
+                usable[family, key] = list[AnswerRow]()
+            elif all(name in answer for name in asked):
+                usable[family, key] = [answer[name] for name in asked]
+    return usable
 
 
 def _alike(note: Mapping[str, Any], plan: ScanPlan, wanted: Sequence[str]) -> dict[str, list[str]]:
@@ -114,9 +115,6 @@ def _rows(path: Path, keys: Sequence[str], families: Sequence[str]) -> list[dict
             filter=where
         )
     except (ArrowException, OSError):
-        raise BadFileError(
-            f"{path}: is not the file that was written; delete it, and run again: what it holds is "
-            "asked once more"
-        ) from None
-    found: list[dict[str, Any]] = table.to_pylist()
-    return found
+        raise BadFileError(sentence("scan.other_answers"), where=str(path)) from None
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from weighbridge.base.canonical import public
 from weighbridge.base.errors import BadFileError, HubError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import one_line, shown, unsecret
 from weighbridge.faces.scan.registered import CONFIG, RegisteredModel, parsed
@@ -55,25 +56,25 @@ class ListedModel(NamedTuple):
         return RegisteredModel(self.id, self.sha, self.downloads, None)
 
 
-def models(source: str, kept: Path) -> Iterator[RegisteredModel]:
-    """Yield the models that a SOURCE of `hub:` selects; `kept` is the file of configs that came.
+def models(source: str, file: Path) -> Iterator[RegisteredModel]:
+    """Yield the models that a SOURCE of `hub:` selects; `file` has the configs that came.
 
     Raises:
         weighbridge.UsageError: something else than filters stands there.
         weighbridge.HubError: the Hub does not answer, or answers as none does.
     """
     if surroundings.constants().HF_HUB_OFFLINE:
-        raise HubError(f"{source}: offline mode is on (HF_HUB_OFFLINE)")
+        raise HubError(sentence("offline_mode"), where=source)
     asked = filters(source)
     endpoint: str = surroundings.constants().ENDPOINT
-    store = FetchedConfigs(kept)
+    store = FetchedConfigs(file)
     try:
         yield from _fetched(_ConfigsOfHub(endpoint), _listed(endpoint, asked), store)
     finally:
         store.close()
 
 
-def of_listing(rows: Iterable[Any], kept: Path) -> Iterator[RegisteredModel]:
+def of_listing(rows: Iterable[Any], file: Path) -> Iterator[RegisteredModel]:
     """Yield the models of a listing that is at hand, as a Hub gives it; their configs are fetched
     from there as those of `models`. A row that is of no listing is a model that was not read.
 
@@ -83,15 +84,15 @@ def of_listing(rows: Iterable[Any], kept: Path) -> Iterator[RegisteredModel]:
     strange: list[RegisteredModel] = []
 
     def entries() -> Iterator[ListedModel]:
-        for told in rows:
+        for row in rows:
             try:
-                yield _entry(told)
+                yield _entry(row)
             except BadFileError as error:
-                strange.append(RegisteredModel(told["id"], None, None, None, str(error)))
+                strange.append(RegisteredModel(row["id"], None, None, None, str(error)))
 
     if surroundings.constants().HF_HUB_OFFLINE:
-        raise HubError("the listing: offline mode is on (HF_HUB_OFFLINE)")
-    store = FetchedConfigs(kept)
+        raise HubError(sentence("offline_mode.listing"))
+    store = FetchedConfigs(file)
     try:
         yield from _fetched(_ConfigsOfHub(surroundings.constants().ENDPOINT), entries(), store)
     finally:
@@ -101,23 +102,22 @@ def of_listing(rows: Iterable[Any], kept: Path) -> Iterator[RegisteredModel]:
 
 def filters(source: str) -> dict[str, list[str]]:
     """Read what a SOURCE of `hub:` selects. Raises UsageError."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for name, value in parse_qsl(source.removeprefix(SCHEME), keep_blank_values=True):
         if name not in FILTERS or not value:
             raise UsageError(
-                f"{shown(source)}: {shown(name)} selects nothing; after hub: stand "
-                f"{', '.join(FILTERS)}, as in hub:author=acme&limit=1000"
+                sentence("scan.selects", name=shown(name), known=", ".join(FILTERS)),
+                where=shown(source),
             )
-        found.setdefault(name, []).append(value)
-    limit = found.get("limit", ["1"])
+        values.setdefault(name, []).append(value)
+    limit = values.get("limit", ["1"])
     if len(limit) > 1 or not limit[0].isdecimal() or int(limit[0]) < 1:
-        raise UsageError(f"{shown(source)}: limit is one whole number")
-    if not found:
+        raise UsageError(sentence("scan.whole_limit"), where=shown(source))
+    if not values:
         raise UsageError(
-            f"{shown(source)}: is the whole Hub; say so with hub:limit=3000000, or select by "
-            f"{', '.join(FILTERS[:3])}"
+            sentence("scan.whole_hub", known=", ".join(FILTERS[:3])), where=shown(source)
         )
-    return found
+    return values
 
 
 class FetchedConfigs:
@@ -132,13 +132,13 @@ class FetchedConfigs:
             self._open.execute("pragma synchronous = normal")
             self._open.execute(KEPT)
         except sqlite3.DatabaseError as error:
-            raise BadFileError(f"{path}: is no file of fetched configs: {error}") from None
+            raise BadFileError(sentence("scan.no_store", why=str(error)), where=str(path)) from None
 
     def get(self, model: ListedModel) -> tuple[bytes | None] | None:
         """Return (its config,); None where it was never fetched."""
         asked = "select config from kept where id = ? and sha = ?"
-        found: tuple[bytes | None] | None = self._open.execute(asked, model[:2]).fetchone()
-        return found
+        row: tuple[bytes | None] | None = self._open.execute(asked, model[:2]).fetchone()
+        return row
 
     def put(self, model: ListedModel, config: bytes | None) -> None:
         self._open.execute("insert or replace into kept values (?, ?, ?)", (*model[:2], config))
@@ -191,9 +191,9 @@ def _known(
     """Return what is known of a model without asking for its config; None where that must be."""
     if not model.has_config:
         return model.known._replace(unread=f"has no {CONFIG}")
-    kept = store.get(model)
-    if kept is not None:
-        return _with(model, kept[0])
+    config = store.get(model)
+    if config is not None:
+        return _with(model, config[0])
     if model.gated and not authorized:
         return model.known._replace(unread="is gated, and nobody is logged in")
     return None
@@ -218,12 +218,12 @@ def _first(
         return 0
     except HubError as error:
         if failed + 1 >= MOST_FAILED:
-            raise HubError(f"{one_line(str(error))}; run it again: what came is kept") from None
+            raise error.added(then=sentence("run_again.kept")) from None
         yield model.known._replace(unread=one_line(str(error)))
         return failed + 1
-    kept = None if config is None else _public(config)
-    store.put(model, kept)
-    yield _with(model, kept)
+    shared = None if config is None else _public(config)
+    store.put(model, shared)
+    yield _with(model, shared)
     return 0
 
 
@@ -231,10 +231,10 @@ def _public(raw: bytes) -> bytes:
     """Return a config as it may be kept: without secrets, and else as it was sent."""
     try:
         config = strict_json(raw, constants=True)
-        told = public(config)
+        plain = public(config)
     except (BadFileError, RecursionError):  # it is no config, and what is wrong with it stays
         return unsecret(raw.decode("latin-1")).encode("latin-1")
-    return raw if told == config else json.dumps(told).encode()
+    return raw if plain == config else json.dumps(plain).encode()
 
 
 def _with(model: ListedModel, config: bytes | None) -> RegisteredModel:
@@ -246,43 +246,43 @@ def _with(model: ListedModel, config: bytes | None) -> RegisteredModel:
 def _listed(endpoint: str, asked: dict[str, list[str]]) -> Iterator[ListedModel]:
     """Yield what the listing of a Hub selects, page by page."""
     most = int(asked.get("limit", [str(1 << 62)])[0])
-    own = {name: values for name, values in asked.items() if name != "limit"}
-    own = {**own, "limit": [str(min(PAGE, most))], "full": ["true"]}
+    parameters = {name: values for name, values in asked.items() if name != "limit"}
+    parameters = {**parameters, "limit": [str(min(PAGE, most))], "full": ["true"]}
     client = Client(token=None, budget=RequestBudget())
-    url: str | None = f"{endpoint}/api/models?{urlencode(own, doseq=True)}"
+    url: str | None = f"{endpoint}/api/models?{urlencode(parameters, doseq=True)}"
     while url is not None and most > 0:
         try:
             answer = client.get(url, limit=MAX_PAGE)
             page = strict_json(answer.data, MAX_PAGE)
-            found = [_entry(told) for told in page] if isinstance(page, list) else None
+            entries = [_entry(row) for row in page] if isinstance(page, list) else None
         except BadFileError as error:
-            raise HubError(f"{endpoint}: does not answer as a Hub does: {error}") from None
-        if found is None:
-            raise HubError(f"{endpoint}: its listing is no list")
-        yield from found[:most]
-        most -= len(found)
-        url = _next(answer.link, endpoint) if found else None
+            raise HubError(sentence("scan.no_hub", why=str(error)), where=endpoint) from None
+        if entries is None:
+            raise HubError(sentence("scan.no_listing"), where=endpoint)
+        yield from entries[:most]
+        most -= len(entries)
+        url = _next(answer.link, endpoint) if entries else None
 
 
 def _next(link: str, endpoint: str) -> str | None:
     """Return where a listing goes on: at the same Hub, as a token goes with the request."""
-    found = NEXT.search(link)
-    if found is None:
+    match = NEXT.search(link)
+    if match is None:
         return None
-    if not found[1].startswith(f"{endpoint}/api/models?"):
-        raise HubError(f"{endpoint}: its listing goes on elsewhere, at {shown(found[1])}")
-    return found[1]
+    if not match[1].startswith(f"{endpoint}/api/models?"):
+        raise HubError(sentence("scan.elsewhere", address=shown(match[1])), where=endpoint)
+    return match[1]
 
 
-def _entry(told: Any) -> ListedModel:
+def _entry(row: Any) -> ListedModel:
     """Read a model of the listing. Raises BadFileError."""
     try:
-        name, sha, downloads = check_repo_id(told["id"]), told["sha"], told.get("downloads")
-        names = {sibling["rfilename"] for sibling in told["siblings"]}
+        name, sha, downloads = check_repo_id(row["id"]), row["sha"], row.get("downloads")
+        names = {sibling["rfilename"] for sibling in row["siblings"]}
     except (UsageError, TypeError, KeyError, AttributeError):
-        raise BadFileError(f"it lists {shown(told)}") from None
+        raise BadFileError(f"it lists {shown(row)}") from None
     if not (isinstance(sha, str) and COMMIT.fullmatch(sha)):
-        raise BadFileError(f"{name}: sha is {shown(sha)}, which is no commit")
+        raise BadFileError(sentence("hub.sha", value=shown(sha)), where=name)
     count = downloads if type(downloads) is int and 0 <= downloads < 1 << 63 else None
-    gated = told.get("gated") not in (None, False, "False", "false")  # Parquet has text
+    gated = row.get("gated") not in (None, False, "False", "false")  # Parquet has text
     return ListedModel(name, sha, count, gated, CONFIG in names)

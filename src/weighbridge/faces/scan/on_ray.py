@@ -17,6 +17,7 @@ from typing import Any
 
 from weighbridge.base.errors import HubError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line
 from weighbridge.faces.scan.dataset import ScanPlan, needed, plan_of
 from weighbridge.faces.scan.running import PartDone, do_part
@@ -77,11 +78,11 @@ def run(
         import ray
 
         _joined(ray, ray_run)
-        told: Queue[str | BaseException | None] = Queue()
+        queue: Queue[str | BaseException | None] = Queue()
         rows = _mapped(ray, out, parts, ray_run, limits)
-        Thread(target=_listened, args=(rows, told), daemon=True).start()
+        Thread(target=_listened, args=(rows, queue), daemon=True).start()
         try:
-            yield from _parts(told, ray_run.patience)
+            yield from _parts(queue, ray_run.patience)
         finally:
             ray.shutdown()
 
@@ -94,12 +95,12 @@ def locked(address: str) -> Iterator[None]:
         yield
         return
     before = dict(os.environ)
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32), ALONE: "0"}
-    os.environ |= own
+    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32), ALONE: "0"}
+    os.environ |= variables
     try:
         yield
     finally:
-        for name in own:
+        for name in variables:
             os.environ.pop(name)
             if name in before:
                 os.environ[name] = before[name]
@@ -107,22 +108,22 @@ def locked(address: str) -> Iterator[None]:
 
 def _joined(ray: Any, ray_run: RayRun) -> None:
     """Join the cluster that was named. `local` never joins one that was left over."""
-    own: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if ray_run.address == LOCAL:
-        own = {"include_dashboard": False, "num_cpus": ray_run.actors}
+        options = {"include_dashboard": False, "num_cpus": ray_run.actors}
     try:
         ray.init(
             address=ray_run.address,
             log_to_driver=False,
             logging_level="ERROR",
             runtime_env={"env_vars": ENVIRONMENT},
-            **own,
+            **options,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise HubError(f"--ray {ray_run.address}: {one_line(str(error))}") from None
-    if own and ray.util.get_node_ip_address() not in LOOPBACK:
+    if options and ray.util.get_node_ip_address() not in LOOPBACK:
         ray.shutdown()
-        raise HubError("--ray local: this Ray listens on other addresses of the machine, too")
+        raise HubError(sentence("ray.listens"), where="--ray local")
 
 
 def _mapped(
@@ -144,32 +145,35 @@ def _mapped(
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
     )
-    found: Iterator[Mapping[str, str]] = notes.iter_rows()
-    return found
+    rows: Iterator[Mapping[str, str]] = notes.iter_rows()
+    return rows
 
 
-def _listened(rows: Iterator[Mapping[str, str]], told: "Queue[str | BaseException | None]") -> None:
+def _listened(
+    rows: Iterator[Mapping[str, str]], queue: "Queue[str | BaseException | None]"
+) -> None:
     """Hand on what comes, so that silence can be noticed."""
     try:
         for row in rows:
-            told.put(row["note"])
+            queue.put(row["note"])
     except BaseException as error:
-        told.put(error)
+        queue.put(error)
     else:
-        told.put(None)
+        queue.put(None)
 
 
-def _parts(told: "Queue[str | BaseException | None]", patience: float) -> Iterator[PartDone]:
+def _parts(queue: "Queue[str | BaseException | None]", patience: float) -> Iterator[PartDone]:
     while True:
         try:
-            note = told.get(timeout=patience)
+            note = queue.get(timeout=patience)
         except Empty:
-            raise HubError(f"no part was answered for {patience:g} seconds; run it again") from None
+            raise HubError(sentence("ray.silent", seconds=patience)) from None
         if note is None:
             return
         if isinstance(note, BaseException):
-            raise HubError(f"the cluster gave up: {one_line(str(note))}; run it again") from None
-        found = json.loads(note)
-        if isinstance(found, str):
-            raise UsageError(f"{found}; run it again")
-        yield PartDone(*found)
+            why = sentence("ray.gave_up", why=one_line(str(note)))
+            raise HubError(why, then=sentence("run_again")) from None
+        note_fields = json.loads(note)
+        if isinstance(note_fields, str):
+            raise UsageError(note_fields, then=sentence("run_again"))
+        yield PartDone(*note_fields)

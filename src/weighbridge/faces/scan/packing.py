@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from weighbridge.base.errors import BadFileError, WeighbridgeError
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.faces.scan.dataset import (
     ANSWERS,
     ScanPlan,
@@ -80,8 +81,8 @@ def unreadable(*datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
     """Return what to raise where datasets could not be read: which file of theirs is damaged; None
     where none is."""
     for out, plan in datasets:
-        told = [fault(out)] if packed(out) else _all_faults(out, plan)
-        for line in (*faults_of_models(out, plan), *told):
+        faults = [fault(out)] if packed(out) else _all_faults(out, plan)
+        for line in (*faults_of_models(out, plan), *faults):
             if line is not None:
                 return BadFileError(line)
     return None
@@ -98,11 +99,12 @@ def faults_of_models(out: Path, plan: ScanPlan) -> Iterator[str]:
     try:
         rows_of(path)
     except WeighbridgeError as error:
-        yield str(error)
+        yield error.line
         return
     if plan.models and checksum(path) != plan.models:
-        yield f"{path}: is not the file that was planned; plan again"
+        yield about(str(path), sentence("scan.replan"))
 
 
 def _another(path: Path, out: Path) -> str:
-    return f"{path}: is not the file that was written; `weighbridge scan run {out}` writes it again"
+    again = sentence("scan.writes_again", folder=out)
+    return about(str(path), clauses(sentence("scan.other_written"), again))

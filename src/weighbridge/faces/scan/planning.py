@@ -7,6 +7,7 @@ from typing import Any
 
 from weighbridge.base.canonical import canonical_text, digest
 from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.wording import redacted
 from weighbridge.faces.scan.asking import ScanQuestion
@@ -27,7 +28,7 @@ MOST_PARTS = 10_000
 
 
 def plan(
-    found: Iterable[RegisteredModel],
+    registered: Iterable[RegisteredModel],
     out: Path,
     questions: Sequence[ScanQuestion],
     *,
@@ -46,15 +47,15 @@ def plan(
         weighbridge.WeighbridgeError: a source that cannot be read, or holds no model.
     """
     texts: dict[str, str] = {}
-    rows = list(_keyed(found, texts))
+    rows = list(_keyed(registered, texts))
     if not rows:
-        raise UsageError(f"{source}: holds no model; a folder of models has a config.json in each")
+        raise UsageError(sentence("scan.no_model"), where=source)
     set_aside(out)
     number = parts or min(MOST_PARTS, ceil_div(len(texts), KEYS_A_PART)) or 1
     rows.sort(key=lambda row: (row["key"] or "", row["id"]))
     listed = put(out / "models.parquet", parquet(rows, MODELS))
     unread = sum(row["unread"] is not None for row in rows)
-    made = ScanPlan(
+    planned = ScanPlan(
         parts=number,
         questions=tuple(questions),
         source=source,
@@ -62,8 +63,8 @@ def plan(
         configs=tuple(_configs(out, number, texts)),
         models=listed,
     )
-    put_json(out / "plan.json", made.to_dict())  # the last: what it names is there
-    return made
+    put_json(out / "plan.json", planned.to_dict())  # the last: what it names is there
+    return planned
 
 
 def _configs(out: Path, parts: int, texts: dict[str, str]) -> Iterator[str]:
@@ -77,9 +78,11 @@ def _configs(out: Path, parts: int, texts: dict[str, str]) -> Iterator[str]:
         yield put(configs_file(out, number), parquet(configs, CONFIGS))
 
 
-def _keyed(found: Iterable[RegisteredModel], texts: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _keyed(
+    registered: Iterable[RegisteredModel], texts: dict[str, str]
+) -> Iterator[dict[str, Any]]:
     """Yield the row of each model, and add the config of each new key to `texts`."""
-    for model in found:
+    for model in registered:
         key, unread = None, model.unread
         if model.config is not None:
             try:

@@ -21,6 +21,7 @@ from typing import Any
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.scan.asking import MODEL, ScanQuestion
 from weighbridge.faces.scan.dataset import ScanPlan, put, put_json
 from weighbridge.faces.scan.packing import unreadable
@@ -120,7 +121,7 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     }
     if len(models) > GROUP:
         files[NAMES_FILE] = _written(names_of(models["id"]), NAMES, GROUP)
-    told = {
+    about = {
         "schema": SCHEMA,
         "weighbridge": __version__,
         "source": plan.source,
@@ -131,19 +132,19 @@ def publish(out: Path, plan: ScanPlan, folder: Path) -> PublishedFolder:
     (folder / NAMES_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         put(folder / name, content)
-    put_json(folder / LIST, told)  # the last: what it lists is there
-    return PublishedFolder(told, sum(len(content) for content in files.values()))
+    put_json(folder / LIST, about)  # the last: what it lists is there
+    return PublishedFolder(about, sum(len(content) for content in files.values()))
 
 
 def _ours(folder: Path) -> None:
     """Raises UsageError for a folder that holds files of others."""
     if folder.is_file():
-        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
+        raise UsageError(sentence("site.is_file", folder=str(folder)))
     tables = (MODELS_FILE, KEYS_FILE, ANSWERS_FILE, NAMES_FILE)
     known = {LIST, CARD, *tables, ".git", ".gitattributes"}
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if held and (LIST not in held or held - known):
-        raise UsageError(f"{folder} holds files that `scan publish` did not write; name another")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names and (LIST not in names or names - known):
+        raise UsageError(sentence("scan.others", folder=str(folder)))
 
 
 def _asked(question: ScanQuestion) -> dict[str, Any]:
@@ -161,10 +162,10 @@ def _asked(question: ScanQuestion) -> dict[str, Any]:
 
 def _card(typed: str) -> dict[str, Any]:
     try:
-        found = find(typed)
+        part = find(typed)
     except WeighbridgeError:  # a plan of another release
         return {"typed": typed, "id": typed, "name": typed, "count": 1}
-    return {"typed": typed, "id": found.part.id, "name": found.part.name, "count": found.count}
+    return {"typed": typed, "id": part.part.id, "name": part.part.name, "count": part.count}
 
 
 def _numbered(table: Any, keys: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line
 from weighbridge.faces.scan.asking import MODEL
 from weighbridge.faces.scan.dataset import (
@@ -93,8 +94,8 @@ class ScanView:
         try:
             self._connection.execute(f"set allowed_paths = [{allowed}]")
             for name, text in texts.items():
-                made = f"create view {name} as select * from read_parquet('{text}')"
-                self._connection.execute(made)
+                statement = f"create view {name} as select * from read_parquet('{text}')"
+                self._connection.execute(statement)
         except duckdb_error() as error:
             raise unread(error, self._of) from None
 
@@ -103,7 +104,7 @@ class ScanView:
         read."""
         for statement in self._connection.extract_statements(sql):
             if statement.type != self._reads:
-                raise UsageError("the query: only reads; begin it with select or with")
+                raise UsageError(sentence("sql.reads"))
 
     def ask(self, sql: str, values: Sequence[Any] = (), *, most: int = 1_000_000) -> ScanResult:
         """Return the answer to a query: so many rows at most. Raises UsageError where DuckDB does
@@ -112,7 +113,7 @@ class ScanView:
             self._checked(sql)
             done = self._connection.execute(sql, list(values))
             if done is None:  # of no statement at all
-                raise UsageError("the query: it is empty; begin it with select or with")
+                raise UsageError(sentence("sql.empty"))
             names = tuple(column[0] for column in done.description or ())
             return ScanResult(names, done.fetchmany(most) if names else [])
         except duckdb_error() as error:
@@ -138,15 +139,17 @@ class ScanView:
         largest. `place` is where the dataset stays."""
         first = self.ask(FIRST, [most]).rows
         labels = {q.name: q.label for q in plan.questions}
-        found: dict[str, dict[str, list[ScanCell]]] = defaultdict(lambda: defaultdict(list))
+        by_model: dict[str, dict[str, list[ScanCell]]] = defaultdict(lambda: defaultdict(list))
         for row in self.ask(OF_KEYS, [[key for _, key, *_ in first if key]]).rows:
             key, question, gpu, fits, low, need, high, usable = row
-            found[key][labels[question]].append(ScanCell(gpu, fits, Bytes(low, need, high), usable))
+            by_model[key][labels[question]].append(
+                ScanCell(gpu, fits, Bytes(low, need, high), usable)
+            )
         lines = (
-            ScanLine(name, parameters, reason, {q: tuple(cs) for q, cs in found[key].items()})
+            ScanLine(name, parameters, reason, {q: tuple(cs) for q, cs in by_model[key].items()})
             for name, key, reason, parameters in first
         )
-        cards = {c.gpu: None for cells in found.values() for cs in cells.values() for c in cs}
+        cards = {c.gpu: None for cells in by_model.values() for cs in cells.values() for c in cs}
         return ScanSummary(
             source=plan.source,
             counts=plan.counts,
@@ -162,8 +165,8 @@ def duckdb_error() -> type[Exception]:
     """Return what DuckDB raises."""
     import duckdb
 
-    found: type[Exception] = duckdb.Error
-    return found
+    error: type[Exception] = duckdb.Error
+    return error
 
 
 def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError | None:
@@ -177,15 +180,15 @@ def damaged(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError 
 
 def unread(error: Exception, *datasets: tuple[Path, ScanPlan]) -> BadFileError:
     """Return what to raise where the SQL is ours."""
-    told = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
-    return damaged(error, *datasets) or told
+    unreadable = BadFileError(f"the dataset cannot be read: {one_line(str(error))}")
+    return damaged(error, *datasets) or unreadable
 
 
 def models_of(out: Path) -> Any:
     """Return the table of models, for SQL."""
     path = out / "models.parquet"
     if not path.exists():
-        raise BadFileError(f"{path}: is missing; plan again")
+        raise BadFileError(sentence("scan.missing"), where=str(path))
     return _opened([path], MODELS)
 
 
@@ -215,4 +218,6 @@ def _opened(paths: Sequence[Path], columns: Sequence[FlatColumn]) -> Any:
     try:
         return dataset.dataset([str(path) for path in paths], schema=schema, format="parquet")
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise BadFileError(f"{paths[0].parent}: cannot be read: {error}") from None
+        raise BadFileError(
+            sentence("scan.unread", why=str(error)), where=str(paths[0].parent)
+        ) from None

@@ -63,10 +63,10 @@ def with_headers(model: RegisteredModel, place: Path) -> RegisteredModel:
     part, *others = inventory.parts
     if others or not part.tensors:
         return model
-    found = sha256()
+    digest = sha256()
     for tensor in sorted(part.tensors):
-        found.update(f"{tensor.name}\0{tensor.dtype.name}\0{tensor.shape}\n".encode())
-    header = found.hexdigest()
+        digest.update(f"{tensor.name}\0{tensor.dtype.name}\0{tensor.shape}\n".encode())
+    header = digest.hexdigest()
     config = model.config if model.config is not None else dict(part.config or {})
     return model._replace(
         config=config, sha=model.sha or header, weights=str(place.resolve()), header=header

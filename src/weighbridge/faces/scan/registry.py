@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line
 from weighbridge.faces.scan.registered import (
     CONFIG,
@@ -39,20 +40,20 @@ LONG = 1 << 16  # characters of a reference
 
 
 def models(
-    source: str | Path, *, offline: bool = False, kept: Path | None = None
+    source: str | Path, *, offline: bool = False, store: Path | None = None
 ) -> Iterator[RegisteredModel]:
     """Yield the models of a SOURCE. Raises WeighbridgeError where it is none; what is wrong with
-    one model is said in its place. `kept` is the file where what a Hub sends stays."""
+    one model is said in its place. `store` is the file where what a Hub sends stays."""
     text = str(source)
     if text.startswith(SCHEME):
         from weighbridge.faces.scan import hub
 
-        if offline or kept is None:
-            raise UsageError(f"{text}: is fetched, and we are offline")
-        return hub.models(text, kept)
+        if offline or store is None:
+            raise UsageError(sentence("scan.offline"), where=text)
+        return hub.models(text, store)
     if URI.match(text):
         return _objects(text)
-    return _here(Path(source), None if offline else kept, offline=offline)
+    return _here(Path(source), None if offline else store, offline=offline)
 
 
 def named(source: str) -> str:
@@ -67,20 +68,18 @@ def named(source: str) -> str:
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
-def _here(source: Path, kept: Path | None, *, offline: bool) -> Iterator[RegisteredModel]:
+def _here(source: Path, store: Path | None, *, offline: bool) -> Iterator[RegisteredModel]:
     if source.is_dir():
         return _folder(source)
     if not source.exists():
-        raise NotFoundError(f"{source}: no such folder or file")
+        raise NotFoundError(sentence("scan.no_source"), where=str(source))
     reading: dict[str, Callable[[Path], Iterator[RegisteredModel]]] = {
-        ".parquet": lambda path: _parquet(path, kept),
+        ".parquet": lambda path: _parquet(path, store),
         ".jsonl": _lines,
         ".txt": lambda path: _references(path, offline),
     }
     if source.suffix not in reading:
-        raise UsageError(
-            f"{source}: a scan reads a folder, {', '.join(reading)}; a list of references is a .txt"
-        )
+        raise UsageError(sentence("scan.sources", known=", ".join(reading)), where=str(source))
     return reading[source.suffix](source)
 
 
@@ -92,10 +91,12 @@ def _objects(uri: str) -> Iterator[RegisteredModel]:
     where = named(uri)
     try:
         store, root = fs.FileSystem.from_uri(uri)
-        found = store.get_file_info(fs.FileSelector(root, recursive=True))
+        infos = store.get_file_info(fs.FileSelector(root, recursive=True))
     except (ArrowException, OSError, ValueError) as error:
-        raise NotFoundError(f"{where}: cannot be listed: {one_line(str(error))}") from None
-    for path in sorted(one.path for one in found if one.base_name == CONFIG and one.is_file):
+        raise NotFoundError(
+            sentence("scan.unlisted", why=one_line(str(error))), where=where
+        ) from None
+    for path in sorted(one.path for one in infos if one.base_name == CONFIG and one.is_file):
         folder = path.removesuffix(CONFIG).removeprefix(root).strip("/")
         yield _object(store, path, folder or root.rstrip("/").rpartition("/")[2])
 
@@ -163,37 +164,37 @@ def _lines(path: Path) -> Iterator[RegisteredModel]:
                 continue
             where = f"{path}:{number}"
             try:
-                told = strict_json(line, 2 * MAX_CONFIG, constants=True)
+                row = strict_json(line, 2 * MAX_CONFIG, constants=True)
             except BadFileError as error:
                 raise BadFileError(f"{where}: {error}") from None
-            yield _row(told, where)
+            yield _row(row, where)
 
 
-def _parquet(path: Path, kept: Path | None) -> Iterator[RegisteredModel]:
+def _parquet(path: Path, store: Path | None) -> Iterator[RegisteredModel]:
     from pyarrow import ArrowInvalid
     from pyarrow import parquet as files
 
     try:
         file = files.ParquetFile(path)
     except (ArrowInvalid, OSError) as error:
-        raise BadFileError(f"{path}: is no Parquet file: {error}") from None
+        raise BadFileError(sentence("scan.no_parquet", why=str(error)), where=str(path)) from None
     names = file.schema_arrow.names
     if SIBLINGS not in names:
-        for number, told in enumerate(_rows(file, OWN), 1):
-            yield _row(told, f"{path}, row {number}")
+        for number, row in enumerate(_rows(file, OWN), 1):
+            yield _row(row, f"{path}, row {number}")
         return
-    if kept is None:
-        raise UsageError(f"{path}: lists a Hub, whose configs are fetched, and we are offline")
+    if store is None:
+        raise UsageError(sentence("scan.lists_hub"), where=str(path))
     from weighbridge.faces.scan import hub
 
     listed: list[Any] = []
-    for number, told in enumerate(_rows(file, (*OWN, SIBLINGS, "gated")), 1):
-        model = _row(told, f"{path}, row {number}")
+    for number, row in enumerate(_rows(file, (*OWN, SIBLINGS, "gated")), 1):
+        model = _row(row, f"{path}, row {number}")
         if _sized(model.config):
             yield model
         else:
-            listed.append(told)
-    yield from hub.of_listing(listed, kept)
+            listed.append(row)
+    yield from hub.of_listing(listed, store)
 
 
 def _rows(file: Any, wanted: tuple[str, ...]) -> Iterator[Any]:
@@ -209,13 +210,13 @@ def _sized(config: Any) -> bool:
     return type(config) is int
 
 
-def _row(told: Any, where: str) -> RegisteredModel:
+def _row(row: Any, where: str) -> RegisteredModel:
     """Return the model of a row. Its config may be an object, or the text of one."""
-    if not isinstance(told, dict) or not isinstance(told.get("id"), str):
-        raise BadFileError(f"{where}: a model has an id, which is text")
-    sha, downloads, config = told.get("sha"), told.get("downloads"), told.get("config")
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise BadFileError(sentence("scan.no_id"), where=where)
+    sha, downloads, config = row.get("sha"), row.get("downloads"), row.get("config")
     model = RegisteredModel(
-        told["id"],
+        row["id"],
         sha if isinstance(sha, str) else None,
         downloads if type(downloads) is int and abs(downloads) < 1 << 63 else None,
         None,

@@ -39,17 +39,17 @@ MODULE = re.compile(r"from weighbridge\.engines\.(\w+)\.(\w+) import")
 @cache
 def rules(family: str) -> str:
     """Return 12 hexadecimal digits that stay while the answers of a family do."""
-    found = sha256()
+    digest = sha256()
     for path in files(family):
-        found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:12]
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def files(family: str) -> Iterator[Path]:
     """Yield the files that answers of a family may read, in order."""
     folders = _folders(family)
     others = set(FOLDERS.values()) - folders
-    told = set(_told())
+    paths = set(_told())
     entries = any(
         "weighbridge.models.catalogue" in text for folder in folders for text in _texts(folder)
     )
@@ -60,7 +60,7 @@ def files(family: str) -> Iterator[Path]:
             continue
         if _in(place, {NAMES}) and path.suffix != ".py" and not entries:
             continue
-        if wing == "engines" and room in others and path not in told:
+        if wing == "engines" and room in others and path not in paths:
             continue
         if wing != TRAINING or room == FORWARD or family == TRAINED:
             yield path
@@ -84,16 +84,16 @@ def _told() -> Iterator[Path]:
 def _folders(family: str) -> set[str]:
     """Return the folders of an engine and of those whose rules it shares. What is loaded and
     trained is by the usual one."""
-    found: set[str] = set()
+    folders: set[str] = set()
     if family == MODEL:  # is read before any engine is asked
-        return found
+        return folders
     wanted = {FOLDERS.get(family, FOLDERS[usual().name])}
     while wanted:
         folder = wanted.pop()
-        found.add(folder)
+        folders.add(folder)
         for text in _texts(folder):
-            wanted |= set(IMPORTED.findall(text)) & set(FOLDERS.values()) - found
-    return found
+            wanted |= set(IMPORTED.findall(text)) & set(FOLDERS.values()) - folders
+    return folders
 
 
 def _texts(folder: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.faces.scan import earlier
 from weighbridge.faces.scan.answers import AnswerRow, each_refused, settled
@@ -56,9 +57,7 @@ def share(text: str) -> tuple[int, int, int]:
     except ValueError:
         low, high, whole = 0, -1, 0
     if not sign or not 0 <= low <= high < whole:
-        raise UsageError(
-            f"--parts {shown(text)}: write FIRST-LAST/OF, such as 0-3/8 for half of it"
-        )
+        raise UsageError(sentence("scan.parts_form"), where=f"--parts {shown(text)}")
     return low, high, whole
 
 
@@ -88,8 +87,8 @@ def run(
     """Answer parts by so many processes, and yield each when it is written. What breaks on the way
     (a full disk) ends the run; what was written stays."""
     weighers: SimpleQueue[Weigher] = SimpleQueue()
-    made = [Weigher(limits) for _ in range(min(jobs, len(parts)))]
-    for weigher in made:
+    started = [Weigher(limits) for _ in range(min(jobs, len(parts)))]
+    for weigher in started:
         weighers.put(weigher)
 
     def answer(number: int) -> PartDone:
@@ -99,12 +98,12 @@ def run(
         finally:
             weighers.put(weigher)
 
-    pool = ThreadPoolExecutor(max(1, len(made)))
+    pool = ThreadPoolExecutor(max(1, len(started)))
     try:
         yield from _finished(pool, answer, parts)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for weigher in made:
+        for weigher in started:
             weigher.end()
 
 
@@ -121,7 +120,7 @@ def _finished(
 def do_part(out: Path, plan: ScanPlan, number: int, weigher: Weigher) -> PartDone:
     """Answer what is left of one part, and write it: each family in a file, then its note."""
     wanted = left(out, plan, number)
-    found: dict[str, list[AnswerRow]] = {family: [] for family in wanted}
+    answers: dict[str, list[AnswerRow]] = {family: [] for family in wanted}
     unread = set() if MODEL in wanted else _unread(out, number)
     configs = rows_of(checked_configs(out, plan, number))
     before = earlier.answers(out, plan, [config["key"] for config in configs], wanted)
@@ -131,16 +130,16 @@ def do_part(out: Path, plan: ScanPlan, number: int, weigher: Weigher) -> PartDon
         if key in unread:  # which its row says already
             continue
         for family in wanted:
-            found[family] += before.get((family, key), [])
+            answers[family] += before.get((family, key), [])
         missing = [family for family in wanted if (family, key) not in before]
         if missing:
             rows, seconds = _asked(plan, missing, config, weigher)
             cpu += seconds
             for row in rows:
-                found[str(row["family"])].append(row)
-    for family, rows in found.items():
+                answers[str(row["family"])].append(row)
+    for family, rows in answers.items():
         _write(out, plan, number, family, rows, {"keys": len(configs), "cpu": round(cpu, 3)})
-    return PartDone(number, sum(map(len, found.values())), cpu)
+    return PartDone(number, sum(map(len, answers.values())), cpu)
 
 
 def _asked(
@@ -148,25 +147,25 @@ def _asked(
 ) -> tuple[list[AnswerRow], float]:
     """Return the answers of some families about a config, and the seconds that they took."""
     asked = [q for q in plan.questions if q.family in wanted]
-    told = weigher.ask(config["config"], asked)
-    rows = told.rows if MODEL in wanted else each_refused(told.rows, asked)
-    found = []
+    replies = weigher.ask(config["config"], asked)
+    rows = replies.rows if MODEL in wanted else each_refused(replies.rows, asked)
+    answered = []
     for row in settled(rows, asked):
         family = str(row["family"])
         if family in wanted:
-            own = {"key": config["key"], "weighbridge": __version__, "rules": rules(family)}
-            found.append({**row, **own})
-    return found, told.cpu
+            common = {"key": config["key"], "weighbridge": __version__, "rules": rules(family)}
+            answered.append({**row, **common})
+    return answered, replies.cpu
 
 
 def _unread(out: Path, number: int) -> set[str]:
     """Return the keys of a part whose configs are not read, as was answered before."""
-    told = rows_of(answers_file(out, MODEL, number), "key", "code")
-    return {row["key"] for row in told if row["code"]}
+    rows = rows_of(answers_file(out, MODEL, number), "key", "code")
+    return {row["key"] for row in rows if row["code"]}
 
 
 def _write(
-    out: Path, plan: ScanPlan, number: int, family: str, rows: list[AnswerRow], told: Note
+    out: Path, plan: ScanPlan, number: int, family: str, rows: list[AnswerRow], noted: Note
 ) -> None:
     unpacked(out)
     digest = put(answers_file(out, family, number), parquet(rows, ANSWERS))
@@ -181,7 +180,7 @@ def _write(
         "rows": len(rows),
         "sha256": digest,
         "refused": dict(sorted(refused.items())),
-        **told,
+        **noted,
     }
     put_json(note_file(out, family, number), note)
 

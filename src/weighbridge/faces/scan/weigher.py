@@ -16,6 +16,7 @@ from typing import Any
 from weighbridge.answers.questions.jobs import end_with_parent
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
 from weighbridge.faces.scan.answers import AnswerRow, failed, rows
 from weighbridge.faces.scan.asking import ScanQuestion
@@ -80,8 +81,8 @@ class Weigher:
                 pipe.send((config, tuple(questions)))
                 if not pipe.poll(self._limits.seconds):
                     self._stop()
-                    told = f"was given up after {self._limits.seconds:g} seconds"
-                    return WeighedConfig(failed(told), 0.0)
+                    reason = f"was given up after {self._limits.seconds:g} seconds"
+                    return WeighedConfig(failed(reason), 0.0)
                 return WeighedConfig(*pipe.recv())
             except (EOFError, OSError):
                 self._stop()
@@ -97,7 +98,7 @@ class Weigher:
                 ready = False
             if not ready and not self._ended:
                 self._stop()
-                raise UsageError("no process could be started to answer; it may need more --memory")
+                raise UsageError(sentence("scan.no_process"))
         if self._ended or self._pipe is None:
             raise ScanEndedError
         return self._pipe
@@ -152,10 +153,10 @@ def _serve(pipe: Connection, memory: int, answering: Answering) -> None:
         except EOFError:
             return
         began = process_time()
-        found = answering(config, questions)
+        answers = answering(config, questions)
         if number % COLLECT_AFTER == 0:
             gc.collect()
-        pipe.send((found, process_time() - began))
+        pipe.send((answers, process_time() - began))
 
 
 def bounded(memory: int) -> None:

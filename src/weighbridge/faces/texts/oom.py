@@ -176,7 +176,7 @@ def _parts(reading: OomReading) -> Iterator[tuple[str, int]]:
     allocated = reading.size("allocated")
     if allocated is None:
         return
-    mine, reserved = figures.own_process(reading), figures.held(reading)
+    mine, reserved = figures.own_process(reading), figures.in_process(reading)
     beside = max(mine - reserved, 0) if mine is not None and reserved is not None else 0
     named = {
         "loaded" if reading.tool == "llama.cpp" else "allocated": allocated,

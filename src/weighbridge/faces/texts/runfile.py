@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import keys_of
 from weighbridge.base.wording import clipped, printable, redacted
 from weighbridge.base.words import Words, words_in
 from weighbridge.faces.view import screen
@@ -30,6 +31,7 @@ from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report import Report
 
 LONGEST = 48  # characters of a value that is shown
+ASKS = frozenset(("to_type", "to_type.lacking"))  # keys of what says which command asks for sure
 COMMAND = 400  # of a launch line, which a script may be
 
 
@@ -63,9 +65,12 @@ def view(answer: WeighedFile, look: RenderOptions = RenderOptions()) -> Screen: 
 def _only_said(weighed: WeighedRun, answer: WeighedFile) -> bool:
     """Tell whether there is nothing to a run but what is explained above it."""
     run = weighed.run
-    if answer.findings and weighed.report is None and not run.command:
+    if run.model and not ASKS.isdisjoint(keys_of(run.refused)):
+        return False
+    told = any(finding.explains for finding in answer.findings)
+    if told and weighed.report is None and not run.command:
         return True
-    explained = answer.message is not None or bool(answer.findings)
+    explained = answer.message is not None or told
     return explained and not (run.model or run.refused or run.command)
 
 

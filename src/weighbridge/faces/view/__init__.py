@@ -80,9 +80,9 @@ def _named(
 ) -> Iterator[Section]:
     """Keep the sections that hold something: an empty one would leave a blank."""
     for section in build(answer):
-        kept = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
-        if kept:
-            yield kept
+        blocks = tuple(b for b in section if not isinstance(b, Lines) or b.lines)
+        if blocks:
+            yield blocks
 
 
 def _more(answer: ShownAnswer, *, told: bool) -> Iterator[Section]:
@@ -105,10 +105,10 @@ def _warnings(answer: ShownAnswer) -> Iterator[str]:
             yield redacted(answer.say.told(line))
 
 
-def _brief(sections: tuple[Section, ...], own: Section) -> Section:
+def _brief(sections: tuple[Section, ...], of_task: Section) -> Section:
     """Return what stands in a ticket: the answer, and the line that runs it."""
     pasted = (b for section in sections[1:] for b in section if isinstance(b, Paste))
-    return (*sections[0], *own, *islice(pasted, 1))
+    return (*sections[0], *of_task, *islice(pasted, 1))
 
 
 def _footer(answer: ShownAnswer, task: Any) -> str:

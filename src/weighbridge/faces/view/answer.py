@@ -80,10 +80,10 @@ def _figures(answer: ShownAnswer, verdict: "Verdict") -> str:
         needs = unit.of(verdict.per_device.expected)
         return answer.say(key, needs=needs, has=has, short=short, count=verdict.count)
     ends = unit.range(verdict.per_device)
-    told = {"needs": unit.of(verdict.per_device.expected), "has": has}
+    figures = {"needs": unit.of(verdict.per_device.expected), "has": has}
     if ends is None:
-        return answer.say("figures.yes.exact", **told)
-    return answer.say("figures.yes", **told, low=ends[0], high=ends[1])
+        return answer.say("figures.yes.exact", **figures)
+    return answer.say("figures.yes", **figures, low=ends[0], high=ends[1])
 
 
 def _too_few(verdict: "Verdict") -> bool:
@@ -101,8 +101,8 @@ def _overlap(answer: ShownAnswer, unit: SizeFormat, verdict: "Verdict") -> str:
 
 def _same(unit: SizeFormat, nbytes: int) -> str:
     """A size beside one in that unit, with its own unit where that is another."""
-    own = sizes(nbytes, unit.unit if unit.unit in ("GB", "GiB") else None)
-    return unit.bare(nbytes) if own.unit == unit.unit else own.of(nbytes)
+    scale = sizes(nbytes, unit.unit if unit.unit in ("GB", "GiB") else None)
+    return unit.bare(nbytes) if scale.unit == unit.unit else scale.of(nbytes)
 
 
 def compared(verdict: "Verdict") -> str:
@@ -145,8 +145,8 @@ def _reason(answer: ShownAnswer, verdict: "Verdict") -> str:
     if verdict.fits == "yes" and d.get("launch_serves") and not d.get("serves_by_default", True):
         return answer.say("reason.flags" if d.get("launch") else "reason.flags.alone")
     lead = answer.say.told(_lead(verdict))
-    told = (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict))
-    return lead or "; ".join(filter(None, (*told, _host_too(answer, verdict))))
+    reasons = (_tipped(answer, verdict), _each(answer, verdict), _nodes(answer, verdict))
+    return lead or "; ".join(filter(None, (*reasons, _host_too(answer, verdict))))
 
 
 def _divided(answer: ShownAnswer) -> str:
@@ -157,7 +157,7 @@ def _divided(answer: ShownAnswer) -> str:
     if "times_slower" in d:
         low, high = d["times_slower"]
         slower = answer.say("divided.slower", low=f"{low:.2g}", high=f"{high:.2g}")
-    told = answer.say(
+    line = answer.say(
         f"divided.{d['divided_by']}",
         engine=ENGINES[w["engine"]].title,
         kept=d["layers_on_card"][0],
@@ -167,11 +167,11 @@ def _divided(answer: ShownAnswer) -> str:
     )
     verdict = answer.report.verdict
     if verdict is None or verdict.host is None or verdict.fits != "unknown":
-        return told
+        return line
     if verdict.host.fits is not None:  # what leaves it open is not the RAM
-        return f"{told}; {answer.say.told(verdict.reason)}"
+        return f"{line}; {answer.say.told(verdict.reason)}"
     host = verdict.host.needed.expected
-    return f"{told}; {answer.say('divided.ram', size=sizes(host, answer.unit).of(host))}"
+    return f"{line}; {answer.say('divided.ram', size=sizes(host, answer.unit).of(host))}"
 
 
 def _tipped(answer: ShownAnswer, verdict: "Verdict") -> str:
@@ -186,8 +186,8 @@ def _tipped(answer: ShownAnswer, verdict: "Verdict") -> str:
 
 def weights_too_big(answer: ShownAnswer) -> bool:
     """Tell whether the weights of the fullest device alone are more than it has."""
-    held = answer.phase.of("weights").low
-    return answer.report.verdict is not None and held > answer.report.verdict.usable.high
+    weights = answer.phase.of("weights").low
+    return answer.report.verdict is not None and weights > answer.report.verdict.usable.high
 
 
 def _nodes(answer: ShownAnswer, verdict: "Verdict") -> str:

@@ -138,10 +138,10 @@ def _grid(labels: Sequence[str], rows: Sequence[tuple[str, list[Cell]]]) -> Grid
     if len(heads) <= COLUMNS:
         columns = (Column(), *(Column(head) for head in heads))
         return Grid(columns, tuple((Cell(text), *cells) for text, cells in rows))
-    columns = (Column(), *(Column(text, rank=at) for at, (text, _) in enumerate(rows)))
+    columns = (Column(), *(Column(text, rank=rank) for rank, (text, _) in enumerate(rows)))
     return Grid(
         columns,
-        tuple((Cell(head), *(cells[at] for _, cells in rows)) for at, head in enumerate(heads)),
+        tuple((Cell(head), *(cells[rank] for _, cells in rows)) for rank, head in enumerate(heads)),
     )
 
 

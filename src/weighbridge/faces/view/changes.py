@@ -162,8 +162,8 @@ def few(words: Words, remedy: "Remedy") -> str:
     costs = [words(key, percent=f"{remedy.price.slower:.0f}") for _, key in priced[:MOST_COSTS]]
     free = "cost.quality.least" if remedy.price.quality else "cost.free"
     cost = words("cost.and").join(costs) or words(free)
-    made = "quantization" in remedy.change and any(words in remedy.note for words in FIRST)
-    return words("cost.made", cost=cost) if made else cost
+    converted = "quantization" in remedy.change and any(words in remedy.note for words in FIRST)
+    return words("cost.made", cost=cost) if converted else cost
 
 
 def _priced(price: "Price", remedy: "Remedy") -> Iterator[tuple[float, str]]:

@@ -81,10 +81,10 @@ def _where(answer: ShownAnswer) -> str:
 def every_phase(answer: ShownAnswer) -> Grid:
     """Return the bytes that are expected of each component in each phase."""
     rows: dict[str, list[int]] = {}
-    for at, phase in enumerate(answer.device.phases):
+    for index, phase in enumerate(answer.device.phases):
         for c in phase.components:
             sums_of_name = rows.setdefault(name(c), [0] * len(answer.device.phases))
-            sums_of_name[at] += c.bytes.expected
+            sums_of_name[index] += c.bytes.expected
     heads = [Column(phase_name(answer, p.name), right=True) for p in answer.device.phases]
     lines = [
         cells(n, *(_or_blank(answer, b) for b in sums)) for n, sums in rows.items() if any(sums)
@@ -173,13 +173,13 @@ def _arithmetic(answer: ShownAnswer) -> Grid:
 
 def left_alone(answer: ShownAnswer) -> Grid | None:
     """List what formats keep in the model's own dtype: those that keep the same together."""
-    kept: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     for r in answer.report.table:
         if r.left_alone:
-            kept.setdefault(r.left_alone, []).append(r.dtype)
-    if not kept:
+            names_of.setdefault(r.left_alone, []).append(r.dtype)
+    if not names_of:
         return None
-    rows = tuple(cells(", ".join(names), printable(text)) for text, names in kept.items())
+    rows = tuple(cells(", ".join(names), printable(text)) for text, names in names_of.items())
     heads = (
         Column(answer.say("head.format"), folds=False),
         Column(answer.say("head.left_alone"), folds=True),

@@ -106,7 +106,7 @@ def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
     assert accelerator.card is not None
     card, device = accelerator.card, accelerator.device
     idle, total = card.part.room.expected, card.part.total.bytes.expected
-    kept = ("" if card.part.room.exact else "~") + _size(total - idle)
+    reserved = ("" if card.part.room.exact else "~") + _size(total - idle)
     name = (
         f"{accelerator.name} ({words('doctor.shared')})"
         if card.part.shares_host
@@ -115,7 +115,7 @@ def _row(accelerator: DiagnosedDevice, words: Words) -> Iterator[str]:
     yield str(device.index)
     yield printable(name)
     yield _size(total)
-    yield kept
+    yield reserved
     yield _size(max(0, idle - card.free.expected)) if card.free else ""
     yield _size(card.free.low) if card.free else ""
 

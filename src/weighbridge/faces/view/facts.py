@@ -95,19 +95,19 @@ def _judged(answer: ShownAnswer, verdict: Verdict) -> Iterator[Fact]:
         )
         yield answer.say("fact.headroom"), left
     if verdict.count > 1:
-        told = answer.say(
+        line = answer.say(
             "each.of", held=span(answer, verdict.per_device), usable=bounds(answer, verdict.usable)
         )
         key = "each.lacking" if verdict.devices_used > verdict.count else "each.used"
         yield (
             answer.say("fact.each"),
-            told + answer.say(key, used=verdict.devices_used, count=verdict.count),
+            line + answer.say(key, used=verdict.devices_used, count=verdict.count),
         )
     if verdict.host is not None:
         yield answer.say("fact.host"), _host(answer, verdict.host)
         if verdict.host.container:
-            told = answer.say("container.memory", size=verdict.host.container // GIB)
-            yield answer.say("fact.container"), told
+            line = answer.say("container.memory", size=verdict.host.container // GIB)
+            yield answer.say("fact.container"), line
     yield answer.say(f"verdict.{verdict.fits}"), printable(verdict.reason)
 
 
@@ -160,8 +160,8 @@ def _of_load(answer: ShownAnswer) -> Iterator[Fact]:
         yield answer.say("fact.download"), answer.say("download.declared", size=size)
     yield from _hosts(answer)
     for name, reason in d["unavailable_formats"].items():
-        told = reason if reason.startswith(name) else f"{name}: {reason}"
-        yield answer.say("fact.not_possible"), printable(told)
+        line = reason if reason.startswith(name) else f"{name}: {reason}"
+        yield answer.say("fact.not_possible"), printable(line)
 
 
 def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
@@ -173,9 +173,9 @@ def _hosts(answer: ShownAnswer) -> Iterator[Fact]:
 def on_host(answer: ShownAnswer, device: Device) -> str:
     """Return the bytes the host needs, phase by phase, and pages of files that are no need."""
     needs = [f"{span(answer, p.needed)} {_when(answer, p.name)}" for p in distinct(device)]
-    held = max(p.droppable.high for p in device.phases)
+    pages = max(p.droppable.high for p in device.phases)
     return ", ".join(needs) + (
-        answer.say("host.pages", size=human(held, answer.unit)) if held else ""
+        answer.say("host.pages", size=human(pages, answer.unit)) if pages else ""
     )
 
 
@@ -264,14 +264,14 @@ def _bounds(answer: ShownAnswer) -> Iterator[Fact]:
         yield answer.say("fact.longest"), answer.say(key)
         return
     requests = answer.say.some("requests.one", "requests.many", w["batch_size"])
-    tokens, held = f"{d['largest_context']:,}", d["largest_batch_size"] or 0
+    tokens, at_once = f"{d['largest_context']:,}", d["largest_batch_size"] or 0
     yield (
         answer.say("fact.longest"),
         answer.say(_end(answer.report), tokens=tokens, requests=requests)
         + answer.say(_held_by(answer)),
     )
-    most = answer.say.some("requests.one", "requests.many", held)
-    open_end = held == _searched_to(answer.report, "batch_size") != w.get("max_num_seqs")
+    most = answer.say.some("requests.one", "requests.many", at_once)
+    open_end = at_once == _searched_to(answer.report, "batch_size") != w.get("max_num_seqs")
     key = "largest.most.more" if open_end else "largest.most"
     yield (
         answer.say("fact.most"),
@@ -307,8 +307,8 @@ def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Itera
     if command is None:
         return
     for default in command["defaults"]:
-        told = f"{default['name']} {default['value']}: {default['why']}"
-        yield answer.say("fact.default"), printable(told)
+        line = f"{default['name']} {default['value']}: {default['why']}"
+        yield answer.say("fact.default"), printable(line)
     if command["ignored"]:
         ignored = printable(", ".join(command["ignored"]))
         yield answer.say("fact.ignored"), answer.say("ignored", flags=ignored)
@@ -319,8 +319,8 @@ def _of_training(answer: ShownAnswer) -> Iterator[Fact]:
     yield from _devices(answer)
     for what in d["not_counted"]:
         yield answer.say("fact.missing"), printable(what)
-    kept = human(d["saved_activation_bytes"], answer.unit)
-    yield answer.say("fact.kept"), answer.say("kept", size=kept)
+    saved = human(d["saved_activation_bytes"], answer.unit)
+    yield answer.say("fact.kept"), answer.say("kept", size=saved)
     first = human(d["first_step_peak_bytes"], answer.unit)
     yield answer.say("fact.first_step"), answer.say("first_step", size=first)
 

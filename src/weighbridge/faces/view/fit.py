@@ -115,8 +115,8 @@ def _answer(fit: Fit, words: Words, unit: str | None) -> Cell:
     needs, left = v.per_device.expected, abs(v.margin_bytes)
     size = sizes(needs, unit)
     key = "margin.spare" if v.margin_bytes >= 0 else "margin.short"
-    own = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
-    margin = words(key, size=apart(own, left).of(left))
+    scale = size if left < GIB or size.unit == "GiB" else sizes(left, unit)
+    margin = words(key, size=apart(scale, left).of(left))
     verdict = words(f"verdict.{mark(v)}")
     needed = size.of(needs)
     key = "fit.answer.asked" if _aside(fit) else "fit.answer"
@@ -368,10 +368,10 @@ def _exit(fit: Fit, words: Words) -> str:
 
 def _next(fit: Fit, words: Words) -> str:
     """Return what to type next: --smallest gpu looks for the card itself, so none is named."""
-    given = fit.solved.unknown if fit.solved is not None else None
+    unknown = fit.solved.unknown if fit.solved is not None else None
     reads = any(q.tokens is not None for q in fit.questions)
-    more = ["--max context"] if reads and given is None else []
-    if given is None and "gpu_memory" not in fit.workload:
+    more = ["--max context"] if reads and unknown is None else []
+    if unknown is None and "gpu_memory" not in fit.workload:
         more.append(words("fit.try.smallest"))
     return words("fit.try", what=" · ".join([*more, "--details", "--json"]))
 

@@ -76,13 +76,13 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
         yield (smallest(answer),)
     yield from _launch(answer)
     yield from changed
-    told = lines(*_reserved(answer), *_token(answer))
-    if told.lines:
-        yield (told,)
-    rest = lines(*_largest(answer))
+    serving = lines(*_reserved(answer), *_token(answer))
+    if serving.lines:
+        yield (serving,)
+    limits = lines(*_largest(answer))
     if v is not None and v.fits == "yes":
-        rest = rest._replace(heading=answer.say("changes.room"))
-    yield (rest,)
+        limits = limits._replace(heading=answer.say("changes.room"))
+    yield (limits,)
     yield (lines(ram(answer)),)
 
 
@@ -151,22 +151,22 @@ def _reserved(answer: ShownAnswer) -> Iterator[str]:
         yield answer.say("infer.reserves", **values)
     if not d.get("kv_cache_tokens"):
         return
-    tokens, held = f"{d['kv_cache_tokens']:,}", at_once(answer.report)
-    if held is None:
+    tokens, running = f"{d['kv_cache_tokens']:,}", at_once(answer.report)
+    if running is None:
         yield answer.say("infer.tokens", tokens=tokens)
     else:
-        context, requests = f"{w['context']:,}", f"{held:,.1f}"
-        capped = held < (d["max_concurrency"] or 0)
+        context, requests = f"{w['context']:,}", f"{running:,.1f}"
+        capped = running < (d["max_concurrency"] or 0)
         key = "infer.tokens.capped" if capped else "infer.tokens.requests"
         yield answer.say(key, tokens=tokens, requests=requests, context=context)
 
 
 def at_once(report: Report) -> float | None:
     """Requests that run at once in what is taken: no more than the engine lets run."""
-    w, held = report.workload, report.derived.get("max_concurrency")
-    if held is None or not w.get("max_num_seqs"):
-        return held
-    return min(float(held), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
+    w, requests = report.workload, report.derived.get("max_concurrency")
+    if requests is None or not w.get("max_num_seqs"):
+        return requests
+    return min(float(requests), float(w["max_num_seqs"] * (w.get("data_parallel_size") or 1)))
 
 
 def _token(answer: ShownAnswer) -> Iterator[str]:

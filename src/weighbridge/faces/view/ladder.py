@@ -21,7 +21,7 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
         return _nothing(fit.ladder[-1], words, unit)
     v = rung.verdict
     size = sizes(v.usable_bytes, unit)
-    told = words(
+    line = words(
         f"ladder.{_key(fit.plan)}",
         form=form(rung, words),
         engine=title(rung.engine),
@@ -34,8 +34,8 @@ def sentence(fit: Fit, words: Words, unit: str | None) -> Cell:
         flags=printable(rung.undoes),
     )
     if rung.longest and rung.whole and rung.fits == "yes":
-        told += words("ladder.longest", tokens=f"{rung.longest:,}")
-    return Cell(told, plan_mark(fit.plan))
+        line += words("ladder.longest", tokens=f"{rung.longest:,}")
+    return Cell(line, plan_mark(fit.plan))
 
 
 def _key(plan: Plan) -> str:
@@ -62,14 +62,14 @@ def _nothing(rung: Rung, words: Words, unit: str | None) -> Cell:
     v, engine = rung.verdict, title(rung.engine)
     if rung.short_of:
         tokens = f"{rung.report.setting('context'):,}"
-        told = words("ladder.shorter", engine=engine, tokens=tokens, asked=f"{rung.short_of:,}")
-        return Cell(told, "no")
+        line = words("ladder.shorter", engine=engine, tokens=tokens, asked=f"{rung.short_of:,}")
+        return Cell(line, "no")
     size = sizes(v.per_device.expected, unit)
     left = abs(v.margin_bytes)
     short = apart(size if left < GIB else sizes(left, unit), left).of(left)
     needs = size.of(v.per_device.expected)
-    told = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
-    return Cell(told, "no")
+    line = words("ladder.nothing", form=form(rung, words), engine=engine, needs=needs, short=short)
+    return Cell(line, "no")
 
 
 def form(rung: Rung, words: Words) -> str:
@@ -81,11 +81,11 @@ def form(rung: Rung, words: Words) -> str:
 def _kept(rung: Rung, words: Words, *, rest: bool = False) -> str:
     """Say of how many layers, or of whose experts, the engine keeps the weights on the card, or
     the rest of them in RAM."""
-    kept, of = rung.layers or (0, 0)
+    on_card, of = rung.layers or (0, 0)
     key = "experts" if rung.report.derived.get("divided_by") == "experts" else "layers"
     if rest:
-        return words(f"ladder.{key}.rest", layers=of - kept)
-    return words(f"ladder.{key}", layers=kept, all=of)
+        return words(f"ladder.{key}.rest", layers=of - on_card)
+    return words(f"ladder.{key}", layers=on_card, all=of)
 
 
 def _slower(rung: Rung, words: Words) -> str:

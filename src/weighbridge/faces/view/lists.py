@@ -102,8 +102,8 @@ def types(part: Part) -> str:
     """Name the types below 16 bits, and bfloat16, that a part computes in; "-" if it is known to
     have none, "" where nothing is known."""
     known = abilities(part)
-    told = " ".join(name for name, has in known.items() if has)
-    return told or ("" if None in known.values() else "-")
+    flags = " ".join(name for name, has in known.items() if has)
+    return flags or ("" if None in known.values() else "-")
 
 
 def _least(figure: MemoryFigure) -> str:
@@ -157,8 +157,8 @@ def accuracy(rows: Sequence[Mapping[str, Any]], lang: str = "en") -> Screen:
     """`rows` as the JSON of `weighbridge accuracy` has them."""
     words = words_in(lang, page=True)  # the command line prints it as text
     columns = tuple(
-        Column(words(f"accuracy.{head}"), right=at >= WORD_COLUMNS)
-        for at, head in enumerate(ACCURACY)
+        Column(words(f"accuracy.{head}"), right=rank >= WORD_COLUMNS)
+        for rank, head in enumerate(ACCURACY)
     )
     figures = sum(r["n"] for r in rows)
     return Screen(

@@ -87,23 +87,23 @@ def _others(answer: ShownAnswer) -> Grid | None:
         return None
     from weighbridge.faces.view import changes
 
-    told = [r for r in changes.found(answer) if set(r.change) != {FORMAT}]
-    return changes.grid(answer, told)
+    remedies = [r for r in changes.found(answer) if set(r.change) != {FORMAT}]
+    return changes.grid(answer, remedies)
 
 
 def _rows(report: Report) -> list[Row]:
     """The asked format, then those that remedies name, or the usual ones whose weights leave
     room."""
     asked, v = form(report), _judged(report)
-    own = [r for r in report.table if r.dtype == asked]
+    asked_rows = [r for r in report.table if r.dtype == asked]
     others = [r for r in report.table if r.dtype != asked]
     named = {r.change.get(FORMAT) for r in report.remedies}
     usual = (*USUAL, HALF) if "float32" in asked else USUAL
-    told = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in usual]
+    usual_rows = [r for r in others if r.dtype in named] or [r for r in others if r.dtype in usual]
     if v is not None:
-        told = [r for r in told if r.total_bytes < v.usable_bytes * v.count]
-    largest = sorted(told, key=lambda r: -r.total_bytes)
-    return [*own, *largest][: SHORT + len(usual) - len(USUAL)]
+        usual_rows = [r for r in usual_rows if r.total_bytes < v.usable_bytes * v.count]
+    largest = sorted(usual_rows, key=lambda r: -r.total_bytes)
+    return [*asked_rows, *largest][: SHORT + len(usual) - len(USUAL)]
 
 
 def brief(answer: ShownAnswer) -> Section:
@@ -112,8 +112,8 @@ def brief(answer: ShownAnswer) -> Section:
         return ()
     rows = _rows(answer.report)
     unit = sizes(max(r.total_bytes for r in rows), answer.unit)
-    told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
-    return (Note(answer.say("load.brief", formats=told, unit=unit.unit)),)
+    sizes_told = " · ".join(f"{r.dtype} {unit.bare(r.total_bytes)}" for r in rows)
+    return (Note(answer.say("load.brief", formats=sizes_told, unit=unit.unit)),)
 
 
 def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
@@ -138,11 +138,11 @@ def _table(answer: ShownAnswer, rows: list[Row], heading: str) -> Grid:
             which = "" if row.quality else few(answer.say, then) or printable(then.cost)
         if not which and known and row.basis == "format":
             which = quality_cell(answer.say, row.quality)
-        own = (
+        total = (
             unit.of(row.total_bytes),
             *(_facts(row, unit) if v is None else (on_card,) * answered),
         )
-        return cells(row.dtype, *own, which, mark=sign)
+        return cells(row.dtype, *total, which, mark=sign)
 
     keys = ("head.largest_layer", "head.adam") if v is None else ("head.on_card",) * answered
     columns = (

@@ -67,9 +67,9 @@ def parts(phase: Instant, most: int = MOST) -> tuple[ShownPart, ...]:
     large = [p for p in ordered if p.nbytes and (p.nbytes * LEAST >= whole or p.key == KEPT)]
     others += sum(p.nbytes for p in ordered) - sum(p.nbytes for p in large)
     if len(large) + (others > 0) > most:
-        told = [p for i, p in enumerate(large) if i < most - 1 or p.key == KEPT]
-        others += sum(p.nbytes for p in large) - sum(p.nbytes for p in told)
-        large = told
+        shown = [p for i, p in enumerate(large) if i < most - 1 or p.key == KEPT]
+        others += sum(p.nbytes for p in large) - sum(p.nbytes for p in shown)
+        large = shown
     return (*large, *([ShownPart(OTHER, others)] if others else ()))
 
 
@@ -77,11 +77,11 @@ def bar(answer: ShownAnswer, *, margin: str, most: int = MOST) -> Bar:
     """Return the bar of what fills the device, in its unit. Its legend stands on one line,
     unless a large part had no name then."""
     shown = (ShownPart(SHARE, answer.peak.expected),) if answer.split else parts(answer.phase, most)
-    said = _otherwise(answer)
+    caption = _otherwise(answer)
     segments = tuple(
         ShownSegment(
             key=p.key.removeprefix("part."),
-            name=answer.say(said.get(p.key, p.key)),
+            name=answer.say(caption.get(p.key, p.key)),
             nbytes=p.nbytes,
             size=answer.sizes.bare(p.nbytes),
         )
@@ -115,8 +115,8 @@ def _columns(text: str) -> int:
 
 def _named(answer: ShownAnswer, most: int) -> bool:
     """Tell whether of so many parts all large ones have a name of their own."""
-    told, whole = parts(answer.phase, most), parts(answer.phase, len(NAMES))
-    left_out = {part.key: part.nbytes for part in whole} | dict.fromkeys((p.key for p in told), 0)
+    shown, whole = parts(answer.phase, most), parts(answer.phase, len(NAMES))
+    left_out = {part.key: part.nbytes for part in whole} | dict.fromkeys((p.key for p in shown), 0)
     return max(left_out.values(), default=0) * LARGE < sum(part.nbytes for part in whole)
 
 
@@ -157,12 +157,12 @@ def phase_name(answer: ShownAnswer, name: str) -> str:
 
 def phases_differ(answer: ShownAnswer) -> bool:
     """Tell whether the phases after loading show several numbers: if not, the bar says it all."""
-    told = {
+    lists = {
         answer.sizes.bare(phase.at("driver").expected)
         for phase in answer.device.phases
         if phase.name != "load"
     }
-    return len(told) > 1 or answer.full
+    return len(lists) > 1 or answer.full
 
 
 def phases(answer: ShownAnswer) -> Grid:

@@ -268,15 +268,15 @@ def _of_layouts(
     kind = _kind(rank)
     if not rank.rows:
         return ()
-    told = [words(f"means.{kind}")]
+    notes = [words(f"means.{kind}")]
     if _judged(rank.rows) and kind != "placed":
         had = _size(
             next(row["host_usable_bytes"] for row in rank.rows if "host_bytes" in row), unit
         )
-        told.append(words("means.host", size=had))
+        notes.append(words("means.host", size=had))
     if rank.fitting and not full:
-        told.append(words(f"unbeaten.{kind}"))
-    blocks: tuple[Block, ...] = (lines(*told),)
+        notes.append(words(f"unbeaten.{kind}"))
+    blocks: tuple[Block, ...] = (lines(*notes),)
     if kind == "placed":
         first = (rank.fitting or rank.rows)[0]
         blocks += (lines(words("placed.first"), *_places(first, words, unit)),)

@@ -72,8 +72,8 @@ def _row(line: ScanLine, questions: tuple[str, ...], words: Words, *, one: bool)
         elif one:
             yield Cell(_size(best.need.expected), MARKS.get(best.fits))
         else:
-            told = words("scan.none") if best.fits == "no" else _card(best.gpu or "")
-            yield Cell(told, MARKS.get(best.fits))
+            label = words("scan.none") if best.fits == "no" else _card(best.gpu or "")
+            yield Cell(label, MARKS.get(best.fits))
 
 
 def _size(nbytes: int) -> str:
@@ -107,15 +107,15 @@ def _elsewhere(cell: ScanCell) -> bool:
     return cell.fits == "unknown" and cell.usable is not None and cell.need.high <= cell.usable
 
 
-def unweighed(found: Unweighed, place: str | None, words: Words) -> Iterator[Note | Paste]:
+def unweighed(left_out: Unweighed, place: str | None, words: Words) -> Iterator[Note | Paste]:
     """Yield what to say of models without any answer: the first ones by name, and what asks for
     all."""
-    if not found.models:
+    if not left_out.models:
         return
-    yield Note(words.some("scan.unweighed.one", "scan.unweighed", found.models))
-    for name, why in found.first:
+    yield Note(words.some("scan.unweighed.one", "scan.unweighed", left_out.models))
+    for name, why in left_out.first:
         yield Note(f"{clipped(printable(name), LONGEST)}: {printable(why)}")
-    more = found.models - len(found.first)
+    more = left_out.models - len(left_out.first)
     if more:
         key = "scan.unweighed.kept" if place is None else "scan.unweighed.more"
         heading = words(key, count=f"{more:,}")

@@ -12,24 +12,24 @@ from weighbridge.memory.report.scan_diff import ScanChange, ScanDiff, ScanTurn, 
 SHA = 10  # characters of a revision
 
 
-def scan_diff(found: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:
+def scan_diff(diff: ScanDiff, names: tuple[str, str], lang: str = "en") -> Screen:
     """Return the screen of a comparison of two datasets, called by their names: what changed by
     reason, and the first models."""
     words = words_in(lang)
     old, new = (clipped(printable(name)) for name in names)
-    models = words.some("scan.models.one", "scan.models", found.models[0])
+    models = words.some("scan.models.one", "scan.models", diff.models[0])
     verdicts = words("scan.diff.none")
-    if found.total:
-        verdicts = words.some("scan.diff.one", "scan.diff.several", found.total)
+    if diff.total:
+        verdicts = words.some("scan.diff.one", "scan.diff.several", diff.total)
     title = words("scan.diff.title", old=old, new=new, verdicts=verdicts, models=models)
-    notes: tuple[Block, ...] = tuple(Note(line) for line in _notes(found, words))
+    notes: tuple[Block, ...] = tuple(Note(line) for line in _notes(diff, words))
     sections: tuple[tuple[Block, ...], ...] = (notes,) if notes else ()
-    if found.turns:
-        sections = ((_turns(found, words),), (_changes(found, words),), *sections)
+    if diff.turns:
+        sections = ((_turns(diff, words),), (_changes(diff, words),), *sections)
     return Screen(title=title, sections=sections, lang=lang)
 
 
-def _turns(found: ScanDiff, words: Words) -> Grid:
+def _turns(diff: ScanDiff, words: Words) -> Grid:
     rows = tuple(
         (
             Cell(printable(turn.question)),
@@ -38,7 +38,7 @@ def _turns(found: ScanDiff, words: Words) -> Grid:
             Cell(f"{turn.models:,}"),
             Cell(_why(turn, words)),
         )
-        for turn in found.turns
+        for turn in diff.turns
     )
     return Grid(
         (
@@ -52,7 +52,7 @@ def _turns(found: ScanDiff, words: Words) -> Grid:
     )
 
 
-def _changes(found: ScanDiff, words: Words) -> Grid:
+def _changes(diff: ScanDiff, words: Words) -> Grid:
     rows = tuple(
         (
             Cell(clipped(printable(change.id), LONGEST)),
@@ -61,7 +61,7 @@ def _changes(found: ScanDiff, words: Words) -> Grid:
             _verdict(change.now, words, change.needs[1]),
             Cell(_of_model(change, words)),
         )
-        for change in found.changes
+        for change in diff.changes
     )
     return Grid(
         (
@@ -75,7 +75,7 @@ def _changes(found: ScanDiff, words: Words) -> Grid:
     )
 
 
-def _verdict(told: str, words: Words, need: int | None = None) -> Cell:
+def _verdict(fits: str, words: Words, need: int | None = None) -> Cell:
     """Return a verdict with what is needed there, where that is known."""
     text = {
         "yes": words("scan.diff.yes"),
@@ -84,8 +84,8 @@ def _verdict(told: str, words: Words, need: int | None = None) -> Cell:
         "read": words("scan.diff.read"),
         "answered": words("scan.diff.answered"),
         "refused": words("scan.diff.refused"),
-    }[told]
-    mark: Mark | None = MARKS.get(told)
+    }[fits]
+    mark: Mark | None = MARKS.get(fits)
     return Cell(text if need is None else f"{text}, {human(need)}", mark)
 
 
@@ -102,39 +102,39 @@ def _reason(why: ScanWhy, words: Words) -> str:
 def _why(turn: ScanTurn, words: Words) -> str:
     """Return the reasons of a change, with the releases of the engine where they differ."""
     was, now = turn.versions
-    told = [_reason(why, words) for why in turn.why]
+    reasons = [_reason(why, words) for why in turn.why]
     if "engine" in turn.why and was and now:
-        told[turn.why.index("engine")] += f" {was} -> {now}"
-    return "; ".join(told)
+        reasons[turn.why.index("engine")] += f" {was} -> {now}"
+    return "; ".join(reasons)
 
 
 def _of_model(change: ScanChange, words: Words) -> str:
     """Return the reasons, with the revisions where the config is another one; and why there is no
     answer now."""
     was, now = (printable(sha or "")[:SHA] for sha in change.shas)
-    told = [_reason(why, words) for why in change.why]
+    reasons = [_reason(why, words) for why in change.why]
     if "config" in change.why and was != now:
-        told[change.why.index("config")] += f" {was} -> {now}"
+        reasons[change.why.index("config")] += f" {was} -> {now}"
     if change.now == "refused" and change.reason:
-        told.append(printable(change.reason))
-    return "; ".join(told)
+        reasons.append(printable(change.reason))
+    return "; ".join(reasons)
 
 
-def _notes(found: ScanDiff, words: Words) -> Iterator[str]:
-    _, new, gone = found.models
+def _notes(diff: ScanDiff, words: Words) -> Iterator[str]:
+    _, new, gone = diff.models
     if new or gone:
         yield words("scan.diff.others", new=f"{new:,}", gone=f"{gone:,}")
-    names = found.questions
-    told = {"new": names.new, "gone": names.gone, "other": names.other}
-    if any(told.values()):
-        shown = {kind: printable(", ".join(those)) or "-" for kind, those in told.items()}
+    names = diff.questions
+    counts = {"new": names.new, "gone": names.gone, "other": names.other}
+    if any(counts.values()):
+        shown = {kind: printable(", ".join(those)) or "-" for kind, those in counts.items()}
         yield words("scan.diff.questions", **shown)
-    if found.rules:
-        yield words("scan.diff.families", families=printable(", ".join(found.rules)))
-    if found.moved:
-        each = ", ".join(f"{printable(f)} {n:,}" for f, n in found.moved.items())
+    if diff.rules:
+        yield words("scan.diff.families", families=printable(", ".join(diff.rules)))
+    if diff.moved:
+        each = ", ".join(f"{printable(f)} {n:,}" for f, n in diff.moved.items())
         yield words("scan.diff.moved", each=each)
-    if any(found.left):
-        yield words("scan.diff.left", old=f"{found.left[0]:,}", new=f"{found.left[1]:,}")
-    if len(found.changes) < found.total:
-        yield words("scan.diff.more", shown=f"{len(found.changes):,}", verdicts=f"{found.total:,}")
+    if any(diff.left):
+        yield words("scan.diff.left", old=f"{diff.left[0]:,}", new=f"{diff.left[1]:,}")
+    if len(diff.changes) < diff.total:
+        yield words("scan.diff.more", shown=f"{len(diff.changes):,}", verdicts=f"{diff.total:,}")

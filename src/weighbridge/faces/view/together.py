@@ -12,42 +12,42 @@ from weighbridge.faces.view.shown import apart, card, sizes
 from weighbridge.memory.report.together import Service, Services
 
 
-def screen(found: Services, *, lang: str = "en", unit: str | None = None) -> Screen:
+def screen(services: Services, *, lang: str = "en", unit: str | None = None) -> Screen:
     """Return the screen: whether all fit, each with what it holds and leaves, and their lines."""
     words = words_in(lang)
-    first = Lines((_answer(found, words, unit),))
-    table = _table(found, words, unit)
-    pastes: tuple[Section, ...] = tuple((paste,) for paste in _pastes(found, words))
+    first = Lines((_answer(services, words, unit),))
+    table = _table(services, words, unit)
+    pastes: tuple[Section, ...] = tuple((paste,) for paste in _pastes(services, words))
     return Screen(
         title=words(
             "together.title",
-            count=len(found.services),
-            card=card(found.services[0].report),
-            has=sizes(found.usable.low, unit).of(found.usable.low),
+            count=len(services.services),
+            card=card(services.services[0].report),
+            has=sizes(services.usable.low, unit).of(services.usable.low),
         ),
         sections=((first,), (table,), *pastes),
-        warnings=tuple(redacted(words.told(line)) for line in found.warnings),
+        warnings=tuple(redacted(words.told(line)) for line in services.warnings),
         lang=lang,
         brief=(first, table),
     )
 
 
-def _answer(found: Services, words: Words, unit: str | None) -> Cell:
-    size = sizes(found.usable.low, unit)
-    left = abs(found.margin_bytes)
-    key = "margin.spare" if found.margin_bytes >= 0 else "margin.short"
-    told = words(
-        f"together.{found.fits}",
-        needs=size.bare(found.holds.expected),
-        has=size.of(found.usable.low),
+def _answer(services: Services, words: Words, unit: str | None) -> Cell:
+    size = sizes(services.usable.low, unit)
+    left = abs(services.margin_bytes)
+    key = "margin.spare" if services.margin_bytes >= 0 else "margin.short"
+    line = words(
+        f"together.{services.fits}",
+        needs=size.bare(services.holds.expected),
+        has=size.of(services.usable.low),
         margin=words(key, size=apart(size, left).of(left)),
     )
-    return Cell(told, found.fits)
+    return Cell(line, services.fits)
 
 
-def _table(found: Services, words: Words, unit: str | None) -> Grid:
-    shares = any(s.share is not None for s in found.services)
-    size = sizes(found.usable.low, unit)
+def _table(services: Services, words: Words, unit: str | None) -> Grid:
+    shares = any(s.share is not None for s in services.services)
+    size = sizes(services.usable.low, unit)
     columns = (
         Column(words("together.head.model")),
         Column(words("ladder.head.engine"), rank=1),
@@ -65,7 +65,7 @@ def _table(found: Services, words: Words, unit: str | None) -> Grid:
             *([Cell("" if s.share is None else f"{s.share:.2f}")] if shares else []),
             Cell(size.of(left)),
         )
-        for s, left in zip(found.services, found.left, strict=True)
+        for s, left in zip(services.services, services.left, strict=True)
     )
     return Grid(columns, rows)
 
@@ -75,10 +75,10 @@ def _form(service: Service) -> str:
     return str(w["quantization"] or w["dtype"])
 
 
-def _pastes(found: Services, words: Words) -> Iterator[Paste]:
+def _pastes(services: Services, words: Words) -> Iterator[Paste]:
     """Yield the line that starts each, where it has one."""
-    for service, line in zip(found.services, found.launches, strict=True):
-        if line and found.fits != "no":
+    for service, line in zip(services.services, services.launches, strict=True):
+        if line and services.fits != "no":
             text = "\n".join(map(printable, line.splitlines()))
             name = printable(service.report.model.name)
             yield Paste(words("together.run", model=name), text, language(line))

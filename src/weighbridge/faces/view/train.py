@@ -49,9 +49,9 @@ def _changes(answer: ShownAnswer) -> Iterator[Section]:
     """Yield the changes that make it fit, and the line of the first that has one."""
     from weighbridge.faces.view import changes
 
-    told = changes.found(answer)
-    grid = changes.grid(answer, told)
-    pastes = (changes.paste(answer, r) for r in told)
+    remedies = changes.found(answer)
+    grid = changes.grid(answer, remedies)
+    pastes = (changes.paste(answer, r) for r in remedies)
     if grid is not None:
         yield (grid,)
         yield next(filter(None, pastes), ())

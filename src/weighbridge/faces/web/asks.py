@@ -5,6 +5,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import SHOWN
 from weighbridge.base.wording import shown
 from weighbridge.base.words import LANGUAGES
@@ -36,22 +37,26 @@ def view_of(view: Any) -> AnswerView:
     if view is None:
         return AnswerView()
     if not isinstance(view, dict):
-        raise UsageError(f"view is an object, not {shown(view)}")
+        raise UsageError(sentence("view.object", value=shown(view)))
     unknown = sorted(view.keys() - set(AnswerView._fields))
     if unknown:
-        raise UsageError(f"view has no {shown(unknown[0])}; known: {', '.join(AnswerView._fields)}")
+        raise UsageError(
+            sentence("view.unknown", name=shown(unknown[0]), known=", ".join(AnswerView._fields))
+        )
     choices = {name: value for name, value in view.items() if value is not None}
-    _one_of(choices, "lang", LANGUAGES)
-    _one_of(choices, "unit", SHOWN)
+    one_of("view.lang", choices.get("lang", "en"), LANGUAGES)
+    one_of("view.unit", choices.get("unit", SHOWN[0]), SHOWN)
     for name in ("details", "explain", "svg", "parts"):
         if not isinstance(choices.get(name, False), bool):
-            raise UsageError(f"view.{name} is true or false, not {shown(choices[name])}")
+            raise UsageError(sentence("is_bool", name=f"view.{name}", value=shown(choices[name])))
     return AnswerView(**choices)
 
 
-def _one_of(choices: dict[str, Any], name: str, known: tuple[str, ...]) -> None:
-    if name in choices and choices[name] not in known:
-        raise UsageError(f"view.{name} is one of {', '.join(known)}, not {shown(choices[name])}")
+def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise UsageError for a value that is none of those."""
+    if value not in known:
+        names = ", ".join(known)
+        raise UsageError(sentence("is_one_of", name=name, known=names, value=shown(value)))
 
 
 def taken_token(ask: dict[str, Any]) -> str | None:
@@ -62,7 +67,7 @@ def taken_token(ask: dict[str, Any]) -> str | None:
         return None
     token = typed[0]
     if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
-        raise UsageError(f"token is text of at most {LONGEST_TOKEN} characters")
+        raise UsageError(sentence("token.text", most=LONGEST_TOKEN))
     return token
 
 

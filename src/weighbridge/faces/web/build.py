@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped, shown
 from weighbridge.base.words import LANGUAGES
 from weighbridge.faces.web import duckdb, npm, pyodide, registry
@@ -132,32 +133,30 @@ def _snapshot(folder: Path, archive: bytes) -> bytes:
     """The memory of a started Python, packed; made anew only for what it was not made for yet."""
     script = Path(__file__).with_name("snapshot.mjs")
     key = _digest(archive + script.read_bytes() + pyodide.SHA512.encode())[:24]
-    kept = npm.cache_folder() / f"snapshot-{key}.bin"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        begun = kept.with_suffix(f".{os.getpid()}")
+    snapshot = npm.cache_folder() / f"snapshot-{key}.bin"
+    if not snapshot.is_file():
+        snapshot.parent.mkdir(parents=True, exist_ok=True)
+        begun = snapshot.with_suffix(f".{os.getpid()}")
         begun.write_bytes(gzipped(_memory(folder, archive, script)))
-        begun.replace(kept)
-        _forget(kept.parent)
-    return kept.read_bytes()
+        begun.replace(snapshot)
+        _forget(snapshot.parent)
+    return snapshot.read_bytes()
 
 
 def _memory(folder: Path, archive: bytes, script: Path) -> bytes:
-    given, made = folder / "package.zip", folder / "memory"
-    given.write_bytes(archive)
-    command = [npm.program("node"), *map(str, (script, folder, given, made)), BEGIN]
+    package, memory = folder / "package.zip", folder / "memory"
+    package.write_bytes(archive)
+    command = [npm.program("node"), *map(str, (script, folder, package, memory)), BEGIN]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=SNAPSHOT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"node does not start Pyodide: {clipped(str(error), 120)}") from None
-    if done.returncode or not made.is_file():
-        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise UsageError(
-            f"node does not start Pyodide ({clipped(said, 160)}): version 20 or newer is needed"
-        )
-    return made.read_bytes()
+        raise UsageError(sentence("pyodide.no_start", why=clipped(str(error), 120))) from None
+    if done.returncode or not memory.is_file():
+        reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise UsageError(sentence("pyodide.old_node", why=clipped(reason, 160)))
+    return memory.read_bytes()
 
 
 def _forget(cache: Path) -> None:
@@ -189,15 +188,15 @@ def site(
     licences = [pyodide.LICENCE, *([duckdb.LICENCE] if shown.sql else [])]
     files["licences.txt"] = "".join(f"{one}\n" for one in licences).encode()
     listed = _list(files)
-    kept = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
-    told = json.dumps({"version": listed["version"], "files": kept | {LIST: {}}})
+    local = {n: one for n, one in listed["files"].items() if n not in _online(dataset, shown.sql)}
+    listing = json.dumps({"version": listed["version"], "files": local | {LIST: {}}})
     assert offline.count(UNLISTED) == 1
     return {
         **files,
         ".nojekyll": b"",
         "_headers": _headers(hosts).encode(),
         LIST: (json.dumps(listed, indent=1) + "\n").encode(),
-        OFFLINE: offline.replace(UNLISTED, f"const SITE = {told};").encode(),
+        OFFLINE: offline.replace(UNLISTED, f"const SITE = {listing};").encode(),
     }
 
 
@@ -222,20 +221,20 @@ def _index(page: str, hosts: Sequence[str]) -> str:
     policy = {k: v for k, v in _policy(hosts).items() if k != "frame-ancestors"}  # not in a <meta>
     meta = f'<meta http-equiv="{CSP}" content="{escape(_joined(policy))}">'
     # before anything that is loaded
-    first, head, rest = page.partition('<meta charset="utf-8">\n')
+    first, head, tail = page.partition('<meta charset="utf-8">\n')
     assert head
-    return first + head + meta + "\n" + rest.replace(LOOK, STATIC)
+    return first + head + meta + "\n" + tail.replace(LOOK, STATIC)
 
 
 def _site(python: PageEngine, hub: str) -> str:
-    told = {
+    about = {
         "hub": hub,
         "info": python.info,
         "engine": {
             part.name: {"path": part.path, "bytes": len(part.data)} for part in python.parts
         },
     }
-    return f"export const SITE = {json.dumps(told, indent=1)};\n"
+    return f"export const SITE = {json.dumps(about, indent=1)};\n"
 
 
 def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -243,8 +242,8 @@ def _list(files: Mapping[str, bytes]) -> dict[str, Any]:
         name: {"bytes": len(data), "sha256": _digest(data)} for name, data in sorted(files.items())
     }
     version = _digest(json.dumps(listed).encode())[:16]
-    made = {"made_by": MAKER, "weighbridge": __version__, pyodide.NAME: pyodide.VERSION}
-    return {**made, "version": version, "files": listed}
+    makers = {"made_by": MAKER, "weighbridge": __version__, pyodide.NAME: pyodide.VERSION}
+    return {**makers, "version": version, "files": listed}
 
 
 def _policy(hosts: Sequence[str]) -> dict[str, str]:
@@ -291,11 +290,11 @@ def _origin(address: str) -> str:
     parts = urlsplit(address)
     place = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not re.fullmatch(r"[a-z0-9.-]+", place):
-        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}")
+        raise UsageError(sentence("no_hub", address=shown(address), usual=ENDPOINT))
     try:
         port = parts.port
     except ValueError:
-        raise UsageError(f"{shown(address)} is no address of a Hub; one is {ENDPOINT}") from None
+        raise UsageError(sentence("no_hub", address=shown(address), usual=ENDPOINT)) from None
     return f"{parts.scheme}://{place}" + (f":{port}" if port else "")
 
 
@@ -307,16 +306,13 @@ def _ours(folder: Path) -> list[str]:
     if not folder.exists():
         return []
     if not folder.is_dir():
-        raise UsageError(f"{folder} is a file: name a folder that is empty or not there yet")
-    held = {path.name for path in folder.iterdir()}
-    if not held - KEPT:
+        raise UsageError(sentence("site.is_file", folder=folder))
+    names = {path.name for path in folder.iterdir()}
+    if not names - KEPT:
         return []
     listed = _read_list(folder / LIST)
     if listed is None:
-        raise UsageError(
-            f"{folder} holds files that {MAKER} did not write: name an empty folder, or empty this"
-            " one yourself"
-        )
+        raise UsageError(sentence("site.others", folder=folder, name=MAKER))
     return listed
 
 
@@ -343,7 +339,7 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> BuiltSite:
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise BadFileError(f"{folder} cannot be written: {error.strerror}") from None
+        raise BadFileError(sentence("site.unwritable", folder=folder, why=error.strerror)) from None
     return BuiltSite(folder, json.loads(files[LIST])["version"], files)
 
 

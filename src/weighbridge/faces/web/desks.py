@@ -62,12 +62,12 @@ class Desks:
 
     def __init__(
         self,
-        made: Callable[[], Desk],
+        make: Callable[[], Desk],
         count: int | None = None,
         start: "Callable[[Callable[[], Desk]], DeskProcess] | None" = None,
     ) -> None:
         count = max(FEWEST, min(MOST, os.cpu_count() or 1)) if count is None else count
-        start = partial(started, made) if start is None else partial(start, made)
+        start = partial(started, make) if start is None else partial(start, make)
         self._free = deque(_Seat(start) for _ in range(count))  # the last one is the warmest
         self._all = tuple(self._free)
         self._change = threading.Condition()
@@ -84,9 +84,9 @@ class Desks:
             )
         stayed = False
         try:
-            found = seat.ask(line, gone, tell, self._ready)
-            stayed = found is not None
-            return found
+            reply = seat.ask(line, gone, tell, self._ready)
+            stayed = reply is not None
+            return reply
         finally:
             self._back(seat, warm=stayed)
 
@@ -148,10 +148,10 @@ class _Seat:
                 meanwhile(line)
             while to.poll(TICK) or not gone():
                 if to.poll():
-                    said = to.recv_bytes()
-                    if said[:1] == WHOLE:
-                        return said[1:]
-                    tell(said[1:])
+                    reply = to.recv_bytes()
+                    if reply[:1] == WHOLE:
+                        return reply[1:]
+                    tell(reply[1:])
             self.stop()
             return None
         except (EOFError, OSError):
@@ -194,22 +194,22 @@ def own(cache_dir: str | None, offline: bool) -> Desk:
     return AskDesk(cache_dir=cache_dir, offline=offline)
 
 
-def started(made: Callable[[], Desk]) -> DeskProcess:
+def started(make: Callable[[], Desk]) -> DeskProcess:
     """Start a process. Where the system has it, it is the copy of one that has imported all."""
     kinds = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if hasattr(context, "set_forkserver_preload"):
         context.set_forkserver_preload(PRELOADED)
     ours, its = context.Pipe()
-    process = context.Process(target=_worked, args=(its, made), daemon=True)
+    process = context.Process(target=_worked, args=(its, make), daemon=True)
     process.start()
     its.close()
     return DeskProcess(process, ours)
 
 
-def _worked(line: Connection, made: Callable[[], Desk]) -> None:
+def _worked(line: Connection, make: Callable[[], Desk]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to all; the server ends us
-    serve(line, made())
+    serve(line, make())
 
 
 def serve(line: Connection, desk: Desk) -> None:
@@ -220,8 +220,8 @@ def serve(line: Connection, desk: Desk) -> None:
 
     with line, suppress(EOFError, OSError):
         while True:
-            said = line.recv_bytes()
-            todo, asked = said[:1], said[1:]
+            request = line.recv_bytes()
+            todo, asked = request[:1], request[1:]
             if todo == ASKED:
                 line.send_bytes(WHOLE + json.dumps(desk.answer(asked, tell)).encode())
             elif (first := unsearched(asked)) is not None:

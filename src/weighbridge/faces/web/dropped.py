@@ -75,8 +75,8 @@ class Head(NamedTuple):
     @property
     def key(self) -> str:
         """Return the hash by which the browser that dropped the file asks for it again."""
-        told = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
-        return sha256(told + self.head).hexdigest()
+        head = f"{self.name}\0{self.size}\0".encode(errors="surrogatepass")
+        return sha256(head + self.head).hexdigest()
 
 
 class Dropped:
@@ -88,43 +88,43 @@ class Dropped:
     def prepared(self, file: Any) -> tuple[Prepared, str]:
         """Return the model of a file, and its key. Raises ShortError, UsageError or
         BadFileError."""
-        given = _checked(file)
-        key = given.get("key")
+        checked = _checked(file)
+        key = checked.get("key")
         if isinstance(key, str) and key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key], key
-        head = head_of(given)
+        head = head_of(checked)
         if head.name.lower().endswith(RUN):
-            raise UsageError(f'{head.name} holds requests: ask {{"task": "asks"}} for them')
+            raise UsageError(sentence("dropped.asks", name=head.name))
         inventory = Reader(head.name, head, None).inventory()
-        found = Prepared(head.name, GatherOptions(), inventory)
+        model = Prepared(head.name, GatherOptions(), inventory)
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
-        self._kept[head.key] = found
-        return found, head.key
+        self._kept[head.key] = model
+        return model, head.key
 
 
 def _checked(file: Any) -> dict[str, Any]:
     if not isinstance(file, dict) or not file.keys() <= KEYS:
-        raise UsageError('a dropped file is {"name": ..., "size": ..., "head": "<base64>"}')
+        raise UsageError(sentence("dropped.fields"))
     return file
 
 
-def head_of(given: dict[str, Any]) -> Head:
+def head_of(file: dict[str, Any]) -> Head:
     """The first bytes as they were sent. Raises ShortError where none were, and UsageError."""
-    name, size = given.get("name"), given.get("size")
+    name, size = file.get("name"), file.get("size")
     if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
-        raise UsageError(f"a dropped file has a name of at most {MOST_NAME} signs")
+        raise UsageError(sentence("dropped.name", most=MOST_NAME))
     if "/" in name or not name.lower().endswith(KINDS):
-        raise UsageError(f"{shown(name)} is no file that we read here: drop {', '.join(KINDS)}")
+        raise UsageError(sentence("dropped.kinds", name=shown(name), known=", ".join(KINDS)))
     inside(name)
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_SIZE:
-        raise UsageError(f"size of {shown(name)} is its number of bytes, not {shown(size)}")
-    if given.get("head") is None:
+        raise UsageError(sentence("dropped.size", name=shown(name), value=shown(size)))
+    if file.get("head") is None:
         raise ShortError(min(size, FIRST))
-    head = _decoded(given["head"], name)
+    head = _decoded(file["head"], name)
     if len(head) > size:
-        raise UsageError(f"{shown(name)} has {size:,} bytes, and {len(head):,} were sent")
+        raise UsageError(sentence("dropped.sent", name=shown(name), size=size, count=len(head)))
     return Head(name, size, head)
 
 
@@ -135,7 +135,7 @@ def _decoded(text: Any, name: str) -> bytes:
     try:
         return b64decode(text, validate=True)
     except (TypeError, ValueError, Base64Error):
-        raise UsageError(f"head of {shown(name)} is its first bytes in base64") from None
+        raise UsageError(sentence("dropped.head", name=shown(name))) from None
 
 
 class Asks(NamedTuple):
@@ -150,19 +150,14 @@ def asks_of(file: Any) -> Asks:
     ShortError, UsageError or BadFileError."""
     head = head_of(_checked(file))
     if head.size > MAX_CONFIG:
-        raise BadFileError(
-            f"{head.name} is larger than {MAX_CONFIG:,} bytes: use `weighbridge run`"
-        )
+        raise BadFileError(sentence("asks.large", name=head.name, most=MAX_CONFIG))
     data = head.read(head.name, 0, head.size)
     if head.name.lower().endswith(RUNS):
         return _runs(data, head.name)
     lines = [line for line in data.splitlines() if line.strip()]
     if not 1 <= len(lines) <= MOST_BESIDE:
-        raise UsageError(
-            f"{head.name} holds {len(lines):,} requests, and the page shows 1 to {MOST_BESIDE}: "
-            "use `weighbridge run`"
-        )
-    return Asks([_ask(line, f"{head.name}, line {at}") for at, line in enumerate(lines, 1)])
+        raise UsageError(sentence("asks.many", name=head.name, count=len(lines), most=MOST_BESIDE))
+    return Asks([_ask(line, f"{head.name}, line {number}") for number, line in enumerate(lines, 1)])
 
 
 def _runs(data: bytes, name: str) -> Asks:
@@ -194,5 +189,5 @@ def _ask(line: bytes, where: str) -> dict[str, Any]:
     except BadFileError as error:
         raise BadFileError(f"{where} {error}") from None
     if not isinstance(ask, dict) or "task" not in ask:
-        raise BadFileError(f"{where} is no request: an object with task and model")
+        raise BadFileError(sentence("asks.none", where=where))
     return ask

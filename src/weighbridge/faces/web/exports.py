@@ -7,9 +7,10 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.wording import shown
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.render import draw, screen_of
 from weighbridge.faces.render.data import json_text
+from weighbridge.faces.web.asks import one_of
 from weighbridge.faces.web.command import command
 from weighbridge.faces.web.screens import named
 from weighbridge.faces.web.screens import screen_of as together
@@ -31,8 +32,7 @@ MOST_STEM = 60  # characters of a file's name
 
 def export(form: Any, answers: "Sequence[One]", view: "AnswerView") -> dict[str, str]:
     """The file's name, its type and its text. Raises UsageError."""
-    if not isinstance(form, str) or form not in FORMS:
-        raise UsageError(f"form is one of {', '.join(FORMS)}, not {shown(form)}")
+    one_of("form", form, tuple(FORMS))
     write, kind, end = FORMS[form]
     return {"name": f"{_stem(answers)}.{end}", "type": kind, "text": write(answers, view)}
 
@@ -82,7 +82,7 @@ def svg(answers: "Sequence[Report | Fit]", view: "AnswerView") -> str:
     reports = [answer.report if isinstance(answer, Fit) else answer for answer in answers]
     known = [answer for answer in reports if answer is not None]
     if not known:
-        raise UsageError("there is nothing to draw: the question has no answer")
+        raise UsageError(sentence("export.nothing"))
     return drawn(sides(known, unit=view.unit, lang=view.lang))
 
 

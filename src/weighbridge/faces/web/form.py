@@ -72,8 +72,8 @@ OF_SHARDING: Mapping[str, When] = {
 }
 
 
-def _with(table: Table, *own: type[Settings]) -> Table:
-    return {**table, **{one.name: one for more in own for one in fields(more).values()}}
+def _with(table: Table, *tables: type[Settings]) -> Table:
+    return {**table, **{one.name: one for more in tables for one in fields(more).values()}}
 
 
 TABS: Mapping[str, FormTab] = {
@@ -156,8 +156,8 @@ def _words(lang: str) -> dict[str, str]:
     """Return every word that the page itself shows, and those of answers that it draws."""
     screens = words_in(lang).sentences.items()
     taken = {key: text for key, text in screens if key.startswith(DRAWN)}
-    own = words_in(lang, "page").sentences.items()
-    return {**taken, **{key: text for key, text in own if not key.startswith(TITLES)}}
+    page_words = words_in(lang, "page").sentences.items()
+    return {**taken, **{key: text for key, text in page_words if not key.startswith(TITLES)}}
 
 
 def _tab(name: str, tab: FormTab, lang: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from weighbridge.base.errors import BadFileError, HubError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.wording import clipped
 
@@ -47,21 +48,21 @@ def cache_folder() -> Path:
 def fetched(package: NpmPackage) -> Path:
     """Return the checked archive, from the cache or npm. Raises UsageError, HubError,
     BadFileError."""
-    kept = cache_folder() / package.file
-    if kept.is_file():
-        _checked(kept, package, f"delete {kept} and try again")
-        return kept
+    path = cache_folder() / package.file
+    if path.is_file():
+        _checked(path, package, f"delete {path} and try again")
+        return path
     with TemporaryDirectory() as folder:
-        packed = _packed(Path(folder), package, kept)
+        packed = _packed(Path(folder), package, path)
         _checked(packed, package, "npm's registry or a proxy has another package under that name")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        begun = kept.with_suffix(f".{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = path.with_suffix(f".{os.getpid()}")
         shutil.copyfile(packed, begun)
-        begun.replace(kept)
-    return kept
+        begun.replace(path)
+    return path
 
 
-def _packed(folder: Path, package: NpmPackage, kept: Path) -> Path:
+def _packed(folder: Path, package: NpmPackage, path: Path) -> Path:
     """`npm pack`: what npm says goes into the error, and nothing is run of the package."""
     npm, named, file = program("npm"), f"{package.name}@{package.version}", package.file
     command = [npm, "pack", named, "--ignore-scripts", "--silent"]
@@ -73,41 +74,43 @@ def _packed(folder: Path, package: NpmPackage, kept: Path) -> Path:
         raise HubError(f"npm pack {named}: {error}") from None
     if done.returncode or not (folder / file).is_file():
         lines = [line for line in done.stderr.splitlines() if "npm error" in line.lower()]
-        said = clipped((lines or ["it gave no reason"])[0], 120)
-        raise HubError(
-            f"npm cannot fetch {named} ({said}); without a network, put {file} of another"
-            f" machine at {kept}"
-        )
+        reason = clipped((lines or ["it gave no reason"])[0], 120)
+        raise HubError(sentence("npm.fetch", package=named, why=reason, file=file, folder=path))
     return folder / file
 
 
 def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise UsageError(
-            f"{name} is not on the PATH, and a static site needs it to fetch and start Pyodide:"
-            " install Node.js 20 or newer (https://nodejs.org), which has it"
-        )
-    return found
+    path = shutil.which(name)
+    if path is None:
+        raise UsageError(sentence("npm.program", name=name))
+    return path
 
 
 def _checked(path: Path, package: NpmPackage, otherwise: str) -> None:
     """Raises BadFileError where a file is not the one that was published."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha512").digest()
-    if base64.b64encode(found).decode() != package.sha512:
+        digest = hashlib.file_digest(file, "sha512").digest()
+    if base64.b64encode(digest).decode() != package.sha512:
         raise BadFileError(
-            f"{path.name} is not {package.name} {package.version}, its sha512 differs: {otherwise}"
+            sentence(
+                "npm.other_hash",
+                file=path.name,
+                package=package.name,
+                version=package.version,
+                then=otherwise,
+            )
         )
 
 
 def members(archive: Path, names: Iterable[str], most: int = 64 * MIB) -> Iterator[bytes]:
     """Yield files of a package's archive in the order of `names`. Raises BadFileError for one that
     is missing, or has more than `most` bytes."""
-    with tarfile.open(archive) as held:
+    with tarfile.open(archive) as opened:
         for name in names:
-            member = held.getmember(f"package/{name}")
-            file = held.extractfile(member)
+            member = opened.getmember(f"package/{name}")
+            file = opened.extractfile(member)
             if file is None or member.size > most:
-                raise BadFileError(f"{archive.name}: {name} is no file of at most {most:,} bytes")
+                raise BadFileError(
+                    sentence("npm.no_member", name=name, most=most), where=archive.name
+                )
             yield file.read()

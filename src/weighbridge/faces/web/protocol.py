@@ -26,6 +26,7 @@ from weighbridge.answers.questions.requests import (
 )
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import heard
 from weighbridge.base.wording import one_line, shown
 from weighbridge.base.words import LANGUAGES, words_in
@@ -93,8 +94,8 @@ class AskDesk:
         def caught() -> dict[str, Any]:
             return self._caught(ask, asked, token, part if tell else None)
 
-        found: dict[str, Any] = masked(settled(caught), token)
-        return found
+        reply: dict[str, Any] = masked(settled(caught), token)
+        return reply
 
     def _caught(
         self, ask: dict[str, Any], asked: Mapping[str, Any], token: str | None, tell: Tell | None
@@ -109,7 +110,7 @@ class AskDesk:
         task = ask.get("task")
         if not isinstance(task, str) or task not in (*BESIDE, *self._tasks):
             known = ", ".join((*BESIDE, *self._tasks))
-            raise UsageError(f"task {shown(task)} is not known; known: {known}")
+            raise UsageError(sentence("task.unknown", task=shown(task), known=known))
         try:
             if task in BESIDE:
                 return self._answered(ask, token, tell)
@@ -123,18 +124,18 @@ class AskDesk:
         view = view_of(ask.pop("view", None))
         sought = ask.get("remedies") is not False
 
-        def body_of(found: "Report | Fit", *, least: bool = False) -> dict[str, Any]:
+        def body_of(answer: "Report | Fit", *, least: bool = False) -> dict[str, Any]:
             page = ShownPage(sought=sought, least=least)
             return {
-                "report": found.to_dict(),
-                "screen": as_json(screen_of(found, view.look, page)),
+                "report": answer.to_dict(),
+                "screen": as_json(screen_of(answer, view.look, page)),
                 "command": command(ask, view),
-                **({"prices": costs} if (costs := prices(found, view.lang)) else {}),
+                **({"prices": costs} if (costs := prices(answer, view.lang)) else {}),
             }
 
-        def part(found: "Report | Fit", *, least: bool = False) -> None:
+        def part(answer: "Report | Fit", *, least: bool = False) -> None:
             if tell is not None:
-                tell(body_of(found, least=least))
+                tell(body_of(answer, least=least))
 
         with heard(part if tell and view.parts else None):
             answered = self._one(ask, token)
@@ -176,9 +177,9 @@ class AskDesk:
 
         view, log, workload = view_of(ask.get("view")), ask.get("log"), ask.get("workload") or {}
         if not isinstance(log, str):
-            raise UsageError(f"log is the text of a message, not {shown(log)}")
+            raise UsageError(sentence("oom.log", value=shown(log)))
         if not isinstance(workload, dict):
-            raise UsageError(f"workload is an object of settings, not {shown(workload)}")
+            raise UsageError(sentence("oom.workload", value=shown(workload)))
         model = ask.get("model")
         oom = explained(log, partial(self._model, model, token) if model else None, workload)
         return {"report": oom.to_dict(), "screen": as_json(screen(oom, view.look))}
@@ -194,7 +195,7 @@ class AskDesk:
 
         of = ask.get("of")
         if not isinstance(of, dict):
-            raise UsageError('export takes "of": a request, or a compare with its asks')
+            raise UsageError(sentence("export.of"))
         view = view_of(of.pop("view", None) or ask.get("view"))
         asked = asks_in(of) if of.get("task") == "compare" else [of]
         return export(ask.get("form"), [self._one(one, token) for one in asked], view)
@@ -207,8 +208,8 @@ def _form(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
 
 
 def _asks(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
-    found = asks_of(ask.get("file"))
-    return {"asks": found.asks, "notes": list(found.notes)}
+    asks = asks_of(ask.get("file"))
+    return {"asks": asks.asks, "notes": list(asks.notes)}
 
 
 def _table(ask: dict[str, Any], token: str | None) -> dict[str, Any]:
@@ -226,16 +227,16 @@ def mistake(error: WeighbridgeError, ask: Mapping[str, Any]) -> dict[str, Any]:
     lang = _lang(ask)
     words = words_in(lang, "page")
     if isinstance(error, NoCardError):
-        found = failed(words("gpu.wanted"), error.code)
-        return {"error": {**found["error"], "wants": "gpu"}}
+        reply = failed(words("gpu.wanted"), error.code)
+        return {"error": {**reply["error"], "wants": "gpu"}}
     names = _names(ask)
     flag = "--gpu" if error.key in NO_CARD else error.flag
     about = {"setting": names[flag]} if flag in names else {}
     message = one_line(words_in(lang, "errors", page=True).told(error.sentence))
     task = str(ask.get("task"))
-    said = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
-    said = BETWEEN.sub("", said)  # Chinese words stand without blanks between them
-    return {"error": {**refused(error)["error"], **failed(said, error.code)["error"], **about}}
+    labelled = FLAG.sub(lambda m: _label(names.get(m[0]), task, lang) or m[0], message)
+    labelled = BETWEEN.sub("", labelled)  # Chinese words stand without blanks between them
+    return {"error": {**refused(error)["error"], **failed(labelled, error.code)["error"], **about}}
 
 
 def _lang(ask: Mapping[str, Any]) -> str:

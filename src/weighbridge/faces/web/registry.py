@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.sentences import sentence
 
 SCHEMA = "weighbridge.registry/1"
 LIST = "registry.json"
@@ -29,17 +30,20 @@ def files_of(folder: Path) -> Mapping[str, Path]:
     """Return the files by the paths that the page knows. Raises UsageError or BadFileError where
     they are not those of one dataset."""
     if not is_published(folder):
-        raise UsageError(f"{folder} has no {LIST}; `weighbridge scan publish` writes such a folder")
+        raise UsageError(sentence("dataset.none", folder=folder, file=LIST))
     try:
         with (folder / LIST).open("rb") as file:
-            told = json.loads(file.read(MOST))
-        schema, files = told["schema"], [*FILES[1:], *(n for n in told["files"] if n == NAMES)]
-        listed = {name: told["files"][name]["bytes"] for name in files}
+            registry = json.loads(file.read(MOST))
+        schema = registry["schema"]
+        files = [*FILES[1:], *(name for name in registry["files"] if name == NAMES)]
+        listed = {name: registry["files"][name]["bytes"] for name in files}
     except (OSError, ValueError, KeyError, TypeError):
-        raise BadFileError(f"{folder / LIST} is no list of a dataset") from None
+        raise BadFileError(sentence("dataset.no_list", path=folder / LIST)) from None
     if schema != SCHEMA:
-        raise BadFileError(f"{folder / LIST} is {schema!r:.40}; this release reads {SCHEMA}")
+        raise BadFileError(
+            sentence("dataset.schema", path=folder / LIST, schema=schema, known=SCHEMA)
+        )
     for name, size in listed.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != size:
-            raise BadFileError(f"{folder / name} is not the file that {LIST} lists; publish again")
+            raise BadFileError(sentence("dataset.other_file", path=folder / name, list=LIST))
     return {f"{FOLDER}/{name}": folder / name for name in (LIST, *listed)}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.questions.requests import failed
 from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.base.words import words_in
 from weighbridge.faces.view.beside import column_heads, screen
@@ -61,26 +62,26 @@ def asks_in(ask: dict[str, Any]) -> list[dict[str, Any]]:
     """The requests of a comparison, without a view of their own. Raises UsageError."""
     asks = ask.get("asks")
     if not isinstance(asks, list) or not 1 <= len(asks) <= MOST_BESIDE:
-        raise UsageError(f'compare takes "asks": a list of 1 to {MOST_BESIDE} requests')
+        raise UsageError(sentence("compare.asks", most=MOST_BESIDE))
     for request in asks:
         if not isinstance(request, dict):
-            raise UsageError(f"a request is an object with task and model, not {shown(request)}")
+            raise UsageError(sentence("compare.request", value=shown(request)))
     return [{name: value for name, value in request.items() if name != "view"} for request in asks]
 
 
 def beside(answers: "Sequence[One | WeighbridgeError]", view: "AnswerView") -> dict[str, Any]:
     """Every report or error in its place, and one screen of the reports. Raises the first error
     where nothing was answered."""
-    told = [one for one in answers if not isinstance(one, WeighbridgeError)]
-    if not told:
+    reports = [one for one in answers if not isinstance(one, WeighbridgeError)]
+    if not reports:
         raise next(one for one in answers if isinstance(one, WeighbridgeError))
     return {
         "reports": [
             failed(str(one), one.code) if isinstance(one, WeighbridgeError) else one.found.to_dict()
             for one in answers
         ],
-        "labels": named(told),
-        "screen": as_json(screen_of(told, view)),
+        "labels": named(reports),
+        "screen": as_json(screen_of(reports, view)),
     }
 
 
@@ -89,7 +90,7 @@ def screen_of(answers: "Sequence[One]", view: "AnswerView") -> Any:
     reports = [answer.found for answer in answers]
     heads = named(answers)
     if len({isinstance(answer, Fit) for answer in reports}) > 1:
-        raise UsageError("answers of fit stand beside answers of fit: compare one or the other")
+        raise UsageError(sentence("compare.fit"))
     return screen(reports, heads, lang=view.lang, unit=view.unit)
 
 

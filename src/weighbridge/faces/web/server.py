@@ -26,6 +26,7 @@ from weighbridge.answers.questions.requests import failed
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.faces.web import registry
 from weighbridge.faces.web.awaited import BEGINNING, PATIENCE, WHOLE, Awaited
 from weighbridge.faces.web.protocol import MOST
@@ -170,8 +171,7 @@ class PageServer(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), Handler)
         except (OSError, OverflowError) as error:
             raise UsageError(
-                f"port {port} of {ADDRESS} cannot be had ({_why(error)}): give another one, or "
-                "--port 0 for any that is free"
+                sentence("port.taken", port=port, address=ADDRESS, why=_why(error))
             ) from None
         self.gate = Gate(self.server_address[1], token_urlsafe(SECRET))
         self.desks = desks
@@ -224,8 +224,8 @@ def _why(error: Exception) -> str:
 
 def files(page: Path) -> Mapping[str, Path]:
     """The files of the page by their paths: what is not listed here is not there."""
-    found = (path for path in sorted(page.rglob("*")) if path.is_file() and path.suffix in TYPES)
-    return {path.relative_to(page).as_posix(): path for path in found}
+    paths = (path for path in sorted(page.rglob("*")) if path.is_file() and path.suffix in TYPES)
+    return {path.relative_to(page).as_posix(): path for path in paths}
 
 
 def spanned(asked: str | None, size: int) -> range | None:
@@ -234,8 +234,8 @@ def spanned(asked: str | None, size: int) -> range | None:
     match = RANGE.fullmatch((asked or "").strip())
     if match is None:
         return None
-    found = range(int(match[1]), min(int(match[2]) + 1, size))
-    return found if len(found) else None
+    span = range(int(match[1]), min(int(match[2]) + 1, size))
+    return span if len(span) else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -298,8 +298,8 @@ class Handler(BaseHTTPRequestHandler):
         with place.open("rb") as file:
             file.seek(span.start)
             part = file.read(len(span))
-        told = {"Content-Range": f"bytes {span.start}-{span.stop - 1}/{size}"}
-        self._send(HTTPStatus.PARTIAL_CONTENT, TYPES[place.suffix], part, told)
+        headers = {"Content-Range": f"bytes {span.start}-{span.stop - 1}/{size}"}
+        self._send(HTTPStatus.PARTIAL_CONTENT, TYPES[place.suffix], part, headers)
 
     def _asked(self, path: str) -> None:
         if path != ASK:

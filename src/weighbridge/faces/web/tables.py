@@ -9,7 +9,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.faces.view.records import Screen
-from weighbridge.faces.web.asks import AnswerView
+from weighbridge.faces.web.asks import AnswerView, one_of
 from weighbridge.faces.web.screens import as_json
 from weighbridge.machines.accelerators import listing
 from weighbridge.models import catalogue
@@ -56,22 +56,20 @@ def _filters(task: str, workload: Any) -> Given:
         return {}
     known = (*TEXTS[task], *FLAGS[task])
     if not isinstance(workload, dict) or not workload.keys() <= set(known):
-        raise UsageError(f"workload of {task} is an object; known: {', '.join(known)}")
+        raise UsageError(sentence("workload.object", task=task, known=", ".join(known)))
     filters = {name: value for name, value in workload.items() if value is not None and value != ""}
-    for name in filters.keys() & set(TEXTS[task]):
-        if not isinstance(filters[name], str) or len(filters[name]) > MOST_TEXT:
-            raise UsageError(f"workload.{name} is text, not {shown(filters[name])}")
-    for name in filters.keys() & set(FLAGS[task]):
-        if not isinstance(filters[name], bool):
-            raise UsageError(f"workload.{name} is true or false, not {shown(filters[name])}")
+    for name, value in filters.items():
+        if name in FLAGS[task] and not isinstance(value, bool):
+            raise UsageError(sentence("is_bool", name=f"workload.{name}", value=shown(value)))
+        if name in TEXTS[task] and (not isinstance(value, str) or len(value) > MOST_TEXT):
+            raise UsageError(sentence("is_text", name=f"workload.{name}", value=shown(value)))
     return filters
 
 
 def _gpus(filters: Given, view: AnswerView) -> Answer:
     from weighbridge.faces.view.lists import gpus
 
-    if filters.get("sort") not in (None, *listing.SORTS):
-        raise UsageError(f"sort is one of {', '.join(listing.SORTS)}, not {shown(filters['sort'])}")
+    one_of("sort", filters.get("sort", listing.SORTS[0]), listing.SORTS)
     cards, machines = listing.matching(filters.get("pattern", ""), filters)
     report = listing.to_dict(cards, machines)
     return report, gpus(cards, machines, view.lang, full=view.details, page=True)
@@ -91,7 +89,7 @@ def _models(filters: Given, view: AnswerView) -> Answer:
 def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
     """Models for a card, as `weighbridge models --gpu` ranks them."""
     if "gpu" not in filters and "gpu_memory" not in filters:
-        raise UsageError("name the card to rank models for: 4090, or a size such as 24GiB")
+        raise UsageError(sentence("rank_card", how="4090, or a size such as 24GiB"))
     if len(names) > MOST_RANKED:
         raise UsageError(sentence("many_models", count=len(names), most=MOST_RANKED))
     from weighbridge.answers.questions.fit.ranking import models_for

@@ -61,5 +61,5 @@ def _asks() -> list[dict[str, object]]:
     ]
 
 
-def _request(task: str, given: dict[str, str]) -> dict[str, object]:
-    return {"task": task, "model": MODEL, "workload": given, "remedies": False}
+def _request(task: str, typed: dict[str, str]) -> dict[str, object]:
+    return {"task": task, "model": MODEL, "workload": typed, "remedies": False}

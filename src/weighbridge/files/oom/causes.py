@@ -17,7 +17,7 @@ from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, MIB
 from weighbridge.files.oom.changes import trains
-from weighbridge.files.oom.figures import held, others, share_between, spilled, unallocated
+from weighbridge.files.oom.figures import in_process, others, share_between, spilled, unallocated
 from weighbridge.files.oom.record import Judged, OomReading, table
 
 Settings = Mapping[str, Any]
@@ -290,7 +290,7 @@ def _first(reading: OomReading, known: Settings) -> Judged | None:
 def _capped(reading: OomReading) -> bool:
     """Tell whether a limit that the message prints is what was reached. MPS prints its own
     always."""
-    allowed, mine = reading.size("allowed"), held(reading)
+    allowed, mine = reading.size("allowed"), in_process(reading)
     requested = reading.size("requested") or 0
     if not allowed or mine is None or reading.tool == "torch-mps":
         return False
@@ -330,7 +330,11 @@ def _place(reading: OomReading, known: Settings) -> Judged | None:
 
 def _weights(reading: OomReading, known: Settings) -> Judged | None:
     """Blame the weights: the card is full, nothing was freed so far, and one more is asked for."""
-    capacity, requested, mine = reading.size("capacity"), reading.size("requested"), held(reading)
+    capacity, requested, mine = (
+        reading.size("capacity"),
+        reading.size("requested"),
+        in_process(reading),
+    )
     if not capacity or requested is None or mine is None or requested * 100 > capacity * SMALL:
         return None
     if trains(reading, known):  # what a step keeps grows as weights do

@@ -48,12 +48,17 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
         return ()
     tags = tags_of(reading, judged, settings)
     values = figures(reading, settings)
-    fit = [row for row in rows() if set(row.tags) <= tags and _known(row, values)]
-    fit = [row for row in fit if not _is_set(row, {**reading.stated, **settings})]
+    known = {**reading.stated, **settings}
+    fit = [row for row in rows() if set(row.tags) <= tags and _fits(row, values, known)]
     if judged.cause is not None:
         return tuple(filled(row, values) for row in fit if row.cause == judged.cause)[:MOST]
     first = (next((row for row in fit if row.cause == cause), None) for cause in judged.others)
     return tuple(filled(row, values) for row in first if row is not None)[:MOST]
+
+
+def _fits(row: ChangeRow, values: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Tell whether a row can be filled, and changes what is not so already."""
+    return _known(row, values) and not _is_set(row, known)
 
 
 def _is_set(row: ChangeRow, known: Mapping[str, Any]) -> bool:
@@ -110,8 +115,8 @@ NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 def trains(reading: OomReading, settings: Mapping[str, Any]) -> bool:
     """Tell whether what ran out of memory is known to train."""
     engine = str(settings.get("engine") or reading.engine)
-    told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
-    return told or reading.place in TRAINS or engine in TRAINERS
+    is_told = settings.get("task") == "train" or bool({"method", "optimizer"} & set(settings))
+    return is_told or reading.place in TRAINS or engine in TRAINERS
 
 
 def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) -> set[str]:

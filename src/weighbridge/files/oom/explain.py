@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.oom.causes import judge, without_cache
 from weighbridge.files.oom.changes import TRAINERS, changes, trains
 from weighbridge.files.oom.figures import contradictions
@@ -143,7 +144,7 @@ def from_file(path: str | os.PathLike[str]) -> bytes:
             return file.read(MOST + 1)
     except OSError as error:
         raise NotFoundError(
-            f"{os.fspath(path)}: {error.strerror}; name a log, or - for stdin"
+            sentence("oom.not_opened", why=error.strerror), where=os.fspath(path)
         ) from None
 
 
@@ -160,16 +161,21 @@ class OomQuestion(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+def _check(task: object, named: Mapping[str, Any]) -> None:
+    """Raises UsageError for a task that is none, and for a setting that no task has."""
+    if task not in TASKS:
+        raise UsageError(sentence("task.not_known", task=task, known=", ".join(TASKS)))
+    unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
+    if unknown:
+        raise UsageError(sentence("oom.no_setting", name=unknown[0]))
+
+
 def question(reading: OomReading, typed: Mapping[str, Any]) -> OomQuestion:
     """The question about the model of a log. Raises UsageError for a setting that no task has."""
     named = {name: value for name, value in typed.items() if value is not None}
     task = named.pop("task", None) or _task(reading, named)
-    if task not in TASKS:
-        raise UsageError(f"task {task!r:.40} is not known; known: {', '.join(TASKS)}")
+    _check(task, named)
     known = TRAIN if task == "train" else INFER
-    unknown = sorted(named.keys() - INFER.keys() - TRAIN.keys())
-    if unknown:
-        raise UsageError(f"there is no setting {unknown[0]!r:.40}; see weighbridge infer --help")
     engine = str(named.get("engine") or rules_of(reading.engine) or "transformers")
     settings = {**_stated(reading, task, engine), **{k: v for k, v in named.items() if k in known}}
     if "gpu_memory" not in named and ("gpu" in named or _ranks(settings) > 1):
@@ -199,19 +205,22 @@ def _unused(named: Mapping[str, Any], known: Mapping[str, Any], task: str) -> li
     return [f"{', '.join(left)}: not a setting of {task}, and not used"] if left else []
 
 
+def _takes(setting: object, engine: str) -> bool:
+    """Tell whether a task has a setting, and an engine takes it."""
+    engines = getattr(setting, "engines", ())
+    return setting is not None and (not engines or engine in engines)
+
+
 def _stated(reading: OomReading, task: str, engine: str) -> dict[str, Any]:
     """Return the settings of the log that this task and engine have, by our names."""
-    stated = dict(reading.stated)
-    for name, figure in (("max_model_len", "context"), ("n_ctx", "context"), ("utilization", "")):
-        value = reading.parsed.get(name)
-        if value is not None:
-            stated[figure or _share(engine)] = value
+    figures = {"max_model_len": "context", "n_ctx": "context", "utilization": _share(engine)}
+    printed = {name: value for name in figures if (value := reading.parsed.get(name)) is not None}
+    stated = {**reading.stated, **{figures[name]: value for name, value in printed.items()}}
     capacity = reading.size("allowed" if reading.wording == "torch-mps" else "capacity")
     if capacity and reading.wording != "ggml-metal":
         stated["gpu_memory"] = capacity
     table = TRAIN if task == "train" else INFER
-    engines = {name: getattr(table[name], "engines", ()) for name in stated if name in table}
-    return {name: stated[name] for name, of in engines.items() if not of or engine in of}
+    return {name: stated[name] for name in stated if _takes(table.get(name), engine)}
 
 
 def _share(engine: str) -> str:

@@ -8,15 +8,17 @@ def unallocated(reading: OomReading) -> int | None:
     """Return the bytes that PyTorch holds and has not handed out. "cached" (to 1.3) and
     "unallocated" (from 2.1) are this; "reserved in total" (1.4 to 2.0) includes what is
     allocated."""
-    own, reserved, allocated = (reading.size(n) for n in ("unallocated", "reserved", "allocated"))
-    if own is not None:
-        return own
+    printed, reserved, allocated = (
+        reading.size(n) for n in ("unallocated", "reserved", "allocated")
+    )
+    if printed is not None:
+        return printed
     if reserved is None or allocated is None:
         return None
     return max(reserved - allocated, 0)
 
 
-def held(reading: OomReading) -> int | None:
+def in_process(reading: OomReading) -> int | None:
     """Add up what PyTorch holds of the device: tensors, its cache, and graphs' pools beside it."""
     allocated, cached = reading.size("allocated"), unallocated(reading)
     if allocated is None:
@@ -31,7 +33,7 @@ def own_process(reading: OomReading) -> int | None:
     say."""
     if reading.size("process"):
         return reading.size("process")
-    mine = held(reading)
+    mine = in_process(reading)
     if mine is None or reading.size("process") is not None:
         return None
     fitting = [row["bytes"] for row in listed(reading) if row["bytes"] >= mine]
@@ -47,7 +49,7 @@ def others(reading: OomReading) -> int | None:
     """Return the bytes of other programs and contexts: the device less what is free and ours.
     Negative where the driver has moved some of ours to host memory (Windows): nothing, then."""
     capacity, free = reading.size("capacity"), reading.size("free")
-    mine = own_process(reading) or held(reading)
+    mine = own_process(reading) or in_process(reading)
     if capacity is None or free is None or mine is None:
         return None
     return max(capacity - free - mine, 0)
@@ -62,7 +64,7 @@ def spilled(reading: OomReading) -> bool:
 def contradictions(reading: OomReading) -> tuple[str, ...]:
     """Say which figures of a message cannot both be true: more free than there is, or more free and
     held together. Windows moves what is held to host memory."""
-    capacity, free, mine = reading.size("capacity"), reading.size("free"), held(reading) or 0
+    capacity, free, mine = reading.size("capacity"), reading.size("free"), in_process(reading) or 0
     if not capacity or free is None:
         return ()
     if free > capacity:
@@ -80,7 +82,11 @@ MOST_HELD = 105  # percent of a device that figures, rounded as they are, may co
 def share_between(reading: OomReading) -> int | None:
     """The round share of the device, in percent, that the request would have crossed: a limit that
     somebody set (set_per_process_memory_fraction takes such figures)."""
-    capacity, mine, requested = reading.size("capacity"), held(reading), reading.size("requested")
+    capacity, mine, requested = (
+        reading.size("capacity"),
+        in_process(reading),
+        reading.size("requested"),
+    )
     if not capacity or mine is None or requested is None:
         return None
     for share in range(5, 100, 5):

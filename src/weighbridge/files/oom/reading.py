@@ -7,6 +7,8 @@
     figures.jsonl   a figure: its group, the pattern in front of it and its kind: a size (unless it
                     is said), MiB, GiB, count, number or text. `before`: it may stand before the
                     message, in the log that leads to it. Those of engines stand in ../logs.jsonl
+    stated.jsonl    a setting of ours, the words that logs have for it (those of the Trainer's and
+                    Unsloth's banner, too: unsloth/tokenizer_utils.py), and what follows them
 
 Patterns are written with spaces, to be read; they are searched in text that has none (text.py),
 each within a window of the message, and each repetition is bounded: no input makes them slow.
@@ -27,6 +29,7 @@ from typing import Any
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.files.oom.record import ALWAYS, OomReading, table
 from weighbridge.files.oom.text import SIZE, Log, log, read_size
 from weighbridge.files.programs import length_lines, log_lines, rules_of, told_by
@@ -37,7 +40,6 @@ NEAR = 120  # lines of a traceback before or after it
 HEAD = 160  # before the text that tells a wording: the class of the error
 WINDOWS = r"\b[A-Z]:\\\w|\\c10\\|CPUAllocator: not enough memory"
 RESERVE = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-TELLS = "paste the lines around 'out of memory', or the whole log"
 NUMBERED = r"(\d{1,12})"
 LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 
@@ -45,37 +47,31 @@ LISTED = r"Process (\d{1,12}) has {SIZE} memory in use"
 # called by others stands before them.
 PLACES = [line.split(maxsplit=1) for line in lines_beside(__file__, "places.txt")]
 
-# Settings as logs and commands state them, by our names: their words, and what follows these.
-BANNER = "Batch size per device"  # the Trainer's, and Unsloth's (unsloth/tokenizer_utils.py)
-COUNT = r"[= ]{1,20}(\d{1,9})\b"
-SHARE = r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"
-STATED: tuple[tuple[str, Callable[[str], Any], tuple[str, ...], str], ...] = (
-    ("tensor_parallel_size", int, ("tensor_parallel_size", "tensor-parallel-size"), COUNT),
-    ("pipeline_parallel_size", int, ("pipeline_parallel_size", "pipeline-parallel-size"), COUNT),
-    ("gpu_memory_utilization", float, ("gpu_memory_utilization", "gpu-memory-utilization"), SHARE),
-    ("mem_fraction_static", float, ("mem_fraction_static", "mem-fraction-static"), SHARE),
-    ("max_num_seqs", int, ("max_num_seqs", "max-num-seqs"), COUNT),
-    ("max_num_batched_tokens", int, ("max_num_batched_tokens", "max-num-batched-tokens"), COUNT),
-    ("dtype", str, ("dtype",), r"[= ](?:torch\.)?(float16|bfloat16|float32)\b"),
-    ("kv_cache_dtype", str, ("kv_cache_dtype", "kv-cache-dtype"), r"[= ](fp8(?:_e4m3|_e5m2)?)\b"),
-    ("quantization", str, ("quantization",), r"[= ](awq|gptq|fp8|bitsandbytes)\b"),
-    ("ubatch_size", int, ("n_ubatch",), COUNT),
-    (
-        "batch_size",
-        int,
-        ("per_device_train_batch_size", "micro_batch_size", "train_batch_size", BANNER),
-        COUNT,
-    ),
-    (
-        "gradient_accumulation",
-        int,
-        ("gradient_accumulation_steps", "Gradient accumulation steps"),
-        COUNT,
-    ),
-    ("seq_len", int, ("max_seq_length", "cutoff_len"), COUNT),
-)
+# What stands in patterns of stated.jsonl: a number, and a share of a card
+STANDS = {"{COUNT}": r"[= ]{1,20}(\d{1,9})\b", "{SHARE}": r"[= ]{1,3}([01]?\.\d{1,6}|1)\b"}
+KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 MOST_SEARCHED = 200_000  # characters of a log in which a model is looked for
 MOST_PLACES = 50  # of one word that are looked at
+
+
+class StatedSetting(NamedTuple):
+    """A line of stated.jsonl: a setting of ours, the words of logs for it, and what follows."""
+
+    setting: str
+    kind: str
+    words: Sequence[str]
+    follows: str
+
+    @property
+    def pattern(self) -> str:
+        """Return the pattern of what follows a word."""
+        return STANDS.get(self.follows, self.follows)
+
+
+@cache
+def stated_settings() -> tuple[StatedSetting, ...]:
+    """Return the lines of stated.jsonl, in order."""
+    return tuple(StatedSetting(**line) for line in table("stated"))
 
 
 class Wording(NamedTuple):
@@ -162,27 +158,20 @@ def _recognised(pasted: Log, name: str) -> tuple[Wording, int]:
                     return wording, 0
             elif match := packed(pattern).search(pasted.packed):
                 return wording, match.start()
-    raise BadFileError(f"{name} has no out-of-memory message that we know; {TELLS}")
+    raise BadFileError(sentence("oom.no_message", name=name))
 
 
 def _figures(wording: Wording, ahead: str, around: str) -> dict[str, Any]:
     """Return the figures of a message by name; under "unknown", those that mean "no limit"."""
-    values: dict[str, Any] = {}
-    unlimited = []
-    for group in wording.reads:
-        for figure in wording_figures():
-            if figure.group != group or figure.name in values or figure.name in unlimited:
-                continue
-            match = packed(figure.pattern).search(around if figure.before else ahead)
-            if match is None:
-                continue
-            value = _value(figure.kind, match[match.lastindex or 0])
-            if value is None:
-                unlimited.append(figure.name)
-            else:
-                values[figure.name] = value
-    if unlimited:
-        values["unknown"] = unlimited
+    read: dict[str, Any] = {}
+    figures = wording_figures()
+    for figure in (each for group in wording.reads for each in figures if each.group == group):
+        match = packed(figure.pattern).search(around if figure.before else ahead)
+        if figure.name not in read and match is not None:
+            read[figure.name] = _value(figure.kind, match[match.lastindex or 0])
+    values = {name: value for name, value in read.items() if value is not None}
+    if len(values) < len(read):
+        values["unknown"] = [name for name in read if name not in values]
     return {**values, **_processes(wording, ahead, values)}
 
 
@@ -214,8 +203,10 @@ def _processes(wording: Wording, ahead: str, values: Mapping[str, Any]) -> dict[
 
 def _version(wording: Wording, message: str) -> str:
     """Return the name of a wording, with the releases that word it so."""
-    found = (name for name, pattern in wording.versions.items() if packed(pattern).search(message))
-    return next(found, wording.name)
+    versions = (
+        name for name, pattern in wording.versions.items() if packed(pattern).search(message)
+    )
+    return next(versions, wording.name)
 
 
 # What a log tells around its message
@@ -238,10 +229,10 @@ def stated_in(lines: str) -> Mapping[str, Any]:
     """Settings that the log states, each by the first word of it that a value follows."""
     context = length_in(lines)
     stated: dict[str, Any] = {"context": context} if context else {}
-    for name, kind, words, follows in STATED:
-        value = next((v for word in words if (v := _after(lines, word, follows))), None)
+    for row in stated_settings():
+        value = next((v for word in row.words if (v := _after(lines, word, row.pattern))), None)
         if value is not None:
-            stated[name] = kind(value)
+            stated[row.setting] = KINDS[row.kind](value)
     return stated
 
 
@@ -268,13 +259,13 @@ def model_in(lines: str) -> str:
 
 def _after(lines: str, word: str, pattern: str) -> str | None:
     """Return the text of `pattern` right behind a word or an option; None where there is none."""
-    value, at = re.compile(pattern), -1
+    value, place = re.compile(pattern), -1
     for _ in range(MOST_PLACES):
-        at = lines.find(word, at + 1)
-        if at < 0:
+        place = lines.find(word, place + 1)
+        if place < 0:
             return None
-        match = value.match(lines, at + len(word))
-        own = at == 0 or not (lines[at - 1].isalnum() or lines[at - 1] == "_")
-        if match and own:
+        match = value.match(lines, place + len(word))
+        alone = place == 0 or not (lines[place - 1].isalnum() or lines[place - 1] == "_")
+        if match and alone:
             return match[1]
     return None

@@ -53,7 +53,7 @@ def _request(matches: tuple[Match, ...]) -> Match | None:
 
 
 def rejudged(
-    reading: OomReading, judged: Judged, report: Report, told: tuple[Match, ...]
+    reading: OomReading, judged: Judged, report: Report, causes: tuple[Match, ...]
 ) -> Judged:
     """The cause, with what the model tells; what the message says or shows stays. A step of
     training has no cache to be too big."""
@@ -63,7 +63,7 @@ def rejudged(
         return judged
     larger = larger_than(_capacity(reading, report), reading, report.workload)
     judged = larger if larger is not None and not judged.why.startswith("one_tensor") else judged
-    request = _request(told)
+    request = _request(causes)
     if request is not None:
         cause = CAUSE_OF.get(request.component, request.component)
         return _as(judged, cause, "model.request", request.nbytes)
@@ -97,11 +97,11 @@ def mismatch(reading: OomReading, report: Report) -> tuple[str, ...]:
     weights = report.fullest.binding().of("weights").expected
     if reading.place in ("", "load") or weights <= _capacity(reading, report):
         return ()
-    told = (
+    differs = (
         f"the weights of these settings take {human(weights)}, and the program came further than "
         "loading: say what ran (--for, --method, --quantization, --dtype, -tp)"
     )
-    return (told,)
+    return (differs,)
 
 
 def _as(judged: Judged, cause: str, why: str, nbytes: int) -> Judged:
@@ -207,8 +207,8 @@ def _tensors(model: Model) -> Iterator[tuple[str, int, str]]:
     for part in model.parts:
         for param, _ in part.blueprint.distinct():
             for width in WIDTHS:
-                told = f"{param.name}: {' x '.join(f'{n:,}' for n in param.shape)} x {width} B"
-                yield "weights", param.numel * width, told
+                formula = f"{param.name}: {' x '.join(f'{n:,}' for n in param.shape)} x {width} B"
+                yield "weights", param.numel * width, formula
 
 
 def _shape(model: Model) -> Mapping[str, int]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 
 MOST = 4 * MIB  # bytes of a log; the message is at its end
@@ -44,9 +45,9 @@ class Log:
     packed: str
     starts: tuple[int, ...]  # where each line begins in `packed`
 
-    def around(self, at: int, lines: int) -> str:
+    def around(self, place: int, lines: int) -> str:
         """The lines about a place of `packed`."""
-        here = bisect_right(self.starts, at) - 1
+        here = bisect_right(self.starts, place) - 1
         near = self.lines[max(here - lines, 0) : here + lines]
         return "\n".join(line[-WIDEST:] for line in near)
 
@@ -59,11 +60,9 @@ def decoded(raw: bytes, name: str = "the text") -> str:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(encoding, errors="replace")
     if b"\0" in raw[:SAMPLE]:
-        raise BadFileError(
-            f"{name} is binary, not text; give the log, or the message that was printed"
-        )
+        raise BadFileError(sentence("oom.binary", name=name))
     if not raw.strip():
-        raise BadFileError(f"{name} is empty; give the message that was printed, or the log")
+        raise BadFileError(sentence("oom.empty", name=name))
     return raw.decode("utf-8", errors="replace")
 
 
@@ -79,9 +78,9 @@ def log(text: str) -> Log:
 
 def _line(line: str) -> str:
     start = PREFIX.match(line)
-    rest = line[start.end() :] if start else line
-    rest = rest.rstrip()
-    return rest.removesuffix("│").rstrip() if rest.endswith("│") else rest
+    words = line[start.end() :] if start else line
+    words = words.rstrip()
+    return words.removesuffix("│").rstrip() if words.endswith("│") else words
 
 
 def _packed(lines: list[str]) -> tuple[str, tuple[int, ...]]:

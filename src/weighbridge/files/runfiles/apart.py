@@ -31,15 +31,20 @@ def apart(line: str) -> tuple[str, str]:
         return line, ""
     words = list(WORD.finditer(line))
     last_flag = max((i for i, word in enumerate(words) if word[0].startswith("-")), default=0)
-    for at in range(max(2, last_flag + 1), len(words)):
-        ends = words[at - 1][0].endswith((",", "，")) and "=" not in words[at - 1][0]
-        joins = ends or _joins(words[at][0], len(words) - at)
-        if not joins or _is_value(line, words[at - 1][0]):
+    for number in range(max(2, last_flag + 1), len(words)):
+        before = words[number - 1][0]
+        joins = _ends(before) or _joins(words[number][0], len(words) - number)
+        if not joins or _is_value(line, before):
             continue
-        start = words[at].start()
+        start = words[number].start()
         head = line[:start].rstrip(" \t,，")
         return (head, line[start:].strip()) if _launches(head) else (line, "")
     return line, ""
+
+
+def _ends(word: str) -> bool:
+    """Tell whether a word ends a part of a sentence, and is no list that a flag is given."""
+    return word.endswith((",", "，")) and "=" not in word
 
 
 def _joins(word: str, count: int) -> bool:

@@ -16,6 +16,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.units import UNITS
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, OLLAMA, Piece, piece_of
+from weighbridge.files.runfiles.slurm import times
 
 _COUNTS: Mapping[str, int] = {
     **dict.fromkeys(("单", "一"), 1),
@@ -36,14 +37,14 @@ _NAMES = (
     r"|(?:[RG]TX ?\d{4}|[345]0[5-9]0(?!\d)|[12]080(?= ?Ti))(?: ?Ti)?(?: SUPER)?"
     r"(?: ?D(?![A-Za-z0-9]))?(?: (?:Laptop|Mobile))?"
     r"|(?:RX ?\d{4}|[679]\d\d0(?= ?(?:XT|GRE)))(?: ?(?:XTX?|GRE))?"
-    r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|V100|MI\d{2,3}X?"
-    r"|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100)(?![A-Za-z0-9])"
+    r"|H100(?: NVL)?|H20(?![A-Za-z0-9])|H[28]00|G[BH]200|B[23]00|A[18]00|L40S?|MI\d{2,3}X?"
+    r"|(?:V100S?|(?-i:T4|L4|L20|A10G?|A[34]0|P40|P100))(?![A-Za-z0-9])"
     r"|DGX Spark|Strix Halo|M[1-5] (?:Pro|Max|Ultra)"
 )
 CARD = re.compile(
     r"(?i)(?<![A-Za-z0-9_.])"
     rf"(?:(?P<before>\d{{1,3}}) ?[x\u00d7*] ?|(?P<count>\d{{1,3}}|[{_SIGN}])"
-    r"(?:卡|[张块]卡?| ) ?"
+    r"(?:[ ]?卡|[ ]?[张块]卡?| ) ?"
     rf"|(?P<word>(?:{_WORD})[ -]|双))?"
     r"(?P<first>\d{2,3} ?GB )?"
     r"(?:NVIDIA |GeForce |AMD |ROCm |Radeon |Apple |Tesla )*"
@@ -67,10 +68,13 @@ MACHINE = re.compile(  # a machine that is rented, by the name that its cloud gi
 OF_HOST = re.compile(r"(?i)GB[- ](?:of )?(?:system|host|main|DDR|RAM|CPU)")
 ROCM = re.compile(r"(?m)^\d{1,2}[ \t]+\d{1,3}[ \t]+(0x[0-9a-f]{4}),")  # a row of `rocm-smi`
 PCI_IDS = {"0x66a1": "MI50 32GB", "0x740f": "MI210", "0x74a1": "MI300X"}  # by pci.ids
-SMI = re.compile(  # a line for each card, as nvidia-smi and scripts list them
-    r"(?m)^[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?),? "
-    r"\d{4,6} ?MiB\b"
+SMI = re.compile(  # a line for each card, as nvidia-smi, its -L and scripts list them
+    r"(?m)^(?:[ \t]*(?:GPU )?(?P<index>\d{1,2}): (?:NVIDIA )?(?P<name>[A-Z][\w .-]{2,40}?)"
+    r"(?:,? \d{4,6} ?MiB\b| \(UUID: GPU-)"
+    r"|\|[ ]{2,4}(?P<row>\d{1,2})[ ]{2}(?:NVIDIA )?(?P<shown>[A-Z][\w .-]{2,40}?)[ ]+"
+    r"(?:On|Off|N/A)[ ]+\|)"
 )
+LISTS = re.compile(r"UUID|\|")  # a line of nvidia-smi itself, which lists all
 UNIFIED = re.compile(
     r"(?i)\bunified memory[:：]?[ ]{0,2}(\d{2,3}) ?GB|\b(\d{2,3}) ?GB[ ](?:of )?(?:unified|Apple)"
 )
@@ -121,11 +125,11 @@ def several_cards(document: Document) -> tuple[str, ...]:
 def _card_kinds(document: Document) -> Kinds:
     """Return each kind of card that a text names for its run, how many of it and where."""
     kinds = _without_shorter(_named(document)) or _of_rocm_smi(document)
-    found = dict(kinds)
+    named = dict(kinds)
     for kind, (count, piece) in _of_ggml(document).items():
-        if kind in found or not found:
-            found[kind] = max((count, piece), found.get(kind, (0, piece)), key=lambda each: each[0])
-    return found
+        if kind in named or not named:
+            named[kind] = max((count, piece), named.get(kind, (0, piece)), key=lambda each: each[0])
+    return named
 
 
 def _named(document: Document) -> dict[str, tuple[int, Piece]]:
@@ -175,28 +179,33 @@ def _size(match: "re.Match[str]", *, shares: bool) -> str:
     """Return the size that stands beside the name of a card; "" where there is none, or where it is
     that of the host's memory, which a card that `shares` it has as well."""
     named = match.groupdict()
-    own = named.get("own") or ""
-    if own and not shares and OF_HOST.match(match.string, match.end("own")):
-        own = ""
-    return named.get("size") or own or named.get("first") or ""
+    stated = named.get("own") or ""
+    if stated and not shares and OF_HOST.match(match.string, match.end("own")):
+        stated = ""
+    return named.get("size") or stated or named.get("first") or ""
 
 
 def _unified(document: Document) -> str:
     """Return the GB of a memory that card and processor share, where a text says one size of it."""
     text = document.text[:MOST_TEXT]
-    found = {match[1] or match[2] for match in UNIFIED.finditer(text)}
-    return found.pop() if len(found) == 1 else ""
+    sizes = {match[1] or match[2] for match in UNIFIED.finditer(text)}
+    return sizes.pop() if len(sizes) == 1 else ""
 
 
 def _of_smi(document: Document) -> Piece | None:
-    """Return the cards that a program lists, a line each with its memory, in their order."""
+    """Return the cards that a program lists, a line each, in their order; of several lists those of
+    the first."""
     from weighbridge.machines.accelerators.names import find
 
     rows = list(SMI.finditer(document.text[:MOST_TEXT]))
-    if len(rows) < 2 or [int(row["index"]) for row in rows] != list(range(len(rows))):
+    names = [
+        row["name"] or row["shown"]
+        for number, row in enumerate(rows)
+        if number == int(row["index"] or row["row"])
+    ]
+    if not names or (len(names) == 1 and not LISTS.search(rows[0][0])):
         return None
-    names = [row["name"] for row in rows]
-    value = f"{names[0]}:{len(names)}" if len(set(names)) == 1 else "+".join(names)
+    value = times(names[0], len(names)) if len(set(names)) == 1 else "+".join(names)
     try:
         find(value)
     except UsageError:
@@ -261,11 +270,11 @@ def _without_shorter(
 ) -> dict[str, tuple[int, Piece]]:
     """Leave out a name that is the beginning of another: `H100` beside `H100 NVL`."""
     names = [piece.value for _, piece in kinds.values()]
-    kept = {
-        key: found
-        for key, found in kinds.items()
-        if not any(n != found[1].value and n.startswith(found[1].value) for n in names)
+    longest = {
+        key: counted
+        for key, counted in kinds.items()
+        if not any(n != counted[1].value and n.startswith(counted[1].value) for n in names)
     }
     most = max((count for count, _ in kinds.values()), default=1)
-    least = most if len(kept) == 1 else 1
-    return {key: (max(count, least), piece) for key, (count, piece) in kept.items()}
+    least = most if len(longest) == 1 else 1
+    return {key: (max(count, least), piece) for key, (count, piece) in longest.items()}

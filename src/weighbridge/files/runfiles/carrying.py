@@ -53,7 +53,7 @@ def carried(file: RunFile, kind: str, new: Mapping[str, Value]) -> Carried:
     words: dict[str, Value] = {}
     left: list[str] = []
     theirs = KEYS.get(kind, {})
-    for name, key, value in _said(file):
+    for name, key, value in _keys_besides(file):
         target = theirs.get(name)
         if target is None or not _fits(name, value, file.kind, kind):
             left.append(f"{key.replace('.0.', '.')} {value}")
@@ -79,7 +79,7 @@ def _of_axolotl(path: str, new: Mapping[str, Value]) -> Mapping[str, Value]:
     return {"datasets": [{**like, "path": path}]}
 
 
-def _said(file: RunFile) -> Iterator[tuple[str, str, Value]]:
+def _keys_besides(file: RunFile) -> Iterator[tuple[str, str, Value]]:
     """Yield what a file says besides: our name of it, its key and its value."""
     try:
         data = first(file.text, ("json", "toml", "yaml"), file.name).data
@@ -108,10 +108,10 @@ def _value(data: Value, key: str) -> Value:
 
 def _in_text(text: str, key: str) -> Value:
     """Return the only value that a command or a script gives a key."""
-    found = set(re.findall(IN_TEXT.format(re.escape(key)), text))
-    if len(found) != 1:
+    values = set(re.findall(IN_TEXT.format(re.escape(key)), text))
+    if len(values) != 1:
         return None
-    value = found.pop()
+    value = values.pop()
     try:
         return int(value) if value.isdecimal() else float(value)
     except ValueError:
@@ -122,5 +122,5 @@ def _plain(key: str, value: Value) -> bool:
     """Tell whether a value is a number or a plain word in which no secret stands."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
-    told = f"{key}={value}"
-    return bool(PLAIN.fullmatch(str(value))) and unsecret(told) == told
+    line = f"{key}={value}"
+    return bool(PLAIN.fullmatch(str(value))) and unsecret(line) == line

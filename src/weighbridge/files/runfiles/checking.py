@@ -20,6 +20,7 @@ from weighbridge.answers.remedies.case import DEVICE
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import one_line, shown
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.kinds import folder_of, read, text_of
@@ -117,26 +118,33 @@ def rules_of(path: Path) -> tuple[CheckRule, ...]:
     """Read the rules of a file. Raises UsageError for what is no rule."""
     text, name = text_of(path, None)
     (document,) = documents(text, "toml", name)
-    given = document.data.get("check")
-    if not isinstance(given, list) or not given:
-        raise BadFileError(f"{name} has no [[check]]: files = [...] and gpu = ...")
-    return tuple(_rule(each, f"{name}, check {at}") for at, each in enumerate(given, 1))
+    checks = document.data.get("check")
+    if not isinstance(checks, list) or not checks:
+        raise BadFileError(sentence("check.none", name=name))
+    return tuple(_rule(each, f"{name}, check {number}") for number, each in enumerate(checks, 1))
 
 
-def _rule(given: Any, where: str) -> CheckRule:
-    settings = dict(given) if isinstance(given, dict) else {}
-    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
+def _check_files(files: Any, where: str) -> None:
+    """Raises UsageError where patterns of files are none, or lead out of the folder."""
     if not _texts(files) or not files:
-        raise UsageError(f"{where}: files is a list of patterns, not {shown(files)}")
+        raise UsageError(sentence("check.files", value=shown(files)), where=where)
     outside = next((p for p in files if os.path.isabs(p) or ".." in Path(p).parts), None)
     if outside is not None:
-        raise UsageError(f"{where}: {shown(outside)} leads out of the folder of the rules")
+        raise UsageError(sentence("check.outside", pattern=shown(outside)), where=where)
+
+
+def _rule(check: Any, where: str) -> CheckRule:
+    settings = dict(check) if isinstance(check, dict) else {}
+    files, fails = settings.pop("files", None), settings.pop("fail_on", list(USUAL))
+    _check_files(files, where)
     if not _texts(fails) or not set(fails) <= set(FAILS):
-        raise UsageError(f"{where}: fail_on is of {', '.join(FAILS)}, not {shown(fails)}")
+        raise UsageError(
+            sentence("check.fail_on", names=", ".join(FAILS), value=shown(fails)), where=where
+        )
     known = {"model", *TABLES["infer"], *TABLES["train"]}
     strange = sorted(settings.keys() - known)
     if strange:
-        raise UsageError(f"{where}: there is no setting {shown(strange[0])}")
+        raise UsageError(sentence("check.no_setting", name=shown(strange[0])), where=where)
     try:
         question("infer", None, {name: v for name, v in settings.items() if name in DEVICE})
     except WeighbridgeError as error:
@@ -153,17 +161,17 @@ def checked(
 ) -> FileCheck:
     """Weigh files by the first rule that each matches: those that are named, or all below a folder.
     Raises UsageError where they are too many, and NotFoundError where one is missing."""
-    given = [_name(folder, name) for name in names]
-    found = given or below(folder, [pattern for rule in rules for pattern in rule.files])
-    pairs = [(name, _rule_of(name, rules)) for name in found]
+    patterns = [pattern for rule in rules for pattern in rule.files]
+    wanted = [_name(folder, name) for name in names] or below(folder, patterns)
+    pairs = [(name, _rule_of(name, rules)) for name in wanted]
     if not pairs:
-        patterns = ", ".join(pattern for rule in rules for pattern in rule.files)
-        raise NotFoundError(f"no file below {folder} matches {patterns:.200}")
-    covered = [(name, rule) for name, rule in pairs if rule is not None]
+        listed = ", ".join(patterns)
+        raise NotFoundError(sentence("check.no_match", folder=folder, patterns=listed))
+    covered = {name: rule for name, rule in pairs if rule is not None}
     if len(covered) > MOST_FILES:
-        raise UsageError(f"{len(covered):,} files match, more than {MOST_FILES}: name fewer")
+        raise UsageError(sentence("check.many", count=len(covered), most=MOST_FILES))
     return FileCheck(
-        files=tuple(_checked(folder, name, rule, open_) for name, rule in covered),
+        files=tuple(_checked(folder, *one, open_) for one in covered.items()),
         uncovered=tuple(name for name, rule in pairs if rule is None),
     )
 
@@ -188,10 +196,10 @@ def _checked(folder: Path, name: str, rule: CheckRule, open_: Open) -> CheckedFi
         text, _ = text_of(folder / name, None)
         file = read(text, name, folder=folder_of(folder / name, None))
         known = {setting for run in file.runs for setting in TABLES[run.task]}
-        own = {setting: value for setting, value in settings.items() if setting in known}
-        return CheckedFile(name=name, rule=rule, found=weighed(file, open_, own, model))
+        of_its_tasks = {setting: value for setting, value in settings.items() if setting in known}
+        return CheckedFile(name=name, rule=rule, found=weighed(file, open_, of_its_tasks, model))
     except WeighbridgeError as error:
-        return CheckedFile(name=name, rule=rule, why=str(error))
+        return CheckedFile(name=name, rule=rule, why=error.line)
     except Exception as error:  # the other files have an answer, whatever this one broke
         why = f"this is a defect of weighbridge: {type(error).__name__}: {error}"
         return CheckedFile(name=name, rule=rule, why=one_line(why))

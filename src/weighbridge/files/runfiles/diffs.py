@@ -31,8 +31,8 @@ def unified(name: str, before: str, after: str) -> FileDiff:
     old, new = lines_of(before), lines_of(after)
     shown = _shown(before, old), _shown(after, new)
     matcher = SequenceMatcher(None, old, new, autojunk=False)
-    found = [list(matcher.get_grouped_opcodes(n)) for n in CONTEXT]
-    hunks = next((each for each in found if _as_it_is(each, old, shown[0])), found[0])
+    groups = [list(matcher.get_grouped_opcodes(n)) for n in CONTEXT]
+    hunks = next((each for each in groups if _as_it_is(each, old, shown[0])), groups[0])
     applies = _as_it_is(hunks, old, shown[0]) and _as_it_is(hunks, new, shown[1], new=True)
     if not hunks:
         return FileDiff("", applies)
@@ -114,12 +114,12 @@ def as_in(raw: bytes, before: str, after: str) -> tuple[str, str]:
     was = lines_of(raw.decode(encoding_of(raw)))
     old, new = lines_of(before), lines_of(after)
     many = sum(line.endswith("\r\n") for line in was) * 2 > len(was)
-    made: list[str] = []
+    after_lines: list[str] = []
     for tag, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
-            made += was[i:j]
+            after_lines += was[i:j]
         else:
-            made += [line.replace("\n", "\r\n") if many else line for line in new[k:m]]
-    text = "".join(made)
+            after_lines += [line.replace("\n", "\r\n") if many else line for line in new[k:m]]
+    text = "".join(after_lines)
     marked = was and was[0].startswith(MARK) and not text.startswith(MARK)
     return "".join(was), f"{MARK}{text}" if marked else text

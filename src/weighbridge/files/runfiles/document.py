@@ -30,9 +30,8 @@ from weighbridge.base.cost import (
 )
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.sentences import sentence
 
-TOO_DEEP = "this YAML is nested too deep for a run file"
-TEMPLATE = "this is a template, {{ }} stands in it: fill it in first, and give what comes out"
 MARKS = re.compile(r"\{\{|\{%")  # of Jinja and of Helm
 # Tags of Python that say plain data; any other would make an object or run something
 DATA = re.compile(r".*python/(?:tuple|list|dict|str|unicode|int|long|float|bool|none)")
@@ -84,15 +83,11 @@ def _ends(text: str) -> list[int]:
 def decoded(raw: bytes, name: str) -> str:
     """Return the text of a file. Raises BadFileError where it is none, or too long."""
     if len(raw) > MOST:
-        raise BadFileError(
-            f"{name} is longer than {MOST >> 20} MiB, our limit for a run file; give the file that "
-            "starts the run, of a log the lines of its start, and a notebook without its outputs"
-        )
+        raise BadFileError(sentence("file.long", name=name, most=MOST >> 20))
     if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadFileError(f"{name} is no text; give a config, a command or a log")
-    for encoding in (
-        ("utf-8-sig", "utf-16") if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",)
-    ):
+        raise BadFileError(sentence("file.no_text", name=name))
+    of_two = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-8-sig", "utf-16") if of_two else ("utf-8-sig",):
         try:
             return raw.decode(encoding).replace("\r\n", "\n")
         except UnicodeDecodeError:
@@ -118,10 +113,10 @@ def first(text: str, syntaxes: Sequence[str], name: str) -> Document:
     return _first(documents(text, syntaxes[-1], name), name)
 
 
-def _first(found: Sequence[Document], name: str) -> Document:
-    if not found:
+def _first(pieces: Sequence[Document], name: str) -> Document:
+    if not pieces:
         raise BadFileError(f"{name} is empty")
-    return found[0]
+    return pieces[0]
 
 
 # YAML, by events: no recursion, and nothing is made but mappings, lists and plain values
@@ -135,16 +130,16 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
         yield from _YamlDocuments(text, name, loader).read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f":{mark.line + 1}" if mark is not None else ""
-        said = " ".join(str(error.problem or error.context or "is no YAML").split())
+        where = f"{name}:{mark.line + 1}" if mark is not None else name
+        problem = " ".join(str(error.problem or error.context or "is no YAML").split())
         if MARKS.search(text):
-            raise BadFileError(f"{name}{where}: {TEMPLATE}") from None
-        if "nesting depth" in said:  # PyYAML has a bound of its own since 6.0.4
-            raise BadFileError(f"{name}{where}: {TOO_DEEP}") from None
-        raise BadFileError(f"{name}{where}: this is no YAML: {said:.120}") from None
+            raise BadFileError(sentence("file.template"), where=where) from None
+        if "nesting depth" in problem:  # PyYAML has a bound of its own since 6.0.4
+            raise BadFileError(sentence("file.too_deep", kind="YAML"), where=where) from None
+        raise BadFileError(sentence("file.no_yaml", why=problem), where=where) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        said = " ".join(str(error).split())
-        raise BadFileError(f"{name}: this is no YAML: {said:.120}") from None
+        problem = " ".join(str(error).split())
+        raise BadFileError(sentence("file.no_yaml", why=problem), where=name) from None
 
 
 class _YamlDocuments:
@@ -164,7 +159,9 @@ class _YamlDocuments:
             if isinstance(event, yaml.DocumentStartEvent):
                 count += 1
                 if count > MOST_DOCUMENTS:
-                    raise BadFileError(f"{self.name}: more than {MOST_DOCUMENTS} documents")
+                    raise BadFileError(
+                        sentence("file.documents", most=MOST_DOCUMENTS), where=self.name
+                    )
                 yield self._document()
 
     def _document(self) -> Document:
@@ -189,13 +186,7 @@ class _YamlDocuments:
         self.places[path] = Place(mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
-        end = event.end_mark
-        if isinstance(event, yaml.ScalarEvent):
-            value = self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value, end = self._sequence(path)
-        else:
-            value, end = self._mapping(path)
+        value, end = self._value(event, path)
         if isinstance(event, yaml.ScalarEvent) or event.flow_style:
             self.places[path] = Place(mark.line + 1, mark.index, end.index)
         if "python/" in (event.tag or "") and not DATA.fullmatch(event.tag):
@@ -205,17 +196,27 @@ class _YamlDocuments:
             self.anchors[event.anchor] = value
         return value
 
+    def _bad(self, event: Any, what: str) -> BadFileError:
+        return BadFileError(what, where=f"{self.name}:{event.start_mark.line + 1}")
+
+    def _value(self, event: Any, path: Path) -> tuple[Any, Any]:
+        """Return the value that begins with an event, and where it ends."""
+        import yaml
+
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event), event.end_mark
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        return self._sequence(path) if is_list else self._mapping(path)
+
     def _counted(self, event: Any, path: Path) -> None:
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
-            what = TOO_DEEP if len(path) > DEEPEST else "this YAML is too large for a run file"
-            raise BadFileError(f"{self.name}:{event.start_mark.line + 1}: {what}")
+            key = "file.too_deep" if len(path) > DEEPEST else "file.too_large"
+            raise self._bad(event, sentence(key, kind="YAML"))
 
     def _alias(self, event: Any, path: Path) -> Any:
         if event.anchor not in self.anchors:
-            raise BadFileError(
-                f"{self.name}:{event.start_mark.line + 1}: *{event.anchor} is not defined above"
-            )
+            raise self._bad(event, sentence("file.no_anchor", anchor=event.anchor))
         value = self.anchors[event.anchor]
         self.nodes += _size(value, MOST_NODES - self.nodes)
         self._counted(event, path)
@@ -251,33 +252,39 @@ class _YamlDocuments:
             items.append(self._node(self.loader.get_event(), (*path, len(items))))
         return items, self.loader.get_event().end_mark
 
+    def _key(self, event: Any, path: Path) -> str:
+        """Return a key as a text; one that is no value by its line. Raises BadFileError where it is
+        a mark of a template."""
+        import yaml
+
+        if isinstance(event, yaml.ScalarEvent):
+            return str(event.value)
+        if isinstance(event, yaml.MappingStartEvent) and self._begins(event, "{{"):
+            raise self._bad(event, sentence("file.template"))
+        self._node(event, (*path, ""))
+        return f"(line {event.start_mark.line + 1})"
+
     def _mapping(self, path: Path) -> tuple[dict[str, Any], Any]:
         import yaml
 
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         merged: list[Any] = []
         while not self.loader.check_event(yaml.MappingEndEvent):
             key_event = self.loader.get_event()
             line = key_event.start_mark.line + 1
-            if isinstance(key_event, yaml.ScalarEvent):
-                key = str(key_event.value)
-            elif isinstance(key_event, yaml.MappingStartEvent) and self._begins(key_event, "{{"):
-                raise BadFileError(f"{self.name}:{line}: {TEMPLATE}")
-            else:
-                self._node(key_event, (*path, ""))
-                key = f"(line {line})"
-            if key in found:
+            key = self._key(key_event, path)
+            if key in values:
                 self.remarks.append((line, f"{key:.60} stands twice; the last one counts"))
             value = self._node(self.loader.get_event(), (*path, key))
             if key == "<<":
                 merged += value if isinstance(value, list) else [value]
             else:
-                found[key] = value
+                values[key] = value
         end = self.loader.get_event().end_mark
         for each in merged:
             if isinstance(each, dict):
-                found = {**each, **found}
-        return found, end
+                values = {**each, **values}
+        return values, end
 
 
 def _size(value: Any, most: int) -> int:
@@ -290,8 +297,6 @@ def _size(value: Any, most: int) -> int:
 
 
 # JSON
-
-
 TOKEN = re.compile(r'\s*(?:(?P<mark>[{}\[\],:])|(?P<value>"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+))')
 
 
@@ -321,9 +326,7 @@ def _json_places(text: str) -> dict[Path, Place]:
             key = None
         elif mark in ("}", "]"):
             path.pop()
-            if tuple(path) in places:
-                at = places[tuple(path)]
-                places[tuple(path)] = at._replace(end=token.end())
+            places[tuple(path)] = places[tuple(path)]._replace(end=token.end())
         elif mark == ",":
             last = path[-1]
             path[-1] = last + 1 if isinstance(last, int) else ""
@@ -337,24 +340,23 @@ def _json_places(text: str) -> dict[Path, Place]:
 
 
 # TOML: the standard library has no places
-
-
 TOML_LINE = re.compile(r"^[ \t]*(?:\[+([^\]\n]+)\]+|(\"?[\w.-]+\"?)[ \t]*=[ \t]*)")
 
 
 def _toml(text: str, name: str) -> Iterator[Document]:
     import tomllib
 
-    too_deep, key = TOO_DEEP.replace("YAML", "TOML"), deep_key(text)
+    key = deep_key(text)
     if key is not None:
-        raise BadFileError(f"{name}:{text.count(NEWLINE, 0, key) + 1}: {too_deep}")
+        where = f"{name}:{text.count(NEWLINE, 0, key) + 1}"
+        raise BadFileError(sentence("file.too_deep", kind="TOML"), where=where)
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise BadFileError(f"{name}: {too_deep}") from None
+        raise BadFileError(sentence("file.too_deep", kind="TOML"), where=name) from None
     except tomllib.TOMLDecodeError as error:
-        said = " ".join(str(error).split())
-        raise BadFileError(f"{name}: this is no TOML: {said:.120}") from None
+        problem = " ".join(str(error).split())
+        raise BadFileError(sentence("file.no_toml", why=problem), where=name) from None
     bounded(data, name, "TOML")
     yield Document(syntax="toml", text=text, data=data, name=name, places=_toml_places(text))
 
@@ -389,9 +391,9 @@ def _python(text: str, name: str) -> Iterator[Document]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f":{line}" if line else ""
-        raise BadFileError(f"{name}{where}: this is no Python") from None
+        raise BadFileError(sentence("file.no_python"), where=f"{name}{where}") from None
     if deeper(tree, DEEPEST_TREE, ast.iter_child_nodes):
-        raise BadFileError(f"{name}: {TOO_DEEP.replace('YAML', 'Python')}")
+        raise BadFileError(sentence("file.too_deep", kind="Python"), where=name)
     yield Document(syntax="python", text=text, data=tree, name=name)
 
 

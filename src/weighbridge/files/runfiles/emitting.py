@@ -112,10 +112,10 @@ class Emitted:
 
 def target(kind: str) -> EmitTarget:
     """Return the program of a word of `--emit`. Raises UsageError."""
-    found = TARGETS.get(kind.lower().replace("_", "-"))
-    if found is None:
-        raise UsageError(f"--emit {shown(kind)} is no kind; known: {', '.join(TARGETS)}")
-    return found
+    known = TARGETS.get(kind.lower().replace("_", "-"))
+    if known is None:
+        raise UsageError(sentence("emit.no_kind", kind=shown(kind), known=", ".join(TARGETS)))
+    return known
 
 
 def not_of(kind: str, name: str) -> str:
@@ -134,6 +134,19 @@ class EmitSource(NamedTuple):
     run: PlannedRun
 
 
+def _only_run(file: RunFile, task: str) -> PlannedRun:
+    """Return the run of a task that a file has. Raises UsageError where there are several, or where
+    it is refused."""
+    runs = of_task(file, task).runs
+    if len(runs) > 1:
+        names = ", ".join(filter(None, (run.name for run in runs)))
+        those = f" ({names:.80})" if names else ""
+        raise UsageError(sentence("emit.many_runs", name=file.name, count=len(runs), names=those))
+    if runs[0].refused:
+        raise UsageError(f"{file.name}: {runs[0].refused}")
+    return runs[0]
+
+
 def of_file(
     file: RunFile, kind: str, typed: Settings, model: str | None
 ) -> tuple[PlannedRun, EmitSource]:
@@ -143,22 +156,15 @@ def of_file(
     to = target(kind)
     if all(run.task != to.task for run in file.runs):
         raise UsageError(not_of(kind, file.name))
-    runs = of_task(file, to.task).runs
-    if len(runs) > 1:
-        names = ", ".join(filter(None, (run.name for run in runs)))
-        those = f" ({names:.80})" if names else ""
-        raise UsageError(f"{file.name} starts {len(runs)} runs{those}: --emit writes one")
-    run = runs[0]
-    if run.refused:
-        raise UsageError(f"{file.name}: {run.refused}")
+    run = _only_run(file, to.task)
     typed = {**typed, **counted_cards(run, typed)}
-    own = PROGRAM[to.task]
-    said = {one.setting for one in run.understood}
-    stays = to.part or run.settings.get(own) in to.uses  # a part is added to the same program
+    programs = PROGRAM[to.task]
+    settings_read = {one.setting for one in run.understood}
+    stays = to.part or run.settings.get(programs) in to.uses  # a part is added to the same program
     settings = {
         name: value
         for name, value in run.settings.items()
-        if stays or name in said or name not in (own, *OWN_WAYS)
+        if stays or name in settings_read or name not in (programs, *OWN_WAYS)
     }
     asked = PlannedRun(
         task=to.task,
@@ -180,6 +186,21 @@ def _asking(run: PlannedRun, typed: Settings) -> str:
     return asking(run.command, run.model, flagged, parse(run.command).engine)
 
 
+def _written(
+    to: EmitTarget,
+    model: Model,
+    question: PlannedRun,
+    report: Report,
+    source: EmitSource | None,
+    ask: Ask,
+) -> str:
+    """Return the text of a file, with what it leaves out of another one."""
+    if to.syntax != "python":
+        return _text(to, model, question, report, source)
+    text = _script(to.kind, question, ask)
+    return _commented(_left_out(source.file, "", {}), text) if source else text
+
+
 def emitted(
     kind: str,
     asked: PlannedRun,
@@ -192,27 +213,23 @@ def emitted(
     cannot say."""
     to = target(kind)
     opened = _loadable(to, kind, asked.model, opens(asked.model))
-    given = _of_program(to, kind, asked, ask)
-    report = ask(given)
+    question = _of_program(to, kind, asked, ask)
+    report = ask(question)
     if report.model.rough:
-        raise UsageError(f"--emit {kind}: {shown(asked.model)} is a size; name a model")
-    if to.syntax == "python":
-        text = _script(kind, given, ask)
-        text = _commented(_left_out(source.file, "", {}), text) if source else text
-    else:
-        text = _text(to, opened, given, report, source)
+        raise UsageError(sentence("emit.sized", size=shown(asked.model)), where=f"--emit {kind}")
+    text = _written(to, opened, question, report, source, ask)
     back = read(text, f"the {kind} file", to.kind).runs[0]
     if back.refused:
         raise UsageError(f"--emit {kind}: {back.refused}")
-    told = _told(to, back, given, report, opened.loads_as)
-    again = ask(told)
+    retold = _question_told(to, back, question, report, opened.loads_as)
+    again = ask(retold)
     typed = {name: value for name, value in asked.settings.items() if value != OWN_DTYPE}
     ways = _own_ways(report, again, typed) if to.task == "train" else {}
-    meant = ask(_with(given, {**given.settings, **ways})) if ways else report
+    meant = ask(_with(question, {**question.settings, **ways})) if ways else report
     _same(kind, meant, again, typed)
     before, weighs = None, ""
     if to.part:
-        weighs = _weighs(to, back, told)
+        weighs = _weighs(to, back, retold)
         text = text if to.syntax == "json" else _commented([f"Weigh it with: {weighs}"], text)
     elif to.task == "train":
         before = _other_answer(asked if source is None else source.run, again, ask)
@@ -235,8 +252,7 @@ def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
         raise UsageError(sentence("no_weights"))
     if to.task == "train" and opened.repo_id and everyday.other_tune(named, model):
         raise UsageError(
-            f"--emit {kind}: {shown(named)} is weighed as {model}, which is another tune; "
-            "--model ORG/NAME says its repository"
+            sentence("emit.other_tune", name=shown(named), model=model), where=f"--emit {kind}"
         )
     return opened
 
@@ -252,16 +268,16 @@ def _other_answer(run: PlannedRun, again: Report, ask: Ask) -> Report | None:
     return None if same else before
 
 
-def _weighs(to: EmitTarget, back: PlannedRun, told: PlannedRun) -> str:
+def _weighs(to: EmitTarget, back: PlannedRun, asked: PlannedRun) -> str:
     """Return the line that weighs a part of a run again: the model, and what stands in no such
     file."""
-    own = {"model": told.model} | {
+    meant_by_it = {"model": asked.model} | {
         name: value
-        for name, value in told.settings.items()
+        for name, value in asked.settings.items()
         if value is not None and value != back.settings.get(name)
     }
     name = next(word for word in to.starts.split() if word.endswith((".json", ".yaml")))
-    flags = (_flag(setting, value).partition(" ") for setting, value in own.items())
+    flags = (_flag(setting, value).partition(" ") for setting, value in meant_by_it.items())
     return " ".join(
         ("weighbridge", name, *(shlex.join(filter(None, (f, value))) for f, _, value in flags))
     )
@@ -271,14 +287,14 @@ def _otherwise(before: Report, again: Report, name: str) -> Iterator[str]:
     """Yield what a new file says first where it takes another amount than the file that it was made
     of: what its program does in its own way, and both sizes."""
     ways = [
-        f"{way.replace('_', ' ')} {_said(again.workload.get(way))}, not "
-        f"{_said(before.workload.get(way))}"
+        f"{way.replace('_', ' ')} {_written_value(again.workload.get(way))}, not "
+        f"{_written_value(before.workload.get(way))}"
         for way in ("framework", *OWN_WAYS, "checkpointing")
         if again.workload.get(way) is not None
         and _plain(before.workload.get(way)) != _plain(again.workload.get(way))
     ]
-    yield f"Its program has a way of its own: {'; '.join(ways) or 'other defaults'}"
-    yield f"It takes {_about(again)}; {basename(name)} takes {_about(before)}"
+    yield sentence("emit.own_ways", ways="; ".join(ways) or "other defaults")
+    yield sentence("emit.takes", size=_about(again), name=basename(name), before=_about(before))
 
 
 def _about(report: Report) -> str:
@@ -295,7 +311,7 @@ def _left_out(file: RunFile, kind: str, new: Mapping[str, Value]) -> Iterator[st
     """Yield what a new file says of values that it does not keep."""
     left = carried(file, kind, new).left
     if left:
-        yield f"Left out of {basename(file.name)}, write your own: {', '.join(left)}"
+        yield sentence("emit.left_out", name=basename(file.name), names=", ".join(left))
 
 
 def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
@@ -304,7 +320,7 @@ def _not_kept(to: EmitTarget, source: EmitSource) -> Iterator[str]:
     left = [f"replicas {run.replicas}"] if run.replicas > 1 and to.kind not in COPIES else []
     left += [f"nodeSelector {name}" for name in run.nodes] if to.kind != MANIFEST else []
     if left:
-        yield f"Left out of {basename(source.file.name)}, write your own: {', '.join(left)}"
+        yield sentence("emit.left_out", name=basename(source.file.name), names=", ".join(left))
 
 
 def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
@@ -315,34 +331,38 @@ def _with(run: PlannedRun, settings: Settings) -> PlannedRun:
 def _of_program(to: EmitTarget, kind: str, asked: PlannedRun, ask: Ask) -> PlannedRun:
     """Return a run with the program that the file is for. Raises UsageError where another one was
     named."""
-    given = {name: value for name, value in asked.settings.items() if value is not None}
-    own, usual = PROGRAM[to.task], to.uses[:1]
-    called = given.get(own)
+    settings = {name: value for name, value in asked.settings.items() if value is not None}
+    program, usual = PROGRAM[to.task], to.uses[:1]
+    called = settings.get(program)
     if asked.command:
         launch = parse(asked.command)
         called, version = launch.engine, launch.settings.get("engine_version")
-        given = {**({"engine_version": version} if version else {}), **given}
+        settings = {**({"engine_version": version} if version else {}), **settings}
     elif called is None and usual and to.task == "train":  # the recipe of adapters is TRL's
-        recipe = _recipe(asked, given, ask)
-        called = recipe.get(own) if recipe.get(own) in to.uses else None
-        if called is None and recipe.get(own) == RECIPE:
-            given |= {name: recipe[name] for name in CARRIED if given.get(name) is None}
+        recipe = _recipe(asked, settings, ask)
+        called = recipe.get(program) if recipe.get(program) in to.uses else None
+        if called is None and recipe.get(program) == RECIPE:
+            settings |= {name: recipe[name] for name in CARRIED if settings.get(name) is None}
     if to.task == "train" and usual and FRAMEWORKS[usual[0]].dated:  # its defaults go by release
-        given = dict(_of_release(to, asked, given, ask))
-    if called is None and usual:
-        return _with(asked, {**given, own: usual[0]})
-    if usual and called not in to.uses:
-        theirs = " and ".join(to.uses)
-        raise UsageError(f"--emit {kind} is not for --{own} {called}, but for {theirs}")
-    return _with(asked, given)
+        settings = dict(_of_release(to, asked, settings, ask))
+    if not usual:
+        return _with(asked, settings)
+    if called is None:
+        return _with(asked, {**settings, program: usual[0]})
+    if called in to.uses:
+        return _with(asked, settings)
+    theirs = " and ".join(to.uses)
+    raise UsageError(
+        sentence("emit.not_for", kind=kind, setting=program, value=called, known=theirs)
+    )
 
 
-def _of_release(to: EmitTarget, asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
+def _of_release(to: EmitTarget, asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
     """Return settings with the release that reads such a file, and with the defaults that are
     other ones there: as the newest has them, by which the question is answered."""
-    if "framework_version" in given:
-        return given
-    newest = {PROGRAM[to.task]: to.uses[0], **given}
+    if "framework_version" in settings:
+        return settings
+    newest = {PROGRAM[to.task]: to.uses[0], **settings}
     older = {**newest, "framework_version": to.release.rpartition(" ")[2]}
     assumed, other = (_recipe(asked, each, ask) for each in (newest, older))
     by_release = {name for _, changed in FRAMEWORKS[to.uses[0]].older for name in changed}
@@ -350,27 +370,27 @@ def _of_release(to: EmitTarget, asked: PlannedRun, given: Settings, ask: Ask) ->
     return {**meant, **older}
 
 
-def _recipe(asked: PlannedRun, given: Settings, ask: Ask) -> Settings:
+def _recipe(asked: PlannedRun, settings: Settings, ask: Ask) -> Settings:
     """Return the settings of a run where nobody names a framework; none where only the program
     that the file is for takes them."""
     try:
-        return dict(ask(_with(asked, given)).workload)
+        return dict(ask(_with(asked, settings)).workload)
     except UsageError:
         return {}
 
 
 def _text(
-    to: EmitTarget, model: Model, given: PlannedRun, report: Report, source: EmitSource | None
+    to: EmitTarget, model: Model, question: PlannedRun, report: Report, source: EmitSource | None
 ) -> str:
     """Return the text of a file that asks for what a report answers, with what its source says
     besides. Raises UsageError."""
     fresh = named(to.kind).fresh
     assert fresh is not None
-    line, settings = given.command, dict(report.workload)
+    line, settings = question.command, dict(report.workload)
     if to.task == "infer":
-        line, served = _serving(to, given, report, source)
+        line, served = _serving(to, question, report, source)
         settings |= served
-    settings |= {name: False for name in EITHER if given.settings.get(name) is False}
+    settings |= {name: False for name in EITHER if question.settings.get(name) is False}
     if _plain(settings.get("lora_targets")) == ALL:
         settings["lora_targets"] = "all-linear"
     config = model.parts[0].config
@@ -379,46 +399,46 @@ def _text(
     )
     if source is not None:
         run = replace(run, replicas=source.run.replicas, nodes=source.run.nodes)
-    words, head = dict(fresh(run)), list(_head(to, model, report, given))
+    words, head = dict(fresh(run)), list(_head(to, model, report, question))
     if source is not None and to.task == "infer":
         head += _not_kept(to, source)
     if source is not None and to.task == "train" and not to.part:
-        kept = carried(source.file, to.kind, words).words
+        carried_words = carried(source.file, to.kind, words).words
         head += _left_out(source.file, to.kind, words)
-        words |= kept
+        words |= carried_words
     return dumped(words, to.syntax, "\n".join(map(printable, head)))
 
 
 def _serving(
-    to: EmitTarget, given: PlannedRun, report: Report, source: EmitSource | None
+    to: EmitTarget, question: PlannedRun, report: Report, source: EmitSource | None
 ) -> tuple[str, dict[str, Value]]:
     """Return the launch line of a new file, its release and the host memory that it is held to.
     Raises UsageError where there is no line."""
-    line = given.command or str(report.derived.get("launch") or "")
+    line = question.command or str(report.derived.get("launch") or "")
     if not line:
         raise UsageError(str(report.derived.get("launch_note") or "there is no line to paste"))
-    line = _of_copy(line, str(report.derived.get("launch") or ""), given)
+    line = _of_copy(line, str(report.derived.get("launch") or ""), question)
     ram = report.workload.get("ram")
     if to.kind == MANIFEST:
         ram = ram or _host_need(report)
     elif source is None or not any("ram" in run.settings for run in source.file.runs):
         ram = None  # of the machine, which no container is held to
-    return line, {"engine_version": given.settings.get("engine_version"), "ram": ram}
+    return line, {"engine_version": question.settings.get("engine_version"), "ram": ram}
 
 
-def _of_copy(line: str, judged: str, given: PlannedRun) -> str:
+def _of_copy(line: str, judged: str, question: PlannedRun) -> str:
     """Return the launch line of a file with the repository in which its model is published in the
     format that was typed, where the engine does not make that: `judged` is the line that has it."""
-    if not given.command or not judged or "quantization" not in given.settings:
+    if not question.command or not judged or "quantization" not in question.settings:
         return line
     named, other = parse(line).model, parse(judged).model
     return line.replace(named, other)
 
 
-def _release(given: PlannedRun) -> str:
+def _release(question: PlannedRun) -> str:
     """Return the engine and its release that a run names; "" where it names none."""
-    version = given.settings.get("engine_version")
-    return f"{parse(given.command).engine} {version}" if version and given.command else ""
+    version = question.settings.get("engine_version")
+    return f"{parse(question.command).engine} {version}" if version and question.command else ""
 
 
 def _host_need(report: Report) -> str | None:
@@ -427,18 +447,18 @@ def _host_need(report: Report) -> str | None:
     return None if host is None else f"{on_host.container(host) // GIB}GiB"
 
 
-def _head(to: EmitTarget, model: Model, report: Report, given: PlannedRun) -> Iterator[str]:
+def _head(to: EmitTarget, model: Model, report: Report, question: PlannedRun) -> Iterator[str]:
     """Yield what a file says first: its release, and what is done before it starts."""
-    if to.task == "infer" and given.command:
-        for flag in without_secrets(launched(given.command).words)[1]:
-            yield f"Left out, since it is a secret: {flag}"
+    if to.task == "infer" and question.command:
+        for flag in without_secrets(launched(question.command).words)[1]:
+            yield sentence("emit.secret", flag=flag)
     fetches = named(to.kind).fetches
-    release = to.release or (_release(given) if to.kind == SERVER_CONFIG else "")
+    release = to.release or (_release(question) if to.kind == SERVER_CONFIG else "")
     if release:
         yield f"For {release}"
     if fetches is not None and model.repo_id:
-        yield f"Get the model with: {fetches(model.repo_id)}"
-    yield f"Start it with: {_starts(to, report.workload)}"
+        yield sentence("emit.fetches", command=fetches(model.repo_id))
+    yield sentence("emit.starts", command=_starts(to, report.workload))
 
 
 def _starts(to: EmitTarget, settings: Settings) -> str:
@@ -452,9 +472,9 @@ def _starts(to: EmitTarget, settings: Settings) -> str:
 
 
 def _command(to: EmitTarget, settings: Settings) -> str:
-    own = named(to.kind).starts
-    if own is not None:
-        return own(settings)
+    starts = named(to.kind).starts
+    if starts is not None:
+        return starts(settings)
     if not to.several:
         return to.starts
     ranks, several = Ranks.of(settings).cards, Ranks.of(settings).machines
@@ -462,37 +482,42 @@ def _command(to: EmitTarget, settings: Settings) -> str:
     return to.several.format(several, ranks, ranks // several) if several > 1 else alone
 
 
-def _script(kind: str, given: PlannedRun, ask: Ask) -> str:
+def _script(kind: str, question: PlannedRun, ask: Ask) -> str:
     """Return the script of a run, for as many ranks, whatever fits the cards. Raises UsageError."""
-    ranks = ask(given).workload["data_parallel_size"]
-    anywhere = {name: value for name, value in given.settings.items() if name not in DEVICE}
-    facts = ask(_with(given, {**anywhere, "data_parallel_size": ranks})).derived
+    ranks = ask(question).workload["data_parallel_size"]
+    anywhere = {name: value for name, value in question.settings.items() if name not in DEVICE}
+    facts = ask(_with(question, {**anywhere, "data_parallel_size": ranks})).derived
     if not facts.get("launch"):
         raise UsageError(f"--emit {kind}: {facts.get('launch_note') or 'there is no script of it'}")
     return str(facts["launch"])
 
 
-def _told(
-    to: EmitTarget, back: PlannedRun, given: PlannedRun, report: Report, model: str
+def _beside_a_part(back: PlannedRun, settings: Settings, report: Report) -> dict[str, Value]:
+    """Return what a file that is a part of a run leaves to others."""
+    named = settings.get("framework") or settings.get("method", "full") == "full"
+    by_recipe = ("framework",) if named else ("framework", "dtype")  # a recipe says both
+    others = {
+        name: value
+        for name, value in settings.items()
+        if name not in SHARES and not name.startswith("zero_") and name not in back.settings
+    }
+    return {name: report.workload[name] for name in by_recipe} | others
+
+
+def _question_told(
+    to: EmitTarget, back: PlannedRun, question: PlannedRun, report: Report, model: str
 ) -> PlannedRun:
     """Return the run of a file that was read again, with what no such file says. `model` is what
     was written for the model of the question; another is one that is published in a format."""
-    typed = {name: value for name, value in given.settings.items() if name in MACHINE}
+    typed = {name: value for name, value in question.settings.items() if name in MACHINE}
     if to.part:
-        typed = {
-            name: value
-            for name, value in given.settings.items()
-            if name not in SHARES and not name.startswith("zero_") and name not in back.settings
-        }
-        named = given.settings.get("framework") or given.settings.get("method", "full") == "full"
-        own = ("framework",) if named else ("framework", "dtype")  # a recipe says both
-        typed = {name: report.workload[name] for name in own} | typed
+        typed = _beside_a_part(back, question.settings, report)
     elif "data_parallel_size" in back.settings:
         typed.pop("data_parallel_size", None)
     other = to.task == "infer" and back.model != model
-    meant = back.model if other else given.model
-    told = {**back.settings, **typed}
-    return _with(PlannedRun(task=to.task, model=meant, command=back.command), told)
+    meant = back.model if other else question.model
+    settings = {**back.settings, **typed}
+    return _with(PlannedRun(task=to.task, model=meant, command=back.command), settings)
 
 
 def _own_ways(report: Report, again: Report, typed: Settings) -> dict[str, Value]:
@@ -521,9 +546,9 @@ def _same(kind: str, meant: Report, again: Report, typed: Settings) -> None:
         value = typed.get(other[0])  # an answer may call it by another name
         value = meant.workload[other[0]] if value is None else value
         flag = _flag(other[0], value)
-        raise UsageError(f"--emit {kind}: such a file has no word for {flag}")
+        raise UsageError(sentence("emit.no_word", flag=flag), where=f"--emit {kind}")
     if meant.peak != again.peak:
-        raise UsageError(f"--emit {kind}: the file would not be weighed as what was asked")
+        raise UsageError(sentence("emit.otherwise"), where=f"--emit {kind}")
 
 
 def _flag(name: str, value: Value) -> str:
@@ -531,10 +556,10 @@ def _flag(name: str, value: Value) -> str:
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {_said(value)}"
+    return f"--{flag} {_written_value(value)}"
 
 
-def _said(value: Value) -> str:
+def _written_value(value: Value) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -31,6 +31,7 @@ WRITTEN: Mapping[str, str] = {  # what stands behind a fence -> the syntax that 
     **dict.fromkeys(("bash", "sh", "shell", "zsh", "console"), "shell"),
     **dict.fromkeys(("modelfile", "dockerfile"), "modelfile"),
 }
+OF_A_NOTEBOOK = re.compile(r"(?m)^([ \t]*)!(?=[A-Za-z])")  # before a command of its shell
 ELSEWHERE = ("text", "command")  # kinds that are looked for in all of a text
 PARTS = ("deepspeed", "accelerate")  # kinds that are a part of a run
 BROKEN = "what stands between fences here is no {syntax} that can be read: {why}"
@@ -67,8 +68,8 @@ def read(text: str, name: str) -> FencedRuns:
             kind, runs = _read(file, name)
         except BadFileError as error:
             line = text.count("\n", 0, file.start) + 1
-            said = " ".join(str(error).removeprefix(f"{name}:").split())
-            notes.append(f"line {line}: {BROKEN.format(syntax=file.syntax, why=said)}")
+            problem = " ".join(str(error).removeprefix(f"{name}:").split())
+            notes.append(f"line {line}: {BROKEN.format(syntax=file.syntax, why=problem)}")
             continue
         (parts if kind in PARTS else whole).extend(runs)
         spans += [file] if runs else []
@@ -83,21 +84,31 @@ def without(text: str) -> str:
 
 def _files(text: str) -> list[FencedFile]:
     """Return what stands between fences; Python in several pieces is one script."""
-    found = []
+    files = [
+        file._replace(text=OF_A_NOTEBOOK.sub(r"\1", file.text))
+        for file in (*_fenced(text), *_unfenced(text))
+    ]
+    pieces = [file for file in files if file.syntax == "python"]
+    if len(pieces) < 2 or any(_kind_of(file, ("python",)) for file in pieces):
+        return files
+    return [*(file for file in files if file not in pieces), _joined(pieces)]
+
+
+def _fenced(text: str) -> Iterator[FencedFile]:
+    """Yield what stands between fences, at the lines of the text."""
     for match in FENCE.finditer(text):
         syntax = WRITTEN.get(match["syntax"].lower(), "")
         dedented = "\n" * text.count("\n", 0, match.start("text")) + textwrap.dedent(match["text"])
-        found.append(FencedFile(syntax, dedented, match.start("text"), match.end("text")))
-    found.extend(_unfenced(text))
-    pieces = [file for file in found if file.syntax == "python"]
-    if len(pieces) < 2 or any(_told(file, ("python",)) for file in pieces):
-        return found
+        yield FencedFile(syntax, dedented, match.start("text"), match.end("text"))
+
+
+def _joined(pieces: Sequence[FencedFile]) -> FencedFile:
+    """Return the script that stands in several pieces, each line where it stands."""
     lines: dict[int, str] = {}
     for file in pieces:
         lines |= {n: line for n, line in enumerate(file.text.split("\n")) if line.strip()}
     script = "\n".join(lines.get(n, "") for n in range(max(lines, default=0) + 1))
-    joined = FencedFile("python", script, pieces[0].start, pieces[-1].end)
-    return [file for file in found if file not in pieces] + [joined]
+    return FencedFile("python", script, pieces[0].start, pieces[-1].end)
 
 
 def _unfenced(text: str) -> Iterator[FencedFile]:
@@ -119,7 +130,7 @@ def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
     broken: BadFileError | None = None
     for syntax in filter(None, (file.syntax, *syntaxes)):
         try:
-            each = _told(file, (syntax,))
+            each = _kind_of(file, (syntax,))
             if each is not None:
                 return each.name, tuple(_runs(each, file, syntax, name))
             if syntax == file.syntax != "shell":
@@ -131,7 +142,7 @@ def _read(file: FencedFile, name: str) -> tuple[str, Sequence[PlannedRun]]:
     return "", ()
 
 
-def _told(file: FencedFile, syntaxes: Sequence[str]) -> Kind | None:
+def _kind_of(file: FencedFile, syntaxes: Sequence[str]) -> Kind | None:
     """Return the kind of a file; None where it is of none, or not of these syntaxes."""
     for syntax in syntaxes:
         try:
@@ -153,7 +164,7 @@ def _runs(each: Kind, file: FencedFile, syntax: str, name: str) -> Iterator[Plan
                 plain = tuple(replace(one, start=0, end=0) for one in run.understood)
                 yield replace(run, understood=plain)
     except UsageError as error:
-        yield PlannedRun(task="train", refused=str(error))
+        yield PlannedRun(task="train", refused=error.line)
 
 
 def _with(run: PlannedRun, parts: Sequence[PlannedRun]) -> PlannedRun:

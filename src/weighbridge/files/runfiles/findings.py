@@ -25,6 +25,9 @@ OWN_RATE = 34 / 64  # of a cache in q8_0: a scale of 2 bytes for 32 numbers, bes
 # rounds a block up to a power of two
 PINNED = (1.0, 2.0)
 MOST_TEXT = 60_000
+SIXTEEN = ("bfloat16", "float16")
+SMALL = {"train": "nf4", "infer": "Q4_K_M"}  # what people pack weights in, by what they do
+NO_ROOM = r"KV cache is needed, which is larger than the available KV cache memory"  # of vLLM
 # TensorRT-LLM (_torch/pyexecutor): what each component left free on a card
 TRT_MODEL = r"(?m)^[ \t]*Model:\s*([\d.]{1,8}) / ([\d.]{1,8})"
 TRT_FREE = r"Free GPU memory before component creation attempt \(GiB\):"
@@ -47,6 +50,11 @@ class LogFinding(NamedTuple):
 
     key: str
     values: Mapping[str, Any]
+
+    @property
+    def explains(self) -> bool:
+        """Tell whether it is about what the text asks, and not about its model at large."""
+        return not self.key.startswith("least")
 
 
 def findings(
@@ -175,19 +183,21 @@ def _of_offload(start: ServerStart) -> Iterator[LogFinding]:
 
 def _of_devices(start: ServerStart) -> Iterator[LogFinding]:
     """What Ollama counted on the cards, and what it left in RAM."""
-    sums = {
-        name: [
-            sum(p.value for p in start.parts if p.name == name and (p.device == HOST) is in_ram)
-            for in_ram in (False, True)
-        ]
-        for name in ("weights", "kv_cache", "activations")
-    }
-    whole, ram = (sum(each[at] for each in sums.values()) for at in (0, 1))
-    if not all(each[0] for each in sums.values()) or start.counts or start.size("required"):
+    on_cards, in_ram = (_sums(start, in_ram=each) for each in (False, True))
+    if not all(on_cards.values()) or start.counts or start.size("required"):
         return
-    values = {f"{name}_bytes": each[0] for name, each in sums.items()}
-    values |= {"cards_bytes": whole, "ram_bytes": ram, "weights_ram_bytes": sums["weights"][1]}
+    values = {f"{name}_bytes": size for name, size in on_cards.items()}
+    ram = sum(in_ram.values())
+    values |= {"cards_bytes": sum(on_cards.values()), "ram_bytes": ram}
+    values |= {"weights_ram_bytes": in_ram["weights"]}
     yield LogFinding("devices.ram" if ram else "devices", values)
+
+
+def _sums(start: ServerStart, *, in_ram: bool) -> dict[str, int]:
+    """Return the bytes of each part of a start, on all cards or in host memory."""
+    parts = [part for part in start.parts if (part.device == HOST) is in_ram]
+    names = ("weights", "kv_cache", "activations")
+    return {name: sum(part.value for part in parts if part.name == name) for name in names}
 
 
 # Settings that a text names
@@ -203,10 +213,19 @@ def _of_settings(text: str) -> Iterator[LogFinding]:
         pool = int(segment[1]) * GB
         yield LogFinding("segments", {"each_bytes": each, "pool_bytes": pool})
     if "cpu-offload-gb" in text:
-        match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
-        least, most = (round(int(match[1]) * GIB * each) if match else 0 for each in PINNED)
-        key = "pinned.sized" if match else "pinned"
-        yield LogFinding(key, {"least_bytes": least, "most_bytes": most} if match else {})
+        yield from _of_offloaded_weights(text)
+
+
+def _of_offloaded_weights(text: str) -> Iterator[LogFinding]:
+    """Say what weights that vLLM moves to host memory take there, and what they do not help."""
+    if re.search(NO_ROOM, text):
+        yield LogFinding("weights_alone", {})
+    match = re.search(r"cpu-offload-gb[= ](\d{1,4})\b", text)
+    if match is None:
+        yield LogFinding("pinned", {})
+        return
+    least, most = (round(int(match[1]) * GIB * each) for each in PINNED)
+    yield LogFinding("pinned.sized", {"least_bytes": least, "most_bytes": most})
 
 
 # What a program counted before it gave up
@@ -240,21 +259,21 @@ def _of_budgets(text: str) -> Iterator[LogFinding]:
 def _of_answers(
     text: str, starts: Sequence[ServerStart], reports: Sequence[tuple[str, Report]]
 ) -> Iterator[LogFinding]:
-    told = any("tokens" in start.counts for start in starts)  # by the log itself
+    in_log = any("tokens" in start.counts for start in starts)  # by the log itself
     for model, report in reports:
         listed = re.search(LISTED.format(re.escape(model)), text)
         if listed and report.derived.get("ollama_ps_bytes"):
             yield from _listed(report, round(float(listed[1]) * GB))
         by_vllm = report.workload.get("engine") == "vllm" and LOGGED in text
-        if by_vllm and report.verdict is None and not told:
+        if by_vllm and report.verdict is None and not in_log:
             yield LogFinding("waits.unknown", {})
 
 
 def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
     """What `ollama ps` showed beside what it shows by our count, and whether that is in order."""
-    told = int(report.derived["ollama_ps_bytes"])
-    values = {"showed_bytes": showed, "told_bytes": told}
-    if abs(showed - told) > IN_ORDER * told:
+    shown_by_us = int(report.derived["ollama_ps_bytes"])
+    values = {"showed_bytes": showed, "told_bytes": shown_by_us}
+    if abs(showed - shown_by_us) > IN_ORDER * shown_by_us:
         yield LogFinding("listed", values)
         return
     names = {"weights": "weights", "kv_cache": "cache", "activations": "graph"}
@@ -263,9 +282,9 @@ def _listed(report: Report, showed: int) -> Iterator[LogFinding]:
     yield LogFinding("listed.order", {**values, **parts})
 
 
-def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
+def stored(findings_before: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFinding]:
     """Yield how many tokens of a model a store in host memory holds, by the bytes of one."""
-    for finding in found:
+    for finding in findings_before:
         if finding.key == "segments" and each:
             size = int(finding.values["pool_bytes"])
             values = {
@@ -275,6 +294,30 @@ def stored(found: Sequence[LogFinding], model: str, each: int) -> Iterator[LogFi
                 "tokens": size // each,
             }
             yield LogFinding("segments.tokens", values)
+
+
+def least(model: str, report: Report, task: str) -> Iterator[LogFinding]:
+    """Yield what the weights of a model take as they are published and in four bits, and, of one
+    that is trained, what Adam needs of all of it."""
+    rows = {row.dtype: row for row in report.table or ()}
+    form = str(report.workload.get("quantization") or report.workload.get("dtype"))
+    small = SMALL[task]
+    if {form, small, "fp8"} <= rows.keys():
+        values = {"model": model, "form": form, "size_bytes": rows[form].total_bytes}
+        yield _smaller(values, small, rows[small].total_bytes, rows["fp8"].total_bytes)
+    if task == "train" and "bfloat16" in rows:
+        adam = rows["bfloat16"].training_adam_bytes
+        yield LogFinding("least.trained", {"model": model, "adam_bytes": adam})
+
+
+def _smaller(values: Mapping[str, Any], small: str, least: int, half: int) -> LogFinding:
+    """Say what weights take as they are published, and in fewer bits where that is less."""
+    if least >= values["size_bytes"]:
+        return LogFinding("least.packed", values)
+    packed = {**values, "small_form": small, "small_bytes": least}
+    if values["form"] not in SIXTEEN:
+        return LogFinding("least", packed)
+    return LogFinding("least.wide", {**packed, "half_bytes": half})
 
 
 def text_of(finding: LogFinding, words: Any) -> str:

@@ -42,8 +42,8 @@ def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -
         if name == "quantization":
             value = kind.written.get(str(value), value)
             meant = kind.makes(str(value))
-        said = flags({name: value}, engine)
-        both = _in_text(command, run, list(_pairs(shlex.split(said)))), f"{command} {said}"
+        change = flags({name: value}, engine)
+        both = _in_text(command, run, list(_pairs(shlex.split(change)))), f"{command} {change}"
         wanted = {**settings_of(run.command), name: meant}
         command = next((way for way in both if _asks(way, wanted)), command)
         run = replace(run, command=command)
@@ -52,9 +52,9 @@ def asking(command: str, model: str, settings: Mapping[str, Any], engine: str) -
 
 def _asks(command: str, wanted: Mapping[str, Any]) -> bool:
     """Tell whether a line asks for these settings, whatever a value is written as."""
-    found = settings_of(command)
-    return found.keys() == wanted.keys() and all(
-        str(found[name]) == str(value) for name, value in wanted.items()
+    asked = settings_of(command)
+    return asked.keys() == wanted.keys() and all(
+        str(asked[name]) == str(value) for name, value in wanted.items()
     )
 
 
@@ -110,10 +110,10 @@ def _behind_program(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -
         program = r"[ \t]+".join(map(re.escape, parse(run.command).program.split()))
     except UsageError:
         return ""
-    found = re.compile(rf"(?<!\w){program}(?=[ \t\\\n])")
+    launch = re.compile(rf"(?<!\w){program}(?=[ \t\\\n])")
 
     def behind(text: str) -> int:
-        match = found.search(text)
+        match = launch.search(text)
         return match.end() if match is not None else 0
 
     return _in_line(text, wanted, behind)
@@ -126,8 +126,8 @@ def _in_line(text: str, wanted: list[tuple[str, str]], behind: Callable[[str], i
             rf"(?<![\w-]){_spelled(name)}(?:(?:[ \t]+|=)(\"[^\"]*\"|[^\s\"']+))?", text
         )
         if stands is None:
-            at = behind(text)
-            text = f"{text[:at]} {name}{f' {value}' if value else ''}{text[at:]}" if at else text
+            end = behind(text)
+            text = f"{text[:end]} {name}{f' {value}' if value else ''}{text[end:]}" if end else text
         elif value and stands[1] and not stands[1].startswith("-"):
             text = text[: stands.start(1)] + value + text[stands.end(1) :]
     return text
@@ -137,9 +137,9 @@ def _behind_model(text: str, run: PlannedRun) -> int:
     """Return where the word ends that names the model; 0 where it does not stand in the text."""
     words = [word for word in shlex.split(run.command.replace("\\\n", " ")) if run.model in word]
     for named in (*words, run.model):
-        at = text.find(named)
-        if at >= 0:
-            end = re.compile(r"[^\s]*").match(text, at)
+        place = text.find(named)
+        if place >= 0:
+            end = re.compile(r"[^\s]*").match(text, place)
             return end.end() if end else 0
     return 0
 
@@ -163,26 +163,26 @@ def _in_items(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
         return ""
     start, end = _block(text, model.start(), model[1])
     for name, value in wanted:
-        part, at = text[start:end], model.end() - start
-        new = _item(part, at, model[1], (name, value), joined=model[2] is not None)
+        part, model_end = text[start:end], model.end() - start
+        new = _item(part, model_end, model[1], (name, value), joined=model[2] is not None)
         text, end = text[:start] + new + text[end:], end + len(new) - len(part)
     return text
 
 
-def _block(text: str, at: int, indent: str) -> tuple[int, int]:
+def _block(text: str, place: int, indent: str) -> tuple[int, int]:
     """Return where the list begins and ends that has an item at a place: lines that are items of
     its indent, or lie deeper."""
-    own = re.compile(rf"{indent}(?:- |[ \t]+|#)|[ \t]*\n")
-    start = at
-    while start and own.match(text, text.rfind("\n", 0, start - 1) + 1):
+    inner = re.compile(rf"{indent}(?:- |[ \t]+|#)|[ \t]*\n")
+    start = place
+    while start and inner.match(text, text.rfind("\n", 0, start - 1) + 1):
         start = text.rfind("\n", 0, start - 1) + 1
-    end = at
-    while end < len(text) and own.match(text, end):
+    end = place
+    while end < len(text) and inner.match(text, end):
         end = text.find("\n", end) + 1 or len(text)
     return start, end
 
 
-def _item(part: str, at: int, indent: str, flag: tuple[str, str], *, joined: bool) -> str:
+def _item(part: str, model_end: int, indent: str, flag: tuple[str, str], *, joined: bool) -> str:
     """Return the items of a list with a flag changed; a new one stands at a place."""
     name, value = flag
     whole = re.search(JOINED.replace("{flag}", _spelled(name)), part)
@@ -195,8 +195,13 @@ def _item(part: str, at: int, indent: str, flag: tuple[str, str], *, joined: boo
             return part
         return part[: item.start(1)] + _quoted(value) + part[item.end(1) :]
     new = [f"{name}={value}"] if joined and value else [name, *([_quoted(value)] if value else [])]
-    break_ = "" if part[:at].endswith("\n") else "\n"
-    return part[:at] + break_ + "".join(f"{indent}- {each}\n" for each in new) + part[at:]
+    break_ = "" if part[:model_end].endswith("\n") else "\n"
+    return (
+        part[:model_end]
+        + break_
+        + "".join(f"{indent}- {each}\n" for each in new)
+        + part[model_end:]
+    )
 
 
 ITEM = r"(?m)^([ \t]*)- *([\"']?){flag}\2[ \t]*\n"
@@ -229,22 +234,28 @@ WORD = r"([\"']?){word}\1[ \t]*,\s*"  # an item of such a list, and the comma be
 
 def _in_flow(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
     """Change flags within brackets, ["--model", "x"]; "" where the model does not stand so."""
-    lists = (found for found in re.finditer(FLOW, text) if "--" in found[0])
-    whole = next((found for found in lists if run.model and run.model in found[0]), None)
+    lists = (listing for listing in re.finditer(FLOW, text) if "--" in listing[0])
+    whole = next((listing for listing in lists if run.model and run.model in listing[0]), None)
     if whole is None:
         return ""
     inside = whole[0]
     for name, value in wanted:
-        stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
-        if stands is not None and value:
-            item = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|[^\s,\]]+").match(inside, stands.end())
-            if item is None:
-                return ""
-            inside = f'{inside[: item.start()]}"{value}"{inside[item.end() :]}'
-        elif stands is None:
-            new = "".join(f', "{word}"' for word in (name, value) if word)
-            inside = f"{inside[:-1].rstrip()}{new}]"
+        inside = _in_brackets(inside, name, value)
+        if not inside:
+            return ""
     return text[: whole.start()] + inside + text[whole.end() :]
+
+
+def _in_brackets(inside: str, name: str, value: str) -> str:
+    """Return a list of words with a flag in it; "" where what stands behind it is no word."""
+    stands = re.search(WORD.replace("{word}", _spelled(name)), inside)
+    if stands is None:
+        new = "".join(f', "{word}"' for word in (name, value) if word)
+        return f"{inside[:-1].rstrip()}{new}]"
+    if not value:
+        return inside
+    item = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|[^\s,\]]+").match(inside, stands.end())
+    return "" if item is None else f'{inside[: item.start()]}"{value}"{inside[item.end() :]}'
 
 
 def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
@@ -255,13 +266,13 @@ def _in_keys(text: str, run: PlannedRun, wanted: list[tuple[str, str]]) -> str:
     for name, value in wanted:
         key = re.escape(name.removeprefix("--")).replace(r"\-", "[-_]")
         stands = re.search(rf"(?m)^{key}:[ \t]*([^\s#]+)", text)
-        said = value or "true"
+        word = value or "true"
         if stands is not None:
-            text = text[: stands.start(1)] + said + text[stands.end(1) :]
+            text = text[: stands.start(1)] + word + text[stands.end(1) :]
         else:
             end = text.find("\n", model.start()) + 1 or len(text)
             start = "" if text[end - 1 : end] == "\n" else "\n"
-            text = f"{text[:end]}{start}{name.removeprefix('--')}: {said}\n{text[end:]}"
+            text = f"{text[:end]}{start}{name.removeprefix('--')}: {word}\n{text[end:]}"
     return text
 
 

@@ -8,29 +8,21 @@ own defaults then stand for the rest; else it is told what to paste, or to type.
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.engines.table import title
+from weighbridge.base.sentences import Sentence, clauses, sentence
+from weighbridge.engines.table import record, title
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
+from weighbridge.models.catalogue import everyday
 from weighbridge.training.frameworks import FRAMEWORKS
 
-OF_A_SERVER = ("context", "requests at once")  # what decides, and words do not say
-OF_A_TRAINING = (
-    "the words name {trainer}, and no method, length or batch is taken from words: paste its "
-    "config, its script or its command"
-)
-NOTHING = (
-    "no command, config, script or log is in the text, and its words name no engine and no trainer"
-)
-SEVERAL = "the words name several programs ({names}): none of them is taken"
-UNKNOWN = "the text names {name}, which the catalogue has not: --model ORG/NAME says where it is"
-TYPE = "to ask for sure, type: weighbridge {task} {model}{program} --gpu {gpu}"
+# What decides of a server, and words do not say
+OF_A_SERVER = ("words.context", "words.requests")
 USUAL = "trainer"  # the framework of programs that start it
-METHOD = " --method full|lora|qlora --seq-len N --batch-size N"
 
 
 class NamedProgram(NamedTuple):
@@ -68,26 +60,48 @@ def release(engine: str) -> str:
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
-    named = programs(document)
-    own = [each for each in named if each.program.task == "train"] or named
-    one = own[0] if len(own) == 1 else None
-    taken = taken_of(models[0] if models else None, cards)
+    model = models[0] if models else None
+    name = model.value if model is not None else ""
+    considered = _considered(programs(document), name)
+    one = considered[0] if len(considered) == 1 else None
+    taken = taken_of(model, cards)
     run = PlannedRun(
-        task=own[0].program.task if own else "infer",
-        model=models[0].value if models else "",
+        task=considered[0].program.task if considered else "infer",
+        model=name,
         understood=taken,
         words=tuple(one.setting for one in taken),
         open=True,
     )
     ask = _ask(run, one and one.program, cards)
-    if one is None:
-        why = SEVERAL.format(names=", ".join(each.program.name for each in own)) if own else NOTHING
-        yield replace(run, refused=f"{why}; {ask}")
-    elif one.program.task == "train":
-        why = OF_A_TRAINING.format(trainer=one.program.title)
-        yield replace(run, refused=f"{why}; {ask}")
-    else:
+    if one is not None and one.program.task != "train":
         yield _served(document, run, one, cards, ask)
+    else:
+        yield replace(run, refused=clauses(_too_little(considered), ask))
+
+
+def _too_little(programs: list[NamedProgram]) -> str:
+    """Say why names make no run: none of a program, several, or one that trains."""
+    if len(programs) == 1:
+        return sentence("words.training", trainer=programs[0].program.title)
+    names = ", ".join(each.program.name for each in programs)
+    return sentence("words.several", names=names) if programs else sentence("words.nothing")
+
+
+def _considered(named: list[NamedProgram], model: str) -> list[NamedProgram]:
+    """Return the programs that a run may be of: trainers, where one is named, and of several
+    engines those that the model's name tells."""
+    trainers = [each for each in named if each.program.task == "train"]
+    return trainers or _of_its_name(named, model) or named
+
+
+def _of_its_name(programs: list[NamedProgram], model: str) -> list[NamedProgram]:
+    """Return the engines among several that load what the name of a model says it is stored in."""
+    form = meaning.quantization if (meaning := everyday.meaning(model)) is not None else ""
+    if form.startswith("mlx"):
+        return [each for each in programs if record(each.program.name).metal]
+    if everyday.GGUF.match(form.lower()):
+        return [each for each in programs if record(each.program.name).reads == "gguf"]
+    return []
 
 
 def _served(
@@ -102,35 +116,86 @@ def _served(
         run,
         settings=settings,
         understood=(*run.understood, of_piece("the engine", engine.piece, "engine")),
-        notes=(ask, UNKNOWN.format(name=strange)) if strange else (ask,),
+        notes=(ask, sentence("text.unknown_model", name=strange)) if strange else (ask,),
         words=(*run.words, "engine"),
-        missing=OF_A_SERVER,
+        missing=tuple(map(sentence, OF_A_SERVER)),
     )
 
 
 def _ask(run: PlannedRun, program: Program | None, cards: Piece | None) -> str:
     """Return the command that asks what a text means, with a word for what it does not say."""
-    return TYPE.format(
-        task=run.task if program else "fit",
-        model=shlex.quote(run.model) if run.model else "MODEL",
-        program=_flags(program) if program else "",
-        gpu=shlex.quote(cards.value) if cards is not None else "NAME",
-    )
+    gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
+    if program is None:
+        return to_type("fit", run.model, gpu)
+    return to_type(program.task, run.model, {**_named(program), **gpu})
 
 
-def _flags(program: Program) -> str:
-    """Return the flags that name a program: of LLaMA-Factory the framework that it starts."""
+def _named(program: Program) -> dict[str, Value]:
+    """Return the setting that names a program: of LLaMA-Factory the framework that it starts."""
     if program.task != "train":
-        return f" --engine {program.name}"
-    return f" --framework {program.name if program.name in FRAMEWORKS else USUAL}{METHOD}"
+        return {"engine": program.name}
+    return {"framework": program.name if program.name in FRAMEWORKS else USUAL}
 
 
 def taken_of(model: Piece | None, cards: Piece | None) -> tuple[Understood, ...]:
     """Return what a text names of its run: the model and the cards, where they are there."""
-    pieces = (("the model", model, "model"), ("the card", cards, "gpu"))
-    return tuple(of_piece(key, piece, name) for key, piece, name in pieces if piece is not None)
+    pieces = (("line.model", model, "model"), ("line.card", cards, "gpu"))
+    return tuple(
+        of_piece(sentence(key), piece, name) for key, piece, name in pieces if piece is not None
+    )
 
 
 def of_piece(key: str, piece: Piece, setting: str) -> Understood:
     """Return a piece of a text as what was understood of a run."""
     return Understood(key=key, value=piece.value, setting=setting, line=piece.line)
+
+
+# The command that asks what a text means: with all that the text says, and with a word in capitals
+# for each setting that decides and that it does not say
+
+# What decides of a task, and the word in place of its value
+DECIDES: Mapping[str, Mapping[str, str]] = {
+    "train": {"method": "full|lora|qlora", "seq_len": "N", "batch_size": "N"},
+    "infer": {"context": "N", "batch_size": "N"},
+    "fit": {},
+}
+MODEL, CARD = "MODEL", "NAME"
+SHARDS = "ddp|zero2|zero3|fsdp2"
+LEADING = ("engine", "framework", "method")
+
+
+def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
+    """Return the line that asks about a model with settings of ours, the card last."""
+    decides = _decides(task, settings)
+    words = ["weighbridge", task, shlex.quote(model) if model else MODEL]
+    for name in dict.fromkeys((*LEADING, *decides, *settings)):
+        if name != "gpu" and (name in settings or name in decides):
+            words += _typed(name, settings.get(name), decides.get(name, ""))
+    gpu = settings.get("gpu")
+    return " ".join((*words, "--gpu", shlex.quote(str(gpu)) if gpu else CARD))
+
+
+def _decides(task: str, settings: Mapping[str, Value]) -> Mapping[str, str]:
+    """Return what decides: of a training on several cards also how they share the model."""
+    shared = task == "train" and ":" in str(settings.get("gpu") or "")
+    return {**DECIDES[task], **({"shard": SHARDS} if shared else {})}
+
+
+def _typed(name: str, value: Value, instead: str) -> Iterator[str]:
+    yield f"--{name.replace('_', '-')}"
+    if value is not True:
+        yield instead if value is None else shlex.quote(str(value))
+
+
+def lacking(task: str, model: str, settings: Mapping[str, Value]) -> tuple[str, ...]:
+    """Return what of a line the text does not say, as flags and words of that line."""
+    flags = (f"--{n.replace('_', '-')}" for n in _decides(task, settings) if n not in settings)
+    return (*(() if model else (MODEL,)), *flags, *(() if settings.get("gpu") else ("--gpu",)))
+
+
+def to_type(task: str, model: str, settings: Mapping[str, Value]) -> Sentence:
+    """Say which command asks for sure, and what the text does not say of it."""
+    line, lacks = command(task, model, settings), lacking(task, model, settings)
+    if not lacks:
+        return sentence("to_type", command=line)
+    return sentence("to_type.lacking", command=line, lacking=", ".join(lacks))

@@ -13,9 +13,11 @@ from importlib import import_module
 from weighbridge.base.cost import MOST
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles import notebook, segments
 from weighbridge.files.runfiles.document import Document, decoded, documents
+from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
 
@@ -79,7 +81,7 @@ def named(name: str) -> Kind:
         if each.name == name.lower().replace("_", "-"):
             return each
     known = ", ".join(each.name for each in kinds())
-    raise UsageError(f"--as {shown(name)} is no kind of run file; known: {known}")
+    raise UsageError(sentence("file.no_kind", option="--as", name=shown(name), known=known))
 
 
 def read(text: str, name: str = "the text", kind: str | None = None, folder: str = "") -> RunFile:
@@ -89,32 +91,38 @@ def read(text: str, name: str = "the text", kind: str | None = None, folder: str
     return replace(_read(text, name, kind, folder), folder=folder)
 
 
+def _first_kind(pieces: Sequence[Document], syntax: str) -> tuple[Kind, list[Document]] | None:
+    """Return the first kind that tells pieces of a text, with these; None where none does."""
+    for each in kinds():
+        pieces_told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
+        if pieces_told:
+            return each, pieces_told
+    return None
+
+
 def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
     book = notebook.opened(text, name)
     if book is not None:
         return _of_notebook(book, text, name, kind)
     if kind is not None:
         return _as(named(kind), text, name, folder)
-    own = SUFFIXES.get(os.path.splitext(name)[1].lower())
+    by_suffix = SUFFIXES.get(os.path.splitext(name)[1].lower())
     broken: BadFileError | None = None
     for syntax in _syntaxes(text, name):
         try:
             pieces = _pieces(text, syntax, name, folder)
         except BadFileError as error:
-            broken = error if syntax == own else broken
+            broken = error if syntax == by_suffix else broken
             continue
-        for each in kinds():
-            told = [d for d in pieces if syntax in each.syntaxes and each.tells(d)]
-            if told:
-                return _file(each, told, text, name)
+        told_by_kind = _first_kind(pieces, syntax)
+        if told_by_kind is not None:
+            return _file(*told_by_kind, text, name)
     raise broken or _untold(name)
 
 
 def _untold(name: str) -> UsageError:
     known = ", ".join(each.name for each in kinds())
-    return UsageError(
-        f"{name}: nothing in it tells what it starts; --as KIND says it, one of {known}"
-    )
+    return UsageError(sentence("file.untold", option="--as KIND", known=known), where=name)
 
 
 def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None) -> RunFile:
@@ -122,14 +130,16 @@ def _of_notebook(book: notebook.Notebook, text: str, name: str, kind: str | None
     the file's text stays the notebook's."""
     asked = kinds() if kind is None else (named(kind),)
     for code in book.codes:
-        own = f"{name}.sh" if code.syntax == "shell" else name  # a script, whatever comes first
-        pieces = documents(code.text, code.syntax, own)
+        code_name = (
+            f"{name}.sh" if code.syntax == "shell" else name
+        )  # a script, whatever comes first
+        pieces = documents(code.text, code.syntax, code_name)
         for each in asked:
-            told = [p for p in pieces if code.syntax in each.syntaxes and each.tells(p)]
-            if told:
-                found = _file(each, told, text, name)
-                runs = tuple(notebook.placed(run, code, book) for run in found.runs)
-                return replace(found, runs=runs)
+            pieces_told = [p for p in pieces if code.syntax in each.syntaxes and each.tells(p)]
+            if pieces_told:
+                cell_file = _file(each, pieces_told, text, name)
+                runs = tuple(notebook.placed(run, code, book) for run in cell_file.runs)
+                return replace(cell_file, runs=runs)
     raise _untold(name)
 
 
@@ -145,7 +155,9 @@ def text_of(file: "str | os.PathLike[str]", name: str | None) -> tuple[str, str]
         with open(path, "rb") as opened:
             raw = opened.read(MOST + 1)
     except OSError as error:
-        raise NotFoundError(f"{path:.80}: {error.strerror}; name a file, or - for stdin") from None
+        raise NotFoundError(
+            sentence("file.not_opened", why=error.strerror), where=f"{path:.80}"
+        ) from None
     if raw.startswith(b"PK\x03\x04"):  # what torch saves: training_args.bin
         from weighbridge.files.runfiles.training.saved import arguments
 
@@ -166,7 +178,7 @@ def of_task(file: RunFile, task: str | None) -> RunFile:
     runs = tuple(run for run in file.runs if task in (None, run.task))
     if not runs:
         other = file.runs[0].task
-        raise UsageError(f"{file.name} is about {other}: weighbridge {other} {file.name}")
+        raise UsageError(sentence("file.other_task", name=file.name, task=other))
     return replace(file, runs=runs)
 
 
@@ -196,18 +208,19 @@ def _has_keys(piece: Document) -> bool:
 
 
 def _file(each: Kind, pieces: Sequence[Document], text: str, name: str) -> RunFile:
-    runs = tuple(_told(run, piece) for piece in pieces for run in each.read(piece))
+    runs = tuple(_with_its_text(run, piece) for piece in pieces for run in each.read(piece))
     if not runs:
-        raise UsageError(f"{name}: this {each.title} starts nothing that has a size")
+        raise UsageError(sentence("file.starts_nothing", title=each.title), where=name)
     return RunFile(kind=each.name, title=each.title, name=name, runs=runs, text=text)
 
 
-def _told(run: PlannedRun, piece: Document) -> PlannedRun:
+def _with_its_text(run: PlannedRun, piece: Document) -> PlannedRun:
     """Return a run with what its text says beside it: what is odd of its keys, the allocator's
     variable, and the lines of a job."""
-    odd = tuple(f"{piece.name}:{line}: {what}" for line, what in piece.remarks)
+    short = cut_short(piece.text) if piece.syntax in BATCHED else ()
+    odd = (*(f"{piece.name}:{line}: {what}" for line, what in piece.remarks), *short)
     run = replace(run, notes=(*run.notes, *odd)) if odd else run
-    run = segments.told(run, piece.text, piece.syntax)
+    run = segments.with_allocator(run, piece.text, piece.syntax)
     return asking(run, piece.text) if piece.syntax in BATCHED else run
 
 
@@ -219,7 +232,6 @@ def _syntaxes(text: str, name: str) -> Iterator[str]:
         yield first
     if first in ("yaml", "json", "toml"):
         return
-    begins = text.lstrip()[:1]
-    for syntax in SYNTAXES:
-        if (syntax != first or first == "text") and (syntax != "json" or begins in ("{", "[")):
-            yield syntax
+    json = text.lstrip()[:1] in ("{", "[")
+    others = [each for each in SYNTAXES if each != first or first == "text"]
+    yield from (each for each in others if json or each != "json")

@@ -15,21 +15,21 @@ COST = "the container may take {new} of its machine's memory, not {old}"
 def raised(text: str, file: RunFile, number: int, weighed: WeighedRun) -> tuple[str, Remedy] | None:
     """Return a text with the limit that a run needs, and what that changes; None where it is not
     the limit alone that lacks, or where it has no place in the text."""
-    said = next((one for one in weighed.run.understood if one.setting == RAM and one.end), None)
+    limit = next((one for one in weighed.run.understood if one.setting == RAM and one.end), None)
     verdict = None if weighed.report is None else weighed.report.verdict
-    if said is None or verdict is None or not _alone(verdict):
+    if limit is None or verdict is None or not _alone(verdict):
         return None
     size = verdict.host.container // GIB if verdict.host is not None else 0
-    new = f"{size}{'Gi' if said.key.startswith('resources.') else 'g'}"
-    after = _with(text, said, new)
+    new = f"{size}{'Gi' if limit.key.startswith('resources.') else 'g'}"
+    after = _with(text, limit, new)
     if after is None or not _says(after, file, number, weighed.run, f"{size}GiB"):
         return None
     remedy = Remedy(
         change={RAM: f"{size}GiB"},
         peak_bytes=verdict.per_device.expected,
         fits="yes",
-        cost=COST.format(new=new, old=said.value),
-        flags=f"{said.key} {new}",
+        cost=COST.format(new=new, old=limit.value),
+        flags=f"{limit.key} {new}",
     )
     return after, remedy
 
@@ -40,11 +40,11 @@ def _alone(verdict: Verdict) -> bool:
     return short and verdict.count > 0 and verdict.per_device.high <= verdict.usable.low
 
 
-def _with(text: str, said: Understood, new: str) -> str | None:
+def _with(text: str, limit: Understood, new: str) -> str | None:
     """Return a text with another limit, in the quotes of the old one."""
-    old = text[said.start : said.end]
+    old = text[limit.start : limit.end]
     bare = old.strip("\"'")
-    return f"{text[: said.start]}{old.replace(bare, new)}{text[said.end :]}" if bare else None
+    return f"{text[: limit.start]}{old.replace(bare, new)}{text[limit.end :]}" if bare else None
 
 
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, ram: str) -> bool:

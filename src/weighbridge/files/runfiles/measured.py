@@ -49,17 +49,22 @@ def beside(start: ServerStart, report: Report) -> tuple[MeasuredPart, ...]:
     return tuple(_parts(start, report, engine))
 
 
+def _derived(report: Report, engine: str, name: str) -> int:
+    """Return a figure of an answer that a log of an engine has by another name; 0 of none."""
+    value = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
+    return value if isinstance(value, int) else 0
+
+
 def _parts(start: ServerStart, report: Report, engine: str) -> Iterator[MeasuredPart]:
     gpus = gpus_of(report)
     if not gpus:
         return
     for name, measured in _measured(start).items():
-        derived = report.derived.get(DERIVED.get(engine, {}).get(name, ""))
+        derived = _derived(report, engine, name)
         if name == "consumed":  # weights and what is outside of torch, in one figure
-            outside = report.derived.get(DERIVED[engine]["other"])
-            beside = outside if isinstance(outside, int) else 0
-            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + beside)
-        elif isinstance(derived, int) and derived:
+            outside = _derived(report, engine, "other")
+            yield MeasuredPart(name, measured, predicted(gpus[:1], "weights") + outside)
+        elif derived:
             yield MeasuredPart(name, measured, derived)
         elif name != "tokens" and name not in DERIVED.get(engine, {}):
             expected = predicted(gpus if engine in GGML else gpus[:1], name)
@@ -99,8 +104,8 @@ def overruled(parts: Sequence[MeasuredPart]) -> bool:
 
 def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
     """Return an answer without a card, with the room for tokens that the log tells."""
-    told = {part.name: part.measured for part in parts if part.predicted is None}
-    tokens, context = told.get("tokens"), report.workload.get("context")
+    by_name = {part.name: part.measured for part in parts if part.predicted is None}
+    tokens, context = by_name.get("tokens"), report.workload.get("context")
     if not tokens or not context:
         return report
     derived: DerivedFacts = {
@@ -108,9 +113,19 @@ def with_room(report: Report, parts: Sequence[MeasuredPart]) -> Report:
         "kv_cache_tokens": tokens,
         "max_concurrency": round(tokens / context, 2),
     }
-    if "kv_cache" in told:
-        derived["available_kv_cache_bytes"] = told["kv_cache"]
+    if "kv_cache" in by_name:
+        derived["available_kv_cache_bytes"] = by_name["kv_cache"]
     return replace(report, derived=derived)
+
+
+def _with_cache(derived: DerivedFacts, measured: int, share: Fraction) -> DerivedFacts:
+    """Return figures of a cache that is so many bytes, a share of what was expected."""
+    return {
+        **derived,
+        "available_kv_cache_bytes": measured,
+        "kv_cache_tokens": int((derived.get("kv_cache_tokens") or 0) * share),
+        "max_concurrency": round(float((derived.get("max_concurrency") or 0) * share), 2),
+    }
 
 
 def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | None") -> Report:
@@ -129,22 +144,17 @@ def by_the_log(report: Report, parts: Sequence[MeasuredPart], budget: "Budget | 
     room = next((part for part in parts if part.name == "kv_cache"), None)
     derived: DerivedFacts = {**report.derived, "largest_context": None}
     if room is not None and room.predicted:
-        share = Fraction(room.measured, room.predicted)
-        derived |= {
-            "available_kv_cache_bytes": room.measured,
-            "kv_cache_tokens": int((derived.get("kv_cache_tokens") or 0) * share),
-            "max_concurrency": round(float((derived.get("max_concurrency") or 0) * share), 2),
-        }
+        derived = _with_cache(derived, room.measured, Fraction(room.measured, room.predicted))
     return replace(report, devices=devices, verdict=verdict, derived=derived)
 
 
 def _as_logged(phase: Instant, measured: dict[str, int]) -> Instant:
     """Return a phase with what was measured in place of the components that it is made of."""
-    told = {name: parts for name, parts in HELD.items() if name in measured}
-    inside = {one for parts in told.values() for one in parts}
+    replaced = {name: parts for name, parts in HELD.items() if name in measured}
+    inside = {one for parts in replaced.values() for one in parts}
     logged = tuple(
         Component(name=name, bytes=exactly(measured[name]), basis="measured", source="the log")
-        for name, parts in told.items()
+        for name, parts in replaced.items()
         if any(c.name in parts for c in phase.components)
     )
     return Instant(phase.name, (*logged, *(c for c in phase.components if c.name not in inside)))

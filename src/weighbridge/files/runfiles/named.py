@@ -10,7 +10,8 @@ from weighbridge.models.catalogue import everyday
 MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
 OLLAMA = re.compile(  # a line of `ollama ps`
     r"(?m)^[ \t]*(?P<name>[\w./-]+:[\w.-]+)[ \t]+[0-9a-f]{12}[ \t]+"
-    r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+\d+%[^\n]*?[ \t](?P<context>\d{3,8})[ \t]"
+    r"(?P<size>[\d.]+) (?P<unit>[GM]B)[ \t]+(?:(?P<cpu>\d+)%/)?\d+%[^\n]*?"
+    r"[ \t](?P<context>\d{3,8})[ \t]"
 )
 PLAIN = re.compile(r"(?i)(?:qwen|llama|gemma|mistral|phi|deepseek)[\d. -]*")  # a family alone
 HOSTED = re.compile(r"(?<![A-Za-z\d_.-])(?=([A-Za-z0-9][\w.-]{1,40}/[A-Za-z][\w.-]{2,90}))")
@@ -44,24 +45,27 @@ def piece_of(document: Document, match: "re.Match[str]", value: str) -> Piece:
 def models(document: Document) -> list[Piece]:
     """Return the models that a text names, each once, in the order of its lines: a title leads."""
     text = document.text[:MOST_TEXT]
-    found: dict[str, Piece] = {}
+    pieces: dict[str, Piece] = {}
     for match in HOSTED.finditer(text):
         last = match[1].rpartition("/")[2].rstrip(".")
-        at = match.start()
-        path = text[max(at - 1, 0) : at] in ("/", ":", "@") or "://" in text[max(at - 60, 0) : at]
         entry = "" if OF_A_FILE.match(text, match.end(1)) else known(last)
-        if entry and entry not in found:
-            found[entry] = piece_of(document, match, last if path else match[1].rstrip("."))
+        if entry and entry not in pieces:
+            name = last if _in_a_path(text, match.start()) else match[1].rstrip(".")
+            pieces[entry] = piece_of(document, match, name)
     for match in NAMED.finditer(text):
-        for name in _beginnings(match[1]):
-            entry = known(name)
-            if entry:
-                found.setdefault(entry, piece_of(document, match, name))
-                break
+        name = next(filter(known, _beginnings(match[1])), "")
+        if name:
+            pieces.setdefault(known(name), piece_of(document, match, name))
     for match in TAG.finditer(text):
         if everyday.meaning(match[1]) is not None:
-            found.setdefault(match[1], piece_of(document, match, match[1]))
-    return sorted(found.values(), key=lambda piece: piece.line)
+            pieces.setdefault(match[1], piece_of(document, match, match[1]))
+    return sorted(pieces.values(), key=lambda piece: piece.line)
+
+
+def _in_a_path(text: str, start: int) -> bool:
+    """Tell whether what begins at a place of a text goes on with a path, or an address."""
+    behind = text[max(start - 1, 0) : start] in ("/", ":", "@")
+    return behind or "://" in text[max(start - 60, 0) : start]
 
 
 def _beginnings(phrase: str) -> Iterator[str]:
@@ -100,5 +104,5 @@ def _of_config(name: str, key: str) -> int | None:
     plain = re.sub(r"(?i)[-_.]gguf(?::.*)?$", "", name.rpartition("/")[2])
     meaning = everyday.meaning(plain)
     config = meaning.entry.config if meaning is not None else {}
-    found = {**config, **(config.get("text_config") or {})}.get(key)
-    return found if isinstance(found, int) else None
+    value = {**config, **(config.get("text_config") or {})}.get(key)
+    return value if isinstance(value, int) else None

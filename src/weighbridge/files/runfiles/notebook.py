@@ -16,6 +16,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document, Path, documents
 from weighbridge.files.runfiles.record import PlannedRun
 
@@ -53,7 +54,7 @@ class Line(NamedTuple):
     """One line of a cell, and the line of the file where it stands."""
 
     text: str
-    at: int
+    number: int
 
 
 def opened(text: str, name: str) -> Notebook | None:
@@ -64,7 +65,7 @@ def opened(text: str, name: str) -> Notebook | None:
         return None
     cells = document.data["cells"]
     if len(cells) > MOST_CELLS:
-        raise BadFileError(f"{name}: a notebook of more than {MOST_CELLS} cells")
+        raise BadFileError(sentence("file.cells", most=MOST_CELLS), where=name)
     script, shell, left_out = [], [], []
     for number, cell in enumerate(cells):
         if cell.get("cell_type") != "code":
@@ -101,9 +102,12 @@ def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
 
     notes = run.notes
     if book.left_out:
-        told = ", ".join(map(str, book.left_out[:MOST_TOLD]))
+        lines_left = ", ".join(map(str, book.left_out[:MOST_TOLD]))
         more = " and more" if len(book.left_out) > MOST_TOLD else ""
-        notes = (*notes, f"cells of the notebook that are no Python are left out: {told}{more}")
+        notes = (
+            *notes,
+            f"cells of the notebook that are no Python are left out: {lines_left}{more}",
+        )
     return replace(
         run,
         understood=tuple(
@@ -117,12 +121,12 @@ def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
 def _lines(document: Document, path: Path, source: Any) -> Iterator[Line]:
     """Yield the lines of a cell, whose source is a text or a list of its lines."""
     if isinstance(source, str):
-        at = document.place(path).line
-        yield from (Line(each, at) for each in source.split("\n"))
+        place = document.place(path).line
+        yield from (Line(each, place) for each in source.split("\n"))
     elif isinstance(source, list):
         for number, part in enumerate(source):
-            at = document.place((*path, number)).line
-            yield from (Line(each, at) for each in str(part).removesuffix("\n").split("\n"))
+            place = document.place((*path, number)).line
+            yield from (Line(each, place) for each in str(part).removesuffix("\n").split("\n"))
 
 
 def _python(lines: list[Line]) -> list[Line] | None:
@@ -134,25 +138,31 @@ def _python(lines: list[Line]) -> list[Line] | None:
         return None
     if _parses(lines):
         return lines
-    plain: list[Line] = []
+    plain = list(_without_magic(lines))
+    return plain if _parses(plain) else None
+
+
+def _without_magic(lines: list[Line]) -> Iterator[Line]:
+    """Yield the lines of a cell, magics and lines of a shell as Python."""
     goes_on = False
     for line in lines:
         magic = MAGIC.match(line.text)
-        if goes_on or magic:
-            indent = (magic[1] or magic[2] or "") if magic and not goes_on else ""
-            plain.append(Line("" if goes_on else f"{indent}{_statement(line)}", line.at))
-            goes_on = line.text.rstrip().endswith("\\")
+        if goes_on:
+            yield Line("", line.number)
+        elif magic:
+            yield Line(f"{magic[1] or magic[2] or ''}{_statement(line)}", line.number)
         else:
-            plain.append(line)
-    return plain if _parses(plain) else None
+            yield line
+            continue
+        goes_on = line.text.rstrip().endswith("\\")
 
 
 def _statement(line: Line) -> str:
     """Return a magic, or a line of the shell, as Python: a variable that it sets, else nothing."""
-    told = ENV.match(line.text)
-    if told is None:
+    variable = ENV.match(line.text)
+    if variable is None:
         return "pass"
-    return f"__import__('os').environ[{told['name']!r}] = {told['value']!r}"
+    return f"__import__('os').environ[{variable['name']!r}] = {variable['value']!r}"
 
 
 def _shell(lines: list[Line]) -> Iterator[Line]:
@@ -164,12 +174,12 @@ def _shell(lines: list[Line]) -> Iterator[Line]:
         return
     goes_on = False
     for line in lines:
-        told = SHELL.match(line.text)
+        command = SHELL.match(line.text)
         variable = None if goes_on else ENV.match(line.text)
         if variable:
-            yield Line(f"export {variable['name']}={variable['value']}", line.at)
-        elif goes_on or told:
-            yield Line(line.text if goes_on or told is None else told[1], line.at)
+            yield Line(f"export {variable['name']}={variable['value']}", line.number)
+        elif goes_on or command:
+            yield Line(line.text if goes_on or command is None else command[1], line.number)
             goes_on = line.text.rstrip().endswith("\\")
 
 
@@ -182,4 +192,6 @@ def _parses(lines: list[Line]) -> bool:
 
 
 def _code(syntax: str, lines: list[Line]) -> Code:
-    return Code(syntax, "\n".join(line.text for line in lines), tuple(line.at for line in lines))
+    return Code(
+        syntax, "\n".join(line.text for line in lines), tuple(line.number for line in lines)
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import HIDDEN
 from weighbridge.engines.format_choice import ASKED
@@ -27,7 +28,7 @@ from weighbridge.files.runfiles.record import (
     RunFile,
     Unread,
 )
-from weighbridge.files.runfiles.slurm import SAME, SAYS
+from weighbridge.files.runfiles.slurm import same
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.zero import step_contradicted
 from weighbridge.memory.report import Report
@@ -48,8 +49,6 @@ ELSEWHERE = (
     "this file: --shard says it"
 )
 IDLE = "it means nothing beside {}, and is left out"
-AS_FAR = "this is as far as the text says (in words: {said})"
-LACKS = "not taken from words: {missing}"
 OWN_FILE = re.compile(r"(?:^|\s)(?:-hf|-hfr|--hf-repo)[= ]")  # llama.cpp's: a file of the Hub
 RPC_FLAG = "--rpc"  # of llama-server: cards of other machines
 CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH="
@@ -109,21 +108,29 @@ def without_idle(run: PlannedRun, typed: Typed) -> PlannedRun:
     left = idle(typed.settings, run.settings) if run.task == "train" else {}
     if not left:
         return run
-    told = (
-        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
-        for u in run.understood
-        if u.setting in left
-    )
-    said = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
-    others = (f"{n} {run.settings[n]}: {IDLE.format(left[n])}" for n in left if n not in said)
+    read, others = _idle_notes(run, left)
     return replace(
         run,
         settings={name: value for name, value in run.settings.items() if name not in left},
         notes=(*run.notes, *others),
         understood=tuple(u for u in run.understood if u.setting not in left),
         defaults=tuple(each for each in run.defaults if each[0] not in left),
-        unread=(*run.unread, *told),
+        unread=(*run.unread, *read),
     )
+
+
+def _idle_notes(
+    run: PlannedRun, left: Mapping[str, str]
+) -> tuple[tuple[Unread, ...], tuple[str, ...]]:
+    """Return what is said of settings that mean nothing: of keys of the file, and of others."""
+    read = tuple(
+        Unread(key=u.key, line=u.line, why=IDLE.format(left[u.setting]), file=u.file)
+        for u in run.understood
+        if u.setting in left
+    )
+    in_file = {u.setting for u in run.understood} | {name for name, _, _ in run.defaults}
+    names = [name for name in left if name not in in_file]
+    return read, tuple(f"{name} {run.settings[name]}: {IDLE.format(left[name])}" for name in names)
 
 
 def without_doubted_card(run: PlannedRun, typed: Typed) -> PlannedRun:
@@ -154,7 +161,7 @@ def of_larger_cards(run: PlannedRun, weigh: "Callable[[PlannedRun], WeighedRun]"
     if any(weigh(each).fits != "no" for each in larger):
         return first
     unread = tuple(
-        replace(u, why=u.why.replace(SAYS, SAME), lowers=False) if u.key == SEVERAL_CARDS else u
+        replace(u, why=same(u.why), lowers=False) if u.key == SEVERAL_CARDS else u
         for u in run.unread
     )
     return replace(first, run=replace(run, unread=unread))
@@ -200,9 +207,19 @@ def _by_words(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     words = [name for name in run.words if names.isdisjoint(flags.get(name, (name,)))]
     if not words:
         return ""
-    said = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
-    lacks = (LACKS.format(missing=each) for each in run.missing)
-    return "; ".join((AS_FAR.format(said=said), *lacks))
+    named = ", ".join(str(u.value) for name in words for u in run.understood if u.setting == name)
+    lacks = [sentence("words.lacks", missing=each) for each in run.missing]
+    open_ = lacks or any(doubt(run, verdict, typed) for doubt in OTHER_DOUBTS)
+    sure = [] if open_ else [sentence("words.sure", flags=" ".join(_as_typed(run, words)))]
+    return clauses(sentence("words.as_far", said=named), *lacks, *sure)
+
+
+def _as_typed(run: PlannedRun, names: Sequence[str]) -> Iterator[str]:
+    """Yield flags that say what stands in words."""
+    for name in names:
+        value = run.model if name == "model" else run.settings.get(name)
+        if value is not None:
+            yield f"--{name} {shlex.quote(str(value))}"
 
 
 def _absent(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
@@ -241,7 +258,8 @@ def _divided(run: PlannedRun, verdict: Verdict, typed: Typed) -> str:
     return ELSEWHERE if alone and verdict.fits != "yes" and verdict.count > 1 else ""
 
 
-DOUBTS = (_by_words, _absent, _of_cards, _unsaid, _uncounted, _divided)
+OTHER_DOUBTS = (_absent, _of_cards, _unsaid, _uncounted, _divided)
+DOUBTS = (_by_words, *OTHER_DOUBTS)
 
 
 def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "WeighedRun":
@@ -255,11 +273,11 @@ def as_own_modelfile(weighed: "WeighedRun", report: Report, typed: Typed) -> "We
     name = f"{report.model.name.rpartition('/')[2]}-own"
     path = "Modelfile" if file.name == UNNAMED else file.name  # of a text that was pasted
 
-    def own(remedy: Remedy) -> Remedy:
-        told = lines(remedy.paste, file.text, path, name, remedy.change)
-        return replace(remedy, paste=told, note="") if remedy.paste else remedy
+    def pasted(remedy: Remedy) -> Remedy:
+        line_of_ours = lines(remedy.paste, file.text, path, name, remedy.change)
+        return replace(remedy, paste=line_of_ours, note="") if remedy.paste else remedy
 
-    report = replace(report, remedies=tuple(map(own, report.remedies)))
+    report = replace(report, remedies=tuple(map(pasted, report.remedies)))
     line = f"ollama create {name} -f {shlex.quote(path)}\nollama run {name}"
     return _started_by(replace(weighed, report=report), line)
 
@@ -272,13 +290,13 @@ def by_own_line(weighed: "WeighedRun", report: Report, typed: Typed) -> "Weighed
     run = weighed.run
     if typed.file.kind == "modelfile" or not _own_line(typed):
         return weighed
-    told = str(report.derived.get("launch") or "")
+    launch = str(report.derived.get("launch") or "")
     others = next((str(u.value) for u in run.understood if u.key == RPC_FLAG), "")
-    if not told:
+    if not launch:
         return _without_note(weighed, report) if run.command else weighed
     if OWN_FILE.search(run.command):
         return _started_by(weighed, launch_line(run.command).replace(HIDDEN, "$SECRET"))
-    return _started_by(weighed, f"{told} {RPC_FLAG} {shlex.quote(others)}") if others else weighed
+    return _started_by(weighed, f"{launch} {RPC_FLAG} {shlex.quote(others)}") if others else weighed
 
 
 def _own_line(typed: Typed) -> bool:
@@ -322,31 +340,31 @@ ANSWER_PASSES = (
 
 def together(runs: "tuple[WeighedRun, ...]") -> "tuple[WeighedRun, ...]":
     """Return answers of which those on one card are judged by their sum, too."""
-    made = list(runs)
+    judged = list(runs)
     cards = dict.fromkeys(card for run in runs for card in run.run.devices)
     for card in cards:
-        members = [at for at, run in enumerate(runs) if card in run.run.devices]
+        members = [number for number, run in enumerate(runs) if card in run.run.devices]
         if len(members) > 1:
-            _judge(made, members, card)
-    return tuple(made)
+            _judge(judged, members, card)
+    return tuple(judged)
 
 
 def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
     """Judge the runs at some places, which share a card, by what they take together."""
-    names = " and ".join(runs[at].run.name for at in members)
-    reports = [report for at in members if (report := runs[at].report) is not None]
-    lacks = [runs[at].run.name for at in members if runs[at].report is None]
+    names = " and ".join(runs[number].run.name for number in members)
+    reports = [report for number in members if (report := runs[number].report) is not None]
+    lacks = [runs[number].run.name for number in members if runs[number].report is None]
     whole = held_at_once(reports)
     about = f"{names} share card {card}: together they take about {human(whole.expected)}"
-    for at in members:
-        report = runs[at].report
+    for number in members:
+        report = runs[number].report
         if report is None:
             continue
         if report.verdict is None:
-            run = runs[at].run
-            told = about if not lacks else f"{about} without {', '.join(lacks)}"
-            notes = run.notes if at != members[0] else (*run.notes, told)
-            runs[at] = replace(runs[at], run=replace(run, notes=notes))
+            run = runs[number].run
+            about_them = about if not lacks else f"{about} without {', '.join(lacks)}"
+            notes = run.notes if number != members[0] else (*run.notes, about_them)
+            runs[number] = replace(runs[number], run=replace(run, notes=notes))
             continue
         usable = report.verdict.usable_bytes
         answer, reason = _answer(whole, usable), f"{about}, and it has {human(usable)}"
@@ -354,7 +372,7 @@ def _judge(runs: "list[WeighedRun]", members: Sequence[int], card: str) -> None:
             answer, reason = "unknown", f"{', '.join(lacks)} takes memory of the same card, too"
         if WORSE[answer] > WORSE[report.verdict.fits]:
             verdict = report.verdict.turned(answer, reason)
-            runs[at] = replace(runs[at], report=replace(report, verdict=verdict))
+            runs[number] = replace(runs[number], report=replace(report, verdict=verdict))
 
 
 def _answer(whole: Bytes, usable: int) -> "Answer":

@@ -67,35 +67,38 @@ class FilePatch:
 Weigh = Callable[[str], WeighedFile]
 
 
-def patched(found: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
+def patched(weighed_file: WeighedFile, weigh: Weigh | None = None) -> FilePatch | None:
     """Return the file with the first change of each run that surely fits, or with the memory limit
     that it needs, None where one of its runs does not fit and has none that its file can say. A
     file that fits is as it was. `weigh` answers a changed text as the file was: a change that
     brings defaults of its program with it is taken where that fits."""
-    text, remedies = found.file.text, []
-    for number, weighed in enumerate(found.runs):
+    text, remedies = weighed_file.file.text, []
+    for number, weighed in enumerate(weighed_file.runs):
         if weighed.fits == "yes":
             continue
-        changed = _changed(text, found.file, number, weighed, weigh)
-        changed = changed or raised(text, found.file, number, weighed)
+        changed = _changed(text, weighed_file.file, number, weighed, weigh)
+        changed = changed or raised(text, weighed_file.file, number, weighed)
         if changed is None:
             return None
         text, remedy = changed
         remedies.append(remedy)
     return FilePatch(
-        name=found.file.name, before=found.file.text, after=text, remedies=tuple(remedies)
+        name=weighed_file.file.name,
+        before=weighed_file.file.text,
+        after=text,
+        remedies=tuple(remedies),
     )
 
 
-def shared_value(found: WeighedFile) -> tuple[int, str] | None:
+def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
     """Return the line and the name of a value that YAML's aliases share, and that a change which
     fits would set: such a value has no place of its own. None where that is not what stops one."""
-    for weighed in found.runs:
+    for weighed in weighed_file.runs:
         remedies = weighed.report.remedies if weighed.report is not None else ()
         for remedy in remedies:
-            words = named(found.file.kind).written(remedy.change)
+            words = named(weighed_file.file.kind).written(remedy.change)
             if remedy.fits == "yes" and words:
-                shared = _shared(_document(found.file.text, found.file), words)
+                shared = _shared(_document(weighed_file.file.text, weighed_file.file), words)
                 if shared is not None:
                     return shared
     return None
@@ -115,33 +118,35 @@ NO_KEY = "a {} has no key for it"
 NO_PLACE = "no key of it can be changed alone, or its program brings other settings with it"
 
 
-def unsaid(found: WeighedFile) -> UnsaidChange | None:
+def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
     """Return the first change that surely fits on the same cards, of a run that does not; None
     where there is none."""
-    for number, weighed in enumerate(found.runs):
+    for number, weighed in enumerate(weighed_file.runs):
         if weighed.fits == "yes" or weighed.report is None:
             continue
         for one in weighed.report.remedies:
             if one.fits == "yes" and "gpu" not in one.change:
-                return UnsaidChange(one.flags, _why(found, weighed, one), _other(found, number))
+                return UnsaidChange(
+                    one.flags, _why(weighed_file, weighed, one), _other(weighed_file, number)
+                )
     return None
 
 
-def _why(found: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
+def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
     if weighed.run.command:
         return IN_A_LINE
-    if named(found.file.kind).written(remedy.change) is None:
-        return NO_KEY.format(found.file.title)
+    if named(weighed_file.file.kind).written(remedy.change) is None:
+        return NO_KEY.format(weighed_file.file.title)
     return NO_PLACE
 
 
-def _other(found: WeighedFile, number: int) -> str:
+def _other(weighed_file: WeighedFile, number: int) -> str:
     """Return the flags of the first change that can be written and is not sure to fit."""
-    weighed = found.runs[number]
+    weighed = weighed_file.runs[number]
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         if remedy.fits == "unknown":
-            file, run = found.file, weighed.run
-            if _said(file.text, file, number, run, remedy, None) is not None:
+            file, run = weighed_file.file, weighed.run
+            if _said_by_keys(file.text, file, number, run, remedy, None) is not None:
                 return remedy.flags
     return ""
 
@@ -161,21 +166,21 @@ def _changed(
     """Return the text with the first remedy that it can say, and that remedy."""
     for remedy in weighed.report.remedies if weighed.report is not None else ():
         if remedy.fits == "yes":
-            found = _said(text, file, number, weighed.run, remedy, weigh)
-            if found is not None:
-                return found
+            after_and_change = _said_by_keys(text, file, number, weighed.run, remedy, weigh)
+            if after_and_change is not None:
+                return after_and_change
     return None
 
 
-def _said(
+def _said_by_keys(
     text: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy, weigh: Weigh | None
 ) -> tuple[str, Remedy] | None:
     for after in _texts(text, file, run, remedy):
         if _says(after, file, number, run, remedy):
             return after, remedy
-        told = _weighed(after, file, number, run, remedy, weigh)
-        if told is not None:
-            return after, told
+        settings_told = _weighed(after, file, number, run, remedy, weigh)
+        if settings_told is not None:
+            return after, settings_told
     return None
 
 
@@ -190,13 +195,17 @@ def _weighed(
         again = weigh(after).runs[number]
     except (WeighbridgeError, IndexError):
         return None
-    wanted, told = {**run.settings, **remedy.change}, again.run.settings
-    more = [name for name in told if name not in wanted]
-    same = _same({name: told.get(name) for name in wanted}, wanted)
-    of_adapters = all(name == "dtype" or name.startswith("lora_") for name in more)
-    if again.report is None or again.fits != "yes" or not same or not of_adapters:
+    wanted = {**run.settings, **remedy.change}
+    if again.report is None or again.fits != "yes" or not _of_adapters(again.run.settings, wanted):
         return None
     return replace(remedy, peak_bytes=again.report.peak.expected)
+
+
+def _of_adapters(settings: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
+    """Tell whether settings are the wanted ones, and others of adapters alone."""
+    more = [name for name in settings if name not in wanted]
+    same = _same({name: settings.get(name) for name in wanted}, wanted)
+    return same and all(name == "dtype" or name.startswith("lora_") for name in more)
 
 
 def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterator[str]:
@@ -301,15 +310,15 @@ def _line_says(again: PlannedRun, run: PlannedRun, remedy: Remedy) -> bool:
 
 def _others_stay(runs: Sequence[PlannedRun], file: RunFile, number: int) -> bool:
     """Tell whether a change leaves the launch lines below its own as they were."""
-    rest = file.runs[number + 1 :]
-    return [run.command for run in runs[number + 1 :]] == [run.command for run in rest]
+    behind = file.runs[number + 1 :]
+    return [run.command for run in runs[number + 1 :]] == [run.command for run in behind]
 
 
 def _same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
     """Tell whether two are the same settings; a single name stands for a list of it."""
 
-    def plain(given: Mapping[str, Value]) -> dict[str, Any]:
-        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+    def plain(settings: Mapping[str, Value]) -> dict[str, Any]:
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
         return {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in lists.items()}
 
     return plain(one) == plain(other)
@@ -354,20 +363,20 @@ def _edit(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit
 
 def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]) -> Edit | None:
     """Add items to a list that is there, or a list."""
-    found: Any = document.data
+    value: Any = document.data
     for part in path:
-        found = found.get(part) if isinstance(found, dict) else None
-    held = found if isinstance(found, list) else []
-    new = [item for item in items if item not in held]
+        value = value.get(part) if isinstance(value, dict) else None
+    listed = value if isinstance(value, list) else []
+    new = [item for item in items if item not in listed]
     place = document.places.get(path)
     if not new:
         return Edit(0, 0, "")
-    if not held:
+    if not listed:
         block = "".join(f"\n  - {item}" for item in new)
         if place is not None:
             return None
         return _line_after(document, run, f"{path[-1]}:{block}")
-    last = document.places[(*path, len(held) - 1)]
+    last = document.places[(*path, len(listed) - 1)]
     if place is not None and place.end:  # [a, b]
         return Edit(last.end, last.end, "".join(f", {item}" for item in new))
     indent = _line(document.text, last.line).partition("-")[0]
@@ -377,21 +386,25 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
     """Put a new key beside one that is known."""
-    said = _written(value, document.syntax)
+    written_value = _written(value, document.syntax)
     if document.syntax == "python":  # behind the last argument of a call
         last = document.places.get(())
-        return None if last is None else Edit(last.end, last.end, _argument(document, path, said))
+        return (
+            None
+            if last is None
+            else Edit(last.end, last.end, _argument(document, path, written_value))
+        )
     if document.syntax == "json":
-        return _into_object(document, path, said)
+        return _into_object(document, path, written_value)
     if document.syntax == "toml":
         table = document.places.get(path[:-1]) if len(path) > 1 else None
         if table is None:
             return None
         end = _end_of(document.text, table.line)
-        return Edit(end, end, f"{path[-1]} = {said}\n")
+        return Edit(end, end, f"{path[-1]} = {written_value}\n")
     if document.syntax == "modelfile":
-        return _line_after(document, run, f"PARAMETER {path[-1]} {said}")
-    return _line_after(document, run, f"{path[-1]}: {said}", path[:-1])
+        return _line_after(document, run, f"PARAMETER {path[-1]} {written_value}")
+    return _line_after(document, run, f"{path[-1]}: {written_value}", path[:-1])
 
 
 def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()) -> Edit | None:
@@ -413,21 +426,21 @@ def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()
     return Edit(end, end, "".join(f"{spaces}{each}\n" for each in line.split("\n")))
 
 
-def _argument(document: Document, path: Path, said: str) -> str:
+def _argument(document: Document, path: Path, argument: str) -> str:
     """Return one more argument of a call: in its own line where the one before it stands so."""
     start = document.places[()].start
     before = document.text[document.text.rfind("\n", 0, start) + 1 : start]
-    own = re.fullmatch(r"([ \t]*)[A-Za-z_]\w*[ \t]*=[ \t]*", before)
-    return f"{f',{chr(10)}{own[1]}' if own else ', '}{path[-1]}={said}"
+    keyword = re.fullmatch(r"([ \t]*)[A-Za-z_]\w*[ \t]*=[ \t]*", before)
+    return f"{f',{chr(10)}{keyword[1]}' if keyword else ', '}{path[-1]}={argument}"
 
 
-def _into_object(document: Document, path: Path, said: str) -> Edit | None:
+def _into_object(document: Document, path: Path, entry: str) -> Edit | None:
     holder = document.places.get(path[:-1])
     if holder is None:
         return None
     blank = re.match(r"\{(\s*)", document.text[holder.start :])
     space = blank[1] if blank else ""
-    return Edit(holder.start + 1, holder.start + 1, f"{space}{json.dumps(path[-1])}: {said},")
+    return Edit(holder.start + 1, holder.start + 1, f"{space}{json.dumps(path[-1])}: {entry},")
 
 
 def _written(value: Value, syntax: str) -> str:

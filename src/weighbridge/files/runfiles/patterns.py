@@ -24,8 +24,8 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 def below(folder: Path, patterns: Sequence[str]) -> Iterator[str]:
     """Yield the files below a folder that a pattern means, as paths in it, in their order."""
-    found = {path for pattern in patterns for path in folder.glob(_whole(pattern))}
-    yield from sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
+    paths = {path for pattern in patterns for path in folder.glob(_whole(pattern))}
+    yield from sorted(path.relative_to(folder).as_posix() for path in paths if path.is_file())
 
 
 def _whole(pattern: str) -> str:

@@ -2,7 +2,7 @@
 
     a command   from the line where a shell's word begins to the last that is a shell's, with what
                 sets variables above it
-    Python      from an import to the end of the longest part that parses
+    Python      from an import, or the call of a class, to the end of the longest part that parses
     a config    lines of `key: value`, three or more
 
 What is around them are words. A text of commands alone has none, and is a script.
@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.files.programs import command_words
 
 MOST_LINES = 400  # of one part
 MOST_PARTS = 40  # of one text, and ends of a script that are tried
 LEAST_KEYS = 3
-PROMPT = r"[ \t]*(?:[$%>][ \t]+)?(?:[A-Za-z_]\w*=\S*[ \t]+)*"
+PROMPT = r"[ \t]*(?:[$%>][ \t]+|!(?=[A-Za-z]))?(?:[A-Za-z_]\w*=\S*[ \t]+)*"
 BEFORE = "srun|mpirun|mpiexec|uv|nohup"  # what stands before a program, of whatever task
 LAUNCH = re.compile(rf"{PROMPT}(?:{command_words('train', '')}|{BEFORE})[ \t]+[^\s=]")
 BEFORE_A_SERVER = "docker|podman|numactl|sudo|setsid|uvx"
@@ -36,7 +37,12 @@ SHELL = re.compile(
     rf"{PROMPT}(?:[A-Za-z_]\w*=|(?:{_WORDS})(?:[ \t;]|$)|--?[A-Za-z]|#"
     r"|[(){};][ \t;\\]*$|[\"']|\\$)"
 )
-IMPORT = re.compile(r"(?:from [\w.]+ import |import \w)")
+# An import, or a class that is called: people paste scripts from their middle, too
+IMPORT = re.compile(
+    r"(?:from [\w.]+ import |import \w|[a-z_]\w*(?:, ?[a-z_]\w*)* ?= ?[A-Z]\w+(?:\.\w+)?\()"
+)
+# A comment between two lines of one command, which ends it there
+COMMENTED = re.compile(r"\\\n(?P<comment>[ \t]*#)[^\n]*\n(?=[ \t]*-)")
 KEY = re.compile(r"[ \t]*[\w.-]+:(?:[ \t]+\S.*|[ \t]*)$")
 OF_A_KEY = re.compile(r"[ \t]*(?:#.*|-[ \t]+\S.*)?$")
 
@@ -65,6 +71,13 @@ def only_commands(text: str) -> bool:
     """Tell whether all lines of a text are a shell's."""
     lines = text.splitlines()[:MOST_LINES]
     return all(_is_shell(lines, n) or not line.strip() for n, line in enumerate(lines))
+
+
+def cut_short(text: str) -> Iterator[str]:
+    """Say which comments end a command whose flags go on below them."""
+    for match in COMMENTED.finditer(text):
+        line = text.count("\n", 0, match.start("comment")) + 1
+        yield sentence("command.commented", line=line)
 
 
 def parts(text: str) -> Iterator[MachinePart]:

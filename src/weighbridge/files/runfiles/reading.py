@@ -27,6 +27,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.shell import OF_A_SCRIPT
 from weighbridge.files.runfiles.beside import missing
@@ -76,16 +77,16 @@ def table(text: str) -> KeyTable:
     ignored: set[str] = set()
     section = ""
     for line in filter(str.strip, text.splitlines()):
-        name, _, rest = line.strip().partition(" ")
+        name, _, after_sign = line.strip().partition(" ")
         if line.startswith("["):
             section = line.strip("[] ")
         elif section == "settings":
-            settings[name] = rest.strip()
+            settings[name] = after_sign.strip()
         elif section == "memory":
-            memory[name] = rest.strip()
+            memory[name] = after_sign.strip()
         elif section in phrases:
-            meaning, said = rest.split(maxsplit=1)
-            words = dict(map(_phrase, said.split(";")))
+            meaning, phrase = after_sign.split(maxsplit=1)
+            words = dict(map(_phrase, phrase.split(";")))
             phrases[section][name, meaning] = {key: each[0] for key, each in words.items()}
             first = next(iter(words))
             values.setdefault(first, {}).update((str(v).lower(), meaning) for v in words[first])
@@ -97,8 +98,8 @@ def table(text: str) -> KeyTable:
 
 def _phrase(text: str) -> tuple[str, list[Value]]:
     """Return a key and its values: `key = a | b`; what is added to a list (`+=`) is a tuple."""
-    key, _, said = text.strip().partition(" ")
-    sign, _, listed = said.partition(" ")
+    key, _, values_said = text.strip().partition(" ")
+    sign, _, listed = values_said.partition(" ")
     values = [each.strip() for each in listed.split("|")]
     return key, [tuple(values)] if sign == "+=" else [_plain(each) for each in values]
 
@@ -130,36 +131,36 @@ class KeyReading:
     @property
     def data(self) -> Any:
         """Return the part of the document that is read."""
-        found = self.document.data
+        value = self.document.data
         for key in self.base:
-            found = found[key]
-        return found
+            value = value[key]
+        return value
 
     def value(self, key: str, default: Value = None) -> Value:
         """Return the value of a dotted key, which counts as read from then on. A variable with a
         default of its own (`${NAME:-x}`) is that default."""
         self.used.add(key)
-        found = self.data
+        result = self.data
         for part in self._path(key):
-            if not isinstance(found, dict) or part not in found:
+            if not isinstance(result, dict) or part not in result:
                 return default
-            found = found[part]
-        return filled(found) if isinstance(found, str) else found
+            result = result[part]
+        return filled(result) if isinstance(result, str) else result
 
     def text(self, key: str) -> str:
         """Return a value as text; "" where it is not there, is no text, or is a variable."""
-        found = self.value(key)
-        return found if isinstance(found, str) and not VARIABLE.search(found) else ""
+        value = self.value(key)
+        return value if isinstance(value, str) and not VARIABLE.search(value) else ""
 
     def on(self, key: str) -> bool:
         """Tell whether a key is there and says yes. A word that says neither yes nor no is told,
         where nothing else is read of the key."""
-        found = self.value(key)
-        if isinstance(found, str):
-            if found.lower() not in (*YES, *NO) and not VARIABLE.search(found):
-                self.odd[key] = found
-            return found.lower() in YES
-        return found not in OFF and found not in ([], {})
+        value = self.value(key)
+        if isinstance(value, str):
+            if value.lower() not in (*YES, *NO) and not VARIABLE.search(value):
+                self.odd[key] = value
+            return value.lower() in YES
+        return value not in OFF and value not in ([], {})
 
     def take(
         self, key: str, setting: str, read: Callable[[Any], Value] | None = None
@@ -193,7 +194,8 @@ class KeyReading:
                 line = self.document.place((*self.base, *self._path(key))).line
                 meant = MEANT.get(setting, f"no {setting.replace('_', ' ')}")
                 raise UsageError(
-                    f"{self.document.name}:{line}: {key} is {shown(value)}, which is {meant}"
+                    sentence("file.bad_value", key=key, value=shown(value), meant=meant),
+                    where=f"{self.document.name}:{line}",
                 ) from None
             self.settings[setting] = value
         self.knows(key, setting)
@@ -246,7 +248,7 @@ class KeyReading:
 
     def run(self, model: str, *, refused: str = "", name: str = "") -> PlannedRun:
         """Return the run, and tell of every key that nobody read."""
-        self._rest()
+        self._leave_others()
         return PlannedRun(
             task=self.task,
             model=model,
@@ -266,7 +268,7 @@ class KeyReading:
         for key in self.odd.keys() - read:
             self.leave(key, NEITHER.format(shown(self.odd[key])))
 
-    def _rest(self) -> None:
+    def _leave_others(self) -> None:
         self._neither()
         unknown = []
         for key, value in self._leaves(self.data, ""):
@@ -283,7 +285,7 @@ class KeyReading:
         for key in unknown[:MOST_UNREAD]:
             self.leave(key, f"{STRANGE}{self._near(key)}")
         if len(unknown) > MOST_UNREAD:
-            self.notes.append(f"{len(unknown) - MOST_UNREAD} more keys are not known to us")
+            self.notes.append(sentence("file.more_keys", count=len(unknown) - MOST_UNREAD))
 
     def _near(self, key: str) -> str:
         """Return the question whether a known key is meant that is written nearly so; "" where
@@ -331,8 +333,8 @@ def groups(key: str) -> Iterator[str]:
     yield key
     yield f"{key}.*"
     for sign in ".", "_":
-        for at in (at for at, letter in enumerate(key) if letter == sign):
-            yield f"{key[: at + 1]}*"
+        for place in (place for place, letter in enumerate(key) if letter == sign):
+            yield f"{key[: place + 1]}*"
 
 
 def filled(text: str) -> str:
@@ -370,6 +372,13 @@ def phrased(
     return words
 
 
+def _says_nothing(setting: str, value: Value) -> bool:
+    """Tell whether a value is the one that is taken where a file says nothing."""
+    if value is None or value in ((), []) or (value is False and setting not in EITHER):
+        return True
+    return bool(value == 1 and setting.endswith("_parallel_size"))
+
+
 def worded(
     settings: Mapping[str, Value], keys: str, names: Mapping[str, str], phrases: Phrases
 ) -> dict[str, Value]:
@@ -381,9 +390,7 @@ def worded(
     plain |= names
     words: dict[str, Value] = {}
     for setting, value in settings.items():
-        if value is None or value in ((), []) or (value is False and setting not in EITHER):
-            continue
-        if value == 1 and setting.endswith("_parallel_size"):
+        if _says_nothing(setting, value):
             continue
         if isinstance(value, str) and (setting, value) in phrases:
             words.update(phrases[setting, value])

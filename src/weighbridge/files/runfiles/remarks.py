@@ -54,8 +54,8 @@ def _not_memory(text: str) -> Iterator[LogFinding]:
     if not errors or any(OF_MEMORY.search(f"{e['name']} {e['said'] or ''}") for e in errors):
         return
     last = errors[-1]
-    said = " ".join((last["said"] or "").split())
-    shown = f"{last['name']}: {clipped(said, SHOWN)}" if said else last["name"]
+    message = " ".join((last["said"] or "").split())
+    shown = f"{last['name']}: {clipped(message, SHOWN)}" if message else last["name"]
     error = shown if shown.endswith("...") else shown.strip(" .")
     yield LogFinding("not_memory", {"error": error})
 

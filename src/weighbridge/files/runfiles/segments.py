@@ -50,16 +50,16 @@ def grows(text: str, syntax: str) -> bool | None:
 
 
 def _of_lines(text: str) -> bool | None:
-    here, given = _parts(text)
-    found: set[bool | None] = set()
-    for part in given:
+    here, handed = _parts(text)
+    answers: set[bool | None] = set()
+    for part in handed:
         with suppress(WeighbridgeError):  # most often no commands: a config, a script
-            found |= set(_of_part(part))
+            answers |= set(_of_part(part))
     try:
-        found |= set(_of_part(here))
+        answers |= set(_of_part(here))
     except WeighbridgeError:
         return None
-    return found.pop() if len(found) == 1 else None
+    return answers.pop() if len(answers) == 1 else None
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
@@ -68,11 +68,11 @@ def _parts(text: str) -> tuple[str, list[str]]:
     apart: list[str] = []
     lines = iter(text.splitlines(keepends=True))
     for line in lines:
-        given = GIVEN.match(line)
-        if given is None:
+        heredoc = GIVEN.match(line)
+        if heredoc is None:
             here.append(line)
             continue
-        body = list(takewhile(partial(_goes_on, given["end"]), lines))
+        body = list(takewhile(partial(_goes_on, heredoc["end"]), lines))
         if SHELLS.search(line) and not ELSEWHERE.search(line):
             here += body
         else:
@@ -94,7 +94,7 @@ def _of_part(text: str) -> Iterator[bool | None]:
         if command.words[0] == UNSETS:
             gone = gone or not set(VARIABLES).isdisjoint(command.words)
         else:
-            yield None if gone or perhaps else _said(_seen(command, job))
+            yield None if gone or perhaps else _of_environment(_seen(command, job))
 
 
 def _started(text: str) -> Iterator[Command]:
@@ -114,16 +114,18 @@ def _seen(command: Command, job: str | None) -> Mapping[str, str]:
     env = environment(f"ALL,{job}" if job else None, command.env)
     if command.words[0].rpartition("/")[2] != "srun":
         return env
-    own = (word.partition("=")[2] for word in command.words if word.startswith("--export="))
-    return environment(next(own, job), env)
+    exports = (word.partition("=")[2] for word in command.words if word.startswith("--export="))
+    return environment(next(exports, job), env)
 
 
 def _of_script(text: str) -> bool | None:
     quoted = re.compile(r"[\"']([^\"'\n]*)[\"']")
-    return _said({m["name"]: "".join(quoted.findall(m["parts"])) for m in PUT.finditer(text)})
+    return _of_environment(
+        {m["name"]: "".join(quoted.findall(m["parts"])) for m in PUT.finditer(text)}
+    )
 
 
-def _said(env: Mapping[str, str]) -> bool | None:
+def _of_environment(env: Mapping[str, str]) -> bool | None:
     """Return what the variables say of segments, as torch reads them; None where they do not."""
     if not any(NAME in env.get(name, "") for name in VARIABLES):
         return None
@@ -133,7 +135,7 @@ def _said(env: Mapping[str, str]) -> bool | None:
         return None
 
 
-def told(run: PlannedRun, text: str, syntax: str) -> PlannedRun:
+def with_allocator(run: PlannedRun, text: str, syntax: str) -> PlannedRun:
     """Return a run that trains with what its text says of the allocator, where its own keys say
     nothing."""
     value = grows(text, syntax) if run.task == "train" and NAME not in run.settings else None

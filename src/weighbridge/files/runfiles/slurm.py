@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
-from weighbridge.base.sentences import without
+from weighbridge.base.sentences import Sentence, sentence, without
 from weighbridge.base.units import GIB, KIB, MIB, ceil_div, human, typed_size
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.record import (
@@ -63,7 +63,6 @@ NO_TASKS = (
     "card, as --ntasks-per-node has them"
 )
 # Behind what a kind of card may mean: whether that matters
-SAME, SAYS = ": the answer is the same", ": --gpu says which"
 ANY = "100TB"  # of RAM, where a job does not say: what is needed is counted, and fits
 
 
@@ -89,7 +88,7 @@ class SlurmJob(NamedTuple):
         named. Raises UsageError where nobody says the kind."""
         kind = gpu or self.card
         if not kind:
-            raise UsageError("the job names no kind of card: --gpu 4090, --gpu a100-80gb says it")
+            raise UsageError(sentence("slurm.no_card"))
         ram = typed_size(self.memory) if self.memory else ANY
         return {"gpu": times(kind, self.on_all), "ram": ram}
 
@@ -113,22 +112,22 @@ class SlurmAdvice(NamedTuple):
 
 def asked(text: str) -> SlurmJob:
     """Return what the #SBATCH lines of a script ask for. Raises UsageError where it has none."""
-    given = {name: option.value for name, option in _options(text).items()}
-    if not given:
-        raise UsageError("no line of it begins with #SBATCH; weighbridge FILE weighs other scripts")
-    nodes = _nodes(given)
-    cards, card, says = _cards(given, nodes)
-    cores = given.get("--cpus-per-task")
-    memory = _memory(given, cards, nodes)
+    options = {name: option.value for name, option in _options(text).items()}
+    if not options:
+        raise UsageError(sentence("slurm.no_options"))
+    nodes = _nodes(options)
+    cards, card, says = _cards(options, nodes)
+    cores = options.get("--cpus-per-task")
+    memory = _memory(options, cards, nodes)
     if not card:
-        card, says = _constrained(given.get("--constraint", "")), "--constraint"
+        card, says = _constrained(options.get("--constraint", "")), "--constraint"
     return SlurmJob(
         cards,
         card,
         nodes,
         memory,
         None if cores is None else _count(cores),
-        whole="--mem" in given and memory is None,
+        whole="--mem" in options and memory is None,
         says=says if card else "",
     )
 
@@ -170,7 +169,7 @@ def asking(run: PlannedRun, text: str) -> PlannedRun:
     try:
         job = asked(text)
     except UsageError as error:
-        return _left(run, "#SBATCH", text, str(error))
+        return _left(run, "#SBATCH", text, error.line)
     settings: dict[str, Value] = {}
     taken = []
     if job.memory and "ram" not in run.settings:
@@ -208,8 +207,8 @@ def _compared(run: PlannedRun, job: SlurmJob, text: str) -> PlannedRun:
 def _short(run: PlannedRun, text: str, why: str, names: Sequence[str]) -> PlannedRun:
     """Return a run whose job asks for fewer than its command starts with, by one of these
     options."""
-    given = _options(text)
-    return _left(run, FEW_CARDS, text, why, next(filter(given.get, names), ""))
+    options = _options(text)
+    return _left(run, FEW_CARDS, text, why, next(filter(options.get, names), ""))
 
 
 def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]:
@@ -222,31 +221,36 @@ def _carded(run: PlannedRun, job: SlurmJob, text: str) -> tuple[PlannedRun, str]
         return _left(run, job.says, text, why, job.says), ""
     if len(cards) == 1:
         return run, times(job.card, job.on_all)
-    run = _left(run, SEVERAL_CARDS, text, f"{several(job.card, cards)}{SAYS}", job.says)
+    run = _left(run, SEVERAL_CARDS, text, several("which_card", job.card, cards), job.says)
     smallest, *larger = (times(card.id, job.on_all) for card in cards)
     return replace(run, larger=tuple(larger)), smallest
 
 
-def several(kind: str, cards: tuple[Part, ...]) -> str:
+def several(key: str, kind: str, cards: tuple[Part, ...]) -> Sentence:
     """Say which cards a kind may mean."""
     *names, last = (part.name for part in cards)
-    return f"{kind} is {', '.join(names)} or {last}"
+    return sentence(key, kind=kind, cards=f"{', '.join(names)} or {last}")
+
+
+def same(why: str) -> str:
+    """Return the reason of a kind whose cards have one answer."""
+    return sentence("which_card.same", **why.values) if isinstance(why, Sentence) else why
 
 
 def _left(run: PlannedRun, key: str, text: str, why: str, says: str = "") -> PlannedRun:
     """Return a run with what is unsure of a job; `says` is the option that it is about."""
-    given = _options(text)
-    option = given.get(says) or next(iter(given.values()))
+    options = _options(text)
+    option = options.get(says) or next(iter(options.values()))
     key = option.spelled if key == says else key
     lowers, raises = key == SEVERAL_CARDS, key == FEW_CARDS
-    told = Unread(key=key, line=option.line, why=why, lowers=lowers, raises=raises)
-    return replace(run, unread=(*run.unread, told))
+    unread_option = Unread(key=key, line=option.line, why=why, lowers=lowers, raises=raises)
+    return replace(run, unread=(*run.unread, unread_option))
 
 
 def _taken(text: str, names: tuple[str, ...], setting: str) -> Understood:
     """Return the first of these options that a job has, as it stands there."""
-    given = _options(text)
-    option = next(given[name] for name in names if name in given)
+    options = _options(text)
+    option = next(options[name] for name in names if name in options)
     return Understood(
         key=f"#SBATCH {option.spelled}", value=option.value, setting=setting, line=option.line
     )
@@ -271,15 +275,15 @@ def step(text: str, words: Sequence[str]) -> Start | None:
     before those of the job. None where it starts one for the only card."""
     why = NO_TASKS
     try:
-        given = {name: option.value for name, option in _of_step(text, words).items()}
-        nodes = _nodes(given)
-        tasks = _tasks(given, nodes)
+        options = {name: option.value for name, option in _of_step(text, words).items()}
+        nodes = _nodes(options)
+        tasks = _tasks(options, nodes)
         if tasks is not None:
             return Start(whole=tasks, machines=nodes)
-        if (_cards(given, nodes)[0] or 1) == 1:
+        if (_cards(options, nodes)[0] or 1) == 1:
             return None
     except UsageError as error:
-        why = str(error)
+        why = error.line
     line = text.count("\n", 0, max(text.find(SRUN), 0)) + 1
     return Start(unread=(Unread(key=FEW_CARDS, line=line, why=why, raises=True),))
 
@@ -287,11 +291,11 @@ def step(text: str, words: Sequence[str]) -> Start | None:
 def _of_step(text: str, words: Sequence[str]) -> dict[str, SlurmOption]:
     """Return the options of a job and of its srun."""
     read = _read(" ".join(_of_srun(words)), 0)
-    own = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
+    of_the_step = {name: option for name, option in read.items() if not OF_JOB.match(option.value)}
     job = _options(text)
-    if "--ntasks-per-node" in own:
+    if "--ntasks-per-node" in of_the_step:
         job.pop("--ntasks", None)
-    return {**job, **own}
+    return {**job, **of_the_step}
 
 
 def _of_srun(words: Sequence[str]) -> Iterator[str]:
@@ -307,99 +311,97 @@ def _of_srun(words: Sequence[str]) -> Iterator[str]:
 
 def _options(text: str) -> dict[str, SlurmOption]:
     """Return the options of a job by their long names."""
-    found: dict[str, SlurmOption] = {}
+    options: dict[str, SlurmOption] = {}
     for line in LINE.finditer(text):
-        found |= _read(line[1], text.count("\n", 0, line.start()) + 1)
-    return found
+        options |= _read(line[1], text.count("\n", 0, line.start()) + 1)
+    return options
 
 
 def _read(words: str, line: int) -> dict[str, SlurmOption]:
     """Return options by their long names: of several the last, as Slurm takes it."""
-    found: dict[str, SlurmOption] = {}
+    options: dict[str, SlurmOption] = {}
     for option in OPTION.finditer(words):
         spelled = option[1] or option[2]
         name = SHORT.get(spelled, spelled)
-        found[name] = SlurmOption(spelled, option[3] or "", line)
-    return found
+        options[name] = SlurmOption(spelled, option[3] or "", line)
+    return options
 
 
-def _nodes(given: Mapping[str, str]) -> int:
+def _nodes(options: Mapping[str, str]) -> int:
     """Return how many machines there are: at least as many as hold all tasks."""
-    if "--nodes" in given:
-        return _count(given["--nodes"].partition("-")[0])
-    if "--ntasks" in given and "--ntasks-per-node" in given:
-        return ceil_div(_count(given["--ntasks"]), _count(given["--ntasks-per-node"]))
+    if "--nodes" in options:
+        return _count(options["--nodes"].partition("-")[0])
+    if "--ntasks" in options and "--ntasks-per-node" in options:
+        return ceil_div(_count(options["--ntasks"]), _count(options["--ntasks-per-node"]))
     return 1
 
 
-def _tasks(given: Mapping[str, str], nodes: int) -> int | None:
+def _tasks(options: Mapping[str, str], nodes: int) -> int | None:
     """Return the tasks of all machines; None where their number is not named."""
-    if "--ntasks" in given:
-        return _count(given["--ntasks"])
-    if "--ntasks-per-node" in given:
-        return _count(given["--ntasks-per-node"]) * nodes
-    matches = (_asked_by("--gpus", given), _asked_by("--gpus-per-task", given))
+    if "--ntasks" in options:
+        return _count(options["--ntasks"])
+    if "--ntasks-per-node" in options:
+        return _count(options["--ntasks-per-node"]) * nodes
+    matches = (_asked_by("--gpus", options), _asked_by("--gpus-per-task", options))
     whole, each = (int(match["count"] or 1) if match is not None else 0 for match in matches)
     return ceil_div(whole, each) if whole and each else None
 
 
-def _tasks_of_each(given: Mapping[str, str], nodes: int) -> int:
+def _tasks_of_each(options: Mapping[str, str], nodes: int) -> int:
     """Return the tasks of each machine, which is one where nothing names them."""
-    return ceil_div(_tasks(given, nodes) or nodes, nodes)
+    return ceil_div(_tasks(options, nodes) or nodes, nodes)
 
 
-def _cards(given: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
+def _cards(options: Mapping[str, str], nodes: int) -> tuple[int | None, str, str]:
     """Return the cards of each machine, their kind, and the option that says that, or else their
     number."""
-    asked_by = {name: _asked_by(name, given) for name in OF_CARDS}
-    found = {name: match for name, match in asked_by.items() if match is not None}
-    if not found:
+    asked_by = {name: _asked_by(name, options) for name in OF_CARDS}
+    matches = {name: match for name, match in asked_by.items() if match is not None}
+    if not matches:
         return None, "", ""
-    first = next(iter(found))
-    count = int(found[first]["count"] or 1)
+    first = next(iter(matches))
+    count = int(matches[first]["count"] or 1)
     if first == "--gpus":
         count = ceil_div(count, nodes)
     elif first == "--gpus-per-task":
-        count *= _tasks_of_each(given, nodes)
-    says = next((name for name, match in found.items() if match["card"]), first)
-    return count, found[says]["card"] or "", says
+        count *= _tasks_of_each(options, nodes)
+    says = next((name for name, match in matches.items() if match["card"]), first)
+    return count, matches[says]["card"] or "", says
 
 
-def _asked_by(name: str, given: Mapping[str, str]) -> re.Match[str] | None:
+def _asked_by(name: str, options: Mapping[str, str]) -> re.Match[str] | None:
     """Return the kind and the number of an option; None where it asks for no cards."""
-    entries = given.get(name, "").split(",")
+    entries = options.get(name, "").split(",")
     if name == "--gres":
         entries = [GRES.sub("", one) or "1" for one in entries if GRES.match(one)]
-    found = [CARDS.fullmatch(one) for one in entries if one]
-    match = next(filter(None, found), None)
-    if found and match is None:
-        raise UsageError(f"{name}={given[name]:.40} {NO_COUNT}")
+    matches = [CARDS.fullmatch(one) for one in entries if one]
+    match = next(filter(None, matches), None)
+    if matches and match is None:
+        raise UsageError(f"{name}={options[name]:.40} {NO_COUNT}")
     return match
 
 
-def _memory(given: Mapping[str, str], cards: int | None, nodes: int) -> int | None:
-    if "--mem" in given:
-        return _size(given["--mem"]) or None  # 0 is all of the machine
-    if "--mem-per-gpu" in given and cards:
-        return _size(given["--mem-per-gpu"]) * cards
-    if "--mem-per-cpu" in given:
-        cores = _count(given.get("--cpus-per-task", "1")) * _tasks_of_each(given, nodes)
-        return _size(given["--mem-per-cpu"]) * cores
+def _memory(options: Mapping[str, str], cards: int | None, nodes: int) -> int | None:
+    if "--mem" in options:
+        return _size(options["--mem"]) or None  # 0 is all of the machine
+    if "--mem-per-gpu" in options and cards:
+        return _size(options["--mem-per-gpu"]) * cards
+    if "--mem-per-cpu" in options:
+        cores = _count(options.get("--cpus-per-task", "1")) * _tasks_of_each(options, nodes)
+        return _size(options["--mem-per-cpu"]) * cores
     return None
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise UsageError(
-            f"{text!r:.40} is no number that is read here of an #SBATCH line or of srun"
-        )
+        raise UsageError(sentence("slurm.number", text=text))
     return int(text)
 
 
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d{1,9})([KMGT]?)B?", text.upper())
     if match is None:
-        raise UsageError(f"{text!r:.40} is no size of Slurm; write it as 64G")
+        raise UsageError(sentence("slurm.size", text=text))
     return int(match[1]) * SIZES[match[2] or "M"]
 
 
@@ -418,13 +420,18 @@ def advice(job: SlurmJob, report: "Report") -> SlurmAdvice:
         if not count and verdict.fits == "no":
             return SlurmAdvice(verdict.fits, worst, (), note)
         cards = ceil_div(count, job.nodes) or cards
-    enough = job.memory if job.memory is not None and job.memory >= worst else None
-    lacks = cards != job.cards or not (enough or job.whole)
-    size = "0" if job.whole else f"{ceil_div(enough or worst, GIB)}G"
     meant = job._replace(card=_kind(job, report), cards=cards)
-    lines = tuple(_lines(meant, size)) if lacks else ()
     fits = verdict.fits if job.cards else "no"
-    return SlurmAdvice(fits, worst, lines, note)
+    return SlurmAdvice(fits, worst, _lacking(job, meant, worst), note)
+
+
+def _lacking(job: SlurmJob, meant: SlurmJob, worst: int) -> tuple[str, ...]:
+    """Return the lines that a job should have; none where its own ask for enough."""
+    enough = job.memory if job.memory is not None and job.memory >= worst else None
+    if meant.cards == job.cards and (enough or job.whole):
+        return ()
+    size = "0" if job.whole else f"{ceil_div(enough or worst, GIB)}G"
+    return tuple(_lines(meant, size))
 
 
 def _kind(job: SlurmJob, report: "Report") -> str:
@@ -471,18 +478,18 @@ def _lines(job: SlurmJob, size: str) -> Iterator[str]:
     yield f"#SBATCH --mem={size}"
 
 
-def told(job: SlurmJob, report: "Report", found: SlurmAdvice) -> Iterator[str]:
+def lines_of(job: SlurmJob, report: "Report", wanted_lines: SlurmAdvice) -> Iterator[str]:
     """Yield the answer about one run as lines: the verdict, what it needs, what to write."""
     verdict = report.verdict
     assert verdict is not None
     signs: Mapping[Any, str] = {"yes": "enough", "no": "not enough", "unknown": "cannot say"}
-    yield f"{report.model.name} on {verdict.times}{verdict.accelerator}: {signs[found.fits]}"
+    yield f"{report.model.name} on {verdict.times}{verdict.accelerator}: {signs[wanted_lines.fits]}"
     yield without(verdict.reason, "published_runs")
     memory = f"{human(job.memory)} is asked for" if job.memory else "no memory is asked for"
     memory = "all of it is asked for" if job.whole else memory
-    yield f"RAM of each machine: at worst {human(found.needed_memory)}; {memory}"
-    if found.note:
-        yield found.note
-    if found.lines:
+    yield sentence("slurm.memory", size=human(wanted_lines.needed_memory), asked=memory)
+    if wanted_lines.note:
+        yield wanted_lines.note
+    if wanted_lines.lines:
         yield "write:"
-        yield from found.lines
+        yield from wanted_lines.lines

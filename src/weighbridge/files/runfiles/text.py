@@ -6,17 +6,27 @@ is of a program that we do not answer for is refused by its name.
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
+from weighbridge.engines.format_names import meant
 from weighbridge.engines.table import NOT_YET
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles import fences
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.cards import card, ggml_memory, several_cards
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.in_words import in_words, of_piece, release, taken_of
+from weighbridge.files.runfiles.in_words import (
+    CARD,
+    in_words,
+    of_piece,
+    release,
+    taken_of,
+    to_type,
+)
 from weighbridge.files.runfiles.named import (
     MOST_TEXT,
     OLLAMA,
@@ -26,10 +36,15 @@ from weighbridge.files.runfiles.named import (
     piece_of,
     positions,
 )
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
+from weighbridge.files.runfiles.pieces import cut_short
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.serving import start_logs
-from weighbridge.files.runfiles.serving.lines import of_text
+from weighbridge.files.runfiles.serving.lines import NAMELESS, of_text
+from weighbridge.files.runfiles.serving.start_logs import beginning
+from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.arrays import SET
+from weighbridge.files.runfiles.training.ranks import ranks_of
+from weighbridge.files.runfiles.training.unanswered import learner, model_in
 from weighbridge.models.catalogue import everyday
 
 PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
@@ -38,22 +53,16 @@ LAUNCH = re.compile(
 )
 GLUED = re.compile(r"(?<=\d)(?=--[a-z])")  # a blank that somebody forgot
 GLUED_FLAG = re.compile(r"(?<=\d)(--[a-z][\w-]+)")
-GLUED_NOTE = (
-    "a blank is missing before {flag}: it is read with one, and the program would refuse it"
-)
+BLANK = re.compile(r"([ =])<([A-Za-z]\w{0,30})(?:[ -]\w{1,20}){0,3}>(?=[ \n`])")  # <model>
+# A type of GGUF in a file's name, in whatever spelling: q5kxl, Q5_K_XL
+SPELLED = re.compile(r"(?i)[-_.](i?q\d)_?(k|nl|xs|xxs|[01sm])?_?(xl|[lms])?(?=[-_.]|$)")
 LM_STUDIO = re.compile(r"\blms load (\S{1,200})(?:[^\n`]{0,400}?--context-length[ =](\d{1,9}))?")
 MEMORY = re.compile(r"(?i)\bGPU|memory|\bV?RAM\b|\bOOM|显存|内存|out of memory")
 RPC = re.compile(r"llama-server[^\n]{0,400}? --rpc[ =]([\w.:,-]{3,300})[^\n`]{0,400}")
 GGUF_TYPE = re.compile(r"\b[\w.-]{2,60}/[\w.-]{2,90}-GGUF:[A-Z0-9_-]{2,20}\b")
 CALLED = {"model": "the model", "gpu": "the card", "engine_version": "the release"}
-OTHER = "the text is about {}, which is read and not answered yet"
-NEAREST = (
-    "; nearest is weighbridge infer {model} --engine {engine} --gpu {gpu}, which takes memory by "
-    "other rules"
-)
 MOST_RUNS = 12  # of one text that are weighed
-MORE = "the text starts more than {most} runs: those behind are not weighed"
-CARDS = "the text names several cards or sizes of one ({cards}): none is taken; --gpu says which"
+CONFIG = re.compile(r"[\w./-]{1,200}\.toml\b")  # of a program that the text starts it with
 
 
 def tells(document: Document) -> bool:
@@ -66,6 +75,7 @@ def tells(document: Document) -> bool:
         or models(document)
         or card(document)
         or start_logs.starts(document)
+        or any(start_logs.runs(document))
     )
 
 
@@ -75,36 +85,46 @@ def read(document: Document) -> Iterator[PlannedRun]:
     text = document.text[:MOST_TEXT]
     named, cards, several = models(document), card(document), several_cards(document)
     program = other(text)
-    if program is not None and not program.alone:
-        yield _refused(program, named, cards)
-        return
     files = fences.read(text, document.name)
-    found = (
-        list(_of_rpc(document, cards))
-        or [*files.runs, *_of_commands(files.words), *_of_lists(document)]
-        or list(start_logs.runs(document))
-    )
-    if found:
-        words = replace(document, text=files.words)
-        unlike = _unlike(found)
-        more = (MORE.format(most=MOST_RUNS),) if len(unlike) > MOST_RUNS else ()
-        for run in unlike[:MOST_RUNS]:
-            whole = _completed(run, named, cards, words)
-            yield _told_of(whole, cards, several, (*files.notes, *more))
+    lines = [*files.runs, *_of_lines(document, files.words)]
+    runs = list(_of_rpc(document, cards)) or lines or list(start_logs.runs(document))
+    notes: tuple[str, ...] = files.notes
+    if runs and (program is None or program.alone or _serve_beside(program, lines, text)):
+        words, unlike = replace(document, text=files.words), _unlike(runs)
+        runs = [_completed(_of_a_file(run, document), named, cards, words) for run in unlike]
+        more = (sentence("text.more_runs", most=MOST_RUNS),) if len(runs) > MOST_RUNS else ()
+        notes = (*notes, *cut_short(text), *more)
+    elif program is not None:
+        yield _refused(program, named, cards, text)
         return
-    if program is not None:
-        yield _refused(program, named, cards)
-        return
-    for run in in_words(document, named, cards):
-        yield _told_of(run, cards, several, files.notes)
+    else:
+        runs = list(in_words(document, named, cards))
+    for run in runs[:MOST_RUNS]:
+        yield _told_of(run, cards, several, notes)
+
+
+def _of_lines(document: Document, words: str) -> Iterator[PlannedRun]:
+    """Yield the runs of launch lines, and of what programs list: that says more of a model than the
+    command that started it."""
+    listed = list(_of_lists(document))
+    shown = {run.model for run in listed}
+    yield from (run for run in _of_commands(words) if run.model not in shown)
+    yield from listed
+
+
+def _serve_beside(program: Program, lines: list[PlannedRun], text: str) -> bool:
+    """Tell whether a text that names a program of training starts servers alone: these are asked
+    about."""
+    serve = lines and all(run.task == "infer" and run.command for run in lines)
+    return bool(serve and program.task == "train" and not program.starts(text))
 
 
 def _unlike(runs: list[PlannedRun]) -> list[PlannedRun]:
     """Return runs that ask for different things, each once, in their order."""
-    kept: dict[str, PlannedRun] = {}
+    unlike: dict[str, PlannedRun] = {}
     for run in runs:
-        kept.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
-    return list(kept.values())
+        unlike.setdefault(f"{run.task} {run.model} {run.name} {run.command} {run.settings}", run)
+    return list(unlike.values())
 
 
 def _told_of(
@@ -113,7 +133,7 @@ def _told_of(
     """Return a run with notes about its text, the cards among them that are not taken, and with
     what is assumed of those that are."""
     if several and not run.settings.keys() & {"gpu", "gpu_memory"}:
-        notes = (*notes, CARDS.format(cards=", ".join(several[:6])))
+        notes = (*notes, sentence("text.several_cards", cards=", ".join(several[:6])))
     if cards is not None and cards.assumed and run.settings.get("gpu") == cards.value:
         known = _alone(run.understood, cards)
         more = ("gpu", cards.value, cards.assumed)
@@ -159,10 +179,11 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
     """Yield the run of each launch line in prose, once."""
     seen = set()
     text = fences.FENCE.sub(lambda m: f"\n{m['text']}\n", text)
+    text = BLANK.sub(r"\1$\2", text)
     for match in LAUNCH.finditer(text):
         whole, _ = apart(_without_end(match[0].strip()))
         line = GLUED.sub(" ", whole)
-        glued = tuple(GLUED_NOTE.format(flag=each) for each in GLUED_FLAG.findall(whole))
+        glued = tuple(sentence("text.glued", flag=each) for each in GLUED_FLAG.findall(whole))
         for run in of_text(f"{_set_before(text[: match.start()], line)}{line}"):
             key = (run.model, run.command)
             if key not in seen and not _shows(run):
@@ -170,15 +191,32 @@ def _of_commands(text: str) -> Iterator[PlannedRun]:
                 yield replace(run, notes=(*run.notes, *glued))
 
 
+def _of_a_file(run: PlannedRun, document: Document) -> PlannedRun:
+    """Return a run of a GGUF file that is not here by the model that the file's name begins with,
+    in the type that it says."""
+    stem = run.model.removesuffix(".gguf")
+    if stem == run.model or "/" in stem or everyday.has(stem):
+        return run
+    name, form = beginning(stem), SPELLED.search(stem)
+    if not name or form is None:
+        return run
+    packed = meant("_".join(filter(None, form.groups())).upper(), "llama.cpp")
+    line = document.line_of(max(document.text.find(run.model), 0))
+    why = sentence("gguf.beginning", name=name)
+    absent = Unread(key=run.model, line=line, why=why, lowers=True, raises=True, missing=run.model)
+    settings = {**run.settings, "quantization": packed}
+    return replace(run, model=name, settings=settings, unread=(*run.unread, absent))
+
+
 def _set_before(text: str, line: str) -> str:
     """Return the lines above a launch that set what it uses, and what these use."""
     if "$" not in line:
         return ""
-    found: list[str] = []
+    lines: list[str] = []
     for match in reversed(list(SET.finditer(text))):
-        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*found, line))):
-            found.insert(0, match[0].strip())
-    return "".join(f"{one}\n" for one in found)
+        if re.search(rf"\$\{{?{match['name']}\b", "\n".join((*lines, line))):
+            lines.insert(0, match[0].strip())
+    return "".join(f"{one}\n" for one in lines)
 
 
 def _without_end(line: str) -> str:
@@ -198,6 +236,7 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
                 model=match["name"],
                 settings={"engine": "ollama", "context": int(match["context"])},
                 understood=(of_piece("ollama ps", piece, "model"),),
+                unread=tuple(_on_the_host(match["cpu"], piece)),
                 notes=(f"`ollama ps` showed {match['size']} {match['unit']} for {match['name']}",),
             )
     for match in LM_STUDIO.finditer(document.text[:MOST_TEXT]):
@@ -207,8 +246,15 @@ def _of_lists(document: Document) -> Iterator[PlannedRun]:
             model=match[1],
             settings={"engine": "llama.cpp", "quantization": "Q4_K_M", **context},
             understood=(of_piece("lms load", piece_of(document, match, match[1]), "model"),),
-            defaults=(("quantization", "Q4_K_M", "what LM Studio usually downloads (assumed)"),),
+            defaults=(("quantization", "Q4_K_M", sentence("text.lm_studio")),),
         )
+
+
+def _on_the_host(share: str | None, piece: Piece) -> Iterator[Unread]:
+    """Yield the note that what runs is not all on its cards, of whatever we count."""
+    if share is not None:
+        why = sentence("ollama.on_cpu", share=share)
+        yield Unread(key="ollama ps", line=piece.line, why=why, raises=True)
 
 
 def _shows(run: PlannedRun) -> bool:
@@ -231,6 +277,7 @@ def _completed(
         model=run.model if model is None else model.value,
         settings={**run.settings, **settings},
         understood=(*run.understood, *(of_piece(CALLED[s], p, s) for s, p in pieces.items())),
+        unread=tuple(u for u in run.unread if model is None or u.why != NAMELESS),
         words=(*run.words, *alone),
     )
 
@@ -257,26 +304,29 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
         launch = parse(run.command) if run.command else None
     except UsageError:
         return None
-    said = {*run.settings, *(launch.settings if launch is not None else ())}
-    if launch is None or "engine_version" in said:
+    if launch is None or "engine_version" in {*run.settings, *launch.settings}:
         return None
-    found = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
-    (match, *more) = found.values() or (None,)
-    return None if match is None or more else piece_of(words, match, match[1])
+    releases = {m[1]: m for m in re.finditer(release(launch.engine), words.text[:MOST_TEXT])}
+    matches = [piece_of(words, match, version) for version, match in releases.items()]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _enough(cards: str, run: PlannedRun) -> str:
     """Return the cards of a text, as many as a command uses where it says that and the text does
     not."""
+    return cards if ":" in cards or "+" in cards else times(cards, _used(run))
+
+
+def _used(run: PlannedRun) -> int:
+    """Return how many cards a run uses by its own command, or by its ranks; 1 where none says."""
     from weighbridge.engines.launch import parse
 
-    if ":" in cards or "+" in cards:
-        return cards
+    if run.task == "train":
+        return run.cards or ranks_of(run) or 1
     try:
-        count = parse(run.command).devices or 1
+        return parse(run.command).devices or 1
     except UsageError:
-        return cards
-    return f"{cards}:{count}" if count > 1 else cards
+        return 1
 
 
 def other(text: str) -> Program | None:
@@ -284,20 +334,40 @@ def other(text: str) -> Program | None:
     return next((each for each in told_by("refused") if re.search(each.refused, text)), None)
 
 
-def _refused(program: Program, named: list[Piece], cards: Piece | None) -> PlannedRun:
+def _refused(program: Program, named: list[Piece], cards: Piece | None, text: str) -> PlannedRun:
+    """Return the run of a program that is not answered for, with the command that asks for the
+    nearest that is."""
     model = named[0] if named else None
-    name = model.value if model is not None else ""
-    why, nearest = OTHER.format(program.title), NOT_YET.get(program.name.lower())
-    if nearest is not None:
-        gpu = cards.value if cards is not None else "NAME"
-        why += NEAREST.format(model=name or "MODEL", engine=nearest, gpu=gpu)
+    name = model.value if model is not None else model_in(text)
+    why = clauses(
+        sentence("text.not_answered", name=program.title), *_instead(program, name, cards, text)
+    )
     taken = taken_of(model, cards)
     return PlannedRun(task=program.task, model=name, understood=taken, refused=why)
 
 
+def _instead(program: Program, model: str, cards: Piece | None, text: str) -> Iterator[str]:
+    """Yield what may be asked in place of a program that is not answered for."""
+    gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
+    nearest, config = NOT_YET.get(program.name.lower()), CONFIG.search(text)
+    if nearest is not None:
+        yield sentence("text.nearest", engine=nearest)
+        yield to_type("infer", model, {"engine": nearest, **gpu})
+    elif program.learns:
+        settings = learner(text, program.name, started=bool(program.starts(text)))
+        count = settings.pop("cards", 0)
+        if cards is not None and count:
+            gpu = {"gpu": times(cards.value.partition(":")[0], count)}
+        yield sentence("to_type.learner")
+        yield to_type("train", model, {**settings, **gpu})
+    elif program.configs and config is not None:
+        line = " ".join(("weighbridge", config[0], "--gpu", shlex.quote(gpu.get("gpu", CARD))))
+        yield sentence("to_type", command=line)
+
+
 KIND = Kind(
     name="text",
-    title="issue, mail or log",
+    title=sentence("title.text"),
     syntaxes=("text",),
     source="41 public questions of 2025 and 2026",
     tells=tells,

@@ -11,10 +11,10 @@ from weighbridge.base._version import __version__
 from weighbridge.base.cost import MOST_RUNS
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, replace
-from weighbridge.base.sentences import without
+from weighbridge.base.sentences import sentence, without
 from weighbridge.base.words import words_in
 from weighbridge.files.runfiles.beside import NOT_HERE
-from weighbridge.files.runfiles.findings import LogFinding, findings, stored, text_of
+from weighbridge.files.runfiles.findings import LogFinding, findings, least, stored, text_of
 from weighbridge.files.runfiles.measured import (
     DERIVED,
     MeasuredPart,
@@ -29,6 +29,7 @@ from weighbridge.files.runfiles.record import (
     PlannedRun,
     RunFile,
     ServerStart,
+    Understood,
     Value,
 )
 from weighbridge.files.runfiles.remarks import remarks
@@ -48,8 +49,8 @@ COPY = tuple(SIZES[kind] for kind in OF_A_COPY)  # settings of ranks that share 
 MOST_COMMON = 8192  # tokens of a request, of which bytes a token are asked for
 SAME_NEED = 0.02  # of a cache: what printed sizes and blocks make of it
 BEYOND = f"of one file {MOST_RUNS} runs are weighed: give those behind in a file of their own"
+NOT_WEIGHED = (2, 4)  # exit codes of runs that are read and refused
 UNKNOWN = 4  # the exit code of what cannot be said
-DIED = "its own message says that it ran out of memory, and what is counted leaves room"
 # A kind of card without a count, of which the file says how many
 NAMED = re.compile(r"(?i)(?!\d+ *[x*]|local\b)[^:+,*]+(?<! x\d)")
 PROSE = "text"  # the kind that may have a message of an error in it
@@ -88,16 +89,7 @@ class WeighedRun:
             "model": run.model or None,
             "settings": {name: _plain(value) for name, value in run.settings.items()},
             "command": launch_line(run.command) or None,
-            "understood": [
-                {
-                    "key": u.key,
-                    "line": u.line,
-                    "value": _plain(u.value),
-                    "setting": u.setting,
-                    **_elsewhere(u.file),
-                }
-                for u in run.understood
-            ],
+            "understood": [_of_a_key(one) for one in run.understood],
             "not_understood": [
                 {"key": u.key, "line": u.line, "why": u.why, **_elsewhere(u.file)}
                 for u in run.unread
@@ -133,8 +125,8 @@ class WeighedFile(Shown):
     @property
     def answered(self) -> bool:
         """Tell whether any of its runs has a number, or what it holds is explained."""
-        told = self.message is not None or bool(self.findings)
-        return told or any(run.report is not None for run in self.runs)
+        explained = self.message is not None or any(each.explains for each in self.findings)
+        return explained or any(run.report is not None for run in self.runs)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -142,7 +134,7 @@ class WeighedFile(Shown):
         lines: list[str] = []
         for weighed in self.runs:
             lines += (
-                f"{u.file or self.file.name}:{u.line}: {u.key}: {u.why}"
+                f"{u.file or self.file.name}{f':{u.line}' if u.line else ''}: {u.key}: {u.why}"
                 for u in weighed.run.unread
                 if weighed.report is not None or not u.missing
             )
@@ -173,9 +165,9 @@ def weighed(
 ) -> WeighedFile:
     """Answer every run of a file. `settings` are what was typed beside it, of any task, and `model`
     stands for one that the file does not name. Raises UsageError for settings that no run has."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    _known_settings(file, given)
-    typed = Typed(file, given, model)
+    typed_settings = {name: value for name, value in settings.items() if value is not None}
+    _known_settings(file, typed_settings)
+    typed = Typed(file, typed_settings, model)
     runs = tuple(_answer(run, open_, typed) for run in file.runs[:MOST_RUNS])
     beyond = file.runs[MOST_RUNS:]
     runs = together(runs) + tuple(WeighedRun(run=run, why=BEYOND, code=UNKNOWN) for run in beyond)
@@ -184,17 +176,19 @@ def weighed(
     return _with_logs(file, runs, lambda run: open_(model or run.model or run.config, None))
 
 
-def _known_settings(file: RunFile, given: Mapping[str, Any]) -> None:
+def _known_settings(file: RunFile, typed_settings: Mapping[str, Any]) -> None:
     known = {name for run in file.runs for name in TABLES[run.task]}
-    strange = sorted(given.keys() - known)
+    strange = sorted(typed_settings.keys() - known)
     if strange:
         tasks = " and ".join(sorted({run.task for run in file.runs}))
-        raise UsageError(f"{file.name} is about {tasks}, which has no setting {strange[0]!r}")
+        raise UsageError(
+            sentence("file.no_setting", name=file.name, tasks=tasks, setting=strange[0])
+        )
 
 
 def _answer(run: PlannedRun, open_: Open, typed: Typed) -> WeighedRun:
     """Answer one run, by what is typed beside it, and with what leaves the answer open."""
-    weigh = partial(_weighed, open_=open_, given=typed.settings, model=typed.model)
+    weigh = partial(_weighed, open_=open_, typed_settings=typed.settings, model=typed.model)
     return answered_for(of_larger_cards(passed(run, typed), weigh), typed)
 
 
@@ -212,22 +206,27 @@ def _with_logs(file: RunFile, runs: tuple[WeighedRun, ...], opened: Opened) -> W
     reports = [(run.run.model, run.report) for run in runs if run.report is not None]
     message = _compared(_explained(file, _known(file)), runs, opened)
     text = file.text[:MOST_TEXT]
-    found = (
+    all_findings = (
         *findings(text, started, reports),
         *remarks(text, explained=message is not None),
     )
-    found = (*found, *_stored(found, runs, opened), *_of_stages(message, runs))
+    all_findings = (
+        *all_findings,
+        *_stored(all_findings, runs, opened),
+        *_of_stages(message, runs),
+        *_least(runs, opened),
+    )
     return WeighedFile(
         file=file,
-        runs=_undenied(tuple(_agreeing(run, found) for run in runs), message),
-        message=_first(message, found),
-        findings=found,
+        runs=_undenied(tuple(_agreeing(run, all_findings) for run in runs), message),
+        message=_first(message, all_findings),
+        findings=all_findings,
     )
 
 
-def _first(message: "Oom | None", found: Sequence[LogFinding]) -> "Oom | None":
+def _first(message: "Oom | None", all_findings: Sequence[LogFinding]) -> "Oom | None":
     """Return a message with the cure that the logs of its text show before its other changes."""
-    batch = next((f.values["batch"] for f in found if f.key.startswith("less_cache")), None)
+    batch = next((f.values["batch"] for f in all_findings if f.key.startswith("less_cache")), None)
     if message is None or batch is None:
         return message
     from weighbridge.files.oom.changes import cured
@@ -256,29 +255,41 @@ def _of_stages(message: "Oom | None", runs: Sequence[WeighedRun]) -> tuple[LogFi
 
 
 def _stored(
-    found: Sequence[LogFinding], runs: Sequence[WeighedRun], opened: Opened
+    all_findings: Sequence[LogFinding], runs: Sequence[WeighedRun], opened: Opened
 ) -> tuple[LogFinding, ...]:
     """Return how many tokens a store in host memory holds, of the model that a text names."""
     run = next((run.run for run in runs if run.run.model), None)
-    if run is None or not any(finding.key == "segments" for finding in found):
+    if run is None or not any(finding.key == "segments" for finding in all_findings):
         return ()
     try:
         derived = opened(run).infer(engine="vllm", context=MOST_COMMON).derived
     except WeighbridgeError:
         return ()
-    return tuple(stored(found, run.model, int(derived.get("kv_cache_bytes_per_token") or 0)))
+    return tuple(stored(all_findings, run.model, int(derived.get("kv_cache_bytes_per_token") or 0)))
 
 
-def _agreeing(run: WeighedRun, found: Sequence[LogFinding]) -> WeighedRun:
+def _least(runs: Sequence[WeighedRun], opened: Opened) -> tuple[LogFinding, ...]:
+    """Return what the weights take at least of the model that a text names and of which none of its
+    runs is weighed."""
+    run = next((run.run for run in runs if run.run.model and run.code in NOT_WEIGHED), None)
+    if run is None or any(run.report is not None for run in runs):
+        return ()
+    try:
+        return tuple(least(run.model, opened(run).load(), run.task))
+    except WeighbridgeError:
+        return ()
+
+
+def _agreeing(run: WeighedRun, all_findings: Sequence[LogFinding]) -> WeighedRun:
     """Return an answer without what its text contradicts, and without a verdict about a machine
     whose card nobody named."""
     report = run.report
     if report is None:
         return run
-    if any(f.key == "all_stages" for f in found):  # the message says which length starts
-        told = tuple(without(w, "no_choice") for w in report.warnings)
+    if any(f.key == "all_stages" for f in all_findings):  # the message says which length starts
+        warnings = tuple(without(w, "no_choice") for w in report.warnings)
         derived: DerivedFacts = {**report.derived, "largest_context": None}
-        report = replace(report, derived=derived, warnings=told)
+        report = replace(report, derived=derived, warnings=warnings)
     verdict = report.verdict
     if verdict is not None and not verdict.count and verdict.fits == "unknown":
         report = replace(report, verdict=None)
@@ -295,15 +306,15 @@ def _undenied(runs: tuple[WeighedRun, ...], message: "Oom | None") -> tuple[Weig
 
     if message.judged.cause in (None, *OUTSIDE):
         return runs
-    verdict = report.verdict.turned("unknown", DIED)
+    verdict = report.verdict.turned("unknown", sentence("text.died"))
     return (replace(runs[0], report=replace(report, verdict=verdict)),)
 
 
 def _its_start(run: WeighedRun, started: Sequence[ServerStart]) -> ServerStart | None:
     """Return the start that has the context of a run; else the first, where only one is there."""
     context = run.report.workload.get("context") if run.report is not None else None
-    own = [start for start in started if start.counts.get("context") == context]
-    return next(iter(own or (started if len(started) == 1 else ())), None)
+    of_its_length = [start for start in started if start.counts.get("context") == context]
+    return next(iter(of_its_length or (started if len(started) == 1 else ())), None)
 
 
 def _beside(run: WeighedRun, start: ServerStart | None) -> WeighedRun:
@@ -335,18 +346,20 @@ def _engine(file: RunFile) -> str:
     return engines.pop() if len(engines) == 1 else ""
 
 
+def _trains(run: PlannedRun) -> bool:
+    """Tell whether a run is a training that is answered, or would be if its text said more."""
+    return run.task == "train" and (not run.refused or run.open)
+
+
 def _known(file: RunFile) -> dict[str, Any]:
     """Return what the runs of a text say of the machine and the engine."""
     engine, ranks = _engine(file), _ranks(file)
     ram = next((run.settings["ram"] for run in file.runs if "ram" in run.settings), None)
-    trained = [run for run in file.runs if run.task == "train" and (not run.refused or run.open)]
-    trains = {"task": "train"} if file.runs and len(trained) == len(file.runs) else {}
-    return {
-        **({"engine": engine} if engine else {}),
-        **({"ram": ram} if ram else {}),
-        **trains,
-        **ranks,
-    }
+    trains = {"task": "train"} if file.runs and all(map(_trains, file.runs)) else {}
+    cards = {str(u.value) for run in file.runs for u in run.understood if u.setting == "gpu"}
+    gpu = cards.pop() if len(cards) == 1 else ""
+    machine = {"gpu": gpu, "engine": engine, "ram": ram}
+    return {**{name: value for name, value in machine.items() if value}, **trains, **ranks}
 
 
 def _ranks(file: RunFile) -> dict[str, Any]:
@@ -384,23 +397,29 @@ def _explained(file: RunFile, known: Mapping[str, Any]) -> "Oom | None":
 
 
 def _weighed(
-    run: PlannedRun, open_: Open, given: Mapping[str, Any], model: str | None
+    run: PlannedRun, open_: Open, typed_settings: Mapping[str, Any], model: str | None
 ) -> WeighedRun:
-    named = model or run.model
-    absent = [u.missing for u in run.unread if u.missing]
-    typed = {name: value for name, value in given.items() if name in TABLES[run.task]}
+    named = model or run.model or run.config
+    why = _unanswerable(run, named)
+    if why:
+        absent = any(u.missing for u in run.unread)
+        return WeighedRun(run=run, why=why, code=UNKNOWN if absent or run.open else 2)
+    typed = {name: value for name, value in typed_settings.items() if name in TABLES[run.task]}
     typed |= counted_cards(run, typed)
     typed |= _form(run, model, typed)
-    if run.refused:
-        return WeighedRun(run=run, why=run.refused, code=UNKNOWN if absent or run.open else 2)
-    if not named and not run.config:
-        why = NOT_HERE.format(absent[0]) if absent else "the file names no model: --model says it"
-        return WeighedRun(run=run, why=why, code=UNKNOWN if absent else 2)
     try:
-        report = answered(run, named or run.config, open_, typed)
+        report = answered(run, named, open_, typed)
         return WeighedRun(run=run, report=report)
     except WeighbridgeError as error:
         return WeighedRun(run=run, why=error.line, code=error.code)
+
+
+def _unanswerable(run: PlannedRun, model: object) -> str:
+    """Say why a run is not weighed; "" where it can be."""
+    if run.refused or model:
+        return run.refused
+    absent = next((u.missing for u in run.unread if u.missing), "")
+    return NOT_HERE.format(absent) if absent else "the file names no model: --model says it"
 
 
 def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -447,21 +466,27 @@ def answered(
     )
 
 
-def _shared_again(given: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+def _shared_again(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data-parallel ranks and the micro-batches of a file where other ranks of a model
     were typed: the devices of the file, and the samples of a step, are the same."""
-    if not given.get(SIZES["data"]) or SIZES["data"] in typed or typed.keys().isdisjoint(COPY):
+    if not settings.get(SIZES["data"]) or SIZES["data"] in typed or typed.keys().isdisjoint(COPY):
         return {}
     read = {name: TABLES["train"][name].value(typed[name]) for name in COPY if name in typed}
-    before = Ranks.of(given)
-    after = Ranks.of({**given, **read}).over(before.cards)
-    steps = given.get("gradient_accumulation")
+    before = Ranks.of(settings)
+    after = Ranks.of({**settings, **read}).over(before.cards)
+    steps = settings.get("gradient_accumulation")
     again = (
         {}
         if steps is None
         else {"gradient_accumulation": max(1, steps * before.data // after.data)}
     )
     return {**after.settings("data"), **again}
+
+
+def _of_a_key(one: Understood) -> dict[str, Any]:
+    """Return a key that was understood as JSON has it."""
+    known = {"key": one.key, "line": one.line, "value": _plain(one.value), "setting": one.setting}
+    return {**known, **_elsewhere(one.file)}
 
 
 def _elsewhere(file: str) -> dict[str, str]:

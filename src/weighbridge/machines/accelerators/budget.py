@@ -13,6 +13,7 @@ from functools import cached_property
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, human, parse_size
 from weighbridge.machines.accelerators.names import ChosenCard, DeviceChoice, find, least, sized
 from weighbridge.machines.accelerators.parts import Part
@@ -109,7 +110,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
     """Read the three flags about devices into a budget; None where no device was named."""
     if gpu is None and gpu_memory is None:
         if headroom is not None:
-            raise UsageError("--headroom needs --gpu or --gpu-memory")
+            raise UsageError(sentence("headroom_card"))
         return None
     if gpu is not None and is_local(gpu):
         choice = _here(gpu_memory)
@@ -117,7 +118,7 @@ def budget(gpu: str | None, gpu_memory: str | None, headroom: str | None) -> Bud
     choice = find(gpu) if gpu is not None else DeviceChoice(part=sized(str(gpu_memory)))
     if gpu is not None and gpu_memory is not None:
         if choice.cards:
-            raise UsageError("--gpu-memory is one size, and the cards differ: leave it out")
+            raise UsageError(sentence("memory_differs"))
         visible = sized(gpu_memory)
         name = f"{choice.part.name} with {human(visible.visible.bytes.expected)}"
         part = replace(choice.part, name=name, visible=visible.visible)
@@ -131,10 +132,7 @@ def is_local(gpu: str) -> bool:
     """Tell whether `--gpu` means the cards of this machine. Raises UsageError for some of them."""
     typed = gpu.strip().lower()
     if typed != LOCAL and re.match(rf"(\d+ *x *)?{LOCAL}\b", typed):
-        raise UsageError(
-            f"--gpu {gpu!r:.80}: local is every card that is here; CUDA_VISIBLE_DEVICES=0,1 "
-            "leaves some of them"
-        )
+        raise UsageError(sentence("local_cards", gpu=gpu))
     return typed == LOCAL
 
 
@@ -159,7 +157,7 @@ def _more_than_sold(part: Part, nbytes: int) -> str:
     most = max((part.marketed_gb, *part.also_sold_as))
     if nbytes <= max(part.total.bytes.high, most * GIB):
         return ""
-    return f"{part.name} has {most} GB; {human(nbytes)} were taken, as you said"
+    return sentence("more_than_sold", card=part.name, gb=most, size=human(nbytes))
 
 
 def _headroom(text: str | None, room: Bytes) -> int:
@@ -170,5 +168,5 @@ def _headroom(text: str | None, room: Bytes) -> int:
     if not percent:
         return parse_size(text)
     if float(percent[1]) >= 100:
-        raise UsageError(f"--headroom {text!r} leaves nothing; write it as 10% or 1GiB")
+        raise UsageError(sentence("headroom_all", text=text))
     return round(room.expected * float(percent[1])) // 100

@@ -11,6 +11,7 @@ from typing import Any
 
 from weighbridge.base._version import __version__
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators import local, ram
 from weighbridge.machines.accelerators.detected import outputs
 from weighbridge.machines.accelerators.detected.device import DetectedDevice, ToolOutput
@@ -188,7 +189,7 @@ def _with_torch(others: Here) -> Here:
         seen = asked_of_torch(torch)
     except Exception as error:  # it is another's: anything can be wrong with an installation
         kind = type(error).__name__
-        seen = ToolOutput(source="torch", why=f"it cannot be imported or has no GPU ({kind})")
+        seen = ToolOutput(source="torch", why=sentence("seen.no_import", kind=kind))
     devices = others.devices or seen.devices
     return Here(seen=(*others.seen, seen), devices=devices, notes=others.notes)
 

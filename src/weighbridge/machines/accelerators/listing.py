@@ -140,7 +140,7 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> tuple[Sequence[Part], S
     """Find the parts and machines that are asked for. Raises NotFoundError where there is none."""
     least, use = chosen.get("min_memory"), chosen.get("use") or ""
     if use not in ("", *USES):
-        raise UsageError(f"use is one of {', '.join(USES)}, not {use!r:.80}")
+        raise UsageError(sentence("choice", flag="use", known=", ".join(USES), value=use))
     wanted = Wanted(
         types=tuple(name for name in TYPES if chosen.get(name)),
         nvlink=bool(chosen.get("nvlink")),

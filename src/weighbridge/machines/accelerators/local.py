@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
-from weighbridge.base.sentences import clauses
+from weighbridge.base.sentences import about, clauses, sentence
 from weighbridge.base.units import GIB, human
 from weighbridge.machines.accelerators import ram, rules
 from weighbridge.machines.accelerators.detected.device import DetectedDevice, DeviceApi
@@ -77,7 +77,7 @@ def choice(
     machine = host() if machine is None else machine
     known = [(device, card) for device, card in with_cards(seen, machine) if card is not None]
     if not known:
-        raise UsageError(f"--gpu local: {none(seen)}; `weighbridge doctor` shows what was asked")
+        raise UsageError(sentence("local_none", why=none(seen)))
     chosen, others = _largest(known)
     cards = tuple(replace(card, room=card.part.room) if idle else card for _, card in chosen)
     taken = DeviceChoice(part=least(cards).part, count=len(cards), cards=cards)
@@ -94,19 +94,16 @@ def with_cards(seen: Here, machine: HostMemory) -> list[tuple[DetectedDevice, Ch
 def none(seen: Here) -> str:
     """Say why there is no card to judge by."""
     if seen.devices:
-        why = "; ".join(
-            dict.fromkeys(f"{d.name}: {d.why or 'its size is not known'}" for d in seen.devices)
-        )
-        return f"{why}. --gpu NAME or --gpu-memory SIZE says it"
+        whys = (about(d.name, d.why or sentence("size_unknown")) for d in seen.devices)
+        return sentence("card_unsized", why=clauses(*dict.fromkeys(whys)))
     why = silent(seen)
-    reason = f" ({why})" if why else ""
-    return f"no accelerator was found here{reason}; name one: --gpu 4090"
+    return sentence("no_card_here.why", why=why) if why else sentence("no_card_here")
 
 
 def silent(seen: Here) -> str:
     """Collect what programs said that told no device, and what hid those that they told; "" where
     none is installed."""
-    return "; ".join((*(f"{s.source}: {s.why}" for s in seen.seen if s.why), *seen.notes))
+    return clauses(*(about(s.source, s.why) for s in seen.seen if s.why), *seen.notes)
 
 
 def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
@@ -118,7 +115,7 @@ def _largest(cards: Sequence[Told]) -> tuple[list[Told], list[str]]:
     most = max(sums, key=lambda vendor: sums[vendor])
     others = [card.part.name for _, card in cards if card.part.vendor != most]
     same_vendor = [(device, card) for device, card in cards if card.part.vendor == most]
-    return same_vendor, [f"{name} is left out: no program runs on both" for name in others]
+    return same_vendor, [sentence("left_out", card=name) for name in others]
 
 
 def card(device: DetectedDevice, machine: HostMemory) -> ChosenCard | None:
@@ -291,23 +288,18 @@ def _said(cards: Sequence[tuple[DetectedDevice, ChosenCard]], *, idle: bool) -> 
     sentences = [_sentence(device, card, idle=idle) for device, card in cards]
     for text in dict.fromkeys(sentences):
         count = sentences.count(text)
-        yield f"{count} x {text}" if count > 1 else text
+        yield sentence("cards_of", count=count, card=text) if count > 1 else text
 
 
 def _sentence(device: DetectedDevice, card: ChosenCard, *, idle: bool) -> str:
     most, left = card.part.visible.bytes.expected, (card.free or card.room).expected
     used = max(0, most - left)
     if card.free is None:
-        return f"{card.part.name} gives {human(most)}; what others use now is not told"
+        return sentence("gives.untold", card=card.part.name, size=human(most))
     if not used:
-        return f"{card.part.name} gives {human(most)}, all of it free now"
-    by = "others use" if not device.unified else "the machine uses"
+        return sentence("gives.free", card=card.part.name, size=human(most))
+    values = {"card": card.part.name, "size": human(most), "used": human(used)}
+    values["by"] = sentence("machine_uses" if device.unified else "others_use")
     if idle:
-        return (
-            f"{card.part.name} gives {human(most)} when idle, which was judged; {by} "
-            f"{human(used)} now"
-        )
-    return (
-        f"{card.part.name} gives {human(most)}, and {by} {human(used)} now: judged by the "
-        f"{human(left)} that are free (--gpu-memory total judges it idle)"
-    )
+        return sentence("gives.idle", **values)
+    return sentence("gives", left=human(left), **values)

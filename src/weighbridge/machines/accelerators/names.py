@@ -135,7 +135,7 @@ def _whole(text: str, choice: DeviceChoice) -> DeviceChoice:
         return choice
     if any(name.casefold().endswith("+") for name in (choice.part.name, *choice.part.aliases)):
         return choice
-    raise UsageError(f"--gpu {text!r:.80}: + joins two cards, and here it joins one: 4090+3090")
+    raise UsageError(sentence("joins_one", text=text))
 
 
 def _is_one(text: str) -> bool:
@@ -151,14 +151,11 @@ def _mixed(text: str, pieces: Sequence[str]) -> DeviceChoice:
     UsageError where one of them is not known."""
     named = [find(one) for one in pieces]
     if sum(c.count for c in named) > MIXED:
-        raise UsageError(f"--gpu {text!r:.80}: mixed cards stand in one machine, {MIXED} at most")
+        raise UsageError(sentence("mixed", text=text, most=MIXED))
     first = named[0].part
     for other in (c.part for c in named):
         if (other.vendor, other.shares_host) != (first.vendor, first.shares_host):
-            raise UsageError(
-                f"--gpu {text!r:.80}: {first.name} and {other.name} are of two stacks, and no "
-                "program that we know splits a model over both; ask once for each"
-            )
+            raise UsageError(sentence("two_stacks", text=text, card=first.name, other=other.name))
     cards = tuple(ChosenCard(part=c.part, room=c.part.room) for c in named for _ in range(c.count))
     if len({c.part.id for c in cards}) == 1:
         return DeviceChoice(part=first, count=len(cards), note=named[0].note)
@@ -181,7 +178,7 @@ def sized(text: str) -> Part:
     """Make a device of which nothing is known but how much a process can have of it."""
     nbytes = parse_size(text)
     if nbytes <= 0:
-        raise UsageError(f"{text!r}: a device needs memory; write it as 24GiB")
+        raise UsageError(sentence("device_memory", text=text))
     figure = MemoryFigure(exactly(nbytes), "read", "as you said")
     return Part(
         id=text.strip(),
@@ -243,11 +240,9 @@ def _named(pattern: str) -> Part | None:
 
 def _times(choice: DeviceChoice, count: int, text: str) -> DeviceChoice:
     if count < 1:
-        raise UsageError(f"--gpu {text!r}: a count is a whole number, 1 or more")
+        raise UsageError(sentence("card_count", text=text))
     if choice.count * count > MOST:
-        raise UsageError(
-            f"--gpu {text!r:.80}: {choice.count * count:,} devices; our limit is {MOST:,}"
-        )
+        raise UsageError(sentence("many_devices", text=text, count=choice.count * count, most=MOST))
     return replace(choice, count=choice.count * count)
 
 
@@ -282,7 +277,7 @@ def _of_size(typed: str) -> DeviceChoice:
     part = sized(typed)
     size = part.visible.bytes.expected
     shown = typed.upper().replace("IB", "iB")
-    read = f"{shown} is read as {size:,} bytes ({human(size)}) that a process can have"
+    read = sentence("read_as", typed=shown, size=size, human=human(size))
     return DeviceChoice(part=part, note=clauses(read, _sold_as(typed)))
 
 
@@ -299,10 +294,8 @@ def _sold_as(typed: str) -> str:
     known = max(sold, key=lambda p: (p.visible.basis == "read", p.capability or (0, 0)))
     low = human(min(p.visible.bytes.low for p in sold))
     high = human(max(p.visible.bytes.high for p in sold))
-    return (
-        f"cards sold with {match[1]} GB give it {low} to {high} ({known.name}: "
-        f"{human(known.visible.bytes.low)}): name the card"
-    )
+    values = {"low": low, "high": high, "card": known.name}
+    return sentence("sold_with", gb=match[1], least=human(known.visible.bytes.low), **values)
 
 
 def _slice(name: str, profile: str) -> DeviceChoice | None:
@@ -311,7 +304,9 @@ def _slice(name: str, profile: str) -> DeviceChoice | None:
         return None
     if profile not in whole.part.mig:
         known = ", ".join(whole.part.mig) or "none"
-        raise NotFoundError(f"{whole.part.name} has no MIG slice {profile}; it has {known}")
+        raise NotFoundError(
+            sentence("no_slice", card=whole.part.name, profile=profile, known=known)
+        )
     return DeviceChoice(part=slice_of(whole.part, profile), count=whole.count, note=whole.note)
 
 

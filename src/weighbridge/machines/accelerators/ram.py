@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, parse_size
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def ram(text: str | None) -> Ram | None:
         return here()
     nbytes = parse_size(text)
     if nbytes <= 0:
-        raise UsageError(f"--ram {text!r:.80}: a machine needs memory; write it as 64GiB")
+        raise UsageError(sentence("ram_size", text=text))
     return Ram(nbytes, "as you said")
 
 
@@ -59,9 +60,7 @@ def here(root: Path = Path("/")) -> Ram:
     nothing tells."""
     memory = _available(root)
     if memory is None:
-        raise UnsupportedError(
-            "--ram local: this system does not tell its memory; write --ram 64GiB"
-        )
+        raise UnsupportedError(sentence("ram_untold"))
     least = min((memory, *limits(root)), key=lambda ram: ram.nbytes)
     return Ram(max(0, least.nbytes), least.source)
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.allocator.options import AllocatorOptions
 
 PoolId = tuple[int, int]  # MempoolId_t
@@ -316,9 +317,9 @@ class Captures:
 
     def begin(self, pool: PoolId, streams: Streams, *, capture: bool) -> None:
         if any(pool == begun for begun, _ in self.underway):
-            raise UsageError(f"private pool {pool} serves requests already: end it first")
+            raise UsageError(sentence("pool.serves", pool=pool))
         if pool == SHARED:
-            raise UsageError(f"{SHARED} is the shared pool: a private pool needs another id")
+            raise UsageError(sentence("pool.shared", pool=SHARED))
         self._pool(pool).users += 1
         self.underway.append((pool, streams))
         if capture:
@@ -327,13 +328,13 @@ class Captures:
     def end(self, pool: PoolId) -> None:
         left = [entry for entry in self.underway if entry[0] != pool]
         if len(left) == len(self.underway):
-            raise UsageError(f"private pool {pool} serves no requests: begin it first")
+            raise UsageError(sentence("pool.idle", pool=pool))
         self.underway = left
         self.capturing.discard(pool)
 
     def release(self, pool: PoolId) -> None:
         if pool not in self.pools or not self.pools[pool].users:
-            raise UsageError(f"no graph uses a private pool {pool}")
+            raise UsageError(sentence("pool.unused", pool=pool))
         self.pools[pool].users -= 1
 
     def home(self, shared: Pool, stream: int) -> Pool:

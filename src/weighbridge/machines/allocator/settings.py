@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.machines.allocator.options import (
     DEFAULT,
@@ -152,7 +153,7 @@ def _known(reader: _WordReader, key: str, since: Version) -> None:
 def _backend(reader: _WordReader) -> None:
     word = reader.value()
     if word == "cudaMallocAsync":
-        raise UnsupportedError(f"{reader.name}: backend {word} is CUDA's own pool, not replayed")
+        raise UnsupportedError(sentence("backend", name=reader.name, word=word))
     if word != "native":
         raise reader.fail(
             f"Unknown allocator backend {word!r}, options are native and cudaMallocAsync"

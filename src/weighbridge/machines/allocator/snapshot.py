@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.allocator.blocks import SHARED, Block, PoolId
 from weighbridge.machines.allocator.core import Allocator
 from weighbridge.machines.allocator.journal import JournalEvent
@@ -123,7 +124,7 @@ def snapshot(
     The allocator needs a Journal(history=True)."""
     journal = allocator.journal
     if journal is None or journal.events is None:
-        raise UsageError("a snapshot needs Allocator(journal=Journal(history=True))")
+        raise UsageError(sentence("snapshot"))
     frames = _frames(origins or {})
     last = {event.address: event.request for event in journal.events if event.action == "alloc"}
     by_address = {address: frames.get(request, []) for address, request in last.items()}

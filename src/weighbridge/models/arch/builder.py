@@ -94,9 +94,7 @@ def _check_stem(kind: Family, c: Config) -> None:
     another model: its name does not begin as those of the family do."""
     begins = tuple(name.casefold() for name in stems(kind))
     if c.cls not in kind.classes and not c.cls.casefold().startswith(begins):
-        raise UnsupportedError(
-            f"{c.where}: architectures names {c.cls!r}, which is not a class of {c.model_type!r}"
-        )
+        raise UnsupportedError(sentence("no_class_of", cls=c.cls, kind=c.model_type), where=c.where)
 
 
 def _head(kind: Family, c: Config) -> str:
@@ -107,11 +105,10 @@ def _head(kind: Family, c: Config) -> str:
     if c.cls.endswith("Model"):
         return ""
     heads = [f"*{suffix}" for suffix in (*kind.heads, *kind.classes, "Model")]
-    more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
-    raise UnsupportedError(
-        f"{c.where}: architectures names {c.cls!r}, which is not in our tables "
-        f"({', '.join(heads[:LISTED])}{more})"
-    )
+    known, more = ", ".join(heads[:LISTED]), len(heads) - LISTED
+    if more > 0:
+        known = sentence("and_more", names=known, count=more)
+    raise UnsupportedError(sentence("class_unlisted", cls=c.cls, known=known), where=c.where)
 
 
 def _params(c: Config, base_params: Params, head: ParamRule | None) -> Iterator[Param]:
@@ -129,9 +126,9 @@ def _bounded(c: Config, params: Iterator[Param]) -> tuple[Param, ...]:
     bounded = tuple(islice(params, MAX_TENSORS + 1))
     over = next((p.routed for p in bounded if not 0 < p.routed[0] <= p.routed[1]), None)
     if over is not None:
-        raise BadFileError(f"{c.where}: a token cannot use {over[0]} of {over[1]} experts")
+        raise BadFileError(sentence("experts_beyond", used=over[0], count=over[1]), where=c.where)
     if sum(p.copies for p in bounded) > MAX_TENSORS:
-        raise BadFileError(f"{c.where}: asks for more than {MAX_TENSORS:,} tensors")
+        raise BadFileError(sentence("many_tensors", most=MAX_TENSORS), where=c.where)
     return bounded
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.compose import TEXT, nested
 from weighbridge.models.arch.config import Config
@@ -37,9 +38,7 @@ def layers(c: Config) -> tuple[Layer, ...]:
         return reader(c)
     tree = known.family.tree if known.family is not None else None
     if tree is None:
-        raise UnsupportedError(
-            f"{c.where}: model type {c.model_type!r}: its caches are not in our tables"
-        )
+        raise UnsupportedError(sentence("caches_unlisted", kind=c.model_type), where=c.where)
     return remembered(tree(c), c)
 
 
@@ -73,8 +72,10 @@ def seen(c: Config, whole: Attention, kind: str) -> Attention:
     """Return `whole` as it is in a layer of that kind. Raises BadFileError for impossible sizes."""
     if min(whole.heads, whole.kv_heads, whole.key_dim) < 1:
         raise BadFileError(
-            f"{c.where}: {whole.heads} heads of {whole.key_dim} over {whole.kv_heads} key-value "
-            "heads is no attention: look at num_attention_heads, num_key_value_heads and head_dim"
+            sentence(
+                "no_attention", heads=whole.heads, key_dim=whole.key_dim, kv_heads=whole.kv_heads
+            ),
+            where=c.where,
         )
     if kind == SLIDING:
         return replace(whole, window=_reach(c, "sliding_window", window(c)))
@@ -83,15 +84,13 @@ def seen(c: Config, whole: Attention, kind: str) -> Attention:
         return replace(whole, chunk=_reach(c, "attention_chunk_size", chunk))
     if kind == FULL:
         return whole
-    raise BadFileError(
-        f"{c.where}: layer_types: {shown(kind)} is no kind of attention ({FULL}, {SLIDING},"
-        f" {CHUNKED})"
-    )
+    known = ", ".join((FULL, SLIDING, CHUNKED))
+    raise BadFileError(sentence("layer_types", kind=shown(kind), known=known), where=c.where)
 
 
 def _reach(c: Config, name: str, tokens: int | None) -> int:
     if not tokens:
-        raise c.error(name, "is missing, though layers ask for it")
+        raise c.error(name, "is.missing_though")
     return tokens
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.parsed import Parsed
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.model_types import facts
 
@@ -156,7 +157,7 @@ class Config:
         value = self.get(*names)
         if value is None:
             if default is None:
-                raise self.error(names[0], "is missing")
+                raise self.error(names[0], "is.missing")
             if names[0] == OF_CACHE:
                 self._take(OF_CACHE, default)
             return default
@@ -167,7 +168,7 @@ class Config:
         """A number of layers: bounded, since we will build each."""
         count = self.num(*names, default=default)
         if count > MAX_LAYERS:
-            raise self.error(names[0], f"asks for {count:,} layers; the limit is {MAX_LAYERS:,}")
+            raise self.error(names[0], "asks.layers", count=count, most=MAX_LAYERS)
         return count
 
     def maybe(self, *names: str) -> int | None:
@@ -180,9 +181,9 @@ class Config:
         if value is None:
             value = default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(names[0], f"must be a number, not {shown(value)}")
+            raise self.error(names[0], "must.number", value=shown(value))
         if not 0 <= value <= MAX_SIZE:
-            raise self.error(names[0], f"is {shown(value)}, outside 0 to {MAX_SIZE:,}")
+            raise self.error(names[0], "is.outside", value=shown(value), most=MAX_SIZE)
         return float(value)
 
     def pair(self, *names: str) -> tuple[int, int]:
@@ -191,7 +192,7 @@ class Config:
         if not isinstance(value, list | tuple):
             return (self.num(*names),) * 2
         if len(value) != 2:
-            raise self.error(names[0], f"must be one or two numbers, not {shown(value)}")
+            raise self.error(names[0], "must.one_or_two", value=shown(value))
         return self._whole(value[0], names[0]), self._whole(value[1], names[0])
 
     def flag(self, *names: str, default: bool = False) -> bool:
@@ -200,7 +201,7 @@ class Config:
             return default
         if isinstance(value, bool | int):
             return bool(value)
-        raise self.error(names[0], f"must be true or false, not {shown(value)}")
+        raise self.error(names[0], "must.flag", value=shown(value))
 
     def word(self, *names: str, default: str = "") -> str:
         value = self.get(*names)
@@ -212,7 +213,7 @@ class Config:
         if value is None:
             return []
         if not isinstance(value, list | tuple):
-            raise self.error(names[0], f"must be a list, not {shown(value)}")
+            raise self.error(names[0], "must.list", value=shown(value))
         return list(value)
 
     def nums(self, *names: str) -> tuple[int, ...]:
@@ -224,7 +225,7 @@ class Config:
         if not isinstance(value, list | tuple):
             return (self.num(*names, default=default),) * count
         if len(value) != count:
-            raise self.error(names[0], f"has {len(value)} entries for {count} layers")
+            raise self.error(names[0], "has.layers", count=len(value), layers=count)
         return tuple(self._whole(v, names[0]) for v in value)
 
     def sub(self, *names: str, cls: str = "", absent: Mapping[str, Any] = NOTHING) -> "Config":
@@ -238,7 +239,7 @@ class Config:
         if value is None:
             value = absent or usual
         if not isinstance(value, Mapping):
-            raise self.error(names[0], f"must be an object, not {shown(value)}")
+            raise self.error(names[0], "must.object", value=shown(value))
         fixed = self._defaults.get("sub_configs", {}).get(names[0])
         if fixed:  # the class reads it so, whatever model type it names
             value = {**value, "model_type": fixed}
@@ -306,8 +307,9 @@ class Config:
         path = self.where.split(": ")[1:]
         return ".".join((*path, "")) if path else ""
 
-    def error(self, name: str, what: str) -> BadFileError:
-        return BadFileError(f"{self.where}: {name} {what}")
+    def error(self, name: str, key: str, /, **values: object) -> BadFileError:
+        what = sentence(key, **values)
+        return BadFileError(sentence("of_key", name=name, what=what), where=self.where)
 
     def _identity(self) -> tuple[str, str, str]:
         return (self.where, self.model_type, self.cls)
@@ -316,9 +318,9 @@ class Config:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(name, f"must be a whole number, not {shown(value)}")
+            raise self.error(name, "must.whole", value=shown(value))
         if not 0 <= value <= MAX_SIZE:
-            raise self.error(name, f"is {_count(value)}, outside 0 to {MAX_SIZE:,}")
+            raise self.error(name, "is.outside", value=_count(value), most=MAX_SIZE)
         return value
 
 

@@ -315,12 +315,12 @@ def kinds(c: Config, name: str, rule: Callable[[int], str]) -> list[str]:
     if not listed:
         return [rule(i) for i in range(count)]
     if len(listed) < count:
-        raise c.error(name, f"has {len(listed)} entries for {count} layers")
+        raise c.error(name, "has.layers", count=len(listed), layers=count)
     return [OLDER.get(str(kind), str(kind)) for kind in listed[:count]]
 
 
 def counted(c: Config, name: str, listed: list[str]) -> list[str]:
     """The list itself says how many layers there are; bounded as a number would be."""
     if len(listed) > MAX_LAYERS:
-        raise c.error(name, f"asks for {len(listed):,} layers; the limit is {MAX_LAYERS:,}")
+        raise c.error(name, "asks.layers", count=len(listed), most=MAX_LAYERS)
     return [OLDER.get(kind, kind) for kind in listed]

@@ -18,14 +18,14 @@ llama-model.cpp (load_hparams, create_tensor_qkv), llama-model-loader.cpp (check
 done_getting_tensors).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import NamedTuple
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import clauses, sentence
 from weighbridge.models.arch.builder import known
 from weighbridge.models.arch.gguf_classes import compared
 from weighbridge.models.arch.gguf_layers import (
@@ -39,8 +39,7 @@ from weighbridge.models.arch.gguf_layers import (
     layers_of_gguf,
 )
 from weighbridge.models.arch.mixers import Attention, Latent, Layer, Mixer
-from weighbridge.models.formats.gguf import Array
-from weighbridge.models.tensors import CheckpointTensor
+from weighbridge.models.tensors import Array, CheckpointTensor
 
 EXPERTS = "_exps"  # in names of matrices that are stacked
 # Names of those whose second dimension is the model's width: all that read it
@@ -73,11 +72,15 @@ def check(metadata: Mapping[str, Any], tensors: Iterable[CheckpointTensor]) -> l
     differing = list(_disagreements(k, shapes))
     if not differing:
         return [*_said(k, shapes), *_typed(k, {t.dtype for t in tensors})]
-    more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-    problem = f"GGUF: metadata and tensors are of two models: {differing[0]}{more}"
+    problem = sentence("gguf.two_models", first=_first(differing))
     if not _known(k.arch):
-        return [f"{problem}; {k.arch!r} is not in our tables, and the metadata was believed"]
-    raise BadFileError(f"{problem}; llama.cpp loads no such file: convert it again")
+        return [clauses(problem, sentence("gguf.believed", arch=k.arch))]
+    raise BadFileError(problem, then=sentence("gguf.convert_again"))
+
+
+def _first(lines: Sequence[str]) -> str:
+    more = len(lines) - 1
+    return sentence("first_of", first=lines[0], more=more) if more else lines[0]
 
 
 def _known(arch: str) -> bool:
@@ -96,7 +99,9 @@ def _disagreements(keys: Keys, shapes: Shapes) -> Iterator[str]:
         if have not in wanted.sizes and kind not in reported:
             reported.add(kind)
             asked = " or ".join(f"{size:,}" for size in dict.fromkeys(wanted.sizes))
-            yield f"{wanted.keys} asks for {asked} in {wanted.tensor}, which has {have:,}"
+            yield sentence(
+                "gguf.asks_for", keys=wanted.keys, asked=asked, tensor=wanted.tensor, have=have
+            )
 
 
 def _size(shape: tuple[int, ...], dimension: int) -> int:
@@ -110,7 +115,9 @@ def _lists(keys: Keys) -> Iterator[str]:
     for name in EACH_BLOCK:
         value = keys.get(name)
         if isinstance(value, Array) and count and value.length != count:
-            yield f"{keys.arch}.{name} has {value.length:,} numbers for {count:,} blocks"
+            yield sentence(
+                "gguf.each_block", arch=keys.arch, name=name, length=value.length, count=count
+            )
 
 
 # Blocks
@@ -123,13 +130,13 @@ def _blocks(keys: Keys, shapes: Shapes) -> Iterator[str]:
     numbers = {n for name in shapes if (n := _block(name)) is not None}
     beyond = sorted(n for n in numbers if n >= count)
     if beyond:
-        yield f"{keys.arch}.block_count is {count:,}, and there are tensors of block {beyond[0]:,}"
+        yield sentence("gguf.blocks_beyond", arch=keys.arch, count=count, block=beyond[0])
     main = count - guessing
     lacking = (i for i in range(min(main, MAX_LAYERS)) if i not in numbers)
     first = next((i for i in lacking if not _empty(keys, i, count)), None)
     alone = guessing and numbers and min(numbers) >= main  # a file of what guesses, without others
     if numbers and first is not None and not alone:
-        yield f"{keys.arch}.block_count is {count:,}, and there are no tensors of block {first:,}"
+        yield sentence("gguf.blocks_lack", arch=keys.arch, count=count, block=first)
 
 
 def _block(name: str) -> int | None:
@@ -158,10 +165,7 @@ def _heads(keys: Keys) -> Iterator[str]:
         kv = keys.each("attention.head_count_kv", min(count, MAX_LAYERS), 0)
         odd = next(((h, n) for h, n in zip(heads, kv, strict=True) if n and h % n), None)
         if odd:
-            yield (
-                f"{keys.arch}.attention.head_count {odd[0]:,} is no multiple of its "
-                f"head_count_kv {odd[1]:,}"
-            )
+            yield sentence("gguf.head_counts", arch=keys.arch, heads=odd[0], kv_heads=odd[1])
         yield from _rotated(keys, max(heads, default=0))
 
 
@@ -173,7 +177,7 @@ def _rotated(keys: Keys, heads: int) -> Iterator[str]:
         "attention.key_length", default=keys.num("embedding_length", default=0) // heads
     )
     if width and rotary != width:
-        yield f"{keys.arch}.rope.dimension_count is {rotary:,}, and heads have {width:,}"
+        yield sentence("gguf.rotary_width", arch=keys.arch, rotary=rotary, width=width)
 
 
 # Shapes
@@ -328,7 +332,7 @@ def _latent(latent: Latent) -> Mapping[str, Rows]:
 
 def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
     if keys.get("context_length") == 0:
-        yield (sentence("no_context_length", arch=keys.arch))
+        yield sentence("no_context_length", arch=keys.arch)
     rows = _size(shapes.get("token_embd.weight", ()), 1)
     tokens = keys.metadata.get("tokenizer.ggml.tokens")
     expected = (
@@ -337,42 +341,37 @@ def _said(keys: Keys, shapes: Shapes) -> Iterator[str]:
     )
     for name, count in expected if "token_embd.weight" in shapes else ():
         if count and count != rows:
-            yield (sentence("vocabulary_rows", name=name, count=count, rows=rows))
+            yield sentence("vocabulary_rows", name=name, count=count, rows=rows)
     yield from _stretched(keys)
     yield from _unloadable(keys, shapes)
     if (kind := keys.metadata.get("general.type")) in ("adapter", "imatrix"):
-        beside = "its tensors are weighed, and llama.cpp loads it beside a model alone"
-        yield f"GGUF: general.type is {kind}: {beside}"
+        yield sentence("gguf.general_type", kind=kind)
 
 
 def _typed(keys: Keys, dtypes: set[DType]) -> Iterator[str]:
     """Note a type of the whole file that none of its tensors has: llama.cpp prints it alone."""
     claimed, packs = keys.metadata.get("general.file_type"), any(t.block > 1 for t in dtypes)
     if isinstance(claimed, int) and dtypes and (claimed in PLAIN_FILES) == packs:
-        yield (
-            f"GGUF: general.file_type is {claimed}, of {'plain' if packs else 'packed'} numbers, "
-            f"and {'some' if packs else 'all'} tensors are not: the tensors were believed"
-        )
+        yield sentence(f"gguf.file_type.{'plain' if packs else 'packed'}", claimed=claimed)
 
 
 def _unloadable(keys: Keys, shapes: Shapes) -> Iterator[str]:
     """Yield what llama.cpp loads no file without, or with: the answer is of what there is."""
     absent = [name for name in NEEDED if _known(keys.arch) and keys.get(name) is None]
-    lacks = [f"{keys.arch}.{name} is not there" for name in absent]
+    lacks: list[str] = [sentence("not_there", name=f"{keys.arch}.{name}") for name in absent]
     lacks += _experts(keys, shapes)
     whole = compared(keys.metadata, {name: tuple(reversed(ne)) for name, ne in shapes.items()})
     if whole is not None and whole.odd:
-        more = f" (and {len(whole.odd) - 1:,} more)" if len(whole.odd) > 1 else ""
-        lacks.append(f"of {whole.cls}, which {keys.arch} is, {whole.odd[0]}{more}")
-    yield from (f"GGUF: {each}: llama.cpp may load no such file" for each in lacks)
+        lacks.append(sentence("gguf.of", cls=whole.cls, arch=keys.arch, odd=_first(whole.odd)))
+    yield from (sentence("gguf.may_not_load", why=each) for each in lacks)
 
 
 def _experts(keys: Keys, shapes: Shapes) -> Iterator[str]:
     count, used = _asked(keys, "expert_count"), _asked(keys, "expert_used_count")
     if count and not any(EXPERTS in name for name in shapes):
-        yield f"{keys.arch}.expert_count is {count:,}, and no tensor holds experts"
+        yield sentence("gguf.no_experts", arch=keys.arch, count=count)
     if used and not count:
-        yield f"{keys.arch}.expert_used_count is {used:,}, and there is no expert_count"
+        yield sentence("gguf.no_expert_count", arch=keys.arch, used=used)
 
 
 def _stretched(keys: Keys) -> Iterator[str]:
@@ -384,9 +383,15 @@ def _stretched(keys: Keys) -> Iterator[str]:
     if not isinstance(length, int) or not isinstance(factor, int | float):
         return
     if not 0 < factor <= MOST_SCALED:
-        yield (sentence("unscaled_factor", arch=keys.arch, factor=factor))
+        yield sentence("unscaled_factor", arch=keys.arch, factor=factor)
     elif isinstance(original, int) and 0 < original * factor < length:
         yield (
-            f"GGUF: {keys.arch}.context_length is {length:,}, and scaled positions reach "
-            f"{original:,} x {factor:g} = {int(original * factor):,}: the length was believed"
+            sentence(
+                "gguf.stretched",
+                arch=keys.arch,
+                length=length,
+                original=original,
+                factor=factor,
+                reach=int(original * factor),
+            )
         )

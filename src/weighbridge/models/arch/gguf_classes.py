@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.models.arch.builder import blueprint, family
 from weighbridge.models.arch.config import Config
@@ -98,14 +99,14 @@ def compared(
 def _other(wanted: Mapping[str, int], there: Mapping[str, int]) -> Iterator[str]:
     for name, count in wanted.items():
         if name.endswith(".weight") and there.get(name) != count:
-            yield f"{name} has {there.get(name, 0):,} numbers of {count:,}"
+            yield sentence("gguf.tensor_numbers", name=name, have=there.get(name, 0), count=count)
 
 
 def _beside(wanted: Mapping[str, int], there: Mapping[str, int], optional: str) -> Iterator[str]:
     lacks = (name for name in wanted if optional and name.endswith(optional) and name not in there)
     more = (name for name in there if name not in wanted and not name.endswith(OPTIONAL))
-    yield from (f"{name} is not there" for name in lacks)
-    yield from (f"{name} is there" for name in more)
+    yield from (sentence("not_there", name=name) for name in lacks)
+    yield from (sentence("is_there", name=name) for name in more)
 
 
 def _is_mixed(config: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.cache_layers import sharing
 from weighbridge.models.arch.mixers import (
@@ -33,7 +34,7 @@ from weighbridge.models.arch.mixers import (
     ShortConv,
 )
 from weighbridge.models.arch.model_types import facts, index
-from weighbridge.models.formats.gguf import Array, Value
+from weighbridge.models.tensors import Array, Value
 
 MAX_LAYERS = 4096
 MAX_SIZE = (1 << 31) - 1  # int32_t in llama-hparams.h, and above what any model has
@@ -106,7 +107,7 @@ class Keys:
         self.metadata = metadata
         named = metadata.get("general.architecture")
         if not isinstance(named, str):
-            raise BadFileError("GGUF: general.architecture is missing")
+            raise BadFileError(sentence("gguf.architecture"))
         self.arch = named
 
     def get(self, name: str) -> Value | None:
@@ -118,9 +119,9 @@ class Keys:
             if isinstance(value, int) and not isinstance(value, bool):
                 return self._size(name, value)
             if isinstance(value, Array):
-                raise self.error(name, "must be one number")
+                raise self.error(name, "must.one")
         if default is None:
-            raise self.error(names[0], "is missing")
+            raise self.error(names[0], "is.missing")
         return default
 
     def each(self, name: str, count: int, default: int) -> tuple[int, ...]:
@@ -129,7 +130,7 @@ class Keys:
         if not isinstance(value, Array):
             return (self.num(name, default=default),) * count
         if value.values is None or len(value.values) < count:
-            raise self.error(name, f"has {value.length} entries for {count} layers")
+            raise self.error(name, "has.layers", count=value.length, layers=count)
         return tuple(self._size(name, v) for v in value.values[:count])
 
     def plain(self, name: str) -> int | float | None:
@@ -141,20 +142,21 @@ class Keys:
         if value is None or isinstance(value, bool | float):
             return value
         if isinstance(value, str):
-            raise self.error(name, f"must be a number, not {shown(value)}")
+            raise self.error(name, "must.number", value=shown(value))
         return self._size(name, value)
 
     def _size(self, name: str, value: object) -> int:
         """One whole number of strangers'; some files write theirs as flags (layers that slide)."""
         if not isinstance(value, int):
-            raise self.error(name, f"must be a whole number, not {shown(value)}")
+            raise self.error(name, "must.whole", value=shown(value))
         most = MOST.get(name, MAX_SIZE)
         if not 0 <= value <= most:
-            raise self.error(name, f"is {value:,}, outside 0 to {most:,}: no model has that")
+            raise self.error(name, "is.no_model", value=value, most=most)
         return int(value)
 
-    def error(self, name: str, what: str) -> BadFileError:
-        return BadFileError(f"GGUF: {self.arch}.{name} {what}")
+    def error(self, name: str, key: str, /, **values: object) -> BadFileError:
+        name, what = f"{self.arch}.{name}", sentence(key, **values)
+        return BadFileError(sentence("of_key", name=name, what=what), where="GGUF")
 
 
 def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
@@ -164,7 +166,7 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
         return ()
     count = k.num("block_count") - k.num("nextn_predict_layers", default=0)
     if not 0 <= count <= MAX_LAYERS:
-        raise k.error("block_count", f"asks for {count:,} layers; the limit is {MAX_LAYERS:,}")
+        raise k.error("block_count", "asks.layers", count=count, most=MAX_LAYERS)
     if k.num("wkv.head_size", default=0):
         return (Layer(mixers=(rwkv(k),)),) * count
     layers = _layers(k, count)
@@ -172,7 +174,9 @@ def layers_of_gguf(metadata: Mapping[str, Value]) -> tuple[Layer, ...]:
     if shared and shared >= count:
         raise k.error(
             "attention.shared_kv_layers",
-            f"is {shared:,} of {count:,} layers: none is left to share from",
+            "is.shared",
+            shared=shared,
+            count=count,
         )
     stored = count - shared
     return sharing(layers, stored) if stored < count else layers
@@ -304,7 +308,7 @@ def recurrence(keys: Keys) -> Recurrent | None:
         if keys.arch in names:
             return reader(keys)
     if keys.get("ssm.conv_kernel") is not None:
-        raise UnsupportedError(f"GGUF: the recurrent layers of {keys.arch!r} are not in our tables")
+        raise UnsupportedError(sentence("gguf.recurrent", arch=keys.arch))
     return None
 
 

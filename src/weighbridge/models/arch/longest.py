@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.models.arch.config import Config
@@ -107,9 +108,7 @@ def _scaled(positions: int, scaling: Mapping[str, Any]) -> int:
     if isinstance(factor, bool) or not isinstance(factor, int | float):
         return positions
     if not 0 < factor <= MOST_STRETCHED:
-        raise BadFileError(
-            f"config.json: rope_scaling: factor is {shown(factor)}, outside 0 to {MOST_STRETCHED:,}"
-        )
+        raise BadFileError(sentence("rope_factor", factor=shown(factor), most=MOST_STRETCHED))
     if kind in YARN:
         return max(positions, int(original * factor)) if type(original) is int else positions
     return int(positions * max(1, factor)) if kind in STRETCHED else positions

@@ -15,7 +15,7 @@ division leaves has no partner), configuration_utils.py (validate_layer_type).
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.longest import NAMES
@@ -39,7 +39,7 @@ def impossible(layers: "Iterable[Layer]") -> str | None:
             if isinstance(mixer, Attention | CrossAttention):
                 wrong = next(wrong_attention(mixer), None)
                 if wrong is not None:
-                    return f"layer {number} has {wrong}"
+                    return sentence("layer_has", number=number, what=wrong)
     return None
 
 
@@ -47,16 +47,12 @@ def wrong_attention(attention: "Attention | CrossAttention") -> Iterator[str]:
     """Sentences about what these sizes cannot be, after "it has"."""
     for size, what in ((attention.key_dim, "keys"), (attention.value_dim, "values")):
         if not 0 < size <= HEAD:
-            yield f"heads whose {what} are {size:,} numbers wide: 1 to {HEAD:,} can be computed"
+            yield sentence(f"heads_wide.{what}", size=size, most=HEAD)
     if attention.heads < 1 or attention.kv_heads < 1:
-        yield f"{attention.heads:,} heads over {attention.kv_heads:,} of keys and values"
+        yield sentence("heads_over", heads=attention.heads, kv_heads=attention.kv_heads)
     elif attention.heads % attention.kv_heads:
-        less = (
-            "more than heads"
-            if attention.kv_heads > attention.heads
-            else "which does not divide them"
-        )
-        yield f"{attention.heads:,} heads over {attention.kv_heads:,} of keys and values, {less}"
+        less = "heads_over.more" if attention.kv_heads > attention.heads else "heads_over.uneven"
+        yield sentence(less, heads=attention.heads, kv_heads=attention.kv_heads)
 
 
 def contradictions(c: Config) -> Iterator[str]:
@@ -66,8 +62,8 @@ def contradictions(c: Config) -> Iterator[str]:
         for name in NAMES:
             if type(part.raw.get(name)) is int and part.raw[name] <= 0:
                 number = part.raw[name]
-                yield f"{part.where}: {name} is {number:,}: a model of no position reads nothing"
-        yield from (f"{part.where}: {what}" for what in (*_undivided(part), *_grouped(part)))
+                yield about(part.where, sentence("no_position", name=name, number=number))
+        yield from (about(part.where, what) for what in (*_undivided(part), *_grouped(part)))
 
 
 def _undivided(c: Config) -> Iterator[str]:
@@ -81,10 +77,7 @@ def _undivided(c: Config) -> Iterator[str]:
         return
     if any(c.raw.get(name) for name in OF_HEADS) or c.default("head_dim"):
         return
-    yield (
-        f"hidden_size {width:,} is no multiple of num_attention_heads {heads:,}, and no head_dim"
-        " says how wide a head is"
-    )
+    yield sentence("no_multiple_of_heads", width=width, heads=heads)
 
 
 def _grouped(c: Config) -> Iterator[str]:
@@ -95,9 +88,9 @@ def _grouped(c: Config) -> Iterator[str]:
     if type(groups) is not int or groups < 1 or type(experts) is not int or not experts:
         return
     if experts % groups:
-        yield f"{experts:,} experts are no multiple of n_group {groups:,}"
+        yield sentence("expert_groups", experts=experts, groups=groups)
     if type(used) is int and used > groups:
-        yield f"topk_group {used:,} is more than n_group {groups:,}"
+        yield sentence("topk_group", used=used, groups=groups)
 
 
 def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
@@ -109,9 +102,9 @@ def doubts(c: Config, *, vouched: bool) -> Iterator[str]:
     for part in c.tree():
         older, newer = part.raw.get("torch_dtype"), part.raw.get("dtype")
         if older and newer and str(older) != str(newer):
-            yield (sentence("two_dtypes", where=part.where, newer=shown(newer), older=shown(older)))
+            yield sentence("two_dtypes", where=part.where, newer=shown(newer), older=shown(older))
         if not vouched:
-            yield from (f"{part.where}: {what}" for what in _odd(part))
+            yield from (about(part.where, what) for what in _odd(part))
 
 
 def _odd(c: Config) -> Iterator[str]:
@@ -119,7 +112,7 @@ def _odd(c: Config) -> Iterator[str]:
     yield from _stretched(c)
     dtype = str(c.raw.get("dtype", c.raw.get("torch_dtype")))
     if dtype.startswith(NO_FLOATS):
-        yield f"dtype is {shown(dtype)}: nobody computes a model in that"
+        yield sentence("no_float", dtype=shown(dtype))
 
 
 def _twice(c: Config) -> Iterator[str]:
@@ -127,11 +120,9 @@ def _twice(c: Config) -> Iterator[str]:
     if isinstance(text, Mapping):
         odd = [key for key in TEXT if None not in (c.raw.get(key), text.get(key))]
         odd = [key for key in odd if c.raw[key] != text[key]]
-        yield from (
-            f"{key} is {shown(c.raw[key])}, and {shown(text[key])} in text_config: engines differ "
-            "in which they read"
-            for key in odd
-        )
+        for key in odd:
+            outer, inner = shown(c.raw[key]), shown(text[key])
+            yield sentence("twice_in_text", key=key, outer=outer, inner=inner)
 
 
 def _stretched(c: Config) -> Iterator[str]:
@@ -145,10 +136,7 @@ def _stretched(c: Config) -> Iterator[str]:
     if kind in FACTORED and scaling.get("factor") is None:
         yield sentence("no_factor", kind=kind)
     if type(original) is int and type(longest) is int and original > longest:
-        yield (
-            f"rope_scaling: original_max_position_embeddings is {original:,}, more than the "
-            f"{longest:,} of max_position_embeddings, which it says they were stretched to"
-        )
+        yield sentence("stretched_more", original=original, longest=longest)
 
 
 TEXT = (

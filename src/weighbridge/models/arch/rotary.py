@@ -44,7 +44,7 @@ def share(c: Config, *names: str, default: float) -> float:
     for value in (rope_settings(c).get("partial_rotary_factor"), c.get(*names)):
         if isinstance(value, int | float):
             if not 0 <= value <= 1:
-                raise c.error("partial_rotary_factor", f"is {value}, outside 0 to 1")
+                raise c.error("partial_rotary_factor", "is.outside_1", value=value)
             return float(value)
     return default
 
@@ -67,7 +67,7 @@ def layer_types(c: Config, *, period: int) -> list[str]:
             "sliding_attention" if i % period else "full_attention" for i in range(1, count + 1)
         ]
     if len(listed) < count:
-        raise c.error("layer_types", f"has {len(listed)} entries for {count} layers")
+        raise c.error("layer_types", "has.layers", count=len(listed), layers=count)
     return [str(kind) for kind in listed[:count]]
 
 

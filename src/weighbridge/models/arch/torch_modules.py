@@ -40,13 +40,12 @@ def _built(what: str, build: Any) -> Blueprint:
     except WeighbridgeError:
         raise
     except AttributeError as error:  # transformers reads configs that it has not looked at
-        raise BadFileError(
-            f"{what} cannot be built: its class reads {shown(error.name)}, which this config does "
-            "not have where it is looked for; correct the config"
-        ) from error
+        raise BadFileError(sentence("class_reads", what=what, name=shown(error.name))) from error
     except Exception as error:
         line = " ".join(str(error).split())[:300]
-        raise BadFileError(f"{what} cannot be built: {type(error).__name__}: {line}") from error
+        raise BadFileError(
+            sentence("class_fails", what=what, error=type(error).__name__, line=line)
+        ) from error
 
 
 def _class_names(architectures: Any) -> list[str]:
@@ -66,8 +65,7 @@ def _made_of(config: Any, library: Any, name: str) -> Any:
             raise
     other = getattr(expected, "model_type", "")
     raise BadFileError(
-        f"config.json: architectures names {shown(name)}, which is made of a config of "
-        f"model type {other!r}, and this one says {config.model_type!r}; correct the config"
+        sentence("class_of_another", name=shown(name), other=other, kind=config.model_type)
     )
 
 
@@ -87,9 +85,7 @@ def transformers(config: Mapping[str, Any], *, base_model: bool = False) -> Blue
 
     if model_type not in library.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedError(
-            f"model type {model_type!r} is neither in our tables nor in transformers "
-            f"{library.__version__}; its own code is not run without --trust-remote-code. "
-            "Point at its weights instead: headers are enough"
+            sentence("needs_own_code", kind=model_type, version=library.__version__)
         )
     return _built(what, build)
 
@@ -100,7 +96,12 @@ def _class(library: Any, name: str, base: type) -> Any:
     cls = getattr(library, name, None)
     if not isinstance(cls, type) or not issubclass(cls, base):
         raise UnsupportedError(
-            f"{library.__name__} {library.__version__} has no class {shown(name)}"
+            sentence(
+                "no_class_there",
+                library=library.__name__,
+                version=library.__version__,
+                name=shown(name),
+            )
         )
     return cls
 
@@ -130,7 +131,7 @@ def own_code(where: str, config: Mapping[str, Any], *, base_model: bool = False)
 def timm(name: str) -> Blueprint:
     """`timm.create_model(name)`, as its library names it ("resnet50.a1_in1k")."""
     if not re.fullmatch(r"\w+(\.\w+)*", name):  # timm itself would follow "hf-hub:" and paths
-        raise BadFileError(f"architecture: {shown(name)} is no name of a timm model")
+        raise BadFileError(sentence("no_timm_name", name=shown(name)))
     library = _library("timm", f"timm model {name!r}")
     return _built(f"timm model {name!r}", lambda: library.create_model(name, pretrained=False))
 

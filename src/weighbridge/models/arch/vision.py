@@ -30,7 +30,7 @@ def sizes(c: Config, name: str) -> tuple[int, ...]:
     """A list with one number a stage; there is at least one stage."""
     listed = c.nums(name)
     if not listed:
-        raise c.error(name, "must list one number for each stage")
+        raise c.error(name, "must.stages")
     return listed
 
 
@@ -38,7 +38,7 @@ def scaled_by(c: Config, width: int, name: str, i: int) -> int:
     """The same with the `i`-th of a list of ratios."""
     values = c.many(name)
     if i >= len(values) or not isinstance(values[i], int | float):
-        raise c.error(name, f"must be a list of numbers with more than {i} entries, not {values!r}")
+        raise c.error(name, "must.more_than", i=i, values=values)
     return int(width * values[i])
 
 

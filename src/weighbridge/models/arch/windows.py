@@ -73,7 +73,7 @@ def pattern(c: Config) -> Sequence[str]:
     if not isinstance(letters, str):
         return period(4, "sliding_window_pattern")(c)
     if not letters or set(letters) - {"L", "G"}:
-        raise c.error("sliding_window_pattern", f"must be letters L and G, not {letters!r}")
+        raise c.error("sliding_window_pattern", "must.local", letters=letters)
     each_kind = [SLIDING if letters[i % len(letters)] == "L" else FULL for i in range(count)]
     return [*each_kind[:-1], FULL]
 

@@ -29,7 +29,9 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
 
 def _known(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in (None, *known):
-        raise UsageError(f"{name} is one of {', '.join(known)}, not {shown(value)}")
+        raise UsageError(
+            sentence("is_one_of", name=name, known=", ".join(known), value=shown(value))
+        )
 
 
 def ordered(entries: Iterable[CatalogueEntry], by: str | None = None) -> list[CatalogueEntry]:

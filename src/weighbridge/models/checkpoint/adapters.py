@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models import catalogue
 from weighbridge.models.arch.blueprint import Blueprint
@@ -72,7 +73,7 @@ def differences(raw: Raw, tensors: Iterable[CheckpointTensor]) -> Iterator[str]:
     kind = str(raw.get("peft_type", "LORA")).upper()
     prefix = CALLED.get(kind)
     if prefix is not None and not any(prefix in name for name in shapes):
-        yield f"peft_type is {kind}, and no tensor of the adapter is called {prefix}..."
+        yield sentence("adapter.type", kind=kind, prefix=prefix)
     pairs = list(_pairs(shapes))
     if not pairs or kind != "LORA":
         return
@@ -109,9 +110,11 @@ def _ranks(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
     for pair in pairs:
         rank = _rank_of(pair.module, plain, usual)
         if pair.down[:1] != (rank,) or pair.up[1:2] != (rank,):
-            odd.append(f"{pair.module} ({_ranked(pair)} for {shown(rank)})")
+            odd.append(
+                sentence("adapter.rank", module=pair.module, has=_ranked(pair), rank=shown(rank))
+            )
     if odd:
-        yield f"r and rank_pattern are not those of {len(odd):,} modules: {odd[0]}"
+        yield sentence("adapter.ranks", count=len(odd), odd=odd[0])
 
 
 def _ranked(pair: AdapterPair) -> str:
@@ -133,9 +136,9 @@ def _targets(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
     strange = [each[1:] for each in modules if not each.endswith(tuple(names))]
     absent = [name[1:] for name in names if not any(each.endswith(name) for each in modules)]
     if strange:
-        yield f"target_modules does not name {strange[0]}, of which the adapter has tensors"
+        yield sentence("adapter.unnamed", module=strange[0])
     if absent:
-        yield f"target_modules names {absent[0]}, of which the adapter has no tensor"
+        yield sentence("adapter.absent", module=absent[0])
 
 
 def _layers(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
@@ -144,20 +147,17 @@ def _layers(raw: Raw, pairs: Iterable[AdapterPair]) -> Iterator[str]:
     there = {pair.layer for pair in pairs} - {None}
     if named is not None and there != named:
         odd = min(there ^ named, key=str)
-        yield (
-            f"layers_to_transform {'lacks' if odd in there else 'names'} layer {shown(odd)}, of "
-            f"which the adapter has {'tensors' if odd in there else 'none'}"
-        )
+        key = "adapter.layer_lacks" if odd in there else "adapter.layer_names"
+        yield sentence(key, layer=shown(odd))
 
 
 def _beside(raw: Raw, shapes: Mapping[str, Shape]) -> Iterator[str]:
     magnitudes = any("lora_magnitude_vector" in name for name in shapes)
     if bool(raw.get("use_dora")) != magnitudes:
-        has = "has magnitudes" if magnitudes else "has no magnitudes (lora_magnitude_vector)"
-        yield f"use_dora is {bool(raw.get('use_dora'))}, and the adapter {has}"
+        yield sentence("adapter.dora" if magnitudes else "adapter.no_dora")
     biases = [name for name in shapes if name.endswith(".bias")]
     if raw.get("bias") not in ("none", None) and not biases:
-        yield f"bias is {shown(raw['bias'])}, and the adapter has none"
+        yield sentence("adapter.no_bias", bias=shown(raw["bias"]))
     yield from _whole(raw, [name for name in shapes if "lora_" not in name and name not in biases])
 
 
@@ -166,11 +166,11 @@ def _whole(raw: Raw, whole: Sequence[str]) -> Iterator[str]:
     names = _names(raw, "modules_to_save")
     absent = [name for name in names if not any(f".{name}." in f".{each}" for each in whole)]
     if absent:
-        yield f"modules_to_save names {shown(absent[0])}, of which the adapter has no tensor"
+        yield sentence("adapter.not_saved", module=shown(absent[0]))
     named = [f".{name}." for name in (*names, *EMBEDDINGS)]
     strange = [each for each in whole if not any(name in f".{each}" for name in named)]
     if strange:
-        yield f"modules_to_save does not name {strange[0]}, which the adapter has whole"
+        yield sentence("adapter.saved_whole", module=strange[0])
 
 
 def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[str]:
@@ -181,7 +181,7 @@ def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[st
         sides = {p.name.removesuffix(".weight"): (base.cls, p.shape) for p in base.params}
         absent = [pair.module for pair in pairs if pair.module not in sides]
         if absent:
-            yield f"{base.cls}, its base, has no {absent[0]} ({len(absent):,} such modules)"
+            yield sentence("adapter.base_lacks", cls=base.cls, module=absent[0], count=len(absent))
     for pair in pairs:
         if len(pair.down) == len(pair.up) == 2:
             both = pair.up[0], pair.down[1]
@@ -194,6 +194,5 @@ def _shapes(pairs: Sequence[AdapterPair], base: Blueprint | None) -> Iterator[st
 
 def _other_sides(module: str, both: Shape, where: str, matrix: Shape) -> str:
     theirs = " x ".join(f"{size:,}" for size in matrix)
-    return (
-        f"the adapter of {module} is for {both[0]:,} x {both[1]:,} values, and {where} has {theirs}"
-    )
+    ours = " x ".join(f"{size:,}" for size in both)
+    return sentence("adapter.sides", module=module, ours=ours, where=where, theirs=theirs)

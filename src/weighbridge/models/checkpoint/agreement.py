@@ -82,14 +82,13 @@ def strange(plan: Blueprint, files: FilesSide, share: float) -> str:
     names = _some([each.param.name for each in files.stored], ", ")
     if not share and not plan.parameters / OTHERS <= there <= plan.parameters * OTHERS:
         raise BadFileError(
-            f"{files.where}: {plan.cls} has {plan.parameters:,} values and its files hold "
-            f"{there:,} under other names ({names}): they are of another model"
+            sentence(
+                "files_of_another", cls=plan.cls, values=plan.parameters, stored=there, names=names
+            ),
+            where=files.where,
         )
-    return (
-        f"{share:.0%} of the names in the files are of {plan.cls} (they have {names}): "
-        f"{there:,} values for its {plan.parameters:,}, taken as its own under other names; "
-        "a loader that does not rename them finds none"
-    )
+    values = {"names": names, "stored": there, "parameters": plan.parameters}
+    return sentence("names_share", share=share, cls=plan.cls, **values)
 
 
 def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
@@ -99,7 +98,7 @@ def _contained(plan: Blueprint, files: FilesSide) -> Iterator[str]:
         return
     (head,) = first
     if head not in CONTAINERS | BASES and head.replace("_", "") not in plan.cls.lower():
-        yield (sentence("names_begin", head=shown(head), cls=plan.cls))
+        yield sentence("names_begin", head=shown(head), cls=plan.cls)
 
 
 def unloaded(plan: Blueprint, tensors: Sequence[CheckpointTensor]) -> Iterator[str]:
@@ -156,7 +155,7 @@ def _integers(weights: Iterable[StoredParam]) -> Iterator[str]:
     unknown = [each.param for each in weights if each.param.format in ALL_INTEGERS]
     if unknown:
         kinds = ", ".join(sorted({param.format for param in unknown}))
-        yield (sentence("unknown_packing", count=len(unknown), kinds=kinds, name=unknown[0].name))
+        yield sentence("unknown_packing", count=len(unknown), kinds=kinds, name=unknown[0].name)
 
 
 # Formats
@@ -167,21 +166,13 @@ def undeclared(params: Iterable[Logical]) -> Iterator[str]:
     packed = [param for param in params if is_packed(param)]
     if packed:
         kinds = ", ".join(sorted({param.format for param in packed}))
-        yield (
-            f"{len(packed):,} weights are packed ({kinds}: {packed[0].name}) and the config has no "
-            "quantization_config: loaders take them for numbers of the model's dtype, without "
-            "scales, and that is what is counted; the config that says how they were packed is "
-            "missing"
-        )
+        yield sentence("packed_undeclared", count=len(packed), kinds=kinds, name=packed[0].name)
 
 
 def unstored(quantization: Raw) -> str:
     """Return a note that a config names a format which no tensor is in."""
-    method = shown(quantization.get("quant_method") or "a format")
-    return (
-        f"the config declares {method} and no tensor of the files is packed: they are plain"
-        " numbers, and are counted so; a loader of that format will not find its tensors"
-    )
+    method = quantization.get("quant_method")
+    return sentence("unstored", method=shown(method)) if method else sentence("unstored.unnamed")
 
 
 class PackedSizes(NamedTuple):
@@ -208,9 +199,10 @@ class PackedSizes(NamedTuple):
         return lacks or self._replace(zeros=False) != there._replace(zeros=False)
 
     def sentence(self) -> str:
-        words = f" in words of {' x '.join(map(str, self.words))}" if self.words else ""
-        zeros = " and zero points" if self.zeros else ""
-        return f"{self.nbytes:,} bytes{words}, {self.scales:,} scales{zeros}"
+        key = f"packed_sizes.{'words' if self.words else 'plain'}"
+        words = " x ".join(map(str, self.words))
+        sizes = sentence(key, nbytes=self.nbytes, words=words, scales=self.scales)
+        return sentence("packed_sizes.zeros", sizes=sizes) if self.zeros else sizes
 
 
 def _schemes(raw: Raw) -> tuple[Scheme, Scheme] | None:
@@ -247,7 +239,7 @@ def _format(plan: Blueprint, files: FilesSide, raw: Raw) -> Iterator[str]:
 
 def _left_alone(names: Sequence[str]) -> Iterator[str]:
     if names:
-        yield (sentence("packed_all_the_same", names=_some(names, ", ")))
+        yield sentence("packed_all_the_same", names=_some(names, ", "))
 
 
 def _otherwise(
@@ -256,10 +248,14 @@ def _otherwise(
     odd = [spelling for spelling, sizes in wanted.items() if sizes.differ(there[spelling])]
     if odd:
         yield (
-            f"quantization_config is of {form}, where {odd[0]} would be "
-            f"{wanted[odd[0]].sentence()}, and the files have {there[odd[0]].sentence()} "
-            f"({len(odd):,} such weights): the files were believed for what is loaded as it is, "
-            "the config for all else; a loader takes no such file"
+            sentence(
+                "packed_otherwise",
+                form=form,
+                name=odd[0],
+                wanted=wanted[odd[0]].sentence(),
+                stored=there[odd[0]].sentence(),
+                count=len(odd),
+            )
         )
 
 

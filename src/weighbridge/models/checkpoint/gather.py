@@ -78,10 +78,7 @@ def _resolved(text: str, options: GatherOptions) -> "Reference":
     except NotFoundError:
         ref = None
     if ref is None or isinstance(ref, LocalRef | UrlRef):
-        raise UsageError(
-            f"{clipped(redacted(text), MOST_NAMED)}: files and other addresses are not read here; "
-            "name a model of the catalogue or of the Hub (org/name)"
-        )
+        raise UsageError(sentence("not_read_here", reference=clipped(redacted(text), MOST_NAMED)))
     return ref
 
 
@@ -106,8 +103,7 @@ def _owned(text: str, ref: HubRef, options: GatherOptions) -> HubRef:
     name, sign, _ = text.partition("@")
     if sign and has_name(name):
         raise UsageError(
-            f"{clipped(redacted(text), MOST_NAMED)}: {name} is a name of the built-in catalogue, "
-            "which has no revisions: leave the @ and what follows out, or name ORG/NAME of the Hub"
+            sentence("no_revisions", reference=clipped(redacted(text), MOST_NAMED), name=name)
         )
     from weighbridge.models.sources.search import named
 
@@ -161,7 +157,7 @@ def gather_config(config: Raw, *, reference: str = NAMELESS) -> Inventory:
     keys: Iterable[Any] = config  # of a caller that mypy does not see
     odd = next((key for key in keys if not isinstance(key, str)), None)
     if odd is not None:
-        raise UsageError(f"{reference}: keys of a config are text, not {odd!r:.80}")
+        raise UsageError(sentence("config_keys", key=odd), where=reference)
     name = str(config.get("_name_or_path") or config.get("model_type") or "config")
     part = StoredModel(config=config, quantization=declared_quantization(config))
     return Inventory(reference=reference, name=name, parts=(part,), read_from=("config",))
@@ -174,7 +170,7 @@ def gather_pipeline(pipeline: Any) -> Inventory:
     networks = {part: _config_of(network) for part, network in pipeline.components.items()}
     parts = _networks({part: config for part, config in networks.items() if config})
     if not parts:
-        raise UsageError(f"{name}: none of its components has a config")
+        raise UsageError(sentence("no_component"), where=name)
     return Inventory(reference=name, name=name, parts=parts, read_from=("the pipeline",))
 
 

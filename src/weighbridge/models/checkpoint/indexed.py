@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from weighbridge.base.sentences import sentence
+from weighbridge.base.sentences import about, sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.checkpoint.layouts import Folder, Weights
 from weighbridge.models.tensors import CheckpointTensor
@@ -42,19 +42,15 @@ def differences(path: str, index: "Index", tensors: Tensors) -> Iterator[str]:
     absent = [name for name in index.weight_map if name not in named]
     elsewhere = [name for name, file in mapped - there if name in named]
     unmapped = [t.name for t in tensors if t.name not in index.weight_map]
-    for names, what in (
-        (absent, "in no shard"),
-        (elsewhere, "in another shard than it says"),
-        (unmapped, "in a shard, and not in it"),
-    ):
+    for key, names in (("absent", absent), ("elsewhere", elsewhere), ("unmapped", unmapped)):
         if names:
-            yield f"{path}: {_first(sorted(names))} {what}: the headers were believed"
+            yield about(path, sentence(f"indexed.{key}", names=_first(sorted(names))))
     yield from _total(path, index, sum(t.nbytes for t in tensors))
 
 
 def _total(path: str, index: "Index", total: int) -> Iterator[str]:
     if index.claimed and (index.total_size is None or _is_off(index.total_size, total)):
-        yield (sentence("total_size", path=path, claimed=shown(index.claimed), size=total))
+        yield sentence("total_size", path=path, claimed=shown(index.claimed), size=total)
 
 
 def _is_off(claimed: int, total: int) -> bool:
@@ -62,8 +58,8 @@ def _is_off(claimed: int, total: int) -> bool:
 
 
 def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 1:,} more tensors are" if len(names) > 1 else " is"
-    return f"{names[0]}{more}"
+    key = "tensors_are" if len(names) > 1 else "tensor_is"
+    return sentence(key, name=names[0], more=len(names) - 1)
 
 
 def left_out(files: Folder, chosen: Weights, tensors: Tensors) -> Iterator[str]:
@@ -77,5 +73,5 @@ def left_out(files: Folder, chosen: Weights, tensors: Tensors) -> Iterator[str]:
     shards = [(name, match[1]) for name in files.files if (match := SHARD.fullmatch(name))]
     beside = [name for name, stem in shards if stem in stems and name not in read]
     if beside:
-        more = f" and {len(beside) - 1:,} more are" if len(beside) > 1 else " is"
-        yield f"{beside[0]}{more} not loaded with {next(iter(read))}"
+        key = "not_loaded_with.many" if len(beside) > 1 else "not_loaded_with"
+        yield sentence(key, name=beside[0], more=len(beside) - 1, read=next(iter(read)))

@@ -67,7 +67,7 @@ def declared_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None
     for place in (config, text if isinstance(text, Mapping) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):
             if isinstance(place.get(key), str | list | int | float):
-                raise BadFileError(f"{key} must be an object, not {place[key]!r:.80}")
+                raise BadFileError(sentence("value_object", key=key, value=place[key]))
             if isinstance(place.get(key), Mapping):
                 experts = place.get("expert_dtype")  # DeepSeek-V4 says this one beside it
                 return place[key] if experts is None else {**place[key], "expert_dtype": experts}
@@ -139,7 +139,7 @@ class Bound:
             data = yield wanted
             self.header_bytes += len(data)
             if self.header_bytes > MAX_HEADERS:
-                raise BadFileError(f"{OF_ALL} take more than {MAX_HEADERS:,} bytes, our limit")
+                raise BadFileError(sentence("headers_bytes", most=MAX_HEADERS))
             try:
                 wanted = plan.send(data)
             except StopIteration as done:
@@ -147,5 +147,5 @@ class Bound:
                 break
         self.tensors += count(parsed)
         if self.tensors > MAX_TENSORS:
-            raise BadFileError(f"{OF_ALL} name more than {MAX_TENSORS:,} tensors, our limit")
+            raise BadFileError(sentence("headers_tensors", most=MAX_TENSORS))
         return parsed

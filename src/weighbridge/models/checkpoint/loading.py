@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint, Buffer, Param
 from weighbridge.models.arch.roles import expert, kind_of
 from weighbridge.models.checkpoint import agreement
@@ -185,10 +186,7 @@ def _routed(part: StoredModel) -> tuple[int, int] | None:
     if not isinstance(used, int) or not isinstance(count, int) or not count:
         return None
     if not 0 <= used <= count <= MAX_EXPERTS:
-        raise BadFileError(
-            f"GGUF: {architecture}.expert_used_count and expert_count: a token cannot use"
-            f" {used:,} of {count:,} experts"
-        )
+        raise BadFileError(sentence("gguf.experts_used", arch=architecture, used=used, count=count))
     return used, count
 
 

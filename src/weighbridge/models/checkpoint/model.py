@@ -71,7 +71,7 @@ class ModelPart:
             for key in ("dtype", "torch_dtype"):
                 named = config.get(key)
                 if not isinstance(named, str | None):
-                    raise BadFileError(f"{key} must be the name of a dtype, not {named!r:.80}")
+                    raise BadFileError(sentence("dtype_name", key=key, value=named))
                 if named and named != "auto":
                     return named
         return ""
@@ -162,7 +162,7 @@ def _part(part: StoredModel, code: str | None, *, base_model: bool) -> tuple[Mod
     part = replace(part, quantization=_declared(part, notes))
     kind = (part.config or {}).get("model_type")
     if not isinstance(kind, str | None):
-        raise BadFileError(f"{part.where}: model_type must be text, not {shown(kind)}")
+        raise BadFileError(sentence("model_type_text", kind=shown(kind)), where=part.where)
     plan = _from_tables(part, notes, base_model=base_model)
     files: LoadSplit | None = None
     if part.tensors:
@@ -228,23 +228,24 @@ def _check_size(plan: Blueprint, part: StoredModel) -> None:
     empty = next((p for p in plan.counted if 0 in p.shape), None)
     if empty is not None:
         keys = list(zeros(part.config or {}))
-        those = f"{', '.join(keys)}, which {'is' if len(keys) == 1 else 'are'} 0"
-        raise BadFileError(
-            f"{part.where}: {empty.name} of {plan.cls} would be "
-            f"{' x '.join(map(str, empty.shape))}: "
-            f"correct {those if keys else 'the size that is 0'}"
-        )
+        form = min(len(keys), 2)
+        values = {"name": empty.name, "cls": plan.cls, "keys": ", ".join(keys)}
+        shape = " x ".join(map(str, empty.shape))
+        raise BadFileError(sentence(f"zero_size.{form}", shape=shape, **values), where=part.where)
     if plan.parameters <= MOST_PARAMETERS:
         return
     if part.library == "size":
-        raise BadFileError(
-            f"{plan.parameters:.1e} parameters are more than any model has: our limit is "
-            f"{MOST_PARAMETERS:.0e}"
-        )
+        raise BadFileError(sentence("size_beyond", count=plan.parameters, most=MOST_PARAMETERS))
     largest = max(plan.counted, key=lambda p: p.numel)
     raise BadFileError(
-        f"{part.where}: {plan.cls} of these sizes has {plan.parameters:.1e} parameters, more "
-        f"than any model: {largest.name} is {' x '.join(map(str, largest.shape))}"
+        sentence(
+            "no_such_size",
+            cls=plan.cls,
+            count=plan.parameters,
+            name=largest.name,
+            shape=" x ".join(map(str, largest.shape)),
+        ),
+        where=part.where,
     )
 
 
@@ -264,8 +265,13 @@ def _with_headers(
     blueprint = loading.from_stored(part, loading.class_of(part), notes)
     if len(blueprint.counted) > MOST_UNLIKE:
         raise BadFileError(
-            f"{part.where}: its files hold {len(blueprint.counted):,} parameters that are unlike "
-            f"each other, and {blueprint.cls} is not in our tables; the limit is {MOST_UNLIKE:,}"
+            sentence(
+                "unlike_parameters",
+                count=len(blueprint.counted),
+                cls=blueprint.cls,
+                most=MOST_UNLIKE,
+            ),
+            where=part.where,
         )
     return blueprint, loading.LoadSplit(part.tensors)
 
@@ -304,15 +310,12 @@ def _agreed(part: StoredModel, config: Config) -> Iterator[str]:
     what no model can be, and for a config without any size, which is a class and no model."""
     if not part.tensors and not part.vouched:
         if not has_sizes(config.raw):
-            raise BadFileError(
-                f"{part.where} has no size of a model of type {config.model_type!r}: no width, no"
-                " number of layers, no vocabulary; give the model's whole config.json"
-            )
+            raise BadFileError(sentence("no_sizes", where=part.where, kind=config.model_type))
         yield from _assumed(part, config)
     layers = None if part.vouched else _impossible(config)
-    contradiction = next(contradictions(config), None) or (layers and f"{part.where}: {layers}")
+    contradiction = next(contradictions(config), None) or (layers and about(part.where, layers))
     if contradiction:
-        raise BadFileError(f"{contradiction}; correct the config")
+        raise BadFileError(contradiction, then=sentence("correct_config"))
     yield from doubts(config, vouched=part.vouched)
 
 
@@ -330,11 +333,11 @@ def _impossible(config: Config) -> str | None:
 def _assumed(part: StoredModel, config: Config) -> Iterator[str]:
     assumed = config.assumed()
     if assumed:
-        more = f" and {len(assumed) - MOST_NAMED} more" if len(assumed) > MOST_NAMED else ""
-        yield (
-            f"{part.where} does not say all sizes: {', '.join(assumed[:MOST_NAMED])}{more} "
-            f"{'is the default' if len(assumed) == 1 else 'are the defaults'} of its class"
-        )
+        names, more = ", ".join(assumed[:MOST_NAMED]), len(assumed) - MOST_NAMED
+        if more > 0:
+            names = sentence("and_more", names=names, count=more)
+        key = "sizes_unsaid.one" if len(assumed) == 1 else "sizes_unsaid"
+        yield sentence(key, where=part.where, names=names)
 
 
 def _encoder_alone(part: StoredModel) -> str:
@@ -394,9 +397,9 @@ def _built(part: StoredModel, code: str | None, *, base_model: bool) -> Blueprin
     if part.library == "timm":
         return torch_modules.timm(str(config["architecture"]))
     if part.library == "gguf" and not part.tensors:
-        raise BadFileError("the file has no tensors")
+        raise BadFileError(sentence("no_tensors"))
     if not config.get("model_type"):
-        raise BadFileError(f"{part.where} has no model_type: nothing says what it is a config of")
+        raise BadFileError(sentence("no_model_type", where=part.where))
     if code is not None and "auto_map" in config:
         return torch_modules.own_code(code, config, base_model=base_model)
     return torch_modules.transformers(config, base_model=base_model)

@@ -62,10 +62,10 @@ QUANTIZATION_FILES = {
 }
 
 FILES = (*WEIGHTS, ".json")
-BESIDE_WEIGHTS = {  # files of JSON that say nothing without others
-    "model_index.json": "the index of a pipeline",
-    "adapter_config.json": "the config of an adapter",
-    "modules.json": "a list of modules",
+BESIDE_WEIGHTS = {  # files of JSON that say nothing without others -> what each is
+    "model_index.json": "alone.pipeline",
+    "adapter_config.json": "alone.adapter",
+    "modules.json": "alone.modules",
 }
 
 
@@ -96,13 +96,11 @@ class Reader:
             root = folder(self._entries)
             alone = next((name for name in BESIDE_WEIGHTS if root.get(name)), None)
             if alone is not None:
-                raise NotFoundError(
-                    f"{self._source.name} holds {BESIDE_WEIGHTS[alone]}, {alone}, and nothing that "
-                    f"it is of; {_instead(alone, self._json(alone))}"
-                )
-            raise NotFoundError(
-                sentence("no_model_engine", folder=self._source.name, names=", ".join(WEIGHTS))
-            )
+                what = sentence(BESIDE_WEIGHTS[alone])
+                holds = sentence("holds_alone", name=self._source.name, what=what, file=alone)
+                raise NotFoundError(holds, then=_instead(alone, self._json(alone)))
+            names = ", ".join(WEIGHTS)
+            raise NotFoundError(sentence("no_model_engine", folder=self._source.name, names=names))
         return Inventory(
             reference=self._text,
             name=_short(self._source.name),
@@ -144,16 +142,17 @@ class Reader:
         config = self._beside(path)
         tensors = self._tensors(Weights(tuple(self._entries)))
         if not tensors:
-            raise BadFileError(f"{path} holds no tensors")
+            raise BadFileError(sentence("path_no_tensors", path=path))
         return StoredModel(
             config=config, tensors=tensors, quantization=declared_quantization(config or {})
         )
 
     def _config_file(self, path: str) -> StoredModel:
         raw, name = self._json(path), path.rpartition("/")[2]
-        what = "an index of shards" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
-        if what:
-            raise UsageError(f"{path} is {what}; {_instead(name, raw)}")
+        key = "alone.index" if "weight_map" in raw else BESIDE_WEIGHTS.get(name)
+        if key:
+            what = sentence("is_alone", path=path, what=sentence(key))
+            raise UsageError(what, then=_instead(name, raw))
         if name == "params.json" or ("dim" in raw and "model_type" not in raw):
             raw = CONFIGS["params.json"](raw)
         return StoredModel(
@@ -257,8 +256,7 @@ class Reader:
         if not chosen:
             shown = ", ".join(n.rpartition("/")[2] for n in names[:8])
             raise UsageError(
-                f"{self._source.name} holds {len(names)} GGUF files; name one, as in "
-                f"{self._source.name}:QUANT: {shown}"
+                sentence("many_gguf", name=self._source.name, count=len(names), files=shown)
             )
         yield self._gguf(chosen[0])
 
@@ -344,8 +342,13 @@ class Reader:
             return ()
         if missing:
             raise BadFileError(
-                f"{entry.path} names {missing[0]!r}, which is not there "
-                f"({len(missing)} of {len(names)} shards are missing)"
+                sentence(
+                    "shards_missing",
+                    path=entry.path,
+                    name=missing[0],
+                    count=len(missing),
+                    all=len(names),
+                )
             )
         return tuple(by_path[path] for path in names)
 
@@ -364,11 +367,12 @@ def _instead(name: str, raw: Raw) -> str:
     """Return what to give in the place of a file that says nothing without others."""
     if name == "adapter_config.json":
         base = raw.get("base_model_name_or_path")
-        named = f", or its base, {shown(base)}" if isinstance(base, str) and base else ""
-        return f"give the folder with the adapter's weights as well{named}"
+        if isinstance(base, str) and base:
+            return sentence("give.adapter_or_base", base=shown(base))
+        return sentence("give.adapter")
     if name == "model_index.json":
-        return "give the folder with the parts that it names (unet/config.json and others)"
-    return "give its folder, or the config.json of a model"
+        return sentence("give.parts")
+    return sentence("give.folder")
 
 
 def _plan(bound: Bound, first_read: int | None, file: SourceFile) -> Plan[Tensors]:

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.tensors import CheckpointTensor
 
 
@@ -118,12 +119,12 @@ class Prefix:
     def _read_on(self, need: int) -> Generator[ByteRange, bytes, None]:
         have = len(self.data)
         if need > self.limit:
-            raise BadFileError(f"has {self.what} of more than {self.limit:,} bytes, our limit")
+            raise BadFileError(sentence("larger_part", what=self.what, limit=self.limit))
         if need <= self.end:
             self.data += yield ByteRange(have, min(self.end, max(need, have + self.step)))
             self.step = max(self.step, len(self.data))
         if len(self.data) < need:
-            raise BadFileError(f"ends after {self.end_of_file():,} bytes, within its {self.what}")
+            raise BadFileError(sentence("cut_within", end=self.end_of_file(), what=self.what))
 
     def end_of_file(self) -> int:
         """Return where the file ends, known once a read came back short."""

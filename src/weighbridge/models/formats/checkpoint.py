@@ -28,6 +28,7 @@ from weighbridge.base.dtypes import (
 )
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.formats.strict_json import collector_paused, short
 from weighbridge.models.formats.unpickle import Global, Map, PickledCall, Sequence
 from weighbridge.models.tensors import CheckpointTensor
@@ -90,20 +91,20 @@ class Storages:
             return self._storage(identity[1], identity[2], identity[4])
         if type(identity) is tuple and len(identity) >= 2 and identity[0] == "module":
             return identity[1]
-        raise BadFileError("refers to data by a persistent id that PyTorch does not write")
+        raise BadFileError(sentence("torch.foreign_id"))
 
     def _storage(self, kind: Any, key: Any, count: Any) -> FileStorage:
         dtype = _storage_dtype(kind)
         if not isinstance(key, str | int) or type(count) is not int or not 0 <= count < MAX_COUNT:
-            raise BadFileError(f"refers to a storage by {short(key)} of {short(count)} elements")
+            raise BadFileError(sentence("torch.no_key", key=short(key), count=short(count)))
         storage = FileStorage(str(key), dtype, dtype.size(count))
         if self.nbytes.setdefault(storage.key, storage.nbytes) != storage.nbytes:
-            raise BadFileError(f"gives the storage {short(storage.key)} two sizes")
+            raise BadFileError(sentence("torch.two_sizes", key=short(storage.key)))
         return storage
 
     def size_of(self, key: str) -> int:
         if key not in self.nbytes:
-            raise BadFileError(f"holds the storage {short(key)}, which nothing refers to")
+            raise BadFileError(sentence("torch.unreferred", key=short(key)))
         return self.nbytes[key]
 
 
@@ -150,10 +151,7 @@ def checkpoint(value: Any, storages: Storages, *, file_bytes: int, file: str = "
                 uncalled.setdefault(str(leaf.function)[:200])
     if uncalled and not stored:
         calls = ", ".join(list(uncalled)[:3])
-        raise BadFileError(
-            f"cannot be read without running {calls!r}, which we do not; if you trust the file,"
-            " load it in PyTorch and save its state_dict()"
-        )
+        raise BadFileError(sentence("torch.runs_code", calls=calls))
     return Checkpoint(
         tensors=tuple(stored.values()),
         storages=storages.nbytes,
@@ -170,11 +168,11 @@ def _add(
     stored: dict[str, Stored], name: str, view: StoredView, file: str, name_characters: int
 ) -> None:
     if name in stored:
-        raise BadFileError(f"has two tensors called {short(name)}")
+        raise BadFileError(sentence("two_tensors", name=short(name)))
     if name_characters > MAX_NAMES:
-        raise BadFileError(f"names its tensors with more than {MAX_NAMES:,} characters, our limit")
+        raise BadFileError(sentence("torch.long_names", most=MAX_NAMES))
     if len(stored) >= MAX_TENSORS:
-        raise BadFileError(f"holds more than {MAX_TENSORS:,} tensors, our limit")
+        raise BadFileError(sentence("torch.many_tensors", most=MAX_TENSORS))
     nbytes = view.dtype.size(prod(view.shape))
     tensor = CheckpointTensor(name, view.dtype, view.shape, nbytes, file)
     stored[name] = Stored(tensor, view.storage.key, view.begin)
@@ -201,7 +199,7 @@ def _walk(value: Any) -> Iterator[tuple[list[Any], StoredView | PickledCall]]:
         keys.append(key)
         levels.append(_children(node))
         if len(levels) > MAX_DEPTH:
-            raise BadFileError(f"is nested more than {MAX_DEPTH} deep")
+            raise BadFileError(sentence("nested", most=MAX_DEPTH))
 
 
 def _is_container(node: Any) -> bool:
@@ -229,7 +227,7 @@ def _name(keys: list[Any]) -> str:
     words = [_word(key) for key in keys if key is not None and key not in MODULE_PARTS]
     name = ".".join(words)
     if len(name) > MAX_NAME:
-        raise BadFileError(f"holds a tensor whose name has {len(name):,} characters")
+        raise BadFileError(sentence("torch.long_name", count=len(name)))
     return name
 
 
@@ -244,7 +242,9 @@ def _storage_dtype(kind: Any) -> DType:
     if isinstance(kind, Global) and kind.module in STORAGE_MODULES and kind.name in STORAGES:
         return STORAGES[kind.name]
     what = str(kind) if isinstance(kind, Global) else short(kind)
-    raise BadFileError(f"unknown storage {what[:100]}; known: {', '.join(STORAGES)}")
+    raise BadFileError(
+        sentence("torch.unknown_storage", what=what[:100], known=", ".join(STORAGES))
+    )
 
 
 def known(function: Global, arguments: Any) -> Any:
@@ -264,7 +264,9 @@ def _tensor_of_dtype(function: Global, arguments: tuple[Any, ...]) -> Any:
     dtype = arguments[6] if len(arguments) > 6 else None
     if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in TORCH:
         what = str(dtype) if isinstance(dtype, Global) else short(dtype)
-        raise BadFileError(f"unknown dtype {what[:100]}; known: {', '.join(sorted(TORCH))}")
+        raise BadFileError(
+            sentence("torch.unknown_dtype", what=what[:100], known=", ".join(sorted(TORCH)))
+        )
     return _view(arguments, TORCH[dtype.name])
 
 
@@ -279,21 +281,20 @@ def _has_storage(arguments: tuple[Any, ...]) -> bool:
 
 def _view(arguments: tuple[Any, ...], dtype: DType) -> StoredView:
     if not _has_storage(arguments) or len(arguments) < 4:
-        raise BadFileError("rebuilds a tensor from something other than a storage")
+        raise BadFileError(sentence("torch.no_storage"))
     storage, offset, shape, stride = arguments[:4]
     numbers = (offset, *shape, *stride) if type(shape) is type(stride) is tuple else (None,)
     if not all(type(n) is int and 0 <= n < MAX_COUNT for n in numbers):
-        raise BadFileError("rebuilds a tensor whose offset, shape or strides are no sizes")
+        raise BadFileError(sentence("torch.no_sizes"))
     if len(shape) != len(stride) or len(shape) > MAX_RANK:
-        raise BadFileError(f"rebuilds a tensor of {len(shape)} sizes and {len(stride)} strides")
+        raise BadFileError(sentence("torch.uneven_sizes", sizes=len(shape), strides=len(stride)))
     if prod(shape) >= MAX_COUNT:
-        raise BadFileError("rebuilds a tensor of more than 2^63 elements")
+        raise BadFileError(sentence("torch.huge"))
     reach = sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     last = dtype.size(offset + 1 + reach) if prod(shape) else 0
     if last > storage.nbytes:
         raise BadFileError(
-            f"rebuilds a tensor that ends at byte {last:,} of storage {short(storage.key)},"
-            f" which has {storage.nbytes:,}"
+            sentence("torch.beyond_storage", last=last, key=short(storage.key), size=storage.nbytes)
         )
     return StoredView(storage, dtype, shape, dtype.size(offset))
 

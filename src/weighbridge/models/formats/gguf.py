@@ -21,10 +21,11 @@ from struct import Struct, calcsize, unpack_from
 from weighbridge.base.dtypes import GGML
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up
 from weighbridge.models.formats import MissingBytesError, Plan, Prefix
 from weighbridge.models.formats.strict_json import short
-from weighbridge.models.tensors import CheckpointTensor
+from weighbridge.models.tensors import Array, CheckpointTensor, Value
 
 FIRST_READ = 1 << 20
 MAX_READ = 1 << 26
@@ -85,17 +86,6 @@ KINDS = {
 }
 
 
-class Array(NamedTuple):
-    """An array of the metadata; at most KEPT numbers are kept, and no strings."""
-
-    kind: str
-    length: int
-    values: tuple[int | float | bool, ...] | None
-
-
-Value = int | float | bool | str | Array
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gguf:
     """A file's content before its data. `file_bytes` is the size up to the end of the last tensor,
@@ -125,7 +115,7 @@ def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "
     for _ in range(key_count):
         key, value = yield from prefix.whole(fields.pair)
         if key in metadata:
-            raise BadFileError(f"has the key {short(key)} twice")
+            raise BadFileError(sentence("key_twice", key=short(key)))
         metadata[key] = value
     infos: list[_Info] = []
     for _ in range(tensor_count):
@@ -135,7 +125,7 @@ def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "
     end = _check_layout(infos, alignment)
     file_bytes = data_offset + end if end else prefix.position
     if size is not None and size < file_bytes:
-        raise BadFileError(f"has {size:,} bytes where its tensors end at {file_bytes:,}")
+        raise BadFileError(sentence("gguf.size", size=size, end=file_bytes))
     return Gguf(
         version=version,
         big_endian=order == ">",
@@ -149,13 +139,13 @@ def gguf(size: int | None = None, *, first_read: int = FIRST_READ, file: str = "
 def _version(prefix: Prefix) -> tuple[int, str]:
     data = prefix.take(8)
     if data[:4] != b"GGUF":
-        raise BadFileError(f"begins with {data[:4]!r}; a GGUF file begins with 'GGUF'")
+        raise BadFileError(sentence("gguf.begins", head=data[:4]))
     little, big = (int.from_bytes(data[4:], order) for order in ("little", "big"))
     version, order = (big, ">") if little & 0xFFFF == 0 else (little, "<")
     if version == 1:
-        raise BadFileError("is GGUF version 1 of August 2023; convert it again with llama.cpp")
+        raise BadFileError(sentence("gguf.version_1"))
     if version not in (2, 3):
-        raise BadFileError(f"is GGUF version {version}; known: 2, 3")
+        raise BadFileError(sentence("gguf.version", version=version))
     return version, order
 
 
@@ -173,7 +163,7 @@ class _Fields:
         tensors, keys = self._long(), self._long()
         for count, what, most in ((tensors, "tensors", MAX_TENSORS), (keys, "keys", MAX_KEYS)):
             if count > most:
-                raise BadFileError(f"claims {count:,} {what}; our limit is {most:,}")
+                raise BadFileError(sentence(f"gguf.claims.{what}", count=count, most=most))
         return tensors, keys
 
     def pair(self, prefix: Prefix) -> tuple[str, Value]:
@@ -186,26 +176,29 @@ class _Fields:
             return key, self._bytes(MAX_STRING, short(key)).decode(errors="replace")
         if kind == ARRAY:
             return key, self._array(key)
-        raise BadFileError(f"{short(key)}: unknown type of value {kind}")
+        raise BadFileError(sentence("gguf.unknown_value", key=short(key), kind=kind))
 
     def info(self, prefix: Prefix) -> _Info:
         name = self._name("tensor")
         rank = self._int()
         if rank > MAX_RANK:
-            raise BadFileError(f"{short(name)}: has {rank} dimensions; ggml has {MAX_RANK}")
+            raise BadFileError(sentence("gguf.rank", name=short(name), rank=rank, most=MAX_RANK))
         dims = [self._long() for _ in range(rank)]
         number = self._int()
         dtype = GGML.get(number)
         if dtype is None:
-            gone = f", {REMOVED[number]}, which ggml dropped" if number in REMOVED else ""
-            raise BadFileError(f"{short(name)}: unknown ggml type {number}{gone}")
+            key = "gguf.dropped_type" if number in REMOVED else "gguf.unknown_type"
+            values = {"name": short(name), "number": number, "old": REMOVED.get(number)}
+            raise BadFileError(sentence(key, **values))
         count = prod(dims)
         if max(dims, default=0) >= MAX_COUNT or count >= MAX_COUNT:
-            raise BadFileError(f"{short(name)}: {dims} elements are too many")
+            raise BadFileError(sentence("gguf.elements", name=short(name), dims=dims))
         row = dims[0] if dims else 1
         if row % dtype.block:
             blocks = f"blocks of {dtype.block}"
-            raise BadFileError(f"{short(name)}: rows of {row} {dtype.name} are not whole {blocks}")
+            raise BadFileError(
+                sentence("gguf.rows", name=short(name), row=row, dtype=dtype.name, blocks=blocks)
+            )
         tensor = CheckpointTensor(
             name, dtype, tuple(reversed(dims)), dtype.rows(row, count), self.file
         )
@@ -233,13 +226,13 @@ class _Fields:
             kind, length = stack.pop()
             items += length if kind == STRING else ARRAY_ITEMS
             if len(stack) >= MAX_NESTING or items > MAX_ITEMS:
-                raise BadFileError(f"{short(key)}: is too large or nested too deeply for an array")
+                raise BadFileError(sentence("gguf.array_deep", key=short(key)))
             if kind == STRING:
                 self._step_over_strings(length)
             elif kind in NUMBERS:
                 self.prefix.skip(length * calcsize(NUMBERS[kind]))
             elif kind != ARRAY:
-                raise BadFileError(f"{short(key)}: unknown type of array {kind}")
+                raise BadFileError(sentence("gguf.unknown_array", key=short(key), kind=kind))
             elif length:
                 stack += [(kind, length - 1), (self._int(), self._long())]
 
@@ -262,26 +255,24 @@ class _Fields:
     def _long(self) -> int:
         return int(self.u64.unpack_from(self.prefix.data, self.prefix.skip(8))[0])
 
-    def _bytes(self, most: int, what: str) -> bytes:
+    def _bytes(self, most: int, what: str, key: str = "gguf.long_text") -> bytes:
         length = self._long()
         if length > most:
-            raise BadFileError(f"{what}: a string of {length:,} bytes; our limit is {most:,}")
+            raise BadFileError(sentence(key, what=what, length=length, most=most))
         return self.prefix.take(length)
 
     def _name(self, what: str) -> str:
-        raw = self._bytes(MAX_NAME, f"name of a {what}")
+        raw = self._bytes(MAX_NAME, what, "gguf.long_name")
         try:
             return raw.decode()
         except UnicodeDecodeError:
-            raise BadFileError(
-                f"has the name of a {what} that is not UTF-8: {raw[:40]!r}"
-            ) from None
+            raise BadFileError(sentence("gguf.name_bytes", what=what, raw=raw[:40])) from None
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
-        raise BadFileError(f"general.alignment: {short(alignment)} is not a power of two")
+        raise BadFileError(sentence("gguf.alignment", value=short(alignment)))
     return alignment
 
 
@@ -291,11 +282,15 @@ def _check_layout(infos: list[_Info], alignment: int) -> int:
     for tensor, offset in sorted(infos, key=lambda info: (info.offset, info.tensor.nbytes)):
         name = short(tensor.name)
         if tensor.name in names:
-            raise BadFileError(f"has the tensor {name} twice")
+            raise BadFileError(sentence("gguf.tensor_twice", name=name))
         if offset % alignment:
-            raise BadFileError(f"{name}: offset {offset:,} is not a multiple of {alignment}")
+            raise BadFileError(
+                sentence("gguf.offset", name=name, offset=offset, alignment=alignment)
+            )
         if offset < end:
-            raise BadFileError(f"{name}: at {offset:,} it overlaps {before}, which ends at {end:,}")
+            raise BadFileError(
+                sentence("gguf.overlaps", name=name, offset=offset, before=before, end=end)
+            )
         names.add(tensor.name)
         end, before = offset + tensor.nbytes, name
     return end

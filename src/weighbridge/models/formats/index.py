@@ -19,6 +19,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.formats import Plan, whole
 from weighbridge.models.formats.strict_json import short, strict_json, strict_object
 
@@ -49,7 +50,8 @@ def parse_index(data: bytes) -> Index:
     content = strict_object(data, MAX_INDEX)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict):
-        raise BadFileError(f"weight_map: an object was expected, not {short(weight_map)}")
+        wrong = short(weight_map)
+        raise BadFileError(sentence("object_expected", key="weight_map", value=wrong))
     files = tuple(_unique(weight_map))
     for file in files:
         safe_path(file, "weight_map")
@@ -70,7 +72,7 @@ def _unique(weight_map: Mapping[str, Any]) -> Iterable[str]:
         return dict.fromkeys(weight_map.values())
     for name, file in weight_map.items():
         if not isinstance(file, str):
-            raise BadFileError(f"weight_map: {short(name)} is in {short(file)}, which is no file")
+            raise BadFileError(sentence("index.no_file", name=short(name), file=short(file)))
     return dict.fromkeys(weight_map.values())
 
 
@@ -87,7 +89,7 @@ def safe_path(path: str, where: str) -> str:
     parts = path.split("/")
     inside = path and "\0" not in path and "\\" not in path and not re.match("[A-Za-z]:", path)
     if not inside or any(part in ("", ".", "..") for part in parts):
-        raise BadFileError(f"{where}: {short(path)} is not a path inside the model's folder")
+        raise BadFileError(sentence("index.outside", where=where, path=short(path)))
     return path
 
 
@@ -132,7 +134,7 @@ def parse_model_index(data: bytes) -> Pipeline:
     if isinstance(cls, list) and len(cls) == 2:  # a pipeline of its own: [module, class]
         cls = cls[1]
     if not isinstance(cls, str):
-        raise BadFileError(f"_class_name: {short(cls)} is no class of pipeline")
+        raise BadFileError(sentence("index.no_pipeline", name=short(cls)))
     return Pipeline(cls=cls, parts=tuple(parts), absent=tuple(absent), settings=settings)
 
 
@@ -149,7 +151,7 @@ def _is_part(value: list[Any]) -> bool:
 def parse_modules(data: bytes) -> Pipeline:
     modules = strict_json(data)
     if not isinstance(modules, list):
-        raise BadFileError(f"holds {short(modules)}; a list of modules was expected")
+        raise BadFileError(sentence("index.no_modules", value=short(modules)))
     return Pipeline(cls="SentenceTransformer", parts=tuple(_modules(modules)), settings={})
 
 
@@ -158,9 +160,9 @@ def _modules(modules: list[Any]) -> Iterator[PipelinePart]:
         try:
             name, path, kind = module["name"], module["path"], module["type"]
         except (TypeError, KeyError, IndexError):
-            raise BadFileError(f"[{number}]: a module needs a name, a path and a type") from None
+            raise BadFileError(sentence("index.module_names", number=number)) from None
         if not all(isinstance(word, str) for word in (name, path, kind)):
-            raise BadFileError(f"[{number}]: name, path and type of a module must be text")
+            raise BadFileError(sentence("index.module_text", number=number))
         library, _, cls = kind.rpartition(".")
         folder = safe_path(path, f"[{number}]: path") if path else ""
         yield PipelinePart(name=name, library=library, cls=cls, folder=folder)

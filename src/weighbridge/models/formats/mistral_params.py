@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.formats.strict_json import short
 
 RENAMED = {
@@ -88,18 +89,16 @@ def transformers_config(params: Mapping[str, Any]) -> Raw:
 
 def _check(raw: Raw) -> None:
     if "multiple_of" in raw and "hidden_dim" not in raw:
-        raise UnsupportedError(
-            "is a params.json of Meta's Llama, which leaves out sizes; use its config.json"
-        )
+        raise UnsupportedError(sentence("mistral.of_meta"))
     missing = [key for key in NEEDED if raw.get(key) is None]
     if missing:
-        raise BadFileError(f"{missing[0]}: is missing; is this a params.json of Mistral?")
+        raise BadFileError(sentence("mistral.missing", key=missing[0]))
 
 
 def _block(raw: Raw, key: str) -> Raw:
     value = raw.get(key)
     if value is not None and not isinstance(value, dict):
-        raise BadFileError(f"{key}: an object was expected, not {short(value)}")
+        raise BadFileError(sentence("object_expected", key=key, value=short(value)))
     return dict(value or {})
 
 
@@ -144,7 +143,7 @@ CLASSES = {
 def _text_type(latent: bool, moe: Raw, scaling: Raw) -> str:
     if latent:
         if not moe:
-            raise UnsupportedError("kv_lora_rank without moe: transformers has no such Mistral")
+            raise UnsupportedError(sentence("mistral.no_such"))
         return "mistral4"
     if moe:
         return "mixtral"
@@ -160,9 +159,9 @@ def _sliding_window(raw: Raw, layers: Any) -> Raw:
         return {"sliding_window": window}
     widths = [width for width in window if width is not None]
     if not all(type(width) is int and width == widths[0] for width in widths):
-        raise UnsupportedError("sliding_window: a pattern of more than one window")
+        raise UnsupportedError(sentence("mistral.windows"))
     if not window or type(layers) is not int or layers % len(window) or layers > MAX_LAYERS:
-        raise BadFileError(f"sliding_window: a pattern that does not fit {short(layers)} layers")
+        raise BadFileError(sentence("mistral.window_layers", layers=short(layers)))
     kinds = ["full_attention" if width is None else "sliding_attention" for width in window]
     types = kinds * (layers // len(window))
     return {"sliding_window": next(iter(widths), None), "layer_types": types}
@@ -175,7 +174,7 @@ def _quantization(block: Raw) -> Raw:
     method = str(block.get("quant_method", "")).replace("_", "-").lower()
     if method == "compressed-tensors":
         return block | {"quant_method": method}
-    raise UnsupportedError(f"quantization: {short(str(block))} is unknown; known: fp8_e4m3")
+    raise UnsupportedError(sentence("mistral.quantization", value=short(str(block))))
 
 
 def _with_vision(text: Raw, vision: Raw) -> Raw:
@@ -202,9 +201,9 @@ def _with_vision(text: Raw, vision: Raw) -> Raw:
 def _voxtral(text: Raw, audio: Any) -> Raw:
     encoder = _block(audio, "encoder_args") if isinstance(audio, dict) else {}
     if not encoder:
-        raise BadFileError("multimodal.whisper_model_args: has no encoder_args")
+        raise BadFileError(sentence("mistral.no_encoder"))
     if encoder.get("causal"):
-        raise UnsupportedError("a causal audio encoder (Voxtral Realtime) is not known yet")
+        raise UnsupportedError(sentence("mistral.causal_sound"))
     tower = _moved(encoder, AUDIO) | {"model_type": "voxtral_encoder"}
     tower |= _moved(_block(encoder, "audio_encoding_args"), {"num_mel_bins": "num_mel_bins"})
     tower = {key: value for key, value in tower.items() if value is not None}

@@ -18,6 +18,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.formats import ByteRange, Plan, Prefix
 from weighbridge.models.formats.checkpoint import Checkpoint, Storages, checkpoint, known
 from weighbridge.models.formats.strict_json import short
@@ -35,12 +36,12 @@ def pytorch(size: int | None = None, *, file: str = "") -> Plan[Checkpoint]:
     if head.startswith(ZIP):
         return (yield from torch_zip(size, head=head, file=file))
     if head.startswith(TAR, 257):
-        raise BadFileError("is a tar checkpoint of PyTorch 0.1; load it in PyTorch and save it")
+        raise BadFileError(sentence("torch.tar"))
     for magic, name in ((b"GGUF", "a GGUF"), (b"\x89HDF", "an HDF5 (Keras)")):
         if head.startswith(magic):
-            raise BadFileError(f"is {name} file under the name of a PyTorch checkpoint")
+            raise BadFileError(sentence("torch.other_file", name=name))
     if head[:1] not in PICKLE:
-        raise BadFileError(f"begins with {head[:4]!r}: neither a zip archive nor a pickle")
+        raise BadFileError(sentence("torch.begins", head=head[:4]))
     return (yield from torch_legacy(size, head=head, file=file))
 
 
@@ -81,7 +82,7 @@ def torch_zip(size: int | None = None, *, head: bytes = b"", file: str = "") -> 
     place = _find_directory(tail)
     file_bytes = place.offset + place.size + place.behind
     if size is not None and size != file_bytes:
-        raise BadFileError(f"has {size:,} bytes where its zip directory describes {file_bytes:,}")
+        raise BadFileError(sentence("zip.size", size=size, described=file_bytes))
     start = len(tail) - place.behind - place.size
     if start >= 0:
         raw = tail[start : start + place.size]
@@ -102,22 +103,22 @@ def _find_directory(tail: bytes) -> _Directory:
     """Find the directory by the end record, or by the zip64 record before that."""
     end_record = tail.rfind(b"PK\x05\x06")
     if end_record < 0 or len(tail) < end_record + END.size:
-        raise BadFileError("is not a whole zip archive: it has no directory at its end")
+        raise BadFileError(sentence("zip.no_directory"))
     _, _, _, _, count, size, offset, comment = END.unpack_from(tail, end_record)
     if end_record + END.size + comment != len(tail):
-        raise BadFileError("is not a whole zip archive: something follows its directory")
+        raise BadFileError(sentence("zip.follows"))
     behind = len(tail) - end_record
     locator = end_record - LOCATOR64.size
     if locator >= 0 and tail.startswith(b"PK\x06\x07", locator):
         record = locator - END64.size
         if record < 0 or not tail.startswith(b"PK\x06\x06", record):
-            raise BadFileError("is a broken zip archive: its zip64 record is not before its end")
+            raise BadFileError(sentence("zip.record_place"))
         *_, count, size, offset = END64.unpack_from(tail, record)
         behind = len(tail) - record
     elif count == FULL16 or FULL32 in (size, offset):
-        raise BadFileError("is a broken zip archive: it needs a zip64 record and has none")
+        raise BadFileError(sentence("zip.no_record"))
     if size > MAX_DIRECTORY or count > MAX_ENTRIES or count * ENTRY.size > size:
-        raise BadFileError(f"claims a zip directory of {size:,} bytes for {count:,} entries")
+        raise BadFileError(sentence("zip.claims", size=size, count=count))
     return _Directory(offset, size, count, behind)
 
 
@@ -126,7 +127,7 @@ def _entries(raw: bytes, place: _Directory) -> dict[str, _ZipEntry]:
     position = 0
     for _ in range(place.entries):
         if not raw.startswith(b"PK\x01\x02", position) or len(raw) < position + ENTRY.size:
-            raise BadFileError(f"has a broken zip directory at entry {len(entries):,}")
+            raise BadFileError(sentence("zip.broken_entry", count=len(entries)))
         fields = ENTRY.unpack_from(raw, position)
         flags, method, packed, size = fields[3], fields[4], fields[8], fields[9]
         name_size, extra_size, comment_size, offset = *fields[10:13], fields[16]
@@ -137,7 +138,7 @@ def _entries(raw: bytes, place: _Directory) -> dict[str, _ZipEntry]:
         if FULL32 in (size, packed, offset):
             size, packed, offset = _zip64(extra, (size, packed, offset), name)
         if name in entries:
-            raise BadFileError(f"has the zip entry {short(name)} twice")
+            raise BadFileError(sentence("zip.twice", name=short(name)))
         entries[name] = _ZipEntry(method, bool(flags & 1), packed, size, offset)
     _check_places(entries, place)
     return entries
@@ -157,7 +158,7 @@ def _zip64(extra: bytes, small: tuple[int, ...], name: str) -> tuple[int, ...]:
         if kind == 1 and len(body) >= 8 * sum(n == FULL32 for n in small):
             wide = (int.from_bytes(body[i : i + 8], "little") for i in range(0, len(body), 8))
             return tuple(next(wide) if n == FULL32 else n for n in small)
-    raise BadFileError(f"has the zip entry {short(name)} without its zip64 sizes")
+    raise BadFileError(sentence("zip.no_sizes", name=short(name)))
 
 
 def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
@@ -165,17 +166,17 @@ def _check_places(entries: Mapping[str, _ZipEntry], place: _Directory) -> None:
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
         if entry.offset < end:
-            raise BadFileError(f"has the zip entry {short(name)} within another")
+            raise BadFileError(sentence("zip.within", name=short(name)))
         end = entry.offset + LOCAL.size + entry.packed
         if end > place.offset:
-            raise BadFileError(f"has the zip entry {short(name)} beyond its directory")
+            raise BadFileError(sentence("zip.beyond", name=short(name)))
 
 
 def _root(entries: Mapping[str, _ZipEntry]) -> str:
     """Name of the folder inside, which torch calls after the file: it can be anything."""
     pickles = [n for n in entries if n.endswith("/data.pkl") and n.count("/") == 1]
     if len(pickles) != 1:
-        raise BadFileError("is a zip archive but not of PyTorch: it has no <name>/data.pkl")
+        raise BadFileError(sentence("zip.not_torch"))
     return pickles[0].removesuffix("/data.pkl")
 
 
@@ -186,16 +187,16 @@ def _content(
     beginning."""
     entry = entries[name]
     if entry.method or entry.encrypted or entry.packed != entry.size:
-        raise BadFileError(f"has {short(name)} compressed or encrypted; PyTorch stores it plainly")
+        raise BadFileError(sentence("zip.packed", name=short(name)))
     if entry.size > MAX_PICKLE:
-        raise BadFileError(f"has {short(name)} of more than {MAX_PICKLE:,} bytes, our limit")
+        raise BadFileError(sentence("zip.large", name=short(name), most=MAX_PICKLE))
     length = LOCAL.size + len(name.encode()) + PADDING + entry.size
     stop = min(place.offset, entry.offset + length)
     data = head[entry.offset : stop]
     if len(data) < stop - entry.offset:
         data += yield ByteRange(entry.offset + len(data), stop)
     if len(data) < LOCAL.size or not data.startswith(b"PK\x03\x04"):
-        raise BadFileError(f"has no zip entry where {short(name)} should begin")
+        raise BadFileError(sentence("zip.no_entry", name=short(name)))
     *_, name_size, extra_size = LOCAL.unpack_from(data)
     start = LOCAL.size + name_size + extra_size
     if len(data) < start + entry.size:
@@ -207,11 +208,13 @@ def _content(
 
 def _check_storage(entry: _ZipEntry | None, key: str, nbytes: int) -> None:
     if entry is None:
-        raise BadFileError(f"refers to the storage {short(key)}, which it does not hold")
+        raise BadFileError(sentence("zip.no_storage", key=short(key)))
     if entry.method or entry.encrypted:
-        raise BadFileError(f"has storage {short(key)} compressed or encrypted; PyTorch does not")
+        raise BadFileError(sentence("zip.packed_storage", key=short(key)))
     if entry.size != nbytes:
-        raise BadFileError(f"holds {entry.size:,} bytes of storage {short(key)}, not {nbytes:,}")
+        raise BadFileError(
+            sentence("zip.storage_size", size=entry.size, key=short(key), expected=nbytes)
+        )
 
 
 # ---- The row of pickles
@@ -229,17 +232,17 @@ def torch_legacy(
     prefix = Prefix(size, first_read=first_read, limit=MAX_READ, data=head, what="pickles")
     magic = yield from prefix.whole(unpickle)
     if not _is(magic, MAGIC):
-        raise BadFileError("is a pickle, but not one that torch.save wrote")
+        raise BadFileError(sentence("pickle.not_torch"))
     protocol = yield from prefix.whole(unpickle)
     if not _is(protocol, PROTOCOL):
-        raise BadFileError(f"has protocol {short(protocol)} of torch.save; known: {PROTOCOL}")
+        raise BadFileError(sentence("torch.protocol", protocol=short(protocol), known=PROTOCOL))
     yield from prefix.whole(unpickle)  # byte order and sizes of C types, beside the point
     value, storages = yield from prefix.whole(_value)
     keys = yield from prefix.whole(unpickle)
     data = sum(8 + storages.size_of(key) for key in _keys(keys))
     file_bytes = prefix.position + data
     if size is not None and size < file_bytes:
-        raise BadFileError(f"has {size:,} bytes where its storages end at {file_bytes:,}")
+        raise BadFileError(sentence("torch.size", size=size, end=file_bytes))
     return checkpoint(value, storages, file_bytes=file_bytes, file=file)
 
 
@@ -256,8 +259,8 @@ def _value(prefix: Prefix) -> tuple[Any, Storages]:
 def _keys(value: Any) -> list[str]:
     keys = value if isinstance(value, Sequence) else [value]
     if not all(isinstance(key, str | int) for key in keys):
-        raise BadFileError("has a list of storage keys that are no keys")
+        raise BadFileError(sentence("torch.no_keys"))
     names = [str(key) for key in keys]
     if len(set(names)) != len(names):
-        raise BadFileError("lists a storage twice")
+        raise BadFileError(sentence("torch.twice"))
     return names

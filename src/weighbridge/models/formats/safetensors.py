@@ -20,6 +20,7 @@ from typing import Any
 from weighbridge.base.dtypes import SAFETENSORS, DType
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.models.formats import ByteRange, Plan
 from weighbridge.models.formats.strict_json import collector_paused, decode, short, strict_json
 from weighbridge.models.tensors import CheckpointTensor
@@ -65,34 +66,34 @@ def header(
     want = max(8, min(first_read, MAX_HEADER))
     data = yield ByteRange(0, want)
     if len(data) < 8:
-        raise BadFileError(f"ends after {len(data)} bytes; a safetensors file begins with 8")
+        raise BadFileError(sentence("safetensors.short", count=len(data)))
     length = int.from_bytes(data[:8], "little")
     stop = 8 + length
     _check_length(length, size)
     if want <= len(data) < stop:
         data += yield ByteRange(len(data), stop)
     if len(data) < stop:
-        raise BadFileError(f"ends after {len(data):,} bytes, inside its header of {length:,}")
+        raise BadFileError(sentence("safetensors.cut", count=len(data), length=length))
     with collector_paused():
         parsed = _parse(data[8:stop], file)
     if size is not None and size != parsed.file_bytes:
-        raise BadFileError(f"has {size:,} bytes where its header describes {parsed.file_bytes:,}")
+        raise BadFileError(sentence("safetensors.size", size=size, described=parsed.file_bytes))
     return parsed
 
 
 def _check_length(length: int, size: int | None) -> None:
     if length >= NO_LENGTH:
-        raise BadFileError("is not a safetensors file: it begins with no length of a header")
+        raise BadFileError(sentence("safetensors.begins"))
     if length > MAX_HEADER:
-        raise BadFileError(f"claims a header of {length:,} bytes; our limit is {MAX_HEADER:,}")
+        raise BadFileError(sentence("safetensors.long", length=length, most=MAX_HEADER))
     if size is not None and 8 + length > size:
-        raise BadFileError(f"claims a header of {length:,} bytes in a file of {size:,}")
+        raise BadFileError(sentence("safetensors.claims", length=length, size=size))
 
 
 def _parse(data: bytes, file: str) -> Header:
     entries = decode(data, MAX_HEADER)
     if not isinstance(entries, dict):
-        raise BadFileError("has a header that is not a JSON object")
+        raise BadFileError(sentence("safetensors.no_object"))
     if b"\\" in data or data.count(b'"') != _quotes(entries):
         del entries  # or both would be in memory at once
         entries = strict_json(data, MAX_HEADER)
@@ -123,7 +124,7 @@ def _metadata(entry: Any) -> dict[str, str]:
     if entry is None:
         return {}
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
-        raise BadFileError("has a __metadata__ that is not a map from strings to strings")
+        raise BadFileError(sentence("safetensors.metadata"))
     return entry
 
 
@@ -158,10 +159,12 @@ def _row(name: str, entry: Any, file: str) -> Row:
     except (TypeError, KeyError, ValueError):
         raise _broken(name, entry) from None
     if type(shape) is not list or len(shape) > MAX_RANK:
-        raise BadFileError(f"{short(name)}: a shape must be a list of at most {MAX_RANK} numbers")
+        raise BadFileError(sentence("safetensors.shape", name=short(name), most=MAX_RANK))
     for number in (begin, end, *shape):
         if type(number) is not int or not 0 <= number < MAX_COUNT:
-            raise BadFileError(f"{short(name)}: {short(number)} is not a size or an offset")
+            raise BadFileError(
+                sentence("safetensors.no_size", name=short(name), value=short(number))
+            )
     nbytes = end - begin
     count = prod(shape)
     if nbytes * dtype.block != count * dtype.nbytes:
@@ -171,25 +174,31 @@ def _row(name: str, entry: Any, file: str) -> Row:
 
 def _wrong_size(name: str, dtype: DType, shape: list[int], nbytes: int) -> BadFileError:
     count = prod(shape)
-    what = f"{short(name)}: {'x'.join(map(str, shape))[:60] or 'a scalar'} of {dtype.name}"
+    sizes = "x".join(map(str, shape))[:60] or sentence("scalar")
+    what = sentence("safetensors.shape_of", name=short(name), shape=sizes, dtype=dtype.name)
     if count % dtype.block:
-        return BadFileError(f"{what} does not end on a whole byte")
-    takes = f"{dtype.size(count):,}" if count < MAX_COUNT else "far more"
-    return BadFileError(f"{what} takes {takes} bytes, its offsets say {nbytes:,}")
+        return BadFileError(sentence("safetensors.part_byte", what=what))
+    if count >= MAX_COUNT:
+        return BadFileError(sentence("safetensors.far_more", what=what, stored=nbytes))
+    return BadFileError(
+        sentence("safetensors.takes", what=what, takes=dtype.size(count), stored=nbytes)
+    )
 
 
 def _broken(name: str, entry: Any) -> BadFileError:
     """Explain why this entry could not be read."""
     if not isinstance(entry, dict):
-        return BadFileError(f"{short(name)}: an object was expected, not {short(entry)}")
+        return BadFileError(sentence("object_expected", key=short(name), value=short(entry)))
     missing = [key for key in ("dtype", "shape", "data_offsets") if key not in entry]
     if missing:
-        return BadFileError(f"{short(name)}: has no {missing[0]}")
+        return BadFileError(sentence("safetensors.lacks", name=short(name), key=missing[0]))
     dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in SAFETENSORS:
         known = ", ".join(SAFETENSORS)
-        return BadFileError(f"{short(name)}: unknown dtype {short(dtype)}; known: {known}")
-    return BadFileError(f"{short(name)}: data_offsets must be two numbers")
+        return BadFileError(
+            sentence("safetensors.dtype", name=short(name), dtype=short(dtype), known=known)
+        )
+    return BadFileError(sentence("safetensors.two_offsets", name=short(name)))
 
 
 def _check_cover(rows: list[Row]) -> int:
@@ -199,10 +208,9 @@ def _check_cover(rows: list[Row]) -> int:
         rows = sorted(rows, key=_place)
     for tensor, begin in rows:
         if begin != position:
-            problem = (
-                "overlaps the tensor before it" if begin < position else "leaves a hole before it"
-            )
-            raise BadFileError(f"{short(tensor.name)}: at {begin:,} it {problem}, to {position:,}")
+            key = "safetensors.overlaps" if begin < position else "safetensors.hole"
+            values = {"name": short(tensor.name), "begin": begin, "position": position}
+            raise BadFileError(sentence(key, **values))
         position += tensor.nbytes
     return position
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 
 MAX_CONFIG = 16_000_000  # the largest config.json we know of is below 1 MB
@@ -38,7 +39,7 @@ def strict_object(data: bytes, limit: int = MAX_CONFIG, *, constants: bool = Fal
     """Parse a file that must be one JSON object."""
     value = strict_json(data, limit, constants=constants)
     if not isinstance(value, dict):
-        raise BadFileError(f"holds a JSON {type(value).__name__}; an object was expected")
+        raise BadFileError(sentence("json.no_object", kind=type(value).__name__))
     return value
 
 
@@ -51,10 +52,10 @@ def decode(
 ) -> Any:
     """Run Python's parser within bounds; without a `hook` the last of two equal keys wins."""
     if len(data) > limit:
-        raise BadFileError(f"is larger than {limit:,} bytes, the limit for such a file")
+        raise BadFileError(sentence("json.large", limit=limit))
     most = len(data) * _DEAREST  # of small files, which need no count
     if most > MAX_MEMORY and sum(data.count(sign) * cost for sign, cost in _COSTS) > MAX_MEMORY:
-        raise BadFileError(f"would take more than {MAX_MEMORY:,} bytes of memory as JSON")
+        raise BadFileError(sentence("json.memory", most=MAX_MEMORY))
     constant = None if constants else _no_constant
     try:
         text = data.decode("utf-8-sig")
@@ -63,13 +64,13 @@ def decode(
             json.dumps(content, ensure_ascii=False).encode()
         return content
     except UnicodeEncodeError:
-        raise BadFileError("holds half of a surrogate pair, which is no text") from None
+        raise BadFileError(sentence("json.surrogate")) from None
     except UnicodeDecodeError as error:
-        raise BadFileError(f"is not UTF-8: {error.reason} at byte {error.start:,}") from None
+        raise BadFileError(sentence("not_utf8", reason=error.reason, start=error.start)) from None
     except RecursionError:
-        raise BadFileError("is JSON nested too deeply") from None
+        raise BadFileError(sentence("json.nested")) from None
     except ValueError as error:  # JSONDecodeError, or an integer of more than 4,300 digits
-        raise BadFileError(f"is not JSON: {error}") from None
+        raise BadFileError(sentence("json.broken", error=str(error))) from None
 
 
 @contextmanager
@@ -91,12 +92,12 @@ def _once(pairs: Pairs) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         seen: set[str] = set()
         twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise BadFileError(f"has the key {short(twice)} twice")
+        raise BadFileError(sentence("key_twice", key=short(twice)))
     return content
 
 
 def _no_constant(text: str) -> Any:
-    raise BadFileError(f"holds {text}, which is not JSON")
+    raise BadFileError(sentence("json.constant", text=text))
 
 
 def short(value: object) -> str:

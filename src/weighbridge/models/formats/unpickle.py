@@ -16,6 +16,7 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.formats import MissingBytesError, Prefix
 from weighbridge.models.formats.strict_json import collector_paused, short
 
@@ -73,7 +74,7 @@ def no_known(function: Global, arguments: Any) -> Any:
 
 
 def no_persistent(identity: Any) -> Any:
-    raise BadFileError("refers to data outside of itself where none can be")
+    raise BadFileError(sentence("pickle.outside"))
 
 
 def unpickle(
@@ -98,11 +99,9 @@ def _run(machine: "_Machine", prefix: Prefix) -> Any:
             return machine.pop()
         instruction = INSTRUCTIONS.get(data[position])
         if instruction is None:
-            raise BadFileError(
-                f"is not a pickle: opcode {data[position]:#04x} at byte {position:,}"
-            )
+            raise BadFileError(sentence("pickle.opcode", opcode=data[position], position=position))
         instruction(machine)
-    raise BadFileError(f"is a pickle of more than {MAX_STEPS:,} instructions, our limit")
+    raise BadFileError(sentence("pickle.long", most=MAX_STEPS))
 
 
 class _Machine:
@@ -121,12 +120,12 @@ class _Machine:
 
     def push(self, value: Any) -> None:
         if len(self.stack) >= MAX_STACK:
-            raise BadFileError(f"is a pickle that stacks more than {MAX_STACK:,} values")
+            raise BadFileError(sentence("pickle.stack", most=MAX_STACK))
         self.stack.append(value)
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise BadFileError("is a broken pickle: it takes from an empty stack")
+            raise BadFileError(sentence("pickle.empty"))
         return self.stack.pop()
 
     def top(self) -> Any:
@@ -136,7 +135,7 @@ class _Machine:
 
     def pop_to_mark(self) -> list[Any]:
         if not self.marks:
-            raise BadFileError("is a broken pickle: it looks for a mark that is not there")
+            raise BadFileError(sentence("pickle.mark"))
         mark = self.marks.pop()
         values = self.stack[mark:]
         del self.stack[mark:]
@@ -152,13 +151,13 @@ class _Machine:
         if end < 0:
             if len(data) < start + MAX_LINE:
                 raise MissingBytesError(len(data) + 1)
-            raise BadFileError(f"is a broken pickle: a line of more than {MAX_LINE:,} bytes")
+            raise BadFileError(sentence("pickle.line", most=MAX_LINE))
         self.prefix.position = end + 1
         return data[start:end].decode(errors="replace")
 
     def recall(self, index: int) -> None:
         if index not in self.memo:
-            raise BadFileError(f"is a broken pickle: it recalls {index}, which it never stored")
+            raise BadFileError(sentence("pickle.recall", index=index))
         self.push(self.memo[index])
 
     def call(self, function: Any, arguments: Any) -> None:
@@ -169,9 +168,7 @@ class _Machine:
         ):  # one list, recalled for a few bytes, copied each time
             self.copied += len(result)
             if self.copied > MAX_STEPS:
-                raise BadFileError(
-                    f"is a pickle that copies more than {MAX_STEPS:,} items, our limit"
-                )
+                raise BadFileError(sentence("pickle.copies", most=MAX_STEPS))
         self.push(result)
 
 
@@ -199,7 +196,7 @@ def _long(layout: Struct) -> Instruction:
     def instruction(machine: _Machine) -> None:
         length = machine.number(layout)
         if not 0 <= length <= MAX_LONG:
-            raise BadFileError(f"is a pickle with an integer of {length:,} bytes")
+            raise BadFileError(sentence("pickle.integer", length=length))
         machine.push(int.from_bytes(machine.prefix.take(length), "little", signed=True))
 
     return instruction
@@ -211,7 +208,7 @@ def _parsed(parse: Callable[[str], Any]) -> Instruction:
         try:
             machine.push(parse(text))
         except ValueError:
-            raise BadFileError(f"is a broken pickle: {short(text)} is not a number") from None
+            raise BadFileError(sentence("pickle.number", text=short(text))) from None
 
     return instruction
 
@@ -249,13 +246,13 @@ def _append(machine: _Machine, values: list[Any]) -> None:
     elif isinstance(target, PickledCall):
         target.contents += enumerate(values, len(target.contents))
     else:
-        raise BadFileError("is a broken pickle: it appends to what is no list")
+        raise BadFileError(sentence("pickle.no_list"))
 
 
 def _set_items(machine: _Machine, values: list[Any]) -> None:
     target = machine.top()
     if len(values) % 2 or not isinstance(target, Map | PickledCall):
-        raise BadFileError("is a broken pickle: it sets items of what is no dict")
+        raise BadFileError(sentence("pickle.no_dict"))
     pairs = target if isinstance(target, Map) else target.contents
     pairs.extend(zip(values[::2], values[1::2], strict=True))
 
@@ -275,7 +272,7 @@ def _build(machine: _Machine) -> None:
 def _proto(machine: _Machine) -> None:
     version = machine.number(U8)
     if version > MAX_PROTOCOL:
-        raise BadFileError(f"is a pickle of protocol {version}; known: 0 to {MAX_PROTOCOL}")
+        raise BadFileError(sentence("pickle.protocol", version=version, last=MAX_PROTOCOL))
 
 
 def _pop(machine: _Machine) -> None:
@@ -288,7 +285,7 @@ def _pop(machine: _Machine) -> None:
 def _stack_global(machine: _Machine) -> None:
     name, module = machine.pop(), machine.pop()
     if not isinstance(name, str) or not isinstance(module, str):
-        raise BadFileError("is a broken pickle: a global whose name is no text")
+        raise BadFileError(sentence("pickle.global"))
     machine.push(Global(module, name))
 
 
@@ -319,7 +316,7 @@ def _frame(machine: _Machine) -> None:
 def _index(machine: _Machine) -> int:
     text = machine.line()
     if not text.isdecimal() or len(text) > 10:
-        raise BadFileError(f"is a broken pickle: {short(text)} is no place in the memo")
+        raise BadFileError(sentence("pickle.memo", place=short(text)))
     return int(text)
 
 

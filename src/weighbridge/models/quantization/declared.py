@@ -23,6 +23,7 @@ from typing import Any
 from weighbridge.base.dtypes import BFLOAT16, FLOAT16, DType
 from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.quantization.floats import block_name
 from weighbridge.models.quantization.scheme import LoaderFacts, Pack, Scheme, module
@@ -46,10 +47,7 @@ def declared(raw: Raw) -> Scheme:
     name = METHODS.get(method)
     if name is None:
         known = ", ".join(METHODS)
-        raise UnsupportedError(
-            f"config.json: quantization_config: quant_method {method!r} is not known ({known}); "
-            "give --quantization FORMAT instead"
-        )
+        raise UnsupportedError(sentence("quant_method", method=method, known=known))
     form = _by_name(raw) or _called(name(raw))
     if raw.get("expert_dtype") == "fp4":
         form = _experts_in(scheme("mxfp4"), form)
@@ -60,18 +58,14 @@ def _called(name: str) -> Scheme:
     try:
         return scheme(name)
     except UsageError as error:
-        raise BadFileError(
-            f"config.json: quantization_config: {error}; or give --quantization FORMAT"
-        ) from None
+        raise BadFileError(sentence("quant_wrong", error=error.line)) from None
 
 
 def _object(raw: Raw, key: str) -> Raw:
     """Return a nested object; an absent one is empty."""
     value = raw.get(key) or {}
     if not isinstance(value, Mapping):
-        raise BadFileError(
-            f"config.json: quantization_config: {key} must be an object, not {shown(value)}"
-        )
+        raise BadFileError(sentence("quant_object", key=key, value=shown(value)))
     return value
 
 
@@ -85,7 +79,7 @@ def fallback_dtype(raw: Raw) -> DType:
 
 
 def _wrong(key: str, value: object, what: str) -> BadFileError:
-    return BadFileError(f"config.json: quantization_config: {key} is {shown(value)}: {what}")
+    return BadFileError(sentence("quant_value", key=key, value=shown(value), what=what))
 
 
 def _number(raw: Raw, *keys: str, default: int) -> int:
@@ -96,7 +90,7 @@ def _number(raw: Raw, *keys: str, default: int) -> int:
         return default
     value = raw[key]
     if type(value) is not int or value == 0:
-        raise _wrong(key, value, "no checkpoint has that")
+        raise _wrong(key, value, sentence("no_checkpoint_has"))
     return value
 
 
@@ -111,7 +105,7 @@ def _block(raw: Raw, key: str) -> str:
     if len(both) != 2 or not all(
         type(number) is int and 0 < number < MOST_OF_BLOCK for number in both
     ):
-        raise _wrong(key, size, f"it must be two numbers of 1 to {MOST_OF_BLOCK - 1:,}")
+        raise _wrong(key, size, sentence("must.block", most=MOST_OF_BLOCK - 1))
     return block_name(*both)
 
 
@@ -120,7 +114,7 @@ MOST_OF_BLOCK = 100_000
 
 def _bitsandbytes(raw: Raw) -> str:
     if raw.get("load_in_8bit") and raw.get("load_in_4bit"):  # transformers refuses it likewise
-        raise _wrong("load_in_4bit", True, "and so is load_in_8bit; only one of them can be")
+        raise _wrong("load_in_4bit", True, sentence("both_bits"))
     if raw.get("load_in_8bit"):
         return "bnb-int8"
     kind = str(raw.get("bnb_4bit_quant_type") or "fp4")
@@ -162,11 +156,9 @@ def untold(raw: Raw) -> str:
     if not lacking:
         return ""
     names = " and ".join(f"no {size.keys[0]}" for size in lacking)
-    taken = " and ".join(f"{size.keys[0]} {size.usual}" for size in lacking)
-    return (
-        f"quantization_config of {method} has {names}: {taken} {'are' if lacking[1:] else 'is'} "
-        "taken, as most such files have; loaders may refuse it"
-    )
+    usual = " and ".join(f"{size.keys[0]} {size.usual}" for size in lacking)
+    key = "quant_lacks.many" if lacking[1:] else "quant_lacks"
+    return sentence(key, method=method, names=names, usual=usual)
 
 
 def _grouped(family: str) -> Callable[[Raw], str]:
@@ -383,11 +375,11 @@ def intricate(text: str, repeats: int) -> bool:
 def _expression(text: str) -> re.Pattern[str]:
     """Compile a stranger's regular expression, if it is none that could search for hours."""
     if intricate(text, MAX_REPEATS):
-        raise UnsupportedError(f"quantization_config: the pattern {text[:80]!r} is too intricate")
+        raise UnsupportedError(sentence("pattern_intricate", text=text[:80]))
     try:
         return re.compile(text)
     except re.error as error:
-        raise BadFileError(f"quantization_config: {text[:80]!r} is no pattern: {error}") from None
+        raise BadFileError(sentence("no_pattern", text=text[:80], error=str(error))) from None
 
 
 ONE_EXPERT = r"experts\W{1,3}\d+"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.arch.roles import below_number, role_of, unnumbered
 from weighbridge.models.quantization.mixtures import (
@@ -266,8 +267,13 @@ def fitting(name: str, param: Param, inputs: int) -> str:
         return name
     if name not in FALLBACK:
         raise UnsupportedError(
-            f"{name}: {param.name} has rows of {inputs} values, which are not whole blocks of "
-            f"{GGML_BY_NAME[name].block}; llama-quantize refuses it"
+            sentence(
+                "ggml_blocks",
+                form=name,
+                name=param.name,
+                inputs=inputs,
+                block=GGML_BY_NAME[name].block,
+            )
         )
     other = FALLBACK[name]
     return other if inputs % GGML_BY_NAME[other].block == 0 else "F16"

@@ -33,6 +33,7 @@ from re import Match
 from weighbridge.base.dtypes import FLOAT16, INT8, INT32, INT64
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memo import memo
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.blueprint import Blueprint, Param
 from weighbridge.models.arch.roles import unnumbered
@@ -93,9 +94,15 @@ def _awq(bits: int, group: int) -> Pieces:
         size = weight.inputs if group == -1 else group
         if weight.inputs % size:
             raise UnsupportedError(
-                f"awq-{bits}bit-g{group}: {param.name} has {weight.inputs} inputs and "
-                f"{weight.outputs} "
-                f"outputs, and AWQ needs whole groups of {size}"
+                sentence(
+                    "awq_groups",
+                    bits=bits,
+                    group=group,
+                    name=param.name,
+                    inputs=weight.inputs,
+                    outputs=weight.outputs,
+                    size=size,
+                )
             )
         prefix, groups, packed = module(param), weight.inputs // size, weight.outputs * bits // WORD
         yield PackedPiece(f"{prefix}.qweight", INT32, (*weight.stack, weight.inputs, packed))

@@ -62,7 +62,7 @@ def scheme(name: str) -> Scheme:
         if match:
             return make(match)
     if plain in PLAIN:
-        raise UsageError(f"{name!r} is a plain dtype, not a format: write --dtype {plain}")
+        raise UsageError(sentence("plain_dtype", name=name, plain=plain))
     from difflib import get_close_matches
 
     close = get_close_matches(name.lower(), [known.lower() for known in NAMES], n=3, cutoff=0.5)
@@ -129,10 +129,7 @@ def _stored(
 def _loader(scheme: Scheme, facts: LoaderFacts) -> Pack:
     flat = next((p.name for p in facts.plan.counted if p.kind == "flat"), None)
     if flat is not None:
-        raise UnsupportedError(
-            f"{scheme.name}: the header of a packed checkpoint does not tell the shape of {flat}; "
-            "give the folder with its config.json"
-        )
+        raise UnsupportedError(sentence("header_shape", form=scheme.name, name=flat))
     return scheme.loader(facts)
 
 

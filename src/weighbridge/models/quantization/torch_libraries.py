@@ -43,6 +43,7 @@ from re import Match
 from weighbridge.base.dtypes import FLOAT8, FLOAT16, FLOAT32, INT8, INT32, UINT8, DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.quantization.scheme import (
@@ -212,8 +213,13 @@ def hqq(match: Match[str]) -> Scheme:
         def pieces(param: Param, weight: Matrix) -> Iterator[PackedPiece]:
             if weight.numel % group:
                 raise UnsupportedError(
-                    f"{match[0]}: {param.name} has {weight.numel:,} values, which are not whole "
-                    f"groups of {group}; HQQ refuses the model"
+                    sentence(
+                        "hqq_groups",
+                        form=match[0],
+                        name=param.name,
+                        count=weight.numel,
+                        group=group,
+                    )
                 )
             prefix, groups = module(param), weight.numel // group
             yield PackedPiece(f"{prefix}.W_q", dtype, (ceil_div(groups, values), group))

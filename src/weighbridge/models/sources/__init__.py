@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.sources.reference import (
     ENDPOINT,
@@ -47,7 +48,9 @@ def endpoint() -> str:
     try:
         urlsplit(address)
     except ValueError as error:
-        raise UsageError(f"HF_ENDPOINT is {shown(address)}, which is no address: {error}") from None
+        raise UsageError(
+            sentence("hf_endpoint.bad", address=shown(address), why=str(error))
+        ) from None
     return address
 
 
@@ -59,7 +62,7 @@ def open_source(ref: Reference, options: "SourceOptions | None" = None) -> "Sour
 
     opener = OPENERS.get(type(ref))
     if opener is None:
-        raise UsageError(f"{ref} names no files")
+        raise UsageError(sentence("ref.no_files", name=str(ref)))
     return opener(ref, options or SourceOptions())
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from weighbridge.base.errors import HubError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped
 from weighbridge.models.sources import surroundings
 
@@ -95,11 +96,11 @@ def within(seconds: float, job: Callable[[], T]) -> T:
 
 
 def too_late(seconds: float) -> UnreachableError:
-    return UnreachableError(f"the answer took more than {seconds:.3g} s")
+    return UnreachableError(sentence("http.late", seconds=seconds))
 
 
 def unreadable(why: object) -> UnreachableError:
-    return UnreachableError(f"the answer is no HTTP that can be read: {one_line(why)}")
+    return UnreachableError(sentence("http.unreadable", why=one_line(why)))
 
 
 def one_line(error: object) -> str:

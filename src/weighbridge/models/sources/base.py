@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.formats import Plan
 from weighbridge.models.sources import surroundings
@@ -144,7 +145,7 @@ def read_plan(plan: Plan[T], source: Source, path: str) -> T:
         result: T = done.value
         return result
     except BadFileError as error:
-        raise BadFileError(f"{path}: {error}") from None
+        raise error.added(path) from None
 
 
 def read_plans(
@@ -191,7 +192,7 @@ def inside(path: str) -> str:
     # A drive of Windows is refused everywhere, so that a repository is read alike on all systems.
     drive = path[1:2] == ":"
     if not path or drive or "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
-        raise BadFileError(f"{shown(path)} leaves the folder of the model")
+        raise BadFileError(sentence("path.leaves_model", path=shown(path)))
     return path
 
 

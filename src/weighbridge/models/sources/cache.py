@@ -17,6 +17,7 @@ from pathlib import Path
 
 from weighbridge.base.errors import NotFoundError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.models.sources import surroundings
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -69,7 +70,8 @@ def chosen_snapshot(repo: Path, revision: str | None) -> Path:
     if chosen is None:
         commits = ", ".join(path.name for path in snapshots) or "none"
         raise NotFoundError(
-            f"{repo}: no snapshot of revision {revision or 'main'!r}; it holds {commits}"
+            sentence("cache.no_snapshot", revision=revision or "main", names=commits),
+            where=str(repo),
         )
     return chosen
 

@@ -132,7 +132,7 @@ class Client:
                 return _answer(response, b"", _total(response))
             _checked(response)
             if wanted is None and status == 206:
-                raise _TransientError("answered with a part of a file that was asked for whole")
+                raise _TransientError(sentence("http.part"))
             if wanted is None:
                 return _whole(response, limit)
             return _part(response, wanted) if status == 206 else _cut_out(response, wanted)
@@ -158,7 +158,7 @@ def endpoint(address: str) -> str:
     except ValueError:  # a port that none is
         known = False
     if not known:
-        raise UsageError(f"HF_ENDPOINT is {shown(address)}, which is no address of a Hub over HTTP")
+        raise UsageError(sentence("hf_endpoint.no_http", address=shown(address)))
     return address
 
 
@@ -184,7 +184,7 @@ def _authorization(token: str | bool | None) -> Mapping[str, str]:
     if not isinstance(token, str):
         return {}
     if not (token.isascii() and token.isprintable() and token.strip()):
-        raise UsageError("the token is empty or holds characters that no token has")
+        raise UsageError(sentence("post.bad_token"))
     return {"Authorization": f"Bearer {token.strip()}"}
 
 
@@ -205,7 +205,7 @@ def _stored_token() -> str | None:
     try:
         stored: str | None = get_token()
     except Exception as error:  # an exchange that failed, a file that is not ours
-        raise UsageError(f"huggingface_hub has no token: {one_line(error)}; give --token") from None
+        raise UsageError(sentence("token.none", why=one_line(error))) from None
     return stored
 
 
@@ -225,7 +225,7 @@ def _file(path: str) -> str:
 def _opened(get: Get, url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Response]:
     """Open a response whose body has not been read, after redirects; all failures are ours."""
     if surroundings.constants().HF_HUB_OFFLINE:
-        raise HubError(f"{_host(url)}: offline mode is on (HF_HUB_OFFLINE)")
+        raise HubError(sentence("offline_mode"), where=_host(url))
     try:
         response = get(url, headers, timeout, HEAD_SECONDS)
     except OSError as error:
@@ -262,7 +262,7 @@ def _chunks(response: Response, count: int) -> Iterator[bytes]:
         read += len(chunk)
         seconds = time.monotonic() - begin
         if seconds > MAX_SECONDS or (seconds > SLOW_AFTER and read < SLOWEST * seconds):
-            raise UnreachableError(f"took more than {seconds:.0f} s for {read:,} bytes: too slow")
+            raise UnreachableError(sentence("http.slow", seconds=seconds, size=read))
 
 
 def _read(response: Response, count: int) -> bytes:
@@ -287,12 +287,10 @@ def _first(response: Response, count: int) -> bytes:
 
 
 def _whole(response: Response, limit: int) -> HttpResponse:
-    why = "the size that was listed" if limit < MIB else "our limit for such a file"
+    why = sentence("http.large.listed" if limit < MIB else "http.large.ours")
     data = _read(response, limit + 1)
     if len(data) > limit:
-        raise HubError(
-            f"{response.url} is larger than {limit:,} bytes, {why}: try again, or download the file"
-        )
+        raise HubError(sentence("http.large", url=response.url, most=limit, why=why))
     return _answer(response, data, len(data))
 
 
@@ -300,13 +298,11 @@ def _part(response: Response, wanted: ByteRange) -> HttpResponse:
     """Read an answer of 206: the server says which bytes follow."""
     first, last, total = _content_range(response)
     if wanted.start >= 0 and first != wanted.start:
-        raise _TransientError(
-            f"answered with bytes from {first:,} where {wanted.start:,} was asked for"
-        )
+        raise _TransientError(sentence("http.from", first=first, wanted=wanted.start))
     stop = last + 1 if wanted.start < 0 else min(wanted.stop, total or last + 1)
     data = _read(response, stop - first)
     if len(data) < stop - first:
-        raise _TransientError(f"cut its answer after {len(data):,} of {stop - first:,} bytes")
+        raise _TransientError(sentence("http.cut", size=len(data), wanted=stop - first))
     return _answer(response, data, total)
 
 
@@ -339,7 +335,7 @@ def _content_range(response: Response) -> tuple[int, int, int | None]:
     span, _, total = header.removeprefix("bytes ").partition("/")
     first, _, last = span.partition("-")
     if _number(first) is None or _number(last) is None:
-        raise _TransientError(f"answered with the range {shown(header)}")
+        raise _TransientError(sentence("http.range", range=shown(header)))
     return int(first), int(last), _number(total)
 
 

@@ -132,8 +132,8 @@ class HubSource:
     def _is_whole(self, path: str, data: bytes, count: int) -> None:
         """Raise HubError for a file that is not as long as the listing says."""
         if len(data) != count:
-            came = f"came with {len(data):,} bytes of {count:,} that are listed"
-            raise HubError(f"{self._where()}: {path} {came}: try again, or download the file")
+            line = sentence("hub.short", path=path, size=len(data), listed=count)
+            raise HubError(line, where=self._where())
 
     def _cached(self, listing: _Listing, path: str, wanted: ByteRange) -> bytes | None:
         """Return what the cache has of a file; None where it has none, or a small one that is
@@ -220,7 +220,7 @@ class HubSource:
             repo_id, commit = _identity(info, self._ref.repo_id)
         except BadFileError as error:
             raise HubError(
-                f"{self._where()}: {self._endpoint} does not answer as a Hub does: {error}"
+                sentence("hub.no_hub", address=self._endpoint, why=error.line), where=self._where()
             ) from None
         moved = (f"{self._ref.repo_id} is now {repo_id}",) if repo_id != self._ref.repo_id else ()
         return _Listing(
@@ -289,9 +289,9 @@ def _identity(info: Mapping[str, Any], asked: str) -> tuple[str, str | None]:
     try:
         name = asked if repo_id is None else check_repo_id(repo_id)
     except (UsageError, TypeError):
-        raise BadFileError(f"id is {shown(repo_id)}, which is no name of a repository") from None
+        raise BadFileError(sentence("hub.id", value=shown(repo_id))) from None
     if commit is not None and not (isinstance(commit, str) and cache.COMMIT.fullmatch(commit)):
-        raise BadFileError(f"sha is {shown(commit)}, which is no commit")
+        raise BadFileError(sentence("hub.sha", value=shown(commit)))
     return name, commit
 
 
@@ -299,9 +299,9 @@ def _files(info: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
     """Yield (path, size) of each file in the answer of the API; raises BadFileError."""
     siblings = info.get("siblings")
     if not isinstance(siblings, list):
-        raise BadFileError("siblings is missing")
+        raise BadFileError(sentence("hub.siblings"))
     if len(siblings) > MAX_ENTRIES:
-        raise BadFileError(f"siblings lists {len(siblings):,} files; our limit is {MAX_ENTRIES:,}")
+        raise BadFileError(sentence("hub.many", count=len(siblings), most=MAX_ENTRIES))
     for sibling in siblings:
         path = sibling.get("rfilename") if isinstance(sibling, dict) else None
         if not isinstance(path, str):

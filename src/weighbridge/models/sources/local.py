@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.sources import cache, select
 from weighbridge.models.sources.base import MAX_ENTRIES, SourceFile, inside, span
 
@@ -33,7 +34,7 @@ class LocalSource:
             place = cache.chosen_snapshot(place, revision)
             self.revision = place.name
         elif revision is not None:
-            raise UsageError(f"{self.name} is a path: it has no revision {revision!r}")
+            raise UsageError(sentence("path.revision", name=self.name, revision=revision))
         elif not place.is_dir():
             place, self._file = place.parent, place.name
         self._root = place
@@ -64,7 +65,7 @@ class LocalSource:
         except OSError as error:
             raise _explained(place, error) from None
         if first == 0 and data.startswith(LFS_POINTER) and path.endswith((".safetensors", ".gguf")):
-            raise BadFileError(f"{place} is a Git LFS pointer; fetch the file with `git lfs pull`")
+            raise BadFileError(sentence("path.lfs", path=str(place)))
         return data
 
 
@@ -74,13 +75,13 @@ def _file_size(place: Path) -> int:
     except (OSError, ValueError) as error:
         raise _explained(place, error) from None
     if not stat.S_ISREG(status.st_mode):
-        raise BadFileError(f"{place} is not a regular file")
+        raise BadFileError(sentence("path.not_regular", path=str(place)))
     return status.st_size
 
 
 def _explained(place: Path, error: Exception) -> WeighbridgeError:
     if isinstance(error, FileNotFoundError) and place.is_symlink():
-        return NotFoundError(f"{place} is a link to a file that is not there")
+        return NotFoundError(sentence("path.dead_link", path=str(place)))
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return NotFoundError(f"{place}: {(reason or 'cannot be read').lower()}")
 
@@ -94,7 +95,7 @@ def _walk(root: Path, name: str) -> Iterator[SourceFile]:
         for item in _scan(folder):
             count += 1
             if count > MAX_ENTRIES:
-                raise UsageError(f"{name} holds more than {MAX_ENTRIES:,} files; name the model's")
+                raise UsageError(sentence("path.many", name=name, most=MAX_ENTRIES))
             path = f"{prefix}{item.name}"
             if not _is_folder(item):
                 yield from _entry(item, path)

@@ -98,7 +98,7 @@ def parse(
     )
     named = bool(typed.text) and typed.text.isprintable() and len(typed.text) <= MAX_LENGTH
     if not named and not exists(typed.text):
-        raise UsageError(f"{_shown(text)} names no model; give a Hub id, a path or a URL")
+        raise UsageError(sentence("ref.no_model", text=_shown(text)))
     return next(reference for reader in READERS if (reference := reader(typed)) is not None)
 
 
@@ -119,10 +119,7 @@ def _catalogued(typed: _Typed) -> Reference | None:
 def _config_text(typed: _Typed) -> Reference | None:
     """Refuse the text of a config in the place of its file's name."""
     if typed.text.startswith(("{", "[")):
-        raise UsageError(
-            f"{_shown(typed.text)} is the text of a config: save it as a file, and give "
-            "the file's path"
-        )
+        raise UsageError(sentence("ref.config", text=_shown(typed.text)))
     return None
 
 
@@ -135,7 +132,7 @@ def _size(typed: _Typed) -> Reference | None:
     whole, _, tenths = match[1].partition(".")
     parameters = int(whole + tenths) * scale // 10 ** len(tenths)
     if not parameters:
-        raise UsageError(f"{_shown(typed.text)} is a model without parameters")
+        raise UsageError(sentence("ref.no_parameters", text=_shown(typed.text)))
     return SizeRef(parameters=parameters)
 
 
@@ -146,7 +143,9 @@ def _schemed(typed: _Typed) -> Reference | None:
     reader = SCHEMES.get(scheme.lower())
     if reader is None:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise UsageError(f"{_shown(typed.text)}: {scheme}:// cannot be read; known: {known}")
+        raise UsageError(
+            sentence("ref.scheme", scheme=scheme, known=known), where=_shown(typed.text)
+        )
     return reader(typed, address)
 
 
@@ -207,7 +206,9 @@ READERS: tuple[Callable[[_Typed], Reference | None], ...] = (
 def _hf_uri(typed: _Typed, address: str) -> Reference:
     kind, _, place = address.partition("/")
     if kind in OTHER_KINDS:
-        raise UsageError(f"{_shown(typed.text)} is {OTHER_KINDS[kind]}, not a model")
+        raise UsageError(
+            sentence("ref.other_kind", text=_shown(typed.text), kind=OTHER_KINDS[kind])
+        )
     return _hub(typed, place if kind == "models" else address)
 
 
@@ -252,9 +253,9 @@ def _web(typed: _Typed, shown: str, url: str) -> Reference:
     except ValueError as error:
         port = re.match(r"[^/]*//(?:[^/?#]*@)?+(?:\[[^]]*])?+[^/?#@[\]:]*:(?!\d+(?:[/?#]|$))", url)
         why = "its port is no number" if port else error  # which may be a password
-        raise UsageError(f"{_shown(shown)} is not a URL: {why}") from None
+        raise UsageError(sentence("ref.no_url", text=_shown(shown), why=str(why))) from None
     if not parts.hostname:
-        raise UsageError(f"{_shown(shown)} is not a URL: it names no host")
+        raise UsageError(sentence("ref.no_host", text=_shown(shown)))
     place = _hub_path(typed, parts)
     if place is None:
         return _plain_url(typed, url, parts)
@@ -283,7 +284,7 @@ def _plain_url(typed: _Typed, url: str, parts: "SplitResult") -> UrlRef:
     _unversioned(typed, "a URL")
     filename = unquote(parts.path.rpartition("/")[2])
     if not filename.lower().endswith(FILES):
-        raise UsageError(f"{_shown(url)} names no model file; known: {', '.join(FILES)}")
+        raise UsageError(sentence("ref.no_file", text=_shown(url), known=", ".join(FILES)))
     return UrlRef(url=parts._replace(fragment="").geturl(), filename=_path([filename], url))
 
 
@@ -293,9 +294,11 @@ def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference
         if segments[: len(prefix)] == prefix:
             segments = segments[len(prefix) :]
     if not segments:
-        raise UsageError(f"{_shown(typed.text)} names no model; expected {ENDPOINT}/org/name")
+        raise UsageError(sentence("ref.page_no_model", text=_shown(typed.text), address=ENDPOINT))
     if segments[0] in OTHER_KINDS:
-        raise UsageError(f"{_shown(typed.text)} is {OTHER_KINDS[segments[0]]}, not a model")
+        raise UsageError(
+            sentence("ref.other_kind", text=_shown(typed.text), kind=OTHER_KINDS[segments[0]])
+        )
     length = 1 if len(segments) == 1 or segments[1] in PAGES else 2  # gpt2 has no organization
     repo_id, below = "/".join(segments[:length]), segments[length:]
     if not below:
@@ -303,7 +306,7 @@ def _page(typed: _Typed, endpoint: str | None, segments: list[str]) -> Reference
     place = PAGES.get(below[0])
     if place is None or len(below) == 1:
         raise UsageError(
-            f"{_shown(typed.text)} is no page of files; expected {ENDPOINT}/{repo_id}/tree/REVISION"
+            sentence("ref.no_page", text=_shown(typed.text), address=ENDPOINT, repo=repo_id)
         )
     revision, path = _split_revision(below[1:])
     where = {place: _path(path, typed.text)} if path else {}
@@ -327,9 +330,7 @@ def _hub(typed: _Typed, text: str) -> HubRef:
     text, colon, quant = text.partition(":")
     if colon and not re.fullmatch(r"[A-Za-z0-9_.-]+", quant):
         named = HIDDEN if "@" in quant else quant  # or it is the password of a login
-        raise UsageError(
-            f"{_shown(typed.text)}: {named!r} is no quantization; write org/name:Q4_K_M"
-        )
+        raise UsageError(sentence("ref.quantization", name=named), where=_shown(typed.text))
     name, at, after = text.partition("@")
     segments = name.split("/")
     revision, below = _split_revision(after.split("/")) if at else ("", [])
@@ -351,8 +352,7 @@ def _hub_ref(
     typed = None if revision is None else _revision(revision)
     if typed and text.revision and typed != text.revision:
         raise UsageError(
-            f"two revisions are given: {typed!r} in {_shown(text.text)} and "
-            f"{text.revision!r} beside it"
+            sentence("ref.two_revisions", first=typed, text=_shown(text.text), second=text.revision)
         )
     return HubRef(repo_id=check_repo_id(repo_id), revision=typed or text.revision, **where)
 
@@ -362,10 +362,7 @@ def check_repo_id(repo_id: str) -> str:
     name = r"\b[\w.-]{1,96}\b"
     well_formed = re.fullmatch(rf"({name}/)?{name}", repo_id, re.ASCII)
     if not well_formed or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
-        raise UsageError(
-            f"{_shown(repo_id)} is neither a path here nor a Hub id: an id is NAME or ORG/NAME, of "
-            "letters, digits, '-', '_' and '.', at most 96 each, without '--' or '..'"
-        )
+        raise UsageError(sentence("ref.no_id", text=_shown(repo_id)))
     return repo_id
 
 
@@ -383,16 +380,18 @@ def _revision(text: str) -> str:
         or ".." in text
         or text[0] == "/"
     ):
-        raise UsageError(f"{_shown(text)} is not a revision: a branch, a tag or a commit")
+        raise UsageError(sentence("ref.revision", text=_shown(text)))
     return text
 
 
 def _path(segments: list[str], shown: str) -> str:
     if any(s in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", s) for s in segments):
-        raise UsageError(f"{_shown(shown)} holds a path that leaves its folder")
+        raise UsageError(sentence("ref.leaves", text=_shown(shown)))
     return "/".join(segments)
 
 
 def _unversioned(typed: _Typed, kind: str) -> None:
     if typed.revision is not None:
-        raise UsageError(f"{_shown(typed.text)} is {kind}: it has no revision {typed.revision!r}")
+        raise UsageError(
+            sentence("ref.unversioned", text=_shown(typed.text), kind=kind, revision=typed.revision)
+        )

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from weighbridge.base.errors import BadFileError, NotFoundError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.sources.base import SourceFile
 
 SPLIT = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
@@ -23,7 +24,7 @@ def parts(path: str) -> tuple[str, ...]:
         return (path,)
     stem, index, count, suffix = match.groups()
     if not 1 <= int(index) <= int(count) <= MAX_PARTS:
-        raise BadFileError(f"{path}: part {int(index)} of {int(count)} cannot be")
+        raise BadFileError(sentence("path.part", part=int(index), count=int(count)), where=path)
     return tuple(f"{stem}{i:05}-of-{count}{suffix}" for i in range(1, int(count) + 1))
 
 
@@ -32,7 +33,7 @@ def file(entries: Iterable[SourceFile], path: str, where: str) -> tuple[SourceFi
     by_path = {entry.path: entry for entry in entries}
     for wanted in (path, *parts(path)):
         if wanted not in by_path:
-            raise NotFoundError(f"{where} has no file {wanted!r}{_hint(wanted, list(by_path))}")
+            raise _absent(sentence("no_file", where=where, name=wanted), wanted, list(by_path))
     return tuple(by_path[wanted] for wanted in parts(path))
 
 
@@ -46,7 +47,7 @@ def folder(entries: Iterable[SourceFile], path: str, where: str) -> tuple[Source
     )
     if not inner:
         folders = sorted({e.path.rpartition("/")[0] for e in entries} - {""})
-        raise NotFoundError(f"{where} has no folder {path!r}{_hint(path, folders)}")
+        raise _absent(sentence("no_folder", where=where, name=path), path, folders)
     return inner
 
 
@@ -57,17 +58,19 @@ def quantization(entries: Iterable[SourceFile], quant: str, where: str) -> tuple
     wholes = {parts(e.path) for e in ggufs if word.search(e.path)}
     if not wholes:
         names = sorted({parts(e.path)[0] for e in ggufs})
-        raise NotFoundError(f"{where} has no GGUF file of {quant!r}{_hint(quant, names)}")
+        raise _absent(sentence("no_gguf", where=where, name=quant), quant, names)
     if len(wholes) > 1:
         names = sorted(whole[0] for whole in wholes)
-        raise UsageError(f"{quant!r} names several files of {where}: {_some(names)}; name one")
+        raise UsageError(sentence("gguf.several", name=quant, where=where, names=_some(names)))
     return file(ggufs, next(iter(wholes))[0], where)
 
 
-def _hint(wanted: str, names: list[str]) -> str:
+def _absent(line: str, wanted: str, names: list[str]) -> NotFoundError:
+    """Say that something is not there, and what is."""
     if not names:
-        return ", nor any other"
-    return f"; it has {_some(_near(wanted, names) or sorted(names))}"
+        return NotFoundError(sentence("nor_others", line=line))
+    near = _some(_near(wanted, names) or sorted(names))
+    return NotFoundError(line, then=sentence("it_has", names=near))
 
 
 def _near(wanted: str, names: list[str]) -> list[str]:
@@ -77,5 +80,5 @@ def _near(wanted: str, names: list[str]) -> list[str]:
 
 
 def _some(names: list[str], count: int = 8) -> str:
-    shown = ", ".join(names[:count])
-    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
+    shown, more = ", ".join(names[:count]), len(names) - count
+    return sentence("and_more", names=shown, count=more) if more > 0 else shown

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import UsageError, WeighbridgeError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.sources.answers import ResponseHeaders, one_line, unreadable, within
 
 
@@ -78,7 +79,7 @@ def _session() -> Any:
         return get_session()
     except (ValueError, ImportError) as error:
         message = " ".join(str(error).split())
-        raise UsageError(f"the HTTP client does not start: {message} (proxy settings?)") from None
+        raise UsageError(sentence("http.no_start", why=message)) from None
 
 
 def _old_hub() -> bool:

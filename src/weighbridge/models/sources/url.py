@@ -26,9 +26,7 @@ class UrlSource:
     def __init__(self, ref: UrlRef, options: SourceOptions | None = None) -> None:
         options = options or SourceOptions()
         if options.offline or surroundings.constants().HF_HUB_OFFLINE:
-            raise HubError(
-                f"{ref.url} cannot be read offline: download the file, and give its path"
-            )
+            raise HubError(sentence("url.offline", url=ref.url))
         self._client = Client(token=False, silence=options.silence)
         self._urls = _part_urls(ref)
         self._heads: dict[str, HttpResponse] = {}
@@ -51,7 +49,7 @@ class UrlSource:
 
     def _head(self, path: str) -> HttpResponse:
         if path not in self._urls:
-            raise NotFoundError(f"{self.name} is one file, and not {path!r}")
+            raise NotFoundError(sentence("url.one_file", name=self.name, path=path))
         with self._lock:
             if path not in self._heads:
                 self._heads[path] = self._get(path, ByteRange(0, FIRST))
@@ -63,7 +61,9 @@ class UrlSource:
             return self._client.get(url, limit=MAX_READ, wanted=wanted)
         except RefusedAnswerError as refused:
             if refused.status in (404, 410):
-                raise NotFoundError(f"{url}: no such file ({refused.status})") from None
+                raise NotFoundError(
+                    sentence("url.no_file", status=refused.status), where=url
+                ) from None
             raise HubError(sentence("answer", page=url, status=refused.status)) from None
 
 

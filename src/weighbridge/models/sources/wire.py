@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from weighbridge.base.errors import UsageError, WeighbridgeError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.sources.answers import CHUNK, ResponseHeaders, unreadable, within
 
@@ -97,7 +98,7 @@ def context() -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=files.get("cafile"), capath=files.get("capath"))
     except OSError as error:
-        raise UsageError(f"SSL_CERT_FILE, SSL_CERT_DIR: no certificates ({error})") from None
+        raise UsageError(sentence("ssl.none", why=str(error))) from None
 
 
 MAX_REDIRECTS = 20  # as many as the client follows

@@ -22,6 +22,7 @@ from sys import getrefcount
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.training.forward.machine import GradNode, Machine
 from weighbridge.training.forward.tape import SpliceTape
@@ -38,7 +39,7 @@ def backward(
     counts as `name`."""
     root = loss.node
     if root is None:
-        raise UnsupportedError("nothing that is trained has a part in the loss: name other targets")
+        raise UnsupportedError(sentence("no_loss_part"))
     before = m.name, m.grad, m.in_backward
     m.name, m.grad, m.in_backward = name, False, True
     try:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import fields_of
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Body, LayerBlock
 from weighbridge.models.arch.mixers import Attention
 from weighbridge.models.arch.possible import wrong_attention
@@ -19,7 +20,7 @@ def possible(body: Body, model: str) -> None:
     """Refuse a config with sizes that no step can have: raises UsageError."""
     said = next(_wrong(body), None)
     if said is not None:
-        raise UsageError(f"{model}: {said}: no step can be run; correct the config")
+        raise UsageError(sentence("no_step", model=model, why=said))
 
 
 def depth(body: Body) -> int:
@@ -32,32 +33,24 @@ def followed(body: Body, model: str, flights: Sequence[int]) -> None:
     stage of a pipeline, the micro-batches that are forward at once."""
     count = depth(body)
     if count > DEEPEST:
-        raise UsageError(
-            f"{model}: {count:,} layers: a step is followed through {DEEPEST:,} at most; correct "
-            "the config"
-        )
+        raise UsageError(sentence("deep", model=model, count=count, most=DEEPEST))
     runs = count * sum(flights) // len(flights)
     if len(flights) > 1 and runs > RUNS:
-        raise UsageError(
-            f"--pipeline-parallel-size {len(flights)}: its stages run {runs:,} layers of "
-            f"micro-batches in flight, {RUNS:,} are followed at most; name fewer stages"
-        )
+        raise UsageError(sentence("many_runs", stages=len(flights), runs=runs, most=RUNS))
 
 
 def unrepeated(model: str, count: int) -> UsageError:
     """Make the error for more layers than are walked one by one, where they do not repeat."""
-    return UsageError(
-        f"{model}: {count:,} layers that do not repeat each other: a step is followed through "
-        f"{LAYERS:,} such at most; correct the config"
-    )
+    return UsageError(sentence("unrepeated", model=model, count=count, most=LAYERS))
 
 
 def _wrong(body: Body) -> Iterator[str]:
     if body.blocks and not 0 < body.hidden <= WIDEST:
-        yield f"hidden states of {body.hidden:,} numbers"
+        yield sentence("hidden_of", hidden=body.hidden)
     blocks = (*body.blocks, *(body.encoder.blocks if body.encoder is not None else ()))
     for number, block in enumerate(blocks):
-        yield from (f"layer {number} has {what}" for what in _wrong_layer(block))
+        for what in _wrong_layer(block):
+            yield sentence("layer_has", number=number, what=what)
 
 
 def _wrong_layer(block: LayerBlock) -> Iterator[str]:
@@ -67,6 +60,7 @@ def _wrong_layer(block: LayerBlock) -> Iterator[str]:
             if name in OPTIONAL or isinstance(value, bool) or not isinstance(value, int):
                 continue
             if not 0 < value <= WIDEST * WIDEST:
-                yield f"{type(part).__name__.lower()} with {name} {value:,}"
+                kind = type(part).__name__.lower()
+                yield sentence("layer_with", kind=kind, name=name, value=value)
         if isinstance(part, Attention):
             yield from wrong_attention(part)

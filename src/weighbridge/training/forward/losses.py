@@ -23,6 +23,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT32, INT64, DType
 from weighbridge.base.errors import TriedError, UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.models.arch.model_types import differs, facts
 from weighbridge.models.arch.roles import role
@@ -89,7 +90,7 @@ def cce(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     dtype = s.computing
     if dtype == FLOAT32:
         raise TriedError(
-            "--loss cce has no backward in float32; nearest is --precision bf16-mixed",
+            sentence("cce_float32"),
             seen="cut_cross_entropy cce_backward: Backwards requires embeddings to be bf16 or fp16",
         )
     outputs, width = _shape(weight, hidden)
@@ -367,10 +368,7 @@ def tied(s: TrainingStep) -> LeafTensor:
     """The embedding that is the head, too; of decoders that share it with an encoder, elsewhere."""
     words = [(n, p) for n, p in s.built.params.items() if p.kind == "embedding"]
     if not words:
-        raise UnsupportedError(
-            f"{s.built.kind}: the class has neither a head nor an embedding, and predicts no next "
-            "token; leave --loss out"
-        )
+        raise UnsupportedError(sentence("predicts_none", kind=s.built.kind))
     of_decoder = (p for n, p in words if s.built.base.path in n)
     return next(of_decoder, None) or words[0][1]
 

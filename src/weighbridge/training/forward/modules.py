@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
@@ -73,10 +74,7 @@ class Module:
 
     def _param(self, name: str) -> LeafTensor:
         if name not in self.params:
-            raise UnsupportedError(
-                f"a step needs {name}, which the model does not hold: its layers differ in a way "
-                "that is not covered yet; name the config.json alone where files lack tensors"
-            )
+            raise UnsupportedError(sentence("step_needs", name=name))
         return self.params[name]
 
     def stacked(self, m: Machine, name: str) -> Tensor:

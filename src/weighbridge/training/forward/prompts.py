@@ -13,6 +13,7 @@ from math import prod
 
 from weighbridge.base.dtypes import INT64, DType
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.ops.pointwise import cast, of_result
@@ -79,7 +80,7 @@ class KeyPrefix:
         """What the next layer attends to: its own, and k and v [batch, length, heads, size]."""
         left = self._left
         if not left:
-            raise UnsupportedError("more than its layers attend; nearest is --method lora")
+            raise UnsupportedError(sentence("attends_more"))
         k, v = (_behind(m, left.pop(0), x) for x in (k, v))
         self.cache += (k.detach(), v.detach())
         return k, v

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.sentences import sentence
 from weighbridge.training.megatron.model import MegatronModel, RankWeight, linears
 from weighbridge.training.megatron.run import WEIGHT, MegatronRun
 
@@ -43,7 +44,7 @@ def settings(w: "Train") -> dict[str, Any]:
         return {}
     parts = _targets(w.lora_targets)
     if w.optimizer == "muon":
-        raise UnsupportedError("--optimizer muon is not weighed with --method lora; leave it out")
+        raise UnsupportedError(sentence("muon_lora"))
     return {"lora": w.lora_r or RANK, "targets": parts, "adapter_dropout": bool(w.lora_dropout)}
 
 
@@ -53,7 +54,7 @@ def _targets(names: Sequence[str] | None) -> tuple[str, ...]:
     unknown = next((t for t in named if t not in TARGETS), None)
     if unknown is not None:
         raise UnsupportedError(
-            f"--lora-targets {unknown}: Megatron's linears are {', '.join(TARGETS)}, or {ALL}"
+            sentence("megatron_targets", name=unknown, known=", ".join(TARGETS), all=ALL)
         )
     return tuple(dict.fromkeys(part for t in named for part in TARGETS[t]))
 

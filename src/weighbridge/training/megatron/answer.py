@@ -396,14 +396,14 @@ def derived(plan: MegatronPlan, runs: Sequence[StageRun]) -> DerivedFacts:
 
 def _of_what_moves(run: MegatronRun) -> Iterator[str]:
     if run.moves:
-        yield (sentence("fine_grained"))
+        yield sentence("fine_grained")
 
 
 def _of_what_is_trained(run: MegatronRun) -> Iterator[str]:
     if run.lora:
-        yield (sentence("lora_megatron"))
+        yield sentence("lora_megatron")
     elif run.data > 1 and not run.distributed_optimizer:
-        yield (sentence("megatron_default"))
+        yield sentence("megatron_default")
 
 
 def _trained(plan: MegatronPlan) -> int:
@@ -419,22 +419,20 @@ def warnings(plan: MegatronPlan) -> Iterator[str]:
     run = plan.run
     if plan.filled:
         yield (
-            f"every stage is taken to be at work at once: a step has {run.accumulation} "
-            "micro-batches or more; with fewer (--gradient-accumulation) it takes less"
+            sentence("stages_at_work", batches=run.accumulation)
             if run.deferred is None
-            else f"a step has {run.accumulation} micro-batches, and the head's gradient of each "
-            "waits for its end: more of them take more; --gradient-accumulation says how many"
+            else sentence("heads_gradient", batches=run.accumulation)
         )
     low, expected, high = plan.uneven
     if expected > 1:
-        yield (sentence("experts_given", expected=expected, low=low, high=high))
+        yield sentence("experts_given", expected=expected, low=low, high=high)
     if run.muon and run.in_turn and run.distributed_optimizer:
-        yield (sentence("muon_ranks"))
+        yield sentence("muon_ranks")
     if run.graphs:
-        yield (sentence("graphs_apart"))
+        yield sentence("graphs_apart")
     yield from _of_what_is_trained(run)
     yield from _of_what_moves(run)
     if "core_attn" in run.modules and run.attention != "unfused" and plan.model.latent is None:
-        yield (sentence("recomputed_attention"))
+        yield sentence("recomputed_attention")
     if run.mask >= MASKS:
-        yield (sentence("loader_mask", size=human(run.mask)))
+        yield sentence("loader_mask", size=human(run.mask))

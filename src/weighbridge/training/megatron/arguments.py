@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import Parsed, lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.settings.ranks import ALLGATHER, RING, ULYSSES
 
 MOST = 1 << 20
@@ -32,7 +33,7 @@ class MegatronArgument(NamedTuple):
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST:
-        raise ValueError("a whole number above 0")
+        raise ValueError(sentence("value.above_0"))
     return int(text)
 
 
@@ -41,20 +42,20 @@ def _whole(text: str) -> int:
 
 
 def _rate(text: str) -> float:
-    return _number(text, MOST, "a number from 0 on")
+    return _number(text, MOST, "value.from_0")
 
 
 def _share(text: str) -> float:
-    return _number(text, 1, "a number from 0 to 1")
+    return _number(text, 1, "value.up_to_1")
 
 
-def _number(text: str, most: float, says: str) -> float:
+def _number(text: str, most: float, key: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(says) from None
+        raise ValueError(sentence(key)) from None
     if not 0 <= number <= most:
-        raise ValueError(says)
+        raise ValueError(sentence(key))
     return number
 
 
@@ -74,7 +75,7 @@ def _context_by(text: str) -> str:
 def _modules(text: str) -> tuple[str, ...]:
     names = tuple(text.replace("+", " ").split())
     if not names or any(name not in RECOMPUTABLE for name in names):
-        raise ValueError("+".join(RECOMPUTABLE) + ", or some of them")
+        raise ValueError(sentence("value.some_of", names="+".join(RECOMPUTABLE)))
     return names
 
 
@@ -147,47 +148,45 @@ def read(words: Iterable[str]) -> dict[str, Any]:
         key = name_of(word)
         argument = ARGUMENTS.get(key)
         if key in OWN:
-            raise UsageError(
-                f"--megatron-args {name.strip()}: it has a flag of its own: {OWN[key]}"
-            )
+            raise UsageError(sentence("megatron.own_flag", name=name.strip(), flag=OWN[key]))
         if argument is None:
-            why = f"it is not among those that are weighed{_near(key)}"
-            raise UsageError(f"--megatron-args {name.strip()}: {why}")
+            raise UsageError(_unknown(name.strip(), key))
         found[argument.field] = _value(key, argument, value.strip(), given=bool(equals))
     found.pop("", None)
     return found
 
 
-def _near(key: str) -> str:
-    """Return what may be meant by an argument that is not known, else all that are."""
+def _unknown(name: str, key: str) -> str:
+    """Say what may be meant by an argument that is not known, else all that are."""
     from difflib import get_close_matches
 
     known = [*ARGUMENTS, *OWN]
     near = get_close_matches(key[:80], known, 1, cutoff=0.8)
-    return f"; did you mean {near[0]}?" if near else f": {', '.join(sorted(ARGUMENTS))}"
+    if near:
+        return sentence("megatron.argument_near", name=name, near=near[0])
+    return sentence("megatron.argument", name=name, known=", ".join(sorted(ARGUMENTS)))
 
 
 def _value(name: str, argument: MegatronArgument, text: str, *, given: bool) -> Any:
     if argument.reads is None:
         if given and text.casefold() not in ("true", "1"):
-            raise UsageError(
-                f"--megatron-args {name}: it is a switch; write it alone, or leave it out"
-            )
+            raise UsageError(sentence("megatron.switch", name=name))
         return argument.on
     try:
         return argument.reads(text)
     except ValueError as error:
-        raise UsageError(f"--megatron-args {name}={text}: it takes {error}") from None
+        takes = sentence("megatron.takes", name=name, text=text, what=error.args[0])
+        raise UsageError(takes) from None
 
 
 def refuse(asked: Mapping[str, Any], *, growing: bool = False) -> None:
     """Raise UsageError for arguments that Megatron stops at together (TransformerConfig's
     __post_init__), or with segments of the allocator that grow (DistributedDataParallelConfig)."""
-    for wrong, why in _contradictions(asked):
+    for wrong, key in _contradictions(asked):
         if wrong:
-            raise UsageError(f"--megatron-args {why}")
+            raise UsageError(sentence(key, names="+".join(_norms(asked.get("modules", ())))))
     if growing and asked.get("registers"):
-        raise UsageError("--megatron-args use_nccl_ub: it goes not with --expandable-segments")
+        raise UsageError(sentence("nccl_ub"))
 
 
 def recipe(asked: Mapping[str, Any]) -> str | None:
@@ -197,45 +196,29 @@ def recipe(asked: Mapping[str, Any]) -> str | None:
     return asked.get("float8", "delayed") if "float8_format" in asked else None
 
 
+def _norms(modules: Iterable[str]) -> list[str]:
+    return sorted({"moe_act", "layernorm"}.intersection(modules))
+
+
 def _contradictions(asked: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     sends = asked.get("dispatcher", "allgather")
     modules = asked.get("modules", ()) if asked.get("granularity") == "selective" else ()
     backend = asked.get("backend", "deepep")
-    norms = {"moe_act", "layernorm"}.intersection(modules)
-    yield (
-        bool(asked.get("shared_beside")) and sends == "allgather",
-        "moe_shared_expert_overlap: it needs moe_token_dispatcher_type=alltoall or flex",
-    )
-    yield (
-        bool(asked.get("enables_deepep")) and sends != "flex",
-        "moe_enable_deepep: it needs moe_token_dispatcher_type=flex",
-    )
-    yield (
-        bool(asked.get("enables_deepep")) and backend == "hybridep",
-        "moe_enable_deepep: moe_flex_dispatcher_backend=hybridep is another; leave one out",
-    )
+    yield (bool(asked.get("shared_beside")) and sends == "allgather", "megatron.overlap_sends")
+    yield (bool(asked.get("enables_deepep")) and sends != "flex", "megatron.deepep_sends")
+    yield (bool(asked.get("enables_deepep")) and backend == "hybridep", "megatron.deepep_hybrid")
     yield (
         bool(asked.get("pads")) and sends == "flex" and backend == "deepep",
-        "moe_pad_expert_input_to_capacity: DeepEP has it not; leave it out",
+        "megatron.deepep_pads",
     )
-    yield (
-        "moe_act" in modules and not asked.get("grouped"),
-        "recompute_modules=moe_act: it needs moe_grouped_gemm",
-    )
+    yield ("moe_act" in modules and not asked.get("grouped"), "megatron.act_grouped")
     yield (
         bool(asked.get("defers")) and not asked.get("fused_gradients", True),
-        "defer_embedding_wgrad_compute: no_gradient_accumulation_fusion goes not with it",
+        "megatron.defers_fused",
     )
     yield (
         bool(asked.get("spreads") and asked.get("sequence_parallel")),
-        "distribute_saved_activations: sequence_parallel goes not with it",
+        "megatron.spreads_sequence",
     )
-    yield (
-        "float4_format" in asked and "float8_format" in asked,
-        "fp4_format: fp8_format is another; leave one out",
-    )
-    named = "+".join(sorted(norms))
-    yield (
-        recipe(asked) == "delayed" and bool(norms),
-        f"recompute_modules={named}: delayed scaling has it not; fp8_recipe=tensorwise may do",
-    )
+    yield ("float4_format" in asked and "float8_format" in asked, "megatron.two_formats")
+    yield (recipe(asked) == "delayed" and bool(_norms(modules)), "megatron.delayed_norms")

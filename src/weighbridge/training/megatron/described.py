@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.interface import Subject
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.arch.body import LayerBlock
@@ -38,21 +39,18 @@ def described(subject: Subject) -> MegatronModel:
     """Return the model as GPTModel builds it. Raises UnsupportedError where it cannot."""
     body, name = subject.body, subject.model.reference
     if not body.blocks or body.encoder is not None or body.towers or not body.vocab:
-        raise UnsupportedError(f"{name}: Megatron's GPTModel is of decoders of text alone")
+        raise UnsupportedError(sentence("megatron.text_alone", name=name))
     params = subject.part.blueprint.counted
     if any(isinstance(mixer, Mamba2) for block in body.blocks for mixer in block.mixers):
         return _hybrid(subject)
     first, *others = (_mixer(block, name) for block in body.blocks)
     if any(_shape(other) != _shape(first) for other in others):
-        raise UnsupportedError(f"{name}: its layers attend in different ways, as GPTModel's do not")
+        raise UnsupportedError(sentence("megatron.attend_alike", name=name))
     feeds = [_feed(block, name) for block in body.blocks]
     dense = [f for f in feeds if isinstance(f, Dense)]
     routed = [f for f in feeds if isinstance(f, Experts)]
     if feeds != [*dense, *routed] or len(set(dense)) > 1 or len(set(routed)) > 1:
-        raise UnsupportedError(
-            f"{name}: GPTModel is weighed with dense layers in front of those with experts, and "
-            "with one width of each"
-        )
+        raise UnsupportedError(sentence("megatron.dense_first", name=name))
     latent = first if isinstance(first, Latent) else None
     model = MegatronModel(
         layers=len(body.blocks),
@@ -83,16 +81,14 @@ def _hybrid(subject: Subject) -> MegatronModel:
     params = subject.part.blueprint.counted
     parts = [(*block.mixers, *block.feeds) for block in body.blocks]
     if any(len(each) != 1 or not isinstance(each[0], tuple(LETTERS)) for each in parts):
-        raise UnsupportedError(
-            f"{name}: HybridModel has layers of Mamba 2, attention, a feed-forward or experts alone"
-        )
+        raise UnsupportedError(sentence("megatron.hybrid", name=name))
     found = {kind: {each[0] for each in parts if isinstance(each[0], kind)} for kind in LETTERS}
     if any(len(alike) > 1 for alike in found.values()):
-        raise UnsupportedError(f"{name}: its layers of one kind differ, as HybridModel's do not")
+        raise UnsupportedError(sentence("megatron.hybrid_alike", name=name))
     one: dict[type, Any] = {kind: next(iter(alike), None) for kind, alike in found.items()}
     attention, dense, routed = one[Attention], one[Dense], one[Experts]
     if routed is not None and routed.inputs:
-        raise UnsupportedError(f"{name}: experts of another width are not weighed in Megatron")
+        raise UnsupportedError(sentence("megatron.expert_width", name=name))
     model = MegatronModel(
         layers=len(parts),
         hidden=body.hidden,
@@ -127,9 +123,7 @@ def _mixer(block: LayerBlock, name: str) -> Attention | Latent:
     mixer = block.mixers[0] if len(block.mixers) == 1 else None
     if isinstance(mixer, Attention | Latent) and mixer.indexer is None:
         return mixer
-    raise UnsupportedError(
-        f"{name}: layers that are not attention are not weighed as Megatron runs them"
-    )
+    raise UnsupportedError(sentence("megatron.not_attention", name=name))
 
 
 def _shape(mixer: Attention | Latent) -> tuple[object, ...]:
@@ -143,7 +137,7 @@ def _feed(block: LayerBlock, name: str) -> Dense | Experts:
     feed = block.feeds[0] if len(block.feeds) == 1 else None
     if isinstance(feed, Dense | Experts) and not feed.inputs:
         return feed
-    raise UnsupportedError(f"{name}: GPTModel has one feed-forward in a layer")
+    raise UnsupportedError(sentence("megatron.one_feed", name=name))
 
 
 def _routed(feed: Experts, subject: Subject) -> RoutedFeed:
@@ -175,7 +169,10 @@ def _same(model: MegatronModel, subject: Subject) -> None:
     corrections = sum(p.numel for p in blueprint.counted if p.name.endswith(CORRECTIONS))
     if one != blueprint.parameters - corrections:
         raise UnsupportedError(
-            f"{subject.model.reference}: the class has {blueprint.parameters - corrections:,} "
-            f"parameters, and Megatron's GPTModel of its sizes {one:,}: it has parts that are not "
-            "weighed as Megatron runs them"
+            sentence(
+                "megatron.other_numbers",
+                reference=subject.model.reference,
+                count=blueprint.parameters - corrections,
+                theirs=one,
+            )
         )

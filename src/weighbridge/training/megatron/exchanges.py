@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memory import Bytes
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, align_up, ceil_div
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.training.megatron.model import MegatronModel
@@ -62,8 +63,7 @@ def _deep(model: MegatronModel, run: MegatronRun) -> Bytes:
     ranks = group(run)
     if ranks not in PIECES:
         raise UsageError(
-            f"--megatron-args moe_token_dispatcher_type=flex: DeepEP sends among "
-            f"{', '.join(map(str, PIECES))} ranks, and there are {ranks}"
+            sentence("megatron.deepep", known=", ".join(map(str, PIECES)), ranks=ranks)
         )
     near, far = PIECES[ranks]
     token = NUMBER * model.hidden + BESIDE

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 
 FIRST, LAST = "decoder_first_pipeline_num_layers", "decoder_last_pipeline_num_layers"
 EMBEDDING = "account_for_embedding_in_pipeline_split"
@@ -36,22 +37,23 @@ def parts(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) -> tu
         return _accounted(layers, stages, chunks, asked)
     if EMBEDDING in asked or LOSS in asked:
         raise TriedError(
-            f"--megatron-args {EMBEDDING}, {LOSS}: Megatron has them without {FIRST}",
+            sentence("megatron.accounts", embedding=EMBEDDING, loss=LOSS, first=FIRST),
             seen="megatron/training/arguments.py, validate_args: an assertion",
         )
-    said = [n for n in ends if n is not None]
-    middle, left = layers - sum(said), stages - len(said)
+    numbers = [n for n in ends if n is not None]
+    middle, left = layers - sum(numbers), stages - len(numbers)
     if middle < 0 or (middle % left if left else middle):
         raise UsageError(
-            f"--megatron-args {FIRST}, {LAST}: {left} stages do not divide the other {middle} of "
-            f"{layers} layers"
+            sentence(
+                "megatron.ends", first=FIRST, last=LAST, stages=left, middle=middle, layers=layers
+            )
         )
     each = [middle // left if left else 0] * stages
     first, last = ends
     each[0] = each[0] if first is None else first
     each[-1] = each[-1] if last is None else last
     if any(n % chunks for n in each):
-        raise UsageError(f"{chunks} chunks do not divide stages of {_few(each)} layers")
+        raise UsageError(sentence("megatron.chunks", chunks=chunks, layers=_few(each)))
     return tuple(n // chunks for n in each) * chunks
 
 
@@ -59,11 +61,12 @@ def _accounted(layers: int, stages: int, chunks: int, asked: Mapping[str, Any]) 
     beside = [int(bool(asked.get(name))) for name in (EMBEDDING, LOSS)]
     whole = layers + sum(beside)
     if whole % (stages * chunks):
-        by = f"{stages} stages" if chunks == 1 else f"{stages} stages of {chunks} chunks"
-        counted = f"{layers} layers" if whole == layers else f"{layers} layers and {whole - layers}"
+        by = "megatron.stages" if chunks == 1 else "megatron.stages_of"
+        counted = "megatron.layers" if whole == layers else "megatron.layers_and"
+        by = sentence(by, stages=stages, chunks=chunks)
+        counted = sentence(counted, layers=layers, more=whole - layers)
         raise TriedError(
-            f"--pipeline-parallel-size: {by} do not divide the {counted}, and Megatron stops; "
-            f"--megatron-args {FIRST}=N or {LAST}=N says how many a stage at an end has",
+            sentence("megatron.uneven", by=by, counted=counted, first=FIRST, last=LAST),
             seen="megatron-core 0.16 transformer_config.py: number of layers should be "
             "divisible by the pipeline parallel size",
         )
@@ -85,17 +88,20 @@ def _of_layout(asked: Mapping[str, Any], layers: int, stages: int) -> tuple[int,
         written = written[: match.start()] + once * times + written[match.end() :]
     known = LAYERS.fullmatch(written)
     if known is None or len(known[1]) != asked.get("predicts", 0):
-        raise UnsupportedError(
-            f"--megatron-args {LAYOUT}={text:.60}: it is not weighed; E, t and L are, with |, "
-            "and m in the last part, as many as mtp_num_layers"
-        )
-    found = tuple(part.count("t") for part in written.split("|"))
-    if len(found) % stages or sum(found) != layers:
+        raise UnsupportedError(sentence("megatron.layout", name=LAYOUT, text=text))
+    counts = tuple(part.count("t") for part in written.split("|"))
+    if len(counts) % stages or sum(counts) != layers:
         raise UsageError(
-            f"--megatron-args {LAYOUT}: {sum(found)} layers in {len(found)} parts; the model has "
-            f"{layers} layers, and the pipeline {stages} stages"
+            sentence(
+                "megatron.layout_layers",
+                name=LAYOUT,
+                sum=sum(counts),
+                parts=len(counts),
+                layers=layers,
+                stages=stages,
+            )
         )
-    return found
+    return counts
 
 
 def _few(counts: list[int]) -> str:

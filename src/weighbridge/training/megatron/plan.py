@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB
 from weighbridge.base.versions import numbers
 from weighbridge.engines.interface import Subject
@@ -186,13 +187,12 @@ def _refuse(w: Train) -> None:
         value = getattr(w, name)
         flag = f"--{name.replace('_', '-')}"
         if name not in READ and value not in (None, False):
-            raise UnsupportedError(
-                f"{flag} is not Megatron's, or not weighed with it; leave it out"
-            )
+            raise UnsupportedError(sentence("megatron.no_flag", flag=flag))
         if value is not None and value not in MEANS.get(name, (value,)):
             raise UnsupportedError(
-                f"{flag} {value} is not weighed with --framework megatron; use "
-                f"{' or '.join(MEANS[name])}"
+                sentence(
+                    "megatron.no_value", flag=flag, value=value, known=" or ".join(MEANS[name])
+                )
             )
 
 
@@ -204,10 +204,7 @@ def _context_by(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
         return word
     sequence.refuse_alone(w.context_parallel_by, shares)
     if "context_by" in asked and word != w.context_parallel_by:
-        raise UsageError(
-            f"--context-parallel-by {w.context_parallel_by}: --megatron-args cp_comm_type says "
-            f"{word}; leave one of them out"
-        )
+        raise UsageError(sentence("megatron.context_by", by=w.context_parallel_by, word=word))
     return w.context_parallel_by
 
 
@@ -227,8 +224,13 @@ def _chunks(model: MegatronModel, shares: Sharding, asked: Mapping[str, Any]) ->
     if "chunk" in asked:
         if model.layers % (shares.pipeline * asked["chunk"]):
             raise UsageError(
-                f"--megatron-args {CHUNKS}={asked['chunk']}: {model.layers} layers are no multiple "
-                f"of it times {shares.pipeline} stages"
+                sentence(
+                    "megatron.chunk_layers",
+                    name=CHUNKS,
+                    asked=asked["chunk"],
+                    layers=model.layers,
+                    stages=shares.pipeline,
+                )
             )
         return model.layers // shares.pipeline // int(asked["chunk"])
     return int(asked.get("chunks", 1))
@@ -250,7 +252,7 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
     """Return how data ranks share weights out; "" where they do not. Raises UsageError for what
     Megatron stops at (validate_args), or is not weighed."""
     if w.method == "lora" and (asked.get("fsdp2") or asked.get("fsdp")):
-        raise UnsupportedError("--method lora is not weighed with Megatron's FSDP; leave it out")
+        raise UnsupportedError(sentence("megatron.fsdp_lora"))
     if asked.get("fsdp2"):
         _with_fsdp2(w, shares, asked)
         return "fsdp2"
@@ -263,9 +265,7 @@ def _sharded(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> str:
         (asked.get("instances", 1) > 1, "--megatron-args num_distributed_optimizer_instances"),
     ):
         if wrong:
-            raise UnsupportedError(
-                f"{what}: it is not weighed with use_megatron_fsdp; leave it out"
-            )
+            raise UnsupportedError(sentence("megatron.fsdp_without", what=what))
     return kind
 
 
@@ -277,11 +277,11 @@ def _with_fsdp2(w: Train, shares: Sharding, asked: Mapping[str, Any]) -> None:
         (shares.kind == "zero1", "--shard zero1"),
         (w.precision == "fp16-mixed", "--precision fp16-mixed"),
         (w.optimizer == "muon", "--optimizer muon"),
-        (asked.get("fused_gradients", True), "no_gradient_accumulation_fusion is lacking:"),
+        (asked.get("fused_gradients", True), sentence("megatron.fuses_gradients")),
     ):
         if wrong:
             raise TriedError(
-                f"{what} goes not with --megatron-args use_torch_fsdp2: Megatron stops at it",
+                sentence("megatron.fsdp2_without", what=what),
                 seen="megatron/training/arguments.py, validate_args: assertions about "
                 "use_torch_fsdp2",
             )
@@ -320,13 +320,13 @@ def _muon(w: Train, asked: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if w.precision == "fp16-mixed":
         raise TriedError(
-            "--precision fp16-mixed: Megatron's Muon has it not; use bf16-mixed",
+            sentence("megatron.muon_fp16"),
             seen="megatron-core 0.16 optimizer/muon.py: muon with fp16 is not supported",
         )
     for name, argument in OF_ADAM.items():
         if asked.get(name):
             raise TriedError(
-                f"--megatron-args {argument}: Megatron has it with Adam, not with Muon",
+                sentence("megatron.of_adam", name=argument),
                 seen="megatron/training/arguments.py, validate_args: an assertion",
             )
     return {"muon": True, "in_turn": asked.get("in_turn", False)}
@@ -338,18 +338,11 @@ def _deferred(shares: Sharding, asked: Mapping[str, Any], batches: int) -> int |
     if not asked.get("defers"):
         return None
     if shares.pipeline == 1:
-        raise UsageError(
-            "--megatron-args defer_embedding_wgrad_compute: it needs several stages; "
-            "--pipeline-parallel-size says how many"
-        )
+        raise UsageError(sentence("megatron.defers_stages"))
     limit = int(asked.get("deferred", 0))
     waiting = min(batches, limit or batches)
     if waiting > MOST_DEFERRED:
-        raise UsageError(
-            "--megatron-args defer_embedding_wgrad_compute: gradients of "
-            f"{waiting:,} micro-batches would wait, and at most {MOST_DEFERRED} are weighed; "
-            "wgrad_deferral_limit says fewer"
-        )
+        raise UsageError(sentence("megatron.defers_many", waiting=waiting, most=MOST_DEFERRED))
     return limit
 
 
@@ -417,7 +410,7 @@ def _offloaded(shares: Sharding, asked: Mapping[str, Any]) -> float:
     if not asked.get("offloads"):
         return 0.0
     if shares.kind != "zero1":
-        raise UsageError("--megatron-args optimizer_cpu_offload: it needs --shard zero1")
+        raise UsageError(sentence("megatron.needs_zero1", name="optimizer_cpu_offload"))
     return float(asked.get("offloaded", 1.0))
 
 
@@ -430,22 +423,28 @@ def _float8(shares: Sharding, chip: Chip | None, asked: Mapping[str, Any]) -> di
     ends = bool(asked.get("plain_ends"))
     if ends and scaling == "delayed":
         raise TriedError(
-            "--megatron-args first_last_layers_bf16: Megatron has it without delayed scaling; "
-            "fp8_recipe=tensorwise is another recipe",
+            sentence("megatron.plain_ends"),
             seen="megatron/training/arguments.py, validate_args: an assertion",
         )
     if asked.get("implementation") == "local":
         raise TriedError(
-            "--megatron-args fp8_format: Megatron's own modules have none",
+            sentence("megatron.local_fp8"),
             seen="megatron/training/arguments.py, validate_args: an assertion",
         )
     if asked.get("float8_parameters") and not (shares.kind == "zero1" or asked.get("fsdp")):
-        raise UsageError("--megatron-args fp8_param_gather: it needs --shard zero1")
+        raise UsageError(sentence("megatron.needs_zero1", name="fp8_param_gather"))
     since, name = SINCE[scaling], "fp4" if scaling == "nvfp4" else "fp8"
     if chip is not None and chip.capability < since:
         raise UsageError(
-            f"--megatron-args {name}_recipe={scaling}: it needs compute capability "
-            f"{since[0]}.{since[1]}, and the card has {chip.capability[0]}.{chip.capability[1]}"
+            sentence(
+                "megatron.capability",
+                name=name,
+                scaling=scaling,
+                since=since[0],
+                minor=since[1],
+                major=chip.capability[0],
+                has=chip.capability[1],
+            )
         )
     return {
         "float8": scaling,
@@ -463,15 +462,26 @@ def _takes_turns(run: MegatronRun) -> None:
         return
     if not run.pipeline <= run.group <= run.accumulation:
         raise TriedError(
-            f"--megatron-args {GROUP}={run.group}: Megatron takes {run.pipeline}, the stages, to "
-            f"{run.accumulation}, the micro-batches",
+            sentence(
+                "megatron.group",
+                name=GROUP,
+                group=run.group,
+                pipeline=run.pipeline,
+                batches=run.accumulation,
+            ),
             seen="megatron-core 0.16 pipeline_parallel/schedules.py, get_schedule_table: an "
             "assertion",
         )
     if 0 < rest < run.pipeline:
         raise TriedError(
-            f"--megatron-args {GROUP}={run.group}: of {run.accumulation} micro-batches {rest} are "
-            f"left, and Megatron stops at fewer than the {run.pipeline} stages",
+            sentence(
+                "megatron.group_left",
+                name=GROUP,
+                group=run.group,
+                batches=run.accumulation,
+                left=rest,
+                pipeline=run.pipeline,
+            ),
             seen="megatron-core 0.16 pipeline_parallel/schedules.py: an assertion",
         )
 
@@ -481,14 +491,12 @@ def _mixes(model: MegatronModel, run: MegatronRun) -> None:
     mamba = model.mamba
     if mamba is not None and (mamba.heads % run.tensor or mamba.groups % run.tensor):
         raise UsageError(
-            f"--tensor-parallel-size {run.tensor} does not divide the {mamba.heads} heads and "
-            f"{mamba.groups} groups of Mamba"
+            sentence(
+                "megatron.mamba_heads", ranks=run.tensor, heads=mamba.heads, groups=mamba.groups
+            )
         )
     if model.pattern and run.predicts:
-        raise UnsupportedError(
-            "--megatron-args mtp_num_layers: it is not weighed with layers of a hybrid model; "
-            "leave it out"
-        )
+        raise UnsupportedError(sentence("megatron.mtp_hybrid"))
 
 
 def _divides_tokens(run: MegatronRun) -> None:
@@ -498,39 +506,27 @@ def _divides_tokens(run: MegatronRun) -> None:
     pieces = 2 * run.context if run.context > 1 else 1
     if run.length % pieces:
         raise UsageError(
-            f"--context-parallel-size {run.context} cuts a sequence into {pieces} pieces, which do "
-            f"not divide its {run.length:,} tokens; change --seq-len"
+            sentence("megatron.pieces", ranks=run.context, pieces=pieces, length=run.length)
         )
     if run.length // run.context % run.parts:
         raise UsageError(
-            f"--tensor-parallel-size {run.tensor} does not divide the "
-            f"{run.length // run.context:,} tokens of a rank, which sequence_parallel shares out; "
-            "change --seq-len"
+            sentence("megatron.rank_tokens", ranks=run.tensor, tokens=run.length // run.context)
         )
 
 
 def _divides(model: MegatronModel, run: MegatronRun) -> None:
     """Raise UsageError where ranks do not divide what they share out."""
-    for what, count in (("heads", model.heads), ("columns of the feed-forward", model.width)):
+    for what, count in (("heads", model.heads), ("columns", model.width)):
         if count % run.tensor:
-            raise UsageError(
-                f"--tensor-parallel-size {run.tensor} does not divide the {count:,} {what}"
-            )
+            raise UsageError(sentence(f"tensor_shares.{what}", ranks=run.tensor, count=count))
     _divides_tokens(run)
     feed = model.experts
     if feed is None and run.expert > 1:
-        raise UsageError(
-            f"--expert-parallel-size {run.expert}: the model has no experts; leave it out"
-        )
+        raise UsageError(sentence("no_experts_to_share", ranks=run.expert))
     if feed is not None and feed.count % run.expert:
-        raise UsageError(
-            f"--expert-parallel-size {run.expert} does not divide {feed.count} experts"
-        )
+        raise UsageError(sentence("megatron.experts_shared", ranks=run.expert, count=feed.count))
     if feed is not None and run.expert_data < 1:
         whole = run.expert * run.pipeline <= run.cards
-        ways = ("--megatron-args expert_tensor_parallel_size=1", "fewer expert ranks")
-        raise UsageError(
-            f"--expert-parallel-size {run.expert} with expert_tensor_parallel_size="
-            f"{run.expert_tensor} needs {run.expert * run.expert_tensor * run.pipeline} devices, "
-            f"and there are {run.cards}; use {' or '.join(ways if whole else ways[1:])}"
-        )
+        key, needed = "whole" if whole else "fewer", run.expert * run.expert_tensor * run.pipeline
+        values = {"ranks": run.expert, "tensor": run.expert_tensor, "cards": run.cards}
+        raise UsageError(sentence(f"megatron.expert_cards.{key}", needed=needed, **values))

@@ -29,6 +29,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.training.megatron.adapters import adapted
 from weighbridge.training.megatron.arguments import SIZES, recipe
@@ -49,10 +50,7 @@ def states(asked: Mapping[str, Any], release: tuple[int, ...] | None) -> dict[st
     precise = bool(asked.get("precise") or asked.get("offloads"))
     for name, argument in OF_STATES.items():
         if not precise and SIZES[asked.get(name, "fp32")] < SIZES["fp32"]:
-            raise UsageError(
-                f"--megatron-args {argument}_dtype={asked[name]}: it needs "
-                "use_precision_aware_optimizer"
-            )
+            raise UsageError(sentence("megatron.precision_aware", name=argument, asked=asked[name]))
     fused = all(dtype.startswith("bf") for dtype in dtypes[1:]) and (
         release is None or release >= FUSED
     )

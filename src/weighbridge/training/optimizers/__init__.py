@@ -50,9 +50,9 @@ ALIASES: Mapping[str, str] = {
     "schedule_free": "schedule_free_adamw",
 }
 ELSEWHERE: Mapping[str, str] = {
-    "adamw_torch_xla": "it runs on TPUs",
-    "adamw_torch_npu_fused": "it runs on Ascend devices",
-    "adamw_anyprecision": "torchdistx, which has it, is no longer published",
+    "adamw_torch_xla": "on_tpus",
+    "adamw_torch_npu_fused": "on_ascend",
+    "adamw_anyprecision": "unpublished",
 }
 NAMES = tuple(ROWS)
 
@@ -73,7 +73,9 @@ def optimizer(name: str) -> Optimizer:
     if known in ROWS:
         return ROWS[known]
     if known in ELSEWHERE:
-        raise UsageError(sentence("optimizer_elsewhere", name=name, reason=ELSEWHERE[known]))
+        raise UsageError(
+            sentence("optimizer_elsewhere", name=name, reason=sentence(ELSEWHERE[known]))
+        )
     from difflib import get_close_matches
 
     close = get_close_matches(known, NAMES, n=3, cutoff=0.6)
@@ -106,14 +108,18 @@ def argued(optimizer: Optimizer, written: Sequence[str], torch: tuple[int, ...])
     if optimizer.name not in ADAMS:
         if written:
             raise UsageError(
-                f"--optim-args {','.join(written)}: they are known of {', '.join(ADAMS)}, GaLore "
-                f"and APOLLO, not of {optimizer.name}; leave them out"
+                sentence(
+                    "optim.not_its",
+                    written=",".join(written),
+                    known=", ".join(ADAMS),
+                    name=optimizer.name,
+                )
             )
         return optimizer
     switches = _read(written)
     fused = switches.get("fused", optimizer.name.endswith("fused"))
     if fused and switches.get("foreach"):
-        raise UsageError("--optim-args: foreach and fused are two ways of one step; name one")
+        raise UsageError(sentence("optim.two_ways"))
     if switches.get("amsgrad"):
         optimizer = replace(optimizer, states=_three, formula="three copies")
     if fused:
@@ -138,8 +144,9 @@ def _ranked(optimizer: Optimizer, arguments: Sequence[str]) -> Optimizer:
             optimizer = lowrank.row(optimizer.name, int(value))
         elif name not in WITHOUT_MEMORY:
             raise UsageError(
-                f"--optim-args {one!r:.80}: of {optimizer.name} known are rank=128, "
-                f"{', '.join(WITHOUT_MEMORY)}"
+                sentence(
+                    "optim.of_name", text=one, name=optimizer.name, known=", ".join(WITHOUT_MEMORY)
+                )
             )
     return optimizer
 
@@ -180,8 +187,12 @@ def _read(arguments: Sequence[str]) -> dict[str, bool]:
                 switches[name.strip()] = meant
         else:
             raise UsageError(
-                f"--optim-args {one!r:.80}: known are {', '.join(f'{x}=True' for x in FLAGS)} "
-                f"(or False) and {DECAY}=0.01"
+                sentence(
+                    "optim.known",
+                    text=one,
+                    flags=", ".join(f"{x}=True" for x in FLAGS),
+                    decay=DECAY,
+                )
             )
     return switches
 
@@ -190,4 +201,4 @@ def _number(one: str, value: str) -> bool:
     try:
         return float(value) > 0
     except ValueError:
-        raise UsageError(f"--optim-args {one!r:.80}: write {DECAY}=0.01") from None
+        raise UsageError(sentence("optim.decay", text=one, decay=DECAY)) from None

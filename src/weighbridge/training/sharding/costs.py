@@ -24,7 +24,7 @@ overlaps, is not said. Ranks lie next to each other in the order tensor, context
 """
 
 from weighbridge.base.records import NamedTuple
-from weighbridge.base.units import ceil_div
+from weighbridge.base.units import ceil_div, coarse
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.parts import Experts
@@ -39,6 +39,9 @@ HALVES = 2  # attention and feed-forward
 EXCHANGES = 2  # of what Ulysses exchanges: in forward and in backward
 
 
+FINE = 200  # parts of a step that are told apart
+
+
 class LayoutCost(NamedTuple):
     """`again` and `bubble` are shares of a step's FLOPs and time; `near` and `far` are bytes."""
 
@@ -51,6 +54,12 @@ class LayoutCost(NamedTuple):
     def work(self) -> float:
         """Return how much longer the slowest device is busy or waits, for what is computed."""
         return (1 + self.again) * (1 + self.bubble)
+
+    @property
+    def price(self) -> tuple[float, int, int]:
+        """Return what no other layout that fits is to have less of, as coarse as what it says: half
+        a percent of a step, and two digits of bytes."""
+        return round(self.work * FINE) / FINE, coarse(self.far), coarse(self.near)
 
 
 class SharedRun(NamedTuple):

@@ -16,6 +16,7 @@ from typing import assert_never
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.parallel.cuts import WAY_OF
 from weighbridge.models.arch.body import Body, LayerBlock
 from weighbridge.models.arch.mixers import (
@@ -75,10 +76,10 @@ def spread(specs: Sequence[ParameterSpec], ranks: int) -> None:
     counts = {h.shape[0] for h in specs if h.kind == "experts" and len(h.shape) == 3}
     counts = counts or {1 + max((x.number for h in specs if (x := expert(h.name))), default=-1)}
     if counts == {0}:
-        raise UsageError(f"--expert-parallel-size {ranks}: the model has no experts; leave it out")
+        raise UsageError(sentence("no_experts_to_share", ranks=ranks))
     for count in sorted(counts):
         if count % ranks:
-            raise UsageError(f"--expert-parallel-size {ranks} does not divide the {count} experts")
+            raise UsageError(sentence("experts_shared", ranks=ranks, count=count))
 
 
 def _divided(spec: ParameterSpec, ranks: int, dim: int) -> tuple[int, ...]:
@@ -119,7 +120,7 @@ def _fewer(mixer: Mixer, ranks: int) -> Mixer:
     match mixer:
         case Attention() | CrossAttention():
             _check(mixer.heads, ranks)
-            _check(mixer.kv_heads, ranks, "heads of keys and values")
+            _check(mixer.kv_heads, ranks, "key_heads")
             return replace(mixer, heads=mixer.heads // ranks, kv_heads=mixer.kv_heads // ranks)
         case Latent():
             _check(mixer.heads, ranks)
@@ -147,10 +148,7 @@ def _fewer_states(recurrent: Recurrent, ranks: int) -> Recurrent:
                 value_heads=recurrent.value_heads // ranks,
             )
         case GatedRecurrence():
-            raise UsageError(
-                f"--tensor-parallel-size {ranks}: gated recurrences are not shared out among "
-                "ranks; leave it out"
-            )
+            raise UsageError(sentence("no_recurrences", ranks=ranks))
         case Mamba1() | KimiDelta() | LinearAttention() | ShortConv() | Rwkv():
             return recurrent
         case _:
@@ -159,7 +157,7 @@ def _fewer_states(recurrent: Recurrent, ranks: int) -> Recurrent:
 
 def _check(heads: int, ranks: int, what: str = "heads") -> None:
     if heads % ranks:
-        raise UsageError(f"--tensor-parallel-size {ranks} does not divide the {heads} {what}")
+        raise UsageError(sentence(f"tensor_shares.{what}", ranks=ranks, count=heads))
 
 
 def elsewhere(

@@ -29,6 +29,7 @@ from typing import Literal
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import TriedError, UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.memory.components.weights import BITSANDBYTES
 from weighbridge.models.quantization.scheme import Scheme
@@ -38,10 +39,7 @@ from weighbridge.workload import FSDP, Train
 
 # What has no place for experts that other ranks have others of: torch distributed/fsdp
 # _flat_param.py; DeepSpeed runtime/engine.py (_configure_zero_optimizer asserts)
-FLAT: Mapping[str, str] = {
-    "fsdp1": "FSDP1 makes one parameter of a layer, which all ranks share",
-    "zero3": "DeepSpeed refuses experts under ZeRO-3",
-}
+FLAT = ("fsdp1", "zero3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,54 +118,38 @@ def _shares(ranks: Ranks, spreads: str) -> bool:
 def _contradictions(by: Sharding) -> Iterator[str]:
     """Yield what ranks cannot share out in this way."""
     if by.kind == "none" and by.data > 1:
-        yield (
-            f"--shard none with {by.data} data-parallel ranks: {by.data} unsharded runs are "
-            "independent; use --shard ddp, or ask for one GPU"
-        )
+        yield sentence("shard.none", ranks=by.data)
     if by.pipeline > 1 and by.kind in ("zero2", "zero3"):
-        yield (
-            f"--shard {by.kind} with --pipeline-parallel-size {by.pipeline}: DeepSpeed's pipelines "
-            "take ZeRO stage 1 at most; use zero1 or fsdp2"
-        )
+        yield sentence("shard.pipelines", kind=by.kind, stages=by.pipeline)
     yield from _of_offload(by)
     yield from _of_fsdp(by)
     if by.expert > 1 and by.kind in FLAT:
-        yield f"--expert-parallel-size with --shard {by.kind}: {FLAT[by.kind]}; use fsdp2"
+        yield sentence(f"experts_under.{by.kind}")
 
 
 def _of_offload(by: Sharding) -> Iterator[str]:
     if by.offload == "params" and not by.parameters:
-        yield (
-            "--offload params needs --shard zero3, fsdp1, fsdp2 or hsdp: others keep all "
-            "parameters on the device"
-        )
+        yield sentence("offload.params")
     if by.offload == "optimizer" and by.fully:
-        yield (
-            f"--offload optimizer with --shard {by.kind}: FSDP keeps parameters, gradients and "
-            "states in one place; use --offload params, or zero2"
-        )
+        yield sentence("offload.fsdp", kind=by.kind)
     if by.offload == "optimizer" and not by.kind.startswith("zero"):
-        yield "--offload optimizer needs --shard zero1, zero2 or zero3"
+        yield sentence("offload.optimizer")
     if by.offload == "nvme" and by.kind != "zero3":
-        yield "--offload nvme is of DeepSpeed's stage 3 alone: use --shard zero3"
+        yield sentence("offload.nvme")
 
 
 def _of_fsdp(by: Sharding) -> Iterator[str]:
     if by.replicas is not None and by.kind != "hsdp":
-        yield "--data-parallel-replicas is HSDP's: use --shard hsdp, or leave it out"
+        yield sentence("hsdp.replicas")
     if by.among % by.shares:  # torch distributed/fsdp/_init_utils.py: dist.new_subgroups
         even = by.tensor * next(n for n in range(by.shares, 0, -1) if by.among % n == 0)
-        yield (
-            f"--shard hsdp shares a model out over the {by.shares} data-parallel ranks of a "
-            f"machine, and {by.among} are no multiple of that: name as many as a machine has, "
-            f"--ranks-per-machine {even}, or the copies, --data-parallel-replicas"
-        )
+        yield sentence("hsdp.machine", shares=by.shares, among=by.among, even=even)
     reshard = f"{'no-' if by.reshard is False else ''}reshard-after-forward"
     for name, value in ((reshard, by.reshard), ("reduce-dtype", by.reduced)):
         if value is not None and not by.fully:
-            yield f"--{name} is FSDP's: use --shard fsdp1, fsdp2 or hsdp, or leave it out"
+            yield sentence("fsdp.flag", name=name)
     if by.prefetch is not None and by.kind != "fsdp1":
-        yield "--backward-prefetch is FSDP1's: use --shard fsdp1, or leave it out"
+        yield sentence("fsdp1.prefetch")
 
 
 def share(rows: int, ranks: int) -> int:
@@ -214,8 +196,7 @@ def held_codes(form: Scheme | None, sharding: Sharding, run: PackedRun) -> Held:
         return "parts"
     if sharding.kind == "fsdp1":
         raise TriedError(
-            f"--shard fsdp1: packed weights are integers in {form.name}, which torch refuses "
-            f"(Cannot flatten integer dtype tensors); {_instead(form, 'use --shard zero3')}",
+            sentence("fsdp1.integers", form=form.name, instead=_instead(form, "--shard zero3")),
             seen="torch distributed/fsdp/_flat_param.py: Cannot flatten integer dtype tensors",
         )
     return _by_fsdp2(form, run)
@@ -226,9 +207,7 @@ def _by_fsdp2(form: Scheme, run: PackedRun) -> Held:
         return SHARE_INTEGERS[run.framework]
     if form.name == EIGHT_BITS:
         raise TriedError(
-            "--shard fsdp2: bitsandbytes' linears in 8 bits do not run on weights that FSDP "
-            "gathered ('Parameter' object has no attribute 'CB'); use --shard zero3, or "
-            "--quantization nf4 with --bnb-4bit-quant-storage bfloat16",
+            sentence("fsdp2.int8"),
             seen="bitsandbytes nn/modules.py: 'Parameter' object has no attribute 'CB'",
         )
     newer = run.accelerate is None or run.accelerate >= LEAVES_OUT
@@ -238,13 +217,15 @@ def _by_fsdp2(form: Scheme, run: PackedRun) -> Held:
         return "parts"
     release = ".".join(map(str, run.torch))
     raise TriedError(
-        f"--shard fsdp2: packed weights are integers in {form.name}, which torch {release} refuses "
-        f"(Only Tensors of floating point and complex dtype can require gradients); "
-        f"{_instead(form, 'use --torch-version 2.12')}",
+        sentence(
+            "fsdp2.integers",
+            form=form.name,
+            release=release,
+            instead=_instead(form, "--torch-version 2.12"),
+        ),
         seen="torch: Only Tensors of floating point and complex dtype can require gradients",
     )
 
 
 def _instead(form: Scheme, otherwise: str) -> str:
-    stored = "add --bnb-4bit-quant-storage bfloat16"
-    return stored if kbit.four_bits(form) else otherwise
+    return sentence("store_bfloat16") if kbit.four_bits(form) else sentence("use", what=otherwise)

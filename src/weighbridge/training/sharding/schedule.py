@@ -21,6 +21,7 @@ is); Qi et al., Zero Bubble Pipeline Parallelism (arXiv 2401.10241), tables 1 an
 """
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge.workload import Train
@@ -37,21 +38,14 @@ def schedule(w: Train, sharding: Sharding, layers: int, checkpointing: str) -> s
     asked = w.pipeline_schedule
     if sharding.pipeline == 1:
         if asked:
-            raise UsageError(
-                f"--pipeline-schedule {asked}: there is one stage; add --pipeline-parallel-size"
-            )
+            raise UsageError(sentence("schedule.alone", asked=asked))
         return ""
     if asked == INTERLEAVED and layers < PARTS * sharding.pipeline:
         raise UsageError(
-            f"--pipeline-schedule interleaved: {layers} layers are fewer than {PARTS} of each of "
-            f"{sharding.pipeline} stages; use 1f1b"
+            sentence("schedule.interleaved", layers=layers, parts=PARTS, stages=sharding.pipeline)
         )
     if asked == ZERO_BUBBLE and checkpointing != "none":
-        raise UsageError(
-            f"--pipeline-schedule zero-bubble with --checkpointing {checkpointing}: what is "
-            "computed again waits for gradients of weights, which is not counted; use "
-            "--checkpointing none, or 1f1b"
-        )
+        raise UsageError(sentence("schedule.zero_bubble", checkpointing=checkpointing))
     return asked or USUAL
 
 

@@ -25,6 +25,7 @@ sequence_parallel/sequence_parallel.py; torchtitan config/configs.py.
 from collections.abc import Mapping
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.mixers import Attention, Latent
 from weighbridge.settings.ranks import ALLGATHER, HEADS, RING, ULYSSES
@@ -48,28 +49,20 @@ def way(
         return ""
     if not _attends(body):
         return ""
-    found = asked or _usual(framework.name, sharding)
+    by = asked or _usual(framework.name, sharding)
     if attention == "eager":
-        raise UsageError(
-            f"--context-parallel-size {sharding.context}: eager attention has scores of all tokens "
-            "and is not shared out; leave --attention out"
-        )
-    if found in BY_FLASH and attention not in (None, "flash"):
-        raise UsageError(
-            f"--context-parallel-by {found} runs flash-attention's kernels, not --attention "
-            f"{attention}; use --attention flash"
-        )
-    if found == ULYSSES:
+        raise UsageError(sentence("context.eager", ranks=sharding.context))
+    if by in BY_FLASH and attention not in (None, "flash"):
+        raise UsageError(sentence("context.by_flash", by=by, attention=attention))
+    if by == ULYSSES:
         _refuse_heads(body, sharding)
-    return found
+    return by
 
 
 def refuse_alone(asked: str | None, sharding: Sharding) -> None:
     """Raise UsageError for a way to share a sequence that nobody shares."""
     if asked and sharding.context == 1:
-        raise UsageError(
-            f"--context-parallel-by {asked}: nobody shares a sequence; add --context-parallel-size"
-        )
+        raise UsageError(sentence("context.alone", asked=asked))
 
 
 def _usual(framework: str, sharding: Sharding) -> str:
@@ -90,7 +83,4 @@ def _refuse_heads(body: Body, sharding: Sharding) -> None:
     for heads, keys in sorted({(x.heads // tensor, x.kv_heads // tensor) for x in attentions}):
         keys = max(1, keys)
         if heads % ranks or (keys % ranks and ranks % keys):
-            raise UsageError(
-                f"--context-parallel-by ulysses: {ranks} ranks share out neither {heads} heads nor "
-                f"{keys} with keys evenly; use --context-parallel-by ring, or fewer ranks"
-            )
+            raise UsageError(sentence("context.heads", ranks=ranks, heads=heads, keys=keys))

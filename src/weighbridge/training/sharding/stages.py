@@ -16,6 +16,7 @@ cec7fb6fc parallelisms/pipelining_utils.py (generate_split_points).
 from itertools import pairwise
 
 from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import since
 from weighbridge.engines.parallel.rules import bounds, given
 from weighbridge.training.sharding.numbers import Sharding
@@ -41,17 +42,13 @@ def layers_of_stages(
     if stages == 1 or not count:
         return (count,)  # a model without layers is refused elsewhere
     if stages > count:
-        raise UsageError(f"--pipeline-parallel-size {stages}: the model has {count} layers")
+        raise UsageError(sentence("stages.layers", stages=stages, count=count))
     if not titan:
         return _equal(count, stages)
     parts = _of_titan(count, stages * _parts(sharding), release)
     found = tuple(parts[i] + sum(_second(parts, sharding, i)) for i in range(stages))
     if min(*parts, *found) < 0 or 0 in found:
-        raise ContradictionError(
-            f"--pipeline-parallel-size {stages}: torchtitan counts the embedding and the head as a "
-            f"layer each, which leaves a stage without any of the {count} layers; name fewer "
-            "stages, or --pp-layer-partition"
-        )
+        raise ContradictionError(sentence("stages.torchtitan", stages=stages, count=count))
     return found
 
 

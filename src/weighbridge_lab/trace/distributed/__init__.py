@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 
 PER_NODE = 8  # processes of a node, where nobody says: a board's GPUs
 ADDRESS, PORT = "127.0.0.1", "29500"
@@ -62,13 +63,13 @@ class World:
 def world(size: int, rank: int = 0, per_node: int | None = None) -> World:
     """Make a world of `size` processes. Raises UsageError where no launcher could start that."""
     if size < 1:
-        raise UsageError(f"world_size={size}: at least one process runs")
+        raise UsageError(sentence("world.least"), where=f"world_size={size}")
     if not 0 <= rank < size:
-        raise UsageError(f"rank={rank}: of {size} processes the ranks are 0 to {size - 1}")
+        raise UsageError(sentence("world.rank", size=size, last=size - 1), where=f"rank={rank}")
     if per_node is None:
         per_node = size if size <= PER_NODE or size % PER_NODE else PER_NODE
     if per_node < 1 or size % per_node:
-        raise UsageError(f"{size} processes cannot be {per_node} on every node")
+        raise UsageError(sentence("world.per_node", size=size, count=per_node))
     return World(size=size, rank=rank, per_node=per_node)
 
 

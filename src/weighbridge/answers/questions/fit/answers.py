@@ -12,6 +12,7 @@ from weighbridge.base.errors import (
     WeighbridgeError,
 )
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import Hears, go_on, kept, stopped
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
@@ -101,11 +102,11 @@ def _answered(asker: Asker, request: FitRequest, hears: Hears | None = None) -> 
     wrong = _wrong(outcomes, request, inference(asker, request))
     if wrong is not None:
         raise wrong
-    found = _joined(request, [outcome.question for outcome in outcomes], ladder)
-    if found is None:
+    fit = _joined(request, [outcome.question for outcome in outcomes], ladder)
+    if fit is None:
         errors = (outcome.error for outcome in outcomes if outcome.error is not None)
         raise next(errors, KeyboardInterrupt())
-    return found
+    return fit
 
 
 def _parts(
@@ -119,10 +120,10 @@ def _parts(
     others = [_told(asker, plain, name).question for name in NAMES]
 
     def part(questions: list[Question], ladder: tuple[Rung, ...]) -> None:
-        found = _joined(request, [*questions, *others[len(questions) :]], ladder)
+        fit = _joined(request, [*questions, *others[len(questions) :]], ladder)
         planned = request.about != "infer" or any(q.name == "infer" for q in questions)
-        if found is not None and planned and len(questions) < len(others):
-            hears(found)
+        if fit is not None and planned and len(questions) < len(others):
+            hears(fit)
 
     return part
 
@@ -243,9 +244,10 @@ def _unless_stopped(asker: Asker, request: FitRequest, name: str) -> QuestionOut
 def _told(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
     engine = inference(asker, request)
     files = asker.model().parts[0].library == "gguf"
-    trains = record(request.inference).trains if request.inference is not None else "yes"
-    if NAMES[name][0] == "train" and (files or trains != "yes"):
-        return QuestionOutcome(Question(name=name, reason=FILES if trains == "yes" else trains))
+    serves = None if request.inference is None else record(request.inference)
+    if NAMES[name][0] == "train" and (files or (serves and serves.trains)):
+        trainless = serves and serves.trains and sentence(serves.trains, engine=serves.title)
+        return QuestionOutcome(Question(name=name, reason=trainless or FILES))
     try:
         task_workload = workload(name, request, engine)
         helped = request.helped and (name == request.about or not request.solves)

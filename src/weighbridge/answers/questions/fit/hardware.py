@@ -134,7 +134,7 @@ def _counts(asker: Asker, request: FitRequest) -> Iterator[Tried]:
 
     name = request.settings.get("gpu")
     if name is None:
-        raise UsageError("--smallest count needs the card: --gpu 4090")
+        raise UsageError(sentence("smallest.count"))
     part = find(name).part
     for count in COUNTS:
         row = {"gpu": part.id, "name": part.name, "count": count}

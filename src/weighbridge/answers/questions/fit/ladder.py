@@ -28,7 +28,7 @@ from weighbridge.answers.remedies.typed import TYPED
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.records import replace
 from weighbridge.base.watching import go_on
-from weighbridge.engines.servers.spreads import LAYOUT, spreads
+from weighbridge.engines.servers.layouts import LAYOUT, spreads
 from weighbridge.engines.table import at_home, record, usual, version
 from weighbridge.engines.transformers.formats import packs_on
 from weighbridge.engines.weight_formats import declared_name, offered, runs_on
@@ -98,9 +98,9 @@ class _Ladder:
     """The rungs of one question of inference, each asked when it is reached."""
 
     def __init__(
-        self, asker: Asker, request: FitRequest, report: "Report", found: "tuple[Remedy, ...]"
+        self, asker: Asker, request: FitRequest, report: "Report", remedies: "tuple[Remedy, ...]"
     ) -> None:
-        self.asker, self.request, self.found = asker, request, found
+        self.asker, self.request, self.found = asker, request, remedies
         self.asked = Rung(
             change={},
             report=report,
@@ -133,8 +133,8 @@ class _Ladder:
         format that the weights are stored in; else as it was asked."""
         kind = self._engine()
         plain = self._plain(kind) and "quantization" not in self.request.settings
-        made = not kind.server and plain  # of files that nobody publishes
-        if kind.name == self.asked.engine or made:
+        convertible = not kind.server and plain  # of files that nobody publishes
+        if kind.name == self.asked.engine or convertible:
             return self._spread(self.asked)
         return self._asked({"engine": kind.name}, self.asked.bits) or self.asked
 
@@ -318,8 +318,8 @@ def of_width(forms: tuple[str, ...], bits: int) -> tuple[str, ...]:
     """Return formats of so many bits: those that an engine makes as it loads, or one of those that
     need a file."""
     alike = tuple(form for form in forms if int(BITS[form]) == bits)
-    made = tuple(form for form in alike if form not in OF_CHECKPOINTS)
-    return made or alike[:1]
+    converted = tuple(form for form in alike if form not in OF_CHECKPOINTS)
+    return converted or alike[:1]
 
 
 def _named_bits(asker: Asker, report: "Report") -> int:

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.estimate.divided import RAM_SPEED
-from weighbridge.answers.estimate.layouts import FEW, beats, coarse
+from weighbridge.answers.estimate.layouts import FEW, ranking, unbeaten
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
+from weighbridge.base.units import coarse
 from weighbridge.engines.interface import LENGTHS, PlacedWay
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import version
@@ -79,27 +81,20 @@ class PlacedLayout(NamedTuple):
 
 
 def placing(
-    asker: Asker, w: Infer, kind: "Engine", given: Mapping[str, Any], *, every: bool = False
+    asker: Asker, w: Infer, kind: "Engine", settings: Mapping[str, Any], *, every: bool = False
 ) -> Ranking:
     """Rank the ways to place a model over cards and host memory, those with the fullest caches and
     the shortest context first. `given` are the settings that the user named. Raises UsageError
     without a card."""
     budget = w.budget()
     if budget is None:
-        raise UsageError("--layouts places a model over cards: --gpu 4090, or --gpu 4090+3060")
-    found = list(_placed(asker, w, kind, budget))
-    fitting = [one for one in found if one.fits == "yes"]
-    told = [one for one in fitting if every or not any(_beats(other, one) for other in fitting)]
-    told.sort(key=lambda one: (one.bits, one.context, one.way.read[-1], one.turn))
-    return Ranking(
-        about="infer",
-        of="layouts",
-        rows=tuple(_row(one, budget, given, kind.name) for one in told or found[:FEW]),
-        model=asker.model().name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=kind.title,
-    )
+        raise UsageError(sentence("layouts.places"))
+    layouts = list(_placed(asker, w, kind, budget))
+    fitting = [one for one in layouts if one.fits == "yes"]
+    shown = fitting if every else unbeaten(fitting)
+    shown.sort(key=lambda one: (one.bits, one.context, one.way.read[-1], one.turn))
+    rows = (_row(one, budget, settings, kind.name) for one in shown or layouts[:FEW])
+    return ranking("infer", rows, asker.model().name, budget, kind.title)
 
 
 def _placed(asker: Asker, w: Infer, kind: "Engine", budget: "Budget") -> Iterator[PlacedLayout]:
@@ -165,15 +160,8 @@ def _caches(w: Infer, kind: "Engine", context: Mapping[str, int]) -> Iterator[Ma
             yield kind.least_cache
 
 
-def _beats(one: PlacedLayout, other: PlacedLayout) -> bool:
-    """Tell whether a way costs no more in anything, and less in something or has fewer flags."""
-    if one is other or not beats(one, other):
-        return False
-    return one.price != other.price or len(one.change) < len(other.change)
-
-
 def _row(
-    one: PlacedLayout, budget: "Budget", given: Mapping[str, Any], name: str
+    one: PlacedLayout, budget: "Budget", settings: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
     effective, report = one.report.workload, one.report
     cards = [_card(report, d, part, budget) for d, part in enumerate(_parts(budget))]
@@ -200,12 +188,12 @@ def _row(
         "near_bytes": one.way.sent,
         "placed": flags(one.way.change, name),
         "launch": report.derived.get("launch", ""),
-        "flags": flags({**given, "engine": name, **one.change}, ""),
+        "flags": flags({**settings, "engine": name, **one.change}, ""),
     }
 
 
 def _card(report: Report, device: int, part: "Part", budget: "Budget") -> dict[str, Any]:
     """Return what a card has and holds: nothing where it has no part."""
-    held = next((d for d in report.devices if d.kind == "gpu" and d.index == device), None)
-    needs = 0 if held is None else held.peak("driver").expected
+    of_card = next((d for d in report.devices if d.kind == "gpu" and d.index == device), None)
+    needs = 0 if of_card is None else of_card.peak("driver").expected
     return {"name": part.name, "needs_bytes": needs, "usable_bytes": budget.of(device).low}

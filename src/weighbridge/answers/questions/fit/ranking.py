@@ -150,13 +150,15 @@ def _context(asker: Asker, request: FitRequest) -> int | None:
     return asker.briefly(asked, "context").derived.get("largest_context") or None
 
 
-def models_for(names: list[str], given: Mapping[str, Any], *, shown: int | None = None) -> Ranking:
+def models_for(
+    names: list[str], asked_for: Mapping[str, Any], *, shown: int | None = None
+) -> Ranking:
     """Rank models of the catalogue for a card, by settings as they were given: `min_context` and
     those of `fit`. `shown`: as for `models`."""
     from weighbridge.answers.questions.prepared import opened
 
-    least = given.get("min_context")
-    settings = {name: value for name, value in given.items() if name != "min_context"}
+    least = asked_for.get("min_context")
+    settings = {name: value for name, value in asked_for.items() if name != "min_context"}
     return models(
         names,
         lambda name: opened(name, GatherOptions()),

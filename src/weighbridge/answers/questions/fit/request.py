@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import NoCardError, UsageError, WeighbridgeError
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import USUAL_CONTEXT
 from weighbridge.engines.format_names import is_gguf_type
 from weighbridge.engines.interface import LENGTHS
@@ -91,17 +92,17 @@ def asked(given: Mapping[str, Any], *, named: bool = True) -> FitRequest:
     searches = {name: settings.pop(name, None) for name in ("max", "smallest")}
     strictly = settings.pop("as_published", False)
     if not isinstance(strictly, bool):
-        raise UsageError(f"as_published is true or false, not {strictly!r:.80}")
+        raise UsageError(sentence("as_published.bool", value=strictly))
     unknown = sorted(settings.keys() - FIT.keys())
     if unknown:
         raise UsageError(_unknown(unknown[0]))
     most = _one_of("max", searches["max"], MAX)
     if most and searches["smallest"]:
-        raise UsageError("--max and --smallest are two questions: ask one of them")
+        raise UsageError(sentence("max_or_smallest"))
     if named:
         _device(settings, searches["smallest"])
     elif "gpu" in settings or "gpu_memory" in settings:
-        raise UsageError("--all-gpus asks about every card: leave --gpu and --gpu-memory out")
+        raise UsageError(sentence("gpus.no_card"))
     _values(settings)
     return FitRequest(
         settings=settings,
@@ -139,27 +140,27 @@ def _one_of(name: str, value: Any, known: Mapping[str, Any] | tuple[str, ...]) -
     if value is None:
         return None
     if value not in known:
-        raise UsageError(f"--{name} is one of {', '.join(known)}, not {value!r:.80}")
+        raise UsageError(sentence("choice", flag=f"--{name}", known=", ".join(known), value=value))
     return str(value)
 
 
 def _unknown(name: str) -> str:
     if name == "method":
-        return "fit asks about every method; --for lora, qlora or train says which one decides"
+        return sentence("fit.method")
     if name == "exact":
-        return "fit has no --exact; ask `weighbridge infer` or `train` with it"
+        return sentence("fit.exact")
     from difflib import get_close_matches
 
     close = get_close_matches(name, [*FIT, *OWN], n=3, cutoff=0.6)
-    near = f"did you mean {' or '.join(close)}?" if close else "see `weighbridge fit --help`"
-    return f"fit has no setting {name!r:.80}; {near}"
+    near = sentence("near", names=" or ".join(close)) if close else sentence("near.fit")
+    return sentence("fit.no_setting", name=name, near=near)
 
 
 def _device(settings: dict[str, Any], smallest: Any) -> None:
     """Leave the card that was named; without one, take the cards of this machine."""
     if smallest in ("gpu", "instance"):
         if "gpu" in settings:
-            raise UsageError(f"--smallest {smallest} looks for the card: leave --gpu out")
+            raise UsageError(sentence("smallest.card", name=smallest))
         return
     if "gpu" in settings or "gpu_memory" in settings:
         return
@@ -168,10 +169,7 @@ def _device(settings: dict[str, Any], smallest: Any) -> None:
     try:
         budget("local", None, None)
     except WeighbridgeError:
-        raise NoCardError(
-            "name the card that it is to fit, since this machine has none: --gpu 4090, "
-            "--gpu a100-80gb:2 or --gpu-memory 24GiB; `weighbridge gpus` lists them"
-        ) from None
+        raise NoCardError(sentence("card_none")) from None
     settings["gpu"] = "local"
 
 

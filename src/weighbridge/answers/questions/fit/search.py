@@ -61,17 +61,15 @@ def solved(asker: Asker, request: FitRequest, answer: Fit, sized: Callable[[str]
     setting, questions = MAX[request.most]
     if request.about not in questions:
         raise UsageError(
-            f"--max {request.most} is about {' or '.join(questions)}: --for {request.about} has "
-            "none"
+            sentence(
+                "max.about", name=request.most, known=" or ".join(questions), task=request.about
+            )
         )
     if request.most in OF_TEXT and not reads_text(asker.model()):
-        raise UsageError(
-            f"--max {request.most} is about text, and {answer.model.name} reads none: --max "
-            "batch is the most images"
-        )
+        raise UsageError(sentence("max.no_text", name=request.most, model=answer.model.name))
     if setting in request.settings:
         flag = f"--{setting.replace('_', '-')}"
-        raise UsageError(f"--max {request.most} looks for {flag}: leave it out of the settings")
+        raise UsageError(sentence("max.asked", name=request.most, flag=flag))
     if request.most == "model-size":
         return _size(request, sized)
     return _setting(asker, request, answer, setting)

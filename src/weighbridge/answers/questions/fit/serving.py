@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.answers.estimate.layouts import FEW, beats, coarse, divisors
+from weighbridge.answers.estimate.layouts import FEW, divisors, ranking, unbeaten
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.placing import placing
 from weighbridge.answers.questions.fit.sharded import on_machine
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Device
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
+from weighbridge.base.units import coarse
 from weighbridge.base.watching import go_on
-from weighbridge.engines.servers.messages import ServerRanks, sent
-from weighbridge.engines.servers.spreads import ATTENTION, EXPERTS
+from weighbridge.engines.servers.layouts import ATTENTION, EXPERTS, ServerRanks, sent
 from weighbridge.engines.subject import subject
 from weighbridge.engines.table import engine, usual, version
 from weighbridge.machines.accelerators.machines import MACHINE, machine
@@ -29,6 +30,7 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.parts import Experts
+from weighbridge.settings.ranks import Ranks, arranged
 from weighbridge.settings.setting import fields
 from weighbridge.workload import SPREAD, Infer, read
 from weighbridge.workload.flags import flags
@@ -75,32 +77,25 @@ def serving(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     if kind.places is not None:
         return placing(asker, w, kind, given, every=every)
     if not kind.server:
-        raise UsageError(f"--layouts is about servers that share layers out, not {kind.title}")
+        raise UsageError(sentence("layouts.servers", engine=kind.title))
     if budget is None or not 1 < budget.choice.count <= MOST:
-        raise UsageError(f"--layouts spreads a server over 2 to {MOST:,} cards: --gpu h100:8")
+        raise UsageError(sentence("layouts.spreads", most=MOST))
     model = asker.model()
     number, _ = version(kind, w.engine_version)
     body = subject(model, w, kind, number).body
     largest = machine(budget.choice.part)
     devices = MACHINE if largest is None else largest.devices
     search = _ServerSearch(asker, w, kind, body, devices)
-    found = list(search.answered(budget.choice.count))
+    answers = list(search.answered(budget.choice.count))
     if budget.mixed and kind.stages and w.pp_layer_partition is None:
-        found += [one for each in found if (one := search.uneven(each, budget)) is not None]
-    fitting = sorted((one for one in found if one.fits == "yes"), key=lambda one: one.price)
-    if not every:
-        fitting = [one for one in fitting if not any(_beats(other, one) for other in fitting)]
-    told = fitting or sorted(found, key=lambda one: one.report.peak.low)[:FEW]
-    if not told:
-        raise UsageError(f"{kind.name} takes no ranks that {budget.choice.count} cards make")
-    return Ranking(
-        about="infer",
-        of="layouts",
-        rows=tuple(_row(one, given, kind.name) for one in told),
-        model=model.name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-    )
+        answers += [one for each in answers if (one := search.uneven(each, budget)) is not None]
+    fitting = sorted((one for one in answers if one.fits == "yes"), key=lambda one: one.price)
+    least = sorted(answers, key=lambda one: one.report.peak.low)[:FEW]
+    ranked = (fitting if every else unbeaten(fitting)) or least
+    if not ranked:
+        raise UsageError(sentence("layouts.no_ranks", engine=kind.name, count=budget.choice.count))
+    rows = (_row(one, given, kind.name) for one in ranked)
+    return ranking("infer", rows, model.name, budget, "")
 
 
 class _ServerSearch:
@@ -151,10 +146,10 @@ class _ServerSearch:
             if best is None:
                 return None
             moved = (self._parted(even, parts) for parts in _moved(best.change[PARTS]))
-            found = max(filter(None, moved), key=_room, default=None)
-            if found is None or _room(found) <= _room(best):
+            fullest = max(filter(None, moved), key=_room, default=None)
+            if fullest is None or _room(fullest) <= _room(best):
                 break
-            best = found
+            best = fullest
         return best
 
     def _parted(self, even: ServedLayout, parts: tuple[int, ...]) -> ServedLayout | None:
@@ -162,9 +157,11 @@ class _ServerSearch:
 
     def _changes(self, count: int) -> Iterator[dict[str, Any]]:
         """Yield the settings of each layout. What is named stays."""
-        for tensor, pipeline in ((t, p) for t in divisors(count) for p in divisors(count // t)):
-            data = count // (tensor * pipeline)
-            sizes = dict(zip(SPREAD, (tensor, pipeline, data), strict=True))
+        sizes_of = {"tensor": divisors(count), "pipeline": divisors(count)}
+        alone = {"context": (1,), "expert": (1,)}
+        for ranks in arranged(Ranks(), count, {**sizes_of, **alone}):
+            sizes: dict[str, Any] = ranks.settings("tensor", "pipeline", "data")
+            tensor, data = ranks.tensor, ranks.data
             ways = [sizes]
             if self.copies_attention and data == 1:
                 copies = (n for n in divisors(tensor) if n > 1)
@@ -189,11 +186,11 @@ def proportional(layers: int, rooms: Sequence[int]) -> tuple[int, ...]:
     that it took most of."""
     left = layers - len(rooms)
     wanted = [left * room / sum(rooms) for room in rooms]
-    found = [int(x) for x in wanted]
-    by_loss = sorted(range(len(rooms)), key=lambda i: found[i] - wanted[i])
-    for i in by_loss[: left - sum(found)]:
-        found[i] += 1
-    return tuple(n + 1 for n in found)
+    shares = [int(x) for x in wanted]
+    by_loss = sorted(range(len(rooms)), key=lambda i: shares[i] - wanted[i])
+    for i in by_loss[: left - sum(shares)]:
+        shares[i] += 1
+    return tuple(n + 1 for n in shares)
 
 
 def _moved(parts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -227,18 +224,11 @@ def _of_card(card: Device) -> int:
     return max(phase.of("weights").expected for phase in card.phases)
 
 
-def _beats(one: ServedLayout, other: ServedLayout) -> bool:
-    """Tell whether a layout costs no more in anything, and less in something or has fewer flags."""
-    if one is other or not beats(one, other):
-        return False
-    return one.price != other.price or len(one.change) < len(other.change)
-
-
-def _row(one: ServedLayout, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _row(one: ServedLayout, settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     verdict, change = one.report.verdict, one.change
     assert verdict is not None  # a card was named
     context = int(one.report.workload["context"])
-    said = {n: v for n, v in change.items() if n == PARTS or v is True or v > 1}
+    named = {n: v for n, v in change.items() if n == PARTS or v is True or v > 1}
     return {
         "id": _named(change),
         "fits": verdict.fits,
@@ -256,13 +246,13 @@ def _row(one: ServedLayout, given: Mapping[str, Any], name: str) -> dict[str, An
         "read_in_turn_bytes": one.turn,
         "near_bytes": one.near,
         "far_bytes": one.far,
-        "flags": flags({**given, "engine": name, **said}, ""),
+        "flags": flags({**settings, "engine": name, **named}, ""),
         "launch": one.report.derived.get("launch", ""),
     }
 
 
 def _named(change: Mapping[str, Any]) -> str:
     short = ("tp", "pp", "dpa" if ATTENTION in change else "dp")
-    told = [f"{s}{change[n]}" for s, n in zip(short, SPREAD, strict=True) if change[n] > 1]
+    words = [f"{s}{change[n]}" for s, n in zip(short, SPREAD, strict=True) if change[n] > 1]
     parts = ["+".join(map(str, change[PARTS]))] if PARTS in change else []
-    return " ".join([*told, *parts, *(["ep"] if EXPERTS in change else [])])
+    return " ".join([*words, *parts, *(["ep"] if EXPERTS in change else [])])

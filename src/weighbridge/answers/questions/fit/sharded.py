@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.answers.estimate.layouts import (
     FEW,
-    FINE,
     MOST_EXPERT,
-    TOKENS,
     beats,
-    coarse,
     cuts,
     divisors,
+    micro_batches,
+    ranking,
     several,
 )
 from weighbridge.answers.estimate.train import subject_for
 from weighbridge.answers.questions.fit.answers import REFUSED, Asker
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.watching import go_on
 from weighbridge.engines.table import usual, version
@@ -70,9 +70,7 @@ class SharedLayout(NamedTuple):
 
     @property
     def price(self) -> tuple[float, int, int]:
-        """Return what no other layout that fits is to have less of: half a percent of a step, and
-        two digits of bytes."""
-        return round(self.cost.work * FINE), coarse(self.cost.far), coarse(self.cost.near)
+        return self.cost.price
 
     @property
     def fits(self) -> str:
@@ -85,27 +83,22 @@ class SharedLayout(NamedTuple):
         return (self.sharding.kind, *(self.change.get(SIZES[kind], 1) for kind in SHAPE))
 
 
-def sharded(asker: Asker, w: Train, given: Mapping[str, Any], *, every: bool = False) -> Ranking:
+def sharded(asker: Asker, w: Train, settings: Mapping[str, Any], *, every: bool = False) -> Ranking:
     """Rank the ways to share a run out by the framework that is named, the cheapest first; `given`
     are the settings that the user named. Raises UsageError without several cards, and where the
     framework shares nothing out."""
     budget, by = several(w.budget()), framework(w.framework, w.framework_version)
     if by.shards == ("none", "ddp"):
-        raise UsageError(f"--layouts: {by.name} shares no model out; name another --framework")
-    found = _SharedSearch(asker, w, by, budget.usable.high).found(budget.choice.count, every=every)
-    fitting = [one for one in found if one.fits == "yes"]
-    asked = (one for one in found if one.report is not None)
+        raise UsageError(sentence("layouts.framework", name=by.name), where="--layouts")
+    layouts = _SharedSearch(asker, w, by, budget.usable.high).found(
+        budget.choice.count, every=every
+    )
+    fitting = [one for one in layouts if one.fits == "yes"]
+    asked = (one for one in layouts if one.report is not None)
     least = sorted(asked, key=lambda one: one.report.peak.low if one.report else 0)[:FEW]
     room = budget.usable.low
-    return Ranking(
-        about="train",
-        of="layouts",
-        rows=tuple(_row(one, room, given) for one in fitting or least),
-        model=asker.model().name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=by.name,
-    )
+    rows = (_row(one, room, settings) for one in fitting or least)
+    return ranking("train", rows, asker.model().name, budget, by.name)
 
 
 class _SharedSearch:
@@ -197,7 +190,9 @@ class _SharedSearch:
                 continue
             by = replace(by, layers=layers)
             for batch, keeps in product(self._batches, self._kept):
-                steps = self.w.gradient_accumulation or self._steps(by.data, batch)
+                steps = self.w.gradient_accumulation or micro_batches(
+                    self.subject.context, by.data, batch
+                )
                 change = {
                     "framework": self.by.name,
                     "shard": kind,
@@ -258,9 +253,6 @@ class _SharedSearch:
         typed = getattr(self.w, name)
         return choices if typed is None else (typed,)
 
-    def _steps(self, data: int, batch: int) -> int:
-        return max(1, ceil_div(TOKENS, self.subject.context) // (data * batch))
-
 
 def _goes(by: Sharding) -> bool:
     """Tell whether ranks of these kinds are combined: FSDP2 alone is beside others, and shares out
@@ -278,17 +270,17 @@ def _order(one: SharedLayout) -> tuple[Any, ...]:
     return (*one.price, -one.change["batch_size"], KEEPS.index(one.change["checkpointing"]))
 
 
-def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def _row(one: SharedLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     assert one.report is not None  # of those that were asked
     verdict = one.report.verdict
     peak, shares, price = one.report.peak, one.sharding, one.cost
     sizes = shares.settings(*SHAPE, "data")
     short = zip(("tp", "pp", "cp", "ep", "dp"), sizes.values(), strict=True)
-    own = {name: value for name, value in given.items() if name != "method"}
+    others = {name: value for name, value in settings.items() if name != "method"}
     kind = () if shares.kind == "none" else (shares.kind,)
-    told = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
+    parts = [*kind, *(f"{name}{n}" for name, n in short if n > 1)]
     return {
-        "id": " ".join([*told, f"mb{one.change['batch_size']}"]),
+        "id": " ".join([*parts, f"mb{one.change['batch_size']}"]),
         "fits": one.fits,
         "usable_bytes": room,
         "peak_bytes": peak.expected,
@@ -303,7 +295,7 @@ def _row(one: SharedLayout, room: int, given: Mapping[str, Any]) -> dict[str, An
         "bubble": round(price.bubble, 4),
         "near_bytes": price.near,
         "far_bytes": price.far,
-        "flags": flags({**own, **one.change}, ""),
+        "flags": flags({**others, **one.change}, ""),
     }
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weighbridge.answers.estimate.layouts import RankLayout, layouts
+from weighbridge.answers.estimate.layouts import RankLayout, layouts, ranking
 from weighbridge.answers.estimate.train import MEGATRON
 from weighbridge.answers.questions.fit.answers import Asker
 from weighbridge.answers.questions.fit.sharded import on_machine, sharded
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.settings.ranks import SHAPE
 from weighbridge.workload import read
@@ -22,38 +23,31 @@ def sharing(asker: Asker, settings: Mapping[str, Any], *, every: bool = False) -
     """Rank the layouts of a run, by Megatron where no framework is named. Raises UsageError for
     adapters, or without several devices."""
     unsaid = read("train", {})
-    given = {
+    asked_for = {
         name: value
         for name, value in settings.items()
         if value is not None and value != getattr(unsaid, name, None)
     }
-    if given.setdefault("method", FULL) != FULL:
-        raise UsageError(f"--layouts is about --method {FULL}, not {given['method']!s:.40}")
-    given.setdefault("framework", MEGATRON)
-    workload, model = read("train", given), asker.model()
+    if asked_for.setdefault("method", FULL) != FULL:
+        raise UsageError(sentence("layouts.method", usual=FULL, value=asked_for["method"]))
+    asked_for.setdefault("framework", MEGATRON)
+    workload, model = read("train", asked_for), asker.model()
     if workload.framework != MEGATRON:
-        return sharded(asker, workload, given, every=every)
-    found = layouts(model, workload, every=every)
+        return sharded(asker, workload, asked_for, every=every)
+    ranks = layouts(model, workload, every=every)
     budget = workload.budget()
     assert budget is not None  # layouts() needs it
     room = budget.usable.low
-    return Ranking(
-        about="train",
-        of="layouts",
-        rows=tuple(_row(each, room, given) for each in found),
-        model=model.name,
-        accelerator=budget.name,
-        count=1 if budget.mixed else budget.choice.count,
-        by=MEGATRON,
-    )
+    rows = (_row(each, room, asked_for) for each in ranks)
+    return ranking("train", rows, model.name, budget, MEGATRON)
 
 
-def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def _row(each: RankLayout, room: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     run, cost = each.run, each.cost
     numbers = [getattr(run, part) for part in PARTS]
-    told = [f"{short}{n}" for short, n in zip(SHORT, numbers, strict=True) if n > 1]
+    parts = [f"{short}{n}" for short, n in zip(SHORT, numbers, strict=True) if n > 1]
     return {
-        "id": " ".join(told) or "dp1",
+        "id": " ".join(parts) or "dp1",
         "fits": each.fits,
         "usable_bytes": room,
         "peak_bytes": each.peak.expected,
@@ -67,13 +61,13 @@ def _row(each: RankLayout, room: int, given: Mapping[str, Any]) -> dict[str, Any
         "bubble": round(cost.bubble, 4),
         "near_bytes": cost.near,
         "far_bytes": cost.far,
-        "flags": flags({"framework": MEGATRON, **_own(given), **_said(each)}, ""),
+        "flags": flags({"framework": MEGATRON, **_own(settings), **_said(each)}, ""),
     }
 
 
-def _own(given: Mapping[str, Any]) -> dict[str, Any]:
+def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the user asked for beside the layout."""
-    return {name: value for name, value in given.items() if name not in NAMED}
+    return {name: value for name, value in settings.items() if name not in NAMED}
 
 
 def _said(each: RankLayout) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memo import memo
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F16, F32, I32, I64, GgmlTensor
 from weighbridge.engines.llama_cpp.graphs.network import Network
@@ -94,7 +95,9 @@ class Build:
     def must(self, layer: int, *names: str) -> GgmlTensor:
         tensor = self.of(layer, *names)
         if tensor is None:
-            raise UnknownGraphError(f"{self.net.arch}: layer {layer} has no tensor {names[0]}")
+            raise UnknownGraphError(
+                sentence("graph.no_tensor", arch=self.net.arch, layer=layer, name=names[0])
+            )
         return tensor
 
     def entry(self, name: str, make: GgmlTensor) -> GgmlTensor:
@@ -190,7 +193,7 @@ class Build:
         mixers = self.net.layers[layer].mixers
         attention = [m for m in mixers if isinstance(m, Attention | Shared | Latent)]
         if not mixers:
-            raise UnknownGraphError(f"{self.net.arch}: layer {layer} mixes nothing")
+            raise UnknownGraphError(sentence("graph.mixes", arch=self.net.arch, layer=layer))
         return (attention or mixers)[0]
 
     def rope_factors(self, layer: int) -> GgmlTensor | None:

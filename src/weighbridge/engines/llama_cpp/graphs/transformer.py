@@ -13,6 +13,7 @@ Source: llama.cpp 0c1e57098 src/models/gemma4.cpp.
 from typing import assert_never
 
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.watching import go_on
 from weighbridge.engines.llama_cpp.ggml import graph as g
 from weighbridge.engines.llama_cpp.ggml.graph import F32, I32, GgmlTensor
@@ -71,7 +72,7 @@ def embedded(build: Build, *, positions: bool = True) -> GgmlTensor:
     tokens = build.entry("tokens", g.entry(I32, build.step.tokens))
     table = build.weight("token_embd.weight")
     if table is None:
-        raise UnknownGraphError(f"{build.net.arch}: it has no tensor token_embd")
+        raise UnknownGraphError(sentence("graph.no_words", arch=build.net.arch))
     x = g.get_rows(table, tokens)
     build.graph.expand(x)
     if build.step.rules.embeds_input:
@@ -122,7 +123,7 @@ def heads_of(build: Build, layer: int) -> CacheHeads:
     if isinstance(m, Shared):
         return replace(heads_of(build, m.owner), layer=layer, owner=m.owner)
     if not isinstance(m, Attention):
-        raise UnknownGraphError(f"{build.net.arch}: layer {layer} has no attention of its own")
+        raise UnknownGraphError(sentence("graph.no_attention", arch=build.net.arch, layer=layer))
     near = m.reach is not None
     return CacheHeads(kv=m.kv_heads, key=m.key_dim, value=m.value_dim, near=near, layer=layer)
 
@@ -261,7 +262,7 @@ def mix(build: Build, layer: int, mixer: Mixer, x: GgmlTensor, style: GraphStyle
             return attention(build, layer, x, style)
         case _ if isinstance(mixer, UNKNOWN):
             kind = type(mixer).__name__
-            raise UnknownGraphError(f"llama.cpp's graph of {kind} layers is not in our tables")
+            raise UnknownGraphError(sentence("graph.kind", kind=kind))
         case _ if isinstance(mixer, Scanned):
             return _scanned(build, layer, mixer, x, style)
         case _:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.answers.questions.requests import Requests, settled
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.faces.web.asks import AnswerView, masked, taken_token, view_of
 from weighbridge.faces.web.space import discussion
@@ -149,9 +150,9 @@ def _few(report: dict[str, Any]) -> dict[str, Any]:
 def _posted(request: Mapping[str, Any], token: str | None) -> dict[str, Any]:
     draft = request.get("draft")
     if not isinstance(draft, Mapping) or draft.keys() != set(discussion.Draft._fields):
-        raise UsageError("there is nothing to post: ask for a preview first")
+        raise UsageError(sentence("post.nothing"))
     if token is None:
-        raise UsageError("a discussion is posted with your own token: give one that may write")
+        raise UsageError(sentence("post.token"))
     return {"posted": discussion.post(discussion.Draft(**draft), token)._asdict()}
 
 
@@ -169,7 +170,7 @@ def admit(request: Mapping[str, Any]) -> None:
         reference(model)
     workload = workload if isinstance(workload, Mapping) else {}
     if request.get("task") == "fit" and not any(workload.get(name) for name in CARDS):
-        raise UsageError("name the card that it is to fit: --gpu 4090, or --gpu-memory 24GiB")
+        raise UsageError(sentence("fit_card"))
     for name in NAMED:
         if isinstance(workload.get(name), str):
             reference(workload[name])
@@ -178,7 +179,7 @@ def admit(request: Mapping[str, Any]) -> None:
     for name in OWN:
         _not_local(name, workload.get(name))
     if workload.get("exact"):
-        raise UsageError("--exact runs code of torch, which this server does not: leave it out")
+        raise UsageError(sentence("space.exact"))
 
 
 def reference(text: str) -> None:
@@ -219,7 +220,4 @@ def _command(command: str) -> None:
 def _not_local(name: str, value: Any) -> None:
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str) and re.search(r"\blocal\b", text.lower()):
-            raise UsageError(
-                f"--{name} local is this server's own, which is not yours: name the card or the "
-                "size, or run weighbridge where it is"
-            )
+            raise UsageError(sentence("space.local", name=name))

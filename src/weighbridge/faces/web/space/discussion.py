@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import GatedError, HubError, NotFoundError, UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import clipped, one_line, shown
 from weighbridge.models.sources.answers import within
 from weighbridge.models.sources.reference import check_repo_id
@@ -64,7 +65,7 @@ def draft(repo_id: str, revision: str, markdown: str) -> Draft:
     """The discussion that `markdown` would be. Raises UsageError without a commit."""
     check_repo_id(repo_id)
     if not COMMIT.fullmatch(revision):
-        raise UsageError(f"{shown(revision)} is no commit: a discussion is about one revision")
+        raise UsageError(sentence("post.no_commit", revision=shown(revision)))
     foot = f"{FOOT.format(revision=revision[:12])}\n\n{MARK.format(revision=revision)}\n"
     body = _unmentioned(clipped(markdown.strip(), MOST_TEXT - len(foot)))
     return Draft(repo_id, revision, TITLE, f"{body}\n\n---\n{foot}")
@@ -74,7 +75,7 @@ def post(what: Draft, token: str) -> Posted:
     """Posts it where no discussion of that revision is. Raises HubError, or UsageError."""
     _checked(what, token)
     if not _turn.acquire(timeout=SECONDS):
-        raise HubError(f"{what.repo_id}: another post is under way; try again in a minute")
+        raise HubError(sentence("post.under_way"), where=what.repo_id)
     try:
         with _explained(what.repo_id):
             return within(SECONDS, lambda: _once(what, token.strip()))
@@ -86,25 +87,25 @@ def _once(what: Draft, token: str) -> Posted:
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token, library_name="weighbridge")
-    found = _earlier(hub, what)
-    if found is not None:
-        return Posted(found, already=True)
+    earlier = _earlier(hub, what)
+    if earlier is not None:
+        return Posted(earlier, already=True)
     try:
-        made = hub.create_discussion(what.repo_id, what.title, description=what.text)
+        posted = hub.create_discussion(what.repo_id, what.title, description=what.text)
     except Exception:  # of the answer, or of reading it back: it may stand there already
-        found = _earlier(hub, what)
-        if found is None:
+        earlier = _earlier(hub, what)
+        if earlier is None:
             raise
-        return Posted(found, already=False)
-    return Posted(made.url, already=False)
+        return Posted(earlier, already=False)
+    return Posted(posted.url, already=False)
 
 
 def _checked(what: Draft, token: str) -> None:
     check_repo_id(what.repo_id)
     if not COMMIT.fullmatch(what.revision) or MARK.format(revision=what.revision) not in what.text:
-        raise UsageError("the text of a discussion ends with its revision: ask for a preview again")
+        raise UsageError(sentence("post.no_revision"))
     if not (token.strip() and token.isascii() and token.isprintable()):
-        raise UsageError("the token is empty or holds characters that no token has")
+        raise UsageError(sentence("post.bad_token"))
 
 
 def _unmentioned(text: str) -> str:
@@ -137,14 +138,11 @@ def _likely(hub: "HfApi", what: Draft) -> Iterator[tuple[int, str]]:
     this user wrote, since an owner may have given one another title."""
     me = str(hub.whoami().get("name", ""))
     listed = hub.get_repo_discussions(what.repo_id, discussion_type="discussion")
-    for count, found in enumerate(listed):
+    for count, discussion in enumerate(listed):
         if count >= MOST_LISTED:
-            raise HubError(
-                f"{what.repo_id} has more than {MOST_LISTED:,} discussions, more than we look "
-                "through: nothing was posted"
-            )
-        if found.title.strip() == what.title or found.author == me:
-            yield found.num, found.url
+            raise HubError(sentence("post.many", name=what.repo_id, most=MOST_LISTED))
+        if discussion.title.strip() == what.title or discussion.author == me:
+            yield discussion.num, discussion.url
 
 
 @contextmanager
@@ -158,31 +156,27 @@ def _explained(repo_id: str) -> Iterator[None]:
         raise _refused(repo_id, error) from None
     except (errors.HTTPError, OSError) as error:
         raise HubError(
-            f"{repo_id}: the Hub cannot be reached ({type(error).__name__}): nothing was posted "
-            "that we know of; try again later, it is posted once at most"
+            sentence("post.unreached", why=type(error).__name__), where=repo_id
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(
-            f"{repo_id}: the Hub does not answer as a Hub does ({type(error).__name__}); try again "
-            "later, it is posted once at most"
-        ) from None
+        raise HubError(sentence("post.no_hub", why=type(error).__name__), where=repo_id) from None
 
 
 def _refused(repo_id: str, error: Any) -> HubError | UsageError:
     status = getattr(error.response, "status_code", 0)
-    said = str(getattr(error, "server_message", "") or "")
-    told = f" ({clipped(one_line(said), 80)})" if said else ""
+    reason = str(getattr(error, "server_message", "") or "")
+    ending = f" ({clipped(one_line(reason), 80)})" if reason else ""
     if status == 401:
-        return GatedError(f"{repo_id}: the Hub does not know this token{told}: {RIGHTS}")
-    if status == 403 and re.search(r"disabled", said, re.IGNORECASE):
+        return GatedError(f"{repo_id}: the Hub does not know this token{ending}: {RIGHTS}")
+    if status == 403 and re.search(r"disabled", reason, re.IGNORECASE):
         return HubError(
-            f"{repo_id}: its owner has switched discussions off{told}: nothing was posted; copy "
+            f"{repo_id}: its owner has switched discussions off{ending}: nothing was posted; copy "
             "the Markdown instead"
         )
     if status == 403:
-        return GatedError(f"{repo_id}: this token may not post there{told}: {RIGHTS}")
+        return GatedError(f"{repo_id}: this token may not post there{ending}: {RIGHTS}")
     if status == 404:
         return NotFoundError(f"{repo_id}: no such repository, or not for this token: {RIGHTS}")
     if status == 429:
         return HubError(f"{repo_id}: the Hub takes no more from this user now: wait some minutes")
-    return HubError(f"{repo_id}: the Hub answers {status}{told}: try again later")
+    return HubError(f"{repo_id}: the Hub answers {status}{ending}: try again later")

@@ -9,6 +9,7 @@ from pathlib import Path
 from weighbridge.base._version import __version__
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 
 GRADIO = "6.31.0"  # the version that is tested (pyproject.toml, test-space)
 APP = '''"""A Space: weighbridge weighs models before they are loaded."""
@@ -32,14 +33,11 @@ FILES: Mapping[str, str] = {
 def write(folder: Path) -> None:
     """Writes the three files. Raises UsageError where others of these names stand there."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{str(folder)!r:.120} is a file: name a folder for the Space")
+        raise UsageError(sentence("space.is_file", path=str(folder)))
     for name, text in FILES.items():
         place = folder / name
         if place.exists() and place.read_text(encoding="utf-8", errors="replace") != text:
-            raise UsageError(
-                f"{str(place)!r:.120} is there already, and is not ours as it is now: name an "
-                "empty folder, or move it away"
-            )
+            raise UsageError(sentence("space.others", path=str(place)))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -70,15 +70,19 @@ class SpaceTab(NamedTuple):
         """Return the settings that somebody filled in, by name."""
         return {f.name: v for f, v in zip(self.fields, values, strict=True) if told(v)}
 
-    def given(self, said: Mapping[str, Any]) -> dict[str, Any]:
+    def given(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of those settings that have a meaning beside the others."""
-        return {f.name: said[f.name] for f in self.fields if f.name in said and meant(f, said)}
+        return {
+            f.name: settings[f.name]
+            for f in self.fields
+            if f.name in settings and meant(f, settings)
+        }
 
-    def shown(self, said: Mapping[str, Any]) -> dict[Any, Any]:
+    def shown(self, settings: Mapping[str, Any]) -> dict[Any, Any]:
         """Return which fields that may be without a meaning are there, and which frames."""
         updates: dict[Any, Any] = {}
         for section in self.sections:
-            there = [conditional(f) is False or meant(f, said) for f in section.fields]
+            there = [conditional(f) is False or meant(f, settings) for f in section.fields]
             for field, visible in zip(section.fields, there, strict=True):
                 if conditional(field):
                     updates[field.whole] = gr.update(visible=visible)
@@ -105,14 +109,16 @@ def unconditional(field: FormField) -> bool:
     return not conditional(field)
 
 
-def meant(field: FormField, said: Mapping[str, Any]) -> bool:
+def meant(field: FormField, settings: Mapping[str, Any]) -> bool:
     """Tell whether a setting has a meaning beside those that were said (web.form says how)."""
     engines, when = field.setting["engines"], field.setting["when"]
-    if engines and said.get("engine", "transformers") not in engines:
+    if engines and settings.get("engine", "transformers") not in engines:
         return False
     if not when:
         return True
-    return any(n in said and (not values or said[n] in values) for n, values in when.items())
+    return any(
+        n in settings and (not values or settings[n] in values) for n, values in when.items()
+    )
 
 
 def tables() -> Mapping[str, Mapping[str, Any]]:
@@ -122,8 +128,8 @@ def tables() -> Mapping[str, Mapping[str, Any]]:
 
 def translations() -> dict[str, dict[str, str]]:
     """Every word of the page, by its key, in each language."""
-    found = {lang: dict(_own_words(lang)) | dict(_words(lang)) for lang in LANGUAGES}
-    return {"en": found["en"], "zh": found["zh"], "zh-CN": found["zh"]}
+    words = {lang: dict(_own_words(lang)) | dict(_words(lang)) for lang in LANGUAGES}
+    return {"en": words["en"], "zh": words["zh"], "zh-CN": words["zh"]}
 
 
 def _own_words(lang: str) -> Iterator[tuple[str, str]]:
@@ -146,8 +152,8 @@ def _words(lang: str) -> Iterator[tuple[str, str]]:
 
 def names(kind: str) -> list[tuple[str, str]]:
     """(what is shown, what it is) of every model or card, for completion."""
-    found: Iterable[Mapping[str, Any]] = form("en")[kind]
-    return [(f"{one['name']} ({one['label']})", one["name"]) for one in found]
+    rows: Iterable[Mapping[str, Any]] = form("en")[kind]
+    return [(f"{one['name']} ({one['label']})", one["name"]) for one in rows]
 
 
 def sections(tab: str, say: gr.I18n, between: Callable[[], None]) -> Iterator[Section]:
@@ -163,8 +169,8 @@ def sections(tab: str, say: gr.I18n, between: Callable[[], None]) -> Iterator[Se
             there = any(meant(FormField(s, None), {}) for s in shown)
             place = f"{tab}-{section['name'].replace(' ', '-')}"
             with gr.Accordion(say(key), open=False, visible=there, elem_id=place) as frame:
-                found = tuple(_field(s, tab, say) for s in shown)
-            yield Section(found, frame)
+                fields = tuple(_field(s, tab, say) for s in shown)
+            yield Section(fields, frame)
 
 
 def _here(setting: Setting, tab: str) -> bool:

@@ -89,9 +89,9 @@ class Guard:
         """Return the address of who asks. A Space stands behind proxies, and each appends the
         address that it saw: the last that is not of a network of theirs is the client's. What is
         before that, the client may have written itself."""
-        told = _header(scope, b"x-forwarded-for") if self._behind_proxy else ""
+        forwarded = _header(scope, b"x-forwarded-for") if self._behind_proxy else ""
         peer = scope.get("client") or ("", 0)
-        return next(_public(told), str(peer[0]))
+        return next(_public(forwarded), str(peer[0]))
 
     def _may(self, client: str) -> bool:
         now = time.monotonic()
@@ -114,13 +114,13 @@ def _public(forwarded: str) -> Iterator[str]:
 
 
 def _header(scope: Scope, name: bytes) -> str:
-    found: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
-    return found.decode("latin-1")
+    header: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
+    return header.decode("latin-1")
 
 
 def _length(scope: Scope) -> int:
-    told = _header(scope, b"content-length")
-    return int(told) if told.isdigit() and len(told) < 20 else 0
+    length = _header(scope, b"content-length")
+    return int(length) if length.isdigit() and len(length) < 20 else 0
 
 
 def _bounded(receive: Receive) -> Receive:

@@ -58,8 +58,8 @@ class _RecentAnswers:
 
     def get(self, line: bytes) -> bytes | None:
         with self._lock:
-            when, found = self._answers.get(line, (0.0, None))
-        return found if time.monotonic() - when < FRESH else None
+            when, answer = self._answers.get(line, (0.0, None))
+        return answer if time.monotonic() - when < FRESH else None
 
     def put(self, line: bytes, answer: bytes) -> None:
         if len(answer) > MOST_KEPT:
@@ -95,13 +95,13 @@ class Office:
         """Return the answer to a request; an error that says why where there is none."""
         line = json.dumps(request).encode() + b"\n"
         alike = not request.get("token") and len(line) <= MOST_KEPT
-        found = self._kept.get(line) if alike else None
-        if found is None:
-            found = self._answered(line)
-            if alike and b'{"error"' not in found[:16]:
-                self._kept.put(line, found)
-        told: dict[str, Any] = json.loads(found)
-        return told
+        recent = self._kept.get(line) if alike else None
+        if recent is None:
+            recent = self._answered(line)
+            if alike and b'{"error"' not in recent[:16]:
+                self._kept.put(line, recent)
+        reply: dict[str, Any] = json.loads(recent)
+        return reply
 
     def _answered(self, line: bytes) -> bytes:
         with self._clerk() as clerk:
@@ -153,8 +153,8 @@ class _Clerk:
         except OSError:
             why = "the process that answered died: it may have run out of memory"
         self.stop()
-        told = failed(f"{why}; ask for less, or run weighbridge on your own machine", 3)
-        return json.dumps(told).encode()
+        refusal = failed(f"{why}; ask for less, or run weighbridge on your own machine", 3)
+        return json.dumps(refusal).encode()
 
     def _asked(self, line: bytes) -> bytes:
         process = self._running()
@@ -166,16 +166,16 @@ class _Clerk:
     def _line(self, process: "subprocess.Popen[bytes]") -> bytes:
         """Return the line that it answers. Raises TimeoutError, or OSError where it ended."""
         assert process.stdout is not None
-        found: list[bytes] = []
+        parts: list[bytes] = []
         read = partial(process.stdout.readline, MOST_ANSWER)
-        thread = threading.Thread(target=lambda: found.append(read()), daemon=True)
+        thread = threading.Thread(target=lambda: parts.append(read()), daemon=True)
         thread.start()
         thread.join(self._seconds)
-        if not found and thread.is_alive():  # it ends with the process, which is stopped now
+        if not parts and thread.is_alive():  # it ends with the process, which is stopped now
             raise TimeoutError
-        if not found or not found[0].endswith(b"\n"):
+        if not parts or not parts[0].endswith(b"\n"):
             raise OSError("no answer")
-        return found[0]
+        return parts[0]
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
@@ -195,8 +195,8 @@ class _Clerk:
         )
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        return kept | {
+        variables = {name: os.environ[name] for name in KEPT if name in os.environ}
+        return variables | {
             "HOME": str(self._home / "empty"),
             "TMPDIR": str(self._home / "tmp"),
             "HF_HOME": str(self._home / "cache"),

@@ -105,9 +105,9 @@ def page(ask: Ask) -> tuple[gr.Blocks, gr.I18n]:
     with gr.Blocks(title="weighbridge", analytics_enabled=False, fill_width=True) as blocks:
         top = _top(say)
         with gr.Tabs() as tabs:
-            made = [_tab(name, say, top, ask) for name in (*forms.ASKED, *forms.LISTED)]
+            shown_tabs = [_tab(name, say, top, ask) for name in (*forms.ASKED, *forms.LISTED)]
         _posting(say, top, ask)
-        _opening(blocks, top, tabs, made, ask)
+        _opening(blocks, top, tabs, shown_tabs, ask)
     return blocks, say
 
 
@@ -161,9 +161,9 @@ def _tab(name: str, say: gr.I18n, top: Top, ask: Ask) -> AnswerOutputs:
 
     with gr.Tab(say(f"{name}.tab"), id=name) as tab, gr.Row():
         with gr.Column(scale=1, min_width=300):
-            found = forms.SpaceTab(name, tuple(forms.sections(name, say, button)))
+            fields = forms.SpaceTab(name, tuple(forms.sections(name, say, button)))
         with gr.Column(scale=2, min_width=320):
-            shown = _shown(found, say)
+            shown = _shown(fields, say)
     _events(shown, top, ask, [one.click for one in buttons], tab.select)
     return shown
 
@@ -224,32 +224,32 @@ def _turned(name: str, answer: Callable[..., Any], current: str, *values: Any) -
 
 def _answered(ask: Ask, shown: AnswerOutputs, *values: Any) -> tuple[Any, ...]:
     count = len(SharedChoices._fields)
-    said = SharedChoices(*values[:count])
-    if said.lang not in LANGUAGES:
-        said = said._replace(lang="en")
-    told = _told(ask, shown.tab, said, shown.tab.said(values[count:]))
-    return (*told.values(shown), told.draft, told.address)
+    choices = SharedChoices(*values[:count])
+    if choices.lang not in LANGUAGES:
+        choices = choices._replace(lang="en")
+    answer = _told(ask, shown.tab, choices, shown.tab.said(values[count:]))
+    return (*answer.values(shown), answer.draft, answer.address)
 
 
 def _told(
     ask: Ask, tab: forms.SpaceTab, choices: SharedChoices, settings: Mapping[str, Any]
 ) -> PageAnswer:
     """The answer to what was filled in, and the address that gives it again."""
-    given = tab.given(settings)
-    address = _address(tab.name, choices, given)
+    typed = tab.given(settings)
+    address = _address(tab.name, choices, typed)
     if tab.name in forms.ASKED and not (choices.model or "").strip():
         return PageAnswer(_refused(_words(choices.lang)("answer.empty")), address=address)
-    found = ask(request(tab.name, choices, given))
-    if "error" in found:
-        return PageAnswer(_refused(found["error"]["message"]), address=address)
-    told = (found["html"], found.get("command", ""), found["markdown"], found.get("draft"))
-    return PageAnswer(*told, address)
+    reply = ask(request(tab.name, choices, typed))
+    if "error" in reply:
+        return PageAnswer(_refused(reply["error"]["message"]), address=address)
+    answer = (reply["html"], reply.get("command", ""), reply["markdown"], reply.get("draft"))
+    return PageAnswer(*answer, address)
 
 
-def request(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> dict[str, Any]:
+def request(tab: str, choices: SharedChoices, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is asked of the office: task, settings, view, and the model where the tab has
     one."""
-    asked: dict[str, Any] = {"task": tab, "workload": dict(given)}
+    asked: dict[str, Any] = {"task": tab, "workload": dict(settings)}
     asked["view"] = {"lang": choices.lang, "details": bool(choices.details)}
     if tab in forms.ASKED:
         asked |= {"model": model_of(choices.model), "token": choices.token or None}
@@ -282,7 +282,7 @@ def _refused(message: str) -> str:
     return f'<p role="alert" class="refused">{escape(message)}</p>'
 
 
-def _address(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> str:
+def _address(tab: str, choices: SharedChoices, settings: Mapping[str, Any]) -> str:
     """The address that gives the same answer, here and on the page of `weighbridge web`; never
     with a token, nor with a whole config."""
     query = {"task": tab}
@@ -290,17 +290,17 @@ def _address(tab: str, choices: SharedChoices, given: Mapping[str, Any]) -> str:
         query |= {"model": choices.model or "", "gpu": choices.gpu or ""}
         if len(query["model"]) > MOST_NAME:
             del query["model"]
-    query |= {name: "true" if value is True else str(value) for name, value in given.items()}
+    query |= {name: "true" if value is True else str(value) for name, value in settings.items()}
     query |= {"lang": choices.lang, **({"details": "1"} if choices.details else {})}
     return f"#{urlencode(query)}"
 
 
 def _opening(
-    blocks: gr.Blocks, top: Top, tabs: gr.Tabs, made: Sequence[AnswerOutputs], ask: Ask
+    blocks: gr.Blocks, top: Top, tabs: gr.Tabs, tab_outputs: Sequence[AnswerOutputs], ask: Ask
 ) -> None:
     """Fill the fields with what the address of the page says, and answer it when it opens."""
     outputs: list[Any] = [tabs, top.model, top.gpu, top.lang, top.details, top.current, top.draft]
-    for shown in made:
+    for shown in tab_outputs:
         fields = shown.tab.fields
         outputs += [*shown.outputs, *shown.tab.components, *shown.tab.shown({})]
         outputs += [f.slider for f in fields if f.slider is not None]
@@ -308,17 +308,19 @@ def _opening(
 
     def opened(fragment: str, request: gr.Request) -> dict[Any, Any]:
         query = _query(fragment, request.query_params)
-        shown = next((one for one in made if one.tab.name == query.get("task")), made[0])
-        said = _said(query, request.headers.get("accept-language", ""))
+        shown = next(
+            (one for one in tab_outputs if one.tab.name == query.get("task")), tab_outputs[0]
+        )
+        choices = _said(query, request.headers.get("accept-language", ""))
         settings = dict(_settings(shown.tab, query))
-        told = _told(ask, shown.tab, said, settings)
+        answer = _told(ask, shown.tab, choices, settings)
         return {
             tabs: gr.Tabs(selected=shown.tab.name),
             top.current: shown.tab.name,
-            **dict(zip((top.model, top.gpu, top.lang, top.details), said, strict=False)),
+            **dict(zip((top.model, top.gpu, top.lang, top.details), choices, strict=False)),
             **_filled(shown.tab, settings),
-            **dict(zip(shown.outputs, told.values(shown), strict=True)),
-            top.draft: told.draft,
+            **dict(zip(shown.outputs, answer.values(shown), strict=True)),
+            top.draft: answer.draft,
         }
 
     blocks.load(opened, top.address, outputs, js=FRAGMENT, **QUIET)
@@ -326,8 +328,8 @@ def _opening(
 
 def _query(fragment: str, older: Mapping[str, str]) -> dict[str, str]:
     """Return what an address says: behind its #, or in the query of an older link."""
-    said = dict(parse_qsl(fragment.removeprefix("#")[:LONGEST]))
-    return said or {"task": older.get("tab", ""), **older}
+    fields = dict(parse_qsl(fragment.removeprefix("#")[:LONGEST]))
+    return fields or {"task": older.get("tab", ""), **older}
 
 
 def _said(query: Mapping[str, str], accepted: str) -> SharedChoices:
@@ -383,11 +385,11 @@ def _posting(say: gr.I18n, top: Top, ask: Ask) -> None:
             elem_id="previewed",
         )
         send = gr.Button(say("send"), visible=False, variant="stop", elem_id="send")
-        said = gr.HTML("", html_template=SHOWN, elem_id="posted")
-    look.click(_preview, [top.draft, top.lang], [top.previewed, text, send, said], **QUIET)
+        posted = gr.HTML("", html_template=SHOWN, elem_id="posted")
+    look.click(_preview, [top.draft, top.lang], [top.previewed, text, send, posted], **QUIET)
     sent = partial(_sent, ask)
-    given = [top.previewed, top.token, top.lang]
-    send.click(sent, given, [top.previewed, send, said], trigger_mode="once", **QUIET)
+    inputs = [top.previewed, top.token, top.lang]
+    send.click(sent, inputs, [top.previewed, send, posted], trigger_mode="once", **QUIET)
 
 
 def _preview(draft: dict[str, str] | None, lang: str) -> tuple[Any, ...]:
@@ -408,10 +410,10 @@ def _sent(ask: Ask, draft: dict[str, str] | None, token: str, lang: str) -> tupl
     if draft is None or not (token or "").strip():
         why = words("answer.no_preview" if draft is None else "answer.no_token")
         return draft, gr.update(visible=draft is not None), _refused(why)
-    found = ask({"task": "post", "draft": draft, "token": token})
-    if "error" in found:
-        return draft, gr.update(visible=True), _refused(found["error"]["message"])
-    url = str(found["posted"]["url"])
+    reply = ask({"task": "post", "draft": draft, "token": token})
+    if "error" in reply:
+        return draft, gr.update(visible=True), _refused(reply["error"]["message"])
+    url = str(reply["posted"]["url"])
     link = f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(url)}</a>'
-    told = words("answer.already" if found["posted"]["already"] else "answer.posted")
-    return None, gr.update(visible=False), f'<p role="status">{escape(told)} {link}</p>'
+    line = words("answer.already" if reply["posted"]["already"] else "answer.posted")
+    return None, gr.update(visible=False), f'<p role="status">{escape(line)} {link}</p>'

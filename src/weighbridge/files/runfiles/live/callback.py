@@ -31,13 +31,13 @@ class WeighbridgeCallback(TrainerCallback):  # type: ignore[misc]  # transformer
         self.teller = Teller(steps, log)
         self.settings = settings
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Predict; only the first process does."""
         if state.is_world_process_zero:
-            model = given.get("model")
+            model = others.get("model")
             self.teller.predict(lambda: answered(of_arguments(args, model), self.settings))
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Read the peaks once enough steps were made."""
         if state.is_world_process_zero:
             self.teller.step(state.global_step)

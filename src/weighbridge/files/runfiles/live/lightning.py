@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.live.telling import Teller
 from weighbridge.files.runfiles.live.trainers import from_accelerator
 from weighbridge.memory.report import Report
@@ -48,7 +49,7 @@ class LightningCallback(Callback):  # type: ignore[misc]  # lightning has no typ
             (m for m in pl_module.modules() if hasattr(getattr(m, "config", None), "to_dict")), None
         )
         if model is None:
-            raise UsageError("no module of it has a config of transformers: weighbridge train does")
+            raise UsageError(sentence("live.no_config"))
         precision = str(trainer.precision)
         kind = next((name for name in ("bf16", "fp16") if name in precision), "")
         kind = kind or ("fp16" if precision.startswith("16") else "no")

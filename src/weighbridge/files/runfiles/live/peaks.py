@@ -103,12 +103,12 @@ def peaks() -> tuple[CardPeak, ...]:
     here = cuda()
     if here is None:
         return ()
-    found = []
+    cards = []
     for device in range(here.device_count()):
         free, total = here.mem_get_info(device)
-        allocated, held = here.max_memory_allocated(device), here.max_memory_reserved(device)
-        found.append(CardPeak(device, allocated, held, total - free, total))
-    return tuple(found)
+        allocated, reserved = here.max_memory_allocated(device), here.max_memory_reserved(device)
+        cards.append(CardPeak(device, allocated, reserved, total - free, total))
+    return tuple(cards)
 
 
 def cuda() -> Any:

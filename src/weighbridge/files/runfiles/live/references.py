@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.live.trainers import adapted
 
 
@@ -21,7 +22,7 @@ def launch_line(model: Any) -> str | None:
         return None
     name = getattr(model, "model", None)
     if not isinstance(name, str) or not name:
-        raise UsageError(f"{type(model).__name__} names no model")
+        raise UsageError(sentence("live.no_model", name=type(model).__name__))
     return shlex.join(["vllm", "serve", name, *_flags(model)])
 
 
@@ -47,7 +48,7 @@ def adapters_in(settings: Mapping[str, Any]) -> dict[str, Any]:
     method = settings.get("method")
     if not hasattr(method, "peft_type"):
         return dict(settings)
-    said = adapted(method)
-    if settings.get("quantization") and said["method"] == "lora":
-        said["method"] = "qlora"
-    return {**said, **{name: v for name, v in settings.items() if name != "method"}}
+    adapter = adapted(method)
+    if settings.get("quantization") and adapter["method"] == "lora":
+        adapter["method"] = "qlora"
+    return {**adapter, **{name: v for name, v in settings.items() if name != "method"}}

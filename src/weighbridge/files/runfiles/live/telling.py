@@ -1,7 +1,7 @@
 """What a callback says: the prediction before the first step, and the peaks after some."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from weighbridge.base.errors import WeighbridgeError
 from weighbridge.base.units import human
@@ -26,20 +26,11 @@ class Teller:
             self.log(f"weighbridge: not weighed: {error}")
             return
         except Exception as error:  # a training goes on, whatever its objects hold
-            said = " ".join(str(error).split())
-            self.log(f"weighbridge: not weighed: {type(error).__name__}: {said:.200}")
+            problem = " ".join(str(error).split())
+            self.log(f"weighbridge: not weighed: {type(error).__name__}: {problem:.200}")
             return
-        for line in predicted(self.report):
+        for line in (*predicted(self.report), *_short(self.report), *self.report.warnings):
             self.log(f"weighbridge: {line}")
-        verdict = self.report.verdict
-        if verdict is not None and verdict.fits != "yes":
-            says = "this will run out of memory" if verdict.fits == "no" else "this may not fit"
-            self.log(f"weighbridge: {says}: {verdict.reason}")
-            for remedy in self.report.remedies[:2]:
-                change = ", ".join(f"{name} {value}" for name, value in remedy.change.items())
-                self.log(f"weighbridge: {human(remedy.peak_bytes)} with {change}")
-        for warning in self.report.warnings:
-            self.log(f"weighbridge: {warning}")
 
     def step(self, number: int) -> None:
         """Say what was measured, once `steps` were made."""
@@ -56,3 +47,15 @@ class Teller:
 
 def _printed(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+def _short(report: Report) -> Iterator[str]:
+    """Yield why a run may not fit, and what would help; nothing where it does."""
+    verdict = report.verdict
+    if verdict is None or verdict.fits == "yes":
+        return
+    says = "this will run out of memory" if verdict.fits == "no" else "this may not fit"
+    yield f"{says}: {verdict.reason}"
+    for remedy in report.remedies[:2]:
+        change = ", ".join(f"{name} {value}" for name, value in remedy.change.items())
+        yield f"{human(remedy.peak_bytes)} with {change}"

@@ -15,6 +15,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import about, sentence
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.live.peaks import cuda
 from weighbridge.files.runfiles.reading import STRANGE
@@ -97,7 +98,7 @@ def from_trainer(trainer: Any, **settings: Any) -> Report:
     """
     args, model = getattr(trainer, "args", None), getattr(trainer, "model", None)
     if model is None or not hasattr(args, "to_dict"):
-        raise UsageError(f"a Trainer has .args and .model; {type(trainer).__name__} has not")
+        raise UsageError(sentence("live.no_trainer", name=type(trainer).__name__))
     accelerator = getattr(trainer, "accelerator", None)
     return answered(of_arguments(args, model, accelerator), settings)
 
@@ -144,7 +145,7 @@ def from_accelerator(
         elif name in OPTIMIZERS:
             live["optimizer"] = OPTIMIZERS[name]
         else:
-            warnings.append(f"the optimizer {name} is not known: AdamW is counted")
+            warnings.append(sentence("live.optimizer", name=name))
     return answered(_with_model(live, model, warnings), settings)
 
 
@@ -154,27 +155,29 @@ def answered(run: LiveRun, settings: Mapping[str, Any]) -> Report:
     from weighbridge.answers.questions.question import question
     from weighbridge.models.checkpoint.gather import GatherOptions
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    cards = {} if {"gpu", "gpu_memory"} & given.keys() else _cards(run.settings)
-    asked = question("train", None, {**run.settings, **cards, **given})
-    report = opened(run.config, GatherOptions()).answer(asked, pinned=(*given, *cards))
+    typed = {name: value for name, value in settings.items() if value is not None}
+    cards = {} if {"gpu", "gpu_memory"} & typed.keys() else _cards(run.settings)
+    asked = question("train", None, {**run.settings, **cards, **typed})
+    report = opened(run.config, GatherOptions()).answer(asked, pinned=(*typed, *cards))
     warnings = list(run.warnings)
-    if "seq_len" not in {**run.settings, **given}:
+    if "seq_len" not in {**run.settings, **typed}:
         tokens = report.setting("seq_len")
-        warnings.append(f"args.max_length: not there; {tokens:,} tokens are taken: give seq_len")
+        warnings.append(about("args.max_length", sentence("live.length", tokens=tokens)))
     return replace(report, warnings=(*warnings, *report.warnings))
 
 
 def of_arguments(args: Any, model: Any, accelerator: Any = None) -> LiveRun:
     """Return the run of TrainingArguments and a model. Raises UsageError for what is refused."""
     plain = {key: _plain(value, 0) for key, value in args.to_dict().items()}
-    given = {key: value for key, value in plain.items() if value is not None}  # a no is an answer
-    (document,) = documents(json.dumps(given), "json", "the arguments")
+    arguments = {
+        key: value for key, value in plain.items() if value is not None
+    }  # a no is an answer
+    (document,) = documents(json.dumps(arguments), "json", "the arguments")
     framework = "trl" if type(args).__name__ == "SFTConfig" else "trainer"
     read = ranked(trl.of_arguments(document, framework), _start(getattr(args, "world_size", 1)))
     kind = type(args).__name__
     if kind not in ("TrainingArguments", "SFTConfig") and not read.refused:
-        raise UsageError(f"{kind} is not answered yet: TrainingArguments and SFTConfig are")
+        raise UsageError(sentence("live.arguments", name=kind))
     if read.refused:
         raise UsageError(f"{kind}: {read.refused}")
     warnings = [f"args.{u.key}: {u.why}" for u in read.unread if u.why != STRANGE]
@@ -221,6 +224,12 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
     ahead = getattr(plugin, "backward_prefetch", None)
     if settings["shard"] == "fsdp1" and ahead is not None:
         settings["backward_prefetch"] = arguments.AHEAD[str(ahead.name)]
+    return {**settings, **_moved(plugin)}
+
+
+def _moved(plugin: Any) -> dict[str, Value]:
+    """Return what accelerate's plugin moves to the host, or recomputes."""
+    settings: dict[str, Value] = {}
     offload = getattr(plugin, "cpu_offload", False)
     if offload is True or getattr(offload, "offload_params", False):
         settings["offload"] = "params"
@@ -232,21 +241,26 @@ def _fsdp(plugin: Any) -> dict[str, Value]:
 # The model
 
 
+def _of_adapters(adapters: Mapping[Any, Any], warnings: list[str]) -> dict[str, Value]:
+    """Return the settings of the first adapter of a model, with what is not counted of it."""
+    adapter = next(iter(adapters.values()))
+    warnings += uncounted(adapter)
+    if len(adapters) > 1:
+        warnings.append(about("model.peft_config", sentence("live.adapters", count=len(adapters))))
+    return adapted(adapter)
+
+
 def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) -> LiveRun:
     """Return the run with what the model tells: its config, adapters, packing and dtype."""
     base = getattr(model, "module", model)  # of a wrapper of DDP
     adapters = getattr(base, "peft_config", None)
     live = dict(settings)
     if isinstance(adapters, Mapping) and adapters:
-        adapter = next(iter(adapters.values()))
-        live |= adapted(adapter)
-        warnings += uncounted(adapter)
-        if len(adapters) > 1:
-            warnings.append(f"model.peft_config: {len(adapters)} adapters, and one is counted")
+        live |= _of_adapters(adapters, warnings)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
     config: Any = getattr(base, "config", None)
     if not hasattr(config, "to_dict"):
-        raise UsageError(f"{type(base).__name__} has no config of transformers, which is needed")
+        raise UsageError(sentence("live.class_config", name=type(base).__name__))
     shapes = {**config.to_dict(), "architectures": [type(base).__name__]}
     shapes, packed = _packing(shapes)
     live |= packed
@@ -255,76 +269,78 @@ def _with_model(settings: Mapping[str, Value], model: Any, warnings: list[str]) 
     if dtype := _dtype(base, packed=bool(packed)):
         live["dtype"] = dtype
     if live.get("method") == "full" and _frozen(base):
-        warnings.append("some parameters are frozen: all are counted as trained, which takes more")
+        warnings.append(sentence("live.frozen"))
     return LiveRun(shapes, live, tuple(warnings))
 
 
 def adapted(config: Any) -> dict[str, Value]:
     """Return the settings of a config of PEFT (LoraConfig...). Raises UsageError for a method that
     is not answered."""
-    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
-    kind = str(getattr(given.get("peft_type"), "value", given.get("peft_type")))
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    kind = str(getattr(fields.get("peft_type"), "value", fields.get("peft_type")))
     method = METHODS.get(kind.upper())
     if method is None:
-        raise UsageError(f"{kind} of PEFT is not answered; known: {', '.join(METHODS)}")
-    _own_sizes(kind, method, given)
-    live: dict[str, Value] = {"method": "dora" if given.get("use_dora") else method}
+        raise UsageError(sentence("peft.kind", name=kind, known=", ".join(METHODS)))
+    _own_sizes(kind, method, fields)
+    live: dict[str, Value] = {"method": "dora" if fields.get("use_dora") else method}
     for name, setting in ADAPTERS.items():
-        if given.get(name) and (method == "lora" or name not in OF_LORA):
-            live[setting] = given[name]
-    targets = given.get("target_modules")
-    if targets:
-        live["lora_targets"] = targets if isinstance(targets, str) else ",".join(sorted(targets))
-    saved = given.get("modules_to_save")
-    if saved:
-        live["modules_to_save"] = ",".join(sorted(saved))
-    return live
+        if fields.get(name) and (method == "lora" or name not in OF_LORA):
+            live[setting] = fields[name]
+    lists = (("lora_targets", "target_modules"), ("modules_to_save", "modules_to_save"))
+    names = {setting: fields[field] for setting, field in lists if fields.get(field)}
+    return {**live, **{setting: _joined(value) for setting, value in names.items()}}
 
 
-def _own_sizes(kind: str, method: str, given: Mapping[str, Any]) -> None:
+def _joined(names: Any) -> str:
+    """Write the names of modules as one word; a pattern stays as it is."""
+    return names if isinstance(names, str) else ",".join(sorted(names))
+
+
+def _own_sizes(kind: str, method: str, fields: Mapping[str, Any]) -> None:
     """Raise UsageError for sizes of which PEFT's own alone are answered."""
-    for name, own in OWN_SIZES.get(method, {}).items():
-        if getattr(given.get(name, own), "value", given.get(name, own)) != own:
-            raise UsageError(
-                f"{kind} of PEFT: {name} is {given[name]!s:.20}, and {own} is answered"
-            )
-    wide = given.get("encoder_hidden_size")
-    if method == "p-tuning" and wide not in (None, given.get("token_dim")):
-        raise UsageError(
-            f"{kind} of PEFT: encoder_hidden_size is {wide!s:.20}, and the model's width is "
-            "answered"
-        )
+    for name, sizes in OWN_SIZES.get(method, {}).items():
+        if getattr(fields.get(name, sizes), "value", fields.get(name, sizes)) != sizes:
+            line = sentence("peft.size", kind=kind, name=name, value=fields[name], usual=sizes)
+            raise UsageError(line)
+    wide = fields.get("encoder_hidden_size")
+    if method == "p-tuning" and wide not in (None, fields.get("token_dim")):
+        raise UsageError(sentence("peft.width", kind=kind, value=wide))
 
 
 def uncounted(config: Any) -> list[str]:
     """Return a warning for each attribute of a config of PEFT that changes what is trained, and is
     not counted."""
-    given: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     return [
         f"model.peft_config.{name}: {why}"
         for name, why in UNCOUNTED.items()
-        if given.get(name) not in (None, False, "none", {}, [])
+        if fields.get(name) not in (None, False, "none", {}, [])
     ]
 
 
 def _packing(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Value]]:
     """Take the packing of bitsandbytes out of a config: it is a setting of ours."""
     packing: Any = config.get("quantization_config")
-    given = packing.to_dict() if hasattr(packing, "to_dict") else packing
-    if not isinstance(given, Mapping) or not (
-        given.get("load_in_4bit") or given.get("load_in_8bit")
+    fields = packing.to_dict() if hasattr(packing, "to_dict") else packing
+    if not isinstance(fields, Mapping) or not (
+        fields.get("load_in_4bit") or fields.get("load_in_8bit")
     ):
         return config, {}
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
-    if given.get("load_in_8bit"):
+    if fields.get("load_in_8bit"):
         return plain, {"quantization": "bnb-int8"}
-    kind = str(given.get("bnb_4bit_quant_type") or "fp4")
-    nested = "-dq" if given.get("bnb_4bit_use_double_quant") else ""
+    return plain, _four_bits(fields)
+
+
+def _four_bits(fields: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the settings of a packing in four bits."""
+    kind = str(fields.get("bnb_4bit_quant_type") or "fp4")
+    nested = "-dq" if fields.get("bnb_4bit_use_double_quant") else ""
     settings: dict[str, Value] = {"quantization": f"{kind}{nested}"}
-    storage = str(given.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
+    storage = str(fields.get("bnb_4bit_quant_storage") or "uint8").removeprefix("torch.")
     if storage != "uint8":
         settings["bnb_4bit_quant_storage"] = storage
-    return plain, settings
+    return settings
 
 
 def _parameters(model: Any) -> Iterator[Any]:

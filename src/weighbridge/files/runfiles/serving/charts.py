@@ -32,8 +32,8 @@ def changed(text: str, run: PlannedRun, wanted: Sequence[tuple[str, str]]) -> st
 
 def _config(document: Document, model: str) -> Path:
     """Return the path of the settings of a model, which stand in lines of their own; () of none."""
-    found = document.data.get(SPECS) if isinstance(document.data, dict) else None
-    models = found.get("modelSpec") if isinstance(found, dict) else None
+    specs = document.data.get(SPECS) if isinstance(document.data, dict) else None
+    models = specs.get("modelSpec") if isinstance(specs, dict) else None
     for number, each in enumerate(models if isinstance(models, list) else ()):
         if isinstance(each, dict) and each.get("modelURL") == model:
             path: Path = (SPECS, "modelSpec", number, CONFIG)
@@ -59,17 +59,17 @@ def _line_in(document: Document, path: Path, line: str) -> str:
 
 def _extra(document: Document, path: Path, words: Sequence[str]) -> str:
     """Change a flag in extraArgs, or add it there."""
-    held: Any = document.data
+    value: Any = document.data
     for part in path:
-        held = held[part]
-    args = held.get(EXTRA)
+        value = value[part]
+    args = value.get(EXTRA)
     items = [f'"{word}"' for word in words]
     if not args:
-        empty = EXTRA not in held
+        empty = EXTRA not in value
         return _line_in(document, path, f"{EXTRA}: [{', '.join(items)}]") if empty else ""
-    at = list(map(str, args)).index(words[0]) + 1 if words[0] in args else 0
-    if at and len(words) > 1 and at < len(args):
-        place = document.places[(*path, EXTRA, at)]
+    number = list(map(str, args)).index(words[0]) + 1 if words[0] in args else 0
+    if number and len(words) > 1 and number < len(args):
+        place = document.places[(*path, EXTRA, number)]
         return document.text[: place.start] + items[1] + document.text[place.end :]
     return _behind(document, (*path, EXTRA), len(args) - 1, items)
 

@@ -6,6 +6,7 @@ Source: the tables of flags of each engine (weighbridge.engines.launch).
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.apart import apart
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command, is_command, only_commands
@@ -33,7 +34,7 @@ def tells(document: Document) -> bool:
     except UnsupportedError:
         return True
     except UsageError as error:
-        return any(part in str(error) for part in ("servers (", "is not an image"))
+        return error.key in ("command.many", "image_unknown")
     return True
 
 
@@ -59,7 +60,7 @@ def _has_prose(line: str) -> bool:
 
 KIND = Kind(
     name="command",
-    title="launch command",
+    title=sentence("title.launch"),
     syntaxes=("shell",),
     source="weighbridge.engines.launch",
     tells=tells,

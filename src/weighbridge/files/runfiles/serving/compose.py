@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, parse_size
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
@@ -63,10 +64,10 @@ def _container(name: str, service: Mapping[str, Any], document: Document) -> Con
 
 def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLimit | Unread | None:
     """Return the limit of a service's host memory, behind which it is ended."""
-    said = _inside(service, LIMIT)
-    path = LIMIT if said is not None else ("mem_limit",)
+    limit = _inside(service, LIMIT)
+    path = LIMIT if limit is not None else ("mem_limit",)
     return memory_limit(
-        service.get("mem_limit") if said is None else said,
+        service.get("mem_limit") if limit is None else limit,
         key=".".join(path),
         place=document.place(("services", name, *path)),
         binary=True,
@@ -75,59 +76,59 @@ def _memory(name: str, service: Mapping[str, Any], document: Document) -> HostLi
 
 def _replicas(service: Mapping[str, Any]) -> int:
     deploy = service.get("deploy")
-    said = deploy.get("replicas") if isinstance(deploy, dict) else service.get("scale")
-    return said if isinstance(said, int) else 1
+    replicas = deploy.get("replicas") if isinstance(deploy, dict) else service.get("scale")
+    return replicas if isinstance(replicas, int) else 1
 
 
-def words(given: Any) -> tuple[str, ...]:
+def words(value: Any) -> tuple[str, ...]:
     """Return a command as its words: a list, or a text as a shell splits it."""
-    if isinstance(given, list):
-        return tuple(str(each) for each in given)
-    if not isinstance(given, str):
+    if isinstance(value, list):
+        return tuple(str(each) for each in value)
+    if not isinstance(value, str):
         return ()
     try:
-        return tuple(shlex.split(given))
+        return tuple(shlex.split(value))
     except ValueError:
-        return tuple(given.split())
+        return tuple(value.split())
 
 
-def pairs(given: Any) -> dict[str, str]:
+def pairs(variables: Any) -> dict[str, str]:
     """Return variables that are a mapping or a list of NAME=VALUE; those without a value are of
     the machine, and left out."""
-    if isinstance(given, dict):
-        return {str(name): str(value) for name, value in given.items() if value is not None}
-    if not isinstance(given, list):
+    if isinstance(variables, dict):
+        return {str(name): str(value) for name, value in variables.items() if value is not None}
+    if not isinstance(variables, list):
         return {}
-    split = (str(each).partition("=") for each in given)
+    split = (str(each).partition("=") for each in variables)
     return {name: value for name, equals, value in split if equals}
 
 
-def _mounts(given: Any) -> dict[str, str]:
+def _mounts(volumes: Any) -> dict[str, str]:
     """Return what is mounted where: {inside: outside}."""
-    found: dict[str, str] = {}
-    for each in given if isinstance(given, list) else ():
+    mounts: dict[str, str] = {}
+    for each in volumes if isinstance(volumes, list) else ():
         if isinstance(each, dict):
-            found[str(each.get("target"))] = str(each.get("source") or "")
+            mounts[str(each.get("target"))] = str(each.get("source") or "")
             continue
         text = str(each).removesuffix(":ro").removesuffix(":rw")
         outside, colon, inside = text.rpartition(":")
         if colon and inside.startswith("/"):
-            found[inside] = outside
-    return found
+            mounts[inside] = outside
+    return mounts
 
 
 def _inside(service: Mapping[str, Any], path: Sequence[str]) -> Any:
     """Return what stands below keys of keys; None where one of them is missing."""
-    given: Any = service
+    value: Any = service
     for key in path:
-        given = given.get(key) if isinstance(given, dict) else None
-    return given
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _gpus(service: Mapping[str, Any]) -> int | None:
     """Count the cards that a service is given; None where it has all, or the file does not say."""
-    given = _inside(service, DEVICES)
-    for device in given if isinstance(given, list) else ():
+    devices = _inside(service, DEVICES)
+    for device in devices if isinstance(devices, list) else ():
         if not isinstance(device, dict):
             continue
         if isinstance(device.get("device_ids"), list):
@@ -140,8 +141,8 @@ def _gpus(service: Mapping[str, Any]) -> int | None:
 
 def _devices(service: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the ids of the cards that a service is given; () where the file does not say which."""
-    given = _inside(service, DEVICES)
-    for device in given if isinstance(given, list) else ():
+    devices = _inside(service, DEVICES)
+    for device in devices if isinstance(devices, list) else ():
         if isinstance(device, dict) and isinstance(device.get("device_ids"), list):
             return tuple(map(str, device["device_ids"]))
     seen = pairs(service.get("environment")).get("NVIDIA_VISIBLE_DEVICES", "")
@@ -178,7 +179,7 @@ def _quantity(size: str) -> str:
 
 KIND = Kind(
     name="compose",
-    title="compose file",
+    title=sentence("title.compose"),
     syntaxes=("yaml",),
     source="https://github.com/compose-spec/compose-spec/blob/main/05-services.md",
     tells=tells,

@@ -12,6 +12,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.base.wording import HIDDEN, names_secret
 from weighbridge.engines.launch import parse
@@ -63,24 +64,18 @@ def served(run: PlannedRun) -> ServedLine:
     published = {each.name: each.image for each in told_by("image")}
     if launch.engine not in published:
         raise UsageError(
-            f"containers are written for {' and '.join(published)}, not for {launch.engine}"
+            sentence("emit.containers", known=" and ".join(published), engine=launch.engine)
         )
     program = launched(run.command)
-    words, model = list(program.words), ""
-    entry: tuple[str, ...] = SGLANG
-    if launch.engine == "vllm":
-        model, words = _named(words)
-        entry = ()
-    else:
-        start = next(at for at, word in enumerate(words) if word.startswith("--"))
-        words = [*words[start:], "--host", "0.0.0.0"]
+    of_vllm = launch.engine == "vllm"
+    model, words = _named(list(program.words)) if of_vllm else ("", _flags(program.words))
     release = str(run.settings.get("engine_version") or program.version or "").removeprefix("v")
     known = numbers(release)
     words, _ = without_secrets(words)
     return ServedLine(
         engine=launch.engine,
         image=f"{published[launch.engine]}:{_tag(release)}",
-        entry=entry,
+        entry=() if of_vllm else SGLANG,
         model=model,
         first=bool(model) and (known is None or known >= POSITIONAL),
         flags=tuple(words),
@@ -89,27 +84,33 @@ def served(run: PlannedRun) -> ServedLine:
     )
 
 
+def _flags(words: Sequence[str]) -> list[str]:
+    """Return the flags of a server, which hears all of its container's network."""
+    start = next(place for place, word in enumerate(words) if word.startswith("--"))
+    return [*words[start:], "--host", "0.0.0.0"]
+
+
 def without_secrets(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return words without the flags whose values are secrets, or stand for them; and the names of
     those. A variable that holds one stays, and so does what else a JSON object with one holds."""
-    kept: list[str] = []
+    plain_words: list[str] = []
     left: list[str] = []
     flag = ""
     for word in words:
         begins = word.startswith("-")
         flag = word.partition("=")[0] if begins else flag
         value = word.partition("=")[2] if begins else word
-        rest, keys = _without_keys(value)
-        if keys and rest:
+        cleaned, keys = _without_keys(value)
+        if keys and cleaned:
             left += [f"{key} of {flag}" for key in keys]
-            kept.append(word.removesuffix(value) + json.dumps(rest))
+            plain_words.append(word.removesuffix(value) + json.dumps(cleaned))
         elif HIDDEN in word or (value and names_secret(flag) and "$" not in value):
             left.append(flag)
-            if kept and kept[-1] == flag:
-                kept.pop()
+            if plain_words and plain_words[-1] == flag:
+                plain_words.pop()
         else:
-            kept.append(word)
-    return kept, list(dict.fromkeys(left))
+            plain_words.append(word)
+    return plain_words, list(dict.fromkeys(left))
 
 
 def _without_keys(value: str) -> tuple[dict[str, Any], list[str]]:
@@ -123,24 +124,24 @@ def _without_keys(value: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _clean(data: Mapping[str, Any], left: list[str]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+    plain_data: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, dict):
-            kept[key] = _clean(value, left)
+            plain_data[key] = _clean(value, left)
         elif HIDDEN in str(value) or (isinstance(value, str) and names_secret(f"--{key}")):
             left.append(key)
         else:
-            kept[key] = value
-    return kept
+            plain_data[key] = value
+    return plain_data
 
 
 def _named(words: list[str]) -> tuple[str, list[str]]:
     """Return the model that words after `vllm serve` name, and the others."""
-    for at, word in enumerate(words):
+    for place, word in enumerate(words):
         if word == "--model":
-            return words[at + 1], [*words[:at], *words[at + 2 :]]
+            return words[place + 1], [*words[:place], *words[place + 2 :]]
         if word.startswith("--model="):
-            return word.partition("=")[2], [*words[:at], *words[at + 1 :]]
+            return word.partition("=")[2], [*words[:place], *words[place + 1 :]]
     return (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
 
 
@@ -167,8 +168,8 @@ def by_flags(words: Sequence[str]) -> str:
     behind = words[1:] if words and words[0].endswith(".sh") else words
     if len(flags) < FEW_FLAGS or not behind[0].startswith("-"):
         return ""
-    own = dict.fromkeys(filter(None, images().values()))
-    lines = (f"{program} {shlex.join(behind)}" for program in own)
+    lines_of_images = dict.fromkeys(filter(None, images().values()))
+    lines = (f"{program} {shlex.join(behind)}" for program in lines_of_images)
     known = [line for line in lines if _knows_all(line)]
     return known[0] if len(known) == 1 else ""
 

@@ -31,31 +31,31 @@ def read(document: Document) -> Iterator[PlannedRun]:
     env: dict[str, str] = {}
     parts: dict[str, tuple[str, ...]] = {}
     for match in LINE.finditer(document.text):
-        word, said = match[1].upper(), match[2].replace("\\\n", " ").strip()
+        word, argument = match[1].upper(), match[2].replace("\\\n", " ").strip()
         if word == "FROM":
-            image, line = _image(said), document.line_of(match.start())
+            image, line = _image(argument), document.line_of(match.start())
             env, parts = {}, {}
         elif word == "ENV":
-            env |= {name: value.strip('"') for name, value in SET.findall(said)}
+            env |= {name: value.strip('"') for name, value in SET.findall(argument)}
         else:
-            parts[word] = _words(said)
+            parts[word] = _words(argument)
             line = document.line_of(match.start())
     words = (*parts.get("ENTRYPOINT", ()), *parts.get("CMD", ()))
     yield from of_container(Container(image=image, words=words, env=env, line=line))
 
 
-def _image(said: str) -> str:
+def _image(argument: str) -> str:
     """Return the image of a stage: `FROM --platform=x IMAGE AS NAME`."""
-    return next((word for word in said.split() if not word.startswith("--")), "")
+    return next((word for word in argument.split() if not word.startswith("--")), "")
 
 
-def _words(said: str) -> tuple[str, ...]:
+def _words(argument: str) -> tuple[str, ...]:
     """Return the words of a command: a list, or a line as a shell splits it."""
     try:
-        listed = json.loads(said) if said.startswith("[") else None
+        listed = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):
         listed = None
-    return split(listed if isinstance(listed, list) else said)
+    return split(listed if isinstance(listed, list) else argument)
 
 
 KIND = Kind(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.arguments import find
 from weighbridge.engines.launch.programs import dialect
 from weighbridge.engines.table import ENGINES
@@ -69,7 +70,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Any]:
     for what no key says."""
     line = served(run)
     if line.env:
-        raise UsageError(f"such a file has no word for the variable {next(iter(line.env))}")
+        raise UsageError(sentence("emit.no_variable", name=next(iter(line.env))))
     words = (*(("--model", line.model) if line.model else ()), *map(_long, line.flags))
     return {name.replace("_", "-"): value for name, value in mapping(words).items()}
 
@@ -83,7 +84,7 @@ def _long(word: str) -> str:
 
 KIND = Kind(
     name="server-config",
-    title="server config",
+    title=sentence("title.config", program="server"),
     syntaxes=("yaml",),
     source="https://docs.vllm.ai/en/latest/configuration/serve_args.html",
     tells=tells,

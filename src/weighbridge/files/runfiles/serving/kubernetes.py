@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import MIB, ceil_div, human, parse_size
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread
@@ -104,20 +105,24 @@ def _containers(
         return
     named = data.get("nodeSelector")
     selector = named if isinstance(named, dict) else selector
-    image = data.get("image")
-    named_so = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
-    if ("image" in data or OF_NODES in data) and (
-        data.get("args") or data.get("command") or named_so
-    ):
-        yield path, data, selector
-        return
-    if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
+    if _starts(data):
         yield path, data, selector
         return
     for key, each in data.items():
         if key not in BESIDE:
             above = _above(key, data, selector)
             yield from _containers(each, (*path, key), above)
+
+
+def _starts(data: Mapping[str, Any]) -> bool:
+    """Tell whether a mapping says what a container starts: by its words, or by a server's image."""
+    if "modelFormat" in data and (data.get("args") or data.get("storageUri")):
+        return True
+    if "image" not in data and OF_NODES not in data:
+        return False
+    image = data.get("image")
+    by_image = isinstance(image, str) and not {"args", "command"} & data.keys() and serves(image)
+    return bool(data.get("args") or data.get("command") or by_image)
 
 
 def _above(key: str, data: Mapping[str, Any], selector: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -137,13 +142,13 @@ def _container(
     stored = str(data.get("storageUri") or "")
     if stored:
         mounts["/mnt/models"] = stored.removeprefix("hf://").removeprefix("pvc://")
-    own = "modelFormat" in data or KSERVE in str(data.get("image") or "")
-    given = (*words(data.get("command")), *words(data.get("args")))
+    by_kserve = "modelFormat" in data or KSERVE in str(data.get("image") or "")
+    arguments = (*words(data.get("command")), *words(data.get("args")))
     image = str(data.get("image") or "")
     return Container(
         name=_name(path, data, document),
-        image="vllm/vllm-openai" if own and KSERVE in (image or KSERVE) else image,
-        words=tuple(_of_kserve(given)) if own else given,
+        image="vllm/vllm-openai" if by_kserve and KSERVE in (image or KSERVE) else image,
+        words=tuple(_of_kserve(arguments)) if by_kserve else arguments,
         env=_env(data.get("env")),
         mounts=mounts,
         gpus=gpus if gpus is not None else selector.get("gpu"),
@@ -156,10 +161,10 @@ def _container(
     )
 
 
-def _of_kserve(given: Sequence[str]) -> Iterator[str]:
+def _of_kserve(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the words of KServe's server as vLLM has them."""
     left = False
-    for word in given:
+    for word in arguments:
         name, equals, value = word.partition("=")
         if left and not word.startswith("-"):
             left = False
@@ -178,15 +183,15 @@ def _labels(selector: Mapping[str, Any]) -> dict[str, str]:
 def memory(resources: Any, path: Path, document: Document) -> HostLimit | Unread | None:
     """Return the limit of a container's host memory, behind which it is ended."""
     limits = resources.get("limits") if isinstance(resources, dict) else None
-    said = limits.get("memory") if isinstance(limits, dict) else None
+    limit = limits.get("memory") if isinstance(limits, dict) else None
     where = document.place((*path, "resources", "limits", "memory"))
-    return memory_limit(said, key="resources.limits.memory", place=where, binary=False)
+    return memory_limit(limit, key="resources.limits.memory", place=where, binary=False)
 
 
 def _replicas(document: Document) -> int:
     spec = document.data.get("spec")
-    said = spec.get("replicas") if isinstance(spec, dict) else None
-    return said if isinstance(said, int) else 1
+    replicas = spec.get("replicas") if isinstance(spec, dict) else None
+    return replicas if isinstance(replicas, int) else 1
 
 
 def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
@@ -198,17 +203,17 @@ def _name(path: Path, data: Mapping[str, Any], document: Document) -> str:
         (p for p in parts if re.search(r"(?i)decode|prefill|head|worker|leader|router|engine$", p)),
         "",
     )
-    own = str(data.get("name") or "")
-    return " ".join(dict.fromkeys(filter(None, (whole, group, own))))
+    own_name = str(data.get("name") or "")
+    return " ".join(dict.fromkeys(filter(None, (whole, group, own_name))))
 
 
-def _env(given: Any) -> dict[str, str]:
+def _env(variables: Any) -> dict[str, str]:
     """Return variables with their values; what comes from secrets and maps stays out."""
-    if not isinstance(given, list):
+    if not isinstance(variables, list):
         return {}
     return {
         str(each["name"]): str(each["value"])
-        for each in given
+        for each in variables
         if isinstance(each, dict) and "name" in each and each.get("value") is not None
     }
 
@@ -216,10 +221,12 @@ def _env(given: Any) -> dict[str, str]:
 def count(resources: Mapping[str, Any]) -> int | None:
     """Return the cards that are asked for; None where the number is not in the file."""
     for group in ("limits", "requests"):
-        given = resources.get(group)
-        counts = [str(given.get(name) or "") for name in CARDS] if isinstance(given, dict) else []
-        for said in filter(str.isdigit, counts):
-            return int(said)
+        counted = resources.get(group)
+        counts = (
+            [str(counted.get(name) or "") for name in CARDS] if isinstance(counted, dict) else []
+        )
+        for number in filter(str.isdigit, counts):
+            return int(number)
     return None
 
 
@@ -229,14 +236,14 @@ def _card(selector: Mapping[str, Any]) -> str:
     from weighbridge.machines.accelerators.names import find
 
     for label in LABELS:
-        said = selector.get(label)
-        if not isinstance(said, str) or "$" in said:
+        label_value = selector.get(label)
+        if not isinstance(label_value, str) or "$" in label_value:
             continue
         try:
-            find(said)
+            find(label_value)
         except UsageError:
             continue
-        return said
+        return label_value
     return ""
 
 
@@ -358,7 +365,7 @@ def _labelled(model: str) -> str:
 
 KIND = Kind(
     name="kubernetes",
-    title="Kubernetes manifest",
+    title=sentence("title.kubernetes"),
     syntaxes=("yaml",),
     source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/",
     tells=tells,

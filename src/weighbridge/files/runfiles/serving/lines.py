@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.base.sentences import key_of
 from weighbridge.base.units import parse_size, typed_size
 from weighbridge.base.wording import shown, unsecret
 from weighbridge.engines.launch import Launch, parse
@@ -25,10 +26,9 @@ from weighbridge.files.runfiles.serving.containers import by_flags, by_image
 from weighbridge.machines.accelerators.machines import MACHINE
 
 SHELLS = ("sh", "bash", "zsh", "ash")
-NO_LAUNCH = ("launches no engine", "is not an image", "started without a program")
+NO_LAUNCH = ("command.no_engine", "image_unknown", "command.no_program")
 # Dynamo's workers take the flags of the engine that they wrap
 WRAPPED = re.compile(r"python[\d.]* -m dynamo\.(vllm|sglang)\b")
-VARIABLE_MODEL = re.compile(r"the model is a name or a path, not '([^']+)'")
 NOT_READ = "not read, and it may take memory too: {}"
 UNNAMED = "model"  # stands in a line for a model that a variable names
 NAMELESS = "a path that names no model; --model says which it is"
@@ -88,13 +88,13 @@ def of_containers(containers: Iterable[Container]) -> Iterator[PlannedRun]:
     runs: list[PlannedRun] = []
     unread = []
     for container in containers:
-        found = list(of_container(container))
-        runs += found
-        if not found and serves(container.image):
+        runs_of_it = list(of_container(container))
+        runs += runs_of_it
+        if not runs_of_it and serves(container.image):
             unread.append(f"{container.name} ({filled(container.image)})")
     for number, run in enumerate(runs):
-        told = () if number or not unread else (NOT_READ.format(", ".join(unread)),)
-        yield replace(run, notes=(*run.notes, *told))
+        notes = () if number or not unread else (NOT_READ.format(", ".join(unread)),)
+        yield replace(run, notes=(*run.notes, *notes))
 
 
 def serves(image: str) -> bool:
@@ -113,9 +113,9 @@ def _of_image(run: PlannedRun, container: Container) -> PlannedRun:
     release = release_of(image, launch.engine)
     if release is None or "engine_version" in launch.settings:
         return run
-    said = Understood(key="image", value=image, setting="engine_version", line=container.line)
+    by_image = Understood(key="image", value=image, setting="engine_version", line=container.line)
     settings = {**run.settings, "engine_version": release}
-    return replace(run, settings=settings, understood=(*run.understood, said))
+    return replace(run, settings=settings, understood=(*run.understood, by_image))
 
 
 def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
@@ -126,14 +126,14 @@ def within(run: PlannedRun, memory: "HostLimit | Unread | None") -> PlannedRun:
     if isinstance(memory, Unread):
         return replace(run, unread=(*run.unread, memory))
     settings = {**run.settings, "ram": typed_size(memory.nbytes)}
-    return replace(run, settings=settings, understood=(*run.understood, memory.said))
+    return replace(run, settings=settings, understood=(*run.understood, memory.limit))
 
 
 class HostLimit(NamedTuple):
     """The host memory that a container may take, and how its file says it."""
 
     nbytes: int
-    said: Understood
+    limit: Understood
 
 
 NO_SIZE = "is no size of memory, and no limit is counted"
@@ -142,22 +142,33 @@ NO_LIMIT = "is no limit: the container may take what its machine has; --ram says
 QUANTITY = re.compile(r"(?i)(\d{1,15}(?:\.\d{1,6})?) ?([kmgt])?(i)?b?")
 
 
+def _bytes(quantity: "re.Match[str]", *, binary: bool) -> int:
+    """Return the bytes of a quantity: with a letter, of powers of 1024 where it is `binary`."""
+    number, letter, of_1024 = quantity[1], quantity[2], binary or quantity[3]
+    return parse_size(f"{number}{letter}{'i' if of_1024 else ''}B" if letter else f"{number}B")
+
+
+def _no_size(quantity: "re.Match[str] | None", *, binary: bool) -> str:
+    """Say why a text is no size of memory, and how it would be one."""
+    if quantity is None:
+        return f"{NO_SIZE}; write it as 64{'g' if binary else 'Gi'}"
+    return f"{THOUSANDTHS}; write it as {quantity[1]}Mi"
+
+
 def memory_limit(
-    said: object, *, key: str, place: Place, binary: bool
+    limit: object, *, key: str, place: Place, binary: bool
 ) -> HostLimit | Unread | None:
     """Return the host memory that a container may take; None where a file says none, or leaves it
     to a variable, and what is to be told where it says no size. `binary`: a plain g is GiB, as
     Docker takes it; Kubernetes says Gi for that."""
-    text = filled(str(said)).strip() if said is not None else ""
+    text = filled(str(limit)).strip() if limit is not None else ""
     if not text or VARIABLE.search(text):
         return None
     match = QUANTITY.fullmatch(text)
-    letter, i = (match[2] or "", "i" if binary or match[3] else "") if match else ("", "")
-    if match is None or (letter == "m" and not i):
-        why = NO_SIZE if match is None else THOUSANDTHS
-        example = f"64{'g' if binary else 'Gi'}" if match is None else f"{match[1]}Mi"
-        return Unread(key=key, line=place.line, why=f"{shown(text)} {why}; write it as {example}")
-    nbytes = parse_size(f"{match[1]}{letter}{i}B" if letter else f"{match[1]}B")
+    if match is None or (match[2] == "m" and not binary and not match[3]):
+        why = f"{shown(text)} {_no_size(match, binary=binary)}"
+        return Unread(key=key, line=place.line, why=why)
+    nbytes = _bytes(match, binary=binary)
     understood = Understood(
         key=key, value=text, setting="ram", line=place.line, start=place.start, end=place.end
     )
@@ -201,8 +212,8 @@ def _script(words: Sequence[str]) -> str | None:
     """Return the script that a shell is given (`sh -c "..."`); None where none is started."""
     if not words or words[0].rpartition("/")[2] not in SHELLS:
         return None
-    given = [word for word in words[1:] if not word.startswith("-")]
-    return WRAPPED.sub(lambda match: programs()[match[1]].module, given[0]) if given else ""
+    arguments = [word for word in words[1:] if not word.startswith("-")]
+    return WRAPPED.sub(lambda match: programs()[match[1]].module, arguments[0]) if arguments else ""
 
 
 def _entry(words: Sequence[str], image: str) -> list[str]:
@@ -219,7 +230,7 @@ def _launches(text: str) -> bool:
     except UnsupportedError:
         return True
     except UsageError as error:
-        return not any(part in str(error) for part in NO_LAUNCH)
+        return error.key not in NO_LAUNCH
     return True
 
 
@@ -250,7 +261,7 @@ def launch_lines(text: str) -> Iterator[str]:
         yield text
         return
     except UsageError as error:
-        if "servers (" not in str(error):
+        if error.key != "command.many":
             yield text
             return
         for command in commands(text):
@@ -267,18 +278,20 @@ def launch_line(text: str) -> str:
     and what stands before it that the engine reads; no secrets. "" where no line is found."""
     one = " ".join(text.replace("\\\n", " ").split())
     try:
-        found = list(commands(text))
-        lines = [command for command in found if _starts(command)]
-        alone = len(found) == 1 and "\n" not in text.strip().replace("\\\n", " ")
+        all_commands = list(commands(text))
+        lines = [command for command in all_commands if _starts(command)]
+        alone = len(all_commands) == 1 and "\n" not in text.strip().replace("\\\n", " ")
     except UsageError:
         return unsecret(one if "\n" not in text.strip() else _named_in(text))
-    if alone or (not lines and len(found) < 2):
+    if alone or (not lines and len(all_commands) < 2):
         return unsecret(one)
-    told = []
-    for command in lines:
-        env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
-        told.append(unsecret(shlex.join((*env, *command.words))))
-    return "; ".join(told) or unsecret(_named_in(text))
+    return "; ".join(map(_shown, lines)) or unsecret(_named_in(text))
+
+
+def _shown(command: Command) -> str:
+    """Write a command with the variables that its engine reads, without secrets."""
+    env = [f"{name}={value}" for name, value in command.env.items() if _matters(name, value)]
+    return unsecret(shlex.join((*env, *command.words)))
 
 
 def _starts(command: Command) -> bool:
@@ -313,7 +326,7 @@ def _run(
     try:
         text, launch = _parsed(text)
     except UsageError as error:
-        return PlannedRun(task="infer", name=name, refused=str(error), command=unsecret(text))
+        return PlannedRun(task="infer", name=name, refused=error.line, command=unsecret(text))
     model = _model(launch.model, mounts)
     unread = [] if model else [Unread(key=launch.model, line=line, why=NAMELESS)]
     settings = _cards(launch, *cards)
@@ -342,10 +355,9 @@ def _parsed(text: str) -> tuple[str, Launch]:
     try:
         return text, parse(text)
     except UsageError as error:
-        variable = VARIABLE_MODEL.search(str(error))
-        if variable is None:
+        if error.key != "no_value" or key_of(error.values["flag"]) != "line.model":
             raise
-        text = text.replace(variable[1], UNNAMED)
+        text = text.replace(error.values["value"], UNNAMED)
         return text, parse(text)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.serving.lines import of_text
@@ -31,13 +32,17 @@ def read(document: Document) -> Iterator[PlannedRun]:
     for name, model in document.data["models"].items():
         if not isinstance(model, dict) or not isinstance(model.get("cmd"), str):
             continue
-        own = {**(macros if isinstance(macros, dict) else {}), **_own(model), "MODEL_ID": name}
-        text = _filled(model["cmd"], own)
+        variables = {
+            **(macros if isinstance(macros, dict) else {}),
+            **_own_macros(model),
+            "MODEL_ID": name,
+        }
+        text = _filled(model["cmd"], variables)
         line = document.place(("models", str(name), "cmd")).line
         yield from of_text(text, name=str(name), line=line)
 
 
-def _own(model: Mapping[str, Any]) -> Mapping[str, Any]:
+def _own_macros(model: Mapping[str, Any]) -> Mapping[str, Any]:
     macros = model.get("macros")
     return macros if isinstance(macros, dict) else {}
 
@@ -52,7 +57,7 @@ def _filled(text: str, macros: Mapping[str, Any]) -> str:
 
 KIND = Kind(
     name="llama-swap",
-    title="llama-swap config",
+    title=sentence("title.config", program="llama-swap"),
     syntaxes=("yaml",),
     source="https://github.com/mostlygeek/llama-swap/blob/main/config.example.yaml",
     tells=tells,

@@ -28,10 +28,12 @@ TEXTS = re.compile(r'"""[\s\S]*?"""')
 
 def tells(document: Document) -> bool:
     """Tell whether a text begins with FROM, and is no Dockerfile."""
-    said = TEXTS.sub("", document.text)
-    first = next((line for line in said.splitlines() if line.strip() and line[:1] != "#"), "")
-    made = re.search(r"(?m)^(RUN|COPY|ENTRYPOINT|CMD|WORKDIR)\b", said)
-    return re.match(r"(?i)\s*FROM\s+\S+\s*$", first) is not None and made is None
+    instructions = TEXTS.sub("", document.text)
+    first = next(
+        (line for line in instructions.splitlines() if line.strip() and line[:1] != "#"), ""
+    )
+    of_docker = re.search(r"(?m)^(RUN|COPY|ENTRYPOINT|CMD|WORKDIR)\b", instructions)
+    return re.match(r"(?i)\s*FROM\s+\S+\s*$", first) is not None and of_docker is None
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
@@ -41,10 +43,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
     understood: list[Understood] = []
     unread: list[Unread] = []
     for match in LINE.finditer(blank):
-        line, word, said = document.line_of(match.start()), match[1].upper(), match[2]
+        line, word, argument = document.line_of(match.start()), match[1].upper(), match[2]
         if word == "FROM" and not model:
-            model = model_of(said.strip('"'))
-            understood.append(_understood("FROM", said, "model", line, match))
+            model = model_of(argument.strip('"'))
+            understood.append(_understood("FROM", argument, "model", line, match))
         elif word == "FROM":
             unread.append(Unread(key="FROM", line=line, why="a projector beside the model"))
         elif word == "ADAPTER":
@@ -52,7 +54,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
         elif word == "DRAFT":
             unread.append(Unread(key="DRAFT", line=line, why="a draft model beside the model"))
         else:
-            name, _, value = said.partition(" ")
+            name, _, value = argument.partition(" ")
             _parameter(name.lower(), value.strip(), settings, understood, (line, match))
             why = _refused(name.lower(), value.strip())
             unread += [Unread(key=f"PARAMETER {name}", line=line, why=why)] if why else []
@@ -123,10 +125,10 @@ LAYERS = re.compile(r"PARAMETER num_gpu (\d+)")
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the lines of a new Modelfile: what the launch line runs, with its context and its
     layers on the card."""
-    made, ran = MADE_FROM.search(run.command), RUN.search(run.command)
-    found = made or ran
+    quantized, ran = MADE_FROM.search(run.command), RUN.search(run.command)
+    file = quantized or ran
     words: dict[str, Value] = {
-        "FROM": found[1] if found else run.model,
+        "FROM": file[1] if file else run.model,
         "PARAMETER num_ctx": run.settings["context"],
     }
     layers = LAYERS.search(run.command)

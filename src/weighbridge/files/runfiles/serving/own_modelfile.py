@@ -16,9 +16,9 @@ SERVE = re.compile(r"(?m)^(?:OLLAMA_\S+ )+ollama serve & sleep 5")
 def lines(paste: str, text: str, path: str, name: str, change: Mapping[str, Any]) -> str:
     """Return lines that start a file with a change, by `paste`, which makes a file of its own."""
     served = SERVE.search(paste)
-    made = MADE.search(paste)
-    told = made["lines"].split("\\n") if made is not None else []
-    wanted = dict(filter(None, map(_pair, told)))
+    printf = MADE.search(paste)
+    old_lines = printf["lines"].split("\\n") if printf is not None else []
+    wanted = dict(filter(None, map(_pair, old_lines)))
     if "context" in change:
         wanted["PARAMETER num_ctx"] = str(change["context"])
     edits = list(_edits(text, wanted))
@@ -38,9 +38,9 @@ def _edits(text: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, str, boo
     """Yield what is to be set in a text, and whether a line of it does so already."""
     for key, value in wanted.items():
         pattern = r"(?im)^[ \t]*" + r"[ \t]+".join(map(re.escape, key.split())) + r"[ \t]+(\S+)"
-        found = re.search(pattern, text)
-        if found is None or found[1] != value:
-            yield key, value, found is not None
+        parameter = re.search(pattern, text)
+        if parameter is None or parameter[1] != value:
+            yield key, value, parameter is not None
 
 
 def _copy(edits: list[tuple[str, str, bool]], path: str, file: str) -> str:

@@ -15,8 +15,10 @@ from ast import literal_eval
 from collections.abc import Iterator
 from typing import Any
 
+from weighbridge.base.records import replace
 from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.engines.format_names import meant
+from weighbridge.engines.launch.paths import is_path, model_of
 from weighbridge.files.programs import SIZE, LogLine, length_lines, log_lines
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import PlannedRun, ServerStart, StartPart, Understood
@@ -73,7 +75,7 @@ def starts(document: Document) -> list[ServerStart]:
     """Return what the servers of a text wrote when they started, in its order."""
     text = document.text[:MOST_TEXT]
     lines = (line for line in LINES if not line.unless or line.unless not in text)
-    found = sorted(
+    matches = sorted(
         (
             (match.start(), line, match)
             for line in lines
@@ -82,17 +84,17 @@ def starts(document: Document) -> list[ServerStart]:
         ),
         key=lambda each: each[0],
     )
-    made: list[_Start] = []
-    for at, line, match in found:
-        part = _part(line, match, document.line_of(at))
-        if not made or made[-1].has(part):
-            if len(made) == MOST_STARTS:
+    gathered: list[_Start] = []
+    for place, line, match in matches:
+        part = _part(line, match, document.line_of(place))
+        if not gathered or gathered[-1].has(part):
+            if len(gathered) == MOST_STARTS:
                 break
-            made.append(_Start(line.program))
-        made[-1].add(line.program, part)
+            gathered.append(_Start(line.program))
+        gathered[-1].add(line.program, part)
     free = CARDS.search(text)
     cards = tuple(_bytes(m) for m in re.finditer(SIZE, free[1])) if free else ()
-    return [each.record(cards) for each in made if each.parts]
+    return [each.record(cards) for each in gathered if each.parts]
 
 
 class _Start:
@@ -106,8 +108,8 @@ class _Start:
     def has(self, part: StartPart) -> bool:
         """Tell whether this start has a part already; where a length is told twice it is one."""
         if part.name in COUNTS:
-            told = self.counts.get(part.name)
-            return told is not None and told != part.value
+            counted = self.counts.get(part.name)
+            return counted is not None and counted != part.value
         return any(p.name == part.name and p.device == part.device for p in self.parts)
 
     def add(self, program: str, part: StartPart) -> None:
@@ -121,14 +123,14 @@ class _Start:
         return ServerStart(self.program, tuple(self.parts), self.counts, cards)
 
 
-def _part(line: LogLine, match: "re.Match[str]", at: int) -> StartPart:
+def _part(line: LogLine, match: "re.Match[str]", line_number: int) -> StartPart:
     groups = match.groupdict()
     if line.part in COUNTS:
-        return StartPart(line.part, int(groups["count"].replace(",", "")), at)
+        return StartPart(line.part, int(groups["count"].replace(",", "")), line_number)
     nbytes = _bytes(match)
     if groups.get("more"):
         nbytes += round(float(groups["more"]) * GIB)
-    return StartPart(line.part, nbytes, at, groups.get("device") or "")
+    return StartPart(line.part, nbytes, line_number, groups.get("device") or "")
 
 
 def _bytes(match: "re.Match[str]") -> int:
@@ -145,26 +147,34 @@ def runs(document: Document) -> Iterator[PlannedRun]:
     for reader in (_vllm, _sglang, _llama_cpp):
         run = reader(document, text)
         if run is not None:
-            yield run
+            yield _elsewhere(run)
             return
+
+
+def _elsewhere(run: PlannedRun) -> PlannedRun:
+    """Return a run whose model is a path of another machine by what the path is called by."""
+    name = model_of(run.model) if is_path(run.model) else run.model
+    if name in ("", run.model):
+        return run
+    return replace(run, model=name, command=run.command.replace(shlex.quote(run.model), name))
 
 
 def _vllm(document: Document, text: str) -> PlannedRun | None:
     version, model = (pattern.search(text) for pattern in HEAD)
     arguments = _arguments(text)
-    told = [str(arguments.pop(key, "") or "") for key in ("model_tag", "model")]
-    name = next(filter(None, told), model["model"] if model else "")
+    names = [str(arguments.pop(key, "") or "") for key in ("model_tag", "model")]
+    name = next(filter(None, names), model["model"] if model else "")
     if not name or not (version or arguments):
         return None
     flags = [word for key, value in arguments.items() for word in _flag(key, value)]
     head = model or version
-    at = document.line_of(head.start()) if head else 0
+    line_number = document.line_of(head.start()) if head else 0
     return PlannedRun(
         task="infer",
         model=name,
         settings={"engine_version": version["version"]} if version else {},
         command=shlex.join(["vllm", "serve", name, *flags]),
-        understood=(Understood(key="log of vLLM", value=name, setting="model", line=at),),
+        understood=(Understood(key="log of vLLM", value=name, setting="model", line=line_number),),
     )
 
 
@@ -173,9 +183,9 @@ def _arguments(text: str) -> dict[str, Any]:
     match = ARGS.search(text)
     if match is None:
         whole = NAMESPACE.search(text)
-        said = _pairs(text[whole.end() : whole.end() + MOST_ARGS], PLAIN) if whole else {}
+        arguments = _pairs(text[whole.end() : whole.end() + MOST_ARGS], PLAIN) if whole else {}
         usual = (None, "auto", 1)
-        return {name: said[name] for name in OF_NAMESPACE if said.get(name) not in usual}
+        return {name: arguments[name] for name in OF_NAMESPACE if arguments.get(name) not in usual}
     return dict(_items(text[match.end() : match.end() + MOST_ARGS].partition("\n")[0]))
 
 
@@ -203,8 +213,8 @@ def _items(mapping: str) -> Iterator[tuple[str, Any]]:
 
 def _pairs(text: str, pattern: re.Pattern[str]) -> dict[str, Any]:
     """Return the arguments of one line that are plain."""
-    found = pattern.finditer(text.partition("\n")[0])
-    return {pair["key"]: literal_eval(pair["value"]) for pair in found}
+    matches = pattern.finditer(text.partition("\n")[0])
+    return {pair["key"]: literal_eval(pair["value"]) for pair in matches}
 
 
 def _flag(key: str, value: Any) -> list[str]:
@@ -223,18 +233,20 @@ def _sglang(document: Document, text: str) -> PlannedRun | None:
     name = pairs.get("model_path")
     if not isinstance(name, str):
         return None
-    said = [
+    words = [
         word
         for key in SGLANG_NAMES
         if pairs.get(key) not in (None, "auto", 1)
         for word in _flag(key, str(pairs[key]))
     ]
-    at = document.line_of(match.start())
+    line_number = document.line_of(match.start())
     return PlannedRun(
         task="infer",
         model=name,
-        command=shlex.join(["python", "-m", "sglang.launch_server", "--model-path", name, *said]),
-        understood=(Understood(key="log of SGLang", value=name, setting="model", line=at),),
+        command=shlex.join(["python", "-m", "sglang.launch_server", "--model-path", name, *words]),
+        understood=(
+            Understood(key="log of SGLang", value=name, setting="model", line=line_number),
+        ),
     )
 
 
@@ -247,25 +259,27 @@ def _llama_cpp(document: Document, text: str) -> PlannedRun | None:
         return None
     file = match["file"].strip()
     packed = re.search(r"(?i)\b(?:IQ\d|Q\d|BF16|F16)[A-Z0-9_]*$", file.replace("-", " "))
-    told = packed[0] if packed else _type(text)
-    at = document.line_of(match.start())
+    form = packed[0] if packed else _type(text)
+    line_number = document.line_of(match.start())
     engine = "ollama" if ollama else "llama.cpp"
     settings: dict[str, Any] = {"engine": engine, "context": int(context[1])}
     build = ollama or BUILD.search(text)
     if build is not None:
         settings["engine_version"] = build[1]
-    if told:
-        settings["quantization"] = meant(told.upper(), "llama.cpp")
+    if form:
+        settings["quantization"] = meant(form.upper(), "llama.cpp")
     return PlannedRun(
         task="infer",
-        model=_base(file),
+        model=beginning(file),
         settings=settings,
-        understood=(Understood(key=f"log of {engine}", value=file, setting="model", line=at),),
+        understood=(
+            Understood(key=f"log of {engine}", value=file, setting="model", line=line_number),
+        ),
     )
 
 
-def _base(file: str) -> str:
-    """Return the entry of the catalogue that a file's name begins with; "" where there is none."""
+def beginning(file: str) -> str:
+    """Return the name of the catalogue that a file's name begins with; "" where there is none."""
     words = re.split(r"(?<=[-_. ])", file)
     for count in range(len(words), 0, -1):
         name = "".join(words[:count]).strip("-_. ")

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document, Path
 from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
@@ -22,6 +23,7 @@ from weighbridge.settings.ranks import SIZES, Ranks
 
 KEYS = text_beside(__file__, "accelerate.txt")
 OWN = ("distributed_type", "num_processes")
+EMIT = "--emit accelerate"
 SCRIPT = "the script that it launches is another file; --framework says what trains"
 PRECISION = {"bf16": "bf16-mixed", "fp16": "fp16-mixed", "fp8": "fp8-mixed", "no": ""}
 SWITCHES = {"use_fsdp": "FSDP", "use_deepspeed": "DEEPSPEED", "use_megatron_lm": "MEGATRON_LM"}
@@ -77,11 +79,11 @@ def _arranged_otherwise(keys: KeyReading) -> str:
     if not _counts(count):
         return ""
     sizes = {name: keys.value(f"{AT}{name}") for name in (*SPREAD, *OF_RANKS)}
-    said = {name: size for name, size in sizes.items() if _counts(size)}
-    if prod(said.values()) in (1, count):
+    sizes_said = {name: size for name, size in sizes.items() if _counts(size)}
+    if prod(sizes_said.values()) in (1, count):
         return ""
-    groups = " x ".join(f"{name} {size}" for name, size in said.items())
-    return OTHER_SIZES.format(groups, prod(said.values()), count)
+    groups = " x ".join(f"{name} {size}" for name, size in sizes_said.items())
+    return OTHER_SIZES.format(groups, prod(sizes_said.values()), count)
 
 
 def _counts(value: object) -> TypeGuard[int]:
@@ -101,25 +103,30 @@ def _fsdp(keys: KeyReading) -> None:
 
 
 def _zero(keys: KeyReading) -> None:
-    at = "deepspeed_config"
-    if keys.value(f"{at}.deepspeed_config_file"):
-        arguments.zero_named(keys, f"{at}.deepspeed_config_file")
+    section = "deepspeed_config"
+    if keys.value(f"{section}.deepspeed_config_file"):
+        arguments.zero_named(keys, f"{section}.deepspeed_config_file")
         _sizes(keys)
         return
-    stage = keys.value(f"{at}.zero_stage", 2)
+    stage = keys.value(f"{section}.zero_stage", 2)
     keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
-    if keys.value(f"{at}.zero_stage") is not None:
-        keys.knows(f"{at}.zero_stage", "shard")
-    if isinstance(keys.value(f"{at}.gradient_accumulation_steps"), int):
-        keys.take(f"{at}.gradient_accumulation_steps", "gradient_accumulation")
-    for name, offload in (("offload_optimizer", "optimizer"), ("offload_param", "params")):
-        place = str(keys.value(f"{at}.{name}_device") or "none").lower()
-        keys.used.add(f"{at}.{name}_nvme_path")
-        if place != "none":
-            keys.set("offload", "nvme" if place == "nvme" else offload, f"{at}.{name}_device")
-    init = keys.value(f"{at}.zero3_init_flag")
+    if keys.value(f"{section}.zero_stage") is not None:
+        keys.knows(f"{section}.zero_stage", "shard")
+    if isinstance(keys.value(f"{section}.gradient_accumulation_steps"), int):
+        keys.take(f"{section}.gradient_accumulation_steps", "gradient_accumulation")
+    _offloaded(keys, section)
+    init = keys.value(f"{section}.zero3_init_flag")
     if init is False and stage == 3:
-        keys.set("no_zero_init", True, f"{at}.zero3_init_flag")
+        keys.set("no_zero_init", True, f"{section}.zero3_init_flag")
+
+
+def _offloaded(keys: KeyReading, section: str) -> None:
+    """Take what lies in host memory, or on a disk."""
+    for name, offload in (("offload_optimizer", "optimizer"), ("offload_param", "params")):
+        place = str(keys.value(f"{section}.{name}_device") or "none").lower()
+        keys.used.add(f"{section}.{name}_nvme_path")
+        if place != "none":
+            keys.set("offload", "nvme" if place == "nvme" else offload, f"{section}.{name}_device")
 
 
 def _sizes(keys: KeyReading) -> None:
@@ -128,8 +135,8 @@ def _sizes(keys: KeyReading) -> None:
     for key, (_, setting) in MATCHED.items():
         if _counts(config.get(key)):
             keys.settings[setting] = config[key]
-            told = Understood(key=key, value=config[key], setting=setting, line=0, file=name)
-            keys.understood.append(told)
+            size_read = Understood(key=key, value=config[key], setting=setting, line=0, file=name)
+            keys.understood.append(size_read)
 
 
 def _ranks(keys: KeyReading, kind: str) -> None:
@@ -185,24 +192,29 @@ def _sequence(keys: KeyReading) -> None:
 # What launches a run
 
 
-def flagged(given: Document) -> Document | None:
+def flagged(flags_given: Document) -> Document | None:
     """Return the config that flags of `accelerate launch` say, each at the line of its flag; None
     where they share nothing out and say no precision. Of DeepSpeed the flags count beside
     --use_deepspeed alone."""
-    said = given.data
-    kind = next((name for flag, name in SWITCHES.items() if said.get(flag) is True), "")
-    ranks = any(name.startswith("parallelism_config_") for name in said)
-    if not kind and not ranks and "mixed_precision" not in said:
+    values = flags_given.data
+    kind = next((name for flag, name in SWITCHES.items() if values.get(flag) is True), "")
+    ranks = any(name.startswith("parallelism_config_") for name in values)
+    if not kind and not ranks and "mixed_precision" not in values:
         return None
-    paths: dict[str, Path] = {n: _path(n, kind) for n in said if n not in SWITCHES}
+    paths: dict[str, Path] = {n: _path(n, kind) for n in values if n not in SWITCHES}
     data: dict[str, Any] = {"distributed_type": kind or "MULTI_GPU"}
     for name, path in paths.items():
-        at = data
-        for part in map(str, path[:-1]):
-            at = at.setdefault(part, {})
-        at[str(path[-1])] = said[name]
-    places = {paths[str(at[0])]: p for at, p in given.places.items() if at[0] in paths}
-    return replace(given, data=data, places=places)
+        _put(data, path, values[name])
+    named = flags_given.places.items()
+    places = {paths[str(place[0])]: where for place, where in named if place[0] in paths}
+    return replace(flags_given, data=data, places=places)
+
+
+def _put(data: dict[str, Any], path: Path, value: Any) -> None:
+    """Put a value at a path, with the sections above it."""
+    for part in map(str, path[:-1]):
+        data = data.setdefault(part, {})
+    data[str(path[-1])] = value
 
 
 def by_flags(run: PlannedRun) -> PlannedRun:
@@ -237,15 +249,18 @@ OWN_WORDS = (
 )  # the run's own arguments decide
 
 
+def _left_to_the_config(run: PlannedRun, settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the settings of a config that the arguments of a run do not say."""
+    own_keys = (one for one in run.understood if one.file == "" and one.key != "--config_file")
+    read = {one.setting for one in own_keys}
+    read |= {"shard"} if "offload" in read else set()
+    return {n: value for n, value in settings.items() if n not in (*OWN_WORDS, *read)}
+
+
 def launched(run: PlannedRun, shared: PlannedRun, *, counted: bool) -> PlannedRun:
     """Return a run as this config launches it. What the run's own arguments share out stands, and
     so do the ranks that the command has `counted`."""
-    own = {one.setting for one in run.understood if one.file == "" and one.key != "--config_file"}
-    taken = {
-        name: value
-        for name, value in shared.settings.items()
-        if name not in (*OWN_WORDS, *own) and not (name == "shard" and "offload" in own)
-    }
+    taken = _left_to_the_config(run, shared.settings)
     shows = {*taken, SIZES["data"]}
     if counted:
         taken.pop(SIZES["data"], None)
@@ -298,7 +313,9 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     }
     ranks = Ranks.of(settings)
     count = ranks.cards
-    half = next((name for name, told in PRECISION.items() if told == settings["precision"]), "no")
+    half = next(
+        (name for name, precision in PRECISION.items() if precision == settings["precision"]), "no"
+    )
     kind = "FSDP" if "fsdp" in shard or shard == "hsdp" else "MULTI_GPU" if count > 1 else "NO"
     words: dict[str, Value] = {
         "compute_environment": "LOCAL_MACHINE",
@@ -315,12 +332,10 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
         "downcast_bf16": "no",
     }
     if settings["pipeline_parallel_size"] > 1:
-        raise UsageError(
-            "--emit accelerate: it has no pipelines; leave --pipeline-parallel-size out"
-        )
+        raise UsageError(sentence("emit.no_pipelines"), where=EMIT)
     if settings.get("reduce_dtype"):
         raise UsageError(
-            "--emit accelerate: such a file has no word for --reduce-dtype; leave it out"
+            sentence("emit.no_word", flag="--reduce-dtype"), where=EMIT, then=sentence("leave_out")
         )
     if zero:
         words |= _zero_words(shard, settings)
@@ -338,18 +353,17 @@ def _arranged(settings: Mapping[str, Value], among: Mapping[str, int]) -> Mappin
     (parallelism_config.py)."""
     if list(among) == ["sp_size"]:
         return _by_deepspeed(settings, among)
-    why = "--emit accelerate: ranks that share a layer or a sequence stand beside FSDP2's alone; "
+    why = sentence("emit.beside_fsdp2")
     shared = Ranks.of(settings).among > 1
     if settings["shard"] in ("fsdp2", "hsdp"):
         sizes = arguments.groups(settings)
         if among and not shared:
-            raise UsageError(
-                f"{why}leave --shard {settings['shard']} out, which shares out nothing"
-            )
+            then = sentence("emit.shares_nothing", way=settings["shard"])
+            raise UsageError(why, where=EMIT, then=then)
         words = {**_gathering(settings), **among, **sizes}
         return words if among or sizes["dp_replicate_size"] > 1 else {}
     if among and shared:
-        raise UsageError(f"{why}give --shard fsdp2")
+        raise UsageError(why, where=EMIT, then=sentence("emit.give_fsdp2"))
     return among
 
 
@@ -357,10 +371,7 @@ def _by_deepspeed(settings: Mapping[str, Value], among: Mapping[str, int]) -> di
     """Return the words of Ulysses beside ZeRO. Raises UsageError for what it is not."""
     way = settings.get("context_parallel_by")
     if way not in (None, "ulysses"):
-        raise UsageError(
-            f"--emit accelerate: beside ZeRO ranks of a sequence exchange heads, and do not by "
-            f"{way}; give --context-parallel-by ulysses, or --shard fsdp2"
-        )
+        raise UsageError(sentence("emit.ulysses", way=way), where=EMIT)
     flash = settings["attention"] == "flash"
     return {
         **among,
@@ -376,12 +387,9 @@ def _gathering(settings: Mapping[str, Value]) -> dict[str, Value]:
     way = settings.get("context_parallel_by")
     if way in (None, "allgather") or settings["context_parallel_size"] == 1:
         return {}
-    word = next((word for word, told in STRATEGIES.items() if told == way), None)
+    word = next((word for word, ours in STRATEGIES.items() if ours == way), None)
     if word is None:
-        raise UsageError(
-            f"--emit accelerate: beside FSDP2 ranks of a sequence gather keys, or send them round, "
-            f"and do not by {way}; leave --context-parallel-by out, or give --shard zero3"
-        )
+        raise UsageError(sentence("emit.ring", way=way), where=EMIT)
     return {"cp_comm_strategy": word}
 
 
@@ -394,25 +402,25 @@ def _fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _zero_words(shard: str, settings: Mapping[str, Value]) -> dict[str, Value]:
-    at = "deepspeed_config"
+    section = "deepspeed_config"
     words: dict[str, Value] = {
-        f"{at}.zero_stage": int(shard[-1]),
-        f"{at}.gradient_accumulation_steps": settings["gradient_accumulation"],
-        f"{at}.offload_optimizer_device": "none",
-        f"{at}.offload_param_device": "none",
-        f"{at}.zero3_init_flag": shard == "zero3" and not settings.get("no_zero_init"),
-        f"{at}.zero3_save_16bit_model": shard == "zero3",
+        f"{section}.zero_stage": int(shard[-1]),
+        f"{section}.gradient_accumulation_steps": settings["gradient_accumulation"],
+        f"{section}.offload_optimizer_device": "none",
+        f"{section}.offload_param_device": "none",
+        f"{section}.zero3_init_flag": shard == "zero3" and not settings.get("no_zero_init"),
+        f"{section}.zero3_save_16bit_model": shard == "zero3",
     }
     for name in PLACES.get(settings["offload"], ()):
         disk = settings["offload"] == "nvme"
-        words[f"{at}.{name}_device"] = "nvme" if disk else "cpu"
-        words |= {f"{at}.{name}_nvme_path": deepspeed.NVME} if disk else {}
+        words[f"{section}.{name}_device"] = "nvme" if disk else "cpu"
+        words |= {f"{section}.{name}_nvme_path": deepspeed.NVME} if disk else {}
     return words
 
 
 KIND = Kind(
     name="accelerate",
-    title="accelerate config",
+    title=sentence("title.config", program="accelerate"),
     syntaxes=("yaml", "json"),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
     tells=tells,

@@ -12,6 +12,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.beside import beside, of_another
@@ -89,7 +90,7 @@ def name_of(keys: KeyReading, key: str) -> str:
 def sizes(keys: KeyReading) -> None:
     """Take what the micro-batches are made of."""
     if keys.take("per_device_train_batch_size", "batch_size") is None:
-        keys.default("batch_size", BATCH, "TrainingArguments' own per_device_train_batch_size")
+        keys.default("batch_size", BATCH, _own("per_device_train_batch_size"))
     if keys.value("eval_strategy", keys.value("evaluation_strategy", "no")) not in (False, "no"):
         keys.take("per_device_eval_batch_size", "eval_batch_size")
     keys.used.add("per_device_eval_batch_size")
@@ -98,7 +99,7 @@ def sizes(keys: KeyReading) -> None:
 def usual_optimizer(keys: KeyReading) -> None:
     """Say the optimizer of TrainingArguments where a file names none."""
     if keys.data.get("optim") is None and "optimizer" not in keys.settings:
-        keys.default("optimizer", OF_ARGUMENTS, "TrainingArguments' own optim")
+        keys.default("optimizer", OF_ARGUMENTS, _own("optim"))
 
 
 def precision(keys: KeyReading, otherwise: str = "fp32") -> str:
@@ -123,7 +124,7 @@ def checkpoints(keys: KeyReading, otherwise: str = "none", why: str = "") -> Non
     name = next((name for name in names if keys.value(name) is not None), "")
     keys.used.update(names)
     if not name:
-        keys.default("checkpointing", otherwise, why or "TrainingArguments' own default")
+        keys.default("checkpointing", otherwise, why or _own("default"))
     else:
         keys.set("checkpointing", "full" if keys.on(name) else "none", name)
     reentrant = keys.value("gradient_checkpointing_kwargs.use_reentrant")
@@ -154,21 +155,27 @@ OF_RANKS: Mapping[str, str] = {  # of accelerate's ParallelismConfig
 }
 
 
+def _arranged(keys: KeyReading, section: str, options: Mapping[str, Any]) -> None:
+    """Take the ranks of accelerate's `parallelism_config`."""
+    keys.used.update(f"{section}.{name}" for name in options)
+    several = (options.get("sp_size") or 1) != 1
+    for name, setting in OF_RANKS.items():
+        if name != "sp_size" or several:
+            keys.take(f"{section}.{name}", setting)
+    if several:
+        keys.set("context_parallel_by", "ulysses", f"{section}.sp_size")
+
+
 def sequence(keys: KeyReading) -> None:
     """Take ranks that share a sequence, or a layer: accelerate's `parallelism_config`, and
     ms-swift's `sequence_parallel_size`, which exchanges heads where ranks divide those with
     keys."""
-    at = "parallelism_config"
-    options = keys.value(at)
+    section = "parallelism_config"
+    options = keys.value(section)
     if isinstance(options, dict):
-        keys.used.update(f"{at}.{name}" for name in options)
-        for name, setting in OF_RANKS.items():
-            if name != "sp_size" or (options.get(name) or 1) != 1:
-                keys.take(f"{at}.{name}", setting)
-        if (options.get("sp_size") or 1) != 1:
-            keys.set("context_parallel_by", "ulysses", f"{at}.sp_size")
+        _arranged(keys, section, options)
     elif options is not None:
-        keys.leave(at, "- ranks are arranged by it")
+        keys.leave(section, "- ranks are arranged by it")
     if (keys.value("sequence_parallel_size") or 1) != 1 and keys.take(
         "sequence_parallel_size", "context_parallel_size"
     ):
@@ -219,38 +226,48 @@ def sharded(
     copies = "hybrid" in strategy and str(number) == "1"  # FSDP2 reads no strategy
     keys.set("shard", "hsdp" if copies else f"fsdp{number}", key)
     _gathered(keys, bare, whose, strategy, key)
-    offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
-    if offloads or "offload" in words:
-        keys.settings["offload"] = "params"
-    if offloads in whose and keys.value(whose[offloads]) is True:
-        keys.knows(whose[offloads], "offload")
+    _moved(keys, bare, whose, words)
     if (
         bare.get("activation_checkpointing") is True
     ):  # by torch's wrapper, CheckpointImpl.NO_REENTRANT
         keys.settings |= {"checkpointing": "full", "use_reentrant": False}
 
 
+def _moved(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], words: str) -> None:
+    """Take whether parameters lie in host memory."""
+    offloads = next((n for n in ("offload_params", "cpu_offload") if bare.get(n) is True), "")
+    if offloads or "offload" in words:
+        keys.settings["offload"] = "params"
+    if offloads in whose and keys.value(whose[offloads]) is True:
+        keys.knows(whose[offloads], "offload")
+
+
 def _strategy(bare: Mapping[str, Any], words: str) -> str:
     """Return FSDP1's strategy in small letters: by name or number, which later files have at
     `reshard_after_forward`, or among the words of `fsdp`."""
-    said = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
-    if str(said).lower() in ("true", "false", "none"):
-        said = words
-    return STRATEGIES.get(str(said), str(said)).lower()
+    strategy = bare.get("sharding_strategy") or bare.get("reshard_after_forward")
+    if str(strategy).lower() in ("true", "false", "none"):
+        strategy = words
+    return STRATEGIES.get(str(strategy), str(strategy)).lower()
 
 
 def _gathered(
     keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str], strategy: str, key: str
 ) -> None:
     """Take when layers are gathered, and given back."""
-    said, name = bare.get("reshard_after_forward"), "reshard_after_forward"
+    reshards, name = bare.get("reshard_after_forward"), "reshard_after_forward"
     asked = next((n for n in ("sharding_strategy", name) if n in bare), "")
     if asked and not strategy.startswith(KNOWN) and strategy not in ("", "true", "false"):
         keys.leave(whose[asked], f"+- {shown(bare[asked])} is no strategy; FULL_SHARD is counted")
-    if said is False or str(said).lower() == "false":
+    if reshards is False or str(reshards).lower() == "false":
         keys.set(name, False, whose[name])
     elif "shard_grad_op" in strategy or "zero2" in strategy:
         keys.set(name, False, key)
+    _prefetched(keys, bare, whose)
+
+
+def _prefetched(keys: KeyReading, bare: Mapping[str, Any], whose: Mapping[str, str]) -> None:
+    """Take when the next layer is gathered, of the first FSDP alone."""
     ahead = next((n for n in PREFETCHES if n in bare), "")
     first = keys.settings["shard"] == "fsdp1"
     if ahead and first and keys.take(whose[ahead], "backward_prefetch", _prefetch) is None:
@@ -259,9 +276,9 @@ def _gathered(
         keys.leave(whose["forward_prefetch"], "+ the next layer is gathered in forward, too")
 
 
-def _prefetch(said: object) -> str | None:
+def _prefetch(value: object) -> str | None:
     """Return our word for when accelerate's FSDP1 gathers in backward, by name or number."""
-    return AHEAD.get(str(said).upper())
+    return AHEAD.get(str(value).upper())
 
 
 def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -286,7 +303,7 @@ def fsdp_words(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 def _told_ahead(settings: Mapping[str, Value], key: str) -> dict[str, Value]:
     ahead = settings.get("backward_prefetch")
-    return {key: next(word for word, told in AHEAD.items() if told == ahead)} if ahead else {}
+    return {key: next(word for word, ours in AHEAD.items() if ours == ahead)} if ahead else {}
 
 
 def groups(settings: Mapping[str, Value]) -> dict[str, int]:
@@ -313,11 +330,17 @@ def fsdp_arguments(settings: Mapping[str, Value]) -> dict[str, Value]:
     return words | _told_ahead(settings, "fsdp_config.backward_prefetch")
 
 
+def _own(name: str) -> str:
+    return sentence("own_names", framework="TrainingArguments", name=name)
+
+
 def named_optimizer(kind: str, optimizer: str, more: Collection[str] = ()) -> None:
     """Raise UsageError for an optimizer that the Trainer refuses by that name, or wants told more
     of; `more` are those that a program has keys of its own for."""
     if optimizer not in OPTIMIZERS and optimizer not in more:
-        raise UsageError(f"--emit {kind}: such a file has no word for --optimizer {optimizer}")
+        raise UsageError(
+            sentence("emit.no_word", flag=f"--optimizer {optimizer}"), where=f"--emit {kind}"
+        )
 
 
 def shared_and_evaluated(
@@ -339,11 +362,11 @@ def zero_beside(keys: KeyReading, key: str) -> bool:
     """Take what a config of DeepSpeed shares out that lies beside the file; tell whether it is
     there. The Trainer's own arguments fill the rest of it."""
     name = keys.text(key)
-    found = beside(keys.document, name, zero.KIND.syntaxes)
-    if found is None or not isinstance(found.data, dict):
+    config = beside(keys.document, name, zero.KIND.syntaxes)
+    if config is None or not isinstance(config.data, dict):
         return False
-    run = of_another(next(zero.read(found)), name)
-    keys.zero = (name, found.data)
+    run = of_another(next(zero.read(config)), name)
+    keys.zero = (name, config.data)
     sharing = {n: v for n, v in run.settings.items() if n in ("shard", "offload") or "zero_" in n}
     keys.settings.update(sharing)
     keys.knows(key, "shard")
@@ -373,4 +396,4 @@ def zero_named(keys: KeyReading, key: str = "deepspeed") -> None:
     keys.set("shard", f"zero{number}" if number else "ddp", key)
     if "offload" in base.lower():
         keys.settings["offload"] = "params" if number == 3 else "optimizer"
-    keys.notes.append(f"{base:.60} is not here: what its name says is taken")
+    keys.notes.append(sentence("base.by_name", base=base))

@@ -65,7 +65,7 @@ def unsure(text: str) -> list[str]:
     spans = _conditions(text)
     names = {m["name"] for m in SET.finditer(text) if not m["more"] and _within(m.start(), spans)}
     lines = [line for line in text.replace("\\\n", " ").splitlines() if " --" in line]
-    used = {name for line in lines for found in USED.finditer(line) for name in found.groups()}
+    used = {name for line in lines for match in USED.finditer(line) for name in match.groups()}
     return sorted(names & used)
 
 
@@ -79,38 +79,38 @@ def taken(text: str) -> str:
 def _variables(text: str) -> Iterator[tuple[str, str]]:
     """Yield what a script sets outside conditions: an array as its words."""
     spans = _conditions(text)
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for match in SET.finditer(text):
         name, value = match["name"], _value(match)
         if _within(match.start(), spans):
             continue
-        found[name] = f"{found.get(name, '')} {value}" if match["more"] else value
-    yield from found.items()
+        variables[name] = f"{variables.get(name, '')} {value}" if match["more"] else value
+    yield from variables.items()
 
 
-def _within(at: int, spans: list[tuple[int, int]]) -> bool:
+def _within(place: int, spans: list[tuple[int, int]]) -> bool:
     """Tell whether a place lies in one of the spans, which stand in order."""
-    before = bisect_right(spans, (at, MOST)) - 1
-    return before >= 0 and at < spans[before][1]
+    before = bisect_right(spans, (place, MOST)) - 1
+    return before >= 0 and place < spans[before][1]
 
 
 def _value(match: re.Match[str]) -> str:
     words = (match[kind] for kind in ("array", "quoted", "plain", "sum", "word"))
-    value = next((found for found in words if found), "")
+    value = next((word for word in words if word), "")
     return " ".join(FLAGS.sub(r"\g<flags>", value.replace("\\\n", " ")).split())
 
 
 def _conditions(text: str) -> list[tuple[int, int]]:
     """Return where a script has conditions and loops: from and to which character."""
-    spans, depth, start, at = [], 0, 0, 0
+    spans, depth, start, place = [], 0, 0, 0
     for line in text.splitlines(keepends=True):
         if OPENS.match(line):
-            start, depth = (at if depth == 0 else start), depth + 1
+            start, depth = (place if depth == 0 else start), depth + 1
         if CLOSES.match(line) or re.search(r";\s*(?:fi|done|esac)\b", line):
             depth = max(0, depth - 1)
             if depth == 0:
-                spans.append((start, at + len(line)))
-        at += len(line)
+                spans.append((start, place + len(line)))
+        place += len(line)
     return spans
 
 
@@ -119,9 +119,9 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
     def value(match: re.Match[str]) -> str:
         nonlocal left
-        found = known.get(match["bare"] or match["name"] or match["array"], match[0])
-        left -= len(found)
-        return found if left > 0 else match[0]
+        known_value = known.get(match["bare"] or match["name"] or match["array"], match[0])
+        left -= len(known_value)
+        return known_value if left > 0 else match[0]
 
     for _ in range(NESTED):
         before = text

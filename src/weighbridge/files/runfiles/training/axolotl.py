@@ -11,6 +11,7 @@ from functools import partial
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
@@ -64,10 +65,12 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.settings["framework"] = "axolotl"
     keys.take("base_model", "model")
     if keys.take("sequence_len", "seq_len") is None:
-        keys.default("seq_len", 512, "axolotl's own sequence_len")
+        keys.default("seq_len", 512, sentence("own_name", framework="axolotl", name="sequence_len"))
     sizes = (keys.take(name, "batch_size") for name in ("micro_batch_size", "batch_size"))
     if next((size for size in sizes if size is not None), None) is None:
-        keys.default("batch_size", 1, "axolotl's own micro_batch_size")
+        keys.default(
+            "batch_size", 1, sentence("own_name", framework="axolotl", name="micro_batch_size")
+        )
     _method(keys)
     _precision(keys)
     _kernels(keys)
@@ -116,17 +119,30 @@ def _adapters(keys: KeyReading, adapter: str, bits: str) -> None:
         keys.leave("adapter", NO_FOUR_BITS)
     if dora:
         keys.knows("peft_use_dora", "method")
-    if packed and not dora:
-        keys.knows(bits, "method")
-    elif bits:
-        keys.set("quantization", "nf4-dq" if packed else "bnb-int8", bits)
-    if packed and keys.on("quantize_moe_experts"):
-        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
-    elif keys.on("quantize_moe_experts"):
-        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
+    _packed(keys, bits, dora=dora)
+    _experts(keys, packed=packed)
     _targets(keys)
     if keys.take("lora_r", "lora_r") is None:
-        keys.notes.append("lora_r is not in the file, and axolotl asks for it")
+        keys.notes.append(sentence("axolotl.lora_r"))
+
+
+def _packed(keys: KeyReading, bits: str, *, dora: bool) -> None:
+    """Take the format of a base: four bits are QLoRA's, but for DoRA."""
+    four = bits == "load_in_4bit"
+    if four and not dora:
+        keys.knows(bits, "method")
+    elif bits:
+        keys.set("quantization", "nf4-dq" if four else "bnb-int8", bits)
+
+
+def _experts(keys: KeyReading, *, packed: bool) -> None:
+    """Take whether experts are packed as the other layers are: in four bits alone."""
+    if not keys.on("quantize_moe_experts"):
+        return
+    if packed:
+        keys.set("quantize_moe_experts", True, "quantize_moe_experts")
+    else:
+        keys.leave("quantize_moe_experts", "experts in 8 bits are not counted")
 
 
 def _targets(keys: KeyReading) -> None:
@@ -156,14 +172,8 @@ def _precision(keys: KeyReading) -> None:
         keys.settings["precision"] = "bf16-mixed"
 
 
-def _kernels(keys: KeyReading) -> None:
-    keys.take("optimizer", "optimizer")
-    _checkpoints(keys)
-    keys.means("attn_implementation", "attention")
-    keys.used.add("sdp_attention")  # torch chooses, as we do
-    for name in ("flash_attention", "flex_attention", "eager_attention"):
-        if keys.on(name):
-            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
+def _loss(keys: KeyReading) -> None:
+    """Take the loss that a plugin puts in place of torch's."""
     plugins = " ".join(map(str, keys.value("plugins") or ()))
     if "cut_cross_entropy" in plugins and keys.value("cut_cross_entropy", True) is not False:
         keys.set("loss", "cce", "plugins")
@@ -173,6 +183,17 @@ def _kernels(keys: KeyReading) -> None:
             keys.set("loss", loss, name)
         elif keys.on(name):
             keys.leave(name, "the plugin that does it is not among `plugins`")
+
+
+def _kernels(keys: KeyReading) -> None:
+    keys.take("optimizer", "optimizer")
+    _checkpoints(keys)
+    keys.means("attn_implementation", "attention")
+    keys.used.add("sdp_attention")  # torch chooses, as we do
+    for name in ("flash_attention", "flex_attention", "eager_attention"):
+        if keys.on(name):
+            keys.set("attention", "eager" if name.startswith("eager") else "flash", name)
+    _loss(keys)
     if keys.on("sample_packing"):
         keys.knows("sample_packing", "seq_len")
     keys.take("eval_batch_size", "eval_batch_size")
@@ -182,7 +203,11 @@ def _checkpoints(keys: KeyReading) -> None:
     asked = keys.value("gradient_checkpointing")
     meant = keys.keys.values["gradient_checkpointing"].get(str(asked).lower())
     if asked is None:
-        keys.default("checkpointing", "none", "axolotl's own gradient_checkpointing: false")
+        keys.default(
+            "checkpointing",
+            "none",
+            sentence("own_name", framework="axolotl", name="gradient_checkpointing: false"),
+        )
     elif meant is None:
         keys.leave("gradient_checkpointing", "its value is not known")
     else:
@@ -209,7 +234,7 @@ def _sharding(keys: KeyReading) -> None:
     keys.set("shard", stage, "deepspeed")
     if "cpuoffload_params" in base or "cpuoffload_all" in base:
         keys.settings["offload"] = "params"
-    keys.notes.append(f"{base:.60} is taken for axolotl's own file of that name")
+    keys.notes.append(sentence("base.of_axolotl", base=base))
 
 
 def _sequence(keys: KeyReading) -> None:
@@ -256,24 +281,24 @@ NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory
 }
 
 
+def _refuses(settings: Mapping[str, Value]) -> str:
+    """Say what axolotl refuses of a run; "" where it is nothing."""
+    way = settings.get("context_parallel_by")
+    if way in ("ulysses", "allgather"):
+        return sentence("emit.ring_alone", way=way)
+    if settings["context_parallel_size"] > 1 and settings["attention"] != "flash":
+        return sentence("emit.flash_alone")
+    if settings["shard"] == "fsdp2" and settings["optimizer"] in EIGHT_BITS:
+        return sentence("emit.refuses_optimizer", name=settings["optimizer"])
+    return ""
+
+
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what axolotl 0.19
     refuses (utils/schemas/validation.py)."""
-    way = run.settings.get("context_parallel_by")
-    if way in ("ulysses", "allgather"):
-        raise UsageError(
-            f"--emit axolotl: it has no word for --context-parallel-by {way}; nearest is ring"
-        )
-    if run.settings["context_parallel_size"] > 1 and run.settings["attention"] != "flash":
-        raise UsageError(
-            "--emit axolotl: it shares a sequence among ranks by flash attention alone; give "
-            "--attention flash"
-        )
-    if run.settings["shard"] == "fsdp2" and run.settings["optimizer"] in EIGHT_BITS:
-        raise UsageError(
-            f"--emit axolotl: it refuses {run.settings['optimizer']} beside FSDP2; nearest is "
-            "--optimizer adamw_torch_8bit"
-        )
+    refused = _refuses(run.settings)
+    if refused:
+        raise UsageError(refused, where="--emit axolotl")
     names = {
         **WRITTEN,
         "use_reentrant": "gradient_checkpointing_kwargs.use_reentrant",
@@ -292,7 +317,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="axolotl",
-    title="axolotl config",
+    title=sentence("title.config", program="axolotl"),
     syntaxes=("yaml",),
     source="https://github.com/axolotl-ai-cloud/axolotl @ 067b021c",
     tells=tells,

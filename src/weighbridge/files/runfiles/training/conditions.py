@@ -108,16 +108,16 @@ class _Script:
             return None
         known = self.known("".join(self.kept))
         first, *others = JOINED.split(test)
-        found = self._one(first, known)
+        truth = self._one(first, known)
         for by, one in zip(others[::2], others[1::2], strict=True):
-            found = _joined(found, by, self._one(one, known))
-        return found
+            truth = _joined(truth, by, self._one(one, known))
+        return truth
 
     def _one(self, test: str, known: Mapping[str, str]) -> bool | None:
         test = BRACKETS.sub("", BRACKETS.sub("", test)).strip()
         if test.startswith("! "):
-            found = self._one(test[2:], known)
-            return None if found is None else not found
+            truth = self._one(test[2:], known)
+            return None if truth is None else not truth
         if test in CERTAIN:
             return CERTAIN[test]
         if test[:3] in ("-z ", "-n "):
@@ -131,8 +131,8 @@ class _Script:
 
     def _word(self, word: str, known: Mapping[str, str]) -> str | None:
         """Return what a word is; None where it stands for what the script does not say."""
-        found = self.fill(word.strip(), known).strip().strip("\"'")
-        return None if re.search(r"[$`*?()]", found) else found
+        filled_word = self.fill(word.strip(), known).strip().strip("\"'")
+        return None if re.search(r"[$`*?()]", filled_word) else filled_word
 
 
 def _compared(one: str, by: str, two: str) -> bool | None:

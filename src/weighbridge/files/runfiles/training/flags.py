@@ -19,21 +19,21 @@ WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 def mapping(words: Sequence[str]) -> dict[str, Any]:
     """Return the flags of a command with their values: several make a list, and none is true."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     name = ""
     for word in words:
         flag = FLAG.fullmatch(word)
         if flag is not None:
             name = flag[1].replace("-", "_")
-            found[name] = True if flag[2] is None else plain(flag[2])
-        elif is_variable(word) and not (name and found[name] is True and not FLAGS.search(word)):
-            found[word] = COMPUTED
-        elif name and found[name] is True:
-            found[name] = plain(word)
+            values[name] = True if flag[2] is None else plain(flag[2])
+        elif is_variable(word) and not (name and values[name] is True and not FLAGS.search(word)):
+            values[word] = COMPUTED
+        elif name and values[name] is True:
+            values[name] = plain(word)
         elif name:
-            before = found[name] if isinstance(found[name], list) else [found[name]]
-            found[name] = [*before, plain(word)]
-    return {name: COMPUTED if _computed(value) else value for name, value in found.items()}
+            before = values[name] if isinstance(values[name], list) else [values[name]]
+            values[name] = [*before, plain(word)]
+    return {name: COMPUTED if _computed(value) else value for name, value in values.items()}
 
 
 def _computed(value: Any) -> bool:
@@ -79,29 +79,35 @@ def plain(word: str) -> Any:
 VALUE = r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"'\\-][^\s\"'\\]*))?(?=[\s\\]|$)"
 
 
+def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
+    """Return a text with another value of a flag, or with one where it has none."""
+    if not flag["value"]:
+        return f"{text[: flag.end()]} {value}{text[flag.end() :]}"
+    start, end = flag.span("value")
+    return f"{text[:start]}{value}{text[end:]}"
+
+
 def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
     """Yield a script with other arguments: values in the places of the old ones, new arguments
     behind the first that is among `known`. Whether that is right the caller tells, by reading it
     again. Nothing is yielded where no place is found."""
     for key, value in words.items():
         names = key.split("|")
-        said = str(value).lower() if isinstance(value, bool) else str(value)
+        written_value = str(value).lower() if isinstance(value, bool) else str(value)
         stands = next(filter(None, (_flag(text, name) for name in names)), None)
         if stands is not None:
-            at = stands.span("value") if stands["value"] else (stands.end(), stands.end())
-            between = "" if stands["value"] else " "
-            text = f"{text[: at[0]]}{between}{said}{text[at[1] :]}"
+            text = _in_place(text, stands, written_value)
             continue
         beside = next(filter(None, (_flag(text, name) for name in known)), None)
         if beside is None or "." in names[-1]:
             return
-        text = f"{text[: beside.end()]} --{names[-1]} {said}{text[beside.end() :]}"
+        text = f"{text[: beside.end()]} --{names[-1]} {written_value}{text[beside.end() :]}"
     yield text
 
 
 def _flag(text: str, name: str) -> re.Match[str] | None:
     """Return where a flag stands with its value, in lines that are no comment."""
     spelled = re.escape(name).replace("_", "[-_]")
-    found = re.finditer(rf"(?<![\w-])--?{spelled}{VALUE}", text)
-    lines = ((one, text.rfind("\n", 0, one.start()) + 1) for one in found)
-    return next((one for one, at in lines if not text[at:].lstrip().startswith("#")), None)
+    matches = re.finditer(rf"(?<![\w-])--?{spelled}{VALUE}", text)
+    lines = ((one, text.rfind("\n", 0, one.start()) + 1) for one in matches)
+    return next((one for one, place in lines if not text[place:].lstrip().startswith("#")), None)

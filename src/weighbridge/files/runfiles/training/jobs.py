@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.shell import given_shell
 from weighbridge.files.runfiles import segments
@@ -72,27 +73,27 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each container that launches a training, those alike once."""
-    told: list[tuple[PlannedRun, Launching, launch.Launched, dict[Path, Pods]]] = []
+    launches: list[tuple[PlannedRun, Launching, launch.Launched, dict[Path, Pods]]] = []
     for each in _launching(document):
         path = each.container.path
-        for found in launch.launched(each.shell):
-            run = launch.of_launched(each.shell, found)
+        for launched_one in launch.launched(each.shell):
+            run = launch.of_launched(each.shell, launched_one)
             alike = (
                 pods
-                for other, _, _, pods in told
+                for other, _, _, pods in launches
                 if (run.model, run.settings) == (other.model, other.settings)
             )
             group = next(alike, None)
             if group is None:
                 group = {}
-                told.append((run, each, found, group))
+                launches.append((run, each, launched_one, group))
             group[path] = _pods(document, path)
-    for run, each, found, group in told:
+    for run, each, launched_one, group in launches:
         pods = Pods(
             max(1, sum(one.total for one in group.values())),
             tuple(unread for one in group.values() for unread in one.unread),
         )
-        yield _placed(document, run, each, found, pods)
+        yield _placed(document, run, each, launched_one, pods)
 
 
 def _launching(document: Document) -> Iterator[Launching]:
@@ -129,51 +130,51 @@ def _told_torchrun(document: Document, path: Path) -> Mapping[str, str]:
     spec = _spec(document)
     if not _together(document) or MPI in spec:
         return {}
-    at, roles = _at(document, path), spec.get(TORCH)
+    job, roles = _value_at(document, path), spec.get(TORCH)
     paths: list[Path] = [("spec", TORCH, role) for role in roles] if isinstance(roles, dict) else []
     counts = [_pods(document, each) for each in (paths or [path])]
-    each = spec.get("nprocPerNode", at.get("numProcPerNode") if isinstance(at, dict) else None)
+    each = spec.get("nprocPerNode", job.get("numProcPerNode") if isinstance(job, dict) else None)
     processes = {"PET_NPROC_PER_NODE": str(each)} if str(each).isdigit() else {}
     if any(one.unread for one in counts):
         return processes
     return {"PET_NNODES": str(max(1, sum(one.total for one in counts))), **processes}
 
 
-def _at(document: Document, path: Path) -> Any:
-    found = document.data
+def _value_at(document: Document, path: Path) -> Any:
+    value = document.data
     for key in path:
-        found = found[key]
-    return found
+        value = value[key]
+    return value
 
 
 def _pods(document: Document, path: Path) -> Pods:
     """Return how many pods run what stands at a path: every mapping above it may multiply them."""
     pods = Pods()
     for end in range(len(path) + 1):
-        at = _at(document, path[:end])
-        for name in COUNTS if isinstance(at, dict) else ():
-            if name in at:
-                pods = _times(pods, at, (*path[:end], name), document)
+        holder = _value_at(document, path[:end])
+        for name in COUNTS if isinstance(holder, dict) else ():
+            if name in holder:
+                pods = _times(pods, holder, (*path[:end], name), document)
     policy = _spec(document).get("mlPolicy")
     if isinstance(policy, dict) and "numNodes" in policy:
         pods = _times(pods, policy, ("spec", "mlPolicy", "numNodes"), document)
     return pods
 
 
-def _times(pods: Pods, at: Mapping[str, Any], path: Path, document: Document) -> Pods:
+def _times(pods: Pods, spec: Mapping[str, Any], path: Path, document: Document) -> Pods:
     name = str(path[-1])
-    said = _whole(at[name])
-    if said is None:
+    replicas = _whole(spec[name])
+    if replicas is None:
         line = document.place(path).line
-        why = NO_COUNT.format(f"it is {shown(at[name])}")
+        why = NO_COUNT.format(f"it is {shown(spec[name])}")
         unread = Unread(key=name, line=line, why=why, lowers=True, raises=True)
         return Pods(pods.total, (*pods.unread, unread))
-    most = _whole(at.get("completions")) if name == "parallelism" else None
-    return Pods(pods.total * (said if most is None else min(said, most)), pods.unread)
+    most = _whole(spec.get("completions")) if name == "parallelism" else None
+    return Pods(pods.total * (replicas if most is None else min(replicas, most)), pods.unread)
 
 
-def _whole(said: Any) -> int | None:
-    text = str(said)
+def _whole(value: Any) -> int | None:
+    text = str(value)
     return int(text) if text.isdigit() and len(text) < 7 else None
 
 
@@ -185,7 +186,7 @@ def _of_workers(document: Document, container: Container) -> Container:
         return container
     path: Path = ("spec", MPI, "Worker", "template", "spec", "containers", 0)
     try:
-        resources = _at(document, path).get("resources")
+        resources = _value_at(document, path).get("resources")
     except (KeyError, IndexError, TypeError, AttributeError):
         return container
     return replace(
@@ -201,13 +202,13 @@ def _spread(
 ) -> tuple[Start, tuple[Unread, ...], tuple[str, ...]]:
     """Return what is started on all pods of a run, with what is not read of it, and what has to be
     said of them."""
-    said = start.machines if start.machines is not None else _by_config(run)
-    if isinstance(said, int) and said > 0:
-        return (start, *_compared(said, pods, together=_together(document)))
-    if said is None and not _together(document):
+    machines = start.machines if start.machines is not None else _by_config(run)
+    if isinstance(machines, int) and machines > 0:
+        return (start, *_compared(machines, pods, together=_together(document)))
+    if machines is None and not _together(document):
         alone = pods.total > 1 and not any(one.missing for one in run.unread)
         return start, (), (ALONE.format(pods.total),) if alone else ()
-    notes = () if said is None or pods.unread else (TAKEN.format(pods.total),)
+    notes = () if machines is None or pods.unread else (TAKEN.format(pods.total),)
     slots = _spec(document).get("slotsPerWorker", 1) if MPI in _spec(document) else None
     each = start.each or (None if start.whole else _whole(slots))
     return start._replace(each=each, machines=pods.total), pods.unread, notes
@@ -237,30 +238,28 @@ def _placed(
     document: Document,
     alone: PlannedRun,
     launching: Launching,
-    found: launch.Launched,
+    launched_one: launch.Launched,
     pods: Pods,
 ) -> PlannedRun:
     """Return a run with the lines of the manifest, and the cards and memory of its pods; `alone` is
     what its command says by itself."""
     container, shell = launching
-    start, unread, notes = _spread(document, alone, found.start, pods)
-    run = launch.of_launched(shell, found._replace(start=start))
+    start, unread, notes = _spread(document, alone, launched_one.start, pods)
+    run = launch.of_launched(shell, launched_one._replace(start=start))
     machines = number(start.machines) or _by_config(run) or 1
     if container.gpus and SIZES["data"] not in run.settings:
-        start = start._replace(each=container.gpus)
-        run = launch.ranked(run, start)
-        run = replace(
-            run, unread=tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
-        )
-    run = segments.told(run, shell.text, shell.syntax)
-    at = container.line
+        run = launch.ranked(run, start._replace(each=container.gpus))
+        counted = tuple(one for one in run.unread if one.key not in (NODES, *COUNTED))
+        run = replace(run, unread=counted)
+    run = segments.with_allocator(run, shell.text, shell.syntax)
+    line_number = container.line
     run = replace(
         run,
         name=container.name,
-        understood=tuple(replace(one, line=at, start=0, end=0) for one in run.understood),
+        understood=tuple(replace(one, line=line_number, start=0, end=0) for one in run.understood),
         unread=(
-            *(replace(one, line=at) for one in run.unread),
-            *(replace(one, line=one.line or at) for one in unread),
+            *(replace(one, line=line_number) for one in run.unread),
+            *(replace(one, line=one.line or line_number) for one in unread),
         ),
         notes=(*run.notes, *notes),
         cards=(container.gpus or 0) * machines,
@@ -271,7 +270,7 @@ def _placed(
 
 KIND = Kind(
     name="kubernetes-job",
-    title="Kubernetes job",
+    title=sentence("title.job"),
     syntaxes=("yaml",),
     source="https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1",
     tells=tells,

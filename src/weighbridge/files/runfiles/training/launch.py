@@ -12,14 +12,17 @@ from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.engines.launch.shell import commands
+from weighbridge.files.programs import names_of
+from weighbridge.files.programs import programs as all_programs
 from weighbridge.files.runfiles import slurm
 from weighbridge.files.runfiles.beside import beside, missing, of_another
 from weighbridge.files.runfiles.document import Document, Path, Place
 from weighbridge.files.runfiles.pieces import begins_with_a_command, only_commands
 from weighbridge.files.runfiles.reading import filled
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unread, Value
 from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
     accelerate,
@@ -38,19 +41,12 @@ SHELL = re.compile(r"#!.*\b(?:ba|z|da|k)?sh\b")
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch")  # whatever their first line is
 MOST = 200  # lines: a longer text is looked at as prose is
 CONFIG = "config_file"  # of accelerate
-LAUNCHERS = ("torchrun", "deepspeed", "accelerate", "python", "python3")
-PROGRAMS = ("swift", "trl", "llamafactory-cli")
+OF_TRL = "accelerate_config"  # TRL's flag for it
+LAUNCHERS, PROGRAMS = names_of("launchers"), names_of("trainers")
 JOB = "#SBATCH"  # of Slurm, which says the machines
 FILE_VARIABLE = "CONFIG_FILE"  # the config of torchtitan's run_train.sh
-UNREAD = "the script is not read: its arguments are taken as transformers and TRL have them"
 TRAINS = ("per_device_train_batch_size", "model_name_or_path", "lora_rank", "finetuning_type")
-SWIFT = {  # ms-swift's names -> those of TRL's arguments
-    "model": "model_name_or_path",
-    "lora_rank": "lora_r",
-    "target_modules": "lora_target_modules",
-    "attn_impl": "attn_implementation",
-}
-
+SWIFT = all_programs()["ms-swift"].arguments
 
 # What starts a process for each card that it sees (LLaMA-Factory's launcher.py)
 EACH_CARD = "llamafactory-cli"
@@ -94,7 +90,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def of_launched(document: Document, each: Launched) -> PlannedRun:
     """Return the run of a launch, with the ranks of each of its machines."""
     start, run = each.start, ranked(_run(document, each), each.start)
-    return replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.told))
+    return replace(run, refused=run.refused or start.refused, unread=(*run.unread, *start.not_read))
 
 
 def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
@@ -129,10 +125,10 @@ def _script(document: Document, each: Launched) -> Document | None:
     if not each.program.endswith(".py"):
         return None
     try:
-        found = beside(document, each.program, script.KIND.syntaxes)
+        called = beside(document, each.program, script.KIND.syntaxes)
     except BadFileError:
         return None
-    return found if found is not None and script.tells(found) else None
+    return called if called is not None and script.tells(called) else None
 
 
 def started(
@@ -140,10 +136,10 @@ def started(
 ) -> Iterator[Launched]:
     """Yield what a text of a document launches: a script of any name, or one of `programs`."""
     try:
-        found = list(commands(text))
+        all_commands = list(commands(text))
     except UsageError:
         return
-    for command in found:
+    for command in all_commands:
         words = [filled(word) for word in command.words]
         each = _launched(document, words, command.env, programs)
         if each is not None:
@@ -151,10 +147,10 @@ def started(
 
 
 def _trains(each: Launched) -> bool:
-    given = flags.mapping(each.words)
+    arguments = flags.mapping(each.words)
     if each.program in starters.STARTERS and starters.begins(each.program, each.words):
         return True
-    return each.program in PROGRAMS or any(name in given for name in TRAINS)
+    return each.program in PROGRAMS or any(name in arguments for name in TRAINS)
 
 
 def _launched(
@@ -162,33 +158,47 @@ def _launched(
 ) -> Launched | None:
     """Return what a command launches: its last launcher is the one that counts."""
     names = [word.rpartition("/")[2] for word in words]
-    at = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
-    if not at:
+    places = [place for place, name in enumerate(names) if name in (*LAUNCHERS, *programs)]
+    if not places:
         return None
-    start = next((n for n in at if _begins(names, words, n)), at[-1])
+    start = next((n for n in places if _begins(names, words, n)), places[-1])
     if names[start] in programs:
-        named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
-        if not named and len(words) < start + 2:
-            return None
-        by = next((n for n in reversed(at) if n < start and names[n] in LAUNCHERS), None)
-        if by is None:
-            how = ranks.of_program(names[start], words[:start], env, EACH_CARD)
-        else:
-            how = ranks.of_launcher(names[by], words[by:start], env, words[:by], document)
-        if names[start] in (*starters.STARTERS, "trl"):
-            how = _or_by_itself(how, starters.start_of(words[start + 1 :]))
-        return Launched(names[start], [*named, *words[start + 1 :]], how)
+        by = next((n for n in reversed(places) if n < start and names[n] in LAUNCHERS), None)
+        return _launched_program(document, words, env, start, by)
     script = next((n for n in range(start + 1, len(words)) if _is_script(words, n)), None)
     if script is None:
         return None
-    own = words[start:script]
-    config = str(flags.mapping(own).get(CONFIG) or "")
-    said = own if names[start] == "accelerate" else ()
+    launchers_words = words[start:script]
+    config = str(flags.mapping(launchers_words).get(CONFIG) or "")
+    accelerate_words = launchers_words if names[start] == "accelerate" else ()
     alone = _is_alone(names, start, script)
     srun = names.index(SRUN) + 1 if alone else 0
     tasks = slurm.step(document.text, words[srun:start]) if srun else None
-    how = tasks or ranks.of_launcher(names[start], own, env, words[:start], document)
-    return Launched(words[script], words[script + 1 :], how, config, said)
+    how = tasks or ranks.of_launcher(names[start], launchers_words, env, words[:start], document)
+    return Launched(words[script], words[script + 1 :], how, config, accelerate_words)
+
+
+def _launched_program(
+    document: Document,
+    words: Sequence[str],
+    env: Mapping[str, str],
+    start: int,
+    launcher: int | None,
+) -> Launched | None:
+    """Return the program that a command starts at a word, by a launcher or by itself; None where
+    it is told nothing."""
+    program, told_to_it = words[start].rpartition("/")[2], words[start + 1 :]
+    named = [env[FILE_VARIABLE]] if FILE_VARIABLE in env else []
+    if not named and not told_to_it:
+        return None
+    if launcher is None:
+        how = ranks.of_program(program, words[:start], env, EACH_CARD)
+    else:
+        by = words[launcher].rpartition("/")[2]
+        how = ranks.of_launcher(by, words[launcher:start], env, words[:launcher], document)
+    if program in (*starters.STARTERS, "trl"):
+        how = _or_by_itself(how, starters.start_of(told_to_it))
+    return Launched(program, [*named, *told_to_it], how)
 
 
 def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
@@ -198,7 +208,7 @@ def _or_by_itself(start: ranks.Start, program: ranks.Start) -> ranks.Start:
         each=counted.each,
         whole=counted.whole,
         machines=program.machines if start.machines is None else start.machines,
-        unread=(*start.unread, *program.unread),
+        unread=(*start.not_read, *program.unread),
         refused=start.refused or program.refused,
     )
 
@@ -210,15 +220,15 @@ def _is_alone(names: Sequence[str], start: int, script: int) -> bool:
     return starts and SRUN in names[:start] and others.isdisjoint(names[:script])
 
 
-def _begins(names: Sequence[str], words: Sequence[str], at: int) -> bool:
+def _begins(names: Sequence[str], words: Sequence[str], place: int) -> bool:
     """Tell whether a word begins a command that starts a config, whatever else it names."""
-    return names[at] in starters.STARTERS and starters.begins(names[at], words[at + 1 :])
+    return names[place] in starters.STARTERS and starters.begins(names[place], words[place + 1 :])
 
 
-def _is_script(words: Sequence[str], at: int) -> bool:
+def _is_script(words: Sequence[str], place: int) -> bool:
     """Tell whether a word is what a launcher starts: a file, or a module."""
-    module = words[at - 1] in ("-m", "--module") and words[at] not in ranks.TORCHRUN
-    return module or words[at].endswith(".py")
+    module = words[place - 1] in ("-m", "--module") and words[place] not in ranks.TORCHRUN
+    return module or words[place].endswith(".py")
 
 
 def _run(document: Document, each: Launched) -> PlannedRun:
@@ -226,19 +236,21 @@ def _run(document: Document, each: Launched) -> PlannedRun:
     here."""
     run = _started(document, each)
     if not each.config:
-        given = flags.document(document.text, each.flags, document.name, document.folder)
-        said = accelerate.flagged(given)
-        if said is None:
+        arguments = flags.document(document.text, each.flags, document.name, document.folder)
+        accelerate_config = accelerate.flagged(arguments)
+        if accelerate_config is None:
             return run
-        by_flags = accelerate.by_flags(next(accelerate.read(said)))
+        by_flags = accelerate.by_flags(next(accelerate.read(accelerate_config)))
         return accelerate.launched(run, by_flags, counted=each.ranks is not None)
     line = document.line_of(max(document.text.find(each.config), 0))
     shared = _shared_by(document, each.config, each.start)
+    if shared is None and "/" in each.config and trl.shipped(each.config):
+        return trl.shared_out(run, f"--{CONFIG}", each.config, line)
     if shared is None:
         absent = missing(each.config, f"--{CONFIG}", line)
         return replace(run, unread=(*run.unread, absent))
-    told = Understood(key=f"--{CONFIG}", value=each.config, setting="shard", line=line)
-    run = replace(run, understood=(*run.understood, told))
+    config_read = Understood(key=f"--{CONFIG}", value=each.config, setting="shard", line=line)
+    run = replace(run, understood=(*run.understood, config_read))
     shared = of_another(shared, each.config)
     return accelerate.launched(run, shared, counted=each.ranks is not None)
 
@@ -246,12 +258,12 @@ def _run(document: Document, each: Launched) -> PlannedRun:
 def _shared_by(document: Document, name: str, start: ranks.Start) -> PlannedRun | None:
     """Return what a config of accelerate says of the ranks, of which the command may say the number
     instead; None where it is not there."""
-    found = beside(document, name, accelerate.KIND.syntaxes)
-    if found is None or not isinstance(found.data, dict):
+    config = beside(document, name, accelerate.KIND.syntaxes)
+    if config is None or not isinstance(config.data, dict):
         return None
-    said = {"num_processes": start.ranks, "num_machines": ranks.number(start.machines)}
-    data = {**found.data, **{key: value for key, value in said.items() if value}}
-    return next(accelerate.read(replace(found, data=data)))
+    counts = {"num_processes": start.ranks, "num_machines": ranks.number(start.machines)}
+    data = {**config.data, **{key: value for key, value in counts.items() if value}}
+    return next(accelerate.read(replace(config, data=data)))
 
 
 def _started(document: Document, each: Launched) -> PlannedRun:
@@ -259,52 +271,62 @@ def _started(document: Document, each: Launched) -> PlannedRun:
         return _swift(document, each)
     if each.program in starters.STARTERS and starters.begins(each.program, each.words):
         return starters.run_of(document, each.program, each.words)
-    given = flags.document(document.text, each.words, document.name, document.folder)
+    arguments = flags.document(document.text, each.words, document.name, document.folder)
     if each.program == "trl":  # which hands words of a launcher on to accelerate
-        given = replace(given, data={n: v for n, v in given.data.items() if n not in LAUNCHED})
+        arguments = replace(
+            arguments, data={n: v for n, v in arguments.data.items() if n not in LAUNCHED}
+        )
     if each.program == "llamafactory-cli":
-        if "model_name_or_path" not in given.data:
+        if "model_name_or_path" not in arguments.data:
             return PlannedRun(
                 task="train", refused="it starts another file, which it does not name"
             )
-        return next(llama_factory.read(given))
+        return next(llama_factory.read(arguments))
     called = _script(document, each)
-    if called is not None and not any(name in given.data for name in TRAINS):
+    if called is not None and not any(name in arguments.data for name in TRAINS):
         return of_another(next(script.read(called)), each.program)
     config = starters.arguments_of(document, each.words)
     if config:
-        return _of_arguments(document, each, given, config)
-    return _plain(each, given)
+        return _of_arguments(document, each, arguments, config)
+    return _plain(each, arguments)
 
 
-def _of_arguments(document: Document, each: Launched, given: Document, name: str) -> PlannedRun:
+def _of_arguments(document: Document, each: Launched, arguments: Document, name: str) -> PlannedRun:
     """Return the run of a script or of TRL whose arguments stand in a config, too."""
-    found = beside(document, name, trl.KIND.syntaxes)
-    if found is None or not isinstance(found.data, dict):
+    config = beside(document, name, trl.KIND.syntaxes)
+    if config is None or not isinstance(config.data, dict):
         line = document.line_of(max(document.text.find(name), 0))
-        run = _plain(each, given)
+        run = _plain(each, arguments)
         return replace(run, unread=(*run.unread, missing(name, name, line)))
-    said = {key: value for key, value in given.data.items() if key != "config"}
-    return of_another(_plain(each, starters.changed(found, said)), name)
+    flags_said = {key: value for key, value in arguments.data.items() if key != "config"}
+    return of_another(_plain(each, starters.changed(config, flags_said)), name)
 
 
-def _plain(each: Launched, given: Document) -> PlannedRun:
+def _plain(each: Launched, arguments: Document) -> PlannedRun:
     """Return the run of arguments that transformers and TRL have."""
     if each.program == "trl" and each.words[0] != "sft":
         return replace(
-            trl.of_arguments(given, "trl"),
+            trl.of_arguments(arguments, "trl"),
             refused=f"trl {each.words[0]:.20} is not answered yet",
         )
-    framework = "trl" if each.program == "trl" or "use_peft" in given.data else "trainer"
-    note = "" if each.program == "trl" else UNREAD
-    run = trl.of_arguments(given, framework, note)
-    return trl.with_dropout(run) if each.program == "trl" else run
+    framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
+    note = "" if each.program == "trl" else sentence("script.unread")
+    run = trl.of_arguments(arguments, framework, note)
+    return _of_trl(run, arguments) if each.program == "trl" else run
+
+
+def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
+    """Return a run with TRL's own defaults, and shared out by the config that it names."""
+    named = arguments.data.get(OF_TRL, "")
+    if trl.shipped(named):
+        run = trl.shared_out(run, OF_TRL, str(named), arguments.place((OF_TRL,)).line)
+    return trl.with_dropout(run)
 
 
 def _swift(document: Document, each: Launched) -> PlannedRun:
     """Return the run of ms-swift, whose arguments are given the names of TRL's."""
-    given = flags.document(document.text, each.words, document.name, document.folder)
-    data = {SWIFT.get(name, name): value for name, value in given.data.items()}
+    arguments = flags.document(document.text, each.words, document.name, document.folder)
+    data = {SWIFT.get(name, name): value for name, value in arguments.data.items()}
     kind = str(data.pop("rlhf_type", "") or "")
     tuner = str(data.pop("tuner_type", data.pop("train_type", "lora")))
     if tuner == "lora":
@@ -316,9 +338,9 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
     data.setdefault("gradient_checkpointing", True)
     model = str(data.get("model_name_or_path") or "")
     places: dict[Path, Place] = {
-        (SWIFT.get(str(path[0]), str(path[0])),): place for path, place in given.places.items()
+        (SWIFT.get(str(path[0]), str(path[0])),): place for path, place in arguments.places.items()
     }
-    run = trl.of_arguments(replace(given, data=data, places=places), "trainer")
+    run = trl.of_arguments(replace(arguments, data=data, places=places), "trainer")
     refused = run.refused
     if each.words[0] not in ("sft", "pt") or kind:
         refused = f"ms-swift's {kind or each.words[0]:.20} is not answered yet"
@@ -328,13 +350,20 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
         run,
         model=model_of(model) if "$" not in model else "",
         understood=tuple(one for one in run.understood if one.line),
+        unread=(*run.unread, *_unlimited(data)),
         refused=refused,
     )
 
 
+def _unlimited(data: Mapping[str, Value]) -> Iterator[Unread]:
+    """Yield the note that ms-swift's samples are as long as they are, where no length is set."""
+    if data.keys().isdisjoint(trl.LENGTHS):
+        yield Unread(key="max_length", line=0, why=sentence("swift.length"), raises=True)
+
+
 KIND = Kind(
     name="training-command",
-    title="training command",
+    title=sentence("title.training"),
     syntaxes=("shell",),
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
     tells=tells,

@@ -52,14 +52,14 @@ class _Places(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
-        held, key = value_of(node.value), value_of(node.slice)
-        if isinstance(node.value, ast.Dict) and isinstance(held, dict) and key in held:
-            return ast.copy_location(ast.Constant(held[key]), node)
+        mapping, key = value_of(node.value), value_of(node.slice)
+        if isinstance(node.value, ast.Dict) and isinstance(mapping, dict) and key in mapping:
+            return ast.copy_location(ast.Constant(mapping[key]), node)
         return node
 
     def _taken(self, node: ast.expr, name: str, value: ast.expr) -> ast.expr:
-        said = DEFAULTED.format(line=node.lineno, name=name, value=ast.unparse(value))
-        self.notes[said] = None
+        note = DEFAULTED.format(line=node.lineno, name=name, value=ast.unparse(value))
+        self.notes[note] = None
         return ast.copy_location(ast.Constant(value_of(value)), node)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
@@ -38,12 +39,14 @@ def read(document: Document) -> Iterator[PlannedRun]:
     pretraining = "checkpoint_dir" not in keys.data
     model = _model(keys)
     if pretraining:
-        keys.notes.append("litgpt compiles what it pretrains, which keeps other tensors")
+        keys.notes.append(sentence("litgpt.compiles"))
     if keys.take("train.micro_batch_size", "batch_size") is None:
         size = PRETRAINED if pretraining else FINETUNED
-        keys.default("batch_size", size, "litgpt's own micro_batch_size")
+        keys.default(
+            "batch_size", size, sentence("own_name", framework="litgpt", name="micro_batch_size")
+        )
     if keys.take("train.max_seq_length", "seq_len") is None:
-        keys.notes.append("max_seq_length is not set: the model's or the longest sample decides")
+        keys.notes.append(sentence("litgpt.length"))
     keys.means("precision", "precision")
     _accumulated(keys)
     _method(keys)
@@ -103,14 +106,14 @@ def _adapters(keys: KeyReading) -> None:
             keys.knows(key, "lora_targets")
     keys.settings["lora_targets"] = targets
     if keys.take("lora_r", "lora_r") is None:
-        keys.default("lora_r", 8, "litgpt's own lora_r")
+        keys.default("lora_r", 8, sentence("own_name", framework="litgpt", name="lora_r"))
 
 
 def _optimizer(keys: KeyReading) -> None:
-    given = keys.value("optimizer")
+    optimizer = keys.value("optimizer")
     keys.used.update(("optimizer", "optimizer.class_path"))
-    key = "optimizer.class_path" if isinstance(given, dict) else "optimizer"
-    named = given.get("class_path") if isinstance(given, dict) else given
+    key = "optimizer.class_path" if isinstance(optimizer, dict) else "optimizer"
+    named = optimizer.get("class_path") if isinstance(optimizer, dict) else optimizer
     if not named:
         return
     last = str(named).rpartition(".")[2]
@@ -139,7 +142,7 @@ WRITTEN: Mapping[str, str] = {
 
 KIND = Kind(
     name="litgpt",
-    title="litgpt config",
+    title=sentence("title.config", program="litgpt"),
     syntaxes=("yaml",),
     source="https://github.com/Lightning-AI/litgpt @ 26857050",
     tells=tells,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -47,7 +48,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
     model = arguments.name_of(keys, "model_name_or_path")
     refused = _refused(keys)
     if keys.take("cutoff_len", "seq_len") is None:
-        keys.default("seq_len", 2048, "LLaMA-Factory's own cutoff_len")
+        keys.default(
+            "seq_len", 2048, sentence("own_name", framework="LLaMA-Factory", name="cutoff_len")
+        )
     if keys.on("packing"):
         keys.knows("packing", "seq_len")
     arguments.sizes(keys)
@@ -64,14 +67,18 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield keys.run(model, refused=refused or contradicted(keys))
 
 
+def _of_megatron(name: str) -> bool:
+    """Tell whether a key is one that Megatron alone reads."""
+    begins = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
+    whole = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
+    return "parallel" in name or name in whole or name.startswith(begins)
+
+
 def _refused(keys: KeyReading) -> str:
     """Return why a run is not answered; what was understood of it stands beside it."""
     stage = str(keys.value("stage") or "sft").lower()
     if any(name in keys.data for name in MEGATRON):
-        megatron = ("mixed_precision", "sequence_parallel", "export_hf_on_finish")
-        keys.used.update(name for name in keys.data if "parallel" in name or name in megatron)
-        beside = ("overlap_", "use_distributed", "bias_", "apply_", "moe_", "recompute_", "use_pa")
-        keys.used.update(name for name in keys.data if name.startswith(beside))
+        keys.used.update(filter(_of_megatron, keys.data))
         return "it trains with Megatron, which is not answered yet"
     if keys.on("use_kt"):
         return "KTransformers keeps experts on the host and trains there, which is not answered yet"
@@ -122,10 +129,20 @@ def _method(keys: KeyReading) -> None:
     if bits:
         _packed(keys, bits)
     else:
-        half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
-        keys.settings["dtype"] = half
+        _half(keys)
+    _adapters(keys)
+
+
+def _half(keys: KeyReading) -> None:
+    """Take the dtype of a base that is not packed: that of the precision."""
+    half = "float16" if keys.settings["precision"] == "fp16-mixed" else "bfloat16"
+    keys.settings["dtype"] = half
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take the rank of adapters, their alpha and the modules that have one."""
     if keys.take("lora_rank", "lora_r") is None:
-        keys.default("lora_r", 8, "LLaMA-Factory's own lora_rank")
+        keys.default("lora_r", 8, sentence("own_name", framework="LLaMA-Factory", name="lora_rank"))
     if (
         keys.take("lora_alpha", "lora_alpha") is None
     ):  # it decides no memory, and a new file has to say it
@@ -136,7 +153,11 @@ def _method(keys: KeyReading) -> None:
     if "lora_target" in keys.data:
         keys.set("lora_targets", targets, "lora_target")
     else:
-        keys.default("lora_targets", targets, "LLaMA-Factory's own lora_target: all")
+        keys.default(
+            "lora_targets",
+            targets,
+            sentence("own_name", framework="LLaMA-Factory", name="lora_target: all"),
+        )
 
 
 def _packed(keys: KeyReading, bits: str) -> None:
@@ -155,10 +176,10 @@ def _packed(keys: KeyReading, bits: str) -> None:
 
 
 def _checkpoints(keys: KeyReading) -> None:
-    own = keys.on("gradient_checkpointing")
-    if keys.on("disable_gradient_checkpointing") and not own:
+    by_argument = keys.on("gradient_checkpointing")
+    if keys.on("disable_gradient_checkpointing") and not by_argument:
         keys.set("checkpointing", "none", "disable_gradient_checkpointing")
-    elif own:
+    elif by_argument:
         arguments.checkpoints(keys)
     else:
         keys.default("checkpointing", "full", "LLaMA-Factory checkpoints unless it is disabled")
@@ -210,7 +231,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="llama-factory",
-    title="LLaMA-Factory config",
+    title=sentence("title.config", program="LLaMA-Factory"),
     syntaxes=("yaml", "json"),
     source="https://github.com/hiyouga/LLaMA-Factory @ ff6d4d12",
     tells=tells,

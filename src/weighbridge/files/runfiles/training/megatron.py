@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading
@@ -115,7 +116,6 @@ SWITCHES = frozenset(
     )
 )
 MOST_NAMES = 5  # that one line tells
-CONDITIONAL = "what the script sets under a condition is left out"
 DENSE_FIRST = re.compile(r"\(?\[0\]\s*\*\s*(\d+)\s*\+\s*\[1\]\s*\*\s*\d+\)?")  # moe_layer_freq
 
 
@@ -140,15 +140,15 @@ def read(document: Document) -> Iterator[PlannedRun]:
     for each in _started(document):
         each = each._replace(start=each.start._replace(elsewhere=True))
         words = _without_others(each.words)
-        given = flags.document(document.text, words, document.name)
+        arguments = flags.document(document.text, words, document.name)
         if each.program == SWIFT:
-            data = {NAMES_OF_SWIFT.get(name, name): value for name, value in given.data.items()}
-            given = replace(given, data={**OF_SWIFT, **data})
-        run = _run(given, each.ranks)
+            data = {NAMES_OF_SWIFT.get(name, name): value for name, value in arguments.data.items()}
+            arguments = replace(arguments, data={**OF_SWIFT, **data})
+        run = _run(arguments, each.ranks)
         yield replace(
             run,
             notes=(*run.notes, *_partly(document.text, each)),
-            unread=(*run.unread, *each.start.told),
+            unread=(*run.unread, *each.start.not_read),
             refused=run.refused or each.start.refused,
         )
 
@@ -156,13 +156,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _partly(text: str, each: launch.Launched) -> Iterator[str]:
     """Yield what a script does not say of itself."""
     if arrays.conditional(text):
-        yield CONDITIONAL
+        yield sentence("script.under_condition")
     unsure = arrays.unsure(text)
     if unsure:
         names = ", ".join(unsure[:MOST_NAMES])
-        yield f"under a condition the script sets {names}: its last value is taken"
+        yield sentence("script.condition", names=names)
     if each.ranks is None and each.program != SWIFT:
-        yield "on how many devices it runs is not said: --gpu says it"
+        yield sentence("script.devices")
     before = ("", *each.words)
     others = [
         word
@@ -170,16 +170,16 @@ def _partly(text: str, each: launch.Launched) -> Iterator[str]:
         if OTHER.fullmatch(word) and (not last.startswith("-") or _is_switch(last))
     ]
     if others:
-        yield f"what {others[0]:.40} holds is not in the file, and is left out"
+        yield sentence("script.not_held", name=others[0])
 
 
 def _without_others(words: Sequence[str]) -> list[str]:
     """Return words without what a variable that nobody sets would add behind a switch."""
-    kept: list[str] = []
+    of_megatron: list[str] = []
     for word in words:
-        if not (OTHER.fullmatch(word) and kept and _is_switch(kept[-1])):
-            kept.append(word)
-    return kept
+        if not (OTHER.fullmatch(word) and of_megatron and _is_switch(of_megatron[-1])):
+            of_megatron.append(word)
+    return of_megatron
 
 
 def _is_switch(word: str) -> bool:
@@ -204,8 +204,8 @@ def _words(named: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _run(given: Document, ranks: int | None) -> PlannedRun:
-    keys = reading(given, KEYS)
+def _run(arguments: Document, ranks: int | None) -> PlannedRun:
+    keys = reading(arguments, KEYS)
     keys.settings |= {"framework": "megatron", "method": "full"}
     refused = _refused(keys)
     named = keys.text("model")
@@ -323,9 +323,9 @@ def _widths(keys: KeyReading) -> dict[str, Value]:
 
 
 def _named(keys: KeyReading, names: Mapping[str, tuple[str, int | None]]) -> dict[str, Value]:
-    found = {ours: keys.value(name, usual) for name, (ours, usual) in names.items()}
+    values = {ours: keys.value(name, usual) for name, (ours, usual) in names.items()}
     _used(keys, *names)
-    return {ours: value for ours, value in found.items() if value is not None}
+    return {ours: value for ours, value in values.items() if value is not None}
 
 
 def _used(keys: KeyReading, *names: str) -> None:
@@ -349,10 +349,10 @@ def _dense_first(keys: KeyReading) -> dict[str, Value]:
 def _vocabulary(keys: KeyReading) -> int:
     """Return the words of the tokenizer: those that are said, that Megatron knows of it, or that
     the model has whose tokenizer it is."""
-    said = keys.value("vocab_size")
-    if isinstance(said, int) and said > 0:
+    vocabulary = keys.value("vocab_size")
+    if isinstance(vocabulary, int) and vocabulary > 0:
         keys.knows("vocab_size", "model")
-        return said
+        return vocabulary
     kind = keys.text("tokenizer_type") or "GPT2BPETokenizer"
     entry = catalogue.of_repository(keys.text("tokenizer_model"))
     named = PurePosixPath(keys.text("tokenizer_model") or "").stem
@@ -410,7 +410,7 @@ def _batches(keys: KeyReading, ranks: int | None) -> None:
     by = Ranks.of(keys.settings).over(ranks)
     within = int(keys.value("expert_tensor_parallel_size", by.tensor))
     if ranks < max(by.copy, by.pipeline * by.expert * within):
-        keys.notes.append(f"{ranks} processes are started a machine, and it needs several machines")
+        keys.notes.append(sentence("script.processes", count=ranks))
         return
     data = keys.settings[SIZES["data"]] = by.data
     if isinstance(whole, int) and whole > 0:
@@ -425,13 +425,13 @@ WRITTEN: Mapping[str, str] = {"seq_len": "seq_length", "batch_size": "micro_batc
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as arguments; None where Megatron has none for it. The
     micro-batches of a step follow from the global batch."""
-    own = {name: value for name, value in change.items() if name != "gradient_accumulation"}
-    return phrased(own, WRITTEN, {})
+    changes = {name: value for name, value in change.items() if name != "gradient_accumulation"}
+    return phrased(changes, WRITTEN, {})
 
 
 KIND = Kind(
     name="megatron",
-    title="Megatron-LM command",
+    title=sentence("title.megatron"),
     syntaxes=("shell", "yaml"),
     source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
     tells=tells,

@@ -7,6 +7,7 @@ Source: Megatron-LM d98e8a6 megatron/training/arguments.py (hybrid_layer_pattern
 core/transformer/transformer_config.py (mamba_*), core/ssm/mamba_mixer.py.
 """
 
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.reading import KeyReading
 from weighbridge.files.runfiles.record import Value
 from weighbridge.models.arch.families.mamba_hybrid import NEMOTRON_H, TYPES
@@ -69,9 +70,9 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
     mamba = {name: _number(keys, name, usual) for name, usual in USUAL.items()}
     groups = keys.value("num_query_groups", 1) if keys.on("group_query_attention") else heads
     if not keys.on("disable_bias_linear") or keys.text("normalization") != "RMSNorm":
-        keys.notes.append("biases of linears and norms, a few thousand a layer, are not counted")
+        keys.notes.append(sentence("megatron.biases"))
     feed = _number(keys, "ffn_hidden_size", 4 * width)
-    found: dict[str, Value] = {
+    fields: dict[str, Value] = {
         "model_type": TYPE,
         "architectures": [NEMOTRON_H.cls],
         "_name_or_path": f"hybrid of {len(letters)} layers, {width} wide",
@@ -97,7 +98,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
         "vocab_size": words,
     }
     if EXPERTS in letters:
-        found |= {
+        fields |= {
             "n_routed_experts": _number(keys, "num_experts", 0),
             "num_experts_per_tok": _number(keys, "moe_router_topk", 2),
             "moe_intermediate_size": _number(keys, "moe_ffn_hidden_size", feed),
@@ -108,7 +109,7 @@ def config(keys: KeyReading, words: int) -> dict[str, Value]:
     for name in OF_MODEL:
         if keys.value(name) is not None:
             keys.knows(name, "model")
-    return found
+    return fields
 
 
 def _number(keys: KeyReading, name: str, usual: int) -> int:

@@ -112,7 +112,7 @@ class Start(NamedTuple):
         return number(least[1] if least else self.machines) or 1
 
     @property
-    def told(self) -> tuple[Unread, ...]:
+    def not_read(self) -> tuple[Unread, ...]:
         """Return what is not read of a start, with what is only partly known of its machines."""
         if self.elsewhere:
             return tuple(one for one in self.unread if one.key not in (NODES, *COUNTS))
@@ -133,8 +133,8 @@ def number(value: Any) -> int | None:
 
 def ranks_of(run: PlannedRun) -> int:
     """Return the ranks that a training starts by its settings; 0 where those do not say."""
-    said = any(run.settings.get(SIZES[kind]) for kind in ORDER)
-    return Ranks.of(run.settings).cards if run.task == "train" and said else 0
+    says_ranks = any(run.settings.get(SIZES[kind]) for kind in ORDER)
+    return Ranks.of(run.settings).cards if run.task == "train" and says_ranks else 0
 
 
 def of_launcher(
@@ -146,16 +146,16 @@ def of_launcher(
 ) -> Start:
     """Return what a launcher starts by its own words; `before` are those before it, and beside
     `document` its hostfile may lie."""
-    given = flags.mapping(words)
+    flags_given = flags.mapping(words)
     if launcher == "deepspeed":  # which leaves the variable unread beside counts of its own
-        return _of_deepspeed({SHORT.get(n, n): v for n, v in given.items()}, env, document)
-    start = _of_words(launcher, given, words, env, before)
-    return start if given.get("gpu_ids") else _seen(start, env)
+        return _of_deepspeed({SHORT.get(n, n): v for n, v in flags_given.items()}, env, document)
+    start = _of_words(launcher, flags_given, words, env, before)
+    return start if flags_given.get("gpu_ids") else _seen(start, env)
 
 
 def _of_words(
     launcher: str,
-    given: Mapping[str, Any],
+    flags_given: Mapping[str, Any],
     words: Sequence[str],
     env: Mapping[str, str],
     before: Sequence[str],
@@ -164,9 +164,17 @@ def _of_words(
     if mpi is not None:
         return _of_mpi(before[mpi + 1 :])
     if launcher == "accelerate":
-        return _of_accelerate(given, env)
+        return _of_accelerate(flags_given, env)
     torch = {} if launcher.startswith("python") and not _is_torchrun(words) else _of_pet(env)
-    return counted({**torch, **given})
+    return counted({**torch, **flags_given})
+
+
+def _by_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the ranks that variables say, by the launchers' flags."""
+    named = {flag: env[name] for name, flag in VARIABLES.items() if env.get(name)}
+    if env.get(NODES) and NGPU not in env:
+        named["nnodes"] = env[NODES]
+    return {name: flags.plain(value) for name, value in named.items()}
 
 
 def of_program(
@@ -174,14 +182,11 @@ def of_program(
 ) -> Start:
     """Return what a program starts that launches its own processes; `each_card` is the one that
     takes every card that it sees."""
-    said = {flag: env[name] for name, flag in VARIABLES.items() if env.get(name)}
-    if env.get(NODES) and NGPU not in env:
-        said["nnodes"] = env[NODES]
-    known = {name: flags.plain(value) for name, value in said.items()}
+    known = _by_environment(env)
     refused = below({flag: known[name] for name, flag in SPELLED.items() if name in known}, "")
     if not known:
-        given = flags.mapping(before)
-        known = {name: given[name] for name in (*COUNTS, *MACHINES) if name in given}
+        flags_given = flags.mapping(before)
+        known = {name: flags_given[name] for name in (*COUNTS, *MACHINES) if name in flags_given}
     if program == each_card and "nproc_per_node" not in known and (seen := visible(env)):
         known["nproc_per_node"] = seen
     start = counted(known)
@@ -201,12 +206,12 @@ def _seen(start: Start, env: Mapping[str, str]) -> Start:
     return start._replace(unread=(Unread(key=FEW_CARDS, line=1, why=why, raises=True),))
 
 
-def _of_accelerate(given: Mapping[str, Any], env: Mapping[str, str]) -> Start:
+def _of_accelerate(flags_given: Mapping[str, Any], env: Mapping[str, str]) -> Start:
     """Return what accelerate starts, which hands one machine's processes to torchrun."""
     torch = _of_pet(env)
-    if not torch or (number(given.get("num_machines")) or 1) > 1:
-        return counted(given)
-    start = counted({name: v for name, v in given.items() if name != "num_machines"})
+    if not torch or (number(flags_given.get("num_machines")) or 1) > 1:
+        return counted(flags_given)
+    start = counted({name: v for name, v in flags_given.items() if name != "num_machines"})
     each = start.whole or number(torch.get("nproc_per_node"))
     return start._replace(each=each, whole=None, machines=torch.get("nnodes"))
 
@@ -219,25 +224,25 @@ def _of_pet(env: Mapping[str, str]) -> dict[str, Any]:
     return {flag: flags.plain(env[name]) for name, flag in PET.items() if env.get(name)}
 
 
-def counted(given: Mapping[str, Any]) -> Start:
+def counted(counts: Mapping[str, Any]) -> Start:
     """Return what flags by the names of torchrun and accelerate say."""
-    name = next((name for name in COUNTS if number(given.get(name))), "")
-    machines = next((given[name] for name in MACHINES if name in given), None)
-    count = number(given.get(name))
-    unsaid = () if name else tuple(each for each in COUNTS if each in given)
+    name = next((name for name in COUNTS if number(counts.get(name))), "")
+    machines = next((counts[name] for name in MACHINES if name in counts), None)
+    count = number(counts.get(name))
+    unsaid = () if name else tuple(each for each in COUNTS if each in counts)
     return Start(
         each=None if name == WHOLE else count,
         whole=count if name == WHOLE else None,
         machines=machines,
         unread=tuple(Unread(key=each, line=1, why=NOT_SAID) for each in unsaid),
-        refused=below({n: given[n] for n in (*COUNTS, *MACHINES) if n in given}),
+        refused=below({n: counts[n] for n in (*COUNTS, *MACHINES) if n in counts}),
     )
 
 
-def below(given: Mapping[str, Any], sign: str = "--", unsaid: int | None = None) -> str:
+def below(counts: Mapping[str, Any], sign: str = "--", unsaid: int | None = None) -> str:
     """Say which of these counts is none; "" where all are. `unsaid` is what their program takes for
     a flag that is not there."""
-    for name, value in given.items():
+    for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value == unsaid:
             continue
         if value < 1 or value != int(value):
@@ -247,11 +252,11 @@ def below(given: Mapping[str, Any], sign: str = "--", unsaid: int | None = None)
 
 def _of_mpi(words: Sequence[str]) -> Start:
     """Return what mpirun starts: where nobody says it, a process for each slot of its hosts."""
-    said = flags.mapping(words)
-    spelled = {name: v for name, v in said.items() if name in OF_MPI}
-    given = {OF_MPI[name]: v for name, v in spelled.items()}
-    whole, each = number(given.get(WHOLE)), number(given.get("each"))
-    slots = _slots(str(said.get("H", said.get("host", ""))))
+    spelled_flags = flags.mapping(words)
+    spelled = {name: v for name, v in spelled_flags.items() if name in OF_MPI}
+    flags_given = {OF_MPI[name]: v for name, v in spelled.items()}
+    whole, each = number(flags_given.get(WHOLE)), number(flags_given.get("each"))
+    slots = _slots(str(spelled_flags.get("H", spelled_flags.get("host", ""))))
     if whole is None and slots:
         whole = each * len(slots) if each else sum(slots)
     machines = whole // each if whole and each and whole % each == 0 else None
@@ -262,66 +267,83 @@ def _of_mpi(words: Sequence[str]) -> Start:
 
 def _slots(hosts: str) -> list[int]:
     """Return the slots of each host of mpirun's own list: h0:8,h1:8; none where it is none."""
-    found: dict[str, int] = {}
+    slots: dict[str, int] = {}
     for host in filter(None, hosts.split(",")):
         match = SLOTS.fullmatch(host)
         if match is None:
             return []
         name = host.partition(":")[0]
-        found[name] = found.get(name, 0) + int(match[1] or 1)
-    return list(found.values())
+        slots[name] = slots.get(name, 0) + int(match[1] or 1)
+    return list(slots.values())
 
 
 # DeepSpeed
 
 
 def _of_deepspeed(
-    given: Mapping[str, Any], env: Mapping[str, str], document: Document | None
+    flags_given: Mapping[str, Any], env: Mapping[str, str], document: Document | None
 ) -> Start:
     """Return what DeepSpeed's launcher starts."""
-    counted = any((number(given.get(name)) or 0) > 0 for name in ("num_gpus", "num_nodes"))
-    among = [name for name in ("include", "exclude") if given.get(name) not in (None, "")]
-    refused = below({n: given[n] for n in (*COUNTS, *MACHINES) if n in given}, unsaid=-1)
+    counted = any((number(flags_given.get(name)) or 0) > 0 for name in ("num_gpus", "num_nodes"))
+    among = [name for name in ("include", "exclude") if flags_given.get(name) not in (None, "")]
+    refused = below(
+        {n: flags_given[n] for n in (*COUNTS, *MACHINES) if n in flags_given}, unsaid=-1
+    )
     refused = refused or (BOTH if len(among) == 2 else COUNTED_TOO if among and counted else "")
     if refused:
         return Start(refused=refused)
     try:
-        hosts = _hosts(given, document)
+        hosts = _hosts(flags_given, document)
         if among:
-            return _filtered(among[0], str(given[among[0]]), hosts, _absent(given, hosts))
+            return _filtered(
+                among[0], str(flags_given[among[0]]), hosts, _absent(flags_given, hosts)
+            )
     except BadFileError as error:
-        return Start(refused=str(error))
-    return _by_counts(given, env, hosts)
+        return Start(refused=error.line)
+    return _by_counts(flags_given, env, hosts)
 
 
-def _absent(given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[Unread, ...]:
+def _absent(flags_given: Mapping[str, Any], hosts: Mapping[str, int]) -> tuple[Unread, ...]:
     """Return the note on the hostfile that a command names and that is not here."""
-    named = given.get("hostfile")
+    named = flags_given.get("hostfile")
     if hosts or not isinstance(named, str):
         return (Unread(key="deepspeed", line=1, why=NOT_SAID),)
     return (missing(named, "--hostfile", 1),)
 
 
-def _by_counts(given: Mapping[str, Any], env: Mapping[str, str], hosts: Mapping[str, int]) -> Start:
+def _by_counts(
+    flags_given: Mapping[str, Any], env: Mapping[str, str], hosts: Mapping[str, int]
+) -> Start:
     """Return what is started of all machines, or of the first ones, and on each of all its cards,
     or of the first ones."""
-    each = number(given.get("num_gpus")) or number(given.get("num_accelerators"))
-    machines = number(given.get("num_nodes"))
+    each = number(flags_given.get("num_gpus")) or number(flags_given.get("num_accelerators"))
+    machines = number(flags_given.get("num_nodes"))
     if hosts:
         first = list(hosts.values())[:machines]
         return _of_machines([each or slots for slots in first])
-    named = "hostfile" in given
+    named = "hostfile" in flags_given
     if each is None and not named and machines is None:
         seen = visible(env)
         return Start(each=seen or None)
     known = each is not None and (machines is not None or not named)
-    return Start(each=each, machines=machines, unread=() if known else _absent(given, hosts))
+    return Start(each=each, machines=machines, unread=() if known else _absent(flags_given, hosts))
 
 
 def _of_machines(counts: Sequence[int]) -> Start:
     """Return the start of so many processes on each machine: where these differ, of all."""
     alike = len(set(counts)) == 1
     return Start(whole=sum(counts), machines=len(counts) if alike else None)
+
+
+def _without(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
+    """Return the cards that are left of machines without those that are asked for."""
+    left = {host: slots for host, slots in hosts.items() if asked.get(host) != set()}
+    return [slots - len(asked.get(host, ())) for host, slots in left.items()]
+
+
+def _among(asked: Mapping[str, Any], hosts: Mapping[str, int]) -> list[int]:
+    """Return the cards of machines that are asked for: all of one of which none is named."""
+    return [len(cards) or hosts.get(host, 0) for host, cards in asked.items()]
 
 
 def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unread, ...]) -> Start:
@@ -332,11 +354,7 @@ def _filtered(name: str, text: str, hosts: Mapping[str, int], unsaid: tuple[Unre
     asked = _asked(name, text)
     for host, cards in asked.items():
         _checked(host, cards, hosts)
-    if name == "exclude":
-        left = {host: slots for host, slots in hosts.items() if asked.get(host) != set()}
-        counts = [slots - len(asked.get(host, ())) for host, slots in left.items()]
-    else:
-        counts = [len(cards) or hosts.get(host, 0) for host, cards in asked.items()]
+    counts = _without(asked, hosts) if name == "exclude" else _among(asked, hosts)
     if not hosts and (name == "exclude" or 0 in counts):
         return Start(unread=unsaid)
     return _of_machines([count for count in counts if count])
@@ -362,15 +380,15 @@ def _checked(host: str, cards: Iterable[int], hosts: Mapping[str, int]) -> None:
         raise BadFileError(NO_CARD.format(shown(host), hosts[host], "the hostfile", strange))
 
 
-def _hosts(given: Mapping[str, Any], document: Document | None) -> dict[str, int]:
+def _hosts(flags_given: Mapping[str, Any], document: Document | None) -> dict[str, int]:
     """Return the cards of each machine of the hostfile that a command names; none where it is not
     here. Raises BadFileError for one that is broken."""
-    named = given.get("hostfile")
+    named = flags_given.get("hostfile")
     if document is None or not isinstance(named, str):
         return {}
-    found = beside(document, named, ("text",))
+    hostfile = beside(document, named, ("text",))
     hosts: dict[str, int] = {}
-    for line in map(str.strip, (found.text if found is not None else "").splitlines()):
+    for line in map(str.strip, (hostfile.text if hostfile is not None else "").splitlines()):
         match = HOST.match(line)
         if match is not None and match[1] not in hosts:
             hosts[match[1]] = int(match[2])

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from weighbridge.base.errors import BadFileError
+from weighbridge.base.sentences import sentence
 
 MOST = 1 << 18  # bytes of the pickle: a real one has 6,000
 
@@ -48,15 +49,15 @@ def arguments(raw: bytes, name: str) -> str:
         with zipfile.ZipFile(io.BytesIO(raw)) as opened:
             inside = next(one for one in opened.infolist() if one.filename.endswith("data.pkl"))
             if inside.file_size > MOST:
-                raise BadFileError(f"{name} saves more than arguments; give a config or a command")
-            made = _Records(io.BytesIO(opened.read(inside))).load()
+                raise BadFileError(sentence("saved.more", name=name))
+            pickled = _Records(io.BytesIO(opened.read(inside))).load()
     except BadFileError:
         raise
     except Exception:  # a pickle can be broken in any way
-        raise BadFileError(f"{name} is no saved training_args.bin") from None
-    state = made.state if isinstance(made, Record) else {}
+        raise BadFileError(sentence("saved.none", name=name)) from None
+    state = pickled.state if isinstance(pickled, Record) else {}
     if not state:
-        raise BadFileError(f"{name} saves no arguments of a trainer")
+        raise BadFileError(sentence("saved.nothing", name=name))
     plain = {str(key): _plain(value) for key, value in state.items()}
     return json.dumps({key: value for key, value in plain.items() if value is not None}, indent=1)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.transformers.dialect import (
     BESIDE,
     LOADS,
@@ -51,6 +52,7 @@ TAKEN = (
 )
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
+DTYPES = frozenset(("dtype", "torch_dtype"))
 LENGTHS = frozenset(("max_length", "max_seq_length", "model_max_length"))
 CUT, KERNEL = "cce_patch", "cce"  # Cut Cross Entropy in the place of a model's own loss
 OWN = ("dtype", OWN_DTYPE, "from_pretrained of transformers 5 takes the checkpoint's own")
@@ -138,24 +140,22 @@ def read(document: Document) -> Iterator[PlannedRun]:
     load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
     other = next((called(call) for call in calls if _of_rl(called(call))), "")
-    adapted = any(called(call) in ADAPTERS for call in calls)
+    names = {called(call) for call in calls}
+    adapted = not names.isdisjoint(ADAPTERS)
     prepares = None if fast or data.keys().isdisjoint(PACKED) else _prepares(calls)
     if prepares is not None:
         data["gradient_checkpointing"] = True
         places[("gradient_checkpointing",)] = Place(prepares.lineno)
-    says_dtype = not {"dtype", "torch_dtype"}.isdisjoint(data)
+    loads = [OWN] if load is not None and not fast and DTYPES.isdisjoint(data) else []
+    loads += [OF_2024] if INT8 in names else []
     _halves(data)
     extra = _fast(data, adapted=adapted) if fast else {}
     if adapted and not data.pop("full_finetuning", False):
         data["use_peft"] = True
-    given = replace(document, data=data, places=places)
-    trained = any(called(call) in TRAINERS for call in calls)
-    framework = "unsloth" if fast else "trl" if trained else "trainer"
-    run = trl.of_arguments(given, framework, UNREAD)
+    framework = "unsloth" if fast else "trainer" if names.isdisjoint(TRAINERS) else "trl"
+    run = trl.of_arguments(replace(document, data=data, places=places), framework, UNREAD)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
-    loads = [] if load is None or fast or says_dtype else [OWN]
-    loads += [OF_2024] if any(called(call) == INT8 for call in calls) else []
     settings |= {name: value for name, value, _ in loads}
     run = replace(
         run,
@@ -182,13 +182,13 @@ def _of_rl(name: str) -> bool:
 def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
     """Return a run whose loss is Cut Cross Entropy; another kernel of that package is told, and
     where it is not `alone`: TRL's trainer puts a loss of its own above it."""
-    given = dict(zip(("model", "impl"), call.args, strict=False))
-    given |= {word.arg: word.value for word in call.keywords if word.arg}
-    kernel = value_of(given["impl"]) if "impl" in given else KERNEL
+    named_arguments = dict(zip(("model", "impl"), call.args, strict=False))
+    named_arguments |= {word.arg: word.value for word in call.keywords if word.arg}
+    kernel = value_of(named_arguments["impl"]) if "impl" in named_arguments else KERNEL
     if kernel != KERNEL or not alone:
         why = "its impl is not counted" if alone else "TRL's own loss is counted in its place"
-        told = Unread(key=CUT, line=call.lineno, why=why, lowers=True)
-        return replace(run, unread=(*run.unread, told))
+        cut = Unread(key=CUT, line=call.lineno, why=why, lowers=True)
+        return replace(run, unread=(*run.unread, cut))
     taken = Understood(key=CUT, value=KERNEL, setting="loss", line=call.lineno)
     return replace(
         run,
@@ -306,21 +306,24 @@ def _is_load(call: ast.Call) -> bool:
 def _first(calls: list[ast.Call]) -> Iterator[ast.Call]:
     """Yield the first call of each group: packing, adapters, the trainer and its arguments."""
     for names in (PACKING, ADAPTERS, TRAINERS, CONFIGS):
-        found = next((c for c in calls if called(c) in names and (c.keywords or c.args)), None)
-        if found is not None:
-            yield found
+        call = next((c for c in calls if called(c) in names and (c.keywords or c.args)), None)
+        if call is not None:
+            yield call
+
+
+def _keywords(call: ast.Call) -> list[tuple[str, ast.expr]]:
+    """Return the arguments of a call by name, the model that it loads among them."""
+    keywords = [(word.arg, word.value) for word in call.keywords if word.arg]
+    models = [call.args[0]] if called(call) == LOADS and call.args else []
+    models += [model] if (model := _named(call)) is not None else []
+    return [*(("model_name_or_path", model) for model in reversed(models)), *keywords]
 
 
 def _take(
     call: ast.Call, data: dict[str, Any], places: dict[Path, Place], text: str, *, whole: bool
 ) -> None:
     """Take the keywords of a call; `whole`: all of them, where others hold data and objects."""
-    given = [(word.arg, word.value) for word in call.keywords if word.arg]
-    if called(call) == LOADS and call.args:
-        given.insert(0, ("model_name_or_path", call.args[0]))
-    if (model := _named(call)) is not None:
-        given.insert(0, ("model_name_or_path", model))
-    for word, node in given:
+    for word, node in _keywords(call):
         name = NAMES.get(word, word)
         if not whole and name not in TAKEN:
             continue
@@ -351,14 +354,14 @@ def _spanned(node: Any, text: str) -> Place:
     """Return where a node begins and ends; its columns count bytes."""
     lines = text.split("\n")
 
-    def at(line: int, column: int) -> int:
+    def offset(line: int, column: int) -> int:
         before = sum(len(each) + 1 for each in lines[: line - 1])
         return before + len(lines[line - 1].encode()[:column].decode(errors="ignore"))
 
     return Place(
         node.end_lineno or node.lineno,
-        at(node.lineno, node.col_offset),
-        at(node.end_lineno or 1, node.end_col_offset or 0),
+        offset(node.lineno, node.col_offset),
+        offset(node.end_lineno or 1, node.end_col_offset or 0),
     )
 
 
@@ -385,7 +388,7 @@ def _fast(data: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
 
 KIND = Kind(
     name="training-script",
-    title="training script",
+    title=sentence("title.script"),
     syntaxes=("python",),
     source="https://github.com/unslothai/unsloth @ 015bdef0",
     tells=tells,

@@ -41,15 +41,17 @@ def config_of(program: str, words: Sequence[str]) -> str:
     """Return the config that a command names; "" where it names none."""
     flag = STARTERS[program].flag
     if flag:
-        named = flags.mapping(_own(words)).get(flag)
+        named = flags.mapping(_of_program(words)).get(flag)
         first = _first(named)
         return first if isinstance(first, str) else ""
-    own = _own(words)
-    files = [number for number, word in enumerate(own) if word.lower().endswith(SUFFIXES)]
-    alone = [number for number in files if not number or not _is_flag(own[number - 1])]
+    words_of_program = _of_program(words)
+    files = [
+        number for number, word in enumerate(words_of_program) if word.lower().endswith(SUFFIXES)
+    ]
+    alone = [number for number in files if not number or not _is_flag(words_of_program[number - 1])]
     # Behind a flag it is the flag's, but for a switch: `axolotl train --debug run.yaml`
     named = alone or ([] if STARTERS[program].assigns else files)
-    return own[named[0]] if named else ""
+    return words_of_program[named[0]] if named else ""
 
 
 def _is_flag(word: str) -> bool:
@@ -74,31 +76,31 @@ def run_of(document: Document, program: str, words: Sequence[str]) -> PlannedRun
     starter, name = STARTERS[program], config_of(program, words)
     kind = kinds.named(starter.kind)
     line = document.line_of(max(document.text.find(name), 0))
-    found = beside(document, name, kind.syntaxes)
-    if found is None:
+    config = beside(document, name, kind.syntaxes)
+    if config is None:
         why = f"it starts {name:.80}, which is not here"
         return PlannedRun(task="train", refused=why, unread=(missing(name, name, line),))
-    if not isinstance(found.data, dict):
+    if not isinstance(config.data, dict):
         return PlannedRun(task="train", refused=f"{name:.80} is no {kind.title}")
-    said = _changes(starter, name, words)
-    return of_another(next(kind.read(changed(found, said))), name)
+    changes = _changes(starter, name, words)
+    return of_another(next(kind.read(changed(config, changes))), name)
 
 
-def changed(document: Document, said: Mapping[str, Value]) -> Document:
+def changed(document: Document, changes: Mapping[str, Value]) -> Document:
     """Return a config with values that a command says instead: keys are dotted."""
     data = dict(document.data)
-    for key, value in said.items():
-        at = data
+    for key, value in changes.items():
+        section = data
         *above, last = key.split(".")
         for part in above:
-            within = at.get(part)
-            at[part] = dict(within) if isinstance(within, dict) else {}
-            at = at[part]
-        at[last] = value
+            within = section.get(part)
+            section[part] = dict(within) if isinstance(within, dict) else {}
+            section = section[part]
+        section[last] = value
     return replace(document, data=data)
 
 
-def _own(words: Sequence[str]) -> Sequence[str]:
+def _of_program(words: Sequence[str]) -> Sequence[str]:
     """Return the words before `--`, which are the program's own."""
     return words[: list(words).index("--")] if "--" in words else words
 
@@ -110,16 +112,18 @@ def _first(value: Value) -> Value:
 
 def start_of(words: Sequence[str]) -> ranks.Start:
     """Return what a program is told of its launcher, before `--` and behind it."""
-    given = flags.mapping([word for word in words if word != "--"])
-    said = {name: _first(given[name]) for name in LAUNCHED if name in given}
-    return ranks.counted(said)
+    flags_given = flags.mapping([word for word in words if word != "--"])
+    counts = {name: _first(flags_given[name]) for name in LAUNCHED if name in flags_given}
+    return ranks.counted(counts)
 
 
 def _changes(starter: ConfigStart, name: str, words: Sequence[str]) -> dict[str, Value]:
     """Return what a command says of the config's keys."""
-    own = [word for word in _own(words) if word != name]
+    words_of_program = [word for word in _of_program(words) if word != name]
     if starter.assigns:
-        split = (word.partition("=") for word in own if not word.startswith("-"))
+        split = (word.partition("=") for word in words_of_program if not word.startswith("-"))
         return {key: flags.plain(value) for key, equals, value in split if equals}
     dropped = {*OF_LAUNCHERS, starter.flag}
-    return {key: value for key, value in flags.mapping(own).items() if key not in dropped}
+    return {
+        key: value for key, value in flags.mapping(words_of_program).items() if key not in dropped
+    }

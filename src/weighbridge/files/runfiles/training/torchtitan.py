@@ -5,11 +5,13 @@ seq_len 2048, float32 parameters under bfloat16, shard degree -1, AdamW fused, e
 recomputed), models/llama3/train_configs/. Later releases have configs in Python.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
@@ -92,12 +94,16 @@ def read(document: Document) -> Iterator[PlannedRun]:
     keys.settings["method"] = "full"
     keys.default("framework_version", RELEASE, "the last release of torchtitan that reads TOML")
     if [keys.take(name, "batch_size") for name in BATCHES] == [None, None]:
-        keys.default("batch_size", BATCH, "torchtitan's own local_batch_size")
+        keys.default(
+            "batch_size",
+            BATCH,
+            sentence("own_name", framework="torchtitan", name="local_batch_size"),
+        )
     if keys.take("training.seq_len", "seq_len") is None:
-        keys.default("seq_len", 2048, "torchtitan's own seq_len")
+        keys.default("seq_len", 2048, sentence("own_name", framework="torchtitan", name="seq_len"))
     _accumulated(keys)
     _precision(keys)
-    _kept(keys)
+    _checkpoints(keys)
     _optimizer(keys)
     _ranks(keys)
     model = _model(keys)
@@ -118,11 +124,11 @@ def _model(keys: KeyReading) -> str:
         return named
     family, flavor = str(keys.value("model.name")), str(keys.value("model.flavor"))
     built = family, flavor.removesuffix(BLOCKS)
-    shape = next((s for s, told in FLAVORS.items() if told == built), "")
+    shape = next((s for s, family_and_size in FLAVORS.items() if family_and_size == built), "")
     known = _of_assets(keys)
     if shape:
         return _flavored(keys, shape, known)
-    if known and family not in {told[0] for told in FLAVORS.values()}:
+    if known and family not in {family_and_size[0] for family_and_size in FLAVORS.values()}:
         keys.take("model.hf_assets_path", "model")
         return known
     flavor = f"{family} {flavor}"
@@ -146,10 +152,7 @@ def _flavored(keys: KeyReading, shape: str, known: str) -> str:
         return known
     keys.knows("model.flavor", "model")
     if meaning is not None:
-        keys.notes.append(
-            f"model.flavor {keys.value('model.flavor')} decides the sizes: {known:.60} of "
-            "hf_assets_path has others, and its weights do not load"
-        )
+        keys.notes.append(sentence("titan.flavor", flavor=keys.value("model.flavor"), model=known))
     return PUBLISHED.get(shape, shape)
 
 
@@ -172,14 +175,17 @@ def _precision(keys: KeyReading) -> None:
     _small_products(keys, wide=dtype != "bfloat16" and param == "bfloat16")
 
 
+SMALL_PRODUCTS = re.compile("float8|mx")  # in names of converters
+
+
 def _small_products(keys: KeyReading, *, wide: bool) -> None:
     """Read which products are in 8 bits: those of linears in float8 are counted, over parts in
     float32 that are gathered in bfloat16 (`wide`)."""
     converters = keys.value("model.converters") or keys.value("model.handlers") or ()
-    small = [str(each) for each in converters if "float8" in str(each) or "mx" in str(each)]
-    linears = {LINEARS[each] for each in small if each in LINEARS}
-    experts = {GROUPED[each] for each in small if each in GROUPED}
-    known = all(each in LINEARS or each in GROUPED for each in small)
+    small = set(filter(SMALL_PRODUCTS.search, map(str, converters)))
+    linears = {LINEARS[each] for each in small & LINEARS.keys()}
+    experts = {GROUPED[each] for each in small & GROUPED.keys()}
+    known = small <= LINEARS.keys() | GROUPED.keys()
     if not small:
         return
     if not wide or not known or len(linears) != 1 or not experts <= linears:
@@ -198,16 +204,16 @@ def _scaled(keys: KeyReading) -> None:
     """Read what a scale of float8 is of, or that linears are gathered in 8 bits."""
     for room in ("quantize.linear.float8", "float8"):
         recipe, gathers = f"{room}.recipe_name", f"{room}.enable_fsdp_float8_all_gather"
-        said = keys.text(recipe)
-        if said in RECIPES:
-            keys.set("float8_recipe", RECIPES[said], recipe)
-        elif said:
-            keys.leave(recipe, f"{said:.40} is not counted")
+        recipe_said = keys.text(recipe)
+        if recipe_said in RECIPES:
+            keys.set("float8_recipe", RECIPES[recipe_said], recipe)
+        elif recipe_said:
+            keys.leave(recipe, f"{recipe_said:.40} is not counted")
         elif keys.on(gathers):
             keys.set("float8_all_gather", True, gathers)
 
 
-def _kept(keys: KeyReading) -> None:
+def _checkpoints(keys: KeyReading) -> None:
     """Read what is recomputed: "selective" is of operators, or of every so many layers, whole."""
     mode = str(keys.value("activation_checkpoint.mode") or "")
     option = str(keys.value(EVERY) or "")
@@ -222,9 +228,8 @@ def _kept(keys: KeyReading) -> None:
         keys.set("checkpointing", meant, "activation_checkpoint.mode")
     else:
         keys.default("checkpointing", meant, "torchtitan's own activation_checkpoint")
-    for name in ("compile.enable", "training.compile"):
-        if keys.on(name):
-            keys.set("compile", True, name)
+    for name in filter(keys.on, ("compile.enable", "training.compile")):
+        keys.set("compile", True, name)
 
 
 def _optimizer(keys: KeyReading) -> None:
@@ -257,20 +262,25 @@ def _ranks(keys: KeyReading) -> None:
     if shards > 1:
         keys.settings["data_parallel_size"] = shards * max(1, replicas)
     if keys.settings["shard"] in ("fsdp2", "hsdp"):
-        policy = keys.value(RESHARD, "default")
-        if str(policy) in RESHARDS:
-            keys.set("reshard_after_forward", RESHARDS[policy], RESHARD)
-        elif policy != "default":
-            keys.leave(RESHARD, f"+- {shown(policy)} is no policy; its default is counted")
-        keys.take(REDUCED, "reduce_dtype")
+        _policy(keys)
     keys.used.add(REDUCED)
+
+
+def _policy(keys: KeyReading) -> None:
+    """Take when FSDP gives layers back, and in what it adds gradients up."""
+    policy = keys.value(RESHARD, "default")
+    if str(policy) in RESHARDS:
+        keys.set("reshard_after_forward", RESHARDS[policy], RESHARD)
+    elif policy != "default":
+        keys.leave(RESHARD, f"+- {shown(policy)} is no policy; its default is counted")
+    keys.take(REDUCED, "reduce_dtype")
 
 
 def _degree(keys: KeyReading, what: str, otherwise: int) -> tuple[int, str]:
     """Return a degree of data parallelism and its key; older files have it in [training]."""
     names = [f"{room}.data_parallel_{what}_degree" for room in ("parallelism", "training")]
-    said = {name: keys.value(name) for name in names}
-    known = ((value, name) for name, value in said.items() if isinstance(value, int))
+    degrees = {name: keys.value(name) for name in names}
+    known = ((value, name) for name, value in degrees.items() if isinstance(value, int))
     return next(known, (otherwise, names[0]))
 
 
@@ -285,21 +295,30 @@ def _pipelined(keys: KeyReading) -> None:
     if (keys.settings.get("pipeline_parallel_size") or 1) == 1:
         return
     for name in names:
-        said = keys.text(name)
-        if said and said.lower() in SCHEDULES:
-            keys.set("pipeline_schedule", SCHEDULES[said.lower()], name)
-        elif said:
-            keys.leave(name, f"+- the order {said:.40} is not counted; 1F1B is")
+        _order(keys, name)
     whole = keys.settings["batch_size"]
-    count = next((n for key in counts if isinstance(n := keys.value(key), int) and n > 0), None)
-    each = keys.value(size, 1)
-    each = each if isinstance(each, int) and each > 0 else 1
-    each = whole // count if count else each
+    each = _micro_batch(keys, whole, size, counts)
     if each and whole % each == 0:
         keys.settings["batch_size"], keys.settings["gradient_accumulation"] = each, whole // each
-        for key in (size, *counts):
-            if keys.value(key) is not None:
-                keys.knows(key, "gradient_accumulation")
+        for key in (key for key in (size, *counts) if keys.value(key) is not None):
+            keys.knows(key, "gradient_accumulation")
+
+
+def _order(keys: KeyReading, name: str) -> None:
+    """Take the order of stages that a key says."""
+    order = keys.text(name)
+    if order and order.lower() in SCHEDULES:
+        keys.set("pipeline_schedule", SCHEDULES[order.lower()], name)
+    elif order:
+        keys.leave(name, f"+- the order {order:.40} is not counted; 1F1B is")
+
+
+def _micro_batch(keys: KeyReading, whole: int, size: str, counts: Sequence[str]) -> int:
+    """Return the sequences of a micro-batch: as a key sizes it, or by how many there are."""
+    numbers = [number for key in counts if isinstance(number := keys.value(key), int)]
+    count = next((number for number in numbers if number > 0), None)
+    each = keys.value(size, 1)
+    return whole // count if count else each if isinstance(each, int) and each > 0 else 1
 
 
 def _layers(keys: KeyReading) -> None:
@@ -318,8 +337,13 @@ def _layers(keys: KeyReading) -> None:
     if not _are_parts(named) or len(named) % stages:
         keys.leave(PARTS, f"+- it is no list of modules for each part of {stages} stages")
     else:
-        counts = [sum(str(name).startswith("layers.") for name in part) for part in named]
-        keys.set("pp_layer_partition", [sum(counts[i::stages]) for i in range(stages)], PARTS)
+        keys.set("pp_layer_partition", _layers_of_stages(named, stages), PARTS)
+
+
+def _layers_of_stages(parts: Sequence[Sequence[object]], stages: int) -> list[int]:
+    """Return the layers of each stage, which may have several parts."""
+    counts = [sum(str(name).startswith("layers.") for name in part) for part in parts]
+    return [sum(counts[i::stages]) for i in range(stages)]
 
 
 def _are_parts(named: object) -> bool:
@@ -389,10 +413,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
     last = run.model.rstrip("/").rpartition("/")[2]
     known = FLAVORS.get(shape_name(run.config))
     if known is None:
-        raise UsageError(
-            f"torchtitan has no flavor of {last:.60} that we know: its sizes are none of Llama 3's "
-            "8B, 70B and 405B, nor of Llama 4's, Qwen3's or gpt-oss's"
-        )
+        raise UsageError(sentence("titan.no_flavor", model=last))
     words: dict[str, Value] = {
         "model.name": known[0],
         "model.flavor": known[1],
@@ -436,7 +457,7 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
     words |= _degrees(settings)
     reshards = settings.get("reshard_after_forward")
     if reshards is not None:
-        words[RESHARD] = next(word for word, told in RESHARDS.items() if told is reshards)
+        words[RESHARD] = next(word for word, ours in RESHARDS.items() if ours is reshards)
     if settings.get("reduce_dtype"):
         words[REDUCED] = settings["reduce_dtype"]
     if settings["offload"] == "params":
@@ -445,10 +466,16 @@ def _step(settings: Mapping[str, Value]) -> dict[str, Value]:
         words["compile.enable"] = True
     if settings.get("pipeline_parallel_size", 1) > 1:
         words |= _stages(settings)
-    rotates = (word for word, way in ROTATES.items() if way == settings.get("context_parallel_by"))
-    if settings.get("context_parallel_size", 1) > 1 and (word := next(rotates, None)):
-        words["parallelism.context_parallel_rotate_method"] = word
+    if settings.get("context_parallel_size", 1) > 1:
+        words |= _rotation(settings)
     return words
+
+
+def _rotation(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the word for how ranks of a context hand keys on."""
+    asked = settings.get("context_parallel_by")
+    word = next((word for word, way in ROTATES.items() if way == asked), None)
+    return {"parallelism.context_parallel_rotate_method": word} if word else {}
 
 
 def _degrees(settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -469,27 +496,24 @@ def _stages(settings: Mapping[str, Value]) -> dict[str, Value]:
     asked = settings.get("pipeline_schedule")
     word = next((word for word in TORCHS if SCHEDULES[word.lower()] == asked), None)
     each, count = settings["batch_size"], settings["gradient_accumulation"]
-    given = settings.get("pp_layer_partition")
+    partition = settings.get("pp_layer_partition")
     return {
         **({"parallelism.pipeline_parallel_schedule": word} if word else {}),
         "parallelism.pipeline_parallel_microbatch_size": each,
         "training.local_batch_size": each * count,
-        **(_parts(given, str(asked)) if given else {}),
+        **(_parts(partition, str(asked)) if partition else {}),
     }
 
 
-def _parts(given: Sequence[int], order: str) -> dict[str, Value]:
+def _parts(partition: Sequence[int], order: str) -> dict[str, Value]:
     """Name the modules of each stage where they are other ones than torchtitan's own. Raises
     UsageError for stages of two parts, of which the settings do not say each."""
-    by = Sharding(pipeline=len(given), schedule=order)
-    if tuple(given) == layers_of_stages(sum(given), by, titan=True):
+    by = Sharding(pipeline=len(partition), schedule=order)
+    if tuple(partition) == layers_of_stages(sum(partition), by, titan=True):
         return {}
     if order == "interleaved":
-        raise UsageError(
-            "--emit torchtitan: by interleaved stages a rank has two parts, and "
-            "--pp-layer-partition says the layers of both together; leave one of them out"
-        )
-    ends = [int(sum(given[:i])) for i in range(len(given) + 1)]
+        raise UsageError(sentence("titan.layers"), where="--emit torchtitan")
+    ends = [int(sum(partition[:i])) for i in range(len(partition) + 1)]
     parts = [[f"layers.{i}" for i in range(*both)] for both in pairwise(ends)]
     return {PARTS: [["tok_embeddings", *parts[0]], *parts[1:-1], [*parts[-1], "norm", "output"]]}
 
@@ -500,9 +524,9 @@ def starts(settings: Mapping[str, Value]) -> str:
     ranks = Ranks.of(settings)
     if ranks.machines == 1:
         return f"NGPU={ranks.cards} CONFIG_FILE=run.toml ./run_train.sh"
-    own = f"{VARIABLES[0]}={GROWING} " if settings.get("expandable_segments") is None else ""
+    allocator = f"{VARIABLES[0]}={GROWING} " if settings.get("expandable_segments") is None else ""
     launched = f"torchrun {by_machine(ranks)} -m torchtitan.train"
-    return f"{own}{launched} --job.config_file run.toml"
+    return f"{allocator}{launched} --job.config_file run.toml"
 
 
 def fetches(repository: str) -> str:
@@ -512,7 +536,7 @@ def fetches(repository: str) -> str:
 
 KIND = Kind(
     name="torchtitan",
-    title="torchtitan config",
+    title=sentence("title.config", program="torchtitan"),
     syntaxes=("toml",),
     source="https://github.com/pytorch/torchtitan @ v0.2.2",
     tells=tells,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
@@ -76,13 +77,13 @@ def read(document: Document) -> Iterator[PlannedRun]:
         refused = f"loss: {loss:.60} is not answered yet: its step holds more than one model's"
     length = keys.value("tokenizer.max_seq_len")
     if keys.take("tokenizer.max_seq_len", "seq_len") is None and length is None and not refused:
-        keys.notes.append("max_seq_len is not set: the longest sample decides the length")
+        keys.notes.append(sentence("tune.length"))
     keys.take("dtype", "precision", lambda name: PRECISION.get(str(name)))
     keys.used.add("model._component_")
     _method(keys)
     _optimizer(keys)
     _loss(keys, loss)
-    _kept(keys)
+    _checkpoints(keys)
     _ranks(keys)
     _units(keys)
     keys.plain()
@@ -118,7 +119,7 @@ def _built(keys: KeyReading) -> str:
     if not plain or everyday.meaning(plain) is None:
         return ""
     keys.knows("model._component_", "model")
-    keys.notes.append("the model is that of its builder: the file names no checkpoint folder")
+    keys.notes.append(sentence("tune.builder"))
     return plain
 
 
@@ -132,10 +133,15 @@ def _modules(keys: KeyReading, key: str) -> list[str]:
     return []
 
 
-def _method(keys: KeyReading) -> None:
+def _by_sizes(keys: KeyReading) -> None:
+    """Say that a model that is made by its sizes is not read."""
     if keys.value("model.vocab_size") is not None:
         keys.leave("model.vocab_size", "the model is made by its sizes, not by its name")
         keys.used.update(f"model.{name}" for name in keys.value("model"))
+
+
+def _method(keys: KeyReading) -> None:
+    _by_sizes(keys)
     component = str(keys.value("model._component_") or "").rpartition(".")[2]
     if not component.startswith(("lora_", "qlora_", "dora_")):
         keys.settings["method"] = "full"
@@ -147,6 +153,11 @@ def _method(keys: KeyReading) -> None:
     keys.set("method", "dora" if dora else "qlora" if packed else "lora", "model._component_")
     if packed and dora:
         keys.settings["quantization"] = "nf4"
+    _targets(keys)
+
+
+def _targets(keys: KeyReading) -> None:
+    """Take the modules that have adapters."""
     named = _modules(keys, "model.lora_attn_modules")
     modules = [PROJECTIONS.get(name, name) for name in named]
     if keys.on("model.apply_lora_to_mlp"):
@@ -180,7 +191,7 @@ def _loss(keys: KeyReading, name: str) -> None:
         keys.leave("loss._component_", f"{name:.60} is not counted")
 
 
-def _kept(keys: KeyReading) -> None:
+def _checkpoints(keys: KeyReading) -> None:
     """Read what is recomputed. Recipes that train all of a model on several devices have a mode
     besides: with both, nothing is, and a selective mode recomputes every so many layers, whole."""
     asked, mode = keys.value("enable_activation_checkpointing"), keys.value("ac_mode")
@@ -190,14 +201,24 @@ def _kept(keys: KeyReading) -> None:
         meant = "full" if asked and mode is None else "none"
         keys.set("checkpointing", meant, "enable_activation_checkpointing")
     if mode is not None and not asked:
-        whole = mode == "full" or (mode == "selective" and option in EVERY_LAYER)
-        keys.set("checkpointing", "full" if whole else "none", "ac_mode")
-        if mode == "selective" and not whole:
-            keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
+        _by_mode(keys, mode, option)
     if keys.settings.get("method") != "full" and "checkpointing" not in keys.settings:
-        keys.default("checkpointing", "none", "its recipes' own enable_activation_checkpointing")
+        keys.default(
+            "checkpointing",
+            "none",
+            sentence("own_names", framework="its recipes", name="enable_activation_checkpointing"),
+        )
     if keys.on("dataset.packed"):
         keys.knows("dataset.packed", "seq_len")
+
+
+def _by_mode(keys: KeyReading, mode: Value, option: str) -> None:
+    """Take what a mode recomputes: all layers, or a part of them that is not counted."""
+    some = mode == "selective"
+    whole = mode == "full" or (some and option in EVERY_LAYER)
+    keys.set("checkpointing", "full" if whole else "none", "ac_mode")
+    if some and not whole:
+        keys.leave("ac_option", "- it recomputes every so many layers, which is not counted")
 
 
 def _units(keys: KeyReading) -> None:
@@ -268,7 +289,7 @@ def fetches(repository: str) -> str:
 
 KIND = Kind(
     name="torchtune",
-    title="torchtune recipe",
+    title=sentence("title.recipe"),
     syntaxes=("yaml",),
     source="https://github.com/pytorch/torchtune @ bd2a0fc7",
     tells=tells,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.reading import table, worded
 from weighbridge.files.runfiles.record import PlannedRun, Value
 from weighbridge.files.runfiles.training import torchtune
@@ -76,12 +77,14 @@ def recipe(run: PlannedRun) -> Mapping[str, Value]:
     builder, settings = _builder(run), run.settings
     _refused(settings)
     adapted = settings["method"] != "full"
-    told = {name: value for name, value in settings.items() if adapted or "lora" not in name}
+    settings_told = {
+        name: value for name, value in settings.items() if adapted or "lora" not in name
+    }
     return {
         "output_dir": "./out",
-        **_made(builder, settings),
+        **_builder_arguments(builder, settings),
         **_stored(builder, run.model),
-        **worded(told, torchtune.KEYS, torchtune.WRITTEN, torchtune.SAID),
+        **worded(settings_told, torchtune.KEYS, torchtune.WRITTEN, torchtune.SAID),
         **(_adapters(settings) if adapted else {}),
         "dataset._component_": "torchtune.datasets.alpaca_dataset",
         "dataset.packed": True,  # every sequence has all of its tokens, as they are counted
@@ -107,15 +110,12 @@ def _several(settings: Settings) -> bool:
 
 def _builder(run: PlannedRun) -> Builder:
     """Return the builder that makes a model of these sizes. Raises UsageError."""
-    found = BUILDERS.get(shape_name(run.config))
-    if found is None:
+    builder = BUILDERS.get(shape_name(run.config))
+    if builder is None:
         last = run.model.rstrip("/").rpartition("/")[2]
-        raise UsageError(
-            f"torchtune has no builder of {last:.60} that we know: its sizes are none of Llama 2's "
-            "and 3's"
-        )
+        raise UsageError(sentence("tune.no_builder", model=last))
     longer = run.config.get("max_position_embeddings", 0) > POSITIONS
-    return found._replace(family="llama3_1") if found.family == "llama3" and longer else found
+    return builder._replace(family="llama3_1") if builder.family == "llama3" and longer else builder
 
 
 def _refused(settings: Settings) -> None:
@@ -137,10 +137,10 @@ def _refused(settings: Settings) -> None:
     }
     for what, refused in together.items():
         if refused:
-            raise UsageError(f"torchtune 0.6.1 has no recipe with {what}")
+            raise UsageError(sentence("tune.no_recipe", settings=what))
 
 
-def _made(builder: Builder, settings: Settings) -> dict[str, Value]:
+def _builder_arguments(builder: Builder, settings: Settings) -> dict[str, Value]:
     """Return the words for the model and its tokenizer."""
     method = str(settings["method"])
     kind = {"full": "", "dora": "lora_"}.get(method, f"{method}_")

@@ -5,10 +5,12 @@ Sources: trl @ f2cd5771: trainer/base_config.py (checkpointing on, bf16 on), sft
 scripts call otherwise (max_seq_length, use_lora).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import (
     KeyReading,
@@ -17,7 +19,7 @@ from weighbridge.files.runfiles.reading import (
     table,
     worded,
 )
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
 from weighbridge.files.runfiles.training import arguments, zero
 from weighbridge.files.runfiles.training.zero import contradicted
 
@@ -64,6 +66,32 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield run if saved else with_dropout(run)
 
 
+# Configs of accelerate that TRL ships, by name or where its repository has them (trl @ f2cd5771
+# trl/accelerate_configs/; trl/scripts/utils.py) -> how they share a model out
+SHIPPED = re.compile(
+    r"(?:.*accelerate_configs/)?(?:deepspeed_)?(single_gpu|multi_gpu|fsdp[12]|zero[123])(?:\.yaml)?"
+)
+SHARES = {"single_gpu": "none", "multi_gpu": "ddp"}
+
+
+def shipped(named: object) -> str:
+    """Return how a config that TRL ships shares a model out; "" of another one."""
+    match = SHIPPED.fullmatch(str(named))
+    return "" if match is None else SHARES.get(match[1], match[1])
+
+
+def shared_out(run: PlannedRun, key: str, named: str, line: int) -> PlannedRun:
+    """Return a run that a config which TRL ships shares out."""
+    known = Understood(key=key, value=named, setting="shard", line=line)
+    return replace(
+        run,
+        settings={**run.settings, "shard": shipped(named)},
+        understood=(*run.understood, known),
+        unread=tuple(one for one in run.unread if one.key != key.lstrip("-")),
+        notes=(*run.notes, sentence("base.by_name", base=named)),
+    )
+
+
 def with_dropout(run: PlannedRun) -> PlannedRun:
     """Return a run of TRL's own script with the dropout and the scale of its adapters, where a file
     names none: PEFT's own config, which other scripts make, has others. The scale decides no
@@ -71,9 +99,9 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     if run.settings.get("method") not in ("lora", "qlora", "dora"):
         return run
     settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
-    said = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
-    told = () if "lora_dropout" in run.settings else said
-    return replace(run, settings=settings, defaults=(*run.defaults, *told))
+    usual_dropout = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
+    defaults = () if "lora_dropout" in run.settings else usual_dropout
+    return replace(run, settings=settings, defaults=(*run.defaults, *defaults))
 
 
 def of_arguments(document: Document, framework: str, note: str = "") -> PlannedRun:
@@ -111,12 +139,12 @@ def of_arguments(document: Document, framework: str, note: str = "") -> PlannedR
 
 def _zero(keys: KeyReading) -> None:
     """Take DeepSpeed's config, which stands here or in a file of its own."""
-    given = keys.value("deepspeed")
-    if isinstance(given, dict):
-        keys.used.update(f"deepspeed.{name}" for name in given)
+    config = keys.value("deepspeed")
+    if isinstance(config, dict):
+        keys.used.update(f"deepspeed.{name}" for name in config)
         zero.shared(keys, f"deepspeed.{zero.ZERO}")
-        keys.zero = ("deepspeed", given)
-    elif given is True:  # DeepSpeed's own argument: the script hands it over by itself
+        keys.zero = ("deepspeed", config)
+    elif config is True:  # DeepSpeed's own argument: the script hands it over by itself
         arguments.zero_named(keys, "deepspeed_config")
         keys.zero = None
     else:
@@ -124,13 +152,13 @@ def _zero(keys: KeyReading) -> None:
 
 
 def _refused(keys: KeyReading) -> str:
-    found = next((name for name in ANOTHER if name in keys.data), "")
+    trainer = next((name for name in ANOTHER if name in keys.data), "")
     loss = keys.value("loss_type")
-    if not found and isinstance(loss, str) and loss not in LOSSES_OF_SFT:
-        found = "loss_type"
-    if not found:
+    if not trainer and isinstance(loss, str) and loss not in LOSSES_OF_SFT:
+        trainer = "loss_type"
+    if not trainer:
         return ""
-    return f"{found}: {ANOTHER.get(found, 'preference training')} is not answered yet"
+    return f"{trainer}: {ANOTHER.get(trainer, 'preference training')} is not answered yet"
 
 
 def _length(keys: KeyReading, framework: str) -> None:
@@ -139,18 +167,18 @@ def _length(keys: KeyReading, framework: str) -> None:
         if keys.take(name, "seq_len") is not None:
             return
     if framework == "trl":
-        keys.default("seq_len", 1024, "TRL's own max_length")
+        keys.default("seq_len", 1024, sentence("own_name", framework="TRL", name="max_length"))
 
 
 def _dtype(keys: KeyReading) -> None:
     for name in ("dtype", "torch_dtype"):
-        keys.take(name, "dtype", lambda given: arguments.DTYPES.get(str(given)))
+        keys.take(name, "dtype", lambda in_words: arguments.DTYPES.get(str(in_words)))
 
 
 def _checkpoints(keys: KeyReading, *, ours: bool) -> None:
-    own = "full" if ours else "none"
+    usual_way = "full" if ours else "none"
     why = "TRL's own gradient_checkpointing" if ours else ""
-    arguments.checkpoints(keys, own, why)
+    arguments.checkpoints(keys, usual_way, why)
     if isinstance(keys.value("use_reentrant"), bool) and keys.settings["checkpointing"] == "full":
         keys.take("use_reentrant", "use_reentrant")
 
@@ -168,15 +196,25 @@ def _method(keys: KeyReading) -> None:
     eight = next((n for n in ("load_in_8bit", "use_8bit_quantization") if keys.on(n)), "")
     dora = keys.on("use_dora")
     keys.set("method", "dora" if dora else "qlora" if four else "lora", switch)
+    _packed(keys, four, eight)
+    _adapters(keys)
+
+
+def _packed(keys: KeyReading, four: str, eight: str) -> None:
+    """Take the format of a base that a key packs in four bits, or in eight."""
     nested = keys.on("use_bnb_nested_quant") or keys.on("use_nested_quant")
     if four:
         keys.set("quantization", "nf4-dq" if nested else "nf4", four)
     elif eight:
         keys.set("quantization", "bnb-int8", eight)
     keys.used.update(("bnb_4bit_quant_type", "bnb_4bit_compute_dtype"))
+
+
+def _adapters(keys: KeyReading) -> None:
+    """Take the rank of adapters and the modules that have one."""
     ranks = [keys.take(name, "lora_r") for name in ("lora_r", "lora_rank")]
     if ranks == [None, None]:
-        keys.default("lora_r", 16, "TRL's own lora_r")
+        keys.default("lora_r", 16, sentence("own_name", framework="TRL", name="lora_r"))
     targets = keys.value("lora_target_modules")
     if isinstance(targets, list) and targets == ["all-linear"]:
         targets = "all-linear"
@@ -226,7 +264,7 @@ def fresh(run: PlannedRun) -> Mapping[str, Value]:
 
 KIND = Kind(
     name="trl",
-    title="TRL config",
+    title=sentence("title.config", program="TRL"),
     syntaxes=("yaml", "json"),
     source="https://github.com/huggingface/trl @ f2cd5771",
     tells=tells,

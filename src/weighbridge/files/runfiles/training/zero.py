@@ -14,6 +14,7 @@ from typing import Any
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, reading
@@ -64,7 +65,7 @@ def _precision(keys: KeyReading) -> None:
     """Take the precision. Raises UsageError for two of them, with which DeepSpeed does not start
     (runtime/config.py, _initialize_params)."""
     if all(keys.value(f"{name}.enabled") is True for name in ("bf16", "fp16")):
-        raise UsageError("fp16 and bf16 are enabled: DeepSpeed takes one; set the other to false")
+        raise UsageError(sentence("zero.two"))
     for name in ("bf16", "fp16"):
         asked = keys.value(f"{name}.enabled")
         if asked is True:
@@ -95,67 +96,71 @@ def _number(value: object) -> int | None:
 
 def _stage(keys: KeyReading, key: str) -> int:
     """Take the stage. Raises UsageError for one that is none: nothing would be known."""
-    said = keys.value(key, 0)
-    number = _number(said)
+    stage_said = keys.value(key, 0)
+    number = _number(stage_said)
     if number not in (0, 1, 2, 3):
-        raise _wrong(keys, key, f"{key} {said!r:.40}: DeepSpeed has stages 0 to 3")
+        raise _wrong(keys, key, f"{key} {stage_said!r:.40}: DeepSpeed has stages 0 to 3")
     return number
 
 
-def shared(keys: KeyReading, at: str = ZERO) -> None:
+def shared(keys: KeyReading, section: str = ZERO) -> None:
     """Take what ZeRO shares out, and in which sizes; `at` is where the file says it."""
-    if not isinstance(keys.value(at), dict):
-        keys.leave(at, "what it shares out is not said as DeepSpeed reads it")
+    if not isinstance(keys.value(section), dict):
+        keys.leave(section, "what it shares out is not said as DeepSpeed reads it")
         return
-    stage = _stage(keys, f"{at}.stage")
+    stage = _stage(keys, f"{section}.stage")
     keys.settings["shard"] = f"zero{stage}" if stage in (1, 2, 3) else "ddp"
-    if keys.value(f"{at}.stage") is not None:
-        keys.knows(f"{at}.stage", "shard")
+    if keys.value(f"{section}.stage") is not None:
+        keys.knows(f"{section}.stage", "shard")
     if not stage:
-        keys.used.add(at)
-        keys.used.update(f"{at}.{name}" for name in keys.value(at))
+        keys.used.add(section)
+        keys.used.update(f"{section}.{name}" for name in keys.value(section))
         return
-    _offloaded(keys, at, stage)
-    _size(keys, at, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)
-    keys.used.add(f"{at}.overlap_comm")
+    _offloaded(keys, section, stage)
+    _size(keys, section, "reduce_bucket_size", "zero_reduce_bucket_size", 500_000_000)
+    keys.used.add(f"{section}.overlap_comm")
     if stage < 3:
-        _below_stage_3(keys, at, stage)
+        _below_stage_3(keys, section, stage)
         return
-    _size(keys, at, "stage3_prefetch_bucket_size", "zero_prefetch_bucket_size", 50_000_000)
+    _size(keys, section, "stage3_prefetch_bucket_size", "zero_prefetch_bucket_size", 50_000_000)
     _size(
-        keys, at, "stage3_param_persistence_threshold", "zero_param_persistence_threshold", 100_000
+        keys,
+        section,
+        "stage3_param_persistence_threshold",
+        "zero_param_persistence_threshold",
+        100_000,
     )
     for name in ("stage3_max_live_parameters", "max_live_parameters"):
-        _size(keys, at, name, "zero_max_live_parameters", None)
-    _size(keys, at, "sub_group_size", "zero_sub_group_size", None)
-    _gathered(keys, at)
-    reuse = f"{at}.stage3_max_reuse_distance"
-    keys.used.add(f"{at}.max_reuse_distance")
+        _size(keys, section, name, "zero_max_live_parameters", None)
+    _size(keys, section, "sub_group_size", "zero_sub_group_size", None)
+    _gathered(keys, section)
+    reuse = f"{section}.stage3_max_reuse_distance"
+    keys.used.add(f"{section}.max_reuse_distance")
     if keys.value(reuse) in ("auto", SAME_REUSE):
         keys.used.add(reuse)
 
 
-def _below_stage_3(keys: KeyReading, at: str, stage: int) -> None:
+def _below_stage_3(keys: KeyReading, section: str, stage: int) -> None:
     """Take whether buckets overlap, and pass what stage 3 alone reads; say where parameters were to
     leave the device."""
-    away = keys.value(f"{at}.offload_param")
+    away = keys.value(f"{section}.offload_param")
     if isinstance(away, dict) and away.get("device", "none") != "none":
-        keys.leave(f"{at}.offload_param", f"stage {stage} keeps its parameters on the device")
-    overlap = keys.value(f"{at}.overlap_comm")
+        keys.leave(f"{section}.offload_param", f"stage {stage} keeps its parameters on the device")
+    overlap = keys.value(f"{section}.overlap_comm")
     if isinstance(overlap, bool):
-        keys.set("zero_overlap_comm", overlap, f"{at}.overlap_comm")
-    keys.used.update(f"{at}.{name}" for name in keys.value(at) if "stage3_" in name)
+        keys.set("zero_overlap_comm", overlap, f"{section}.overlap_comm")
+    keys.used.update(f"{section}.{name}" for name in keys.value(section) if "stage3_" in name)
 
 
-def _size(keys: KeyReading, at: str, name: str, setting: str, own: int | None) -> None:
+def _size(keys: KeyReading, section: str, name: str, setting: str, usual: int | None) -> None:
     """Take a size of ZeRO; `own` is DeepSpeed's, where the file says nothing."""
-    key = f"{at}.{name}"
-    given = keys.value(key)
-    if given is None and own is not None:
-        keys.default(setting, own, f"DeepSpeed's own {name}")
-    elif given == "auto":
+    key = f"{section}.{name}"
+    size = keys.value(key)
+    if size is None and usual is not None:
+        keys.default(setting, usual, f"DeepSpeed's own {name}")
+    elif size == "auto":
         keys.knows(key, setting)
-    elif given is not None and not _number(given):
+    elif size is not None and not _number(size):
         keys.leave(key, "nothing of it is counted as DeepSpeed's own size")
     else:
         keys.take(key, setting, _number)
@@ -170,49 +175,53 @@ def _wrong(keys: KeyReading, key: str, why: str) -> UsageError:
 def _device(keys: KeyReading, key: str) -> str:
     """Return where something is kept. Raises UsageError for a place that DeepSpeed has not, with
     which it does not start (runtime/zero/offload_config.py, OffloadDeviceEnum)."""
-    said = keys.value(key)
-    place = str(said or PLACES[0]).lower()
+    device = keys.value(key)
+    place = str(device or PLACES[0]).lower()
     if place not in PLACES:
-        raise _wrong(keys, key, f"{key} {shown(said)}: DeepSpeed has {', '.join(PLACES)}")
+        raise _wrong(keys, key, f"{key} {shown(device)}: DeepSpeed has {', '.join(PLACES)}")
     return place
 
 
-def _offloaded(keys: KeyReading, at: str, stage: int) -> None:
+def _place(keys: KeyReading, key: str) -> str:
+    """Return where a part lies, of which a share may stay on the device."""
+    asked = keys.value(key)
+    options = asked if isinstance(asked, dict) else {}
+    keys.used.update(f"{key}.{option}" for option in options)
+    if options.get("ratio") not in (None, 1, 1.0):
+        keys.leave(f"{key}.ratio", "+ a part of it stays on the device")
+    return _device(keys, f"{key}.device")
+
+
+def _offloaded(keys: KeyReading, section: str, stage: int) -> None:
     """Take what is kept off the device: parameters go with their states in what we count."""
-    places = {}
-    for name in ("offload_optimizer", "offload_param"):
-        asked = keys.value(f"{at}.{name}")
-        options = asked if isinstance(asked, dict) else {}
-        keys.used.update(f"{at}.{name}.{option}" for option in options)
-        places[name] = _device(keys, f"{at}.{name}.device")
-        if options.get("ratio") not in (None, 1, 1.0):
-            keys.leave(f"{at}.{name}.ratio", "+ a part of it stays on the device")
-    _pinned(keys, at, [name for name, place in places.items() if place != "none"])
-    if keys.value(f"{at}.cpu_offload") is True:
+    places = {name: _place(keys, f"{section}.{name}") for name in OFFLOADS["params"]}
+    _pinned(keys, section, [name for name, place in places.items() if place != "none"])
+    if keys.value(f"{section}.cpu_offload") is True:
         places["offload_optimizer"] = "cpu"
     states, params = places["offload_optimizer"], places["offload_param"]
     if "nvme" in (states, params):
-        keys.set("offload", "nvme", f"{at}.offload_optimizer")
+        keys.set("offload", "nvme", f"{section}.offload_optimizer")
     elif params == "cpu" and stage == 3:
+        key = f"{section}.offload_param"
         if states != "cpu":
-            keys.leave(f"{at}.offload_param", "its optimizer stays, and is counted on the host")
-        keys.set("offload", "params", f"{at}.offload_param")
+            keys.leave(key, "its optimizer stays, and is counted on the host")
+        keys.set("offload", "params", key)
     elif states == "cpu":
-        keys.set("offload", "optimizer", f"{at}.offload_optimizer")
+        keys.set("offload", "optimizer", f"{section}.offload_optimizer")
 
 
-def _gathered(keys: KeyReading, at: str) -> None:
+def _gathered(keys: KeyReading, section: str) -> None:
     """Take whether the weights of all ranks come together to be saved."""
     for name in (GATHERS, GATHERS.removeprefix("stage3_")):
-        said = keys.value(f"{at}.{name}")
-        if isinstance(said, bool):
-            keys.set("gather_on_save", said, f"{at}.{name}")
+        gathers = keys.value(f"{section}.{name}")
+        if isinstance(gathers, bool):
+            keys.set("gather_on_save", gathers, f"{section}.{name}")
 
 
-def _pinned(keys: KeyReading, at: str, names: list[str]) -> None:
+def _pinned(keys: KeyReading, section: str, names: list[str]) -> None:
     """Take pin_memory, where all that is kept off the device says the same or nothing."""
-    said = {f"{at}.{name}.pin_memory": keys.value(f"{at}.{name}.pin_memory") for name in names}
-    pins = {key: pinned for key, pinned in said.items() if isinstance(pinned, bool)}
+    named = {key: keys.value(key) for key in (f"{section}.{name}.pin_memory" for name in names)}
+    pins = {key: pinned for key, pinned in named.items() if isinstance(pinned, bool)}
     if len(set(pins.values())) == 1:
         for key, pinned in pins.items():
             keys.set("zero_pin_memory", pinned, key)
@@ -276,10 +285,7 @@ def _sequence(settings: Mapping[str, Value], *, alone: bool) -> dict[str, Value]
     """Return how many ranks share a sequence. Raises UsageError beside the Trainer, whose launcher
     says it."""
     if not alone:
-        raise UsageError(
-            "--emit deepspeed: beside the Trainer the config of accelerate says which ranks share "
-            "a sequence; use --emit accelerate"
-        )
+        raise UsageError(sentence("zero.ranks"), where="--emit deepspeed")
     return {"sequence_parallel_size": settings["context_parallel_size"]}
 
 
@@ -312,6 +318,15 @@ def _alone(settings: Mapping[str, Value]) -> dict[str, Value]:
 # Beside the Trainer's own arguments
 
 
+def _size_contradicted(name: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:
+    """Say which size a config has otherwise than the Trainer's argument; "" where there is none."""
+    for key, (argument, setting) in MATCHED.items():
+        value = config.get(key)
+        if isinstance(value, int | float) and value != sizes.get(setting):
+            return ALIKE.format(name, key, value, argument, sizes.get(setting))
+    return ""
+
+
 def contradicted(keys: KeyReading) -> str:
     """Say with what of DeepSpeed's config the Trainer does not start beside its own arguments; ""
     where it does."""
@@ -322,12 +337,15 @@ def contradicted(keys: KeyReading) -> str:
         return ""
     name, config = keys.zero
     sizes = {"gradient_accumulation": 1, **keys.settings}
-    for key, (argument, setting) in MATCHED.items():
-        said = config.get(key)
-        if isinstance(said, int | float) and said != sizes.get(setting):
-            return ALIKE.format(name, key, said, argument, sizes.get(setting))
-    return _precision_contradicted(keys, name, config) or _step_contradicted(
-        name, config.get("train_batch_size"), [sizes[ours] for _, ours in MATCHED.values()], None
+    return (
+        _size_contradicted(name, config, sizes)
+        or _precision_contradicted(keys, name, config)
+        or _step_contradicted(
+            name,
+            config.get("train_batch_size"),
+            [sizes[ours] for _, ours in MATCHED.values()],
+            None,
+        )
     )
 
 
@@ -346,15 +364,15 @@ def _asked(keys: KeyReading, key: str) -> bool:
     return bool(keys.text(key) if isinstance(keys.value(key), str) else keys.value(key))
 
 
-def _step_contradicted(name: str, said: object, sizes: list[Any], ranks: int | None) -> str:
+def _step_contradicted(name: str, value: object, sizes: list[Any], ranks: int | None) -> str:
     """Say that the samples of a step are not those of all ranks, or of no number of them."""
     each = prod(sizes)
     whole = each * ranks if ranks else None
-    if not isinstance(said, int | float) or said == whole or (not ranks and said % each == 0):
+    if not isinstance(value, int | float) or value == whole or (not ranks and value % each == 0):
         return ""
     shown_as = " x ".join(map(str, (*sizes, *([ranks] if ranks else []))))
-    told = f"{shown_as} = {whole}" if ranks else f"a multiple of {shown_as}"
-    return WHOLE_STEP.format(name, said, told)
+    samples = f"{shown_as} = {whole}" if ranks else f"a multiple of {shown_as}"
+    return WHOLE_STEP.format(name, value, samples)
 
 
 def _precision_contradicted(keys: KeyReading, name: str, config: Mapping[str, Any]) -> str:
@@ -362,16 +380,18 @@ def _precision_contradicted(keys: KeyReading, name: str, config: Mapping[str, An
     (axolotl chooses by the card)."""
     for half in ("bf16", "fp16") if "per_device_train_batch_size" in keys.keys.settings else ():
         asked = config.get(half)
-        said = asked.get("enabled") if isinstance(asked, dict) else None
+        enabled = asked.get("enabled") if isinstance(asked, dict) else None
         on = keys.settings.get("precision") == f"{half}-mixed"
-        if isinstance(said, bool) and said != on:
-            return ALIKE.format(name, f"{half}.enabled", str(said).lower(), half, str(on).lower())
+        if isinstance(enabled, bool) and enabled != on:
+            return ALIKE.format(
+                name, f"{half}.enabled", str(enabled).lower(), half, str(on).lower()
+            )
     return ""
 
 
 KIND = Kind(
     name="deepspeed",
-    title="DeepSpeed config",
+    title=sentence("title.config", program="DeepSpeed"),
     syntaxes=("json",),
     source="https://github.com/deepspeedai/DeepSpeed @ edaa7221",
     tells=tells,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
     SMALLEST,
@@ -24,8 +25,8 @@ from weighbridge.machines.accelerators.detected.device import (
 TOTAL, USED = "VRAM Total Memory (B)", "VRAM Total Used Memory (B)"
 NAMES = ("Card Series", "Card series", "Device Name", "Card Model", "Card model")
 SHARED = re.compile(r"\bMI300A\b|\bStrix Halo\b|\bRyzen AI Max", re.I)
-PERCENT = "this view tells a percentage alone: rocm-smi --showmeminfo vram --json has the bytes"
-UNTOLD = "it tells no memory of it"
+PERCENT = "seen.percentage"
+UNTOLD = "seen.no_memory"
 
 
 def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
@@ -36,7 +37,7 @@ def device(index: int, name: str, source: str, **more: Any) -> DetectedDevice:
     free = card.free
     if free is None and card.total is not None and card.used is not None:
         free = max(0, card.total - card.used)
-    why = card.why or (UNTOLD if card.total is None else "")
+    why = card.why or (sentence(UNTOLD) if card.total is None else "")
     return replace(card, integrated=small, unified=shared, free=free, why=why)
 
 
@@ -59,7 +60,7 @@ def rocm_json(text: str) -> ToolOutput:
     try:
         document = json.loads(text[max(0, text.find("{")) :])  # warnings stand before it
     except (ValueError, RecursionError):
-        return ToolOutput(source="rocm-smi --json", why="it is cut, or is no JSON")
+        return ToolOutput(source="rocm-smi --json", why=sentence("seen.cut_json"))
     cards = {
         k: v for k, v in document.items() if re.fullmatch(r"card\d{1,4}", k) and isinstance(v, dict)
     }
@@ -71,7 +72,7 @@ def rocm_json(text: str) -> ToolOutput:
             _of_record(int(k[4:]), v, "rocm-smi --json") for k, v in [*cards.items()][:MOST]
         ),
         versions={"driver": named(version)} if version else {},
-        why="" if cards else "rocm-smi has no GPU",
+        why="" if cards else sentence("seen.rocm_no_gpu"),
     )
 
 
@@ -103,7 +104,9 @@ def rocm_short(text: str) -> ToolOutput:
     numbers = re.findall(r"^(\d{1,4})\s.*%\s*$", text, re.M)[:MOST]
     return ToolOutput(
         source="rocm-smi",
-        devices=tuple(device(int(n), "AMD GPU", "rocm-smi", why=PERCENT) for n in numbers),
+        devices=tuple(
+            device(int(n), "AMD GPU", "rocm-smi", why=sentence(PERCENT)) for n in numbers
+        ),
     )
 
 
@@ -164,7 +167,7 @@ def amd_table(text: str) -> ToolOutput:
         for name, number, used, total in PAIR.findall(text)[:MOST]
     )
     return ToolOutput(
-        source="amd-smi", devices=devices, why="" if devices else "it is cut before its rows"
+        source="amd-smi", devices=devices, why="" if devices else sentence("seen.cut_rows")
     )
 
 
@@ -180,7 +183,7 @@ def metric(text: str, names: str = "") -> ToolOutput:
         raw = {f"{k}_vram": named(_at(one, "mem_usage", f"{k}_vram")) for k in fields}
         name = str(known.get(index) or "AMD GPU")
         devices.append(device(index, name, "amd-smi metric --json", raw=raw, **fields))
-    why = "" if devices else "it is cut, or names no GPU"
+    why = "" if devices else sentence("seen.cut_gpu")
     return ToolOutput(source="amd-smi metric --json", devices=tuple(devices), why=why)
 
 

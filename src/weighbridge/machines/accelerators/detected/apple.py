@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
     DetectedDevice,
@@ -19,7 +20,7 @@ from weighbridge.machines.accelerators.detected.device import (
     size,
 )
 
-UNTOLD = "this view does not tell the memory: sysctl hw.memsize does"
+UNTOLD = "seen.view_no_memory"
 FIELD = re.compile(r"^\s*([A-Z][\w ()]{1,40}): *(\S.*)$", re.M)
 METAL = re.compile(r"recommendedMaxWorkingSetSize\s*[:=] *([\d.]+ [MG]i?B)")
 DEVICE = re.compile(r"^\s*([A-Za-z]+)(\d{1,3}): (.+?) \((\d+) MiB, (\d+) MiB free\)", re.M)
@@ -35,7 +36,7 @@ def _chip(name: str, source: str, **more: int | None) -> DetectedDevice:
         total=total,
         limit=more.get("limit"),
         unified=True,
-        why="" if total is not None else UNTOLD,
+        why="" if total is not None else sentence(UNTOLD),
     )
 
 
@@ -47,7 +48,7 @@ def profiler(text: str) -> ToolOutput:
     devices = [_graphics(name, more, source) for name, more in _displays(fields)]
     if chip.startswith("Apple"):
         devices = [_chip(chip, source, total=memory)]
-    why = "" if devices else "it names no GPU"
+    why = "" if devices else sentence("seen.no_gpu_named")
     return ToolOutput(source=source, devices=tuple(devices[:MOST]), ram=memory, why=why)
 
 
@@ -72,7 +73,7 @@ def _graphics(name: str, more: dict[str, str], source: str) -> DetectedDevice:
         total=size(memory),
         integrated="Dynamic" in " ".join(more) or not memory,
         raw={"VRAM": named(memory)} if memory else {},
-        why="" if size(memory) else UNTOLD,
+        why="" if size(memory) else sentence(UNTOLD),
     )
 
 
@@ -83,9 +84,9 @@ def memory(text: str) -> ToolOutput:
         entries = json.loads(text)["SPMemoryDataType"]
         sizes = [size(one["SPMemoryDataType"]) for one in entries]
     except (ValueError, LookupError, TypeError, RecursionError):
-        return ToolOutput(source=source, why="it is cut, or another list")
+        return ToolOutput(source=source, why=sentence("seen.cut_list"))
     whole = sum(n for n in sizes if n)
-    return ToolOutput(source=source, ram=whole or None, notes=("the GPU has the same memory",))
+    return ToolOutput(source=source, ram=whole or None, notes=(sentence("seen.same_memory"),))
 
 
 def sysctl(text: str) -> ToolOutput:
@@ -107,7 +108,7 @@ def chip(text: str) -> ToolOutput:
     machine = sysctl(text)
     name = machine.versions.get("chip", "")
     if not name.startswith("Apple") or machine.ram is None:
-        return ToolOutput(source="sysctl", ram=machine.ram, why="this Mac has no Apple chip")
+        return ToolOutput(source="sysctl", ram=machine.ram, why=sentence("seen.no_apple"))
     device = _chip(name, "sysctl", total=machine.ram, limit=machine.limit)
     return ToolOutput(source="sysctl", devices=(device,), ram=machine.ram, limit=machine.limit)
 
@@ -117,7 +118,8 @@ def metal(text: str) -> ToolOutput:
     limits = [size(n) for n in METAL.findall(text)]
     name = re.search(r"GPU name: +(\S.*)", text)
     device = _chip(name[1] if name else "Apple GPU", "Metal", limit=limits[-1] if limits else None)
-    notes = ("limits that were told: " + ", ".join(METAL.findall(text)),) if len(limits) > 1 else ()
+    several = sentence("seen.limits", sizes=", ".join(METAL.findall(text)))
+    notes = (several,) if len(limits) > 1 else ()
     return ToolOutput(source="Metal", devices=(device,), limit=device.limit, notes=notes)
 
 
@@ -137,7 +139,7 @@ def llama(text: str) -> ToolOutput:
                 limit=size(total) if shared else None,
                 free=size(free),
                 unified=shared,
-                why=UNTOLD if shared else "",
+                why=sentence(UNTOLD) if shared else "",
                 raw={f"{backend}{number}": f"{total} MiB, {free} MiB free"},
             )
         )
@@ -152,7 +154,7 @@ def fastfetch(text: str) -> ToolOutput:
         cards = [gpu for part in modules if part["type"] == "GPU" for gpu in part["result"]][:MOST]
         devices = tuple(_fetched(i, card) for i, card in enumerate(cards))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return ToolOutput(source="fastfetch", why="it is cut, or has no GPU module")
+        return ToolOutput(source="fastfetch", why=sentence("seen.cut_module"))
     return ToolOutput(source="fastfetch", devices=devices)
 
 
@@ -168,5 +170,5 @@ def _fetched(index: int, card: dict[str, Any]) -> DetectedDevice:
         source="fastfetch",
         index=index,
         total=sized,
-        why="" if sized else "it tells no memory of it",
+        why="" if sized else sentence("seen.no_memory"),
     )

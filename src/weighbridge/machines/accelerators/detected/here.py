@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.records import dataclass, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected import amd, apple, nvidia, nvml, others
 from weighbridge.machines.accelerators.detected.device import DetectedDevice, DeviceApi, ToolOutput
 from weighbridge.machines.accelerators.detected.programs import Ask, say
@@ -98,7 +99,7 @@ def _integrated(device: DetectedDevice) -> bool:
 
 
 def _aside(device: DetectedDevice) -> str:
-    return f"{device.name} is graphics of the CPU: no device for models"
+    return sentence("seen.graphics", name=device.name)
 
 
 def _told(ask: Ask, platform: str) -> Iterator[ToolOutput | None]:
@@ -213,7 +214,7 @@ def _seen_by_process(
             usable = list(left)
         parts = [device for device in usable if device.mig]
         if len(parts) > 1:
-            notes.append("CUDA gives a process one MIG slice: the first one is taken")
+            notes.append(sentence("first_slice"))
         visible += [device for device in usable if not device.mig] or parts[:1]
     return tuple(visible), tuple(notes)
 

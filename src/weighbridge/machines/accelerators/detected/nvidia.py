@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
     DetectedDevice,
@@ -30,18 +31,18 @@ if TYPE_CHECKING:
 
 # Chips that have the host's memory. Source: NVIDIA's Jetson and DGX Spark product pages
 SHARED = re.compile(r"\b(?:GB10|Thor|Orin|Xavier|Tegra|nvgpu)\b", re.I)
-UNTOLD = "the driver does not tell its memory"
-HOST = "it has the host's memory"
+UNTOLD = "seen.driver_untold"
+HOST = "seen.host_memory"
 LIST = re.compile(r"GPU (\d{1,4}): (.*?) \(UUID: ([\w-]+)\)")
 SLICE = re.compile(r"\s+MIG (\S+)\s+Device +(\d{1,4}): \(UUID: ([\w/-]+)\)")
 FAILS = (
-    ("couldn't communicate with the NVIDIA driver", "no NVIDIA driver is loaded"),
+    ("couldn't communicate with the NVIDIA driver", "seen.no_driver"),
     (
         "Driver/library version mismatch",
-        "NVIDIA's library and kernel module are of two versions: a reboot settles it",
+        "seen.two_versions",
     ),
-    ("No devices were found", "the NVIDIA driver is loaded, and has no GPU"),
-    ("Insufficient Permissions", "this user may not ask the NVIDIA driver"),
+    ("No devices were found", "seen.driver_no_gpu"),
+    ("Insufficient Permissions", "seen.not_permitted"),
 )
 VERSIONS = (
     ("driver", re.compile(r"(?:Driver|KMD) Version: *([\d.]+)")),
@@ -120,9 +121,12 @@ def _cells(text: str) -> Iterator[list[str]]:
 def failed(text: str) -> ToolOutput:
     """Say why there is no table: nvidia-smi printed an error, or nothing."""
     if not text.strip():
-        return ToolOutput(source="nvidia-smi", why="it did not answer in time, or printed nothing")
-    why = next((why for wording, why in FAILS if wording in text), "")
-    return ToolOutput(source="nvidia-smi", why=why or f"nvidia-smi said: {named(text)}")
+        return ToolOutput(source="nvidia-smi", why=sentence("seen.silent"))
+    key = next((key for wording, key in FAILS if wording in text), "")
+    return ToolOutput(
+        source="nvidia-smi",
+        why=sentence(key) if key else sentence("seen.smi_said", text=named(text)),
+    )
 
 
 def smi(text: str) -> ToolOutput:
@@ -153,7 +157,7 @@ def _card(row: DeviceRow) -> DetectedDevice:
             total=None if mig else total,
             used=None if mig else used,
             raw={"Memory-Usage": row.memory, **({"driver model": row.switch} if wddm else {})},
-            why="MIG is on, and no slice was told: nvidia-smi -L lists them" if mig else "",
+            why=sentence("seen.mig_unlisted") if mig else "",
         )
     )
 
@@ -180,7 +184,7 @@ def _judged(device: DetectedDevice) -> DetectedDevice:
     shared = bool(SHARED.search(device.name))
     if device.total is not None or device.why:
         return replace(device, unified=shared)
-    return replace(device, unified=shared, why=HOST if shared else UNTOLD)
+    return replace(device, unified=shared, why=sentence(HOST if shared else UNTOLD))
 
 
 def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterator[str]:
@@ -188,17 +192,14 @@ def _of_two(versions: dict[str, str], cards: Sequence[DetectedDevice]) -> Iterat
     tool, driver = (versions.get(name, "").split(".")[0] for name in ("tool", "driver"))
     unknown = any(d.total is None and not d.unified for d in cards)
     if unknown and driver and tool != driver:
-        yield (
-            f"nvidia-smi {versions['tool']} and the driver, {versions['driver']}, are of two "
-            "releases: install the driver anew"
-        )
+        yield sentence("two_releases", tool=versions["tool"], driver=versions["driver"])
 
 
 def together(parts: Sequence[DetectedDevice]) -> Iterator[str]:
     """Tell which slices have one memory together."""
     names = [d.memory for d in parts]
     for name in dict.fromkeys(n for n in names if n and names.count(n) > 1):
-        yield f"{names.count(name)} slices of GPU instance {name} have one memory together"
+        yield sentence("slices_share", count=names.count(name), name=name)
 
 
 def listed(text: str) -> ToolOutput:
@@ -228,7 +229,7 @@ def _named(card: re.Match[str], inner: re.Match[str] | None = None) -> DetectedD
         mig=named(inner[1]) if inner else "",
         memory=card[1] if inner else "",
         unified=bool(SHARED.search(card[2])),
-        why="nvidia-smi -L tells no sizes",
+        why=sentence("seen.list_no_sizes"),
     )
 
 
@@ -257,7 +258,7 @@ def _queried(index: int, fields: dict[str, str]) -> DetectedDevice:
     number = fields.get("index", "")
     figures = [None if mig else size(fields.get(f"memory.{name}")) for name in FIGURES]
     total, reserved, used, free = figures
-    none = f"{_was(fields)} is the whole card's: MIG is on, and this view has no slices"
+    none = sentence("seen.whole_card", size=_was(fields))
     return _judged(
         DetectedDevice(
             name=named(fields.get("name", "NVIDIA GPU")),
@@ -284,7 +285,7 @@ def xml(text: str) -> ToolOutput:
     """Read `nvidia-smi -q -x`."""
     root = _root(text)
     if root is None:
-        return ToolOutput(source="nvidia-smi -q -x", why="it is cut, or is no XML of nvidia-smi")
+        return ToolOutput(source="nvidia-smi -q -x", why=sentence("seen.cut_xml"))
     devices: list[DetectedDevice] = []
     for gpu in root.iter("gpu"):
         devices += _of_xml(gpu, len(devices))
@@ -294,7 +295,7 @@ def xml(text: str) -> ToolOutput:
         source="nvidia-smi -q -x",
         devices=tuple(devices[:MOST]),
         versions={name: named(root.findtext(tag, "")) for name, tag in asked if root.findtext(tag)},
-        why="" if devices else "the NVIDIA driver is loaded, and has no GPU",
+        why="" if devices else sentence("seen.driver_no_gpu"),
         notes=(*_fewer(root, attached), *together(devices)),
     )
 
@@ -302,7 +303,7 @@ def xml(text: str) -> ToolOutput:
 def _fewer(root: "Element", attached: str) -> Iterator[str]:
     here = len(root.findall("gpu"))
     if attached.isdigit() and int(attached[:6]) != here:
-        yield f"{int(attached[:6])} GPUs are attached, {here} of them are described"
+        yield sentence("attached", count=int(attached[:6]), here=here)
 
 
 def _root(text: str) -> "Element | None":
@@ -329,7 +330,7 @@ def _of_xml(gpu: "Element", index: int) -> Iterator[DetectedDevice]:
     if not parts:
         mig = gpu.findtext("mig_mode/current_mig") == "Enabled"
         device = _told(gpu, gpu, card)
-        none = "MIG is on, and the card has no slice"
+        none = sentence("seen.mig_no_slice")
         yield replace(device, total=None, free=None, why=none) if mig else device
 
 

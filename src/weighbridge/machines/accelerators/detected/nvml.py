@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
     DetectedDevice,
@@ -56,7 +57,7 @@ def _all(nv: Any) -> ToolOutput:
     versions = {"driver": named(_text(driver))} if driver else {}
     if isinstance(cuda, int):  # 12020 is 12.2
         versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
-    why = "" if devices else "the NVIDIA driver is loaded, and has no GPU"
+    why = "" if devices else sentence("seen.driver_no_gpu")
     notes = tuple(together(devices))
     return ToolOutput(
         source="NVML", devices=tuple(devices), versions=versions, why=why, notes=notes
@@ -91,7 +92,7 @@ def _devices(nv: Any, handle: Any, index: int) -> Iterator[DetectedDevice]:
         for i in range(min(tell(nv.nvmlDeviceGetMaxMigDeviceCount, handle) or 0, MOST))
     )
     parts = [_slice(nv, h, whole, i) for i, h in enumerate(h for h in handles if h is not None)]
-    none = "MIG is on, and the card has no slice"
+    none = sentence("seen.mig_no_slice")
     yield from parts or [replace(whole, total=None, free=None, why=none)]
 
 
@@ -113,7 +114,7 @@ def _device(nv: Any, handle: Any, index: int) -> DetectedDevice:
         uuid=_text(tell(nv.nvmlDeviceGetUUID, handle) or ""),
         capability=".".join(map(str, capability)) if capability else None,
         unified=shared,
-        why="" if memory else HOST if shared else UNTOLD,
+        why="" if memory else sentence(HOST if shared else UNTOLD),
         raw={key: str(value) for key, value in figures.items() if value is not None},
         total=total,
         reserved=reserved,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected import nvidia
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
@@ -33,7 +34,7 @@ def xpu_discovery(text: str) -> ToolOutput:
         name = re.match(r"Device Name: *([^|\n]+)", block)
         sizes = re.search(r"Memory Physical Size: *([\d.]+ [KMG]iB)", block)
         total = size(sizes[1]) if sizes else None
-        why = "" if total else "this view tells no memory: xpu-smi discovery -d 0"
+        why = "" if total else sentence("seen.xpu_memory")
         raw = {"Memory Physical Size": sizes[1]} if sizes else {}
         shown = name[1] if name else "Intel GPU"
         devices.append(_xpu(index, shown, "xpu-smi discovery", total=total, why=why, raw=raw))
@@ -64,7 +65,7 @@ def xpu_dump(text: str) -> ToolOutput:
         for row in rows
         if len(row) == 3 and re.fullmatch(r"\d{1,4}", row[0])
     ]
-    why = "" if devices else "xpu-smi has no GPU"
+    why = "" if devices else sentence("seen.xpu_no_gpu")
     return ToolOutput(source="xpu-smi discovery --dump", devices=tuple(devices), why=why)
 
 
@@ -89,12 +90,12 @@ def _boxes(text: str, source: str, kind: DeviceApi) -> ToolOutput:
                 total=total,
                 used=used,
                 free=None if total is None or used is None else max(0, total - used),
-                why="" if total else "it tells no memory of it",
+                why="" if total else sentence("seen.no_memory"),
                 raw={"Memory-Usage": named(row.memory)},
             )
         )
     driver = re.search(r"Driver(?: Version)?: *([\w.-]+)", text)
-    why = "" if boxes else f"this view of {source} has no row of a device"
+    why = "" if boxes else sentence("seen.no_row", source=source)
     versions = {"driver": named(driver[1])} if driver else {}
     return ToolOutput(source=source, devices=tuple(boxes), versions=versions, why=why)
 
@@ -129,7 +130,7 @@ def npu_smi(text: str) -> ToolOutput:
         source="npu-smi",
         devices=devices,
         versions={"driver": version[1]} if version else {},
-        why="" if devices else "npu-smi shows no chip",
+        why="" if devices else sentence("seen.npu_no_chip"),
         notes=(f"{len(devices)} chips on {cards} cards",) if cards != len(devices) else (),
     )
 
@@ -158,7 +159,7 @@ def tpu_info(text: str) -> ToolOutput:
             )
         )
     version = re.search(r"Libtpu version: *(\S+)", text)
-    why = "" if devices else "tpu-info tells memory only while a program runs on the chips"
+    why = "" if devices else sentence("seen.tpu_idle")
     return ToolOutput(
         source="tpu-info",
         devices=tuple(devices),
@@ -171,7 +172,7 @@ def torch_properties(text: str) -> ToolOutput:
     """Read a printed `_XpuDeviceProperties(...)` or `_CudaDeviceProperties(...)`."""
     match = re.search(r"name='([^']{1,200})'.*?total_memory=(\d+ ?[KMG]i?B)", text, re.S)
     if not match:
-        return ToolOutput(source="torch", why="the properties are cut before total_memory")
+        return ToolOutput(source="torch", why=sentence("seen.cut_properties"))
     kind: DeviceApi = "xpu" if "Xpu" in text else "cuda"
     device = DetectedDevice(
         name=named(match[1]),
@@ -219,7 +220,7 @@ def pairs(text: str) -> ToolOutput:
 # ---- Windows
 
 CEILING = (1 << 32) - (1 << 20)  # what is printed of more than it: from the outputs in our tests
-OVER = "AdapterRAM ends at 4 GiB (32 bits): the card has that or more"
+OVER = "seen.adapter_ram"
 BESIDE = re.compile(
     r"\b(?:U?HD|Iris)\b.*\bGraphics\b|Radeon\(TM\) Graphics$|Vega \d+ Graphics", re.I
 )
@@ -263,7 +264,7 @@ def dxdiag(text: str) -> ToolOutput:
         dedicated = fields.get("Dedicated Memory", "")
         total = size(dedicated)
         raw = {k: named(fields[k]) for k in ("Display Memory", "Dedicated Memory") if k in fields}
-        why = "" if total is not None else "dxdiag tells no Dedicated Memory"
+        why = "" if total is not None else sentence("seen.dxdiag")
         devices.append(_card(index, fields["Card name"], "dxdiag", total, raw=raw, why=why))
     return ToolOutput(source="dxdiag", devices=tuple(devices))
 
@@ -293,7 +294,7 @@ def adapter_ram(text: str) -> ToolOutput:
 def _adapter(index: int, fields: Mapping[str, str], source: str) -> DetectedDevice:
     nbytes = exact(fields.get("adapterram"))
     over = nbytes is None or nbytes >= CEILING
-    why = "" if not over else OVER if nbytes else "AdapterRAM is not told"
+    why = "" if not over else sentence(OVER) if nbytes else sentence("seen.no_adapter_ram")
     name = fields.get("name") or "a graphics adapter"
     raw = {"AdapterRAM": named(fields.get("adapterram", ""))}
     return _card(index, name, source, None if over else nbytes, raw=raw, why=why)
@@ -305,7 +306,7 @@ def registry(text: str) -> ToolOutput:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return ToolOutput(source=source, why="PowerShell printed no JSON")
+        return ToolOutput(source=source, why=sentence("seen.powershell"))
     records = document if isinstance(document, list) else [document]
     return ToolOutput(source=source, devices=tuple(_registered(records[:MOST], source)))
 
@@ -316,5 +317,5 @@ def _registered(records: list[Any], source: str) -> Iterator[DetectedDevice]:
         if not name:
             continue
         nbytes = exact(one.get("HardwareInformation.qwMemorySize"))
-        why = "" if nbytes is not None else "the registry tells no memory of it"
+        why = "" if nbytes is not None else sentence("seen.registry")
         yield _card(0, str(name), source, nbytes, why=why)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.detected import amd, apple, nvidia, others
 from weighbridge.machines.accelerators.detected.device import (
     MOST,
@@ -17,7 +18,7 @@ from weighbridge.machines.accelerators.detected.nvidia import HOST
 
 # ---- Kubernetes nodes, and lines of logs: ollama, gpud, vLLM, torch on a Mac
 
-UNSIZED = "a node's capacity tells no sizes"
+UNSIZED = "seen.node"
 
 
 def kubernetes(text: str) -> ToolOutput:
@@ -33,7 +34,7 @@ def kubernetes(text: str) -> ToolOutput:
             kind="cuda",
             source="Kubernetes labels",
             total=total,
-            why="" if total else UNSIZED,
+            why="" if total else sentence(UNSIZED),
             raw={"nvidia.com/gpu.memory": named(fields.get("gpu.memory", ""))},
         )
         number = min(int(count), MOST) if count.isdigit() and len(count) < 6 else 1
@@ -46,7 +47,11 @@ def kubernetes(text: str) -> ToolOutput:
 
 def _slices(profile: str, count: int) -> list[DetectedDevice]:
     one = DetectedDevice(
-        name="NVIDIA GPU", kind="cuda", source="Kubernetes", mig=named(profile), why=UNSIZED
+        name="NVIDIA GPU",
+        kind="cuda",
+        source="Kubernetes",
+        mig=named(profile),
+        why=sentence(UNSIZED),
     )
     return [replace(one, index=i) for i in range(count)]
 
@@ -54,11 +59,8 @@ def _slices(profile: str, count: int) -> list[DetectedDevice]:
 def _why(fields: dict[str, str], devices: list[DetectedDevice]) -> str:
     shares = fields.get("gpu.shared", "0")
     if devices or shares == "0":
-        return "" if devices else "it names no GPU"
-    return (
-        f"{named(shares)} are shares of GPUs in turns, not GPUs: those of one GPU have one memory, "
-        "whose size the node does not tell"
-    )
+        return "" if devices else sentence("seen.no_gpu_named")
+    return sentence("seen.shares", count=named(shares))
 
 
 def ollama(text: str) -> ToolOutput:
@@ -84,7 +86,7 @@ def ollama(text: str) -> ToolOutput:
                 free=free,
                 used=used,
                 mig=named(profile),
-                why="" if total else "it tells no totalMem",
+                why="" if total else sentence("seen.total_mem"),
                 raw={key: named(one[key]) for key in ("totalMem", "freeMem") if key in one},
             )
         )
@@ -96,7 +98,9 @@ def gpud(text: str) -> ToolOutput:
     Supported."""
     name = re.search(r'"product_name":"([^"]{1,100})"', text)
     shown = named(name[1].replace("-", " ")) if name else "NVIDIA GPU"
-    device = DetectedDevice(name=shown, kind="cuda", source="NVML", unified=True, why=HOST)
+    device = DetectedDevice(
+        name=shown, kind="cuda", source="NVML", unified=True, why=sentence(HOST)
+    )
     return ToolOutput(source="NVML", devices=(device,))
 
 
@@ -107,7 +111,7 @@ def vllm(text: str) -> ToolOutput:
     """Read the line with which vLLM refuses to start where others hold the card."""
     match = REFUSED.search(text)
     if match is None:
-        return ToolOutput(source="vLLM", why="it is cut before the sizes")
+        return ToolOutput(source="vLLM", why=sentence("seen.cut_sizes"))
     free, total = (size(f"{n} GiB") for n in match.groups())
     assert free is not None
     assert total is not None
@@ -121,18 +125,14 @@ def vllm(text: str) -> ToolOutput:
         used=max(0, total - free),
         raw={"free/total": f"{match[1]}/{match[2]} GiB"},
     )
-    return ToolOutput(source="vLLM", devices=(device,), notes=("other processes hold the card",))
+    return ToolOutput(source="vLLM", devices=(device,), notes=(sentence("seen.others_hold"),))
 
 
 def mps_refused(text: str) -> ToolOutput:
     """Read the error of torch on a Mac, whose limit is not the memory."""
     limit = re.search(r"max allowed: ([\d.]+) GB", text)
-    most = f" ({limit[1]} GB)" if limit else ""
-    return ToolOutput(
-        source="torch on a Mac",
-        why=f"it tells torch's own limit{most}: 1.7 times what Metal recommends, and so more than "
-        "there may be. `sysctl hw.memsize` tells the memory",
-    )
+    why = sentence("seen.mps_limit", gb=limit[1]) if limit else sentence("seen.mps")
+    return ToolOutput(source="torch on a Mac", why=why)
 
 
 LARGEST = 4 << 20  # characters: eight cards in nvidia-smi's XML are 200 thousand
@@ -178,13 +178,8 @@ def read(text: str) -> ToolOutput:
     """Tell what any known output says. Raises BadFileError where no program that we know prints
     so."""
     if len(text) > LARGEST:
-        raise BadFileError(
-            f"the output has more than {LARGEST:,} characters: give the part of one program"
-        )
+        raise BadFileError(sentence("output_long", most=LARGEST))
     for pattern, reader in KNOWN:
         if re.search(pattern, text, re.M):
             return reader(text)
-    raise BadFileError(
-        "this is the output of no program that we know; try `nvidia-smi -q -x`, `rocm-smi "
-        "--showproductname --showmeminfo vram --json` or `system_profiler SPHardwareDataType`"
-    )
+    raise BadFileError(sentence("output_unknown"))

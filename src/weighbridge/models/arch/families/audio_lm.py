@@ -117,8 +117,7 @@ def ultravox_projector(c: Config, prefix: str) -> Iterator[Param]:
 
 def described(c: Config, prefix: str) -> Iterator[Param]:
     if not c.has("text_config"):
-        text = c.word("text_model_id", default="nothing")
-        raise c.error("text_config", f"is missing: weigh the language model, {text}, by itself")
+        raise c.error("text_config", "is.missing_text", text=c.word("text_model_id") or "nothing")
     yield from ultravox_projector(c, prefix)
 
 

@@ -16,6 +16,7 @@ code), as their weight maps show them.
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
@@ -152,7 +153,7 @@ def score(c: Config, prefix: str) -> Iterator[Param]:
 def no_images(c: Config, prefix: str) -> Iterator[Buffer]:
     """Yield no buffers, and refuse Qwen-VL: its layers are known, its image tower is not."""
     if c.has("visual"):
-        raise UnsupportedError(f"{c.where}: visual: Qwen-VL's image tower is not in our tables")
+        raise UnsupportedError(sentence("qwen_vl_tower"), where=c.where)
     return iter(())
 
 

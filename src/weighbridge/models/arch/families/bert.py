@@ -61,7 +61,7 @@ def crosses(c: Config) -> bool:
     """True if the layers attend to an encoder as well; the classes allow it to decoders alone."""
     crossing = c.flag("add_cross_attention")
     if crossing and not c.flag("is_decoder"):
-        raise c.error("add_cross_attention", "is true without is_decoder, which no class accepts")
+        raise c.error("add_cross_attention", "is.without_decoder")
     return crossing
 
 

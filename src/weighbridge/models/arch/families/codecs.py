@@ -40,7 +40,7 @@ def ratios(c: Config) -> tuple[int, ...]:
     """Mimi's config fills in its own where it is null (MimiConfig.__post_init__)."""
     strides = c.nums("upsampling_ratios") or MIMI_RATIOS
     if not all(strides):
-        raise c.error("upsampling_ratios", "has a zero")
+        raise c.error("upsampling_ratios", "has.zero")
     return strides
 
 
@@ -98,7 +98,7 @@ def normalised(c: Config, convolution: Convolution) -> Iterator[Param]:
         yield Param(f"{path}.conv.weight", convolution.shape, "conv")
         yield from norm(f"{path}.norm", convolution.outputs, bias=True)
     else:
-        raise c.error("norm_type", f"is {kind!r}; known: weight_norm, time_group_norm")
+        raise c.error("norm_type", "is.unknown", known="weight_norm, time_group_norm", kind=kind)
 
 
 def lstm(c: Config, prefix: str, width: int) -> Iterator[Param]:

@@ -224,7 +224,7 @@ def index_kinds(c: Config) -> list[str]:
     if c.get("indexer_types") is None and isinstance(pattern, str):
         names = {"F": "full", "S": "shared"}
         if len(pattern) < c.layers("num_hidden_layers") or set(pattern) - names.keys():
-            raise c.error("index_topk_pattern", "must be a letter F or S a layer")
+            raise c.error("index_topk_pattern", "must.letter")
         return [names[letter] for letter in pattern]
     name = "index_topk_pattern" if c.get("indexer_types") is None and pattern else "indexer_types"
     period = max(1, c.num("index_topk_freq", default=1))

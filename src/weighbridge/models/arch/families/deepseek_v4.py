@@ -37,13 +37,13 @@ def mixers(c: Config) -> list[str]:
     count = c.layers("num_hidden_layers")
     listed, ratios = [str(kind) for kind in c.many("layer_types")], c.nums("compress_ratios")
     if not listed and set(ratios) - KINDS.keys():
-        raise c.error("compress_ratios", "may hold 0, 4 and 128")
+        raise c.error("compress_ratios", "may.ratios")
     if not listed:
         listed = [KINDS[ratio] for ratio in ratios]
     if not listed:
         listed = [SPARSE if i > 1 and i % 2 else HEAVY for i in range(count)]
     if len(listed) < count:
-        raise c.error("layer_types", f"has {len(listed)} entries for {count} layers")
+        raise c.error("layer_types", "has.layers", count=len(listed), layers=count)
     return listed[:count]
 
 

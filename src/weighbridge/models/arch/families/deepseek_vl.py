@@ -108,7 +108,7 @@ def vl2(c: Config, prefix: str) -> Iterator[Param]:
     bridge = c.sub("projector_config")
     kind = bridge.word("projector_type", default="downsample_mlp_gelu")
     if kind != "downsample_mlp_gelu":
-        raise bridge.error("projector_type", f"is {kind!r}; known: downsample_mlp_gelu")
+        raise bridge.error("projector_type", "is.unknown", known="downsample_mlp_gelu", kind=kind)
     yield from text(language(c), f"{prefix}language.model.")
     yield from siglip(c.sub("vision_config"), f"{prefix}vision.")
     yield from projector(bridge, f"{prefix}projector.")

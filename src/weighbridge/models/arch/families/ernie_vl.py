@@ -52,7 +52,7 @@ def experts_of(c: Config) -> tuple[RoutedExperts, RoutedExperts]:
     counts = c.per_layer("moe_num_experts", count=2)
     inner = c.nums("moe_intermediate_size") or (1536, 512)  # Ernie4_5_VLMoeTextConfig
     if len(inner) < 2:
-        raise c.error("moe_intermediate_size", f"must be two numbers, not {inner!r}")
+        raise c.error("moe_intermediate_size", "must.two", inner=inner)
     top_k = c.num("moe_k", "num_experts_per_tok")
     text, image = (
         RoutedExperts(count=n, inner=f, top_k=top_k) for n, f in zip(counts, inner[:2], strict=True)

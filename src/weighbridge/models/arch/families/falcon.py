@@ -19,6 +19,7 @@ mosaicml/llm-foundry models/mpt and models/layers/attention.py.
 from collections.abc import Iterator
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Buffer, Family, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
@@ -155,7 +156,7 @@ def mpt_heads(c: Config) -> int:
     }
     kind = attn.word("attn_type", default="multihead_attention")
     if kind not in kinds:
-        raise attn.error("attn_type", f"is {kind!r}; known: {', '.join(kinds)}")
+        raise attn.error("attn_type", "is.unknown", kind=kind, known=", ".join(kinds))
     return kinds[kind]
 
 
@@ -194,8 +195,7 @@ def mpt_known(c: Config, prefix: str) -> Iterator[Buffer]:
     """Yield nothing: the known classes have no buffers."""
     attn = c.sub("attn_config")
     if remote(c) and (attn.flag("qk_ln") or not attn.flag("alibi")):
-        what = "MPT is known with ALiBi and without qk_ln"
-        raise UnsupportedError(f"{c.where}: attn_config: {what}")
+        raise UnsupportedError(sentence("mpt_known"), where=f"{c.where}: attn_config")
     return iter(())
 
 

@@ -41,7 +41,7 @@ def pairs(c: Config, name: str, default: int) -> list[int]:
     """The second number, along frequency, of each of two [time, frequency] pairs."""
     listed = c.many(name) or [[default, default]] * 2
     if len(listed) != 2 or not all(isinstance(p, list | tuple) and len(p) == 2 for p in listed):
-        raise c.error(name, f"must be two pairs of numbers, not {listed!r}")
+        raise c.error(name, "must.pairs", listed=listed)
     return [int(p[1]) for p in listed]
 
 
@@ -248,7 +248,7 @@ def tower(prefix: str) -> Iterator[Param]:
 def vision(c: Config, prefix: str) -> Iterator[Param]:
     name = c.word("architecture", default="mobilenetv5_300m_enc")
     if name != "mobilenetv5_300m_enc":
-        raise c.error("architecture", f"is {name!r}; known: mobilenetv5_300m_enc")
+        raise c.error("architecture", "is.unknown", known="mobilenetv5_300m_enc", kind=name)
     yield from tower(f"{prefix}timm_model.")
 
 

@@ -73,7 +73,7 @@ def heads_by_layer(c: Config) -> Mapping[int, tuple[int, int]]:
     by_kind = {}
     for key, raw in c.sub("per_layer_config").raw.items():
         if not str(key).isdecimal() or not isinstance(raw, Mapping):
-            raise c.error(f"per_layer_config.{key}", "must be a layer's number and its settings")
+            raise c.error(f"per_layer_config.{key}", "must.per_layer")
         one = Config(raw, where=f"{c.where}: per_layer_config.{key}")
         few = one.num("num_key_value_heads", default=c.num("num_key_value_heads"))
         by_kind[int(key)] = (one.num("head_dim", default=head_dim(c)), few)

@@ -98,7 +98,7 @@ def attention_kinds(c: Config) -> Sequence[str]:
     """Return that attention sees all, wherever there is any. Raises BadFileError for MLA."""
     listed = kinds(c, "layer_types", lambda _: MAMBA)
     if "multihead_latent_attention" in listed:
-        raise c.error("layer_types", "may hold mamba and attention")
+        raise c.error("layer_types", "may.mamba")
     return [ATTENTION] * len(listed)
 
 

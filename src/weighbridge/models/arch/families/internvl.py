@@ -73,7 +73,7 @@ def merged(c: Config) -> int:
     """Patches that become one: int(1 / downsample_ratio) squared."""
     ratio = c.ratio("downsample_ratio", default=0.5)
     if not ratio:
-        raise c.error("downsample_ratio", "is 0; expected a fraction such as 0.5")
+        raise c.error("downsample_ratio", "is.zero")
     return int(1 / ratio) ** 2
 
 

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Buffer, Family, Param, conv, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.decoder import (
@@ -142,7 +143,7 @@ def kimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """No rotary position embeddings. Kimi K3's layers remember alike, and hold other things."""
     for key in ("routed_expert_hidden_size", "attn_res_block_size"):
         if c.has(key):
-            raise UnsupportedError(f"{c.where}: {key}: Kimi K3's layers are not in our tables")
+            raise UnsupportedError(sentence("kimi_k3", key=key), where=c.where)
     name = "block_sparse_moe.gate.e_score_correction_bias"
     yield from correction(prefix, kimi_sparse(c), name, choice(c).count, dtype="")
 

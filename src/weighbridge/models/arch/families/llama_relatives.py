@@ -244,11 +244,11 @@ def deci_layer(c: Config, block: Config) -> Submodules:
 def deci(c: Config) -> Decoder:
     count, blocks = c.layers("num_hidden_layers"), c.many("block_configs")
     if len(blocks) != count:
-        raise c.error("block_configs", f"has {len(blocks)} entries for {count} layers")
+        raise c.error("block_configs", "has.layers", count=len(blocks), layers=count)
     first: dict[str, int] = {}  # of blocks that are alike
     for i, raw in enumerate(blocks):
         if not isinstance(raw, dict):
-            raise c.error(f"block_configs[{i}]", f"must be an object, not {raw!r}")
+            raise c.error(f"block_configs[{i}]", "must.object_raw", raw=raw)
         first.setdefault(repr(raw), i)
 
     def prefix(i: int) -> Submodules:

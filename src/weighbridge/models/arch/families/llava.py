@@ -173,7 +173,7 @@ def own_projector(c: Config, prefix: str) -> Iterator[Param]:
             inputs = width if i else into
             yield from linear(f"{prefix}mm_projector.{2 * i}", width, inputs, bias=True)
     else:
-        raise c.error("mm_projector_type", f"is {kind!r}; known: linear, mlp2x_gelu")
+        raise c.error("mm_projector_type", "is.unknown", known="linear, mlp2x_gelu", kind=kind)
 
 
 def own() -> Family:

@@ -170,7 +170,7 @@ LETTERS = {"M": MAMBA, "*": ATTENTION, "-": "mlp", "E": "moe"}
 def nemotron_kinds(c: Config) -> list[str]:
     named, pattern = c.many("layers_block_type"), c.word("hybrid_override_pattern")
     if not named and set(pattern) - LETTERS.keys():
-        raise c.error("hybrid_override_pattern", f"must be letters of {''.join(LETTERS)}")
+        raise c.error("hybrid_override_pattern", "must.letters", letters="".join(LETTERS))
     kinds = [str(kind) for kind in named] or [LETTERS[letter] for letter in pattern]
     c.skip("num_hidden_layers")  # the pattern decides
     return counted(c, "hybrid_override_pattern", kinds or [MAMBA, "moe", ATTENTION, "mlp"])

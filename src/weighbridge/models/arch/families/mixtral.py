@@ -118,7 +118,7 @@ def minimax_kinds(c: Config) -> list[str]:
 def minimax_m1_kinds(c: Config) -> list[str]:
     """attn_type_list: 1 is softmax attention, 0 lightning."""
     if c.num("shared_intermediate_size", default=0):
-        raise c.error("shared_intermediate_size", "is not 0: no published model has shared experts")
+        raise c.error("shared_intermediate_size", "is.not_zero")
     full = c.per_layer("attn_type_list", count=c.layers("num_hidden_layers"), default=1)
     return ["full_attention" if kind else "linear_attention" for kind in full]
 
@@ -217,7 +217,7 @@ def flags(c: Config, name: str, listed: Any) -> list[bool]:
     """A number a layer; anything but 0 is yes."""
     count = c.layers("num_hidden_layers")
     if not isinstance(listed, list) or len(listed) < count:
-        raise c.error(name, f"must be a list of {count} numbers")
+        raise c.error(name, "must.numbers", count=count)
     return [bool(value) for value in listed[:count]]
 
 

@@ -78,9 +78,7 @@ def language(c: Config) -> Inner:
     version = c.word("version")
     if version not in VERSIONS:
         known = ", ".join(sorted(v for v in VERSIONS if v))
-        raise c.error(
-            "version", f"is {version!r}; its language model is not known (known: {known})"
-        )
+        raise c.error("version", "is.unknown_language", version=version, known=known)
     return Inner(path="llm.", config=version, label="language model", flat=True, head="ForCausalLM")
 
 
@@ -99,7 +97,8 @@ def timm_tower(c: Config, prefix: str) -> Iterator[Param]:
     name = c.word("vision_encoder")
     known = re.match(r"vit_so400m_patch14_siglip_(\d+)", name)
     if not known:
-        raise c.error("vision_encoder", f"is {name!r}; known: vit_so400m_patch14_siglip_384")
+        usual = "vit_so400m_patch14_siglip_384"
+        raise c.error("vision_encoder", "is.unknown", known=usual, kind=name)
     tower = Config({**SO400M, "image_size": int(known[1])})
     width = tower.num("hidden_size")
     yield Param(f"{prefix}pos_embed", (1, side(tower) ** 2, width), "other")

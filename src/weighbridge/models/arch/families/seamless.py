@@ -98,7 +98,7 @@ def position_kind(c: Config) -> str:
     kind = c.word("position_embeddings_type")
     if kind not in POSITIONS:
         known = ", ".join(sorted(POSITIONS))
-        raise c.error("position_embeddings_type", f"is {kind!r}; known: {known}")
+        raise c.error("position_embeddings_type", "is.unknown", kind=kind, known=known)
     return kind
 
 
@@ -221,7 +221,7 @@ def residual_blocks(c: Config, prefix: str, first: int, width: int) -> Iterator[
     dilations = c.many("resblock_dilation_sizes")
     for i, kernel in enumerate(c.nums("resblock_kernel_sizes")):
         if i >= len(dilations) or not isinstance(dilations[i], list | tuple):
-            raise c.error("resblock_dilation_sizes", f"has no list for kernel {i}")
+            raise c.error("resblock_dilation_sizes", "has.no_list", i=i)
         for j in range(len(dilations[i])):
             for name in ("convs1", "convs2"):
                 path = f"{prefix}resblocks.{first + i}.{name}.{j}"

@@ -84,7 +84,7 @@ def long_attention(c: Config, prefix: str, stack: T5Stack, i: int) -> Iterator[P
         return
     kind = c.word("encoder_attention_type")
     if kind not in LONG:
-        raise c.error("encoder_attention_type", f"is {kind!r}; known: {', '.join(LONG)}")
+        raise c.error("encoder_attention_type", "is.unknown", kind=kind, known=", ".join(LONG))
     path = f"{prefix}{LONG[kind]}."
     yield from projections(c, path)
     if i == 0:

@@ -178,7 +178,7 @@ def vision(c: Config, prefix: str) -> Iterator[Param]:
     width, path = c.num("hidden_size"), f"{prefix}transformer."
     words = c.num("vocab_size") - c.num("num_visual_indicator_tokens")
     if words < 1:
-        raise c.error("vocab_size", "must be larger than num_visual_indicator_tokens")
+        raise c.error("vocab_size", "must.larger")
     yield from conv(f"{path}embeddings.patch_embedding", patch_kernel(c, width))
     yield from embedding(f"{path}embeddings.position_embedding", side(c) ** 2, width)
     yield from norm(f"{path}embeddings.rms_norm", width)

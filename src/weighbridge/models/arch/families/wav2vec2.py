@@ -50,10 +50,10 @@ WEIGHT_NORM = "parametrizations.weight.original"
 def extractor(c: Config, prefix: str) -> Iterator[Param]:
     kind, bias = c.word("feat_extract_norm", default="group"), c.flag("conv_bias")
     if kind not in NORMS:
-        raise c.error("feat_extract_norm", f"is {kind!r}; known: {', '.join(NORMS)}")
+        raise c.error("feat_extract_norm", "is.unknown", kind=kind, known=", ".join(NORMS))
     widths, kernels = c.nums("conv_dim"), c.nums("conv_kernel")
     if not widths or len(widths) != len(kernels):
-        raise c.error("conv_kernel", f"has {len(kernels)} entries for {len(widths)} convolutions")
+        raise c.error("conv_kernel", "has.convolutions", count=len(kernels), layers=len(widths))
     for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
         path = f"{prefix}conv_layers.{i}"
         yield from conv(f"{path}.conv", (width, widths[i - 1] if i else 1, kernel), bias=bias)
@@ -270,7 +270,7 @@ def xvector(c: Config, prefix: str) -> Iterator[Param]:
     """Speaker verification: time-delay layers, their mean and deviation, a margin loss."""
     widths, kernels = c.nums("tdnn_dim"), c.nums("tdnn_kernel")
     if not widths or len(widths) != len(kernels):
-        raise c.error("tdnn_kernel", f"has {len(kernels)} entries for {len(widths)} layers")
+        raise c.error("tdnn_kernel", "has.layers", count=len(kernels), layers=len(widths))
     size, inputs = c.num("xvector_output_dim"), widths[0]
     yield from layer_weights(c, prefix)
     yield from linear(f"{prefix}projector", inputs, c.num("hidden_size"), bias=True)

@@ -167,7 +167,7 @@ def step_sparse(c: Config) -> Sequence[bool]:
         return by_kinds(c, 3)
     items = named.split(",") if isinstance(named, str) else named
     if not isinstance(items, list) or not all(str(i).strip().isdecimal() for i in items):
-        raise c.error("moe_layers_enum", "must be numbers with commas between them")
+        raise c.error("moe_layers_enum", "must.commas")
     sparse = frozenset(int(i) for i in items)
     return [i in sparse for i in range(c.layers("num_hidden_layers"))]
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Family, Param, ParamRule, embedding, linear, norm
 from weighbridge.models.arch.config import Config
 from weighbridge.models.arch.heads import (
@@ -189,7 +190,7 @@ def layer(prefix: str, i: int, width: int) -> Iterator[Param]:
 
 def lm_head(c: Config, prefix: str) -> Iterator[Param]:
     if c.flag("asm"):
-        raise UnsupportedError(f"{c.where}: asm (adaptive softmax) is not in our tables")
+        raise UnsupportedError(sentence("adaptive_softmax"), where=c.where)
     yield from tied_linear("pred_layer.proj", "transformer.embeddings.weight")(c, prefix)
 
 

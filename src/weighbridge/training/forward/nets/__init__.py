@@ -29,10 +29,7 @@ Mixers = type | tuple[type, ...]
 # Classes that a framework has of its own, for all model types, and losses by their names
 CLASSES = ("litgpt", "torchtune", "torchtitan")
 # Kernels that a framework has for layers of Llama's shape, and what it does with others
-KERNELS = {
-    "unsloth": "unsloth compiles the code of this class; it was read as transformers runs it, "
-    "which keeps more"
-}
+KERNELS = {"unsloth": "unsloth_compiles"}  # the sentence that says it
 LOOPS = {
     "litgpt": "litgpt.loss",
     "litgpt-full": "litgpt.tuning",
@@ -41,9 +38,6 @@ LOOPS = {
     "torchtitan": "torchtitan.loss",
     "chunked": "torchtune.chunked",
 }
-INSTEAD = "trace it (weighbridge trace SCRIPT)"
-LEAVE = f"leave --framework out, or {INSTEAD}"
-UNCOVERED = f"its training step is not covered yet: {INSTEAD}"
 EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings", "embeddings")
 # Names in a layer of Llama's shape, whatever the class is called
 LLAMA = re.compile(
@@ -106,7 +100,9 @@ def program(
     net, names = _net(kind), list(names)
     if framework in CLASSES:
         if not any(n in EMBEDDINGS for n in names):
-            raise UnsupportedError(f"{model_type}: {framework} has no such class; {LEAVE}")
+            raise UnsupportedError(
+                sentence("framework_class", kind=model_type, framework=framework)
+            )
         _attends(model_type, blocks, framework)
         return TrainingProgram(
             forward=_function(f"{framework}.forward"), loss=_loss(kind, net, loss)
@@ -116,16 +112,15 @@ def program(
         return TrainingProgram(forward=_function(f"{framework}.forward"), loss=_by_name(loss))
     if net is not None and net.fits(blocks):
         known = TrainingProgram(forward=net.forward, loss=_loss(kind, net, loss))
-        said = KERNELS.get(framework)
-        return replace(known, low=0.5, said=said) if said else known
+        key = KERNELS.get(framework)
+        return replace(known, low=0.5, said=sentence(key)) if key else known
     if _of_llamas_shape(names, blocks):
         return TrainingProgram(
             forward=_function("decoders.llama"),
             loss=_by_name(loss),
             low=2 / 3,
             high=4 / 3,
-            said="its layers have the modules of Llama's and were read as such; what they save is "
-            "assumed, a third more or less",
+            said=sentence("read_as_llama"),
         )
     return TrainingProgram(
         forward=_function("rough.forward"),
@@ -156,10 +151,7 @@ def _loss(kind: str, net: Net | None, name: str) -> Loss:
     if name == "standard":
         return net.loss
     if not predicts_next(kind):
-        raise UsageError(
-            f"{kind} does not predict the next token, as --loss {name} needs: leave --loss out, "
-            "or take --framework trainer"
-        )
+        raise UsageError(sentence("no_next_token", kind=kind, name=name))
     return _by_name(name)
 
 
@@ -183,14 +175,17 @@ def _function(name: str) -> Any:
 def _attends(model_type: str, blocks: Sequence[LayerBlock], framework: str) -> None:
     sparse = any(isinstance(f, Experts) for b in blocks for f in b.feeds)
     if sparse and not (framework == "torchtitan" and facts(model_type).training.titan_experts):
-        raise UnsupportedError(
-            f"{model_type}: experts as {framework} runs them are not covered yet: {LEAVE}"
-        )
+        raise UnsupportedError(sentence("framework_experts", kind=model_type, framework=framework))
     mixes = (Attention, Latent) if sparse else Attention
     for number, block in enumerate(blocks):
         if not any(isinstance(x, mixes) for x in block.mixers):
             name = type(block.mixers[0]).__name__ if block.mixers else "no mixer"
             raise UnsupportedError(
-                f"{model_type}: {framework} has no class with its layer {number} ({name}); leave "
-                "--framework out"
+                sentence(
+                    "framework_layer",
+                    kind=model_type,
+                    framework=framework,
+                    number=number,
+                    name=name,
+                )
             )

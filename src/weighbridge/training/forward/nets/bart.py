@@ -24,7 +24,7 @@ from weighbridge.base.sentences import about, sentence
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.nets import INSTEAD, UNCOVERED, Net
+from weighbridge.training.forward.nets import Net
 from weighbridge.training.forward.ops.attention import AttentionHeads
 from weighbridge.training.forward.ops.matrix import ConvForm, conv, linear, rearranges
 from weighbridge.training.forward.ops.norms import layer_norm
@@ -71,10 +71,7 @@ def bart_model(s: TrainingStep) -> Tensor:
 def halves(s: TrainingStep) -> Module:
     """Return the module that owns encoder and decoder."""
     if s.built.body.encoder is None:
-        raise UnsupportedError(
-            f"{s.built.kind}: training steps without its encoder and decoder both are not covered "
-            f"yet: {INSTEAD}"
-        )
+        raise UnsupportedError(sentence("encoder_and_decoder", kind=s.built.kind))
     return s.built.root.at(s.built.base.path.removesuffix("decoder.").rstrip("."))
 
 
@@ -224,7 +221,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """BartForConditionalGeneration: the head is the embedding, and a bias in a buffer is added."""
     m, root = s.m, halves(s)
     if s.built.root.has("classification_head.dense"):
-        raise UnsupportedError(f"{s.built.kind}: its class is a classifier: {UNCOVERED}")
+        raise UnsupportedError(sentence("uncovered.classifier", kind=s.built.kind))
     if not root.path:
         s.assume(about(s.built.kind, sentence("no_loss.writes")))
     with m.making("logits"):
@@ -248,7 +245,7 @@ def whisper_model(s: TrainingStep) -> Tensor:
     """WhisperModel.forward"""
     m, built = s.m, s.built
     if not built.root.has("model.encoder.conv1"):
-        raise UnsupportedError(f"{built.kind}: its class has no encoder and decoder: {UNCOVERED}")
+        raise UnsupportedError(sentence("uncovered.encoder", kind=built.kind))
     root = halves(s)
     length = built.config.num("max_source_positions")
     states = whisper_read(s, root.at("encoder"), encoder_side(s, length)._replace(dense=False))

@@ -10,10 +10,11 @@ Source: transformers 5.23 models/{bert,roberta,electra,distilbert,albert}/modeli
 
 from weighbridge.base.dtypes import FLOAT32, INT64
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training.forward.losses import binary_cross_entropy
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.nets import INSTEAD, Net
+from weighbridge.training.forward.nets import Net
 from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.ops.pointwise import add, dropout, of_result, several
 from weighbridge.training.forward.ops.shaping import embedding
@@ -138,10 +139,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
             return _told_apart(s, root.at("discriminator_predictions"), hidden)
         name = root.first(*MASKED)
         if not name:
-            raise UnsupportedError(
-                f"{s.built.kind}: its head is none of a masked language model and no classifier; "
-                f"it has no loss that we know: {INSTEAD}"
-            )
+            raise UnsupportedError(sentence("no_masked_head", kind=s.built.kind))
         return by_token(s, _predicted(s, name, hidden))
 
 
@@ -364,7 +362,7 @@ def albert_loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if root.has("classifier"):
             return by_token(s, root.linear(m, dropout(m, hidden, s.rate(CLASSIFIER)), "classifier"))
         if not root.has("predictions.dense") or root.has("sop_classifier.classifier"):
-            raise UnsupportedError(f"{s.built.kind}: its class has no loss that we know: {INSTEAD}")
+            raise UnsupportedError(sentence("no_known_loss", kind=s.built.kind))
         return by_token(s, _albert_predicted(s, root.at("predictions"), hidden))
 
 

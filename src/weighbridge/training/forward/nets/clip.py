@@ -13,12 +13,13 @@ nn/functional.py (multi_head_attention_forward).
 from weighbridge.base.dtypes import FLOAT32, INT64
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Tower
 from weighbridge.models.arch.config import Config
 from weighbridge.training.forward.losses import cross_entropy
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.nets import UNCOVERED, Net
+from weighbridge.training.forward.nets import Net
 from weighbridge.training.forward.ops.attention import AttentionHeads, own_softmax
 from weighbridge.training.forward.ops.matrix import ConvForm, conv, linear, matmul, rearranges
 from weighbridge.training.forward.ops.norms import layer_norm, normalize
@@ -69,7 +70,7 @@ def clip_model(s: TrainingStep) -> Tensor:
     """CLIPModel.forward up to the last states of the texts; the images' features are kept."""
     root = s.built.root
     if not root.has("visual_projection") or not root.has("text_projection"):
-        raise UnsupportedError(f"{s.built.kind}: its class is not both towers: {UNCOVERED}")
+        raise UnsupportedError(sentence("uncovered.towers", kind=s.built.kind))
     states, image_embeds = seen(s, root.at("vision_model"))
     s.outputs.extend((states, image_embeds))
     return read(s, root.at("text_model"))
@@ -232,7 +233,7 @@ def siglip_model(s: TrainingStep) -> Tensor:
     """SiglipModel.forward up to the last states of the texts; the images' features are kept."""
     root, config = s.built.root, s.built.config
     if not root.has("vision_model.head.probe") or not root.has("text_model.head"):
-        raise UnsupportedError(f"{s.built.kind}: its class is not both towers: {UNCOVERED}")
+        raise UnsupportedError(sentence("uncovered.towers", kind=s.built.kind))
     states, image_embeds = siglip_seen(s, root.at("vision_model"))
     s.outputs.extend((states, image_embeds))
     act = str(config.get("hidden_act") or ACT)

@@ -15,7 +15,7 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import about, sentence
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.nets import UNCOVERED, Net, bert
+from weighbridge.training.forward.nets import Net, bert
 from weighbridge.training.forward.ops.attention import (
     AttentionHeads,
     contiguous,
@@ -65,7 +65,7 @@ def deberta_model(s: TrainingStep) -> Tensor:
     written_out(s)
     m, p = s.m, bert.base(s)
     if p.has("encoder.conv.conv"):
-        raise UnsupportedError(f"{s.built.kind}: of layers with a convolution {UNCOVERED}")
+        raise UnsupportedError(sentence("uncovered.convolution", kind=s.built.kind))
     ids = m.new((s.batch, s.length), INT64)
     attention_mask = m.new((s.batch, s.length), INT64 if s.padded else FLOAT32)
     token_type_ids = m.new((s.batch, s.length), INT64)

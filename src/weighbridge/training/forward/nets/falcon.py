@@ -14,6 +14,7 @@ from typing import Any
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64, DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.ops.attention import AttentionHeads, contiguous
@@ -54,10 +55,7 @@ def falcon(s: TrainingStep) -> Tensor:
     position_ids = m.new((1, s.length), INT64)
     biased = bool(built.config.get("alibi"))
     if biased and s.kernel == "flash":
-        raise UsageError(
-            f"--attention flash: {built.kind} adds biases of distance, which flash attention does "
-            "not take; leave it out"
-        )
+        raise UsageError(sentence("flash_biases", kind=built.kind))
     alibi = m.new((s.batch, heads(s, 0).heads, 1, s.length), s.dtype) if biased else None
     causal_mask = mask(s, None, always=True)
     if alibi is not None and causal_mask is not None:

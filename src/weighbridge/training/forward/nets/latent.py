@@ -22,6 +22,7 @@ from typing import Any
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.mixers import Latent
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training.forward.machine import Grads, Machine, Needs, lower, record
@@ -261,10 +262,7 @@ MOST_PICKED = 2048  # tokens that are picked, where the config does not say
 def indexed_model(s: TrainingStep) -> Tensor:
     """DeepseekV32Model.forward"""
     if s.kernel == "flash":
-        raise UsageError(
-            f"--attention flash: {s.built.kind} has a mask in every layer, which flash attention "
-            "does not take; leave it out"
-        )
+        raise UsageError(sentence("flash_mask", kind=s.built.kind))
     m, base = s.m, s.built.base
     ids = m.new((s.batch, s.length), INT64)
     inputs_embeds = entered(s, embedding(m, ids, base.weight("embed_tokens")))

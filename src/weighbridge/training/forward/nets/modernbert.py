@@ -8,9 +8,10 @@ Source: transformers 5.23 models/modernbert/modeling_modernbert.py, loss/loss_ut
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.nets import INSTEAD, Net, bert
+from weighbridge.training.forward.nets import Net, bert
 from weighbridge.training.forward.ops.attention import AttentionHeads
 from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.ops.norms import layer_norm
@@ -130,7 +131,7 @@ def loss(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor]:
     if bert.headless(s):
         return encoder.loss(s, hidden)
     if config.get("sparse_prediction") or not root.has("head.dense"):
-        raise UnsupportedError(f"{s.built.kind}: its class has no loss that we know: {INSTEAD}")
+        raise UnsupportedError(sentence("no_known_loss", kind=s.built.kind))
     with m.making("logits"):
         if root.has("classifier"):
             return _labelled(s, hidden)

@@ -26,6 +26,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.training.forward.modules import Module
 from weighbridge.training.forward.nets.decoders import OLMO2_LAYER, olmo2
@@ -232,12 +233,6 @@ phimoe = DecoderNet(layer=LayerShape(feed=feed))
 # ---- gpt-oss
 
 
-FLASH = (
-    "attention by flash-attention 3 with sinks (kernels-community/vllm-flash-attn3): the sinks "
-    "have no gradient, and are not trained"
-)
-
-
 def gpt_oss_mlp(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """GptOssMLP.forward; the router's logits and scores live to its end."""
     m, shape, p = s.m, x.shape, p.at("mlp")
@@ -286,7 +281,7 @@ LAYER = LayerShape(
 def layer(s: TrainingStep) -> LayerShape:
     """GptOssDecoderLayer, with the attention that there is."""
     if s.kernel == "flash":
-        s.assume(FLASH)
+        s.assume(sentence("flash_sinks"))
     elif (
         s.kernel != "flex"
     ):  # keeps what flash-attention does (torch nn/attention/flex_attention.py)

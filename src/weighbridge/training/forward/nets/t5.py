@@ -9,11 +9,12 @@ Source: transformers 5.23 models/t5/modeling_t5.py, integrations/sdpa_attention.
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT64
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple, dataclass, field
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.model_types import differs
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import Module
-from weighbridge.training.forward.nets import INSTEAD, Net
+from weighbridge.training.forward.nets import Net
 from weighbridge.training.forward.ops.attention import AttentionHeads
 from weighbridge.training.forward.ops.biases import buckets, where
 from weighbridge.training.forward.ops.matrix import linear
@@ -66,10 +67,7 @@ def t5_model(s: TrainingStep) -> Tensor:
     """T5ForConditionalGeneration.forward up to the decoder's states"""
     m, built, body = s.m, s.built, s.built.body
     if body.encoder is None:
-        raise UnsupportedError(
-            f"{built.kind}: training steps without its encoder and decoder both are not covered "
-            f"yet: {INSTEAD}"
-        )
+        raise UnsupportedError(sentence("encoder_and_decoder", kind=built.kind))
     ids = m.new((s.batch, s.length), INT64)
     root = built.root.at(built.base.path.removesuffix("decoder.").rstrip("."))
     states = stack(s, root, T5Side("encoder", built.encoder, body.encoder), ids, None)

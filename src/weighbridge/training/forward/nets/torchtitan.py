@@ -24,6 +24,7 @@ from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64, DType
 from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
 from weighbridge.base.units import ceil_div
 from weighbridge.base.versions import since
 from weighbridge.models.arch.body import Experts
@@ -69,10 +70,7 @@ def forward(s: TrainingStep) -> Tensor:
     """Transformer.forward up to the head"""
     own = None if s.compiled and not _sparse(s) else layer
     if _weighs_first(s) and since(s.release, GONE):
-        raise UnsupportedError(
-            f"{s.built.kind}: torchtitan has had no class for it since 8 June 2026; "
-            "--framework-version 0.2.2 is a release that has one"
-        )
+        raise UnsupportedError(sentence("torchtitan_gone", kind=s.built.kind))
     latent = latent_of(s, 0)
     width = heads(s, 0).key_dim if latent is None else latent.rotary
     if not s.built.kept:

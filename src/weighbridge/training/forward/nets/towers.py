@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from weighbridge.base.dtypes import BOOL, FLOAT32
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import LayerBlock, Tower
 from weighbridge.models.arch.mixers import Attention, CrossAttention
 from weighbridge.models.arch.roles import below_number
@@ -33,8 +34,13 @@ def outputs(s: TrainingStep) -> list[Tensor]:
             count = s.items.get(tower.kind, 0)
             if count * tower.tokens > s.length and not _apart(s):
                 raise UsageError(
-                    f"{count:,} {tower.kind}s are {count * tower.tokens:,} tokens, more than the "
-                    f"{s.length:,} of a sequence: raise --seq-len"
+                    sentence(
+                        "items_beyond",
+                        count=count,
+                        kind=tower.kind,
+                        tokens=count * tower.tokens,
+                        length=s.length,
+                    )
                 )
             if count:
                 states.append(_through(s, tower, count * s.batch))

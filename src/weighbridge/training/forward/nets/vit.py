@@ -54,10 +54,7 @@ def pixels(s: TrainingStep) -> tuple[int, int, int, int]:
     patch = s.built.config.get("patch_size")
     least = max(patch) if isinstance(patch, list | tuple) else patch or 1
     if not height or not width or min(int(height), int(width)) < int(least):
-        raise UsageError(
-            f"{s.built.kind}: image_size {size} holds no patch of patch_size {patch}: nothing to "
-            "train on; correct the config"
-        )
+        raise UsageError(sentence("no_patch", kind=s.built.kind, size=size, patch=patch))
     return s.batch, s.built.config.num("num_channels", default=0) or 3, int(height), int(width)
 
 

@@ -19,18 +19,17 @@ from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64
 from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge.machines.kernels.reductions import buffers, columns, segments, sorted_bytes, sorts
 from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor, absent
-
-APART = "sizes of heads or layers in the config do not add up"
 
 
 def cut(m: Machine, x: Tensor, width: int) -> Tensor:
     """x[..., a:b]: a view; its gradient is zeros of the whole with the piece in it. Raises
     UsageError for more than there is."""
     if not 0 <= width <= x.shape[-1]:
-        raise UsageError(f"{width:,} of {x.shape[-1]:,} numbers a token are read: {APART}")
+        raise UsageError(sentence("apart.read", width=width, have=x.shape[-1]))
     return remade(m, x, Computed((*x.shape[:-1], width), x.dtype, x.storage))
 
 
@@ -43,7 +42,7 @@ def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
 def _adding_up(x: Tensor, widths: Sequence[int]) -> None:
     if sum(widths) != x.shape[-1]:
         sizes = " + ".join(f"{n:,}" for n in widths)
-        raise UsageError(f"{sizes} numbers a token are no {x.shape[-1]:,}: {APART}")
+        raise UsageError(sentence("apart.sizes", sizes=sizes, have=x.shape[-1]))
 
 
 def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 from weighbridge.base.dtypes import BOOL, FLOAT32
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
 from weighbridge.engines.transformers.rules import TOLD_OF_SEVERAL, rules
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.models.arch.mixers import Attention, Latent
@@ -88,10 +89,7 @@ def mask(s: TrainingStep, reach: int | None, *, always: bool = False) -> Tensor 
 def written_out(s: TrainingStep) -> None:
     """Set attention to eager for classes that write it out; other kernels raise UsageError."""
     if s.kernel not in (None, "eager"):
-        raise UsageError(
-            f"--attention {s.kernel}: {s.built.kind} is known with eager attention alone; leave it "
-            "out"
-        )
+        raise UsageError(sentence("eager_alone", kernel=s.kernel, kind=s.built.kind))
     s.kernel = "eager"
 
 

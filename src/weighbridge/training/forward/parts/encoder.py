@@ -37,9 +37,7 @@ Names = tuple[str, str, str]
 def never_checkpointed(s: TrainingStep) -> None:
     """Refuse gradient checkpointing for classes whose gradient_checkpointing_enable raises."""
     if s.checkpointing != "none":
-        raise UsageError(
-            f"{s.built.kind}: its class cannot checkpoint its layers; leave --checkpointing out"
-        )
+        raise UsageError(sentences.sentence("no_checkpoints", kind=s.built.kind))
 
 
 def heads_of(s: TrainingStep, body: Body, length: int) -> AttentionHeads:

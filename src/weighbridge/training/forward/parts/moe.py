@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from weighbridge.base.dtypes import BOOL, FLOAT32, INT32, INT64
 from weighbridge.base.errors import UsageError
 from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
 from weighbridge.memory.components.weights import MERGES
 from weighbridge.models.arch.body import Experts
 from weighbridge.models.arch.model_types import differs, facts
@@ -57,10 +58,7 @@ def feed(s: TrainingStep, p: Module, x: Tensor, number: int) -> Tensor:
     """The layer's experts, or its dense feed-forward."""
     e = experts_of(s, number)
     if e is None and not p.has("mlp.up_proj"):
-        raise UsageError(
-            f"{s.built.kind}: layer {number} has neither experts nor a dense feed-forward: nothing "
-            "to train; correct the number of experts in the config"
-        )
+        raise UsageError(sentence("no_feed", kind=s.built.kind, number=number))
     if e is None:
         return mlp(s, p.at("mlp"), x)
     inner = p.at(p.first("mlp.gate", "mlp.router", "block_sparse_moe.gate").rpartition(".")[0])

@@ -16,6 +16,7 @@ from typing import Any
 from weighbridge.base.errors import BadFileError, UnsupportedError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.models.arch.blueprint import Blueprint, Buffer, Family, Param
 from weighbridge.models.arch.config import Config
@@ -58,9 +59,7 @@ def of_config(config: Mapping[str, Any]) -> Blueprint | None:
     """Return the tensors of the class that a config of timm's names by its `architecture`."""
     classes = config.get("num_classes")
     if classes is not None and (type(classes) is not int or not 0 <= classes <= MOST_CLASSES):
-        raise BadFileError(
-            f"num_classes must be a number of classes, not {shown(classes)}: correct the config"
-        )
+        raise BadFileError(sentence("num_classes", classes=shown(classes)))
     return blueprint(str(config.get("architecture")), classes)
 
 
@@ -115,7 +114,7 @@ def plan(c: Config, classes: int) -> Blueprint:
     name = c.word("architecture", default="")
     tensors = blueprint(name, classes)
     if tensors is None:
-        raise UnsupportedError(f"{c.where}: architecture {name!r:.80} is not in our tables")
+        raise UnsupportedError(sentence("architecture_unlisted", name=name), where=c.where)
     return tensors
 
 

@@ -1,7 +1,5 @@
 """The effective settings by their names, and the command line that asks SGLang for them."""
 
-import json
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +37,6 @@ OF_DECODE, RENAMED = "cuda_graph_max_bs", (0, 5, 23)
 ZEROS = ("chunked_prefill_size",)  # of which 0 is a value of its own: prompts are not cut
 
 
-def change(before: "Infer", after: "Infer") -> dict[str, object]:
-    """The settings that `after` has and `before` does not."""
-    return {n: v for n in FLAGS if (v := getattr(after, n)) != getattr(before, n)}
-
-
-def changes(before: "Infer", after: "Infer") -> str:
-    """Write the settings that `after` has and `before` does not as flags."""
-    changed = change(before, after).items()
-    return " ".join(FLAGS[n] if v is True else f"{FLAGS[n]} {_written(v)}" for n, v in changed)
-
-
 def _written(value: object) -> str:
     """Return a value as its flag takes it: a whole number of GB is an integer there
     (--cpu-offload-gb of server_args.py)."""
@@ -57,46 +44,33 @@ def _written(value: object) -> str:
 
 
 def launch(subject: Subject, w: "Infer", effective: Effective) -> str:
-    where = launch_line.served(subject, w, ENGINE)
-    words = ["python", "-m", "sglang.launch_server", "--model-path", where.model]
-    if where.revision:
-        words += ["--revision", where.revision]
-    words = [shlex.quote(word) for word in (*words, *_flags(subject, w, effective))]
-    return " ".join((*launch_line.before(subject, w, ENGINE), *words))
+    program = "python -m sglang.launch_server --model-path"
+    return launch_line.line(subject, w, ENGINE, program, _flags(subject, w, effective))
 
 
-def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[str]:
-    yield from ("--context-length", str(effective.context))
+def _flags(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple[str, object]]:
+    yield "--context-length", effective.context
     if effective.algorithm is not None:
-        yield from ("--speculative-algorithm", effective.algorithm)
+        yield "--speculative-algorithm", effective.algorithm
     if effective.experts:
-        yield from ("--ep-size", str(effective.tensor))
+        yield "--ep-size", effective.tensor
     if effective.loras:
-        yield "--enable-lora"
-    yield from _of_model(subject, w)
+        yield "--enable-lora", True
+    if not generates(subject):
+        yield "--is-embedding", True
+    yield from launch_line.of_weights(subject, w, ENGINE)
+    yield from launch_line.of_images(subject, w, "--limit-mm-data-per-request")
+    yield from _as_given(subject, w, effective)
+
+
+def _as_given(subject: Subject, w: "Infer", effective: Effective) -> Iterator[tuple[str, object]]:
+    """Yield the flags of what the user said."""
     for name, flag in FLAGS.items():
         asked = launch_line.draft(subject, w) if name == "draft_model" else getattr(w, name)
         if name == OF_DECODE and effective.version >= RENAMED:
             flag = f"{flag}-decode"
-        if asked is True:
-            yield flag
-        elif asked or (asked == 0 and name in ZEROS):
-            yield from (flag, _written(asked))
-
-
-def _of_model(subject: Subject, w: "Infer") -> Iterator[str]:
-    dtype, quantization = (
-        launch_line.dtype(subject, w),
-        launch_line.quantization(subject, w, ENGINE),
-    )
-    if not generates(subject):
-        yield "--is-embedding"
-    if dtype:
-        yield from ("--dtype", dtype)
-    if quantization:
-        yield from ("--quantization", quantization)
-    if launch_line.limits_images(subject, w):
-        yield from ("--limit-mm-data-per-request", json.dumps({"image": w.images}))
+        if asked or (asked == 0 and name in ZEROS):
+            yield flag, asked if asked is True else _written(asked)
 
 
 def settings(effective: Effective, w: "Infer") -> EffectiveSettings:

@@ -1,4 +1,5 @@
-"""Weights that a server keeps in host memory: `--cpu-offload-gb` of each rank.
+"""Host memory of a server: a process a rank, pages of files, and weights that it keeps there,
+`--cpu-offload-gb` of each rank.
 
     which      parameters of the decoder's layers in their order, until the bytes are reached: the
                last one may go beyond them
@@ -11,13 +12,21 @@ ATen/core/CachingHostAllocator.h (PowerOf2Ceil). vllm-project/vllm issue 56410 m
 what was asked for, where the shapes say 1.86.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.memory import ONCE, Bytes, Component, Device
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import power_of_two
+from weighbridge.machines.accelerators.machines import by_machine
+from weighbridge.memory.components import host
 from weighbridge.memory.components.weights import PlacedTensor
+from weighbridge.models.checkpoint.model import Model
 
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+T = TypeVar("T")
 OFFLOADED = "offloaded"
 
 
@@ -63,9 +72,10 @@ def layer_of(tensor: PlacedTensor) -> str:
     return next((part for part in tensor.module.split(".") if part.isdigit()), "")
 
 
-def on_the_host(away: PinnedWeights, source: str) -> Component:
-    """Return what the machine has of them."""
-    return Component(
+def offloaded(ranks: Iterable[PinnedWeights], source: str) -> tuple[Component, ...]:
+    """Return what a machine has of the parameters of its ranks that are away."""
+    away = together(ranks)
+    component = Component(
         name="weights",
         bytes=Bytes(away.nbytes, away.blocks, away.blocks),
         basis="computed",
@@ -73,3 +83,31 @@ def on_the_host(away: PinnedWeights, source: str) -> Component:
         formula="each tensor in a pinned block, rounded up to a power of two",
         source=f"{source}; torch ATen/core/CachingHostAllocator.h",
     )
+    return (component,) if away.nbytes else ()
+
+
+def fullest(
+    ranks: Sequence[T], budget: "Budget | None", machine: Callable[[Sequence[T]], Device]
+) -> Device:
+    """Return what the ranks of all copies hold on the machine that holds most."""
+    machines = map(machine, by_machine(ranks, budget))
+    return max(machines, key=lambda device: device.peak("driver").expected)
+
+
+def processes(nbytes: Bytes, formula: str) -> Component:
+    """Return the processes of a machine, without what they load."""
+    return Component(
+        name="other",
+        bytes=nbytes,
+        basis="assumed",
+        role=ONCE,
+        detail="processes",
+        formula=formula,
+        source="no rule is published",
+    )
+
+
+def files(model: Model, loaded: int, source: str) -> Component:
+    """Return the pages of a model's files; `loaded` are its weights, where none are known."""
+    stored = sum(t.nbytes for part in model.parts for t in part.stored)
+    return host.pages(stored or loaded, source=source)

@@ -1,0 +1,297 @@
+"""A paged server takes a share of each card, and fills what is left of it with pages of cache.
+
+The order of work is the same in vLLM and SGLang, and runs here, over what an engine fills in:
+
+    meet      the model as the card runs it, what the engine refuses, what is prepared once
+    ask       the launch by the settings as they were said
+    search    launches that differ from it, the nearest first: one that surely serves, else one
+              that is expected to
+    answer    instants of each kind of rank, the host, settings, what follows from them, what is
+              said of them, the line to paste
+
+How a share is taken, what is inside of it and which pages a request draws is the engine's own.
+docs/contributing/engine.md says how the next one is written.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from weighbridge.base.memory import Device, Instant
+from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.base.sentences import clauses
+from weighbridge.engines import launch_line
+from weighbridge.engines.engine import Engine, Version, version
+from weighbridge.engines.interface import (
+    BEST,
+    EXPECTED,
+    WORST,
+    EngineAnswer,
+    HeldBytes,
+    Probe,
+    SearchPoint,
+    Serves,
+    Subject,
+    Surely,
+    asking,
+    unhelped,
+)
+from weighbridge.engines.servers import device_support
+from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
+from weighbridge.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.workload import Infer
+
+
+class Launched(Protocol):
+    """A launch of a server, with what it reserves."""
+
+    @property
+    def asked(self) -> "Infer":
+        """Return the workload as it was asked."""
+
+    @property
+    def w(self) -> "Infer":
+        """Return the workload with all that this launch says."""
+
+    @property
+    def ranks(self) -> Sequence[int]:
+        """Return the kind of each rank of all copies."""
+
+
+class Written(NamedTuple):
+    """Facts of every server's answer; each engine has them in its own order."""
+
+    dtype: DerivedFacts
+    line: DerivedFacts  # of the launch that would serve
+    served: DerivedFacts
+
+
+class StepLimits(NamedTuple):
+    """Limits of a step that were given; None where it is the server's to choose."""
+
+    sequences: int | None
+    tokens: int | None
+    eager: bool | None  # without CUDA graphs
+
+    def less(self, sequences: int | None, sizes: Iterable[int]) -> "Iterator[StepLimits]":
+        """Yield smaller and smaller steps, as far as they are the server's to choose: of so many
+        sequences, of tokens of each of these sizes, without graphs."""
+        limits = self
+        yield limits
+        if limits.sequences is None and sequences is not None:
+            limits = limits._replace(sequences=sequences)
+            yield limits
+        for tokens in sizes if self.tokens is None else ():
+            limits = limits._replace(tokens=tokens)
+            yield limits
+        if limits.eager is None:
+            yield limits._replace(eager=True)
+
+
+L = TypeVar("L", bound=Launched)
+Asks = Callable[[SearchPoint], L]
+
+
+def nothing(*_: object) -> Iterator[str]:
+    """Yield no sentence."""
+    yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagedServer(Generic[L]):
+    """Rules of one server. `by` is one of WORST, EXPECTED and BEST: the estimates that are
+    believed."""
+
+    engine: Engine
+    needs: device_support.Needs  # of a card
+    changed: tuple[Setting[Any], ...]  # settings that a search may change where nobody said them
+
+    # Before anything is weighed: refusals; then what is prepared once for all launches
+    check: Callable[[Subject, "Infer", Version], None]
+    asks: Callable[[Subject, "Infer", "Budget | None"], Asks[L]]
+    alone: Callable[[L], L] = lambda launched: launched  # of a command, without a request
+
+    # A launch in bytes, and in words
+    phases: Callable[[L, int], tuple[Instant, ...]]  # of a kind of rank
+    taken: Callable[[L, int], tuple[int | None, int | None]]  # at start: expected, and at least
+    host: Callable[[L], Device]
+    effective: Callable[[L], EffectiveSettings]
+    facts: Callable[[L, Written], DerivedFacts]
+    command: Callable[[Subject, L], str]
+
+    # A launch on a card
+    holds: Callable[[L], bool]  # there are pages for all requests, as is expected
+    stands: Callable[[L, int], bool]  # and the card has room for all that is beside them
+    hopeless: Callable[[L], bool]  # whatever is changed
+    others: Callable[[L, int], Iterator[L]]  # that may stand by such estimates, the nearest first
+    lacks: Callable[[L], str]  # a sentence, where it does not surely stand
+    caps: Callable[[L], str] = lambda _: ""  # what requests are held to
+    first: Callable[[L], Iterator[str]] = nothing  # warnings of what was asked
+    last: Callable[[L], Iterator[str]] = nothing  # and of what was sized
+
+    def infer(self, subject: Subject, w: "Infer", budget: "Budget | None") -> EngineAnswer:
+        """Raises UsageError for settings that the engine refuses."""
+        subject, asks = self._met(subject, w, budget)
+        asked = asks(SearchPoint(subject.context, w.prompt_len, w.batch_size or 1))
+        asked = self.alone(asked) if _starts_alone(w) else asked
+        able = asked if budget is None else self.able(asked)
+        sized = asked if w.engine_defaults or able is None else able  # a command is as it is
+        served, serves, helped = self._on_card(asked, able, budget)
+        return EngineAnswer(
+            devices=self._devices(sized),
+            settings=self.effective(sized) | {"dtype": subject.choice.dtype.name},
+            derived=self.facts(sized, self._written(subject, able or sized, served)),
+            warnings=(
+                *self.first(asked),
+                *helped,
+                *launch_line.warnings(subject, w, self.engine),
+                *self.last(sized),
+                *self._of_card(subject, w, budget),
+            ),
+            serves=serves,
+        )
+
+    def _of_card(self, subject: Subject, w: "Infer", budget: "Budget | None") -> Iterator[str]:
+        number = version(self.engine, w.engine_version)[0]
+        yield from device_support.caution(budget, self.engine)
+        yield from device_support.unbuilt(budget, self.needs, number)
+        yield from device_support.packed_alone(subject, budget, self.engine, number)
+
+    def probe(self, subject: Subject, w: "Infer", budget: "Budget") -> Probe:
+        """Prepare the numbers of `infer` for searches."""
+        _, asks = self._met(subject, w, budget)
+
+        def ask(point: SearchPoint) -> HeldBytes | None:
+            asked = asks(point)
+            if w.engine_defaults:
+                launched = asked if self.stands(asked, WORST) else None
+            else:
+                launched = self.surest(asked)
+            if launched is None:
+                return None
+            parts = {
+                kind: [instant.parts for instant in self.phases(launched, kind)]
+                for kind in dict.fromkeys(launched.ranks)
+            }
+            each = [parts[kind] for kind in launched.ranks]
+            return HeldBytes(len(each), each if budget.mixed else list(parts.values()))
+
+        return ask
+
+    def _met(
+        self, subject: Subject, w: "Infer", budget: "Budget | None"
+    ) -> tuple[Subject, Asks[L]]:
+        """The model as the server takes it on that card, and what was prepared of it."""
+        subject = device_support.suited(subject, w, budget, self.needs)
+        self.check(subject, w, version(self.engine, w.engine_version)[0])
+        subject = subject.without_towers() if w.language_model_only else subject
+        return subject, self.asks(subject, w, budget)
+
+    # Search
+
+    def surest(self, asked: L) -> L | None:
+        """The nearest launch that surely serves; None where there is none."""
+        if self.stands(asked, WORST):
+            return asked
+        if self.hopeless(asked):
+            return None
+        sure = (one for one in self.others(asked, WORST) if self.stands(one, WORST))
+        return next((one for one in sure if self.stands(one, EXPECTED)), None)
+
+    def able(self, asked: L) -> L | None:
+        """The nearest launch that surely serves, else one that is expected to."""
+        sure = self.surest(asked)
+        if sure is not None:
+            return sure
+        if self.stands(asked, EXPECTED):
+            return asked
+        if self.hopeless(asked):
+            return None
+        others = self.others(asked, EXPECTED)
+        return next((one for one in others if self.stands(one, EXPECTED)), None)
+
+    def surely(self, launched: L) -> Surely:
+        """Tell whether it serves by every estimate ("yes"), by none ("no"), or by some."""
+        if self.stands(launched, WORST):
+            return "yes"
+        return "unknown" if self.stands(launched, BEST) else "no"
+
+    # Answer
+
+    def _devices(self, launched: L) -> tuple[Device, ...]:
+        kinds = {kind: self._device(launched, kind) for kind in dict.fromkeys(launched.ranks)}
+        gpus = (replace(kinds[kind], index=i) for i, kind in enumerate(launched.ranks))
+        return (*gpus, self.host(launched))
+
+    def _device(self, launched: L, kind: int) -> Device:
+        expected, least = self.taken(launched, kind)
+        return Device(
+            index=0,
+            kind="gpu",
+            phases=self.phases(launched, kind),
+            taken=expected,
+            taken_at_least=least,
+        )
+
+    def _written(self, subject: Subject, line: L, served: DerivedFacts) -> Written:
+        flags = launch_line.facts(subject, line.w, self.engine, self.command(subject, line))
+        return Written({"dtype_from": subject.why}, flags, served)
+
+    def _on_card(
+        self, asked: L, able: L | None, budget: "Budget | None"
+    ) -> tuple[DerivedFacts, Serves | None, Sequence[str]]:
+        """Judge a launch on a card, and the one that would serve: facts, the answer, a warning."""
+        if budget is None:
+            return {}, None, ()
+        serves = able is not None
+        facts: DerivedFacts = {
+            "serves_as_asked": serves and self.holds(asked),
+            "launch_serves": serves,
+        }
+        helped = () if able is asked else (self._helped(asked, able, budget),)
+        return facts, self._serves(asked, able), helped
+
+    def _serves(self, asked: L, able: L | None) -> Serves:
+        """A command is taken as it is; else the launch line is what was sized."""
+        alike = asked.asked.engine_defaults
+        judged = asked if alike or able is None else able
+        surely = self.surely(judged)
+        lacks = "" if surely == "yes" else self.lacks(judged)
+        if able is asked or able is None:
+            return Serves(surely=surely, lacks=lacks, caps=self.caps(asked))
+        return Serves(
+            surely=surely,
+            lacks=lacks,
+            flags=self._flags(asked, able),
+            change=self._change(asked, able),
+            changed=self._devices(able) if alike else (),
+            then=self.surely(able),
+        )
+
+    def _helped(self, asked: L, able: L | None, budget: "Budget") -> str:
+        """Say what the flags as they were asked lack, and which would do."""
+        way = (
+            unhelped(budget.choice.count, len(asked.ranks))
+            if able is None
+            else asking(self._flags(asked, able), self.surely(able))
+        )
+        return clauses(self.lacks(asked), way)
+
+    def _change(self, asked: L, able: L) -> Mapping[str, object]:
+        """The settings that `able` has and `asked` does not."""
+        names = (setting.name for setting in self.changed)
+        return {n: v for n in names if (v := getattr(able.w, n)) != getattr(asked.w, n)}
+
+    def _flags(self, asked: L, able: L) -> str:
+        """Write the same as flags."""
+        changed = self._change(asked, able)
+        flags = ((s.written, changed[s.name]) for s in self.changed if s.name in changed)
+        return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags)
+
+
+def _starts_alone(w: "Infer") -> bool:
+    """Tell whether it is asked of a command whether it starts, and of no request."""
+    request = (w.prompt_len, w.max_new_tokens, w.batch_size)
+    return w.engine_defaults and all(value is None for value in request)

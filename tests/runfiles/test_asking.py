@@ -1,0 +1,174 @@
+"""The command that asks what a text means: filled with what the text says, and what it lacks."""
+
+import shlex
+
+import pytest
+
+import weighbridge
+from weighbridge.files.runfiles.in_words import command, lacking, to_type
+from weighbridge.files.runfiles.training.unanswered import learner
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "settings", "line", "lacks"),
+    [
+        ("fit", "", {}, "weighbridge fit MODEL --gpu NAME", ("MODEL", "--gpu")),
+        (
+            "infer",
+            "qwen3-8b",
+            {"engine": "vllm", "gpu": "2x 4090"},
+            "weighbridge infer qwen3-8b --engine vllm --context N --batch-size N --gpu '2x 4090'",
+            ("--context", "--batch-size"),
+        ),
+        (
+            "train",
+            "qwen3-8b",
+            {"gpu": "a100:8", "seq_len": 4096, "shard": "zero3", "method": "full", "batch_size": 1},
+            (
+                "weighbridge train qwen3-8b --method full --seq-len 4096 --batch-size 1 --shard zero3 "
+                "--gpu a100:8"
+            ),
+            (),
+        ),
+        (
+            "train",
+            "a b",
+            {"gpu": "a100:2", "packing": True},
+            (
+                "weighbridge train 'a b' --method full|lora|qlora --seq-len N --batch-size N "
+                "--shard ddp|zero2|zero3|fsdp2 --packing --gpu a100:2"
+            ),
+            ("--method", "--seq-len", "--batch-size", "--shard"),
+        ),
+    ],
+)
+def test_a_line_has_what_is_said_and_a_word_for_what_is_not(task, model, settings, line, lacks):
+    assert command(task, model, settings) == line
+    assert lacking(task, model, settings) == lacks
+    said = to_type(task, model, settings)
+    assert said.key == ("to_type.lacking" if lacks else "to_type")
+    assert said.endswith(f"type: {line}")
+
+
+OPENRLHF = """\
+It dies with micro batch 2 on 2*8*h20.
+
+ray job submit -- python -m openrlhf.cli.train_ppo_ray \\
+   --actor_num_nodes 1 \\
+   --actor_num_gpus_per_node 8 \\
+   --pretrain /path/Qwen/Qwen2.5-7B-Instruct \\
+   --micro_train_batch_size 1 \\
+   --prompt_max_len 13024 \\
+   --generate_max_len 13024 \\
+   --zero_stage 3 \\
+   --gradient_checkpointing \\
+   --remote_rm_url "/path/plugin.py"
+"""
+VERL = """\
+python3 -m verl.trainer.main_ppo \\
+    data.max_prompt_length=512 \\
+    data.max_response_length=1024 \\
+    actor_rollout_ref.model.path=org/name \\
+    actor_rollout_ref.model.enable_gradient_checkpointing=True \\
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16 \\
+    actor_rollout_ref.actor.fsdp_config.optimizer_offload={offload} \\
+    actor_rollout_ref.actor.use_dynamic_bsz={dynamic} \\
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=24000 \\
+    trainer.n_gpus_per_node=8 trainer.nnodes=2
+"""
+TRL = """\
+model = AutoModelForCausalLM.from_pretrained("org/name", load_in_4bit={packed})
+peft_config = LoraConfig(lora_alpha=32, lora_dropout=0.1, r=64, bias="none")
+args = GRPOConfig(per_device_train_batch_size=8, max_completion_length=96, max_length=300)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "program", "started", "settings"),
+    [
+        (
+            OPENRLHF,
+            "OpenRLHF",
+            True,
+            {
+                "method": "full",
+                "seq_len": 26048,
+                "batch_size": 1,
+                "checkpointing": "full",
+                "shard": "zero3",
+                "cards": 8,
+            },
+        ),
+        (
+            VERL.format(offload="False", dynamic="False"),
+            "verl",
+            True,
+            {
+                "method": "full",
+                "seq_len": 1536,
+                "batch_size": 16,
+                "checkpointing": "full",
+                "shard": "fsdp1",
+                "cards": 16,
+            },
+        ),
+        (
+            VERL.format(offload="True", dynamic="True"),
+            "verl",
+            True,
+            {
+                "method": "full",
+                "seq_len": 24000,
+                "batch_size": 1,
+                "checkpointing": "full",
+                "offload": "optimizer",
+                "shard": "fsdp1",
+                "cards": 16,
+            },
+        ),
+        (
+            TRL.format(packed="True"),
+            "GRPO",
+            False,
+            {"method": "qlora", "lora_r": 64, "seq_len": 300, "batch_size": 8},
+        ),
+        (
+            TRL.format(packed="False"),
+            "GRPO",
+            False,
+            {"method": "lora", "lora_r": 64, "seq_len": 300, "batch_size": 8},
+        ),
+        ("GRPO of qwen3-8b", "GRPO", False, {}),
+        (
+            "actor.strategy=fsdp2 lora_rank=0 num_gpus=1 zero_stage=0",
+            "verl",
+            True,
+            {"method": "full", "cards": 1},
+        ),
+        ("actor.strategy=megatron n_gpus_per_node=8", "verl", True, {"method": "full", "cards": 8}),
+    ],
+)
+def test_what_a_program_of_rl_says_of_its_learner(text, program, started, settings):
+    assert learner(text, program, started=started) == settings
+
+
+def test_a_text_about_rl_says_how_its_learner_is_asked():
+    """Micro batch 2 dies and 1 runs in public (OpenRLHF, 8 x H20): the line says so."""
+    weighed = weighbridge.weigh(OPENRLHF, name="a", offline=True).runs[0]
+    line = weighed.why.rpartition("type: ")[2]
+    assert line == (
+        "weighbridge train Qwen2.5-7B-Instruct --method full --seq-len 26048 --batch-size 1 "
+        "--shard zero3 --checkpointing full --gpu h20:8"
+    )
+    _, task, model, *flags = shlex.split(line)
+    asked = dict(zip(flags[::2], flags[1::2], strict=True))
+    settings = {name.strip("-").replace("-", "_"): value for name, value in asked.items()}
+    assert task == "train"
+    assert weighbridge.train(model, **settings).verdict.fits != "no"
+    assert weighbridge.train(model, **{**settings, "batch_size": 2}).verdict.fits == "no"
+
+
+def test_a_config_that_is_not_in_the_text_is_named_with_its_card():
+    text = "It dies with torchtitan/configs/a_16b.toml on 8 x H100 80GB HBM3, by run_train.sh."
+    (weighed,) = weighbridge.weigh(text, name="a", offline=True).runs
+    assert "type: weighbridge torchtitan/configs/a_16b.toml --gpu 'H100 80GB:8'" in weighed.why
