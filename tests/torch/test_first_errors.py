@@ -128,6 +128,9 @@ def test_a_sparse_matrix_is_multiplied(trace):  # noqa: F811
     whole, edges = 4096 * 256 * 4, 40000
     phases = {p["name"]: p["allocated"] for p in found["devices"][0]["phases"]}
     assert phases["load"] == pytest.approx(4 * whole + edges * (20 + 4), rel=0.01)
+    # x and its gradient; zeros, the result, that by columns, and the gradient before it, made whole;
+    # the matrix, its transpose, and that in order and by rows. Nothing is as large as count x count
+    assert phases["backward"] == pytest.approx(5 * whole + edges * (3 * 20 + 4), rel=0.02)
 
 
 WARNED = """

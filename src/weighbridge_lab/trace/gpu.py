@@ -32,7 +32,7 @@ from weighbridge.machines.allocator import (
     from_environment,
     parse,
 )
-from weighbridge_lab.trace import guard, sparse
+from weighbridge_lab.trace import guard
 from weighbridge_lab.trace.attention import Chooser
 from weighbridge_lab.trace.card import card
 from weighbridge_lab.trace.carriers import carried
@@ -175,7 +175,7 @@ class FakeGPU:
             waiting = libraries.Libraries()
             fakes = enter(without_compiler(partial(Fakes, allow_non_fake_inputs=True)))
             enter(fakes)
-            self.recorder.replaced |= collectives() | sparse.REPLACED
+            self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))

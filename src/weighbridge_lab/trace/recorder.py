@@ -172,9 +172,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             raise error
         if self._refused is not None:
             self._raise()
-        if func in self.replaced:
+        replaced = self.replaced.get(func) or sparse.rule(func, args)
+        if replaced is not None:
             with self:
-                return self.replaced[func](*args, **kwargs)
+                return replaced(*args, **kwargs)
         if whole:
             with self:
                 return func.decompose(*args, **kwargs)
@@ -222,10 +223,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         except (NotImplementedError, RuntimeError) as error:
             if not is_raw(error):
                 raise
-            known = sparse.rule(func, args)
-            if known is not None:
-                with self:
-                    return known(*args, **kwargs)
             where = self.where(torch._C._current_autograd_node())
             raise refused(func, where) from None
 

@@ -1,4 +1,5 @@
-"""Sparse matrices by their coordinates, of which torch's fake tensors know no product.
+"""Sparse matrices by their coordinates, of which torch's fake tensors know no product, and lose
+the coordinates on the way.
 
     moved        indices and values are copied
     coalesced    sorted by one index for both dimensions: it, the order, the first of each, and what
@@ -89,6 +90,8 @@ def _like(
 
 RULES: dict[Any, Callable[..., torch.Tensor]] = {
     ATEN._to_copy.default: moved,
+    ATEN.clone.default: moved,
+    ATEN._coalesce.default: coalesced,
     ATEN._sparse_addmm.default: product,
     ATEN.addmm.default: product,
     ATEN.mm.default: multiplied,
@@ -98,11 +101,10 @@ RULES: dict[Any, Callable[..., torch.Tensor]] = {
 }
 
 
-REPLACED = {ATEN._coalesce.default: coalesced}  # torch's rule on the host leaves nothing
-
-
 def rule(func: Any, args: tuple[Any, ...]) -> Callable[..., torch.Tensor] | None:
     """Return what an operation does with sparse matrices; None where no matrix of it is one, or
     nobody knows."""
-    sparse = any(isinstance(one, torch.Tensor) and one.is_sparse for one in args)
-    return RULES.get(func) if sparse else None
+    known = RULES.get(func)
+    if known is None or not any(isinstance(one, torch.Tensor) and one.is_sparse for one in args):
+        return None
+    return known
