@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from weighbridge_lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed
+from weighbridge_lab.trace.places import Turns, ValuePlace, ValueQuestion, assumed, is_own
 from weighbridge_lab.trace.program import Request, execute
 
 
@@ -81,3 +81,17 @@ def test_names_are_whole_words_and_lines_are_places():
     assert assumed({"los": 2.0}, at, look) is None
     assert assumed({"train.py:31": 4.0}, at, look) == 4.0
     assert assumed(lambda look: 5.0, at, look) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("path", "own"),
+    [
+        ("/work/train.py", True),
+        ("/root/.local/lib/python3.11/site-packages/timm/layers/norm.py", False),
+        ("/usr/lib/python3/dist-packages/yaml/__init__.py", False),
+        ("/work/my-site-packages/train.py", True),
+        (contextlib.__file__, False),
+    ],
+)
+def test_what_is_installed_is_no_code_of_the_program_s_own(path, own):
+    assert is_own(path) is own

@@ -25,6 +25,8 @@ from weighbridge.base.records import NamedTuple, dataclass
 LONGEST = 80  # signs of a line that is shown
 PATHS = sysconfig.get_paths()
 LIBRARIES = tuple({PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# where a user or a distribution has others
+INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 TORCH = f"{os.sep}torch{os.sep}"
 COMPARED: dict[str, Callable[[float, float], bool]] = {
@@ -75,7 +77,11 @@ class ScriptLine(NamedTuple):
 @cache
 def is_own(path: str) -> bool:
     """Tell whether a file is the program's: no library's, and not ours."""
-    return not path.startswith((OURS, "<frozen", *LIBRARIES)) and TORCH not in path
+    return not path.startswith((OURS, "<frozen")) and not is_library(path) and TORCH not in path
+
+
+def is_library(path: str) -> bool:
+    return path.startswith(LIBRARIES) or any(folder in path for folder in INSTALLED)
 
 
 def line() -> ScriptLine | None:
@@ -101,7 +107,7 @@ def ended(trace: TracebackType | None) -> ScriptLine | None:
 def seen() -> ValuePlace:
     """Find the line of the program that asks now."""
     frames = list(_outside(sys._getframe(1)))
-    program_frames = [f for f in frames if not f.f_code.co_filename.startswith(LIBRARIES)]
+    program_frames = [f for f in frames if not is_library(f.f_code.co_filename)]
     frame = (program_frames or frames or [sys._getframe(1)])[0]
     path, line = frame.f_code.co_filename, frame.f_lineno
     asking = dict.fromkeys([*frames[:1], frame])

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import (
 from torch.utils._pytree import tree_iter
 
 from weighbridge.machines.allocator import OutOfMemoryError
+from weighbridge_lab.trace import sparse
 from weighbridge_lab.trace.carriers import Carrier, bare
 from weighbridge_lab.trace.hidden import Hidden
 from weighbridge_lab.trace.looks import EXCEPTIONS, Looks
@@ -171,9 +172,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             raise error
         if self._refused is not None:
             self._raise()
-        if func in self.replaced:
+        replaced = self.replaced.get(func) or sparse.rule(func, args)
+        if replaced is not None:
             with self:
-                return self.replaced[func](*args, **kwargs)
+                return replaced(*args, **kwargs)
         if whole:
             with self:
                 return func.decompose(*args, **kwargs)
@@ -258,7 +260,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         nbytes = storage.nbytes()
         if not nbytes:
             return
-        tape = self.tapes[tensor.device.index or 0]
+        tape = self._tape(tensor.device.index or 0)
         node = torch._C._current_autograd_node()
         old = self._fan_in(func, args, node)
         name, module = str(func), self.where(node)
@@ -273,6 +275,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         made_by = None if node is None else node._sequence_nr()
         self._numbers[address] = tape, number, made_by
         self._ends[address] = weakref.ref(storage, partial(self._gone, address))
+
+    def _tape(self, index: int) -> Tape:
+        if index >= len(self.tapes):
+            raise RuntimeError(f"CUDA error: invalid device ordinal (cuda:{index})")
+        return self.tapes[index]
 
     def _fan_in(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
         """Return the storage that a sum of gradients would be added into, if any: after a node, the

@@ -73,8 +73,7 @@ def _readmes(root: Path) -> list[Path]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield lines with their numbers; those that a backslash continues as one."""
-    first = 0
-    parts: list[str] = []
+    first, parts = 0, list[str]()
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         first = first if parts else number
@@ -114,8 +113,7 @@ def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
 
 def _missing_packages(root: Path, script: Path) -> set[str]:
     """Return packages that a script and the repository's own modules import, which are not here."""
-    waiting, seen = [script], set[Path]()
-    missing: set[str] = set()
+    waiting, seen, missing = [script], set[Path](), set[str]()
     while waiting and len(seen) < DEEP:
         path = waiting.pop()
         if path in seen or path.stat().st_size > LONGEST:

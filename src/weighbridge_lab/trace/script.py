@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -104,7 +105,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
             following = program.following(loops) if gpu.loops else contextlib.nullcontext()
             stopped = stoppable(gpu.recorder, card.seconds)
             with following, bounded(card.host_memory), _alone(card, gpu), stopped:
-                ran = _run(request, main, turns, gpu.loops)
+                ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
             if ran.ending in STOPPED:
                 ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
             for left in loops.left.values():
@@ -120,19 +121,39 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     from weighbridge_lab.trace.patches import arriving, patched
     from weighbridge_lab.trace.patches.missing import MissingData
     from weighbridge_lab.trace.patches.outside import Outside, Written
-    from weighbridge_lab.trace.stubs import Stubs
+    from weighbridge_lab.trace.stubs import Stubs, extensions
 
     outside = Outside(gpu.notes, network=card.network)
     missing = MissingData(card.sample, gpu.notes).patches() if card.sample else ()
     with (
         patched((*outside.patches(), *missing)) as undo,
-        arriving(outside.table(), undo, gpu.notes),
+        arriving(outside.table() | extensions(card.stubs, gpu.notes), undo, gpu.notes),
         Stubs(card.stubs, gpu.notes),
         Written() as written,
+        _each_once(),
     ):
         yield
     if written.line:
         gpu.notes(written.line)
+
+
+@contextlib.contextmanager
+def _each_once() -> Iterator[None]:
+    """Show each warning of a line once. Python forgets which it has shown whenever a library
+    changes its filters, which fake tensors do at many operations."""
+    shown: set[tuple[str, str, int]] = set()
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *where: Any) -> None:
+        if (str(message), filename, lineno) not in shown:
+            shown.add((str(message), filename, lineno))
+            before(message, category, filename, lineno, *where)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _limited(card: FakeGpuSettings) -> bool:
@@ -236,7 +257,7 @@ def _on_left(left: LeftLoop) -> str:
 
 
 def _run(
-    request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None
+    request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None, card: str
 ) -> TracedProgram:
     ran = TracedProgram(
         script=f"-m {request.script}" if request.module else request.script,
@@ -249,24 +270,24 @@ def _run(
         if isinstance(error, UsageError) and request.then is not None:  # what was named is no net
             raise
         place = places.ended(error.__traceback__)
-        return replace(ran, place=str(place or ""), **_ended_by(error))
+        return replace(ran, place=str(place or ""), **_ended_by(error, card))
     return ran
 
 
-def _ended_by(error: BaseException) -> dict[str, Any]:
+def _ended_by(error: BaseException, card: str) -> dict[str, Any]:
     """Return how a program ended that raised: fields of TracedProgram."""
     from weighbridge_lab.trace.advice import advice
     from weighbridge_lab.trace.stopping import TimeUpError
 
     if isinstance(error, SystemExit):
         code = _status(error)
-        return {"ending": "exit", "exit_code": code, "advice": advice(error) if code else ""}
+        return {"ending": "exit", "exit_code": code, "advice": advice(error, card) if code else ""}
     if isinstance(error, TimeUpError):
         return {"ending": "time is up", "exit_code": TIME_UP}
     if isinstance(error, KeyboardInterrupt):
         return {"ending": "interrupted", "exit_code": INTERRUPTED, "error": _shown(error)}
     ending: Ending = "out of memory" if _is_oom(error) else "exception"
-    return {"ending": ending, "exit_code": 1, "error": _shown(error), "advice": advice(error)}
+    return {"ending": ending, "exit_code": 1, "error": _shown(error), "advice": advice(error, card)}
 
 
 def _status(end: SystemExit) -> int:

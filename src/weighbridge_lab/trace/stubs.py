@@ -5,8 +5,11 @@ apex's optimizers and norms are torch's in fewer kernels. Of any other a stand-i
 given: a decorator the function, a layer its input.
 """
 
+import abc
+import contextlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -15,12 +18,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from weighbridge_lab.trace.patches import Patch, Patches
+
+RELEASE = "99.0"  # of a stand-in: programs ask for "at least"
 LOGGERS = ("wandb", "mlflow", "comet_ml", "neptune", "clearml", "aim", "swanlab", "trackio")
 
 
 class Anything:
-    """A value that takes part in everything: called, it returns what it was given first, else
-    itself, and one with the name of a class a layer; its attributes are such values, too."""
+    """A value that takes part in everything: called, it returns the tensor, layer or function that
+    it was given first, else itself; its attributes are such values, too."""
 
     def __init__(self, name: str = "", *, silent: bool = False) -> None:
         self._name, self._silent = name, silent
@@ -30,9 +36,8 @@ class Anything:
         tensors = [one for one in values if isinstance(one, torch.Tensor)]
         if self._silent:
             return self
-        if self._name.rpartition(".")[2][:1].isupper() and not tensors:
-            return Layer()
-        return (tensors or args or (self,))[0]
+        first = (tensors or args or (self,))[0]
+        return self if isinstance(first, str | bytes | int | float) else first
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -40,9 +45,6 @@ class Anything:
         value = _value(f"{self._name}.{name}", silent=self._silent)
         self.__dict__[name] = value
         return value
-
-    def __mro_entries__(self, _: Any) -> tuple[type, ...]:
-        return (nn.Module,)  # a layer of the package is what programs derive from
 
     def __enter__(self) -> Any:
         return self
@@ -67,8 +69,26 @@ class Anything:
         return f"<stand-in for {self._name}>"
 
 
-class Layer(nn.Module):  # type: ignore[misc]
-    """A layer of a package that is not here: it returns its input."""
+class LayerClass(abc.ABCMeta):
+    """The class of classes that stand in: what else it is asked for, it has."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__") or "stands_in" not in vars(cls):
+            raise AttributeError(name)
+        return _value(f"{cls.__name__}.{name}", silent=False)
+
+
+class Layer(nn.Module, metaclass=LayerClass):  # type: ignore[misc]
+    """A layer of a package that is not here: it returns its input. Programs derive their own; made
+    of a tensor, it is that tensor, as a wrapper would be."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+        wraps = tensors and "stands_in" in vars(cls)
+        return tensors[0] if wraps else super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return (*args, *kwargs.values())[0]
@@ -76,7 +96,12 @@ class Layer(nn.Module):  # type: ignore[misc]
 
 def _value(path: str, *, silent: bool) -> Any:
     known = KNOWN.get(path) or KNOWN_ANYWHERE.get((path.partition(".")[0], path.rpartition(".")[2]))
-    return known or Anything(path, silent=silent)
+    name = path.rpartition(".")[2]
+    if known or silent or not name[:1].isupper() or name.isupper():
+        return known or Anything(path, silent=silent)
+    if name.endswith(("Error", "Exception")):
+        return type(name, (Exception,), {})
+    return LayerClass(name, (Layer,), {"stands_in": True})
 
 
 class StubModule(ModuleType):
@@ -132,13 +157,19 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if name.partition(".")[0] in (*self.names, *LOGGERS)
         }
         sys.meta_path.insert(0, self)
+        self._version = importlib.metadata.version
+        setattr(importlib.metadata, "version", self._release)  # noqa: B010  a patch
         return self
 
     def __exit__(self, *_: Any) -> None:
         sys.meta_path.remove(self)
+        setattr(importlib.metadata, "version", self._version)  # noqa: B010
         for name in self._modules:
             sys.modules.pop(name, None)
         sys.modules.update(self._before)
+
+    def _release(self, name: str) -> str:
+        return RELEASE if name.replace("-", "_") in self.names else self._version(name)
 
     def find_spec(self, name: str, _: Any = None, __: Any = None) -> Any:
         package = name.partition(".")[0]
@@ -156,7 +187,46 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return LoggerModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        vars(module)["__version__"] = "99.0"  # programs ask for "at least"
+        vars(module)["__version__"] = RELEASE
+
+
+# Extensions that a program compiles when it starts (torch.utils.cpp_extension)
+
+EXTENSIONS = "torch.utils.cpp_extension"
+CUDA_SOURCES = (".cu", ".cuh")
+
+
+class CompiledExtensionError(ImportError):
+    """Code for a GPU that a program would compile: tensors without values cannot enter it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is compiled CUDA, which does not run in a trace", name=name)
+
+
+def extensions(names: Sequence[str], notes: Callable[[str], None]) -> dict[str, Patches]:
+    """Return the patches of `load` and `load_inline`: `names` are stand-ins."""
+
+    def patches(module: Any) -> Iterator[Patch]:
+        for loader in ("load", "load_inline"):
+            yield Patch(module, loader, _built(vars(module)[loader], names, notes))
+
+    return {EXTENSIONS: patches}
+
+
+def _built(
+    inner: Callable[..., Any], names: Sequence[str], notes: Callable[[str], None]
+) -> Callable[..., Any]:
+    def built(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name in names:
+            notes(STUBBED.format(name))
+            return StubModule(name)
+        sources = kwargs.get("sources", args[0] if args else ())
+        sources = [sources] if isinstance(sources, str) else sources
+        if kwargs.get("cuda_sources") or any(str(s).endswith(CUDA_SOURCES) for s in sources):
+            raise CompiledExtensionError(name)
+        return inner(name, *args, **kwargs)
+
+    return built
 
 
 STUBBED = "{}: a stand-in that returns what it is given, or allocates what the package is known for"
@@ -194,7 +264,19 @@ def packed_pair(q: Any, kv: Any, *_: Any, **__: Any) -> Any:
     return FlashKernel.apply(q, *kv.unbind(dim=-3))
 
 
+def amp_models(models: Any, optimizers: Any = None, *_: Any, **__: Any) -> Any:
+    """Stand in for apex.amp.initialize, which does not change what is given. Its casts are left
+    out: numbers stay as wide as they are."""
+    return models if optimizers is None else (models, optimizers)
+
+
+def amp_loss(loss: Any, *_: Any, **__: Any) -> Any:
+    return contextlib.nullcontext(loss)
+
+
 KNOWN: dict[str, Any] = {
+    "apex.amp.initialize": amp_models,
+    "apex.amp.scale_loss": amp_loss,
     "xformers.ops.memory_efficient_attention": attention,
     "xformers.ops.SwiGLU": Anything("xformers.ops.SwiGLU"),
     "apex.normalization.FusedLayerNorm": nn.LayerNorm,

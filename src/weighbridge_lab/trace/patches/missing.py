@@ -1,10 +1,14 @@
 """Data and checkpoints that are not on this machine: stand-ins, so that the step can run.
 
 A checkpoint that is not there loads as nothing (`load_state_dict` takes it as it is). A data set
-whose folder is not there gives samples of the shapes that `--data` says.
+whose folder is not there gives samples of the shapes that `--data` says; so do files of arrays, one
+after the other: `numpy.load` gives many samples of the next shape, `numpy.memmap` a long row of 0.
 """
 
+import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
@@ -14,6 +18,8 @@ from weighbridge_lab.trace.patches import ABSENT, Notes, Patch
 
 SAMPLES = 4096  # of a data set that is not here: more rounds than a trace runs
 STANDS_IN = "{}: its data are not here ({}); samples of {} stand in"
+ROW = 1 << 24  # numbers of a row that is not here: tokens, as language models read them
+ARRAYS = ("load", "memmap", "__new__", "fromfile")  # of numpy
 CAUGHT = (OSError, RuntimeError, ValueError, ImportError)  # torchvision's, and people's own
 
 
@@ -33,6 +39,37 @@ class MissingData:
                 setattr(*patch)
 
         yield Patch(Dataset, "__init_subclass__", classmethod(begun))
+        yield from self._arrays()
+
+    def _arrays(self) -> Iterator[Patch]:
+        try:
+            import numpy
+        except ImportError:
+            return
+        load, shapes = numpy.load, itertools.cycle(self.sample)
+
+        def loaded(file: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return load(file, *args, **kwargs)
+            except FileNotFoundError as error:
+                one = next(shapes)
+                self.notes(STANDS_IN.format(os.path.basename(str(file)), error.strerror, one))
+                kind = "float32" if one.dtype == "bfloat16" else one.dtype
+                return numpy.broadcast_to(numpy.zeros((), kind), (SAMPLES, *one.shape))
+
+        notes = self.notes
+
+        class Mapped(numpy.memmap):  # type: ignore[misc]
+            def __new__(cls, file: Any, dtype: Any = "uint8", *args: Any, **kwargs: Any) -> Any:
+                try:
+                    return super().__new__(cls, file, dtype, *args, **kwargs)
+                except FileNotFoundError as error:
+                    shape = kwargs.get("shape") or ROW
+                    notes(STANDS_IN.format(os.path.basename(str(file)), error.strerror, shape))
+                    return numpy.zeros(shape, dtype)
+
+        yield Patch(numpy, "load", loaded)
+        yield Patch(numpy, "memmap", Mapped)
 
     def _of(self, cls: type) -> Iterator[Patch]:
         methods = vars(cls)
@@ -45,7 +82,10 @@ class MissingData:
         def built(dataset: Any, *args: Any, **kwargs: Any) -> None:
             try:
                 init(dataset, *args, **kwargs)
-            except CAUGHT as error:
+            except Exception as error:
+                stands_in = vars(dataset).get("_stands_in")  # where a class above it read
+                if not (stands_in or isinstance(error, CAUGHT)):
+                    raise
                 vars(dataset)["_stands_in"] = True
                 shapes = ", ".join(map(str, self.sample))
                 reason = str(error).partition("\n")[0][:80]
@@ -63,6 +103,20 @@ class MissingData:
             return read(dataset, index)
 
         return item
+
+
+def reads_samples(error: BaseException) -> bool:
+    """Tell whether an error came from within a data set, or from reading an array: `--data` is for
+    both."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if isinstance(frame.f_locals.get("self"), Dataset):
+            return True
+        if f"{os.sep}numpy{os.sep}" in frame.f_code.co_filename:
+            return frame.f_code.co_name in ARRAYS
+        trace = trace.tb_next
+    return False
 
 
 def _counted(count: Any, cls: Any) -> Callable[..., int]:

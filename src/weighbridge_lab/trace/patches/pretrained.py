@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -65,11 +65,13 @@ class Pretrained:
         load = nn.Module.load_state_dict
 
         def load_state_dict(module: nn.Module, state: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(state, Unread):
+            if not state:  # also what a program picked from a checkpoint that is not here
                 return nn.modules.module._IncompatibleKeys([], [])
             return load(module, state, *args, **kwargs)
 
         yield Patch(nn.Module, "load_state_dict", load_state_dict)
+        for owner in (torch.optim.Optimizer, torch.amp.GradScaler):
+            yield Patch(owner, "load_state_dict", _unless_unread(owner.load_state_dict))
         yield Patch(FakeTensor, "__new__", _new)
         yield Patch(torch.hub, "load_state_dict_from_url", self._unread)
 
@@ -188,6 +190,15 @@ class Pretrained:
 
 
 MAKE = FakeTensor.__new__
+
+
+def _unless_unread(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Let states of a checkpoint that is not here be as they are."""
+
+    def load_state_dict(self: Any, state: Any) -> Any:
+        return None if isinstance(state, Unread) else load(self, state)
+
+    return load_state_dict
 
 
 def _new(cls: Any, *args: Any, **kwargs: Any) -> Any:

@@ -180,7 +180,7 @@ class Devices:
         """Make another device the current one; a negative index changes nothing."""
         before = self.current
         if index >= len(self.tapes):
-            raise RuntimeError("CUDA error: invalid device ordinal")
+            raise RuntimeError(f"CUDA error: invalid device ordinal (cuda:{index})")
         if index >= 0:
             self.current = index
             if Devices.remembered != index:

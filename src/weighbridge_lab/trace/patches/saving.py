@@ -113,6 +113,27 @@ class Unread(dict[Any, Any]):
     def __missing__(self, _: Any) -> "Unread":
         return Unread()
 
+    def state_dict(self) -> "Unread":
+        return Unread()
+
+    def __index__(self) -> int:
+        return 0
+
+    def __float__(self) -> float:
+        return 0.0
+
+    def __add__(self, other: Any) -> Any:
+        return other
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(other > 0)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(other < 0)
+
+    def __format__(self, spec: str) -> str:
+        return format(0, spec)
+
 
 class Saved:
     """torch.save and torch.load of this run. A program may keep these functions after the end,
