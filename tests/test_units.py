@@ -13,7 +13,7 @@ from weighbridge.base.units import (
     parse_size,
     typed_size,
 )
-from weighbridge.engines.format_names import torch_dtype
+from weighbridge.models.tensors import torch_dtype
 
 
 def test_gib_is_not_gb():

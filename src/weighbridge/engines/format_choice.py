@@ -23,11 +23,11 @@ from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.engine import Engine
-from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import Loader, check_format, declared_name, of_mlx
 from weighbridge.memory.components.weights import DIVISIONS, FLOATING, FormatChoice
 from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.tensors import torch_dtype
 
 if TYPE_CHECKING:
     from weighbridge.settings.shared import Weighed

@@ -12,8 +12,6 @@ one scale a tensor as with `vllm --quantization fp8`.
 import re
 from collections.abc import Mapping
 
-from weighbridge.base.dtypes import ALIASES, TORCH, DType
-from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.table import record
@@ -116,13 +114,3 @@ def unpacked(form: str, engine: str) -> bool:
     """Tell whether a name's format is that of plain checkpoints (-fp16), which only files of GGUF
     tell apart."""
     return form in FLOATS.values() and record(engine).reads != "gguf"
-
-
-def torch_dtype(name: str, where: str) -> DType:
-    """Return the dtype that a config or a user calls `name` ("torch.bfloat16", "bf16", "half")."""
-    plain = name.removeprefix("torch.").lower()
-    try:
-        return TORCH[ALIASES.get(plain, plain)]
-    except KeyError:
-        known = ", ".join(sorted(TORCH))
-        raise BadFileError(sentence("unknown_dtype", where=where, name=name, known=known)) from None

@@ -21,7 +21,6 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.engines.engine import Engine
 from weighbridge.engines.format_choice import ASKED, SAID_OF_IT
-from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import makes
 from weighbridge.memory.report.keys import DerivedFacts
@@ -33,6 +32,7 @@ from weighbridge.models.sources.reference import (
     Reference,
     UrlRef,
 )
+from weighbridge.models.tensors import torch_dtype
 from weighbridge.settings.setting import Settings, launched
 
 if TYPE_CHECKING:

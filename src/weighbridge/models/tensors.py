@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
 
-from weighbridge.base.dtypes import DType
+from weighbridge.base.dtypes import ALIASES, TORCH, DType
+from weighbridge.base.errors import BadFileError
 from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
 
 
 class CheckpointTensor(
@@ -138,3 +140,13 @@ class Array(NamedTuple):
 
 
 Value = int | float | bool | str | Array
+
+
+def torch_dtype(name: str, where: str) -> DType:
+    """Return the dtype that a config or a user calls `name` ("torch.bfloat16", "bf16", "half")."""
+    plain = name.removeprefix("torch.").lower()
+    try:
+        return TORCH[ALIASES.get(plain, plain)]
+    except KeyError:
+        known = ", ".join(sorted(TORCH))
+        raise BadFileError(sentence("unknown_dtype", where=where, name=name, known=known)) from None

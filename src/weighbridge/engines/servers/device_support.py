@@ -25,11 +25,11 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.base.units import GIB, MIB
 from weighbridge.engines.engine import Engine, Version
-from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.weight_formats import FLOAT8, WeightFormat, reading_row
 from weighbridge.machines.accelerators.chips import BFLOAT16_SINCE, OF_THE_SYSTEM
 from weighbridge.memory.components.weights import FormatChoice
+from weighbridge.models.tensors import torch_dtype
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget

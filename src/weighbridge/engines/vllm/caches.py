@@ -26,7 +26,6 @@ from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import align_up, ceil_div
 from weighbridge.engines.engine import Version
-from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.servers.cache_formats import (
     FormatNames,
     Stateful,
@@ -62,6 +61,7 @@ from weighbridge.models.arch.mixers import (
     Shared,
 )
 from weighbridge.models.arch.model_types import facts
+from weighbridge.models.tensors import torch_dtype
 
 SOURCE = "vllm 0.33 v1/core/kv_cache_planning.py, v1/kv_cache_interface.py"
 BLOCK, LATENT_BLOCK, COMPRESSED_BLOCK = 16, 64, 256

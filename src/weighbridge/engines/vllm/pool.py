@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from weighbridge.base.dtypes import DType
 from weighbridge.base.memory import Component, exactly
 from weighbridge.base.records import dataclass, replace
-from weighbridge.engines.format_names import torch_dtype
 from weighbridge.engines.interface import Subject
 from weighbridge.engines.servers import lora_and_speculation
 from weighbridge.engines.servers.shards import Rank
@@ -25,6 +24,7 @@ from weighbridge.engines.vllm import caches as vllm
 from weighbridge.engines.vllm.effective import VllmLaunch, has_states
 from weighbridge.memory.components.kv_cache import mixers
 from weighbridge.models.arch.mixers import Layer, Mixer
+from weighbridge.models.tensors import torch_dtype
 
 if TYPE_CHECKING:
     from weighbridge.workload import Infer
