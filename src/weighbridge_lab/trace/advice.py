@@ -1,4 +1,4 @@
-"""What goes on where a program stopped: one line for the commonest first errors of a repository."""
+"""Advice where a program stopped: one line for the commonest first errors of a repository."""
 
 import linecache
 import os

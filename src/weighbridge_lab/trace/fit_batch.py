@@ -42,24 +42,13 @@ class BatchFit:
 def largest(run: Callable[[int], Report], first: int) -> BatchFit:
     """Find it, beginning with `first`. Raises UnsupportedError where a run gives no report."""
     reports: dict[int, Report] = {}
-
-    def fits(batch: int) -> bool:
-        if batch not in reports:
-            reports[batch] = run(batch)
-        return bool(reports[batch]["verdict"]["fits"] == "yes")
-
-    low, high = 0, None
-    batch = first
-    while len(reports) < MOST_RUNS:
-        if fits(batch):
+    low, high, batch = 0, LONGEST + 1, first
+    while len(reports) < MOST_RUNS and high - low > _step(low):
+        reports[batch] = run(batch)
+        if reports[batch]["verdict"]["fits"] == "yes":
             low = max(low, batch)
         else:
-            high = batch if high is None else min(high, batch)
-        step = max(1, low // FINE)
-        if high is not None and high - low <= step:
-            break
-        if low >= LONGEST:
-            break
+            high = min(high, batch)
         batch = _next(reports, low, high)
     top = reports[low or min(reports)]
     verdict = top["verdict"]
@@ -67,25 +56,28 @@ def largest(run: Callable[[int], Report], first: int) -> BatchFit:
         accelerator=verdict["accelerator"],
         usable=verdict["usable_bytes"],
         batch=low,
-        beyond=high,
+        beyond=high if high in reports else None,
         runs=tuple((n, peak(reports[n]), reports[n]["verdict"]["fits"]) for n in sorted(reports)),
         report=top,
     )
 
 
-def _next(reports: Mapping[int, Report], low: int, high: int | None) -> int:
+def _step(low: int) -> int:
+    return max(1, low // FINE)
+
+
+def _next(reports: Mapping[int, Report], low: int, high: int) -> int:
     """Return what to try next: by the line through two runs, within what is still open."""
     known = sorted(reports)
     if len(known) == 1:
         return known[0] * 2 if low else max(1, known[0] // 2)
-    first, second = (known[-2], known[-1]) if high is None else _around(known, low, high)
+    first, second = _around(known, low, high) if high in reports else (known[-2], known[-1])
     usable = reports[known[0]]["verdict"]["usable_bytes"]
     lower, upper = (_high(reports[n]) for n in (first, second))
     slope = (upper - lower) / (second - first)
     guess = int(first + (usable - lower) / slope) if slope > 0 else second * 2
-    step = max(1, low // FINE)
-    most = min(low * 8, LONGEST) if high is None else high - 1
-    return min(max(low + step, guess), most)
+    most = high - 1 if high in reports else min(low * 8, LONGEST)
+    return min(max(low + _step(low), guess), most)
 
 
 def _around(known: Sequence[int], low: int, high: int) -> tuple[int, int]:
@@ -138,18 +130,15 @@ def with_flag(words: Sequence[str]) -> tuple[Callable[[int], Sequence[str]], int
     one that has "batch" in its name. Raises UsageError where it has none."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
-        match = FLAG.fullmatch(name)
-        if match is None or OTHERS.search(name) or (not equals and not word.startswith("-")):
-            continue
-        if equals and value.isdecimal():
-            return _at(words, index, f"{name}="), int(value)
-        following = words[index + 1] if index + 1 < len(words) else ""
-        if not equals and following.isdecimal():
-            return _at(words, index + 1, ""), int(following)
+        place, before = (index, f"{name}=") if equals else (index + 1, "")
+        if not equals:
+            value = words[place] if word.startswith("-") and place < len(words) else ""
+        if FLAG.fullmatch(name) and not OTHERS.search(name) and value.isdecimal():
+            return _placed(words, place, before), int(value)
     raise UsageError(sentence("trace.fit_no_flag", flag=_suggested(words) or "--batch-size"))
 
 
-def _at(words: Sequence[str], index: int, before: str) -> Callable[[int], Sequence[str]]:
+def _placed(words: Sequence[str], index: int, before: str) -> Callable[[int], Sequence[str]]:
     return lambda batch: [*words[:index], f"{before}{batch}", *words[index + 1 :]]
 
 

@@ -252,12 +252,10 @@ def _flags(
     values: Found = {}
     notes: list[str] = []
     alone, with_value, index = flags.alone.split(), flags.values.split(), 0
-    while index < len(words) and words[index].startswith("-"):
+    while index < len(words) and words[index].startswith("-") and words[index] != "--":
         word, _, value = words[index].partition("=")
         name = _dashed(word)
         index += 1
-        if word == "--":  # what follows is no flag
-            break
         if name in alone:
             values[name] = ""
         elif name in with_value or name.startswith(prefixes or ("\0",)):
@@ -268,6 +266,7 @@ def _flags(
             notes.append(UNKNOWN.format(flags.of, word))
             index += not value and index + 1 < len(words) and not _program(words[index])
     _refuse(flags, values)
+    index += list(words[index : index + 1]) == ["--"]
     return values, tuple(words[index:]), notes
 
 

@@ -30,11 +30,13 @@ from weighbridge.base.records import replace
 from weighbridge_lab.trace.places import COMPARED, Assume, ValuePlace, ValueQuestion, assumed, seen
 from weighbridge_lab.trace.refusals import refused
 from weighbridge_lab.trace.shadows import (
+    ABSORBING,
     LARGE,
     MADE,
     SMALL,
     VIEWS,
     WHOLE,
+    absorbed,
     aside,
     cast,
     is_uniform,
@@ -220,8 +222,8 @@ def _followed(func: Any, out: torch.Tensor) -> bool:
     """Tell whether a result gets a shadow. Drawn indices are as good as any, and so are numbers
     that are drawn on the host; those of the device are not values that a program looks at."""
     if out.numel() > 1 and out.dtype not in WHOLE and DRAWN in func.tags:
-        made = not func._schema.is_mutable  # else a layer's weights begin so
-        return out.device.type == "cpu" and (small(out) or (made and on_host(out)))
+        new = not func._schema.is_mutable  # else a layer's weights begin so
+        return out.device.type == "cpu" and (small(out) or (new and on_host(out)))
     return small(out) or on_host(out) or func.overloadpacket.__name__ in VIEWS
 
 
@@ -229,29 +231,13 @@ def _tensor(func: Any, out: Any) -> bool:
     return isinstance(out, torch.Tensor) and _followed(func, out)
 
 
-# What decides alone, whatever the other side is: how generation learns that it is at its end
-ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
-
-
-def _absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
-    """Return the value of a logical operation that one known side decides alone; None where it does
-    not."""
-    for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
-        if known is not None and known.dtype == torch.bool:
-            with unset_fake_temporarily():
-                if bool((known == decisive).all()):
-                    shape = torch.broadcast_shapes(*(a.shape for a in args))
-                    return torch.full(shape, decisive, dtype=torch.result_type(*args))
-    return None
-
-
 def _computed(func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
     """Compute what `func` returns for the real values; None where one is not known, or drawn."""
     name = func.overloadpacket.__name__.rstrip("_")
     if name in ABSORBING and all(isinstance(a, torch.Tensor) for a in args):
-        absorbed = _absorbed(args, ABSORBING[name])
-        if absorbed is not None:
-            return absorbed
+        decided = absorbed(args, ABSORBING[name])
+        if decided is not None:
+            return decided
     name = func.overloadpacket.__name__
     flat, spec = tree_flatten((args, kwargs))
     real = []

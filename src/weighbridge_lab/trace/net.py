@@ -96,9 +96,9 @@ def _trains(module: nn.Module, run: NetRun, rule: type[torch.optim.Optimizer]) -
 
 
 def _loss(out: Any) -> torch.Tensor:
-    own = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
-    if isinstance(own, torch.Tensor):
-        return own
+    loss = out.get("loss") if isinstance(out, dict) else getattr(out, "loss", None)
+    if isinstance(loss, torch.Tensor):
+        return loss
     parts = [part.sum() for part in _numbers(out)]
     if not parts:
         raise UsageError(sentence("trace.no_loss", kind=type(out).__name__))

@@ -90,24 +90,29 @@ def _defined(path: str, name: str, kinds: Any) -> str:
         body = ast.parse(source).body
     except SyntaxError as error:
         raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from None
-    nodes = [node for node in body if isinstance(node, kinds)]
-    classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
-    if not name and len(classes) == 1:
-        return classes[0]
-    if not name and classes:
-        known, example = ", ".join(classes), f"{path}:{classes[-1]}"
-        raise UsageError(sentence("trace.which_net", path=path, known=known, example=example))
-    assigned = {target.id for node in body for target in _assigned(node)} if kinds == NETS else {}
-    names = [node.name for node in nodes]
-    if name not in (*names, *assigned):
-        known = ", ".join((*names, *assigned)) or "none"
+    name = name or _only_class(path, body)
+    names = [defined for node in body for defined in _names(node, kinds)]
+    if name not in names:
+        known = ", ".join(names) or "none"
         raise NotFoundError(sentence("trace.not_defined", path=path, name=name, known=known))
     return name
 
 
-def _assigned(node: ast.stmt) -> Iterator[ast.Name]:
-    if isinstance(node, ast.Assign):
-        yield from (target for target in node.targets if isinstance(target, ast.Name))
+def _only_class(path: str, body: Sequence[ast.stmt]) -> str:
+    """Return the name of a file's one class; "" of none. Raises UsageError where it has several."""
+    classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+    if len(classes) > 1:
+        known, example = ", ".join(classes), f"{path}:{classes[-1]}"
+        raise UsageError(sentence("trace.which_net", path=path, known=known, example=example))
+    return "".join(classes)
+
+
+def _names(node: ast.stmt, kinds: Any) -> Iterator[str]:
+    """Yield what a statement defines of `kinds`; a net may be assigned, too."""
+    if isinstance(node, kinds):
+        yield node.name
+    elif isinstance(node, ast.Assign) and kinds == NETS:
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
 @contextlib.contextmanager

@@ -189,11 +189,11 @@ def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
     process has outside the allocator: Card.outside."""
     like = levels.runs(convolves=convolves(tape))
     allocated, reserved = tries.peaks(tape)
-    held = replace(moment(tape, reserved.event), reserved=reserved.nbytes)
+    fullest = replace(moment(tape, reserved.event), reserved=reserved.nbytes)
     return DeviceTrace(
         index=index,
         allocated=moment(tape, allocated.event),
-        reserved=held,
+        reserved=fullest,
         driver=levels.peak(allocated.nbytes, reserved.nbytes, context, like).at("driver"),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
@@ -326,9 +326,9 @@ def verdict(
     are the most that they can be (`at_most`), or that ran as `eager` code in place of compiled,
     only that it does."""
     most = needed(devices, program)
-    answer = fits(most, usable)
     used = any(d.allocations or d.refusals for d in devices)
-    if answer == "yes" and not (used and program.ending != "out of memory" and program.ended):
+    answer = fits(most, usable)
+    if answer == "yes" and not (used and _is_whole(program)):
         answer = "unknown"
     if answer == "no" and (at_most or eager):
         answer = "unknown"
@@ -342,6 +342,10 @@ def verdict(
         margin_bytes=usable.low - most.expected,
         reason=_reason(devices, program) + compared if used else NOTHING,
     )
+
+
+def _is_whole(program: TracedProgram) -> bool:
+    return program.ended and program.ending != "out of memory"
 
 
 PLACES = 3  # that are named

@@ -84,13 +84,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _start(root: Path, place: str, command: str) -> Iterator[Start]:
-    command = command.strip().strip("`")
-    if any(tool in command for tool in TOOLS):
-        return
-    try:
-        words = tuple(shlex.split(command, comments=True))
-    except ValueError:  # a quote without its end
-        return
+    words = _words(command.strip().strip("`"))
     script = next((word for word in words if word.endswith((".py", ".ipynb"))), "")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     path = root / (script or f"{module.replace('.', '/')}.py")
@@ -99,6 +93,15 @@ def _start(root: Path, place: str, command: str) -> Iterator[Start]:
     packages = tuple(sorted(_missing_packages(root, path))) if path.is_file() else ()
     files = tuple(dict.fromkeys(_missing_files(root, words)))
     yield Start(place, words, packages, files)
+
+
+def _words(command: str) -> tuple[str, ...]:
+    """Split a command; () of one that starts no program of the repository."""
+    try:
+        words = tuple(shlex.split(command, comments=True))
+    except ValueError:  # a quote without its end
+        return ()
+    return () if any(tool in command for tool in TOOLS) else words
 
 
 def _missing_files(root: Path, words: Sequence[str]) -> Iterator[str]:
@@ -117,16 +120,16 @@ def _missing_packages(root: Path, script: Path) -> set[str]:
             continue
         seen.add(path)
         for name in _imports(path):
-            own = _own(root, script.parent, name)
+            inside = _inside(root, script.parent, name)
             package = name.partition(".")[0]
-            if own is not None:
-                waiting.append(own)
+            if inside is not None:
+                waiting.append(inside)
             elif not _is_own(root, script.parent, package) and _absent(package):
                 missing.add(package)
     return missing
 
 
-def _own(root: Path, folder: Path, name: str) -> Path | None:
+def _inside(root: Path, folder: Path, name: str) -> Path | None:
     parts = name.split(".")
     for base in (folder, root, root / "src"):
         module = base.joinpath(*parts)

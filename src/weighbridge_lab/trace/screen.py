@@ -11,7 +11,7 @@ from weighbridge.faces.view.records import Bar, Headline, Lines, Screen, ShownSe
 from weighbridge.faces.view.shown import SizeFormat, apart, sizes
 
 if TYPE_CHECKING:
-    from weighbridge_lab.trace.report import DeviceTrace, TraceReport
+    from weighbridge_lab.trace.report import DeviceTrace, TracedProgram, TraceReport
     from weighbridge_lab.trace.steady import LeftLoop
 
 
@@ -93,17 +93,23 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
 
 def _endings(report: "TraceReport", words: Words) -> Iterator[str]:
     program, last = report.program, report.refusal
-    ending = program.went_on or program.ending
     place = program.place or (last.phase if last else program.script)
     if program.ending == "out of memory":
         yield words("trace.larger" if program.went_on else "trace.died", place=place)
     if program.settled and program.ended:
         yield words("trace.settled", place=program.place, steps=program.settled)
-    if not program.ended and ending != "out of memory":
-        error = "" if program.went_on else program.error
-        yield words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
+    elif not program.ended:
+        yield from _stopped(program, place, words)
     if program.advice:
         yield words.told(program.advice)
+
+
+def _stopped(program: "TracedProgram", place: str, words: Words) -> Iterator[str]:
+    """Say at which line a program stopped, and by which error."""
+    ending = program.went_on or program.ending
+    if ending != "out of memory":
+        error = "" if program.went_on else program.error
+        yield words(f"trace.{ENDINGS[ending]}", place=place, error=error or ending).strip()
 
 
 LOOPS = 3  # that are named

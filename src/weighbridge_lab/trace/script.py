@@ -259,38 +259,35 @@ def _on_left(left: LeftLoop) -> str:
 def _run(
     request: Request, main: types.ModuleType, turns: Turns, loops: Loops | None, card: str
 ) -> TracedProgram:
-    from weighbridge_lab.trace.advice import advice
-    from weighbridge_lab.trace.stopping import TimeUpError
-
-    ending: Ending = "finished"
-    code, message, place, following = 0, "", None, ""
+    ran = TracedProgram(
+        script=f"-m {request.script}" if request.module else request.script,
+        function=request.function,
+        arguments=request.arguments,
+    )
     try:
         program.execute(request, main, turns, loops)
-    except SystemExit as end:
-        ending, code, place = "exit", _status(end), places.ended(end.__traceback__)
-        following = advice(end, card) if code else ""
-    except TimeUpError as error:
-        place = places.ended(error.__traceback__)
-        ending, code, message = "time is up", TIME_UP, ""
-    except KeyboardInterrupt as error:
-        place = places.ended(error.__traceback__)
-        ending, code, message = "interrupted", INTERRUPTED, _shown(error)
     except BaseException as error:
         if isinstance(error, UsageError) and request.then is not None:  # what was named is no net
             raise
         place = places.ended(error.__traceback__)
-        ending, code = "out of memory" if _is_oom(error) else "exception", 1
-        message, following = _shown(error), advice(error, card)
-    return TracedProgram(
-        script=f"-m {request.script}" if request.module else request.script,
-        function=request.function,
-        arguments=request.arguments,
-        ending=ending,
-        exit_code=code,
-        error=message,
-        place=str(place or ""),
-        advice=following,
-    )
+        return replace(ran, place=str(place or ""), **_ended_by(error, card))
+    return ran
+
+
+def _ended_by(error: BaseException, card: str) -> dict[str, Any]:
+    """Return how a program ended that raised: fields of TracedProgram."""
+    from weighbridge_lab.trace.advice import advice
+    from weighbridge_lab.trace.stopping import TimeUpError
+
+    if isinstance(error, SystemExit):
+        code = _status(error)
+        return {"ending": "exit", "exit_code": code, "advice": advice(error, card) if code else ""}
+    if isinstance(error, TimeUpError):
+        return {"ending": "time is up", "exit_code": TIME_UP}
+    if isinstance(error, KeyboardInterrupt):
+        return {"ending": "interrupted", "exit_code": INTERRUPTED, "error": _shown(error)}
+    ending: Ending = "out of memory" if _is_oom(error) else "exception"
+    return {"ending": ending, "exit_code": 1, "error": _shown(error), "advice": advice(error, card)}
 
 
 def _status(end: SystemExit) -> int:

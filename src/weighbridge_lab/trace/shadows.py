@@ -196,6 +196,22 @@ def _of_finite(name: str, args: Sequence[Any]) -> bool | None:
     return None
 
 
+# What decides alone, whatever the other side is: how generation learns that it is at its end
+ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
+
+
+def absorbed(args: Args, decisive: bool) -> torch.Tensor | None:
+    """Return the value of a logical operation that one known side decides alone; None where it does
+    not."""
+    for known in map(shadow, (a for a in args if isinstance(a, torch.Tensor))):
+        if known is not None and known.dtype == torch.bool:
+            with unset_fake_temporarily():
+                if bool((known == decisive).all()):
+                    shape = torch.broadcast_shapes(*(a.shape for a in args))
+                    return torch.full(shape, decisive, dtype=torch.result_type(*args))
+    return None
+
+
 def _agreed(name: str, args: Args) -> bool:
     """Tell whether `name` compares numbers that are not known, or goes on with what such gave."""
     if name not in AGREEING:

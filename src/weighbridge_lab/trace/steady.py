@@ -31,7 +31,6 @@ TURNS = 64  # rounds after which the pattern repeats, at most; alike ones, where
 STILL = (
     24  # rounds that trained without a new peak; assumed: 16 to 50 find the same in what was tried
 )
-SETTLED = 4  # of them, where somebody interrupts: enough to say what it takes
 REPEATS = 2  # times that a pattern of several rounds is seen
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 LEAVES = ast.Break | ast.Continue | ast.Return | ast.Raise
@@ -161,14 +160,11 @@ class Rounds:
         self._worked = worked
         self._starts = [len(tape.events) for tape in self.loops.tapes]
         most = self.loops.most
-        self.alike = most is None and any(map(self._repeats, range(1, TURNS + 1)))
-        self.still = most is None and self.peaks.rounds >= STILL and self.peaks.steps >= REPEATS
-        return self.alike or self.still or (most is not None and self._trained >= most)
-
-    @property
-    def settled(self) -> bool:
-        """Tell whether enough rounds came without a new peak to say what the loop takes."""
-        return self.peaks.rounds >= SETTLED
+        if most is not None:
+            return self._trained >= most
+        self.alike = any(map(self._repeats, range(1, TURNS + 1)))
+        self.still = self.peaks.still
+        return self.alike or self.still
 
     def _look(self, number: int) -> Look:
         """Describe what one device saw in the round that ends."""
@@ -195,6 +191,10 @@ class _Peaks:
     def __init__(self) -> None:
         self.rounds = self.steps = 0
         self._highest: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def still(self) -> bool:
+        return self.rounds >= STILL and self.steps >= REPEATS
 
     def add(self, looks: Sequence[tuple[int, ...]], passes: int, steps: int) -> None:
         now = tuple(levels for _, *levels in looks)

@@ -8,7 +8,7 @@ count, nor those of a batch as large as one that was refused. Nor does what the 
 of one when the next begins: it gives that back before it refuses. Torch-free.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import NamedTuple
 
 from weighbridge.machines.allocator import Allocator, Block, OutOfMemoryError
@@ -18,15 +18,15 @@ CALLED = "forward", "eval"
 
 
 class Try(NamedTuple):
-    """One batch: the events from `first` to before `end`, and what the first module made of it."""
+    """One batch: the events from `first` to before `end`, and what a module made of it first."""
 
     first: int
     end: int
-    made: TracedStorage
+    opening: TracedStorage
     refused: bool
 
     def as_large_as(self, other: "Try") -> bool:
-        mine, theirs = self.made, other.made
+        mine, theirs = self.opening, other.opening
         alike = (mine.phase, mine.module, mine.op) == (theirs.phase, theirs.module, theirs.op)
         return alike and mine.nbytes >= theirs.nbytes
 
@@ -38,20 +38,25 @@ def course(tape: Tape) -> Mapping[int, int]:
     tries = list(_tries(tape))
     refused = [one for one in tries if one.refused]
     given_up = [one for one in tries if any(map(one.as_large_as, refused))]
-    window = {event: one for one in given_up for event in range(one.first, one.end)}
+    windows = {event: one for one in given_up for event in range(one.first, one.end)}
+    return _replayed(tape, windows, {one.first for one in tries})
+
+
+def _replayed(tape: Tape, windows: Mapping[int, Try], beginnings: Set[int]) -> Mapping[int, int]:
+    """Replay a tape without what came and went in `windows`, by event; the cache is emptied at
+    `beginnings`."""
     allocator = Allocator(tape.allocator.options, capacity=tape.allocator.reserve.capacity)
-    beginnings = {one.first for one in tries}
     blocks: dict[int, Block | None] = {}
     reserves: dict[int, int] = {}
     for event, signed in enumerate(tape.events):
         if event in beginnings:
             allocator.empty_cache()
-        number, one = abs(signed) - 1, window.get(event)
+        number, window = abs(signed) - 1, windows.get(event)
         if signed < 0:
             allocator.free(blocks.pop(number, None))
-        elif one is None or not _within(tape.storages[number], one):
+        elif window is None or not _within(tape.storages[number], window):
             blocks[number] = _malloc(allocator, tape.storages[number].nbytes)
-        if one is None:
+        if window is None:
             reserves[event] = allocator.reserved
     return reserves
 
@@ -84,15 +89,15 @@ def _tries(tape: Tape) -> Iterator[Try]:
     """Yield the batches. One begins where a module is called after a step of training, or after a
     refusal; what is made between a refusal and that call is of the batch before."""
     refusals = {refused.event for refused in tape.refused}
-    first, made, over = 0, None, True
+    first, opening, over = 0, None, True
     refused = False
     for storage in sorted(tape.storages, key=lambda one: one.born):
         if storage.phase in CALLED and over:
-            if made is not None:
-                yield Try(first, storage.born, made, refused)
-            first, made, over, refused = storage.born, storage, False, False
+            if opening is not None:
+                yield Try(first, storage.born, opening, refused)
+            first, opening, over, refused = storage.born, storage, False, False
         if not storage.lived and storage.born in refusals:
             over = refused = True
         over |= storage.phase == "step"
-    if made is not None:
-        yield Try(first, len(tape.events), made, refused)
+    if opening is not None:
+        yield Try(first, len(tape.events), opening, refused)

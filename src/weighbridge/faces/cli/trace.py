@@ -185,16 +185,16 @@ def _repository(folder: str, lang: str | None) -> str:
     """Return what a repository's README starts, in lines to type."""
     from weighbridge_lab.trace.repository import read
 
-    words, found = words_in(lang or "en"), read(folder)
-    key = "trace.repository" if found.starts else "trace.repository.none"
-    lines = [words(key, folder=folder, count=len(found.starts))]
-    for start in found.starts:
+    words, repository = words_in(lang or "en"), read(folder)
+    key = "trace.repository" if repository.starts else "trace.repository.none"
+    lines = [words(key, folder=folder, count=len(repository.starts))]
+    for start in repository.starts:
         lines.append(words("trace.repository.start", place=start.place, line=start.trace))
         for kind, names in (("packages", start.packages), ("files", start.files)):
             if names:
                 lines.append(words(f"trace.repository.{kind}", names=", ".join(names)))
     stated = "trace.repository.stated"
-    lines += [words(stated, place=place, line=line) for place, line in found.stated]
+    lines += [words(stated, place=place, line=line) for place, line in repository.stated]
     return "\n".join(map(printable, lines)) + "\n"
 
 

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.base._version import __version__
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
 from weighbridge.base.wording import printable
 from weighbridge.base.words import Words, words_in
+
+if TYPE_CHECKING:
+    from weighbridge_lab.trace.fit_batch import BatchFit
 
 SCHEMA = "weighbridge.trace-fit/1"
 VALUES = (
@@ -26,63 +29,76 @@ def fit_batch(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tup
 
     if options["gpu"] is None:
         raise UsageError(sentence("trace.fit_no_card"))
+    first, trace, lighter = _runs(words, options, run)
+    fit = search.largest(trace, first)
+    return _printed(fit, _lighter(lighter, fit), options), 0 if fit.batch else 1
+
+
+def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[int, Any, Any]:
+    """Return the batch to begin with, what traces one, and what does with blocks computed again;
+    None of a run that cannot."""
+    from weighbridge_lab.trace.fit_batch import runner, with_flag
+
     passed = list(_passed(options))
     if run is None:
-        line, first = search.with_flag(words)
-        trace, others = search.runner(passed, line), None
-    else:
-        first = run.inputs[0].shape[0] if run.inputs[0].shape else 1
-        checkpoint = ["--checkpoint"] * run.checkpoint
-        trace = search.runner([*passed, *checkpoint], _inputs(words, options["inputs"], first))
-        others = search.runner([*passed, "--checkpoint"], _inputs(words, options["inputs"], first))
-        if run.checkpoint or not run.optimizer:
-            others = None
-    found = search.largest(trace, first)
-    lighter = _lighter(search.estimated, others, found)
-    code = 0 if found.batch else 1
+        line, first = with_flag(words)
+        return first, runner(passed, line), None
+    first = run.inputs[0].shape[0] if run.inputs[0].shape else 1
+    sized, again = _inputs(words, options["inputs"], first), [*passed, "--checkpoint"]
+    if run.checkpoint:
+        return first, runner(again, sized), None
+    return first, runner(passed, sized), runner(again, sized) if run.optimizer else None
+
+
+def _printed(fit: "BatchFit", lighter: int | None, options: Mapping[str, Any]) -> str:
     if options["quiet"]:
-        return f"{found.batch}\n", code
+        return f"{fit.batch}\n"
     if options["as_json"] or options["form"] == "json":
-        plain: dict[str, Any] = {
-            "schema": SCHEMA,
-            "version": __version__,
-            "accelerator": found.accelerator,
-        }
-        plain |= {"usable_bytes": found.usable, "batch": found.batch, "beyond": found.beyond}
-        runs = [{"batch": b, "driver": peak, "fits": fits} for b, peak, fits in found.runs]
-        return json.dumps(
-            {**plain, "runs": runs, "with_checkpoint": lighter}, indent=2
-        ) + "\n", code
-    said = words_in(options["lang"] or "en")
-    return "\n".join(_lines(found, lighter, said, trains=_trains(found.report))) + "\n", code
+        return json.dumps(_plain(fit, lighter), indent=2) + "\n"
+    return "\n".join(_lines(fit, lighter, words_in(options["lang"] or "en"))) + "\n"
 
 
-def _lines(found: Any, lighter: int | None, words: Words, *, trains: bool) -> Iterator[str]:
+def _plain(fit: "BatchFit", lighter: int | None) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "accelerator": fit.accelerator,
+        "usable_bytes": fit.usable,
+        "batch": fit.batch,
+        "beyond": fit.beyond,
+        "runs": [{"batch": b, "driver": peak, "fits": fits} for b, peak, fits in fit.runs],
+        "with_checkpoint": lighter,
+    }
+
+
+def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
     from weighbridge_lab.trace.fit_batch import hindrance
 
-    yield words("trace.fit", card=found.accelerator, batch=f"{found.batch:,}")
-    tried = {batch: peak for batch, peak, _ in found.runs}
-    if found.batch:
-        sizes = {"needs": human(tried[found.batch]), "has": human(found.usable)}
-        beyond = "" if found.beyond is None else f"{found.beyond:,}"
-        yield words("trace.fit.takes" if beyond else "trace.fit.endless", beyond=beyond, **sizes)
-    else:
-        least = min(tried)
-        yield words(
-            "trace.fit.none", batch=least, needs=human(tried[least]), has=human(found.usable)
-        )
-    top = hindrance(found.report)
+    yield words("trace.fit", card=fit.accelerator, batch=f"{fit.batch:,}")
+    yield _room(fit, words)
+    top = hindrance(fit.report)
     if top is not None:
         role, nbytes, op, line = top
-        yield printable(
-            words("trace.fit.most", role=role, size=human(nbytes), op=op, line=line or "?")
-        )
+        place = {"op": op, "line": line or "?"}
+        yield printable(words("trace.fit.most", role=role, size=human(nbytes), **place))
     if lighter:
         yield words("trace.fit.checkpoint", batch=f"{lighter:,}")
-    if trains and found.batch:
-        yield words("trace.fit.accumulate", batch=f"{found.batch:,}", whole=f"{4 * found.batch:,}")
-    runs = ", ".join(f"{batch:,} ({human(peak)})" for batch, peak, _ in found.runs)
+    if fit.batch and _trains(fit.report):
+        yield words("trace.fit.accumulate", batch=f"{fit.batch:,}", whole=f"{4 * fit.batch:,}")
+    runs = ", ".join(f"{batch:,} ({human(peak)})" for batch, peak, _ in fit.runs)
     yield words("trace.fit.runs", runs=runs)
+
+
+def _room(fit: "BatchFit", words: Words) -> str:
+    """Say what the batch takes of the card, or the smallest that was tried."""
+    tried = {batch: peak for batch, peak, _ in fit.runs}
+    shown = fit.batch or min(tried)
+    sizes = {"needs": human(tried[shown]), "has": human(fit.usable)}
+    if not fit.batch:
+        return words("trace.fit.none", batch=shown, **sizes)
+    if fit.beyond is None:
+        return words("trace.fit.endless", **sizes)
+    return words("trace.fit.takes", beyond=f"{fit.beyond:,}", **sizes)
 
 
 def _trains(report: Mapping[str, Any]) -> bool:
@@ -90,17 +106,17 @@ def _trains(report: Mapping[str, Any]) -> bool:
     return "backward" in phases
 
 
-def _lighter(estimate: Callable[..., int], others: Any, found: Any) -> int | None:
+def _lighter(run: Any, fit: "BatchFit") -> int | None:
     """Return about how large a batch fits with blocks computed again; None where nobody can say."""
-    from weighbridge.base.errors import UnsupportedError
+    from weighbridge_lab.trace.fit_batch import estimated
 
-    if others is None or not found.batch:
+    if run is None or not fit.batch:
         return None
     try:
-        about = estimate(others, found.batch)
+        about = estimated(run, fit.batch)
     except UnsupportedError:  # a net without a list of blocks
         return None
-    return about if about > found.batch else None
+    return about if about > fit.batch else None
 
 
 def _passed(options: Mapping[str, Any]) -> Iterator[str]:

@@ -122,6 +122,8 @@ def _read(text: str, name: str, kind: str | None, folder: str) -> RunFile:
 
 def _untold(name: str) -> UsageError:
     known = ", ".join(each.name for each in kinds())
+    if name.endswith(".py"):
+        return UsageError(sentence("trace.own_code", path=name), where=name)
     return UsageError(sentence("file.untold", option="--as KIND", known=known), where=name)
 
 

@@ -93,14 +93,15 @@ class Reader:
     def inventory(self) -> Inventory:
         parts = tuple(self._parts())
         if not parts:
-            root = folder(self._entries)
-            alone = next((name for name in BESIDE_WEIGHTS if root.get(name)), None)
+            root, name = folder(self._entries), self._source.name
+            alone = next((file for file in BESIDE_WEIGHTS if root.get(file)), None)
             if alone is not None:
                 what = sentence(BESIDE_WEIGHTS[alone])
-                holds = sentence("holds_alone", name=self._source.name, what=what, file=alone)
+                holds = sentence("holds_alone", name=name, what=what, file=alone)
                 raise NotFoundError(holds, then=_instead(alone, self._json(alone)))
-            names = ", ".join(WEIGHTS)
-            raise NotFoundError(sentence("no_model_engine", folder=self._source.name, names=names))
+            nothing = sentence("no_model_engine", folder=name, names=", ".join(WEIGHTS))
+            code = sentence("trace.own_code", path=name) if name.endswith(".py") else ""
+            raise NotFoundError(nothing, then=code)
         return Inventory(
             reference=self._text,
             name=_short(self._source.name),

@@ -72,14 +72,14 @@ class MissingData:
         yield Patch(numpy, "memmap", Mapped)
 
     def _of(self, cls: type) -> Iterator[Patch]:
-        own = vars(cls)
-        if "__init__" in own and not issubclass(cls, IterableDataset):
-            yield Patch(cls, "__init__", self._made(own["__init__"]))
-            yield Patch(cls, "__getitem__", self._read(own.get("__getitem__", ABSENT), cls))
-            yield Patch(cls, "__len__", _counted(own.get("__len__", ABSENT), cls))
+        methods = vars(cls)
+        if "__init__" in methods and not issubclass(cls, IterableDataset):
+            yield Patch(cls, "__init__", self._built(methods["__init__"]))
+            yield Patch(cls, "__getitem__", self._read(methods.get("__getitem__", ABSENT), cls))
+            yield Patch(cls, "__len__", _counted(methods.get("__len__", ABSENT), cls))
 
-    def _made(self, init: Callable[..., None]) -> Callable[..., None]:
-        def made(dataset: Any, *args: Any, **kwargs: Any) -> None:
+    def _built(self, init: Callable[..., None]) -> Callable[..., None]:
+        def built(dataset: Any, *args: Any, **kwargs: Any) -> None:
             try:
                 init(dataset, *args, **kwargs)
             except Exception as error:
@@ -91,7 +91,7 @@ class MissingData:
                 reason = str(error).partition("\n")[0][:80]
                 self.notes(STANDS_IN.format(type(dataset).__name__, reason, shapes))
 
-        return made
+        return built
 
     def _read(self, read: Any, cls: Any) -> Callable[..., Any]:
         def item(dataset: Any, index: Any) -> Any:
@@ -123,8 +123,8 @@ def _counted(count: Any, cls: Any) -> Callable[..., int]:
     def length(dataset: Any) -> int:
         if vars(dataset).get("_stands_in"):
             return SAMPLES
-        found: int = super(cls, dataset).__len__() if count is ABSENT else count(dataset)
-        return found
+        samples: int = super(cls, dataset).__len__() if count is ABSENT else count(dataset)
+        return samples
 
     return length
 
