@@ -264,3 +264,19 @@ def test_a_search_that_would_end_by_its_values_goes_on(trace):  # noqa: F811
     found = report(trace(NEWTON, options=["--json"]))
     assert found["program"]["ending"] == "finished", found["program"]
     assert found["devices"][0]["left"] >= (2 + 2 * 3 + 2) * 512 * 512 * 4
+
+
+def test_a_mean_square_stays_in_a_storage_of_all_elements():
+    """As the same program's on the CPU does (aten/src/ATen/native/Loss.cpp)."""
+    from weighbridge_lab.trace.gpu import FakeGPU
+
+    left, right = torch.ones(512, 512), torch.zeros(512, 512)
+    real = torch.nn.functional.mse_loss(left, right)
+    with FakeGPU("a100-80gb") as gpu:
+        x, y = torch.ones(512, 512, device="cuda"), torch.zeros(512, 512, device="cuda")
+        before = torch.cuda.memory_allocated()
+        loss = torch.nn.functional.mse_loss(x, y)
+        assert loss.shape == ()
+        kept = torch.cuda.memory_allocated() - before
+    assert kept == real.untyped_storage().nbytes() == 512 * 512 * 4
+    assert gpu.tape.allocated.nbytes == 4 * kept
