@@ -240,3 +240,43 @@ COALESCED = """
 def test_a_coalesced_matrix_keeps_its_coordinates(trace):  # noqa: F811
     found = report(trace(COALESCED, options=["--json"]))
     assert found["program"]["ending"] == "finished", found["program"]
+
+
+NEWTON = """
+    import torch
+    net = torch.nn.Linear(512, 512, bias=False).cuda()
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=4, history_size=3)
+    def closure():
+        optimizer.zero_grad()
+        loss = net(torch.randn(8, 512, device="cuda")).pow(2).mean()
+        loss.backward()
+        return loss
+    for _ in range(4):
+        optimizer.step(closure)
+    state = optimizer.state[optimizer._params[0]]
+    assert len(state["old_dirs"]) == len(state["old_stps"]) == 3
+    assert optimizer.param_groups[0]["tolerance_grad"] == 1e-7
+"""
+
+
+def test_a_search_that_would_end_by_its_values_goes_on(trace):  # noqa: F811
+    """L-BFGS keeps two vectors an iteration, its direction and the last gradient."""
+    found = report(trace(NEWTON, options=["--json"]))
+    assert found["program"]["ending"] == "finished", found["program"]
+    assert found["devices"][0]["left"] >= (2 + 2 * 3 + 2) * 512 * 512 * 4
+
+
+def test_a_mean_square_stays_in_a_storage_of_all_elements():
+    """As the same program's on the CPU does (aten/src/ATen/native/Loss.cpp)."""
+    from weighbridge_lab.trace.gpu import FakeGPU
+
+    left, right = torch.ones(512, 512), torch.zeros(512, 512)
+    real = torch.nn.functional.mse_loss(left, right)
+    with FakeGPU("a100-80gb") as gpu:
+        x, y = torch.ones(512, 512, device="cuda"), torch.zeros(512, 512, device="cuda")
+        before = torch.cuda.memory_allocated()
+        loss = torch.nn.functional.mse_loss(x, y)
+        assert loss.shape == ()
+        kept = torch.cuda.memory_allocated() - before
+    assert kept == real.untyped_storage().nbytes() == 512 * 512 * 4
+    assert gpu.tape.allocated.nbytes == 4 * kept

@@ -36,6 +36,7 @@ from weighbridge_lab.trace.shadows import shadow
 aten = torch.ops.aten
 WHOLE = ("silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+ELEMENTWISE = (aten.mse_loss.default, aten.smooth_l1_loss.default)
 MEAN, SUM = 1, 2  # at::Reduction
 STEPWISE = (
     "recurrent layers are traced step by step: cuDNN does them at once, in a reserve of its own"
@@ -63,9 +64,29 @@ def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
     try:
         with shaped():
             whole = {aten.scaled_dot_product_attention.default: attention}
-            yield whole | {aten._pack_padded_sequence.default: packed}
+            losses = {loss: _in_one_number(loss) for loss in ELEMENTWISE}
+            yield whole | {aten._pack_padded_sequence.default: packed} | losses
     finally:
         library._destroy()
+
+
+def _in_one_number(loss: Any) -> Callable[..., torch.Tensor]:
+    """Sum a loss as aten/src/ATen/native/Loss.cpp does: its one number stays in a storage that was
+    made for each element (TORCH_META_FUNC resizes it), beside which each is computed."""
+
+    def reduced(
+        first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *width: Any, **more: Any
+    ) -> torch.Tensor:
+        if not reduction:
+            whole: torch.Tensor = loss(first, second, reduction, *width, **more)
+            return whole
+        shape = torch.broadcast_shapes(first.shape, second.shape)
+        out = first.new_empty(shape, dtype=torch.result_type(first, second))
+        each = torch.empty_like(out)
+        del each
+        return out.resize_(())
+
+    return reduced
 
 
 def _attention(chooser: Chooser) -> Callable[..., torch.Tensor]:

@@ -176,6 +176,10 @@ def _bounded(func: Any, args: Args, kwargs: dict[str, Any], out: torch.Tensor) -
         other = _number(args[1])
         if other is not None:
             aside(out)["compared"] = name, other
+        least = aside(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
+        if name == "gt" and least is not None and other is not None and least > other:
+            with unset_fake_temporarily():
+                cast(out, torch.ones(out.shape, dtype=torch.bool))
     elif name in KEEPING or name in VIEWS:
         least = aside(args[0]).get("least") if isinstance(args[0], FakeTensor) else None
         if least is not None:

@@ -85,7 +85,9 @@ def _like(
     shape: torch.Size | None = None,
 ) -> torch.Tensor:
     size = matrix.shape if shape is None else shape
-    return torch.sparse_coo_tensor(indices, values, size, is_coalesced=coalesced)
+    return torch.sparse_coo_tensor(
+        indices, values, size, is_coalesced=coalesced, check_invariants=False
+    )
 
 
 RULES: dict[Any, Callable[..., torch.Tensor]] = {

@@ -18,7 +18,7 @@ from torch.utils import _foreach_utils, data, swap_tensors
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
-from weighbridge_lab.trace.patches import Notes, Patch
+from weighbridge_lab.trace.patches import Notes, Patch, put
 from weighbridge_lab.trace.places import is_own
 from weighbridge_lab.trace.shadows import aside, shadow
 
@@ -178,6 +178,7 @@ def modules(notes: Notes) -> Iterator[Patch]:
     yield Patch(_utils.pin_memory, "pin_memory", lambda batch, *_: batch)
     yield Patch(torch, "compile", _compiler(notes))
     yield Patch(nn.Module, "compile", lambda *_, **__: notes(COMPILED))
+    yield Patch(torch.optim.LBFGS, "step", searching(torch.optim.LBFGS.step))
     for name in INITIALISERS:  # values do not matter, and some look at them
         yield Patch(nn.init, name, _unchanged)
 
@@ -236,6 +237,30 @@ def _compiler(notes: Notes) -> Callable[..., Any]:
         return _unchanged if model is None else model
 
     return compile_
+
+
+def searching(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Let L-BFGS search as if it had not converged, by its most iterations: values that are not
+    known would end it at once. Curvature is positive, so that each goes into the history."""
+    dot = torch.Tensor.dot
+
+    def positive(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        out = dot(self, other)
+        aside(out)["least"] = 1.0
+        return out
+
+    def searched(self: torch.optim.LBFGS, closure: Callable[[], Any]) -> Any:
+        never = dict.fromkeys(("tolerance_grad", "tolerance_change"), -1.0)
+        before = {name: self.param_groups[0][name] for name in never}
+        self.param_groups[0].update(never)
+        undo = put(Patch(torch.Tensor, "dot", positive))
+        try:
+            return step(self, closure)
+        finally:
+            put(undo)
+            self.param_groups[0].update(before)
+
+    return searched
 
 
 def _unchanged(tensor: Any, *_: Any, **__: Any) -> Any:
