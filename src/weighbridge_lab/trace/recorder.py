@@ -167,11 +167,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             kind = self._kinds[func] = self._kind(func)
         name, known, whole = kind
         self.entering()
-        if self.leaves is not None:
-            error, self.leaves = self.leaves, None
-            raise error
-        if self._refused is not None:
-            self._raise()
+        self._raise()
         replaced = self.replaced.get(func) or sparse.rule(func, args)
         if replaced is not None:
             with self:
@@ -313,10 +309,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 self._refused = error
 
     def _raise(self) -> None:
-        """Raise the out-of-memory error that came up in a finalizer, where it could not be
-        raised."""
-        error, self._refused = self._refused, None
-        raise torch.OutOfMemoryError(f"{error} {ADVICE}")
+        """Raise what waits: somebody's signal, or the out-of-memory error that came up in a
+        finalizer, where it could not be raised."""
+        if self.leaves is not None:
+            signal, self.leaves = self.leaves, None
+            raise signal
+        if self._refused is not None:
+            error, self._refused = self._refused, None
+            raise torch.OutOfMemoryError(f"{error} {ADVICE}")
 
 
 @contextmanager

@@ -327,11 +327,8 @@ def verdict(
     only that it does."""
     most = needed(devices, program)
     used = any(d.allocations or d.refusals for d in devices)
-    answer = fits(most, usable)
-    if answer == "yes" and not (used and _is_whole(program)):
-        answer = "unknown"
-    if answer == "no" and (at_most or eager):
-        answer = "unknown"
+    whole = used and program.ended and program.ending != "out of memory"
+    answer = _bounded(fits(most, usable), least=not whole, most=eager or bool(at_most))
     compared = AT_MOST.format(places=", ".join(at_most[:PLACES])) if at_most else ""
     compared += _compared(most, usable)
     return TraceVerdict(
@@ -344,8 +341,9 @@ def verdict(
     )
 
 
-def _is_whole(program: TracedProgram) -> bool:
-    return program.ended and program.ending != "out of memory"
+def _bounded(answer: Answer, *, least: bool, most: bool) -> Answer:
+    """Return what can be said of a need that is the least, or the most, that it can be."""
+    return "unknown" if (least and answer == "yes") or (most and answer == "no") else answer
 
 
 PLACES = 3  # that are named

@@ -393,8 +393,7 @@ def _short(name: str) -> str:
     path = PurePath(name)
     if not path.is_absolute() and len(path.parts) == 2:
         return name
-    named = path.parent.name if path.name in ("config.json", "params.json") else ""
-    return named or path.name
+    return (path.parent.name * (path.name in ("config.json", "params.json"))) or path.name
 
 
 def _is_gguf(entry: SourceFile) -> bool:
