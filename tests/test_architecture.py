@@ -127,7 +127,7 @@ WING_ORDER = ("base", "machines", "models", "memory", "settings", "engines", "wo
 WING_ORDER += ("answers", "files", "faces")
 # Who asks the laboratory: `--exact`, and the commands that are about it
 ASK_THE_LAB = {"answers.estimate.exact", "faces.cli.measure", "faces.cli.trace"}
-ASK_THE_LAB |= {"faces.cli.accuracy", "measure"}
+ASK_THE_LAB |= {"faces.cli.accuracy", "faces.cli.trace_fit", "measure"}
 
 
 def imports_between_wings(house):

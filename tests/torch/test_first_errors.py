@@ -267,7 +267,7 @@ def test_a_search_that_would_end_by_its_values_goes_on(trace):  # noqa: F811
 
 
 def test_a_mean_square_stays_in_a_storage_of_all_elements():
-    """As the same program's on the CPU does (aten/src/ATen/native/Loss.cpp)."""
+    """It is that of the same program on the CPU (aten/src/ATen/native/Loss.cpp)."""
     from weighbridge_lab.trace.gpu import FakeGPU
 
     left, right = torch.ones(512, 512), torch.zeros(512, 512)

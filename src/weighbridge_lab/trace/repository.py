@@ -24,7 +24,7 @@ ABOUT = re.compile(r"VRAM|GPU|memory|A100|H100|V100|4090|3090|显存", re.IGNORE
 PATHLIKE = re.compile(r"[\w./-]+/[\w./-]+|[\w-]+\.(?:ya?ml|json|toml|pth?|ckpt|safetensors|npz?)")
 
 
-class Start(NamedTuple):
+class StartCommand(NamedTuple):
     """A command of a README: its place and words, packages and files of it that are not here."""
 
     place: str
@@ -41,13 +41,13 @@ class Start(NamedTuple):
 
 class Repository(NamedTuple):
     folder: str
-    starts: tuple[Start, ...]
+    starts: tuple[StartCommand, ...]
     stated: tuple[tuple[str, str], ...]  # place and line
 
 
 def read(folder: str) -> Repository:
     root = Path(folder)
-    starts: list[Start] = []
+    starts: list[StartCommand] = []
     stated: list[tuple[str, str]] = []
     for path in _readmes(root):
         for number, line in _lines(path):
@@ -57,7 +57,7 @@ def read(folder: str) -> Repository:
                 starts += _start(root, place, match[1])
             elif MEMORY.search(line) and ABOUT.search(line):
                 stated.append((place, " ".join(line.split())[:160]))
-    distinct: dict[tuple[str, ...], Start] = {}
+    distinct: dict[tuple[str, ...], StartCommand] = {}
     for start in starts:
         distinct.setdefault(start.words, start)
     return Repository(folder, tuple(distinct.values())[:MOST], tuple(stated[:MOST]))
@@ -83,7 +83,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             parts = []
 
 
-def _start(root: Path, place: str, command: str) -> Iterator[Start]:
+def _start(root: Path, place: str, command: str) -> Iterator[StartCommand]:
     words = _words(command.strip().strip("`"))
     script = next((word for word in words if word.endswith((".py", ".ipynb"))), "")
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
@@ -92,7 +92,7 @@ def _start(root: Path, place: str, command: str) -> Iterator[Start]:
         return
     packages = tuple(sorted(_missing_packages(root, path))) if path.is_file() else ()
     files = tuple(dict.fromkeys(_missing_files(root, words)))
-    yield Start(place, words, packages, files)
+    yield StartCommand(place, words, packages, files)
 
 
 def _words(command: str) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     """Keep a script to itself, with stand-ins for what is not on this machine."""
     from weighbridge_lab.trace.patches import arriving, patched
     from weighbridge_lab.trace.patches.missing import MissingData
-    from weighbridge_lab.trace.patches.outside import Outside, Written
+    from weighbridge_lab.trace.patches.outside import Outside, WrittenFiles
     from weighbridge_lab.trace.stubs import Stubs, extensions
 
     outside = Outside(gpu.notes, network=card.network)
@@ -129,7 +129,7 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
         patched((*outside.patches(), *missing)) as undo,
         arriving(outside.table() | extensions(card.stubs, gpu.notes), undo, gpu.notes),
         Stubs(card.stubs, gpu.notes),
-        Written() as written,
+        WrittenFiles() as written,
         _each_once(),
     ):
         yield

@@ -87,7 +87,7 @@ def cast(tensor: torch.Tensor, known: torch.Tensor) -> None:
         aside(tensor)["shadow"] = known
 
 
-class Room:
+class ShadowRoom:
     """Bytes of large shadows that are known at once. `over` says that some were too large."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Room:
         self.free += nbytes
 
 
-ROOMY = Room()
+ROOMY = ShadowRoom()
 
 
 def lost(tensor: torch.Tensor) -> None:

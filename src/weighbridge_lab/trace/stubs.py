@@ -78,7 +78,7 @@ class LayerClass(abc.ABCMeta):
         return _value(f"{cls.__name__}.{name}", silent=False)
 
 
-class Layer(nn.Module, metaclass=LayerClass):  # type: ignore[misc]
+class IdentityLayer(nn.Module, metaclass=LayerClass):  # type: ignore[misc]
     """A layer of a package that is not here: it returns its input. Programs derive their own; made
     of a tensor, it is that tensor, as a wrapper would be."""
 
@@ -101,7 +101,7 @@ def _value(path: str, *, silent: bool) -> Any:
         return known or Anything(path, silent=silent)
     if name.endswith(("Error", "Exception")):
         return type(name, (Exception,), {})
-    return LayerClass(name, (Layer,), {"stands_in": True})
+    return LayerClass(name, (IdentityLayer,), {"stands_in": True})
 
 
 class StubModule(ModuleType):
@@ -125,13 +125,13 @@ class LoggerModule(StubModule):
     def init(self, *_: Any, config: Any = None, **__: Any) -> Any:
         """Stand in for wandb.init: programs read their settings back from `wandb.config`."""
         run: Any = Anything(f"{self.__name__}.run", silent=True)
-        run.config = self.config = Settings(config if isinstance(config, dict) else {})
+        run.config = self.config = LoggerSettings(config if isinstance(config, dict) else {})
         self.run = run
         return run
 
 
-class Settings(dict[str, Any]):
-    """Settings by key and by attribute."""
+class LoggerSettings(dict[str, Any]):
+    """LoggerSettings by key and by attribute."""
 
     def __getattr__(self, name: str) -> Any:
         try:

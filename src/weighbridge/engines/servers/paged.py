@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 
-class Launched(Protocol):
+class PagedLaunch(Protocol):
     """A launch of a server, with what it reserves."""
 
     @property
@@ -90,7 +90,7 @@ class StepLimits(NamedTuple):
             yield limits._replace(eager=True)
 
 
-L = TypeVar("L", bound=Launched)
+L = TypeVar("L", bound=PagedLaunch)
 Asks = Callable[[SearchPoint], L]
 
 

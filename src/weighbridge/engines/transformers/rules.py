@@ -52,7 +52,7 @@ def parse_version(text: str | None) -> tuple[int, int]:
     """Read (major, minor) of "4.40" or "5.23.0"; None is the newest that is known."""
     match = re.fullmatch(r"v?(\d+)(?:\.(\d+))?(?:\.\S*)?", (text or NEWEST).strip())
     if not match:
-        raise UsageError(sentence("transformers_version", text=text))
+        raise UsageError(sentence("version.of_transformers", text=text))
     number = (int(match[1]), int(match[2] or 0))
     if number[0] not in MAJORS:
         raise UnsupportedError(sentence("transformers_rules", text=text))

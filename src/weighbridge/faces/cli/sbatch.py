@@ -73,10 +73,10 @@ def _disagreements(file: "WeighedFile", lines: list[str]) -> list[str]:
     return [why for why in dict.fromkeys(each.why for each in unread) if why not in lines]
 
 
-def _alike(advices: "list[SlurmAdvice]", cards: int) -> bool:
+def _alike(jobs: "list[SlurmAdvice]", cards: int) -> bool:
     """Tell whether the line of cards to write is the same for each card that is meant."""
-    each = max(1, len(advices) // cards)
-    gres = [[line for line in one.lines if "--gres" in line] for one in advices]
+    each = max(1, len(jobs) // cards)
+    gres = [[line for line in one.lines if "--gres" in line] for one in jobs]
     return all(gres[i : i + each] == gres[:each] for i in range(0, len(gres), each))
 
 

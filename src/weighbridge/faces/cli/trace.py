@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,13 +113,6 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     weighbridge trace --gpu t4 --chart bars.svg --chart-of tasks train.py
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
-    from weighbridge_lab.trace import differences, launchers
-    from weighbridge_lab.trace import script as scripts
-    from weighbridge_lab.trace.program import request
-    from weighbridge_lab.trace.render import render
-
-    if options["against"] is not None:
-        differences.against(options["against"], 0, ())  # said before anything runs
     if os.path.isdir(script):
         click.echo(terminal_text(_repository(script, options["lang"])), nl=False)
         return 0
@@ -130,12 +123,24 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
         text, code = fit_batch([script, *arguments], options, run)
         click.echo(terminal_text(text), nl=False)
         return code
+    return _traced([script, *arguments], options, run)
+
+
+def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
+    """Trace a program, or a net (`run`), and print its report. Return the program's exit code."""
+    from weighbridge_lab.trace import differences, launchers
+    from weighbridge_lab.trace import script as scripts
+    from weighbridge_lab.trace.program import request
+    from weighbridge_lab.trace.render import render
+
+    if options["against"] is not None:
+        differences.against(options["against"], 0, ())  # said before anything runs
     form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
     _form(options["timeline"])
     for name in ("timeline", "snapshot"):
         writable(f"--{name}", options[name])
     chart = chart_file(options)
-    launch = launchers.read([script, *arguments], module=options["module"])
+    launch = launchers.read(words, module=options["module"])
     settings = _settings(options, launch)
     then = None if run is None else _driver(run, launch.program)
     asked = request(launch.program, launch.arguments, module=launch.module, then=then)

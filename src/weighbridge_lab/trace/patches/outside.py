@@ -89,25 +89,25 @@ def _local(function: Callable[..., Any], host_of: Callable[..., Any]) -> Callabl
     return local
 
 
-class Written:
+class WrittenFiles:
     """Files that are opened to be written while one is entered, but libraries' own and temporary
     ones."""
 
-    running: ClassVar["Written | None"] = None
+    running: ClassVar["WrittenFiles | None"] = None
     hooked: ClassVar[bool] = False  # audit hooks stay for good
 
     def __init__(self) -> None:
         self.paths: dict[str, None] = {}
 
-    def __enter__(self) -> "Written":
-        if not Written.hooked:
+    def __enter__(self) -> "WrittenFiles":
+        if not WrittenFiles.hooked:
             sys.addaudithook(_audit)
-            Written.hooked = True
-        Written.running = self
+            WrittenFiles.hooked = True
+        WrittenFiles.running = self
         return self
 
     def __exit__(self, *_: Any) -> None:
-        Written.running = None
+        WrittenFiles.running = None
 
     @property
     def line(self) -> str:
@@ -130,5 +130,5 @@ class Written:
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event == "open" and Written.running is not None:
-        Written.running.opened(*args)
+    if event == "open" and WrittenFiles.running is not None:
+        WrittenFiles.running.opened(*args)

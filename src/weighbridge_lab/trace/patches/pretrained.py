@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from weighbridge.models import catalogue
 from weighbridge_lab.trace.patches import Notes, Patch, Patches
-from weighbridge_lab.trace.patches.saving import Unread
+from weighbridge_lab.trace.patches.saving import UnreadCheckpoint
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # core_model_loading.py: threads have no modes of torch
 CONFIG = "config.json"
@@ -77,7 +77,7 @@ class Pretrained:
 
     def _unread(self, *_: Any, **__: Any) -> Any:
         self.notes(NO_WEIGHTS)
-        return Unread()
+        return UnreadCheckpoint()
 
     def transformers(self, module: ModuleType) -> Iterator[Patch]:
         known: Any = module
@@ -196,7 +196,7 @@ def _unless_unread(load: Callable[..., Any]) -> Callable[..., Any]:
     """Let states of a checkpoint that is not here be as they are."""
 
     def load_state_dict(self: Any, state: Any) -> Any:
-        return None if isinstance(state, Unread) else load(self, state)
+        return None if isinstance(state, UnreadCheckpoint) else load(self, state)
 
     return load_state_dict
 

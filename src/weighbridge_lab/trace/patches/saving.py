@@ -107,14 +107,14 @@ def content(file: Any) -> bytes | None:
         return None
 
 
-class Unread(dict[Any, Any]):
+class UnreadCheckpoint(dict[Any, Any]):
     """A checkpoint that was not read: it has whatever a program looks for, and that is empty."""
 
-    def __missing__(self, _: Any) -> "Unread":
-        return Unread()
+    def __missing__(self, _: Any) -> "UnreadCheckpoint":
+        return UnreadCheckpoint()
 
-    def state_dict(self) -> "Unread":
-        return Unread()
+    def state_dict(self) -> "UnreadCheckpoint":
+        return UnreadCheckpoint()
 
     def __index__(self) -> int:
         return 0
@@ -177,7 +177,7 @@ class Saved:
             return LOAD(f, map_location, *args, **kwargs)
         except FileNotFoundError:
             self.notes(NO_CHECKPOINT.format(os.path.basename(os.fspath(f))))
-            return Unread()
+            return UnreadCheckpoint()
         finally:
             _place.reset(place)
             _file.reset(file)

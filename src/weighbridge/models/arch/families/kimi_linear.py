@@ -143,7 +143,7 @@ def kimi_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
     """No rotary position embeddings. Kimi K3's layers remember alike, and hold other things."""
     for key in ("routed_expert_hidden_size", "attn_res_block_size"):
         if c.has(key):
-            raise UnsupportedError(sentence("kimi_k3", key=key), where=c.where)
+            raise UnsupportedError(sentence("kimi.vision", key=key), where=c.where)
     name = "block_sparse_moe.gate.e_score_correction_bias"
     yield from correction(prefix, kimi_sparse(c), name, choice(c).count, dtype="")
 
