@@ -114,3 +114,25 @@ def test_a_card_with_less_to_spare_than_the_interval_is_not_said_to_fit():
     like = levels.runs(convolves=True)
     held = levels.peak(11 * GIB, 11 * GIB, CONTEXT, like).at("driver")
     assert held.high - held.expected > 249 * MIB
+
+
+@pytest.mark.parametrize(
+    ("capability", "torch_version", "measured"),
+    [
+        ((8, 0), (2, 5), True),
+        ((9, 0), (2, 0), True),
+        ((7, 0), (2, 13), True),
+        ((12, 0), (2, 13), False),
+        ((6, 1), (2, 5), False),
+        ((8, 6), (1, 7), False),
+    ],
+)
+def test_chips_and_releases_on_which_convolutions_were_measured(
+    capability, torch_version, measured
+):
+    assert levels.is_measured(capability, torch_version) is measured
+
+
+def test_what_nobody_measured_is_wider_upwards():
+    assert levels.widened(Bytes(90, 100, 110), 30) == Bytes(90, 100, 130)
+    assert levels.widened(Bytes(90, 100, 150), 30) == Bytes(90, 100, 150)

@@ -41,6 +41,7 @@ from weighbridge_lab.trace.distributed.groups import Groups, collectives
 from weighbridge_lab.trace.distributed.parallel import replicas, sharding
 from weighbridge_lab.trace.hidden import Hidden
 from weighbridge_lab.trace.kernels import registered
+from weighbridge_lab.trace.levels import is_measured
 from weighbridge_lab.trace.patches import Notes, Patch, arriving, libraries, patched, put
 from weighbridge_lab.trace.patches.driver import Driver, profiling
 from weighbridge_lab.trace.patches.files import FilePatches, both
@@ -112,9 +113,12 @@ class FakeGPU:
     @property
     def devices(self) -> tuple[DeviceTrace, ...]:
         """Return what was recorded so far: peaks, their moments and what was alive then."""
-        return tuple(
-            device(index, tape, self.card.outside) for index, tape in enumerate(self.tapes)
-        )
+        return tuple(map(self.device, range(len(self.tapes))))
+
+    def device(self, index: int) -> DeviceTrace:
+        """Report what was recorded of one device so far."""
+        measured = is_measured(self.card.capability, self.version)
+        return device(index, self.tapes[index], self.card.outside, measured=measured)
 
     @property
     def looks(self) -> tuple[ValueQuestion, ...]:

@@ -184,23 +184,33 @@ class TraceReport:
         return {"schema": SCHEMA, "version": __version__, **plain}
 
 
-def device(index: int, tape: Tape, context: Bytes = CONTEXT) -> DeviceTrace:
+def device(
+    index: int, tape: Tape, context: Bytes = CONTEXT, *, measured: bool = True
+) -> DeviceTrace:
     """Report one tape. Phases are in the order of their first allocation. `context` is what the
-    process has outside the allocator: Card.outside."""
+    process has outside the allocator: Card.outside; `measured` is levels.is_measured."""
     like = levels.runs(convolves=convolves(tape))
     allocated, reserved = tries.peaks(tape)
     fullest = replace(moment(tape, reserved.event), reserved=reserved.nbytes)
+    driver = levels.peak(allocated.nbytes, reserved.nbytes, context, like).at("driver")
     return DeviceTrace(
         index=index,
         allocated=moment(tape, allocated.event),
         reserved=fullest,
-        driver=levels.peak(allocated.nbytes, reserved.nbytes, context, like).at("driver"),
+        driver=levels.widened(driver, levels.UNMEASURED)
+        if convolves(tape) and not measured
+        else driver,
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
         refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
         rises=() if tape.recovered else tuple(rises(tape, tensors)),
     )
+
+
+def later(device: DeviceTrace) -> DeviceTrace:
+    """Leave room for what rounds may take that came after a loop was left."""
+    return replace(device, driver=levels.widened(device.driver, levels.LATER))
 
 
 def convolves(tape: Tape) -> bool:

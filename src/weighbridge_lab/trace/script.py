@@ -30,7 +30,7 @@ from weighbridge_lab.trace.report import (
     Gpu,
     TracedProgram,
     TraceReport,
-    device,
+    later,
     verdict,
 )
 from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
@@ -358,7 +358,9 @@ def report_of(
         limited=limited,
     )
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
-    devices = tuple(device(index, gpu.tapes[index], gpu.card.outside) for index in used)
+    devices = tuple(gpu.device(index) for index in used)
+    if any(loop.still for loop in loops):
+        devices = tuple(later(each) for each in devices)
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
     at_most = tuple(gpu.recorder.looks.most)
     eager, judged = COMPILED in gpu.notes.lines, None
