@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer, Load, Train
     from weighbridge_lab.trace.gpu import FakeGPU as FakeGPU
     from weighbridge_lab.trace.live import trace as trace
+    from weighbridge_lab.trace.magic import load_ipython_extension as load_ipython_extension
 
 _NAMES = {  # module -> names of ours that it has
     "faces.api": "load infer train fit together prepare explain_oom weigh check emit",

@@ -119,7 +119,7 @@ def test_a_script_runs_as_itself(tmp_path, monkeypatch, capsys):
     Target(name=str(script), arguments=("a", "-b")).run()
     Target(name=str(script), function="main").run()
     assert capsys.readouterr().out == "beside ['a', '-b']\ncalled\n"
-    with pytest.raises(NotFoundError, match="no function 'other'"):
+    with pytest.raises(NotFoundError, match="does not define 'other'"):
         Target(name=str(script), function="other").run()
 
 

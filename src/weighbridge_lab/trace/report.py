@@ -193,13 +193,12 @@ def device(
     allocated, reserved = tries.peaks(tape)
     fullest = replace(moment(tape, reserved.event), reserved=reserved.nbytes)
     driver = levels.peak(allocated.nbytes, reserved.nbytes, context, like).at("driver")
+    more = 0 if measured or not convolves(tape) else levels.UNMEASURED
     return DeviceTrace(
         index=index,
         allocated=moment(tape, allocated.event),
         reserved=fullest,
-        driver=levels.widened(driver, levels.UNMEASURED)
-        if convolves(tape) and not measured
-        else driver,
+        driver=levels.widened(driver, more),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,

@@ -26,6 +26,7 @@ from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
 from weighbridge_lab.trace.report import (
     STOPPED,
+    DeviceTrace,
     Ending,
     Gpu,
     TracedProgram,
@@ -339,6 +340,13 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
+def _devices(gpu: Any, *, later_rounds: bool) -> tuple[DeviceTrace, ...]:
+    """Report the devices that were used, or the process's own."""
+    used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
+    devices = tuple(map(gpu.device, used))
+    return tuple(map(later, devices)) if later_rounds else devices
+
+
 def report_of(
     ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...] = ()
 ) -> TraceReport:
@@ -357,10 +365,7 @@ def report_of(
         memory=gpu.card.total_memory,
         limited=limited,
     )
-    used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
-    devices = tuple(gpu.device(index) for index in used)
-    if any(loop.still for loop in loops):
-        devices = tuple(later(each) for each in devices)
+    devices = _devices(gpu, later_rounds=any(loop.still for loop in loops))
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
     at_most = tuple(gpu.recorder.looks.most)
     eager, judged = COMPILED in gpu.notes.lines, None
