@@ -4,14 +4,22 @@ import pytest
 
 import weighbridge
 from weighbridge.base import watching
-from weighbridge.base.watching import NotWantedError, Watch, go_on, kept, stopped, trying, watched
+from weighbridge.base.watching import (
+    NotWantedError,
+    Watch,
+    go_on,
+    kept_so_far,
+    stopped,
+    trying,
+    watched,
+)
 
 
 def test_nobody_waits_and_nothing_happens():
     go_on()
     trying(lambda: pytest.fail("a text is made for nobody"), 1, 2)
     assert not stopped()
-    with pytest.raises(KeyboardInterrupt), kept():
+    with pytest.raises(KeyboardInterrupt), kept_so_far():
         raise KeyboardInterrupt
 
 
@@ -32,7 +40,7 @@ def test_what_nobody_wants_ends_before_it_is_tried():
     ) as watch:
         go_on()
         trying(lambda: "a", 1, 1)
-        with pytest.raises(NotWantedError), kept():
+        with pytest.raises(NotWantedError), kept_so_far():
             trying(lambda: "b", 2, 2)
     assert told == [("a", 1, 1)]
     assert not watch.stopped, "nothing of it is kept"
@@ -42,11 +50,11 @@ def test_what_nobody_wants_ends_before_it_is_tried():
 def test_what_was_found_is_kept_where_the_watch_says_so(error):
     found = []
     with watched(Watch(keeps=True)) as watch:
-        with kept():
+        with kept_so_far():
             found.append(1)
             raise error
         assert stopped()
-        with pytest.raises(ValueError, match="another"), kept():
+        with pytest.raises(ValueError, match="another"), kept_so_far():
             raise ValueError("another")
     assert (found, watch.stopped, stopped()) == ([1], True, False)
 

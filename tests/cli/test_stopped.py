@@ -1,6 +1,6 @@
 """Ctrl-C while a search goes on: what was found is printed, and the code says that it was stopped."""
 
-from weighbridge.base.watching import kept
+from weighbridge.base.watching import kept_so_far
 from weighbridge.faces.cli import progress
 from weighbridge.faces.cli.menu import run
 
@@ -9,7 +9,7 @@ def interrupted(monkeypatch):
     """Let Ctrl-C come while the search goes on."""
 
     def search(case, **beside):
-        with kept():
+        with kept_so_far():
             raise KeyboardInterrupt
         return ()
 

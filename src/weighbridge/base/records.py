@@ -19,8 +19,8 @@ try:  # what the standard library reads a place of a tuple by
     from _collections import _tuplegetter  # type: ignore[import-not-found]
 except ImportError:
 
-    def _tuplegetter(place: int, told: str | None) -> property:
-        return property(itemgetter(place), doc=told)
+    def _tuplegetter(place: int, doc: str | None) -> property:
+        return property(itemgetter(place), doc=doc)
 
 
 NOTHING: Any = object()  # no default
@@ -83,14 +83,14 @@ def record(
     """Return the class as one of records; the settings are those of `dataclasses.dataclass`."""
 
     def made(cls: Any) -> Any:
-        own = dict(_fields(cls, kw_only))
-        for name, one in own.items():  # of a field the class keeps its default alone
+        fields = dict(_fields(cls, kw_only))
+        for name, one in fields.items():  # of a field the class keeps its default alone
             if name in vars(cls):
                 delattr(cls, name)
             if one.default is not NOTHING and not slots:
                 setattr(cls, name, one.default)
-        kind = _slotted(cls, own) if slots else cls
-        kind.__fields__ = {**getattr(kind, "__fields__", {}), **own}
+        kind = _slotted(cls, fields) if slots else cls
+        kind.__fields__ = {**getattr(kind, "__fields__", {}), **fields}
         kind.__dataclass_fields__ = _Standard()
         named = [name for name, one in kind.__fields__.items() if not one.named]
         _give(kind, __init__=_unwritten(kind, frozen), __repr__=_shown, __match_args__=tuple(named))
@@ -180,7 +180,7 @@ def _unwritten(kind: Any, frozen: bool) -> Callable[..., None]:
 def _init(kind: Any, frozen: bool) -> Any:
     """Write out the `__init__` of a class: a parameter and an assignment for each field."""
     known: dict[str, Any] = {"_nothing": NOTHING}
-    given, body = ["self"], list[str]()
+    positional, body = ["self"], list[str]()
     named = list[str]()
     for name, one in kind.__fields__.items():
         known[f"_default_{name}"], known[f"_make_{name}"] = one.default, one.factory
@@ -189,7 +189,7 @@ def _init(kind: Any, frozen: bool) -> Any:
             default = f"=_default_{name}"
         elif one.factory is not NOTHING:
             default, value = "=_nothing", f"_make_{name}() if {name} is _nothing else {name}"
-        (named if one.named else given).append(name + default)
+        (named if one.named else positional).append(name + default)
         if frozen:
             known[f"_put_{name}"] = _putting(kind, name)
             body.append(f"_put_{name}(self, {value})")
@@ -197,7 +197,7 @@ def _init(kind: Any, frozen: bool) -> Any:
             body.append(f"self.{name} = {value}")
     if hasattr(kind, "__post_init__"):
         body.append("self.__post_init__()")
-    parameters = ", ".join([*given, *(["*", *named] if named else [])])
+    parameters = ", ".join([*positional, *(["*", *named] if named else [])])
     lines = "\n ".join(body or ["pass"])
     exec(f"def __init__({parameters}):\n {lines}", known)
     init = known["__init__"]
@@ -296,17 +296,17 @@ def _unwritten_tuple(kind: Any) -> Callable[..., Any]:
     fields, defaults = kind._fields, kind._field_defaults
     calls = 0
 
-    def __new__(cls: Any, /, *args: Any, **given: Any) -> Any:  # noqa: N807
+    def __new__(cls: Any, /, *args: Any, **named: Any) -> Any:  # noqa: N807
         nonlocal calls
         calls += 1
         left = fields[len(args) :]
-        row = [given[n] if n in given else defaults.get(n, NOTHING) for n in left]
+        row = [named[n] if n in named else defaults.get(n, NOTHING) for n in left]
         values = (*args, *row)
-        right = len(values) == len(fields) and given.keys() <= set(left)
+        right = len(values) == len(fields) and named.keys() <= set(left)
         if calls > FEW or not right or any(value is NOTHING for value in row):
             written = _new(kind)
             kind.__new__ = staticmethod(written)
-            return written(cls, *args, **given)
+            return written(cls, *args, **named)
         return tuple.__new__(cls, values)
 
     return __new__

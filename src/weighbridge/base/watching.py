@@ -70,7 +70,7 @@ def trying(what: Callable[[], str], number: int, known: int) -> None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def kept_so_far() -> Iterator[None]:
     """Leave the block where it is stopped, and go on with what was found, if that is kept."""
     try:
         yield
@@ -85,7 +85,7 @@ class Hears(Protocol):
     """Takes what is known of an answer before it has ended; `least` is that of which bytes are a
     lower bound, and which is no answer."""
 
-    def __call__(self, found: Any, /, *, least: bool = False) -> None: ...
+    def __call__(self, answer: Any, /, *, least: bool = False) -> None: ...
 
 
 _HEARS: ContextVar[Hears | None] = ContextVar("hears", default=None)

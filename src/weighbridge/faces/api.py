@@ -338,10 +338,10 @@ def weigh(
 
     options = _options(locals())
     text, called = text_of(file, name)
-    found = of_task(read(text, called, kind, folder_of(file, name)), task)
+    of_text = of_task(read(text, called, kind, folder_of(file, name)), task)
     return weighed(
-        found,
-        lambda named, at: opened(named, options._replace(revision=at or revision)),
+        of_text,
+        lambda named, commit: opened(named, options._replace(revision=commit or revision)),
         settings,
         model,
     )
@@ -396,9 +396,9 @@ def emit(
         raise UsageError(sentence("emit.no_model"))
     opened_once: dict[str, Prepared] = {}
 
-    def prepared(named: str, at: str | None = None) -> Prepared:
+    def prepared(named: str, commit: str | None = None) -> Prepared:
         if named not in opened_once:
-            opened_once[named] = opened(named, options._replace(revision=at or revision))
+            opened_once[named] = opened(named, options._replace(revision=commit or revision))
         return opened_once[named]
 
     return emitted(
@@ -444,5 +444,5 @@ def check(
         rules_of(path),
         path.parent,
         files,
-        lambda named, at: opened(named, options._replace(revision=at or revision)),
+        lambda named, commit: opened(named, options._replace(revision=commit or revision)),
     )

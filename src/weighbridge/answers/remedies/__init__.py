@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.answers.remedies.case import RemedyCase, said
 from weighbridge.base.records import replace
-from weighbridge.base.watching import kept
+from weighbridge.base.watching import kept_so_far
 from weighbridge.memory.report.verdict import Remedy
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _undone(case: RemedyCase, asked: RemedyCase) -> tuple[Remedy, ...]:
     from weighbridge.answers.remedies.told import told
     from weighbridge.answers.remedies.typed import typed, undone
 
-    with kept():
+    with kept_so_far():
         return tuple(map(told, sorted(undone(case, typed(asked)), key=lambda node: node.place)))
     return ()
 

@@ -31,7 +31,7 @@ from weighbridge.answers.remedies.sets import (
     tried,
     within,
 )
-from weighbridge.base.watching import kept, stopped, trying
+from weighbridge.base.watching import kept_so_far, stopped, trying
 from weighbridge.workload.flags import flags
 
 CHEAP = 20.0  # points: where no single change costs less, sets are looked for, too (assumed)
@@ -80,7 +80,7 @@ class Search:
 
     def run(self) -> tuple[MoveSet, ...]:
         """Return the sets that are to be told."""
-        with kept():
+        with kept_so_far():
             self._all()
         chosen = tuple(self._longest(node) for node in self._chosen())
         return (*chosen, *self._unsure(chosen))
@@ -101,7 +101,7 @@ class Search:
         """Return a set with the longest sequences that fit, unless answers take their time."""
         if stopped() or questions(self.case) < ASKS[self.case.task]:
             return node
-        with kept():
+        with kept_so_far():
             return longest(MoveSet((), self.case), node)
         return node
 
@@ -122,7 +122,7 @@ class Search:
             whole: MoveSet | None = node
             if node.counted:
                 whole = None
-                with kept():
+                with kept_so_far():
                     whole = None if stopped() else asked(MoveSet((), self.case), node.moves)
             if whole is not None and whole.fits == "unknown":
                 yield whole

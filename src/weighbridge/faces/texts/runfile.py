@@ -67,10 +67,10 @@ def _only_said(weighed: WeighedRun, answer: WeighedFile) -> bool:
     run = weighed.run
     if run.model and not ASKS.isdisjoint(keys_of(run.refused)):
         return False
-    told = any(finding.explains for finding in answer.findings)
-    if told and weighed.report is None and not run.command:
+    explains = any(finding.explains for finding in answer.findings)
+    if explains and weighed.report is None and not run.command:
         return True
-    explained = answer.message is not None or told
+    explained = answer.message is not None or explains
     return explained and not (run.model or run.refused or run.command)
 
 
@@ -78,9 +78,9 @@ def _run(weighed: WeighedRun, answer: WeighedFile, words: Words, look: RenderOpt
     read = _read(weighed.run, words, full=look.details)
     head = (Lines((), printable(weighed.run.name)),) if len(answer.runs) > 1 else ()
     if weighed.report is None:
-        said = Headline(words("runfile.unanswered"), words.told(weighed.why), "unknown")
-        sections: tuple[Section, ...] = ((*head, said), *read)
-        return Screen(title="", sections=sections, brief=(said,))
+        headline = Headline(words("runfile.unanswered"), words.told(weighed.why), "unknown")
+        sections: tuple[Section, ...] = ((*head, headline), *read)
+        return Screen(title="", sections=sections, brief=(headline,))
     whole = screen(
         weighed.report,
         lang=look.lang,
@@ -102,11 +102,11 @@ def _asks(report: Report, text: str, words: Words) -> Iterator[Section]:
         return
     try:
         job = asked(text)
-        found = advice(job, report) if job.cards else None
+        advised = advice(job, report) if job.cards else None
     except UsageError:  # no batch script, or one whose lines are told as not read
         return
-    if found is not None and found.lines:
-        yield (Paste(words("runfile.asks"), "\n".join(found.lines)),)
+    if advised is not None and advised.lines:
+        yield (Paste(words("runfile.asks"), "\n".join(advised.lines)),)
 
 
 def _measured(parts: tuple[MeasuredPart, ...], words: Words, *, counts: bool) -> Iterator[Section]:

@@ -13,7 +13,7 @@ from weighbridge.base.errors import (
 )
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
-from weighbridge.base.watching import Hears, go_on, kept, stopped
+from weighbridge.base.watching import Hears, go_on, kept_so_far, stopped
 from weighbridge.engines.table import record
 from weighbridge.engines.weight_formats import by_default
 from weighbridge.memory.report import Report
@@ -158,7 +158,7 @@ def _ladder(asker: Asker, request: FitRequest, infer: Question) -> tuple[Rung, .
         return ()
     from weighbridge.answers.questions.fit.ladder import ladder
 
-    with kept():
+    with kept_so_far():
         return ladder(asker, request, infer)
     return ()
 
@@ -235,7 +235,7 @@ def judged(asker: Asker, task_workload: Any) -> Report:
 
 def _unless_stopped(asker: Asker, request: FitRequest, name: str) -> QuestionOutcome:
     """Ask a question; after a search was stopped, none is asked any more."""
-    with kept():
+    with kept_so_far():
         if not stopped():
             return _told(asker, request, name)
     return QuestionOutcome(Question(name=name, reason=STOPPED))

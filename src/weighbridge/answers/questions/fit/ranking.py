@@ -38,7 +38,7 @@ from weighbridge.answers.questions.fit.request import (
 )
 from weighbridge.base.records import replace
 from weighbridge.base.units import parse_count
-from weighbridge.base.watching import kept, stopped, trying
+from weighbridge.base.watching import kept_so_far, stopped, trying
 from weighbridge.engines.table import record, usual, version
 from weighbridge.engines.weight_formats import offered
 from weighbridge.memory.report import Report
@@ -76,7 +76,7 @@ def _rows(
 ) -> list[Row]:
     """Weigh one after the other; those that were weighed until it was stopped."""
     rows: list[Row] = []
-    with kept():
+    with kept_so_far():
         for number, one in enumerate(every, 1):
             trying(partial(named, one), number, len(every))
             rows.append(row(one))
@@ -314,7 +314,7 @@ class _Shelf:
 
     def add_contexts(self, rows: list[Row]) -> None:
         """Give the first rows that fit their longest contexts; as many as until it is stopped."""
-        with kept():
+        with kept_so_far():
             for number, name in enumerate(self.first):
                 trying(partial(str, name), number + 1, len(self.first))
                 _, asker, tried = self.first[name]
