@@ -312,7 +312,7 @@ def test_a_real_four_bit_state_dict_is_read_back():
 
 
 def _dtype(t):
-    from weighbridge.base.dtypes import torch_dtype
+    from weighbridge.models.tensors import torch_dtype
 
     return torch_dtype(str(t.dtype), "state dict")
 

@@ -94,7 +94,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         assume=card.assume,
         **_processes(card),
     )
-    with program.as_python(request) as main, _set(card.variables):
+    with program.as_python(request) as main, _set(card.variables), _written(gpu.notes):
         with gpu:
             for note in card.notes:
                 gpu.notes(note)
@@ -113,7 +113,18 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
                 gpu.notes(_on_left(left))
             for line in turns.lines(gpu.recorder.looks.places.values()):
                 gpu.notes(line)
-        return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
+    return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+@contextlib.contextmanager
+def _written(notes: Callable[[str], None]) -> Iterator[None]:
+    """Note files that a script wrote, and that are there when the marks of tensors are gone."""
+    from weighbridge_lab.trace.patches.outside import WrittenFiles
+
+    with WrittenFiles() as written:
+        yield
+    if written.line:
+        notes(written.line)
 
 
 @contextlib.contextmanager
@@ -121,7 +132,7 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     """Keep a script to itself, with stand-ins for what is not on this machine."""
     from weighbridge_lab.trace.patches import arriving, patched
     from weighbridge_lab.trace.patches.missing import MissingData
-    from weighbridge_lab.trace.patches.outside import Outside, WrittenFiles
+    from weighbridge_lab.trace.patches.outside import Outside
     from weighbridge_lab.trace.stubs import Stubs, extensions
 
     outside = Outside(gpu.notes, network=card.network)
@@ -130,12 +141,9 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
         patched((*outside.patches(), *missing)) as undo,
         arriving(outside.table() | extensions(card.stubs, gpu.notes), undo, gpu.notes),
         Stubs(card.stubs, gpu.notes),
-        WrittenFiles() as written,
         _each_once(),
     ):
         yield
-    if written.line:
-        gpu.notes(written.line)
 
 
 @contextlib.contextmanager
