@@ -70,10 +70,19 @@ def test_what_was_proved_decides_where_peaks_jump():
     assert found.batch in (55, 39) and found.beyond > found.batch
 
 
-def test_what_takes_nothing_has_an_end():
+def test_a_number_that_nothing_hangs_on_is_told():
     run, asked = run_of(0)
-    found = largest(run, 8)
-    assert found.batch > 1000 and len(asked) <= MOST_RUNS
+    with pytest.raises(UnsupportedError, match=r"memory is the same at 8 and at 2,048"):
+        largest(run, 8)
+    assert len(asked) <= 9
+
+
+@pytest.mark.parametrize("first", [3_000_000, 10_000_000])
+def test_a_batch_that_is_far_too_large_comes_down(first):
+    run, asked = run_of(90)
+    found = largest(run, first)
+    assert min(asked) >= 1 and len(asked) == len(set(asked)) <= MOST_RUNS
+    assert found.batch <= 100
 
 
 def test_an_estimate_goes_by_two_runs():

@@ -19,6 +19,7 @@ from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 
 MOST_RUNS = 12
+FLAT = 256  # times as large a batch, with as much memory: nothing hangs on it
 FINE = 64  # a batch is found to one part in so many
 LONGEST = 1 << 20  # of a batch
 FLAG = re.compile(r"(?:--?)?(?P<name>[\w.-]*batch[\w.-]*|b|bs)", re.IGNORECASE)
@@ -38,13 +39,18 @@ class BatchFit:
     runs: tuple[tuple[int, int, str], ...]
     report: Report  # of the batch, or of the smallest that was tried
 
+    @property
+    def high(self) -> int:
+        return _high(self.report)
+
 
 def largest(run: Callable[[int], Report], first: int) -> BatchFit:
     """Find it, beginning with `first`. Raises UnsupportedError where a run gives no report."""
     reports: dict[int, Report] = {}
-    low, high, batch = 0, LONGEST + 1, first
-    while len(reports) < MOST_RUNS and high - low > _step(low):
+    low, high, batch = 0, max(LONGEST, first) + 1, first
+    while len(reports) < MOST_RUNS and high - low > _step(low) and batch not in reports:
         reports[batch] = run(batch)
+        _moves(reports)
         if reports[batch]["verdict"]["fits"] == "yes":
             low = max(low, batch)
         else:
@@ -62,6 +68,14 @@ def largest(run: Callable[[int], Report], first: int) -> BatchFit:
     )
 
 
+def _moves(reports: Mapping[int, Report]) -> None:
+    """Raise UnsupportedError where memory stays the same however large the batch: it is fixed in
+    the script, or never gets to the card."""
+    highs = set(map(_high, reports.values()))
+    if len(highs) == 1 and max(reports) >= FLAT * min(reports):
+        raise UnsupportedError(sentence("trace.fit_flat", low=min(reports), high=max(reports)))
+
+
 def _step(low: int) -> int:
     return max(1, low // FINE)
 
@@ -76,8 +90,8 @@ def _next(reports: Mapping[int, Report], low: int, high: int) -> int:
     lower, upper = (_high(reports[n]) for n in (first, second))
     slope = (upper - lower) / (second - first)
     guess = int(first + (usable - lower) / slope) if slope > 0 else second * 2
-    most = high - 1 if high in reports else min(low * 8, LONGEST)
-    return min(max(low + _step(low), guess), most)
+    most = high - 1 if high in reports else min(max(1, low) * 8, high - 1)
+    return max(1, min(max(low + _step(low), guess), most))
 
 
 def _around(known: Sequence[int], low: int, high: int) -> tuple[int, int]:
@@ -113,16 +127,21 @@ def runner(
         except (ValueError, KeyError):
             report, ended = {}, "exception"
         if not report or (ended in ("exception", "exit") and report["program"]["exit_code"]):
-            why = report["program"]["error"] if report else _last(done.stderr)
-            raise UnsupportedError(sentence("trace.fit_failed", batch=batch, reason=why[:200]))
+            raise UnsupportedError(
+                sentence("trace.fit_failed", batch=batch, reason=_why(report, done.stderr)[:200])
+            )
         return report
 
     return run
 
 
-def _last(output: bytes) -> str:
+def _why(report: Report, output: bytes) -> str:
+    """Return why a run gave no answer: its error, its exit code, or what was printed last."""
+    if report:
+        program = report["program"]
+        return program["error"] or f"exit code {program['exit_code']}"
     lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "nothing was printed"
+    return lines[-1].removeprefix("error: ") if lines else "nothing was printed"
 
 
 def with_flag(words: Sequence[str]) -> tuple[Callable[[int], Sequence[str]], int]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
 from weighbridge_lab.trace.gpu import FakeGPU
 from weighbridge_lab.trace.inputs import Input, read
 from weighbridge_lab.trace.net import NetRun, drive
@@ -21,21 +23,22 @@ def trace(  # noqa: PLR0913  the options of the command line
     module: nn.Module,
     inputs: Any,
     *,
-    optimizer: str | None = None,
+    optimizer: Any = None,
     gpu: str | None = None,
     gpu_memory: str | None = None,
     torch_version: str | None = None,
     bf16: bool = False,
     checkpoint: bool = False,
 ) -> TraceReport:
-    """Run a module on a card that is not there, forward or with `optimizer` in training, and report
-    its peaks.
+    """Run a module on a card that is not there, forward or in training with `optimizer` ("adamw",
+    or a class of torch.optim), and report its peaks.
 
     `inputs` are shapes ("8x3x224x224", "8x512:int"), tensors, or several of them. Raises UsageError
     for a shape or an optimizer that is none; what the module raises goes through."""
-    run = NetRun(
-        inputs=tuple(_inputs(inputs)), optimizer=optimizer, bf16=bf16, checkpoint=checkpoint
-    )
+    if not isinstance(module, nn.Module):
+        raise UsageError(sentence("trace.no_module", kind=type(module).__name__))
+    rule = optimizer and getattr(optimizer, "__name__", str(optimizer)).lower()
+    run = NetRun(inputs=tuple(_inputs(inputs)), optimizer=rule, bf16=bf16, checkpoint=checkpoint)
     card = FakeGpuSettings(gpu=gpu, gpu_memory=gpu_memory, torch_version=torch_version)
     copied = without_values(module)
     name = type(module).__name__
@@ -73,4 +76,6 @@ def _inputs(values: Any) -> Sequence[Input]:
         return read(values, "inputs")
     if isinstance(values, torch.Tensor):
         return (Input(tuple(values.shape), str(values.dtype).removeprefix("torch.")),)
+    if not isinstance(values, list | tuple) or any(isinstance(one, int) for one in values):
+        raise UsageError(sentence("trace.no_inputs", value=values))
     return [one for value in values for one in _inputs(value)]

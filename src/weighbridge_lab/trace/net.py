@@ -23,7 +23,9 @@ STEPS = 3
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     name.lower(): value
     for name, value in vars(torch.optim).items()
-    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and name != "LBFGS"
+    if isinstance(value, type)
+    and issubclass(value, torch.optim.Optimizer)
+    and name not in ("LBFGS", "Optimizer")
 }
 BLOCKS = nn.Sequential | nn.ModuleList
 
@@ -42,6 +44,11 @@ class NetRun:
         if self.optimizer is not None and self.optimizer not in OPTIMIZERS:
             known = ", ".join(sorted(OPTIMIZERS))
             raise UsageError(sentence("trace.optimizer", name=self.optimizer, known=known))
+
+
+def driver(run: NetRun, name: str) -> Callable[[Any], None]:
+    """Return what runs a net that a file defines under a name."""
+    return lambda maker: drive(maker, run, name)
 
 
 def drive(maker: Any, run: NetRun, name: str = "the net") -> None:

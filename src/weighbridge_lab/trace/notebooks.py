@@ -1,11 +1,22 @@
 """Notebooks, as one program of what their code cells say in Python."""
 
+import json
 import linecache
+from collections.abc import Sequence
 
 from weighbridge.base.errors import BadFileError
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.notebook import SUFFIX as SUFFIX
 from weighbridge.files.runfiles.notebook import opened
+
+
+def _parsed(content: bytes, left_out: Sequence[int], path: str) -> None:
+    """Raise the SyntaxError of a cell that is no Python, unless a magic says that it is none."""
+    cells = json.loads(content)["cells"] if left_out else ()
+    for number in left_out:
+        text = "".join(cells[number - 1]["source"])
+        if not text.lstrip().startswith("%%"):
+            compile(text, f"{path}, cell {number}", "exec")
 
 
 def source(content: bytes, path: str) -> bytes:
@@ -17,6 +28,7 @@ def source(content: bytes, path: str) -> bytes:
     code = next((code for code in notebook.codes if code.syntax == "python"), None)
     if code is None:
         raise BadFileError(sentence("trace.notebook", path=path))
+    _parsed(content, notebook.left_out, path)
     lines = code.text.splitlines()
     if len(set(code.lines)) == len(lines) == len(code.lines):
         placed = dict(zip(code.lines, lines, strict=True))

@@ -66,7 +66,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self.entering: Callable[[], None] = _nothing  # before each operation
-        self.leaves: BaseException | None = None  # raised at the next one (stopping.py)
+        self.leaves: BaseException | None = (
+            None  # raised at the next request for memory (stopping.py)
+        )
         self._kinds: dict[Any, tuple[str, bool, bool]] = {}
         # a storage's address -> its number, and that of the node that made it
         self._numbers: dict[int, tuple[Tape, int, int | None]] = {}
@@ -256,6 +258,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         nbytes = storage.nbytes()
         if not nbytes:
             return
+        self._leave()
         tape = self._tape(tensor.device.index or 0)
         node = torch._C._current_autograd_node()
         old = self._fan_in(func, args, node)
@@ -309,14 +312,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 self._refused = error
 
     def _raise(self) -> None:
-        """Raise what waits: somebody's signal, or the out-of-memory error that came up in a
-        finalizer, where it could not be raised."""
-        if self.leaves is not None:
-            signal, self.leaves = self.leaves, None
-            raise signal
+        """Raise the out-of-memory error that came up in a finalizer, where it could not be
+        raised."""
         if self._refused is not None:
             error, self._refused = self._refused, None
             raise torch.OutOfMemoryError(f"{error} {ADVICE}")
+
+    def _leave(self) -> None:
+        """Raise somebody's signal: where memory is asked for, as torch raises there, too. Of views
+        it would come out of C++ that may not throw."""
+        if self.leaves is not None:
+            signal, self.leaves = self.leaves, None
+            raise signal
 
 
 @contextmanager

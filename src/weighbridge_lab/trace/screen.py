@@ -68,7 +68,7 @@ def _figures(report: "TraceReport") -> str:
     if not report.used:
         return "figures.unused"
     if report.program.ended:
-        return "figures.at_most" if report.at_most or report.eager else "figures.no"
+        return "figures.at_most" if report.at_most or report.eager else "figures.enough"
     return "figures.asked" if report.program.ending == "out of memory" else "figures.so_far"
 
 

@@ -9,17 +9,16 @@ import re
 import sys
 import traceback
 import types
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.errors import BadFileError, UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
-from weighbridge_lab.trace import places, program
+from weighbridge_lab.trace import notebooks, places, program
 from weighbridge_lab.trace.differences import settled
 from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.places import Turns
@@ -94,25 +93,24 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         assume=card.assume,
         **_processes(card),
     )
-    with program.as_python(request) as main, _set(card.variables), _written(gpu.notes):
-        with gpu:
-            for note in card.notes:
-                gpu.notes(note)
-            for tape in gpu.tapes:
-                tape.goes_on = _larger(gpu.notes)
-            turns = Turns()
-            loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
-            gpu.loops = loops if card.steps != ALL else None
-            following = program.following(loops) if gpu.loops else contextlib.nullcontext()
-            stopped = stoppable(gpu.recorder, card.seconds)
-            with following, bounded(card.host_memory), _alone(card, gpu), stopped:
-                ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
-            if ran.ending in STOPPED:
-                ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
-            for left in loops.left.values():
-                gpu.notes(_on_left(left))
-            for line in turns.lines(gpu.recorder.looks.places.values()):
-                gpu.notes(line)
+    with program.as_python(request) as main, _set(card.variables), _written(gpu.notes), gpu:
+        for note in card.notes:
+            gpu.notes(note)
+        for tape in gpu.tapes:
+            tape.goes_on = _larger(gpu.notes)
+        turns = Turns()
+        loops = Loops(gpu.tapes, lambda: gpu.recorder.worked, card.steps)
+        gpu.loops = loops if card.steps != ALL else None
+        following = program.following(loops) if gpu.loops else contextlib.nullcontext()
+        stopped = stoppable(gpu.recorder, card.seconds)
+        with following, bounded(card.host_memory), _alone(card, gpu), stopped:
+            ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
+        if ran.ending in STOPPED:
+            ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
+        for left in loops.left.values():
+            gpu.notes(_on_left(left))
+        for line in turns.lines(gpu.recorder.looks.places.values()):
+            gpu.notes(line)
     return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
 
 
@@ -132,7 +130,7 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
     """Keep a script to itself, with stand-ins for what is not on this machine."""
     from weighbridge_lab.trace.patches import arriving, patched
     from weighbridge_lab.trace.patches.missing import MissingData
-    from weighbridge_lab.trace.patches.outside import Outside
+    from weighbridge_lab.trace.patches.outside import Outside, each_once
     from weighbridge_lab.trace.stubs import Stubs, extensions
 
     outside = Outside(gpu.notes, network=card.network)
@@ -141,28 +139,9 @@ def _alone(card: FakeGpuSettings, gpu: Any) -> Iterator[None]:
         patched((*outside.patches(), *missing)) as undo,
         arriving(outside.table() | extensions(card.stubs, gpu.notes), undo, gpu.notes),
         Stubs(card.stubs, gpu.notes),
-        _each_once(),
+        each_once(lambda: (*gpu.notes.lines, *gpu.recorder.looks.told)),
     ):
         yield
-
-
-@contextlib.contextmanager
-def _each_once() -> Iterator[None]:
-    """Show each warning of a line once. Python forgets which it has shown whenever a library
-    changes its filters, which fake tensors do at many operations."""
-    shown: set[tuple[str, str, int]] = set()
-    before = warnings.showwarning
-
-    def show(message: Any, category: Any, filename: str, lineno: int, *where: Any) -> None:
-        if (str(message), filename, lineno) not in shown:
-            shown.add((str(message), filename, lineno))
-            before(message, category, filename, lineno, *where)
-
-    warnings.showwarning = show  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        warnings.showwarning = before
 
 
 def _limited(card: FakeGpuSettings) -> bool:
@@ -276,11 +255,16 @@ def _run(
     try:
         program.execute(request, main, turns, loops)
     except BaseException as error:
-        if isinstance(error, UsageError) and request.then is not None:  # what was named is no net
+        if isinstance(error, UsageError | BadFileError) and _is_ours(request):
             raise
         place = places.ended(error.__traceback__)
         return replace(ran, place=str(place or ""), **_ended_by(error, card))
     return ran
+
+
+def _is_ours(request: Request) -> bool:
+    """Tell whether our errors are about what was named: a net, or a notebook."""
+    return request.then is not None or request.script.endswith(notebooks.SUFFIX)
 
 
 def _ended_by(error: BaseException, card: str) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     chart = chart_file(options)
     launch = launchers.read(words, module=options["module"])
     settings = _settings(options, launch)
-    then = None if run is None else _driver(run, launch.program)
+    then = None if run is None else _of_net(run, launch)
     asked = request(launch.program, launch.arguments, module=launch.module, then=then)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
         report, gpu = scripts.trace(asked, settings)
@@ -209,7 +209,7 @@ def _net_run(options: Mapping[str, Any]) -> Any:
     if not options["inputs"]:
         if of_net:
             flag = f"--{next(iter(of_net))}"
-            raise UsageError(sentence("trace.input_script", flag=flag))
+            raise UsageError(sentence("trace.needs_input", flag=flag))
         return None
     from weighbridge_lab.trace import inputs
     from weighbridge_lab.trace.net import NetRun
@@ -221,13 +221,14 @@ def _net_run(options: Mapping[str, Any]) -> Any:
     )
 
 
-def _driver(run: Any, name: str) -> Callable[[Any], None]:
-    def driver(maker: Any) -> None:
-        from weighbridge_lab.trace.net import drive
+def _of_net(run: Any, launch: Any) -> Callable[[Any], None]:
+    """Return what runs a net. Raises UsageError where words stand behind its name."""
+    from weighbridge_lab.trace.net import driver
 
-        drive(maker, run, name)
-
-    return driver
+    if launch.arguments:
+        words = " ".join(launch.arguments)
+        raise UsageError(sentence("trace.behind_net", name=launch.program, words=words))
+    return driver(run, launch.program)
 
 
 def _settings(options: Mapping[str, Any], launch: Any) -> Any:

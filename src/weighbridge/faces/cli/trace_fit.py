@@ -43,6 +43,9 @@ def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[i
     if run is None:
         line, first = with_flag(words)
         return first, runner(passed, line), None
+    if words[1:]:
+        behind = " ".join(words[1:])
+        raise UsageError(sentence("trace.behind_net", name=words[0], words=behind))
     first = run.inputs[0].shape[0] if run.inputs[0].shape else 1
     sized, again = _inputs(words, options["inputs"], first), [*passed, "--checkpoint"]
     if run.checkpoint:
@@ -79,7 +82,7 @@ def _lines(fit: "BatchFit", lighter: int | None, words: Words) -> Iterator[str]:
     top = hindrance(fit.report)
     if top is not None:
         role, nbytes, op, line = top
-        place = {"op": op, "line": line or "?"}
+        place = {"op": op.removeprefix("within "), "line": line or "?"}
         yield printable(words("trace.fit.most", role=role, size=human(nbytes), **place))
     if lighter:
         yield words("trace.fit.checkpoint", batch=f"{lighter:,}")
@@ -98,7 +101,7 @@ def _room(fit: "BatchFit", words: Words) -> str:
         return words("trace.fit.none", batch=shown, **sizes)
     if fit.beyond is None:
         return words("trace.fit.endless", **sizes)
-    return words("trace.fit.takes", beyond=f"{fit.beyond:,}", **sizes)
+    return words("trace.fit.takes", beyond=f"{fit.beyond:,}", high=human(fit.high), **sizes)
 
 
 def _trains(report: Mapping[str, Any]) -> bool:

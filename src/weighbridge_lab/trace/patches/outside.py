@@ -11,7 +11,9 @@ import smtplib
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -132,3 +134,27 @@ class WrittenFiles:
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event == "open" and WrittenFiles.running is not None:
         WrittenFiles.running.opened(*args)
+
+
+@contextmanager
+def each_once(notes: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Show each warning of a line once. Python forgets which it has shown whenever a library
+    changes its filters, which fake tensors do at many operations. Notes on the run are shown
+    without a line of ours."""
+    shown: set[tuple[str, str, int]] = set()
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *where: Any) -> None:
+        if (str(message), filename, lineno) in shown:
+            return
+        shown.add((str(message), filename, lineno))
+        if str(message) in notes():
+            sys.stderr.write(f"warning: {message}\n")
+        else:
+            before(message, category, filename, lineno, *where)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
