@@ -100,7 +100,7 @@ def test_training_has_gradients_and_states(trace):  # noqa: F811
             ["--input", "8x512", "--train", "best"],
             "not an optimizer of torch.optim",
         ),
-        ("script.py:Net", ["--train", "adamw"], "--train is for a net"),
+        ("script.py:Net", ["--train", "adamw"], "--train is for a net: say the shape"),
         ("script.py:Net", ["--input", "8x512", "--fit", "batch"], "for which card? (--gpu 4090)"),
     ],
 )
@@ -119,7 +119,7 @@ def test_the_largest_batch_of_a_net(trace):  # noqa: F811
     options = ["--gpu", "4060", "--input", f"{ROWS}x512", "--train", "adamw", "--fit", "batch"]
     done = trace(NET, target="script.py:Net", options=options)
     first, second, third, *others = done.stdout.splitlines()
-    assert done.returncode == 0 and first.startswith("on a NVIDIA GeForce RTX 4060: ")
+    assert done.returncode == 0 and first.startswith("largest batch on NVIDIA GeForce RTX 4060: ")
     batch = int(first.rpartition(" ")[2].replace(",", ""))
     assert "does not surely fit" in second and "script.py:12" in third
     assert any("with --checkpoint" in line for line in others)
@@ -307,3 +307,64 @@ def test_eager_code_in_place_of_compiled_is_no_no(trace):  # noqa: F811
         "? cannot say" in done.stdout and "eager code ran in place of torch.compile" in done.stdout
     )
     assert "✓ fits" in trace(COMPILED, options=["--gpu", "a100-80gb"]).stdout
+
+
+def test_words_behind_a_net_belong_before_it(trace):  # noqa: F811
+    done = trace(NET, "--train", "adamw", target="script.py:Net", options=["--input", "8x512"])
+    assert done.returncode == 2 and "'--train adamw' belongs before it" in done.stderr
+
+
+def test_a_cell_that_is_no_python_ends_a_notebook(trace, tmp_path):  # noqa: F811
+    cells = [
+        {"cell_type": "code", "source": text} for text in ("import torch", "def f(:", "%%html\n<b>")
+    ]
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": cells}))
+    done = trace("", target="n.ipynb")
+    assert (
+        done.returncode == 1 and "n.ipynb, cell 2" in done.stderr and "SyntaxError" in done.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "says"),
+    [
+        (torch.nn.Linear, "8x4", "takes a torch.nn.Module, not type"),
+        (None, "8x4", "takes a torch.nn.Module, not NoneType"),
+        (torch.nn.Linear(4, 4), (8, 4), "shapes as"),
+        (torch.nn.Linear(4, 4), None, "shapes as"),
+    ],
+)
+def test_what_is_no_module_or_no_shape_is_told(module, inputs, says):
+    import weighbridge
+
+    with pytest.raises(weighbridge.UsageError, match=says):
+        weighbridge.trace(module, inputs)
+
+
+def test_an_optimizer_may_be_its_class():
+    import weighbridge
+
+    net = torch.nn.Linear(64, 64)
+    by_class = weighbridge.trace(net, "8x64", optimizer=torch.optim.AdamW)
+    assert by_class.devices == weighbridge.trace(net, "8x64", optimizer="adamw").devices
+
+
+def test_a_signal_comes_where_memory_is_asked_for():
+    """Of a view it would be thrown out of C++ that may not throw."""
+    from weighbridge_lab.trace.gpu import FakeGPU
+
+    with FakeGPU("t4") as gpu:
+        x = torch.ones(4, 4, device="cuda")
+        gpu.recorder.leaves = KeyboardInterrupt()
+        assert x.t().shape == (4, 4)
+        with pytest.raises(KeyboardInterrupt):
+            x.t() @ x
+        assert (x @ x).shape == (4, 4)
+
+
+@pytest.mark.filterwarnings("default")
+def test_notes_on_a_run_have_no_line_of_ours(trace):  # noqa: F811
+    text = "import torch\nprint(float(torch.randn(2, device='cuda').sum()))"
+    done = trace(text)
+    assert done.stderr.startswith("warning: the program looks at values")
+    assert "weighbridge_lab" not in done.stderr
