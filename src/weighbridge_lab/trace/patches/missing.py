@@ -99,7 +99,8 @@ class MissingData:
                 sample = tuple(one.tensor() for one in self.sample)
                 return sample if len(sample) > 1 else sample[0]
             if read is ABSENT:
-                return super(cls, dataset).__getitem__(index)  # type: ignore[misc]
+                above: Any = super(cls, dataset)
+                return above.__getitem__(index)
             return read(dataset, index)
 
         return item
