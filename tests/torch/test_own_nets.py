@@ -350,7 +350,7 @@ def test_an_optimizer_may_be_its_class():
 
 
 def test_a_signal_comes_where_memory_is_asked_for():
-    """Of a view it would be thrown out of C++ that may not throw."""
+    """Views are made within C++ that may not throw."""
     from weighbridge_lab.trace.gpu import FakeGPU
 
     with FakeGPU("t4") as gpu:
@@ -368,3 +368,10 @@ def test_notes_on_a_run_have_no_line_of_ours(trace):  # noqa: F811
     done = trace(text)
     assert done.stderr.startswith("warning: the program looks at values")
     assert "weighbridge_lab" not in done.stderr
+
+
+def test_a_file_that_only_defines_a_net_says_how_it_is_run(trace):  # noqa: F811
+    done = trace(NET, options=["--gpu", "t4"])
+    shown = " ".join(done.stdout.split())
+    assert "it defines Needy and does not run it: --input 8x3x224x224 before" in shown
+    assert "it has to run on cuda" not in shown

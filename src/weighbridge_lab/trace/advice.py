@@ -1,5 +1,6 @@
 """Advice where a program stopped: one line for the commonest first errors of a repository."""
 
+import ast
 import linecache
 import os
 import re
@@ -121,3 +122,18 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def of_unused(path: str) -> Sentence | str:
+    """Return how a net is run that a file defines, and does not run; "" of a file without one."""
+    try:
+        with open(path, "rb") as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    nets = [
+        node.name
+        for node in body
+        if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(b) for b in node.bases)
+    ]
+    return sentence("trace.next.net", path=path, name=nets[-1]) if nets else ""

@@ -81,7 +81,7 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
     """Yield the cause and what goes on first, where it stopped; then what bounds the sizes."""
     yield from _endings(report, words)
     last, ended = report.refusal, report.program.ending
-    if not report.used and report.program.ended:
+    if not report.used and report.program.ended and not report.program.advice:
         yield words("trace.unused")
     if last is not None and ended != "out of memory":
         yield words("trace.recovered", count=sum(len(each.refusals) for each in report.devices))

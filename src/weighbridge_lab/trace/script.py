@@ -105,13 +105,22 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         stopped = stoppable(gpu.recorder, card.seconds)
         with following, bounded(card.host_memory), _alone(card, gpu), stopped:
             ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
-        if ran.ending in STOPPED:
-            ran = replace(ran, settled=min(map(settled, filter(_used, gpu.tapes)), default=0))
+        ran = _with_course(ran, request, gpu.tapes)
         for left in loops.left.values():
             gpu.notes(_on_left(left))
         for line in turns.lines(gpu.recorder.looks.places.values()):
             gpu.notes(line)
     return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) -> TracedProgram:
+    """Add to how a program ended how still its peak was, or how a net runs that it only defines."""
+    from weighbridge_lab.trace.advice import of_unused
+
+    if ran.ending in STOPPED:
+        return replace(ran, settled=min(map(settled, filter(_used, tapes)), default=0))
+    unused = ran.ended and not any(map(_used, tapes))
+    return replace(ran, advice=of_unused(request.script)) if unused else ran
 
 
 @contextlib.contextmanager
