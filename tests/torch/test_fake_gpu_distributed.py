@@ -305,3 +305,11 @@ def test_the_optimizer_of_shards_has_states_of_all():
         assert len({id(p) for p in stepped}) == len(list(net.parameters()))
         assert len(optimizer.state) == len(stepped)
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_world_leaves_python_s_way_to_show_errors():
+    before = sys.excepthook
+    with FakeGPU("t4", world_size=1):
+        dist.init_process_group("nccl")
+        assert sys.excepthook is not before
+    assert sys.excepthook is before

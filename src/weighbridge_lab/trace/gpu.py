@@ -246,10 +246,11 @@ class Fakes(FakeTensorMode):  # type: ignore[misc]
 def _as_before() -> Any:
     """Put back at the end what scripts set for themselves and torch keeps for the process."""
     dtype, grad, device = torch.get_default_dtype(), torch.is_grad_enabled(), _default_device()
-    random = torch.get_rng_state()
+    random, hook = torch.get_rng_state(), sys.excepthook  # a group of processes puts its own there
     try:
         yield
     finally:
+        sys.excepthook = hook
         torch.set_rng_state(random)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
