@@ -137,3 +137,22 @@ def of_unused(path: str) -> Sentence | str:
         if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(b) for b in node.bases)
     ]
     return sentence("trace.next.net", path=path, name=nets[-1]) if nets else ""
+
+
+CHOOSES = (
+    *("LOCAL_RANK", "local_rank", "set_device", "Accelerator", "PartialState", "Trainer"),
+    *("device_mesh", "current_device", "lightning"),
+)
+
+
+def of_ranks(path: str, processes: int) -> Sentence | str:
+    """Return that a script of several processes says nowhere which card each takes; "" where it
+    may. Only its own text is read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:  # a module's name
+        return ""
+    if processes < 2 or any(word in text for word in CHOOSES):
+        return ""
+    return sentence("trace.one_card", path=os.path.basename(path), processes=processes)

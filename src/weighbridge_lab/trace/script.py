@@ -94,8 +94,6 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         **_processes(card),
     )
     with program.as_python(request) as main, _set(card.variables), _written(gpu.notes), gpu:
-        for note in card.notes:
-            gpu.notes(note)
         for tape in gpu.tapes:
             tape.goes_on = _larger(gpu.notes)
         turns = Turns()
@@ -104,6 +102,8 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         following = program.following(loops) if gpu.loops else contextlib.nullcontext()
         stopped = stoppable(gpu.recorder, card.seconds)
         with following, bounded(card.host_memory), _alone(card, gpu), stopped:
+            for note in filter(None, (*card.notes, _cards_of_ranks(request, gpu))):
+                gpu.notes(note)
             ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
         ran = _with_course(ran, request, gpu.tapes)
         for left in loops.left.values():
@@ -111,6 +111,12 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         for line in turns.lines(gpu.recorder.looks.places.values()):
             gpu.notes(line)
     return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
+
+
+def _cards_of_ranks(request: Request, gpu: Any) -> str:
+    from weighbridge_lab.trace.advice import of_ranks
+
+    return of_ranks(request.script, gpu.world.per_node if gpu.world else 1)
 
 
 def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) -> TracedProgram:
