@@ -86,10 +86,10 @@ def test_names_are_whole_words_and_lines_are_places():
 @pytest.mark.parametrize(
     ("path", "own"),
     [
-        ("/work/train.py", True),
+        ("/home/me/train.py", True),
         ("/root/.local/lib/python3.11/site-packages/timm/layers/norm.py", False),
         ("/usr/lib/python3/dist-packages/yaml/__init__.py", False),
-        ("/work/my-site-packages/train.py", True),
+        ("/home/me/my-site-packages/train.py", True),
         (contextlib.__file__, False),
     ],
 )
