@@ -27,3 +27,9 @@ def test_what_is_no_shape_is_told(text):
 def test_a_batch_is_the_first_size():
     assert Input((8, 3)).with_batch(5) == Input((5, 3))
     assert str(Input((8, 3))) == "8x3" and str(Input((), "int64")) == "int64"
+
+
+@pytest.mark.parametrize("text", ["8x3x224x224", "8x512:int", "3x32x32,int", "2x4:bf16,2:bool"])
+def test_what_is_typed_is_read_as_the_same(text):
+    inputs = read(text)
+    assert read(",".join(one.typed for one in inputs)) == inputs

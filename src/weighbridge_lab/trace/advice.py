@@ -5,7 +5,6 @@ import linecache
 import os
 import re
 import sys
-from collections.abc import Iterator
 
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge_lab.trace import places
@@ -31,7 +30,7 @@ def advice(error: BaseException, card: str) -> Sentence | str:
     """Return what to do next; "" where nobody can say."""
     if isinstance(error, SystemExit):
         return sentence("trace.next.arguments") if error.code == USAGE else ""
-    causes = list(_causes(error))
+    causes = list(places.causes(error))
     asked = next((one for one in causes if isinstance(one, NoNetworkError)), None)
     if asked is not None:
         return sentence("trace.next.network", host=asked.host)
@@ -114,14 +113,6 @@ def _line(cause: BaseException) -> str:
     """Return the text of the program's own line that an error came from."""
     place = places.ended(cause.__traceback__)
     return linecache.getline(place.path, place.line) if place else ""
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def of_unused(path: str) -> Sentence | str:

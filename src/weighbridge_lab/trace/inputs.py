@@ -23,6 +23,7 @@ DTYPES = {
     "bool": "bool",
     "uint8": "uint8",
 }
+TYPED = {dtype: name for name, dtype in DTYPES.items()}
 TOKENS = 100  # whole numbers are below it: fewer than any vocabulary has
 
 
@@ -35,6 +36,11 @@ class Input:
 
     def __str__(self) -> str:
         return "x".join(map(str, self.shape)) or self.dtype
+
+    @property
+    def typed(self) -> str:
+        """Return it as people type it."""
+        return f"{'x'.join(map(str, self.shape))}:{TYPED[self.dtype]}".lstrip(":")
 
     @property
     def numbers(self) -> bool:

@@ -16,7 +16,7 @@ from weighbridge_lab.trace.gpu import FakeGPU
 from weighbridge_lab.trace.inputs import Input, read
 from weighbridge_lab.trace.net import NetRun, drive
 from weighbridge_lab.trace.report import TracedProgram, TraceReport
-from weighbridge_lab.trace.script import DEFAULT_GPU, NO_END, FakeGpuSettings, report_of
+from weighbridge_lab.trace.script import FakeGpuSettings, report_of, simulated
 
 
 def trace(  # noqa: PLR0913  the options of the command line
@@ -40,23 +40,18 @@ def trace(  # noqa: PLR0913  the options of the command line
     rule = optimizer and getattr(optimizer, "__name__", str(optimizer)).lower()
     run = NetRun(inputs=tuple(_inputs(inputs)), optimizer=rule, bf16=bf16, checkpoint=checkpoint)
     card = FakeGpuSettings(gpu=gpu, gpu_memory=gpu_memory, torch_version=torch_version)
-    copied = without_values(module)
-    name = type(module).__name__
-    limited = gpu is not None or gpu_memory is not None
-    fake = FakeGPU(
-        gpu or DEFAULT_GPU,
-        gpu_memory=gpu_memory if limited else NO_END,
-        torch_version=torch_version,
-    )
-    with fake:
-        for tape in fake.tapes:
-            tape.goes_on = always
+    copied, name = without_values(module), type(module).__name__
+    with endless(card) as fake:
         drive(copied.to_empty(device="cuda"), run, name)
     return report_of(TracedProgram(script=name), fake, card)
 
 
-def always(_: Any) -> bool:
-    return True
+def endless(card: FakeGpuSettings) -> FakeGPU:
+    """Make a FakeGPU that serves what its card refuses, as a larger one would."""
+    fake: FakeGPU = simulated(card)
+    for tape in fake.tapes:
+        tape.goes_on = lambda _: True
+    return fake
 
 
 def without_values(module: nn.Module) -> nn.Module:

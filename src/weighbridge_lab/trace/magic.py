@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import nn
 
-from weighbridge_lab.trace.gpu import FakeGPU
-from weighbridge_lab.trace.live import always, without_values
+from weighbridge_lab.trace.live import endless, without_values
 from weighbridge_lab.trace.render import render
 from weighbridge_lab.trace.report import TracedProgram
-from weighbridge_lab.trace.script import DEFAULT_GPU, NO_END, FakeGpuSettings, report_of
+from weighbridge_lab.trace.script import FakeGpuSettings, report_of
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -32,12 +31,10 @@ def load_ipython_extension(shell: Any) -> None:
 
 def traced(cell: str, names: dict[str, Any], gpu: str | None = None) -> str:
     """Run a cell and return its report as text. What it raises goes through."""
-    fake = FakeGPU(gpu or DEFAULT_GPU, gpu_memory=None if gpu else NO_END)
+    card = FakeGpuSettings(gpu=gpu)
     modules = {n: without_values(v) for n, v in names.items() if isinstance(v, nn.Module)}
-    with fake:
-        for tape in fake.tapes:
-            tape.goes_on = always
+    with endless(card) as fake:
         names |= {name: module.to_empty(device="cpu") for name, module in modules.items()}
         exec(compile(cell, "<cell>", "exec"), names)
-    report = report_of(TracedProgram(script="<cell>"), fake, FakeGpuSettings(gpu=gpu))
+    report = report_of(TracedProgram(script="<cell>"), fake, card)
     return render(report, "human")

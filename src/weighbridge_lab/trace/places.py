@@ -94,6 +94,15 @@ def line() -> ScriptLine | None:
     return None
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what it came of."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def ended(trace: TracebackType | None) -> ScriptLine | None:
     """Return the program's own line that an error came from: the last in its traceback."""
     last = None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from weighbridge.answers.bounds import RunForm
 from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base._version import __version__
 from weighbridge.base.memory import Bytes
@@ -189,27 +190,22 @@ def device(
 ) -> DeviceTrace:
     """Report one tape. Phases are in the order of their first allocation. `context` is what the
     process has outside the allocator: Card.outside; `measured` is levels.is_measured."""
-    like = levels.runs(convolves=convolves(tape))
+    convolving = convolves(tape)
+    like = levels.runs(convolves=convolving)
     allocated, reserved = tries.peaks(tape)
     fullest = replace(moment(tape, reserved.event), reserved=reserved.nbytes)
     driver = levels.peak(allocated.nbytes, reserved.nbytes, context, like).at("driver")
-    more = 0 if measured or not convolves(tape) else levels.UNMEASURED
     return DeviceTrace(
         index=index,
         allocated=moment(tape, allocated.event),
         reserved=fullest,
-        driver=levels.widened(driver, more),
+        driver=levels.widened(driver, levels.UNMEASURED * (convolving and not measured)),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,
-        refusals=tuple(refusal(tape, refused, context) for refused in tape.refused),
+        refusals=tuple(refusal(tape, refused, context, like) for refused in tape.refused),
         rises=() if tape.recovered else tuple(rises(tape, tensors)),
     )
-
-
-def later(device: DeviceTrace) -> DeviceTrace:
-    """Leave room for what rounds may take that came after a loop was left."""
-    return replace(device, driver=levels.widened(device.driver, levels.LATER))
 
 
 def convolves(tape: Tape) -> bool:
@@ -235,12 +231,12 @@ def moment(tape: Tape, event: int) -> TraceMoment:
     )
 
 
-def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
+def refusal(tape: Tape, refused: Refused, context: Bytes, like: RunForm) -> Refusal:
     request, event = refused.storage, refused.event - 1
     alive = list(tape.alive(event))
     level = tape.levels[event] if event >= 0 else 0
     reserved = tape.reserves[event] if event >= 0 else 0
-    like, more = levels.runs(convolves=convolves(tape)), refused.report.asked
+    more = reserved + refused.report.asked
     return Refusal(
         event=event,
         phase=request.phase,
@@ -252,7 +248,7 @@ def refusal(tape: Tape, refused: Refused, context: Bytes) -> Refusal:
         reserved=reserved,
         roles=roles(alive, level),
         tensors=tensors(alive),
-        driver=levels.peak(level + request.nbytes, reserved + more, context, like).at("driver"),
+        driver=levels.peak(level + request.nbytes, more, context, like).at("driver"),
         place=str(request.line or ""),
     )
 
@@ -297,7 +293,7 @@ def phases(tape: Tape) -> Iterable[PhasePeak]:
     """Yield the peaks while each phase ran. What is released between two belongs to neither's
     peak."""
     most: dict[str, tuple[int, int]] = {}
-    for event, reserved in tries.course(tape).items():
+    for event, reserved in tries.events(tape):
         signed, allocated = tape.events[event], tape.levels[event]
         if signed > 0:
             name = tape.storages[signed - 1].phase

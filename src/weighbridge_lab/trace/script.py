@@ -18,7 +18,7 @@ from weighbridge.base.records import dataclass, field, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
-from weighbridge_lab.trace import notebooks, places, program
+from weighbridge_lab.trace import levels, notebooks, places, program
 from weighbridge_lab.trace.differences import settled
 from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.places import Turns
@@ -30,7 +30,6 @@ from weighbridge_lab.trace.report import (
     Gpu,
     TracedProgram,
     TraceReport,
-    later,
     verdict,
 )
 from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
@@ -77,22 +76,13 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
     if find_spec("torch") is None:
         raise UnsupportedError(sentence("trace.needs_torch"))
     _said_well(card)
-    from weighbridge_lab.trace.gpu import FakeGPU, version_of
+    from weighbridge_lab.trace.gpu import version_of
     from weighbridge_lab.trace.stopping import bounded, stoppable
 
     if card.alloc_conf is not None:
         parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
 
-    limited = _limited(card)
-    gpu = FakeGPU(
-        card.gpu or DEFAULT_GPU,
-        gpu_memory=card.gpu_memory if limited else NO_END,
-        torch_version=card.torch_version,
-        alloc_conf=card.alloc_conf,
-        history=card.history,
-        assume=card.assume,
-        **_processes(card),
-    )
+    gpu = simulated(card)
     with program.as_python(request) as main, _set(card.variables), _written(gpu.notes), gpu:
         for tape in gpu.tapes:
             tape.goes_on = _larger(gpu.notes)
@@ -127,6 +117,21 @@ def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) ->
         return replace(ran, settled=min(map(settled, filter(_used, tapes)), default=0))
     unused = ran.ended and not any(map(_used, tapes))
     return replace(ran, advice=of_unused(request.script)) if unused else ran
+
+
+def simulated(card: FakeGpuSettings) -> Any:
+    """Make the FakeGPU of settings; where they name neither a card nor a size, without an end."""
+    from weighbridge_lab.trace.gpu import FakeGPU
+
+    return FakeGPU(
+        card.gpu or DEFAULT_GPU,
+        gpu_memory=card.gpu_memory if _limited(card) else NO_END,
+        torch_version=card.torch_version,
+        alloc_conf=card.alloc_conf,
+        history=card.history,
+        assume=card.assume,
+        **_processes(card),
+    )
 
 
 @contextlib.contextmanager
@@ -314,7 +319,7 @@ def _shown(error: BaseException) -> str:
     """Show an error as Python does, without our own frames. Return its last line."""
     from weighbridge_lab.trace import refusals
 
-    for one in _chain(error):
+    for one in places.causes(error):
         one.__traceback__ = refusals.trimmed(one.__traceback__)
     explanation = refusals.explanation(error)
     sys.stdout.flush()
@@ -325,15 +330,6 @@ def _shown(error: BaseException) -> str:
         return explanation[:LONGEST]
     sys.excepthook(type(error), error, error.__traceback__)
     return traceback.format_exception_only(error)[-1].strip().partition("\n")[0][:LONGEST]
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what it came of."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_oom(error: BaseException | None) -> bool:
@@ -351,7 +347,8 @@ def _devices(gpu: Any, *, later_rounds: bool) -> tuple[DeviceTrace, ...]:
     """Report the devices that were used, or the process's own."""
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(map(gpu.device, used))
-    return tuple(map(later, devices)) if later_rounds else devices
+    more = levels.LATER if later_rounds else 0  # of what rounds take that were left
+    return tuple(replace(d, driver=levels.widened(d.driver, more)) for d in devices)
 
 
 def report_of(

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from weighbridge_lab.trace.patches import Patch, Patches
+from weighbridge_lab.trace.standins import FlexKernel
 
 RELEASE = "99.0"  # of a stand-in: programs ask for "at least"
 LOGGERS = ("wandb", "mlflow", "comet_ml", "neptune", "clearml", "aim", "swanlab", "trackio")
@@ -131,7 +132,7 @@ class LoggerModule(StubModule):
 
 
 class LoggerSettings(dict[str, Any]):
-    """LoggerSettings by key and by attribute."""
+    """Settings by key and by attribute."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -233,35 +234,19 @@ STUBBED = "{}: a stand-in that returns what it is given, or allocates what the p
 SILENT = "{} is off: a traced script sends nothing"
 
 
-class FlashKernel(torch.autograd.Function):  # type: ignore[misc]
-    """Attention in one kernel: the output, and a logsumexp of each row (flash_attn 2 and 3,
-    csrc/flash_attn/flash_api.cpp; xformers' memory-efficient attention alike)."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Any, k: Any, v: Any) -> torch.Tensor:
-        out = q.new_empty((*q.shape[:-1], v.shape[-1]))
-        lse = q.new_empty(q.shape[:-1], dtype=torch.float32)
-        ctx.save_for_backward(q, k, v, out, lse)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, ...]:
-        q, k, v, _, lse = ctx.saved_tensors
-        torch.empty_like(lse)  # the sum over dO * O
-        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-
-
 def attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> Any:
-    return FlashKernel.apply(q, k, v)
+    """Stand in for attention in one kernel: the output, and a logsumexp of each row (flash_attn 2
+    and 3, csrc/flash_attn/flash_api.cpp; xformers' memory-efficient attention alike)."""
+    return FlexKernel.apply(q, k, v)[0]
 
 
 def packed(qkv: Any, *_: Any, **__: Any) -> Any:
     """Stand in for attention of one tensor, in which queries, keys and values lie side by side."""
-    return FlashKernel.apply(*qkv.unbind(dim=-3))
+    return attention(*qkv.unbind(dim=-3))
 
 
 def packed_pair(q: Any, kv: Any, *_: Any, **__: Any) -> Any:
-    return FlashKernel.apply(q, *kv.unbind(dim=-3))
+    return attention(q, *kv.unbind(dim=-3))
 
 
 def amp_models(models: Any, optimizers: Any = None, *_: Any, **__: Any) -> Any:
@@ -278,7 +263,6 @@ KNOWN: dict[str, Any] = {
     "apex.amp.initialize": amp_models,
     "apex.amp.scale_loss": amp_loss,
     "xformers.ops.memory_efficient_attention": attention,
-    "xformers.ops.SwiGLU": Anything("xformers.ops.SwiGLU"),
     "apex.normalization.FusedLayerNorm": nn.LayerNorm,
     "apex.normalization.FusedRMSNorm": nn.RMSNorm,
     "apex.normalization.MixedFusedLayerNorm": nn.LayerNorm,

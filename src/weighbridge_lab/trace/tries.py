@@ -8,7 +8,7 @@ count, nor those of a batch as large as one that was refused. Nor does what the 
 of one when the next begins: it gives that back before it refuses. Torch-free.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from weighbridge.machines.allocator import Allocator, Block, OutOfMemoryError
@@ -68,6 +68,11 @@ def _malloc(allocator: Allocator, nbytes: int) -> Block | None:
     except OutOfMemoryError:
         allocator.unbounded()
         return allocator.malloc(nbytes)
+
+
+def events(tape: Tape) -> Iterable[tuple[int, int]]:
+    """Return the events that count, with what the allocator held; no copy where all of them do."""
+    return course(tape).items() if tape.recovered else enumerate(tape.reserves)
 
 
 def peaks(tape: Tape) -> tuple[TapePeak, TapePeak]:

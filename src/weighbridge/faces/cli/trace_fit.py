@@ -13,6 +13,7 @@ from weighbridge.base.words import Words, words_in
 
 if TYPE_CHECKING:
     from weighbridge_lab.trace.fit_batch import BatchFit
+    from weighbridge_lab.trace.net import NetRun
 
 SCHEMA = "weighbridge.trace-fit/1"
 VALUES = (
@@ -47,7 +48,7 @@ def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[i
         behind = " ".join(words[1:])
         raise UsageError(sentence("trace.behind_net", name=words[0], words=behind))
     first = run.inputs[0].shape[0] if run.inputs[0].shape else 1
-    sized, again = _inputs(words, options["inputs"], first), [*passed, "--checkpoint"]
+    sized, again = _inputs(words, run, first), [*passed, "--checkpoint"]
     if run.checkpoint:
         return first, runner(again, sized), None
     return first, runner(passed, sized), runner(again, sized) if run.optimizer else None
@@ -131,22 +132,11 @@ def _passed(options: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--assume", text)
 
 
-def _inputs(
-    words: Sequence[str], inputs: Sequence[str], first: int
-) -> Callable[[int], Sequence[str]]:
+def _inputs(words: Sequence[str], run: "NetRun", first: int) -> Callable[[int], Sequence[str]]:
     """Return the line for each batch: the first size of every input that has the batch first."""
 
     def line(batch: int) -> Sequence[str]:
-        sized = []
-        for text in inputs:
-            parts = (_batched(part.strip(), first, batch) for part in text.split(","))
-            sized += ["--input", ",".join(parts)]
-        return [*sized, *words]
+        sized = (one.with_batch(batch) if one.shape[:1] == (first,) else one for one in run.inputs)
+        return ["--input", ",".join(one.typed for one in sized), *words]
 
     return line
-
-
-def _batched(part: str, first: int, batch: int) -> str:
-    shape, colon, dtype = part.partition(":")
-    size, x, others = shape.partition("x")
-    return f"{batch}{x}{others}{colon}{dtype}" if size == str(first) else part
