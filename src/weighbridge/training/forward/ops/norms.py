@@ -3,8 +3,12 @@
     layer_norm     saves the input, the weight, and two float32 a row
     rms_norm       Llama's: the input in float32, its inverse root, what was normed
     gemma_norm     the same, with 1 + weight in float32
+    fused_rms_norm torch's in one kernel: the input, the weight, a float32 a row
+    group_norm     the input, the weight, and two numbers a group, of the input's dtype; a factor
+                   and a shift of each channel pass, in float32
 
-Source: transformers 5.23 models/llama/modeling_llama.py (LlamaRMSNorm),
+Source: torch 2.13 aten/src/ATen/native/cuda/{group_norm_kernel.cu, layer_norm_kernel.cu};
+transformers 5.23 models/llama/modeling_llama.py (LlamaRMSNorm),
 models/gemma3/modeling_gemma3.py (Gemma3RMSNorm).
 """
 
@@ -43,6 +47,38 @@ def layer_norm(
         ]
 
     record(m, back, [x, weight, bias], [x, centre, spread, weight, bias], out)
+    return out
+
+
+def fused_rms_norm(m: Machine, x: Tensor, weight: Tensor | None) -> Tensor:
+    """torch.nn.RMSNorm on CUDA since 2.9."""
+    out = m.new(x.shape, x.dtype)
+    spread = m.new((*x.shape[:-1], 1), FLOAT32)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        of_input = m.new(grads[0].shape, dtype) if needs[0] else None
+        return [of_input, m.new(grads[0].shape[-1:], dtype) if needs[1] else None]
+
+    record(m, back, [x, weight], [x, spread, weight], out)
+    return out
+
+
+def group_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+    """x [batch, channels, ...]; under autocast in float32, and so is what it gives."""
+    if m.autocast is not None:
+        weight, bias, x = (cast(m, t, FLOAT32) for t in (weight, bias, x))
+    batch, channels = x.shape[:2]
+    out = m.new(x.shape, x.dtype)
+    centre, spread = m.new((batch, groups), x.dtype), m.new((batch, groups), x.dtype)
+    m.hidden(*[FLOAT32.size(batch * channels)] * 2)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        of_input = m.new(grads[0].shape, dtype) if needs[0] else None
+        return [of_input, *(m.new((channels,), dtype) if needed else None for needed in needs[1:])]
+
+    record(m, back, [x, weight, bias], [x, centre, spread, weight], out)
     return out
 
 

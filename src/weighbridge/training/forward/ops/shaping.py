@@ -39,17 +39,20 @@ def cuts(m: Machine, x: Tensor, widths: Sequence[int]) -> list[Tensor]:
     return [cut(m, x, width) for width in widths]
 
 
-def _adding_up(x: Tensor, widths: Sequence[int]) -> None:
-    if sum(widths) != x.shape[-1]:
+def _adding_up(x: Tensor, widths: Sequence[int], dim: int = -1) -> None:
+    if sum(widths) != x.shape[dim]:
         sizes = " + ".join(f"{n:,}" for n in widths)
-        raise UsageError(sentence("apart.sizes", sizes=sizes, have=x.shape[-1]))
+        raise UsageError(sentence("apart.sizes", sizes=sizes, have=x.shape[dim]))
 
 
-def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
-    """torch.split along the last dimension; gradients that never come are zeros. Raises UsageError
-    where the widths are not all of it."""
-    _adding_up(x, widths)
-    outs = tuple(Computed((*x.shape[:-1], n), x.dtype, x.storage) for n in widths)
+def split(m: Machine, x: Tensor, widths: Sequence[int], dim: int = -1) -> tuple[Tensor, ...]:
+    """torch.split along one dimension; gradients that never come are zeros. Raises UsageError where
+    the widths are not all of it."""
+    dim %= len(x.shape)
+    _adding_up(x, widths, dim)
+    outs = tuple(
+        Computed((*x.shape[:dim], n, *x.shape[dim + 1 :]), x.dtype, x.storage) for n in widths
+    )
     whole = x.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -64,11 +67,13 @@ def split(m: Machine, x: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
     return outs
 
 
-def join(m: Machine, *parts: Tensor) -> Tensor:
-    """torch.cat along the last dimension, in the widest dtype of the parts."""
-    width = sum(p.shape[-1] for p in parts)
+def join(m: Machine, *parts: Tensor, dim: int = -1) -> Tensor:
+    """torch.cat along one dimension, in the widest dtype of the parts."""
+    first = parts[0].shape
+    dim %= len(first)
+    width = sum(p.shape[dim] for p in parts)
     dtype = max((p.dtype for p in parts), key=lambda d: d.nbytes)
-    out = m.new((*parts[0].shape[:-1], width), dtype)
+    out = m.new((*first[:dim], width, *first[dim + 1 :]), dtype)
     shapes = [(p.shape, p.dtype) for p in parts]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:

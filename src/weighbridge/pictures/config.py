@@ -1,0 +1,56 @@
+"""A component's config as its program reads it: the class's own defaults where it says nothing."""
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
+
+MOST_NUMBER = 1 << 24  # of a width, a count or a size; more is hostile
+MOST_LISTED = 256
+
+
+class ComponentConfig:
+    """Values by their names; None where neither the config nor the class has one."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        return self._values.get(name)
+
+
+def class_of(config: Mapping[str, Any]) -> str:
+    """The class that loads a component, as diffusers or transformers name it."""
+    architectures = config.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return str(config.get("_class_name") or named)
+
+
+def config_of(config: Mapping[str, Any]) -> ComponentConfig:
+    """Raises UnsupportedError for numbers that no network has."""
+    for name, value in config.items():
+        _bounded(name, value)
+    return ComponentConfig({**_defaults().get(class_of(config), {}), **config})
+
+
+def _bounded(name: str, value: Any) -> None:
+    if isinstance(value, list):
+        if len(value) > MOST_LISTED:
+            raise UnsupportedError(sentence("component_number", name=name, value=len(value)))
+        for one in value:
+            _bounded(name, one)
+    elif isinstance(value, int | float) and not -MOST_NUMBER <= value <= MOST_NUMBER:
+        raise UnsupportedError(sentence("component_number", name=name, value=value))
+
+
+@cache
+def _defaults() -> dict[str, dict[str, Any]]:
+    """Defaults of constructors, as diffusers 0.42 has them."""
+    path = os.path.join(os.path.dirname(__file__), "defaults.json")
+    with open(path, encoding="utf-8") as file:
+        defaults: dict[str, dict[str, Any]] = json.load(file)
+    return defaults

@@ -1,0 +1,148 @@
+"""Places in the tree of modules, which declare what they hold as a program passes through them.
+
+    n / "blocks" / 0                 a place below another
+    n.linear("proj", x, 64)          declares proj.weight and proj.bias, and makes the output
+
+So one text is the tree of a class and the memory of its step. Names and shapes are those of
+checkpoints.
+"""
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
+from weighbridge.models.arch.blueprint import MAX_TENSORS, Param, ParamKind
+from weighbridge.pictures.values import Block, Run, Value
+from weighbridge.training.forward.ops import matrix, norms
+from weighbridge.training.forward.ops.matrix import ConvForm
+from weighbridge.training.forward.tensors import LeafTensor
+
+Side = int | tuple[int, ...]  # of every side, or of each: (time,) height, width
+
+
+class Place:
+    """The modules below one path."""
+
+    __slots__ = ("path", "run")
+
+    def __init__(self, run: Run, path: str = "") -> None:
+        self.run, self.path = run, path
+
+    def __truediv__(self, name: str | int) -> "Place":
+        return Place(self.run, f"{self.path}{name}.")
+
+    def each(self, name: str, count: int) -> "list[Place]":
+        return [self / name / number for number in range(count)]
+
+    @property
+    def number(self) -> int:
+        """The number of a block that the path ends with."""
+        return int(self.path.split(".")[-2])
+
+    def block(self, call: Block, *values: Value) -> object:
+        """Run a block: what is checkpointed, offloaded or swapped is a whole one."""
+        run = self.run
+        return call(self, *values) if run.block is None else run.block(call, self, values)
+
+    # ---- parameters
+
+    def param(self, name: str, *shape: int, kind: ParamKind = "other") -> LeafTensor:
+        """Declare a parameter, and return it."""
+        full, run = self.path + name, self.run
+        leaf = run.params.get(full)
+        if leaf is None:
+            if len(run.declared) >= MAX_TENSORS:
+                raise UnsupportedError(sentence("too_many_tensors", most=MAX_TENSORS))
+            leaf = LeafTensor(full, shape, run.dtype, None, trainable=False, kind=kind)
+            run.params[full] = leaf
+        if full not in run.declared:
+            run.declared[full] = Param(full, shape, kind)
+        return leaf
+
+    def value(self, name: str, *shape: int, kind: ParamKind = "other") -> Value:
+        """Declare a parameter that the program reads as a tensor."""
+        return Value(self.run, self.param(name, *shape, kind=kind))
+
+    # ---- products
+
+    def linear(self, name: str, x: Value, out: int, bias: bool = True) -> Value:  # noqa: FBT001  torch's
+        m, weight = self.run.m, self.param(f"{name}.weight", out, x.shape[-1], kind="linear")
+        shift = self.param(f"{name}.bias", out, kind="bias") if bias else None
+        wrap = self.run.wraps.get(self.path + name)
+        if wrap is not None:
+            return Value(self.run, wrap(m, x.tensor))
+        return Value(self.run, matrix.linear(m, x.tensor, weight, shift))
+
+    def conv(
+        self,
+        name: str,
+        x: Value,
+        out: int,
+        kernel: Side = 3,
+        stride: Side = 1,
+        pad: Side | None = None,
+        *,
+        bias: bool = True,
+        groups: int = 1,
+    ) -> Value:
+        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1."""
+        sides, m = x.shape[2:], self.run.m
+        kernels, strides = _each(kernel, len(sides)), _each(stride, len(sides))
+        pads = [k // 2 for k in kernels] if pad is None else _each(pad, len(sides))
+        shape = (
+            (side + 2 * p - k) // step + 1
+            for side, p, k, step in zip(sides, pads, kernels, strides, strict=True)
+        )
+        holds = out, x.shape[1] // groups, *kernels
+        weight = self.param(f"{name}.weight", *holds, kind="conv")
+        shift = self.param(f"{name}.bias", out, kind="bias") if bias else None
+        wrap = self.run.wraps.get(self.path + name)
+        if wrap is not None:
+            return Value(self.run, wrap(m, x.tensor))
+        depthwise = groups == x.shape[1] > 1
+        wide = not depthwise and matrix.rearranges(x.tensor, m)
+        form = ConvForm((x.shape[0], out, *shape), rearranged=wide)
+        return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
+
+    def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:
+        """Rows of a table, by numbers that are there."""
+        self.param(f"{name}.weight", rows, width, kind="embedding")
+        return self.run.new(batch, tokens, width)
+
+    # ---- norms
+
+    def layer_norm(
+        self, name: str, x: Value, *, affine: bool = True, bias: bool = True, wide: bool = False
+    ) -> Value:
+        """`wide`: diffusers' FP32LayerNorm."""
+        width = x.shape[-1]
+        weight = self.param(f"{name}.weight", width, kind="norm") if affine else None
+        shift = self.param(f"{name}.bias", width, kind="norm") if affine and bias else None
+        read = x.float() if wide else x
+        y = Value(self.run, norms.layer_norm(self.run.m, read.tensor, weight, shift))
+        return y.like(x) if wide else y
+
+    def rms_norm(
+        self, name: str, x: Value, *, affine: bool = True, how: str = "diffusers"
+    ) -> Value:
+        """`how`: diffusers' own, whose product is in float32; "torch", one kernel; "float", the same
+        of a copy in float32."""
+        run, m = self.run, self.run.m
+        weight = self.value(f"{name}.weight", x.shape[-1], kind="norm") if affine else None
+        if how == "diffusers":
+            spread = (x.float().power().mean() + 0.0).rsqrt()
+            y = x * spread
+            del spread
+            y = y.like(x)
+            return y if weight is None else y * weight
+        read = x.float() if how == "float" or m.autocast is not None else x
+        leaf = None if weight is None else weight.tensor
+        return Value(run, norms.fused_rms_norm(m, read.tensor, leaf)).like(x)
+
+    def group_norm(self, name: str, x: Value, groups: int = 32) -> Value:
+        weight = self.param(f"{name}.weight", x.shape[1], kind="norm")
+        shift = self.param(f"{name}.bias", x.shape[1], kind="norm")
+        out = norms.group_norm(self.run.m, x.tensor, weight, shift, groups)
+        return Value(self.run, out)
+
+
+def _each(side: Side, count: int) -> tuple[int, ...]:
+    return side if isinstance(side, tuple) else (side,) * count

@@ -1,0 +1,225 @@
+"""Tensors of a program that declares its parameters as it runs, with operators as torch spells them.
+
+    x = x + gate * n.linear("proj_out", h, d)
+
+A value's memory goes when Python drops the last reference to it, as in eager PyTorch: a program that
+keeps the variables of diffusers' `forward` keeps its memory, too. Two habits change that, and do not
+belong in a program: `q, k = rope(q), rope(k)` holds the old ones until both new ones are there, and a
+helper that loops over blocks holds the input of the first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import dataclass, field
+from weighbridge.machines.kernels import attention as kernels
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.training.forward.machine import Machine, remade
+from weighbridge.training.forward.modules import Wrap
+from weighbridge.training.forward.ops import attention as attentions
+from weighbridge.training.forward.ops import pointwise, shaping
+from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, FusedCall
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
+
+if TYPE_CHECKING:
+    from weighbridge.pictures.places import Place
+
+Block = Callable[..., Any]  # of a place and values
+TORCH = (2, 13)  # whose kernels are chosen
+# An attention by its name in settings: "sdpa" is what torch chooses on the card
+KERNELS = {
+    "flash": attentions.flash,
+    "efficient": attentions.efficient,
+    "cudnn": attentions.cudnn,
+    "fused": attentions.fused,
+    "math": attentions.math,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Sizes of one step. Frames, height and width are of the latents; `tokens` packed tokens that
+    come besides (reference images); `side`: encode, decode or both of an autoencoder."""
+
+    batch: int = 1
+    frames: int = 1
+    height: int = 32
+    width: int = 32
+    text: int = 16
+    tokens: int = 0
+    side: str = "both"
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run of a program: the machine that it runs on, and what it declared so far."""
+
+    m: Machine
+    cls: str  # of the component, as its config names it
+    dtype: DType
+    attention: str = "sdpa"
+    fused_qkv: bool = False  # after fuse_qkv_projections
+    float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
+    caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
+    block: "Callable[[Block, Place, tuple[Value, ...]], Any] | None" = None
+    declared: dict[str, Param] = field(default_factory=dict)
+    params: dict[str, LeafTensor] = field(default_factory=dict)
+    wraps: dict[str, Wrap] = field(default_factory=dict)
+
+    def new(self, *shape: int, dtype: DType | None = None) -> "Value":
+        """A tensor that comes from outside, or that a kernel fills."""
+        return Value(self, self.m.new(shape, dtype or self.dtype))
+
+    def constant(self, *shape: int, dtype: DType | None = None) -> "Value":
+        """Numbers that a module holds, or that are counted elsewhere: nothing is taken for them."""
+        return Value(self, Computed(shape, dtype or self.dtype, None))
+
+
+class Value:
+    """A tensor of a run."""
+
+    __slots__ = ("run", "tensor")
+
+    def __init__(self, run: Run, tensor: Tensor) -> None:
+        self.run, self.tensor = run, tensor
+
+    @property
+    def shape(self) -> Shape:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.tensor.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.nbytes
+
+    def _as(self, tensor: Tensor) -> "Value":
+        return Value(self.run, tensor)
+
+    # ---- number by number
+
+    def __add__(self, other: "Value | float") -> "Value":
+        if isinstance(other, Value):
+            return self._as(pointwise.add(self.run.m, self.tensor, other.tensor))
+        return self._as(pointwise.shift(self.run.m, self.tensor))
+
+    def __sub__(self, other: "Value") -> "Value":
+        return self._as(pointwise.sub(self.run.m, self.tensor, other.tensor))
+
+    def __mul__(self, other: "Value | float") -> "Value":
+        if isinstance(other, Value):
+            return self._as(pointwise.mul(self.run.m, self.tensor, other.tensor))
+        return self._as(pointwise.scale(self.run.m, self.tensor))
+
+    def act(self, keeps: str = "input") -> "Value":
+        """gelu and silu keep their input for backward; tanh, sigmoid and relu their result."""
+        kind = pointwise.of_input if keeps == "input" else pointwise.of_result
+        return self._as(kind(self.run.m, self.tensor))
+
+    def power(self) -> "Value":
+        return self._as(pointwise.power(self.run.m, self.tensor))
+
+    def rsqrt(self) -> "Value":
+        return self._as(pointwise.rsqrt(self.run.m, self.tensor))
+
+    def softmax(self) -> "Value":
+        return self._as(pointwise.softmax(self.run.m, self.tensor))
+
+    def to(self, dtype: DType) -> "Value":
+        return self._as(pointwise.cast(self.run.m, self.tensor, dtype))
+
+    def float(self) -> "Value":
+        return self.to(FLOAT32)
+
+    def like(self, other: "Value") -> "Value":
+        """In the dtype of another."""
+        return self.to(other.dtype)
+
+    def mean(self) -> "Value":
+        """Over the last dimension, which stays with size 1."""
+        return self._as(pointwise.mean(self.run.m, self.tensor))
+
+    # ---- shapes
+
+    def view(self, *shape: int) -> "Value":
+        return self._as(self.tensor.view(*shape))
+
+    def copy(self, *shape: int) -> "Value":
+        """A copy in one piece, as another shape where one is given."""
+        copied = shaping.copied(self.run.m, self.tensor)
+        return self._as(copied.view(*shape) if shape else copied)
+
+    def resized(self, *shape: int) -> "Value":
+        """What a kernel makes of it in another size: pooled, interpolated, padded, repeated."""
+        return self._as(remade(self.run.m, self.tensor, self.run.m.new(shape, self.dtype)))
+
+    def part(self, *shape: int) -> "Value":
+        """A view of some of it; in backward zeros of the whole."""
+        return self._as(shaping.part(self.run.m, self.tensor, *shape))
+
+    def split(self, *sizes: int, dim: int = -1) -> "list[Value]":
+        """Views of parts, whose gradients are put together again."""
+        parts = shaping.split(self.run.m, self.tensor, sizes, dim=dim)
+        return [self._as(one) for one in parts]
+
+    def chunk(self, count: int, dim: int = -1) -> "list[Value]":
+        return self.split(*[self.shape[dim] // count] * count, dim=dim)
+
+    def upsample(self, time: int = 1, space: int = 2) -> "Value":
+        """[batch, channels, (frames,) height, width], nearest neighbours."""
+        *frames, height, width = self.shape[2:]
+        grown = [count * time for count in frames]
+        return self.resized(*self.shape[:2], *grown, height * space, width * space)
+
+    def pad(self, time: int = 0, space: int = 0) -> "Value":
+        """The same with frames before it, and `space` on each of two sides."""
+        *frames, height, width = self.shape[2:]
+        longer = [count + time for count in frames]
+        shape = *self.shape[:2], *longer, height + 2 * space, width + 2 * space
+        return self if shape == self.shape else self.resized(*shape)
+
+
+def cat(values: Sequence[Value], dim: int = 1) -> Value:
+    run = values[0].run
+    return Value(run, shaping.join(run.m, *[value.tensor for value in values], dim=dim))
+
+
+def headed(x: Value, heads: int) -> Value:
+    """[..., width] as [..., heads, width / heads]"""
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads)
+
+
+def flat(x: Value) -> Value:
+    """[..., heads, head] as [..., heads * head]"""
+    return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
+def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) -> Value:
+    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads."""
+    run, width = q.run, q.shape[-1] // heads
+    number = AttentionHeads(
+        batch=q.shape[0],
+        length=q.shape[1],
+        seen=k.shape[1],
+        heads=heads,
+        kv_heads=k.shape[-1] // width,
+        key_dim=width,
+        value_dim=width,
+    )
+    call = kernels.AttentionCall(
+        masked=masked,
+        causal=False,
+        dropout=0.0,
+        groups=number.groups > 1,
+        differentiated=run.m.grad,
+    )
+    dtype = run.m.autocast or q.dtype
+    kernel, shape = run.attention, number.shape(dtype)
+    if kernel == "sdpa":
+        kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
+    options = AttentionOptions(causal=False, asked=FusedCall(call, TORCH))
+    out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
+    return Value(run, out.view(*q.shape))
