@@ -63,7 +63,7 @@ class Place:
 
     # ---- products
 
-    def linear(self, name: str, x: Value, out: int, bias: bool = True) -> Value:  # noqa: FBT001  torch's
+    def linear(self, name: str, x: Value, out: int, bias: bool = True) -> Value:
         m, weight = self.run.m, self.param(f"{name}.weight", out, x.shape[-1], kind="linear")
         shift = self.param(f"{name}.bias", out, kind="bias") if bias else None
         wrap = self.run.wraps.get(self.path + name)

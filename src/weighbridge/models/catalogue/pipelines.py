@@ -35,6 +35,11 @@ class CataloguePipeline(NamedTuple):
     repo_id: str
     parts: Mapping[str, Mapping[str, Any]]  # in the order of its model_index.json
     source: str
+    recipe: Mapping[str, Any] = {}  # how they follow each other: a PipelineSpec's fields
+    names: tuple[str, ...] = ()  # everyday names besides, in lower case
+    repos: tuple[str, ...] = ()  # other repositories of the same components
+    files: tuple[str, ...] = ()  # names of the denoiser's files in other programs, without format
+    gguf: tuple[str, ...] = ()  # repositories of its denoiser in GGUF
 
 
 @cache

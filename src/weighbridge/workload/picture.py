@@ -1,0 +1,62 @@
+"""Settings of pictures and video, of all programs that make them."""
+
+from weighbridge.settings.setting import (
+    Float,
+    Int,
+    Pixels,
+    Settings,
+    Str,
+    Switch,
+    Words,
+    count,
+    image,
+    number,
+    switch,
+    whole,
+    word,
+    words,
+)
+from weighbridge.settings.shared import Weighed
+
+OFFLOADS = ("none", "model", "sequential", "group-block", "group-leaf")
+ATTENTIONS = ("sdpa", "flash", "efficient", "cudnn", "math", "sliced")
+GUIDANCES = ("usual", "off", "batched", "two-pass")
+LONGEST_SIDE = 1 << 14
+
+
+class PictureSettings(Settings):
+    """The picture or the video that is made."""
+
+    TITLE = "Picture"
+    TITLE_ZH = "图像"
+    size: Pixels = image()
+    frames: Int = count(1, 1 << 16)
+    seconds: Float = number(0, 3600)
+    batch_size: Int = count(1, 1 << 12, default=1)
+    steps: Int = count(1, 1 << 16, idle="steps run one after the other")
+    guidance: Str = word(*GUIDANCES, default="usual")
+    prompt_tokens: Int = count(1, 1 << 16)
+    images: Int = whole(0, 64, default=0)
+
+
+class PipelineSettings(Settings):
+    """How a program runs the pipeline: what is on the card in each stage."""
+
+    TITLE = "Pipeline"
+    TITLE_ZH = "管线"
+    engine: Str = word("diffusers", "comfyui", "stable-diffusion.cpp", default="diffusers")
+    offload: Str = word(*OFFLOADS, default="none")
+    offload_stream: Switch = switch()
+    layerwise_casting: Switch = switch()
+    blocks_to_swap: Int = whole(0, 4096, default=0)
+    vae_tiling: Switch = switch()
+    vae_slicing: Switch = switch()
+    vae_dtype: Str = word()
+    attention: Str = word(*ATTENTIONS, default="sdpa")
+    fuse_qkv: Switch = switch()
+    drop: Words = words()
+
+
+class Picture(Weighed, PictureSettings, PipelineSettings):
+    """Pictures and video by a pipeline. `quantization` is of the denoiser, or of each component:
+    "fp8", "transformer=fp8,text_encoder=nf4"."""
