@@ -27,7 +27,7 @@ from weighbridge.training.forward.adapters import LoraLinear, Plain
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.checkpoint import checkpoint
 from weighbridge.training.forward.machine import Machine
-from weighbridge.training.forward.tensors import LeafTensor, Tensor
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 from weighbridge_lab.trace.gpu import FakeGPU
 
 CARD = "a100-80gb"
@@ -234,10 +234,10 @@ def ours(case: Case, mode: str, chip: Chip) -> Peak:
     out = components.forward(run, config, case.sizes)
     assert out is not None
     if mode != "forward":
-        loss = (out.float() + 0.0).tensor
-        del out
+        wide = out.float().tensor
+        loss = Computed(wide.shape, wide.dtype, None, wide.node, wide.slot)
+        del out, wide
         backward(m, loss)
-        del loss
     peak = watch.peak()
     heap.close()
     return peak
