@@ -27,90 +27,6 @@ def patches(n, name, c, s, d, k, channels=None):
     return x.view(s.batch, x.shape[2] * x.shape[3] * x.shape[4], d)
 
 
-def wide(p, x, mod, gate=None):
-    """Wan: norms and residuals in float32."""
-    return scaled(p.layer_norm("", x.float(), affine=False, wide=True), mod[1], mod[0]).like(x)
-
-
-def wan_block(c, d, heads, temb, y, image=0, free=False):
-    def block(p, x):
-        mod = table(p, temb, 6, wide=True) if free else table_(p, temb, 6, d)
-        h = wide(p, x, mod[:2])
-        g = h
-        h = attention(p / "attn1", g, heads, qk="width", turn="halves", how="torch")
-        x = (x.float() + h * mod[2]).like(x)
-        g = p.layer_norm("norm2", x.float(), wide=True).like(x) if c.cross_attn_norm else x
-        a = p / "attn2"
-        q, k, v = qkv(a, g, d, seen=y)
-        q = a.rms_norm("norm_q", q, how="torch")
-        k = a.rms_norm("norm_k", k, how="torch")
-        if image:
-            z = latent(p, SizesOf(x), d, image)
-            k2 = a.rms_norm("norm_added_k", a.linear("add_k_proj", z, d), how="torch")
-            i = attend(q, k2, a.linear("add_v_proj", z, d), heads)
-            del k2
-        o = attend(q, k, v, heads)
-        if image:
-            o = o + i
-            del i
-        del q, k, v
-        h = (a / "to_out").linear("0", o, d)
-        del o
-        x = x + h
-        g = wide(p, x, mod[3:5])
-        f = feed(p / "ffn", g, c.ffn_dim)
-        h = f
-        return (x.float() + h.float() * mod[5]).like(x)
-
-    return block
-
-
-class SizesOf:
-    def __init__(self, x):
-        self.b = x.shape[0]
-
-
-def table_(p, temb, count, d):
-    p.param("scale_shift_table", 1, count, d)
-    mod = temb.view(temb.shape[0], count, d).float() + p.run.constant(1, dtype=FLOAT32)
-    return [c.view(c.shape[0], 1, d) for c in mod.chunk(count, dim=1)]
-
-
-def wan(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    k, e = tuple(c.patch_size), n / "condition_embedder"
-    x = patches(n, "patch_embedding", c, s, d, k).copy()
-    t = timestep(e / "time_embedder", s.batch, d, inputs=c.freq_dim)
-    temb = e.linear("time_proj", t.act(), 6 * d)
-    y = embed(e / "text_embedder", latent(n, s, c.text_dim, s.text), d)
-    if c.inject_sample_info:
-        n.param("fps_embedding.weight", 2, d, kind="embedding")
-        feed(n / "fps_projection", n.run.new(s.batch, d), d, 6 * d)
-    image = 0
-    if c.image_dim or c.added_kv_proj_dim:
-        image = 257
-        i = e / "image_embedder"
-        if c.pos_embed_seq_len:
-            i.param("pos_embed", 1, c.pos_embed_seq_len, c.image_dim)
-        z = feed(i / "ff", i.layer_norm("norm1", latent(n, s, c.image_dim, 257)), c.image_dim, d)
-        z = i.layer_norm("norm2", z)
-    block = wan_block(c, d, heads, temb, y, image if c.added_kv_proj_dim else 0)
-    hints = []
-    if c.vace_layers:
-        v = patches(n, "vace_patch_embedding", c, s, d, k, c.vace_in_channels)
-        for i, p in enumerate(n.each("vace_blocks", len(c.vace_layers))):
-            if not i:
-                v = p.linear("proj_in", v, d) + x
-            v = block(p, v)
-            hints.append(p.linear("proj_out", v, d))
-    for p in n.each("blocks", c.num_layers):
-        x = p.block(block, x)
-    n.param("scale_shift_table", 1, 2, d)
-    part = n.run.new(s.batch, 1, d)
-    x = scaled(n.layer_norm("", x.float(), affine=False, wide=True), part, part).to(n.run.dtype)
-    return n.linear("proj_out", x, k[0] * k[1] * k[2] * c.out_channels).copy()
-
-
 def adaln(n, b, d, count=6):
     """AdaLayerNormSingle"""
     temb = timestep(n / "emb" / "timestep_embedder", b, d)
@@ -546,10 +462,6 @@ def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
 
 PROGRAMS = {
-    "WanTransformer3DModel": wan,
-    "SkyReelsV2Transformer3DModel": wan,
-    "WanVACETransformer3DModel": wan,
-    "ChronoEditTransformer3DModel": wan,
     "LTXVideoTransformer3DModel": ltx,
     "LTX2VideoTransformer3DModel": ltx2,
     "CogVideoXTransformer3DModel": cogvideox,
