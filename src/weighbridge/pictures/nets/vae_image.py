@@ -54,9 +54,9 @@ def down_block(p, x, width, layers, down):
     return (p / "downsamplers" / 0).conv("conv", x.pad(space=1), width, 3, 2, 0) if down else x
 
 
-def decoder(n, c, s, latent):
-    widths, m = c.block_out_channels[::-1], n.run
-    x = n.conv("conv_in", m.new(s.batch, latent, s.height, s.width), widths[0])
+def decoder(n, c, z):
+    widths = c.block_out_channels[::-1]
+    x = n.conv("conv_in", z, widths[0])
     x = middle(n / "mid_block", x, plain, c.mid_block_add_attention is not False)
     for i, width in enumerate(widths):
         x = up_block(n / "up_blocks" / i, x, width, c.layers_per_block + 1, i < len(widths) - 1)
@@ -75,12 +75,17 @@ def up_block(p, x, width, layers, up):
 
 def image_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     latent, m = c.latent_channels, n.run
+    x = None
     if s.side != "decode":
-        encoder(n / "encoder", c, s, latent)
-    if c.use_quant_conv is not False:
-        n.conv("quant_conv", m.new(1, 2 * latent, 1, 1), 2 * latent, 1)
-        n.conv("post_quant_conv", m.new(1, latent, 1, 1), latent, 1)
-    return decoder(n / "decoder", c, s, latent) if s.side != "encode" else None
+        x = encoder(n / "encoder", c, s, latent)
+        if c.use_quant_conv is not False:
+            x = n.conv("quant_conv", x, 2 * latent, 1)
+    if s.side == "encode":
+        return x
+    z = m.constant(s.batch, latent, s.height, s.width)
+    if c.use_post_quant_conv is not False:
+        z = n.conv("post_quant_conv", z, latent, 1)
+    return decoder(n / "decoder", c, z)
 
 
 PROGRAMS = {

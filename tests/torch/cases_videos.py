@@ -1,0 +1,5 @@
+"""Classes of videos, as in cases_pictures.py."""
+
+from tests.torch.picture_law import Case
+
+CASES: dict[str, Case] = {}
