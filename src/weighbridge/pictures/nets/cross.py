@@ -33,115 +33,6 @@ def adaln(n, b, d, count=6):
     return n.linear("linear", temb.act(), count * d), temb
 
 
-def ltx(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    n.param("scale_shift_table", 2, d)
-    x = n.linear("proj_in", latent(n, s, c.in_channels, s.tokens or packed(s, 1)), d)
-    temb, _ = adaln(n / "time_embed", s.batch, d)
-    y = embed(n / "caption_projection", latent(n, s, c.caption_channels, s.text), d)
-    turns = [
-        n.run.new(1, x.shape[1], d, dtype=FLOAT32) for _ in range(2)
-    ]  # cos and sin, as wide as the model
-
-    def block(p, x, *turns):
-        h = p.rms_norm("", x, affine=False)
-        mod = table(p, temb, 6)
-        h = scaled(h, mod[1], mod[0])
-        a = attention(p / "attn1", h, heads, qk="width", turn="real", how="torch")
-        x = x + a * mod[2]
-        a = attention(p / "attn2", x, heads, seen=y, qk="width", how="torch")
-        x = x + a
-        h = scaled(p.rms_norm("", x, affine=False), mod[4], mod[3])
-        f = feed(p / "ff", h, 4 * d)
-        return x + f * mod[5]
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x = p.block(block, x, *turns)
-    part = n.run.new(s.batch, 1, d)
-    return n.linear("proj_out", scaled(norm(n, x), part, part), c.out_channels)
-
-
-def ltx2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    """Video and audio side by side, each attending to the other."""
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    e, ears = c.audio_num_attention_heads * c.audio_attention_head_dim, c.audio_num_attention_heads
-    n.param("scale_shift_table", 2, d)
-    n.param("audio_scale_shift_table", 2, e)
-    x = n.linear("proj_in", latent(n, s, c.in_channels, s.tokens or packed(s, 1)), d)
-    z = n.linear("audio_proj_in", latent(n, s, c.audio_in_channels, 8 * s.frames), e)
-    y = embed(n / "caption_projection", latent(n, s, c.caption_channels, s.text), d)
-    w = embed(n / "audio_caption_projection", latent(n, s, c.caption_channels, s.text), e)
-    temb, _ = adaln(n / "time_embed", s.batch, d)
-    aemb, _ = adaln(n / "audio_time_embed", s.batch, e)
-    for name, width, count in (
-        ("video_scale_shift", d, 4),
-        ("audio_scale_shift", e, 4),
-        ("video_a2v_gate", d, 1),
-        ("audio_v2a_gate", e, 1),
-    ):
-        adaln(n / f"av_cross_attn_{name}", s.batch, width, count)
-
-    def block(p, x, z):
-        p.param("video_a2v_cross_attn_scale_shift_table", 5, d)
-        p.param("audio_a2v_cross_attn_scale_shift_table", 5, e)
-        p.param("audio_scale_shift_table", 6, e)
-        mod, part, whole = table(p, temb, 6), p.run.new(s.batch, 1, e), p.run.new(s.batch, 1, d)
-        h = scaled(p.rms_norm("", x, affine=False), mod[1], mod[0])
-        x = x + attention(p / "attn1", h, heads, qk="width", turn="real", how="torch") * mod[2]
-        g = scaled(p.rms_norm("", z, affine=False), part, part)
-        z = z + attention(p / "audio_attn1", g, ears, qk="width", turn="real", how="torch") * part
-        x = x + attention(
-            p / "attn2", p.rms_norm("", x, affine=False), heads, seen=y, qk="width", how="torch"
-        )
-        z = z + attention(
-            p / "audio_attn2",
-            p.rms_norm("", z, affine=False),
-            ears,
-            seen=w,
-            qk="width",
-            how="torch",
-        )
-        h, g = p.rms_norm("", x, affine=False), p.rms_norm("", z, affine=False)
-        x = (
-            x
-            + attention(
-                p / "audio_to_video_attn",
-                scaled(h, whole, whole),
-                ears,
-                e,
-                seen=scaled(g, part, part),
-                qk="width",
-                turn="real",
-                how="torch",
-            )
-            * whole
-        )
-        z = (
-            z
-            + attention(
-                p / "video_to_audio_attn",
-                scaled(g, part, part),
-                ears,
-                e,
-                seen=scaled(h, whole, whole),
-                qk="width",
-                turn="real",
-                how="torch",
-            )
-            * part
-        )
-        h = scaled(p.rms_norm("", x, affine=False), mod[4], mod[3])
-        x = x + feed(p / "ff", h, 4 * d) * mod[5]
-        return x, z + feed(
-            p / "audio_ff", scaled(p.rms_norm("", z, affine=False), part, part), 4 * e
-        ) * part
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, z = p.block(block, x, z)
-    n.linear("audio_proj_out", norm(n, z), c.audio_out_channels)
-    return n.linear("proj_out", norm(n, x), c.out_channels)
-
-
 def cogvideox(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     d, heads, t = (
         c.num_attention_heads * c.attention_head_dim,
@@ -462,8 +353,6 @@ def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
 
 PROGRAMS = {
-    "LTXVideoTransformer3DModel": ltx,
-    "LTX2VideoTransformer3DModel": ltx2,
     "CogVideoXTransformer3DModel": cogvideox,
     "MochiTransformer3DModel": mochi,
     "SanaTransformer2DModel": sana,
