@@ -193,3 +193,46 @@ CASES |= {
         sizes=Sizes(frames=7, height=16, width=24, text=256),
     ),
 }
+
+LV = {"_class_name": "AutoencoderKLLTXVideo"}
+LV95 = {
+    "_class_name": "AutoencoderKLLTXVideo",
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 128,
+    "block_out_channels": [128, 256, 512, 1024, 2048],
+    "down_block_types": ["LTXVideo095DownBlock3D"] * 4,
+    "decoder_block_out_channels": [256, 512, 1024],
+    "layers_per_block": [4, 6, 6, 2, 2],
+    "decoder_layers_per_block": [5, 5, 5, 5],
+    "spatio_temporal_scaling": [True] * 4,
+    "decoder_spatio_temporal_scaling": [True] * 3,
+    "decoder_inject_noise": [False] * 4,
+    "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+    "upsample_residual": [True] * 3,
+    "upsample_factor": [2] * 3,
+    "timestep_conditioning": True,
+    "patch_size": 4,
+    "patch_size_t": 1,
+    "encoder_causal": True,
+    "decoder_causal": False,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+L2 = {"_class_name": "AutoencoderKLLTX2Video"}
+lv = dict(frames=5, height=12, width=16)
+ltx95 = vae(LV95, (1, 128, 5, 12, 16), lv)
+CASES |= {
+    "vae ltx dec": vae(LV, (1, 128, 5, 12, 16), lv),
+    "vae ltx enc": vae(LV, None, lv, "encode", (1, 3, 33, 384, 512)),
+    "vae ltx95 dec": Case(
+        config=LV95,
+        inputs={"z": (1, 128, 5, 12, 16), "temb": (1,)},
+        sizes=Sizes(side="decode", **lv),
+        call="decode",
+        skipped=INFERENCE,
+    ),
+    "vae ltx95 enc": vae(LV95, None, lv, "encode", (1, 3, 33, 384, 512)),
+    "vae ltx2v dec": vae(L2, (1, 128, 5, 12, 16), lv),
+    "vae ltx2v enc": vae(L2, None, lv, "encode", (1, 3, 33, 384, 512)),
+}
