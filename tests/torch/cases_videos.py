@@ -236,3 +236,12 @@ CASES |= {
     "vae ltx2v dec": vae(L2, (1, 128, 5, 12, 16), lv),
     "vae ltx2v enc": vae(L2, None, lv, "encode", (1, 3, 33, 384, 512)),
 }
+
+CV={"_class_name": "AutoencoderKLCogVideoX"}
+CASES |= {
+  "vae cog dec": vae(CV,(1,16,5,24,32),dict(frames=5,height=24,width=32)),
+  "vae cog dec 6": vae(CV,(1,16,6,24,32),dict(frames=6,height=24,width=32)),
+  "vae cog dec 1": vae(CV,(1,16,1,60,90),dict(frames=1,height=60,width=90)),
+  "vae cog enc": vae(CV,None,dict(frames=5,height=24,width=32),"encode",(1,3,17,192,256)),
+  "vae cog enc 1": vae(CV,None,dict(frames=1,height=60,width=90),"encode",(1,3,1,480,720)),
+}
