@@ -105,13 +105,20 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         with torch.device(device):
             if "_class_name" in config:
                 cls = getattr(diffusers, config["_class_name"])
-                return cls.from_config(dict(config)).to(dtype).eval()
+                return _loaded(cls.from_config(dict(config)), dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
             cls = getattr(transformers, config["architectures"][0])
             kind = transformers.AutoConfig.for_model(config["model_type"], **raw)
             return cls._from_config(kind).to(dtype).eval()
     finally:
         torch.set_default_dtype(before)
+
+
+def _loaded(module: Any, dtype: torch.dtype) -> Any:
+    """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return module
 
 
 def tree(config: Mapping[str, Any]) -> dict[str, Shape]:
