@@ -47,7 +47,7 @@ CASES = {name: json.loads(config) for config, name in EACH.items()} | {
 # Components whose options their program does not follow yet
 NOT_FOLLOWED = frozenset(
     (
-        *("sana-1.6b transformer", "sana-0.6b transformer", "wan2.1-i2v-14b-480p transformer"),
+        *("sana-1.6b transformer", "sana-0.6b transformer"),
         "cogvideox1.5-5b-i2v transformer",
     )
 )

@@ -86,5 +86,6 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placeme
         dtypes=dtypes,
         forms=formats.by_component(w.quantization, spec),
         casting=casting,
+        fused=spec.denoisers if w.fuse_qkv else (),
         swapped=swapped,
     )

@@ -56,6 +56,8 @@ class PipelineSpec(NamedTuple):
     unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
     source: str = ""
+    repo_id: str = ""
+    gguf: str = ""  # a repository that has the denoiser in GGUF
 
     @property
     def denoiser(self) -> str:
@@ -104,4 +106,10 @@ def spec(pipeline: CataloguePipeline) -> PipelineSpec:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()
     }
-    return PipelineSpec(name=pipeline.name, source=pipeline.source, **row)
+    about = {
+        "name": pipeline.name,
+        "source": pipeline.source,
+        "repo_id": pipeline.repo_id,
+        "gguf": next(iter(pipeline.gguf), ""),
+    }
+    return PipelineSpec(**about, **row)

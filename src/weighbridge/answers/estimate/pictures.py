@@ -20,6 +20,7 @@ from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import components, formats, stages
 from weighbridge.pictures.card import Card, Placement, waiting
 from weighbridge.pictures.request import notes, placement, request
+from weighbridge.pictures.script import PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
 from weighbridge.workload.picture import Picture
@@ -48,18 +49,24 @@ def picture(model: Model, w: Picture) -> Report:
     card.heap.close()
     spread = SPREAD.get(w.engine or "diffusers", 0.25)
     instants = [_instant(stage, place, parts, part, spread) for stage in ran]
+    if w.quantize_on_card and place.forms:
+        instants.insert(0, _quantized(card.quantized(), part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
     devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, row),)))
     from weighbridge.answers.verdict import on_devices, on_host
 
     judged = None if budget is None else on_devices.serving(devices, budget)
     verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
+    settings = _effective(row, made, w, place)
     return Report(
         task="infer",
         model=facts(model),
-        workload=_effective(row, made, w, place),
+        workload=settings,
         devices=devices,
-        derived={"stages": [_told(s, i) for s, i in zip(ran, instants, strict=True)]},
+        derived={
+            "picture_stages": [_told(s, i) for s, i in zip(ran, instants[-len(ran) :], strict=True)],
+            "launch": _script(model, row, place, settings),
+        },
         verdict=verdict,
         warnings=(*model.notes, *notes(row, w, made), *cautions(w)),
     )
@@ -123,6 +130,18 @@ def _instant(
     )
 
 
+def _quantized(nbytes: int, card: "Part | None") -> Instant:
+    """Loading on the card before the weights are packed there."""
+    weights = Component(
+        name="weights",
+        bytes=exactly(nbytes),
+        basis="computed",
+        formula="all components as they are loaded, and the largest linear that is packed",
+        source="torchao quant_api.py (quantize_)",
+    )
+    return Instant("load", (weights, device.context(card)))
+
+
 def _around(nbytes: int, share: float) -> Bytes:
     return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
 
@@ -180,6 +199,18 @@ def _host(place: Placement, parts: Mapping[str, ModelPart], row: PipelineSpec) -
     return Instant("load", tuple(found))
 
 
+def _script(
+    model: Model, row: PipelineSpec, place: Placement, settings: Mapping[str, object]
+) -> str | None:
+    """Return the lines that run it so; None of a pipeline that has no repository."""
+    if not row.repo_id:
+        return None
+    classes = {p.name: p.blueprint.cls for p in model.parts}
+    more = {**settings, "denoiser": row.denoiser}
+    repo = model.reference if "/" in model.reference else row.repo_id
+    return PipelineLines(repo, classes, row.gguf, place.forms, more).text()
+
+
 def _effective(
     row: PipelineSpec, made: PictureRequest, w: Picture, place: Placement
 ) -> dict[str, object]:
@@ -204,6 +235,7 @@ def _effective(
     switches = ("vae_tiling", "vae_slicing", "offload_stream", "layerwise_casting", "fuse_qkv")
     settings |= {name: True for name in switches if getattr(w, name)}
     settings |= {"blocks_to_swap": w.blocks_to_swap} if w.blocks_to_swap else {}
+    settings |= {"gguf": row.gguf} if row.gguf else {}
     settings |= {"drop": list(w.drop)} if w.drop else {}
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     return settings | {name: getattr(w, name) for name in where}

@@ -108,32 +108,35 @@ def of_repository(repo_id: str) -> CataloguePipeline | None:
     return None if name is None else _pipelines()[name]
 
 
+INDEX = "model_index.json"  # of a folder that diffusers saved
+
+
+def makes_pictures(reference: object) -> bool:
+    """Tell whether a reference is a pipeline, by its name, its repository or its folder."""
+    from weighbridge.models import catalogue
+
+    if not isinstance(reference, str | os.PathLike):
+        return False
+    text = os.fspath(reference)
+    if not isinstance(text, str) or catalogue.has(text):
+        return False
+    saved = os.path.isfile(os.path.join(os.path.expanduser(text), INDEX))
+    return saved or find(text) is not None or of_repository(text) is not None
+
+
 # Files of denoisers
 
 ENDS = (".safetensors", ".gguf", ".sft", ".ckpt", ".pth", ".pt", ".bin")
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 # How a file was packed or by whom: nothing about its shapes or its format
 PACKED = frozenset(
-    ("comfy", "comfyui", "kj", "diffusers", "unet", "transformer", "dit", "model", "scaled", "bnb")
-) | {
-    "gguf",
-    "pruned",
-    "emaonly",
-    "ema",
-    "only",
-    "v1",
-    "v2",
-    "mixed",
-    "ud",
-    "hqq",
-    "learned",
-    "hybrid",
-}
+    (
+        *("comfy", "comfyui", "kj", "diffusers", "unet", "transformer", "dit", "model", "gguf"),
+        *("scaled", "bnb", "pruned", "emaonly", "ema", "only", "v1", "v2", "mixed", "ud", "hqq"),
+    )
+)
 GGUF = re.compile(r"(?:i?q\d(?:_[0-9a-z]+)*|tq\d_\d)")
-FLOATS = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16"} | {
-    "fp32": "float32",
-    "f32": "float32",
-}
+FLOATS = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32"}
 FORMATS = re.compile(r"fp8(?:_e[45]m[23](?:fn)?)?|nf4|fp4|int8|int4|mxfp8|nvfp4|e[45]m[23]fn")
 # SVDQuant of nunchaku: svdq-int4_r32-flux.1-dev
 SVDQ = re.compile(r"svdq-(int4|fp4)(?:_r\d+)?-")
