@@ -245,3 +245,13 @@ CASES |= {
   "vae cog enc": vae(CV,None,dict(frames=5,height=24,width=32),"encode",(1,3,17,192,256)),
   "vae cog enc 1": vae(CV,None,dict(frames=1,height=60,width=90),"encode",(1,3,1,480,720)),
 }
+
+HV={"_class_name": "AutoencoderKLHunyuanVideo"}
+HV15={"_class_name": "AutoencoderKLHunyuanVideo15"}
+CASES |= {
+  "vae hun dec": vae(HV,(1,16,4,32,32),dict(frames=4,height=32,width=32)),
+  "vae hun dec 1": vae(HV,(1,16,1,32,32),dict(frames=1,height=32,width=32)),
+  "vae hun enc": vae(HV,None,dict(frames=4,height=32,width=32),"encode",(1,3,13,256,256)),
+  "vae hun15 dec": vae(HV15,(1,32,4,16,16),dict(frames=4,height=16,width=16)),
+  "vae hun15 enc": vae(HV15,None,dict(frames=4,height=16,width=16),"encode",(1,3,13,256,256)),
+}
