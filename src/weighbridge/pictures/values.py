@@ -206,8 +206,11 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) -> Value:
-    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads."""
+def attend(  # noqa: PLR0913  as torch has it
+    q: Value, k: Value, v: Value, heads: int, *, masked: bool = False, first: bool = False
+) -> Value:
+    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
+    queries have heads before tokens in memory."""
     run, width = q.run, q.shape[-1] // heads
     number = AttentionHeads(
         batch=q.shape[0],
@@ -229,6 +232,6 @@ def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) ->
     kernel, shape = run.attention, number.shape(dtype)
     if kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
-    options = AttentionOptions(causal=False, asked=FusedCall(call, TORCH))
+    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
     out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
     return Value(run, out.view(*q.shape))
