@@ -312,3 +312,66 @@ CASES |= {
         sizes=Sizes(frames=5, height=44, width=80, text=512, token_times=True),
     ),
 }
+
+SA = {"_class_name": "SanaTransformer2DModel", "num_layers": 3}
+SAV = {"_class_name": "SanaVideoTransformer3DModel", "num_layers": 3}
+PX = {
+    "_class_name": "PixArtTransformer2DModel",
+    "num_layers": 3,
+    "caption_channels": 4096,
+    "use_additional_conditions": False,
+}
+CASES |= {
+    "sana": Case(
+        config=SA,
+        inputs={
+            "hidden_states": (1, 32, 32, 32),
+            "encoder_hidden_states": (1, 300, 2304),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 300),
+        },
+        sizes=Sizes(height=32, width=32, text=300),
+    ),
+    "sana two": Case(
+        config={**SA, "qk_norm": "rms_norm_across_heads"},
+        inputs={
+            "hidden_states": (2, 32, 64, 64),
+            "encoder_hidden_states": (2, 300, 2304),
+            "timestep": (2,),
+            "encoder_attention_mask": (2, 300),
+        },
+        sizes=Sizes(batch=2, height=64, width=64, text=300),
+    ),
+    "sana video": Case(
+        config=SAV,
+        inputs={
+            "hidden_states": (1, 16, 7, 60, 104),
+            "encoder_hidden_states": (1, 300, 2304),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 300),
+        },
+        sizes=Sizes(frames=7, height=60, width=104, text=300),
+    ),
+    "pixart": Case(
+        config=PX,
+        inputs={
+            "hidden_states": (1, 4, 128, 128),
+            "encoder_hidden_states": (1, 300, 4096),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 300),
+            "added_cond_kwargs": {"resolution": Plainly(None), "aspect_ratio": Plainly(None)},
+        },
+        sizes=Sizes(height=128, width=128, text=300),
+    ),
+    "pixart two": Case(
+        config=PX,
+        inputs={
+            "hidden_states": (2, 4, 128, 128),
+            "encoder_hidden_states": (2, 300, 4096),
+            "timestep": (2,),
+            "encoder_attention_mask": (2, 300),
+            "added_cond_kwargs": {"resolution": Plainly(None), "aspect_ratio": Plainly(None)},
+        },
+        sizes=Sizes(batch=2, height=128, width=128, text=300),
+    ),
+}

@@ -84,8 +84,10 @@ class Place:
         *,
         bias: bool = True,
         groups: int = 1,
+        last: bool = False,
     ) -> Value:
-        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1."""
+        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1. `last`:
+        channels lie last in memory, as tensor cores want them."""
         sides, m = x.shape[2:], self.run.m
         kernels, strides = _each(kernel, len(sides)), _each(stride, len(sides))
         pads = [k // 2 for k in kernels] if pad is None else _each(pad, len(sides))
@@ -100,7 +102,7 @@ class Place:
         if wrap is not None:
             return Value(self.run, wrap(m, x.tensor))
         depthwise = groups == x.shape[1] > 1
-        wide = not depthwise and matrix.rearranges(x.tensor, m)
+        wide = not (depthwise or last) and matrix.rearranges(x.tensor, m)
         form = ConvForm((x.shape[0], out, *shape), rearranged=wide)
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 

@@ -18,7 +18,7 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
-from weighbridge.training.forward.ops import pointwise, shaping
+from weighbridge.training.forward.ops import matrix, pointwise, shaping
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, FusedCall
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
@@ -118,6 +118,13 @@ class Value:
         if isinstance(other, Value):
             return self._as(pointwise.mul(self.run.m, self.tensor, other.tensor))
         return self._as(pointwise.scale(self.run.m, self.tensor))
+
+    def __truediv__(self, other: "Value") -> "Value":
+        return self._as(pointwise.divide(self.run.m, self.tensor, other.tensor))
+
+    def matmul(self, other: "Value", columns: int) -> "Value":
+        """[..., n, k] times [..., k, columns]"""
+        return self._as(matrix.matmul(self.run.m, self.tensor, other.tensor, columns))
 
     def act(self, keeps: str = "input") -> "Value":
         """gelu and silu keep their input for backward; tanh, sigmoid and relu their result."""
