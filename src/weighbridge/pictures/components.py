@@ -15,7 +15,7 @@ from weighbridge.pictures.values import Run, Sizes, Value
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
-ROOMS = ("joint", "cross", "stream", "unet", "vae_image", "vae_cog", "vae_ltx", "encoders")
+ROOMS = ("joint", "cross", "wan", "ltx", "stream", "unet", "vae_image", "vae_wan", "vae_cog", "vae_ltx", "encoders")
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
 

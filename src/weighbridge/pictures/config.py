@@ -22,6 +22,14 @@ class ComponentConfig:
     def __getattr__(self, name: str) -> Any:
         return self._values.get(name)
 
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def below(self, name: str) -> "ComponentConfig":
+        """The config of a part; an empty one where there is none."""
+        values = self._values.get(name)
+        return ComponentConfig(values if isinstance(values, Mapping) else {})
+
 
 def class_of(config: Mapping[str, Any]) -> str:
     """The class that loads a component, as diffusers or transformers name it."""

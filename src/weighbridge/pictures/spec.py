@@ -7,8 +7,12 @@ known is one row, and no code.
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
-from weighbridge.models.catalogue.pipelines import CataloguePipeline
+from weighbridge.base.sentences import sentence
+from weighbridge.models.catalogue.pipelines import CataloguePipeline, find, names, of_repository
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.pictures.config import class_of
 
 Guidance = Literal["none", "batched", "two-pass"]
 
@@ -45,6 +49,8 @@ class PipelineSpec(NamedTuple):
     short: Mapping[str, int] = {}  # encoders with a length of their own
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
     source: str = ""
+    repo_id: str = ""
+    gguf: str = ""  # a repository that has the denoiser in GGUF
 
     @property
     def denoiser(self) -> str:
@@ -56,10 +62,47 @@ class PipelineSpec(NamedTuple):
         return self.chain or (*self.encoders, *self.denoisers, self.vae)
 
 
+def row_of(model: Model) -> PipelineSpec:
+    """Return the row of a pipeline that was named, or else of one whose networks are of the same
+    classes: a tune of it. Raises UnsupportedError."""
+    named = find(model.reference) or of_repository(model.reference)
+    if named is None:
+        classes = {p.name: class_of(p.config) for p in model.parts}
+        alike = (one for one in map(find, names()) if one is not None and _alike(one, classes))
+        named = max(alike, key=lambda one: _shared(one, model), default=None)
+    if named is None:
+        parts = ", ".join(sorted({p.blueprint.cls for p in model.parts}))
+        raise UnsupportedError(sentence("no_pipeline", classes=parts))
+    return spec(named)
+
+
+def _alike(pipeline: CataloguePipeline, classes: Mapping[str, str]) -> bool:
+    """Tell whether each network that is stepped through is of the same class."""
+    deciding = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
+    return all(classes.get(name) == class_of(pipeline.parts[name]) for name in deciding)
+
+
+def _shared(pipeline: CataloguePipeline, model: Model) -> int:
+    """Count the values of configs that both say alike."""
+    theirs = {p.name: p.config for p in model.parts}
+    return sum(
+        theirs[name].get(key) == value
+        for name, config in pipeline.parts.items()
+        if name in theirs
+        for key, value in config.items()
+    )
+
+
 def spec(pipeline: CataloguePipeline) -> PipelineSpec:
     """Read the row of a pipeline."""
     row = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()
     }
-    return PipelineSpec(name=pipeline.name, source=pipeline.source, **row)
+    about = {
+        "name": pipeline.name,
+        "source": pipeline.source,
+        "repo_id": pipeline.repo_id,
+        "gguf": next(iter(pipeline.gguf), ""),
+    }
+    return PipelineSpec(**about, **row)

@@ -49,6 +49,7 @@ class Sizes:
     text: int = 16
     tokens: int = 0
     side: str = "both"
+    token_times: bool = False  # a timestep of each token, as Wan 2.2's TI2V has
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +96,10 @@ class Value:
     @property
     def nbytes(self) -> int:
         return self.tensor.nbytes
+
+    @property
+    def numel(self) -> int:
+        return self.tensor.numel
 
     def _as(self, tensor: Tensor) -> "Value":
         return Value(self.run, tensor)
@@ -167,6 +172,10 @@ class Value:
 
     def chunk(self, count: int, dim: int = -1) -> "list[Value]":
         return self.split(*[self.shape[dim] // count] * count, dim=dim)
+
+    def written(self, other: "Value") -> "Value":
+        """The same memory after `self[...] = other`."""
+        return self._as(shaping.written(self.run.m, self.tensor, other.tensor))
 
     def upsample(self, time: int = 1, space: int = 2) -> "Value":
         """[batch, channels, (frames,) height, width], nearest neighbours."""

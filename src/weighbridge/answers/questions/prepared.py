@@ -50,10 +50,16 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit, Ranking
     from weighbridge.memory.report.verdict import Remedy
     from weighbridge.workload import Infer, Load, Train
+    from weighbridge.workload.picture import Picture
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
-TASKS = {"Load": "load", "Infer": "infer", "Train": "train"}  # by the record of their settings
+TASKS = {
+    "Load": "load",
+    "Infer": "infer",
+    "Train": "train",
+    "Picture": "picture",
+}  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
 
@@ -156,6 +162,29 @@ class Prepared:
             one_model(self.reference, asked.launched)
         beside = {"draft": draft, "projector": projector}
         return self.answer(asked, beside, remedies=remedies, pinned=pinned)
+
+    def picture(
+        self,
+        workload: "Picture | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what making pictures or video with it takes, stage by stage.
+
+        Args:
+            workload: all settings as one record; or give them by name.
+            remedies, pinned: as for `load`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
+        """
+        asked = question("picture", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
 
     def train(
         self,
@@ -272,6 +301,11 @@ class Prepared:
             return report
         if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
             return report
+        if task == "picture":
+            from weighbridge.answers.remedies.pictures import ladder
+
+            named = frozenset(workload.said) if pinned is None else frozenset(pinned)
+            return replace(report, remedies=ladder(report, workload, estimator, named))
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,

@@ -64,3 +64,19 @@ def of_repository(repo_id: str) -> CataloguePipeline | None:
     return next(
         (pipeline for pipeline in _pipelines().values() if pipeline.repo_id.lower() == wanted), None
     )
+
+
+INDEX = "model_index.json"  # of a folder that diffusers saved
+
+
+def makes_pictures(reference: object) -> bool:
+    """Tell whether a reference is a pipeline, by its name, its repository or its folder."""
+    from weighbridge.models import catalogue
+
+    if not isinstance(reference, str | os.PathLike):
+        return False
+    text = os.fspath(reference)
+    if not isinstance(text, str) or catalogue.has(text):
+        return False
+    saved = os.path.isfile(os.path.join(os.path.expanduser(text), INDEX))
+    return saved or find(text) is not None or of_repository(text) is not None

@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
@@ -276,6 +277,14 @@ def _with_headers(
     return blueprint, loading.LoadSplit(part.tensors)
 
 
+def _of_program(config: Mapping[str, Any]) -> Blueprint | None:
+    """The tree that the program of a network declares: found by name, for programs run over shapes,
+    which this room knows nothing of."""
+    components = import_module("weighbridge.pictures.components")
+    tree: Blueprint | None = components.blueprint(config)
+    return tree
+
+
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """Return the family's blueprint; None where our tables lack the model type or its class."""
     if part.library == "timm" and part.config is not None:
@@ -285,9 +294,7 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
         return timm_nets.of_config(part.config)
     if part.library == "diffusers" and part.config is not None and not part.tensors:
-        from weighbridge.models.arch import diffusers_nets
-
-        return diffusers_nets.of_config(part.config)
+        return _of_program(part.config)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))

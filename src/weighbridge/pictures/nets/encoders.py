@@ -145,9 +145,7 @@ def causal_lm(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
 def qwen_vl(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     """Qwen2-VL, Qwen2.5-VL: a tower of pictures beside the language model (config flat or in text_config)."""
-    from components import Config
-
-    t, v, m = Config(c.text_config) if c.text_config else c, Config(c.vision_config or {}), n.run
+    t, v, m = c.below("text_config") or c, c.below("vision_config"), n.run
     five = m.cls.startswith("Qwen2_5")
     p = n / "model" / "visual"
     d = v.hidden_size if five else v.embed_dim or 1280

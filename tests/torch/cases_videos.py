@@ -1,0 +1,247 @@
+"""Classes of videos at moderate sizes, few blocks deep, as in cases_pictures.py."""
+
+import torch
+
+from tests.torch.picture_law import Case, Plainly, Typed
+from weighbridge.pictures.values import Sizes
+
+WAN = {
+    "_class_name": "WanTransformer3DModel",
+    "num_layers": 3,
+    "cross_attn_norm": True,
+    "added_kv_proj_dim": None,
+    "image_dim": None,
+}
+WAN_IN = {
+    "hidden_states": (1, 16, 5, 60, 104),
+    "encoder_hidden_states": (1, 512, 4096),
+    "timestep": (1,),
+}
+WAN_SIZES = Sizes(frames=5, height=60, width=104, text=512)
+CASES = {
+    "wan": Case(config=WAN, inputs=WAN_IN, sizes=WAN_SIZES),
+    "wan ti2v": Case(
+        config={
+            **WAN,
+            "in_channels": 48,
+            "out_channels": 48,
+            "num_attention_heads": 24,
+            "ffn_dim": 14336,
+        },
+        inputs={**WAN_IN, "hidden_states": (1, 48, 5, 44, 80), "timestep": (1, 5 * 22 * 40)},
+        sizes=Sizes(frames=5, height=44, width=80, text=512, token_times=True),
+    ),
+    "wan i2v": Case(
+        config={**WAN, "in_channels": 36, "added_kv_proj_dim": 5120, "image_dim": 1280},
+        inputs={
+            **WAN_IN,
+            "hidden_states": (1, 36, 5, 60, 104),
+            "encoder_hidden_states_image": (1, 257, 1280),
+        },
+        sizes=WAN_SIZES,
+    ),
+    "wan vace": Case(
+        config={
+            **WAN,
+            "_class_name": "WanVACETransformer3DModel",
+            "vace_layers": [0, 2],
+            "vace_in_channels": 96,
+        },
+        inputs={**WAN_IN, "control_hidden_states": (1, 96, 5, 60, 104)},
+        sizes=WAN_SIZES,
+    ),
+    "skyreels": Case(
+        config={
+            **WAN,
+            "_class_name": "SkyReelsV2Transformer3DModel",
+            "num_attention_heads": 40,
+            "ffn_dim": 13824,
+        },
+        inputs=WAN_IN,
+        sizes=WAN_SIZES,
+    ),
+}
+
+INFERENCE = {"step": "inference alone", "checkpoints": "inference alone"}
+WAN22 = {
+    "_class_name": "AutoencoderKLWan",
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "temperal_downsample": [False, True, True],
+}
+
+
+def vae(config, z, sizes, side="decode", x=None, **more):
+    return Case(
+        config=config,
+        inputs={"z": z} if side == "decode" else {"x": x},
+        sizes=Sizes(side=side, **sizes),
+        call=side,
+        skipped=INFERENCE,
+        **more,
+    )
+
+
+Q = {"_class_name": "AutoencoderKLQwenImage"}
+CASES |= {
+    "vae wan dec": vae(
+        {"_class_name": "AutoencoderKLWan"}, (1, 16, 5, 32, 48), dict(frames=5, height=32, width=48)
+    ),
+    "vae wan dec 1": vae(
+        {"_class_name": "AutoencoderKLWan"}, (1, 16, 1, 64, 64), dict(frames=1, height=64, width=64)
+    ),
+    "vae wan dec 2": vae(
+        {"_class_name": "AutoencoderKLWan"}, (1, 16, 2, 32, 32), dict(frames=2, height=32, width=32)
+    ),
+    "vae wan enc": vae(
+        {"_class_name": "AutoencoderKLWan"},
+        None,
+        dict(frames=5, height=32, width=48),
+        "encode",
+        (1, 3, 17, 256, 384),
+    ),
+    "vae wan enc 1": vae(
+        {"_class_name": "AutoencoderKLWan"},
+        None,
+        dict(frames=1, height=32, width=48),
+        "encode",
+        (1, 3, 1, 256, 384),
+    ),
+    "vae wan22 dec": vae(WAN22, (1, 48, 5, 16, 24), dict(frames=5, height=16, width=24)),
+    "vae wan22 enc": vae(
+        WAN22, None, dict(frames=5, height=16, width=24), "encode", (1, 3, 17, 256, 384)
+    ),
+    "vae qwen dec": vae(Q, (1, 16, 1, 64, 64), dict(frames=1, height=64, width=64)),
+    "vae qwen enc": vae(
+        Q, None, dict(frames=1, height=64, width=64), "encode", (1, 3, 1, 512, 512)
+    ),
+}
+
+LTX = {"_class_name": "LTXVideoTransformer3DModel", "num_layers": 3}
+BOOL = torch.bool
+LTX2 = {"_class_name": "LTX2VideoTransformer3DModel", "num_layers": 2}
+LTX2_IN = {
+    "hidden_states": (1, 2688, 128),
+    "audio_hidden_states": (1, 51, 128),
+    "encoder_hidden_states": (1, 256, 3840),
+    "audio_encoder_hidden_states": (1, 256, 3840),
+    "timestep": (1,),
+    "sigma": (1,),
+    "encoder_attention_mask": (1, 256),
+    "audio_encoder_attention_mask": (1, 256),
+    "num_frames": Plainly(7),
+    "height": Plainly(16),
+    "width": Plainly(24),
+    "audio_num_frames": Plainly(51),
+}
+CASES |= {
+    "ltx": Case(
+        config=LTX,
+        inputs={
+            "hidden_states": (1, 2688, 128),
+            "encoder_hidden_states": (1, 128, 4096),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 128),
+            "num_frames": Plainly(7),
+            "height": Plainly(16),
+            "width": Plainly(24),
+        },
+        sizes=Sizes(tokens=2688, text=128),
+    ),
+    "ltx i2v": Case(
+        config=LTX,
+        inputs={
+            "hidden_states": (1, 2688, 128),
+            "encoder_hidden_states": (1, 128, 4096),
+            "timestep": (1, 2688),
+            "encoder_attention_mask": (1, 128),
+            "num_frames": Plainly(7),
+            "height": Plainly(16),
+            "width": Plainly(24),
+        },
+        sizes=Sizes(tokens=2688, text=128, token_times=True),
+    ),
+    "ltx2": Case(config=LTX2, inputs=LTX2_IN, sizes=Sizes(frames=7, height=16, width=24, text=256)),
+    "ltx2 split": Case(
+        config={**LTX2, "rope_type": "split"},
+        inputs=LTX2_IN,
+        sizes=Sizes(frames=7, height=16, width=24, text=256),
+    ),
+    "ltx2 3": Case(
+        config={
+            **LTX2,
+            "rope_type": "split",
+            "gated_attn": True,
+            "audio_gated_attn": True,
+            "cross_attn_mod": True,
+            "audio_cross_attn_mod": True,
+            "use_prompt_embeddings": False,
+            "perturbed_attn": True,
+        },
+        inputs={
+            **LTX2_IN,
+            "encoder_hidden_states": (1, 256, 4096),
+            "audio_encoder_hidden_states": (1, 256, 2048),
+        },
+        sizes=Sizes(frames=7, height=16, width=24, text=256),
+    ),
+}
+
+LV = {"_class_name": "AutoencoderKLLTXVideo"}
+LV95 = {
+    "_class_name": "AutoencoderKLLTXVideo",
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 128,
+    "block_out_channels": [128, 256, 512, 1024, 2048],
+    "down_block_types": ["LTXVideo095DownBlock3D"] * 4,
+    "decoder_block_out_channels": [256, 512, 1024],
+    "layers_per_block": [4, 6, 6, 2, 2],
+    "decoder_layers_per_block": [5, 5, 5, 5],
+    "spatio_temporal_scaling": [True] * 4,
+    "decoder_spatio_temporal_scaling": [True] * 3,
+    "decoder_inject_noise": [False] * 4,
+    "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+    "upsample_residual": [True] * 3,
+    "upsample_factor": [2] * 3,
+    "timestep_conditioning": True,
+    "patch_size": 4,
+    "patch_size_t": 1,
+    "encoder_causal": True,
+    "decoder_causal": False,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+L2 = {"_class_name": "AutoencoderKLLTX2Video"}
+lv = dict(frames=5, height=12, width=16)
+ltx95 = vae(LV95, (1, 128, 5, 12, 16), lv)
+CASES |= {
+    "vae ltx dec": vae(LV, (1, 128, 5, 12, 16), lv),
+    "vae ltx enc": vae(LV, None, lv, "encode", (1, 3, 33, 384, 512)),
+    "vae ltx95 dec": Case(
+        config=LV95,
+        inputs={"z": (1, 128, 5, 12, 16), "temb": (1,)},
+        sizes=Sizes(side="decode", **lv),
+        call="decode",
+        skipped=INFERENCE,
+    ),
+    "vae ltx95 enc": vae(LV95, None, lv, "encode", (1, 3, 33, 384, 512)),
+    "vae ltx2v dec": vae(L2, (1, 128, 5, 12, 16), lv),
+    "vae ltx2v enc": vae(L2, None, lv, "encode", (1, 3, 33, 384, 512)),
+}
+
+CV={"_class_name": "AutoencoderKLCogVideoX"}
+CASES |= {
+  "vae cog dec": vae(CV,(1,16,5,24,32),dict(frames=5,height=24,width=32)),
+  "vae cog dec 6": vae(CV,(1,16,6,24,32),dict(frames=6,height=24,width=32)),
+  "vae cog dec 1": vae(CV,(1,16,1,60,90),dict(frames=1,height=60,width=90)),
+  "vae cog enc": vae(CV,None,dict(frames=5,height=24,width=32),"encode",(1,3,17,192,256)),
+  "vae cog enc 1": vae(CV,None,dict(frames=1,height=60,width=90),"encode",(1,3,1,480,720)),
+}
