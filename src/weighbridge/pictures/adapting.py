@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import isqrt
 
 from weighbridge.base.dtypes import DType
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, field
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.training.adapters import ALL, matched
 from weighbridge.training.forward.adapters import LoraLinear, Plain
@@ -28,12 +28,18 @@ from weighbridge.training.forward.ops.shaping import copied
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 IN_BLOCK = re.compile(r"\.\d+\.")
+# LyCORIS's words for classes of modules (module_algo_map), by the paths of their linears
+CLASSES = {
+    "Attention": re.compile(r"attn|attention"),
+    "FeedForward": re.compile(r"(?:^|\.)(?:ff|ffn|mlp|feed_forward|ff_context)\."),
+}
 RESNETS = ".resnets."  # of UNets: kohya and the like adapt the transformers between them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureAdapters:
-    """`targets` names of modules, or all linears of blocks; `casts` as PEFT's layers do."""
+    """`targets` names or classes of modules, or all linears of blocks; `casts` as PEFT's layers do;
+    `factors` of LoKr by the class of a module, `factor` of others."""
 
     method: str
     rank: int
@@ -43,6 +49,11 @@ class PictureAdapters:
     casts: bool = True
     bypassed: bool = False
     factor: int = 0
+    factors: Mapping[str, int] = field(default_factory=dict)
+
+    def factor_of(self, path: str) -> int:
+        named = (n for kind, n in self.factors.items() if CLASSES[kind].search(f"{path}."))
+        return next(named, self.factor)
 
 
 class LokrBypassed:
@@ -82,10 +93,13 @@ Maker = Callable[[str, int, int], LeafTensor]  # a path and the sides of a matri
 def targeted(params: Iterable[Param], targets: tuple[str, ...]) -> list[str]:
     """Return paths of the linears that have adapters. Raises UsageError where there are none."""
     specs = [ParameterSpec(p.name, p.shape, p.kind) for p in params if len(p.shape) == 2]
-    paths = matched(specs, targets)
-    if targets == (ALL,):
-        paths = [path for path in paths if IN_BLOCK.search(f"{path}.") and RESNETS not in path]
-    return paths
+    kinds = [CLASSES[target] for target in targets if target in CLASSES]
+    if not kinds and targets != (ALL,):
+        return matched(specs, targets)
+    paths = (path for path in matched(specs, (ALL,)) if IN_BLOCK.search(f"{path}."))
+    if not kinds:
+        return [path for path in paths if RESNETS not in path]
+    return [path for path in paths if any(kind.search(f"{path}.") for kind in kinds)]
 
 
 def put_on(
@@ -109,6 +123,9 @@ def put_on(
     return trained
 
 
+HALF = 2  # of the larger side: LyCORIS cuts W2 in two below that rank
+
+
 def _adapted(
     how: PictureAdapters, make: Maker, path: str, packed: Wrap | None, plain: Plain
 ) -> Wrap:
@@ -127,12 +144,13 @@ def _adapted(
         sides = ((outside, how.rank), (how.rank, inside)) * 2
         delta = Hadamard(*(make(f"{path}.hada_{i}", *side) for i, side in enumerate(sides)))
         return Rebuilt(plain, delta)
-    (a_, c), (b_, d) = factored(outside, how.factor), factored(inside, how.factor)
-    first = make(f"{path}.lokr_w1", a_, b_)
+    factor = how.factor_of(path)
+    (rows, c), (columns, d) = factored(outside, factor), factored(inside, factor)
+    first = make(f"{path}.lokr_w1", rows, columns)
     if how.bypassed:
         return LokrBypassed(packed or plain, first, make(f"{path}.lokr_w2", c, d))
     second = (make(f"{path}.lokr_w2", c, d),)
-    if how.rank < max(c, d) / 2:
+    if HALF * how.rank < max(c, d):
         second = make(f"{path}.lokr_w2_a", c, how.rank), make(f"{path}.lokr_w2_b", how.rank, d)
     return Rebuilt(plain, Kronecker((outside, inside), first, second))
 

@@ -136,7 +136,8 @@ class DenoiserStep:
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
         if plan.adapters is None:
             return {p.name: _leaf(m, p, plan.weights) for p in counted.values()}
-        sizes = formats.sizes(plan.denoiser, plan.form, plan.weights)
+        form = None if plan.streaming else plan.form
+        sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         here, waits = swapped(tuple(counted.values()), sizes, plan.blocks_to_swap)
         if plan.streaming:
             here, waits = _streamed(tuple(counted.values()), sizes)
@@ -148,8 +149,8 @@ class DenoiserStep:
             p.name: LeafTensor(p.name, p.shape, plan.weights, None, trainable=False, kind=p.kind)
             for p in counted.values()
         }
-        if plan.form is not None:
-            self.wraps |= base.wrapped(plan.form, counted, leaves, plan.autocast or plan.weights)
+        if form is not None:
+            self.wraps |= base.wrapped(form, counted, leaves, plan.autocast or plan.weights)
         return leaves
 
     def all(self) -> None:
