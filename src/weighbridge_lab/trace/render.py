@@ -9,11 +9,12 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human as size
 from weighbridge.base.wording import printable, safe_markdown
+from weighbridge.base.words import words_in
 from weighbridge.faces.render import draw
 from weighbridge.faces.render.data import json_text
 from weighbridge.faces.view.records import RenderOptions
 from weighbridge_lab.trace.report import where
-from weighbridge_lab.trace.screen import screen
+from weighbridge_lab.trace.screen import screen, why
 
 if TYPE_CHECKING:
     from weighbridge_lab.trace.differences import RunComparison, StepRise
@@ -73,6 +74,13 @@ def markdown(report: "TraceReport", unit: str | None = None) -> str:
 
 def as_json(report: "TraceReport", _: str | None = None) -> str:
     return json_text(report.to_dict())
+
+
+def remarks(report: "TraceReport", lang: str) -> str:
+    """Return what is to be said beside a peak alone: why it is no peak of the whole course."""
+    reason = why(report, words_in(lang))
+    whole = report.used and report.program.ended and report.program.ending != "out of memory"
+    return "" if whole else reason
 
 
 def quiet(report: "TraceReport", _: str | None = None) -> str:
