@@ -185,3 +185,15 @@ def test_a_repository_as_json_and_as_lines(trace, tmp_path):  # noqa: F811
     assert start["place"] == "README.md:1" and start["packages"] == ["nowhere_to_be_had"]
     quiet = trace("import nowhere_to_be_had", target=".", options=["-q"])
     assert quiet.stdout == f"{start['trace']}\n"
+
+
+def test_a_chinese_report_has_no_english_sentence(trace):  # noqa: F811
+    """Roles, phases, operations and names are values."""
+    shown = trace(STEP, options=["--gpu", "t4", "--lang", "zh"]).stdout
+    for line in ("已追踪 script.py", "次后运行到结束", "峰值", "阶段", "其中最大的张量"):
+        assert line in shown
+    for line in ("traced ", "it ran to its end", "peaks ", "its largest tensors", "peak in the"):
+        assert line not in shown
+    assert "峰值出现在反向传播阶段" in shown
+    died = trace(STEP + "    raise ValueError('x')", options=["--gpu", "t4", "--lang", "zh"]).stdout
+    assert "因 ValueError: x 终止" in died

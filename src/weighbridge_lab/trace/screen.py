@@ -159,7 +159,7 @@ def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
         capacity=None if verdict is None else verdict.usable_bytes,
         low=device.driver.low,
         high=device.driver.high,
-        label=words("bar.peak", phase=printable(device.allocated.phase)),
+        label=words("bar.peak", phase=words(f"phase.{device.allocated.phase or 'load'}")),
         margin=_margin(report, words, unit),
         legend=" · ".join(seen),
         words=words("bar.words", parts=listed),
