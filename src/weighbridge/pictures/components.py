@@ -83,7 +83,7 @@ def forward(run: Run, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
     program = _programs().get(run.cls)
     if program is None:
-        raise UnsupportedError(sentence("no_program", cls=run.cls))
+        raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
     try:
         value: Value | None = program(Place(run), config_of(config), sizes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
