@@ -63,6 +63,7 @@ from weighbridge_lab.trace.watch import ModuleWatch
 # torch's compiler, which fake modes read settings of, and would import: seconds for nothing
 
 COMPILER = "torch._dynamo"
+LEFT_ALIGNED = torch.ops.aten._nested_tensor_from_mask_left_aligned.default
 
 
 class FakeGPU:
@@ -198,6 +199,7 @@ class FakeGPU:
             enter(fakes)
             self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
+            self.recorder.replaced[LEFT_ALIGNED] = self.recorder.looks.padded
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))
             watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, waiting.arrived())))
