@@ -281,6 +281,8 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
+        if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
+            question = _of_pictures(question, model)
         return Estimator(question, model, models, vars(self).get("_answers"))
 
     def _helped(
@@ -502,6 +504,22 @@ class Prepared:
         kind = record(engine)
         tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
         return "" if tagged == kind.usual else tagged
+
+
+def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:
+    """Return what is asked of a pipeline that nobody knew by its name: its settings of serving that
+    pictures have, too. What no program computes stays as it was asked."""
+    from weighbridge.pictures.spec import row_of
+    from weighbridge.workload.picture import Picture
+    from weighbridge.settings.setting import fields
+
+    try:
+        row_of(model)
+    except UnsupportedError:
+        return question
+    typed, known = question.workload.said, fields(Picture)
+    shared = {name: value for name, value in typed.items() if name in known and name != "engine"}
+    return ModelQuestion("picture", Picture(**shared))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:
