@@ -1,8 +1,7 @@
 """Encoders that see: towers of pictures (CLIP, SigLIP), and language models beside one (Mistral 3,
 Gemma 3, LLaVA); and ChatGLM, which Kolors reads prompts with.
 
-A language model is given a prompt alone: the tower beside it has weights, and does not run. Trees
-of all these are families (models/arch/families); a program here is the memory of its step.
+Such a language model is given a prompt alone: the tower beside it is there, and sees one patch.
 """
 
 from weighbridge.pictures.config import ComponentConfig
@@ -12,16 +11,25 @@ from weighbridge.pictures.values import Sizes, Value, attend
 
 
 def tower(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    """CLIPVisionModel and SiglipVisionModel: patches, and with CLIP a token of the class."""
-    d, clip = c.hidden_size, n.run.cls == "CLIPVisionModel"
-    tokens = (c.image_size // c.patch_size) ** 2 + clip
-    embeddings, picture = n / "embeddings", n.run.new(s.batch, 3, c.image_size, c.image_size)
+    """CLIPVisionModel and SiglipVisionModel."""
+    x = patches(n, c, s, c.image_size)
+    if n.run.cls == "SiglipVisionModel" and c.vision_use_head is not False:
+        pooled(n / "head", c)
+    return x
+
+
+def patches(n: Place, c: ComponentConfig, s: Sizes, side: int) -> Value:
+    """CLIPVisionTransformer and SiglipVisionTransformer of a picture of that side: CLIP has a token
+    of the class."""
+    d, patch, clip = c.hidden_size, c.patch_size, str(c.model_type).startswith("clip")
+    embeddings = n / "embeddings"
     if clip:
         embeddings.param("class_embedding", d)
-    patch = c.patch_size
+    picture = n.run.new(s.batch, c.num_channels or 3, side, side)
     embeddings.conv("patch_embedding", picture, d, patch, patch, 0, bias=not clip)
-    embeddings.param("position_embedding.weight", tokens, d, kind="embedding")
-    x = n.run.new(s.batch, tokens, d)
+    table = (c.image_size // patch) ** 2 + clip
+    embeddings.param("position_embedding.weight", table, d, kind="embedding")
+    x = n.run.new(s.batch, (side // patch) ** 2 + clip, d)
     if clip:
         x = n.layer_norm("pre_layrnorm", x)
     inside, layers = c.intermediate_size, c.num_hidden_layers
@@ -29,10 +37,60 @@ def tower(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.layer_norm("post_layernorm", x)
 
 
+def pooled(n: Place, c: ComponentConfig) -> None:
+    """SiglipMultiheadAttentionPoolingHead: one vector of all patches."""
+    d = c.hidden_size
+    x = n.value("probe", 1, 1, d)
+    n.param("attention.in_proj_weight", 3 * d, d, kind="linear")
+    n.param("attention.in_proj_bias", 3 * d, kind="bias")
+    x = n.linear("attention.out_proj", x, d)
+    x = n.layer_norm("layernorm", x)
+    (n / "mlp").linear("fc2", (n / "mlp").linear("fc1", x, c.intermediate_size), d)
+
+
+def pixtral(n: Place, c: ComponentConfig) -> Value:
+    """PixtralVisionModel of one patch."""
+    d, patch = c.hidden_size, c.patch_size
+    n.conv("patch_conv", n.run.new(1, 3, patch, patch), d, patch, patch, 0, bias=False)
+    x = n.rms_norm("ln_pre", n.run.new(1, 1, d))
+    for p in (n / "transformer").each("layers", c.num_hidden_layers):
+        h, a = p.rms_norm("attention_norm", x), p / "attention"
+        q, k, v = (a.linear(name, h, d, bias=False) for name in ("q_proj", "k_proj", "v_proj"))
+        x = x + a.linear("o_proj", attend(q, k, v, c.num_attention_heads), d, bias=False)
+        h, f = p.rms_norm("ffn_norm", x), p / "feed_forward"
+        gate = f.linear("gate_proj", h, c.intermediate_size, bias=False).act()
+        h = gate * f.linear("up_proj", h, c.intermediate_size, bias=False)
+        x = x + f.linear("down_proj", h, d, bias=False)
+    return x
+
+
+def projected(n: Place, x: Value, c: ComponentConfig, width: int) -> None:
+    """What joins a tower to the language model: Mistral3, Gemma3 and LlavaMultiModalProjector."""
+    d, cls = x.shape[-1], n.run.cls
+    if cls.startswith("Gemma3"):
+        n.param("mm_input_projection_weight", d, width, kind="linear")
+        n.rms_norm("mm_soft_emb_norm", x)
+        return
+    if cls.startswith("Mistral3"):
+        x, merged = n.rms_norm("norm", x), (c.spatial_merge_size or 2) ** 2 * d
+        x = (n / "patch_merger").linear("merging_layer", n.run.new(1, 1, merged), d, bias=False)
+    bias = not cls.startswith("Mistral3")
+    n.linear("linear_2", n.linear("linear_1", x, width, bias=bias).act(), width, bias=bias)
+
+
 def beside_a_tower(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    """The language model of Mistral3, Gemma3 and Llava ForConditionalGeneration, with its logits."""
-    text, gemma = ComponentConfig(c.text_config), n.run.cls.startswith("Gemma3")
-    x = decoder(n, text, s, n / "model" / "language_model", qk=gemma, four=gemma)
+    """Mistral3, Gemma3 and LlavaForConditionalGeneration, with the logits of all tokens."""
+    text, vision = c.below("text_config"), c.below("vision_config")
+    model, one, gemma = n / "model", Sizes(), n.run.cls.startswith("Gemma3")
+    below = model / "vision_tower"
+    if n.run.cls.startswith("Mistral3"):
+        seen = pixtral(below, vision)
+    else:
+        seen = patches(below, vision, one, vision.patch_size)
+    projected(model / "multi_modal_projector", seen, c, text.hidden_size)
+    x = decoder(n, text, s, model / "language_model", qk=gemma, four=gemma)
+    if gemma:  # the table of words again
+        return n.run.new(s.batch, s.text, text.vocab_size)
     return n.linear("lm_head", x, text.vocab_size, bias=False)
 
 
