@@ -4,6 +4,7 @@ parameters that were published."""
 import pytest
 
 import weighbridge
+from tests.pictures.rows import with_programs
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.faces.cli.menu import run
 from weighbridge.models.catalogue import everyday, pipelines
@@ -13,7 +14,7 @@ from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.spec import spec
 
 ROWS = tuple(map(pipelines.find, pipelines.names()))
-COMPONENTS = {f"{row.name} {part}": config for row in ROWS for part, config in row.parts.items()}
+ANSWERED = tuple(map(pipelines.find, with_programs()))
 # Counted of the classes, diffusers 0.42 and transformers 5.23 on the meta device; those of FLUX,
 # Wan, Qwen-Image and HiDream are the sums of their published files, too
 PUBLISHED = {
@@ -33,22 +34,10 @@ PUBLISHED = {
 # Classes without a program: rows have their configs, and nothing is answered of them
 WITHOUT_PROGRAM = frozenset(
     (
-        *("AutoencoderDC", "AutoencoderKLCosmos", "AutoencoderKLHunyuanVideo15"),
-        *("AutoencoderKLLTX2Video", "AutoencoderKLMochi", "AutoencoderKLTemporalDecoder"),
-        *("AutoencoderKLHunyuanVideo", "UNetMotionModel", "UNetSpatioTemporalConditionModel"),
+        *("AutoencoderDC", "AutoencoderKLCosmos", "AutoencoderKLMochi"),
+        *("AutoencoderKLTemporalDecoder", "UNetMotionModel", "UNetSpatioTemporalConditionModel"),
     )
 )
-# Components whose options their program does not follow yet
-NOT_FOLLOWED = frozenset(("sana-1.6b transformer", "sana-0.6b transformer"))
-
-
-def followed(name):
-    config = COMPONENTS[name]
-    return "_class_name" not in config or (components.known(config) and name not in NOT_FOLLOWED)
-
-
-def answered(row):
-    return all(followed(f"{row.name} {part}") for part in row.parts)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -108,19 +97,19 @@ def test_a_row_like_another_has_what_it_does_not_name():
         "in_channels": 384,
         "out_channels": 64,
     }
-    assert fill.parts["vae"] == dev.parts["vae"] and fill.recipe == dev.recipe
+    assert fill.parts["vae"] == dev.parts["vae"] and fill.recipe == {**dev.recipe, "pictures": 1}
     assert "text_encoder" not in pipelines.find("sdxl-refiner").parts
     assert fill.gguf != dev.gguf and fill.names != dev.names
 
 
 def test_classes_without_a_program_are_known():
-    networks = [config for config in COMPONENTS.values() if "_class_name" in config]
-    without = {class_of(config) for config in networks if not components.known(config)}
+    configs = [config for row in ROWS for config in row.parts.values()]
+    without = {class_of(config) for config in configs if not components.known(config)}
     assert without <= WITHOUT_PROGRAM
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", tuple(filter(answered, ROWS)), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ANSWERED, ids=lambda row: row.name)
 def test_every_row_is_counted(row):
     model = weighbridge.prepare(row.name).model()
     counts = {part.name: part.blueprint.parameters for part in model.parts}

@@ -41,8 +41,7 @@ class PipelineSpec(NamedTuple):
     fps: int = 0
     multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
     rounds: bool = False  # other sides are rounded down, in place of refused
-    binned: bool = False  # other sides become the nearest ones of a list, unless that is turned off
-    area: int = 0  # pixels that any size is scaled to
+    area: int = 0  # pixels that any size is scaled to, or that the sides of a list of its have
     tile: tuple[int, int] | None = None
     tile_stride: float = 0.75
     frames_tile: int = 0
@@ -51,6 +50,7 @@ class PipelineSpec(NamedTuple):
     upcast: bool = False  # a float16 autoencoder is float32 while it decodes
     embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
     reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
+    pictures: int = 0  # that it is always given
     picture_text: int = 0  # tokens that each picture adds to the prompt
     short: Mapping[str, int] = {}  # encoders with a length of their own
     unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
@@ -62,6 +62,11 @@ class PipelineSpec(NamedTuple):
     @property
     def denoiser(self) -> str:
         return self.denoisers[0]
+
+    @property
+    def sides(self) -> int:
+        """Pixels that sides are multiples of."""
+        return self.multiple or self.space
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def clip_vision(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         c.patch_size,
         c.patch_size,
         0,
-        False,
+        bias=False,
     )
     e.param("position_embedding.weight", tokens, d, kind="embedding")
     x = p.layer_norm("pre_layrnorm", m.new(s.batch, tokens, d))
