@@ -88,6 +88,9 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
     row = report.workload
     yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
+    if row["vae_dtype"] != row["dtype"]:
+        narrow = {"vae_dtype": "bfloat16"}
+        yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
     if w.quantization is None:
         yield from _formats(row)
     change = {"offload": "group-block", "offload_stream": True}
