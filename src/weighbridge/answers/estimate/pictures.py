@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
-from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.components import device, host
@@ -43,7 +43,7 @@ def picture(model: Model, w: Picture) -> Report:
     """Raises UnsupportedError for a pipeline of which a network has no program, UsageError for
     settings that contradict it."""
     row = row_of(model)
-    parts = {p.name: p for p in model.parts if p.name not in (w.drop or ())}
+    parts = _loaded(row, model, w)
     _known(row, parts)
     made, place = request(row, w), placement(row, w, tuple(parts))
     budget = w.budget()
@@ -76,6 +76,17 @@ def picture(model: Model, w: Picture) -> Report:
         verdict=verdict,
         warnings=(*model.notes, *notes(row, w, made), *cautions(w)),
     )
+
+
+def _loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
+    """Return the components that are loaded. Raises UsageError for one to leave out that is not
+    there."""
+    names = [p.name for p in model.parts]
+    for name in w.drop or ():
+        if name not in names:
+            known = ", ".join(names)
+            raise UsageError(sentence("component", name=name, pipeline=row.name, known=known))
+    return {p.name: p for p in model.parts if p.name not in (w.drop or ())}
 
 
 def _known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:

@@ -18,9 +18,9 @@ def title(answer: ShownAnswer) -> str:
     size = f"{w['width']} x {w['height']}"
     if w["frames"] > 1:
         size = answer.say("picture.video", size=size, frames=w["frames"])
-    count = answer.say("title.parameters", count=human_count(facts.parameters), exactly="")
+    count = answer.say("picture.parameters", count=human_count(facts.parameters))
     form = str(w["quantization"] or w["dtype"])
-    what = printable(facts.name), size, count.partition(" (")[0], form, str(w["engine"])
+    what = printable(facts.name), size, count, form, str(w["engine"])
     return " · ".join(filter(None, what))
 
 
