@@ -299,7 +299,7 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
-        if task == "picture" and remedies and report.verdict is not None:
+        if task == "picture" and remedies:
             return self._climbed(estimator, report, pinned)
         if not remedies or _is_enough(report):
             return report
@@ -343,11 +343,12 @@ class Prepared:
         self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
     ) -> Report:
         """The answer about a pipeline, with the steps that people take where it does not fit."""
-        from weighbridge.answers.remedies.pictures import ladder, limited
+        from weighbridge.answers.remedies.pictures import ladder, limited, with_cards
 
         workload = estimator.question.workload
-        assert report.verdict is not None
-        if report.verdict.fits == "yes" and report.verdict.count:
+        if report.verdict is None or not report.verdict.count:
+            return with_cards(report, workload, estimator)
+        if report.verdict.fits == "yes":
             return limited(report, workload, estimator)
         typed = frozenset(workload.said if pinned is None else pinned)
         return replace(report, remedies=ladder(report, workload, estimator, typed))

@@ -187,3 +187,30 @@ def _most(change: Callable[[float], Picture], least: float, most: float, ask: As
         else:
             most = middle
     return known
+
+
+def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
+    """Add the smallest cards on which it surely fits, as it was asked and with one component at a
+    time. Those of other makers than NVIDIA have had no published run."""
+    ways = {"": w, "model": w.but(offload="model")}
+    if w.offload not in (None, "none"):
+        del ways["model"]
+    cards = {way: _smallest(asked, ask) for way, asked in ways.items()}
+    named = {way: name for way, name in cards.items() if name}
+    return replace(report, derived=report.derived | {"smallest_cards": named})
+
+
+def _smallest(w: Picture, ask: Ask) -> str:
+    from weighbridge.machines.accelerators.parts import parts
+
+    bare = _asked(ask, w)
+    if bare is None:
+        return ""
+    known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
+    sold = (p for p in known if "modified" not in p.name.lower())
+    rooms = sorted((p.room.low, len(p.id), p.id, p) for p in sold)
+    for _, _, name, part in rooms:
+        then = _asked(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
+        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+            return part.name
+    return ""

@@ -90,6 +90,11 @@ def _pasted(answer: ShownAnswer) -> Iterator[Section]:
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:
     d = answer.report.derived
+    cards = d.get("smallest_cards") or {}
+    if cards.get(""):
+        yield answer.say("picture.card", card=printable(cards[""]))
+    if cards.get("model") and cards["model"] != cards.get(""):
+        yield answer.say("picture.card.model", card=printable(cards["model"]))
     if d.get("most_frames"):
         yield answer.say("picture.most_frames", frames=f"{d['most_frames']:,}")
     if d.get("largest_size"):
