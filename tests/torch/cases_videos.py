@@ -375,3 +375,26 @@ CASES |= {
         sizes=Sizes(batch=2, height=128, width=128, text=300),
     ),
 }
+
+DC = {
+    "_class_name": "AutoencoderDC",
+    "encoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "decoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "upsample_block_type": "interpolate",
+    "downsample_block_type": "Conv",
+}
+CASES |= {
+    "vae dc dec": vae(DC, (1, 32, 32, 32), dict(height=32, width=32)),
+    "vae dc dec 2": vae(
+        {"_class_name": "AutoencoderDC"}, (2, 32, 16, 24), dict(batch=2, height=16, width=24)
+    ),
+    "vae dc enc": vae(DC, None, dict(height=32, width=32), "encode", (1, 3, 1024, 1024)),
+}
+
+MV = {"_class_name": "AutoencoderKLMochi"}
+CASES |= {
+    "vae mochi dec": vae(MV, (1, 12, 3, 24, 32), dict(frames=3, height=24, width=32)),
+    "vae mochi enc": vae(
+        MV, None, dict(frames=3, height=24, width=32), "encode", (1, 3, 13, 192, 256)
+    ),
+}
