@@ -398,3 +398,37 @@ CASES |= {
         MV, None, dict(frames=3, height=24, width=32), "encode", (1, 3, 13, 192, 256)
     ),
 }
+
+
+def tiles(config, z, **sizes):
+    return vae(config, z, {"tiled": True, **sizes})
+
+
+CASES |= {
+    "vae tiles wan": tiles(
+        {"_class_name": "AutoencoderKLWan"}, (1, 16, 5, 60, 80), frames=5, height=60, width=80
+    ),
+    "vae tiles wan22": tiles(WAN22, (1, 48, 5, 30, 40), frames=5, height=30, width=40),
+    "vae tiles qwen": tiles(Q, (1, 16, 1, 128, 128), frames=1, height=128, width=128),
+    "vae tiles cog": tiles(CV, (1, 16, 5, 60, 90), frames=5, height=60, width=90),
+    "vae tiles hun": tiles(HV, (1, 16, 9, 50, 66), frames=9, height=50, width=66),
+    "vae frames hun": vae(HV, (1, 16, 9, 24, 32), dict(frames=9, height=24, width=32)),
+    "vae tiles hun15": tiles(HV15, (1, 32, 3, 30, 40), frames=3, height=30, width=40),
+    "vae tiles ltx": tiles(LV95, (1, 128, 5, 22, 30), frames=5, height=22, width=30),
+    "vae tiles ltx2v": tiles(
+        {**L2, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
+        (1, 128, 5, 22, 30),
+        frames=5,
+        height=22,
+        width=30,
+    ),
+    "vae tiles mochi": tiles(MV, (1, 12, 3, 50, 66), frames=3, height=50, width=66),
+    "vae tiles dc": tiles(DC, (1, 32, 32, 40), height=32, width=40),
+}
+CASES["vae tiles ltx"] = Case(
+    config=LV95,
+    inputs={"z": (1, 128, 5, 22, 30), "temb": (1,)},
+    sizes=Sizes(side="decode", tiled=True, frames=5, height=22, width=30),
+    call="decode",
+    skipped=INFERENCE,
+)

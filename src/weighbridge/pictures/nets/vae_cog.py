@@ -8,6 +8,7 @@ from math import log2, prod
 
 from weighbridge.base.units import GIB
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
@@ -208,8 +209,16 @@ def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return moments
         del moments
-    z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
-    return joined(n / "decoder", c, z, Caches(replaced=replaced), CHUNK)
+
+    def one(s: Sizes) -> Value:
+        z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        return joined(n / "decoder", c, z, Caches(replaced=replaced), CHUNK)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        frames = c.temporal_compression_ratio * (s.frames - 1) + 1
+        return s.batch, c.out_channels, frames, side * s.height, side * s.width
+
+    return tiled(n.run, s, tile(n.run.cls, c, side), one, shape)[0]
 
 
 def joined(n: Place, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:

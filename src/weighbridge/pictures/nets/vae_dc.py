@@ -6,6 +6,7 @@ Source: diffusers 0.42 models/autoencoders/autoencoder_dc.py, models/attention_p
 from typing import Any
 
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
@@ -197,8 +198,15 @@ def dc_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return latents
         del latents
-    z = run.constant(s.batch, c.latent_channels, s.height, s.width)
-    return decoder(n / "decoder", c, z)
+
+    def one(s: Sizes) -> Value:
+        z = run.constant(s.batch, c.latent_channels, s.height, s.width)
+        return decoder(n / "decoder", c, z)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        return s.batch, c.in_channels, factor * s.height, factor * s.width
+
+    return tiled(run, s, tile(run.cls, c, factor), one, shape)[0]
 
 
 PROGRAMS = {"AutoencoderDC": dc_vae}

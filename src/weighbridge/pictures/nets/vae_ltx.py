@@ -8,6 +8,7 @@ from math import prod
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import timestep
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
@@ -237,7 +238,14 @@ def ltx_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         reflected=c.decoder_spatial_padding_mode == "reflect",
         timed=bool(c.timestep_conditioning),
     )
-    return decoder(n / "decoder", c, s, manner)
+
+    def one(s: Sizes) -> Value:
+        return decoder(n / "decoder", c, s, manner)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        return s.batch, c.out_channels, 8 * s.frames - 7, 32 * s.height, 32 * s.width
+
+    return tiled(n.run, s, tile(n.run.cls, c, 32), one, shape)[0]
 
 
 PROGRAMS = {"AutoencoderKLLTXVideo": ltx_vae, "AutoencoderKLLTX2Video": ltx_vae}

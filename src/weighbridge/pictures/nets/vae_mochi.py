@@ -6,6 +6,7 @@ Source: diffusers 0.42 models/autoencoders/autoencoder_kl_mochi.py.
 from math import prod
 
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
@@ -145,8 +146,15 @@ def mochi_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return moments
         del moments
-    z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
-    return decoder(n / "decoder", c, z)
+
+    def one(s: Sizes) -> Value:
+        z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        return decoder(n / "decoder", c, z)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        return s.batch, c.out_channels, time * s.frames, space * s.height, space * s.width
+
+    return tiled(run, s, tile(run.cls, c, space), one, shape)[0]
 
 
 PROGRAMS = {"AutoencoderKLMochi": mochi_vae}
