@@ -31,6 +31,7 @@ __all__ = [
     "INFER",
     "LOAD",
     "MOST_BESIDE",
+    "PICTURE",
     "SPREAD",
     "TABLES",
     "TRAIN",
@@ -82,11 +83,13 @@ LOAD: Table = Deferred(lambda: fields(_class("load")))
 INFER: Table = Deferred(_serving)
 TRAIN: Table = Deferred(lambda: fields(_class("train")))
 FIT: Table = Deferred(_asked)
+PICTURE: Table = Deferred(lambda: fields(_class("picture")))
 TABLES: Mapping[str, Table] = {  # by the task of a request
     "load": LOAD,
     "infer": INFER,
     "train": TRAIN,
     "fit": FIT,
+    "picture": PICTURE,
 }
 
 
@@ -198,6 +201,10 @@ COMMON: Mapping[str, tuple[str, ...]] = {
         *("gpu", "gpu_memory", "method", "framework", "seq_len", "batch_size", "optimizer"),
         *("checkpointing", "precision", "quantization", "lora_r", "lora_targets", "shard"),
         *("gradient_accumulation", "loss", "attention", "ram"),
+    ),
+    "picture": (
+        *("gpu", "gpu_memory", "ram", "size", "frames", "seconds", "batch_size", "quantization"),
+        *("offload", "vae_tiling", "guidance", "dtype", "engine"),
     ),
     "load": ("gpu", "gpu_memory", "quantization", "dtype", "device_map", "ram"),
 }

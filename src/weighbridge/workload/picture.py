@@ -54,6 +54,7 @@ class PipelineSettings(Settings):
     vae_dtype: Str = word()
     attention: Str = word(*ATTENTIONS, default="sdpa")
     fuse_qkv: Switch = switch()
+    quantize_on_card: Switch = switch()
     drop: Words = words()
 
 

@@ -64,29 +64,24 @@ def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
     try:
         with shaped():
             whole = {aten.scaled_dot_product_attention.default: attention}
-            losses = {loss: _in_one_number(loss) for loss in ELEMENTWISE}
+            losses = dict.fromkeys(ELEMENTWISE, _loss)
             yield whole | {aten._pack_padded_sequence.default: packed} | losses
     finally:
         library._destroy()
 
 
-def _in_one_number(loss: Any) -> Callable[..., torch.Tensor]:
+def _loss(
+    first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *_: Any, **__: Any
+) -> torch.Tensor:
     """Sum a loss as aten/src/ATen/native/Loss.cpp does: its one number stays in a storage that was
     made for each element (TORCH_META_FUNC resizes it), beside which each is computed."""
-
-    def reduced(
-        first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *width: Any, **more: Any
-    ) -> torch.Tensor:
-        if not reduction:
-            whole: torch.Tensor = loss(first, second, reduction, *width, **more)
-            return whole
-        shape = torch.broadcast_shapes(first.shape, second.shape)
-        out = first.new_empty(shape, dtype=torch.result_type(first, second))
-        each = torch.empty_like(out)
-        del each
-        return out.resize_(())
-
-    return reduced
+    shape = torch.broadcast_shapes(first.shape, second.shape)
+    out = first.new_empty(shape, dtype=torch.result_type(first, second))
+    if not reduction:
+        return out
+    each = torch.empty_like(out)
+    del each
+    return out.resize_(())
 
 
 def _attention(chooser: Chooser) -> Callable[..., torch.Tensor]:

@@ -40,6 +40,11 @@ COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides wha
 
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 SUPPRESSING = ("suppress", "raises")  # contextlib's, pytest's
+PROGRAMS = (".py", notebooks.SUFFIX)
+DATA = (
+    *(".json", ".yaml", ".yml", ".toml", ".safetensors", ".gguf", ".bin"),
+    *(".pt", ".pth", ".ckpt", ".sh", ".md"),
+)
 LEAVING = ("exit", "_exit", "quit", "abort")
 NETS = ast.FunctionDef | ast.ClassDef  # what may make a module
 Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
@@ -71,15 +76,22 @@ def request(
     path, colon, name = target.rpartition(":")
     if os.path.exists(target) or not (colon and name.isidentifier()):
         path, name = target, ""
-    if not os.path.isfile(path):
-        if path.startswith("-"):
-            raise UsageError(sentence("trace.no_option", name=path))
-        if not name:
-            path = path.rstrip(":")
-        raise NotFoundError(sentence("trace.no_script"), where=path)
+    _startable(path, name)
     if name or then is not None:
         name = _defined(path, name, ast.FunctionDef if then is None else NETS)
     return Request(script=path, function=name or None, arguments=tuple(arguments), then=then)
+
+
+def _startable(path: str, name: str) -> None:
+    """Raise UsageError for what is no file, or none of Python."""
+    path = path if name else path.rstrip(":")
+    if os.path.isfile(path) and not path.lower().endswith(DATA):
+        return
+    if path.startswith("-"):
+        raise UsageError(sentence("trace.no_option", name=path))
+    if path.endswith(PROGRAMS) or (os.sep in path and not os.path.exists(path)):
+        raise NotFoundError(sentence("trace.no_script"), where=path)
+    raise NotFoundError(sentence("trace.no_program", name=path), where=path)
 
 
 def _defined(path: str, name: str, kinds: Any) -> str:
@@ -123,6 +135,8 @@ def as_python(request: Request) -> Iterator[types.ModuleType]:
     sys.argv = [request.script, *request.arguments]
     if not sys.flags.safe_path:
         sys.path[0] = os.getcwd() if request.module else os.path.dirname(_real(request.script))
+    if request.script.endswith(notebooks.SUFFIX):
+        sys.path.insert(0, os.getcwd())  # where its cells write files
     gc.set_threshold(*COLLECT_EVERY)
     try:
         yield _main(request)

@@ -111,6 +111,7 @@ class DeviceTrace:
     left: int  # allocated at the end
     refusals: tuple[Refusal, ...]
     rises: tuple[StepRise, ...] = ()
+    processes: int = 1  # that use the card as this one does: `driver` is their sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,10 +50,16 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit, Ranking
     from weighbridge.memory.report.verdict import Remedy
     from weighbridge.workload import Infer, Load, Train
+    from weighbridge.workload.picture import Picture
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
-TASKS = {"Load": "load", "Infer": "infer", "Train": "train"}  # by the record of their settings
+TASKS = {
+    "Load": "load",
+    "Infer": "infer",
+    "Train": "train",
+    "Picture": "picture",
+}  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
 
@@ -157,6 +163,29 @@ class Prepared:
         beside = {"draft": draft, "projector": projector}
         return self.answer(asked, beside, remedies=remedies, pinned=pinned)
 
+    def picture(
+        self,
+        workload: "Picture | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what making pictures or video with it takes, stage by stage.
+
+        Args:
+            workload: all settings as one record; or give them by name.
+            remedies, pinned: as for `load`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
+        """
+        asked = question("picture", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
+
     def train(
         self,
         workload: "Train | None" = None,
@@ -252,6 +281,8 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
+        if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
+            question = _of_pictures(question, model)
         return Estimator(question, model, models, vars(self).get("_answers"))
 
     def _helped(
@@ -272,6 +303,11 @@ class Prepared:
             return report
         if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
             return report
+        if task == "picture":
+            from weighbridge.answers.remedies.pictures import ladder
+
+            named = frozenset(workload.said) if pinned is None else frozenset(pinned)
+            return replace(report, remedies=ladder(report, workload, estimator, named))
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,
@@ -468,6 +504,22 @@ class Prepared:
         kind = record(engine)
         tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
         return "" if tagged == kind.usual else tagged
+
+
+def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:
+    """Return what is asked of a pipeline that nobody knew by its name: its settings of serving that
+    pictures have, too. What no program computes stays as it was asked."""
+    from weighbridge.pictures.spec import row_of
+    from weighbridge.workload.picture import Picture
+    from weighbridge.settings.setting import fields
+
+    try:
+        row_of(model)
+    except UnsupportedError:
+        return question
+    typed, known = question.workload.said, fields(Picture)
+    shared = {name: value for name, value in typed.items() if name in known and name != "engine"}
+    return ModelQuestion("picture", Picture(**shared))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

@@ -70,6 +70,8 @@ class DerivedFacts(TypedDict, total=False):
     context_from: str
     longest_context: int | None
     not_counted: list[str]
+    # pictures and video: each component that runs, as {stage, component, bytes}
+    picture_stages: list[dict[str, Any]]
     launch: str | None
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine

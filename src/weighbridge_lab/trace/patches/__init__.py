@@ -64,6 +64,10 @@ class Notes:
             self.lines.append(line)
             warnings.warn(line, stacklevel=3)
 
+    def each(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self(line)
+
 
 # Modules that a program imports meanwhile, patched as soon as they are there
 Patches = Callable[[Any], Iterable[Patch]]  # of a module
