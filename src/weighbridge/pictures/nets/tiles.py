@@ -32,6 +32,7 @@ class FrameTile(NamedTuple):
     stride: int
 
 
+COG = "AutoencoderKLCogVideoX"
 # Pixels of a tile and of its stride, latents' pixels; other classes are in `tile`
 PIXELS = {
     "AutoencoderKLWan": (256, 192),
@@ -45,10 +46,15 @@ PIXELS = {
 }
 
 
+def known(cls: str) -> bool:
+    """Tell whether the program of a class runs its tiles."""
+    return cls in PIXELS or cls == COG
+
+
 def tile(cls: str, c: ComponentConfig, space: int) -> Tile | None:
     """Return the tile that a class takes once enable_tiling was called; None where it takes none.
     `space` is pixels of a latent."""
-    if cls == "AutoencoderKLCogVideoX":  # overlaps of a sixth and a fifth
+    if cls == COG:  # overlaps of a sixth and a fifth
         height, width = c.sample_height // 2 // space, c.sample_width // 2 // space
         return Tile(height, width, int(height * 5 / 6), int(width * 4 / 5))
     if cls not in PIXELS:
