@@ -1,7 +1,7 @@
-"""Tiles of autoencoders: parts of a picture, or of a video's frames, that are decoded one by one.
+"""Tiles of autoencoders: parts of a picture, or of a video's frames, decoded one by one.
 
-What is done stays until all is done; then rows are joined, and the whole of them. So there are three
-times the pixels at the end, those of overlaps among them.
+What is done stays until all is done; then rows are joined, and the whole of them. So there are
+three times the pixels at the end, those of overlaps among them.
 
 Source: diffusers 0.42 models/autoencoders, tiled_decode and _temporal_tiled_decode of each class.
 """

@@ -18,8 +18,8 @@ PIXEL_CHUNK = 8  # frames that are encoded at once
 
 
 class Caches:
-    """What convolutions keep of a chunk for the next one (conv_cache): the last one's, which are held
-    until this chunk is done, and this one's."""
+    """Frames that convolutions keep for the next chunk (conv_cache): those of the last chunk, held
+    until this one is done, and those of this one."""
 
     def __init__(self, *, replaced: bool) -> None:
         self.replaced = replaced  # in place, up to diffusers 0.30
@@ -50,7 +50,7 @@ def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
 
 
 def point(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
-    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:], which is a copy of the whole."""
+    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:]: a copy of the whole."""
     q = p / name
     caches.frames[q.path] = x.copy()
     return q.conv("conv", x, out, 1, pad=0)
@@ -223,7 +223,8 @@ def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
 
 def joined(n: Place, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:
     """_encode and _decode. Chunks after the second are like it, but for those that are done."""
-    one, done, sizes = encode if chunk == PIXEL_CHUNK else decode, [], chunks(whole.shape[2], chunk)
+    one, done = encode if chunk == PIXEL_CHUNK else decode, list[Value]()
+    sizes = chunks(whole.shape[2], chunk)
     for number, frames in enumerate(sizes):
         if 1 < number < len(sizes) - 1:
             done.append(done[1].resized(*done[1].shape))

@@ -293,7 +293,8 @@ def finished(c: ComponentConfig, out: Value) -> Value:
 def tile_decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     """A tile of tiled_decode: its chunks are listed, and joined at the end."""
     run, caches, chunks = n.run, Caches(), min(s.frames, CHUNKS)
-    z, time = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width), []
+    z = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width)
+    time = list[Value]()
     for chunk in range(chunks):
         latent = causal(n, "post_quant_conv", z.part(*framed(z, 1)), c.z_dim)
         if chunk == CHUNKS - 1:
