@@ -68,8 +68,8 @@ def tiled(run: Run, s: Sizes, k: Tile | None, one: Decode, shape: Shape) -> tupl
     Return the whole, and what lives beside it until the caller is done."""
     if k is None or not s.tiled or (s.height <= k.height and s.width <= k.width):
         return one(s), None
-    heights = _parts(s.height, k.height, k.stride_height)
-    widths = _parts(s.width, k.width, k.stride_width)
+    heights = parts(s.height, k.height, k.stride_height)
+    widths = parts(s.width, k.width, k.stride_width)
     sizes = [replace(s, height=height, width=width) for height in heights for width in widths]
     tiles = _run(run, sizes, one, shape)
     rows = [
@@ -84,14 +84,14 @@ def in_frames(run: Run, s: Sizes, k: FrameTile, one: Decode, shape: Shape) -> Va
     """Decode so many latent frames at a time, where there are more."""
     if s.frames < k.frames:
         return one(s)
-    sizes = [replace(s, frames=frames) for frames in _parts(s.frames, k.frames, k.stride)]
+    sizes = [replace(s, frames=frames) for frames in parts(s.frames, k.frames, k.stride)]
     tiles = _run(run, sizes, one, shape)
     whole = run.new(*shape(s))
     del tiles
     return whole
 
 
-def _parts(whole: int, part: int, stride: int) -> list[int]:
+def parts(whole: int, part: int, stride: int) -> list[int]:
     return [min(part, whole - start) for start in range(0, whole, stride)]
 
 

@@ -26,6 +26,10 @@ class Caches:
         self.before: dict[str, Value] = {}
         self.frames: dict[str, Value] = {}
 
+    def earlier(self, path: str) -> Value | None:
+        """Return what a convolution kept of the last chunk, which goes where it is replaced."""
+        return self.before.pop(path, None) if self.replaced else self.before.get(path)
+
     def next(self) -> None:
         self.before = self.frames
         if not self.replaced:
@@ -39,26 +43,31 @@ def framed(x: Value, frames: int) -> tuple[int, ...]:
 def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
     """CogVideoXCausalConv3d with a kernel of three frames."""
     q = p / name
-    earlier = caches.before.get(q.path)
+    earlier = caches.earlier(q.path)
     if earlier is None:
         frame = x.part(*framed(x, 1))
         inputs = cat([frame, frame, x], 2)
     else:
         inputs = cat([earlier, x], 2)
+    del earlier
     caches.frames[q.path] = inputs.part(*framed(x, 2)).copy()
-    return safe(q, inputs, out)
+    if caches.replaced:
+        inputs = inputs.pad(space=1)
+    return safe(q, inputs, out, (0, 0, 0) if caches.replaced else (0, 1, 1))
 
 
 def point(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
     """A kernel of one frame "keeps its last 0 frames", [:, :, -0:]: a copy of the whole."""
     q = p / name
+    caches.earlier(q.path)
     caches.frames[q.path] = x.copy()
-    return q.conv("conv", x, out, 1, pad=0)
+    inputs = x.copy() if caches.replaced else x  # a pad that adds nothing
+    return q.conv("conv", inputs, out, 1, pad=0)
 
 
-def safe(q: Place, x: Value, out: int) -> Value:
+def safe(q: Place, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
     """CogVideoXSafeConv3d: pieces of at most 2 GiB along the frames."""
-    pads, size = (0, 1, 1), prod(x.shape) * 2 / GIB
+    size = prod(x.shape) * 2 / GIB
     if size <= SAFE:
         return q.conv("conv", x, out, 3, pad=pads)
     frames = -(-x.shape[2] // (int(size / SAFE) + 1))
@@ -84,6 +93,11 @@ def norm(p: Place, name: str, x: Value, z: Value | None, caches: Caches) -> Valu
         z = cat([first, later], 2)
     else:
         z = z.resized(*grown)
+    if caches.replaced:
+        norm_f = q.group_norm("norm_layer", x)
+        return norm_f * point(q, "conv_y", z, x.shape[1], caches) + point(
+            q, "conv_b", z, x.shape[1], caches
+        )
     conv_y = point(q, "conv_y", z, x.shape[1], caches)
     conv_b = point(q, "conv_b", z, x.shape[1], caches)
     norm_f = q.group_norm("norm_layer", x)
