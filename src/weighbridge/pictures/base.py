@@ -20,7 +20,6 @@ library/flux_utils.py (fp8_base).
 """
 
 from collections.abc import Mapping
-
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType

@@ -12,11 +12,10 @@ are streamed, wait in host memory. Source: diffusers 0.42 examples/dreambooth/tr
 modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from weighbridge.base.dtypes import BFLOAT16, FLOAT32, DType
+from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import dataclass, field, replace
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels.workspaces import lasting

@@ -213,7 +213,7 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def attend(  # noqa: PLR0913  as torch has it
+def attend(
     q: Value, k: Value, v: Value, heads: int, *, masked: bool = False, first: bool = False
 ) -> Value:
     """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:

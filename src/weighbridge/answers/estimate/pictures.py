@@ -64,7 +64,9 @@ def picture(model: Model, w: Picture) -> Report:
         workload=settings,
         devices=devices,
         derived={
-            "picture_stages": [_told(s, i) for s, i in zip(ran, instants[-len(ran) :], strict=True)],
+            "picture_stages": [
+                _told(s, i) for s, i in zip(ran, instants[-len(ran) :], strict=True)
+            ],
             "launch": _script(model, row, place, settings),
         },
         verdict=verdict,
@@ -78,7 +80,7 @@ def _known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
             raise UnsupportedError(sentence("picture.lacks", pipeline=row.name, component=name))
         if not components.known(parts[name].config):
             cls = parts[name].blueprint.cls
-            raise UnsupportedError(sentence("no_program", cls=cls))
+            raise UnsupportedError(sentence("picture.no_program", cls=cls))
 
 
 def _instant(

@@ -299,15 +299,10 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
-        if not remedies or report.verdict is None:
-            return report
-        if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
+        if not remedies or _is_enough(report):
             return report
         if task == "picture":
-            from weighbridge.answers.remedies.pictures import ladder
-
-            named = frozenset(workload.said) if pinned is None else frozenset(pinned)
-            return replace(report, remedies=ladder(report, workload, estimator, named))
+            return self._climbed(estimator, report, pinned)
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,
@@ -343,6 +338,16 @@ class Prepared:
 
         changes = search(case, hears=hears if part else None)
         return ended(undenied(replace(report, remedies=changes)))
+
+    def _climbed(
+        self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
+    ) -> Report:
+        """The answer about a pipeline, with the steps that people take where it does not fit."""
+        from weighbridge.answers.remedies.pictures import ladder
+
+        workload = estimator.question.workload
+        typed = frozenset(workload.said if pinned is None else pinned)
+        return replace(report, remedies=ladder(report, workload, estimator, typed))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""
@@ -506,20 +511,27 @@ class Prepared:
         return "" if tagged == kind.usual else tagged
 
 
+def _is_enough(report: Report) -> bool:
+    """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
+    fits = None if report.verdict is None else report.verdict.fits
+    return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
+
+
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:
     """Return what is asked of a pipeline that nobody knew by its name: its settings of serving that
     pictures have, too. What no program computes stays as it was asked."""
     from weighbridge.pictures.spec import row_of
-    from weighbridge.workload.picture import Picture
     from weighbridge.settings.setting import fields
+    from weighbridge.workload.picture import Picture
 
     try:
         row_of(model)
     except UnsupportedError:
         return question
     typed, known = question.workload.said, fields(Picture)
-    shared = {name: value for name, value in typed.items() if name in known and name != "engine"}
-    return ModelQuestion("picture", Picture(**shared))
+    if typed.get("engine") is not None:  # of language models, who take no pipeline
+        return question
+    return ModelQuestion("picture", Picture(**{n: v for n, v in typed.items() if n in known}))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

@@ -47,12 +47,16 @@ PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
 
-def makes_pictures(words: Sequence[str]) -> bool:
-    """Tell whether one of the words that were typed names a pipeline of pictures or video."""
+def of_pictures(words: Sequence[str]) -> list[str]:
+    """Return the words of a question about serving that name a pipeline of pictures or video,
+    without the command; [] of others."""
+    if words[0] in COMMANDS and words[0] not in SERVING:
+        return []
     from weighbridge.models.catalogue import pipelines  # its names, where a model is asked about
 
-    named = (word for word in words if not word.startswith("-"))
-    return any(map(pipelines.makes_pictures, named))
+    asked = [*words[1:]] if words[0] in SERVING else [*words]
+    named = (word for word in asked if not word.startswith("-"))
+    return asked if any(map(pipelines.makes_pictures, named)) else []
 
 
 class Menu(click.Group):
@@ -72,13 +76,10 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] in SERVING and makes_pictures(args[1:]):
-            return PICTURES, self.get_command(ctx, PICTURES), args[1:]
+        if words := of_pictures(args):
+            return PICTURES, self.get_command(ctx, PICTURES), words
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file
-
-            if makes_pictures(args[:1]):
-                return PICTURES, self.get_command(ctx, PICTURES), args
 
             if given(args[0]):  # a name like --x.yaml stood behind --, which is gone by now
                 ended = ["--"] if args[0].startswith("-") and args[0] != "-" else []

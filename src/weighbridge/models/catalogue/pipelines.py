@@ -108,20 +108,13 @@ def of_repository(repo_id: str) -> CataloguePipeline | None:
     return None if name is None else _pipelines()[name]
 
 
-INDEX = "model_index.json"  # of a folder that diffusers saved
-
-
 def makes_pictures(reference: object) -> bool:
-    """Tell whether a reference is a pipeline, by its name, its repository or its folder."""
+    """Tell whether a reference is a pipeline that we know, by its name or its repository."""
     from weighbridge.models import catalogue
 
-    if not isinstance(reference, str | os.PathLike):
+    if not isinstance(reference, str) or catalogue.has(reference):
         return False
-    text = os.fspath(reference)
-    if not isinstance(text, str) or catalogue.has(text):
-        return False
-    saved = os.path.isfile(os.path.join(os.path.expanduser(text), INDEX))
-    return saved or find(text) is not None or of_repository(text) is not None
+    return find(reference) is not None or of_repository(reference) is not None
 
 
 # Files of denoisers
