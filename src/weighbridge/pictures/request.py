@@ -14,7 +14,8 @@ from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
 from weighbridge.workload.picture import Picture
 
-USUAL_DTYPE = "bfloat16"  # of every pipeline's own example, or float16, which is as large
+# Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
+USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
 FRAMES_A_SECOND = 16  # where a pipeline says nothing
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 
@@ -96,7 +97,7 @@ def _upcast(spec: PipelineSpec, dtype: DType) -> str:
 
 def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placement:
     """Return which weights are on the card, and in which format. Raises UsageError."""
-    dtype = torch_dtype(w.dtype or USUAL_DTYPE, "--dtype")
+    dtype = torch_dtype(w.dtype or (OF_UPCAST if spec.upcast else USUAL_DTYPE), "--dtype")
     dtypes = dict.fromkeys(names, dtype)
     wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or _upcast(spec, dtype)
     dtypes[spec.vae] = torch_dtype(wide, "--vae-dtype") if wide else dtype
@@ -105,7 +106,7 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placeme
     casting = spec.denoisers if w.layerwise_casting else ()
     swapped = dict.fromkeys(spec.denoisers, w.blocks_to_swap) if w.blocks_to_swap else {}
     return Placement(
-        offload=w.offload or "none",  # type: ignore[arg-type]  one of its choices
+        offload=w.offload or "none",
         stream=w.offload_stream,
         dtypes=dtypes,
         forms=formats.by_component(w.quantization, spec),

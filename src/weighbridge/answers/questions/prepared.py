@@ -299,10 +299,10 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
+        if task == "picture" and remedies and report.verdict is not None:
+            return self._climbed(estimator, report, pinned)
         if not remedies or _is_enough(report):
             return report
-        if task == "picture":
-            return self._climbed(estimator, report, pinned)
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,
@@ -343,9 +343,12 @@ class Prepared:
         self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
     ) -> Report:
         """The answer about a pipeline, with the steps that people take where it does not fit."""
-        from weighbridge.answers.remedies.pictures import ladder
+        from weighbridge.answers.remedies.pictures import ladder, limited
 
         workload = estimator.question.workload
+        assert report.verdict is not None
+        if report.verdict.fits == "yes" and report.verdict.count:
+            return limited(report, workload, estimator)
         typed = frozenset(workload.said if pinned is None else pinned)
         return replace(report, remedies=ladder(report, workload, estimator, typed))
 

@@ -72,6 +72,8 @@ class DerivedFacts(TypedDict, total=False):
     not_counted: list[str]
     # pictures and video: each component that runs, as {stage, component, bytes}
     picture_stages: list[dict[str, Any]]
+    most_frames: int
+    largest_size: str  # WIDTHxHEIGHT
     launch: str | None
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine
