@@ -9,7 +9,7 @@
       -dynamic     the input is scaled to float8 by operators that autograd follows: its absolute
                    values, it in float32 and the quotient are saved beside it
     fp8            a file in float8: autocast makes the matrix in 16 bits, which is saved
-    sdnq-int8      nothing is saved; autocast does not reach it, so the result is as wide as the input
+    sdnq-int8      nothing is saved; autocast does not reach it: the result is as wide as the input
     others         nothing is known to be kept but the matrix, for a moment
 
 Source: bitsandbytes 0.50 autograd/_functions.py; optimum-quanto 0.2.7 tensor/function.py; torchao
@@ -20,7 +20,6 @@ library/flux_utils.py (fp8_base).
 """
 
 from collections.abc import Mapping
-
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType

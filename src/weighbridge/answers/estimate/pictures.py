@@ -40,7 +40,7 @@ def picture(model: Model, w: Picture) -> Report:
     settings that contradict it."""
     row = row_of(model)
     parts = {p.name: p for p in model.parts if p.name not in (w.drop or ())}
-    _known(row, parts)
+    known(row, parts)
     made, place = request(row, w), placement(row, w, tuple(parts))
     budget = w.budget()
     part = None if budget is None else budget.choice.part
@@ -70,7 +70,7 @@ def picture(model: Model, w: Picture) -> Report:
     )
 
 
-def _known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
+def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
     for name in (*row.denoisers[:1], row.vae):
         if name not in parts:
             raise UnsupportedError(sentence("picture.lacks", pipeline=row.name, component=name))

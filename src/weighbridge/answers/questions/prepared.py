@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Remedy
     from weighbridge.workload import Infer, Load, Train
     from weighbridge.workload.picture import Picture
+    from weighbridge.workload.picture_training import PictureTraining
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
@@ -59,6 +60,7 @@ TASKS = {
     "Infer": "infer",
     "Train": "train",
     "Picture": "picture",
+    "PictureTraining": "picture_training",
 }  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
@@ -186,6 +188,29 @@ class Prepared:
         asked = question("picture", workload, settings)
         return self.answer(asked, remedies=remedies, pinned=pinned)
 
+    def picture_training(
+        self,
+        workload: "PictureTraining | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what training a pipeline's denoiser takes, per device and phase.
+
+        Args:
+            workload: all settings as one record; or give them by name.
+            remedies, pinned: as for `load`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
+        """
+        asked = question("picture_training", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
+
     def train(
         self,
         workload: "Train | None" = None,
@@ -301,11 +326,12 @@ class Prepared:
             return report
         if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
             return report
-        if task == "picture":
-            from weighbridge.answers.remedies.pictures import ladder
+        if report.pictures:
+            from weighbridge.answers.remedies import picture_training, pictures
 
             named = frozenset(workload.said) if pinned is None else frozenset(pinned)
-            return replace(report, remedies=ladder(report, workload, estimator, named))
+            rungs = picture_training if report.task == "train" else pictures
+            return replace(report, remedies=rungs.ladder(report, workload, estimator, named))
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,

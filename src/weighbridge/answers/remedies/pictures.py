@@ -8,7 +8,7 @@ what lowers nothing is left out. The search ends with the first that fits and on
 Source of the order: threads about FLUX, Wan, SDXL (docs/pictures.md).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
@@ -18,7 +18,7 @@ from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
 
-Ask = Callable[[Picture], Report]
+Ask = Callable[[Any], Report]
 Change = Mapping[str, Any]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SMALLER = (0.75, 0.5)  # of frames; of each side
@@ -41,10 +41,17 @@ class Step:
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
+    return climbed(report, w, ask, pinned, _steps(report, w))
+
+
+def climbed(
+    report: Report, w: Any, ask: Ask, pinned: frozenset[str], steps: Iterable[Step]
+) -> tuple[Remedy, ...]:
+    """Take the steps that lower the peak, up to one that has room after the first that fits."""
     found: list[Remedy] = []
     now, current, done = report, w, dict[str, Any]()
     enough = False
-    for step in _steps(report, w):
+    for step in steps:
         if not pinned.isdisjoint(step.change):
             continue
         changed = current.but(**step.change)
@@ -91,7 +98,6 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
 def _remedy(then: Report, change: Change, step: Step) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
-    fullest = max(then.derived["picture_stages"], key=lambda stage: stage["bytes"][1])
     typed = {name: _typed(value) for name, value in change.items() if value}
     return Remedy(
         change=typed,
@@ -100,7 +106,7 @@ def _remedy(then: Report, change: Change, step: Step) -> Remedy:
         cost=step.cost,
         price=step.price,
         flags=flags(typed, ""),
-        kind=fullest["stage"],
+        kind=then.fullest.peak_phase,
         paste=then.derived.get("launch") or "",
         margin_bytes=verdict.margin_bytes,
         per_device=verdict.per_device,

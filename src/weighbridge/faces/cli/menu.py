@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
     "image": ("picture:image", "What making pictures with a pipeline takes, stage by stage."),
     "video": ("picture:video", "What making video with a pipeline takes, stage by stage."),
+    "train-image": (
+        "picture_training:train_image",
+        "What training a pipeline's denoiser takes, by phase.",
+    ),
     "train": ("train:train", "What fine-tuning and training take, by phase."),
     "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
@@ -41,8 +45,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("completion:completion", "Print the shell completion script."),
 }
 MODEL = "fit"  # the command of a model whose name stands where commands do
-PICTURES = "image"  # the command of a pipeline, whatever word asks about serving
-SERVING = ("infer", "fit")
+PICTURES = "image"  # the command of a pipeline
+OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": "train-image"}
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
@@ -72,8 +76,9 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] in SERVING and makes_pictures(args[1:]):
-            return PICTURES, self.get_command(ctx, PICTURES), args[1:]
+        if args[0] in OF_PICTURES and makes_pictures(args[1:]):
+            command = OF_PICTURES[args[0]]
+            return command, self.get_command(ctx, command), args[1:]
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file
 

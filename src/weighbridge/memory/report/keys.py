@@ -72,6 +72,7 @@ class DerivedFacts(TypedDict, total=False):
     not_counted: list[str]
     # pictures and video: each component that runs, as {stage, component, bytes}
     picture_stages: list[dict[str, Any]]
+    blocks: int  # of a denoiser, which may be swapped
     launch: str | None
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine
