@@ -237,11 +237,141 @@ CASES |= {
     "vae ltx2v enc": vae(L2, None, lv, "encode", (1, 3, 33, 384, 512)),
 }
 
-CV={"_class_name": "AutoencoderKLCogVideoX"}
+CV = {"_class_name": "AutoencoderKLCogVideoX"}
 CASES |= {
-  "vae cog dec": vae(CV,(1,16,5,24,32),dict(frames=5,height=24,width=32)),
-  "vae cog dec 6": vae(CV,(1,16,6,24,32),dict(frames=6,height=24,width=32)),
-  "vae cog dec 1": vae(CV,(1,16,1,60,90),dict(frames=1,height=60,width=90)),
-  "vae cog enc": vae(CV,None,dict(frames=5,height=24,width=32),"encode",(1,3,17,192,256)),
-  "vae cog enc 1": vae(CV,None,dict(frames=1,height=60,width=90),"encode",(1,3,1,480,720)),
+    "vae cog dec": vae(CV, (1, 16, 5, 24, 32), dict(frames=5, height=24, width=32)),
+    "vae cog dec 6": vae(CV, (1, 16, 6, 24, 32), dict(frames=6, height=24, width=32)),
+    "vae cog dec 1": vae(CV, (1, 16, 1, 60, 90), dict(frames=1, height=60, width=90)),
+    "vae cog enc": vae(
+        CV, None, dict(frames=5, height=24, width=32), "encode", (1, 3, 17, 192, 256)
+    ),
+    "vae cog enc 1": vae(
+        CV, None, dict(frames=1, height=60, width=90), "encode", (1, 3, 1, 480, 720)
+    ),
+}
+
+HV = {"_class_name": "AutoencoderKLHunyuanVideo"}
+HV15 = {"_class_name": "AutoencoderKLHunyuanVideo15"}
+CASES |= {
+    "vae hun dec": vae(HV, (1, 16, 4, 32, 32), dict(frames=4, height=32, width=32)),
+    "vae hun dec 1": vae(HV, (1, 16, 1, 32, 32), dict(frames=1, height=32, width=32)),
+    "vae hun enc": vae(
+        HV, None, dict(frames=4, height=32, width=32), "encode", (1, 3, 13, 256, 256)
+    ),
+    "vae hun15 dec": vae(HV15, (1, 32, 4, 16, 16), dict(frames=4, height=16, width=16)),
+    "vae hun15 enc": vae(
+        HV15, None, dict(frames=4, height=16, width=16), "encode", (1, 3, 13, 256, 256)
+    ),
+}
+
+F32 = torch.float32
+CV5 = {
+    "_class_name": "CogVideoXTransformer3DModel",
+    "num_attention_heads": 48,
+    "num_layers": 3,
+    "use_rotary_positional_embeddings": True,
+}
+CV5_IN = {
+    "hidden_states": (1, 7, 16, 60, 90),
+    "encoder_hidden_states": (1, 226, 4096),
+    "timestep": (1,),
+}
+MO = {"_class_name": "MochiTransformer3DModel", "num_layers": 3}
+CO = {"_class_name": "CosmosTransformer3DModel", "num_layers": 3, "concat_padding_mask": False}
+CO_IN = {
+    "hidden_states": (1, 16, 5, 44, 80),
+    "timestep": (1,),
+    "encoder_hidden_states": (1, 512, 1024),
+    "fps": Plainly(24),
+}
+CASES |= {
+    "cog": Case(
+        config=CV5,
+        inputs={**CV5_IN, "image_rotary_emb": [Typed((7 * 30 * 45, 64), F32)] * 2},
+        sizes=Sizes(frames=7, height=60, width=90, text=226),
+    ),
+    "cog 2b": Case(
+        config={"_class_name": "CogVideoXTransformer3DModel", "num_layers": 3},
+        inputs=CV5_IN,
+        sizes=Sizes(frames=7, height=60, width=90, text=226),
+    ),
+    "mochi": Case(
+        config=MO,
+        inputs={
+            "hidden_states": (1, 12, 5, 60, 106),
+            "encoder_hidden_states": (1, 256, 4096),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 256),
+        },
+        sizes=Sizes(frames=5, height=60, width=106, text=256),
+    ),
+    "cosmos": Case(config=CO, inputs=CO_IN, sizes=Sizes(frames=5, height=44, width=80, text=512)),
+    "cosmos 2": Case(
+        config={**CO, "extra_pos_embed_type": None},
+        inputs={**CO_IN, "timestep": (1, 1, 5, 1, 1)},
+        sizes=Sizes(frames=5, height=44, width=80, text=512, token_times=True),
+    ),
+}
+
+SA = {"_class_name": "SanaTransformer2DModel", "num_layers": 3}
+SAV = {"_class_name": "SanaVideoTransformer3DModel", "num_layers": 3}
+PX = {
+    "_class_name": "PixArtTransformer2DModel",
+    "num_layers": 3,
+    "caption_channels": 4096,
+    "use_additional_conditions": False,
+}
+CASES |= {
+    "sana": Case(
+        config=SA,
+        inputs={
+            "hidden_states": (1, 32, 32, 32),
+            "encoder_hidden_states": (1, 300, 2304),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 300),
+        },
+        sizes=Sizes(height=32, width=32, text=300),
+    ),
+    "sana two": Case(
+        config={**SA, "qk_norm": "rms_norm_across_heads"},
+        inputs={
+            "hidden_states": (2, 32, 64, 64),
+            "encoder_hidden_states": (2, 300, 2304),
+            "timestep": (2,),
+            "encoder_attention_mask": (2, 300),
+        },
+        sizes=Sizes(batch=2, height=64, width=64, text=300),
+    ),
+    "sana video": Case(
+        config=SAV,
+        inputs={
+            "hidden_states": (1, 16, 7, 60, 104),
+            "encoder_hidden_states": (1, 300, 2304),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 300),
+        },
+        sizes=Sizes(frames=7, height=60, width=104, text=300),
+    ),
+    "pixart": Case(
+        config=PX,
+        inputs={
+            "hidden_states": (1, 4, 128, 128),
+            "encoder_hidden_states": (1, 300, 4096),
+            "timestep": (1,),
+            "encoder_attention_mask": (1, 300),
+            "added_cond_kwargs": {"resolution": Plainly(None), "aspect_ratio": Plainly(None)},
+        },
+        sizes=Sizes(height=128, width=128, text=300),
+    ),
+    "pixart two": Case(
+        config=PX,
+        inputs={
+            "hidden_states": (2, 4, 128, 128),
+            "encoder_hidden_states": (2, 300, 4096),
+            "timestep": (2,),
+            "encoder_attention_mask": (2, 300),
+            "added_cond_kwargs": {"resolution": Plainly(None), "aspect_ratio": Plainly(None)},
+        },
+        sizes=Sizes(batch=2, height=128, width=128, text=300),
+    ),
 }

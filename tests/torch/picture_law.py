@@ -158,12 +158,13 @@ def _input(one: Any) -> Any:
 
 
 def _adapt(module: Any, case: Case, *, checkpoints: bool) -> None:
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
     module.train()
     module.requires_grad_(False)
     names = [n for n, m in module.named_modules() if _is_target(m, n, case.targets)]
-    module.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names))
+    adapter = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names)
+    inject_adapter_in_model(adapter, module)
     if checkpoints:
         module.enable_gradient_checkpointing()
 

@@ -40,6 +40,7 @@ class Placement:
     dtypes: Mapping[str, DType]
     forms: Mapping[str, str]
     casting: tuple[str, ...] = ()  # components whose layers rest in fp8
+    fused: tuple[str, ...] = ()  # components whose queries, keys and values are one weight, too
     swapped: Mapping[str, int] = {}  # blocks of a component that wait in host memory
 
 
@@ -70,6 +71,15 @@ class Card:
         always = parts if placement.offload == "none" else spec.excluded
         for name in always:
             self._bring(name)
+
+    def quantized(self) -> int:
+        """Bytes of all components as they are before they are quantized on the card, with the
+        largest linear that is packed: what loading takes then."""
+        place, parts = self.placement, self.parts
+        plain = sum(formats.nbytes(p, None, place.dtypes[n]) for n, p in parts.items())
+        plain += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in place.fused)
+        packed = (formats.largest(parts[n], place.dtypes[n], linears=True) for n in place.forms)
+        return plain + max(packed, default=0)
 
     def before(self, name: str) -> None:
         """Put on the card what a component needs to run."""
@@ -109,6 +119,8 @@ class Card:
         place, part = self.placement, self.parts[name]
         dtype, form = place.dtypes[name], place.forms.get(name)
         sizes = formats.sizes(part, form, dtype)
+        if name in place.fused:
+            sizes = (*sizes, *formats.fused(part, form, dtype))
         if name in place.casting:
             rest = formats.sizes(part, formats.FP8, dtype)
             sizes = (*rest, formats.largest(part, dtype, linears=True))

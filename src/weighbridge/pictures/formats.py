@@ -13,14 +13,15 @@ Source: city96/ComfyUI-GGUF ops.py, tools/convert.py; nunchaku models/linear.py 
 transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in float32).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 
-from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, TORCH, DType
+from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.memo import memo
+from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
-from weighbridge.models.arch.blueprint import Param, held
+from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.quantization import schemes
 from weighbridge.pictures.spec import PipelineSpec
@@ -28,7 +29,6 @@ from weighbridge.pictures.spec import PipelineSpec
 FP8, SVDQUANT = "fp8", "svdquant"
 TEXT, DENOISER = "text", "denoiser"
 MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # as they are stored
-RANK, GROUP = 32, 64  # of SVDQuant
 WIDE = "DenseReluDense.wo.weight"
 BITSANDBYTES = ("nf4", "fp4", "bnb")
 
@@ -60,7 +60,7 @@ def canonical(form: str) -> str:
         return FP8
     if plain in (SVDQUANT, "nunchaku", "svdquant-int4"):
         return SVDQUANT
-    return schemes.scheme(form).name
+    return plain if plain in FORMATS else schemes.scheme(form).name
 
 
 def unpacks(form: str | None) -> bool:
@@ -80,11 +80,13 @@ def nbytes(part: ModelPart, form: str | None, dtype: DType) -> int:
 def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
     params = [p for p in part.blueprint.params if not p.tied]
     if form is None:
-        yield from (held(p, dtype).size(p.numel) for p in params)
+        # T5 keeps `wo` in float32 where transformers alone loads it in float16; pipelines were
+        # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
+        yield from (dtype.size(p.numel) for p in params)
         return
-    own = _of_pictures(form, dtype)
+    own = of_pictures(form)
     if own is not None:
-        yield from map(own.size, params)
+        yield from (own.size(p, dtype) for p in params)
         return
     packed = schemes.weighed(params, schemes.scheme(form), plan=part.blueprint, dtype=dtype)
     wide = form.startswith(BITSANDBYTES)
@@ -92,36 +94,72 @@ def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
         yield FLOAT32.size(p.numel) if wide and p.name.endswith(WIDE) else packed[p.name]
 
 
-class OwnFormat:
-    """A format of the programs that make pictures: bytes of linears, all else in `dtype`."""
+class LinearFormat(NamedTuple):
+    """Bytes of a linear: those of a value, of a row and of each group of inputs."""
 
-    def __init__(self, stored: DType | None, dtype: DType) -> None:
-        self.stored, self.dtype = stored, dtype
+    value: float
+    row: int = 0
+    group: float = 0.0
+    inputs: int = 1  # of a group; a linear that they do not divide is left in float16
+    rank: int = 0  # of a low-rank part in float16 beside it
 
-    def size(self, param: Param) -> int:
+    def size(self, param: Param, dtype: DType) -> int:
+        """Return the bytes of a parameter; all but linears are in `dtype`."""
         if param.kind != "linear" or len(param.shape) != 2:
-            return self.dtype.size(param.numel)
+            return dtype.size(param.numel)
         outputs, inputs = param.shape
-        if self.stored is None:
-            scales = FLOAT16.size(outputs * -(-inputs // GROUP))
-            low_rank = FLOAT16.size(RANK * (outputs + inputs))
-            return TORCH["int4"].size(param.numel) + scales + low_rank
-        if inputs % self.stored.block:
+        if inputs % self.inputs:
             return FLOAT16.size(param.numel)
-        return self.stored.size(param.numel)
+        nbytes = param.numel * self.value + outputs * self.row
+        nbytes += param.numel // self.inputs * self.group
+        return int(nbytes) + FLOAT16.size(self.rank * (outputs + inputs))
 
 
-def _of_pictures(form: str, dtype: DType) -> OwnFormat | None:
-    if form == FP8:
-        return OwnFormat(TORCH["float8_e4m3fn"], dtype)
-    if form == SVDQUANT:
-        return OwnFormat(None, dtype)
+FORMATS: Mapping[str, LinearFormat] = {
+    FP8: LinearFormat(1),
+    SVDQUANT: LinearFormat(0.5, group=2, inputs=64, rank=32),
+    # torchao 0.5 to 0.18 quantization/quant_api.py, dtypes/floatx, sparsity: beside those that
+    # language models have
+    "torchao-int4": LinearFormat(0.5, group=4, inputs=64),
+    "torchao-int4-dynamic": LinearFormat(1, group=4, inputs=32),
+    "torchao-fp6": LinearFormat(0.75, row=2),
+    "torchao-fp5": LinearFormat(0.625, row=2),
+    "torchao-fp4": LinearFormat(0.5, row=2),
+    "torchao-int8-sparse": LinearFormat(0.625, row=4),
+}
+
+
+def of_pictures(form: str) -> LinearFormat | None:
+    """Return a format of the programs that make pictures; None of those of language models."""
+    if form in FORMATS:
+        return FORMATS[form]
     names = (form[:end] for end in range(len(form), 0, -1))
     base = next((name for name in names if name in GGML_BY_NAME), "")
-    return OwnFormat(GGML_BY_NAME[base], dtype) if base and form[0].isupper() else None
+    if not base or not form[0].isupper():
+        return None
+    block = GGML_BY_NAME[base]
+    return LinearFormat(0, group=block.nbytes, inputs=block.block)
 
 
 # ---- parts of a component
+
+
+FUSED = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+
+
+def fused(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
+    """Return the bytes that fuse_qkv_projections adds: the weights of queries, keys and values once
+    more, as one. Those before them stay. Source: diffusers models/attention_processor.py
+    (fuse_projections)."""
+    named = [p for p in part.blueprint.params if p.name.split(".")[-2:][0] in FUSED]
+    packed = dict(
+        zip(
+            (p.name for p in part.blueprint.params if not p.tied),
+            sizes(part, form, dtype),
+            strict=True,
+        )
+    )
+    return tuple(packed[p.name] for p in named)
 
 
 def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:

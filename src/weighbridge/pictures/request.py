@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
@@ -86,5 +85,6 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placeme
         dtypes=dtypes,
         forms=formats.by_component(w.quantization, spec),
         casting=casting,
+        fused=spec.denoisers if w.fuse_qkv else (),
         swapped=swapped,
     )

@@ -1,7 +1,7 @@
-"""Pipelines as data: which components there are, how they follow each other, and what decides sizes.
+"""Pipelines as data: which components there are, how they follow each other, what decides sizes.
 
-A row of the catalogue (models/catalogue/pipelines.jsonl) says it. A new pipeline of classes that are
-known is one row, and no code.
+A row of the catalogue (models/catalogue/pipelines.jsonl) says it. A new pipeline of classes that
+are known is one row, and no code.
 """
 
 from collections.abc import Mapping
@@ -33,20 +33,27 @@ class PipelineSpec(NamedTuple):
     text: int
     guidance: Guidance
     image_encoder: str = ""
+    image_encoder_dtype: str = ""  # as vae_dtype
     chain: tuple[str, ...] = ()  # of model offload; encoders, denoisers and autoencoder where ()
     excluded: tuple[str, ...] = ()  # from offload: always on the card
     guided: bool = True
     time: int = 1
     fps: int = 0
-    multiple: int = 0  # pixels that sides are rounded down to; the autoencoder's where 0
+    multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
+    rounds: bool = False  # other sides are rounded down, in place of refused
+    binned: bool = False  # other sides become the nearest ones of a list, unless that is turned off
+    area: int = 0  # pixels that any size is scaled to
     tile: tuple[int, int] | None = None
     tile_stride: float = 0.75
     frames_tile: int = 0
     vae: str = "vae"
-    vae_dtype: str = ""
+    vae_dtype: str = ""  # of its published example, where that has one of its own
+    upcast: bool = False  # a float16 autoencoder is float32 while it decodes
     embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
-    reference_tokens: bool = False  # pictures that are given are tokens beside the latents
+    reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
+    picture_text: int = 0  # tokens that each picture adds to the prompt
     short: Mapping[str, int] = {}  # encoders with a length of their own
+    unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
     source: str = ""
     repo_id: str = ""

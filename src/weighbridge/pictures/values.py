@@ -18,7 +18,7 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
-from weighbridge.training.forward.ops import pointwise, shaping
+from weighbridge.training.forward.ops import matrix, pointwise, shaping
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, FusedCall
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
@@ -119,6 +119,13 @@ class Value:
             return self._as(pointwise.mul(self.run.m, self.tensor, other.tensor))
         return self._as(pointwise.scale(self.run.m, self.tensor))
 
+    def __truediv__(self, other: "Value") -> "Value":
+        return self._as(pointwise.divide(self.run.m, self.tensor, other.tensor))
+
+    def matmul(self, other: "Value", columns: int) -> "Value":
+        """[..., n, k] times [..., k, columns]"""
+        return self._as(matrix.matmul(self.run.m, self.tensor, other.tensor, columns))
+
     def act(self, keeps: str = "input") -> "Value":
         """gelu and silu keep their input for backward; tanh, sigmoid and relu their result."""
         kind = pointwise.of_input if keeps == "input" else pointwise.of_result
@@ -206,8 +213,11 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) -> Value:
-    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads."""
+def attend(
+    q: Value, k: Value, v: Value, heads: int, *, masked: bool = False, first: bool = False
+) -> Value:
+    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
+    queries have heads before tokens in memory."""
     run, width = q.run, q.shape[-1] // heads
     number = AttentionHeads(
         batch=q.shape[0],
@@ -229,6 +239,6 @@ def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) ->
     kernel, shape = run.attention, number.shape(dtype)
     if kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
-    options = AttentionOptions(causal=False, asked=FusedCall(call, TORCH))
+    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
     out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
     return Value(run, out.view(*q.shape))

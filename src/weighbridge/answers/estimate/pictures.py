@@ -49,6 +49,8 @@ def picture(model: Model, w: Picture) -> Report:
     card.heap.close()
     spread = SPREAD.get(w.engine or "diffusers", 0.25)
     instants = [_instant(stage, place, parts, part, spread) for stage in ran]
+    if w.quantize_on_card and place.forms:
+        instants.insert(0, _quantized(card.quantized(), part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
     devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, row),)))
     from weighbridge.answers.verdict import on_devices, on_host
@@ -62,7 +64,9 @@ def picture(model: Model, w: Picture) -> Report:
         workload=settings,
         devices=devices,
         derived={
-            "picture_stages": [_told(s, i) for s, i in zip(ran, instants, strict=True)],
+            "picture_stages": [
+                _told(s, i) for s, i in zip(ran, instants[-len(ran) :], strict=True)
+            ],
             "launch": _script(model, row, place, settings),
         },
         verdict=verdict,
@@ -76,7 +80,7 @@ def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
             raise UnsupportedError(sentence("picture.lacks", pipeline=row.name, component=name))
         if not components.known(parts[name].config):
             cls = parts[name].blueprint.cls
-            raise UnsupportedError(sentence("no_program", cls=cls))
+            raise UnsupportedError(sentence("picture.no_program", cls=cls))
 
 
 def _instant(
@@ -126,6 +130,18 @@ def _instant(
             device.libraries(TORCH, card),
         ),
     )
+
+
+def _quantized(nbytes: int, card: "Part | None") -> Instant:
+    """Loading on the card before the weights are packed there."""
+    weights = Component(
+        name="weights",
+        bytes=exactly(nbytes),
+        basis="computed",
+        formula="all components as they are loaded, and the largest linear that is packed",
+        source="torchao quant_api.py (quantize_)",
+    )
+    return Instant("load", (weights, device.context(card)))
 
 
 def _around(nbytes: int, share: float) -> Bytes:

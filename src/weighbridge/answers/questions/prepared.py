@@ -306,6 +306,8 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
+        if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
+            question = _of_pictures(question, model)
         return Estimator(question, model, models, vars(self).get("_answers"))
 
     def _helped(
@@ -322,16 +324,10 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
-        if not remedies or report.verdict is None:
-            return report
-        if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
+        if not remedies or _is_enough(report):
             return report
         if report.pictures:
-            from weighbridge.answers.remedies import picture_training, pictures
-
-            named = frozenset(workload.said) if pinned is None else frozenset(pinned)
-            rungs = picture_training if report.task == "train" else pictures
-            return replace(report, remedies=rungs.ladder(report, workload, estimator, named))
+            return self._climbed(estimator, report, pinned)
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,
@@ -367,6 +363,17 @@ class Prepared:
 
         changes = search(case, hears=hears if part else None)
         return ended(undenied(replace(report, remedies=changes)))
+
+    def _climbed(
+        self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
+    ) -> Report:
+        """The answer about a pipeline, with the steps that people take where it does not fit."""
+        from weighbridge.answers.remedies import picture_training, pictures
+
+        ladder = (picture_training if report.task == "train" else pictures).ladder
+        workload = estimator.question.workload
+        typed = frozenset(workload.said if pinned is None else pinned)
+        return replace(report, remedies=ladder(report, workload, estimator, typed))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""
@@ -528,6 +535,29 @@ class Prepared:
         kind = record(engine)
         tagged = kind.tagged(self.source.name) if self.source.parts[0].vouched else ""
         return "" if tagged == kind.usual else tagged
+
+
+def _is_enough(report: Report) -> bool:
+    """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
+    fits = None if report.verdict is None else report.verdict.fits
+    return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
+
+
+def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:
+    """Return what is asked of a pipeline that nobody knew by its name: its settings of serving that
+    pictures have, too. What no program computes stays as it was asked."""
+    from weighbridge.pictures.spec import row_of
+    from weighbridge.settings.setting import fields
+    from weighbridge.workload.picture import Picture
+
+    try:
+        row_of(model)
+    except UnsupportedError:
+        return question
+    typed, known = question.workload.said, fields(Picture)
+    if typed.get("engine") is not None:  # of language models, who take no pipeline
+        return question
+    return ModelQuestion("picture", Picture(**{n: v for n, v in typed.items() if n in known}))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

@@ -34,6 +34,7 @@ from weighbridge.models.tensors import CheckpointTensor, Counted, counted
 if TYPE_CHECKING:
     from weighbridge.models.checkpoint.loading import LoadSplit
 
+PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
@@ -277,14 +278,6 @@ def _with_headers(
     return blueprint, loading.LoadSplit(part.tensors)
 
 
-def _of_program(config: Mapping[str, Any]) -> Blueprint | None:
-    """The tree that the program of a network declares: found by name, for programs run over shapes,
-    which this room knows nothing of."""
-    components = import_module("weighbridge.pictures.components")
-    tree: Blueprint | None = components.blueprint(config)
-    return tree
-
-
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """Return the family's blueprint; None where our tables lack the model type or its class."""
     if part.library == "timm" and part.config is not None:
@@ -294,7 +287,7 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
         return timm_nets.of_config(part.config)
     if part.library == "diffusers" and part.config is not None and not part.tensors:
-        return _of_program(part.config)
+        return _of_program(part, notes)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
@@ -309,6 +302,17 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
         notes.append(sentence("unread_keys", keys=", ".join(unread)))
     _check_size(plan, part)
     notes += _agreed(part, config)
+    return plan
+
+
+def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
+    """Return the tree of a network of diffusers, which its program declares; None where no program
+    follows it."""
+    try:
+        plan: Blueprint | None = import_module(PROGRAMS).blueprint(part.config)
+    except UnsupportedError as error:
+        notes.append(clauses(error.sentence, sentence("counted_from_library")))
+        return None
     return plan
 
 

@@ -76,7 +76,10 @@ def norm(p: Place, name: str, x: Value, z: Value | None, caches: Caches) -> Valu
     q, grown = p / name, (z.shape[0], z.shape[1], *x.shape[2:])
     first = later = None
     if x.shape[2] > 1 and x.shape[2] % 2:
-        first, later = z.resized(*framed(z, 1)[:3], *grown[3:]), z.resized(*grown[:2], grown[2] - 1, *grown[3:])
+        first, later = (
+            z.resized(*framed(z, 1)[:3], *grown[3:]),
+            z.resized(*grown[:2], grown[2] - 1, *grown[3:]),
+        )
         z = cat([first, later], 2)
     else:
         z = z.resized(*grown)

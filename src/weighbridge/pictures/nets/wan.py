@@ -102,7 +102,9 @@ def block_of(c: ComponentConfig, k: Conditions) -> Callable[[Place, Value], Valu
     return block
 
 
-def control_of(c: ComponentConfig, k: Conditions) -> Callable[[Place, Value, Value], tuple[Value, Value]]:
+def control_of(
+    c: ComponentConfig, k: Conditions
+) -> Callable[[Place, Value, Value], tuple[Value, Value]]:
     """WanVACETransformerBlock: its own stream, of which a projection is a hint."""
     block = block_of(c, k)
 
