@@ -202,7 +202,8 @@ class DenoiserStep:
     def _text(self, name: str) -> "TrainedText":
         """Put a text encoder that is trained on the card: its adapters, or all of it."""
         plan, m = self.plan, self.m
-        params, wraps = plan.parts[name].blueprint.counted, dict[str, Wrap]()
+        tree = components.blueprint(plan.parts[name].config)  # as its program names it
+        params, wraps = () if tree is None else tree.counted, dict[str, Wrap]()
         if plan.adapters is None:
             whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
             self.trained += whole.values()

@@ -4,7 +4,7 @@ cache    encoders that run before the steps      load      what stays
 encode   encoders that run in each step          forward, backward, step
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
@@ -195,6 +195,6 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 
-def _switched(w: PictureTraining) -> Mapping[str, bool]:
+def _switched(w: PictureTraining) -> EffectiveSettings:
     names = ("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv")
     return {name: True for name in (*names, "fused_backward") if getattr(w, name)}

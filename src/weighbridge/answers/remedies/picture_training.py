@@ -15,6 +15,7 @@ from weighbridge.answers.remedies.pictures import (
     SMALL,
     SMALLER,
     Ask,
+    Change,
     Step,
     climbed,
 )
@@ -46,8 +47,8 @@ def _steps(report: Report, w: PictureTraining) -> Iterator[Step]:
     yield Step({"checkpointing": "full"}, sentence("step.checkpointing"), AGAIN)
     yield Step({"optimizer": "adamw_8bit"}, sentence("step.optimizer"), FEW)
     if full:
-        change = {"optimizer": "adafactor", "fused_backward": True}
-        yield Step(change, sentence("step.fused"), FEW)
+        fused: Change = {"optimizer": "adafactor", "fused_backward": True}
+        yield Step(fused, sentence("step.fused"), FEW)
     else:
         for form, price in (("fp8", CAST), ("nf4", PACKED)):
             yield Step({"quantization": form}, sentence("step.base", form=form), price)

@@ -3,7 +3,7 @@
     model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits of text encoders, groups of
     blocks with a stream, fewer frames, a smaller size, one leaf at a time
 
-Each step keeps those before it that lowered the peak, and is answered as the question that it makes;
+Each step keeps those before it that lowered the peak, and is answered as the question it makes;
 what lowers nothing is left out. The search ends with the first that fits and one that has room.
 Source of the order: threads about FLUX, Wan, SDXL (docs/pictures.md).
 """
