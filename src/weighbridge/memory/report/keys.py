@@ -75,6 +75,7 @@ class DerivedFacts(TypedDict, total=False):
     smallest_cards: Mapping[str, str]  # by offload, "" as asked
     most_frames: int
     largest_size: str  # WIDTHxHEIGHT
+    blocks: int  # of a denoiser, which may be swapped
     launch: str | None
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine
