@@ -50,6 +50,7 @@ LAYERS = [  # low to high: a module imports only from its own layer and from tho
     "workload",
     "forward",
     "training",
+    "pictures",
     "estimate",
     "view",
     "charts",
@@ -124,7 +125,7 @@ def test_imports_point_downwards():
 
 # Low to high: what answers a question, then texts of other people, then who shows it
 WING_ORDER = ("base", "machines", "models", "memory", "settings", "engines", "workload", "training")
-WING_ORDER += ("answers", "files", "faces")
+WING_ORDER += ("pictures", "answers", "files", "faces")
 # Who asks the laboratory: `--exact`, and the commands that are about it
 ASK_THE_LAB = {"answers.estimate.exact", "faces.cli.measure", "faces.cli.trace"}
 ASK_THE_LAB |= {"faces.cli.accuracy", "faces.cli.trace_fit", "measure"}

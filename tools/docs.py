@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from weighbridge import prepare
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.units import human_count
 from weighbridge.faces.agents import skill as skill_text
 from weighbridge.faces.cli.menu import COMMANDS, menu
@@ -101,10 +102,19 @@ def models() -> Iterator[str]:
 
 
 def parameters() -> Iterator[str]:
-    """A JSON object, since who lists models has no time to count."""
-    names = [*catalogue.names(), *pipelines.names()]
+    """A JSON object, since who lists models has no time to count; without pipelines of classes that
+    no program follows."""
+    names = [*catalogue.names(), *filter(_counted, pipelines.names())]
     counts = {name: prepare(name).model().parameters for name in names}
     yield json.dumps(counts, indent=1)
+
+
+def _counted(pipeline: str) -> bool:
+    try:
+        prepare(pipeline).model()
+    except UnsupportedError:
+        return False
+    return True
 
 
 GPUS = """You need this page if you want to know what `--gpu NAME` understands, and how much of a

@@ -353,17 +353,17 @@ def indexed(folder, config, names, total):
 
 
 def test_an_index_says_how_much_a_class_holds_that_nothing_here_can_build(tmp_path, monkeypatch):
-    """FLUX.1's transformer: 11,901,408,320 numbers of 16 bits."""
+    """As many bytes as FLUX.1's transformer has: 11,901,408,320 numbers of 16 bits."""
 
     def lacking(config):
         raise UnsupportedError("to build it on the meta device: pip install")
 
     monkeypatch.setattr(torch_modules, "diffusers", lacking)
-    config = {"_class_name": "FluxTransformer2DModel"}
+    config = {"_class_name": "LatteTransformer3DModel"}
     names = ("context_embedder.bias", "proj_out.weight")
     found = indexed(tmp_path / "transformer", config, names, 23_802_816_640)
     assert found.parameters == 11_901_408_320
-    assert found.parts[0].blueprint.cls == "FluxTransformer2DModel"
+    assert found.parts[0].blueprint.cls == "LatteTransformer3DModel"
     assert any("23,802,816,640 bytes, taken as numbers of 16 bits" in n for n in found.notes)
     with pytest.raises(UnsupportedError, match="meta device"):
         indexed(tmp_path / "silent", config, names, 0)

@@ -91,7 +91,7 @@ def test_lines_are_those_of_the_file():
 def test_a_cell_that_is_no_python_is_told():
     found = run(*UNSLOTH, cell("this is no Python"), cell("%%writefile a.py\nx = 1"))
     assert found.settings == run(*UNSLOTH).settings
-    assert any("left out: 6, 7" in note for note in found.notes)
+    assert any("left out: 5, 6" in note for note in found.notes)
 
 
 def test_code_that_looks_like_a_magic_stays():

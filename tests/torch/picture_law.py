@@ -105,13 +105,25 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         with torch.device(device):
             if "_class_name" in config:
                 cls = getattr(diffusers, config["_class_name"])
-                return cls.from_config(dict(config)).to(dtype).eval()
+                return _loaded(cls.from_config(dict(config)), dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+            if config["model_type"] == "chatglm":  # diffusers brings its own
+                from diffusers.pipelines.kolors import text_encoder
+
+                kept = {"original_rope": True, **raw}
+                return text_encoder.ChatGLMModel(text_encoder.ChatGLMConfig(**kept)).eval()
             cls = getattr(transformers, config["architectures"][0])
             kind = transformers.AutoConfig.for_model(config["model_type"], **raw)
             return cls._from_config(kind).to(dtype).eval()
     finally:
         torch.set_default_dtype(before)
+
+
+def _loaded(module: Any, dtype: torch.dtype) -> Any:
+    """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return module
 
 
 def tree(config: Mapping[str, Any]) -> dict[str, Shape]:
@@ -125,6 +137,8 @@ def real(case: Case, mode: str) -> Peak:
         module = built(case.config, "cuda")
         if mode != "forward":
             _adapt(module, case, checkpoints=mode == "checkpoints")
+        if case.sizes.tiled:
+            module.enable_tiling()
         inputs = tree_map(_input, dict(case.inputs), is_leaf=_is_input)
         start, tape = len(gpu.tape.events), gpu.tape
         before = tape.allocator.allocated
@@ -151,12 +165,13 @@ def _input(one: Any) -> Any:
 
 
 def _adapt(module: Any, case: Case, *, checkpoints: bool) -> None:
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
     module.train()
     module.requires_grad_(False)
     names = [n for n, m in module.named_modules() if _is_target(m, n, case.targets)]
-    module.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names))
+    adapter = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names)
+    inject_adapter_in_model(adapter, module)
     if checkpoints:
         module.enable_gradient_checkpointing()
 

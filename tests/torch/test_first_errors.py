@@ -280,3 +280,17 @@ def test_a_mean_square_stays_in_a_storage_of_all_elements():
         kept = torch.cuda.memory_allocated() - before
     assert kept == real.untyped_storage().nbytes() == 512 * 512 * 4
     assert gpu.tape.allocated.nbytes == 4 * kept
+
+
+@pytest.mark.parametrize("loss", ["mse_loss", "smooth_l1_loss"])
+def test_a_loss_of_each_element_is_as_large_as_they_are(trace, loss):  # noqa: F811
+    text = f"""
+    import torch
+    x = torch.randn(1024, 1024, device="cuda", requires_grad=True)
+    y = torch.randn(1024, 1024, device="cuda")
+    before = torch.cuda.memory_allocated()
+    each = torch.nn.functional.{loss}(x, y, reduction="none")
+    print("each", torch.cuda.memory_allocated() - before, tuple(each.shape))
+    each.mean().backward()
+    """
+    assert f"each {4 * 1024 * 1024} (1024, 1024)" in trace(text).stdout

@@ -182,3 +182,38 @@ def test_a_size_that_hangs_on_the_device_is_at_most_so_much(trace):  # noqa: F81
     assert "? cannot say" in done.stdout and "needs at most about 32.3 GiB" in done.stdout
     assert "sizes at script.py:4 hang on values" in done.stdout
     assert "✓ fits" in trace(text, options=["--gpu", "a100-80gb"]).stdout
+
+
+FINDER = """
+    import torch
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4096, 16384), torch.nn.ReLU(), torch.nn.Linear(16384, 4096)
+    ).cuda()
+    def step(rows):
+        net.zero_grad()
+        net(torch.randn(rows, 4096, device="cuda")).pow(2).mean().backward()
+        torch.optim.SGD(net.parameters(), lr=1).step()
+    rows = 16384
+    while True:
+        try:
+            step(rows)
+            rows *= 2
+        except torch.cuda.OutOfMemoryError:
+            break
+    torch.cuda.empty_cache()
+    for _ in range(8):
+        step(rows // 2)
+    print("rows", rows // 2)
+"""
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_search_that_nearly_fills_the_card_held_no_more_than_it_has(trace):  # noqa: F811
+    """In the backward of ReLU: the input, what ReLU left, two gradients as wide, the weights, and
+    the gradient of the second layer's."""
+    found = report(trace(FINDER, options=["--gpu", "t4", "--json"]))
+    (device,) = found["devices"]
+    assert device["reserved"]["reserved"] <= found["gpu"]["memory"]
+    numbers = 65536 * (4096 + 3 * 16384) + 3 * 4096 * 16384
+    assert device["allocated"]["allocated"] == pytest.approx(4 * numbers, rel=5e-3)
+    assert found["verdict"]["fits"] == "unknown"

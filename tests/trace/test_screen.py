@@ -135,4 +135,5 @@ def test_the_answer_comes_before_the_tables(lang):
     text = render(report(), "human", look=RenderOptions(lang=lang))
     verdict = {"en": "✓ fits", "zh": "✓ 放得下"}[lang]
     assert verdict in "\n".join(text.splitlines()[:4])
-    assert text.index(verdict) < text.index("traced train.py --x")
+    tables = {"en": "traced train.py --x", "zh": "已追踪 train.py --x"}[lang]
+    assert text.index(verdict) < text.index(tables)

@@ -8,6 +8,7 @@ from weighbridge.answers.questions.question import by_its_name, question, served
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
+from weighbridge.models.catalogue import pipelines
 from weighbridge.models.checkpoint.gather import GatherOptions
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.fit import Fit
     from weighbridge.memory.report.together import Services
     from weighbridge.workload import Infer, Train
+    from weighbridge.workload.picture import Picture
+    from weighbridge.workload.picture_training import PictureTraining
 
 Progress = Callable[[int, int], None]
 PLAIN = (str, bytes, Mapping)  # models that are no objects of another library
@@ -148,6 +151,9 @@ def infer(
         weighbridge.WeighbridgeError: bad input, an unknown model or engine, or an
             unreachable Hub.
     """
+    if command is None and workload is None and pipelines.makes_pictures(model):
+        source = {name: value for name, value in locals().items() if name in SOURCE}
+        return picture(model, **source, **settings)
     if model is not None and not isinstance(model, PLAIN):
         from weighbridge.files.runfiles.live.references import launch_line
 
@@ -159,6 +165,66 @@ def infer(
     if model is None:
         raise UsageError(sentence("model_or_command"))
     return opened(model, _options(locals(), then="answers.estimate.infer")).answer(asked)
+
+
+def picture(
+    model: Any,
+    workload: "Picture | None" = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Report:
+    """Return what making pictures or video with a pipeline takes, stage by stage.
+
+    Args:
+        model: as for `load`: the name of a pipeline, a repository or a folder with a
+            model_index.json.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `size="1024x1024", offload="model", gpu="3060"`.
+
+    Returns:
+        A frozen `Report`; `devices` are the card and then the host.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
+    """
+    asked = question("picture", workload, settings)
+    return opened(model, _options(locals(), then="answers.estimate.pictures")).answer(asked)
+
+
+def picture_training(
+    model: Any,
+    workload: "PictureTraining | None" = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Report:
+    """Return what training a pipeline's denoiser takes, per device and phase.
+
+    Args:
+        model: as for `picture`.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `method="lora", size="1024", gpu="3060"`.
+
+    Returns:
+        A frozen `Report`; `devices` are the card and then the host.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
+    """
+    asked = question("picture_training", workload, settings)
+    options = _options(locals(), then="answers.estimate.picture_training")
+    return opened(model, options).answer(asked)
 
 
 def train(
@@ -188,6 +254,9 @@ def train(
         weighbridge.WeighbridgeError: bad input, an unknown model, settings that contradict
             each other, or an unreachable Hub.
     """
+    if workload is None and pipelines.makes_pictures(model):
+        source = {name: value for name, value in locals().items() if name in SOURCE}
+        return picture_training(model, **source, **settings)
     if not isinstance(settings.get("method"), str | None):
         from weighbridge.files.runfiles.live.references import adapters_in
 

@@ -1,6 +1,7 @@
 """Components: from a config to the program of its class, its tree, and the memory of its step."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -11,13 +12,62 @@ from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Run, Sizes, Value
+from weighbridge.pictures.values import Block, Run, Sizes, Value
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
-ROOMS = ("joint", "cross", "stream", "unet", "vae_image", "vae_cog", "vae_ltx", "encoders")
+RunBlock = Callable[[Block, Place, tuple[Value, ...]], Any]
+ROOMS = (
+    "joint",
+    "cross",
+    "wan",
+    "ltx",
+    "cogvideo",
+    "cosmos",
+    "stream",
+    "unet",
+    "vae_image",
+    "vae_wan",
+    "vae_cog",
+    "vae_hunyuan",
+    "vae_dc",
+    "vae_mochi",
+    "vae_ltx",
+    "encoders",
+    "seeing",
+)
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
+
+
+# Options of a class that its program follows; others bring tensors of their own
+LEVELS = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+    "class_embed_type": ("projection", "simple_projection"),
+    "addition_embed_type": ("text_time",),
+    "encoder_hid_dim_type": ("text_proj",),
+    "cross_attention_norm": (),
+    "dual_cross_attention": (),
+}
+FOLLOWED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "UNet2DConditionModel": LEVELS,
+    "ControlNetModel": LEVELS,
+    "AutoencoderKL": {
+        "down_block_types": ("DownEncoderBlock2D",),
+        "up_block_types": ("UpDecoderBlock2D",),
+    },
+}
+# Modules that are never split over devices besides blocks: `_no_split_modules` of diffusers
+WHOLE = {
+    "UNet2DConditionModel": ("up_blocks.*",),
+    "AutoencoderKL": (
+        "encoder.down_blocks.*.resnets.*",
+        "decoder.up_blocks.*.resnets.*",
+        *(f"{half}.mid_block.resnets.*" for half in ("encoder", "decoder")),
+    ),
+}
 
 
 def _programs() -> dict[str, Any]:
@@ -36,7 +86,8 @@ def forward(run: Run, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
     program = _programs().get(run.cls)
     if program is None:
-        raise UnsupportedError(sentence("no_program", cls=run.cls))
+        raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
+    _follow(config)
     try:
         value: Value | None = program(Place(run), config_of(config), sizes)
     except WeighbridgeError:
@@ -46,10 +97,20 @@ def forward(run: Run, config: Raw, sizes: Sizes) -> Value | None:
     return value
 
 
-def declared(config: Raw) -> Run:
+def _follow(config: Raw) -> None:
+    """Raise UnsupportedError for an option that the program of the class does not follow."""
+    for name, followed in FOLLOWED.get(class_of(config), {}).items():
+        value = config.get(name)
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if one and one not in followed:
+                option = f"{name}={one}"
+                raise UnsupportedError(sentence("no_config_of", cls=class_of(config), why=option))
+
+
+def declared(config: Raw, block: RunBlock | None = None) -> Run:
     """Return a run at the smallest sizes, which has declared the whole tree."""
     run = Run(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"])
-    run.m.grad = False
+    run.m.grad, run.block = False, block
     forward(run, config, SMALLEST)
     run.m.heap.close()
     return run
@@ -59,5 +120,12 @@ def blueprint(config: Raw) -> Blueprint | None:
     """Return the tree of the class that a config names; None where no program is of it."""
     if not known(config):
         return None
-    run = declared(config)
-    return Blueprint(cls=run.cls, params=tuple(run.declared.values()))
+    blocks: dict[str, None] = {}
+
+    def passed(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+        blocks[re.sub(r"\b\d+\b", "*", place.path.rstrip("."))] = None
+        return call(place, *values)
+
+    run = declared(config, passed)
+    whole = (*WHOLE.get(run.cls, ()), *blocks)
+    return Blueprint(cls=run.cls, params=tuple(run.declared.values()), blocks=whole)

@@ -7,6 +7,8 @@ So one text is the tree of a class and the memory of its step. Names and shapes 
 checkpoints.
 """
 
+from typing import Any
+
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import MAX_TENSORS, Param, ParamKind
@@ -37,7 +39,7 @@ class Place:
         """The number of a block that the path ends with."""
         return int(self.path.split(".")[-2])
 
-    def block(self, call: Block, *values: Value) -> object:
+    def block(self, call: Block, *values: Value) -> Any:
         """Run a block: what is checkpointed, offloaded or swapped is a whole one."""
         run = self.run
         return call(self, *values) if run.block is None else run.block(call, self, values)
@@ -82,8 +84,10 @@ class Place:
         *,
         bias: bool = True,
         groups: int = 1,
+        last: bool = False,
     ) -> Value:
-        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1."""
+        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1. `last`:
+        channels lie last in memory, as tensor cores want them."""
         sides, m = x.shape[2:], self.run.m
         kernels, strides = _each(kernel, len(sides)), _each(stride, len(sides))
         pads = [k // 2 for k in kernels] if pad is None else _each(pad, len(sides))
@@ -98,7 +102,7 @@ class Place:
         if wrap is not None:
             return Value(self.run, wrap(m, x.tensor))
         depthwise = groups == x.shape[1] > 1
-        wide = not depthwise and matrix.rearranges(x.tensor, m)
+        wide = not (depthwise or last) and matrix.rearranges(x.tensor, m)
         form = ConvForm((x.shape[0], out, *shape), rearranged=wide)
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
@@ -110,14 +114,21 @@ class Place:
     # ---- norms
 
     def layer_norm(
-        self, name: str, x: Value, *, affine: bool = True, bias: bool = True, wide: bool = False
+        self,
+        name: str,
+        x: Value,
+        *,
+        affine: bool = True,
+        bias: bool = True,
+        wide: bool = False,
+        dense: bool = True,
     ) -> Value:
-        """`wide`: diffusers' FP32LayerNorm."""
+        """`wide`: diffusers' FP32LayerNorm. `dense`: the input lies in the order of its dimensions."""
         width = x.shape[-1]
         weight = self.param(f"{name}.weight", width, kind="norm") if affine else None
         shift = self.param(f"{name}.bias", width, kind="norm") if affine and bias else None
         read = x.float() if wide else x
-        y = Value(self.run, norms.layer_norm(self.run.m, read.tensor, weight, shift))
+        y = Value(self.run, norms.layer_norm(self.run.m, read.tensor, weight, shift, dense=dense))
         return y.like(x) if wide else y
 
     def rms_norm(

@@ -1,14 +1,18 @@
-"""Pipelines as data: which components there are, how they follow each other, and what decides sizes.
+"""Pipelines as data: which components there are, how they follow each other, what decides sizes.
 
-A row of the catalogue (models/catalogue/pipelines.jsonl) says it. A new pipeline of classes that are
-known is one row, and no code.
+A row of the catalogue (models/catalogue/pipelines.jsonl) says it. A new pipeline of classes that
+are known is one row, and no code.
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
-from weighbridge.models.catalogue.pipelines import CataloguePipeline
+from weighbridge.base.sentences import sentence
+from weighbridge.models.catalogue.pipelines import CataloguePipeline, find, names, of_repository
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.pictures.config import class_of
 
 Guidance = Literal["none", "batched", "two-pass"]
 
@@ -29,26 +33,40 @@ class PipelineSpec(NamedTuple):
     text: int
     guidance: Guidance
     image_encoder: str = ""
+    image_encoder_dtype: str = ""  # as vae_dtype
     chain: tuple[str, ...] = ()  # of model offload; encoders, denoisers and autoencoder where ()
     excluded: tuple[str, ...] = ()  # from offload: always on the card
     guided: bool = True
     time: int = 1
     fps: int = 0
-    multiple: int = 0  # pixels that sides are rounded down to; the autoencoder's where 0
+    multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
+    rounds: bool = False  # other sides are rounded down, in place of refused
+    area: int = 0  # pixels that any size is scaled to, or that the sides of a list of its have
     tile: tuple[int, int] | None = None
     tile_stride: float = 0.75
     frames_tile: int = 0
     vae: str = "vae"
-    vae_dtype: str = ""
+    vae_dtype: str = ""  # of its published example, where that has one of its own
+    upcast: bool = False  # a float16 autoencoder is float32 while it decodes
     embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
-    reference_tokens: bool = False  # pictures that are given are tokens beside the latents
+    reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
+    pictures: int = 0  # that it is always given
+    picture_text: int = 0  # tokens that each picture adds to the prompt
     short: Mapping[str, int] = {}  # encoders with a length of their own
+    unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
     source: str = ""
+    repo_id: str = ""
+    gguf: str = ""  # a repository that has the denoiser in GGUF
 
     @property
     def denoiser(self) -> str:
         return self.denoisers[0]
+
+    @property
+    def sides(self) -> int:
+        """Pixels that sides are multiples of."""
+        return self.multiple or self.space
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -56,10 +74,49 @@ class PipelineSpec(NamedTuple):
         return self.chain or (*self.encoders, *self.denoisers, self.vae)
 
 
+def row_of(model: Model) -> PipelineSpec:
+    """Return the row of a pipeline that was named, or else of one whose networks are of the same
+    classes: a tune of it. Raises UnsupportedError."""
+    named = find(model.reference) or of_repository(model.reference)
+    if named is None:
+        classes = {p.name: class_of(p.config) for p in model.parts}
+        alike = (one for one in map(find, names()) if one is not None and _alike(one, classes))
+        named = max(alike, key=lambda one: _shared(one, model), default=None)
+    if named is None and not any(p.library == "diffusers" for p in model.parts):
+        raise UnsupportedError(sentence("picture.none", model=model.reference))
+    if named is None:
+        parts = ", ".join(sorted({p.blueprint.cls for p in model.parts}))
+        raise UnsupportedError(sentence("no_pipeline", classes=parts))
+    return spec(named)
+
+
+def _alike(pipeline: CataloguePipeline, classes: Mapping[str, str]) -> bool:
+    """Tell whether each network that is stepped through is of the same class."""
+    deciding = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
+    return all(classes.get(name) == class_of(pipeline.parts[name]) for name in deciding)
+
+
+def _shared(pipeline: CataloguePipeline, model: Model) -> int:
+    """Count the values of configs that both say alike."""
+    theirs = {p.name: p.config for p in model.parts}
+    return sum(
+        theirs[name].get(key) == value
+        for name, config in pipeline.parts.items()
+        if name in theirs
+        for key, value in config.items()
+    )
+
+
 def spec(pipeline: CataloguePipeline) -> PipelineSpec:
     """Read the row of a pipeline."""
-    row = {
+    row: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()
     }
-    return PipelineSpec(name=pipeline.name, source=pipeline.source, **row)
+    about: dict[str, Any] = {
+        "name": pipeline.name,
+        "source": pipeline.source,
+        "repo_id": pipeline.repo_id,
+        "gguf": next(iter(pipeline.gguf), ""),
+    }
+    return PipelineSpec(**about, **row)

@@ -18,7 +18,7 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
-from weighbridge.training.forward.ops import pointwise, shaping
+from weighbridge.training.forward.ops import matrix, pointwise, shaping
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, FusedCall
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
@@ -49,6 +49,8 @@ class Sizes:
     text: int = 16
     tokens: int = 0
     side: str = "both"
+    token_times: bool = False  # a timestep of each token, as Wan 2.2's TI2V has
+    tiled: bool = False  # an autoencoder after enable_tiling
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +98,10 @@ class Value:
     def nbytes(self) -> int:
         return self.tensor.nbytes
 
+    @property
+    def numel(self) -> int:
+        return self.tensor.numel
+
     def _as(self, tensor: Tensor) -> "Value":
         return Value(self.run, tensor)
 
@@ -113,6 +119,13 @@ class Value:
         if isinstance(other, Value):
             return self._as(pointwise.mul(self.run.m, self.tensor, other.tensor))
         return self._as(pointwise.scale(self.run.m, self.tensor))
+
+    def __truediv__(self, other: "Value") -> "Value":
+        return self._as(pointwise.divide(self.run.m, self.tensor, other.tensor))
+
+    def matmul(self, other: "Value", columns: int) -> "Value":
+        """[..., n, k] times [..., k, columns]"""
+        return self._as(matrix.matmul(self.run.m, self.tensor, other.tensor, columns))
 
     def act(self, keeps: str = "input") -> "Value":
         """gelu and silu keep their input for backward; tanh, sigmoid and relu their result."""
@@ -168,6 +181,10 @@ class Value:
     def chunk(self, count: int, dim: int = -1) -> "list[Value]":
         return self.split(*[self.shape[dim] // count] * count, dim=dim)
 
+    def written(self, other: "Value") -> "Value":
+        """The same memory after `self[...] = other`."""
+        return self._as(shaping.written(self.run.m, self.tensor, other.tensor))
+
     def upsample(self, time: int = 1, space: int = 2) -> "Value":
         """[batch, channels, (frames,) height, width], nearest neighbours."""
         *frames, height, width = self.shape[2:]
@@ -197,8 +214,11 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) -> Value:
-    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads."""
+def attend(
+    q: Value, k: Value, v: Value, heads: int, *, masked: bool = False, first: bool = False
+) -> Value:
+    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
+    queries have heads before tokens in memory."""
     run, width = q.run, q.shape[-1] // heads
     number = AttentionHeads(
         batch=q.shape[0],
@@ -220,6 +240,6 @@ def attend(q: Value, k: Value, v: Value, heads: int, *, masked: bool = False) ->
     kernel, shape = run.attention, number.shape(dtype)
     if kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
-    options = AttentionOptions(causal=False, asked=FusedCall(call, TORCH))
+    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
     out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
     return Value(run, out.view(*q.shape))

@@ -14,6 +14,14 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import parse_count, parse_size
 from weighbridge.base.versions import dated, release
 
+# (height, width) by their everyday names, as video models have them
+FORMATS = {
+    "480p": (480, 832),
+    "540p": (544, 960),
+    "720p": (720, 1280),
+    "1080p": (1080, 1920),
+}
+
 
 class ValueKind(NamedTuple):  # not a frozen dataclass: every start makes it
     """`metavar` is a placeholder for the help; `read` raises for what is no value."""
@@ -87,8 +95,10 @@ def _flag(value: Any) -> bool:
 
 
 def _image(value: Any) -> tuple[int, int]:
-    """ "1024", "1280x720" (width x height), 1024 or [height, width] -> (height, width)."""
-    if isinstance(value, str):
+    """ "1024", "1280x720" (width x height), "720p", 1024 or [height, width] -> (height, width)."""
+    if isinstance(value, str) and value.strip().lower() in FORMATS:
+        height, width = FORMATS[value.strip().lower()]
+    elif isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+)\s*)?", value.lower())
         if not match:
             raise ValueError

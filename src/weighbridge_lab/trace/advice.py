@@ -22,6 +22,7 @@ ORDINAL = re.compile(r"invalid device ordinal \(cuda:(\d+)\)")
 RELEASE = re.compile(r"\bversion\b|[<>=]=?\s*\d+\.\d+", re.I)
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 UNLAUNCHED = re.compile(rf"environment variable (?:{'|'.join(LAUNCHED)}) expected")
+ALLOCATOR = "DefaultCPUAllocator"  # torch's words, where the host has no room
 CHECKS = (AssertionError, RuntimeError, ValueError, ImportError)
 MANY = 8  # devices, where nobody says how many
 
@@ -38,6 +39,8 @@ def advice(error: BaseException, card: str) -> Sentence | str:
 
 
 def _of(cause: BaseException, card: str) -> Sentence | str:
+    if isinstance(cause, MemoryError) or ALLOCATOR in str(cause):
+        return sentence("trace.next.host_memory")
     answers = _package(cause), _launcher(cause), _hub(cause), _file(cause), _devices(cause, card)
     return next(filter(None, answers), "") or _version(cause)
 
@@ -128,22 +131,3 @@ def of_unused(path: str) -> Sentence | str:
         if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(b) for b in node.bases)
     ]
     return sentence("trace.next.net", path=path, name=nets[-1]) if nets else ""
-
-
-CHOOSES = (
-    *("LOCAL_RANK", "local_rank", "set_device", "Accelerator", "PartialState", "Trainer"),
-    *("device_mesh", "current_device", "lightning"),
-)
-
-
-def of_ranks(path: str, processes: int) -> Sentence | str:
-    """Return that a script of several processes says nowhere which card each takes; "" where it
-    may. Only its own text is read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
-    except OSError:  # a module's name
-        return ""
-    if processes < 2 or any(word in text for word in CHOOSES):
-        return ""
-    return sentence("trace.one_card", path=os.path.basename(path), processes=processes)

@@ -31,6 +31,7 @@ from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from weighbridge_lab.trace.attention import Chooser, SdpaCall, attend
+from weighbridge_lab.trace.layers import layers
 from weighbridge_lab.trace.shadows import shadow
 
 aten = torch.ops.aten
@@ -64,29 +65,25 @@ def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
     try:
         with shaped():
             whole = {aten.scaled_dot_product_attention.default: attention}
-            losses = {loss: _in_one_number(loss) for loss in ELEMENTWISE}
-            yield whole | {aten._pack_padded_sequence.default: packed} | losses
+            losses = dict.fromkeys(ELEMENTWISE, _loss)
+            packing = {aten._pack_padded_sequence.default: packed}
+            yield whole | packing | losses | layers()
     finally:
         library._destroy()
 
 
-def _in_one_number(loss: Any) -> Callable[..., torch.Tensor]:
+def _loss(
+    first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *_: Any, **__: Any
+) -> torch.Tensor:
     """Sum a loss as aten/src/ATen/native/Loss.cpp does: its one number stays in a storage that was
     made for each element (TORCH_META_FUNC resizes it), beside which each is computed."""
-
-    def reduced(
-        first: torch.Tensor, second: torch.Tensor, reduction: int = MEAN, *width: Any, **more: Any
-    ) -> torch.Tensor:
-        if not reduction:
-            whole: torch.Tensor = loss(first, second, reduction, *width, **more)
-            return whole
-        shape = torch.broadcast_shapes(first.shape, second.shape)
-        out = first.new_empty(shape, dtype=torch.result_type(first, second))
-        each = torch.empty_like(out)
-        del each
-        return out.resize_(())
-
-    return reduced
+    shape = torch.broadcast_shapes(first.shape, second.shape)
+    out = first.new_empty(shape, dtype=torch.result_type(first, second))
+    if not reduction:
+        return out
+    each = torch.empty_like(out)
+    del each
+    return out.resize_(())
 
 
 def _attention(chooser: Chooser) -> Callable[..., torch.Tensor]:

@@ -12,17 +12,17 @@ from weighbridge.files.runfiles.notebook import opened
 
 def _parsed(content: bytes, left_out: Sequence[int], path: str) -> None:
     """Raise the SyntaxError of a cell that is no Python, unless a magic says that it is none."""
-    cells = json.loads(content)["cells"] if left_out else ()
+    cells = [c for c in json.loads(content)["cells"] if c.get("cell_type") == "code"]
     for number in left_out:
         text = "".join(cells[number - 1]["source"])
         if not text.lstrip().startswith("%%"):
-            compile(text, f"{path}, cell {number}", "exec")
+            compile(text, f"{path}, code cell {number}", "exec")
 
 
 def source(content: bytes, path: str) -> bytes:
     """Return a notebook's program; where its file has a line for each of the program's, at these
     lines, so that places are those of an editor. Raises BadFileError."""
-    notebook = opened(content.decode(errors="replace"), path)
+    notebook = opened(content.decode(errors="replace"), path, writes=True)
     if notebook is None:
         raise BadFileError(sentence("trace.notebook", path=path))
     code = next((code for code in notebook.codes if code.syntax == "python"), None)

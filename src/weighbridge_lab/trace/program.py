@@ -20,11 +20,11 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, update_wrapper
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.records import dataclass
@@ -40,7 +40,15 @@ COLLECT_EVERY = (700, 10, 10)  # Python's own: when cycles are freed decides wha
 
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 SUPPRESSING = ("suppress", "raises")  # contextlib's, pytest's
+PROGRAMS = (".py", notebooks.SUFFIX)
+DATA = (
+    *(".json", ".yaml", ".yml", ".toml", ".safetensors", ".gguf", ".bin"),
+    *(".pt", ".pth", ".ckpt", ".sh", ".md"),
+)
 LEAVING = ("exit", "_exit", "quit", "abort")
+P = ParamSpec("P")
+T = TypeVar("T")
+SLOTS = 1 << 17  # of 8 bytes, not touched: the chunk that has them, and what Python adds, is 2 MiB
 NETS = ast.FunctionDef | ast.ClassDef  # what may make a module
 Around = ast.Try | ast.TryStar | ast.With | ast.AsyncWith
 
@@ -71,15 +79,22 @@ def request(
     path, colon, name = target.rpartition(":")
     if os.path.exists(target) or not (colon and name.isidentifier()):
         path, name = target, ""
-    if not os.path.isfile(path):
-        if path.startswith("-"):
-            raise UsageError(sentence("trace.no_option", name=path))
-        if not name:
-            path = path.rstrip(":")
-        raise NotFoundError(sentence("trace.no_script"), where=path)
+    _startable(path, name)
     if name or then is not None:
         name = _defined(path, name, ast.FunctionDef if then is None else NETS)
     return Request(script=path, function=name or None, arguments=tuple(arguments), then=then)
+
+
+def _startable(path: str, name: str) -> None:
+    """Raise UsageError for what is no file, or none of Python."""
+    path = path if name else path.rstrip(":")
+    if os.path.isfile(path) and not path.lower().endswith(DATA):
+        return
+    if path.startswith("-"):
+        raise UsageError(sentence("trace.no_option", name=path))
+    if path.endswith(PROGRAMS) or (os.sep in path and not os.path.exists(path)):
+        raise NotFoundError(sentence("trace.no_script"), where=path)
+    raise NotFoundError(sentence("trace.no_program", name=path), where=path)
 
 
 def _defined(path: str, name: str, kinds: Any) -> str:
@@ -123,6 +138,8 @@ def as_python(request: Request) -> Iterator[types.ModuleType]:
     sys.argv = [request.script, *request.arguments]
     if not sys.flags.safe_path:
         sys.path[0] = os.getcwd() if request.module else os.path.dirname(_real(request.script))
+    if request.script.endswith(notebooks.SUFFIX):
+        sys.path.insert(0, os.getcwd())  # where its cells write files
     gc.set_threshold(*COLLECT_EVERY)
     try:
         yield _main(request)
@@ -131,6 +148,22 @@ def as_python(request: Request) -> Iterator[types.ModuleType]:
         gc.set_threshold(*before[3])
 
 
+def roomy(function: Callable[P, T]) -> Callable[P, T]:
+    """Give a function a mebibyte for the frames of what it calls.
+
+    CPython keeps frames in chunks of 16 KiB, asks the system for one whenever a call crosses the
+    end of the last, and gives it back when that returns (Python/pystate.c: push_chunk): a third of
+    the time of a program whose every operation crosses it. A frame that says that it needs more has
+    a chunk of twice as much, and those above it the other half."""
+
+    def above(*args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
+
+    above.__code__ = above.__code__.replace(co_stacksize=SLOTS)
+    return update_wrapper(above, function)
+
+
+@roomy
 def execute(
     request: Request,
     main: types.ModuleType,

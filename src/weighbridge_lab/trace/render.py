@@ -9,36 +9,43 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human as size
 from weighbridge.base.wording import printable, safe_markdown
+from weighbridge.base.words import Words, words_in
 from weighbridge.faces.render import draw
 from weighbridge.faces.render.data import json_text
+from weighbridge.faces.render.terminal import cells
 from weighbridge.faces.view.records import RenderOptions
 from weighbridge_lab.trace.report import where
-from weighbridge_lab.trace.screen import screen
+from weighbridge_lab.trace.screen import screen, why
 
 if TYPE_CHECKING:
     from weighbridge_lab.trace.differences import RunComparison, StepRise
-    from weighbridge_lab.trace.report import DeviceTrace, Refusal, TraceMoment, TraceReport
+    from weighbridge_lab.trace.report import (
+        DeviceTrace,
+        Refusal,
+        TracedProgram,
+        TraceMoment,
+        TraceReport,
+    )
     from weighbridge_lab.trace.trainers import TrainingAdvice
 
 LARGEST = 10  # rows of tensors
-FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
-ENDINGS = {
-    "finished": "ran to its end",
-    "exit": "left with exit code {code}",
-    "exception": "died of {error}",
-    "interrupted": "was interrupted",
-    "time is up": "was stopped when its time was up",
-    "out of memory": "ran out of memory",
+ENDED = {
+    "finished": sentence("trace.ended.finished"),
+    "interrupted": sentence("trace.ended.interrupted"),
+    "time is up": sentence("trace.ended.time_is_up"),
+    "out of memory": sentence("trace.ended.out_of_memory"),
 }
+FITS = {"yes": "fits", "no": "does not fit", "unknown": "cannot say"}
 
 
 class TextTable(NamedTuple):
-    """The first column is words, and so are those named in `words`."""
+    """The first column is words, and so are those named in `words`. `which` follows the title."""
 
     title: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     words: tuple[int, ...] = (0,)
+    which: str = ""
 
 
 def render(
@@ -49,30 +56,42 @@ def render(
     look: RenderOptions = RenderOptions(),  # noqa: B008
 ) -> str:
     if form == "human":
-        return f"{draw(screen(report, unit=unit, lang=look.lang), form, look)}{human(report, unit)}"
+        top = draw(screen(report, unit=unit, lang=look.lang), form, look)
+        return f"{top}{human(report, unit, look.lang)}"
     return RENDERERS[form](report, unit)
 
 
-def human(report: "TraceReport", unit: str | None = None) -> str:
-    lines = [*_facts(report), ""]
+def human(report: "TraceReport", unit: str | None = None, lang: str = "en") -> str:
+    words = words_in(lang)
+    lines = [*map(words.told, _facts(report)), ""]
     for table in _tables(report, unit):
-        lines += [*_columns(table), ""]
-    return "\n".join([*lines, *_closing(report, unit)]).rstrip() + "\n"
+        lines += [*_columns(table, words), ""]
+    return "\n".join([*lines, *map(words.told, _closing(report, unit))]).rstrip() + "\n"
 
 
 def markdown(report: "TraceReport", unit: str | None = None) -> str:
-    first, *facts = _facts(report)
+    first, *facts = map(printable, _facts(report))
     verdict = [f"**{safe_markdown(line)}**" for line in _verdict(report, unit)]
     lines = [*verdict, "", f"**{safe_markdown(first)}**", ""]
     lines += [*(f"{safe_markdown(line)}  " for line in facts), ""]
     for table in _tables(report, unit):
         lines += [*_markdown(table), ""]
-    closing = (f"- {safe_markdown(line)}" for line in (*_closing(report, unit), *_warnings(report)))
+    closing = (
+        f"- {safe_markdown(printable(line))}"
+        for line in (*_closing(report, unit), *_warnings(report))
+    )
     return "\n".join([*lines, *closing]).rstrip() + "\n"
 
 
 def as_json(report: "TraceReport", _: str | None = None) -> str:
     return json_text(report.to_dict())
+
+
+def remarks(report: "TraceReport", lang: str) -> str:
+    """Return what is to be said beside a peak alone: why it is no peak of the whole course."""
+    reason = why(report, words_in(lang))
+    whole = report.used and report.program.ended and report.program.ending != "out of memory"
+    return "" if whole else reason
 
 
 def quiet(report: "TraceReport", _: str | None = None) -> str:
@@ -83,15 +102,23 @@ def _facts(report: "TraceReport") -> Iterator[str]:
     program, gpu = report.program, report.gpu
     name = program.script if program.function is None else f"{program.script}:{program.function}"
     cards = gpu.name if gpu.count == 1 else f"{gpu.count} x {gpu.name}"
-    yield printable(" ".join(["traced", name, *program.arguments]))
-    memory = size(gpu.memory) if gpu.limited else "memory without end (no --gpu)"
-    rules = f"torch {report.torch_version} by the rules of {report.rules}"
+    yield sentence("trace.traced", program=" ".join([name, *program.arguments]))
+    memory = size(gpu.memory) if gpu.limited else sentence("trace.no_end")
+    rules = sentence("trace.rules", torch=report.torch_version, rules=report.rules)
     yield sentence("trace.on_fake", cards=cards, memory=memory, rules=rules)
-    ending = ENDINGS[program.ending].format(code=program.exit_code, error=program.error)
+    yield sentence(
+        "trace.after", ending=_ending(program), count=sum(d.allocations for d in report.devices)
+    )
+
+
+def _ending(program: "TracedProgram") -> str:
     if program.went_on == "finished":
-        ending += ", and to its end as if the card were larger,"
-    count = sum(d.allocations for d in report.devices)
-    yield printable(f"it {ending} after {count:,} allocations")
+        return sentence("trace.ended.larger")
+    if program.ending == "exit":
+        return sentence("trace.ended.exit", code=program.exit_code)
+    if program.ending == "exception":
+        return sentence("trace.ended.exception", error=program.error)
+    return ENDED[program.ending]
 
 
 def _tables(report: "TraceReport", unit: str | None) -> Iterator[TextTable]:
@@ -132,7 +159,7 @@ def _compared(comparison: "RunComparison", unit: str | None) -> TextTable:
         for c in comparison.changes[:LARGEST]
     ]
     head = ("role", "before", "now", "more", "module", "line")
-    return TextTable(f"against {printable(comparison.file)}", head, rows, (0, 4, 5))
+    return TextTable("against", head, rows, (0, 4, 5), f" {printable(comparison.file)}")
 
 
 def _sizes(before: int, after: int, unit: str | None) -> tuple[str, str, str]:
@@ -142,10 +169,10 @@ def _sizes(before: int, after: int, unit: str | None) -> tuple[str, str, str]:
 
 def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Iterator[TextTable]:
     which = "" if alone else f" of cuda:{device.index}"
-    yield TextTable(f"peaks{which}", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2))
+    yield TextTable("peaks", ("level", "bytes", "when"), list(_peaks(device, unit)), (0, 2), which)
     if len(device.phases) > 1:
         peaks = [(p.name, size(p.allocated, unit), size(p.reserved, unit)) for p in device.phases]
-        yield TextTable(f"phases{which}", ("phase", "allocated", "reserved"), peaks)
+        yield TextTable("phases", ("phase", "allocated", "reserved"), peaks, which=which)
     top: TraceMoment | Refusal = device.allocated
     what = "at the peak of allocated memory"
     if device.refusals and device.refusals[-1].allocated >= top.allocated:
@@ -153,7 +180,7 @@ def _of_device(device: "DeviceTrace", unit: str | None, *, alone: bool) -> Itera
     if top.roles:
         rows = [(role, size(nbytes, unit)) for role, nbytes in top.roles.items()]
         rows.append(("= allocated", size(top.allocated, unit)))
-        yield TextTable(f"{what}{which}", ("role", "bytes"), rows)
+        yield TextTable(what, ("role", "bytes"), rows, which=which)
         yield TextTable(
             "its largest tensors",
             ("role", "bytes", "how many", "module", "made by", "line"),
@@ -191,16 +218,16 @@ def _closing(report: "TraceReport", unit: str | None) -> Iterator[str]:
     what would help."""
     for device in report.devices:
         for rise in device.rises[:LARGEST]:
-            yield printable(_rise(rise, unit))
+            yield _rise(rise, unit)
         for r in device.refusals:
             place = where(r.phase, r.module, r.op) + f" at {r.place}" * bool(r.place)
-            yield printable(f"refused   {size(r.requested, unit)} in {place}: {r.message}")
+            yield sentence(
+                "trace.refused", size=size(r.requested, unit), place=place, message=r.message
+            )
     if report.advice is not None:
         needs = span(report.advice.needs, unit)
         command = f"weighbridge train {report.advice.flags}"
-        yield printable(
-            f"What would help is answered by `{command}`, which says {needs} of this run"
-        )
+        yield sentence("trace.answered_by", command=command, needs=needs)
 
 
 def _rise(rise: "StepRise", unit: str | None) -> str:
@@ -214,7 +241,7 @@ def _rise(rise: "StepRise", unit: str | None) -> str:
         for (role, line), more in sums.most_common()
     )
     above = size(rise.allocated - rise.before, unit)
-    return f"step {rise.step:,} peaks {above} above those before: {why}"
+    return sentence("trace.rise", step=rise.step, above=above, why=why)
 
 
 def span(interval: Bytes, unit: str | None) -> str:
@@ -239,19 +266,24 @@ def _warnings(report: "TraceReport") -> Iterable[str]:
     return (f"warning: {printable(line)}" for line in report.warnings)
 
 
-def _columns(table: TextTable) -> Iterator[str]:
-    lines = [(table.title, *table.head[1:]), *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
+def _columns(table: TextTable, words: Words) -> Iterator[str]:
+    title, *head = (words(f"trace.table.{_key(cell)}") for cell in (table.title, *table.head[1:]))
+    lines = [(title + table.which, *head), *table.rows]
+    widths = [max(cells(line[i]) for line in lines) for i in range(len(table.head))]
     for line in lines:
-        cells = (
-            f"{cell:<{w}}" if i in table.words else f"{cell:>{w}}"
+        padded = (
+            cell + " " * (w - cells(cell)) if i in table.words else " " * (w - cells(cell)) + cell
             for i, (cell, w) in enumerate(zip(line, widths, strict=True))
         )
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(padded).rstrip()
+
+
+def _key(cell: str) -> str:
+    return cell.replace(" ", "_")
 
 
 def _markdown(table: TextTable) -> Iterator[str]:
-    yield f"| {' | '.join((table.title, *table.head[1:]))} |"
+    yield f"| {' | '.join((table.title + table.which, *table.head[1:]))} |"
     rules = ("---" if i in table.words else "---:" for i in range(len(table.head)))
     yield f"| {' | '.join(rules)} |"
     yield from (_row(row) for row in table.rows)

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from weighbridge.base._version import __version__
 from weighbridge.base.records import NamedTuple
 
+SCHEMA = "weighbridge.trace-repository/1"
 LONGEST = 1 << 20  # bytes of a file that is read
 MOST = 12  # commands, and statements, that are told
 DEEP = 200  # modules of the repository that are followed for their imports
@@ -43,6 +46,16 @@ class Repository(NamedTuple):
     folder: str
     starts: tuple[StartCommand, ...]
     stated: tuple[tuple[str, str], ...]  # place and line
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record, schema `weighbridge.trace-repository/1`."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "folder": self.folder,
+            "starts": [one._asdict() | {"trace": one.trace} for one in self.starts],
+            "stated": [{"place": place, "line": line} for place, line in self.stated],
+        }
 
 
 def read(folder: str) -> Repository:

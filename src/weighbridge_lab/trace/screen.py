@@ -30,7 +30,7 @@ def screen(report: "TraceReport", *, lang: str = "en", unit: str | None = None) 
 
 
 def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline:
-    peak, verdict, reason = report.peak, report.verdict, _reason(report, words)
+    peak, verdict, reason = report.peak, report.verdict, why(report, words)
     if verdict is None:
         about = _about(words, sizes(peak.expected, unit), peak)
         return Headline(about, words("headline.trace"), reason=reason, needs=peak.expected)
@@ -38,9 +38,10 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
         apart(sizes(n, unit), verdict.margin_bytes).of(n)
         for n in (peak.expected, verdict.usable_bytes)
     )
+    low, high = _ends(report, unit)
     return Headline(
         verdict=words(f"verdict.{verdict.fits}"),
-        figures=words(_figures(report), needs=needs, has=has),
+        figures=words(_figures(report), needs=needs, has=has, low=low, high=high),
         mark=verdict.fits,
         margin=_margin(report, words, unit),
         reason=reason,
@@ -68,13 +69,32 @@ def _figures(report: "TraceReport") -> str:
     if not report.used:
         return "figures.unused"
     if report.program.ended:
-        return "figures.at_most" if report.at_most or report.eager else "figures.enough"
+        if _bounded(report) and report.verdict and report.verdict.fits != "yes":
+            return "figures.unknown"
+        return "figures.at_most" if report.at_most or report.compiled else "figures.enough"
     return "figures.asked" if report.program.ending == "out of memory" else "figures.so_far"
 
 
-def _reason(report: "TraceReport", words: Words) -> str:
+def _shared(report: "TraceReport", words: Words) -> tuple[str, ...]:
+    processes = report.fullest.processes if report.devices else 1
+    return (words("trace.shared", processes=processes),) if processes > 1 else ()
+
+
+def _bounded(report: "TraceReport") -> bool:
+    """Tell whether the least is known that compiled code takes."""
+    return report.compiled is not None and report.compiled.low > 0
+
+
+def _ends(report: "TraceReport", unit: str | None) -> tuple[str, str]:
+    """Return the least and the most that code takes which is compiled."""
+    interval = report.compiled or report.peak
+    scale = sizes(interval.expected, unit)
+    return scale.of(interval.low), scale.of(interval.high)
+
+
+def why(report: "TraceReport", words: Words) -> str:
     """Say how the course ended, where that is not the end of the script, and what bounds it."""
-    return printable("; ".join(_reasons(report, words)))
+    return printable("; ".join((*_reasons(report, words), *_shared(report, words))))
 
 
 def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
@@ -87,8 +107,11 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
         yield words("trace.recovered", count=sum(len(each.refusals) for each in report.devices))
     if report.at_most:
         yield words("trace.at_most", places=", ".join(report.at_most[:PLACES]))
-    if report.eager:
+    if report.compiled is not None:
         yield words("trace.eager")
+    if _bounded(report):
+        low, high = _ends(report, None)
+        yield words("trace.compiled", low=low, high=high)
 
 
 def _endings(report: "TraceReport", words: Words) -> Iterator[str]:
@@ -154,7 +177,7 @@ def _bar(report: "TraceReport", words: Words, unit: str | None) -> Bar:
         capacity=None if verdict is None else verdict.usable_bytes,
         low=device.driver.low,
         high=device.driver.high,
-        label=words("bar.peak", phase=printable(device.allocated.phase)),
+        label=words("bar.peak", phase=words(f"phase.{device.allocated.phase or 'load'}")),
         margin=_margin(report, words, unit),
         legend=" · ".join(seen),
         words=words("bar.words", parts=listed),
@@ -167,10 +190,12 @@ def _parts(device: "DeviceTrace", words: Words) -> list[tuple[str, str, int]]:
     top = device.allocated
     parts = [(role, printable(role), n) for role, n in top.roles.items()]
     overhead = max(0, device.reserved.reserved - sum(n for _, _, n in parts))
-    context = max(0, device.driver.expected - device.reserved.reserved)
+    each = device.driver.expected // device.processes
+    context = max(0, each - device.reserved.reserved)
     parts += [
         ("allocator", words("part.allocator"), overhead),
         ("context", words("part.context"), context),
+        ("processes", words("part.processes"), device.driver.expected - each),
     ]
     whole = sum(n for _, _, n in parts)
     ordered = sorted(parts, key=lambda part: -part[2])

@@ -20,6 +20,7 @@ from weighbridge.machines.accelerators.budget import budget
 from weighbridge.machines.allocator import OutOfMemory, parse
 from weighbridge_lab.trace import levels, notebooks, places, program
 from weighbridge_lab.trace.differences import settled
+from weighbridge_lab.trace.distributed import enough_cards, sharing, together
 from weighbridge_lab.trace.inputs import Input
 from weighbridge_lab.trace.places import Turns
 from weighbridge_lab.trace.program import Request
@@ -30,6 +31,7 @@ from weighbridge_lab.trace.report import (
     Gpu,
     TracedProgram,
     TraceReport,
+    needed,
     verdict,
 )
 from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
@@ -68,6 +70,7 @@ class FakeGpuSettings:
     network: bool = False
     stubs: tuple[str, ...] = ()  # packages that are not here
     sample: tuple[Input, ...] = ()  # of data sets that are not here
+    second: Callable[[], Sequence[int]] | None = None  # cards that the second process uses
 
 
 def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
@@ -82,6 +85,7 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
     if card.alloc_conf is not None:
         parse(card.alloc_conf, version_of(card.torch_version), name="--alloc-conf")
 
+    enough_cards(card.gpu, card.processes)
     gpu = simulated(card)
     with program.as_python(request) as main, _set(card.variables), _written(gpu.notes), gpu:
         for tape in gpu.tapes:
@@ -92,21 +96,15 @@ def trace(request: Request, card: FakeGpuSettings) -> tuple[TraceReport, Any]:
         following = program.following(loops) if gpu.loops else contextlib.nullcontext()
         stopped = stoppable(gpu.recorder, card.seconds)
         with following, bounded(card.host_memory), _alone(card, gpu), stopped:
-            for note in filter(None, (*card.notes, _cards_of_ranks(request, gpu))):
-                gpu.notes(note)
+            gpu.notes.each(card.notes)
             ran = _run(request, main, turns, gpu.loops, card.gpu or DEFAULT_GPU)
         ran = _with_course(ran, request, gpu.tapes)
-        for left in loops.left.values():
-            gpu.notes(_on_left(left))
-        for line in turns.lines(gpu.recorder.looks.places.values()):
-            gpu.notes(line)
-    return report_of(ran, gpu, card, tuple(loops.left.values())), gpu
-
-
-def _cards_of_ranks(request: Request, gpu: Any) -> str:
-    from weighbridge_lab.trace.advice import of_ranks
-
-    return of_ranks(request.script, gpu.world.per_node if gpu.world else 1)
+        gpu.notes.each(map(_on_left, loops.left.values()))
+        gpu.notes.each(turns.lines(gpu.recorder.looks.places.values()))
+    shared = sharing(request.script, gpu, card.second)
+    if shared > 1:
+        gpu.notes(sentence("trace.one_card", processes=shared))
+    return report_of(ran, gpu, card, tuple(loops.left.values()), shared), gpu
 
 
 def _with_course(ran: TracedProgram, request: Request, tapes: Sequence[Tape]) -> TracedProgram:
@@ -343,21 +341,23 @@ def _is_oom(error: BaseException | None) -> bool:
     return False
 
 
-def _devices(gpu: Any, *, later_rounds: bool) -> tuple[DeviceTrace, ...]:
-    """Report the devices that were used, or the process's own."""
+def _devices(gpu: Any, shared: int, *, later_rounds: bool) -> tuple[DeviceTrace, ...]:
+    """Report the devices that were used, or the process's own; `shared` processes use each."""
     used = [i for i, tape in enumerate(gpu.tapes) if tape.storages or tape is gpu.tape]
     devices = tuple(map(gpu.device, used))
     more = levels.LATER if later_rounds else 0  # of what rounds take that were left
-    return tuple(replace(d, driver=levels.widened(d.driver, more)) for d in devices)
+    return tuple(together(d, levels.widened(d.driver, more), shared) for d in devices)
 
 
 def report_of(
-    ran: TracedProgram, gpu: Any, card: FakeGpuSettings, loops: tuple[LeftLoop, ...] = ()
+    ran: TracedProgram,
+    gpu: Any,
+    card: FakeGpuSettings,
+    loops: tuple[LeftLoop, ...] = (),
+    shared: int = 1,
 ) -> TraceReport:
     """Report a program that ran on a FakeGPU."""
     import torch
-
-    from weighbridge_lab.trace.patches.tensors import COMPILED
 
     ran = _refused(ran, gpu.tapes)
 
@@ -369,12 +369,13 @@ def report_of(
         memory=gpu.card.total_memory,
         limited=limited,
     )
-    devices = _devices(gpu, later_rounds=any(loop.still for loop in loops))
+    devices = _devices(gpu, shared, later_rounds=any(loop.still for loop in loops))
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
     at_most = tuple(gpu.recorder.looks.most)
-    eager, judged = COMPILED in gpu.notes.lines, None
+    least, most, judged = gpu.compiled(), needed(devices, ran), None
+    compiled = None if least is None else most._replace(low=min(least, most.low))
     if limit:
-        judged = verdict(device_name, limit.usable, devices, ran, at_most, eager=eager)
+        judged = verdict(device_name, limit.usable, devices, ran, at_most, compiled=compiled)
     return TraceReport(
         program=ran,
         gpu=device_name,
@@ -386,6 +387,6 @@ def report_of(
         warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
         looks=gpu.looks,
         at_most=at_most,
-        eager=eager,
+        compiled=compiled,
         loops=loops,
     )

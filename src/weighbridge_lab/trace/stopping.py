@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from weighbridge.base.errors import UsageError
+from weighbridge.base.sentences import sentence
+from weighbridge.base.units import human
 from weighbridge_lab.trace.recorder import Recorder
 
+LEAST = 512 << 20  # bytes beyond what the process has: libraries that a script imports
 PATIENCE = 2.0  # seconds without an operation
 
 
@@ -43,7 +47,11 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
 
     before: dict[int, Any] = {
         number: signal.signal(number, handler)
-        for number, handler in ((signal.SIGINT, interrupted), (signal.SIGALRM, rang))
+        for number, handler in (
+            (signal.SIGINT, interrupted),
+            (signal.SIGTERM, interrupted),  # a batch system's, timeout(1)'s
+            (signal.SIGALRM, rang),
+        )
     }
     if seconds is not None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -54,6 +62,16 @@ def stoppable(recorder: Recorder, seconds: float | None = None) -> Iterator[None
         for number, handler in before.items():
             signal.signal(number, handler)
         recorder.leaves = None
+
+
+def _taken() -> int:
+    """Return the bytes of its own that the process has; 0 where nobody says."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["VmData"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 @contextlib.contextmanager
@@ -67,6 +85,13 @@ def bounded(nbytes: int | None) -> Iterator[None]:
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if nbytes is not None:
+        taken = _taken()
+        if nbytes < taken + LEAST:
+            least = human(taken + LEAST)
+            raise UsageError(
+                sentence("trace.host_memory", taken=human(taken), least=least),
+                where="--host-memory",
+            )
         resource.setrlimit(resource.RLIMIT_DATA, (nbytes, before[1]))
     try:
         yield

@@ -5,7 +5,8 @@
 A script that catches the error tries a smaller batch (by halves, as accelerate's and Lightning's
 searches do), or leaves that batch out (fairseq's). Of its events those of refused tries do not
 count, nor those of a batch as large as one that was refused. Nor does what the allocator has cached
-of one when the next begins: it gives that back before it refuses. Torch-free.
+of one when the next begins: it gives that back before it refuses; and nothing is more than the card
+held at that moment. Torch-free.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -57,7 +58,7 @@ def _replayed(tape: Tape, windows: Mapping[int, Try], beginnings: Set[int]) -> M
         elif window is None or not _within(tape.storages[number], window):
             blocks[number] = _malloc(allocator, tape.storages[number].nbytes)
         if window is None:
-            reserves[event] = allocator.reserved
+            reserves[event] = min(allocator.reserved, tape.reserves[event])  # that one was seen
     return reserves
 
 

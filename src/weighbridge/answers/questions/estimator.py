@@ -41,6 +41,14 @@ class Estimator:
             return load(self.model, workload)
         if self.question.task == "infer":
             return self._served(workload, limits)
+        if self.question.task == "picture":
+            from weighbridge.answers.estimate.pictures import picture
+
+            return picture(self.model, workload)
+        if self.question.task == "picture_training":
+            from weighbridge.answers.estimate import picture_training
+
+            return picture_training.train(self.model, workload)
         from weighbridge.answers.estimate.train import train  # a third of all modules
 
         if self.known is None:
@@ -104,7 +112,7 @@ def remarked(report: Report, typed: ModelQuestion[Asked], meant: Asked) -> Repor
     report = replace(report, said=typed.workload.said)
     if typed.task == "train":
         report = _with_optimizer(report, typed.workload)
-    more = besides(report.task, meant, report.workload)
+    more = besides(typed.task, meant, report.workload)
     if more:
         report = replace(report, workload=cast(EffectiveSettings, {**report.workload, **more}))
     if meant.quantization in (None, typed.workload.quantization):

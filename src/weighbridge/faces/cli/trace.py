@@ -13,7 +13,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import about, sentence
 from weighbridge.base.units import SHOWN, parse_size
 from weighbridge.base.wording import printable
-from weighbridge.base.words import words_in
+from weighbridge.base.words import Words, words_in
 from weighbridge.faces.cli.files import writable, write
 from weighbridge.faces.cli.options import (
     FORMS,
@@ -29,6 +29,8 @@ from weighbridge.faces.cli.options import writable as terminal_text
 
 if TYPE_CHECKING:
     from weighbridge_lab.trace.report import TraceReport
+
+RUNS = ("torch", "weighbridge", "weighbridge_lab")  # what a trace itself is made of
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -114,7 +116,8 @@ def trace(script: str, arguments: tuple[str, ...], **options: Any) -> int:
     weighbridge trace --gpu h100 torchrun --nproc-per-node 8 train.py
     """
     if os.path.isdir(script):
-        click.echo(terminal_text(_repository(script, options["lang"])), nl=False)
+        form = output_form(options["form"], as_json=options["as_json"], quiet=options["quiet"])
+        click.echo(terminal_text(_repository(script, options["lang"], form)), nl=False)
         return 0
     run = _net_run(options)
     if options["fit"]:
@@ -131,7 +134,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     from weighbridge_lab.trace import differences, launchers
     from weighbridge_lab.trace import script as scripts
     from weighbridge_lab.trace.program import request
-    from weighbridge_lab.trace.render import render
+    from weighbridge_lab.trace.render import remarks, render
 
     if options["against"] is not None:
         differences.against(options["against"], 0, ())  # said before anything runs
@@ -141,7 +144,7 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
         writable(f"--{name}", options[name])
     chart = chart_file(options)
     launch = launchers.read(words, module=options["module"])
-    settings = _settings(options, launch)
+    settings = replace(_settings(options, launch), second=_second(words, options))
     then = None if run is None else _of_net(run, launch)
     asked = request(launch.program, launch.arguments, module=launch.module, then=then)
     with contextlib.nullcontext() if form == "human" else stdout_to_stderr():
@@ -157,7 +160,27 @@ def _traced(words: Sequence[str], options: dict[str, Any], run: Any) -> int:
     look = look._replace(lang=options["lang"] or look.lang)
     text = render(report, form, unit=options["unit"], look=look)
     click.echo(terminal_text(text), nl=False, color=look.color)
+    remark = remarks(report, look.lang) if form == "quiet" else ""
+    if remark:
+        click.echo(terminal_text(f"warning: {remark}"), err=True)
     return report.program.exit_code
+
+
+def _second(words: Sequence[str], options: Mapping[str, Any]) -> Callable[[], Sequence[int]]:
+    """Return what asks which cards the second process uses: in a process of its own."""
+
+    def used() -> Sequence[int]:
+        from weighbridge.faces.cli.trace_fit import passed
+        from weighbridge_lab.trace.fit_batch import runner
+
+        options_there = {**options, "rank": 1, "steps": 1}
+        try:
+            report = runner(list(passed(options_there)), lambda _: words)(1)
+        except WeighbridgeError:
+            return ()
+        return [device["index"] for device in report["devices"] if device["allocations"]]
+
+    return used
 
 
 def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
@@ -186,21 +209,33 @@ def _advised(report: "TraceReport", gpu: Any, card: Any) -> "TraceReport":
     return replace(report, advice=advice) if changes else report
 
 
-def _repository(folder: str, lang: str | None) -> str:
-    """Return what a repository's README starts, in lines to type."""
+def _repository(folder: str, lang: str | None, form: str) -> str:
+    """Return what a repository's README starts, in lines to type; those alone where it is to be
+    quiet."""
+    from weighbridge.faces.render.data import json_text
     from weighbridge_lab.trace.repository import read
 
-    words, repository = words_in(lang or "en"), read(folder)
+    repository = read(folder)
+    if form == "json":
+        return json_text(repository.to_dict())
+    if form == "quiet":
+        lines = [start.trace for start in repository.starts]
+    else:
+        lines = list(_described(repository, words_in(lang or "en")))
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _described(repository: Any, words: Words) -> Iterator[str]:
+    """Yield what a repository's README starts, what of it is not here, and what is stated."""
     key = "trace.repository" if repository.starts else "trace.repository.none"
-    lines = [words(key, folder=folder, count=len(repository.starts))]
+    yield words(key, folder=repository.folder, count=len(repository.starts))
     for start in repository.starts:
-        lines.append(words("trace.repository.start", place=start.place, line=start.trace))
+        yield words("trace.repository.start", place=start.place, line=start.trace)
         for kind, names in (("packages", start.packages), ("files", start.files)):
             if names:
-                lines.append(words(f"trace.repository.{kind}", names=", ".join(names)))
-    stated = "trace.repository.stated"
-    lines += [words(stated, place=place, line=line) for place, line in repository.stated]
-    return "\n".join(map(printable, lines)) + "\n"
+                yield words(f"trace.repository.{kind}", names=", ".join(names))
+    for place, line in repository.stated:
+        yield words("trace.repository.stated", place=place, line=line)
 
 
 def _net_run(options: Mapping[str, Any]) -> Any:
@@ -254,7 +289,7 @@ def _settings(options: Mapping[str, Any], launch: Any) -> Any:
         host_memory=options["host_memory"] and parse_size(options["host_memory"]),
         notes=launch.notes,
         network=options["network"],
-        stubs=tuple(filter(None, (options["stub"] or "").split(","))),
+        stubs=_stubs(options["stub"] or ""),
         sample=inputs.read(options["data"], "--data") if options["data"] else (),
     )
     if settings.rank is not None and settings.world_size is None and settings.processes is None:
@@ -294,6 +329,14 @@ def _tasks(report: "TraceReport", gpu: Any, unit: str | None) -> Any:
     tape = gpu.tapes[report.fullest.index]
     program = " ".join([report.program.script, *report.program.arguments])
     return traced(list(peaks(tape)), program, report.gpu.name, unit=unit)
+
+
+def _stubs(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, text.split(",")))
+    for name in names:
+        if name in (*RUNS, *sys.stdlib_module_names):
+            raise UsageError(sentence("trace.stub"), where=f"--stub {name}")
+    return names
 
 
 def _steps(text: str | None) -> int | None:

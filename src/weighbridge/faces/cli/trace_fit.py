@@ -40,18 +40,18 @@ def _runs(words: Sequence[str], options: Mapping[str, Any], run: Any) -> tuple[i
     None of a run that cannot."""
     from weighbridge_lab.trace.fit_batch import runner, with_flag
 
-    passed = list(_passed(options))
+    typed = list(passed(options))
     if run is None:
         line, first = with_flag(words)
-        return first, runner(passed, line), None
+        return first, runner(typed, line), None
     if words[1:]:
         behind = " ".join(words[1:])
         raise UsageError(sentence("trace.behind_net", name=words[0], words=behind))
     first = run.inputs[0].shape[0] if run.inputs[0].shape else 1
-    sized, again = _inputs(words, run, first), [*passed, "--checkpoint"]
+    sized, again = _inputs(words, run, first), [*typed, "--checkpoint"]
     if run.checkpoint:
         return first, runner(again, sized), None
-    return first, runner(passed, sized), runner(again, sized) if run.optimizer else None
+    return first, runner(typed, sized), runner(again, sized) if run.optimizer else None
 
 
 def _printed(fit: "BatchFit", lighter: int | None, options: Mapping[str, Any]) -> str:
@@ -123,7 +123,8 @@ def _lighter(run: Any, fit: "BatchFit") -> int | None:
     return about if about > fit.batch else None
 
 
-def _passed(options: Mapping[str, Any]) -> Iterator[str]:
+def passed(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of a trace as they are typed for another process."""
     for name in VALUES:
         if options[name] is not None:
             yield from (f"--{name.replace('_', '-')}", str(options[name]))

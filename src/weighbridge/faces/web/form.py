@@ -270,7 +270,7 @@ def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
 
 def _models() -> Iterator[dict[str, Any]]:
     typed: dict[str, list[str]] = {}
-    for name, meant in (*everyday.NAMES.items(), *pipelines.NAMES.items()):
+    for name, meant in everyday.NAMES.items():
         typed.setdefault(meant, []).append(name)
     counts = catalogue.parameters()
     for entry in listing.ordered(catalogue.search("")):
@@ -278,7 +278,8 @@ def _models() -> Iterator[dict[str, Any]]:
     for name in pipelines.names():
         pipeline = pipelines.find(name)
         assert pipeline is not None
-        yield _model(name, pipeline.repo_id, typed, counts)
+        if name in counts:
+            yield _model(name, pipeline.repo_id, {name: list(pipeline.names)}, counts)
 
 
 def _model(

@@ -30,6 +30,7 @@ ENV = re.compile(
     r"^\s*%(?:set_)?env\s+(?P<name>[A-Za-z_]\w*)(?:\s*=\s*|\s+)(?P<value>[^\s${}'\"]+)\s*$"
 )
 ENTIRE = re.compile(r"^%%(\w+)")  # a magic of its whole cell
+FILE = re.compile(r"^%%(?:writefile|file)\s+(?P<more>-a\s+)?['\"]?(?P<path>[^'\"]+?)['\"]?\s*$")
 PYTHON = ("capture", "time", "timeit", "prun")  # after which the cell is Python as before
 SHELLS = ("bash", "sh", "shell", "script")
 
@@ -57,9 +58,9 @@ class Line(NamedTuple):
     number: int
 
 
-def opened(text: str, name: str) -> Notebook | None:
-    """Return the notebook that a text is, None where it is none. Raises BadFileError for one that
-    has too many cells."""
+def opened(text: str, name: str, *, writes: bool = False) -> Notebook | None:
+    """Return the notebook that a text is, None where it is none; where it `writes`, the files of
+    its cells (%%writefile) with the rest. Raises BadFileError for one that has too many cells."""
     document = _document(text, name)
     if document is None:
         return None
@@ -67,13 +68,14 @@ def opened(text: str, name: str) -> Notebook | None:
     if len(cells) > MOST_CELLS:
         raise BadFileError(sentence("file.cells", most=MOST_CELLS), where=name)
     script, shell, left_out = [], [], []
-    for number, cell in enumerate(cells):
-        if cell.get("cell_type") != "code":
-            continue
-        lines = list(_lines(document, ("cells", number, "source"), cell.get("source")))
-        python = _python(lines)
+    places = [n for n, cell in enumerate(cells) if cell.get("cell_type") == "code"]
+    for number, place in enumerate(places, start=1):
+        lines = list(_lines(document, ("cells", place, "source"), cells[place].get("source")))
+        python = (
+            _written(lines) if writes and lines and FILE.match(lines[0].text) else _python(lines)
+        )
         if python is None:
-            left_out.append(number + 1)
+            left_out.append(number)
         script += python or []
         shell += list(_shell(lines))
     codes = tuple(filter(lambda code: code.text, (_code("python", script), _code("shell", shell))))
@@ -106,7 +108,7 @@ def placed(run: PlannedRun, code: Code, book: Notebook) -> PlannedRun:
         more = " and more" if len(book.left_out) > MOST_TOLD else ""
         notes = (
             *notes,
-            f"cells of the notebook that are no Python are left out: {lines_left}{more}",
+            f"code cells of the notebook that are no Python are left out: {lines_left}{more}",
         )
     return replace(
         run,
@@ -140,6 +142,15 @@ def _python(lines: list[Line]) -> list[Line] | None:
         return lines
     plain = list(_without_magic(lines))
     return plain if _parses(plain) else None
+
+
+def _written(lines: list[Line]) -> list[Line]:
+    """Return the cell of a file as Python that writes it, line for line."""
+    head = FILE.match(lines[0].text)
+    mode, path = ("a" if head and head["more"] else "w"), head["path"] if head else ""
+    content = "\n".join(line.text for line in lines[1:]) + "\n"
+    first = f"with open({path!r}, {mode!r}) as _file: _file.write({content!r})"
+    return [Line(first, lines[0].number), *(Line("", line.number) for line in lines[1:])]
 
 
 def _without_magic(lines: list[Line]) -> Iterator[Line]:

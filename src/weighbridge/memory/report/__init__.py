@@ -84,6 +84,11 @@ class Report(Shown):
     said: Mapping[str, Any] = field(default_factory=dict)  # settings that were given, of `workload`
 
     @property
+    def pictures(self) -> bool:
+        """Tell whether it is of a pipeline that makes pictures or video."""
+        return "pipeline" in self.workload
+
+    @property
     def fullest(self) -> Device:
         """The accelerator that holds the most; the host where there is none."""
         gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices

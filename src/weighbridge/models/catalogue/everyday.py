@@ -251,8 +251,7 @@ def _keys() -> dict[str, str]:
 def _near() -> dict[str, str]:
     """Map keys to all that may be meant: entries, tunes and pipelines."""
     keys = {**_keys(), **{_key(name): name for name in tunes.TUNES}}
-    keys |= {_key(name): name for name in pipelines.names()}
-    return keys | {_key(name): meant for name, meant in pipelines.NAMES.items()}
+    return {**pipelines.keys(), **keys}
 
 
 def _shapes(typed: str, entry: CatalogueEntry) -> str:

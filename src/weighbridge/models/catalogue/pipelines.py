@@ -1,66 +1,185 @@
-"""Pipelines of diffusers that people ask for by name: a config for each of their parts."""
+"""Pipelines of diffusers that people ask for by name: a config for each of their components, how
+these follow each other, and what their files are called.
+
+A row that is `like` another one has its components and its recipe, but for what it names: a
+component that is null is left out, "flux.1-dev/vae" is another pipeline's, and one with a `like` of
+its own has that one's config but for the keys that are there.
+"""
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
 
-# Everyday name -> name of a pipeline; repositories as huggingface.co has them
-NAMES = {
-    "sd1.5": "sd-1.5",
-    "sd15": "sd-1.5",
-    "sd-v1.5": "sd-1.5",
-    "sd-v1-5": "sd-1.5",
-    "stable-diffusion": "sd-1.5",
-    "stable-diffusion-1.5": "sd-1.5",
-    "stable-diffusion-v1-5": "sd-1.5",
-    "sd2.1": "sd-2.1",
-    "sd21": "sd-2.1",
-    "stable-diffusion-2.1": "sd-2.1",
-    "stable-diffusion-2-1": "sd-2.1",
-    "sdxl-1.0": "sdxl",
-    "sdxl-base": "sdxl",
-    "sd-xl": "sdxl",
-    "stable-diffusion-xl": "sdxl",
-    "stable-diffusion-xl-base": "sdxl",
-    "stable-diffusion-xl-base-1.0": "sdxl",
-}
+Config = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 class CataloguePipeline(NamedTuple):
     name: str
     repo_id: str
-    parts: Mapping[str, Mapping[str, Any]]  # in the order of its model_index.json
+    parts: Mapping[str, Config]  # by the names of its model_index.json
     source: str
     recipe: Mapping[str, Any] = {}  # how they follow each other: a PipelineSpec's fields
     names: tuple[str, ...] = ()  # everyday names besides, in lower case
     repos: tuple[str, ...] = ()  # other repositories of the same components
-    files: tuple[str, ...] = ()  # names of the denoiser's files in other programs, without format
-    gguf: tuple[str, ...] = ()  # repositories of its denoiser in GGUF
+    files: Mapping[str, tuple[str, ...]] = {}  # of a denoiser in other programs, without format
+    gguf: tuple[str, ...] = ()  # repositories of its denoisers in GGUF
 
 
 @cache
 def _pipelines() -> Mapping[str, CataloguePipeline]:
+    pipelines: dict[str, CataloguePipeline] = {}
     with open(os.path.join(os.path.dirname(__file__), "pipelines.jsonl"), encoding="utf-8") as file:
-        pipelines = [CataloguePipeline(**json.loads(line)) for line in file]
-    return {pipeline.name: pipeline for pipeline in pipelines}
+        for line in file:
+            row = _row(json.loads(line), pipelines)
+            pipelines[row["name"]] = CataloguePipeline(**row)
+    return pipelines
+
+
+def _row(row: Row, pipelines: Mapping[str, CataloguePipeline]) -> Row:
+    """Return a row with all that it has of others."""
+    like = row.pop("like", None)
+    parts: dict[str, Config | str | None] = {}
+    if like is not None:
+        parts |= pipelines[like].parts
+        row["recipe"] = {**pipelines[like].recipe, **row.get("recipe", {})}
+    parts |= row["parts"]
+    row["parts"] = {
+        name: _config(part, pipelines) for name, part in parts.items() if part is not None
+    }
+    for name in ("names", "repos", "gguf"):
+        row[name] = tuple(row.get(name, ()))
+    row["files"] = {part: tuple(files) for part, files in row.get("files", {}).items()}
+    return row
+
+
+def _config(part: Config | str, pipelines: Mapping[str, CataloguePipeline]) -> Config:
+    if isinstance(part, str):
+        name, _, component = part.partition("/")
+        return pipelines[name].parts[component]
+    if "like" not in part:
+        return part
+    changes = {key: value for key, value in part.items() if key != "like"}
+    return {**_config(part["like"], pipelines), **changes}
 
 
 def names() -> list[str]:
     return list(_pipelines())
 
 
+def key(text: str) -> str:
+    """Return what all spellings of a name have in common: FLUX.1 [dev], flux1-dev, flux.1_dev."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+@cache
+def keys() -> Mapping[str, str]:
+    """Map keys to names of pipelines."""
+    spelled = {
+        key(spelling): name
+        for name, pipeline in _pipelines().items()
+        for spelling in pipeline.names
+    }
+    return spelled | {key(name): name for name in _pipelines()}
+
+
 def find(text: str) -> CataloguePipeline | None:
-    """Find the pipeline of that name, in any case and with blanks or underscores."""
-    typed = text.strip().lower().replace("_", "-").replace(" ", "-")
-    return _pipelines().get(NAMES.get(typed, typed))
+    """Find the pipeline of that name, however it is spelled, or of a file of its denoiser."""
+    name = keys().get(key(text)) if "/" not in text else None
+    if name is None and text.lower().endswith(ENDS):
+        name = getattr(of_file(text), "pipeline", None)
+    return None if name is None else _pipelines()[name]
+
+
+@cache
+def _repositories() -> Mapping[str, str]:
+    return {
+        repo.lower(): name
+        for name, pipeline in _pipelines().items()
+        for repo in (pipeline.repo_id, *pipeline.repos)
+    }
 
 
 def of_repository(repo_id: str) -> CataloguePipeline | None:
-    wanted = repo_id.lower()
-    return next(
-        (pipeline for pipeline in _pipelines().values() if pipeline.repo_id.lower() == wanted), None
+    name = _repositories().get(repo_id.lower())
+    return None if name is None else _pipelines()[name]
+
+
+def makes_pictures(reference: object) -> bool:
+    """Tell whether a reference is a pipeline that we know, by its name or its repository."""
+    from weighbridge.models import catalogue
+
+    if not isinstance(reference, str) or catalogue.has(reference):
+        return False
+    return find(reference) is not None or of_repository(reference) is not None
+
+
+# Files of denoisers
+
+ENDS = (".safetensors", ".gguf", ".sft", ".ckpt", ".pth", ".pt", ".bin")
+SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+# How a file was packed or by whom: nothing about its shapes or its format
+PACKED = frozenset(
+    (
+        *("comfy", "comfyui", "kj", "diffusers", "unet", "transformer", "dit", "model", "gguf"),
+        *("scaled", "bnb", "pruned", "emaonly", "ema", "only", "v1", "v2", "mixed", "ud", "hqq"),
     )
+)
+GGUF = re.compile(r"(?:i?q\d(?:_[0-9a-z]+)*|tq\d_\d)")
+FLOATS = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32"}
+FP8 = re.compile(r"(?:fp8_?)?(?:e[45]m[23](?:fn)?)?")
+FORMATS = ("nf4", "fp4", "int8", "int4", "mxfp8", "nvfp4")
+# SVDQuant of nunchaku: svdq-int4_r32-flux.1-dev
+SVDQ = re.compile(r"svdq-(int4|fp4)(?:_r\d+)?-")
+
+
+class DenoiserFile(NamedTuple):
+    """A file of a denoiser, by its name. `format` is "" where the name says none."""
+
+    pipeline: str
+    component: str
+    format: str  # as it is asked for: Q4_K_S, fp8, nf4, svdquant; or a dtype, bfloat16
+
+
+@cache
+def _files() -> Mapping[str, tuple[str, str]]:
+    return {
+        key(file): (name, component)
+        for name, pipeline in _pipelines().items()
+        for component, files in pipeline.files.items()
+        for file in files
+    }
+
+
+def of_file(path: str) -> DenoiserFile | None:
+    """Tell whose denoiser a file of another program is, and in which format: flux1-dev-Q4_K_S.gguf,
+    wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors."""
+    name = re.split(r"[\\/]", path.strip().lower())[-1]
+    for end in ENDS:
+        name = name.removesuffix(end)
+    name = SHARD.sub("", name)
+    packed = SVDQ.match(name)
+    words = re.split(r"[-_. ]+", name[packed.end() :] if packed else name)
+    for count in range(len(words), 0, -1):
+        meant = _files().get("".join(map(key, words[:count])))
+        form = _format(words[count:]) if meant is not None else None
+        if meant is not None and form is not None:
+            return DenoiserFile(*meant, "svdquant" if packed else form)
+    return None
+
+
+def _format(words: list[str]) -> str | None:
+    """Return the format that the words behind a name say; None where they say something else."""
+    form = "_".join(word for word in words if word not in PACKED)
+    if GGUF.fullmatch(form):
+        return form.upper()
+    if form in FLOATS:
+        return FLOATS[form]
+    if form and FP8.fullmatch(form):
+        return "fp8"
+    return form if not form or form in FORMATS else None

@@ -261,8 +261,10 @@ def _own_id(name: str) -> str | None:
     """Return the repository of a name of the catalogue."""
     from weighbridge.models.catalogue import pipelines
 
+    if catalogue.has(name):
+        return catalogue.find(name).repo_id
     pipeline = pipelines.find(name)
-    return catalogue.find(name).repo_id if pipeline is None else pipeline.repo_id
+    return None if pipeline is None else pipeline.repo_id
 
 
 def _joined(first: str, notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -283,11 +285,15 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
         return _entry(text, catalogue.find(ref.name))
     from weighbridge.models.catalogue import everyday, pipelines
 
-    pipeline = pipelines.find(ref.name)
-    if pipeline is not None:
-        return _pipeline(text, pipeline)
     tag = everyday.meaning(ref.name)
-    assert tag is not None  # or it were another kind of reference
+    if tag is None:
+        pipeline = pipelines.find(ref.name)
+        assert pipeline is not None  # or it were another kind of reference
+        inventory, file = _pipeline(text, pipeline), pipelines.of_file(ref.name)
+        if file is None or not ref.name.lower().endswith(pipelines.ENDS):
+            return inventory
+        note = sentence("file_of_denoiser", component=file.component, pipeline=file.pipeline)
+        return replace(inventory, notes=(note,))
     notes = (tag.note,) if tag.note else ()
     inventory = replace(_entry(text, tag.entry), name=tag.name)
     return replace(inventory, notes=notes, form=tag.quantization)

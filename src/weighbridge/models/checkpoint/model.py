@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import BadFileError, UnsupportedError
@@ -33,6 +34,7 @@ from weighbridge.models.tensors import CheckpointTensor, Counted, counted
 if TYPE_CHECKING:
     from weighbridge.models.checkpoint.loading import LoadSplit
 
+PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
@@ -285,9 +287,7 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
 
         return timm_nets.of_config(part.config)
     if part.library == "diffusers" and part.config is not None and not part.tensors:
-        from weighbridge.models.arch import diffusers_nets
-
-        return diffusers_nets.of_config(part.config)
+        return _of_program(part, notes)
     if part.library != "transformers" or part.config is None or not known(part.config):
         return None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
@@ -302,6 +302,17 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
         notes.append(sentence("unread_keys", keys=", ".join(unread)))
     _check_size(plan, part)
     notes += _agreed(part, config)
+    return plan
+
+
+def _of_program(part: StoredModel, notes: list[str]) -> Blueprint | None:
+    """Return the tree of a network of diffusers, which its program declares; None where no program
+    follows it."""
+    try:
+        plan: Blueprint | None = import_module(PROGRAMS).blueprint(part.config)
+    except UnsupportedError as error:
+        notes.append(clauses(error.sentence, sentence("counted_from_library")))
+        return None
     return plan
 
 

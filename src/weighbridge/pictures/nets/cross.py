@@ -1,562 +1,252 @@
-"""Transformers that attend to themselves, then to the text, or hold both in one stream."""
+"""Transformers of one stream that attend to a text: PixArt, Sana and SANA-Video.
+
+Source: diffusers 0.42 models/transformers/{pixart_transformer_2d, sana_transformer,
+transformer_sana_video, transformer_2d}.py, models/attention.py.
+"""
+
+from math import prod
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.blocks import (
-    attention,
-    continuous,
-    embed,
-    feed,
-    joint,
-    norm,
-    qkv,
-    rope,
-    rows,
-    scaled,
-    table,
-    timestep,
-)
-from weighbridge.pictures.nets.joint import latent, packed
+from weighbridge.pictures.nets.blocks import embed, feed, timestep
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
+from weighbridge.pictures.values import Sizes, Value, attend, cat
+
+Turns = tuple[Value, Value]
 
 
-def patches(n, name, c, s, d, k, channels=None):
-    x = n.run.new(s.batch, channels or c.in_channels, s.frames, s.height, s.width)
-    x = n.conv(name, x, d, k, k, (0, 0, 0))
-    return x.view(s.batch, x.shape[2] * x.shape[3] * x.shape[4], d)
+def patches(n: Place, c: ComponentConfig, s: Sizes, d: int) -> tuple[Value, int, int]:
+    """PatchEmbed: tokens that lie channels first, and rows and columns of them."""
+    k = c.patch_size
+    x = n.run.constant(s.batch, c.in_channels, s.height, s.width)
+    x = n.conv("proj", x, d, k, k, 0)
+    height, width = x.shape[2:]
+    return x.view(s.batch, height * width, d), height, width
 
 
-def wide(p, x, mod, gate=None):
-    """Wan: norms and residuals in float32."""
-    return scaled(p.layer_norm("", x.float(), affine=False, wide=True), mod[1], mod[0]).like(x)
-
-
-def wan_block(c, d, heads, temb, y, image=0, free=False):
-    def block(p, x):
-        mod = table(p, temb, 6, wide=True) if free else table_(p, temb, 6, d)
-        h = wide(p, x, mod[:2])
-        g = h
-        h = attention(p / "attn1", g, heads, qk="width", turn="halves", how="torch")
-        x = (x.float() + h * mod[2]).like(x)
-        g = p.layer_norm("norm2", x.float(), wide=True).like(x) if c.cross_attn_norm else x
-        a = p / "attn2"
-        q, k, v = qkv(a, g, d, seen=y)
-        q = a.rms_norm("norm_q", q, how="torch")
-        k = a.rms_norm("norm_k", k, how="torch")
-        if image:
-            z = latent(p, SizesOf(x), d, image)
-            k2 = a.rms_norm("norm_added_k", a.linear("add_k_proj", z, d), how="torch")
-            i = attend(q, k2, a.linear("add_v_proj", z, d), heads)
-            del k2
-        o = attend(q, k, v, heads)
-        if image:
-            o = o + i
-            del i
-        del q, k, v
-        h = (a / "to_out").linear("0", o, d)
-        del o
-        x = x + h
-        g = wide(p, x, mod[3:5])
-        f = feed(p / "ffn", g, c.ffn_dim)
-        h = f
-        return (x.float() + h.float() * mod[5]).like(x)
-
-    return block
-
-
-class SizesOf:
-    def __init__(self, x):
-        self.b = x.shape[0]
-
-
-def table_(p, temb, count, d):
-    p.param("scale_shift_table", 1, count, d)
-    mod = temb.view(temb.shape[0], count, d).float() + p.run.constant(1, dtype=FLOAT32)
-    return [c.view(c.shape[0], 1, d) for c in mod.chunk(count, dim=1)]
-
-
-def wan(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    k, e = tuple(c.patch_size), n / "condition_embedder"
-    x = patches(n, "patch_embedding", c, s, d, k).copy()
-    t = timestep(e / "time_embedder", s.batch, d, inputs=c.freq_dim)
-    temb = e.linear("time_proj", t.act(), 6 * d)
-    y = embed(e / "text_embedder", latent(n, s, c.text_dim, s.text), d)
-    if c.inject_sample_info:
-        n.param("fps_embedding.weight", 2, d, kind="embedding")
-        feed(n / "fps_projection", n.run.new(s.batch, d), d, 6 * d)
-    image = 0
-    if c.image_dim or c.added_kv_proj_dim:
-        image = 257
-        i = e / "image_embedder"
-        if c.pos_embed_seq_len:
-            i.param("pos_embed", 1, c.pos_embed_seq_len, c.image_dim)
-        z = feed(i / "ff", i.layer_norm("norm1", latent(n, s, c.image_dim, 257)), c.image_dim, d)
-        z = i.layer_norm("norm2", z)
-    block = wan_block(c, d, heads, temb, y, image if c.added_kv_proj_dim else 0)
-    hints = []
-    if c.vace_layers:
-        v = patches(n, "vace_patch_embedding", c, s, d, k, c.vace_in_channels)
-        for i, p in enumerate(n.each("vace_blocks", len(c.vace_layers))):
-            if not i:
-                v = p.linear("proj_in", v, d) + x
-            v = block(p, v)
-            hints.append(p.linear("proj_out", v, d))
-    for p in n.each("blocks", c.num_layers):
-        x = p.block(block, x)
-    n.param("scale_shift_table", 1, 2, d)
-    part = n.run.new(s.batch, 1, d)
-    x = scaled(n.layer_norm("", x.float(), affine=False, wide=True), part, part).to(n.run.dtype)
-    return n.linear("proj_out", x, k[0] * k[1] * k[2] * c.out_channels).copy()
-
-
-def adaln(n, b, d, count=6):
-    """AdaLayerNormSingle"""
-    temb = timestep(n / "emb" / "timestep_embedder", b, d)
-    return n.linear("linear", temb.act(), count * d), temb
-
-
-def ltx(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    n.param("scale_shift_table", 2, d)
-    x = n.linear("proj_in", latent(n, s, c.in_channels, s.tokens or packed(s, 1)), d)
-    temb, _ = adaln(n / "time_embed", s.batch, d)
-    y = embed(n / "caption_projection", latent(n, s, c.caption_channels, s.text), d)
-    turns = [
-        n.run.new(1, x.shape[1], d, dtype=FLOAT32) for _ in range(2)
-    ]  # cos and sin, as wide as the model
-
-    def block(p, x, *turns):
-        h = p.rms_norm("", x, affine=False)
-        mod = table(p, temb, 6)
-        h = scaled(h, mod[1], mod[0])
-        a = attention(p / "attn1", h, heads, qk="width", turn="real", how="torch")
-        x = x + a * mod[2]
-        a = attention(p / "attn2", x, heads, seen=y, qk="width", how="torch")
-        x = x + a
-        h = scaled(p.rms_norm("", x, affine=False), mod[4], mod[3])
-        f = feed(p / "ff", h, 4 * d)
-        return x + f * mod[5]
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x = p.block(block, x, *turns)
-    part = n.run.new(s.batch, 1, d)
-    return n.linear("proj_out", scaled(norm(n, x), part, part), c.out_channels)
-
-
-def ltx2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    """Video and audio side by side, each attending to the other."""
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    e, ears = c.audio_num_attention_heads * c.audio_attention_head_dim, c.audio_num_attention_heads
-    n.param("scale_shift_table", 2, d)
-    n.param("audio_scale_shift_table", 2, e)
-    x = n.linear("proj_in", latent(n, s, c.in_channels, s.tokens or packed(s, 1)), d)
-    z = n.linear("audio_proj_in", latent(n, s, c.audio_in_channels, 8 * s.frames), e)
-    y = embed(n / "caption_projection", latent(n, s, c.caption_channels, s.text), d)
-    w = embed(n / "audio_caption_projection", latent(n, s, c.caption_channels, s.text), e)
-    temb, _ = adaln(n / "time_embed", s.batch, d)
-    aemb, _ = adaln(n / "audio_time_embed", s.batch, e)
-    for name, width, count in (
-        ("video_scale_shift", d, 4),
-        ("audio_scale_shift", e, 4),
-        ("video_a2v_gate", d, 1),
-        ("audio_v2a_gate", e, 1),
-    ):
-        adaln(n / f"av_cross_attn_{name}", s.batch, width, count)
-
-    def block(p, x, z):
-        p.param("video_a2v_cross_attn_scale_shift_table", 5, d)
-        p.param("audio_a2v_cross_attn_scale_shift_table", 5, e)
-        p.param("audio_scale_shift_table", 6, e)
-        mod, part, whole = table(p, temb, 6), p.run.new(s.batch, 1, e), p.run.new(s.batch, 1, d)
-        h = scaled(p.rms_norm("", x, affine=False), mod[1], mod[0])
-        x = x + attention(p / "attn1", h, heads, qk="width", turn="real", how="torch") * mod[2]
-        g = scaled(p.rms_norm("", z, affine=False), part, part)
-        z = z + attention(p / "audio_attn1", g, ears, qk="width", turn="real", how="torch") * part
-        x = x + attention(
-            p / "attn2", p.rms_norm("", x, affine=False), heads, seen=y, qk="width", how="torch"
-        )
-        z = z + attention(
-            p / "audio_attn2",
-            p.rms_norm("", z, affine=False),
-            ears,
-            seen=w,
-            qk="width",
-            how="torch",
-        )
-        h, g = p.rms_norm("", x, affine=False), p.rms_norm("", z, affine=False)
-        x = (
-            x
-            + attention(
-                p / "audio_to_video_attn",
-                scaled(h, whole, whole),
-                ears,
-                e,
-                seen=scaled(g, part, part),
-                qk="width",
-                turn="real",
-                how="torch",
-            )
-            * whole
-        )
-        z = (
-            z
-            + attention(
-                p / "video_to_audio_attn",
-                scaled(g, part, part),
-                ears,
-                e,
-                seen=scaled(h, whole, whole),
-                qk="width",
-                turn="real",
-                how="torch",
-            )
-            * part
-        )
-        h = scaled(p.rms_norm("", x, affine=False), mod[4], mod[3])
-        x = x + feed(p / "ff", h, 4 * d) * mod[5]
-        return x, z + feed(
-            p / "audio_ff", scaled(p.rms_norm("", z, affine=False), part, part), 4 * e
-        ) * part
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, z = p.block(block, x, z)
-    n.linear("audio_proj_out", norm(n, z), c.audio_out_channels)
-    return n.linear("proj_out", norm(n, x), c.out_channels)
-
-
-def cogvideox(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, t = (
-        c.num_attention_heads * c.attention_head_dim,
-        c.num_attention_heads,
-        c.time_embed_dim,
+def projected(a: Place, x: Value, seen: Value, d: int, *, bias: bool, norms: bool) -> list[Value]:
+    """Queries, keys and values, with norms over the whole width where there are norms."""
+    query, key, value = (
+        a.linear(name, y, d, bias) for name, y in (("to_q", x), ("to_k", seen), ("to_v", seen))
     )
-    temb, k = timestep(n / "time_embedding", s.batch, t, inputs=d), c.patch_size
-    p = n / "patch_embed"
-    y = p.linear("text_proj", latent(n, s, c.text_embed_dim, s.text), d)
-    if c.patch_size_t:
-        x = p.linear(
-            "proj",
-            latent(
-                n,
-                s,
-                c.in_channels * k * k * c.patch_size_t,
-                -(-s.frames // c.patch_size_t) * (s.height // k) * (s.width // k),
-            ),
-            d,
-        )
-    else:
-        x = p.conv(
-            "proj", n.run.new(s.batch * s.frames, c.in_channels, s.height, s.width), d, k, k, 0
-        )
-        x = x.view(s.batch, s.frames * x.shape[2] * x.shape[3], d)
-    if c.use_learned_positional_embeddings:
-        frames = (c.sample_frames - 1) // c.temporal_compression_ratio + 1
-        p.param(
-            "pos_embedding",
-            1,
-            frames * (c.sample_height // k) * (c.sample_width // k) + c.max_text_seq_length,
-            d,
-        )
-    x = cat([y, x])
-    y, x = x.split(s.text, x.shape[1] - s.text, dim=1)
-
-    def zero(p, x, y):
-        parts = rows(p.linear("linear", temb.act(), 6 * d), 6)
-        return (
-            scaled(p.layer_norm("norm", x), parts[1], parts[0]),
-            scaled(p.layer_norm("norm", y), parts[4], parts[3]),
-            parts[2],
-            parts[5],
-        )
-
-    def block(p, x, y):
-        h, g, gate, gate_y = zero(p / "norm1", x, y)
-        a, z = p / "attn1", cat([g, h])
-        q, k, v = qkv(a, z, d)
-        q, k = (
-            flat(a.layer_norm("norm_q", headed(q, heads))),
-            flat(a.layer_norm("norm_k", headed(k, heads))),
-        )
-        if c.use_rotary_positional_embeddings:
-            rope(headed(q, heads), "real")
-            rope(headed(k, heads), "real")
-        z = attend(q, k, v, heads)
-        del q, k, v
-        b, a_ = (a / "to_out").linear("0", z, d).split(s.text, x.shape[1], dim=1)
-        del z
-        x = x + gate * a_
-        y = y + gate_y * b
-        h, g, gate, gate_y = zero(p / "norm2", x, y)
-        h = cat([g, h])
-        f, e = feed(p / "ff", h, 4 * d).split(s.text, x.shape[1], dim=1)
-        b, a_ = f, e
-        return x + gate * a_, y + gate_y * b
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(block, x, y)
-    x = n.layer_norm("norm_final", cat([y, x])).split(s.text, x.shape[1], dim=1)[1]
-    scale, shift = rows((n / "norm_out").linear("linear", temb.act(), 2 * d), 2)
-    x = scaled((n / "norm_out").layer_norm("norm", x), scale, shift)
-    return n.linear("proj_out", x, k * k * (c.patch_size_t or 1) * c.out_channels)
+    if norms:
+        query = a.rms_norm("norm_q", query)
+        key = a.rms_norm("norm_k", key)
+    return [query, key, value]
 
 
-def mochi(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, e = (
-        c.num_attention_heads * c.attention_head_dim,
-        c.num_attention_heads,
-        c.pooled_projection_dim,
-    )
-    n.param("pos_frequencies", 3, heads, c.attention_head_dim // 2)
-    x = (n / "patch_embed").conv(
-        "proj",
-        n.run.new(s.batch * s.frames, c.in_channels, s.height, s.width),
-        d,
-        c.patch_size,
-        c.patch_size,
-        0,
-    )
-    x = x.view(s.batch, s.frames * x.shape[2] * x.shape[3], d)
-    p, text = n / "time_embed", latent(n, s, c.text_embed_dim, s.text)
-    temb = timestep(p / "timestep_embedder", s.batch, d)
-    (p / "pooler").linear("to_kv", text, 2 * c.text_embed_dim)
-    pooled = (p / "pooler").linear("to_q", n.run.new(s.batch, c.text_embed_dim), c.text_embed_dim)
-    temb = temb + (p / "pooler").linear("to_out", pooled, d)
-    y = p.linear("caption_proj", text, e)
-
-    def rms(x, gate):
-        return (x.float() * x.float().power().mean() * gate.float()).like(x)
-
-    def block(p, x, y):
-        last = p.path.endswith(f".{c.num_layers - 1}.")
-        scale, gate, scale2, gate2 = rows((p / "norm1").linear("linear", temb.act(), 4 * d), 4)
-        h = rms(x, scale)
-        if last:
-            m = (p / "norm1_context").linear("linear_1", temb.act(), e).view(s.batch, 1, e)
-            g = rms(y, m)
-        else:
-            m = rows((p / "norm1_context").linear("linear", temb.act(), 4 * e), 4)
-            g = rms(y, m[0])
-        a, b = joint(
-            p / "attn1",
-            h,
-            g,
-            d,
-            heads,
-            bias=False,
-            turn="real",
-            text_first=False,
-            each=True,
-            out=not last,
-            dy=e,
-            joined=None,
-            out_bias=True,
-        )
-        x = x + rms(a, gate)
-        x = x + rms(feed(p / "ff", rms(x, scale2), 4 * d * 2 // 3, how="swiglu", bias=False), gate2)
-        if last:
-            return x, y
-        y = y + rms(b, m[1])
-        return x, y + rms(
-            feed(p / "ff_context", rms(y, m[2]), 4 * e * 2 // 3, how="swiglu", bias=False), m[3]
-        )
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(block, x, y)
-    x = continuous(n / "norm_out", x, temb)
-    return n.linear("proj_out", x, c.patch_size**2 * (c.out_channels or c.in_channels))
+def modulation(p: Place, temb: Value, count: int = 6) -> list[Value]:
+    """A table's rows beside those of an item, or of each token."""
+    d = temb.shape[-1] // count
+    rows = p.value("scale_shift_table", count, d) + temb.view(*temb.shape[:-1], count, d)
+    return [part.view(*temb.shape[:-1], d) for part in rows.chunk(count, dim=-2)]
 
 
-def sana(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, m = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads, n.run
-    cross, video = (
-        c.num_cross_attention_heads * c.cross_attention_head_dim,
-        n.run.cls == "SanaVideoTransformer3DModel",
-    )
-    n.param("scale_shift_table", 2, d)
-    if video:
-        x = patches(n, "patch_embedding", c, s, d, tuple(c.patch_size))
-        s.height, s.width = s.height // c.patch_size[1], s.width // c.patch_size[2]
-    else:
-        x = (n / "patch_embed").conv(
-            "proj",
-            m.new(s.batch, c.in_channels, s.height, s.width),
-            d,
-            c.patch_size,
-            c.patch_size,
-            0,
-        )
-        s.height, s.width = x.shape[2:]
-        x = x.view(s.batch, s.height * s.width, d)
-    if c.guidance_embeds:
-        for name in ("timestep_embedder", "guidance_embedder"):
-            t = timestep(n / "time_embed" / name, s.batch, d)
-        temb = (n / "time_embed").linear("linear", t.act(), 6 * d)
-    else:
-        temb, _ = adaln(n / "time_embed", s.batch, d)
-    y = n.rms_norm(
-        "caption_norm", embed(n / "caption_projection", latent(n, s, c.caption_channels, s.text), d)
-    )
-    inside = int(c.mlp_ratio * d)
+def scaled(x: Value, scale: Value, shift: Value) -> Value:
+    x = x * (scale + 1.0)
+    return x + shift
 
-    def block(p, x):
-        mod = table(p, temb, 6)
-        h = scaled(norm(p, x), mod[1], mod[0])
-        a = p / "attn1"
-        q, k, v = qkv(a, h, d, bias=bool(c.attention_bias))
-        if c.qk_norm:
-            q, k = a.rms_norm("norm_q", q, how="torch"), a.rms_norm("norm_k", k, how="torch")
-        q, k = q.act("result"), k.act("result")
-        q, k, v = q.float(), k.float(), v.float()
-        v = v.copy()  # padded by a row of ones
-        h = q, k, v.resized(*q.shape)
-        h = h.resized(*h.shape)  # divided by that row's product
-        h = h.to(m.dtype)
-        del q, k, v
-        a = (a / "to_out").linear("0", h, d)
-        x = x + mod[2] * a
-        a = attention(
-            p / "attn2",
-            x,
-            c.num_cross_attention_heads,
-            cross,
-            seen=y,
-            qk="width" if c.qk_norm else None,
-            how="torch",
-        )
-        x = a + x
-        h = scaled(norm(p, x), mod[4], mod[3])
-        f, b, t = p / "ff", s.batch * (s.frames if video else 1), s.height
-        h = h.view(b, d, s.height, s.width)
-        h = f.conv("conv_inverted", h, 2 * inside, 1).act()
-        h = f.conv("conv_depth", h, 2 * inside, 3, groups=2 * inside)
-        h, gate = h.chunk(2, dim=1)
-        h = f.conv("conv_point", h * gate.act(), d, 1, bias=False)
-        if video:
-            h = h.view(s.batch, d, s.frames, s.height * s.width)
-            h = h + f.conv("conv_temp", h, d, (3, 1), 1, (1, 0), bias=False)
-        h = h.view(s.batch, x.shape[1], d)
-        return x + mod[5] * h
 
-    for p in n.each("transformer_blocks", c.num_layers):
-        x = p.block(block, x)
-    part = m.new(s.batch, 1, d)
-    size = c.patch_size[0] * c.patch_size[1] * c.patch_size[2] if video else c.patch_size**2
-    return n.linear("proj_out", scaled(norm(n, x), part, part), size * c.out_channels)
+def ended(n: Place, x: Value, times: Value, out: int) -> Value:
+    """The last norm, which the embedding of time modulates, and patches as pixels."""
+    d = x.shape[-1]
+    table = n.value("scale_shift_table", 2, d)
+    shift, scale = (table + times.view(*times.shape[:-1], 1, d)).chunk(2, dim=-2)
+    x = n.layer_norm("", x, affine=False)
+    x = scaled(x, scale.view(*times.shape), shift.view(*times.shape))
+    x = n.linear("proj_out", x, out)
+    return x.copy()
+
+
+# ---- PixArt
+
+
+def sized(c: ComponentConfig) -> bool:
+    """Tell whether resolution and aspect ratio are embedded. Transformer2DModel, PixArt's old name,
+    is loaded with PixArt's defaults."""
+    if c.use_additional_conditions is None:
+        return bool((c.sample_size or 128) == 128)
+    return bool(c.use_additional_conditions)
 
 
 def pixart(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    n.param("scale_shift_table", 2, d)
-    x = (n / "pos_embed").conv(
-        "proj",
-        n.run.new(s.batch, c.in_channels, s.height, s.width),
-        d,
-        c.patch_size,
-        c.patch_size,
-        0,
-    )
-    x = x.view(s.batch, x.shape[2] * x.shape[3], d)
+    heads, run = c.num_attention_heads, n.run
+    d = heads * c.attention_head_dim
+    x, _, _ = patches(n / "pos_embed", c, s, d)
+    x = x + run.constant(1, x.shape[1], d)
     e = n / "adaln_single"
-    temb, _ = adaln(e, s.batch, d)
-    if c.use_additional_conditions or (
-        c.sample_size == 128
-        and (n.run.cls == "Transformer2DModel" or c.use_additional_conditions is None)
-    ):
-        timestep(e / "emb" / "resolution_embedder", s.batch, d // 3)
-        timestep(e / "emb" / "aspect_ratio_embedder", s.batch, d // 3)
-    y = (
-        embed(n / "caption_projection", latent(n, s, c.caption_channels, s.text), d)
-        if c.caption_channels
-        else latent(n, s, d, s.text)
-    )
+    times = timestep(e / "emb" / "timestep_embedder", s.batch, d)
+    if sized(c):
+        resolution = timestep(e / "emb" / "resolution_embedder", 2 * s.batch, d // 3)
+        ratio = timestep(e / "emb" / "aspect_ratio_embedder", s.batch, d // 3)
+        times = times + cat([resolution.view(s.batch, 2 * (d // 3)), ratio], 1)
+    temb = e.linear("linear", times.act(), 6 * d)
+    y = run.constant(s.batch, s.text, c.caption_channels or d)
+    if c.caption_channels:
+        y = embed(n / "caption_projection", y, d)
+    temb, times = temb.view(s.batch, 1, 6 * d), times.view(s.batch, 1, d)
 
-    def block(p, x):
-        mod = table(p, temb, 6)
-        h = scaled(norm(p, x), mod[1], mod[0])
-        x = mod[2] * attention(p / "attn1", h, heads, bias=c.attention_bias) + x
-        x = attention(p / "attn2", x, heads, seen=y, bias=c.attention_bias) + x
-        return mod[5] * feed(p / "ff", scaled(norm(p, x), mod[4], mod[3]), 4 * d) + x
+    def attention(p: Place, h: Value, seen: Value) -> Value:
+        query, key, value = projected(p, h, seen, d, bias=bool(c.attention_bias), norms=False)
+        h = attend(query, key, value, heads, masked=seen is y)
+        h = (p / "to_out").linear("0", h, d)
+        return h * 1.0  # rescale_output_factor
+
+    def block(p: Place, x: Value) -> Value:
+        h = p.layer_norm("", x, affine=False)
+        shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
+        h = scaled(h, scale, shift)
+        a = attention(p / "attn1", h, h)
+        a = gate * a
+        x = a + x
+        a = attention(p / "attn2", x, y)
+        x = a + x
+        h = p.layer_norm("", x, affine=False)
+        h = scaled(h, scale2, shift2)
+        f = feed(p / "ff", h, 4 * d)
+        f = gate2 * f
+        return f + x
 
     for p in n.each("transformer_blocks", c.num_layers):
         x = p.block(block, x)
-    part = n.run.new(s.batch, 1, d)
-    return n.linear("proj_out", scaled(norm(n, x), part, part), c.patch_size**2 * c.out_channels)
+    return ended(n, x, times, c.patch_size**2 * c.out_channels)
 
 
-def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, low = (
-        c.num_attention_heads * c.attention_head_dim,
-        c.num_attention_heads,
-        c.adaln_lora_dim,
+# ---- Sana
+
+
+def linear_attention(a: Place, x: Value, c: ComponentConfig) -> Value:
+    """SanaLinearAttnProcessor2_0: no scores of tokens; a row of ones makes what divides."""
+    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
+    query, key, value = projected(a, x, x, d, bias=bool(c.attention_bias), norms=bool(c.qk_norm))
+    query = query.act("result")
+    key = key.act("result")
+    query, key, value = query.float(), key.float(), value.float()
+    b, tokens = x.shape[:2]
+    head, longer = d // heads, d // heads + 1
+    value = value.resized(b, heads, longer, tokens)
+    scores = value.matmul(key.view(b, heads, tokens, head), head)
+    h = scores.matmul(query.view(b, heads, head, tokens), tokens)
+    last = h.part(b, heads, 1, tokens) + 1e-15
+    h = h.part(b, heads, head, tokens) / last
+    del last
+    h = h.like(x).view(b, tokens, d)
+    return (a / "to_out").linear("0", h, x.shape[-1])
+
+
+def turned(x: Value, turns: Turns) -> Value:
+    """apply_rotary_emb: halves in float32, each written into an empty tensor."""
+    half = x.shape[-1] // 2
+    x1, x2 = x.split(half, half)
+    cos, sin = (one.part(*one.shape[:-1], half) for one in turns)
+    out = x.run.new(*x.shape)
+    out = out.written(x1 * cos - x2 * sin)
+    return out.written(x1 * sin + x2 * cos)
+
+
+def turned_attention(a: Place, x: Value, c: ComponentConfig, turns: Turns) -> Value:
+    """SanaLinearAttnProcessor3_0: the same with positions, and without them for what divides."""
+    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
+    (b, tokens), head = x.shape[:2], d // heads
+    query, key, value = projected(a, x, x, d, bias=bool(c.attention_bias), norms=bool(c.qk_norm))
+    query = query.act("result").view(b, tokens, heads, head)
+    key = key.act("result").view(b, tokens, heads, head)
+    query_rotate = turned(query, turns)
+    key_rotate = turned(key, turns)
+    query_rotate, key_rotate, value = query_rotate.float(), key_rotate.float(), value.float()
+    total = key.resized(b, heads, 1, head)
+    z = total.matmul(query.view(b, heads, head, tokens), tokens) + 1e-15
+    z = z * 1.0
+    scores = value.view(b, heads, head, tokens).matmul(
+        key_rotate.view(b, heads, tokens, head), head
     )
-    k, channels = c.patch_size, c.in_channels + bool(c.concat_padding_mask)
-    x = (n / "patch_embed").linear(
-        "proj",
-        latent(n, s, channels * k[0] * k[1] * k[2], s.frames * s.height * s.width // 4),
-        d,
-        False,
-    )
-    if c.extra_pos_embed_type == "learnable":
-        for axis, size, step in zip("thw", c.max_size, k):
-            (n / "learnable_pos_embed").param(f"pos_emb_{axis}", size // step, d)
+    h = scores.matmul(query_rotate.view(b, heads, head, tokens), tokens)
+    h = h * z
+    h = h.like(x).view(b, tokens, d)
+    return (a / "to_out").linear("0", h, x.shape[-1])
+
+
+def crossed(a: Place, x: Value, y: Value, c: ComponentConfig) -> Value:
+    """SanaAttnProcessor2_0"""
+    d = c.num_cross_attention_heads * c.cross_attention_head_dim
+    query, key, value = projected(a, x, y, d, bias=True, norms=bool(c.qk_norm))
+    h = attend(query, key, value, c.num_cross_attention_heads, masked=True)
+    h = (a / "to_out").linear("0", h, x.shape[-1])
+    return h * 1.0  # rescale_output_factor
+
+
+def gated(f: Place, x: Value, inside: int) -> Value:
+    """GLUMBConv of [batch, channels, height, width], whose channels lie last."""
+    d = x.shape[1]
+    h = f.conv("conv_inverted", x, 2 * inside, 1, last=True)
+    h = h.act()
+    h = f.conv("conv_depth", h, 2 * inside, 3, groups=2 * inside)
+    h, gate = h.chunk(2, dim=1)
+    h = h * gate.act()
+    return f.conv("conv_point", h, d, 1, bias=False, last=True)
+
+
+def sana_times(n: Place, c: ComponentConfig, s: Sizes, d: int, rows: int) -> tuple[Value, Value]:
+    """Modulation and embedding of time, and of guidance where it is distilled."""
     e = n / "time_embed"
-    t = n.run.new(s.batch, d)
-    temb = (e / "t_embedder").linear(
-        "linear_2", (e / "t_embedder").linear("linear_1", t, d, False).act(), 3 * d, False
-    )
-    t = e.rms_norm("norm", t)
-    if c.use_crossattn_projection:
-        y = n.linear(
-            "crossattn_proj.0",
-            latent(n, s, c.crossattn_proj_in_channels, s.text),
-            c.encoder_hidden_states_channels,
-        )
-    y = latent(n, s, c.text_embed_dim, s.text)
+    if c.guidance_embeds:
+        times = timestep(e / "timestep_embedder", rows, d)
+        times = times + timestep(e / "guidance_embedder", rows, d)
+    else:
+        times = timestep(e / "emb" / "timestep_embedder", rows, d)
+    temb = e.linear("linear", times.act(), 6 * d)
+    shape = s.batch, rows // s.batch
+    return temb.view(*shape, 6 * d), times.view(*shape, d)
 
-    def zero(p, x):
-        mod = p.linear("linear_2", p.linear("linear_1", t.act(), low, False), 3 * d, False) + temb
-        mod = rows(mod, 3)
-        return scaled(norm(p, x), mod[1], mod[0]), mod[2]
 
-    def block(p, x):
-        if c.extra_pos_embed_type:
-            x = x + p.run.constant(1)
-        h, gate = zero(p / "norm1", x)
-        a = attention(
-            p / "attn1", h, heads, bias=False, out_bias=False, qk="head", turn="real", how="torch"
-        )
+def sana(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    video = n.run.cls == "SanaVideoTransformer3DModel"
+    d, run, k = c.num_attention_heads * c.attention_head_dim, n.run, c.patch_size
+    frames, turns = 1, None
+    if video:
+        frames, height, width = s.frames // k[0], s.height // k[1], s.width // k[2]
+        tokens = frames * height * width
+        cos, sin = (run.new(1, tokens, 1, c.attention_head_dim, dtype=FLOAT32) for _ in range(2))
+        turns = (cos, sin)
+        x = run.constant(s.batch, c.in_channels, s.frames, s.height, s.width)
+        x = n.conv("patch_embedding", x, d, tuple(k), tuple(k), 0).view(s.batch, tokens, d)
+    else:
+        x, height, width = patches(n / "patch_embed", c, s, d)
+    rows = s.batch * (x.shape[1] if s.token_times else 1)
+    temb, times = sana_times(n, c, s, d, rows)
+    y = embed(n / "caption_projection", run.constant(s.batch, s.text, c.caption_channels), d)
+    y = n.rms_norm("caption_norm", y)
+
+    def block(p: Place, x: Value) -> Value:
+        shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
+        h = p.layer_norm("", x, affine=False)
+        h = scaled(h, scale, shift)
+        attn1, q = p / "attn1", x.shape[0]
+        if turns is None:
+            a = linear_attention(attn1, h, c)
+        else:
+            a = turned_attention(attn1, h, c, turns)
         x = x + gate * a
-        h, gate = zero(p / "norm2", x)
-        a = attention(
-            p / "attn2", h, heads, seen=y, bias=False, out_bias=False, qk="head", how="torch"
-        )
-        x = x + gate * a
-        h, gate = zero(p / "norm3", x)
-        return x + gate * feed(p / "ff", h, int(c.mlp_ratio * d), bias=False)
+        a = crossed(p / "attn2", x, y, c)
+        x = a + x
+        h = p.layer_norm("", x, affine=False)
+        h = scaled(h, scale2, shift2)
+        f = gated(p / "ff", h.view(q * frames, d, height, width), int(c.mlp_ratio * d))
+        if video:
+            f = f.view(q, d, frames, height * width)
+            f = f + (p / "ff").conv("conv_temp", f, d, (3, 1), 1, (1, 0), bias=False)
+        f = f.view(*x.shape)
+        return x + gate2 * f
 
     for p in n.each("transformer_blocks", c.num_layers):
         x = p.block(block, x)
-    o = n / "norm_out"
-    mod = rows(o.linear("linear_2", o.linear("linear_1", t.act(), low, False), 2 * d, False), 2)
-    return n.linear(
-        "proj_out", scaled(norm(o, x), mod[1], mod[0]), k[0] * k[1] * k[2] * c.out_channels, False
-    )
+    size = prod(k) if video else k**2
+    return ended(n, x, times, size * (c.out_channels or c.in_channels))
 
 
 PROGRAMS = {
-    "WanTransformer3DModel": wan,
-    "SkyReelsV2Transformer3DModel": wan,
-    "WanVACETransformer3DModel": wan,
-    "ChronoEditTransformer3DModel": wan,
-    "LTXVideoTransformer3DModel": ltx,
-    "LTX2VideoTransformer3DModel": ltx2,
-    "CogVideoXTransformer3DModel": cogvideox,
-    "MochiTransformer3DModel": mochi,
     "SanaTransformer2DModel": sana,
     "SanaVideoTransformer3DModel": sana,
     "PixArtTransformer2DModel": pixart,
     "Transformer2DModel": pixart,
-    "CosmosTransformer3DModel": cosmos,
 }

@@ -1,224 +1,251 @@
-"""Autoencoders of CogVideoX, two latent frames at a time, and of HunyuanVideo."""
+"""CogVideoX's autoencoder: two latent frames at a time, with norms that read the latents.
 
-from math import prod
+Source: diffusers 0.42 models/autoencoders/autoencoder_kl_cogvideox.py,
+models/{downsampling, upsampling}.py.
+"""
 
+from math import log2, prod
+
+from weighbridge.base.units import GIB
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.vae_image import middle
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
-# ---- CogVideoX: two latent frames at a time, spatially conditioned norms
+SAFE = 2  # GiB of two bytes a number: what a convolution takes at once
+CHUNK = 2  # latent frames
+PIXEL_CHUNK = 8  # frames that are encoded at once
 
 
-def keep(kept, key, tensor):
-    kept[key] = tensor
+class Caches:
+    """Frames that convolutions keep for the next chunk (conv_cache): those of the last chunk, held
+    until this one is done, and those of this one."""
+
+    def __init__(self, *, replaced: bool) -> None:
+        self.replaced = replaced  # in place, up to diffusers 0.30
+        self.before: dict[str, Value] = {}
+        self.frames: dict[str, Value] = {}
+
+    def earlier(self, path: str) -> Value | None:
+        """Return what a convolution kept of the last chunk, which goes where it is replaced."""
+        return self.before.pop(path, None) if self.replaced else self.before.get(path)
+
+    def next(self) -> None:
+        self.before = self.frames
+        if not self.replaced:
+            self.frames = {}
 
 
-def causal(p, name, x, out, k=3, kept=None):
-    """conv_cache: the last two frames of the padded input, cloned for the next chunk."""
+def framed(x: Value, frames: int) -> tuple[int, ...]:
+    return (*x.shape[:2], frames, *x.shape[3:])
+
+
+def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
+    """CogVideoXCausalConv3d with a kernel of three frames."""
     q = p / name
-    if k == 1:
-        return q.conv("conv", x, out, 1, pad=(0, 0, 0))
-    frame = x.part(*x.shape[:2], 2, *x.shape[3:])
-    h = cat([frame, x], 2)
-    keep(kept, q.path, h.run.new(*h.shape[:2], 2, *h.shape[3:]))
-    return safe(q, h, out, 3, (0, 1, 1))
+    earlier = caches.earlier(q.path)
+    if earlier is None:
+        frame = x.part(*framed(x, 1))
+        inputs = cat([frame, frame, x], 2)
+    else:
+        inputs = cat([earlier, x], 2)
+    del earlier
+    caches.frames[q.path] = inputs.part(*framed(x, 2)).copy()
+    if caches.replaced:
+        inputs = inputs.pad(space=1)
+    return safe(q, inputs, out, (0, 0, 0) if caches.replaced else (0, 1, 1))
 
 
-def safe(q, h, out, k, pads):
+def point(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
+    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:]: a copy of the whole."""
+    q = p / name
+    caches.earlier(q.path)
+    caches.frames[q.path] = x.copy()
+    inputs = x.copy() if caches.replaced else x  # a pad that adds nothing
+    return q.conv("conv", inputs, out, 1, pad=0)
+
+
+def safe(q: Place, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
     """CogVideoXSafeConv3d: pieces of at most 2 GiB along the frames."""
-    gib = prod(h.shape) * 2 / 2**30
-    if gib <= 2:
-        return q.conv("conv", h, out, k, pad=pads)
-    count = int(gib / 2) + 1
-    frames, outs = -(-h.shape[2] // count), []
-    whole = []
-    for at in range(0, h.shape[2], frames):
-        size = min(frames, h.shape[2] - at)
-        shape = (*h.shape[:2], size + (2 if at and k > 1 else 0), *h.shape[3:])
-        whole.append(h.resized(*shape) if at else h.part(*shape))
-    for piece in whole:
-        outs.append(q.conv("conv", piece, out, k, pad=pads))
-    return cat(outs, 2)
+    size = prod(x.shape) * 2 / GIB
+    if size <= SAFE:
+        return q.conv("conv", x, out, 3, pad=pads)
+    frames = -(-x.shape[2] // (int(size / SAFE) + 1))
+    chunks = [x.part(*framed(x, frames))]
+    for start in range(frames, x.shape[2], frames):
+        chunk = x.part(*framed(x, min(frames, x.shape[2] - start)))
+        chunks.append(cat([x.part(*framed(x, 2)), chunk], 2))
+    outputs = [q.conv("conv", chunk, out, 3, pad=pads) for chunk in chunks]
+    return cat(outputs, 2)
 
 
-def spatial(p, name, x, z, kept):
-    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:], which is a copy of the whole."""
-    q = p / name
-    y = z.run.new(z.shape[0], z.shape[1], *x.shape[2:])
-    keep(kept, q.path + "y", y.copy())
-    a = (q / "conv_y").conv("conv", y, x.shape[1], 1, pad=(0, 0, 0))
-    keep(kept, q.path + "b", y.copy())
-    b = (q / "conv_b").conv("conv", y, x.shape[1], 1, pad=(0, 0, 0))
-    return q.group_norm("norm_layer", x) * a + b
-
-
-def cog_resnet(z, kept, shortcut=1):
-    def fn(p, x, out):
-        h = spatial(p, "norm1", x, z, kept) if z else p.group_norm("norm1", x)
-        h = h.act()
-        h = causal(p, "conv1", h, out, kept=kept)
-        h = spatial(p, "norm2", h, z, kept) if z else p.group_norm("norm2", h)
-        h = h.act()
-        h = causal(p, "conv2", h, out, kept=kept)
-        if x.shape[1] != out:
-            x = p.conv("conv_shortcut", x, out, 1, pad=(0, 0, 0))
-        return h + x
-
-    return fn
-
-
-def frames_conv(p, x, out, stride=1, pad=None):
-    """A 2-D convolution of every frame."""
-    b, c, t, h, w = x.shape
-    y = p.conv(
-        "conv", x.copy(b * t, c, h, w) if t > 1 else x.view(b * t, c, h, w), out, 3, stride, pad
-    )
-    return y.view(b, out, t, *y.shape[2:])
-
-
-def cog_up(q, x, width, fn, layers, up, time):
-    for j in range(layers):
-        x = fn(q / "resnets" / j, x, width)
-    if not up:
-        return x
-    m, odd = x.run, x.shape[2] % 2 and x.shape[2] > 1
-    t = x.shape[2] * 2 - odd if time and x.shape[2] > 1 else x.shape[2]
-    shape = (x.shape[0], width, t, 2 * x.shape[3], 2 * x.shape[4])
-    y = m.new(*shape)
-    if odd and time:  # first frame and the others apart, then joined
-        whole = m.new(*shape)
-        del y
-        y = whole
-        del whole
-    return frames_conv(q / "upsamplers" / 0, y, width)
-
-
-def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    m, widths, latent = n.run, c.block_out_channels, c.latent_channels
-    compress = {4: 2, 8: 3}[c.temporal_compression_ratio]
-    if s.side != "decode":
-        p, f, kept = n / "encoder", 2 ** (len(widths) - 1), {}
-        x = m.new(s.batch, c.in_channels, 9 if s.frames > 1 else 1, f * s.height, f * s.width)
-        x, fn = causal(p, "conv_in", x, widths[0], kept=kept), cog_resnet(None, kept)
-        for i, width in enumerate(widths):
-            for j in range(c.layers_per_block):
-                x = fn(p / "down_blocks" / i / "resnets" / j, x, width)
-            if i < len(widths) - 1:
-                t = x.shape[2] // 2 + 1 if i < compress and x.shape[2] > 1 else x.shape[2]
-                x = frames_conv(
-                    p / "down_blocks" / i / "downsamplers" / 0,
-                    m.new(s.batch, width, t, x.shape[3] + 1, x.shape[4] + 1),
-                    width,
-                    2,
-                    0,
-                )
-        x = middle(p / "mid_block", x, fn, False)
-        x = p.group_norm("norm_out", x).act()
-        causal(p, "conv_out", x, 2 * latent, kept=kept)
-        del x, kept, fn
-    if s.side == "encode":
-        return None
-    p, kept = n / "decoder", {}
-    chunk = 2 + s.frames % 2 if s.frames > 1 else 1
-    for size in [chunk] + ([2] if s.frames > 3 else []):
-        old, kept = kept, kept if n.run.caches_in_place else {}
-        z = m.new(s.batch, latent, size, s.height, s.width)
-        x, fn = causal(p, "conv_in", z, widths[-1], kept=kept), cog_resnet(z, kept)
-        x = middle(p / "mid_block", x, fn, False)
-        for i, width in enumerate(widths[::-1]):
-            x = cog_up(
-                p / "up_blocks" / i,
-                x,
-                width,
-                fn,
-                c.layers_per_block + 1,
-                i < len(widths) - 1,
-                i < compress,
-            )
-        x = spatial(p, "norm_out", x, z, kept).act()
-        x = causal(p, "conv_out", x, c.out_channels, kept=kept)
-        done = m.new(s.batch, c.out_channels, 4 * s.frames - 3, *x.shape[3:])
-        del old
-    return done
-
-
-# ---- HunyuanVideo, and Mochi by its decoder
-
-
-def hunyuan_up(q, x, width, fn, conv, layers, up, time):
-    for j in range(layers):
-        x = fn(q / "resnets" / j, x, width)
-    if not up:
-        return x
-    t = 2 * x.shape[2] - 1 if time else x.shape[2]
-    shape = (x.shape[0], width, t, 2 * x.shape[3], 2 * x.shape[4])
-    others, part = x.copy(), x.run.new(*shape)
-    y = x.run.new(*shape)
-    h = conv(q / "upsamplers" / 0, "conv", y, width)
-    del others, part
-    return h
-
-
-def hunyuan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    m, widths, latent = n.run, c.block_out_channels, c.latent_channels
-
-    def conv(p, name, x, out, k=3):
-        return (p / name).conv("conv", x.pad(time=k - 1, space=k // 2), out, k, pad=(0, 0, 0))
-
-    def fn(p, x, out):
-        h = p.group_norm("norm1", x).act()
-        h = conv(p, "conv1", h, out)
-        h = p.group_norm("norm2", h).act()
-        h = conv(p, "conv2", h, out)
-        if x.shape[1] != out:
-            x = conv(p, "conv_shortcut", x, out, 1)
-        return h + x
-
-    steps = len(widths) - 1
-    if s.side != "decode":
-        p, f = n / "encoder", 8
-        x = conv(
-            p,
-            "conv_in",
-            m.new(s.batch, c.in_channels, 4 * s.frames - 3, f * s.height, f * s.width),
-            widths[0],
+def norm(p: Place, name: str, x: Value, z: Value | None, caches: Caches) -> Value:
+    """CogVideoXSpatialNorm3D; the encoder's are plain ones."""
+    if z is None:
+        return p.group_norm(name, x)
+    q, grown = p / name, (z.shape[0], z.shape[1], *x.shape[2:])
+    first = later = None
+    if x.shape[2] > 1 and x.shape[2] % 2:
+        first, later = (
+            z.resized(*framed(z, 1)[:3], *grown[3:]),
+            z.resized(*grown[:2], grown[2] - 1, *grown[3:]),
         )
-        for i, width in enumerate(widths):
-            for j in range(c.layers_per_block):
-                x = fn(p / "down_blocks" / i / "resnets" / j, x, width)
-            if i < steps:
-                time = 2 if i >= steps - 2 else 1
-                q = p / "down_blocks" / i / "downsamplers" / 0 / "conv"
-                x = q.conv("conv", x.pad(time=2, space=1), width, 3, (time, 2, 2), (0, 0, 0))
-        x = middle(p / "mid_block", x, fn, c.mid_block_add_attention is not False)
-        x = conv(p, "conv_out", p.group_norm("conv_norm_out", x).act(), 2 * latent)
-        n.conv("quant_conv", x, 2 * latent, 1, pad=(0, 0, 0))
-    if s.side == "encode":
-        return None
-    p = n / "decoder"
-    x = n.conv(
-        "post_quant_conv",
-        m.new(s.batch, latent, s.frames, s.height, s.width),
-        latent,
-        1,
-        pad=(0, 0, 0),
-    )
-    x = conv(p, "conv_in", x, widths[-1])
-    x = middle(p / "mid_block", x, fn, c.mid_block_add_attention is not False)
-    for i, width in enumerate(widths[::-1]):
-        x = hunyuan_up(
-            p / "up_blocks" / i,
-            x,
-            width,
-            fn,
-            conv,
-            c.layers_per_block + 1,
-            i < steps,
-            i >= steps - 2,
+        z = cat([first, later], 2)
+    else:
+        z = z.resized(*grown)
+    if caches.replaced:
+        norm_f = q.group_norm("norm_layer", x)
+        return norm_f * point(q, "conv_y", z, x.shape[1], caches) + point(
+            q, "conv_b", z, x.shape[1], caches
         )
-    x = p.group_norm("conv_norm_out", x).act()
-    return conv(p, "conv_out", x, c.out_channels)
+    conv_y = point(q, "conv_y", z, x.shape[1], caches)
+    conv_b = point(q, "conv_b", z, x.shape[1], caches)
+    norm_f = q.group_norm("norm_layer", x)
+    return norm_f * conv_y + conv_b
 
 
-PROGRAMS = {"AutoencoderKLCogVideoX": cog_vae, "AutoencoderKLHunyuanVideo": hunyuan_vae}
+def resnet(p: Place, x: Value, out: int, z: Value | None, caches: Caches) -> Value:
+    """CogVideoXResnetBlock3D"""
+    h = norm(p, "norm1", x, z, caches)
+    h = h.act()
+    h = causal(p, "conv1", h, out, caches)
+    h = norm(p, "norm2", h, z, caches)
+    h = h.act()
+    h = causal(p, "conv2", h, out, caches)
+    if x.shape[1] != out:
+        x = p.conv("conv_shortcut", x, out, 1, pad=0)
+    return h + x
+
+
+def middle(p: Place, x: Value, z: Value | None, caches: Caches) -> Value:
+    """CogVideoXMidBlock3D"""
+    for i in range(2):
+        x = resnet(p / "resnets" / i, x, x.shape[1], z, caches)
+    return x
+
+
+def images(x: Value) -> tuple[int, ...]:
+    return x.shape[0] * x.shape[2], x.shape[1], *x.shape[3:]
+
+
+def downsampled(p: Place, x: Value, *, time: bool) -> Value:
+    """CogVideoXDownsample3D: frames by twos, then a convolution of every frame."""
+    b, c, t, height, width = x.shape
+    if time:
+        first = later = None
+        x = x.copy()
+        if t % 2:
+            later = x.resized(b, c, t // 2, height, width)
+            first = x.part(b, c, 1, height, width)
+            x = cat([first, later], 2)
+        else:
+            x = x.resized(b, c, t // 2, height, width)
+    t = x.shape[2]
+    x = x.resized(b, c, t, height + 1, width + 1)
+    x = x.view(*images(x)) if t == 1 else x.copy(*images(x))
+    x = p.conv("conv", x, c, 3, 2, 0)
+    return x.view(b, c, t, *x.shape[2:])
+
+
+def upsampled(p: Place, x: Value, *, time: bool) -> Value:
+    """CogVideoXUpsample3D: the first of an odd number of frames stays one."""
+    b, c, t, height, width = x.shape
+    first = later = None
+    if time and t > 1:
+        if t % 2:
+            first = x.resized(b, c, 1, 2 * height, 2 * width)
+            later = x.resized(b, c, 2 * t - 2, 2 * height, 2 * width)
+            x = cat([first, later], 2)
+        else:
+            x = x.resized(b, c, 2 * t, 2 * height, 2 * width)
+        x = x.copy()
+    else:
+        x = x.copy() if t > 1 else x
+        x = x.upsample()
+    t = x.shape[2]
+    x = p.conv("conv", x.view(*images(x)), c)
+    return x.view(b, c, t, *x.shape[2:])
+
+
+def down_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Caches) -> Value:
+    """CogVideoXDownBlock3D"""
+    for i in range(c.layers_per_block):
+        x = resnet(p / "resnets" / i, x, c.block_out_channels[level], None, caches)
+    if level == len(c.block_out_channels) - 1:
+        return x
+    return downsampled(p / "downsamplers" / 0, x, time=level < log2(c.temporal_compression_ratio))
+
+
+def encode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
+    """CogVideoXEncoder3D, of one chunk"""
+    x = causal(n, "conv_in", x, c.block_out_channels[0], caches)
+    for level in range(len(c.block_out_channels)):
+        x = down_block(n / "down_blocks" / level, c, x, level, caches)
+    x = middle(n / "mid_block", x, None, caches)
+    x = n.group_norm("norm_out", x)
+    x = x.act()
+    return causal(n, "conv_out", x, 2 * c.latent_channels, caches)
+
+
+def up_block(p: Place, c: ComponentConfig, x: Value, z: Value, level: int, caches: Caches) -> Value:
+    """CogVideoXUpBlock3D"""
+    for i in range(c.layers_per_block + 1):
+        x = resnet(p / "resnets" / i, x, c.block_out_channels[::-1][level], z, caches)
+    if level == len(c.block_out_channels) - 1:
+        return x
+    return upsampled(p / "upsamplers" / 0, x, time=level < log2(c.temporal_compression_ratio))
+
+
+def decode(n: Place, c: ComponentConfig, z: Value, caches: Caches) -> Value:
+    """CogVideoXDecoder3D, of one chunk"""
+    x = causal(n, "conv_in", z, c.block_out_channels[-1], caches)
+    x = middle(n / "mid_block", x, z, caches)
+    for level in range(len(c.block_out_channels)):
+        x = up_block(n / "up_blocks" / level, c, x, z, level, caches)
+    x = norm(n, "norm_out", x, z, caches)
+    x = x.act()
+    return causal(n, "conv_out", x, c.out_channels, caches)
+
+
+def chunks(frames: int, chunk: int) -> list[int]:
+    """Frames of each chunk: what is left over goes to the first."""
+    count = max(frames // chunk, 1)
+    return [min(frames, chunk + frames % chunk), *[chunk] * (count - 1)]
+
+
+def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+    replaced = n.run.caches_in_place
+    side = 2 ** (len(c.block_out_channels) - 1)
+    if s.side != "decode":
+        frames = c.temporal_compression_ratio * (s.frames - 1) + 1
+        video = n.run.constant(s.batch, c.in_channels, frames, side * s.height, side * s.width)
+        moments = joined(n / "encoder", c, video, Caches(replaced=replaced), PIXEL_CHUNK)
+        if s.side == "encode":
+            return moments
+        del moments
+
+    def one(s: Sizes) -> Value:
+        z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        return joined(n / "decoder", c, z, Caches(replaced=replaced), CHUNK)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        frames = c.temporal_compression_ratio * (s.frames - 1) + 1
+        return s.batch, c.out_channels, frames, side * s.height, side * s.width
+
+    return tiled(n.run, s, tile(n.run.cls, c, side), one, shape)[0]
+
+
+def joined(n: Place, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:
+    """_encode and _decode. Chunks after the second are like it, but for those that are done."""
+    one, done = encode if chunk == PIXEL_CHUNK else decode, list[Value]()
+    sizes = chunks(whole.shape[2], chunk)
+    for number, frames in enumerate(sizes):
+        if 1 < number < len(sizes) - 1:
+            done.append(done[1].resized(*done[1].shape))
+            continue
+        done.append(one(n, c, whole.part(*framed(whole, frames)), caches))
+        caches.next()
+    return cat(done, 2)
+
+
+PROGRAMS = {"AutoencoderKLCogVideoX": cog_vae}

@@ -170,6 +170,7 @@ ROWS = (
 # ---- optimizers of libraries of their own
 
 LARGEST = 10_000  # max_precondition_dim
+TWO_SIDES = 2  # of a tensor whose rows and columns are summed
 
 
 def _schedule_free(param: LeafTensor) -> Iterator[State]:
@@ -182,6 +183,27 @@ def _stable(param: LeafTensor) -> Iterator[State]:
     yield State("eps_sq", (), param.dtype)
     if param.dtype != FLOAT32:
         yield State("kahan_comp", param.shape, param.dtype)
+
+
+def _kahan(param: LeafTensor) -> Iterator[State]:
+    yield from two(param)
+    yield State("shift", param.shape, param.dtype)
+
+
+def _prodigy(param: LeafTensor) -> Iterator[State]:
+    yield from two(param)
+    yield State("s", param.shape, param.dtype)
+    yield State("p0", param.shape, param.dtype)
+
+
+def _came(param: LeafTensor) -> Iterator[State]:
+    yield State("exp_avg", param.shape, param.dtype)
+    if len(param.shape) < TWO_SIDES:
+        yield State("exp_avg_sq", param.shape, param.dtype)
+        return
+    for name in ("exp_avg_sq", "exp_avg_res"):
+        yield State(f"{name}_row", param.shape[:-1], param.dtype)
+        yield State(f"{name}_col", (*param.shape[:-2], param.shape[-1]), param.dtype)
 
 
 def _grok(param: LeafTensor) -> Iterator[State]:
@@ -246,6 +268,27 @@ LIBRARY_ROWS = (
         one_copy,
         "optimi stableadamw.py",
         "two averages, and a correction in 16 bits",
+    ),
+    Optimizer(
+        "adamw_bf16",
+        _kahan,
+        copy_of_each,
+        "SimpleTuner helpers/training/adam_bfloat16",
+        "two averages, and what rounding took off",
+    ),
+    Optimizer(
+        "prodigy",
+        _prodigy,
+        copy_of_each,
+        "prodigyopt prodigy.py",
+        "two averages, the first value and what the step size is estimated by",
+    ),
+    Optimizer(
+        "came",
+        _came,
+        copy_of_each,
+        "came_pytorch CAME.py",
+        "one average, and sums of rows and columns of two",
     ),
     Optimizer(
         "grokadamw", _grok, _grok_step, "grokadamw grokadamw.py", "three averages on the host"

@@ -10,12 +10,19 @@ section "Environment Variables").
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.errors import UsageError
-from weighbridge.base.records import dataclass
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import dataclass, replace
 from weighbridge.base.sentences import sentence
+from weighbridge.machines.accelerators.budget import budget
+
+if TYPE_CHECKING:
+    from weighbridge_lab.trace.report import DeviceTrace
 
 PER_NODE = 8  # processes of a node, where nobody says: a board's GPUs
 ADDRESS, PORT = "127.0.0.1", "29500"
@@ -87,3 +94,55 @@ def launched(world: World | None) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+# Processes of one machine: what one card shows of all that use it
+
+CHOOSES = (
+    *("LOCAL_RANK", "local_rank", "set_device", "Accelerator", "PartialState", "Trainer"),
+    *("device_mesh", "current_device", "lightning", "CUDA_VISIBLE_DEVICES"),
+)
+
+
+def _chooses(path: str) -> bool:
+    """Tell whether a script's own text says which card each of several processes takes."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:  # a module's name
+        return False
+    return any(word in text for word in CHOOSES)
+
+
+def sharing(script: str, gpu: Any, second: Callable[[], Sequence[int]] | None) -> int:
+    """Count the processes that use the first card. Each has one of its own, where the second
+    process of the machine uses another; it is asked where the script does not say."""
+    if gpu.world is None or gpu.world.per_node < 2:
+        return 1
+    used: Sequence[int] = [index for index, tape in enumerate(gpu.tapes) if tape.storages]
+    if not gpu.world.local_rank and used == [0]:
+        used = () if second is None or _chooses(script) else second()
+    return gpu.world.per_node if list(used) == [0] else 1
+
+
+def enough_cards(gpu: str | None, processes: int | None) -> None:
+    """Raise UsageError for more processes on a machine than the cards that were counted for it."""
+    if gpu is None or processes is None:
+        return
+    chosen = budget(gpu, None, None)
+    count = chosen.choice.count if chosen else 1
+    if 1 < count < processes:
+        enough = f"{re.sub(r'^[0-9]+ *x *|:[0-9]+$', '', gpu)}:{processes}"
+        line = sentence("trace.few_cards", processes=processes, count=count, gpu=enough)
+        raise UsageError(line, where=f"--gpu {gpu}")
+
+
+def together(device: "DeviceTrace", driver: Bytes, processes: int) -> "DeviceTrace":
+    """Return a card with what so many processes like this one take of it."""
+    refusals = (replace(r, driver=_times(r.driver, processes)) for r in device.refusals)
+    driver = _times(driver, processes)
+    return replace(device, driver=driver, refusals=tuple(refusals), processes=processes)
+
+
+def _times(size: Bytes, count: int) -> Bytes:
+    return Bytes(*(count * n for n in size))

@@ -2,7 +2,8 @@
 
     runtime.py     torch.cuda and torch.accelerator below Python: devices, memory
     streams.py     streams, events, generators, CUDA graphs and pools
-    tensors.py     values and copies of tensors; moving modules, loaders, torch.compile
+    tensors.py     values and copies of tensors; moving modules, loaders
+    compilers.py   torch.compile
     files.py       safetensors; saving.py torch.save and torch.load, pretrained.py from_pretrained
     driver.py      NVML and nvidia-smi, torch.profiler
     libraries.py   what transformers and torchvision ask of values
@@ -63,6 +64,10 @@ class Notes:
         if line not in self.lines:
             self.lines.append(line)
             warnings.warn(line, stacklevel=3)
+
+    def each(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self(line)
 
 
 # Modules that a program imports meanwhile, patched as soon as they are there

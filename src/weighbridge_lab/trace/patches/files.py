@@ -17,7 +17,7 @@ from weighbridge.models.sources.base import read_plan
 from weighbridge.models.sources.local import LocalSource
 from weighbridge_lab.trace.patches import Notes, Patch, Patches
 from weighbridge_lab.trace.patches.pretrained import Pretrained
-from weighbridge_lab.trace.patches.saving import WROTE_NOTHING, Marks, Saved
+from weighbridge_lab.trace.patches.saving import WROTE_NOTHING, Marks, Saved, swept
 
 # safetensors
 
@@ -60,6 +60,7 @@ class FilePatches:
         self._marks.close()
 
     def patches(self) -> Iterator[Patch]:
+        swept()
         Marks.running = self._marks
         yield from self._saved.patches()
         yield from self._pretrained.patches()

@@ -16,6 +16,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -23,10 +24,12 @@ import torch
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
+from weighbridge_lab import cache
 from weighbridge_lab.trace.patches import Notes, Patch
 from weighbridge_lab.trace.shadows import FEW, WHOLE, cast, extent
 
 ENTRY, CONTENT = "archive/data.pkl", "archive/weighbridge"  # what torch has, and what we add
+JOURNAL = "marks-"  # and a process: where its marks are
 WROTE_NOTHING = "tensors are not written to files: they have no values here"
 NO_CHECKPOINT = "{} is not here: it loads as nothing"
 READ = 1 << 24  # elements of a tensor of integers that are read from a file
@@ -56,6 +59,7 @@ class Marks:
         self.paths[where] = len(self.contents)
         self.contents.append(content)
         if where in self.marks or not os.path.exists(where):
+            self._noted(where)
             with open(where, "wb") as file:
                 file.write(archive(str(self.paths[where]).encode()))
             self.marks.add(where)
@@ -68,14 +72,48 @@ class Marks:
         number = _marked(where)
         return None if number is None else self.contents[number]
 
+    def _noted(self, where: str) -> None:
+        """Write down where a mark is before it is there: a process may end without a word."""
+        lines = "".join(f"{path}\n" for path in sorted({*self.marks, where}))
+        with suppress(OSError):
+            cache.write(cache.path(f"{JOURNAL}{os.getpid()}"), lines)
+
     def close(self) -> None:
         """Take the marks away, also those that got another name, or whose folder did."""
-        for folder in {os.path.dirname(path) for path in self.marks}:
-            for place in [folder] if os.path.isdir(folder) else _beside(folder):
-                for entry in os.scandir(place):
-                    if entry.is_file() and _marked(entry.path) is not None:
-                        os.unlink(entry.path)
+        _cleared(self.marks)
         self.marks.clear()
+        with suppress(OSError):
+            os.unlink(cache.path(f"{JOURNAL}{os.getpid()}"))
+
+
+def swept() -> None:
+    """Take away the marks of processes that ended without doing it."""
+    with suppress(OSError):
+        for entry in list(os.scandir(os.path.dirname(cache.path("")))):
+            process = entry.name.removeprefix(JOURNAL)
+            if process != entry.name and process.isdigit() and not _runs(int(process)):
+                with open(entry.path, encoding="utf-8") as file:
+                    _cleared(set(file.read().splitlines()))
+                os.unlink(entry.path)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _cleared(paths: set[str]) -> None:
+    """Delete the marks in the folders of paths."""
+    for folder in {os.path.dirname(path) for path in paths}:
+        for place in [folder] if os.path.isdir(folder) else _beside(folder):
+            for entry in os.scandir(place):
+                if entry.is_file() and _marked(entry.path) is not None:
+                    os.unlink(entry.path)
 
 
 def _beside(folder: str) -> list[str]:

@@ -1,0 +1,265 @@
+"""Pictures and video: what a pipeline takes, stage by stage.
+
+    encode   each encoder        denoise   one step        decode   the autoencoder
+
+Each stage is an instant. Weights are those on the card then; all that a stage computes is run over
+shapes by the programs of the networks, with the allocator replayed (weighbridge.pictures).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from weighbridge.answers.estimate.facts import cautions, facts
+from weighbridge.answers.estimate.spilling import spilled
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.sentences import sentence
+from weighbridge.memory.components import device, host
+from weighbridge.memory.report import Report
+from weighbridge.models.checkpoint.model import Model, ModelPart
+from weighbridge.pictures import components, formats, stages
+from weighbridge.pictures.card import Card, Placement, waiting
+from weighbridge.pictures.request import notes, placement, request
+from weighbridge.pictures.script import PipelineLines
+from weighbridge.pictures.spec import PipelineSpec, row_of
+from weighbridge.pictures.stages import PictureRequest, Stage
+from weighbridge.workload.picture import Picture
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+
+# Shares of what a stage holds. 186 published peaks of diffusers' pipelines (CogVideoX, FLUX,
+# Qwen-Image: diffusers-torchao, InvokeAI) lay from 4 % below to 4 % above; programs that run files
+# of their own are 15 to 25 % off where anybody measured (assumed)
+SPREAD: Mapping[str, float] = {"diffusers": 0.04}
+OTHER_PROGRAM = 0.25
+FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
+PACKING = 0.2
+TORCH = (2, 13)
+SOURCE = "diffusers 0.42, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
+
+
+def picture(model: Model, w: Picture) -> Report:
+    """Raises UnsupportedError for a pipeline of which a network has no program, UsageError for
+    settings that contradict it."""
+    row = row_of(model)
+    parts = loaded(row, model, w)
+    known(row, parts)
+    made, place = request(row, w), placement(row, w, tuple(parts))
+    budget = w.budget()
+    part = None if budget is None else budget.choice.part
+    card = Card(row, parts, place, None if part is None else part.chip)
+    ran = tuple(stages.run(card, made))
+    card.heap.close()
+    spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
+    instants = [_instant(stage, place, parts, part, spread) for stage in ran]
+    if w.quantize_on_card and place.forms:
+        instants.insert(0, _quantized(card.quantized(), spread, part))
+    gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
+    devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, row),)))
+    from weighbridge.answers.verdict import on_devices, on_host
+
+    judged = None if budget is None else on_devices.serving(devices, budget)
+    verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
+    settings = _effective(row, made, w, place)
+    return Report(
+        task="infer",
+        model=facts(model),
+        workload=settings,
+        devices=devices,
+        derived={
+            "picture_stages": [
+                _told(s, i) for s, i in zip(ran, instants[-len(ran) :], strict=True)
+            ],
+            "launch": _script(model, row, place, settings),
+        },
+        verdict=verdict,
+        warnings=(*model.notes, *notes(row, w, made), *cautions(w)),
+    )
+
+
+def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
+    """Return the components that are loaded. Raises UsageError for one to leave out that is not
+    there."""
+    names = [p.name for p in model.parts]
+    for name in w.drop or ():
+        if name not in names:
+            listed = ", ".join(names)
+            raise UsageError(sentence("component", name=name, pipeline=row.name, known=listed))
+    return {p.name: p for p in model.parts if p.name not in (w.drop or ())}
+
+
+def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
+    for name in (*row.denoisers[:1], row.vae):
+        if name not in parts:
+            raise UnsupportedError(sentence("picture.lacks", pipeline=row.name, component=name))
+        if not components.known(parts[name].config):
+            cls = parts[name].blueprint.cls
+            raise UnsupportedError(sentence("picture.no_program", cls=cls))
+
+
+def _instant(
+    stage: Stage,
+    place: Placement,
+    parts: Mapping[str, ModelPart],
+    card: "Part | None",
+    spread: float,
+) -> Instant:
+    peak, weights = stage.result
+    live = {name: n for name, n in peak.live.items() if name != "weights"}
+    spaces = live.pop("workspaces", 0) + live.pop("temporaries", 0)
+    return Instant(
+        stage.name,
+        (
+            *(_weights(name, n, place, parts[name]) for name, n in weights.items() if n),
+            Component(
+                name="activations",
+                bytes=_computed(sum(live.values()), peak.allocated, place, spread),
+                basis="computed",
+                detail=stage.component,
+                formula=f"the forward of {parts[stage.component].blueprint.cls}",
+                source=SOURCE,
+            ),
+            Component(
+                name="workspaces",
+                bytes=exactly(spaces),
+                basis="computed",
+                formula="cuBLAS; cuDNN puts channels last beside a convolution",
+                source="machines/kernels/workspaces.py",
+            ),
+            Component(
+                name="rounding",
+                bytes=exactly(peak.rounding),
+                basis="computed",
+                formula="blocks of 512 bytes",
+                source=device.REPLAY,
+            ),
+            Component(
+                name="fragmentation",
+                bytes=device.cached(peak.fragmentation),
+                basis="computed",
+                formula="cached blocks that nothing lives in",
+                source=device.REPLAY,
+            ),
+            device.context(card),
+            device.libraries(TORCH, card),
+        ),
+    )
+
+
+def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
+    """Loading on the card before the weights are packed there."""
+    weights = Component(
+        name="weights",
+        bytes=_around(nbytes, spread),
+        basis="computed",
+        formula="all components as they are loaded, and the largest linear that is packed",
+        source="torchao quant_api.py (quantize_)",
+    )
+    return Instant("load", (weights, device.context(card)))
+
+
+def _computed(nbytes: int, whole: int, place: Placement, spread: float) -> Bytes:
+    """Return what a stage computes, with the share of all that it holds by which runs differ."""
+    packs = any(form.startswith(FLOATING) for form in place.forms.values())
+    more = spread + (PACKING if packs else 0)
+    return Bytes(max(0, int(nbytes - whole * spread)), nbytes, int(nbytes + whole * more))
+
+
+def _around(nbytes: int, share: float) -> Bytes:
+    return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
+
+
+def _weights(name: str, nbytes: int, place: Placement, part: ModelPart) -> Component:
+    form = place.forms.get(name) or place.dtypes[name].name
+    return Component(
+        name="weights",
+        detail=name,
+        bytes=exactly(nbytes),
+        basis="computed",
+        formula=f"{part.blueprint.parameters:,} parameters of {part.blueprint.cls}, {form}",
+        source="the class's tensors",
+    )
+
+
+def _by_name(instants: Sequence[Instant]) -> tuple[Instant, ...]:
+    """Keep the fullest of each stage, in their order."""
+    fullest: dict[str, Instant] = {}
+    for one in instants:
+        known = fullest.get(one.name)
+        if known is None or one.at("driver").expected > known.at("driver").expected:
+            fullest[one.name] = one
+    return tuple(fullest.values())
+
+
+def _told(stage: Stage, instant: Instant) -> dict[str, object]:
+    return {
+        "stage": stage.name,
+        "component": stage.component,
+        "bytes": list(instant.at("driver")),
+    }
+
+
+def _host(place: Placement, parts: Mapping[str, ModelPart], row: PipelineSpec) -> Instant:
+    """The fullest moment of host memory: components wait there while others run, or pass through
+    it, mapped, when they are loaded."""
+    waits = waiting(place, parts, row)
+    total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
+    found: list[Component] = [host.processes(1)]
+    if waits:
+        found.append(
+            Component(
+                name="weights",
+                detail="components that wait",
+                bytes=exactly(waits),
+                basis="computed",
+                formula="weights that are moved to the card when they run"
+                + ("; pinned for the stream" if place.stream else ""),
+                source="diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
+            )
+        )
+    else:
+        found.append(host.pages(total, source="diffusers 0.42 models/model_loading_utils.py"))
+    return Instant("load", tuple(found))
+
+
+def _script(
+    model: Model, row: PipelineSpec, place: Placement, settings: Mapping[str, object]
+) -> str | None:
+    """Return the lines that run it so; None of a pipeline that has no repository."""
+    if not row.repo_id:
+        return None
+    classes = {p.name: p.blueprint.cls for p in model.parts}
+    more = {**settings, "denoiser": row.denoiser}
+    repo = model.reference if "/" in model.reference else row.repo_id
+    return PipelineLines(repo, classes, row.gguf, place.forms, more).text()
+
+
+def _effective(
+    row: PipelineSpec, made: PictureRequest, w: Picture, place: Placement
+) -> dict[str, object]:
+    """Collect every setting as it was used."""
+    settings: dict[str, object] = {
+        "pipeline": row.name,
+        "engine": w.engine or "diffusers",
+        "engine_version": w.engine_version,
+        "dtype": place.dtypes[row.denoiser].name,
+        "quantization": w.quantization,
+        "width": made.width,
+        "height": made.height,
+        "frames": made.frames,
+        "batch_size": made.batch,
+        "prompt_tokens": made.text,
+        "guidance": made.guidance,
+        "images": made.images,
+        "offload": place.offload,
+        "vae_dtype": place.dtypes[row.vae].name,
+        "attention": made.attention,
+    }
+    switches = ("vae_tiling", "vae_slicing", "offload_stream", "layerwise_casting", "fuse_qkv")
+    settings |= {name: True for name in switches if getattr(w, name)}
+    settings |= {"blocks_to_swap": w.blocks_to_swap} if w.blocks_to_swap else {}
+    settings |= {"gguf": row.gguf} if row.gguf else {}
+    settings |= {"drop": list(w.drop)} if w.drop else {}
+    where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
+    return settings | {name: getattr(w, name) for name in where}

@@ -1,0 +1,102 @@
+"""Pictures and video on a screen: each stage, what would make it fit, and the lines that run it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from weighbridge.base.memory import Bytes
+from weighbridge.base.units import human_count
+from weighbridge.base.wording import printable, printable_lines
+from weighbridge.faces.view.load import ram
+from weighbridge.faces.view.records import Cell, Column, Grid, Mark, Paste, Section, lines
+from weighbridge.faces.view.shown import ShownAnswer
+
+SHOWN = 6  # steps of the ladder
+
+
+def title(answer: ShownAnswer) -> str:
+    facts, w = answer.report.model, answer.report.workload
+    size = f"{w['width']} x {w['height']}"
+    if w["frames"] > 1:
+        size = answer.say("picture.video", size=size, frames=w["frames"])
+    count = answer.say("picture.parameters", count=human_count(facts.parameters))
+    form = str(w["quantization"] or w["dtype"])
+    what = printable(facts.name), size, count, form, str(w["engine"])
+    return " · ".join(filter(None, what))
+
+
+def sections(answer: ShownAnswer) -> Iterator[Section]:
+    v = answer.report.verdict
+    if v is not None and v.fits != "yes" and answer.report.remedies:
+        yield (climbed(answer, "stage"),)
+        yield from _pasted(answer)
+    yield (_stages(answer),)
+    if v is None or v.fits == "yes":
+        script = answer.report.derived.get("launch")
+        if script and v is not None:
+            yield (Paste(answer.say("paste.run"), printable_lines(str(script)), "python"),)
+    yield (lines(*_largest(answer), ram(answer)),)
+
+
+def assumes(answer: ShownAnswer) -> Iterator[str]:
+    w = answer.report.workload
+    yield f"{w['engine']} {w['engine_version'] or ''}".strip()
+    yield str(w["dtype"])
+    yield answer.say(f"picture.guidance.{w['guidance']}")
+    yield answer.say("picture.steps")
+
+
+def _stages(answer: ShownAnswer) -> Grid:
+    """One row a component that runs: what is on the card then."""
+    v, stages = answer.report.verdict, list(answer.report.derived["picture_stages"])
+    rows = []
+    for stage in stages:
+        low, expected, high = stage["bytes"]
+        sign = None if v is None or not v.count else _mark(Bytes(low, expected, high), v.usable)
+        name = answer.say(f"stage.{stage['stage']}")
+        size = answer.sizes.of(expected)
+        rows.append((Cell(name, sign), Cell(printable(stage["component"])), Cell(size)))
+    heads = Column(answer.say("head.stage")), Column(answer.say("head.component"))
+    return Grid((*heads, Column(answer.say("head.on_card"), right=True)), tuple(rows))
+
+
+def _mark(peak: Bytes, usable: Bytes) -> Mark:
+    if peak.high <= usable.low:
+        return "yes"
+    return "no" if peak.low > usable.high else "unknown"
+
+
+def climbed(answer: ShownAnswer, place: str) -> Grid:
+    """One row a step of the ladder; `place` is the word for where the most is taken."""
+    rows = []
+    remedies = answer.report.remedies[:SHOWN]
+    for number, remedy in enumerate(remedies):
+        sign = "+ " if number else ""
+        size = answer.sizes.of(remedy.per_device.expected if remedy.per_device else 0)
+        at = answer.say(f"{place}.{remedy.kind}")
+        said = answer.say.told(remedy.cost)
+        rows.append((Cell(size, remedy.fits), Cell(at), Cell(f"{sign}{said}")))
+    columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
+    changes: tuple[Any, ...] = tuple(r.change for r in remedies)
+    heading = answer.say("picture.ladder")
+    return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
+
+
+def _pasted(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the lines of the first step that fits."""
+    first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
+    if first is not None and first.paste:
+        heading = answer.say("paste.change", flags=printable(first.flags))
+        yield (Paste(heading, printable_lines(first.paste), "python"),)
+
+
+def _largest(answer: ShownAnswer) -> Iterator[str]:
+    d = answer.report.derived
+    cards = d.get("smallest_cards") or {}
+    if cards.get(""):
+        yield answer.say("picture.card", card=printable(cards[""]))
+    if cards.get("model") and cards["model"] != cards.get(""):
+        yield answer.say("picture.card.model", card=printable(cards["model"]))
+    if d.get("most_frames"):
+        yield answer.say("picture.most_frames", frames=f"{d['most_frames']:,}")
+    if d.get("largest_size"):
+        yield answer.say("picture.largest_size", size=d["largest_size"])

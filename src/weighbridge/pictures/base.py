@@ -1,0 +1,151 @@
+"""Linears of a frozen base that is packed, while a denoiser is trained beside it.
+
+    nf4, fp4       bitsandbytes: forward and backward unpack a matrix, and nothing is saved
+    bnb-int8       LLM.int8(), which holds what it was given
+    quanto         the input is saved; forward and backward unpack
+    torchao-int8   F.linear of a tensor that is unpacked: the matrix in 16 bits is saved
+      -training    torchao's prototype for training: the input is saved
+      -fp8         the matrix is saved
+      -dynamic     the input is scaled to float8 by operators that autograd follows: its absolute
+                   values, it in float32 and the quotient are saved beside it
+    fp8            a file in float8: autocast makes the matrix in 16 bits, which is saved
+    sdnq-int8      nothing is saved; autocast does not reach it: the result is as wide as the input
+    others         nothing is known to be kept but the matrix, for a moment
+
+Source: bitsandbytes 0.50 autograd/_functions.py; optimum-quanto 0.2.7 tensor/function.py; torchao
+0.14 quantize_/workflows/float8/float8_tensor.py, quantization/quant_primitives.py
+(_choose_scale_float8, _quantize_affine_float8), prototype/quantized_training/int8.py; SDNQ 0.2.8
+training/layers/linear/linear_int8/linear_int8_ckpt.py, layers/linear/linear_int8.py; sd-scripts
+library/flux_utils.py (fp8_base).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.pictures import formats
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
+from weighbridge.training.forward.modules import Wrap
+from weighbridge.training.forward.ops import pointwise
+from weighbridge.training.forward.ops.matrix import linear
+from weighbridge.training.forward.ops.packed import (
+    DEQUANTIZED,
+    Dequantized,
+    Linear4,
+    Linear8,
+    PackedKernel,
+)
+from weighbridge.training.forward.tensors import LeafTensor, Tensor
+
+SAVES_INPUT = PackedKernel(keeps="input")
+SAVES_NOTHING = PackedKernel(keeps="nothing")
+SDNQ, DYNAMIC, TRAINING = "sdnq-int8", "torchao-fp8-dynamic", "torchao-int8-training"
+STORED = {SDNQ: "torchao-int8", DYNAMIC: "torchao-fp8", TRAINING: "torchao-int8"}  # as many bytes
+KERNELS: Mapping[str, PackedKernel] = {"quanto": SAVES_INPUT, TRAINING: SAVES_INPUT}
+PLAIN = ("torchao", "fp8")  # multiplied by F.linear, once they are unpacked
+FLOAT8 = TORCH["float8_e4m3fn"]
+
+
+class Unpacked:
+    """F.linear of a matrix in 16 bits that was packed: saved, as any that is not trained."""
+
+    __slots__ = ("bias", "compute", "weight")
+
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None, compute: DType) -> None:
+        self.weight, self.bias, self.compute = weight, bias, compute
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        matrix = m.new(self.weight.shape, self.compute, DEQUANTIZED)
+        return linear(m, x, matrix, self.bias)
+
+
+class Quantized8:
+    """SDNQ's linear: the input is turned and rounded for a product in int8, whose result is in the
+    input's own dtype."""
+
+    __slots__ = ("weight",)
+
+    def __init__(self, weight: LeafTensor) -> None:
+        self.weight = weight
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        m.hidden(x.nbytes, FLOAT32.size(x.numel), INT8.size(x.numel))
+        return _product(m, x, x, self.weight)
+
+
+class ScaledFloat8:
+    """torchao's linear with activations in float8, of which nothing but autograd takes care."""
+
+    __slots__ = ("weight",)
+
+    def __init__(self, weight: LeafTensor) -> None:
+        self.weight = weight
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        absolute = pointwise.of_input(m, x)
+        most = remade(m, absolute, m.new((1,) * len(x.shape), x.dtype), absolute)
+        del absolute
+        scaled = pointwise.divide(m, pointwise.cast(m, x, FLOAT32), most)
+        low = pointwise.cast(m, pointwise.clamp(m, scaled), FLOAT8)
+        del scaled
+        return _product(m, low, x, self.weight, low)
+
+
+def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Tensor) -> Tensor:
+    """Multiply in 8 bits. Backward unpacks the matrix, in float32 first."""
+    out = m.new((*x.shape[:-1], weight.shape[0]), like.dtype)
+    m.product()
+    reads, numel = x.shape, weight.numel
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        dtype = grads[0].dtype
+        m.hidden(FLOAT32.size(numel), dtype.size(numel))
+        m.product()
+        return [m.new(reads, dtype)]
+
+    record(m, back, [x], saved, out)
+    return out
+
+
+def stored(form: str | None) -> str | None:
+    """Return the format of loaders that takes as many bytes."""
+    return None if form is None else STORED.get(form, form)
+
+
+def canonical(form: str) -> str:
+    """Return a format of a frozen base as it is spelled. Raises UsageError with the nearest."""
+    plain = form.strip().lower()
+    return plain if plain in STORED else formats.canonical(form)
+
+
+EIGHT = {SDNQ: Quantized8, DYNAMIC: ScaledFloat8}
+
+
+def known(form: str | None) -> bool:
+    """Tell whether we read what linears in this format keep."""
+    return form is None or form.startswith(("nf4", "fp4", "bnb-int8", SDNQ, *KERNELS, *PLAIN))
+
+
+def wrapped(
+    form: str, params: Mapping[str, Param], leaves: Mapping[str, LeafTensor], compute: DType
+) -> dict[str, Wrap]:
+    """Return what stands in for each linear that a format packs, by its path."""
+    kernel = next((one for name, one in KERNELS.items() if form.startswith(name)), SAVES_NOTHING)
+    wraps: dict[str, Wrap] = {}
+    for name, param in params.items():
+        if param.kind != "linear" or len(param.shape) != 2 or not name.endswith(".weight"):
+            continue
+        path = name.removesuffix(".weight")
+        weight, bias = leaves[name], leaves.get(f"{path}.bias")
+        if form in EIGHT:
+            wraps[path] = EIGHT[form](weight)
+        elif form.startswith(PLAIN) and form not in KERNELS:
+            wraps[path] = Unpacked(weight, bias, compute)
+        elif form == "bnb-int8":
+            wraps[path] = Linear8(weight, bias)
+        elif form.startswith(("nf4", "fp4")):
+            wraps[path] = Linear4(weight, bias, compute, nested=form.endswith("-dq"))
+        else:
+            wraps[path] = Dequantized(weight, bias, kernel)
+    return wraps

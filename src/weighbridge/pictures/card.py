@@ -1,0 +1,153 @@
+"""The card while a pipeline runs: components that come and go beside the tensors of each stage.
+
+    none         all components, always
+    model        one of the chain at a time: before a component runs, the one before it in the chain
+                 leaves, and cached memory with it. Nothing leaves after its own forward
+    sequential   the largest leaf of the component that runs
+    group-block  what is in no block, and a block; with a stream the next one, too
+    group-leaf   the largest leaf; with a stream the next one, too
+
+Formats halve what a component takes, blocks that are swapped take away their share of it.
+Source: diffusers 0.42 pipelines/pipeline_utils.py (enable_model_cpu_offload,
+enable_sequential_cpu_offload, enable_group_offload), hooks/group_offloading.py,
+hooks/layerwise_casting.py; accelerate hooks.py (CpuOffload.pre_forward).
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.base.dtypes import DType
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.machines.accelerators.chips import ASSUMED, Chip
+from weighbridge.machines.kernels.workspaces import lasting
+from weighbridge.memory.components.activations import Heap, LivePeak, LiveTensor
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.pictures import formats
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.values import TORCH as NEWEST
+from weighbridge.training.forward.machine import Machine
+
+IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What decides which weights are on the card, and in which format."""
+
+    offload: str  # one of workload/picture.py's OFFLOADS
+    stream: bool
+    dtypes: Mapping[str, DType]
+    forms: Mapping[str, str]
+    casting: tuple[str, ...] = ()  # components whose layers rest in fp8
+    fused: tuple[str, ...] = ()  # components whose queries, keys and values are one weight, too
+    swapped: Mapping[str, int] = {}  # blocks of a component that wait in host memory
+
+
+class StagePeak(NamedTuple):
+    """The fullest moment of a stage, and the weights that were there, by component."""
+
+    peak: LivePeak
+    weights: Mapping[str, int]
+
+
+class Card:
+    """One card, with the allocator replayed from the first component to the last stage."""
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        parts: Mapping[str, ModelPart],
+        placement: Placement,
+        chip: Chip | None,
+    ) -> None:
+        self.spec, self.parts, self.placement = spec, parts, placement
+        self.heap = Heap()
+        self.m = Machine(self.heap)
+        self.m.grad = self.m.training = False
+        self.m.chip = chip or ASSUMED
+        [self.m.workspace] = self.m.sizes(lasting, NEWEST)
+        self._there: dict[str, tuple[LiveTensor, ...]] = {}
+        always = parts if placement.offload == "none" else spec.excluded
+        for name in always:
+            self._bring(name)
+
+    def quantized(self) -> int:
+        """Bytes of all components as they are before they are quantized on the card, with the
+        largest linear that is packed: what loading takes then."""
+        place, parts = self.placement, self.parts
+        plain = sum(formats.nbytes(p, None, place.dtypes[n]) for n, p in parts.items())
+        plain += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in place.fused)
+        packed = (formats.largest(parts[n], place.dtypes[n], linears=True) for n in place.forms)
+        return plain + max(packed, default=0)
+
+    def before(self, name: str) -> None:
+        """Put on the card what a component needs to run."""
+        offload = self.placement.offload
+        if offload == "model":
+            order = self.spec.order
+            before = order.index(name) - 1 if name in order else -1
+            earlier = [one for one in order[: before + 1] if one in self.parts]
+            if earlier and earlier[-1] not in self.spec.excluded:
+                self._send(earlier[-1])
+            self.heap.emptied()
+        if name not in self._there:
+            self._bring(name)
+        self._begin()
+
+    def after(self, name: str) -> StagePeak:
+        """End a component's forward. Return what it took."""
+        peak = self.heap.phase()
+        weights = {one: sum(t.total for t in held) for one, held in self._there.items()}
+        if self.placement.offload not in ("none", "model") and name not in self.spec.excluded:
+            self._send(name)
+            self.heap.emptied()
+        return StagePeak(peak, weights)
+
+    def _begin(self) -> None:
+        self.heap.phase()
+        self.heap.allocator.reset_peak()
+
+    def _bring(self, name: str) -> None:
+        self._there[name] = self.heap.row(self._sizes(name), "weights")
+
+    def _send(self, name: str) -> None:
+        self.heap.drop(*self._there.pop(name, ()))
+
+    def _sizes(self, name: str) -> tuple[int, ...]:
+        """Return the bytes of each tensor of a component that is on the card while it runs."""
+        place, part = self.placement, self.parts[name]
+        dtype, form = place.dtypes[name], place.forms.get(name)
+        sizes = formats.sizes(part, form, dtype)
+        if name in place.fused:
+            sizes = (*sizes, *formats.fused(part, form, dtype))
+        if name in place.casting:
+            rest = formats.sizes(part, formats.FP8, dtype)
+            sizes = (*rest, formats.largest(part, dtype, linears=True))
+        offload = "none" if name in self.spec.excluded else place.offload
+        if offload in ("sequential", "group-leaf"):
+            leaf = max(sizes, default=0)
+            return (leaf,) * (2 if offload == "group-leaf" and place.stream else 1)
+        outside, block, count = formats.blocks(part)
+        if offload == "group-block":
+            total = sum(sizes)
+            blocks = min(2 if place.stream else 1, count)
+            return (int(total * outside), *[int(total * block)] * blocks)
+        waiting = min(place.swapped.get(name, 0), count)
+        if waiting > IN_FLIGHT:
+            share = 1 - block * (waiting - IN_FLIGHT)
+            return tuple(int(n * share) for n in sizes)
+        return sizes
+
+
+def waiting(place: Placement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
+    """Return the bytes of weights that wait in host memory while a pipeline runs, at most."""
+    total = 0
+    for name, part in parts.items():
+        nbytes = formats.nbytes(part, place.forms.get(name), place.dtypes[name])
+        if name in spec.excluded:
+            continue
+        if place.offload != "none":
+            total += nbytes
+        elif name in place.swapped:
+            _, block, count = formats.blocks(part)
+            total += int(nbytes * block * min(place.swapped[name], count))
+    return total

@@ -1,0 +1,188 @@
+"""Formats of a pipeline's weights, component by component.
+
+    "fp8"                                 of the denoiser
+    "transformer=Q6_K,text_encoder=nf4"   of each that is named; `text` is all encoders of texts
+
+    fp8         a file in float8_e4m3fn: linears in one byte, all else as it is
+    svdquant    nunchaku's int4: half a byte, a float16 for 64 inputs, and a low-rank part of 32
+    Q4_K ...    ggml's blocks of linears; what its blocks do not divide is in float16
+    the rest    loaders of language models, which replace the same modules (models/quantization)
+
+A linear of a format that is not multiplied as it is stored is unpacked whole for its product.
+Source: city96/ComfyUI-GGUF ops.py, tools/convert.py; nunchaku models/linear.py (SVDQW4A4Linear);
+transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in float32).
+"""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
+from weighbridge.base.errors import UsageError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.sentences import sentence
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.quantization import schemes
+from weighbridge.pictures.spec import PipelineSpec
+
+FP8, SVDQUANT = "fp8", "svdquant"
+TEXT, DENOISER = "text", "denoiser"
+MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # as they are stored
+WIDE = "DenseReluDense.wo.weight"
+BITSANDBYTES = ("nf4", "fp4", "bnb")
+
+
+def by_component(quantization: str | None, spec: PipelineSpec) -> dict[str, str]:
+    """Read what was asked. Raises UsageError for a component that there is not, or a format."""
+    chosen: dict[str, str] = {}
+    for item in filter(None, (quantization or "").split(",")):
+        name, sign, form = (word.strip() for word in item.rpartition("="))
+        for component in _meant(name if sign else DENOISER, spec):
+            chosen[component] = canonical(form)
+    return chosen
+
+
+def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
+    groups = {TEXT: spec.encoders, DENOISER: spec.denoisers}
+    if name in groups:
+        return groups[name]
+    if name not in spec.order:
+        known = ", ".join((*groups, *spec.order))
+        raise UsageError(sentence("component", name=name, pipeline=spec.name, known=known))
+    return (name,)
+
+
+def canonical(form: str) -> str:
+    """Return a format as it is spelled. Raises UsageError with the nearest ones."""
+    plain = form.strip().lower()
+    if plain in (FP8, "fp8_e4m3fn", "fp8-e4m3fn", "float8_e4m3fn"):
+        return FP8
+    if plain in (SVDQUANT, "nunchaku", "svdquant-int4"):
+        return SVDQUANT
+    return plain if plain in FORMATS else schemes.scheme(form).name
+
+
+def unpacks(form: str | None) -> bool:
+    """Tell whether a linear is unpacked whole for its product."""
+    return form is not None and not form.startswith(MULTIPLIED)
+
+
+def sizes(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
+    """Return the bytes of each tensor that a component has on the card."""
+    return memo(part, ("picture", form, dtype.name), lambda: tuple(_sizes(part, form, dtype)))
+
+
+def nbytes(part: ModelPart, form: str | None, dtype: DType) -> int:
+    return sum(sizes(part, form, dtype))
+
+
+def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
+    params = [p for p in part.blueprint.params if not p.tied]
+    if form is None:
+        # T5 keeps `wo` in float32 where transformers alone loads it in float16; pipelines were
+        # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
+        yield from (dtype.size(p.numel) for p in params)
+        return
+    own = of_pictures(form)
+    if own is not None:
+        yield from (own.size(p, dtype) for p in params)
+        return
+    packed = schemes.weighed(params, schemes.scheme(form), plan=part.blueprint, dtype=dtype)
+    wide = form.startswith(BITSANDBYTES)
+    for p in params:
+        yield FLOAT32.size(p.numel) if wide and p.name.endswith(WIDE) else packed[p.name]
+
+
+class LinearFormat(NamedTuple):
+    """Bytes of a linear: those of a value, of a row and of each group of inputs."""
+
+    value: float
+    row: int = 0
+    group: float = 0.0
+    inputs: int = 1  # of a group; a linear that they do not divide is left in float16
+    rank: int = 0  # of a low-rank part in float16 beside it
+
+    def size(self, param: Param, dtype: DType) -> int:
+        """Return the bytes of a parameter; all but linears are in `dtype`."""
+        if param.kind != "linear" or len(param.shape) != 2:
+            return dtype.size(param.numel)
+        outputs, inputs = param.shape
+        if inputs % self.inputs:
+            return FLOAT16.size(param.numel)
+        nbytes = param.numel * self.value + outputs * self.row
+        nbytes += param.numel // self.inputs * self.group
+        return int(nbytes) + FLOAT16.size(self.rank * (outputs + inputs))
+
+
+FORMATS: Mapping[str, LinearFormat] = {
+    FP8: LinearFormat(1),
+    SVDQUANT: LinearFormat(0.5, group=2, inputs=64, rank=32),
+    # torchao 0.5 to 0.18 quantization/quant_api.py, dtypes/floatx, sparsity: which leave no linear
+    # language models have
+    "torchao-int8": LinearFormat(1, row=2),
+    "torchao-fp8": LinearFormat(1, row=4),
+    "torchao-int4": LinearFormat(0.5, group=4, inputs=64),
+    "torchao-int4-dynamic": LinearFormat(1, group=4, inputs=32),
+    "torchao-fp6": LinearFormat(0.75, row=2),
+    "torchao-fp5": LinearFormat(0.625, row=2),
+    "torchao-fp4": LinearFormat(0.5, row=2),
+    "torchao-int8-sparse": LinearFormat(0.625, row=4),
+}
+
+
+def of_pictures(form: str) -> LinearFormat | None:
+    """Return a format of the programs that make pictures; None of those of language models."""
+    if form in FORMATS:
+        return FORMATS[form]
+    names = (form[:end] for end in range(len(form), 0, -1))
+    base = next((name for name in names if name in GGML_BY_NAME), "")
+    if not base or not form[0].isupper():
+        return None
+    block = GGML_BY_NAME[base]
+    return LinearFormat(0, group=block.nbytes, inputs=block.block)
+
+
+# ---- parts of a component
+
+
+FUSED = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+
+
+def fused(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
+    """Return the bytes that fuse_qkv_projections adds: the weights of queries, keys and values once
+    more, as one. Those before them stay. Source: diffusers models/attention_processor.py
+    (fuse_projections)."""
+    named = [p for p in part.blueprint.params if p.name.split(".")[-2:][0] in FUSED]
+    packed = dict(
+        zip(
+            (p.name for p in part.blueprint.params if not p.tied),
+            sizes(part, form, dtype),
+            strict=True,
+        )
+    )
+    return tuple(packed[p.name] for p in named)
+
+
+def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:
+    """Return the bytes of the largest tensor: a leaf of sequential offload, or a linear that is
+    unpacked."""
+    fitting = (p for p in part.blueprint.params if p.kind == "linear" or not linears)
+    return max((dtype.size(prod(p.shape)) for p in fitting), default=0)
+
+
+def blocks(part: ModelPart) -> tuple[float, float, int]:
+    """Return shares of a component's parameters: what is in no block, the largest block; and how
+    many blocks there are. Blocks are children of lists of modules, as group offload cuts them."""
+    counts: dict[str, int] = {}
+    outside = 0
+    for p in part.blueprint.params:
+        words = p.name.split(".")
+        place = next((i for i, word in enumerate(words) if word.isdigit()), None)
+        if place is None or place > 2:
+            outside += p.numel
+        else:
+            path = ".".join(words[: place + 1])
+            counts[path] = counts.get(path, 0) + p.numel
+    total = max(1, outside + sum(counts.values()))
+    return outside / total, max(counts.values(), default=0) / total, len(counts)

@@ -1,0 +1,90 @@
+"""The lines of diffusers that run a pipeline as it was weighed.
+
+Source: diffusers 0.42 docs/source/en/optimization/memory.md, quantization/{overview,gguf}.md.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.dtypes import GGML_BY_NAME
+
+BITSANDBYTES = {"nf4": "bitsandbytes_4bit", "bnb-int8": "bitsandbytes_8bit"}
+ARGUMENTS = {
+    "bitsandbytes_4bit": '{"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", '
+    '"bnb_4bit_compute_dtype": torch.bfloat16}',
+    "bitsandbytes_8bit": '{"load_in_8bit": True}',
+}
+OFFLOADS = {
+    "model": "pipe.enable_model_cpu_offload()",
+    "sequential": "pipe.enable_sequential_cpu_offload()",
+}
+LEVELS = {"group-block": "block_level", "group-leaf": "leaf_level"}
+
+
+class PipelineLines:
+    """What a script is made of: the repository, classes by component, and settings in effect."""
+
+    def __init__(
+        self,
+        repo: str,
+        classes: Mapping[str, str],
+        gguf: str,
+        forms: Mapping[str, str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.repo, self.classes, self.gguf = repo, classes, gguf
+        self.forms, self.settings = forms, settings
+
+    def text(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        w = self.settings
+        dtype = f"torch.{w['dtype']}"
+        files = {n: form for n, form in self.forms.items() if form[:4] in GGML_BY_NAME}
+        packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
+        yield "import torch"
+        yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
+        passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
+        for name, form in files.items():
+            where = f'"https://huggingface.co/{self.gguf}/blob/main/FILE-{form}.gguf"'
+            config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
+            made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
+            yield f"{name} = {made}, torch_dtype={dtype})"
+            passed.append(f"{name}={name}")
+        if packed:
+            kind = BITSANDBYTES[next(iter(packed.values()))]
+            listed = json.dumps(sorted(packed))
+            yield f'quantized = PipelineQuantizationConfig("{kind}", {ARGUMENTS[kind]}, {listed})'
+            passed.append("quantization_config=quantized")
+        yield f"pipe = DiffusionPipeline.from_pretrained({', '.join(passed)})"
+        yield from self._placed(dtype)
+        sizes = [f"width={w['width']}", f"height={w['height']}"]
+        if w["frames"] > 1:
+            sizes.append(f"num_frames={w['frames']}")
+        yield f'out = pipe("...", {", ".join(sizes)})'
+
+    def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
+        names = {"DiffusionPipeline", *(self.classes[name] for name in files)}
+        names |= {"GGUFQuantizationConfig"} if files else set()
+        return names | ({"PipelineQuantizationConfig"} if packed else set())
+
+    def _placed(self, dtype: str) -> Iterator[str]:
+        w, offload = self.settings, str(self.settings["offload"])
+        if w.get("layerwise_casting"):
+            name = w["denoiser"]
+            casts = f"storage_dtype=torch.float8_e4m3fn, compute_dtype={dtype}"
+            yield f"pipe.{name}.enable_layerwise_casting({casts})"
+        if offload in LEVELS:
+            stream = ", use_stream=True" if w.get("offload_stream") else ""
+            cards = 'onload_device="cuda", offload_device="cpu"'
+            blocks = ", num_blocks_per_group=1" if offload == "group-block" else ""
+            level = f'offload_type="{LEVELS[offload]}"'
+            yield f"pipe.enable_group_offload({cards}, {level}{blocks}{stream})"
+        else:
+            yield OFFLOADS.get(offload, 'pipe.to("cuda")')
+        if w.get("vae_tiling"):
+            yield "pipe.vae.enable_tiling()"
+        if w.get("vae_slicing"):
+            yield "pipe.vae.enable_slicing()"

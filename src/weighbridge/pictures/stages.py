@@ -1,0 +1,194 @@
+"""Stages of a pipeline: encode, denoise, decode; each a program at its sizes on one card.
+
+    encode    each encoder of texts, and of pictures that are given
+    denoise   one step: more of them run one after the other, and take nothing more
+    decode    the autoencoder, whole, in slices, in tiles, or in chunks of frames
+
+Guidance doubles the batch of a step, or asks twice and keeps the first prediction.
+Prompts stay as the encoder gave them, to the end. Source: diffusers 0.42 pipelines.
+"""
+
+from collections.abc import Iterator
+
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.pictures import components, formats
+from weighbridge.pictures.card import Card, StagePeak
+from weighbridge.pictures.config import class_of
+from weighbridge.pictures.nets import tiles
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.values import Run, Sizes, Value
+from weighbridge.training.forward.tensors import Tensor
+
+ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
+COLOURS = 3
+PATCH = 2  # pixels of the latents that are one token, in each direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRequest:
+    """What is made: pixels, frames and a batch, with every default filled in."""
+
+    width: int
+    height: int
+    frames: int
+    batch: int = 1
+    text: int
+    guidance: str  # none, batched or two-pass
+    images: int = 0
+    tiling: bool = False
+    slicing: bool = False
+    attention: str = "sdpa"
+    fuse_qkv: bool = False
+    float_upsampling: bool = False
+    caches_in_place: bool = False
+
+    def latent(self, spec: PipelineSpec) -> tuple[int, int, int]:
+        """Return latent frames, height and width."""
+        frames = (self.frames - 1) // spec.time + 1
+        return frames, self.height // spec.space, self.width // spec.space
+
+
+class Stage(NamedTuple):
+    """A component that runs, and as what."""
+
+    name: str
+    component: str
+    result: StagePeak
+
+
+def run(
+    card: Card,
+    request: PictureRequest,
+    dropped: tuple[str, ...] = (),
+) -> Iterator[Stage]:
+    """Yield the stages in their order, each when it has run."""
+    spec = card.spec
+    rows = request.batch * (1 if request.guidance == "none" else 2)
+    for name in spec.encoders:
+        if name in card.parts and name not in dropped:
+            yield _stage(
+                card, request, ENCODE, name, Sizes(batch=rows, text=_words(spec, request, name))
+            )
+    prompts = _prompts(card, request, rows)
+    if request.images:
+        yield from _pictures(card, request, dropped)
+    for name in spec.denoisers:
+        if name in card.parts:
+            yield _denoise(card, request, name)
+    yield _decode(card, request)
+    del prompts
+
+
+def _words(spec: PipelineSpec, request: PictureRequest, name: str) -> int:
+    return spec.short.get(name, request.text)
+
+
+def _prompts(card: Card, request: PictureRequest, rows: int) -> Tensor:
+    dtype = card.placement.dtypes[card.spec.denoiser]
+    return card.m.new((rows, request.text, card.spec.embedding_width), dtype)
+
+
+def _pictures(card: Card, request: PictureRequest, dropped: tuple[str, ...]) -> Iterator[Stage]:
+    spec = card.spec
+    encoder = spec.image_encoder
+    if encoder and encoder in card.parts and encoder not in dropped:
+        yield _stage(card, request, ENCODE, encoder, Sizes(batch=request.batch))
+    frames, height, width = request.latent(spec)
+    sizes = Sizes(batch=request.batch, frames=frames, height=height, width=width, side="encode")
+    pixels = _picture(card, request, card.placement.dtypes[spec.vae])  # programs do not count it
+    yield _stage(card, request, ENCODE, spec.vae, sizes)
+    del pixels
+
+
+def _stage(card: Card, request: PictureRequest, name: str, part: str, sizes: Sizes) -> Stage:
+    card.before(part)
+    result = forward(card, request, part, sizes)
+    del result
+    return Stage(name, part, card.after(part))
+
+
+def forward(card: Card, request: PictureRequest, part: str, sizes: Sizes) -> Value | None:
+    """Run a component's program on the card."""
+    config = card.parts[part].config
+    run = Run(
+        m=card.m,
+        cls=class_of(config),
+        dtype=card.placement.dtypes[part],
+        attention=request.attention,
+        fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
+        float_upsampling=request.float_upsampling,
+        caches_in_place=request.caches_in_place,
+    )
+    return components.forward(run, config, sizes)
+
+
+def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
+    spec, m = card.spec, card.m
+    card.before(name)
+    frames, height, width = request.latent(spec)
+    doubled = request.guidance == "batched"
+    tokens = 0
+    if spec.reference_tokens and request.images:
+        tokens = (1 + request.images) * frames * (height // PATCH) * (width // PATCH)
+    sizes = Sizes(
+        batch=request.batch * (2 if doubled else 1),
+        frames=frames,
+        height=height,
+        width=width,
+        text=request.text,
+        tokens=tokens,
+    )
+    latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
+    unpacked = _unpacked(card, name)
+    first = forward(card, request, name, sizes)
+    second = forward(card, request, name, sizes) if request.guidance == "two-pass" else None
+    del first, second, unpacked
+    stage = Stage(DENOISE, name, card.after(name))
+    del latents
+    return stage
+
+
+def _unpacked(card: Card, name: str) -> Tensor | None:
+    """A linear that is unpacked for its product: the largest, for as long as the step runs."""
+    place, part = card.placement, card.parts[name]
+    if not formats.unpacks(place.forms.get(name)):
+        return None
+    nbytes = formats.largest(part, place.dtypes[name], linears=True)
+    return card.m.new((nbytes // place.dtypes[name].nbytes,), place.dtypes[name])
+
+
+def _decode(card: Card, request: PictureRequest) -> Stage:
+    spec, name = card.spec, card.spec.vae
+    card.before(name)
+    dtype = card.placement.dtypes[name]
+    frames, height, width = request.latent(spec)
+    batch = 1 if request.slicing else request.batch
+    outputs: list[Tensor] = []
+    if batch < request.batch:
+        outputs.append(_picture(card, request, dtype))
+    tiles_itself = tiles.known(class_of(card.parts[name].config))
+    if request.tiling and spec.tile is not None and not tiles_itself:
+        tall, wide = (side // spec.space for side in spec.tile)
+        if height > tall or width > wide:  # tiles that are kept, and the picture they are put into
+            outputs += [_picture(card, request, dtype) for _ in range(2)]
+            height, width = min(height, tall), min(width, wide)
+    if spec.frames_tile and frames > spec.frames_tile and not tiles_itself:
+        outputs.append(_picture(card, request, dtype))
+        frames = spec.frames_tile
+    sizes = Sizes(
+        batch=batch,
+        frames=frames,
+        height=height,
+        width=width,
+        side=DECODE,
+        tiled=request.tiling and tiles_itself,
+    )
+    result = forward(card, request, name, sizes)
+    del result, outputs
+    return Stage(DECODE, name, card.after(name))
+
+
+def _picture(card: Card, request: PictureRequest, dtype: DType) -> Tensor:
+    shape = request.batch, COLOURS, request.frames, request.height, request.width
+    return card.m.new(shape, dtype)

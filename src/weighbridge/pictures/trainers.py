@@ -1,0 +1,117 @@
+"""Programs that train pipelines, and what each of them chooses where nothing is said.
+
+    diffusers     adapters in the dtype of the base, autocast; its own modules
+    kohya         adapters in float32, autocast; modules of its own of every model (library/*.py)
+    simpletuner   adapters in bfloat16, autocast; transformers of its own, diffusers' UNets
+    ai-toolkit    adapters in float32, autocast; all linears of blocks
+    musubi        adapters in float32, autocast; modules of its own
+    onetrainer    adapters in float32, autocast; diffusers' modules
+
+Whoever runs modules of its own keeps other activations than diffusers': 104 published runs of
+SimpleTuner were within 15 % of what diffusers' modules take in two of three, which `around` has.
+Source: diffusers 0.42 examples/dreambooth, examples/text_to_image; sd-scripts 0.9
+networks/lora.py, library/train_util.py; SimpleTuner 3 helpers/models; ai-toolkit
+toolkit/lora_special.py; musubi-tuner networks/lora.py; OneTrainer modules/modelSetup.
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.base.records import NamedTuple
+from weighbridge.training.adapters import ALL
+
+ATTENTION = (
+    *("to_q", "to_k", "to_v", "to_out.0"),
+    *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    *("to_query", "to_key", "to_value"),  # Kandinsky's
+)
+EXACT, FORKED = 5, 25  # percent of what a step keeps and makes
+
+
+class Trainer(NamedTuple):
+    """`wide`: adapters are in float32; `casts`: PEFT's layers, which cast what they are given;
+    `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
+    `master`: what is trained whole is in float32; `around` percent, of activations; `unets`:
+    whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there."""
+
+    name: str
+    title: str
+    rank: int
+    targets: tuple[str, ...]
+    around: int
+    source: str
+    wide: bool = True
+    casts: bool = False
+    bypassed: bool = False
+    master: bool = True
+    optimizer: str = "adamw_torch"
+    factor: int = 0  # LoKr's; 0: near the root
+    unets: bool = True
+    beside: bool = False
+
+    def forks(self, cls: str) -> bool:
+        """Tell whether a class of the denoiser is another one than diffusers'."""
+        return self.around == FORKED and (self.unets or "UNet" not in cls)
+
+    def spread(self, cls: str) -> int:
+        """Return the percent by which activations may be others."""
+        return FORKED if self.forks(cls) else EXACT
+
+
+TRAINERS: Mapping[str, Trainer] = {
+    one.name: one
+    for one in (
+        Trainer(
+            "diffusers",
+            "diffusers' examples",
+            4,
+            ATTENTION,
+            EXACT,
+            "diffusers 0.42 examples/",
+            wide=False,
+            casts=True,
+            beside=True,
+        ),
+        Trainer("kohya", "sd-scripts", 4, (ALL,), FORKED, "sd-scripts 0.9 networks/lora.py"),
+        Trainer(
+            "simpletuner",
+            "SimpleTuner",
+            16,
+            ATTENTION,
+            FORKED,
+            "SimpleTuner 3 helpers/models/",
+            wide=False,
+            casts=True,
+            bypassed=True,
+            master=False,
+            optimizer="adamw_bf16",
+            factor=16,
+            unets=False,
+        ),
+        Trainer(
+            "ai-toolkit",
+            "ai-toolkit",
+            16,
+            (ALL,),
+            FORKED,
+            "ai-toolkit toolkit/lora_special.py",
+            optimizer="adamw_8bit",
+        ),
+        Trainer(
+            "musubi",
+            "musubi-tuner",
+            4,
+            (ALL,),
+            FORKED,
+            "musubi-tuner networks/lora.py",
+            optimizer="adamw_8bit",
+        ),
+        Trainer(
+            "onetrainer",
+            "OneTrainer",
+            16,
+            (ALL,),
+            EXACT,
+            "OneTrainer modules/module/LoRAModule.py",
+        ),
+    )
+}

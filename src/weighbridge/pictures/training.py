@@ -1,0 +1,324 @@
+"""One training step of a pipeline's denoiser, run over shapes: what it takes in each phase.
+
+    load       the base in its format, adapters, encoders that stay, a second average
+    encode     pictures by the autoencoder and texts, where they are not there already
+    forward    the denoiser's program; blocks may be computed again in backward
+    backward   from a mean squared error in float32
+    step       the optimizer
+
+Two steps are run: states are made at the end of the first. Blocks that are swapped, and layers that
+are streamed, wait in host memory. Source: diffusers 0.42 examples/dreambooth/train_dreambooth_*.py
+(the loop; use_reentrant=False), training_utils.py (EMAModel); musubi-tuner
+modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
+from weighbridge.machines.accelerators.chips import ASSUMED, Chip
+from weighbridge.machines.kernels.workspaces import lasting
+from weighbridge.memory.components.activations import Heap, LivePeak
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.pictures import base, components, formats
+from weighbridge.pictures.adapting import PictureAdapters, put_on, targeted
+from weighbridge.pictures.again import computed_again
+from weighbridge.pictures.config import class_of
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.swapping import swapped
+from weighbridge.pictures.values import TORCH, Run, Sizes, Value
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.machine import Grads, Machine, Needs, record
+from weighbridge.training.forward.modules import Wrap
+from weighbridge.training.forward.ops.pointwise import cast
+from weighbridge.training.forward.tensors import LeafTensor, Tensor
+from weighbridge.training.optimizers.row import Optimization, Optimizer
+
+STEPS = 2
+PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
+    *("cache", "load", "encode"),
+    *("forward", "backward", "step"),
+)
+CLIP = "CLIPTextModel"  # whose layers scripts train beside a denoiser
+CLIP_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+EMA = "second average"
+STREAMED = 4  # layers that are on the card: two that run, two that come, of forward and backward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PicturePlan:
+    """A run with every default filled in. `parts` by component; `encodes` are encoders that stay on
+    the card beside the denoiser and run in each step, `caches` those that run before it, `beside`
+    the denoiser or alone."""
+
+    spec: PipelineSpec
+    parts: Mapping[str, ModelPart]
+    sizes: Sizes
+    weights: DType  # of the denoiser that is frozen, or trained whole
+    autocast: DType | None
+    dtypes: Mapping[str, DType]  # of the other components
+    optimizer: Optimizer
+    adapters: PictureAdapters | None  # None: all of it is trained
+    form: str | None = None
+    accumulation: int = 1
+    checkpointing: str = "none"
+    attention: str = "sdpa"
+    fuse_qkv: bool = False
+    ema: bool = False
+    encodes: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    beside: bool = False
+    trains_text: bool = False
+    blocks_to_swap: int = 0
+    streaming: bool = False
+    chip: Chip = ASSUMED
+
+    @property
+    def denoiser(self) -> ModelPart:
+        return self.parts[self.spec.denoiser]
+
+
+@dataclass(slots=True, kw_only=True)
+class PictureRun:
+    """What was alive in each phase, at its fullest."""
+
+    moments: dict[str, LivePeak] = field(default_factory=dict)
+    reserved: dict[str, int] = field(default_factory=dict)
+    trained: int = 0
+    saved: int = 0  # bytes that the graph holds where the first backward begins
+    waiting: int = 0  # bytes of weights in host memory
+    away: int = 0  # bytes of activations there, at most
+
+    def note(self, name: str, peak: LivePeak) -> None:
+        """Keep the fullest of each phase."""
+        self.reserved[name] = max(peak.reserved, self.reserved.get(name, 0))
+        before = self.moments.get(name)
+        if before is None or peak.allocated > before.allocated:
+            self.moments[name] = peak
+
+
+def _machine(plan: PicturePlan) -> Machine:
+    m = Machine(Heap())
+    m.chip = plan.chip
+    [m.workspace] = m.sizes(lasting, TORCH)
+    return m
+
+
+def run(plan: PicturePlan) -> PictureRun:
+    """Encode what is kept, then run two steps."""
+    result = PictureRun()
+    for name in plan.caches:
+        result.note(CACHE, _cached(plan, name))
+    m = _machine(plan)
+    step = DenoiserStep(m, plan, result)
+    result.note(LOAD, m.heap.phase())
+    optimization = Optimization(plan.optimizer, step.trained)
+    for _ in range(STEPS):
+        for _ in range(min(plan.accumulation, STEPS)):
+            step.all()
+        optimization.step(m)
+        result.note(STEP, m.heap.phase())
+    result.away = m.most_away
+    m.heap.close()
+    return result
+
+
+def _cached(plan: PicturePlan, name: str) -> LivePeak:
+    """Return the peak of an encoder that runs before the steps, one picture or text at a time."""
+    m = _machine(plan)
+    m.training = False
+    there = plan.caches if plan.beside else (name,)
+    for one in there:
+        m.heap.row(formats.sizes(plan.parts[one], None, plan.dtypes[one]), one)
+    if plan.beside and not plan.streaming:
+        form = base.stored(plan.form)
+        m.heap.row(formats.sizes(plan.denoiser, form, plan.weights), "weights")
+    _encode(m, plan, name, replace(plan.sizes, batch=1))
+    peak = m.heap.phase()
+    m.heap.close()
+    return peak
+
+
+def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | None:
+    """Run an encoder, of which nothing is kept but what it gives."""
+    text = plan.spec.short.get(name, sizes.text)
+    side = "encode" if name == plan.spec.vae else "both"
+    config = plan.parts[name].config
+    run = Run(m=m, cls=class_of(config), dtype=plan.dtypes[name])
+    with m.no_grad():
+        return components.forward(run, config, replace(sizes, text=text, side=side))
+
+
+class TrainedText(NamedTuple):
+    """A text encoder that is trained: its parameters, and what stands in for linears."""
+
+    params: dict[str, LeafTensor]
+    wraps: dict[str, Wrap]
+
+
+class DenoiserStep:
+    """The denoiser in memory, and one micro-batch through it."""
+
+    def __init__(self, m: Machine, plan: PicturePlan, result: PictureRun) -> None:
+        self.m, self.plan, self.result = m, plan, result
+        self.wraps: dict[str, Wrap] = {}
+        self.trained: list[LeafTensor] = []
+        self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
+        for name in plan.encodes:
+            if name not in self.texts or plan.adapters is not None:
+                m.heap.row(formats.sizes(plan.parts[name], None, plan.dtypes[name]), name)
+        self.params = self._base()
+        if plan.adapters is None:
+            self.trained += self.params.values()
+        else:
+            paths = targeted(plan.denoiser.blueprint.counted, plan.adapters.targets)
+            self.trained += put_on(m, plan.adapters, paths, self.params, self.wraps)
+        result.trained = sum(leaf.numel for leaf in self.trained)
+        if plan.ema:
+            m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
+
+    def _base(self) -> dict[str, LeafTensor]:
+        """Put the denoiser on the card, but for what waits in host memory."""
+        plan, m = self.plan, self.m
+        counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
+        if plan.adapters is None:
+            return {p.name: _leaf(m, p, plan.weights) for p in counted.values()}
+        form = None if plan.streaming else plan.form
+        sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
+        here, waits = swapped(tuple(counted.values()), sizes, plan.blocks_to_swap)
+        if plan.streaming:
+            here, waits = _streamed(tuple(counted.values()), sizes)
+        m.heap.row(here, "weights")
+        self.result.waiting = waits
+        if plan.fuse_qkv:
+            m.heap.row(_fused(counted.values(), sizes), "weights")
+        leaves = _frozen(counted.values(), plan.weights)
+        if form is not None:
+            self.wraps |= base.wrapped(form, counted, leaves, plan.autocast or plan.weights)
+        return leaves
+
+    def _text(self, name: str) -> "TrainedText":
+        """Put a text encoder that is trained on the card: its adapters, or all of it."""
+        plan, m = self.plan, self.m
+        tree = components.blueprint(plan.parts[name].config)  # as its program names it
+        params, wraps = () if tree is None else tree.counted, dict[str, Wrap]()
+        if plan.adapters is None:
+            whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
+            self.trained += whole.values()
+            return TrainedText(whole, wraps)
+        leaves = _frozen(params, plan.dtypes[name])
+        paths = targeted(params, CLIP_TARGETS)
+        self.trained += put_on(m, plan.adapters, paths, leaves, wraps)
+        return TrainedText(leaves, wraps)
+
+    def all(self) -> None:
+        """Run a micro-batch forward and backward. What came of texts has its gradient when the
+        denoiser is done."""
+        m, plan = self.m, self.plan
+        held = self._encoded()
+        with m.casting(plan.autocast):
+            texts = [self._text_forward(name, one) for name, one in self.texts.items()]
+            out = self._forward()
+        self.result.note(FORWARD, m.heap.phase())
+        loss = _loss(m, out.tensor)
+        del out
+        self.result.saved = self.result.saved or m.heap.live("activations")
+        backward(m, loss)
+        del loss, held
+        while texts:
+            backward(m, texts.pop().tensor)
+        self.result.note(BACKWARD, m.heap.phase())
+
+    def _encoded(self) -> list[Tensor]:
+        """Return what the loop holds: latents, noise, both together, the target, and prompts."""
+        m, plan, s = self.m, self.plan, self.plan.sizes
+        for name in plan.encodes:
+            if name not in self.texts:
+                _encode(m, plan, name, s)
+        if plan.encodes:
+            self.result.note(ENCODE, m.heap.phase())
+        latents = s.batch, plan.spec.latents, s.frames, s.height, s.width
+        held = [m.new(latents, plan.autocast or plan.weights) for _ in range(3)]
+        held.append(m.new(latents, FLOAT32))
+        prompts = s.batch, s.text, plan.spec.embedding_width
+        return [*held, m.new(prompts, plan.autocast or plan.weights)]
+
+    def _text_forward(self, name: str, text: "TrainedText") -> Value:
+        plan, config = self.plan, self.plan.parts[name].config
+        run = Run(
+            m=self.m,
+            cls=class_of(config),
+            dtype=plan.dtypes[name],
+            params=dict(text.params),
+            wraps=text.wraps,
+        )
+        run.block = computed_again(run, plan.checkpointing)
+        length = plan.spec.short.get(name, plan.sizes.text)
+        out = components.forward(run, config, replace(plan.sizes, text=length))
+        assert out is not None
+        return out
+
+    def _forward(self) -> Value:
+        plan, config = self.plan, self.plan.denoiser.config
+        run = Run(
+            m=self.m,
+            cls=class_of(config),
+            dtype=plan.weights,
+            attention=plan.attention,
+            fused_qkv=plan.fuse_qkv,
+            params=dict(self.params),
+            wraps=self.wraps,
+        )
+        run.block = computed_again(run, plan.checkpointing)
+        out = components.forward(run, config, plan.sizes)
+        assert out is not None
+        return out
+
+
+def _leaf(m: Machine, param: Param, dtype: DType) -> LeafTensor:
+    return m.param(param.name, param.shape, dtype, kind=param.kind)
+
+
+def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:
+    """Return parameters whose bytes are counted elsewhere."""
+    return {
+        p.name: LeafTensor(p.name, p.shape, dtype, None, trainable=False, kind=p.kind)
+        for p in params
+        if not p.tied
+    }
+
+
+def _trains(plan: PicturePlan, name: str) -> bool:
+    """Tell whether an encoder is trained, too: CLIP's, as scripts have it."""
+    return plan.trains_text and class_of(plan.parts[name].config).startswith(CLIP)
+
+
+def _streamed(params: Sequence[Param], sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Return the bytes that stay, and those that wait: of linears a few are on the card."""
+    linears = [n for p, n in zip(params, sizes, strict=True) if p.kind == "linear"]
+    stays = [n for p, n in zip(params, sizes, strict=True) if p.kind != "linear"]
+    return [*stays, *[max(linears, default=0)] * STREAMED], sum(linears)
+
+
+JOINED = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+
+
+def _fused(params: Iterable[Param], sizes: Sequence[int]) -> list[int]:
+    """Return what fuse_qkv_projections adds: queries, keys and values once more as one weight."""
+    return [n for p, n in zip(params, sizes, strict=True) if p.name.split(".")[-2] in JOINED]
+
+
+def _loss(m: Machine, out: Tensor) -> Tensor:
+    """mse_loss(out.float(), target.float())"""
+    wide = cast(m, out, FLOAT32)
+    target = m.new(wide.shape, FLOAT32)
+    shape = wide.shape
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        return [m.new(shape, FLOAT32)]
+
+    loss = m.new((), FLOAT32)
+    record(m, back, [wide], [wide, target], loss)
+    return loss

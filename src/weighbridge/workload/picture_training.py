@@ -1,0 +1,73 @@
+"""Settings of training a pipeline of pictures or video: its denoiser, and encoders beside it."""
+
+from weighbridge.settings.setting import (
+    Float,
+    Int,
+    Pixels,
+    Settings,
+    Str,
+    Switch,
+    Words,
+    count,
+    image,
+    number,
+    switch,
+    whole,
+    word,
+    words,
+)
+from weighbridge.settings.shared import Weighed
+from weighbridge.workload.train import AdapterSettings, RunSettings
+
+METHODS = ("full", "lora", "dora", "loha", "lokr")
+TRAINERS = ("diffusers", "kohya", "simpletuner", "ai-toolkit", "musubi", "onetrainer")
+CHECKPOINTING = ("none", "full", "pairs", "half", "offload")
+STREAMING = ("none", "layers")  # weights that wait in host memory
+
+
+class PictureRunSettings(Settings):
+    """What is trained, on which pictures, and by which program."""
+
+    TITLE = "Run"
+    TITLE_ZH = "训练过程"
+    method: Str = word(*METHODS, default="lora")
+    framework: Str = word(*TRAINERS, default="diffusers")
+    size: Pixels = image()
+    frames: Int = count(1, 1 << 16)
+    batch_size: Int = RunSettings.batch_size.but()
+    prompt_tokens: Int = count(1, 1 << 16)
+    precision: Str = word("bf16-mixed", "fp16-mixed", "bf16", "fp16", "fp32")
+    optimizer: Str = word()
+    gradient_accumulation: Int = RunSettings.gradient_accumulation.but()
+    checkpointing: Str = word(*CHECKPOINTING, default="none")
+    attention: Str = word("sdpa", "flash", "efficient", "cudnn", "math", default="sdpa")
+    fused_backward: Switch = switch()
+    ema: Switch = switch()
+    fuse_qkv: Switch = switch()
+
+
+class PictureAdapterSettings(Settings):
+    """What is trained beside a frozen denoiser."""
+
+    TITLE = "Adapters"
+    TITLE_ZH = "适配器"
+    lora_r: Int = AdapterSettings.lora_r.but()
+    lora_targets: Words = words()
+    lora_dropout: Float = number(0, 1, default=0.0)
+    lokr_factor: Int = whole(2, 1 << 12)
+
+
+class PictureDataSettings(Settings):
+    """What is encoded before the run, and where the rest of the pipeline is."""
+
+    TITLE = "Pipeline"
+    TITLE_ZH = "管线"
+    uncached_latents: Switch = switch()
+    uncached_text: Switch = switch()
+    train_text_encoder: Switch = switch()
+    blocks_to_swap: Int = whole(0, 4096, default=0)
+    streaming: Str = word(*STREAMING, default="none")
+
+
+class PictureTraining(Weighed, PictureRunSettings, PictureAdapterSettings, PictureDataSettings):
+    """Training of a pipeline's denoiser: one optimizer step on the largest bucket."""

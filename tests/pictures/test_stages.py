@@ -1,0 +1,195 @@
+"""Pipelines, stage by stage: what is on the card when, and the laws that hold whatever is asked."""
+
+import pytest
+
+import weighbridge
+from tests.pictures.rows import with_programs
+from weighbridge.base.errors import UsageError
+
+GIB = 1 << 30
+SD15, FLUX, COG = "sd-1.5", "flux.1-dev", "cogvideox-2b"
+
+
+def asked(name=SD15, **settings):
+    return weighbridge.infer(name, **settings)
+
+
+def allocated(report, stage):
+    phase = next(p for p in report.devices[0].phases if p.name == stage)
+    return phase.at("allocated").expected
+
+
+def peak(report):
+    return max(p.at("allocated").expected for p in report.devices[0].phases)
+
+
+def weights(report, stage):
+    phase = next(p for p in report.devices[0].phases if p.name == stage)
+    return {c.detail: c.bytes.expected for c in phase.components if c.name == "weights"}
+
+
+# ---- published figures: diffusers-torchao README, FLUX.1-dev at 1024 x 1024, bfloat16, one picture
+
+
+def test_flux_whole_on_the_card_is_as_published():
+    found = peak(asked(FLUX, gpu="h100"))
+    assert found == pytest.approx(33.851 * GIB, rel=0.002)
+
+
+def test_flux_decode_without_the_other_components_is_as_published():
+    found = asked(FLUX, gpu="h100", offload="model")
+    vae = weights(found, "decode")["vae"]
+    assert allocated(found, "decode") - vae == pytest.approx(2.41 * GIB, rel=0.02)
+
+
+def test_fused_projections_keep_the_unfused_ones():
+    """CogVideoX-5b: 42 x 3 x 3072 ^ 2 x 2 bytes, published as 2.215 GiB."""
+    plain, fused = asked("cogvideox-5b"), asked("cogvideox-5b", fuse_qkv=True)
+    more = weights(fused, "denoise")["transformer"] - weights(plain, "denoise")["transformer"]
+    biases = 42 * 3 * 3072 * 2
+    assert more == 42 * 3 * 3072**2 * 2 + biases
+
+
+# ---- edges by hand
+
+
+def test_all_components_are_on_the_card_without_offload():
+    found = asked()
+    parts = {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863}
+    assert weights(found, "decode") == {name: 2 * count for name, count in parts.items()}
+
+
+def test_model_offload_keeps_one_component_of_the_chain():
+    found = asked(offload="model")
+    assert [list(weights(found, stage)) for stage in ("encode", "denoise", "decode")] == [
+        ["text_encoder"],
+        ["unet"],
+        ["vae"],
+    ]
+
+
+def test_sequential_offload_keeps_the_largest_leaf():
+    found = asked(offload="sequential")
+    largest = 2 * 1280 * 2560 * 3 * 3  # up_blocks.*.resnets.0.conv1
+    assert weights(found, "denoise") == {"unet": largest}
+
+
+def test_what_waits_in_host_memory_is_all_that_is_offloaded():
+    host = asked(offload="model").devices[1].phases[0]
+    waits = sum(c.bytes.expected for c in host.components if c.name == "weights")
+    assert waits == 2 * (123_060_480 + 859_520_964 + 83_653_863)
+
+
+def test_a_format_halves_the_linears_alone():
+    plain, packed = asked(FLUX), asked(FLUX, quantization="fp8")
+    there, then = (weights(found, "denoise") for found in (plain, packed))
+    assert there["text_encoder_2"] == then["text_encoder_2"]
+    assert 0.5 < then["transformer"] / there["transformer"] < 0.501
+
+
+def test_formats_go_to_the_components_that_are_named():
+    found = asked(FLUX, quantization="text=nf4")
+    assert (
+        weights(found, "denoise")["transformer"] == weights(asked(FLUX), "denoise")["transformer"]
+    )
+    assert weights(found, "denoise")["text_encoder_2"] < 6 * GIB
+
+
+def test_guidance_in_a_batch_doubles_the_step():
+    guided, alone = asked(), asked(guidance="off")
+    transient = [
+        allocated(found, "denoise") - sum(weights(found, "denoise").values())
+        for found in (guided, alone)
+    ]
+    assert 1.4 < transient[0] / transient[1] < 2.1
+
+
+def test_a_dropped_encoder_is_not_on_the_card():
+    assert "text_encoder_2" not in weights(asked(FLUX, drop=["text_encoder_2"]), "denoise")
+
+
+# ---- laws
+
+
+@pytest.mark.parametrize("name", [SD15, "sdxl", FLUX, COG])
+def test_more_pixels_never_take_less(name):
+    small, large = ({"size": side} for side in ("256x256", "512x512"))
+    assert peak(asked(name, **small)) <= peak(asked(name, **large))
+
+
+def test_more_frames_and_a_larger_batch_never_take_less():
+    frames = [peak(asked(COG, size="240x240", frames=n)) for n in (9, 17, 33)]
+    batches = [peak(asked(batch_size=n)) for n in (1, 2, 4)]
+    assert frames == sorted(frames)
+    assert batches == sorted(batches)
+
+
+SAVING = ({"offload": "model"}, {"offload": "sequential"}, {"offload": "group-block"})
+SAVING += ({"vae_tiling": True}, {"vae_slicing": True}, {"layerwise_casting": True})
+SAVING += ({"quantization": "nf4"}, {"offload": "group-leaf"})
+
+
+@pytest.mark.parametrize("change", SAVING, ids=str)
+@pytest.mark.parametrize("name", [SD15, "sdxl"])
+def test_a_saving_mode_never_takes_more_on_the_card(name, change):
+    settings = {"size": "1536x1536", "batch_size": 2}
+    assert peak(asked(name, **settings, **change)) <= peak(asked(name, **settings))
+
+
+def test_steps_take_nothing():
+    assert peak(asked(steps=50)) == peak(asked())
+
+
+def test_a_remedy_keeps_its_promise():
+    found = asked(FLUX, gpu="3060")
+    assert found.verdict.fits == "no"
+    assert found.remedies
+    for remedy in found.remedies:
+        again = asked(FLUX, gpu="3060", **remedy.change)
+        assert again.verdict.fits == remedy.fits
+        assert again.peak.expected == remedy.peak_bytes
+
+
+def test_remedies_end_with_one_that_fits_and_one_that_has_room():
+    fits = [remedy.fits for remedy in asked(FLUX, gpu="3060").remedies]
+    assert fits.index("yes") >= len(fits) - 2
+
+
+def test_a_remedy_leaves_what_was_typed():
+    found = asked(FLUX, gpu="3060", offload="none", vae_tiling=True)
+    assert not any("offload" in remedy.change for remedy in found.remedies)
+
+
+# ---- sizes
+
+
+def test_everyday_sizes_are_read():
+    found = asked("wan2.1-t2v-1.3b", size="480p", seconds=2, offload="model")
+    assert (found.workload["width"], found.workload["height"]) == (832, 480)
+    assert found.workload["frames"] % 4 == 1
+
+
+def test_a_side_that_no_latent_has_is_rounded_and_said():
+    found = asked(size="1000x1001")
+    assert (found.workload["width"], found.workload["height"]) == (1000, 1000)
+    assert any("1000 x 1000" in line for line in found.warnings)
+
+
+def test_frames_of_a_picture_are_refused():
+    with pytest.raises(UsageError, match="makes pictures"):
+        asked(frames=5)
+
+
+def test_a_component_that_there_is_not_is_named():
+    with pytest.raises(UsageError, match="text_encoder_9"):
+        asked(quantization="text_encoder_9=nf4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", with_programs())
+def test_every_pipeline_answers(name):
+    found = asked(name, gpu="h100")
+    stages = [phase.name for phase in found.devices[0].phases]
+    assert stages[-1] == "decode"
+    assert "denoise" in stages
+    assert 0 < found.peak.low <= found.peak.expected <= found.peak.high
