@@ -105,4 +105,7 @@ def hunyuan_video(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.linear("proj_out", x, k[0] * k[1] * k[2] * c.out_channels).copy()
 
 
-PROGRAMS = {"HunyuanVideoTransformer3DModel": hunyuan_video, "HunyuanVideo15Transformer3DModel": hunyuan_video}
+PROGRAMS = {
+    "HunyuanVideoTransformer3DModel": hunyuan_video,
+    "HunyuanVideo15Transformer3DModel": hunyuan_video,
+}
