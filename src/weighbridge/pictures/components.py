@@ -30,6 +30,8 @@ ROOMS = (
     "vae_wan",
     "vae_cog",
     "vae_hunyuan",
+    "vae_dc",
+    "vae_mochi",
     "vae_ltx",
     "encoders",
     "seeing",

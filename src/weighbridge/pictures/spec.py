@@ -82,6 +82,8 @@ def row_of(model: Model) -> PipelineSpec:
         classes = {p.name: class_of(p.config) for p in model.parts}
         alike = (one for one in map(find, names()) if one is not None and _alike(one, classes))
         named = max(alike, key=lambda one: _shared(one, model), default=None)
+    if named is None and not any(p.library == "diffusers" for p in model.parts):
+        raise UnsupportedError(sentence("picture.none", model=model.reference))
     if named is None:
         parts = ", ".join(sorted({p.blueprint.cls for p in model.parts}))
         raise UnsupportedError(sentence("no_pipeline", classes=parts))
@@ -107,11 +109,11 @@ def _shared(pipeline: CataloguePipeline, model: Model) -> int:
 
 def spec(pipeline: CataloguePipeline) -> PipelineSpec:
     """Read the row of a pipeline."""
-    row = {
+    row: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()
     }
-    about = {
+    about: dict[str, Any] = {
         "name": pipeline.name,
         "source": pipeline.source,
         "repo_id": pipeline.repo_id,

@@ -9,7 +9,7 @@ that fits and one that has room. What fits is asked how far its size and its fra
 Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
@@ -21,13 +21,12 @@ from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
 
-Ask = Callable[[Picture], Report]
+Ask = Callable[[Any], Report]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SMALLER = (0.75, 0.5)  # of frames; of each side
 MOST = 7
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
-EVERY = (ENCODE, DENOISE, DECODE)
 # Points that compare (assumed but for the order)
 OFFLOADED = Price(speed=4)
 TILED = Price(quality=1, speed=1)
@@ -44,25 +43,32 @@ class Step(NamedTuple):
     change: Mapping[str, Any]
     cost: str
     price: Price
-    lowers: tuple[str, ...] = EVERY
+    lowers: tuple[str, ...] = ()  # any
     weights: bool = False
 
-    def helps(self, stage: str, w: Picture) -> bool:
+    def helps(self, stage: str, w: Any) -> bool:
         whole = self.weights and w.offload in (None, "none")
-        return whole or stage in self.lowers
+        return whole or not self.lowers or stage in self.lowers
 
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
-    steps = [step for step in _steps(report, w) if pinned.isdisjoint(step.change)]
+    return climb(report, w, ask, pinned, _steps(report, w))
+
+
+def climb(
+    report: Report, w: Any, ask: Ask, pinned: frozenset[str], steps: Iterable[Step]
+) -> tuple[Remedy, ...]:
+    """Take the steps that lower the peak, up to one that has room after the first that fits."""
+    left = [step for step in steps if pinned.isdisjoint(step.change)]
     climbed: list[Remedy] = []
     now, current, done = report, w, dict[str, Any]()
     while len(climbed) < MOST and not _has_room(climbed):
-        stage = fullest(now)
-        step = next((one for one in steps if one.helps(stage, current)), None)
+        stage = str(now.fullest.peak_phase)
+        step = next((one for one in left if one.helps(stage, current)), None)
         if step is None:
             break
-        steps.remove(step)
+        left.remove(step)
         changed = current.but(**step.change)
         then = _asked(ask, changed)
         if then is not None and then.peak.expected <= now.peak.expected * (1 - LEAST):
@@ -76,7 +82,7 @@ def _has_room(climbed: list[Remedy]) -> bool:
     return len(climbed) > 1 and climbed[-2].fits == "yes"
 
 
-def _asked(ask: Ask, w: Picture) -> Report | None:
+def _asked(ask: Ask, w: Any) -> Report | None:
     try:
         return ask(w)
     except WeighbridgeError:
@@ -88,6 +94,9 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
     row = report.workload
     yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
+    if row["vae_dtype"] != row["dtype"]:
+        narrow = {"vae_dtype": "bfloat16"}
+        yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
     if w.quantization is None:
         yield from _formats(row)
     change = {"offload": "group-block", "offload_stream": True}
@@ -119,12 +128,6 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         yield Step({"size": size}, told, SMALL, (DENOISE, DECODE))
 
 
-def fullest(report: Report) -> str:
-    """Name the stage that takes the most."""
-    stages = report.derived["picture_stages"]
-    return str(max(stages, key=lambda stage: stage["bytes"][1])["stage"])
-
-
 def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
@@ -136,7 +139,7 @@ def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
         cost=step.cost,
         price=step.price,
         flags=flags(typed, ""),
-        kind=fullest(then),
+        kind=str(then.fullest.peak_phase),
         paste=then.derived.get("launch") or "",
         margin_bytes=verdict.margin_bytes,
         per_device=verdict.per_device,
@@ -184,3 +187,30 @@ def _most(change: Callable[[float], Picture], least: float, most: float, ask: As
         else:
             most = middle
     return known
+
+
+def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
+    """Add the smallest cards on which it surely fits, as it was asked and with one component at a
+    time. Those of other makers than NVIDIA have had no published run."""
+    ways = {"": w, "model": w.but(offload="model")}
+    if w.offload not in (None, "none"):
+        del ways["model"]
+    cards = {way: _smallest(asked, ask) for way, asked in ways.items()}
+    named = {way: name for way, name in cards.items() if name}
+    return replace(report, derived=report.derived | {"smallest_cards": named})
+
+
+def _smallest(w: Picture, ask: Ask) -> str:
+    from weighbridge.machines.accelerators.parts import parts
+
+    bare = _asked(ask, w)
+    if bare is None:
+        return ""
+    known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
+    sold = (p for p in known if "modified" not in p.name.lower())
+    rooms = sorted((p.room.low, len(p.id), p.id, p) for p in sold)
+    for _, _, name, part in rooms:
+        then = _asked(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
+        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+            return part.name
+    return ""
