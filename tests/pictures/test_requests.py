@@ -97,3 +97,18 @@ def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
     assert found.peak.expected == weighbridge.infer("flux.1-dev", quantization="nf4").peak.expected
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "frames"),
+    [
+        ("wan2.2", 5, 81),
+        ("wan2.2-5b", 5, 121),
+        ("ltx-2", 5, 121),
+        ("cogvideox-5b", 6, 49),
+        ("svd-xt", 2, 14),
+    ],
+)
+def test_seconds_are_frames_as_examples_count_them(name, seconds, frames):
+    """Wan's 81 and 121, LTX-2's 121 and CogVideoX's 49 frames are called 5, 5, 5 and 6 seconds."""
+    assert made(name, seconds=seconds)[0].frames == frames
