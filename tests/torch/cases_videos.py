@@ -433,17 +433,129 @@ CASES["vae tiles ltx"] = Case(
     skipped=INFERENCE,
 )
 
-LONG=torch.int64
+LONG = torch.int64
+
+
 def words(config, tokens, mask=True, **more):
-    ids={"input_ids":Typed((1,tokens),LONG)}
-    if mask: ids["attention_mask"]=Typed((1,tokens),LONG)
-    return Case(config=config,inputs={**ids,"output_hidden_states":Plainly("t5" not in config["model_type"])},sizes=Sizes(text=tokens),skipped=INFERENCE,**more)
+    ids = {"input_ids": Typed((1, tokens), LONG)}
+    if mask:
+        ids["attention_mask"] = Typed((1, tokens), LONG)
+    return Case(
+        config=config,
+        inputs={**ids, "output_hidden_states": Plainly("t5" not in config["model_type"])},
+        sizes=Sizes(text=tokens),
+        skipped=INFERENCE,
+        **more,
+    )
+
+
 CASES |= {
-  "enc t5": words({"architectures":["T5EncoderModel"],"model_type":"t5","d_ff":10240,"d_kv":64,"d_model":4096,"num_heads":64,"num_layers":3,"relative_attention_num_buckets":32,"vocab_size":32128,"feed_forward_proj":"gated-gelu"},512),
-  "enc umt5": words({"architectures":["UMT5EncoderModel"],"model_type":"umt5","d_model":4096,"d_kv":64,"d_ff":10240,"num_heads":64,"num_layers":3,"vocab_size":256384,"relative_attention_num_buckets":32},512),
-  "enc clip": words({"architectures":["CLIPTextModelWithProjection"],"model_type":"clip_text_model","hidden_size":1280,"intermediate_size":5120,"num_attention_heads":20,"num_hidden_layers":32,"vocab_size":49408,"projection_dim":1280},77,mask=False),
-  "enc llama": words({"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":4096,"intermediate_size":14336,"num_attention_heads":32,"num_key_value_heads":8,"num_hidden_layers":4,"vocab_size":128256},256),
-  "enc qwen3": words({"architectures":["Qwen3Model"],"model_type":"qwen3","hidden_size":2560,"intermediate_size":9728,"num_attention_heads":32,"num_key_value_heads":8,"head_dim":128,"num_hidden_layers":4,"vocab_size":151936},512),
-  "enc gemma2": words({"architectures":["Gemma2Model"],"model_type":"gemma2","hidden_size":2304,"intermediate_size":9216,"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"num_hidden_layers":4,"vocab_size":256000},256),
-  "enc mistral": words({"architectures":["MistralForCausalLM"],"model_type":"mistral","hidden_size":5120,"intermediate_size":32768,"num_attention_heads":32,"num_key_value_heads":8,"head_dim":128,"num_hidden_layers":4,"vocab_size":131072},512),
+    "enc t5": words(
+        {
+            "architectures": ["T5EncoderModel"],
+            "model_type": "t5",
+            "d_ff": 10240,
+            "d_kv": 64,
+            "d_model": 4096,
+            "num_heads": 64,
+            "num_layers": 3,
+            "relative_attention_num_buckets": 32,
+            "vocab_size": 32128,
+            "feed_forward_proj": "gated-gelu",
+        },
+        512,
+    ),
+    "enc umt5": words(
+        {
+            "architectures": ["UMT5EncoderModel"],
+            "model_type": "umt5",
+            "d_model": 4096,
+            "d_kv": 64,
+            "d_ff": 10240,
+            "num_heads": 64,
+            "num_layers": 3,
+            "vocab_size": 256384,
+            "relative_attention_num_buckets": 32,
+        },
+        512,
+    ),
+    "enc clip": words(
+        {
+            "architectures": ["CLIPTextModelWithProjection"],
+            "model_type": "clip_text_model",
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_attention_heads": 20,
+            "num_hidden_layers": 32,
+            "vocab_size": 49408,
+            "projection_dim": 1280,
+        },
+        77,
+        mask=False,
+    ),
+    "enc llama": words(
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "num_hidden_layers": 4,
+            "vocab_size": 128256,
+        },
+        256,
+    ),
+    "enc qwen3": words(
+        {
+            "architectures": ["Qwen3Model"],
+            "model_type": "qwen3",
+            "hidden_size": 2560,
+            "intermediate_size": 9728,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "num_hidden_layers": 4,
+            "vocab_size": 151936,
+        },
+        512,
+    ),
+    "enc gemma2": words(
+        {
+            "architectures": ["Gemma2Model"],
+            "model_type": "gemma2",
+            "hidden_size": 2304,
+            "intermediate_size": 9216,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "num_hidden_layers": 4,
+            "vocab_size": 256000,
+        },
+        256,
+    ),
+    "enc mistral": words(
+        {
+            "architectures": ["MistralForCausalLM"],
+            "model_type": "mistral",
+            "hidden_size": 5120,
+            "intermediate_size": 32768,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "num_hidden_layers": 4,
+            "vocab_size": 131072,
+        },
+        512,
+    ),
+}
+
+CW = {"_class_name": "AutoencoderKLCosmos"}
+CASES |= {
+    "vae cosmos dec": vae(CW, (1, 16, 3, 32, 40), dict(frames=3, height=32, width=40)),
+    "vae cosmos dec 1": vae(CW, (1, 16, 1, 32, 40), dict(frames=1, height=32, width=40)),
+    "vae cosmos dec large": vae(CW, (1, 16, 3, 64, 80), dict(frames=3, height=64, width=80)),
+    "vae cosmos enc": vae(
+        CW, None, dict(frames=3, height=32, width=40), "encode", (1, 3, 17, 256, 320)
+    ),
 }

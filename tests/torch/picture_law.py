@@ -105,7 +105,7 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         with torch.device(device):
             if "_class_name" in config:
                 cls = getattr(diffusers, config["_class_name"])
-                return _loaded(cls.from_config(dict(config)), dtype).eval()
+                return _loaded(cls.from_config(dict(config)), device, dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
             cls = getattr(transformers, config["architectures"][0])
             kind = transformers.AutoConfig.for_model(config["model_type"], **raw)
@@ -114,11 +114,11 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         torch.set_default_dtype(before)
 
 
-def _loaded(module: Any, dtype: torch.dtype) -> Any:
+def _loaded(module: Any, device: str, dtype: torch.dtype) -> Any:
     """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
-    return module
+    return module if device == "meta" else module.to(device)
 
 
 def tree(config: Mapping[str, Any]) -> dict[str, Shape]:
