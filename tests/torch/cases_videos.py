@@ -559,3 +559,41 @@ CASES |= {
         CW, None, dict(frames=3, height=32, width=40), "encode", (1, 3, 17, 256, 320)
     ),
 }
+
+SVD = {"_class_name": "UNetSpatioTemporalConditionModel"}
+SVDV = {
+    "_class_name": "AutoencoderKLTemporalDecoder",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "layers_per_block": 2,
+}
+CASES |= {
+    "svd": Case(
+        config=SVD,
+        inputs={
+            "sample": (1, 7, 8, 40, 64),
+            "timestep": (1,),
+            "encoder_hidden_states": (1, 1, 1024),
+            "added_time_ids": (1, 3),
+        },
+        sizes=Sizes(frames=7, height=40, width=64, text=1),
+    ),
+    "svd two": Case(
+        config=SVD,
+        inputs={
+            "sample": (2, 7, 8, 40, 64),
+            "timestep": (2,),
+            "encoder_hidden_states": (2, 1, 1024),
+            "added_time_ids": (2, 3),
+        },
+        sizes=Sizes(batch=2, frames=7, height=40, width=64, text=1),
+    ),
+    "vae svd dec": Case(
+        config=SVDV,
+        inputs={"z": (7, 4, 24, 40), "num_frames": Plainly(7)},
+        sizes=Sizes(side="decode", frames=7, height=24, width=40),
+        call="decode",
+        skipped=INFERENCE,
+    ),
+    "vae svd enc": vae(SVDV, None, dict(height=64, width=96), "encode", (1, 3, 512, 768)),
+}

@@ -32,6 +32,7 @@ ROOMS = (
     "vae_hunyuan",
     "vae_dc",
     "vae_mochi",
+    "svd",
     "vae_cosmos",
     "vae_ltx",
     "encoders",
