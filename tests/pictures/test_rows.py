@@ -31,15 +31,9 @@ PUBLISHED = {
     "hidream-full": {"transformer": 17_105_733_184},
 }
 # Classes without a program: rows have their configs, and nothing is answered of them
-WITHOUT_PROGRAM = frozenset(
-    (
-        *("AutoencoderDC", "AutoencoderKLCosmos", "AutoencoderKLHunyuanVideo15"),
-        *("AutoencoderKLLTX2Video", "AutoencoderKLMochi", "AutoencoderKLTemporalDecoder"),
-        *("AutoencoderKLHunyuanVideo", "UNetMotionModel", "UNetSpatioTemporalConditionModel"),
-    )
-)
+WITHOUT_PROGRAM: frozenset[str] = frozenset()
 # Components whose options their program does not follow yet
-NOT_FOLLOWED = frozenset(("sana-1.6b transformer", "sana-0.6b transformer"))
+NOT_FOLLOWED: frozenset[str] = frozenset()
 
 
 def followed(name):

@@ -597,3 +597,25 @@ CASES |= {
     ),
     "vae svd enc": vae(SVDV, None, dict(height=64, width=96), "encode", (1, 3, 512, 768)),
 }
+
+AD = {"_class_name": "UNetMotionModel", "cross_attention_dim": 768, "use_motion_mid_block": False}
+CASES |= {
+    "animatediff": Case(
+        config=AD,
+        inputs={
+            "sample": (2, 4, 8, 32, 32),
+            "timestep": (2,),
+            "encoder_hidden_states": (16, 77, 768),
+        },
+        sizes=Sizes(batch=2, frames=8, height=32, width=32, text=77),
+    ),
+    "animatediff mid": Case(
+        config={**AD, "use_motion_mid_block": True},
+        inputs={
+            "sample": (1, 4, 8, 32, 32),
+            "timestep": (1,),
+            "encoder_hidden_states": (8, 77, 768),
+        },
+        sizes=Sizes(frames=8, height=32, width=32, text=77),
+    ),
+}

@@ -33,6 +33,7 @@ ROOMS = (
     "vae_dc",
     "vae_mochi",
     "svd",
+    "motion",
     "vae_cosmos",
     "vae_ltx",
     "encoders",

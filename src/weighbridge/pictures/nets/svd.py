@@ -86,13 +86,15 @@ def attention(a: Place, x: Value, heads: int, seen: Value) -> Value:
     return h * 1.0
 
 
-def basic(p: Place, x: Value, heads: int, text: Value) -> Value:
-    """BasicTransformerBlock"""
+def basic(p: Place, x: Value, heads: int, text: Value | None, *, positions: bool = False) -> Value:
+    """BasicTransformerBlock; without a text it looks at itself twice."""
     h = p.layer_norm("norm1", x)
+    h = h + x.run.constant(1) if positions else h
     a = attention(p / "attn1", h, heads, h)
     x = a + x
     h = p.layer_norm("norm2", x)
-    a = attention(p / "attn2", h, heads, text)
+    h = h + x.run.constant(1) if positions else h
+    a = attention(p / "attn2", h, heads, h if text is None else text)
     x = a + x
     h = p.layer_norm("norm3", x)
     f = feed(p / "ff", h, 4 * x.shape[-1], how="geglu")
