@@ -27,7 +27,7 @@ from weighbridge.training.forward.adapters import LoraLinear, Plain
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.checkpoint import checkpoint
 from weighbridge.training.forward.machine import Machine
-from weighbridge.training.forward.tensors import LeafTensor, Tensor
+from weighbridge.training.forward.tensors import Computed, LeafTensor, Tensor
 from weighbridge_lab.trace.gpu import FakeGPU
 
 CARD = "a100-80gb"
@@ -107,6 +107,11 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
                 cls = getattr(diffusers, config["_class_name"])
                 return _loaded(cls.from_config(dict(config)), device, dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+            if config["model_type"] == "chatglm":  # diffusers brings its own
+                from diffusers.pipelines.kolors import text_encoder
+
+                kept = {"original_rope": True, **raw}
+                return text_encoder.ChatGLMModel(text_encoder.ChatGLMConfig(**kept)).eval()
             cls = getattr(transformers, config["architectures"][0])
             kind = transformers.AutoConfig.for_model(config["model_type"], **raw)
             return cls._from_config(kind).to(dtype).eval()
@@ -244,10 +249,10 @@ def ours(case: Case, mode: str, chip: Chip) -> Peak:
     out = components.forward(run, config, case.sizes)
     assert out is not None
     if mode != "forward":
-        loss = (out.float() + 0.0).tensor
-        del out
+        wide = out.float().tensor
+        loss = Computed(wide.shape, wide.dtype, None, wide.node, wide.slot)
+        del out, wide
         backward(m, loss)
-        del loss
     peak = watch.peak()
     heap.close()
     return peak

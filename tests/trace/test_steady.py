@@ -124,6 +124,32 @@ def test_a_way_out_is_not_taken_for_its_own_sake(tmp_path, body):
     assert len(ran.rounds) == ALIKE and ran.main["end"]
 
 
+@pytest.mark.parametrize(
+    ("size", "later"),
+    [
+        ("512 if i < 50 else 1024", 1024),
+        ("1024 if i >= 50 else 512", 1024),
+        ("512 * 2 if epoch + i > 90 else 512", 1024),
+        ("512 if i < 2 else 1024", 1024),  # both were there: nothing is turned
+        ("512 if few < 50 else 1024", 512),  # hangs on nothing that counts
+        ("512 if i < 50 else None", 512),  # no number
+        ("512 if i < 50 else max(1024, i)", 512),
+        ("512 if few else 1024", 512),
+    ],
+)
+def test_a_number_that_is_another_in_later_rounds_is_so_once(tmp_path, size, later):
+    body = f"    for i in range(100):\n        train({size})\n"
+    ran = Program(tmp_path, f"few = 1\nfor epoch in range(1):\n{body}")
+    assert max(ran.rounds) == later and len(ran.rounds) < 30
+    if "i < 2" not in size:
+        assert ran.rounds.count(1024) == (later == 1024)
+
+
+def test_what_is_added_to_counts_in_a_while(tmp_path):
+    text = "i = 0\nwhile i < 100:\n    n = 512 if i < 50 else 1024\n    train(n)\n    i += 1"
+    assert Program(tmp_path, text).rounds.count(1024) == 1
+
+
 def test_so_many_rounds_as_are_asked_for(tmp_path):
     ran = Program(tmp_path, "for i in range(30):\n    train(512 * (i + 1))", most=3)
     assert ran.rounds == [512, 1024, 1536]

@@ -18,7 +18,9 @@ from weighbridge.training.forward.machine import Machine
 Raw = Mapping[str, Any]
 RunBlock = Callable[[Block, Place, tuple[Value, ...]], Any]
 ROOMS = (
+    "flux",
     "joint",
+    "hunyuan",
     "cross",
     "wan",
     "ltx",
@@ -88,7 +90,7 @@ def forward(run: Run, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
     program = _programs().get(run.cls)
     if program is None:
-        raise UnsupportedError(sentence("no_program", cls=run.cls))
+        raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
     try:
         value: Value | None = program(Place(run), config_of(config), sizes)
@@ -105,9 +107,8 @@ def _follow(config: Raw) -> None:
         value = config.get(name)
         for one in value if isinstance(value, list | tuple) else (value,):
             if one and one not in followed:
-                raise UnsupportedError(
-                    sentence("no_config_of", cls=class_of(config), why=f"{name}={one}")
-                )
+                option = f"{name}={one}"
+                raise UnsupportedError(sentence("no_config_of", cls=class_of(config), why=option))
 
 
 def declared(config: Raw, block: RunBlock | None = None) -> Run:

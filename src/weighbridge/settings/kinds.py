@@ -14,7 +14,6 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.units import parse_count, parse_size
 from weighbridge.base.versions import dated, release
 
-
 # (height, width) by their everyday names, as video models have them
 FORMATS = {
     "480p": (480, 832),

@@ -19,7 +19,7 @@ from weighbridge.settings.setting import (
 from weighbridge.settings.shared import Weighed
 
 OFFLOADS = ("none", "model", "sequential", "group-block", "group-leaf")
-ATTENTIONS = ("sdpa", "flash", "efficient", "cudnn", "math", "sliced")
+ATTENTIONS = ("sdpa", "flash", "efficient", "cudnn", "math")
 GUIDANCES = ("usual", "off", "batched", "two-pass")
 LONGEST_SIDE = 1 << 14
 

@@ -32,7 +32,7 @@ from weighbridge.machines.allocator import (
     from_environment,
     parse,
 )
-from weighbridge_lab.trace import guard
+from weighbridge_lab.trace import fused, guard, levels
 from weighbridge_lab.trace.attention import Chooser
 from weighbridge_lab.trace.card import card
 from weighbridge_lab.trace.carriers import carried
@@ -41,8 +41,8 @@ from weighbridge_lab.trace.distributed.groups import Groups, collectives
 from weighbridge_lab.trace.distributed.parallel import replicas, sharding
 from weighbridge_lab.trace.hidden import Hidden
 from weighbridge_lab.trace.kernels import registered
-from weighbridge_lab.trace.levels import is_measured
 from weighbridge_lab.trace.patches import Notes, Patch, arriving, libraries, patched, put
+from weighbridge_lab.trace.patches.compilers import compilers
 from weighbridge_lab.trace.patches.driver import Driver, profiling
 from weighbridge_lab.trace.patches.files import FilePatches, both
 from weighbridge_lab.trace.patches.repeats import MODULE as REPEATED
@@ -52,7 +52,7 @@ from weighbridge_lab.trace.patches.streams import graphs
 from weighbridge_lab.trace.patches.tensors import devices, modules, values
 from weighbridge_lab.trace.places import Assume, ValueQuestion
 from weighbridge_lab.trace.recorder import Recorder
-from weighbridge_lab.trace.report import DeviceTrace, device
+from weighbridge_lab.trace.report import DeviceTrace, convolves, device
 from weighbridge_lab.trace.standins import standins
 from weighbridge_lab.trace.steady import Loops
 from weighbridge_lab.trace.tape import Tape
@@ -63,6 +63,7 @@ from weighbridge_lab.trace.watch import ModuleWatch
 # torch's compiler, which fake modes read settings of, and would import: seconds for nothing
 
 COMPILER = "torch._dynamo"
+LEFT_ALIGNED = torch.ops.aten._nested_tensor_from_mask_left_aligned.default
 
 
 class FakeGPU:
@@ -117,8 +118,24 @@ class FakeGPU:
 
     def device(self, index: int) -> DeviceTrace:
         """Report what was recorded of one device so far."""
-        measured = is_measured(self.card.capability, self.version)
+        measured = levels.is_measured(self.card.capability, self.version)
         return device(index, self.tapes[index], self.card.outside, measured=measured)
+
+    def compiled(self) -> int | None:
+        """Return what the fullest device takes at least, at the driver level, where code is
+        compiled that ran as it is: None where none is, and 0 where no bound is known, of a program
+        that gave up what it was refused, or whose sizes are the most that they can be."""
+        ways = self.recorder.compiled
+        if ways is None:
+            return None
+        if self.recorder.looks.most or any(tape.recovered for tape in self.tapes):
+            return 0
+        return max(self._least(tape, fused.least(tape, ways)) for tape in self.tapes)
+
+    def _least(self, tape: Tape, nbytes: int) -> int:
+        """Return the low end of the driver level where so many bytes are allocated."""
+        like = levels.runs(convolves=convolves(tape))
+        return levels.peak(nbytes, nbytes, self.card.outside, like).at("driver").low
 
     @property
     def looks(self) -> tuple[ValueQuestion, ...]:
@@ -151,9 +168,10 @@ class FakeGPU:
             enter(_as_before())
             enter(_quiet())
             enter(launched(self.world))
-            table = *runtime(self.card, self.recorder), *modules(self.notes), *values(), *carried()
+            table = *runtime(self.card, self.recorder), *modules(), *values(), *carried()
             driver = Driver(self.card, self.tapes)
             table = *table, *graphs(self.recorder), *profiling(self.notes), *driver.patches()
+            table = *table, *compilers(self.notes, self.recorder)
             processes = *self._groups.patches(), *replicas(self.recorder), *devices()
             undo = enter(patched([*table, *processes, *self._files.patches()]))
             self._stack.callback(self._files.close)
@@ -181,6 +199,7 @@ class FakeGPU:
             enter(fakes)
             self.recorder.replaced |= collectives()
             self.recorder.replaced |= enter(registered(Chooser(self.card, self.version)))
+            self.recorder.replaced[LEFT_ALIGNED] = self.recorder.looks.padded
             enter(self.recorder)
             enter(patched(threads(fakes, self.recorder)))
             watch = ModuleWatch(self.recorder, lambda: undo.extend(map(put, waiting.arrived())))

@@ -31,6 +31,7 @@ from torch._subclasses import fake_impls
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from weighbridge_lab.trace.attention import Chooser, SdpaCall, attend
+from weighbridge_lab.trace.layers import layers
 from weighbridge_lab.trace.shadows import shadow
 
 aten = torch.ops.aten
@@ -65,7 +66,8 @@ def registered(chooser: Chooser) -> Iterator[dict[Any, Callable[..., Any]]]:
         with shaped():
             whole = {aten.scaled_dot_product_attention.default: attention}
             losses = dict.fromkeys(ELEMENTWISE, _loss)
-            yield whole | {aten._pack_padded_sequence.default: packed} | losses
+            packing = {aten._pack_padded_sequence.default: packed}
+            yield whole | packing | losses | layers()
     finally:
         library._destroy()
 

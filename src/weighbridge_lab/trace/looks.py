@@ -66,9 +66,7 @@ class Looks:
         self.asked = 0  # how often the course may have depended on a value
         self.assume: Assume = {} if assume is None else assume
         self.places: dict[tuple[str, str], tuple[ValuePlace, ValueQuestion]] = {}
-        self.most: dict[
-            str, None
-        ] = {}  # places at which a size on the device is the most it can be
+        self.most: dict[str, None] = {}  # places at which a size is the most that it can be
 
     def answer(self, func: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         """Answer an operation whose result, or its size, is in the data."""
@@ -88,6 +86,11 @@ class Looks:
             if name != "bincount" and _first(args).device.type != "cpu":
                 self.most[place.name] = None
         return COUNTS[name](func, args, kwargs)
+
+    def padded(self, *_: Any) -> bool:
+        """Tell an encoder that padding is anywhere: what it might leave out at the end counts."""
+        self.most[seen().name] = None
+        return False
 
     def _value(self, name: str, args: Args) -> Any:
         """Answer with one value: the user's, else what is told of those that are not known."""

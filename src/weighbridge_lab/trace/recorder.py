@@ -25,11 +25,12 @@ from torch.utils._pytree import tree_iter
 from weighbridge.machines.allocator import OutOfMemoryError
 from weighbridge_lab.trace import sparse
 from weighbridge_lab.trace.carriers import Carrier, bare
+from weighbridge_lab.trace.fused import CompiledWays
 from weighbridge_lab.trace.hidden import Hidden
 from weighbridge_lab.trace.looks import EXCEPTIONS, Looks
 from weighbridge_lab.trace.places import Assume
 from weighbridge_lab.trace.refusals import is_raw, refused
-from weighbridge_lab.trace.tape import Role, Tape
+from weighbridge_lab.trace.tape import OperationUse, Role, StoragePart, Tape
 
 ADVICE = (
     "If reserved but unallocated memory is large try setting "
@@ -66,6 +67,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.where: Callable[[Any], str] = _nowhere
         self.replaced: dict[Any, Callable[..., Any]] = {}
         self.entering: Callable[[], None] = _nothing  # before each operation
+        self.compiled: CompiledWays | None = None  # what operations read is noted from then on
         self.leaves: BaseException | None = (
             None  # raised at the next request for memory (stopping.py)
         )
@@ -209,8 +211,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             if isinstance(t, torch.Tensor) and t.device.type == "cuda":
                 for part in _parts(t):
                     self._seen(part, func, args)
+        if self.compiled is not None:
+            self._use(func, args, out)
         self.looks.follow(func, args, kwargs, out)
         return out
+
+    def _use(self, func: Any, args: tuple[Any, ...], out: Any) -> None:
+        """Note which storages an operation read, and which it returned."""
+        device = _device(args)
+        if device is None:
+            return
+        tape = self.tapes[device]
+        reads, writes = (tuple(self._shown(tree, tape)) for tree in (args, out))
+        if reads and writes:
+            before = {part.number for part in reads}
+            new = (part.number for part in writes if part.number not in before)
+            event = min((tape.storages[n].born for n in new), default=len(tape.events))
+            name, backward = func.overloadpacket.__name__, self.phase == "backward"
+            tape.uses.append(OperationUse(event, name, backward, reads, writes))
+
+    def _shown(self, tree: Any, tape: Tape) -> Iterator[StoragePart]:
+        """Yield the parts of storages that the tensors of a tree show."""
+        for tensor in tree_iter(tree):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cuda":
+                for part in _parts(tensor):
+                    known = self._numbers.get(part.untyped_storage()._cdata)
+                    if known is not None and known[0] is tape:
+                        offset = part.storage_offset() * part.itemsize
+                        yield StoragePart(known[1], offset, part.numel() * part.itemsize)
 
     def _faked(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what torch says that an operation returns; LOOKED where that is in the data."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from weighbridge.answers.bounds import RunForm
 from weighbridge.answers.verdict.on_devices import fits
 from weighbridge.base._version import __version__
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import human
 from weighbridge.memory.components.device import CONTEXT
@@ -146,10 +146,8 @@ class TraceReport:
     verdict: TraceVerdict | None = None
     warnings: tuple[str, ...] = ()
     looks: tuple[ValueQuestion, ...] = ()
-    at_most: tuple[
-        str, ...
-    ] = ()  # where a size on the card is the most that it can be: train.py:31
-    eager: bool = False  # in place of compiled code
+    at_most: tuple[str, ...] = ()  # where a size is the most that it can be: train.py:31
+    compiled: Bytes | None = None  # from the least that it takes to what eager code took for it
     loops: tuple[LeftLoop, ...] = ()
     against: RunComparison | None = None
     advice: TrainingAdvice | None = None
@@ -181,6 +179,9 @@ class TraceReport:
             plain_device["driver"] = device.driver._asdict()
             for one, refused in zip(plain_device["refusals"], device.refusals, strict=True):
                 one["driver"] = refused.driver._asdict()
+        plain["eager"] = self.compiled is not None
+        if self.compiled is not None:
+            plain["compiled"] = self.compiled._asdict()
         if self.advice is not None:
             plain["advice"]["needs"] = self.advice.needs._asdict()
         return {"schema": SCHEMA, "version": __version__, **plain}
@@ -325,18 +326,20 @@ def verdict(
     program: TracedProgram,
     at_most: Sequence[str] = (),
     *,
-    eager: bool = False,
+    compiled: Bytes | None = None,
 ) -> TraceVerdict:
     """Say whether a program fits on a card of limited memory. Of a course that did not end it can
     only be said that it does not, of one that never used the card nothing, and of one whose sizes
-    are the most that they can be (`at_most`), or that ran as `eager` code in place of compiled,
-    only that it does."""
+    are the most that they can be (`at_most`), or whose eager code ran in place of `compiled`, only
+    that it does; but where the least of that does not fit."""
     most = needed(devices, program)
     used = any(d.allocations or d.refusals for d in devices)
     whole = used and program.ended and program.ending != "out of memory"
-    answer = _bounded(fits(most, usable), least=not whole, most=eager or bool(at_most))
+    answer = _bounded(fits(most, usable), least=not whole, most=bool(at_most or compiled))
+    if compiled is not None and fits(exactly(compiled.low), usable) == "no":
+        answer, most = "no", most._replace(expected=compiled.low)
     compared = AT_MOST.format(places=", ".join(at_most[:PLACES])) if at_most else ""
-    compared += _compared(most, usable)
+    compared += _compared(compiled or most, usable)
     return TraceVerdict(
         accelerator=gpu.name,
         count=gpu.count,

@@ -38,9 +38,10 @@ def _headline(report: "TraceReport", words: Words, unit: str | None) -> Headline
         apart(sizes(n, unit), verdict.margin_bytes).of(n)
         for n in (peak.expected, verdict.usable_bytes)
     )
+    low, high = _ends(report, unit)
     return Headline(
         verdict=words(f"verdict.{verdict.fits}"),
-        figures=words(_figures(report), needs=needs, has=has),
+        figures=words(_figures(report), needs=needs, has=has, low=low, high=high),
         mark=verdict.fits,
         margin=_margin(report, words, unit),
         reason=reason,
@@ -68,13 +69,27 @@ def _figures(report: "TraceReport") -> str:
     if not report.used:
         return "figures.unused"
     if report.program.ended:
-        return "figures.at_most" if report.at_most or report.eager else "figures.enough"
+        if _bounded(report) and report.verdict and report.verdict.fits != "yes":
+            return "figures.unknown"
+        return "figures.at_most" if report.at_most or report.compiled else "figures.enough"
     return "figures.asked" if report.program.ending == "out of memory" else "figures.so_far"
 
 
 def _shared(report: "TraceReport", words: Words) -> tuple[str, ...]:
     processes = report.fullest.processes if report.devices else 1
     return (words("trace.shared", processes=processes),) if processes > 1 else ()
+
+
+def _bounded(report: "TraceReport") -> bool:
+    """Tell whether the least is known that compiled code takes."""
+    return report.compiled is not None and report.compiled.low > 0
+
+
+def _ends(report: "TraceReport", unit: str | None) -> tuple[str, str]:
+    """Return the least and the most that code takes which is compiled."""
+    interval = report.compiled or report.peak
+    scale = sizes(interval.expected, unit)
+    return scale.of(interval.low), scale.of(interval.high)
 
 
 def why(report: "TraceReport", words: Words) -> str:
@@ -92,8 +107,11 @@ def _reasons(report: "TraceReport", words: Words) -> Iterator[str]:
         yield words("trace.recovered", count=sum(len(each.refusals) for each in report.devices))
     if report.at_most:
         yield words("trace.at_most", places=", ".join(report.at_most[:PLACES]))
-    if report.eager:
+    if report.compiled is not None:
         yield words("trace.eager")
+    if _bounded(report):
+        low, high = _ends(report, None)
+        yield words("trace.compiled", low=low, high=high)
 
 
 def _endings(report: "TraceReport", words: Words) -> Iterator[str]:

@@ -31,6 +31,7 @@ from weighbridge_lab.trace.report import (
     Gpu,
     TracedProgram,
     TraceReport,
+    needed,
     verdict,
 )
 from weighbridge_lab.trace.steady import ALIKE, STILL, LeftLoop, Loops
@@ -358,8 +359,6 @@ def report_of(
     """Report a program that ran on a FakeGPU."""
     import torch
 
-    from weighbridge_lab.trace.patches.tensors import COMPILED
-
     ran = _refused(ran, gpu.tapes)
 
     limited = _limited(card)
@@ -373,9 +372,10 @@ def report_of(
     devices = _devices(gpu, shared, later_rounds=any(loop.still for loop in loops))
     limit = budget(card.gpu or DEFAULT_GPU, card.gpu_memory, None) if limited else None
     at_most = tuple(gpu.recorder.looks.most)
-    eager, judged = COMPILED in gpu.notes.lines, None
+    least, most, judged = gpu.compiled(), needed(devices, ran), None
+    compiled = None if least is None else most._replace(low=min(least, most.low))
     if limit:
-        judged = verdict(device_name, limit.usable, devices, ran, at_most, eager=eager)
+        judged = verdict(device_name, limit.usable, devices, ran, at_most, compiled=compiled)
     return TraceReport(
         program=ran,
         gpu=device_name,
@@ -387,6 +387,6 @@ def report_of(
         warnings=(*gpu.recorder.looks.told, *gpu.notes.lines),
         looks=gpu.looks,
         at_most=at_most,
-        eager=eager,
+        compiled=compiled,
         loops=loops,
     )

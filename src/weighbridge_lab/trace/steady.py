@@ -11,7 +11,8 @@ when its peak is still: none of the last STILL rounds that trained came higher, 
 behind than some round before.
 
 What stands under `if step % 500 == 0` comes in every so many rounds: before the loop is left, such
-a condition is taken to hold once. What stands under another `if` that was never taken was not
+a condition is taken to hold once; and of the numbers in `8 if step < 500 else 64` the other is
+taken once. What stands under another `if` that was never taken was not
 seen: the lines are told. Torch-free.
 """
 
@@ -34,6 +35,7 @@ STILL = (
 REPEATS = 2  # times that a pattern of several rounds is seen
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 LEAVES = ast.Break | ast.Continue | ast.Return | ast.Raise
+NUMBERS = ast.Constant | ast.Name | ast.BinOp | ast.operator | ast.expr_context
 Look = tuple[Any, ...]
 
 
@@ -56,7 +58,7 @@ class Loop:
     path: str
     line: int
     branches: tuple[int, ...]
-    periodic: tuple[int, ...]  # those that come in every so many rounds
+    periodic: tuple[int, ...]  # those that come in every so many rounds, or in later ones
 
 
 class Loops:
@@ -73,6 +75,7 @@ class Loops:
         self.left: dict[str, LeftLoop] = {}
         self.forced: set[tuple[str, int]] = set()  # conditions that hold once, or did
         self._rounds: dict[int, Rounds] = {}
+        self._chosen: dict[tuple[str, int], bool] = {}
 
     def marked(self, tree: ast.Module, path: str) -> ast.Module:
         """Put calls of ours at the heads of the loops of a file."""
@@ -100,6 +103,16 @@ class Loops:
         """Return the condition that a periodic `if` goes by."""
         branch = self.written[number].path, line
         return condition if condition or branch in self.taken else branch in self.forced
+
+    def chooses(self, number: int, line: int, condition: Any) -> bool:
+        """Return the condition that a number goes by: the other way once, where that is due."""
+        choice, way = (self.written[number].path, line), bool(condition)
+        before = self._chosen.setdefault(choice, way)
+        if way == before and choice in self.forced - self.taken:
+            way = not way
+        if way != before:
+            self.taken.add(choice)
+        return way
 
     def enough(self, number: int, rounds: "Rounds") -> bool:
         """Tell whether a loop is left before its next round."""
@@ -229,6 +242,7 @@ class _LoopMarker(ast.NodeTransformer):
     def __init__(self, written: list[Loop], path: str) -> None:
         self.written, self.path = written, path
         self.inner: list[int] = []  # numbers of the loops around
+        self.counters: list[set[str]] = []  # names that change in each
 
     def visit_For(self, node: ast.For) -> ast.AST:
         if self._plain(node):
@@ -256,6 +270,14 @@ class _LoopMarker(ast.NodeTransformer):
             body.insert(0, ast.copy_location(ast.Expr(_call("takes", arguments, node)), body[0]))
         return node
 
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        chooses = bool(self.inner) and _numeric(node, self.counters)
+        self.generic_visit(node)
+        if chooses:
+            known = [ast.Constant(self.inner[-1]), ast.Constant(node.lineno)]
+            node.test = _call("chooses", [*known, node.test], node.test)
+        return node
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._function(node)
 
@@ -263,9 +285,9 @@ class _LoopMarker(ast.NodeTransformer):
         return self._function(node)
 
     def _function(self, node: ast.AST) -> ast.AST:
-        before, self.inner = self.inner, []
+        before, self.inner, self.counters = (self.inner, self.counters), [], []
         self.generic_visit(node)
-        self.inner = before
+        self.inner, self.counters = before
         return node
 
     def _plain(self, node: ast.For | ast.While) -> bool:
@@ -273,10 +295,14 @@ class _LoopMarker(ast.NodeTransformer):
         return not any(isinstance(n, ast.Yield | ast.YieldFrom | ast.Await) for n in inside)
 
     def _write(self, node: ast.For | ast.While) -> int:
-        inside = chain.from_iterable(map(_within, node.body))
+        inside = list(chain.from_iterable(map(_within, node.body)))
         conditions = [n for n in inside if isinstance(n, ast.If)]
+        self.counters.append(_counters(node, inside))
+        choices = (
+            n.lineno for n in inside if isinstance(n, ast.IfExp) and _numeric(n, self.counters)
+        )
         lines = tuple(line for n in conditions for _, line in _branches(n))
-        periodic = tuple(n.lineno for n in conditions if _periodic(n))
+        periodic = (*(n.lineno for n in conditions if _periodic(n)), *choices)
         self.written.append(Loop(self.path, node.lineno, lines, periodic))
         self.inner.append(len(self.written) - 1)
         return len(self.written) - 1
@@ -286,6 +312,7 @@ class _LoopMarker(ast.NodeTransformer):
         self.generic_visit(node)
         if plain:
             self.inner.pop()
+            self.counters.pop()
         return node
 
 
@@ -304,6 +331,25 @@ def _periodic(node: ast.If) -> bool:
     if any(isinstance(n, LEAVES) for n in inside) or not any(map(_works, node.body)):
         return False
     return any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod) for n in _within(node.test))
+
+
+def _counters(node: ast.For | ast.While, inside: Iterable[ast.AST]) -> set[str]:
+    """Return the names that count in a loop: that it goes through, or are added to."""
+    changed = [n.target for n in inside if isinstance(n, ast.AugAssign)]
+    heads = [*changed, *([node.target] if isinstance(node, ast.For) else [])]
+    return {n.id for head in heads for n in ast.walk(head) if isinstance(n, ast.Name)}
+
+
+def _numeric(node: ast.IfExp, counters: Iterable[set[str]]) -> bool:
+    """Tell whether an expression chooses between two numbers (names may be some) by comparing what
+    counts."""
+    compared = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+    if not isinstance(node.test, ast.Compare) or not compared & set().union(*counters):
+        return False
+    each = [*ast.walk(node.body), *ast.walk(node.orelse)]
+    numbers = (n.value for n in each if isinstance(n, ast.Constant))
+    plain = all(isinstance(n, NUMBERS) for n in each)
+    return plain and all(type(n) is int for n in numbers)
 
 
 def _works(statement: ast.stmt) -> bool:

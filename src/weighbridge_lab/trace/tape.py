@@ -77,6 +77,24 @@ class Refused(NamedTuple):
     report: OutOfMemory
 
 
+class StoragePart(NamedTuple):
+    """Bytes of a storage that a tensor shows, from `offset` on."""
+
+    number: int
+    offset: int
+    nbytes: int
+
+
+class OperationUse(NamedTuple):
+    """An operation between storages: what it read and what it returned."""
+
+    event: int  # of the first that it made, or the next
+    op: str
+    backward: bool
+    reads: tuple[StoragePart, ...]
+    writes: tuple[StoragePart, ...]
+
+
 def _mark_saved(storage: TracedStorage) -> None:
     """Mark what forward made and backward finds: it was saved for backward."""
     if storage.role == "temporary" and storage.phase in ("forward", "loss"):
@@ -105,6 +123,7 @@ class Tape:
     allocated: TapePeak = NOTHING
     reserved: TapePeak = NOTHING
     refused: list[Refused] = field(default_factory=list)
+    uses: list[OperationUse] = field(default_factory=list)  # since something was compiled
     outgrown: bool = False  # the card's end was taken away: nothing is refused any more
     _blocks: dict[int, Block | None] = field(default_factory=dict)
     _grown: tuple[int, int] | None = None  # (new, old): made by an addition that may be in place

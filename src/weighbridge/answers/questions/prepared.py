@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Remedy
     from weighbridge.workload import Infer, Load, Train
     from weighbridge.workload.picture import Picture
+    from weighbridge.workload.picture_training import PictureTraining
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
@@ -59,6 +60,7 @@ TASKS = {
     "Infer": "infer",
     "Train": "train",
     "Picture": "picture",
+    "PictureTraining": "picture_training",
 }  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
@@ -186,6 +188,29 @@ class Prepared:
         asked = question("picture", workload, settings)
         return self.answer(asked, remedies=remedies, pinned=pinned)
 
+    def picture_training(
+        self,
+        workload: "PictureTraining | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what training a pipeline's denoiser takes, per device and phase.
+
+        Args:
+            workload: all settings as one record; or give them by name.
+            remedies, pinned: as for `load`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
+        """
+        asked = question("picture_training", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
+
     def train(
         self,
         workload: "Train | None" = None,
@@ -299,15 +324,10 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
-        if not remedies or report.verdict is None:
+        if report.pictures and remedies:
+            return self._climbed(estimator, report, pinned)
+        if not remedies or _is_enough(report):
             return report
-        if report.verdict.fits == "yes" and WANTING.isdisjoint(report.derived):
-            return report
-        if task == "picture":
-            from weighbridge.answers.remedies.pictures import ladder
-
-            named = frozenset(workload.said) if pinned is None else frozenset(pinned)
-            return replace(report, remedies=ladder(report, workload, estimator, named))
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,
@@ -343,6 +363,21 @@ class Prepared:
 
         changes = search(case, hears=hears if part else None)
         return ended(undenied(replace(report, remedies=changes)))
+
+    def _climbed(
+        self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
+    ) -> Report:
+        """The answer about a pipeline, with the steps that people take where it does not fit."""
+        from weighbridge.answers.remedies import picture_training, pictures
+
+        workload, trains = estimator.question.workload, report.task == "train"
+        if report.verdict is None or not report.verdict.count:
+            return report if trains else pictures.with_cards(report, workload, estimator)
+        if report.verdict.fits == "yes":
+            return report if trains else pictures.limited(report, workload, estimator)
+        ladder = (picture_training if trains else pictures).ladder
+        typed = frozenset(workload.said if pinned is None else pinned)
+        return replace(report, remedies=ladder(report, workload, estimator, typed))
 
     def _names(self) -> tuple[str | None, ...]:
         """Return what a launch command may call it: a config at hand has no name of its own."""
@@ -459,6 +494,8 @@ class Prepared:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
+        if task == "picture":
+            return w.but(**_of_a_file(self.source, w))
         engine = getattr(w, "engine", usual().name)
         if task == "infer" and engine is None and isinstance(self.source, Inventory):
             from weighbridge.answers.questions.naming import named_engine
@@ -506,20 +543,38 @@ class Prepared:
         return "" if tagged == kind.usual else tagged
 
 
+def _is_enough(report: Report) -> bool:
+    """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
+    fits = None if report.verdict is None else report.verdict.fits
+    return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
+
+
+def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
+    """Return the format of a denoiser that was named by its file: flux1-dev-Q4_K_S.gguf."""
+    from weighbridge.models.catalogue import pipelines
+
+    file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
+    if file is None or not file.format:
+        return {}
+    name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
+    return {} if getattr(w, name) is not None else {name: file.format}
+
+
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:
     """Return what is asked of a pipeline that nobody knew by its name: its settings of serving that
     pictures have, too. What no program computes stays as it was asked."""
     from weighbridge.pictures.spec import row_of
-    from weighbridge.workload.picture import Picture
     from weighbridge.settings.setting import fields
+    from weighbridge.workload.picture import Picture
 
     try:
         row_of(model)
     except UnsupportedError:
         return question
     typed, known = question.workload.said, fields(Picture)
-    shared = {name: value for name, value in typed.items() if name in known and name != "engine"}
-    return ModelQuestion("picture", Picture(**shared))
+    if typed.get("engine") is not None:  # of language models, who take no pipeline
+        return question
+    return ModelQuestion("picture", Picture(**{n: v for n, v in typed.items() if n in known}))
 
 
 def _named(what: str, name: str | None, prepared: Prepared | None) -> str | None:

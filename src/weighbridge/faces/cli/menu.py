@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
     "image": ("picture:image", "What making pictures with a pipeline takes, stage by stage."),
     "video": ("picture:video", "What making video with a pipeline takes, stage by stage."),
+    "train-image": (
+        "picture_training:train_image",
+        "What training a pipeline's denoiser takes, by phase.",
+    ),
     "train": ("train:train", "What fine-tuning and training take, by phase."),
     "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
@@ -41,18 +45,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("completion:completion", "Print the shell completion script."),
 }
 MODEL = "fit"  # the command of a model whose name stands where commands do
-PICTURES = "image"  # the command of a pipeline, whatever word asks about serving
-SERVING = ("infer", "fit")
+PICTURES = "image"  # the command of a pipeline
+# The same, by the word that asks about a language model
+OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": "train-image"}
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
 
-def makes_pictures(words: Sequence[str]) -> bool:
-    """Tell whether one of the words that were typed names a pipeline of pictures or video."""
+def of_pictures(words: Sequence[str]) -> list[str]:
+    """Return the command and the words of a question that names a pipeline of pictures or video;
+    [] of others."""
+    if words[0] in COMMANDS and words[0] not in OF_PICTURES:
+        return []
     from weighbridge.models.catalogue import pipelines  # its names, where a model is asked about
 
-    named = (word for word in words if not word.startswith("-"))
-    return any(map(pipelines.makes_pictures, named))
+    command = OF_PICTURES.get(words[0], PICTURES)
+    asked = [*words[1:]] if words[0] in OF_PICTURES else [*words]
+    named = (word for word in asked if not word.startswith("-"))
+    return [command, *asked] if any(map(pipelines.makes_pictures, named)) else []
 
 
 class Menu(click.Group):
@@ -72,13 +82,10 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] in SERVING and makes_pictures(args[1:]):
-            return PICTURES, self.get_command(ctx, PICTURES), args[1:]
+        if words := of_pictures(args):
+            return words[0], self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file
-
-            if makes_pictures(args[:1]):
-                return PICTURES, self.get_command(ctx, PICTURES), args
 
             if given(args[0]):  # a name like --x.yaml stood behind --, which is gone by now
                 ended = ["--"] if args[0].startswith("-") and args[0] != "-" else []

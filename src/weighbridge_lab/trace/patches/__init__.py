@@ -2,7 +2,8 @@
 
     runtime.py     torch.cuda and torch.accelerator below Python: devices, memory
     streams.py     streams, events, generators, CUDA graphs and pools
-    tensors.py     values and copies of tensors; moving modules, loaders, torch.compile
+    tensors.py     values and copies of tensors; moving modules, loaders
+    compilers.py   torch.compile
     files.py       safetensors; saving.py torch.save and torch.load, pretrained.py from_pretrained
     driver.py      NVML and nvidia-smi, torch.profiler
     libraries.py   what transformers and torchvision ask of values

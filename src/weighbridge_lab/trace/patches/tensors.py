@@ -5,7 +5,6 @@ C++.
 """
 
 import copy
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,8 +17,7 @@ from torch.utils import _foreach_utils, data, swap_tensors
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import _utils
 
-from weighbridge_lab.trace.patches import Notes, Patch, put
-from weighbridge_lab.trace.places import is_own
+from weighbridge_lab.trace.patches import Patch, put
 from weighbridge_lab.trace.shadows import aside, shadow
 
 DATA = torch._C.TensorBase.data
@@ -43,7 +41,6 @@ INITIALISERS = (
     "orthogonal_",
     "sparse_",
 )
-COMPILED = "torch.compile is traced as eager code: compiled code keeps and fuses other tensors"
 
 
 def values() -> Iterator[Patch]:
@@ -165,7 +162,7 @@ def _format(self: torch.Tensor, spec: str) -> str:
     return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
 
 
-def modules(notes: Notes) -> Iterator[Patch]:
+def modules() -> Iterator[Patch]:
     for owner in (optimizer, _foreach_utils):  # which classes the foreach kernels are for
         kinds = [*owner._foreach_supported_types, FakeTensor]
         yield Patch(owner, "_foreach_supported_types", kinds)
@@ -176,8 +173,6 @@ def modules(notes: Notes) -> Iterator[Patch]:
     yield Patch(torch.Tensor, "share_memory_", lambda self: self)
     yield Patch(data.DataLoader, "_get_iterator", _iterator)
     yield Patch(_utils.pin_memory, "pin_memory", lambda batch, *_: batch)
-    yield Patch(torch, "compile", _compiler(notes))
-    yield Patch(nn.Module, "compile", lambda *_, **__: notes(COMPILED))
     yield Patch(torch.optim.LBFGS, "step", searching(torch.optim.LBFGS.step))
     for name in INITIALISERS:  # values do not matter, and some look at them
         yield Patch(nn.init, name, _unchanged)
@@ -226,17 +221,6 @@ def _iterator(loader: Any) -> Any:
     finally:
         names = ("num_workers", "pin_memory", "prefetch_factor")
         loader.__dict__.update(zip(names, before, strict=True))
-
-
-def _compiler(notes: Notes) -> Callable[..., Any]:
-    def compile_(model: Any = None, **_: Any) -> Any:
-        """Return the model as it is. The user is told of their own compiling alone: what a library
-        compiles when it is imported is seldom what runs."""
-        if isinstance(model, nn.Module) or is_own(sys._getframe(1).f_code.co_filename):
-            notes(COMPILED)
-        return _unchanged if model is None else model
-
-    return compile_
 
 
 def searching(step: Callable[..., Any]) -> Callable[..., Any]:
