@@ -18,7 +18,9 @@ from weighbridge.training.forward.machine import Machine
 Raw = Mapping[str, Any]
 RunBlock = Callable[[Block, Place, tuple[Value, ...]], Any]
 ROOMS = (
+    "flux",
     "joint",
+    "hunyuan",
     "cross",
     "wan",
     "ltx",
@@ -32,6 +34,9 @@ ROOMS = (
     "vae_hunyuan",
     "vae_dc",
     "vae_mochi",
+    "svd",
+    "motion",
+    "vae_cosmos",
     "vae_ltx",
     "encoders",
 )

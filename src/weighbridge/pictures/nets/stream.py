@@ -1,7 +1,7 @@
 """Transformers of one stream, and those with gates or experts of their own kind."""
 
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.blocks import (
+from weighbridge.pictures.nets.oldblocks import (
     attention,
     continuous,
     embed,
@@ -15,7 +15,7 @@ from weighbridge.pictures.nets.blocks import (
     table,
     timestep,
 )
-from weighbridge.pictures.nets.joint import latent, packed
+from weighbridge.pictures.nets.blocks import latent, packed
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
