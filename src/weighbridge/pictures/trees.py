@@ -44,12 +44,12 @@ class Tree:
         """Return the modules of a sequence that hold something."""
         return (self / name).children()
 
-    def children(self) -> "list[Tree]":
+    def children(self, prefix: str = "", first: int = 0) -> "list[Tree]":
         """Return the modules with numbers for names."""
-        count = 0
-        while self.has(count):
-            count += 1
-        return [self / number for number in range(count)]
+        beyond = first
+        while self.has(f"{prefix}{beyond}"):
+            beyond += 1
+        return [self / f"{prefix}{number}" for number in range(first, beyond)]
 
     # ---- operators
 
@@ -98,11 +98,11 @@ def pooled(x: Value) -> Value:
     return x.resized(*x.shape[:2], *[1] * len(x.shape[2:]))
 
 
-def sequence(x: Value, blocks: Sequence[Tree], call: Callable[[Tree, Value], Value]) -> Value:
-    """nn.Sequential: who calls it holds the input of the first to the end."""
+def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:
+    """nn.Sequential: who calls it holds the input of the first to the end, which is given more."""
     y = x
-    for block in blocks:
-        y = call(block, y)
+    for number, block in enumerate(blocks):
+        y = call(block, y) if number else call(block, y, *first)
     return y
 
 

@@ -10,7 +10,8 @@ from weighbridge.pictures.trees import Tree, in_place, pooled, sequence
 from weighbridge.pictures.values import Value
 from weighbridge.training.forward.ops import pointwise, shaping
 
-RELU = "result"  # it, relu6 and sigmoid keep their result for backward; silu and hardswish read their input
+# What activations keep for backward: relu, relu6 and sigmoid; silu and hardswish
+RELU, INPUT = "result", "input"
 
 
 def normed(t: Tree, name: str, x: Value, keeps: str = RELU) -> Value:
@@ -33,11 +34,7 @@ def resnet(t: Tree, x: Value) -> Value:
     batch, width, height, breadth = x.shape
     x = Value(x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2))
     for number in range(1, 5):
-        first, *others = t.each(f"layer{number}")
-        before = x
-        x = bottleneck(first, x, 1 if number == 1 else 2)
-        x = sequence(x, others, bottleneck)
-        del before
+        x = sequence(x, t.each(f"layer{number}"), bottleneck, 1 if number == 1 else 2)
     return classified(t, "fc", x)
 
 
@@ -63,13 +60,7 @@ def bottleneck(t: Tree, x: Value, stride: int = 1) -> Value:
 def regnet(t: Tree, x: Value) -> Value:
     x = normed(t / "stem", "bn", (t / "stem").conv("conv", x, 2))
     for number in range(1, 5):
-        stage, before = t / f"s{number}", x
-        x = excited_bottleneck(stage / "b1", x, 2)
-        count = 2
-        while stage.has(f"b{count}"):
-            x = excited_bottleneck(stage / f"b{count}", x)
-            count += 1
-        del before
+        x = sequence(x, (t / f"s{number}").children("b", 1), excited_bottleneck, 2)
     return classified(t / "head", "fc", x)
 
 
@@ -152,38 +143,32 @@ STRIDES = {7: (1, 2, 2, 2, 1, 2, 1), 6: (2, 2, 2, 1, 2, 1)}  # by the number of 
 
 def mobile(t: Tree, x: Value) -> Value:
     """EfficientNet, and MobileNetV3, whose last convolution comes behind the pooling."""
-    keeps = "input"
-    x = normed(t, "bn1", t.conv("conv_stem", x, 2), keeps)
-    x = _stages(t, x, keeps)
+    x = normed(t, "bn1", t.conv("conv_stem", x, 2), INPUT)
+    x = _stages(t, x)
     if t.has("bn2"):
-        x = normed(t, "bn2", t.conv("conv_head", x), keeps)
-        return classified(t, "classifier", x)
-    x = in_place(t.conv("conv_head", pooled(x)), keeps)
+        x = normed(t, "bn2", t.conv("conv_head", x), INPUT)
+    else:
+        x = in_place(t.conv("conv_head", pooled(x)), INPUT)
     return classified(t, "classifier", x)
 
 
-def _stages(t: Tree, x: Value, keeps: str) -> Value:
+def _stages(t: Tree, x: Value) -> Value:
     stages = t.each("blocks")
     for number, stage in enumerate(stages):
-        first, *others = stage.children()
-        before = x
-        x = inverted(first, x, STRIDES[len(stages)][number])
-        x = sequence(x, others, inverted)
-        del before
+        x = sequence(x, stage.children(), inverted, STRIDES[len(stages)][number])
     return x
 
 
 def inverted(t: Tree, x: Value, stride: int = 1) -> Value:
     """InvertedResidual, DepthwiseSeparableConv without an expansion, and a ConvBnAct."""
-    keeps = "input"
     if t.has("conv"):
-        return normed(t, "bn1", t.conv("conv", x, stride), keeps)
+        return normed(t, "bn1", t.conv("conv", x, stride), INPUT)
     y, deep = x, t.has("conv_pwl")
     if deep:
-        y = normed(t, "bn1", t.conv("conv_pw", x), keeps)
-    y = normed(t, "bn2" if deep else "bn1", t.conv("conv_dw", y, stride), keeps)
+        y = normed(t, "bn1", t.conv("conv_pw", x), INPUT)
+    y = normed(t, "bn2" if deep else "bn1", t.conv("conv_dw", y, stride), INPUT)
     if t.has("se"):
-        y = excite(t / "se", y, ("conv_reduce", "conv_expand"), keeps)
+        y = excite(t / "se", y, ("conv_reduce", "conv_expand"), INPUT)
     y = t.batch_norm("bn3" if deep else "bn2", t.conv("conv_pwl" if deep else "conv_pw", y))
     return y + x if x.shape == y.shape else y
 
