@@ -240,5 +240,7 @@ def attend(
     if kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
     options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
+    if kernel == "math":  # turns heads before tokens, which are told apart for it
+        q, k, v = headed(q, heads), headed(k, number.kv_heads), headed(v, number.kv_heads)
     out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
-    return Value(run, out.view(*q.shape))
+    return Value(run, out.view(*q.shape[:2], width * heads))
