@@ -5,6 +5,7 @@ pipeline_flux.py line 453, pipeline_ltx.py line 377."""
 
 import pytest
 
+import weighbridge
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures.request import notes, placement, request
 from weighbridge.pictures.spec import spec
@@ -72,3 +73,27 @@ def test_dtypes_of_an_example():
 
 def test_what_is_loaded_and_not_weighed_is_named():
     assert "connectors, audio_vae, vocoder" in made("ltx-2")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "said"),
+    [
+        ("flux1-dev-Q4_K_S.gguf", "flux.1-dev", {"quantization": "Q4_K_S"}),
+        ("Wan2_2-T2V-A14B-Q4_K_M.gguf", "wan2.2-t2v-a14b", {"quantization": "Q4_K_M"}),
+        ("z_image_turbo_fp16.safetensors", "z-image-turbo", {"dtype": "float16"}),
+        ("sd_xl_base_1.0.safetensors", "sdxl", {}),
+    ],
+)
+def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
+    file, name, said, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found, whole = weighbridge.infer(file), weighbridge.infer(name, **said)
+    assert found.peak.expected == whole.peak.expected
+    assert any(f"of {name}: it is weighed with" in line for line in found.warnings)
+
+
+def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
+    assert found.peak.expected == weighbridge.infer("flux.1-dev", quantization="nf4").peak.expected

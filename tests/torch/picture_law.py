@@ -137,6 +137,8 @@ def real(case: Case, mode: str) -> Peak:
         module = built(case.config, "cuda")
         if mode != "forward":
             _adapt(module, case, checkpoints=mode == "checkpoints")
+        if case.sizes.tiled:
+            module.enable_tiling()
         inputs = tree_map(_input, dict(case.inputs), is_leaf=_is_input)
         start, tape = len(gpu.tape.events), gpu.tape
         before = tape.allocator.allocated

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.together import Services
     from weighbridge.workload import Infer, Train
     from weighbridge.workload.picture import Picture
+    from weighbridge.workload.picture_training import PictureTraining
 
 Progress = Callable[[int, int], None]
 PLAIN = (str, bytes, Mapping)  # models that are no objects of another library
@@ -196,6 +197,36 @@ def picture(
     return opened(model, _options(locals(), then="answers.estimate.pictures")).answer(asked)
 
 
+def picture_training(
+    model: Any,
+    workload: "PictureTraining | None" = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Report:
+    """Return what training a pipeline's denoiser takes, per device and phase.
+
+    Args:
+        model: as for `picture`.
+        workload: all settings as one typed record; or give them by name instead, typed or as the
+            command line writes them: `method="lora", size="1024", gpu="3060"`.
+
+    Returns:
+        A frozen `Report`; `devices` are the card and then the host.
+
+    Raises:
+        weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
+    """
+    asked = question("picture_training", workload, settings)
+    options = _options(locals(), then="answers.estimate.picture_training")
+    return opened(model, options).answer(asked)
+
+
 def train(
     model: Any,
     workload: "Train | None" = None,
@@ -223,6 +254,9 @@ def train(
         weighbridge.WeighbridgeError: bad input, an unknown model, settings that contradict
             each other, or an unreachable Hub.
     """
+    if workload is None and pipelines.makes_pictures(model):
+        source = {name: value for name, value in locals().items() if name in SOURCE}
+        return picture_training(model, **source, **settings)
     if not isinstance(settings.get("method"), str | None):
         from weighbridge.files.runfiles.live.references import adapters_in
 

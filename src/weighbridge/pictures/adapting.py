@@ -5,7 +5,8 @@
     lokr    kron(W1, W2). Rebuilt, it is added to the weight in every forward; bypassed, x is
             multiplied by W2 in groups, and then by W1
 
-W1 [a, b] is the smaller: a x c outputs, b x d inputs, a and b the largest divisors up to the factor.
+W1 [a, b] is the smaller: a x c outputs, b x d inputs, a and b the largest divisors up to the
+factor.
 Source: PEFT 0.21 tuners/lora/layer.py; lycoris_lora 3.2 modules/lokr.py (bypass_forward_diff),
 functional/general.py (factorization), modules/loha.py.
 """

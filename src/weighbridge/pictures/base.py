@@ -9,7 +9,7 @@
       -dynamic     the input is scaled to float8 by operators that autograd follows: its absolute
                    values, it in float32 and the quotient are saved beside it
     fp8            a file in float8: autocast makes the matrix in 16 bits, which is saved
-    sdnq-int8      nothing is saved; autocast does not reach it, so the result is as wide as the input
+    sdnq-int8      nothing is saved; autocast does not reach it: the result is as wide as the input
     others         nothing is known to be kept but the matrix, for a moment
 
 Source: bitsandbytes 0.50 autograd/_functions.py; optimum-quanto 0.2.7 tensor/function.py; torchao
@@ -28,7 +28,9 @@ from weighbridge.pictures import formats
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import pointwise
+from weighbridge.training.forward.ops.matrix import linear
 from weighbridge.training.forward.ops.packed import (
+    DEQUANTIZED,
     Dequantized,
     Linear4,
     Linear8,
@@ -37,17 +39,25 @@ from weighbridge.training.forward.ops.packed import (
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 SAVES_INPUT = PackedKernel(keeps="input")
-SAVES_MATRIX = PackedKernel(unpacks="forward", keeps="weight")
 SAVES_NOTHING = PackedKernel(keeps="nothing")
 SDNQ, DYNAMIC, TRAINING = "sdnq-int8", "torchao-fp8-dynamic", "torchao-int8-training"
 STORED = {SDNQ: "torchao-int8", DYNAMIC: "torchao-fp8", TRAINING: "torchao-int8"}  # as many bytes
-KERNELS: Mapping[str, PackedKernel] = {
-    "quanto": SAVES_INPUT,
-    TRAINING: SAVES_INPUT,
-    "torchao": SAVES_MATRIX,
-    "fp8": SAVES_MATRIX,
-}
+KERNELS: Mapping[str, PackedKernel] = {"quanto": SAVES_INPUT, TRAINING: SAVES_INPUT}
+PLAIN = ("torchao", "fp8")  # multiplied by F.linear, once they are unpacked
 FLOAT8 = TORCH["float8_e4m3fn"]
+
+
+class Unpacked:
+    """F.linear of a matrix in 16 bits that was packed: saved, as any that is not trained."""
+
+    __slots__ = ("bias", "compute", "weight")
+
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None, compute: DType) -> None:
+        self.weight, self.bias, self.compute = weight, bias, compute
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        matrix = m.new(self.weight.shape, self.compute, DEQUANTIZED)
+        return linear(m, x, matrix, self.bias)
 
 
 class Quantized8:
@@ -114,7 +124,7 @@ EIGHT = {SDNQ: Quantized8, DYNAMIC: ScaledFloat8}
 
 def known(form: str | None) -> bool:
     """Tell whether we read what linears in this format keep."""
-    return form is None or form.startswith(("nf4", "fp4", "bnb-int8", SDNQ, *KERNELS))
+    return form is None or form.startswith(("nf4", "fp4", "bnb-int8", SDNQ, *KERNELS, *PLAIN))
 
 
 def wrapped(
@@ -130,6 +140,8 @@ def wrapped(
         weight, bias = leaves[name], leaves.get(f"{path}.bias")
         if form in EIGHT:
             wraps[path] = EIGHT[form](weight)
+        elif form.startswith(PLAIN) and form not in KERNELS:
+            wraps[path] = Unpacked(weight, bias, compute)
         elif form == "bnb-int8":
             wraps[path] = Linear8(weight, bias)
         elif form.startswith(("nf4", "fp4")):

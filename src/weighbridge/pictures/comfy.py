@@ -34,7 +34,7 @@ from weighbridge.models.catalogue.pipelines import find
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import formats, stages
 from weighbridge.pictures.card import Card, Placement, StagePeak
-from weighbridge.pictures.config import class_of
+from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import DECODE, DENOISE, PictureRequest, Stage
 from weighbridge.workload.picture import Picture
@@ -143,7 +143,7 @@ def expected_step(part: ModelPart, request: PictureRequest, spec: PipelineSpec, 
     """Return the bytes that ComfyUI sets aside for a step of so many predictions at once."""
     frames, height, width = request.latent(spec)
     area = rows * request.batch * frames * height * width
-    return int(area * 2 * 0.01 * factor(class_of(part.config), part.config) * MIB)
+    return int(area * 2 * 0.01 * factor(class_of(part.config), config_of(part.config)) * MIB)
 
 
 def factor(cls: str, config: Mapping[str, Any]) -> float:

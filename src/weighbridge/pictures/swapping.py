@@ -1,8 +1,8 @@
 """Blocks of a denoiser that wait in host memory while it is trained, and come one by one.
 
-The card keeps as many blocks as do not wait: each that comes takes the memory of one that goes. Only
-linears move. Of two lists of blocks half of the number is of the first, and of the second twice what
-is left (FLUX, whose single blocks are half as large).
+The card keeps as many blocks as do not wait: each that comes takes the memory of one that goes.
+Only linears move. Of two lists of blocks half of the number is of the first, and of the second
+twice what is left (FLUX, whose single blocks are half as large).
 Source: musubi-tuner modules/custom_offloading_utils.py (swap_weight_devices_cuda), sd-scripts
 library/flux_models.py (enable_block_swap).
 """

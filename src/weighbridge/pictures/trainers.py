@@ -24,13 +24,14 @@ ATTENTION = (
     *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("to_query", "to_key", "to_value"),  # Kandinsky's
 )
-EXACT, FORKED = 3, 20  # percent of what a step keeps and makes
+EXACT, FORKED = 5, 25  # percent of what a step keeps and makes
 
 
 class Trainer(NamedTuple):
     """`wide`: adapters are in float32; `casts`: PEFT's layers, which cast what they are given;
     `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
-    `master`: what is trained whole is in float32; `around` percent, of activations."""
+    `master`: what is trained whole is in float32; `around` percent, of activations; `unets`:
+    whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there."""
 
     name: str
     title: str
@@ -44,6 +45,16 @@ class Trainer(NamedTuple):
     master: bool = True
     optimizer: str = "adamw_torch"
     factor: int = 0  # LoKr's; 0: near the root
+    unets: bool = True
+    beside: bool = False
+
+    def forks(self, cls: str) -> bool:
+        """Tell whether a class of the denoiser is another one than diffusers'."""
+        return self.around == FORKED and (self.unets or "UNet" not in cls)
+
+    def spread(self, cls: str) -> int:
+        """Return the percent by which activations may be others."""
+        return FORKED if self.forks(cls) else EXACT
 
 
 TRAINERS: Mapping[str, Trainer] = {
@@ -58,6 +69,7 @@ TRAINERS: Mapping[str, Trainer] = {
             "diffusers 0.42 examples/",
             wide=False,
             casts=True,
+            beside=True,
         ),
         Trainer("kohya", "sd-scripts", 4, (ALL,), FORKED, "sd-scripts 0.9 networks/lora.py"),
         Trainer(
@@ -73,6 +85,7 @@ TRAINERS: Mapping[str, Trainer] = {
             master=False,
             optimizer="adamw_bf16",
             factor=16,
+            unets=False,
         ),
         Trainer(
             "ai-toolkit",

@@ -12,11 +12,11 @@ are streamed, wait in host memory. Source: diffusers 0.42 examples/dreambooth/tr
 modules/custom_offloading_utils.py; RamTorch 0.2 modules/linear.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap, LivePeak
@@ -24,13 +24,12 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import base, components, formats
 from weighbridge.pictures.adapting import PictureAdapters, put_on, targeted
+from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
-from weighbridge.pictures.places import Place
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import swapped
-from weighbridge.pictures.values import TORCH, Block, Run, Sizes, Value
+from weighbridge.pictures.values import TORCH, Run, Sizes, Value
 from weighbridge.training.forward.backward import backward
-from weighbridge.training.forward.checkpoint import checkpoint
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops.pointwise import cast
@@ -38,16 +37,21 @@ from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 STEPS = 2
-LOAD, ENCODE, FORWARD, BACKWARD, STEP = PHASES = ("load", "encode", "forward", "backward", "step")
+PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
+    *("cache", "load", "encode"),
+    *("forward", "backward", "step"),
+)
+CLIP = "CLIPTextModel"  # whose layers scripts train beside a denoiser
+CLIP_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 EMA = "second average"
 STREAMED = 4  # layers that are on the card: two that run, two that come, of forward and backward
-STRIDE, OF_STRIDE = 4, 2  # `half`: two blocks of four are computed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PicturePlan:
-    """A run with every default filled in. `parts` by component; `stays` are encoders that are on
-    the card beside the denoiser, `encodes` those that run in each step."""
+    """A run with every default filled in. `parts` by component; `encodes` are encoders that stay on
+    the card beside the denoiser and run in each step, `caches` those that run before it, `beside`
+    the denoiser or alone."""
 
     spec: PipelineSpec
     parts: Mapping[str, ModelPart]
@@ -64,6 +68,8 @@ class PicturePlan:
     fuse_qkv: bool = False
     ema: bool = False
     encodes: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    beside: bool = False
     trains_text: bool = False
     blocks_to_swap: int = 0
     streaming: bool = False
@@ -86,17 +92,26 @@ class PictureRun:
     away: int = 0  # bytes of activations there, at most
 
     def note(self, name: str, peak: LivePeak) -> None:
+        """Keep the fullest of each phase."""
         self.reserved[name] = max(peak.reserved, self.reserved.get(name, 0))
         before = self.moments.get(name)
         if before is None or peak.allocated > before.allocated:
             self.moments[name] = peak
 
 
-def run(plan: PicturePlan) -> PictureRun:
-    """Run two steps."""
-    m, result = Machine(Heap()), PictureRun()
+def _machine(plan: PicturePlan) -> Machine:
+    m = Machine(Heap())
     m.chip = plan.chip
     [m.workspace] = m.sizes(lasting, TORCH)
+    return m
+
+
+def run(plan: PicturePlan) -> PictureRun:
+    """Encode what is kept, then run two steps."""
+    result = PictureRun()
+    for name in plan.caches:
+        result.note(CACHE, _cached(plan, name))
+    m = _machine(plan)
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
     optimization = Optimization(plan.optimizer, step.trained)
@@ -110,6 +125,39 @@ def run(plan: PicturePlan) -> PictureRun:
     return result
 
 
+def _cached(plan: PicturePlan, name: str) -> LivePeak:
+    """Return the peak of an encoder that runs before the steps, one picture or text at a time."""
+    m = _machine(plan)
+    m.training = False
+    there = plan.caches if plan.beside else (name,)
+    for one in there:
+        m.heap.row(formats.sizes(plan.parts[one], None, plan.dtypes[one]), one)
+    if plan.beside and not plan.streaming:
+        form = base.stored(plan.form)
+        m.heap.row(formats.sizes(plan.denoiser, form, plan.weights), "weights")
+    _encode(m, plan, name, replace(plan.sizes, batch=1))
+    peak = m.heap.phase()
+    m.heap.close()
+    return peak
+
+
+def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | None:
+    """Run an encoder, of which nothing is kept but what it gives."""
+    text = plan.spec.short.get(name, sizes.text)
+    side = "encode" if name == plan.spec.vae else "both"
+    config = plan.parts[name].config
+    run = Run(m=m, cls=class_of(config), dtype=plan.dtypes[name])
+    with m.no_grad():
+        return components.forward(run, config, replace(sizes, text=text, side=side))
+
+
+class TrainedText(NamedTuple):
+    """A text encoder that is trained: its parameters, and what stands in for linears."""
+
+    params: dict[str, LeafTensor]
+    wraps: dict[str, Wrap]
+
+
 class DenoiserStep:
     """The denoiser in memory, and one micro-batch through it."""
 
@@ -117,14 +165,16 @@ class DenoiserStep:
         self.m, self.plan, self.result = m, plan, result
         self.wraps: dict[str, Wrap] = {}
         self.trained: list[LeafTensor] = []
+        self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
         for name in plan.encodes:
-            m.heap.row(formats.sizes(plan.parts[name], None, plan.dtypes[name]), name)
+            if name not in self.texts or plan.adapters is not None:
+                m.heap.row(formats.sizes(plan.parts[name], None, plan.dtypes[name]), name)
         self.params = self._base()
         if plan.adapters is None:
-            self.trained = list(self.params.values())
+            self.trained += self.params.values()
         else:
             paths = targeted(plan.denoiser.blueprint.counted, plan.adapters.targets)
-            self.trained = put_on(m, plan.adapters, paths, self.params, self.wraps)
+            self.trained += put_on(m, plan.adapters, paths, self.params, self.wraps)
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
             m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
@@ -144,19 +194,32 @@ class DenoiserStep:
         self.result.waiting = waits
         if plan.fuse_qkv:
             m.heap.row(_fused(counted.values(), sizes), "weights")
-        leaves = {
-            p.name: LeafTensor(p.name, p.shape, plan.weights, None, trainable=False, kind=p.kind)
-            for p in counted.values()
-        }
+        leaves = _frozen(counted.values(), plan.weights)
         if form is not None:
             self.wraps |= base.wrapped(form, counted, leaves, plan.autocast or plan.weights)
         return leaves
 
+    def _text(self, name: str) -> "TrainedText":
+        """Put a text encoder that is trained on the card: its adapters, or all of it."""
+        plan, m = self.plan, self.m
+        tree = components.blueprint(plan.parts[name].config)  # as its program names it
+        params, wraps = () if tree is None else tree.counted, dict[str, Wrap]()
+        if plan.adapters is None:
+            whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
+            self.trained += whole.values()
+            return TrainedText(whole, wraps)
+        leaves = _frozen(params, plan.dtypes[name])
+        paths = targeted(params, CLIP_TARGETS)
+        self.trained += put_on(m, plan.adapters, paths, leaves, wraps)
+        return TrainedText(leaves, wraps)
+
     def all(self) -> None:
-        """Run a micro-batch forward and backward."""
+        """Run a micro-batch forward and backward. What came of texts has its gradient when the
+        denoiser is done."""
         m, plan = self.m, self.plan
         held = self._encoded()
         with m.casting(plan.autocast):
+            texts = [self._text_forward(name, one) for name, one in self.texts.items()]
             out = self._forward()
         self.result.note(FORWARD, m.heap.phase())
         loss = _loss(m, out.tensor)
@@ -164,13 +227,16 @@ class DenoiserStep:
         self.result.saved = self.result.saved or m.heap.live("activations")
         backward(m, loss)
         del loss, held
+        while texts:
+            backward(m, texts.pop().tensor)
         self.result.note(BACKWARD, m.heap.phase())
 
     def _encoded(self) -> list[Tensor]:
         """Return what the loop holds: latents, noise, both together, the target, and prompts."""
         m, plan, s = self.m, self.plan, self.plan.sizes
         for name in plan.encodes:
-            self._encode(name)
+            if name not in self.texts:
+                _encode(m, plan, name, s)
         if plan.encodes:
             self.result.note(ENCODE, m.heap.phase())
         latents = s.batch, plan.spec.latents, s.frames, s.height, s.width
@@ -179,16 +245,20 @@ class DenoiserStep:
         prompts = s.batch, s.text, plan.spec.embedding_width
         return [*held, m.new(prompts, plan.autocast or plan.weights)]
 
-    def _encode(self, name: str) -> None:
-        """Run an encoder, of which nothing is kept but what it gives."""
-        plan = self.plan
-        picture = name == plan.spec.vae
-        text = plan.spec.short.get(name, plan.sizes.text)
-        side = "encode" if picture else "both"
-        with self.m.no_grad():
-            config = plan.parts[name].config
-            one = Run(m=self.m, cls=class_of(config), dtype=plan.dtypes[name])
-            components.forward(one, config, replace(plan.sizes, text=text, side=side))
+    def _text_forward(self, name: str, text: "TrainedText") -> Value:
+        plan, config = self.plan, self.plan.parts[name].config
+        run = Run(
+            m=self.m,
+            cls=class_of(config),
+            dtype=plan.dtypes[name],
+            params=dict(text.params),
+            wraps=text.wraps,
+        )
+        run.block = computed_again(run, plan.checkpointing)
+        length = plan.spec.short.get(name, plan.sizes.text)
+        out = components.forward(run, config, replace(plan.sizes, text=length))
+        assert out is not None
+        return out
 
     def _forward(self) -> Value:
         plan, config = self.plan, self.plan.denoiser.config
@@ -201,7 +271,7 @@ class DenoiserStep:
             params=dict(self.params),
             wraps=self.wraps,
         )
-        run.block = _computed_again(run, plan.checkpointing)
+        run.block = computed_again(run, plan.checkpointing)
         out = components.forward(run, config, plan.sizes)
         assert out is not None
         return out
@@ -209,6 +279,20 @@ class DenoiserStep:
 
 def _leaf(m: Machine, param: Param, dtype: DType) -> LeafTensor:
     return m.param(param.name, param.shape, dtype, kind=param.kind)
+
+
+def _frozen(params: Iterable[Param], dtype: DType) -> dict[str, LeafTensor]:
+    """Return parameters whose bytes are counted elsewhere."""
+    return {
+        p.name: LeafTensor(p.name, p.shape, dtype, None, trainable=False, kind=p.kind)
+        for p in params
+        if not p.tied
+    }
+
+
+def _trains(plan: PicturePlan, name: str) -> bool:
+    """Tell whether an encoder is trained, too: CLIP's, as scripts have it."""
+    return plan.trains_text and class_of(plan.parts[name].config).startswith(CLIP)
 
 
 def _streamed(params: Sequence[Param], sizes: Sequence[int]) -> tuple[list[int], int]:
@@ -221,7 +305,7 @@ def _streamed(params: Sequence[Param], sizes: Sequence[int]) -> tuple[list[int],
 JOINED = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
 
 
-def _fused(params: Any, sizes: Sequence[int]) -> list[int]:
+def _fused(params: Iterable[Param], sizes: Sequence[int]) -> list[int]:
     """Return what fuse_qkv_projections adds: queries, keys and values once more as one weight."""
     return [n for p, n in zip(params, sizes, strict=True) if p.name.split(".")[-2] in JOINED]
 
@@ -238,82 +322,3 @@ def _loss(m: Machine, out: Tensor) -> Tensor:
     loss = m.new((), FLOAT32)
     record(m, back, [wide], [wide, target], loss)
     return loss
-
-
-# ---- blocks that are computed again
-
-
-Runs = Callable[[Block, Place, tuple[Value, ...]], Any]
-
-
-def _computed_again(run: Run, how: str) -> Runs | None:
-    """Return what a program runs its blocks by: None is as they stand."""
-    if how == "none":
-        return None
-    if how == "half":
-        return _some(run)
-    if how == "pairs":
-        return _pairs(run)
-    return lambda call, place, values: _again(run, call, place, values, away=how == "offload")
-
-
-def _again(
-    run: Run, call: Block, place: Place, values: tuple[Value, ...], *, away: bool = False
-) -> Any:
-    """Run a block and forget what it saved."""
-
-    def layer(*tensors: Tensor) -> Any:
-        return _each(call(place, *(Value(run, one) for one in tensors)), lambda v: v.tensor)
-
-    tensors = [value.tensor for value in values]
-    out = checkpoint(run.m, layer, *tensors, away=away)
-    del tensors
-    return _each(out, lambda tensor: Value(run, tensor))
-
-
-def _each(out: Any, change: Callable[[Any], Any]) -> Any:
-    """Change what a block gave: one value, or several, of which some may be none."""
-    if isinstance(out, list | tuple):
-        return tuple(None if one is None else change(one) for one in out)
-    return change(out)
-
-
-def _some(run: Run) -> Runs:
-    """Compute the first two of each four blocks again (SimpleTuner's seg2-stride4)."""
-    count = 0
-
-    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
-        nonlocal count
-        count += 1
-        if (count - 1) % STRIDE < OF_STRIDE:
-            return _again(run, call, place, values)
-        return call(place, *values)
-
-    return block
-
-
-def _pairs(run: Run) -> Runs:
-    """Compute two blocks after each other again as one (SimpleTuner's interval of two)."""
-    last: list[tuple[Block, Place, tuple[Value, ...], list[Tensor]]] = []
-
-    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
-        before = last.pop() if last else None
-        if before is not None and _same(values, before[3]):
-            first, first_place, inputs, _ = before
-
-            def both(_: Place, *entering: Value) -> Any:
-                between = first(first_place, *entering)
-                return call(place, *(between if isinstance(between, tuple) else (between,)))
-
-            return _again(run, both, place, inputs)
-        out = _again(run, call, place, values)
-        given = out if isinstance(out, tuple) else (out,)
-        last.append((call, place, values, [one.tensor for one in given if one is not None]))
-        return out
-
-    return block
-
-
-def _same(values: Sequence[Value], tensors: Sequence[Tensor]) -> bool:
-    pairs = zip(values, tensors, strict=False)
-    return len(values) == len(tensors) and all(value.tensor is one for value, one in pairs)

@@ -32,6 +32,7 @@ __all__ = [
     "LOAD",
     "MOST_BESIDE",
     "PICTURE",
+    "PICTURE_TRAINING",
     "SPREAD",
     "TABLES",
     "TRAIN",
@@ -54,7 +55,8 @@ MOST_BESIDE = 12  # answers side by side, on the command line and on the page
 
 def _class(task: str) -> type[Settings]:
     """Return the class of a task's settings. Each is imported when it is first asked for."""
-    declared: type[Settings] = getattr(import_module(f"{__name__}.{task}"), task.title())
+    named = task.title().replace("_", "")
+    declared: type[Settings] = getattr(import_module(f"{__name__}.{task}"), named)
     return declared
 
 
@@ -84,12 +86,14 @@ INFER: Table = Deferred(_serving)
 TRAIN: Table = Deferred(lambda: fields(_class("train")))
 FIT: Table = Deferred(_asked)
 PICTURE: Table = Deferred(lambda: fields(_class("picture")))
+PICTURE_TRAINING: Table = Deferred(lambda: fields(_class("picture_training")))
 TABLES: Mapping[str, Table] = {  # by the task of a request
     "load": LOAD,
     "infer": INFER,
     "train": TRAIN,
     "fit": FIT,
     "picture": PICTURE,
+    "picture_training": PICTURE_TRAINING,
 }
 
 
@@ -205,6 +209,10 @@ COMMON: Mapping[str, tuple[str, ...]] = {
     "picture": (
         *("gpu", "gpu_memory", "ram", "size", "frames", "seconds", "batch_size", "quantization"),
         *("offload", "vae_tiling", "guidance", "dtype", "engine"),
+    ),
+    "picture_training": (
+        *("gpu", "gpu_memory", "ram", "method", "framework", "size", "frames", "batch_size"),
+        *("checkpointing", "optimizer", "quantization", "lora_r", "blocks_to_swap"),
     ),
     "load": ("gpu", "gpu_memory", "quantization", "dtype", "device_map", "ram"),
 }

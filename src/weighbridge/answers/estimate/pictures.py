@@ -47,8 +47,8 @@ def picture(model: Model, w: Picture) -> Report:
     """Raises UnsupportedError for a pipeline of which a network has no program, UsageError for
     settings that contradict it."""
     row = row_of(model)
-    parts = _loaded(row, model, w)
-    _known(row, parts)
+    parts = loaded(row, model, w)
+    known(row, parts)
     budget = w.budget()
     part = None if budget is None else budget.choice.part
     by_comfy = w.engine == comfy.NAME
@@ -131,18 +131,18 @@ def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
     return replace(judged.turned("unknown", lead), spilled=nbytes)
 
 
-def _loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
+def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
     """Return the components that are loaded. Raises UsageError for one to leave out that is not
     there."""
     names = [p.name for p in model.parts]
     for name in w.drop or ():
         if name not in names:
-            known = ", ".join(names)
-            raise UsageError(sentence("component", name=name, pipeline=row.name, known=known))
+            listed = ", ".join(names)
+            raise UsageError(sentence("component", name=name, pipeline=row.name, known=listed))
     return {p.name: p for p in model.parts if p.name not in (w.drop or ())}
 
 
-def _known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
+def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
     for name in (*row.denoisers[:1], row.vae):
         if name not in parts:
             raise UnsupportedError(sentence("picture.lacks", pipeline=row.name, component=name))

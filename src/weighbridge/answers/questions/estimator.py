@@ -45,6 +45,10 @@ class Estimator:
             from weighbridge.answers.estimate.pictures import picture
 
             return picture(self.model, workload)
+        if self.question.task == "picture_training":
+            from weighbridge.answers.estimate import picture_training
+
+            return picture_training.train(self.model, workload)
         from weighbridge.answers.estimate.train import train  # a third of all modules
 
         if self.known is None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from weighbridge.memory.report.verdict import Remedy
     from weighbridge.workload import Infer, Load, Train
     from weighbridge.workload.picture import Picture
+    from weighbridge.workload.picture_training import PictureTraining
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
@@ -59,6 +60,7 @@ TASKS = {
     "Infer": "infer",
     "Train": "train",
     "Picture": "picture",
+    "PictureTraining": "picture_training",
 }  # by the record of their settings
 LONG = 1500  # tensors: a run that follows more of them takes half a second and longer
 
@@ -186,6 +188,29 @@ class Prepared:
         asked = question("picture", workload, settings)
         return self.answer(asked, remedies=remedies, pinned=pinned)
 
+    def picture_training(
+        self,
+        workload: "PictureTraining | None" = None,
+        *,
+        remedies: bool = True,
+        pinned: Iterable[str] | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Weigh what training a pipeline's denoiser takes, per device and phase.
+
+        Args:
+            workload: all settings as one record; or give them by name.
+            remedies, pinned: as for `load`.
+
+        Returns:
+            A frozen `Report`; all sizes are bytes.
+
+        Raises:
+            weighbridge.WeighbridgeError: bad settings, or a pipeline outside our rules.
+        """
+        asked = question("picture_training", workload, settings)
+        return self.answer(asked, remedies=remedies, pinned=pinned)
+
     def train(
         self,
         workload: "Train | None" = None,
@@ -299,7 +324,7 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
-        if task == "picture" and remedies and report.verdict is not None:
+        if report.pictures and remedies:
             return self._climbed(estimator, report, pinned)
         if not remedies or _is_enough(report):
             return report
@@ -343,12 +368,14 @@ class Prepared:
         self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
     ) -> Report:
         """The answer about a pipeline, with the steps that people take where it does not fit."""
-        from weighbridge.answers.remedies.pictures import ladder, limited
+        from weighbridge.answers.remedies import picture_training, pictures
 
-        workload = estimator.question.workload
-        assert report.verdict is not None
-        if report.verdict.fits == "yes" and report.verdict.count:
-            return limited(report, workload, estimator)
+        workload, trains = estimator.question.workload, report.task == "train"
+        if report.verdict is None or not report.verdict.count:
+            return report if trains else pictures.with_cards(report, workload, estimator)
+        if report.verdict.fits == "yes":
+            return report if trains else pictures.limited(report, workload, estimator)
+        ladder = (picture_training if trains else pictures).ladder
         typed = frozenset(workload.said if pinned is None else pinned)
         return replace(report, remedies=ladder(report, workload, estimator, typed))
 
@@ -467,8 +494,8 @@ class Prepared:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
-        if task == "picture":  # formats by component, which its own room reads
-            return w
+        if task == "picture":
+            return w.but(**_of_a_file(self.source, w))
         engine = getattr(w, "engine", usual().name)
         if task == "infer" and engine is None and isinstance(self.source, Inventory):
             from weighbridge.answers.questions.naming import named_engine
@@ -520,6 +547,20 @@ def _is_enough(report: Report) -> bool:
     """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
     fits = None if report.verdict is None else report.verdict.fits
     return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
+
+
+def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
+    """Return the format of a denoiser that was named by its file, as ComfyUI loads such files:
+    flux1-dev-Q4_K_S.gguf."""
+    from weighbridge.models.catalogue import pipelines
+
+    file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
+    if file is None:
+        return {}
+    engine = {} if "engine" in w.said or "offload" in w.said else {"engine": "comfyui"}
+    name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
+    settled = not file.format or getattr(w, name) is not None
+    return engine if settled else {**engine, name: file.format}
 
 
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:

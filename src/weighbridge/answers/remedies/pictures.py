@@ -9,7 +9,7 @@ that fits and one that has room. What fits is asked how far its size and its fra
 Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
@@ -22,13 +22,12 @@ from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
 
-Ask = Callable[[Picture], Report]
+Ask = Callable[[Any], Report]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SMALLER = (0.75, 0.5)  # of frames; of each side
 MOST = 7
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
-EVERY = (ENCODE, DENOISE, DECODE)
 # Points that compare (assumed but for the order)
 OFFLOADED = Price(speed=4)
 TILED = Price(quality=1, speed=1)
@@ -45,26 +44,33 @@ class Step(NamedTuple):
     change: Mapping[str, Any]
     cost: str
     price: Price
-    lowers: tuple[str, ...] = EVERY
+    lowers: tuple[str, ...] = ()  # any
     weights: bool = False
 
-    def helps(self, stage: str, w: Picture) -> bool:
+    def helps(self, stage: str, w: Any) -> bool:
         whole = self.weights and w.offload in (None, "none")
-        return whole or stage in self.lowers
+        return whole or not self.lowers or stage in self.lowers
 
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
-    every = _of_comfy if w.engine == comfy.NAME else _steps
-    steps = [step for step in every(report, w) if pinned.isdisjoint(step.change)]
+    steps = _of_comfy if w.engine == comfy.NAME else _steps
+    return climb(report, w, ask, pinned, steps(report, w))
+
+
+def climb(
+    report: Report, w: Any, ask: Ask, pinned: frozenset[str], steps: Iterable[Step]
+) -> tuple[Remedy, ...]:
+    """Take the steps that lower the peak, up to one that has room after the first that fits."""
+    left = [step for step in steps if pinned.isdisjoint(step.change)]
     climbed: list[Remedy] = []
     now, current, done = report, w, dict[str, Any]()
     while len(climbed) < MOST and not _has_room(climbed):
-        stage = fullest(now)
-        step = next((one for one in steps if one.helps(stage, current)), None)
+        stage = str(now.fullest.peak_phase)
+        step = next((one for one in left if one.helps(stage, current)), None)
         if step is None:
             break
-        steps.remove(step)
+        left.remove(step)
         changed = current.but(**step.change)
         then = _asked(ask, changed)
         if then is not None and _need(then) <= _need(now) * (1 - LEAST):
@@ -78,7 +84,7 @@ def _has_room(climbed: list[Remedy]) -> bool:
     return len(climbed) > 1 and climbed[-2].fits == "yes"
 
 
-def _asked(ask: Ask, w: Picture) -> Report | None:
+def _asked(ask: Ask, w: Any) -> Report | None:
     try:
         return ask(w)
     except WeighbridgeError:
@@ -144,12 +150,6 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         yield Step({"size": size}, told, SMALL, (DENOISE, DECODE))
 
 
-def fullest(report: Report) -> str:
-    """Name the stage that takes the most."""
-    stages = report.derived["picture_stages"]
-    return str(max(stages, key=lambda stage: stage["bytes"][1])["stage"])
-
-
 def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
@@ -161,7 +161,7 @@ def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
         cost=step.cost,
         price=step.price,
         flags=flags(typed, ""),
-        kind=fullest(then),
+        kind=str(then.fullest.peak_phase),
         paste=then.derived.get("launch") or "",
         margin_bytes=verdict.margin_bytes,
         per_device=verdict.per_device,
@@ -209,3 +209,30 @@ def _most(change: Callable[[float], Picture], least: float, most: float, ask: As
         else:
             most = middle
     return known
+
+
+def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
+    """Add the smallest cards on which it surely fits, as it was asked and with one component at a
+    time. Those of other makers than NVIDIA have had no published run."""
+    ways = {"": w, "model": w.but(offload="model")}
+    if w.offload not in (None, "none"):
+        del ways["model"]
+    cards = {way: _smallest(asked, ask) for way, asked in ways.items()}
+    named = {way: name for way, name in cards.items() if name}
+    return replace(report, derived=report.derived | {"smallest_cards": named})
+
+
+def _smallest(w: Picture, ask: Ask) -> str:
+    from weighbridge.machines.accelerators.parts import parts
+
+    bare = _asked(ask, w)
+    if bare is None:
+        return ""
+    known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
+    sold = (p for p in known if "modified" not in p.name.lower())
+    rooms = sorted((p.room.low, len(p.id), p.id, p) for p in sold)
+    for _, _, name, part in rooms:
+        then = _asked(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
+        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+            return part.name
+    return ""

@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
     "image": ("picture:image", "What making pictures with a pipeline takes, stage by stage."),
     "video": ("picture:video", "What making video with a pipeline takes, stage by stage."),
+    "train-image": (
+        "picture_training:train_image",
+        "What training a pipeline's denoiser takes, by phase.",
+    ),
     "train": ("train:train", "What fine-tuning and training take, by phase."),
     "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),
@@ -41,22 +45,35 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("completion:completion", "Print the shell completion script."),
 }
 MODEL = "fit"  # the command of a model whose name stands where commands do
-PICTURES = "image"  # the command of a pipeline, whatever word asks about serving
-SERVING = ("infer", "fit")
+PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
+# The same, by the word that asks about a language model
+OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": "train-image"}
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
 
 def of_pictures(words: Sequence[str]) -> list[str]:
-    """Return the words of a question about serving that name a pipeline of pictures or video,
-    without the command; [] of others."""
-    if words[0] in COMMANDS and words[0] not in SERVING:
+    """Return the command and the words of a question that names a pipeline of pictures or video;
+    [] of others."""
+    if words[0] in COMMANDS and words[0] not in OF_PICTURES:
         return []
     from weighbridge.models.catalogue import pipelines  # its names, where a model is asked about
 
-    asked = [*words[1:]] if words[0] in SERVING else [*words]
+    command = OF_PICTURES.get(words[0], PICTURES)
+    asked = [*words[1:]] if words[0] in OF_PICTURES else [*words]
     named = (word for word in asked if not word.startswith("-"))
-    return asked if any(map(pipelines.makes_pictures, named)) else []
+    return [command, *asked] if any(map(pipelines.makes_pictures, named)) else []
+
+
+def of_workflow(words: Sequence[str]) -> list[str]:
+    """Return the words of a question about a workflow of ComfyUI, without the command; [] of
+    others."""
+    asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS) else [*words]
+    if not asked or not asked[0].lower().endswith(".json"):
+        return []
+    from weighbridge.files.runfiles.serving.workflow import is_workflow
+
+    return asked if is_workflow(asked[0]) else []
 
 
 class Menu(click.Group):
@@ -76,8 +93,10 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if words := of_workflow(args):
+            return FILE, self.get_command(ctx, FILE), words
         if words := of_pictures(args):
-            return PICTURES, self.get_command(ctx, PICTURES), words
+            return words[0], self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file
 

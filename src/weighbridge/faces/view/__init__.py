@@ -46,7 +46,9 @@ def screen(
     nobody has looked for; of what is a lower bound it has a bar without a verdict."""
     words, sought = words_in(lang, page=page is not None), page is None or page.sought
     answer = shown(report, words, unit, full=details, sought=sought)
-    task = import_module(f"weighbridge.faces.view.{'picture' if report.pictures else report.task}")
+    pictures = {"infer": "picture", "train": "picture_training"}
+    kind = pictures[report.task] if report.pictures else report.task
+    task = import_module(f"weighbridge.faces.view.{kind}")
     if page is not None and page.least:
         return Screen(task.title(answer), (_least(answer),), lang=lang)
     sections = (_answer(answer), *_named(task.sections, answer))

@@ -27,7 +27,7 @@ def title(answer: ShownAnswer) -> str:
 def sections(answer: ShownAnswer) -> Iterator[Section]:
     v = answer.report.verdict
     if v is not None and v.fits != "yes" and answer.report.remedies:
-        yield (_ladder(answer),)
+        yield (climbed(answer, "stage"),)
         yield from _pasted(answer)
     yield (_stages(answer),)
     if v is None or v.fits == "yes":
@@ -65,13 +65,14 @@ def _mark(peak: Bytes, usable: Bytes) -> Mark:
     return "no" if peak.low > usable.high else "unknown"
 
 
-def _ladder(answer: ShownAnswer) -> Grid:
+def climbed(answer: ShownAnswer, place: str) -> Grid:
+    """One row a step of the ladder; `place` is the word for where the most is taken."""
     rows = []
     remedies = answer.report.remedies[:SHOWN]
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""
         size = answer.sizes.of(remedy.per_device.expected if remedy.per_device else 0)
-        at = answer.say(f"stage.{remedy.kind}")
+        at = answer.say(f"{place}.{remedy.kind}")
         said = answer.say.told(remedy.cost)
         rows.append((Cell(size, remedy.fits), Cell(at), Cell(f"{sign}{said}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
@@ -90,6 +91,11 @@ def _pasted(answer: ShownAnswer) -> Iterator[Section]:
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:
     d = answer.report.derived
+    cards = d.get("smallest_cards") or {}
+    if cards.get(""):
+        yield answer.say("picture.card", card=printable(cards[""]))
+    if cards.get("model") and cards["model"] != cards.get(""):
+        yield answer.say("picture.card.model", card=printable(cards["model"]))
     if d.get("most_frames"):
         yield answer.say("picture.most_frames", frames=f"{d['most_frames']:,}")
     if d.get("largest_size"):

@@ -73,8 +73,10 @@ class DerivedFacts(TypedDict, total=False):
     # pictures and video: each component that runs, as {stage, component, bytes}
     picture_stages: list[dict[str, Any]]
     in_ram: int  # bytes of weights that ComfyUI leaves in RAM
+    smallest_cards: Mapping[str, str]  # by offload, "" as asked
     most_frames: int
     largest_size: str  # WIDTHxHEIGHT
+    blocks: int  # of a denoiser, which may be swapped
     launch: str | None
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine

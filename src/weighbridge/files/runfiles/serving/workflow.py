@@ -5,22 +5,24 @@ loaded, with their formats, the size, and what decides memory besides.
     {"nodes": [{"id": 3, "type": "KSampler", "widgets_values": [...]}], "links": []}  page's form
 
 workflow.jsonl has the nodes that are known, with the order of their widgets. Those that no output
-needs, and those that are muted, do not run. Each pipeline is a run of its own: ComfyUI has one model
-on the card at a time, so that the fullest decides. A node that is not known is named.
+needs, and those that are muted, do not run. Each pipeline is a run of its own: ComfyUI has one
+model on the card at a time, so that the fullest decides. A node that is not known is named.
 Source: ComfyUI 0.3.64 nodes.py, comfy_extras; city96/ComfyUI-GGUF; kijai/ComfyUI-WanVideoWrapper.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from weighbridge.base.cost import MOST
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread, Value
-from weighbridge.models.catalogue.pipelines import DenoiserFile, find, of_file
+from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, of_file
 
 MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
 REROUTE = "Reroute"
@@ -82,6 +84,15 @@ def read(document: Document) -> Iterator[PlannedRun]:
     nodes = {node.id: node for node in _nodes(document.data)}
     flow = Workflow(_needed(nodes), document)
     yield from flow.runs()
+
+
+def is_workflow(path: str) -> bool:
+    """Tell whether a file is one, before it is asked about."""
+    if not path.lower().endswith(".json") or not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = file.read(MOST)
+    return '"class_type"' in text or ('"widgets_values"' in text and '"links"' in text)
 
 
 # ---- nodes of both forms
@@ -227,7 +238,9 @@ class Workflow:
 
     def _leave(self, key: str, why: str, *, raises: bool = False) -> None:
         line = self.document.line_of(max(0, self.document.text.find(key.partition(".")[0])))
-        self.unread.append(Unread(key=STRANGE.sub("?", key)[:80], line=line, why=why, raises=raises))
+        self.unread.append(
+            Unread(key=STRANGE.sub("?", key)[:80], line=line, why=why, raises=raises)
+        )
 
     def _file(self, node: FlowNode) -> DenoiserFile | None:
         [*_, name] = [
@@ -246,9 +259,7 @@ class Workflow:
             if not (_count(width) and _count(height)):
                 continue
             size: dict[str, Value] = {"size": f"{width}x{height}"}
-            frames = self.value(
-                node, next((n for n in FRAMES if n in node.inputs), "")
-            )
+            frames = self.value(node, next((n for n in FRAMES if n in node.inputs), ""))
             batch = self.value(node, "batch_size")
             size |= {"frames": frames} if _count(frames) and frames > 1 else {}
             return size | ({"batch_size": batch} if _count(batch) and batch > 1 else {})
@@ -296,10 +307,8 @@ class Workflow:
     def _formats(self, name: str, files: Sequence[tuple[FlowNode, DenoiserFile]]) -> Iterator[str]:
         """Yield the format of each component, as --quantization has it."""
         for node, file in files:
-            form = self._cast(node) or file.format
-            if form.startswith(("fp8", "e4m3", "e5m2")):
-                form = "fp8"
-            if form and not form.startswith(("bf", "float")):
+            form = self._cast(node) or ("" if file.format in FLOATS.values() else file.format)
+            if form:
                 yield f"{file.component}={form}"
                 if _role(node.type) == "checkpoint":  # encoders in the same file
                     yield f"text={form}"
@@ -309,7 +318,7 @@ class Workflow:
 
     def _cast(self, node: FlowNode) -> str:
         asked = (self.value(node, key) for key in ("weight_dtype", "quantization"))
-        return next((str(one) for one in asked if str(one).startswith("fp8")), "")
+        return "fp8" if any(str(one).startswith("fp8") for one in asked) else ""
 
     def _encoders(self, parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for node in self.of("encoder"):

@@ -1,0 +1,96 @@
+"""Blocks of a denoiser that forget what they saved, and are computed again in backward.
+
+    full      every block
+    pairs     two blocks after each other as one
+    half      the first two of each four
+    offload   every block, whose input waits in host memory
+
+Source: diffusers 0.42 models/modeling_utils.py (gradient_checkpointing_func, use_reentrant=False);
+SimpleTuner helpers/training/ (gradient checkpointing intervals, segments and strides).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from weighbridge.pictures.places import Place
+from weighbridge.pictures.values import Block, Run, Value
+from weighbridge.training.forward.checkpoint import checkpoint
+from weighbridge.training.forward.tensors import Tensor
+
+STRIDE, OF_STRIDE = 4, 2
+
+
+Runs = Callable[[Block, Place, tuple[Value, ...]], Any]
+
+
+def computed_again(run: Run, how: str) -> Runs | None:
+    """Return what a program runs its blocks by: None is as they stand."""
+    if how == "none":
+        return None
+    if how == "half":
+        return _some(run)
+    if how == "pairs":
+        return _pairs(run)
+    return lambda call, place, values: _again(run, call, place, values, away=how == "offload")
+
+
+def _again(
+    run: Run, call: Block, place: Place, values: tuple[Value, ...], *, away: bool = False
+) -> Any:
+    """Run a block and forget what it saved."""
+
+    def layer(*tensors: Tensor) -> Any:
+        return _each(call(place, *(Value(run, one) for one in tensors)), lambda v: v.tensor)
+
+    tensors = [value.tensor for value in values]
+    out = checkpoint(run.m, layer, *tensors, away=away)
+    del tensors
+    return _each(out, lambda tensor: Value(run, tensor))
+
+
+def _each(out: Any, change: Callable[[Any], Any]) -> Any:
+    """Change what a block gave: one value, or several, of which some may be none."""
+    if isinstance(out, list | tuple):
+        return tuple(None if one is None else change(one) for one in out)
+    return change(out)
+
+
+def _some(run: Run) -> Runs:
+    """Compute the first two of each four blocks again (SimpleTuner's seg2-stride4)."""
+    count = 0
+
+    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+        nonlocal count
+        count += 1
+        if (count - 1) % STRIDE < OF_STRIDE:
+            return _again(run, call, place, values)
+        return call(place, *values)
+
+    return block
+
+
+def _pairs(run: Run) -> Runs:
+    """Compute two blocks after each other again as one (SimpleTuner's interval of two)."""
+    last: list[tuple[Block, Place, tuple[Value, ...], list[Tensor]]] = []
+
+    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+        before = last.pop() if last else None
+        if before is not None and _same(values, before[3]):
+            first, first_place, inputs, _ = before
+
+            def both(_: Place, *entering: Value) -> Any:
+                between = first(first_place, *entering)
+                return call(place, *(between if isinstance(between, tuple) else (between,)))
+
+            return _again(run, both, place, inputs)
+        out = _again(run, call, place, values)
+        given = out if isinstance(out, tuple) else (out,)
+        last.append((call, place, values, [one.tensor for one in given if one is not None]))
+        return out
+
+    return block
+
+
+def _same(values: Sequence[Value], tensors: Sequence[Tensor]) -> bool:
+    pairs = zip(values, tensors, strict=False)
+    return len(values) == len(tensors) and all(value.tensor is one for value, one in pairs)

@@ -1,0 +1,168 @@
+"""What is asked of a training run, with the defaults of the pipeline and of the program."""
+
+from collections.abc import Iterator, Mapping
+
+from weighbridge.base.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
+from weighbridge.machines.accelerators.chips import ASSUMED, Chip
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.models.tensors import torch_dtype
+from weighbridge.pictures import base
+from weighbridge.pictures.adapting import CLASSES, PictureAdapters
+from weighbridge.pictures.config import class_of
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.swapping import lists
+from weighbridge.pictures.trainers import TRAINERS, Trainer
+from weighbridge.pictures.training import CLIP, PicturePlan
+from weighbridge.pictures.values import Sizes
+from weighbridge.training.optimizers import optimizer
+from weighbridge.workload.picture_training import PictureTraining
+
+HALVES = {"bf16": BFLOAT16, "fp16": FLOAT16, "fp32": FLOAT32}
+MIXED = "-mixed"
+USUAL = "bf16-mixed"
+WHOLE = 10_000  # LyCORIS's rank by which W2 is never cut in two
+
+
+def plan(
+    spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining, chip: Chip | None
+) -> PicturePlan:
+    """Raises UsageError for settings that contradict each other or the pipeline."""
+    trainer = trainer_of(w)
+    _consistent(spec, parts, w)
+    compute = HALVES[(w.precision or USUAL).removesuffix(MIXED)]
+    mixed = (w.precision or USUAL).endswith(MIXED)
+    adapters = None if w.method == "full" else _adapters(w, trainer, compute)
+    stepped = optimizer(w.optimizer or trainer.optimizer)
+    encodes, caches = _encoders(spec, parts, w)
+    return PicturePlan(
+        spec=spec,
+        parts=parts,
+        sizes=sizes(spec, w),
+        weights=_weights(w, trainer, compute, mixed=mixed),
+        autocast=compute if mixed else None,
+        dtypes=_dtypes(spec, parts, w, compute),
+        optimizer=replace(stepped, in_backward=True) if w.fused_backward else stepped,
+        adapters=adapters,
+        form=None if w.quantization is None else base.canonical(w.quantization),
+        accumulation=w.gradient_accumulation or 1,
+        checkpointing=w.checkpointing or "none",
+        attention=w.attention or "sdpa",
+        fuse_qkv=w.fuse_qkv,
+        ema=w.ema,
+        encodes=encodes,
+        caches=caches,
+        beside=trainer.beside,
+        trains_text=w.train_text_encoder,
+        blocks_to_swap=w.blocks_to_swap or 0,
+        streaming=w.streaming == "layers",
+        chip=chip or ASSUMED,
+    )
+
+
+def trainer_of(w: PictureTraining) -> Trainer:
+    return TRAINERS[w.framework or "diffusers"]
+
+
+def sizes(spec: PipelineSpec, w: PictureTraining) -> Sizes:
+    """Return the sizes of a step on the largest bucket. Raises UsageError."""
+    width, height, frames = spec.size
+    if w.size is not None:
+        height, width = w.size
+    if w.frames is not None:
+        frames = w.frames
+    if spec.kind == "image" and frames > 1:
+        raise UsageError(sentence("picture.frames", pipeline=spec.name, frames=frames))
+    multiple = spec.multiple or spec.space
+    if min(width, height) < multiple:
+        raise UsageError(sentence("picture.small", width=width, height=height, least=multiple))
+    return Sizes(
+        batch=w.batch_size or 1,
+        frames=(frames - 1) // spec.time + 1,
+        height=height // multiple * multiple // spec.space,
+        width=width // multiple * multiple // spec.space,
+        text=w.prompt_tokens or spec.text,
+    )
+
+
+def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining) -> None:
+    full = w.method == "full"
+    if full and w.quantization is not None:
+        raise UsageError(sentence("train.stored", form=w.quantization))
+    if full and (w.lora_r or w.lora_targets or w.lokr_factor):
+        raise UsageError(sentence("picture_training.full"))
+    if w.method != "lokr" and w.lokr_factor:
+        raise UsageError(sentence("picture_training.factor", method=w.method or "lora"))
+    if full and (w.blocks_to_swap or w.streaming == "layers"):
+        raise UsageError(sentence("picture_training.swap_full"))
+    most = sum(lists(parts[spec.denoiser].blueprint.counted).values())
+    if (w.blocks_to_swap or 0) > max(0, most - 1):
+        flag = f"--blocks-to-swap {w.blocks_to_swap}"
+        raise UsageError(
+            sentence("picture_training.blocks", pipeline=spec.name, most=most), where=flag
+        )
+    clips = [p for p in parts.values() if class_of(p.config).startswith(CLIP)]
+    if w.train_text_encoder and not clips:
+        raise UsageError(sentence("picture_training.no_clip", pipeline=spec.name))
+
+
+def _adapters(w: PictureTraining, trainer: Trainer, compute: DType) -> PictureAdapters:
+    """fp16: diffusers' scripts cast what is trained to float32."""
+    wide = trainer.wide or compute == FLOAT16
+    lokr = w.method == "lokr"
+    targets = w.lora_targets or (tuple(CLASSES) if lokr else trainer.targets)
+    return PictureAdapters(
+        method=w.method or "lora",
+        rank=w.lora_r or (WHOLE if lokr else trainer.rank),
+        targets=targets,
+        dtype=FLOAT32 if wide else compute,
+        dropout=w.lora_dropout or 0.0,
+        casts=trainer.casts,
+        bypassed=trainer.bypassed,
+        factor=w.lokr_factor or trainer.factor,
+    )
+
+
+def _weights(w: PictureTraining, trainer: Trainer, compute: DType, *, mixed: bool) -> DType:
+    """Return the dtype of the denoiser: what is trained whole by mixed precision is in float32."""
+    if w.dtype is not None:
+        return torch_dtype(w.dtype, "--dtype")
+    return FLOAT32 if w.method == "full" and mixed and trainer.master else compute
+
+
+def _encoders(
+    spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the encoders that run in each step, and those that ran before."""
+    texts = tuple(name for name in spec.encoders if name in parts)
+    live = w.uncached_text or w.train_text_encoder
+    pictures = (spec.vae,)
+    encodes = (*(texts if live else ()), *(pictures if w.uncached_latents else ()))
+    return encodes, tuple(name for name in (*texts, *pictures) if name not in encodes)
+
+
+def _dtypes(
+    spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining, compute: DType
+) -> dict[str, DType]:
+    dtypes = dict.fromkeys(parts, compute)
+    if spec.vae_dtype:
+        dtypes[spec.vae] = torch_dtype(spec.vae_dtype, spec.vae)
+    return dtypes
+
+
+def notes(spec: PipelineSpec, w: PictureTraining, made: PicturePlan) -> Iterator[str]:
+    """Yield what is not as it was asked, and what is not counted."""
+    s = made.sizes
+    if w.size is not None and w.size != (s.height * spec.space, s.width * spec.space):
+        size = f"{s.width * spec.space} x {s.height * spec.space}"
+        multiple = spec.multiple or spec.space
+        yield sentence("picture.rounded", pipeline=spec.name, multiple=multiple, size=size)
+    if made.streaming and made.form is not None:
+        yield sentence("picture_training.streamed", form=made.form)
+    if not base.known(made.form):
+        yield sentence("picture_training.unread", form=made.form or "")
+    trainer = trainer_of(w)
+    if trainer.forks(class_of(made.denoiser.config)):
+        yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)

@@ -1,0 +1,337 @@
+"""Training of a pipeline's denoiser: edges by hand, published figures, and laws of what saves memory."""
+
+from math import prod
+
+import pytest
+
+import weighbridge
+from weighbridge.base.dtypes import FLOAT32, TORCH
+from weighbridge.base.errors import UsageError
+from weighbridge.memory.components.activations import Heap
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.pictures import base, swapping
+from weighbridge.pictures.adapting import factored, targeted
+from weighbridge.training.adapters import ALL
+from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.tensors import LeafTensor
+from weighbridge.training.optimizers import optimizer
+
+GIB = 1 << 30
+SD15, SDXL, FLUX, SD3, WAN = "sd-1.5", "sdxl", "flux.1-dev", "sd3.5-medium", "wan2.1-t2v-1.3b"
+UNET = 859_520_964  # parameters of Stable Diffusion 1.5's
+BF16 = TORCH["bfloat16"]
+
+
+def asked(name=SD15, **settings):
+    return weighbridge.train(name, size="256", **settings)
+
+
+def of(report, phase, *names):
+    instant = next(p for p in report.devices[0].phases if p.name == phase)
+    return sum(c.bytes.expected for c in instant.components if c.name in names)
+
+
+def step(report):
+    """The most that tensors take in the phases of a step."""
+    running = ("forward", "backward", "step")
+    phases = [p for p in report.devices[0].phases if p.name in running]
+    return max(p.at("allocated").expected for p in phases)
+
+
+# ---- edges by hand
+
+
+def test_a_lora_is_beside_the_projections_of_each_attention():
+    """16 transformers of two attentions, rank 4; a text has 768 values a token."""
+    widths = {320: 5, 640: 5, 1280: 6}
+    itself = sum(n * 4 * 4 * 2 * w for w, n in widths.items())
+    to_text = sum(n * 4 * (2 * 2 * w + 2 * (w + 768)) for w, n in widths.items())
+    report = asked()
+    assert report.derived["trainable_parameters"] == itself + to_text
+    assert of(report, "load", "adapters") == 2 * (itself + to_text)
+    assert of(report, "load", "weights") == 2 * UNET
+
+
+def test_adapters_of_kohya_are_in_float32_and_those_of_diffusers_as_the_base():
+    for framework, size in (("kohya", 4), ("diffusers", 2)):
+        report = asked(framework=framework, lora_targets="to_q")
+        trained = report.derived["trainable_parameters"]
+        assert of(report, "load", "adapters") == size * trained
+
+
+def test_adam_has_two_averages_of_what_is_trained():
+    report = asked(optimizer="adamw")
+    assert of(report, "step", "optimizer_states") == 2 * of(report, "load", "adapters")
+
+
+def test_full_training_by_mixed_precision_is_in_float32_and_pure_in_16_bits():
+    mixed, pure = asked(method="full"), asked(method="full", precision="bf16")
+    for report, size in ((mixed, 4), (pure, 2)):
+        assert of(report, "load", "weights") == size * UNET
+        assert of(report, "step", "optimizer_states") == 2 * size * UNET
+        assert report.derived["trainable_parameters"] == UNET
+
+
+def test_a_moving_average_is_as_large_as_what_is_trained():
+    once, twice = asked(method="full"), asked(method="full", ema=True)
+    assert of(twice, "load", "weights") == 2 * of(once, "load", "weights")
+
+
+def test_encoders_stay_where_nothing_is_cached():
+    cached = asked()
+    live = asked(uncached_latents=True, uncached_text=True)
+    parts = 2 * (123_060_480 + 83_653_863)
+    assert of(live, "load", "weights") - of(cached, "load", "weights") == parts
+    assert [p.name for p in live.devices[0].phases][:2] == ["load", "encode"]
+    assert [p.name for p in cached.devices[0].phases][:2] == ["cache", "load"]
+
+
+def test_encoders_run_before_the_steps_alone_or_beside_the_denoiser():
+    beside, alone = asked(framework="diffusers"), asked(framework="kohya")
+    assert of(beside, "cache", "weights") == 2 * (UNET + 123_060_480 + 83_653_863)
+    assert (
+        of(alone, "cache", "weights") == 2 * 123_060_480
+        or of(alone, "cache", "weights") == 2 * 83_653_863
+    )
+
+
+def test_a_text_encoder_that_is_trained_has_adapters_too():
+    """12 layers of four projections, 768 wide, rank 4."""
+    more = asked(train_text_encoder=True).derived["trainable_parameters"]
+    assert more - asked().derived["trainable_parameters"] == 12 * 4 * 4 * 2 * 768
+
+
+def test_swapped_blocks_wait_in_host_memory():
+    """FLUX: half of the number is of the 19 double blocks, and twice what is left of the 38."""
+    plain = asked(FLUX, framework="kohya", checkpointing="full")
+    swaps = asked(FLUX, framework="kohya", checkpointing="full", blocks_to_swap=10)
+    away = of(plain, "load", "weights") - of(swaps, "load", "weights")
+    d = 3072
+    double = 2 * 6 * d * d + 2 * 4 * d * d + 2 * 8 * d * d
+    single = 3 * d * d + 3 * d * d + 4 * d * d + 5 * d * d
+    assert away == 2 * (5 * double + 10 * single)
+    [load] = swaps.devices[1].phases
+    waits = sum(c.bytes.expected for c in load.components if c.detail == "weights that wait")
+    assert waits == away
+
+
+def test_blocks_of_one_list_and_of_two():
+    params = [Param(f"blocks.{i}.ff.weight", (8, 8)) for i in range(6)]
+    assert swapping.swapped(params, [128] * 6, 2) == ([128] * 4, 256)
+    two = [Param(f"double.{i}.a.weight", (8, 8)) for i in range(4)]
+    two += [Param(f"single.{i}.a.weight", (8, 8)) for i in range(8)]
+    assert swapping.waiting(two, 3) == {"double": 1, "single": 4}
+    assert swapping.swapped([*params, Param("norm.weight", (8,), "norm")], [1] * 7, 9)[0] == [1]
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "sides"),
+    [(128, 16, (16, 8)), (1536, 16, (16, 96)), (10, 16, (1, 10)), (36, 0, (6, 6)), (7, 4, (1, 7))],
+)
+def test_a_factor_is_the_largest_divisor_up_to_it(size, factor, sides):
+    """lycoris_lora functional/general.py (factorization)"""
+    assert factored(size, factor) == tuple(sorted(sides))
+
+
+def test_targets_are_names_classes_or_all_linears_of_blocks():
+    names = ("blocks.0.attn1.to_q", "blocks.0.ff.net.2", "proj_out", "down.0.resnets.0.temb.1.x")
+    params = [Param(f"{name}.weight", (8, 8)) for name in names]
+    assert targeted(params, ("to_q",)) == [names[0]]
+    assert targeted(params, ("Attention",)) == [names[0]]
+    assert targeted(params, ("FeedForward",)) == [names[1]]
+    assert targeted(params, (ALL,)) == [*names[:2]]
+
+
+def linear(form, *, wide=False):
+    """A packed linear of 64 x 32, and what is alive behind it for backward."""
+    m = Machine(Heap())
+    m.autocast = BF16
+    params = {"a.weight": Param("a.weight", (64, 32))}
+    leaves = {"a.weight": LeafTensor("a.weight", (64, 32), BF16, None, trainable=False)}
+    wrap = base.wrapped(form, params, leaves, BF16)["a"]
+    x = LeafTensor("x", (128, 32), FLOAT32 if wide else BF16, None)
+    y = wrap(m, x)
+    live = m.heap.allocator.allocated
+    m.heap.close()
+    return y, live
+
+
+@pytest.mark.parametrize(
+    ("form", "kept"),
+    [
+        ("nf4", 0),
+        ("sdnq-int8", 0),
+        ("quanto-int8", 0),  # the input, which somebody else holds
+        ("torchao-int8-training", 0),
+        ("torchao-int8", 2 * 64 * 32),  # the matrix in 16 bits
+        ("torchao-fp8", 2 * 64 * 32),
+        ("fp8", 2 * 64 * 32),
+        # absolute values; in float32, divided; in 8 bits, and the largest
+        ("torchao-fp8-dynamic", (2 + 4 + 4 + 1) * 128 * 32 + 512),
+    ],
+)
+def test_packed_linears_keep_what_their_libraries_keep(form, kept):
+    y, live = linear(form)
+    assert live - 2 * prod(y.shape) == kept
+
+
+def test_a_product_that_autocast_does_not_reach_is_as_wide_as_its_input():
+    assert linear("sdnq-int8", wide=True)[0].dtype == FLOAT32
+    assert linear("fp8", wide=True)[0].dtype == BF16
+
+
+@pytest.mark.parametrize(("name", "bytes_"), [("adamw_bf16", 6), ("prodigy", 8)])
+def test_states_of_optimizers_that_trainers_have(name, bytes_):
+    param = LeafTensor("a.weight", (64, 32), BF16, None)
+    states = list(optimizer(name).states(param))
+    assert sum(s.dtype.size(prod(s.shape)) for s in states) == bytes_ * 64 * 32
+
+
+def test_came_keeps_one_average_and_sums_of_rows_and_columns():
+    param = LeafTensor("a.weight", (64, 32), FLOAT32, None)
+    states = {s.name: s.shape for s in optimizer("came").states(param)}
+    assert states["exp_avg"] == (64, 32)
+    assert states["exp_avg_res_row"] == (64,)
+    assert states["exp_avg_sq_col"] == (32,)
+    flat = LeafTensor("a.bias", (64,), FLOAT32, None)
+    assert [s.shape for s in optimizer("came").states(flat)] == [(64,), (64,)]
+
+
+# ---- published figures: SimpleTuner documentation/experimental/SEGMENTED_CHECKPOINTING.md, an H100
+
+
+PUBLISHED = [  # pipeline, settings, GiB, how far its own networks may be off
+    (SD15, {"size": "512", "lora_r": 16}, 2.87, 0.08),
+    (SD15, {"size": "512", "lora_r": 16, "checkpointing": "full"}, 1.98, 0.08),
+    (SD3, {"batch_size": 3, "lora_r": 128, "checkpointing": "full"}, 7.67, 0.08),
+    (SD3, {"batch_size": 3, "lora_r": 128, "checkpointing": "pairs"}, 8.93, 0.08),
+    (SD3, {"batch_size": 3, "lora_r": 128, "checkpointing": "half"}, 20.14, 0.1),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "settings", "gib", "off"), PUBLISHED)
+def test_steps_are_as_published(name, settings, gib, off):
+    settings = {"size": "1024", "prompt_tokens": 77 if name == SD15 else 231, **settings}
+    report = weighbridge.train(name, framework="simpletuner", gpu="h100", **settings)
+    assert step(report) == pytest.approx(gib * GIB, rel=off)
+
+
+# ---- laws
+
+
+NEVER_MORE = [
+    {"checkpointing": "full"},
+    {"checkpointing": "half"},
+    {"checkpointing": "offload"},
+    {"optimizer": "adafactor"},
+    {"size": "128"},
+    {"precision": "bf16"},
+]
+
+
+@pytest.mark.parametrize("change", NEVER_MORE, ids=str)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_saving_mode_never_takes_more(method, change):
+    plain = weighbridge.train(SD15, size="256", method=method)
+    saves = weighbridge.train(SD15, **{"size": "256", "method": method, **change})
+    assert step(saves) <= step(plain)
+
+
+@pytest.mark.parametrize("change", [{"quantization": "fp8"}, {"quantization": "nf4"}], ids=str)
+def test_a_packed_base_never_takes_more_with_checkpoints(change):
+    plain = asked(SD3, checkpointing="full")
+    assert step(asked(SD3, checkpointing="full", **change)) < step(plain)
+
+
+def test_more_rank_and_a_larger_batch_never_take_less():
+    sizes = [step(asked(lora_r=rank)) for rank in (4, 16, 64)]
+    assert sizes == sorted(sizes)
+    assert step(asked(batch_size=2)) > step(asked())
+
+
+def test_cached_latents_and_text_never_take_more_in_a_step():
+    for live in ({"uncached_latents": True}, {"uncached_text": True}):
+        assert step(asked()) < step(asked(**live))
+
+
+def test_eight_bits_of_averages_take_less_where_all_is_trained():
+    """Of few numbers bitsandbytes keeps float32, which a small adapter in 16 bits has not."""
+    plain, eight = asked(method="full"), asked(method="full", optimizer="adamw_8bit")
+    assert step(eight) < step(plain)
+
+
+def test_all_of_it_takes_more_than_a_lora():
+    assert step(asked()) < step(asked(method="full"))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr"])
+def test_every_kind_of_adapter_has_gradients(method):
+    report = asked(method=method)
+    assert report.workload["method"] == method
+    assert 0 < report.derived["trainable_parameters"] < UNET
+    states = of(report, "step", "optimizer_states")
+    assert states == pytest.approx(2 * of(report, "load", "adapters"), rel=0.01)
+
+
+def test_fused_backward_keeps_no_gradients():
+    plain, fused = asked(method="full"), asked(method="full", fused_backward=True)
+    assert of(fused, "step", "gradients") == 0
+    assert step(fused) < step(plain)
+
+
+def test_gradients_stay_over_a_second_micro_batch():
+    once, twice = asked(method="full"), asked(method="full", gradient_accumulation=4)
+    assert of(twice, "forward", "gradients") == 4 * UNET
+    assert of(once, "forward", "gradients") == 0
+
+
+def test_whose_code_it_is_decides_the_interval():
+    spread = {}
+    for framework in ("diffusers", "simpletuner"):
+        report = asked(WAN, frames=5, framework=framework, checkpointing="full")
+        forward = next(p for p in report.devices[0].phases if p.name == "forward")
+        kept = next(c for c in forward.components if c.name == "activations")
+        spread[framework] = round(100 * (kept.bytes.high / kept.bytes.expected - 1))
+        assert kept.basis == ("assumed" if framework == "simpletuner" else "computed")
+    assert spread == {"diffusers": 5, "simpletuner": 25}
+
+
+def test_streamed_layers_are_not_packed():
+    report = asked(WAN, frames=5, streaming="layers", quantization="fp8", checkpointing="full")
+    plain = asked(WAN, frames=5, streaming="layers", checkpointing="full")
+    assert step(report) == step(plain)
+    assert any("fp8" in str(line) for line in report.warnings)
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "full", "quantization": "nf4"},
+        {"method": "full", "lora_r": 8},
+        {"method": "full", "blocks_to_swap": 2},
+        {"lokr_factor": 4},
+        {"size": "4"},
+        {"frames": 9},
+        {"optimizer": "nothing"},
+        {"quantization": "fp7"},
+        {"lora_targets": "no_such_module"},
+    ],
+    ids=str,
+)
+def test_contradictions_are_one_line(settings):
+    with pytest.raises(UsageError):
+        weighbridge.train(SD15, **settings)
+
+
+def test_more_blocks_than_there_are():
+    with pytest.raises(UsageError, match="57 blocks"):
+        asked(FLUX, blocks_to_swap=57)
+
+
+def test_a_pipeline_without_clip_has_no_text_encoder_to_train():
+    with pytest.raises(UsageError, match="CLIP"):
+        asked(WAN, train_text_encoder=True)
