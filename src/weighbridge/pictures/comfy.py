@@ -143,7 +143,7 @@ def expected_step(part: ModelPart, request: PictureRequest, spec: PipelineSpec, 
     """Return the bytes that ComfyUI sets aside for a step of so many predictions at once."""
     frames, height, width = request.latent(spec)
     area = rows * request.batch * frames * height * width
-    return int(area * 2 * 0.01 * factor(class_of(part.config), config_of(part.config)) * MIB)
+    return int(area * 2 * 0.01 * factor(class_of(part.config), part.config) * MIB)
 
 
 def factor(cls: str, config: Mapping[str, Any]) -> float:
@@ -151,8 +151,8 @@ def factor(cls: str, config: Mapping[str, Any]) -> float:
     if cls == "UNet2DConditionModel" and config.get("addition_embed_type") == "text_time":
         return OF_SDXL
     if cls == WAN:
-        heads, width = config["num_attention_heads"], config["attention_head_dim"]
-        return float(heads * width / WAN_WIDTH)
+        c = config_of(config)
+        return float(c.num_attention_heads * c.attention_head_dim / WAN_WIDTH)
     return FACTORS.get(cls, FACTOR)
 
 

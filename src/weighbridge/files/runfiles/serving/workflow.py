@@ -199,18 +199,19 @@ class Workflow:
     def value(self, node: FlowNode, name: str) -> Any:
         """Return an input: what it says, or the value that it is linked to. None where that is
         computed as it runs."""
+        key, why = f"{node.type}.{name}", "its links go round"
         for _ in range(MOST_STEPS):
             if name not in node.links:
                 return node.inputs.get(name)
             origin = self.by_id.get(node.links[name])
             if origin is None:
-                self._leave(f"{node.type}.{name}", "it links to a node that is not there")
-                return None
+                why = "it links to a node that is not there"
+                break
             if _role(origin.type) != "value" and origin.type != REROUTE:
-                self._leave(f"{node.type}.{name}", f"{shown(origin.type)} computes it")
-                return None
+                why = f"{shown(origin.type)} computes it"
+                break
             node, name = origin, next(iter(origin.links), "value")
-        self._leave(f"{node.type}.{name}", "its links go round")
+        self._leave(key, why)
         return None
 
     def runs(self) -> Iterator[PlannedRun]:
@@ -285,7 +286,8 @@ class Workflow:
         scales = [self.value(node, "cfg") for node in self.of("guidance")]
         guided = any(isinstance(scale, int | float) and scale != 1 for scale in scales)
         more: dict[str, Value] = {}
-        if guided and not recipe.get("guided", True):
+        usually = recipe.get("guided", True) and recipe.get("guidance") != "none"
+        if guided and not usually:
             more["guidance"] = "batched"
         if recipe.get("reference_tokens"):
             more["images"] = len(self.of("picture"))
