@@ -91,7 +91,8 @@ def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
     file, name, said, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    found, whole = weighbridge.infer(file), weighbridge.infer(name, **said)
+    found, whole = weighbridge.infer(file), weighbridge.infer(name, engine="comfyui", **said)
+    assert found.workload["engine"] == "comfyui"
     assert found.peak.expected == whole.peak.expected
     assert any(f"of {name}: it is weighed with" in line for line in found.warnings)
 
@@ -99,7 +100,10 @@ def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
 def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
-    assert found.peak.expected == weighbridge.infer("flux.1-dev", quantization="nf4").peak.expected
+    asked = {"quantization": "nf4", "engine": "comfyui"}
+    assert found.peak.expected == weighbridge.infer("flux.1-dev", **asked).peak.expected
+    plain = weighbridge.infer("flux1-dev-Q4_K_S.gguf", offload="model")
+    assert plain.workload["engine"] == "diffusers"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,8 @@ def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     with path.open("r+b") as file:
         file.truncate(8 + len(header) + 3072 * 3072)
-    found, whole = weighbridge.infer(str(path)), weighbridge.infer("flux.1-dev", quantization="fp8")
+    asked = {"quantization": "fp8", "engine": "comfyui"}
+    found, whole = weighbridge.infer(str(path)), weighbridge.infer("flux.1-dev", **asked)
     assert found.peak.expected == whole.peak.expected
     assert weighbridge.load(str(path)).model.parameters == 3072 * 3072
 

@@ -58,7 +58,9 @@ class Tree:
         out, inside, kernel, _ = self.shape(f"{name}.weight")
         pad = 0 if kernel == stride else kernel // 2
         groups, bias = x.shape[1] // inside, self.has(f"{name}.bias")
-        return self.place.conv(name, x, out, kernel, stride, pad, bias=bias, groups=groups, last=last)
+        return self.place.conv(
+            name, x, out, kernel, stride, pad, bias=bias, groups=groups, last=last
+        )
 
     def linear(self, name: str, x: Value) -> Value:
         out = self.shape(f"{name}.weight")[0]
@@ -112,4 +114,3 @@ def complete(run: Run, shapes: Shapes) -> None:
         declared = run.declared.get(name)
         if declared is None or (declared.shape != shape and not name.endswith(RESIZED)):
             raise UnsupportedError(sentence("images.not_met", tensor=name))
-
