@@ -105,7 +105,7 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         with torch.device(device):
             if "_class_name" in config:
                 cls = getattr(diffusers, config["_class_name"])
-                return _loaded(cls.from_config(dict(config)), dtype).eval()
+                return _loaded(cls.from_config(dict(config)), device, dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
             if config["model_type"] == "chatglm":  # diffusers brings its own
                 from diffusers.pipelines.kolors import text_encoder
@@ -119,11 +119,11 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         torch.set_default_dtype(before)
 
 
-def _loaded(module: Any, dtype: torch.dtype) -> Any:
+def _loaded(module: Any, device: str, dtype: torch.dtype) -> Any:
     """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
-    return module
+    return module if device == "meta" else module.to(device)
 
 
 def tree(config: Mapping[str, Any]) -> dict[str, Shape]:
@@ -319,7 +319,6 @@ def text(there: Peak, here: Peak) -> str:
 
 
 def main(words: list[str]) -> None:
-    components.ROOMS = tuple(r for r in components.ROOMS if r != "seeing")
     from tests.torch.cases_pictures import CASES as IMAGES
     from tests.torch.cases_videos import CASES as VIDEOS
 

@@ -35,9 +35,11 @@ ROOMS = (
     "vae_hunyuan",
     "vae_dc",
     "vae_mochi",
+    "svd",
+    "motion",
+    "vae_cosmos",
     "vae_ltx",
     "encoders",
-    "seeing",
 )
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)

@@ -1,6 +1,7 @@
 """Transformers of one stream, and those with gates or experts of their own kind."""
 
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.blocks import latent, packed
 from weighbridge.pictures.nets.oldblocks import (
     attention,
     continuous,
@@ -15,7 +16,6 @@ from weighbridge.pictures.nets.oldblocks import (
     table,
     timestep,
 )
-from weighbridge.pictures.nets.blocks import latent, packed
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 

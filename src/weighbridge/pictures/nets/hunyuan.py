@@ -6,23 +6,16 @@ A program reads (n, c, s): a place in the tree, the config, and the request's si
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.oldblocks import (
-    ada,
     attention,
     continuous,
     double,
     embed,
     feed,
-    joint,
-    norm,
-    normed,
-    rope,
-    rows,
-    scaled,
     single,
     timestep,
 )
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, attend, cat, flat
+from weighbridge.pictures.values import Sizes, Value, cat
 
 
 def vector(n, b, d, pooled=None, guidance=False, bias=True):
