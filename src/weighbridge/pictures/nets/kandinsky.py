@@ -6,24 +6,29 @@ Source: diffusers 0.42 models/transformers/transformer_kandinsky.py.
 from collections.abc import Callable
 from math import prod
 
+from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
-    Turns,
     attended,
     embed,
     latent,
     norm,
     rows,
     scaled,
-    turned,
-    turns_of,
 )
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, headed
 
 
+def turned(x: Value, rope: Value) -> Value:
+    """apply_rotary: products with a matrix of two by two for each pair, summed, in float32."""
+    x_ = x.float()
+    products = x_.resized(*x.shape[:-1], rope.shape[-1])
+    return products.resized(*x.shape).like(x)
+
+
 def attention(
-    n: Place, x: Value, head: int, turns: Turns | None, seen: Value | None = None
+    n: Place, x: Value, head: int, turns: Value | None, seen: Value | None = None
 ) -> Value:
     """Kandinsky5AttnProcessor: norms in float32; positions where it attends to itself."""
     d, heads, source = x.shape[-1], x.shape[-1] // head, x if seen is None else seen
@@ -68,7 +73,8 @@ def kandinsky5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     temb = temb + p.layer_norm("norm", pooled)
     picture = latent(n, s, channels * prod(patch), tokens)
     x = (n / "visual_embeddings").linear("in_layer", picture, d)
-    text_turns, turns = turns_of(run, s.text, head), turns_of(run, tokens, head)
+    text_turns = run.new(s.text, 2 * head, dtype=FLOAT32)
+    turns = run.new(tokens, 2 * head, dtype=FLOAT32)
 
     def text_block(p: Place, y: Value) -> Value:
         mod = rows((p / "text_modulation").linear("out_layer", temb.act(), 6 * d), 6)
@@ -87,7 +93,7 @@ def kandinsky5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         x = p.block(block, x)
     final = n / "out_layer"
     shift, scale = rows((final / "modulation").linear("out_layer", temb.act(), 2 * d), 2)
-    x = scaled(norm(final, x), scale, shift)
+    x = scaled(norm(final, x.float()), scale.float(), shift.float()).like(x)
     return final.linear("out_layer", x, prod(patch) * c.out_visual_dim)
 
 

@@ -24,7 +24,7 @@ from weighbridge.pictures.nets.blocks import (
     width_of,
 )
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, cat, headed
+from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Pair = tuple[Value, Value]
 
@@ -133,12 +133,12 @@ def cog_attention(n: Place, x: Value, y: Value, heads: int, turns: Turns) -> Pai
     (b, image, d), text = x.shape, y.shape[1]
     z = cat([y, x])
     q, k, v = qkv(n, z, d)
-    q = norm(n, headed(q, heads))
-    k = norm(n, headed(k, heads))
+    q = n.layer_norm("", headed(q, heads), affine=False, dense=False)
+    k = n.layer_norm("", headed(k, heads), affine=False, dense=False)
     part = b, image, heads, d // heads
     q = q.written(turned(q.part(*part), turns))
     k = k.written(turned(k.part(*part), turns))
-    z = attended(q, k, headed(v, heads))
+    z = attend(flat(q), flat(k), v, heads, first=True)
     z = (n / "to_out").linear("0", z, d)
     y, x = z.split(text, image, dim=1)
     return x, y
