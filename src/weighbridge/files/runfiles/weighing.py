@@ -454,8 +454,8 @@ def answered(
     """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
     settings = {**run.settings, **_shared_again(run.settings, typed), **typed}
     pinned = (*typed, *FIXED)
-    if run.task == "train":
-        trained = question("train", None, settings)
+    if run.task in ("train", "picture_training"):
+        trained = question(run.task, None, settings)
         return open_(model, None).answer(trained, remedies=remedies, pinned=pinned)
     asked = by_its_name(serving(None, run.command or None, settings), None, disk=False)
     revision = asked.launched.revision if asked.launched is not None else None
