@@ -3,8 +3,8 @@
 import pytest
 
 import weighbridge
+from tests.pictures.rows import with_programs
 from weighbridge.base.errors import UsageError
-from weighbridge.models.catalogue import pipelines
 
 GIB = 1 << 30
 SD15, FLUX, COG = "sd-1.5", "flux.1-dev", "cogvideox-2b"
@@ -186,7 +186,7 @@ def test_a_component_that_there_is_not_is_named():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", pipelines.names())
+@pytest.mark.parametrize("name", with_programs())
 def test_every_pipeline_answers(name):
     found = asked(name, gpu="h100")
     stages = [phase.name for phase in found.devices[0].phases]

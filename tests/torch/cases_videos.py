@@ -375,3 +375,75 @@ CASES |= {
         sizes=Sizes(batch=2, height=128, width=128, text=300),
     ),
 }
+
+DC = {
+    "_class_name": "AutoencoderDC",
+    "encoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "decoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "upsample_block_type": "interpolate",
+    "downsample_block_type": "Conv",
+}
+CASES |= {
+    "vae dc dec": vae(DC, (1, 32, 32, 32), dict(height=32, width=32)),
+    "vae dc dec 2": vae(
+        {"_class_name": "AutoencoderDC"}, (2, 32, 16, 24), dict(batch=2, height=16, width=24)
+    ),
+    "vae dc enc": vae(DC, None, dict(height=32, width=32), "encode", (1, 3, 1024, 1024)),
+}
+
+MV = {"_class_name": "AutoencoderKLMochi"}
+CASES |= {
+    "vae mochi dec": vae(MV, (1, 12, 3, 24, 32), dict(frames=3, height=24, width=32)),
+    "vae mochi enc": vae(
+        MV, None, dict(frames=3, height=24, width=32), "encode", (1, 3, 13, 192, 256)
+    ),
+}
+
+
+def tiles(config, z, **sizes):
+    return vae(config, z, {"tiled": True, **sizes})
+
+
+CASES |= {
+    "vae tiles wan": tiles(
+        {"_class_name": "AutoencoderKLWan"}, (1, 16, 5, 60, 80), frames=5, height=60, width=80
+    ),
+    "vae tiles wan22": tiles(WAN22, (1, 48, 5, 30, 40), frames=5, height=30, width=40),
+    "vae tiles qwen": tiles(Q, (1, 16, 1, 128, 128), frames=1, height=128, width=128),
+    "vae tiles cog": tiles(CV, (1, 16, 5, 60, 90), frames=5, height=60, width=90),
+    "vae tiles hun": tiles(HV, (1, 16, 9, 50, 66), frames=9, height=50, width=66),
+    "vae frames hun": vae(HV, (1, 16, 9, 24, 32), dict(frames=9, height=24, width=32)),
+    "vae tiles hun15": tiles(HV15, (1, 32, 3, 30, 40), frames=3, height=30, width=40),
+    "vae tiles ltx": tiles(LV95, (1, 128, 5, 22, 30), frames=5, height=22, width=30),
+    "vae tiles ltx2v": tiles(
+        {**L2, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
+        (1, 128, 5, 22, 30),
+        frames=5,
+        height=22,
+        width=30,
+    ),
+    "vae tiles mochi": tiles(MV, (1, 12, 3, 50, 66), frames=3, height=50, width=66),
+    "vae tiles dc": tiles(DC, (1, 32, 32, 40), height=32, width=40),
+}
+CASES["vae tiles ltx"] = Case(
+    config=LV95,
+    inputs={"z": (1, 128, 5, 22, 30), "temb": (1,)},
+    sizes=Sizes(side="decode", tiled=True, frames=5, height=22, width=30),
+    call="decode",
+    skipped=INFERENCE,
+)
+
+LONG=torch.int64
+def words(config, tokens, mask=True, **more):
+    ids={"input_ids":Typed((1,tokens),LONG)}
+    if mask: ids["attention_mask"]=Typed((1,tokens),LONG)
+    return Case(config=config,inputs={**ids,"output_hidden_states":Plainly("t5" not in config["model_type"])},sizes=Sizes(text=tokens),skipped=INFERENCE,**more)
+CASES |= {
+  "enc t5": words({"architectures":["T5EncoderModel"],"model_type":"t5","d_ff":10240,"d_kv":64,"d_model":4096,"num_heads":64,"num_layers":3,"relative_attention_num_buckets":32,"vocab_size":32128,"feed_forward_proj":"gated-gelu"},512),
+  "enc umt5": words({"architectures":["UMT5EncoderModel"],"model_type":"umt5","d_model":4096,"d_kv":64,"d_ff":10240,"num_heads":64,"num_layers":3,"vocab_size":256384,"relative_attention_num_buckets":32},512),
+  "enc clip": words({"architectures":["CLIPTextModelWithProjection"],"model_type":"clip_text_model","hidden_size":1280,"intermediate_size":5120,"num_attention_heads":20,"num_hidden_layers":32,"vocab_size":49408,"projection_dim":1280},77,mask=False),
+  "enc llama": words({"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":4096,"intermediate_size":14336,"num_attention_heads":32,"num_key_value_heads":8,"num_hidden_layers":4,"vocab_size":128256},256),
+  "enc qwen3": words({"architectures":["Qwen3Model"],"model_type":"qwen3","hidden_size":2560,"intermediate_size":9728,"num_attention_heads":32,"num_key_value_heads":8,"head_dim":128,"num_hidden_layers":4,"vocab_size":151936},512),
+  "enc gemma2": words({"architectures":["Gemma2Model"],"model_type":"gemma2","hidden_size":2304,"intermediate_size":9216,"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"num_hidden_layers":4,"vocab_size":256000},256),
+  "enc mistral": words({"architectures":["MistralForCausalLM"],"model_type":"mistral","hidden_size":5120,"intermediate_size":32768,"num_attention_heads":32,"num_key_value_heads":8,"head_dim":128,"num_hidden_layers":4,"vocab_size":131072},512),
+}

@@ -107,6 +107,11 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
                 cls = getattr(diffusers, config["_class_name"])
                 return _loaded(cls.from_config(dict(config)), dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+            if config["model_type"] == "chatglm":  # diffusers brings its own
+                from diffusers.pipelines.kolors import text_encoder
+
+                kept = {"original_rope": True, **raw}
+                return text_encoder.ChatGLMModel(text_encoder.ChatGLMConfig(**kept)).eval()
             cls = getattr(transformers, config["architectures"][0])
             kind = transformers.AutoConfig.for_model(config["model_type"], **raw)
             return cls._from_config(kind).to(dtype).eval()
@@ -132,6 +137,8 @@ def real(case: Case, mode: str) -> Peak:
         module = built(case.config, "cuda")
         if mode != "forward":
             _adapt(module, case, checkpoints=mode == "checkpoints")
+        if case.sizes.tiled:
+            module.enable_tiling()
         inputs = tree_map(_input, dict(case.inputs), is_leaf=_is_input)
         start, tape = len(gpu.tape.events), gpu.tape
         before = tape.allocator.allocated

@@ -321,7 +321,9 @@ def test_a_cell_that_is_no_python_ends_a_notebook(trace, tmp_path):  # noqa: F81
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": cells}))
     done = trace("", target="n.ipynb")
     assert (
-        done.returncode == 1 and "n.ipynb, code cell 2" in done.stderr and "SyntaxError" in done.stdout
+        done.returncode == 1
+        and "n.ipynb, code cell 2" in done.stderr
+        and "SyntaxError" in done.stdout
     )
 
 

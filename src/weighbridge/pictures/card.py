@@ -14,7 +14,6 @@ hooks/layerwise_casting.py; accelerate hooks.py (CpuOffload.pre_forward).
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.records import NamedTuple, dataclass
@@ -27,7 +26,6 @@ from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.values import TORCH as NEWEST
 from weighbridge.training.forward.machine import Machine
 
-Offload = Literal["none", "model", "sequential", "group-block", "group-leaf"]
 IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
 
 
@@ -35,7 +33,7 @@ IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one tha
 class Placement:
     """What decides which weights are on the card, and in which format."""
 
-    offload: Offload
+    offload: str  # one of workload/picture.py's OFFLOADS
     stream: bool
     dtypes: Mapping[str, DType]
     forms: Mapping[str, str]

@@ -30,8 +30,11 @@ ROOMS = (
     "vae_wan",
     "vae_cog",
     "vae_hunyuan",
+    "vae_dc",
+    "vae_mochi",
     "vae_ltx",
     "encoders",
+    "seeing",
 )
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
@@ -100,9 +103,8 @@ def _follow(config: Raw) -> None:
         value = config.get(name)
         for one in value if isinstance(value, list | tuple) else (value,):
             if one and one not in followed:
-                raise UnsupportedError(
-                    sentence("no_config_of", cls=class_of(config), why=f"{name}={one}")
-                )
+                option = f"{name}={one}"
+                raise UnsupportedError(sentence("no_config_of", cls=class_of(config), why=option))
 
 
 def declared(config: Raw, block: RunBlock | None = None) -> Run:

@@ -118,8 +118,10 @@ class LinearFormat(NamedTuple):
 FORMATS: Mapping[str, LinearFormat] = {
     FP8: LinearFormat(1),
     SVDQUANT: LinearFormat(0.5, group=2, inputs=64, rank=32),
-    # torchao 0.5 to 0.18 quantization/quant_api.py, dtypes/floatx, sparsity: beside those that
+    # torchao 0.5 to 0.18 quantization/quant_api.py, dtypes/floatx, sparsity: which leave no linear
     # language models have
+    "torchao-int8": LinearFormat(1, row=2),
+    "torchao-fp8": LinearFormat(1, row=4),
     "torchao-int4": LinearFormat(0.5, group=4, inputs=64),
     "torchao-int4-dynamic": LinearFormat(1, group=4, inputs=32),
     "torchao-fp6": LinearFormat(0.75, row=2),

@@ -1,7 +1,9 @@
 """What is asked of a pipeline, with the defaults that the pipeline has."""
 
+import math
 from collections.abc import Iterator
 
+from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
@@ -12,28 +14,25 @@ from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
 from weighbridge.workload.picture import Picture
 
-USUAL_DTYPE = "bfloat16"  # of every pipeline's own example, or float16, which is as large
+# Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
+USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
 FRAMES_A_SECOND = 16  # where a pipeline says nothing
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
 
 
 def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
     """Raises UsageError for sizes that the pipeline cannot make."""
-    width, height, frames = spec.size
-    if w.size is not None:
-        height, width = w.size
-    multiple = spec.multiple or spec.space
+    width, height = _sides(spec, w)
+    images = max(w.images or 0, spec.pictures)
     old = (release(w.engine_version or "") or IN_PLACE_UNTIL) < IN_PLACE_UNTIL
-    if min(width, height) < multiple:
-        raise UsageError(sentence("picture.small", width=width, height=height, least=multiple))
     return PictureRequest(
-        width=width // multiple * multiple,
-        height=height // multiple * multiple,
-        frames=_frames(spec, w, frames),
+        width=width,
+        height=height,
+        frames=_frames(spec, w, spec.size[-1]),
         batch=w.batch_size or 1,
-        text=w.prompt_tokens or spec.text,
+        text=(w.prompt_tokens or spec.text) + images * spec.picture_text,
         guidance=_guidance(spec, w),
-        images=max(w.images or 0, 1 if spec.image_encoder else 0),
+        images=images,
         tiling=w.vae_tiling,
         slicing=w.vae_slicing,
         attention=w.attention or "sdpa",
@@ -41,6 +40,19 @@ def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
         float_upsampling=old,
         caches_in_place=old,
     )
+
+
+def _sides(spec: PipelineSpec, w: Picture) -> tuple[int, int]:
+    """Return width and height as the pipeline makes them."""
+    width, height, _ = spec.size
+    if w.size is not None:
+        height, width = w.size
+    multiple = spec.sides
+    if min(width, height) < multiple:
+        raise UsageError(sentence("picture.small", width=width, height=height, least=multiple))
+    scale = math.sqrt(spec.area / (width * height)) if spec.area else 1
+    width, height = (int(side * scale // multiple * multiple) for side in (width, height))
+    return width, height
 
 
 def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
@@ -63,24 +75,38 @@ def _guidance(spec: PipelineSpec, w: Picture) -> str:
 def notes(spec: PipelineSpec, w: Picture, made: PictureRequest) -> Iterator[str]:
     """Yield where a size is not the one that was asked."""
     if w.size is not None and w.size != (made.height, made.width):
-        multiple = spec.multiple or spec.space
         size = f"{made.width} x {made.height}"
-        yield sentence("picture.rounded", pipeline=spec.name, multiple=multiple, size=size)
+        yield sentence(_resized(spec), pipeline=spec.name, multiple=spec.sides, size=size)
     asked = w.frames or (made.frames if w.seconds is None else None)
     if asked is not None and asked != made.frames:
         yield sentence("picture.frames_rounded", frames=made.frames, time=spec.time)
+    if spec.unweighed:
+        yield sentence("picture.unweighed", components=", ".join(spec.unweighed))
+
+
+def _resized(spec: PipelineSpec) -> str:
+    if spec.area:
+        return "picture.scaled"
+    return "picture.rounded" if spec.rounds else "picture.refused"
+
+
+def _upcast(spec: PipelineSpec, dtype: DType) -> str:
+    """Return the dtype that an autoencoder decodes in, where that is not its weights' own."""
+    return "float32" if spec.upcast and dtype == TORCH["float16"] else ""
 
 
 def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placement:
     """Return which weights are on the card, and in which format. Raises UsageError."""
-    dtype = torch_dtype(w.dtype or USUAL_DTYPE, "--dtype")
+    dtype = torch_dtype(w.dtype or (OF_UPCAST if spec.upcast else USUAL_DTYPE), "--dtype")
     dtypes = dict.fromkeys(names, dtype)
-    wide = w.vae_dtype or (spec.vae_dtype if w.dtype is None else "")
+    wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or _upcast(spec, dtype)
     dtypes[spec.vae] = torch_dtype(wide, "--vae-dtype") if wide else dtype
+    if spec.image_encoder_dtype and w.dtype is None:
+        dtypes[spec.image_encoder] = torch_dtype(spec.image_encoder_dtype, "--dtype")
     casting = spec.denoisers if w.layerwise_casting else ()
     swapped = dict.fromkeys(spec.denoisers, w.blocks_to_swap) if w.blocks_to_swap else {}
     return Placement(
-        offload=w.offload or "none",  # type: ignore[arg-type]  one of its choices
+        offload=w.offload or "none",
         stream=w.offload_stream,
         dtypes=dtypes,
         forms=formats.by_component(w.quantization, spec),

@@ -41,8 +41,7 @@ class PipelineSpec(NamedTuple):
     fps: int = 0
     multiple: int = 0  # of pixels that sides must be; the autoencoder's where 0
     rounds: bool = False  # other sides are rounded down, in place of refused
-    binned: bool = False  # other sides become the nearest ones of a list, unless that is turned off
-    area: int = 0  # pixels that any size is scaled to
+    area: int = 0  # pixels that any size is scaled to, or that the sides of a list of its have
     tile: tuple[int, int] | None = None
     tile_stride: float = 0.75
     frames_tile: int = 0
@@ -51,6 +50,7 @@ class PipelineSpec(NamedTuple):
     upcast: bool = False  # a float16 autoencoder is float32 while it decodes
     embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
     reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
+    pictures: int = 0  # that it is always given
     picture_text: int = 0  # tokens that each picture adds to the prompt
     short: Mapping[str, int] = {}  # encoders with a length of their own
     unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
@@ -62,6 +62,11 @@ class PipelineSpec(NamedTuple):
     @property
     def denoiser(self) -> str:
         return self.denoisers[0]
+
+    @property
+    def sides(self) -> int:
+        """Pixels that sides are multiples of."""
+        return self.multiple or self.space
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -77,6 +82,8 @@ def row_of(model: Model) -> PipelineSpec:
         classes = {p.name: class_of(p.config) for p in model.parts}
         alike = (one for one in map(find, names()) if one is not None and _alike(one, classes))
         named = max(alike, key=lambda one: _shared(one, model), default=None)
+    if named is None and not any(p.library == "diffusers" for p in model.parts):
+        raise UnsupportedError(sentence("picture.none", model=model.reference))
     if named is None:
         parts = ", ".join(sorted({p.blueprint.cls for p in model.parts}))
         raise UnsupportedError(sentence("no_pipeline", classes=parts))
@@ -102,11 +109,11 @@ def _shared(pipeline: CataloguePipeline, model: Model) -> int:
 
 def spec(pipeline: CataloguePipeline) -> PipelineSpec:
     """Read the row of a pipeline."""
-    row = {
+    row: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in pipeline.recipe.items()
     }
-    about = {
+    about: dict[str, Any] = {
         "name": pipeline.name,
         "source": pipeline.source,
         "repo_id": pipeline.repo_id,

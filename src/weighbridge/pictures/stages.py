@@ -15,6 +15,7 @@ from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.pictures import components, formats
 from weighbridge.pictures.card import Card, StagePeak
 from weighbridge.pictures.config import class_of
+from weighbridge.pictures.nets import tiles
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.values import Run, Sizes, Value
 from weighbridge.training.forward.tensors import Tensor
@@ -95,7 +96,9 @@ def _pictures(card: Card, request: PictureRequest, dropped: tuple[str, ...]) -> 
         yield _stage(card, request, ENCODE, encoder, Sizes(batch=request.batch))
     frames, height, width = request.latent(spec)
     sizes = Sizes(batch=request.batch, frames=frames, height=height, width=width, side="encode")
+    pixels = _picture(card, request, card.placement.dtypes[spec.vae])  # programs do not count it
     yield _stage(card, request, ENCODE, spec.vae, sizes)
+    del pixels
 
 
 def _stage(card: Card, request: PictureRequest, name: str, part: str, sizes: Sizes) -> Stage:
@@ -164,15 +167,23 @@ def _decode(card: Card, request: PictureRequest) -> Stage:
     outputs: list[Tensor] = []
     if batch < request.batch:
         outputs.append(_picture(card, request, dtype))
-    if request.tiling and spec.tile is not None:
+    tiles_itself = tiles.known(class_of(card.parts[name].config))
+    if request.tiling and spec.tile is not None and not tiles_itself:
         tall, wide = (side // spec.space for side in spec.tile)
         if height > tall or width > wide:  # tiles that are kept, and the picture they are put into
             outputs += [_picture(card, request, dtype) for _ in range(2)]
             height, width = min(height, tall), min(width, wide)
-    if spec.frames_tile and frames > spec.frames_tile:
+    if spec.frames_tile and frames > spec.frames_tile and not tiles_itself:
         outputs.append(_picture(card, request, dtype))
         frames = spec.frames_tile
-    sizes = Sizes(batch=batch, frames=frames, height=height, width=width, side=DECODE)
+    sizes = Sizes(
+        batch=batch,
+        frames=frames,
+        height=height,
+        width=width,
+        side=DECODE,
+        tiled=request.tiling and tiles_itself,
+    )
     result = forward(card, request, name, sizes)
     del result, outputs
     return Stage(DECODE, name, card.after(name))

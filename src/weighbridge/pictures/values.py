@@ -50,6 +50,7 @@ class Sizes:
     tokens: int = 0
     side: str = "both"
     token_times: bool = False  # a timestep of each token, as Wan 2.2's TI2V has
+    tiled: bool = False  # an autoencoder after enable_tiling
 
 
 @dataclass(slots=True, kw_only=True)

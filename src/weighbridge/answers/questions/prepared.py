@@ -324,10 +324,10 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
+        if report.pictures and remedies:
+            return self._climbed(estimator, report, pinned)
         if not remedies or _is_enough(report):
             return report
-        if report.pictures:
-            return self._climbed(estimator, report, pinned)
         from weighbridge.answers.remedies import (  # of what does not fit, or not run
             RemedyCase,
             said,
@@ -370,8 +370,12 @@ class Prepared:
         """The answer about a pipeline, with the steps that people take where it does not fit."""
         from weighbridge.answers.remedies import picture_training, pictures
 
-        ladder = (picture_training if report.task == "train" else pictures).ladder
-        workload = estimator.question.workload
+        workload, trains = estimator.question.workload, report.task == "train"
+        if report.verdict is None or not report.verdict.count:
+            return report if trains else pictures.with_cards(report, workload, estimator)
+        if report.verdict.fits == "yes":
+            return report if trains else pictures.limited(report, workload, estimator)
+        ladder = (picture_training if trains else pictures).ladder
         typed = frozenset(workload.said if pinned is None else pinned)
         return replace(report, remedies=ladder(report, workload, estimator, typed))
 
@@ -490,6 +494,8 @@ class Prepared:
         """The workload with the format that an everyday name of one stands for, or that the
         model's own name says (llama3.1:8b-q8_0), which is of serving. What a packed checkpoint
         declares is not packed again under its own name."""
+        if task == "picture":
+            return w.but(**_of_a_file(self.source, w))
         engine = getattr(w, "engine", usual().name)
         if task == "infer" and engine is None and isinstance(self.source, Inventory):
             from weighbridge.answers.questions.naming import named_engine
@@ -541,6 +547,17 @@ def _is_enough(report: Report) -> bool:
     """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
     fits = None if report.verdict is None else report.verdict.fits
     return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
+
+
+def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
+    """Return the format of a denoiser that was named by its file: flux1-dev-Q4_K_S.gguf."""
+    from weighbridge.models.catalogue import pipelines
+
+    file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
+    if file is None or not file.format:
+        return {}
+    name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
+    return {} if getattr(w, name) is not None else {name: file.format}
 
 
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:

@@ -15,9 +15,8 @@ from weighbridge.answers.remedies.pictures import (
     SMALL,
     SMALLER,
     Ask,
-    Change,
     Step,
-    climbed,
+    climb,
 )
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
@@ -35,7 +34,7 @@ def ladder(
     report: Report, w: PictureTraining, ask: Ask, pinned: frozenset[str]
 ) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
-    return climbed(report, w, ask, pinned, _steps(report, w))
+    return climb(report, w, ask, pinned, _steps(report, w))
 
 
 def _steps(report: Report, w: PictureTraining) -> Iterator[Step]:
@@ -47,7 +46,7 @@ def _steps(report: Report, w: PictureTraining) -> Iterator[Step]:
     yield Step({"checkpointing": "full"}, sentence("step.checkpointing"), AGAIN)
     yield Step({"optimizer": "adamw_8bit"}, sentence("step.optimizer"), FEW)
     if full:
-        fused: Change = {"optimizer": "adafactor", "fused_backward": True}
+        fused = {"optimizer": "adafactor", "fused_backward": True}
         yield Step(fused, sentence("step.fused"), FEW)
     else:
         for form, price in (("fp8", CAST), ("nf4", PACKED)):

@@ -3,27 +3,31 @@
     model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits of text encoders, groups of
     blocks with a stream, fewer frames, a smaller size, one leaf at a time
 
-Each step keeps those before it that lowered the peak, and is answered as the question it makes;
-what lowers nothing is left out. The search ends with the first that fits and one that has room.
-Source of the order: threads about FLUX, Wan, SDXL (docs/pictures.md).
+A step is tried where it can lower the stage that is fullest, and keeps those before it; what lowers
+nothing is left out. Each is answered as the question that it makes. The search ends with the first
+that fits and one that has room. What fits is asked how far its size and its frames can go.
+Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
 
 Ask = Callable[[Any], Report]
-Change = Mapping[str, Any]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SMALLER = (0.75, 0.5)  # of frames; of each side
 MOST = 7
-# A step: what it costs in words, and in points that compare (assumed but for the order)
+LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
+TRIES = 6
+# Points that compare (assumed but for the order)
 OFFLOADED = Price(speed=4)
 TILED = Price(quality=1, speed=1)
 CAST = Price(quality=2, speed=2)
@@ -32,70 +36,99 @@ SMALL = Price(scope=25)
 ONE_LEAF = Price(speed=60)
 
 
-class Step:
-    """One step: what it changes, what it costs, and the settings that must be free for it."""
+class Step(NamedTuple):
+    """One step: what it changes and costs, and the stages that it lowers. `weights`: all of them
+    where every component is on the card."""
 
-    def __init__(self, change: Change, cost: str, price: Price) -> None:
-        self.change, self.cost, self.price = change, cost, price
+    change: Mapping[str, Any]
+    cost: str
+    price: Price
+    lowers: tuple[str, ...] = ()  # any
+    weights: bool = False
+
+    def helps(self, stage: str, w: Any) -> bool:
+        whole = self.weights and w.offload in (None, "none")
+        return whole or not self.lowers or stage in self.lowers
 
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
-    return climbed(report, w, ask, pinned, _steps(report, w))
+    return climb(report, w, ask, pinned, _steps(report, w))
 
 
-def climbed(
+def climb(
     report: Report, w: Any, ask: Ask, pinned: frozenset[str], steps: Iterable[Step]
 ) -> tuple[Remedy, ...]:
     """Take the steps that lower the peak, up to one that has room after the first that fits."""
-    found: list[Remedy] = []
+    left = [step for step in steps if pinned.isdisjoint(step.change)]
+    climbed: list[Remedy] = []
     now, current, done = report, w, dict[str, Any]()
-    enough = False
-    for step in steps:
-        if not pinned.isdisjoint(step.change):
-            continue
-        changed = current.but(**step.change)
-        try:
-            then = ask(changed)
-        except WeighbridgeError:
-            continue
-        if then.peak.expected > now.peak.expected * (1 - LEAST):
-            continue
-        now, current = then, changed
-        done = {**done, **step.change}
-        found.append(_remedy(then, done, step))
-        if enough or len(found) == MOST:
+    while len(climbed) < MOST and not _has_room(climbed):
+        stage = str(now.fullest.peak_phase)
+        step = next((one for one in left if one.helps(stage, current)), None)
+        if step is None:
             break
-        enough = found[-1].fits == "yes"
-    return tuple(found)
+        left.remove(step)
+        changed = current.but(**step.change)
+        then = _asked(ask, changed)
+        if then is not None and then.peak.expected <= now.peak.expected * (1 - LEAST):
+            now, current, done = then, changed, {**done, **step.change}
+            climbed.append(_remedy(then, done, step))
+    return tuple(climbed)
+
+
+def _has_room(climbed: list[Remedy]) -> bool:
+    """Tell whether one fits, and one more stands behind it."""
+    return len(climbed) > 1 and climbed[-2].fits == "yes"
+
+
+def _asked(ask: Ask, w: Any) -> Report | None:
+    try:
+        return ask(w)
+    except WeighbridgeError:
+        return None
 
 
 def _steps(report: Report, w: Picture) -> Iterator[Step]:
+    """Yield every step, in the order that people take them."""
     row = report.workload
-    frames, width, height = row["frames"], row["width"], row["height"]
     yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
-    yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED)
+    yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
+    if row["vae_dtype"] != row["dtype"]:
+        narrow = {"vae_dtype": "bfloat16"}
+        yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
     if w.quantization is None:
-        yield Step({"layerwise_casting": True}, sentence("step.cast"), CAST)
-        if row.get("gguf"):
-            for form in ("Q6_K", "Q4_K_S"):
-                change = {"quantization": form, "layerwise_casting": False}
-                yield Step(change, sentence("step.gguf", form=form), PACKED)
-        change = {"quantization": "nf4,text=nf4", "layerwise_casting": False}
-        yield Step(change, sentence("step.nf4"), PACKED)
-    yield Step({"offload": "group-block", "offload_stream": True}, sentence("step.group"), CAST)
-    if frames > 1:
-        for share in SMALLER:
-            fewer = max(1, int(frames * share))
-            yield Step({"frames": fewer}, sentence("step.frames", frames=fewer), SMALL)
+        yield from _formats(row)
+    change = {"offload": "group-block", "offload_stream": True}
+    yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
+    yield from _smaller(row)
+    change = {"offload": "sequential", "offload_stream": False}
+    yield Step(change, sentence("step.sequential"), ONE_LEAF, (ENCODE, DENOISE))
+
+
+def _formats(row: Mapping[str, Any]) -> Iterator[Step]:
+    change: dict[str, Any] = {"layerwise_casting": True}
+    yield Step(change, sentence("step.cast"), CAST, (DENOISE,), weights=True)
+    for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
+        change = {"quantization": form, "layerwise_casting": False}
+        yield Step(change, sentence("step.gguf", form=form), PACKED, (DENOISE,), weights=True)
+    change = {"quantization": "nf4,text=nf4", "layerwise_casting": False}
+    yield Step(change, sentence("step.nf4"), PACKED, (ENCODE, DENOISE), weights=True)
+
+
+def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
+    frames, width, height = row["frames"], row["width"], row["height"]
+    for share in SMALLER if frames > 1 else ():
+        fewer = max(1, int(frames * share))
+        told = sentence("step.frames", frames=fewer)
+        yield Step({"frames": fewer}, told, SMALL, (DENOISE, DECODE))
     for share in SMALLER:
         size = int(height * share), int(width * share)
-        yield Step({"size": size}, sentence("step.size", width=size[1], height=size[0]), SMALL)
-    change = {"offload": "sequential", "offload_stream": False}
-    yield Step(change, sentence("step.sequential"), ONE_LEAF)
+        told = sentence("step.size", width=size[1], height=size[0])
+        yield Step({"size": size}, told, SMALL, (DENOISE, DECODE))
 
 
-def _remedy(then: Report, change: Change, step: Step) -> Remedy:
+def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
     typed = {name: _typed(value) for name, value in change.items() if value}
@@ -106,7 +139,7 @@ def _remedy(then: Report, change: Change, step: Step) -> Remedy:
         cost=step.cost,
         price=step.price,
         flags=flags(typed, ""),
-        kind=then.fullest.peak_phase,
+        kind=str(then.fullest.peak_phase),
         paste=then.derived.get("launch") or "",
         margin_bytes=verdict.margin_bytes,
         per_device=verdict.per_device,
@@ -115,5 +148,69 @@ def _remedy(then: Report, change: Change, step: Step) -> Remedy:
 
 
 def _typed(value: Any) -> Any:
-    """A value as a command line has it: a size is (height, width), and typed the other way."""
+    """Return a value as a command line has it: a size is (height, width), and typed the other
+    way."""
     return f"{value[1]}x{value[0]}" if isinstance(value, tuple) else value
+
+
+# ---- how far what fits can go
+
+
+def limited(report: Report, w: Picture, ask: Ask) -> Report:
+    """Add the largest size and the most frames that surely fit, the rest as it was asked."""
+    row = report.workload
+    width, height, frames = row["width"], row["height"], row["frames"]
+    side = LARGEST_SIDE / max(width, height)
+
+    def sized(share: float) -> Picture:
+        return w.but(size=(int(height * share), int(width * share)))
+
+    derived = report.derived.copy()
+    larger = _most(sized, 1.0, side, ask)
+    if larger is not None:
+        derived["largest_size"] = f"{larger.workload['width']}x{larger.workload['height']}"
+    if frames > 1:
+        longer = _most(lambda n: w.but(frames=int(n)), frames, frames * LONGEST, ask)
+        derived["most_frames"] = frames if longer is None else longer.workload["frames"]
+    return replace(report, derived=derived)
+
+
+def _most(change: Callable[[float], Picture], least: float, most: float, ask: Ask) -> Report | None:
+    """Search between what fits and an end. Return the answer of the largest that fits; None where
+    nothing larger was seen to fit."""
+    known: Report | None = None
+    for _ in range(TRIES):
+        middle = (least * most) ** 0.5
+        then = _asked(ask, change(middle))
+        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+            least, known = middle, then
+        else:
+            most = middle
+    return known
+
+
+def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
+    """Add the smallest cards on which it surely fits, as it was asked and with one component at a
+    time. Those of other makers than NVIDIA have had no published run."""
+    ways = {"": w, "model": w.but(offload="model")}
+    if w.offload not in (None, "none"):
+        del ways["model"]
+    cards = {way: _smallest(asked, ask) for way, asked in ways.items()}
+    named = {way: name for way, name in cards.items() if name}
+    return replace(report, derived=report.derived | {"smallest_cards": named})
+
+
+def _smallest(w: Picture, ask: Ask) -> str:
+    from weighbridge.machines.accelerators.parts import parts
+
+    bare = _asked(ask, w)
+    if bare is None:
+        return ""
+    known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
+    sold = (p for p in known if "modified" not in p.name.lower())
+    rooms = sorted((p.room.low, len(p.id), p.id, p) for p in sold)
+    for _, _, name, part in rooms:
+        then = _asked(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
+        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+            return part.name
+    return ""

@@ -18,9 +18,9 @@ def title(answer: ShownAnswer) -> str:
     size = f"{w['width']} x {w['height']}"
     if w["frames"] > 1:
         size = answer.say("picture.video", size=size, frames=w["frames"])
-    count = answer.say("title.parameters", count=human_count(facts.parameters), exactly="")
+    count = answer.say("picture.parameters", count=human_count(facts.parameters))
     form = str(w["quantization"] or w["dtype"])
-    what = printable(facts.name), size, count.partition(" (")[0], form, str(w["engine"])
+    what = printable(facts.name), size, count, form, str(w["engine"])
     return " · ".join(filter(None, what))
 
 
@@ -91,6 +91,11 @@ def _pasted(answer: ShownAnswer) -> Iterator[Section]:
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:
     d = answer.report.derived
+    cards = d.get("smallest_cards") or {}
+    if cards.get(""):
+        yield answer.say("picture.card", card=printable(cards[""]))
+    if cards.get("model") and cards["model"] != cards.get(""):
+        yield answer.say("picture.card.model", card=printable(cards["model"]))
     if d.get("most_frames"):
         yield answer.say("picture.most_frames", frames=f"{d['most_frames']:,}")
     if d.get("largest_size"):

@@ -72,6 +72,9 @@ class DerivedFacts(TypedDict, total=False):
     not_counted: list[str]
     # pictures and video: each component that runs, as {stage, component, bytes}
     picture_stages: list[dict[str, Any]]
+    smallest_cards: Mapping[str, str]  # by offload, "" as asked
+    most_frames: int
+    largest_size: str  # WIDTHxHEIGHT
     blocks: int  # of a denoiser, which may be swapped
     launch: str | None
     launch_note: str | None

@@ -89,8 +89,10 @@ def keys() -> Mapping[str, str]:
 
 
 def find(text: str) -> CataloguePipeline | None:
-    """Find the pipeline of that name, however it is spelled."""
+    """Find the pipeline of that name, however it is spelled, or of a file of its denoiser."""
     name = keys().get(key(text)) if "/" not in text else None
+    if name is None and text.lower().endswith(ENDS):
+        name = getattr(of_file(text), "pipeline", None)
     return None if name is None else _pipelines()[name]
 
 
@@ -130,7 +132,8 @@ PACKED = frozenset(
 )
 GGUF = re.compile(r"(?:i?q\d(?:_[0-9a-z]+)*|tq\d_\d)")
 FLOATS = {"bf16": "bfloat16", "fp16": "float16", "f16": "float16", "fp32": "float32"}
-FORMATS = re.compile(r"fp8(?:_e[45]m[23](?:fn)?)?|nf4|fp4|int8|int4|mxfp8|nvfp4|e[45]m[23]fn")
+FP8 = re.compile(r"(?:fp8_?)?(?:e[45]m[23](?:fn)?)?")
+FORMATS = ("nf4", "fp4", "int8", "int4", "mxfp8", "nvfp4")
 # SVDQuant of nunchaku: svdq-int4_r32-flux.1-dev
 SVDQ = re.compile(r"svdq-(int4|fp4)(?:_r\d+)?-")
 
@@ -140,7 +143,7 @@ class DenoiserFile(NamedTuple):
 
     pipeline: str
     component: str
-    format: str  # as our formats are called: Q4_K_S, fp8, nf4, bfloat16
+    format: str  # as it is asked for: Q4_K_S, fp8, nf4, svdquant; or a dtype, bfloat16
 
 
 @cache
@@ -166,7 +169,7 @@ def of_file(path: str) -> DenoiserFile | None:
         meant = _files().get("".join(map(key, words[:count])))
         form = _format(words[count:]) if meant is not None else None
         if meant is not None and form is not None:
-            return DenoiserFile(*meant, f"svdq-{packed[1]}" if packed else form)
+            return DenoiserFile(*meant, "svdquant" if packed else form)
     return None
 
 
@@ -177,4 +180,6 @@ def _format(words: list[str]) -> str | None:
         return form.upper()
     if form in FLOATS:
         return FLOATS[form]
-    return form if not form or FORMATS.fullmatch(form) else None
+    if form and FP8.fullmatch(form):
+        return "fp8"
+    return form if not form or form in FORMATS else None

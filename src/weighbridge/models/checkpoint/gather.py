@@ -289,7 +289,11 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
     if tag is None:
         pipeline = pipelines.find(ref.name)
         assert pipeline is not None  # or it were another kind of reference
-        return _pipeline(text, pipeline)
+        inventory, file = _pipeline(text, pipeline), pipelines.of_file(ref.name)
+        if file is None or not ref.name.lower().endswith(pipelines.ENDS):
+            return inventory
+        note = sentence("file_of_denoiser", component=file.component, pipeline=file.pipeline)
+        return replace(inventory, notes=(note,))
     notes = (tag.note,) if tag.note else ()
     inventory = replace(_entry(text, tag.entry), name=tag.name)
     return replace(inventory, notes=notes, form=tag.quantization)

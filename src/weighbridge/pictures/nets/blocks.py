@@ -191,7 +191,7 @@ def double(
     a = gate * a
     x = x + a
     h = scaled(norm(n, x), scale2, shift2)
-    f = feed(n / names[2], h, ratio * d, how=ff)
+    f = feed(n / names[2], h, int(ratio * d), how=ff)
     f = gate2 * f
     x = x + f
     if last:
@@ -199,7 +199,7 @@ def double(
     b = more[2] * b
     y = y + b
     g = scaled(norm(n, y), more[4], more[3])
-    f2 = feed(n / names[3], g, ratio * d, how=ff)
+    f2 = feed(n / names[3], g, int(ratio * d), how=ff)
     return x, y + more[5] * f2
 
 
@@ -214,7 +214,7 @@ def single(
         del parts
     else:
         h, gate = scaled(norm(n, x), mod[1], mod[0]), mod[2]
-    mlp = n.linear("proj_mlp", h, ratio * d)
+    mlp = n.linear("proj_mlp", h, int(ratio * d))
     mlp = mlp.act()
     q, k, v = (n / "attn").linear("to_qkv", h, 3 * d).chunk(3) if fused else qkv(n / "attn", h, d)
     q = normed(n / "attn", "norm_q", q, heads, how)

@@ -51,9 +51,7 @@ def zero(p: Place, x: Value, times: Value, temb: Value, low: int) -> tuple[Value
     mod = p.linear("linear_1", mod, low, bias=False)
     mod = p.linear("linear_2", mod, 3 * d, bias=False)
     mod = mod + temb
-    shift, scale, gate = (
-        part.view(x.shape[0], mod.numel // (3 * d * x.shape[0]), d) for part in mod.chunk(3)
-    )
+    shift, scale, gate = mod.chunk(3)
     x = p.layer_norm("", x, affine=False)
     x = x * (scale + 1.0)
     return x + shift, gate
@@ -67,32 +65,53 @@ def learnt_positions(n: Place, c: ComponentConfig, s: Sizes, d: int) -> Value:
     return n.run.new(s.batch, s.frames // k[0] * (s.height // k[1]) * (s.width // k[2]), d)
 
 
+def times_of(n: Place, s: Sizes, d: int, tokens: int) -> tuple[Value, Value]:
+    """CosmosEmbedding: the shared modulation, and what each norm makes its own of."""
+    e, count = n / "time_embed", s.frames if s.token_times else 1
+    times = n.run.new(s.batch * count, d)
+    temb = (e / "t_embedder").linear("linear_1", times, d, bias=False)
+    temb = (e / "t_embedder").linear("linear_2", temb.act(), 3 * d, bias=False)
+    times = e.rms_norm("norm", times)
+    if s.token_times:
+        return times.resized(s.batch, tokens, d), temb.resized(s.batch, tokens, 3 * d)
+    return times.view(s.batch, 1, d), temb.view(s.batch, 1, 3 * d)
+
+
+def contexts(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, Value | None]:
+    """The text, and pictures where a model reads them."""
+    y, run = n.run.constant(s.batch, s.text, c.text_embed_dim), n.run
+    if c.use_crossattn_projection:
+        y = run.constant(s.batch, s.text, c.crossattn_proj_in_channels)
+        y = n.linear("crossattn_proj.0", y, c.encoder_hidden_states_channels).act()
+    if not c.img_context_dim_in:
+        return y, None
+    tokens = c.img_context_num_tokens or IMAGE_TOKENS
+    pictures = run.constant(s.batch, tokens, c.img_context_dim_in)
+    return y, n.linear("img_context_proj.0", pictures, c.img_context_dim_out).act()
+
+
+def ended(n: Place, x: Value, times: Value, temb: Value, low: int) -> Value:
+    """CosmosAdaLayerNorm"""
+    o, d = n / "norm_out", x.shape[-1]
+    mod = o.linear("linear_1", times.act(), low, bias=False)
+    mod = o.linear("linear_2", mod, 2 * d, bias=False)
+    mod = mod + temb.part(*temb.shape[:-1], 2 * d)
+    shift, scale = mod.chunk(2)
+    x = o.layer_norm("", x, affine=False)
+    x = x * (scale + 1.0)
+    return x + shift
+
+
 def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     heads, run, k = c.num_attention_heads, n.run, c.patch_size
     d, low = heads * c.attention_head_dim, c.adaln_lora_dim
     tokens = s.frames // k[0] * (s.height // k[1]) * (s.width // k[2])
     cos, sin = (run.new(tokens, 1, c.attention_head_dim, dtype=FLOAT32) for _ in range(2))
     extra = learnt_positions(n, c, s, d) if c.extra_pos_embed_type else None
-    channels = c.in_channels + bool(c.concat_padding_mask)
-    x = run.new(s.batch, tokens, channels * prod(k))
+    x = run.new(s.batch, tokens, (c.in_channels + bool(c.concat_padding_mask)) * prod(k))
     x = (n / "patch_embed").linear("proj", x, d, bias=False)
-    e, rows = n / "time_embed", (s.batch, tokens if s.token_times else 1)
-    times = run.new(s.batch * (s.frames if s.token_times else 1), d)
-    temb = (e / "t_embedder").linear("linear_1", times, d, bias=False)
-    temb = (e / "t_embedder").linear("linear_2", temb.act(), 3 * d, bias=False)
-    times = e.rms_norm("norm", times)
-    if s.token_times:
-        temb, times = temb.resized(*rows, 3 * d), times.resized(*rows, d)
-    y = run.constant(s.batch, s.text, c.text_embed_dim)
-    if c.use_crossattn_projection:
-        y = run.constant(s.batch, s.text, c.crossattn_proj_in_channels)
-        y = n.linear("crossattn_proj.0", y, c.encoder_hidden_states_channels).act()
-    pictures = None
-    if c.img_context_dim_in:
-        pictures = run.constant(
-            s.batch, c.img_context_num_tokens or IMAGE_TOKENS, c.img_context_dim_in
-        )
-        pictures = n.linear("img_context_proj.0", pictures, c.img_context_dim_out).act()
+    times, temb = times_of(n, s, d, tokens)
+    y, pictures = contexts(n, c, s)
 
     def block(p: Place, x: Value) -> Value:
         if extra is not None:
@@ -113,15 +132,7 @@ def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
     for p in n.each("transformer_blocks", c.num_layers):
         x = p.block(block, x)
-    o = n / "norm_out"
-    mod = o.linear(
-        "linear_2", o.linear("linear_1", times.act(), low, bias=False), 2 * d, bias=False
-    )
-    mod = mod + temb.part(*temb.shape[:-1], 2 * d)
-    shift, scale = (part.view(*rows, d) for part in mod.chunk(2))
-    x = o.layer_norm("", x, affine=False)
-    x = x * (scale + 1.0)
-    x = x + shift
+    x = ended(n, x, times, temb, low)
     x = n.linear("proj_out", x, prod(k) * c.out_channels, bias=False)
     return x.copy()
 

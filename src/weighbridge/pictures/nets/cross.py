@@ -221,8 +221,11 @@ def sana(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
         h = p.layer_norm("", x, affine=False)
         h = scaled(h, scale, shift)
-        a, q = p / "attn1", x.shape[0]
-        a = linear_attention(a, h, c) if turns is None else turned_attention(a, h, c, turns)
+        attn1, q = p / "attn1", x.shape[0]
+        if turns is None:
+            a = linear_attention(attn1, h, c)
+        else:
+            a = turned_attention(attn1, h, c, turns)
         x = x + gate * a
         a = crossed(p / "attn2", x, y, c)
         x = a + x

@@ -1,212 +1,223 @@
-"""Text and image encoders, by transformers' names: CLIP, T5, and decoder language models (Qwen, Llama, Gemma, Mistral).
+"""Steps of encoders of texts and pictures, by transformers' names.
 
-In weighbridge these trees exist (arch/families); here they are so that a pipeline can be weighed whole.
+Their trees are those of arch/families: what is declared here has the sizes of the step, no more. A
+language model reads a prompt once: its hidden states stay, and keys and values in its cache.
+
+Source: transformers 5.23 models/{clip, t5, umt5, llama, qwen3, gemma2, gemma3}.
 """
 
+from collections.abc import Iterator
+
+from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend
+from weighbridge.training.forward.ops import norms
+
+CLASS_TOKEN = 1
+QUICK = ("quick_gelu", None)  # x * sigmoid(1.702 x), which CLIP has where nothing is said
 
 
-def clip_layers(n, c, x, d, heads, inside, layers):
-    for i in range(layers):
-        p = n / "layers" / i
-        h, a = p.layer_norm("layer_norm1", x), p / "self_attn"
-        k, v, q = (a.linear(name, h, d) for name in ("k_proj", "v_proj", "q_proj"))
-        x = x + a.linear("out_proj", attend(q, k, v, heads), d)
-        del q, k, v
-        h = p.layer_norm("layer_norm2", x)
-        x = x + (p / "mlp").linear("fc2", (p / "mlp").linear("fc1", h, inside).act(), d)
-    return x
+# ---- CLIP, SigLIP
+
+
+def tower(p: Place, c: ComponentConfig, x: Value, *, masked: bool) -> Iterator[Value]:
+    """Layers of CLIP's encoder, what each gives."""
+    d, heads, quick = c.hidden_size, c.num_attention_heads, c.hidden_act in QUICK
+    for i in range(c.num_hidden_layers):
+        q = p / "layers" / i
+        h, a = q.layer_norm("layer_norm1", x), q / "self_attn"
+        query, key, value = (a.linear(name, h, d) for name in ("q_proj", "k_proj", "v_proj"))
+        h = attend(query, key, value, heads, masked=masked)
+        del query, key, value
+        x = x + a.linear("out_proj", h, d)
+        h = q.layer_norm("layer_norm2", x)
+        h = (q / "mlp").linear("fc1", h, c.intermediate_size)
+        h = h * (h * 1.0).act("result") if quick else h.act()
+        x = x + (q / "mlp").linear("fc2", h, d)
+        yield x
 
 
 def clip_text(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, m = c.hidden_size, n.run
-    p = n / "text_model" if m.cls == "CLIPTextModelWithProjection" else n
-    x = (p / "embeddings").embedding("token_embedding", s.batch, s.text, c.vocab_size, d)
-    (p / "embeddings").param(
-        "position_embedding.weight", c.max_position_embeddings or 77, d, kind="embedding"
-    )
-    x = clip_layers(
-        p / "encoder", c, x, d, c.num_attention_heads, c.intermediate_size, c.num_hidden_layers
-    )
-    x = p.layer_norm("final_layer_norm", x)
-    if p is not n:
-        n.linear("text_projection", x, c.projection_dim, False)
+    """CLIP's text, whose hidden states are all asked for."""
+    x = n.embedding("token_embedding", s.batch, s.text, c.vocab_size, c.hidden_size)
+    states = [x, *tower(n / "encoder", c, x, masked=True)]
+    x = n.layer_norm("final_layer_norm", states[-1])
+    if n.run.cls.endswith("WithProjection"):
+        pooled = x.part(s.batch, c.hidden_size)
+        return n.linear("text_projection", pooled, c.projection_dim, bias=False)
     return x
 
 
-def clip_vision(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, m, p = c.hidden_size, n.run, n / "vision_model"
-    tokens = (c.image_size // c.patch_size) ** 2 + 1
-    e = p / "embeddings"
-    e.param("class_embedding", d)
-    e.conv(
-        "patch_embedding",
-        m.new(s.batch, 3, c.image_size, c.image_size),
-        d,
-        c.patch_size,
-        c.patch_size,
-        0,
-        False,
-    )
-    e.param("position_embedding.weight", tokens, d, kind="embedding")
-    x = p.layer_norm("pre_layrnorm", m.new(s.batch, tokens, d))
-    x = clip_layers(
-        p / "encoder", c, x, d, c.num_attention_heads, c.intermediate_size, c.num_hidden_layers
-    )
-    x = p.layer_norm("post_layernorm", x)
-    return n.linear("visual_projection", x, c.projection_dim, False)
+def vision(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """Patches of a picture; SigLIP has no token for its class."""
+    run, d, clip = n.run, c.hidden_size, n.run.cls.startswith("CLIP")
+    side = c.image_size // c.patch_size
+    pixels = run.constant(s.batch, c.num_channels or 3, c.image_size, c.image_size)
+    x = n.conv("patch_embedding", pixels, d, c.patch_size, c.patch_size, 0, bias=not clip)
+    x = run.new(s.batch, side * side + (CLASS_TOKEN if clip else 0), d)
+    x = n.layer_norm("pre_layrnorm", x) if clip else x
+    states = [x, *tower(n / "encoder", c, x, masked=False)]
+    return n.layer_norm("post_layernorm", states[-1])
+
+
+# ---- T5
+
+
+def t5_norm(p: Place, name: str, x: Value) -> Value:
+    weight = p.param(f"{name}.weight", x.shape[-1], kind="norm")
+    return Value(x.run, norms.rms_norm(x.run.m, x.tensor, weight))
+
+
+def t5_attention(a: Place, x: Value, c: ComponentConfig, bias: Value) -> Value:
+    """The bias of positions, masked, is what the kernel adds; it is copied for it."""
+    inner = c.num_heads * c.d_kv
+    query, key, value = (a.linear(name, x, inner, bias=False) for name in "qkv")
+    masked = bias.resized(*bias.shape)
+    added = masked.copy()
+    h = attend(query, key, value, c.num_heads, masked=True)
+    del masked, added
+    return a.linear("o", h, x.shape[-1], bias=False)
 
 
 def t5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, inner, heads = c.d_model, c.num_heads * c.d_kv, c.num_heads
-    x = n.embedding("shared", s.batch, s.text, c.vocab_size, d)
-    gated = (c.feed_forward_proj or "").startswith("gated") or n.run.cls == "UMT5EncoderModel"
+    """T5's encoder and UMT5's, whose layers have biases of positions of their own."""
+    gated = (c.feed_forward_proj or "").startswith("gated") or n.run.cls.startswith("UMT5")
+    x = n.embedding("shared", s.batch, s.text, c.vocab_size, c.d_model)
+    shape, d = (1, c.num_heads, s.text, s.text), c.d_model
+    bias = n.run.new(*shape)
     for i in range(c.num_layers):
-        p = n / "encoder" / "block" / i / "layer"
-        h, a = (p / 0).rms_norm("layer_norm", x), p / 0 / "SelfAttention"
-        q, k, v = (a.linear(name, h, inner, False) for name in "qkv")
-        if not i or n.run.cls == "UMT5EncoderModel":
-            a.param(
-                "relative_attention_bias.weight",
-                c.relative_attention_num_buckets,
-                heads,
-                kind="embedding",
-            )
-        scores = [n.run.new(s.batch, heads, s.text, s.text) for _ in range(2)]
-        if False:  # scores, and their softmax in float32: transformers < 5
-            scores.append(scores[0].float().act().to(n.run.dtype))
-        x = x + a.linear("o", attend(q, k, v, heads), d, False)
-        del q, k, v, scores
-        h, f = (p / 1).rms_norm("layer_norm", x), p / 1 / "DenseReluDense"
+        p = n / "block" / i
+        h = t5_norm(p, "layer_norm", x)
+        x = x + t5_attention(p / "SelfAttention", h, c, bias)
+        h, f = t5_norm(p, "layer_norm_1", x), p / "DenseReluDense"
         if gated:
-            h = f.linear("wi_0", h, c.d_ff, False).act() * f.linear("wi_1", h, c.d_ff, False)
+            y = f.linear("wi_0", h, c.d_ff, bias=False).act()
+            y = y * f.linear("wi_1", h, c.d_ff, bias=False)
         else:
-            h = f.linear("wi", h, c.d_ff, False).act()
-        x = x + f.linear("wo", h, d, False)
-    return (n / "encoder").rms_norm("final_layer_norm", x)
+            y = f.linear("wi", h, c.d_ff, bias=False).act()
+        x = x + f.linear("wo", y, d, bias=False)
+        del y
+        if n.run.cls.startswith("UMT5"):
+            bias = n.run.new(*shape)
+    return t5_norm(n, "final_layer_norm", x)
 
 
-def decoder(n, c, s, p, bias=False, qk=False, four=False):
-    d, heads, kv = (
-        c.hidden_size,
-        c.num_attention_heads,
-        c.num_key_value_heads or c.num_attention_heads,
+# ---- language models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """Sizes of a language model, as its config names them."""
+
+    width: int
+    inside: int
+    heads: int
+    kv_heads: int
+    head: int
+    layers: int
+    words: int
+    normed: bool = False  # queries and keys
+    around: bool = False  # norms after attention and after the feed-forward, too: Gemma
+
+
+def decoder_of(c: ComponentConfig, cls: str) -> Decoder:
+    heads = c.num_attention_heads
+    return Decoder(
+        width=c.hidden_size,
+        inside=c.intermediate_size or c.ffn_hidden_size,
+        heads=heads,
+        kv_heads=c.num_key_value_heads or c.multi_query_group_num or heads,
+        head=c.head_dim or c.kv_channels or c.hidden_size // heads,
+        layers=c.num_hidden_layers or c.num_layers,
+        words=c.vocab_size or c.padded_vocab_size,
+        normed=cls.startswith(("Qwen3", "Gemma3")),
+        around=cls.startswith("Gemma"),
     )
-    head, m = c.head_dim or d // heads, n.run
-    x = p.embedding("embed_tokens", s.batch, s.text, c.vocab_size, d)
-    kept = []
-    for i in range(c.num_hidden_layers):
-        q = p / "layers" / i
-        h, a = q.rms_norm("input_layernorm", x), q / "self_attn"
-        u, k, v = (
-            a.linear("q_proj", h, heads * head, bias),
-            a.linear("k_proj", h, kv * head, bias),
-            a.linear("v_proj", h, kv * head, bias),
-        )
-        if qk:
-            a.param("q_norm.weight", head, kind="norm")
-            a.param("k_norm.weight", head, kind="norm")
-        h = a.linear("o_proj", attend(u, k, v, heads), d, False)
-        del u, k, v
-        h = q.rms_norm("post_attention_layernorm", h) if four else h
+
+
+def rms(p: Place, name: str, x: Value, k: Decoder) -> Value:
+    weight = p.param(f"{name}.weight", x.shape[-1], kind="norm")
+    norm = norms.gemma_norm if k.around else norms.rms_norm
+    return Value(x.run, norm(x.run.m, x.tensor, weight))
+
+
+def turned(x: Value) -> Value:
+    """apply_rotary_pos_emb: a sum of two products, one of them with halves exchanged."""
+    first = x * x.run.constant(1)
+    halves = x.resized(*x.shape)
+    return first + halves * x.run.constant(1)
+
+
+def attention(a: Place, x: Value, k: Decoder, cache: list[Value]) -> Value:
+    inner, shared = k.heads * k.head, k.kv_heads * k.head
+    query = a.linear("q_proj", x, inner, bias=False)
+    key = a.linear("k_proj", x, shared, bias=False)
+    value = a.linear("v_proj", x, shared, bias=False)
+    if k.normed:
+        query = rms(a, "q_norm", query.view(*x.shape[:2], k.heads, k.head), k).view(*query.shape)
+        key = rms(a, "k_norm", key.view(*x.shape[:2], k.kv_heads, k.head), k).view(*key.shape)
+    query = turned(query)
+    key = turned(key)
+    cache += [key, value]
+    groups = k.heads // k.kv_heads
+    if groups > 1:
+        key = key.resized(*key.shape[:2], inner)
+        value = value.resized(*value.shape[:2], inner)
+    h = attend(query, key, value, k.heads, masked=True)
+    return a.linear("o_proj", h, x.shape[-1], bias=False)
+
+
+def layers(n: Place, k: Decoder, s: Sizes) -> tuple[list[Value], list[Value]]:
+    """Hidden states of all layers, and the cache, which goes with the output."""
+    x = n.embedding("embed_tokens", s.batch, s.text, k.words, k.width)
+    states, cache = list[Value](), list[Value]()
+    for i in range(k.layers):
+        states.append(x)
+        p = n / "layers" / i
+        h = rms(p, "input_layernorm", x, k)
+        h = attention(p / "self_attn", h, k, cache)
+        h = rms(p, "post_attention_norm", h, k) if k.around else h
         x = x + h
-        h = q.rms_norm("pre_feedforward_layernorm" if four else "post_attention_layernorm", x)
-        f = q / "mlp"
-        h = f.linear(
-            "down_proj",
-            f.linear("gate_proj", h, c.intermediate_size, False).act()
-            * f.linear("up_proj", h, c.intermediate_size, False),
-            d,
-            False,
-        )
-        x = x + (q.rms_norm("post_feedforward_layernorm", h) if four else h)
-        kept.append(x)  # output_hidden_states=True
-    return p.rms_norm("norm", x)
+        h, f = rms(p, "post_attention_layernorm", x, k), p / "mlp"
+        gate = f.linear("gate_proj", h, k.inside, bias=False).act()
+        h = gate * f.linear("up_proj", h, k.inside, bias=False)
+        del gate
+        h = f.linear("down_proj", h, k.width, bias=False)
+        h = rms(p, "post_feedforward_layernorm", h, k) if k.around else h
+        x = x + h
+    x = rms(n, "norm", x, k)
+    return [*states, x], cache
 
 
-def causal_lm(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    kind = n.run.cls
-    whole = kind.endswith("ForCausalLM")
-    x = decoder(
-        n,
-        c,
-        s,
-        n / "model" if whole else n,
-        bias=kind.startswith("Qwen2"),
-        qk=kind.startswith(("Qwen3", "Gemma3")),
-        four=kind.startswith(("Gemma2", "Gemma3")),
-    )
-    if whole and not c.tie_word_embeddings:
-        n.linear("lm_head", x, c.vocab_size, False)
-    return x
-
-
-def qwen_vl(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    """Qwen2-VL, Qwen2.5-VL: a tower of pictures beside the language model (config flat or in text_config)."""
-    t, v, m = c.below("text_config") or c, c.below("vision_config"), n.run
-    five = m.cls.startswith("Qwen2_5")
-    p = n / "model" / "visual"
-    d = v.hidden_size if five else v.embed_dim or 1280
-    patch = v.patch_size or v.spatial_patch_size or 14
-    p.param(
-        "patch_embed.proj.weight",
-        d,
-        v.in_channels or 3,
-        v.temporal_patch_size or 2,
-        patch,
-        patch,
-        kind="conv",
-    )
-    inside = v.intermediate_size if five else int(d * (v.mlp_ratio or 4))
-    for i in range(v.depth or 32):
-        b = p / "blocks" / i
-        for name in ("norm1", "norm2"):
-            b.param(f"{name}.weight", d, kind="norm")
-            if not five:
-                b.param(f"{name}.bias", d, kind="norm")
-        mlp = (
-            (("gate_proj", inside, d), ("up_proj", inside, d), ("down_proj", d, inside))
-            if five
-            else (("fc1", inside, d), ("fc2", d, inside))
-        )
-        for name, out, width in (
-            ("attn.qkv", 3 * d, d),
-            ("attn.proj", d, d),
-            *((f"mlp.{k}", o, w) for k, o, w in mlp),
-        ):
-            b.param(f"{name}.weight", out, width, kind="linear")
-            b.param(f"{name}.bias", out, kind="bias")
-    g, four = p / "merger", d * (v.spatial_merge_size or 2) ** 2
-    g.param("ln_q.weight", d, kind="norm")
-    if not five:
-        g.param("ln_q.bias", d, kind="norm")
-    out = (v.out_hidden_size if five else v.hidden_size) or t.hidden_size
-    for name, size in (("mlp.0", four), ("mlp.2", out)):
-        g.param(f"{name}.weight", size, four, kind="linear")
-        g.param(f"{name}.bias", size, kind="bias")
-    x = decoder(n, t, s, n / "model" / "language_model", bias=True)
-    if not (c.tie_word_embeddings or t.tie_word_embeddings):
-        n.linear("lm_head", m.new(1, 1, t.hidden_size), t.vocab_size, False)
-    return x
+def language(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """A prompt; classes for generation give scores of all words at each of its tokens."""
+    cls = n.run.cls
+    k = decoder_of(c.below("text_config") or c, cls)
+    states, _cache = layers(n, k, s)
+    if not cls.endswith("Model"):
+        scores = n.linear("lm_head", states[-1], k.words, bias=False)
+        del scores
+    return states[-1]
 
 
 PROGRAMS = {
     "CLIPTextModel": clip_text,
     "CLIPTextModelWithProjection": clip_text,
-    "CLIPVisionModelWithProjection": clip_vision,
+    "CLIPVisionModel": vision,
+    "CLIPVisionModelWithProjection": vision,
+    "SiglipVisionModel": vision,
     "T5EncoderModel": t5,
     "UMT5EncoderModel": t5,
-    "Qwen3ForCausalLM": causal_lm,
-    "Qwen2VLForConditionalGeneration": qwen_vl,
-    "Qwen2_5_VLForConditionalGeneration": qwen_vl,
-    "LlamaModel": causal_lm,
-    "LlamaForCausalLM": causal_lm,
-    "Gemma2Model": causal_lm,
-    "Gemma2ForCausalLM": causal_lm,
-    "Gemma3ForCausalLM": causal_lm,
-    "MistralForCausalLM": causal_lm,
-    "Qwen2ForCausalLM": causal_lm,
-    "Qwen3Model": causal_lm,
+    **dict.fromkeys(
+        (
+            *("LlamaModel", "LlamaForCausalLM", "LlavaForConditionalGeneration", "ChatGLMModel"),
+            *("MistralModel", "MistralForCausalLM", "Mistral3ForConditionalGeneration"),
+            *("Gemma2Model", "Gemma2ForCausalLM", "Gemma3ForCausalLM"),
+            "Gemma3ForConditionalGeneration",
+            *("Qwen2ForCausalLM", "Qwen2VLForConditionalGeneration"),
+            *("Qwen2_5_VLForConditionalGeneration", "Qwen3Model", "Qwen3ForCausalLM"),
+        ),
+        language,
+    ),
 }

@@ -8,6 +8,7 @@ from math import log2, prod
 
 from weighbridge.base.units import GIB
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
@@ -17,13 +18,17 @@ PIXEL_CHUNK = 8  # frames that are encoded at once
 
 
 class Caches:
-    """What convolutions keep of a chunk for the next one (conv_cache): the last one's, which are held
-    until this chunk is done, and this one's."""
+    """Frames that convolutions keep for the next chunk (conv_cache): those of the last chunk, held
+    until this one is done, and those of this one."""
 
     def __init__(self, *, replaced: bool) -> None:
         self.replaced = replaced  # in place, up to diffusers 0.30
         self.before: dict[str, Value] = {}
         self.frames: dict[str, Value] = {}
+
+    def earlier(self, path: str) -> Value | None:
+        """Return what a convolution kept of the last chunk, which goes where it is replaced."""
+        return self.before.pop(path, None) if self.replaced else self.before.get(path)
 
     def next(self) -> None:
         self.before = self.frames
@@ -38,26 +43,31 @@ def framed(x: Value, frames: int) -> tuple[int, ...]:
 def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
     """CogVideoXCausalConv3d with a kernel of three frames."""
     q = p / name
-    earlier = caches.before.get(q.path)
+    earlier = caches.earlier(q.path)
     if earlier is None:
         frame = x.part(*framed(x, 1))
         inputs = cat([frame, frame, x], 2)
     else:
         inputs = cat([earlier, x], 2)
+    del earlier
     caches.frames[q.path] = inputs.part(*framed(x, 2)).copy()
-    return safe(q, inputs, out)
+    if caches.replaced:
+        inputs = inputs.pad(space=1)
+    return safe(q, inputs, out, (0, 0, 0) if caches.replaced else (0, 1, 1))
 
 
 def point(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
-    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:], which is a copy of the whole."""
+    """A kernel of one frame "keeps its last 0 frames", [:, :, -0:]: a copy of the whole."""
     q = p / name
+    caches.earlier(q.path)
     caches.frames[q.path] = x.copy()
-    return q.conv("conv", x, out, 1, pad=0)
+    inputs = x.copy() if caches.replaced else x  # a pad that adds nothing
+    return q.conv("conv", inputs, out, 1, pad=0)
 
 
-def safe(q: Place, x: Value, out: int) -> Value:
+def safe(q: Place, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
     """CogVideoXSafeConv3d: pieces of at most 2 GiB along the frames."""
-    pads, size = (0, 1, 1), prod(x.shape) * 2 / GIB
+    size = prod(x.shape) * 2 / GIB
     if size <= SAFE:
         return q.conv("conv", x, out, 3, pad=pads)
     frames = -(-x.shape[2] // (int(size / SAFE) + 1))
@@ -83,6 +93,11 @@ def norm(p: Place, name: str, x: Value, z: Value | None, caches: Caches) -> Valu
         z = cat([first, later], 2)
     else:
         z = z.resized(*grown)
+    if caches.replaced:
+        norm_f = q.group_norm("norm_layer", x)
+        return norm_f * point(q, "conv_y", z, x.shape[1], caches) + point(
+            q, "conv_b", z, x.shape[1], caches
+        )
     conv_y = point(q, "conv_y", z, x.shape[1], caches)
     conv_b = point(q, "conv_b", z, x.shape[1], caches)
     norm_f = q.group_norm("norm_layer", x)
@@ -208,13 +223,22 @@ def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return moments
         del moments
-    z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
-    return joined(n / "decoder", c, z, Caches(replaced=replaced), CHUNK)
+
+    def one(s: Sizes) -> Value:
+        z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        return joined(n / "decoder", c, z, Caches(replaced=replaced), CHUNK)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        frames = c.temporal_compression_ratio * (s.frames - 1) + 1
+        return s.batch, c.out_channels, frames, side * s.height, side * s.width
+
+    return tiled(n.run, s, tile(n.run.cls, c, side), one, shape)[0]
 
 
 def joined(n: Place, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:
     """_encode and _decode. Chunks after the second are like it, but for those that are done."""
-    one, done, sizes = encode if chunk == PIXEL_CHUNK else decode, [], chunks(whole.shape[2], chunk)
+    one, done = encode if chunk == PIXEL_CHUNK else decode, list[Value]()
+    sizes = chunks(whole.shape[2], chunk)
     for number, frames in enumerate(sizes):
         if 1 < number < len(sizes) - 1:
             done.append(done[1].resized(*done[1].shape))

@@ -8,11 +8,13 @@ from math import log2, prod
 
 from weighbridge.base.dtypes import BOOL, FLOAT32
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.tiles import FrameTile, in_frames, tile, tiled
 from weighbridge.pictures.nets.vae_wan import gamma
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Sides = tuple[int, int, int]
+FRAMES = FrameTile(5, 3)  # latent frames at once, as use_framewise_decoding is on from the start
 
 
 def framed(x: Value, frames: int) -> tuple[int, ...]:
@@ -147,9 +149,25 @@ def hunyuan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return moments
         del moments
-    z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
-    z = n.conv("post_quant_conv", z, c.latent_channels, 1, pad=0)
-    return decoder(n / "decoder", c, z)
+
+    def one(s: Sizes) -> Value:
+        z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        z = n.conv("post_quant_conv", z, c.latent_channels, 1, pad=0)
+        return decoder(n / "decoder", c, z)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        return (
+            s.batch,
+            c.out_channels,
+            time * (s.frames - 1) + 1,
+            factor * s.height,
+            factor * s.width,
+        )
+
+    def frames_of(s: Sizes) -> Value:
+        return tiled(run, s, tile(run.cls, c, factor), one, shape)[0]
+
+    return in_frames(run, s, FRAMES, frames_of, shape)
 
 
 # ---- 1.5
@@ -315,8 +333,21 @@ def hunyuan15_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return moments
         del moments
-    z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
-    return decoder15(n / "decoder", c, z)
+
+    def one(s: Sizes) -> Value:
+        z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        return decoder15(n / "decoder", c, z)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        return (
+            s.batch,
+            c.out_channels,
+            time * (s.frames - 1) + 1,
+            factor * s.height,
+            factor * s.width,
+        )
+
+    return tiled(run, s, tile(run.cls, c, factor), one, shape)[0]
 
 
 PROGRAMS = {

@@ -1,4 +1,4 @@
-"""Autoencoders of videos of LTX-Video and LTX-2: the whole video at once, in patches of four pixels.
+"""Video autoencoders of LTX-Video and LTX-2: all frames at once, in patches of four pixels.
 
 Source: diffusers 0.42 models/autoencoders/{autoencoder_kl_ltx, autoencoder_kl_ltx2}.py.
 """
@@ -8,6 +8,7 @@ from math import prod
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import timestep
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
@@ -41,9 +42,11 @@ class Manner:
 
 
 def conv(
-    p: Place, name: str, x: Value, out: int, k: Manner, kernel: int = 3, stride: int = 1
+    p: Place, name: str, x: Value, out: int, k: Manner, size: tuple[int, int] = (3, 1)
 ) -> Value:
-    """LTXVideoCausalConv3d: copies of the frames at the ends, then one tensor of all."""
+    """LTXVideoCausalConv3d: copies of the frames at the ends, then one tensor of all. `size`:
+    kernel and stride."""
+    kernel, stride = size
     before = x.resized(*x.shape[:2], (kernel - 1) if k.causal else kernel // 2, *x.shape[3:])
     after = x.resized(*before.shape) if not k.causal else None
     x = cat([before, x] if after is None else [before, x, after], 2)
@@ -71,7 +74,7 @@ def shortcut(p: Place, x: Value, out: int, k: Manner) -> Value:
     y = y.view(*x.shape)
     if k.second:
         return p.conv("conv_shortcut", y, out, 1)
-    return conv(p, "conv_shortcut", y, out, k, 1)
+    return conv(p, "conv_shortcut", y, out, k, (1, 1))
 
 
 def resnet(p: Place, x: Value, out: int, k: Manner) -> Value:
@@ -116,7 +119,7 @@ def time_embedder(p: Place, batch: int, width: int, k: Manner) -> None:
 def downsampled(p: Place, x: Value, out: int, kind: str, k: Manner) -> Value:
     """LTXVideoDownsampler3d: pixels become channels, and their means are added."""
     if kind == "conv":
-        return conv(p, "downsamplers.0", x, x.shape[1], k, 3, 2)
+        return conv(p, "downsamplers.0", x, x.shape[1], k, (3, 2))
     a, b, w = STRIDES[kind]
     x = cat([x.part(*x.shape[:2], a - 1, *x.shape[3:]), x], 2)
     shape = x.shape[0], out, x.shape[2] // a, x.shape[3] // b, x.shape[4] // w
@@ -237,7 +240,14 @@ def ltx_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         reflected=c.decoder_spatial_padding_mode == "reflect",
         timed=bool(c.timestep_conditioning),
     )
-    return decoder(n / "decoder", c, s, manner)
+
+    def one(s: Sizes) -> Value:
+        return decoder(n / "decoder", c, s, manner)
+
+    def shape(s: Sizes) -> tuple[int, ...]:
+        return s.batch, c.out_channels, 8 * s.frames - 7, 32 * s.height, 32 * s.width
+
+    return tiled(n.run, s, tile(n.run.cls, c, 32), one, shape)[0]
 
 
 PROGRAMS = {"AutoencoderKLLTXVideo": ltx_vae, "AutoencoderKLLTX2Video": ltx_vae}

@@ -6,6 +6,7 @@ Source: diffusers 0.42 models/autoencoders/{autoencoder_kl_wan, autoencoder_kl_q
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place, Side
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
@@ -260,6 +261,12 @@ def encoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return causal(n, "quant_conv", out, 2 * c.z_dim)
 
 
+def shape(c: ComponentConfig, s: Sizes) -> tuple[int, ...]:
+    """What the decoder gives, before patches become pixels."""
+    channels = c.input_channels or c.out_channels
+    return s.batch, channels, 4 * s.frames - 3, 8 * s.height, 8 * s.width
+
+
 def decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     """_decode: a latent frame at a time; the video grows by joining."""
     run, caches, chunks = n.run, Caches(), min(s.frames, CHUNKS)
@@ -271,14 +278,30 @@ def decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         if caches.first:
             out, caches.first = y, False
             continue
+        out = run.new(*framed(y, 4 * s.frames - 7))
         if chunk == chunks - 1:
-            out = run.new(*framed(y, 1 + 4 * (s.frames - 2)))
             out = cat([out, y], 2)
-        elif chunk < chunks - 1:
-            out = run.new(*framed(y, 1 + 4 * (s.frames - 2)))
+    return finished(c, out)
+
+
+def finished(c: ComponentConfig, out: Value) -> Value:
     if (c.patch_size or 1) > 1:
         out = out.copy()  # unpatchify
     return out * 1.0  # clamp
+
+
+def tile_decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """A tile of tiled_decode: its chunks are listed, and joined at the end."""
+    run, caches, chunks = n.run, Caches(), min(s.frames, CHUNKS)
+    z = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width)
+    time = list[Value]()
+    for chunk in range(chunks):
+        latent = causal(n, "post_quant_conv", z.part(*framed(z, 1)), c.z_dim)
+        if chunk == CHUNKS - 1:
+            time += [run.new(*time[1].shape) for _ in range(s.frames - CHUNKS)]
+        time.append(decode(n / "decoder", c, latent, caches))
+        caches.first = False
+    return cat(time, 2)
 
 
 def wan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
@@ -287,7 +310,13 @@ def wan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
         if s.side == "encode":
             return moments
         del moments
-    return decoded(n, c, s)
+    grid = tile(n.run.cls, c, 8 * (c.patch_size or 1))
+    if grid is None or not s.tiled or (s.height <= grid.height and s.width <= grid.width):
+        return decoded(n, c, s)
+    out, _tiles = tiled(
+        n.run, s, grid, lambda size: tile_decoded(n, c, size), lambda size: shape(c, size)
+    )
+    return finished(c, out)
 
 
 PROGRAMS = {"AutoencoderKLWan": wan_vae, "AutoencoderKLQwenImage": wan_vae}

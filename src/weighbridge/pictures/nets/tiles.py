@@ -1,0 +1,104 @@
+"""Tiles of autoencoders: parts of a picture, or of a video's frames, decoded one by one.
+
+What is done stays until all is done; then rows are joined, and the whole of them. So there are
+three times the pixels at the end, those of overlaps among them.
+
+Source: diffusers 0.42 models/autoencoders, tiled_decode and _temporal_tiled_decode of each class.
+"""
+
+from collections.abc import Callable
+
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.values import Run, Sizes, Value, cat
+
+Decode = Callable[[Sizes], Value]
+Shape = Callable[[Sizes], tuple[int, ...]]
+
+
+class Tile(NamedTuple):
+    """Latents of one tile, and those after which the next begins."""
+
+    height: int
+    width: int
+    stride_height: int
+    stride_width: int
+
+
+class FrameTile(NamedTuple):
+    """The same of latent frames."""
+
+    frames: int
+    stride: int
+
+
+COG = "AutoencoderKLCogVideoX"
+# Pixels of a tile and of its stride, latents' pixels; other classes are in `tile`
+PIXELS = {
+    "AutoencoderKLWan": (256, 192),
+    "AutoencoderKLQwenImage": (256, 192),
+    "AutoencoderKLHunyuanVideo": (256, 192),
+    "AutoencoderKLHunyuanVideo15": (256, 192),
+    "AutoencoderKLMochi": (256, 192),
+    "AutoencoderKLLTXVideo": (512, 448),
+    "AutoencoderKLLTX2Video": (512, 448),
+    "AutoencoderDC": (512, 448),
+}
+
+
+def known(cls: str) -> bool:
+    """Tell whether the program of a class runs its tiles."""
+    return cls in PIXELS or cls == COG
+
+
+def tile(cls: str, c: ComponentConfig, space: int) -> Tile | None:
+    """Return the tile that a class takes once enable_tiling was called; None where it takes none.
+    `space` is pixels of a latent."""
+    if cls == COG:  # overlaps of a sixth and a fifth
+        height, width = c.sample_height // 2 // space, c.sample_width // 2 // space
+        return Tile(height, width, int(height * 5 / 6), int(width * 4 / 5))
+    if cls not in PIXELS:
+        return None
+    side, stride = (pixels // space for pixels in PIXELS[cls])
+    return Tile(side, side, stride, stride)
+
+
+def tiled(run: Run, s: Sizes, k: Tile | None, one: Decode, shape: Shape) -> tuple[Value, object]:
+    """Decode in tiles where there are several. `one` decodes a tile, whose output has a `shape`.
+    Return the whole, and what lives beside it until the caller is done."""
+    if k is None or not s.tiled or (s.height <= k.height and s.width <= k.width):
+        return one(s), None
+    heights = parts(s.height, k.height, k.stride_height)
+    widths = parts(s.width, k.width, k.stride_width)
+    sizes = [replace(s, height=height, width=width) for height in heights for width in widths]
+    tiles = _run(run, sizes, one, shape)
+    rows = [
+        run.new(*shape(replace(s, height=min(height, k.stride_height), width=s.width)))
+        for height in heights
+    ]
+    whole = cat(rows, len(rows[0].shape) - 2)
+    return whole, (tiles, rows)
+
+
+def in_frames(run: Run, s: Sizes, k: FrameTile, one: Decode, shape: Shape) -> Value:
+    """Decode so many latent frames at a time, where there are more."""
+    if s.frames < k.frames:
+        return one(s)
+    sizes = [replace(s, frames=frames) for frames in parts(s.frames, k.frames, k.stride)]
+    tiles = _run(run, sizes, one, shape)
+    whole = run.new(*shape(s))
+    del tiles
+    return whole
+
+
+def parts(whole: int, part: int, stride: int) -> list[int]:
+    return [min(part, whole - start) for start in range(0, whole, stride)]
+
+
+def _run(run: Run, sizes: list[Sizes], one: Decode, shape: Shape) -> list[Value]:
+    """Run the last tile of the largest size, beside what the tiles before it gave."""
+    last = max(number for number, size in enumerate(sizes) if size == sizes[0])
+    tiles = [run.new(*shape(size)) for size in sizes[:last]]
+    tiles.append(one(sizes[last]))
+    tiles += [run.new(*shape(size)) for size in sizes[last + 1 :]]
+    return tiles

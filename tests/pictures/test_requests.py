@@ -1,0 +1,99 @@
+"""What a pipeline makes of a request: its own sides, pictures that it is given, dtypes of its own.
+
+Sides as pipelines of diffusers 0.42 have them: pipeline_hidream_image.py line 813,
+pipeline_flux.py line 453, pipeline_ltx.py line 377."""
+
+import pytest
+
+import weighbridge
+from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures.request import notes, placement, request
+from weighbridge.pictures.spec import spec
+from weighbridge.workload.picture import Picture
+
+
+def made(name, **settings):
+    row, w = spec(pipelines.find(name)), Picture(**settings)
+    asked = request(row, w)
+    return asked, [*notes(row, w, asked)]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "width", "height", "said"),
+    [
+        ("flux.1-dev", (1000, 1030), 1024, 992, "makes sides that 16 divides: 1024 x 992"),
+        ("ltx-video", (720, 1280), 1280, 704, "refuses sides that 32 does not divide: 1280 x 704"),
+        ("sd3.5-medium", (1000, 1000), 992, 992, "refuses sides that 16 does not divide"),
+        ("hidream", (1024, 2048), 1440, 720, "brings every size to one area"),
+        ("pixart-sigma", (512, 512), 1024, 1024, "brings every size to one area"),
+    ],
+)
+def test_sides(name, size, width, height, said):
+    asked, lines = made(name, size=size)
+    assert (asked.width, asked.height) == (width, height)
+    assert len(lines) == 1 and said in lines[0]
+
+
+@pytest.mark.parametrize("name", ["flux.1-dev", "hidream", "ltx-video", "wan2.2-ti2v-5b"])
+def test_sides_that_nobody_asked_for_are_its_own(name):
+    asked, lines = made(name)
+    assert (asked.width, asked.height, asked.frames) == spec(pipelines.find(name)).size
+    assert lines == []
+
+
+def test_pictures_that_a_pipeline_is_always_given():
+    assert made("qwen-image")[0].images == made("wan2.2-t2v-a14b")[0].images == 0
+    assert made("wan2.2-i2v-a14b")[0].images == made("flux-kontext")[0].images == 1
+    one, three = made("qwen-image-edit-2509")[0], made("qwen-image-edit-2509", images=3)[0]
+    assert (one.images, one.text) == (1, 512 + 196)
+    assert (three.images, three.text) == (3, 512 + 3 * 196)
+
+
+def dtypes(name, **settings):
+    row = spec(pipelines.find(name))
+    parts = tuple(pipelines.find(name).parts)
+    by_name = placement(row, Picture(**settings), parts).dtypes
+    return {part: dtype.name for part, dtype in by_name.items()}
+
+
+def test_an_autoencoder_in_float16_decodes_in_float32_where_its_pipeline_says_so():
+    assert dtypes("sdxl", dtype="float16")["vae"] == "float32"
+    assert dtypes("sdxl", dtype="float16")["unet"] == "float16"
+    assert dtypes("sdxl", dtype="bfloat16")["vae"] == "bfloat16"
+    assert dtypes("sd-1.5", dtype="float16")["vae"] == "float16"
+    assert dtypes("sdxl", dtype="float16", vae_dtype="float16")["vae"] == "float16"
+
+
+def test_dtypes_of_an_example():
+    wan = dtypes("wan2.1-i2v-14b-480p")
+    assert wan["vae"] == wan["image_encoder"] == "float32"
+    assert wan["transformer"] == wan["text_encoder"] == "bfloat16"
+    assert {*dtypes("wan2.1-i2v-14b-480p", dtype="float16").values()} == {"float16"}
+
+
+def test_what_is_loaded_and_not_weighed_is_named():
+    assert "connectors, audio_vae, vocoder" in made("ltx-2")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "said"),
+    [
+        ("flux1-dev-Q4_K_S.gguf", "flux.1-dev", {"quantization": "Q4_K_S"}),
+        ("Wan2_2-T2V-A14B-Q4_K_M.gguf", "wan2.2-t2v-a14b", {"quantization": "Q4_K_M"}),
+        ("z_image_turbo_fp16.safetensors", "z-image-turbo", {"dtype": "float16"}),
+        ("sd_xl_base_1.0.safetensors", "sdxl", {}),
+    ],
+)
+def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
+    file, name, said, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found, whole = weighbridge.infer(file), weighbridge.infer(name, **said)
+    assert found.peak.expected == whole.peak.expected
+    assert any(f"of {name}: it is weighed with" in line for line in found.warnings)
+
+
+def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
+    assert found.peak.expected == weighbridge.infer("flux.1-dev", quantization="nf4").peak.expected
