@@ -34,7 +34,6 @@ ROOMS = (
     "vae_mochi",
     "vae_ltx",
     "encoders",
-    "seeing",
 )
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)

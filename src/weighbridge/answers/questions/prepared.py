@@ -41,7 +41,7 @@ from weighbridge.base.watching import Hears, heard, hearing
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
 from weighbridge.memory.report import Report
-from weighbridge.models.checkpoint.gather import GatherOptions, gather_pipeline
+from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_pipeline
 from weighbridge.models.checkpoint.inventory import Inventory
 from weighbridge.models.checkpoint.model import Model, resolve
 
@@ -306,6 +306,8 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
+        if question.task == "picture":
+            model = _with_its_pipeline(model)
         if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
             question = _of_pictures(question, model)
         return Estimator(question, model, models, vars(self).get("_answers"))
@@ -547,6 +549,18 @@ def _is_enough(report: Report) -> bool:
     """Tell whether nothing is to be looked for: no device was named, or it fits as it should."""
     fits = None if report.verdict is None else report.verdict.fits
     return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
+
+
+def _with_its_pipeline(model: Model) -> Model:
+    """Return the pipeline that a file of a denoiser alone is of."""
+    from weighbridge.models.catalogue import pipelines
+
+    file = pipelines.of_file(model.reference) if len(model.parts) == 1 else None
+    if file is None:
+        return model
+    name = pipelines.file_name(model.reference)
+    ending = "" if name.lower().endswith(pipelines.ENDS) else ".gguf"
+    return resolve(gather(name + ending, GatherOptions(ours=False)), base_model=False)
 
 
 def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
