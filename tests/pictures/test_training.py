@@ -52,6 +52,7 @@ def test_a_lora_is_beside_the_projections_of_each_attention():
     assert of(report, "load", "weights") == 2 * UNET
 
 
+@pytest.mark.slow
 def test_adapters_of_kohya_are_in_float32_and_those_of_diffusers_as_the_base():
     for framework, size in (("kohya", 4), ("diffusers", 2)):
         report = asked(framework=framework, lora_targets="to_q")
@@ -64,6 +65,7 @@ def test_adam_has_two_averages_of_what_is_trained():
     assert of(report, "step", "optimizer_states") == 2 * of(report, "load", "adapters")
 
 
+@pytest.mark.slow
 def test_full_training_by_mixed_precision_is_in_float32_and_pure_in_16_bits():
     mixed, pure = asked(method="full"), asked(method="full", precision="bf16")
     for report, size in ((mixed, 4), (pure, 2)):
@@ -72,11 +74,13 @@ def test_full_training_by_mixed_precision_is_in_float32_and_pure_in_16_bits():
         assert report.derived["trainable_parameters"] == UNET
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_as_large_as_what_is_trained():
     once, twice = asked(method="full"), asked(method="full", ema=True)
     assert of(twice, "load", "weights") == 2 * of(once, "load", "weights")
 
 
+@pytest.mark.slow
 def test_encoders_stay_where_nothing_is_cached():
     cached = asked()
     live = asked(uncached_latents=True, uncached_text=True)
@@ -86,6 +90,7 @@ def test_encoders_stay_where_nothing_is_cached():
     assert [p.name for p in cached.devices[0].phases][:2] == ["cache", "load"]
 
 
+@pytest.mark.slow
 def test_encoders_run_before_the_steps_alone_or_beside_the_denoiser():
     beside, alone = asked(framework="diffusers"), asked(framework="kohya")
     assert of(beside, "cache", "weights") == 2 * (UNET + 123_060_480 + 83_653_863)
@@ -95,12 +100,14 @@ def test_encoders_run_before_the_steps_alone_or_beside_the_denoiser():
     )
 
 
+@pytest.mark.slow
 def test_a_text_encoder_that_is_trained_has_adapters_too():
     """12 layers of four projections, 768 wide, rank 4."""
     more = asked(train_text_encoder=True).derived["trainable_parameters"]
     assert more - asked().derived["trainable_parameters"] == 12 * 4 * 4 * 2 * 768
 
 
+@pytest.mark.slow
 def test_swapped_blocks_wait_in_host_memory():
     """FLUX: half of the number is of the 19 double blocks, and twice what is left of the 38."""
     plain = asked(FLUX, framework="kohya", checkpointing="full")
@@ -230,6 +237,7 @@ NEVER_MORE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", NEVER_MORE, ids=str)
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_saving_mode_never_takes_more(method, change):
@@ -238,33 +246,39 @@ def test_a_saving_mode_never_takes_more(method, change):
     assert step(saves) <= step(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"quantization": "fp8"}, {"quantization": "nf4"}], ids=str)
 def test_a_packed_base_never_takes_more_with_checkpoints(change):
     plain = asked(SD3, checkpointing="full")
     assert step(asked(SD3, checkpointing="full", **change)) < step(plain)
 
 
+@pytest.mark.slow
 def test_more_rank_and_a_larger_batch_never_take_less():
     sizes = [step(asked(lora_r=rank)) for rank in (4, 16, 64)]
     assert sizes == sorted(sizes)
     assert step(asked(batch_size=2)) > step(asked())
 
 
+@pytest.mark.slow
 def test_cached_latents_and_text_never_take_more_in_a_step():
     for live in ({"uncached_latents": True}, {"uncached_text": True}):
         assert step(asked()) < step(asked(**live))
 
 
+@pytest.mark.slow
 def test_eight_bits_of_averages_take_less_where_all_is_trained():
     """Of few numbers bitsandbytes keeps float32, which a small adapter in 16 bits has not."""
     plain, eight = asked(method="full"), asked(method="full", optimizer="adamw_8bit")
     assert step(eight) < step(plain)
 
 
+@pytest.mark.slow
 def test_all_of_it_takes_more_than_a_lora():
     assert step(asked()) < step(asked(method="full"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr"])
 def test_every_kind_of_adapter_has_gradients(method):
     report = asked(method=method)
@@ -274,18 +288,21 @@ def test_every_kind_of_adapter_has_gradients(method):
     assert states == pytest.approx(2 * of(report, "load", "adapters"), rel=0.01)
 
 
+@pytest.mark.slow
 def test_fused_backward_keeps_no_gradients():
     plain, fused = asked(method="full"), asked(method="full", fused_backward=True)
     assert of(fused, "step", "gradients") == 0
     assert step(fused) < step(plain)
 
 
+@pytest.mark.slow
 def test_gradients_stay_over_a_second_micro_batch():
     once, twice = asked(method="full"), asked(method="full", gradient_accumulation=4)
     assert of(twice, "forward", "gradients") == 4 * UNET
     assert of(once, "forward", "gradients") == 0
 
 
+@pytest.mark.slow
 def test_whose_code_it_is_decides_the_interval():
     spread = {}
     for framework in ("diffusers", "simpletuner"):
@@ -297,6 +314,7 @@ def test_whose_code_it_is_decides_the_interval():
     assert spread == {"diffusers": 5, "simpletuner": 25}
 
 
+@pytest.mark.slow
 def test_streamed_layers_are_not_packed():
     report = asked(WAN, frames=5, streaming="layers", quantization="fp8", checkpointing="full")
     plain = asked(WAN, frames=5, streaming="layers", checkpointing="full")
