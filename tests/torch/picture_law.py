@@ -161,7 +161,8 @@ def _input(one: Any) -> Any:
     if isinstance(one, Plainly):
         return one.value
     shape, dtype = one if isinstance(one, Typed) else (one, torch.bfloat16)
-    return torch.zeros(shape, device="cuda", dtype=dtype)
+    make = torch.ones if dtype == torch.bool else torch.zeros  # a mask that hides nothing
+    return make(shape, device="cuda", dtype=dtype)
 
 
 def _adapt(module: Any, case: Case, *, checkpoints: bool) -> None:
@@ -334,7 +335,7 @@ def main(words: list[str]) -> None:
                 print(text(there, here))
 
 
-if __name__ == "__main__":  # by its name, so that cases are of the same classes
-    from tests.torch.picture_law import main as compare
+if __name__ == "__main__":  # the module by its name, whose classes the cases are of
+    from tests.torch.picture_law import main as by_name
 
-    compare(sys.argv[1:])
+    by_name(sys.argv[1:])

@@ -27,6 +27,7 @@ ROOMS = (
     "cogvideo",
     "cosmos",
     "stream",
+    "gates",
     "unet",
     "vae_image",
     "vae_wan",

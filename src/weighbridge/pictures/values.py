@@ -256,4 +256,4 @@ def attend(  # noqa: PLR0913  as torch has it
         for one in (q, k, v)
     )
     out = KERNELS[kernel](run.m, query, key, value, number, options)
-    return Value(run, out.view(*q.shape))
+    return Value(run, out.view(*q.shape[:2], width * heads))

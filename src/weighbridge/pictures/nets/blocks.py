@@ -108,7 +108,9 @@ def ada(
     return scaled(norm(n, x, wide=wide), parts[1], parts[0]), parts[2:]
 
 
-def continuous(n: Place, x: Value, temb: Value, bias: Bias = True, *, affine: bool = False) -> Value:
+def continuous(
+    n: Place, x: Value, temb: Value, bias: Bias = True, *, affine: bool = False
+) -> Value:
     """AdaLayerNormContinuous"""
     scale, shift = rows(n.linear("linear", temb.act(), 2 * x.shape[-1], bias), 2)
     return scaled(n.layer_norm("norm", x, affine=affine), scale, shift)
@@ -143,7 +145,9 @@ def swiglu(
 # ---- attention
 
 
-def qkv(n: Place, x: Value, d: int, bias: Bias = True, *, kv: int = 0) -> tuple[Value, Value, Value]:
+def qkv(
+    n: Place, x: Value, d: int, bias: Bias = True, *, kv: int = 0
+) -> tuple[Value, Value, Value]:
     """Projections; fused where fuse_qkv_projections made one of three."""
     if n.run.fused_qkv and not kv:
         query, key, value = n.linear("to_qkv", x, 3 * d, bias).chunk(3)

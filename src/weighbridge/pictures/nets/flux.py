@@ -180,7 +180,9 @@ def gated_feed(n: Place, x: Value, inside: int) -> Value:
     return n.linear("linear_out", h, x.shape[-1], False)
 
 
-def flux2_blocks(c: ComponentConfig, turns: Turns, mods: list[Value]) -> tuple[Callable[..., Pair], Callable[..., Value]]:
+def flux2_blocks(
+    c: ComponentConfig, turns: Turns, mods: list[Value]
+) -> tuple[Callable[..., Pair], Callable[..., Value]]:
     """Flux2TransformerBlock and Flux2SingleTransformerBlock; all blocks share their modulations."""
     d, heads = width_of(c)
     inside = int(d * c.mlp_ratio)

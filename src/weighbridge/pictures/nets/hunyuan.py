@@ -6,23 +6,16 @@ A program reads (n, c, s): a place in the tree, the config, and the request's si
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.oldblocks import (
-    ada,
     attention,
     continuous,
     double,
     embed,
     feed,
-    joint,
-    norm,
-    normed,
-    rope,
-    rows,
-    scaled,
     single,
     timestep,
 )
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, attend, cat, flat
+from weighbridge.pictures.values import Sizes, Value, cat
 
 
 def vector(n, b, d, pooled=None, guidance=False, bias=True):
@@ -105,4 +98,7 @@ def hunyuan_video(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.linear("proj_out", x, k[0] * k[1] * k[2] * c.out_channels).copy()
 
 
-PROGRAMS = {"HunyuanVideoTransformer3DModel": hunyuan_video, "HunyuanVideo15Transformer3DModel": hunyuan_video}
+PROGRAMS = {
+    "HunyuanVideoTransformer3DModel": hunyuan_video,
+    "HunyuanVideo15Transformer3DModel": hunyuan_video,
+}

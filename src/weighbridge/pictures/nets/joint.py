@@ -65,7 +65,9 @@ def second_attention(n: Place, x: Value, c: ComponentConfig) -> Value:
     return (n / "to_out").linear("0", attended(q, k, v), d)
 
 
-def sd3_block(p: Place, streams: Pair, temb: Value, c: ComponentConfig) -> tuple[Value, Value | None]:
+def sd3_block(
+    p: Place, streams: Pair, temb: Value, c: ComponentConfig
+) -> tuple[Value, Value | None]:
     """JointTransformerBlock"""
     x, y = streams
     del streams
@@ -198,9 +200,7 @@ def qwen_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     of_image = run.new(1, x.shape[1], 1, c.attention_head_dim, dtype=FLOAT32)
     of_text = run.new(1, s.text, 1, c.attention_head_dim, dtype=FLOAT32)
     for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(
-            lambda p, x, y: qwen_block(p, (x, y), temb, c, (of_image, of_text)), x, y
-        )
+        x, y = p.block(lambda p, x, y: qwen_block(p, (x, y), temb, c, (of_image, of_text)), x, y)
     if c.zero_cond_t:
         temb = temb.part(s.batch, d)
     x = continuous(n / "norm_out", x, temb)

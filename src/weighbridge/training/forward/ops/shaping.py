@@ -230,6 +230,13 @@ def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
     return remade(m, x, m.new((x.shape[0], x.shape[-1]), x.dtype))
 
 
+def max_pooled(m: Machine, x: Tensor, height: int, width: int) -> Tensor:
+    """Pool [batch, channels, ...] to so many places; where each is the largest is kept."""
+    shape = *x.shape[:2], height, width
+    out = m.new(shape, x.dtype)
+    return remade(m, x, out, x, m.new(shape, INT64))
+
+
 def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:
     """Look up token vectors. A later pipeline stage has no table: it returns what the stage before
     sends, and sends the gradient back."""
