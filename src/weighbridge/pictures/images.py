@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from math import prod
+from math import isqrt, prod
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError
@@ -19,6 +19,7 @@ from weighbridge.training.forward.machine import Machine
 
 Program = Callable[[Tree, Value], Value]
 ROOMS = "convnets", "vits"
+PATCHES = "patch_embed.proj.weight"
 
 
 def program(shapes: Shapes) -> Program | None:
@@ -80,3 +81,22 @@ def peak(seen: Seen, watch: TensorWatch | None = None) -> LivePeak:
     heap.drop(*weights, *buffers)
     heap.close()
     return fullest
+
+
+def usual(shapes: Shapes) -> tuple[int, int] | None:
+    """Return the sides of the pictures that positions are for; None where there are none."""
+    table = shapes.get("pos_embed")
+    if table is None:
+        return None
+    side = isqrt(table[-2]) * shapes[PATCHES][-1]
+    return side, side
+
+
+def resized(shapes: Shapes, height: int, width: int) -> Shapes:
+    """Return the tree of a network that was made for pictures of another size."""
+    table = shapes.get("pos_embed")
+    if table is None:
+        return shapes
+    patch, before = shapes[PATCHES][-1], table[-2] - isqrt(table[-2]) ** 2
+    rows = (height // patch) * (width // patch) + before
+    return {**shapes, "pos_embed": (*table[:-2], rows, table[-1])}

@@ -31,7 +31,7 @@ def classified(t: Tree, name: str, x: Value) -> Value:
 
 def resnet(t: Tree, x: Value) -> Value:
     x = normed(t, "bn1", t.conv("conv1", x, 2))
-    batch, width, height, breadth = x.shape
+    height, breadth = x.shape[2:]
     x = Value(x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2))
     for number in range(1, 5):
         x = sequence(x, t.each(f"layer{number}"), bottleneck, 1 if number == 1 else 2)
