@@ -13,6 +13,7 @@ KINDS = {
     "family",
     "format",
     "gpu",
+    "pipeline",
     "engine",
     "release",
     "optimizer",

@@ -3,6 +3,9 @@
 Sides as pipelines of diffusers 0.42 have them: pipeline_hidream_image.py line 813,
 pipeline_flux.py line 453, pipeline_ltx.py line 377."""
 
+import json
+import struct
+
 import pytest
 
 import weighbridge
@@ -88,7 +91,8 @@ def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
     file, name, said, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    found, whole = weighbridge.infer(file), weighbridge.infer(name, **said)
+    found, whole = weighbridge.infer(file), weighbridge.infer(name, engine="comfyui", **said)
+    assert found.workload["engine"] == "comfyui"
     assert found.peak.expected == whole.peak.expected
     assert any(f"of {name}: it is weighed with" in line for line in found.warnings)
 
@@ -96,4 +100,51 @@ def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
 def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
-    assert found.peak.expected == weighbridge.infer("flux.1-dev", quantization="nf4").peak.expected
+    asked = {"quantization": "nf4", "engine": "comfyui"}
+    assert found.peak.expected == weighbridge.infer("flux.1-dev", **asked).peak.expected
+    plain = weighbridge.infer("flux1-dev-Q4_K_S.gguf", offload="model")
+    assert plain.workload["engine"] == "diffusers"
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "frames"),
+    [
+        ("wan2.2", 5, 81),
+        ("wan2.2-5b", 5, 121),
+        ("ltx-2", 5, 121),
+        ("cogvideox-5b", 6, 49),
+        ("svd-xt", 2, 14),
+    ],
+)
+def test_seconds_are_frames_as_examples_count_them(name, seconds, frames):
+    """Wan's 81 and 121, LTX-2's 121 and CogVideoX's 49 frames are called 5, 5, 5 and 6 seconds."""
+    assert made(name, seconds=seconds)[0].frames == frames
+
+
+def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
+    """One matrix of FLUX's transformer, by the name that ComfyUI's files have."""
+    tensor = {"dtype": "F8_E4M3", "shape": [3072, 3072], "data_offsets": [0, 3072 * 3072]}
+    header = json.dumps({"double_blocks.0.img_attn.proj.weight": tensor}).encode()
+    path = tmp_path / "flux1-dev-fp8.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with path.open("r+b") as file:
+        file.truncate(8 + len(header) + 3072 * 3072)
+    asked = {"quantization": "fp8", "engine": "comfyui"}
+    found, whole = weighbridge.infer(str(path)), weighbridge.infer("flux.1-dev", **asked)
+    assert found.peak.expected == whole.peak.expected
+    assert weighbridge.load(str(path)).model.parameters == 3072 * 3072
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("city96/FLUX.1-dev-gguf:Q4_K_S", True),
+        ("models/unet/flux1-dev-Q4_K_S.gguf", True),
+        ("black-forest-labs/FLUX.1-dev", True),
+        ("bartowski/Llama-3.1-8B-Instruct-GGUF:Q4_K_M", False),
+        ("llama-3.1-8b", False),
+        (None, False),
+    ],
+)
+def test_references_that_make_pictures(reference, answer):
+    assert pipelines.makes_pictures(reference) is answer

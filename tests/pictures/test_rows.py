@@ -34,8 +34,8 @@ PUBLISHED = {
 # Classes without a program: rows have their configs, and nothing is answered of them
 WITHOUT_PROGRAM = frozenset(
     (
-        *("AutoencoderDC", "AutoencoderKLCosmos", "AutoencoderKLMochi"),
-        *("AutoencoderKLTemporalDecoder", "UNetMotionModel", "UNetSpatioTemporalConditionModel"),
+        *("AutoencoderKLQwenImage21", "QwenImage21Transformer2DModel"),
+        "Qwen3VLForConditionalGeneration",
     )
 )
 

@@ -193,3 +193,9 @@ def test_every_pipeline_answers(name):
     assert stages[-1] == "decode"
     assert "denoise" in stages
     assert 0 < found.peak.low <= found.peak.expected <= found.peak.high
+
+
+def test_attention_in_math_takes_its_scores():
+    """12 x 77 x 77 scores of a prompt, two rows of it."""
+    plain, scores = asked(), asked(attention="math")
+    assert peak(scores) > peak(plain)

@@ -18,13 +18,16 @@ from weighbridge.training.forward.machine import Machine
 Raw = Mapping[str, Any]
 RunBlock = Callable[[Block, Place, tuple[Value, ...]], Any]
 ROOMS = (
+    "flux",
     "joint",
+    "hunyuan",
     "cross",
     "wan",
     "ltx",
     "cogvideo",
     "cosmos",
     "stream",
+    "gates",
     "unet",
     "vae_image",
     "vae_wan",
@@ -32,9 +35,11 @@ ROOMS = (
     "vae_hunyuan",
     "vae_dc",
     "vae_mochi",
+    "svd",
+    "motion",
+    "vae_cosmos",
     "vae_ltx",
     "encoders",
-    "seeing",
 )
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)

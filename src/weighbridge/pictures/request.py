@@ -57,8 +57,9 @@ def _sides(spec: PipelineSpec, w: Picture) -> tuple[int, int]:
 
 def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
     asked = w.frames
-    if asked is None and w.seconds is not None:
-        asked = max(1, round(w.seconds * (spec.fps or FRAMES_A_SECOND)))
+    if asked is None and w.seconds is not None:  # 5 seconds of 16 frames are 81: a first one more
+        shown = round(w.seconds * (spec.fps or FRAMES_A_SECOND))
+        asked = max(1, shown // spec.time * spec.time + (spec.time > 1))
     if asked is None:
         return usual
     if spec.kind == "image" and asked > 1:

@@ -41,7 +41,7 @@ from weighbridge.base.watching import Hears, heard, hearing
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
 from weighbridge.memory.report import Report
-from weighbridge.models.checkpoint.gather import GatherOptions, gather_pipeline
+from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_pipeline
 from weighbridge.models.checkpoint.inventory import Inventory
 from weighbridge.models.checkpoint.model import Model, resolve
 
@@ -306,6 +306,8 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
+        if question.task == "picture":
+            model = _with_its_pipeline(model)
         if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
             question = _of_pictures(question, model)
         return Estimator(question, model, models, vars(self).get("_answers"))
@@ -549,15 +551,33 @@ def _is_enough(report: Report) -> bool:
     return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
 
 
-def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
-    """Return the format of a denoiser that was named by its file: flux1-dev-Q4_K_S.gguf."""
+def _with_its_pipeline(model: Model) -> Model:
+    """Return the pipeline that a file of a denoiser alone is of."""
     from weighbridge.models.catalogue import pipelines
 
+    file = pipelines.of_file(model.reference) if len(model.parts) == 1 else None
+    if file is None:
+        return model
+    name = pipelines.file_name(model.reference)
+    ending = "" if name.lower().endswith(pipelines.ENDS) else ".gguf"
+    return resolve(gather(name + ending, GatherOptions(ours=False)), base_model=False)
+
+
+def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
+    """Return the format of a denoiser that was named by its file, as ComfyUI loads such files:
+    flux1-dev-Q4_K_S.gguf."""
+    from weighbridge.models.catalogue import pipelines
+    from weighbridge.pictures.comfy import DIFFUSERS_ONLY
+
     file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
-    if file is None or not file.format:
+    if file is None:
         return {}
+    by_comfy = source.reference.lower().endswith(pipelines.ENDS)
+    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *DIFFUSERS_ONLY))
+    engine = {"engine": "comfyui"} if by_comfy else {}
     name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
-    return {} if getattr(w, name) is not None else {name: file.format}
+    settled = not file.format or getattr(w, name) is not None
+    return engine if settled else {**engine, name: file.format}
 
 
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:

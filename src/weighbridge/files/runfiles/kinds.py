@@ -34,6 +34,7 @@ HOMES = (
     "training.launch",
     "training.script",
     "training.unanswered",
+    "serving.workflow",
     "serving.compose",
     "training.jobs",  # of manifests, those that train
     "serving.kubernetes",

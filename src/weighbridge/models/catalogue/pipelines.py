@@ -116,7 +116,9 @@ def makes_pictures(reference: object) -> bool:
 
     if not isinstance(reference, str) or catalogue.has(reference):
         return False
-    return find(reference) is not None or of_repository(reference) is not None
+    packed = reference.lower().endswith(ENDS) or "gguf" in reference.lower()
+    file = of_file(reference) if packed else None
+    return (find(reference) or of_repository(reference) or file) is not None
 
 
 # Files of denoisers
@@ -156,15 +158,19 @@ def _files() -> Mapping[str, tuple[str, str]]:
     }
 
 
+def file_name(path: str) -> str:
+    return re.split(r"[\\/]", path.strip())[-1]
+
+
 def of_file(path: str) -> DenoiserFile | None:
     """Tell whose denoiser a file of another program is, and in which format: flux1-dev-Q4_K_S.gguf,
     wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors."""
-    name = re.split(r"[\\/]", path.strip().lower())[-1]
+    name = file_name(path.lower())
     for end in ENDS:
         name = name.removesuffix(end)
     name = SHARD.sub("", name)
     packed = SVDQ.match(name)
-    words = re.split(r"[-_. ]+", name[packed.end() :] if packed else name)
+    words = re.split(r"[-_.: ]+", name[packed.end() :] if packed else name)
     for count in range(len(words), 0, -1):
         meant = _files().get("".join(map(key, words[:count])))
         form = _format(words[count:]) if meant is not None else None
