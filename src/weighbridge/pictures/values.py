@@ -160,6 +160,10 @@ class Value:
     def view(self, *shape: int) -> "Value":
         return self._as(self.tensor.view(*shape))
 
+    def reshaped(self, *shape: int) -> "Value":
+        """A parameter in another shape, which is no leaf itself."""
+        return self._as(shaping.shaped(self.run.m, self.tensor, *shape))
+
     def copy(self, *shape: int) -> "Value":
         """A copy in one piece, as another shape where one is given."""
         copied = shaping.copied(self.run.m, self.tensor)
