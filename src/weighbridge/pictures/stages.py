@@ -22,6 +22,8 @@ from weighbridge.training.forward.tensors import Tensor
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 COLOURS = 3
+PICTURES = "AutoencoderKL"  # which decodes a video as a batch of pictures
+FRAMES_AT_ONCE = 16  # decode_chunk_size of AnimateDiff
 PATCH = 2  # pixels of the latents that are one token, in each direction
 
 
@@ -168,7 +170,11 @@ def decode(card: Card, request: PictureRequest) -> Stage:
     outputs: list[Tensor] = []
     if batch < request.batch and card.outputs_stay:
         outputs.append(_picture(card, request, dtype))
-    tiles_itself = card.outputs_stay and tiles.known(class_of(card.parts[name].config))
+    cls = class_of(card.parts[name].config)
+    tiles_itself = card.outputs_stay and tiles.known(cls)
+    if cls == PICTURES and frames > 1:
+        outputs.append(_picture(card, request, dtype))
+        batch, frames = batch * min(frames, FRAMES_AT_ONCE), 1
     if request.tiling and spec.tile is not None and not tiles_itself:
         tall, wide = (side // spec.space for side in spec.tile)
         if height > tall or width > wide:  # tiles that are kept, and the picture they are put into

@@ -214,11 +214,19 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def attend(
-    q: Value, k: Value, v: Value, heads: int, *, masked: bool = False, first: bool = False
+def attend(  # noqa: PLR0913  as torch has it
+    q: Value,
+    k: Value,
+    v: Value,
+    heads: int,
+    *,
+    masked: bool = False,
+    first: bool = False,
+    apart: bool = False,
 ) -> Value:
     """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
-    queries have heads before tokens in memory."""
+    queries have heads before tokens in memory. `apart`: a head's numbers do not lie next to each
+    other, so that no fused kernel takes them."""
     run, width = q.run, q.shape[-1] // heads
     number = AttentionHeads(
         batch=q.shape[0],
@@ -238,10 +246,14 @@ def attend(
     )
     dtype = run.m.autocast or q.dtype
     kernel, shape = run.attention, number.shape(dtype)
-    if kernel == "sdpa":
+    if apart:
+        kernel = "math"
+    elif kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
     options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
-    if kernel == "math":  # turns heads before tokens, which are told apart for it
-        q, k, v = headed(q, heads), headed(k, number.kv_heads), headed(v, number.kv_heads)
-    out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
+    query, key, value = (
+        headed(one, one.shape[-1] // width).tensor if kernel == "math" else one.tensor
+        for one in (q, k, v)
+    )
+    out = KERNELS[kernel](run.m, query, key, value, number, options)
     return Value(run, out.view(*q.shape[:2], width * heads))
