@@ -78,6 +78,7 @@ def test_what_is_loaded_and_not_weighed_is_named():
     assert "connectors, audio_vae, vocoder" in made("ltx-2")[1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name", "said"),
     [
@@ -91,15 +92,20 @@ def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
     file, name, said, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    found, whole = weighbridge.infer(file), weighbridge.infer(name, **said)
+    found, whole = weighbridge.infer(file), weighbridge.infer(name, engine="comfyui", **said)
+    assert found.workload["engine"] == "comfyui"
     assert found.peak.expected == whole.peak.expected
     assert any(f"of {name}: it is weighed with" in line for line in found.warnings)
 
 
+@pytest.mark.slow
 def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
-    assert found.peak.expected == weighbridge.infer("flux.1-dev", quantization="nf4").peak.expected
+    asked = {"quantization": "nf4", "engine": "comfyui"}
+    assert found.peak.expected == weighbridge.infer("flux.1-dev", **asked).peak.expected
+    plain = weighbridge.infer("flux1-dev-Q4_K_S.gguf", offload="model")
+    assert plain.workload["engine"] == "diffusers"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +123,7 @@ def test_seconds_are_frames_as_examples_count_them(name, seconds, frames):
     assert made(name, seconds=seconds)[0].frames == frames
 
 
+@pytest.mark.slow
 def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
     """One matrix of FLUX's transformer, by the name that ComfyUI's files have."""
     tensor = {"dtype": "F8_E4M3", "shape": [3072, 3072], "data_offsets": [0, 3072 * 3072]}
@@ -125,7 +132,8 @@ def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     with path.open("r+b") as file:
         file.truncate(8 + len(header) + 3072 * 3072)
-    found, whole = weighbridge.infer(str(path)), weighbridge.infer("flux.1-dev", quantization="fp8")
+    asked = {"quantization": "fp8", "engine": "comfyui"}
+    found, whole = weighbridge.infer(str(path)), weighbridge.infer("flux.1-dev", **asked)
     assert found.peak.expected == whole.peak.expected
     assert weighbridge.load(str(path)).model.parameters == 3072 * 3072
 

@@ -34,9 +34,8 @@ PUBLISHED = {
 # Classes without a program: rows have their configs, and nothing is answered of them
 WITHOUT_PROGRAM = frozenset(
     (
-        *("AutoencoderKLCosmos", "AutoencoderKLTemporalDecoder", "AutoencoderKLQwenImage21"),
-        *("QwenImage21Transformer2DModel", "Qwen3VLForConditionalGeneration"),
-        *("UNetMotionModel", "UNetSpatioTemporalConditionModel"),
+        *("AutoencoderKLQwenImage21", "QwenImage21Transformer2DModel"),
+        "Qwen3VLForConditionalGeneration",
     )
 )
 

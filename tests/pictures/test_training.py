@@ -103,6 +103,7 @@ def test_a_lora_is_beside_the_projections_of_each_attention(tiny):
     assert of(report, "load", "weights") == 2 * UNET
 
 
+@pytest.mark.slow
 def test_adapters_of_kohya_are_in_float32_and_those_of_diffusers_as_the_base(tiny):
     for framework, size in (("kohya", 4), ("diffusers", 2)):
         report = small(tiny, framework=framework, lora_targets="to_q")
@@ -115,6 +116,7 @@ def test_adam_has_two_averages_of_what_is_trained(tiny):
     assert of(report, "step", "optimizer_states") == 2 * of(report, "load", "adapters")
 
 
+@pytest.mark.slow
 def test_full_training_by_mixed_precision_is_in_float32_and_pure_in_16_bits(tiny):
     mixed, pure = small(tiny, method="full"), small(tiny, method="full", precision="bf16")
     for report, size in ((mixed, 4), (pure, 2)):
@@ -123,11 +125,13 @@ def test_full_training_by_mixed_precision_is_in_float32_and_pure_in_16_bits(tiny
         assert report.derived["trainable_parameters"] == UNET
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_as_large_as_what_is_trained(tiny):
     once, twice = small(tiny, method="full"), small(tiny, method="full", ema=True)
     assert of(twice, "load", "weights") == 2 * of(once, "load", "weights")
 
 
+@pytest.mark.slow
 def test_encoders_stay_where_nothing_is_cached(tiny):
     cached = small(tiny)
     live = small(tiny, uncached_latents=True, uncached_text=True)
@@ -137,12 +141,14 @@ def test_encoders_stay_where_nothing_is_cached(tiny):
     assert [p.name for p in cached.devices[0].phases][:2] == ["cache", "load"]
 
 
+@pytest.mark.slow
 def test_encoders_run_before_the_steps_alone_or_beside_the_denoiser(tiny):
     beside, alone = small(tiny, framework="diffusers"), small(tiny, framework="kohya")
     assert of(beside, "cache", "weights") == 2 * (UNET + CLIP + VAE)
     assert of(alone, "cache", "weights") in (2 * CLIP, 2 * VAE)
 
 
+@pytest.mark.slow
 def test_a_text_encoder_that_is_trained_has_adapters_too(tiny):
     """Two layers of four projections, 64 wide, rank 4."""
     more = small(tiny, train_text_encoder=True).derived["trainable_parameters"]
@@ -279,6 +285,7 @@ NEVER_MORE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", NEVER_MORE, ids=str)
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_saving_mode_never_takes_more(tiny, method, change):
@@ -294,27 +301,32 @@ def test_a_packed_base_never_takes_more_with_checkpoints(change):
     assert step(asked(SD3, checkpointing="full", **change)) < step(plain)
 
 
+@pytest.mark.slow
 def test_more_rank_and_a_larger_batch_never_take_less(tiny):
     sizes = [step(small(tiny, lora_r=rank)) for rank in (4, 16, 64)]
     assert sizes == sorted(sizes)
     assert step(small(tiny, batch_size=2)) > step(small(tiny))
 
 
+@pytest.mark.slow
 def test_cached_latents_and_text_never_take_more_in_a_step(tiny):
     for live in ({"uncached_latents": True}, {"uncached_text": True}):
         assert step(small(tiny)) < step(small(tiny, **live))
 
 
+@pytest.mark.slow
 def test_eight_bits_of_averages_take_less_where_all_is_trained(tiny):
     """Of few numbers bitsandbytes keeps float32, which a small adapter in 16 bits has not."""
     plain, eight = small(tiny, method="full"), small(tiny, method="full", optimizer="adamw_8bit")
     assert step(eight) < step(plain)
 
 
+@pytest.mark.slow
 def test_all_of_it_takes_more_than_a_lora(tiny):
     assert step(small(tiny)) < step(small(tiny, method="full"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr"])
 def test_every_kind_of_adapter_has_gradients(tiny, method):
     report = small(tiny, method=method)
@@ -324,6 +336,7 @@ def test_every_kind_of_adapter_has_gradients(tiny, method):
     assert states == pytest.approx(2 * of(report, "load", "adapters"), rel=0.01)
 
 
+@pytest.mark.slow
 def test_fused_backward_keeps_no_gradients(tiny):
     few = {"method": "full", "size": "32", "optimizer": "adafactor"}
     plain, fused = small(tiny, **few), small(tiny, fused_backward=True, **few)
@@ -331,6 +344,7 @@ def test_fused_backward_keeps_no_gradients(tiny):
     assert step(fused) < step(plain)
 
 
+@pytest.mark.slow
 def test_gradients_stay_over_a_second_micro_batch(tiny):
     once, twice = small(tiny, method="full"), small(tiny, method="full", gradient_accumulation=4)
     assert of(twice, "forward", "gradients") == 4 * UNET

@@ -52,6 +52,8 @@ class StagePeak(NamedTuple):
 class Card:
     """One card, with the allocator replayed from the first component to the last stage."""
 
+    outputs_stay = True  # pictures that are decoded in parts are put together on the card
+
     def __init__(
         self,
         spec: PipelineSpec,

@@ -18,13 +18,17 @@ from weighbridge.training.forward.machine import Machine
 Raw = Mapping[str, Any]
 RunBlock = Callable[[Block, Place, tuple[Value, ...]], Any]
 ROOMS = (
+    "flux",
     "joint",
+    "hunyuan",
     "cross",
     "wan",
     "ltx",
     "cogvideo",
     "cosmos",
     "stream",
+    "gates",
+    "hidream",
     "unet",
     "vae_image",
     "vae_wan",
@@ -32,6 +36,9 @@ ROOMS = (
     "vae_hunyuan",
     "vae_dc",
     "vae_mochi",
+    "svd",
+    "motion",
+    "vae_cosmos",
     "vae_ltx",
     "encoders",
 )

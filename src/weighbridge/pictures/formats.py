@@ -1,7 +1,7 @@
 """Formats of a pipeline's weights, component by component.
 
     "fp8"                                 of the denoiser
-    "transformer=Q6_K,text_encoder=nf4"   of each that is named; `text` is all encoders of texts
+    "transformer=Q6_K+text_encoder=nf4"   of each that is named; `text` is all encoders of texts
 
     fp8         a file in float8_e4m3fn: linears in one byte, all else as it is
     svdquant    nunchaku's int4: half a byte, a float16 for 64 inputs, and a low-rank part of 32
@@ -13,6 +13,7 @@ Source: city96/ComfyUI-GGUF ops.py, tools/convert.py; nunchaku models/linear.py 
 transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in float32).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from math import prod
 
@@ -36,7 +37,7 @@ BITSANDBYTES = ("nf4", "fp4", "bnb")
 def by_component(quantization: str | None, spec: PipelineSpec) -> dict[str, str]:
     """Read what was asked. Raises UsageError for a component that there is not, or a format."""
     chosen: dict[str, str] = {}
-    for item in filter(None, (quantization or "").split(",")):
+    for item in filter(None, re.split("[,+]", quantization or "")):
         name, sign, form = (word.strip() for word in item.rpartition("="))
         for component in _meant(name if sign else DENOISER, spec):
             chosen[component] = canonical(form)

@@ -22,6 +22,8 @@ from weighbridge.training.forward.tensors import Tensor
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 COLOURS = 3
+PICTURES = "AutoencoderKL"  # which decodes a video as a batch of pictures
+FRAMES_AT_ONCE = 16  # decode_chunk_size of AnimateDiff
 PATCH = 2  # pixels of the latents that are one token, in each direction
 
 
@@ -76,7 +78,7 @@ def run(
     for name in spec.denoisers:
         if name in card.parts:
             yield _denoise(card, request, name)
-    yield _decode(card, request)
+    yield decode(card, request)
     del prompts
 
 
@@ -95,6 +97,7 @@ def _pictures(card: Card, request: PictureRequest, dropped: tuple[str, ...]) -> 
     if encoder and encoder in card.parts and encoder not in dropped:
         yield _stage(card, request, ENCODE, encoder, Sizes(batch=request.batch))
     frames, height, width = request.latent(spec)
+    frames = frames if spec.encodes == "video" else 1
     sizes = Sizes(batch=request.batch, frames=frames, height=height, width=width, side="encode")
     pixels = _picture(card, request, card.placement.dtypes[spec.vae])  # programs do not count it
     yield _stage(card, request, ENCODE, spec.vae, sizes)
@@ -138,6 +141,7 @@ def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
         width=width,
         text=request.text,
         tokens=tokens,
+        token_times=spec.token_times == "always" or bool(spec.token_times and request.images),
     )
     latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
     unpacked = _unpacked(card, name)
@@ -158,23 +162,30 @@ def _unpacked(card: Card, name: str) -> Tensor | None:
     return card.m.new((nbytes // place.dtypes[name].nbytes,), place.dtypes[name])
 
 
-def _decode(card: Card, request: PictureRequest) -> Stage:
+def decode(card: Card, request: PictureRequest) -> Stage:
+    """Run the autoencoder: whole, or by what is asked in slices and tiles."""
     spec, name = card.spec, card.spec.vae
     card.before(name)
     dtype = card.placement.dtypes[name]
     frames, height, width = request.latent(spec)
     batch = 1 if request.slicing else request.batch
     outputs: list[Tensor] = []
-    if batch < request.batch:
+    if batch < request.batch and card.outputs_stay:
         outputs.append(_picture(card, request, dtype))
-    tiles_itself = tiles.known(class_of(card.parts[name].config))
+    cls = class_of(card.parts[name].config)
+    tiles_itself = card.outputs_stay and tiles.known(cls)
+    if cls == PICTURES and frames > 1:
+        outputs.append(_picture(card, request, dtype))
+        batch, frames = batch * min(frames, FRAMES_AT_ONCE), 1
     if request.tiling and spec.tile is not None and not tiles_itself:
         tall, wide = (side // spec.space for side in spec.tile)
         if height > tall or width > wide:  # tiles that are kept, and the picture they are put into
-            outputs += [_picture(card, request, dtype) for _ in range(2)]
+            if card.outputs_stay:
+                outputs += [_picture(card, request, dtype) for _ in range(2)]
             height, width = min(height, tall), min(width, wide)
     if spec.frames_tile and frames > spec.frames_tile and not tiles_itself:
-        outputs.append(_picture(card, request, dtype))
+        if card.outputs_stay:
+            outputs.append(_picture(card, request, dtype))
         frames = spec.frames_tile
     sizes = Sizes(
         batch=batch,

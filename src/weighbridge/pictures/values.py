@@ -1,11 +1,11 @@
-"""Tensors of a program that declares its parameters as it runs, with operators as torch spells them.
+"""Tensors of a program that declares its parameters as it runs, with torch's operators.
 
     x = x + gate * n.linear("proj_out", h, d)
 
-A value's memory goes when Python drops the last reference to it, as in eager PyTorch: a program that
-keeps the variables of diffusers' `forward` keeps its memory, too. Two habits change that, and do not
-belong in a program: `q, k = rope(q), rope(k)` holds the old ones until both new ones are there, and a
-helper that loops over blocks holds the input of the first.
+A value's memory goes when Python drops the last reference to it, as in eager PyTorch: a program
+that keeps the variables of diffusers' `forward` keeps its memory, too. Two habits change that, and
+do not belong in a program: `q, k = rope(q), rope(k)` holds the old ones until both new ones are
+there, and a helper that loops over blocks holds the input of the first.
 """
 
 from collections.abc import Callable, Sequence
@@ -160,6 +160,10 @@ class Value:
     def view(self, *shape: int) -> "Value":
         return self._as(self.tensor.view(*shape))
 
+    def reshaped(self, *shape: int) -> "Value":
+        """A parameter in another shape, which is no leaf itself."""
+        return self._as(shaping.shaped(self.run.m, self.tensor, *shape))
+
     def copy(self, *shape: int) -> "Value":
         """A copy in one piece, as another shape where one is given."""
         copied = shaping.copied(self.run.m, self.tensor)
@@ -214,11 +218,19 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def attend(
-    q: Value, k: Value, v: Value, heads: int, *, masked: bool = False, first: bool = False
+def attend(  # noqa: PLR0913  as torch has it
+    q: Value,
+    k: Value,
+    v: Value,
+    heads: int,
+    *,
+    masked: bool = False,
+    first: bool = False,
+    apart: bool = False,
 ) -> Value:
     """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
-    queries have heads before tokens in memory."""
+    queries have heads before tokens in memory. `apart`: a head's numbers do not lie next to each
+    other, so that no fused kernel takes them."""
     run, width = q.run, q.shape[-1] // heads
     number = AttentionHeads(
         batch=q.shape[0],
@@ -238,8 +250,14 @@ def attend(
     )
     dtype = run.m.autocast or q.dtype
     kernel, shape = run.attention, number.shape(dtype)
-    if kernel == "sdpa":
+    if apart:
+        kernel = "math"
+    elif kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
     options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
-    out = KERNELS[kernel](run.m, q.tensor, k.tensor, v.tensor, number, options)
-    return Value(run, out.view(*q.shape))
+    query, key, value = (
+        headed(one, one.shape[-1] // width).tensor if kernel == "math" else one.tensor
+        for one in (q, k, v)
+    )
+    out = KERNELS[kernel](run.m, query, key, value, number, options)
+    return Value(run, out.view(*q.shape[:2], width * heads))

@@ -20,6 +20,7 @@ from weighbridge.settings.shared import Weighed
 
 OFFLOADS = ("none", "model", "sequential", "group-block", "group-leaf")
 ATTENTIONS = ("sdpa", "flash", "efficient", "cudnn", "math")
+VRAM_MODES = ("normal", "low", "no", "high")  # ComfyUI's --lowvram, --novram, --highvram
 GUIDANCES = ("usual", "off", "batched", "two-pass")
 LONGEST_SIDE = 1 << 14
 
@@ -56,6 +57,10 @@ class PipelineSettings(Settings):
     fuse_qkv: Switch = switch()
     quantize_on_card: Switch = switch()
     drop: Words = words()
+    vram_mode: Str = word(*VRAM_MODES, default="normal")
+    reserve_vram: Float = number(0, 1024)
+    disable_smart_memory: Switch = switch()
+    vae_tile: Int = count(64, 4096)
 
 
 class Picture(Weighed, PictureSettings, PipelineSettings):

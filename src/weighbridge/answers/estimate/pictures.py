@@ -13,11 +13,13 @@ from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import human
 from weighbridge.memory.components import device, host
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model, ModelPart
-from weighbridge.pictures import components, formats, stages
+from weighbridge.pictures import comfy, components, formats, stages
 from weighbridge.pictures.card import Card, Placement, waiting
 from weighbridge.pictures.request import notes, placement, request
 from weighbridge.pictures.script import PipelineLines
@@ -27,12 +29,14 @@ from weighbridge.workload.picture import Picture
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
+    from weighbridge.memory.report.verdict import Verdict
 
 # Shares of what a stage holds. 186 published peaks of diffusers' pipelines (CogVideoX, FLUX,
 # Qwen-Image: diffusers-torchao, InvokeAI) lay from 4 % below to 4 % above; programs that run files
 # of their own are 15 to 25 % off where anybody measured (assumed)
-SPREAD: Mapping[str, float] = {"diffusers": 0.04}
+SPREAD: Mapping[str, float] = {"diffusers": 0.04, comfy.NAME: comfy.SPREAD}
 OTHER_PROGRAM = 0.25
+OF_COMPUTING = (comfy.NAME,)  # programs that print what they load: a share of the rest
 FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
 PACKING = 0.2
 TORCH = (2, 13)
@@ -45,21 +49,23 @@ def picture(model: Model, w: Picture) -> Report:
     row = row_of(model)
     parts = loaded(row, model, w)
     known(row, parts)
-    made, place = request(row, w), placement(row, w, tuple(parts))
     budget = w.budget()
     part = None if budget is None else budget.choice.part
-    card = Card(row, parts, place, None if part is None else part.chip)
-    ran = tuple(stages.run(card, made))
-    card.heap.close()
+    by_comfy = w.engine == comfy.NAME
+    ran = _by_comfy(row, parts, w, part) if by_comfy else _by_diffusers(row, parts, w, part)
+    place, made = ran.place, ran.made
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
-    instants = [_instant(stage, place, parts, part, spread) for stage in ran]
-    if w.quantize_on_card and place.forms:
-        instants.insert(0, _quantized(card.quantized(), spread, part))
+    alone = w.engine in OF_COMPUTING
+    instants = [_instant(s, place, parts, part, spread, alone=alone) for s in ran.stages]
+    if ran.packed:
+        instants.insert(0, _quantized(ran.packed, spread, part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
-    devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, row),)))
+    waits = 0 if ran.mapped else waiting(place, parts, row)
+    devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits),)))
     from weighbridge.answers.verdict import on_devices, on_host
 
     judged = None if budget is None else on_devices.serving(devices, budget)
+    judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
     verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
     settings = _effective(row, made, w, place)
     return Report(
@@ -69,13 +75,60 @@ def picture(model: Model, w: Picture) -> Report:
         devices=devices,
         derived={
             "picture_stages": [
-                _told(s, i) for s, i in zip(ran, instants[-len(ran) :], strict=True)
+                _told(s, i) for s, i in zip(ran.stages, instants[-len(ran.stages) :], strict=True)
             ],
             "launch": _script(model, row, place, settings),
+            **({"in_ram": ran.in_ram} if ran.in_ram else {}),
         },
         verdict=verdict,
-        warnings=(*model.notes, *notes(row, w, made), *cautions(w)),
+        warnings=(*model.notes, *notes(row, w, made), *ran.notes, *cautions(w)),
     )
+
+
+class StagesRun(NamedTuple):
+    """A pipeline that was run on a card, by the rules of one program."""
+
+    stages: tuple[Stage, ...]
+    made: PictureRequest
+    place: Placement
+    packed: int = 0  # bytes of all weights before they are packed on the card
+    in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
+    mapped: bool = False  # weights in RAM are pages of files
+    notes: tuple[str, ...] = ()
+
+
+def _by_diffusers(
+    row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
+) -> StagesRun:
+    made, place = request(row, w), placement(row, w, tuple(parts))
+    card = Card(row, parts, place, None if part is None else part.chip)
+    ran = tuple(stages.run(card, made))
+    card.heap.close()
+    packed = card.quantized() if w.quantize_on_card and place.forms else 0
+    return StagesRun(ran, made, place, packed)
+
+
+def _by_comfy(
+    row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
+) -> StagesRun:
+    how, row = comfy.rules(w, part), comfy.recipe(row, w)
+    offload = "none" if how.mode == "high" else "model"
+    made, place = request(row, w), placement(row, w.but(offload=offload), tuple(parts))
+    beside = device.context(part).bytes.plus(device.libraries(TORCH, part).bytes)
+    budget = w.budget()
+    free = None if budget is None else budget.usable.low - beside.high
+    chip = None if part is None else part.chip
+    ran = comfy.run(comfy.ComfyRun(row, parts, place, how, chip, free), made, w.guidance)
+    said = (*ran.notes, sentence("comfy.spread"))
+    return StagesRun(ran.stages, ran.made, place, 0, ran.in_ram, how.dynamic, said)
+
+
+def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
+    """Open a verdict where weights come from RAM: it runs, slower."""
+    lead = sentence("comfy.in_part", size=human(nbytes))
+    if judged.fits == "no":
+        return judged
+    return replace(judged.turned("unknown", lead), spilled=nbytes)
 
 
 def loaded(row: PipelineSpec, model: Model, w: Picture) -> dict[str, ModelPart]:
@@ -104,9 +157,13 @@ def _instant(
     parts: Mapping[str, ModelPart],
     card: "Part | None",
     spread: float,
+    *,
+    alone: bool,
 ) -> Instant:
+    """A stage's fullest moment. `alone`: the share is of what it computes with."""
     peak, weights = stage.result
     live = {name: n for name, n in peak.live.items() if name != "weights"}
+    whole = sum(live.values()) if alone else peak.allocated
     spaces = live.pop("workspaces", 0) + live.pop("temporaries", 0)
     return Instant(
         stage.name,
@@ -114,7 +171,7 @@ def _instant(
             *(_weights(name, n, place, parts[name]) for name, n in weights.items() if n),
             Component(
                 name="activations",
-                bytes=_computed(sum(live.values()), peak.allocated, place, spread),
+                bytes=_computed(sum(live.values()), whole, place, spread),
                 basis="computed",
                 detail=stage.component,
                 formula=f"the forward of {parts[stage.component].blueprint.cls}",
@@ -200,10 +257,9 @@ def _told(stage: Stage, instant: Instant) -> dict[str, object]:
     }
 
 
-def _host(place: Placement, parts: Mapping[str, ModelPart], row: PipelineSpec) -> Instant:
+def _host(place: Placement, parts: Mapping[str, ModelPart], waits: int) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
-    waits = waiting(place, parts, row)
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
     found: list[Component] = [host.processes(1)]
     if waits:
@@ -227,6 +283,8 @@ def _script(
     model: Model, row: PipelineSpec, place: Placement, settings: Mapping[str, object]
 ) -> str | None:
     """Return the lines that run it so; None of a pipeline that has no repository."""
+    if settings["engine"] == comfy.NAME:
+        return comfy.script(row, settings, place.forms)
     if not row.repo_id:
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
@@ -258,6 +316,9 @@ def _effective(
     }
     switches = ("vae_tiling", "vae_slicing", "offload_stream", "layerwise_casting", "fuse_qkv")
     settings |= {name: True for name in switches if getattr(w, name)}
+    if w.engine == comfy.NAME:
+        settings |= {"vram_mode": w.vram_mode or "normal", "reserve_vram": w.reserve_vram}
+        settings |= {"disable_smart_memory": True} if w.disable_smart_memory else {}
     settings |= {"blocks_to_swap": w.blocks_to_swap} if w.blocks_to_swap else {}
     settings |= {"gguf": row.gguf} if row.gguf else {}
     settings |= {"drop": list(w.drop)} if w.drop else {}

@@ -17,6 +17,7 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
+from weighbridge.pictures import comfy
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
@@ -53,7 +54,8 @@ class Step(NamedTuple):
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
-    return climb(report, w, ask, pinned, _steps(report, w))
+    steps = _of_comfy if w.engine == comfy.NAME else _steps
+    return climb(report, w, ask, pinned, steps(report, w))
 
 
 def climb(
@@ -71,7 +73,7 @@ def climb(
         left.remove(step)
         changed = current.but(**step.change)
         then = _asked(ask, changed)
-        if then is not None and then.peak.expected <= now.peak.expected * (1 - LEAST):
+        if then is not None and _need(then) <= _need(now) * (1 - LEAST):
             now, current, done = then, changed, {**done, **step.change}
             climbed.append(_remedy(then, done, step))
     return tuple(climbed)
@@ -87,6 +89,26 @@ def _asked(ask: Ask, w: Any) -> Report | None:
         return ask(w)
     except WeighbridgeError:
         return None
+
+
+def _need(report: Report) -> int:
+    """Return what the fullest stage takes: on the card, and of its weights in RAM."""
+    return report.peak.expected + int(report.derived.get("in_ram") or 0)
+
+
+def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
+    """Yield the steps of ComfyUI, which moves models out by itself."""
+    row = report.workload
+    if w.quantization is None:
+        yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
+        change = {"quantization": "fp8+text=fp8"}
+        yield Step(change, sentence("step.text_fp8"), CAST, (ENCODE,))
+        for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
+            change = {"quantization": f"{form}+text=fp8"}
+            yield Step(change, sentence("step.gguf", form=form), PACKED, (ENCODE, DENOISE))
+    yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
+    yield from _smaller(row)
+    yield Step({"vram_mode": "no"}, sentence("step.novram"), ONE_LEAF)
 
 
 def _steps(report: Report, w: Picture) -> Iterator[Step]:
@@ -112,7 +134,7 @@ def _formats(row: Mapping[str, Any]) -> Iterator[Step]:
     for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
         change = {"quantization": form, "layerwise_casting": False}
         yield Step(change, sentence("step.gguf", form=form), PACKED, (DENOISE,), weights=True)
-    change = {"quantization": "nf4,text=nf4", "layerwise_casting": False}
+    change = {"quantization": "nf4+text=nf4", "layerwise_casting": False}
     yield Step(change, sentence("step.nf4"), PACKED, (ENCODE, DENOISE), weights=True)
 
 

@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("completion:completion", "Print the shell completion script."),
 }
 MODEL = "fit"  # the command of a model whose name stands where commands do
-PICTURES = "image"  # the command of a pipeline
+PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
 # The same, by the word that asks about a language model
 OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": "train-image"}
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
@@ -65,6 +65,17 @@ def of_pictures(words: Sequence[str]) -> list[str]:
     return [command, *asked] if any(map(pipelines.makes_pictures, named)) else []
 
 
+def of_workflow(words: Sequence[str]) -> list[str]:
+    """Return the words of a question about a workflow of ComfyUI, without the command; [] of
+    others."""
+    asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS) else [*words]
+    if not asked or not asked[0].lower().endswith(".json"):
+        return []
+    from weighbridge.files.runfiles.serving.workflow import is_workflow
+
+    return [FILE, *asked] if is_workflow(asked[0]) else []
+
+
 class Menu(click.Group):
     """A group that knows its commands by name and imports one when it runs."""
 
@@ -82,7 +93,7 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words := of_pictures(args):
+        if words := of_workflow(args) or of_pictures(args):
             return words[0], self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file

@@ -270,7 +270,9 @@ def _engine(typed: Sequence[str]) -> str:
 
 def table_of(task: str) -> "Table":
     """Return the settings of a task; those of all tasks for a run file, which may be of any."""
-    return TABLES[task] if task in TABLES else {**TABLES["infer"], **TABLES["train"], **FIT}
+    if task in TABLES:
+        return TABLES[task]
+    return {**TABLES["picture"], **TABLES["infer"], **TABLES["train"], **FIT}
 
 
 def options(table: "Table") -> Iterator[click.Option]:

@@ -36,6 +36,7 @@ HOMES = (
     "training.launch",
     "training.script",
     "training.unanswered",
+    "serving.workflow",
     "serving.compose",
     "training.jobs",  # of manifests, those that train
     "serving.kubernetes",

@@ -1,364 +1,292 @@
-"""Transformers of two joined streams: SD3, FLUX, Chroma, LongCat, Qwen-Image, FLUX.2, AuraFlow, HunyuanVideo.
+"""Transformers of two joined streams: SD3, Qwen-Image and AuraFlow. FLUX is in flux.py.
 
-A program reads (n, c, s): a place in the tree, the config, and the request's sizes:
-    b batch   t, h, w latent frames, height, width   text tokens
+Source: diffusers 0.42 models/transformers/{transformer_sd3, transformer_qwenimage,
+auraflow_transformer_2d}.py, models/attention.py, models/attention_processor.py.
 """
 
+from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     ada,
-    attention,
+    added,
+    apart,
+    attended,
     continuous,
-    double,
-    embed,
     feed,
-    joint,
+    latent,
     norm,
     normed,
-    rope,
+    packed,
+    qkv,
     rows,
     scaled,
-    single,
+    spun,
     timestep,
+    vector,
+    width_of,
 )
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, attend, cat, flat
+from weighbridge.pictures.values import Sizes, Value, cat, headed
+
+Pair = tuple[Value, Value]
 
 
-def vector(n, b, d, pooled=None, guidance=False, bias=True):
-    """CombinedTimestep(Guidance)TextProjEmbeddings"""
-    temb = timestep(n / "timestep_embedder", b, d, bias)
-    if guidance:
-        temb = temb + timestep(n / "guidance_embedder", b, d, bias)
-    if pooled:
-        temb = temb + embed(n / "text_embedder", n.run.new(b, pooled), d, bias)
-    return temb
+# ---- Stable Diffusion 3 and 3.5
 
 
-def packed(s, patch=2):
-    return s.frames * (s.height // patch) * (s.width // patch)
+def sd3_attention(n: Place, x: Value, y: Value, c: ComponentConfig, *, last: bool) -> Pair:
+    """JointAttnProcessor2_0; the last block projects no text."""
+    d, heads = x.shape[-1], c.num_attention_heads
+    q, k, v = (headed(t, heads) for t in qkv(n, x, d))
+    if c.qk_norm:
+        q = n.rms_norm("norm_q", q)
+        k = n.rms_norm("norm_k", k)
+    encoder_q, encoder_k, encoder_v = (headed(t, heads) for t in added(n, y, d))
+    if c.qk_norm:
+        encoder_q = n.rms_norm("norm_added_q", encoder_q)
+        encoder_k = n.rms_norm("norm_added_k", encoder_k)
+    q = cat([q, encoder_q])
+    k = cat([k, encoder_k])
+    v = cat([v, encoder_v])
+    h = attended(q, k, v)
+    x, z = h.split(x.shape[1], y.shape[1], dim=1)
+    if not last:
+        z = n.linear("to_add_out", z.copy() if z.shape[0] > 1 else z, d)
+    return (n / "to_out").linear("0", x.copy() if x.shape[0] > 1 else x, d), z
 
 
-def latent(n, s, channels, tokens):
-    """The packed latents, given by the pipeline: they are there before the step."""
-    return n.run.new(s.batch, tokens, channels)
+def second_attention(n: Place, x: Value, c: ComponentConfig) -> Value:
+    """The image's own, of SD 3.5 medium's first blocks."""
+    d, heads = x.shape[-1], c.num_attention_heads
+    q, k, v = (headed(t, heads) for t in qkv(n, x, d))
+    if c.qk_norm:
+        q = n.rms_norm("norm_q", q)
+        k = n.rms_norm("norm_k", k)
+    return (n / "to_out").linear("0", attended(q, k, v), d)
 
 
-def flux(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
-    if n.run.cls == "LongCatImageTransformer2DModel":
-        temb = vector(n / "time_embed", s.batch, d)
+def sd3_block(
+    p: Place, streams: Pair, temb: Value, c: ComponentConfig
+) -> tuple[Value, Value | None]:
+    """JointTransformerBlock"""
+    x, y = streams
+    del streams
+    d, last = x.shape[-1], p.number == c.num_layers - 1
+    second = None
+    if p.number in (c.dual_attention_layers or ()):
+        shift, scale, *parts = rows((p / "norm1").linear("linear", temb.act(), 9 * d), 9)
+        gate, shift_mlp, scale_mlp, gate_mlp, shift2, scale2, gate2 = parts
+        h = norm(p, x)
+        second = scaled(h, scale2, shift2)
+        h = scaled(h, scale, shift)
     else:
-        temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim, c.guidance_embeds)
+        h, (gate, shift_mlp, scale_mlp, gate_mlp) = ada(p / "norm1", x, temb)
+    if last:
+        g, more = continuous(p / "norm1_context", y, temb), []
+    else:
+        g, more = ada(p / "norm1_context", y, temb)
+    a, b = sd3_attention(p / "attn", h, g, c, last=last)
+    a = gate * a
+    x = x + a
+    if second is not None:
+        e = second_attention(p / "attn2", second, c)
+        e = gate2 * e
+        x = x + e
+    h = norm(p, x)
+    h = scaled(h, scale_mlp, shift_mlp)
+    f = feed(p / "ff", h, 4 * d)
+    f = gate_mlp * f
+    x = x + f
+    if last:
+        return x, None
+    b = more[0] * b
+    y = y + b
+    g = norm(p, y)
+    g = scaled(g, more[2], more[1])
+    f2 = feed(p / "ff_context", g, 4 * d)
+    y = y + more[3] * f2
+    return x, y
+
+
+def sd3(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    d, _ = width_of(c)
+    image = n.run.constant(s.batch, c.in_channels, s.height, s.width)
+    x = (n / "pos_embed").conv("proj", image, d, c.patch_size, c.patch_size, 0)
+    tokens = x.shape[2] * x.shape[3]
+    x = x.view(s.batch, tokens, d) + n.run.new(1, tokens, d)
+    temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
     for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(
-            lambda p, x, y: double(p, x, y, temb, heads, fused=n.run.fused_qkv, how="torch"), x, y
-        )
-
-    def one(p, x, y):
-        return tuple(
-            reversed(
-                single(p, cat([y, x]), temb, heads, fused=n.run.fused_qkv, how="torch").split(
-                    s.text, x.shape[1], dim=1
-                )
-            )
-        )
-
-    for p in n.each("single_transformer_blocks", c.num_single_layers):
-        x, y = p.block(one, x, y)
-    del y
+        x, y = p.block(lambda p, x, y: sd3_block(p, (x, y), temb, c), x, y)
     x = continuous(n / "norm_out", x, temb)
-    return n.linear("proj_out", x, c.out_channels or c.in_channels)
+    x = n.linear("proj_out", x, c.patch_size**2 * c.out_channels)
+    return x.copy()
 
 
-def chroma(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
-    g, hidden = n / "distilled_guidance_layer", c.approximator_hidden_dim
-    count = 3 * c.num_single_layers + 12 * c.num_layers + 2
-    v = g.linear("in_proj", latent(n, s, c.approximator_num_channels, count), hidden)
-    for i in range(c.approximator_layers):
-        v = v + embed(g / "layers" / i, (g / "norms").rms_norm(str(i), v, how="torch"), hidden)
-    mods = g.linear("out_proj", v, d)
-    y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
-    part = n.run.new(s.batch, 1, d)
+# ---- Qwen-Image, its edits and its layers
 
-    def two(p, x, y):
-        h, g_ = scaled(norm(p, x), part, part), scaled(norm(p, y), part, part)
-        a, b = joint(p / "attn", h, g_, d, heads, how="torch")
-        x = x + part * a
-        x = x + part * feed(p / "ff", scaled(norm(p, x), part, part), 4 * d)
-        y = y + part * b
-        return x, y + part * feed(p / "ff_context", scaled(norm(p, y), part, part), 4 * d)
 
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(two, x, y)
-    x = cat([y, x])
-    for p in n.each("single_transformer_blocks", c.num_single_layers):
-        x = p.block(lambda p, x: single(p, x, None, heads, mod=[part] * 3, how="torch"), x)
-    x = scaled(norm(n, x.split(y.shape[1], x.shape[1] - y.shape[1], dim=1)[1]), part, part)
-    del mods
-    return n.linear("proj_out", x, c.out_channels or c.in_channels)
+def qwen_attention(n: Place, streams: Pair, heads: int, freqs: Pair) -> Pair:
+    """QwenDoubleStreamAttnProcessor2_0"""
+    x, y = streams
+    d, text, image = x.shape[-1], y.shape[1], x.shape[1]
+    q, k, v = qkv(n, x, d)
+    encoder_q, encoder_k, encoder_v = added(n, y, d)
+    q = normed(n, "norm_q", q, heads)
+    k = normed(n, "norm_k", k, heads)
+    encoder_q = normed(n, "norm_added_q", encoder_q, heads)
+    encoder_k = normed(n, "norm_added_k", encoder_k, heads)
+    q = spun(q, freqs[0])
+    k = spun(k, freqs[0])
+    encoder_q = spun(encoder_q, freqs[1])
+    encoder_k = spun(encoder_k, freqs[1])
+    joint_q = cat([encoder_q, q])
+    joint_k = cat([encoder_k, k])
+    joint_v = cat([headed(encoder_v, heads), headed(v, heads)])
+    h = attended(joint_q, joint_k, joint_v)
+    b, a = (h.part(h.shape[0], tokens, d) for tokens in (text, image))
+    several = h.shape[0] > 1
+    a = (n / "to_out").linear("0", a.copy() if several else a, d)
+    b = n.linear("to_add_out", b.copy() if several else b, d)
+    return a, b
+
+
+def modulated(x: Value, mod: Value, *, chosen: bool = False) -> Pair:
+    """QwenImageTransformerBlock._modulate; and the gate. `chosen`: a token's row is one of two, of
+    what is made and of what was given."""
+    if chosen:
+        shift, scale, gate = (x.run.new(*x.shape) for _ in range(3))
+    else:
+        shift, scale, gate = rows(mod, 3)
+    return scaled(x, scale, shift), gate
+
+
+def qwen_block(p: Place, streams: Pair, temb: Value, c: ComponentConfig, freqs: Pair) -> Pair:
+    """QwenImageTransformerBlock"""
+    x, y = streams
+    del streams
+    d, chosen = x.shape[-1], bool(c.zero_cond_t)
+    mod1, mod2 = p.linear("img_mod.1", temb.act(), 6 * d).chunk(2)
+    if chosen:
+        temb = temb.part(x.shape[0], d)
+    c_mod1, c_mod2 = p.linear("txt_mod.1", temb.act(), 6 * d).chunk(2)
+    normed1 = norm(p, x)
+    h, gate = modulated(normed1, mod1, chosen=chosen)
+    c_normed1 = norm(p, y)
+    g, c_gate = modulated(c_normed1, c_mod1)
+    a, b = qwen_attention(p / "attn", (h, g), c.num_attention_heads, freqs)
+    x = x + gate * a
+    y = y + c_gate * b
+    normed2 = norm(p, x)
+    h2, gate2 = modulated(normed2, mod2, chosen=chosen)
+    f = feed(p / "img_mlp", h2, 4 * d)
+    x = x + gate2 * f
+    c_normed2 = norm(p, y)
+    g2, c_gate2 = modulated(c_normed2, c_mod2)
+    f2 = feed(p / "txt_mlp", g2, 4 * d)
+    y = y + c_gate2 * f2
+    return x, y
 
 
 def qwen_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
+    (d, _), run = width_of(c), n.run
     x = n.linear("img_in", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
-    y = n.linear("txt_in", n.rms_norm("txt_norm", latent(n, s, c.joint_attention_dim, s.text)), d)
-    temb = timestep(n / "time_text_embed" / "timestep_embedder", s.batch, d)
+    y = n.rms_norm("txt_norm", latent(n, s, c.joint_attention_dim, s.text))
+    y = n.linear("txt_in", y, d)
+    times = s.batch * (2 if c.zero_cond_t else 1)
+    temb = timestep(n / "time_text_embed" / "timestep_embedder", times, d)
     if c.use_additional_t_cond:
         (n / "time_text_embed").param("addition_t_embedding.weight", 2, d, kind="embedding")
-
-    def two(p, x, y):
-        a, b = (
-            rows(p.linear("img_mod.1", temb.act(), 6 * d), 6),
-            rows(p.linear("txt_mod.1", temb.act(), 6 * d), 6),
-        )
-        h0 = norm(p, x)
-        h = scaled(h0, a[1], a[0])
-        g0 = norm(p, y)
-        g = scaled(g0, b[1], b[0])
-        i, t = joint(p / "attn", h, g, d, heads, turn="complex", each="both")
-        x, y = x + a[2] * i, y + b[2] * t
-        e0 = norm(p, x)
-        e = scaled(e0, a[4], a[3])
-        f = feed(p / "img_mlp", e, 4 * d)
-        x = x + a[5] * f
-        k0 = norm(p, y)
-        k = scaled(k0, b[4], b[3])
-        return x, y + b[5] * feed(p / "txt_mlp", k, 4 * d)
-
+    of_image = run.new(1, x.shape[1], 1, c.attention_head_dim, dtype=FLOAT32)
+    of_text = run.new(1, s.text, 1, c.attention_head_dim, dtype=FLOAT32)
     for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(two, x, y)
+        x, y = p.block(lambda p, x, y: qwen_block(p, (x, y), temb, c, (of_image, of_text)), x, y)
+    if c.zero_cond_t:
+        temb = temb.part(s.batch, d)
     x = continuous(n / "norm_out", x, temb)
     return n.linear("proj_out", x, c.patch_size**2 * (c.out_channels or c.in_channels))
 
 
-def sd3(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    x = (n / "pos_embed").conv(
-        "proj",
-        n.run.new(s.batch, c.in_channels, s.height, s.width),
-        d,
-        c.patch_size,
-        c.patch_size,
-        0,
-    )
-    x = x.view(s.batch, x.shape[2] * x.shape[3], d) + n.run.new(1, x.shape[2] * x.shape[3], d)
-    temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim)
-    y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
-    qk = bool(c.qk_norm)
-
-    def two(p, x, y):
-        i = int(p.path.split(".")[-2])
-        last, dual = i == c.num_layers - 1, i in (c.dual_attention_layers or ())
-        if not dual:
-            return double(p, x, y, temb, heads, last=last, qk=qk, turn=None, text_first=False)
-        parts = rows((p / "norm1").linear("linear", temb.act(), 9 * d), 9)
-        h = norm(p, x)
-        h, h2 = scaled(h, parts[1], parts[0]), scaled(h, parts[7], parts[6])
-        g, more = ada(p / "norm1_context", y, temb)
-        a, b = joint(p / "attn", h, g, d, heads, qk=qk, turn=None, text_first=False)
-        a = parts[2] * a
-        x = x + a
-        e = parts[8] * attention(p / "attn2", h2, heads, qk="head" if qk else None)
-        x = x + e
-        h = scaled(norm(p, x), parts[4], parts[3])
-        f = parts[5] * feed(p / "ff", h, 4 * d)
-        x = x + f
-        y = y + more[2] * b
-        return x, y + more[5] * feed(p / "ff_context", scaled(norm(p, y), more[4], more[3]), 4 * d)
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(two, x, y)
-    x = continuous(n / "norm_out", x, temb)
-    return n.linear("proj_out", x, c.patch_size**2 * c.out_channels).copy()
+# ---- AuraFlow
 
 
-def flux2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, ratio = (
-        c.num_attention_heads * c.attention_head_dim,
-        c.num_attention_heads,
-        c.mlp_ratio,
-    )
-    inside, m = int(d * ratio), n.run
-    temb = vector(
-        n / "time_guidance_embed", s.batch, d, guidance=c.guidance_embeds is not False, bias=False
-    )
-    shared = {
-        k: rows((n / k).linear("linear", temb.act(), size * d, False), size)
-        for k, size in (
-            ("double_stream_modulation_img", 6),
-            ("double_stream_modulation_txt", 6),
-            ("single_stream_modulation", 3),
-        )
-    }
-    a, b, one = shared.values()
-    x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d, False)
-    y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d, False)
+def aura_attention(n: Place, x: Value, heads: int, y: Value | None = None) -> tuple[Value, ...]:
+    """AuraFlowAttnProcessor2_0: heads are normed in float32."""
+    d = x.shape[-1]
+    q, k, v = (headed(t, heads) for t in qkv(n, x, d, False))
+    if y is None:
+        q = norm(n, q, wide=True)
+        k = norm(n, k, wide=True)
+        return ((n / "to_out").linear("0", attended(q, k, v), d, False),)
+    p, s, u = (headed(t, heads) for t in added(n, y, d, False))
+    q = norm(n, q, wide=True)
+    k = norm(n, k, wide=True)
+    p = norm(n, p, wide=True)
+    s = norm(n, s, wide=True)
+    q, k, v = cat([p, q]), cat([s, k]), cat([u, v])
+    del p, s, u
+    b, a = apart(attended(q, k, v), y.shape[1], x.shape[1])
+    a = (n / "to_out").linear("0", a, d, False)
+    return a, n.linear("to_add_out", b, d, False)
 
-    def gated(p, x):
-        h, gate = p.linear("linear_in", x, 2 * inside, False).chunk(2)
-        h = h.act() * gate
-        del gate
-        return p.linear("linear_out", h, d, False)
 
-    def two(p, x, y):
-        h, g = scaled(norm(p, x), a[1], a[0]), scaled(norm(p, y), b[1], b[0])
-        i, t = joint(p / "attn", h, g, d, heads, bias=False, how="torch")
-        i = a[2] * i
-        x = x + i
-        h = scaled(norm(p, x), a[4], a[3])
-        f = gated(p / "ff", h)
-        x = x + a[5] * f
-        t = b[2] * t
-        y = y + t
-        g = scaled(norm(p, y), b[4], b[3])
-        f2 = gated(p / "ff_context", g)
-        return x, y + b[5] * f2
+def aura_feed(p: Place, x: Value) -> Value:
+    """AuraFlowFeedForward"""
+    d = x.shape[-1]
+    inside = -(-int(2 * 4 * d / 3) // 256) * 256
+    up = p.linear("linear_1", x, inside, False).act() * p.linear("linear_2", x, inside, False)
+    return p.linear("out_projection", up, d, False)
 
-    def parallel(p, x):
-        at = p / "attn"
-        e = scaled(norm(p, x), one[1], one[0])
-        q, k, v, mlp = at.linear("to_qkv_mlp_proj", e, 3 * d + 2 * inside, False).split(
-            d, d, d, 2 * inside
-        )
-        q = normed(at, "norm_q", q, heads, "torch")
-        k = normed(at, "norm_k", k, heads, "torch")
-        q = flat(rope(q, "real"))
-        k = flat(rope(k, "real"))
-        h = attend(q, k, v, heads)
-        u, gate = mlp.chunk(2)
-        h = at.linear("to_out", cat([h, u.act() * gate], -1), d, False)
-        return x + one[2] * h
 
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(two, x, y)
-    x = cat([y, x])
-    for p in n.each("single_transformer_blocks", c.num_single_layers):
-        x = p.block(parallel, x)
-    x = continuous(n / "norm_out", x.split(s.text, x.shape[1] - s.text, dim=1)[1], temb, False)
-    return n.linear("proj_out", x, c.patch_size**2 * (c.out_channels or c.in_channels), False)
+def aura_two(p: Place, x: Value, y: Value, temb: Value, heads: int) -> Pair:
+    """AuraFlowJointTransformerBlock"""
+    h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, temb, bias=False, wide=True)
+    context = p / "norm1_context"
+    g, (c_gate, c_shift, c_scale, c_gate_mlp) = ada(context, y, temb, bias=False, wide=True)
+    a, b = aura_attention(p / "attn", h, heads, g)
+    e = norm(p, x + gate * a, wide=True)
+    e = scaled(e, scale, shift)
+    e = gate_mlp * aura_feed(p / "ff", e)
+    x = x + e
+    k = norm(p, y + c_gate * b, wide=True)
+    k = scaled(k, c_scale, c_shift)
+    k = c_gate_mlp * aura_feed(p / "ff_context", k)
+    return x, y + k
+
+
+def aura_one(p: Place, x: Value, temb: Value, heads: int) -> Value:
+    """AuraFlowSingleTransformerBlock"""
+    h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, temb, bias=False, wide=True)
+    (a,) = aura_attention(p / "attn", h, heads)
+    e = norm(p, x + gate * a, wide=True)
+    e = scaled(e, scale, shift)
+    e = gate_mlp * aura_feed(p / "ff", e)
+    return x + e
 
 
 def aura_flow(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    inside = -(-int(2 * 4 * d / 3) // 256) * 256
-    (n / "pos_embed").param("pos_embed", 1, c.pos_embed_max_size, d)
-    n.param("register_tokens", 1, 8, d)
-    x = (n / "pos_embed").linear(
-        "proj", latent(n, s, c.patch_size**2 * c.in_channels, packed(s)), d
-    )
+    (d, heads), register = width_of(c), 8
+    size, position = c.patch_size**2 * c.in_channels, n / "pos_embed"
+    position.param("pos_embed", 1, c.pos_embed_max_size, d)
+    n.param("register_tokens", 1, register, d)
+    x = position.linear("proj", n.run.new(s.batch, packed(s, c.patch_size), size), d)
+    x = x + n.run.new(1, x.shape[1], d)
     temb = timestep(n / "time_step_proj", s.batch, d)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d, False)
-    y = cat([n.run.new(s.batch, 8, d), y])
-
-    def ff(p, x):
-        return p.linear(
-            "out_projection",
-            p.linear("linear_1", x, inside, False).act() * p.linear("linear_2", x, inside, False),
-            d,
-            False,
-        )
-
-    def two(p, x, y):
-        h, a = ada(p / "norm1", x, temb, bias=False, wide=True)
-        g, b = ada(p / "norm1_context", y, temb, bias=False, wide=True)
-        i, t = joint(p / "attn", h, g, d, heads, bias=False, turn=None, qk="wide")
-        e = norm(p, x + a[2] * i, True)
-        e = scaled(e, a[4], a[3])
-        e = a[5] * ff(p / "ff", e)
-        x = x + e
-        k = scaled(norm(p, y + b[2] * t, True), b[4], b[3])
-        return x, y + b[5] * ff(p / "ff_context", k)
-
-    def one(p, x):
-        h, a = ada(p / "norm1", x, temb, bias=False, wide=True)
-        i = attention(p / "attn", h, heads, bias=False, out_bias=False, qk="wide")
-        e = scaled(norm(p, x + a[2] * i, True), a[4], a[3])
-        e = a[5] * ff(p / "ff", e)
-        return x + e
-
+    y = cat([n.run.constant(s.batch, register, d), y])
     for p in n.each("joint_transformer_blocks", c.num_mmdit_layers):
-        x, y = p.block(two, x, y)
+        x, y = p.block(lambda p, x, y: aura_two(p, x, y, temb, heads), x, y)
+    image = x.shape[1]
     z = cat([y, x])
     for p in n.each("single_transformer_blocks", c.num_single_dit_layers):
-        z = p.block(one, z)
-    x = continuous(n / "norm_out", z.split(y.shape[1], x.shape[1], dim=1)[1], temb, False)
+        z = p.block(lambda p, z: aura_one(p, z, temb, heads), z)
+    x = z.part(s.batch, image, d)
+    x = continuous(n / "norm_out", x, temb, False)
     return n.linear("proj_out", x, c.patch_size**2 * (c.out_channels or c.in_channels), False)
 
 
-def refiner(n, c, s, d, heads, pooled):
-    """HunyuanVideo's token refiner"""
-    y = latent(n, s, pooled, s.text)
-    temb = vector(n / "time_text_embed", s.batch, d, pooled)
-    y = n.linear("proj_in", y, d)
-    for p in (n / "token_refiner").each("refiner_blocks", c.num_refiner_layers):
-        h = attention(p / "attn", p.layer_norm("norm1", y), heads)
-        gates = (p / "norm_out").linear("linear", temb.act(), 2 * d).chunk(2)
-        y = y + h * gates[0].view(s.batch, 1, d)
-        y = y + feed(p / "ff", p.layer_norm("norm2", y), int(c.mlp_ratio * d), how="silu") * gates[
-            1
-        ].view(s.batch, 1, d)
-    return y
-
-
-def hunyuan_video(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    fifteen = n.run.cls == "HunyuanVideo15Transformer3DModel"
-    k = (c.patch_size_t, c.patch_size, c.patch_size)
-    x = (n / "x_embedder").conv(
-        "proj", n.run.new(s.batch, c.in_channels, s.frames, s.height, s.width), d, k, k, (0, 0, 0)
-    )
-    x = x.view(s.batch, x.shape[2] * x.shape[3] * x.shape[4], d)
-    if fifteen:
-        temb = timestep(n / "time_embed" / "timestep_embedder", s.batch, d)
-        if c.use_meanflow:
-            timestep(n / "time_embed" / "timestep_embedder_r", s.batch, d)
-        y = refiner(n / "context_embedder", c, s, d, heads, c.text_embed_dim)
-        p = n / "context_embedder_2"
-        z = p.layer_norm("norm", latent(n, s, c.text_embed_2_dim, 256))
-        z = p.linear("linear_3", p.linear("linear_2", p.linear("linear_1", z, d).act(), d).act(), d)
-        p = n / "image_embedder"
-        i = p.layer_norm("norm_in", latent(n, s, c.image_embed_dim, 729))
-        i = p.layer_norm(
-            "norm_out", p.linear("linear_2", p.linear("linear_1", i, c.image_embed_dim).act(), d)
-        )
-        n.param("cond_type_embed.weight", 3, d, kind="embedding")
-        y = cat([i, z, y])
-        del i, z
-    else:
-        temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim, c.guidance_embeds)
-        y = refiner(n / "context_embedder", c, s, d, heads, c.text_embed_dim)
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(
-            lambda p, x, y: double(
-                p, x, y, temb, heads, ratio=c.mlp_ratio, each=True, text_first=False
-            ),
-            x,
-            y,
-        )
-
-    def one(p, x, y):
-        x = single(p, cat([x, y]), temb, heads, ratio=c.mlp_ratio)
-        return tuple(x.split(x.shape[1] - y.shape[1], y.shape[1], dim=1))
-
-    for p in n.each("single_transformer_blocks", c.num_single_layers or 0):
-        x, y = p.block(one, x, y)
-    x = continuous(n / "norm_out", x, temb)
-    return n.linear("proj_out", x, k[0] * k[1] * k[2] * c.out_channels).copy()
-
-
 PROGRAMS = {
-    "FluxTransformer2DModel": flux,
-    "LongCatImageTransformer2DModel": flux,
-    "ChromaTransformer2DModel": chroma,
-    "QwenImageTransformer2DModel": qwen_image,
     "SD3Transformer2DModel": sd3,
-    "Flux2Transformer2DModel": flux2,
+    "QwenImageTransformer2DModel": qwen_image,
     "AuraFlowTransformer2DModel": aura_flow,
-    "HunyuanVideoTransformer3DModel": hunyuan_video,
-    "HunyuanVideo15Transformer3DModel": hunyuan_video,
 }

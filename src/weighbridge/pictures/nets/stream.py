@@ -1,371 +1,196 @@
-"""Transformers of one stream, and those with gates or experts of their own kind."""
+"""Transformers of one stream of latents and text: Z-Image and Lumina 2.
 
+Source: diffusers 0.42 models/transformers/{transformer_z_image, transformer_lumina2}.py.
+"""
+
+from weighbridge.base.dtypes import FLOAT32, FLOAT64, DType
+from weighbridge.base.units import align_up
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
-    attention,
-    continuous,
-    embed,
-    feed,
+    attended,
+    latent,
     norm,
+    normed,
+    packed,
     qkv,
-    rope,
     rows,
-    scaled,
-    swiglu,
-    table,
+    spun,
     timestep,
 )
-from weighbridge.pictures.nets.joint import latent, packed
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
+LOW = 256  # width of the modulation's input: ADALN_EMBED_DIM
+PADDED = 32  # tokens: SEQ_MULTI_OF
+HIDDEN = 1024  # of Z-Image's time embedding
+
+
+def freqs_of(n: Place, batch: int, tokens: int, head: int, dtype: DType = FLOAT32) -> Value:
+    """Complex numbers of positions, which live as long as the blocks."""
+    return n.run.new(batch, tokens, 1, head, dtype=dtype)
+
+
+# ---- Z-Image
+
+
+def z_attention(n: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
+    """ZSingleStreamAttnProcessor"""
+    d, heads = c.dim, c.n_heads
+    q, k, v = qkv(n, x, d, False)
+    if c.qk_norm:
+        q = flat(normed(n, "norm_q", q, heads))
+        k = flat(normed(n, "norm_k", k, heads))
+    q = spun(headed(q, heads), freqs)
+    k = spun(headed(k, heads), freqs)
+    h = attended(q, k, headed(v, heads))
+    return (n / "to_out").linear("0", h, d, False)
+
+
+def gated(w1: Value, w3: Value) -> Value:
+    """FeedForward._forward_silu_gating, which holds both until it is done."""
+    return w1.act() * w3
+
+
+def z_feed(n: Place, x: Value) -> Value:
+    """FeedForward"""
+    d = x.shape[-1]
+    inside = int(d / 3 * 8)
+    h = gated(n.linear("w1", x, inside, False), n.linear("w3", x, inside, False))
+    return n.linear("w2", h, d, False)
+
+
+def z_plain(p: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
+    """ZImageTransformerBlock without a modulation."""
+    a = z_attention(p / "attention", p.rms_norm("attention_norm1", x), c, freqs)
+    x = x + p.rms_norm("attention_norm2", a)
+    return x + p.rms_norm("ffn_norm2", z_feed(p / "feed_forward", p.rms_norm("ffn_norm1", x)))
+
+
+def z_block(p: Place, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -> Value:
+    """ZImageTransformerBlock"""
+    mod = rows((p / "adaLN_modulation").linear("0", temb, 4 * c.dim), 4)
+    gate, gate_mlp = mod[1].act("result"), mod[3].act("result")
+    scale, scale_mlp = mod[0] + 1.0, mod[2] + 1.0
+    a = z_attention(p / "attention", p.rms_norm("attention_norm1", x) * scale, c, freqs)
+    x = x + gate * p.rms_norm("attention_norm2", a)
+    return x + gate_mlp * p.rms_norm(
+        "ffn_norm2", z_feed(p / "feed_forward", p.rms_norm("ffn_norm1", x) * scale_mlp)
+    )
+
 
 def z_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, low, m = c.dim, c.n_heads, 256, n.run
-    inside = int(d / 3 * 8)
-
-    def block(p, x, mod=True):
-        def at(h):
-            return attention(
-                p / "attention",
-                h,
-                heads,
-                bias=False,
-                out_bias=False,
-                qk="head" if c.qk_norm else None,
-                turn="complex",
-            )
-
-        def ff(h):
-            return swiglu(p / "feed_forward", h, inside)
-
-        if not mod:
-            x = x + p.rms_norm("attention_norm2", at(p.rms_norm("attention_norm1", x)))
-            return x + p.rms_norm("ffn_norm2", ff(p.rms_norm("ffn_norm1", x)))
-        scale, gate, scale2, gate2 = rows((p / "adaLN_modulation").linear("0", t, 4 * d), 4)
-        x = x + gate * p.rms_norm("attention_norm2", at(p.rms_norm("attention_norm1", x) * scale))
-        return x + gate2 * p.rms_norm("ffn_norm2", ff(p.rms_norm("ffn_norm1", x) * scale2))
-
-    n.param("x_pad_token", 1, d)
-    n.param("cap_pad_token", 1, d)
+    d, run = c.dim, n.run
+    head = d // c.n_heads
+    for token in ("x_pad_token", "cap_pad_token"):
+        n.param(token, 1, d)
     e = n / "t_embedder" / "mlp"
-    t = e.linear("2", e.linear("0", m.new(s.batch, 256), 1024).act(), low)
-    for k, kt in zip(c.all_patch_size, c.all_f_patch_size):
-        key, size = f"{k}-{kt}", kt * k * k * c.in_channels
-        x = (n / "all_x_embedder").linear(key, latent(n, s, size, packed(s, k)), d)
-        f = n / "all_final_layer" / key
-        f.param("linear.weight", size, d, kind="linear")
-        f.param("linear.bias", size, kind="bias")
-        (f / "adaLN_modulation").linear("1", t.act(), d)
+    temb = e.linear("2", e.linear("0", run.new(s.batch, LOW), HIDDEN).act(), LOW)
+    for patch, frames in zip(c.all_patch_size, c.all_f_patch_size, strict=True):
+        key, size = f"{patch}-{frames}", frames * patch * patch * c.in_channels
+        tokens = align_up(packed(s, patch), PADDED)
+        x = (n / "all_x_embedder").linear(key, latent(n, s, size, tokens), d)
+        final = n / "all_final_layer" / key
+        final.param("linear.weight", size, d, kind="linear")
+        final.param("linear.bias", size, kind="bias")
+        (final / "adaLN_modulation").linear("1", temb.act(), d)
+    x = x.resized(*x.shape)  # pad_sequence
+    x_freqs = freqs_of(n, s.batch, tokens, head)
     for p in n.each("noise_refiner", c.n_refiner_layers):
-        x = block(p, x)
-    y = n.linear(
-        "cap_embedder.1", n.rms_norm("cap_embedder.0", latent(n, s, c.cap_feat_dim, s.text)), d
-    )
+        x = p.block(lambda p, x: z_block(p, x, c, x_freqs, temb), x)
+    text = align_up(s.text, PADDED)
+    y = n.rms_norm("cap_embedder.0", latent(n, s, c.cap_feat_dim, text))
+    y = n.linear("cap_embedder.1", y, d)
+    y = y.resized(*y.shape)
+    y_freqs = freqs_of(n, s.batch, text, head)
     for p in n.each("context_refiner", c.n_refiner_layers):
-        y = block(p, y, False)
-    x = cat([x, y])
+        y = p.block(lambda p, y: z_plain(p, y, c, y_freqs), y)
+    unified = cat([x, y]).copy()
+    freqs = freqs_of(n, s.batch, tokens + text, head)
     for p in n.each("layers", c.n_layers):
-        x = p.block(block, x)
-    return (n / "all_final_layer" / key).linear("linear", norm(n, x) * m.new(s.batch, 1, d), size)
+        unified = p.block(lambda p, h: z_block(p, h, c, freqs, temb), unified)
+    scale = (final / "adaLN_modulation").linear("1", temb.act(), d) + 1.0
+    unified = norm(n, unified) * scale.view(s.batch, 1, d)
+    return final.linear("linear", unified, size)
+
+
+# ---- Lumina 2
+
+
+def lumina_attention(
+    n: Place, x: Value, c: ComponentConfig, freqs: Value, *, masked: bool = False
+) -> Value:
+    """Lumina2AttnProcessor2_0: keys and values are repeated for all heads."""
+    d, heads = x.shape[-1], c.num_attention_heads
+    q, k, v = qkv(n, x, d, False, kv=d // heads * c.num_kv_heads)
+    q = normed(n, "norm_q", q, heads)
+    k = normed(n, "norm_k", k, c.num_kv_heads)
+    q = spun(q, freqs)
+    k = spun(k, freqs)
+    k = k.resized(*q.shape)
+    v = v.resized(*q.shape)
+    h = attend(flat(q), flat(k), flat(v), heads, masked=masked)
+    return (n / "to_out").linear("0", h, d, False)
+
+
+def wide_silu(x: Value) -> Value:
+    """FP32SiLU"""
+    return x.float().act().like(x)
+
+
+def lumina_feed(n: Place, x: Value, c: ComponentConfig) -> Value:
+    """LuminaFeedForward"""
+    d = x.shape[-1]
+    inside = align_up(int((c.ffn_dim_multiplier or 1) * 4 * d), c.multiple_of)
+    h = wide_silu(n.linear("linear_1", x, inside, False)) * n.linear("linear_3", x, inside, False)
+    return n.linear("linear_2", h, d, False)
+
+
+def lumina_plain(p: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
+    """Lumina2TransformerBlock without a modulation, of a text with its mask."""
+    h = p.rms_norm("norm1", x)
+    a = lumina_attention(p / "attn", h, c, freqs, masked=True)
+    x = x + p.rms_norm("norm2", a)
+    f = lumina_feed(p / "feed_forward", p.rms_norm("ffn_norm1", x), c)
+    return x + p.rms_norm("ffn_norm2", f)
+
+
+def lumina_block(p: Place, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -> Value:
+    """Lumina2TransformerBlock"""
+    mod = rows((p / "norm1").linear("linear", temb.act(), 4 * x.shape[-1]), 4)
+    scale, gate, scale_mlp, gate_mlp = mod
+    h = (p / "norm1").rms_norm("norm", x) * (scale + 1.0)
+    a = lumina_attention(p / "attn", h, c, freqs)
+    x = x + gate.act("result") * p.rms_norm("norm2", a)
+    f = lumina_feed(p / "feed_forward", p.rms_norm("ffn_norm1", x) * (scale_mlp + 1.0), c)
+    return x + gate_mlp.act("result") * p.rms_norm("ffn_norm2", f)
 
 
 def lumina2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, kv, m = c.hidden_size, c.num_attention_heads, c.num_kv_heads, n.run
-    low = min(d, 1024)
-    inside = 4 * d
-    inside = c.multiple_of * -(-int((c.ffn_dim_multiplier or 1) * inside) // c.multiple_of)
-    e = n / "time_caption_embed"
-    t = timestep(e / "timestep_embedder", s.batch, low)
-    y = e.linear(
-        "caption_embedder.1",
-        e.rms_norm("caption_embedder.0", latent(n, s, c.cap_feat_dim, s.text), how="torch"),
-        d,
-    )
-    x = n.linear("x_embedder", latent(n, s, c.patch_size**2 * c.in_channels, packed(s)), d)
-
-    def block(p, x, mod=True):
-        def at(h):
-            return attention(
-                p / "attn",
-                h,
-                heads,
-                bias=False,
-                out_bias=False,
-                qk="head",
-                turn="complex",
-                kv_heads=kv,
-                how="torch",
-            )
-
-        def ff(h):
-            return swiglu(p / "feed_forward", h, inside, ("linear_1", "linear_3", "linear_2"))
-
-        if not mod:
-            x = x + p.rms_norm("norm2", at(p.rms_norm("norm1", x)))
-            return x + p.rms_norm("ffn_norm2", ff(p.rms_norm("ffn_norm1", x)))
-        scale, gate, scale2, gate2 = rows((p / "norm1").linear("linear", t.act(), 4 * d), 4)
-        h = (p / "norm1").rms_norm("norm", x) * scale
-        x = x + gate * p.rms_norm("norm2", at(h))
-        return x + gate2 * p.rms_norm("ffn_norm2", ff(p.rms_norm("ffn_norm1", x) * scale2))
-
-    for p in n.each("noise_refiner", c.num_refiner_layers):
-        x = block(p, x)
+    d, run = c.hidden_size, n.run
+    head, size = d // c.num_attention_heads, c.patch_size**2 * c.in_channels
+    e, tokens = n / "time_caption_embed", packed(s, c.patch_size)
+    temb = timestep(e / "timestep_embedder", s.batch, min(d, HIDDEN))
+    y = e.rms_norm("caption_embedder.0", latent(n, s, c.cap_feat_dim, s.text))
+    y = e.linear("caption_embedder.1", y, d)
+    freqs = freqs_of(n, s.batch, tokens + s.text, head, FLOAT64)  # torch.polar of float64
+    y_freqs, x_freqs = (freqs_of(n, s.batch, count, head, FLOAT64) for count in (s.text, tokens))
+    x = n.linear("x_embedder", run.new(s.batch, tokens, size), d)
     for p in n.each("context_refiner", c.num_refiner_layers):
-        y = block(p, y, False)
-    x = cat([y, x])
+        y = lumina_plain(p, y, c, y_freqs)
+    for p in n.each("noise_refiner", c.num_refiner_layers):
+        x = lumina_block(p, x, c, x_freqs, temb)
+    joint = run.new(s.batch, s.text + tokens, d)
+    joint = joint.written(y)
+    joint = joint.written(x)
+    x = joint
     for p in n.each("layers", c.num_layers):
-        x = p.block(block, x)
+        x = p.block(lambda p, x: lumina_block(p, x, c, freqs, temb), x)
     o = n / "norm_out"
-    x = norm(o, x) * o.linear("linear_1", t.act(), d).view(s.batch, 1, d)
+    x = norm(o, x) * o.linear("linear_1", temb.act(), d).view(s.batch, 1, d)
     return o.linear("linear_2", x, c.patch_size**2 * (c.out_channels or c.in_channels))
-
-
-def krea2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, kv, m = (
-        c.num_attention_heads * c.attention_head_dim,
-        c.num_attention_heads,
-        c.num_key_value_heads,
-        n.run,
-    )
-    w = c.text_hidden_dim
-    t = embed(n / "time_embed", m.new(s.batch, c.timestep_embed_dim), d)
-    temb = n.linear("time_mod_proj", t.act(), 6 * d)
-
-    def ff(p, x, inside):
-        return swiglu(p, x, inside, ("gate", "up", "down"))
-
-    def plain(p, x):
-        x = x + attention(
-            p / "attn",
-            p.rms_norm("norm1", x, how="float"),
-            c.text_num_attention_heads,
-            kv_heads=c.text_num_key_value_heads,
-            bias=False,
-            out_bias=False,
-            qk="head",
-            how="float",
-            gate="to_gate",
-        )
-        return x + ff(p / "ff", p.rms_norm("norm2", x, how="float"), c.text_intermediate_size)
-
-    f, layers = n / "text_fusion", c.num_text_layers
-    y = m.new(s.batch * s.text, layers, w)
-    for p in (f).each("layerwise_blocks", c.num_layerwise_text_blocks):
-        y = plain(p, y)
-    y = f.linear("projector", y.view(s.batch, s.text, w, layers), 1, False).view(s.batch, s.text, w)
-    for p in (f).each("refiner_blocks", c.num_refiner_text_blocks):
-        y = plain(p, y)
-    i = n / "txt_in"
-    y = embed(i, i.rms_norm("norm", y, how="float"), d)
-    x = n.linear("img_in", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
-
-    def block(p, x):
-        mod = table(p, temb, 6)
-        h = scaled(p.rms_norm("norm1", x, how="float"), mod[0], mod[1])
-        x = x + mod[2] * attention(
-            p / "attn",
-            h,
-            heads,
-            bias=False,
-            out_bias=False,
-            qk="head",
-            turn="real",
-            kv_heads=kv,
-            how="float",
-            gate="to_gate",
-        )
-        return x + mod[5] * ff(
-            p / "ff",
-            scaled(p.rms_norm("norm2", x, how="float"), mod[3], mod[4]),
-            c.intermediate_size,
-        )
-
-    x = cat([y, x])
-    for p in n.each("transformer_blocks", c.num_layers):
-        x = p.block(block, x)
-    o, part = n / "final_layer", m.new(s.batch, 1, d)
-    o.param("scale_shift_table", 2, d)
-    return o.linear("linear", scaled(o.rms_norm("norm", x, how="float"), part, part), c.in_channels)
-
-
-def cogview4(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, t, m = (
-        c.num_attention_heads * c.attention_head_dim,
-        c.num_attention_heads,
-        c.time_embed_dim,
-        n.run,
-    )
-    e = n / "time_condition_embed"
-    temb = timestep(e / "timestep_embedder", s.batch, t, inputs=d) + timestep(
-        e / "condition_embedder", s.batch, t, inputs=6 * c.condition_dim
-    )
-    x = (n / "patch_embed").linear(
-        "proj", latent(n, s, c.patch_size**2 * c.in_channels, packed(s)), d
-    )
-    y = (n / "patch_embed").linear("text_proj", latent(n, s, c.text_embed_dim, s.text), d)
-
-    def block(p, x, y):
-        mod = rows((p / "norm1").linear("linear", temb, 12 * d), 12)
-        h, g = scaled(norm(p, x), mod[2], mod[0]), scaled(norm(p, y), mod[3], mod[1])
-        z = cat([g, h])
-        a = p / "attn1"
-        q, k, v = qkv(a, z, d)
-        q, k = norm(a, headed(q, heads)), norm(a, headed(k, heads))
-        q = flat(rope(q, "real"))
-        k = flat(rope(k, "real"))
-        z = attend(q, k, v, heads)
-        del q, k, v
-        b, a_ = (a / "to_out").linear("0", z, d).split(s.text, x.shape[1], dim=1)
-        x, y = x + a_ * mod[4], y + b * mod[5]
-        h, g = scaled(norm(p, x), mod[8], mod[6]), scaled(norm(p, y), mod[9], mod[7])
-        h, g = feed(p / "ff", h, 4 * d), feed(p / "ff", g, 4 * d)
-        return x + h * mod[10], y + g * mod[11]
-
-    for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(block, x, y)
-    x = continuous(n / "norm_out", x, temb)
-    return n.linear("proj_out", x, c.patch_size**2 * c.out_channels)
-
-
-def kandinsky5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, t, m = c.model_dim, c.model_dim // sum(c.axes_dims), c.time_dim, n.run
-    k = c.patch_size
-    channels = 2 * c.in_visual_dim + 1 if c.visual_cond else c.in_visual_dim
-    temb = embed(n / "time_embeddings", m.new(s.batch, d), t, names=("in_layer", "out_layer"))
-    y = (n / "text_embeddings").linear("in_layer", latent(n, s, c.in_text_dim, s.text), d)
-    y = (n / "text_embeddings").layer_norm("norm", y)
-    p = n / "pooled_text_embeddings"
-    temb = temb + p.layer_norm("norm", p.linear("in_layer", m.new(s.batch, c.in_text_dim2), t))
-    x = (n / "visual_embeddings").linear(
-        "in_layer",
-        latent(n, s, channels * k[0] * k[1] * k[2], s.frames * s.height * s.width // (k[1] * k[2])),
-        d,
-    )
-
-    def at(p, x, seen=None):
-        q, key, v = qkv(p, x, d, names=("to_query", "to_key", "to_value"), seen=seen)
-        q = p.rms_norm("query_norm", headed(q, heads).float(), how="torch").to(m.dtype)
-        key = p.rms_norm("key_norm", headed(key, heads).float(), how="torch").to(m.dtype)
-        if not seen:
-            q = rope(q, "real")
-            key = rope(key, "real")
-        return p.linear("out_layer", attend(flat(q), flat(key), v, heads), d)
-
-    def part(p, x, mod, fn):
-        h = scaled(norm(p, x.float()), mod[1].float(), mod[0].float()).like(x)
-        f = fn(h)
-        h = f
-        return (x.float() + mod[2].float() * h.float()).like(x)
-
-    def ff(p, x):
-        f = p / "feed_forward"
-        return f.linear("out_layer", f.linear("in_layer", x, c.ff_dim, False).act(), d, False)
-
-    for p in n.each("text_transformer_blocks", c.num_text_blocks):
-        mod = rows((p / "text_modulation").linear("out_layer", temb.act(), 6 * d), 6)
-        y = part(p, y, mod[:3], lambda h: at(p / "self_attention", h))
-        y = part(p, y, mod[3:], lambda h: ff(p, h))
-
-    def block(p, x):
-        mod = rows((p / "visual_modulation").linear("out_layer", temb.act(), 9 * d), 9)
-        x = part(p, x, mod[:3], lambda h: at(p / "self_attention", h))
-        x = part(p, x, mod[3:6], lambda h: at(p / "cross_attention", h, y))
-        return part(p, x, mod[6:], lambda h: ff(p, h))
-
-    for p in n.each("visual_transformer_blocks", c.num_visual_blocks):
-        x = p.block(block, x)
-    o = n / "out_layer"
-    mod = rows((o / "modulation").linear("out_layer", temb.act(), 2 * d), 2)
-    return o.linear(
-        "out_layer", scaled(norm(o, x), mod[1], mod[0]), k[0] * k[1] * k[2] * c.out_visual_dim
-    )
-
-
-def hidream(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, m = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads, n.run
-    temb = timestep(n / "t_embedder" / "timestep_embedder", s.batch, d)
-    temb = temb + embed(n / "p_embedder" / "pooled_embedder", m.new(s.batch, c.text_emb_dim), d)
-    x = (n / "x_embedder").linear(
-        "proj", latent(n, s, c.in_channels * c.patch_size**2, packed(s)), d
-    )
-    blocks = c.num_layers + c.num_single_layers
-    texts = []
-    for i, width in enumerate([c.caption_channels[1]] * blocks + [c.caption_channels[0]]):
-        texts.append(
-            (n / "caption_projection" / i).linear("linear", latent(n, s, width, s.text), d, False)
-        )
-
-    def mlp(p, x, inside):
-        return swiglu(p, x, 256 * -(-int(2 * inside / 3) // 256))
-
-    def experts(p, x):
-        p.param("gate.weight", c.num_routed_experts, d)
-        for i in range(c.num_routed_experts):
-            part = x.resized(
-                s.batch, x.shape[1] * c.num_activated_experts // c.num_routed_experts, d
-            )
-            y = mlp(p / "experts" / i, part, 4 * d)
-        return x.resized(*x.shape) + mlp(p / "shared_experts", x, 2 * d)
-
-    def heads_of(a, x, names="", ends=""):
-        q, k, v = qkv(a, x, d, names=(f"to_q{ends}", f"to_k{ends}", f"to_v{ends}"))
-        return (
-            a.rms_norm(f"q_rms_norm{ends}", q, how="torch"),
-            a.rms_norm(f"k_rms_norm{ends}", k, how="torch"),
-            v,
-        )
-
-    def two(p, x, y, extra):
-        p = p / "block"
-        mod = rows((p / "adaLN_modulation").linear("1", temb.act(), 12 * d), 12)
-        z = cat([y, extra])
-        h, g = scaled(norm(p, x), mod[1], mod[0]), scaled(norm(p, z), mod[7], mod[6])
-        a = p / "attn1"
-        (q, k, v), (q2, k2, v2) = heads_of(a, h), heads_of(a, g, ends="_t")
-        q, k, v = cat([q, q2]), cat([k, k2]), cat([v, v2])
-        q = flat(rope(headed(q, heads), "real"))
-        k = flat(rope(headed(k, heads), "real"))
-        i, t = attend(q, k, v, heads).split(x.shape[1], z.shape[1], dim=1)
-        del q, k, v, q2, k2, v2
-        x, z = mod[2] * a.linear("to_out", i, d) + x, mod[8] * a.linear("to_out_t", t, d) + z
-        h, g = scaled(norm(p, x), mod[4], mod[3]), scaled(norm(p, z), mod[10], mod[9])
-        h, g = mod[5] * experts(p / "ff_i", h), mod[11] * mlp(p / "ff_t", g, 4 * d)
-        return h + x, (g + z).split(y.shape[1], extra.shape[1], dim=1)[0]
-
-    def one(p, x, extra):
-        p = p / "block"
-        mod = rows((p / "adaLN_modulation").linear("1", temb.act(), 6 * d), 6)
-        z = cat([x, extra])
-        a = p / "attn1"
-        q, k, v = heads_of(a, scaled(norm(p, z), mod[1], mod[0]))
-        q = flat(rope(headed(q, heads), "real"))
-        k = flat(rope(headed(k, heads), "real"))
-        z = mod[2] * a.linear("to_out", attend(q, k, v, heads), d) + z
-        del q, k, v
-        z = mod[5] * experts(p / "ff_i", scaled(norm(p, z), mod[4], mod[3])) + z
-        return z.split(x.shape[1], extra.shape[1], dim=1)[0]
-
-    y = cat([texts[-1], texts[-2]])
-    for i, p in enumerate(n.each("double_stream_blocks", c.num_layers)):
-        x, y = p.block(two, x, y, texts[i])
-    x = cat([x, y])
-    for i, p in enumerate(n.each("single_stream_blocks", c.num_single_layers)):
-        x = p.block(one, x, texts[c.num_layers + i])
-    o = n / "final_layer"
-    shift, scale = rows((o / "adaLN_modulation").linear("1", temb.act(), 2 * d), 2)
-    return o.linear(
-        "linear",
-        scaled(norm(o, x), scale, shift),
-        c.patch_size**2 * (c.out_channels or c.in_channels),
-    )
 
 
 PROGRAMS = {
     "ZImageTransformer2DModel": z_image,
     "Lumina2Transformer2DModel": lumina2,
-    "Krea2Transformer2DModel": krea2,
-    "CogView4Transformer2DModel": cogview4,
-    "Kandinsky5Transformer3DModel": kandinsky5,
-    "HiDreamImageTransformer2DModel": hidream,
 }

@@ -127,6 +127,20 @@ class TensorView(Tensor):
 
 
 @final
+class TensorSlice(Tensor):
+    """A part of another tensor with gaps between its pieces: kernels that read one piece copy it.
+    `merges`: its dimensions can be viewed as one all the same, but for the last."""
+
+    __slots__ = ("merges",)
+
+    def __init__(
+        self, shape: Shape, dtype: DType, storage: TensorStorage | None, *, merges: bool
+    ) -> None:
+        super().__init__(shape, dtype, storage)
+        self.merges = merges
+
+
+@final
 class LeafTensor(Tensor):
     """A leaf. Its `storage` may be None: where shards are gathered, whoever gathers holds it."""
 

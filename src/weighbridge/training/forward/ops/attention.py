@@ -35,7 +35,7 @@ from weighbridge.training.forward.ops.pointwise import (
     softmax,
 )
 from weighbridge.training.forward.ops.shaping import copied, expand, repeat, turned
-from weighbridge.training.forward.tensors import Computed, Tensor
+from weighbridge.training.forward.tensors import Computed, Tensor, TensorSlice
 
 LOADED = 16  # numbers of a mask that the efficient kernel loads at once
 
@@ -144,7 +144,7 @@ def flash(
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
-        copy = m.new(saved[3].shape, dtype) if first else None
+        copy = m.new(saved[3].shape, dtype) if first or apart(grads) else None
         gradients = [m.new(shape, dtype) for shape in shapes]
         m.hidden(*m.ask(kernels.flash_backward, asked))
         del copy
@@ -155,6 +155,11 @@ def flash(
     if real != heads.value_dim:
         return _narrowed(m, out, real)
     return copied(m, out) if first else out
+
+
+def apart(grads: list[Any]) -> bool:
+    """Tell whether the gradient of an output has gaps, and is copied to be read."""
+    return type(grads[0]) is TensorSlice
 
 
 def _padded(m: Machine, t: Tensor, heads: AttentionHeads) -> Tensor:
@@ -191,11 +196,13 @@ def efficient(
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         dtype = saved[0].dtype
+        copy = m.new(grads[0].shape, dtype) if apart(grads) else None
         gradients = [m.new(shape, dtype) for shape in shapes]
         of_bias = m.new(whole, dtype) if learned else None
         if dtype.nbytes == 4:
             m.hidden(grads[0].nbytes)  # sum(dO * O), which only half kernels compute themselves
         m.hidden(*m.sizes(kernels.efficient_backward, asked, p))
+        del copy
         return [*gradients, of_bias]
 
     to_save = [q, k, v, bias, Computed(out.shape, out.dtype, out.storage), sums, state, offset]
@@ -267,7 +274,7 @@ def fused(
     assert asked is not None
     q, k, v = lower(m, q), lower(m, k), lower(m, v)
     lead = heads.batch, heads.length, heads.heads
-    copied_bytes = q.dtype.size(prod(lead) * heads.value_dim) if first else 0
+    copied_bytes = q.dtype.size(prod(lead) * heads.value_dim)
     sizes = m.sizes(kernels.fused, shape(q.dtype), asked.call, copied_bytes, torch=asked.torch)
     out = m.result("attention", (*lead, heads.value_dim), q.dtype)
     sums = m.result("attention", (heads.batch, heads.heads, heads.length), FLOAT32)
@@ -276,7 +283,7 @@ def fused(
     shapes = q.shape, k.shape, v.shape
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        copy = m.said((), saved[0].dtype, sizes[3]) if first else None
+        copy = m.said((), saved[0].dtype, sizes[3]) if first or apart(grads) else None
         gradients = [m.new(shape, saved[0].dtype) for shape in shapes]
         m.hidden(*sizes[4:])
         del copy

@@ -23,7 +23,7 @@ from weighbridge.machines.kernels.workspaces import convolution, tensor_cores
 from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, lower, record
 from weighbridge.training.forward.ops.pointwise import summed
 from weighbridge.training.forward.ops.shaping import over_rows
-from weighbridge.training.forward.tensors import Shape, Tensor, TensorView
+from weighbridge.training.forward.tensors import Shape, Tensor, TensorSlice, TensorView
 
 
 def linear(
@@ -43,13 +43,15 @@ def linear(
     reads, holds, biased = x.shape, weight.shape, bias is not None
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        dtype = grads[0].dtype
+        dtype, grad = grads[0].dtype, grads[0]
+        copy = m.new(grad.shape, dtype) if type(grad) is TensorSlice and not grad.merges else None
         m.product()
         of_input = m.new(reads, dtype) if needs[0] and biased else None
         of_weight = m.new(holds, dtype) if needs[1] else None
         if needs[0] and not biased:
             of_input = m.new(reads, dtype)
         saved.clear()  # as in pointwise.mul
+        del copy
         if of_input is not None and len(reads) > 2:
             of_input = TensorView(of_input)
         if of_weight is not None:

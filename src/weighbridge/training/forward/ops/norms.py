@@ -4,6 +4,7 @@
     rms_norm       Llama's: the input in float32, its inverse root, what was normed
     gemma_norm     the same, with 1 + weight in float32
     fused_rms_norm torch's in one kernel: the input, the weight, a float32 a row
+    batch_norm     the input, the weight, and two float32 a channel
     group_norm     the input, the weight, and two numbers a group, of the input's dtype; a factor
                    and a shift of each channel pass, in float32
 
@@ -77,6 +78,21 @@ def group_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor, groups: int)
         dtype = grads[0].dtype
         of_input = m.new(grads[0].shape, dtype) if needs[0] else None
         return [of_input, *(m.new((channels,), dtype) if needed else None for needed in needs[1:])]
+
+    record(m, back, [x, weight, bias], [x, centre, spread, weight], out)
+    return out
+
+
+def batch_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x [batch, channels, ...]; two numbers a channel are given besides, in float32."""
+    out = m.new(x.shape, x.dtype)
+    channels = x.shape[1]
+    centre, spread = m.new((channels,), FLOAT32), m.new((channels,), FLOAT32)
+
+    def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+        of_input = m.new(grads[0].shape, grads[0].dtype) if needs[0] else None
+        sums = (m.new((channels,), FLOAT32) if needed else None for needed in needs[1:])
+        return [of_input, *sums]
 
     record(m, back, [x, weight, bias], [x, centre, spread, weight], out)
     return out

@@ -10,7 +10,7 @@ saves a mask        dropout: a bool each
 from math import prod
 from typing import Any
 
-from weighbridge.base.dtypes import BOOL, FLOAT32, DType
+from weighbridge.base.dtypes import BOOL, FLOAT32, FLOAT64, DType
 from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, record, remade
 from weighbridge.training.forward.ops.shaping import over_rows
 from weighbridge.training.forward.tensors import Computed, Shape, Tensor
@@ -31,9 +31,9 @@ def cast(m: Machine, x: Tensor, dtype: DType) -> Tensor:
 
 def wider(a: Tensor, b: Tensor) -> DType:
     """Return the dtype that numbers of two dtypes make."""
-    if FLOAT32 in (a.dtype, b.dtype):
-        return FLOAT32
-    return a.dtype
+    if FLOAT64 in (a.dtype, b.dtype):
+        return FLOAT64
+    return FLOAT32 if FLOAT32 in (a.dtype, b.dtype) else a.dtype
 
 
 def _broadcast(a: Tensor, b: Tensor) -> Shape:
@@ -181,6 +181,21 @@ def of_result(m: Machine, x: Tensor) -> Tensor:
     """tanh, sigmoid, exp, relu: from the result."""
     out = m.new(x.shape, x.dtype)
     record(m, _again, [x], [Computed(out.shape, out.dtype, out.storage)], out)
+    return out
+
+
+def of_result_(m: Machine, x: Tensor) -> Tensor:
+    """relu in place: backward reads what was written."""
+    out = Computed(x.shape, x.dtype, x.storage)
+    record(m, _again, [x], [Computed(x.shape, x.dtype, x.storage)], out)
+    return out
+
+
+def of_input_(m: Machine, x: Tensor) -> Tensor:
+    """relu6, silu, hardswish, in place: backward reads a copy of the input."""
+    out = Computed(x.shape, x.dtype, x.storage)
+    copy = m.new(x.shape, x.dtype) if m.grad else None
+    record(m, _again, [x], [copy], out)
     return out
 
 

@@ -3,7 +3,7 @@
 cut        views; in backward each piece is put into zeros of the whole, and they are added
 cuts       the same of pieces that are the whole together
 split      views; in backward the pieces are joined in one piece
-join       torch.cat; in backward views
+join       torch.cat; in backward views, with gaps between their pieces
 turned     a transposed view, whose gradient is copied
 repeat     expand and reshape: a copy; in backward the sum over the copies
 written    x[..., i] = a: in backward a copy of the whole gradient, and of the slice
@@ -15,6 +15,7 @@ Sums over rows, as of a bias's gradient; what long ones take is in kernels/reduc
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64
@@ -22,7 +23,14 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.kernels.reductions import buffers, columns, segments, sorted_bytes, sorts
 from weighbridge.training.forward.machine import Grads, Machine, Needs, passed, record, remade
-from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor, absent
+from weighbridge.training.forward.tensors import (
+    Computed,
+    LeafTensor,
+    Shape,
+    Tensor,
+    TensorSlice,
+    absent,
+)
 
 
 def cut(m: Machine, x: Tensor, width: int) -> Tensor:
@@ -75,15 +83,18 @@ def join(m: Machine, *parts: Tensor, dim: int = -1) -> Tensor:
     dtype = max((p.dtype for p in parts), key=lambda d: d.nbytes)
     out = m.new((*first[:dim], width, *first[dim + 1 :]), dtype)
     shapes = [(p.shape, p.dtype) for p in parts]
+    several = len(parts) > 1
+    apart, merges = prod(first[:dim]) > 1, dim == len(first) - 1
+
+    def piece(g: Tensor, shape: Shape) -> Tensor:
+        if apart and several:
+            return TensorSlice(shape, g.dtype, g.storage, merges=merges)
+        return Computed(shape, g.dtype, g.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         g = grads[0]
         return [
-            None
-            if not needed
-            else Computed(shape, dtype, g.storage)
-            if dtype == g.dtype
-            else m.new(shape, dtype)
+            None if not needed else piece(g, shape) if dtype == g.dtype else m.new(shape, dtype)
             for (shape, dtype), needed in zip(shapes, needs, strict=True)
         ]
 
@@ -217,6 +228,13 @@ def over_tokens(m: Machine, x: Tensor) -> Tensor:
 def mean_of_tokens(m: Machine, x: Tensor) -> Tensor:
     """x.mean(1) of [batch, tokens, width]"""
     return remade(m, x, m.new((x.shape[0], x.shape[-1]), x.dtype))
+
+
+def max_pooled(m: Machine, x: Tensor, height: int, width: int) -> Tensor:
+    """Pool [batch, channels, ...] to so many places; where each is the largest is kept."""
+    shape = *x.shape[:2], height, width
+    out = m.new(shape, x.dtype)
+    return remade(m, x, out, x, m.new(shape, INT64))
 
 
 def embedding(m: Machine, ids: Tensor, weight: Tensor) -> Tensor:

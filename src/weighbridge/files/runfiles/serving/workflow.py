@@ -1,0 +1,370 @@
+"""ComfyUI's workflows, as its server takes them and as its page saves them: the models that are
+loaded, with their formats, the size, and what decides memory besides.
+
+    {"3": {"class_type": "KSampler", "inputs": {"cfg": 8, "model": ["4", 0]}}}        API form
+    {"nodes": [{"id": 3, "type": "KSampler", "widgets_values": [...]}], "links": []}  page's form
+
+workflow.jsonl has the nodes that are known, with the order of their widgets. Those that no output
+needs, and those that are muted, do not run. Each pipeline is a run of its own: ComfyUI has one
+model on the card at a time, so that the fullest decides. A node that is not known is named.
+Source: ComfyUI 0.3.64 nodes.py, comfy_extras; city96/ComfyUI-GGUF; kijai/ComfyUI-WanVideoWrapper.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from weighbridge.base.cost import MOST
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple
+from weighbridge.base.wording import shown
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread, Value
+from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, of_file
+
+MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
+REROUTE = "Reroute"
+MOST_STEPS = 16  # links that are followed to a value
+MOST_NAMED = 8  # nodes that are not known
+FRAMES = ("length", "num_frames", "video_frames")
+LARGEST = 1 << 16  # of a size
+# What a file of a text encoder is called, and what its class is
+ENCODERS = (
+    ("t5", "T5"),
+    ("clip_l", "CLIPText"),
+    ("clip_g", "CLIPText"),
+    ("qwen", "Qwen"),
+    ("llama", "Llama"),
+    ("llava", "Llama"),
+    ("gemma", "Gemma"),
+    ("mistral", "Mistral"),
+)
+STRANGE = re.compile(r"[^\w.:()| -]")
+FORMAT = re.compile(r"fp8|(?:i?q\d(?:_[0-9a-z]+)*)(?=\.gguf)")
+
+
+class KnownNode(NamedTuple):
+    """A line of workflow.jsonl: types of nodes that are read alike."""
+
+    role: str
+    widgets: Sequence[str]
+    types: Sequence[str]
+
+
+class FlowNode(NamedTuple):
+    """A node with its inputs by name: values, and links as (node, )."""
+
+    id: str
+    type: str
+    inputs: Mapping[str, Any]
+    links: Mapping[str, str]
+
+
+@cache
+def known_nodes() -> Mapping[str, KnownNode]:
+    lines = [KnownNode(**line) for line in table()]
+    return {name: line for line in lines for name in line.types}
+
+
+def table() -> list[dict[str, Any]]:
+    import json
+
+    return [json.loads(line) for line in lines_beside(__file__, "workflow.jsonl")]
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is a workflow, in either form."""
+    return next(_nodes(document.data), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield a run for each pipeline of a workflow."""
+    nodes = {node.id: node for node in _nodes(document.data)}
+    flow = Workflow(_needed(nodes), document)
+    yield from flow.runs()
+
+
+def is_workflow(path: str) -> bool:
+    """Tell whether a file is one, before it is asked about."""
+    if not path.lower().endswith(".json") or not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = file.read(MOST)
+    return '"class_type"' in text or ('"widgets_values"' in text and '"links"' in text)
+
+
+# ---- nodes of both forms
+
+
+def _nodes(data: Any) -> Iterator[FlowNode]:
+    if not isinstance(data, Mapping):
+        return
+    if isinstance(data.get("prompt"), Mapping):  # as it is posted to the server
+        data = data["prompt"]
+    if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
+        for one in (data, *_subgraphs(data)):
+            yield from _of_page(one)
+        return
+    for name, node in data.items():
+        if isinstance(node, Mapping) and isinstance(node.get("class_type"), str):
+            inputs = node.get("inputs")
+            named = inputs if isinstance(inputs, Mapping) else {}
+            links = {key: str(value[0]) for key, value in named.items() if _links(value)}
+            yield FlowNode(str(name), node["class_type"], named, links)
+
+
+def _links(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int)
+
+
+def _subgraphs(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    definitions = data.get("definitions")
+    listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    return [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+
+
+def _of_page(data: Mapping[str, Any]) -> Iterator[FlowNode]:
+    """Yield nodes as the page saves them: values are a list in the order of the widgets."""
+    inside = f"{data['id']}:" if isinstance(data.get("id"), str) and "inputNode" in data else ""
+    sources: dict[Any, str] = {}
+    for link in _listed(data.get("links")):
+        if isinstance(link, list) and len(link) > 3:
+            sources[str(link[0])] = f"{inside}{link[1]}"
+        elif isinstance(link, Mapping):  # of a subgraph
+            sources[str(link.get("id"))] = f"{inside}{link.get('origin_id')}"
+    for node in _listed(data.get("nodes")):
+        if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
+            continue
+        if node.get("mode") == MUTED:
+            continue
+        entries = [i for i in _listed(node.get("inputs")) if isinstance(i, Mapping)]
+        links = {
+            str(i.get("name")): sources.get(str(i["link"]), "")
+            for i in entries
+            if i.get("link") is not None
+        }
+        kind = REROUTE if node.get("mode") == BYPASSED else node["type"]
+        yield FlowNode(f"{inside}{node.get('id')}", kind, _values(node), links)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _values(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    values = node.get("widgets_values")
+    if isinstance(values, Mapping):
+        return values
+    known = known_nodes().get(node["type"])
+    names = known.widgets if known is not None else ()
+    return dict(zip(names, _listed(values), strict=False))
+
+
+def _needed(nodes: Mapping[str, FlowNode]) -> list[FlowNode]:
+    """Return the nodes that an output needs; all where none is known to be one, and where the page
+    put them into a group of their own."""
+    waiting = [node.id for node in nodes.values() if _role(node.type) == "output"]
+    if not waiting or any(":" in name for name in nodes):
+        return list(nodes.values())
+    needed: dict[str, FlowNode] = {}
+    while waiting:
+        node = nodes.get(waiting.pop())
+        if node is not None and node.id not in needed:
+            needed[node.id] = node
+            waiting += node.links.values()
+    return [node for node in nodes.values() if node.id in needed]
+
+
+def _role(kind: str) -> str:
+    known = known_nodes().get(kind)
+    return "" if known is None else known.role
+
+
+# ---- what they say
+
+
+class Workflow:
+    """The nodes of a workflow that run, by what they decide."""
+
+    def __init__(self, nodes: Sequence[FlowNode], document: Document) -> None:
+        self.nodes, self.document = nodes, document
+        self.by_id = {node.id: node for node in nodes}
+        self.unread: list[Unread] = []
+
+    def of(self, *roles: str) -> list[FlowNode]:
+        return [node for node in self.nodes if _role(node.type) in roles]
+
+    def value(self, node: FlowNode, name: str) -> Any:
+        """Return an input: what it says, or the value that it is linked to. None where that is
+        computed as it runs."""
+        key, why = f"{node.type}.{name}", "its links go round"
+        for _ in range(MOST_STEPS):
+            if name not in node.links:
+                return node.inputs.get(name)
+            origin = self.by_id.get(node.links[name])
+            if origin is None:
+                why = "it links to a node that is not there"
+                break
+            if _role(origin.type) != "value" and origin.type != REROUTE:
+                why = f"{shown(origin.type)} computes it"
+                break
+            node, name = origin, next(iter(origin.links), "value")
+        self._leave(key, why)
+        return None
+
+    def runs(self) -> Iterator[PlannedRun]:
+        loaded = [(node, self._file(node)) for node in self.of("denoiser", "checkpoint")]
+        pipelines: dict[str, list[tuple[FlowNode, DenoiserFile]]] = {}
+        for node, file in loaded:
+            if file is not None:
+                pipelines.setdefault(file.pipeline, []).append((node, file))
+        settings = {"engine": "comfyui", **self._size(), **self._guidance(), **self._decoding()}
+        self._others()
+        if not pipelines:
+            yield PlannedRun(task="picture", settings=settings, unread=tuple(self.unread))
+        for name, files in pipelines.items():
+            form = "+".join(self._formats(name, files))
+            own = {"quantization": form} if form else {}
+            own |= self._per_pipeline(name)
+            yield PlannedRun(
+                task="picture",
+                name=name if len(pipelines) > 1 else "",
+                model=name,
+                settings={**settings, **own},
+                unread=tuple(self.unread),
+                defaults=() if "size" in settings else self._usual(name),
+            )
+
+    def _leave(self, key: str, why: str, *, raises: bool = False) -> None:
+        line = self.document.line_of(max(0, self.document.text.find(key.partition(".")[0])))
+        self.unread.append(
+            Unread(key=STRANGE.sub("?", key)[:80], line=line, why=why, raises=raises)
+        )
+
+    def _file(self, node: FlowNode) -> DenoiserFile | None:
+        [*_, name] = [
+            one for one in known_nodes()[node.type].widgets if "name" in one or "model" in one
+        ]
+        value = self.value(node, name)
+        file = of_file(value) if isinstance(value, str) else None
+        if file is None:
+            why = f"{shown(str(value))} is no file that we know: --model says which pipeline it is"
+            self._leave(f"{node.type}.{name}", why)
+        return file
+
+    def _size(self) -> dict[str, Value]:
+        for node in self.of("size"):
+            width, height = (self.value(node, side) for side in ("width", "height"))
+            if not (_count(width) and _count(height)):
+                continue
+            size: dict[str, Value] = {"size": f"{width}x{height}"}
+            frames = self.value(node, next((n for n in FRAMES if n in node.inputs), ""))
+            batch = self.value(node, "batch_size")
+            size |= {"frames": frames} if _count(frames) and frames > 1 else {}
+            return size | ({"batch_size": batch} if _count(batch) and batch > 1 else {})
+        return {}
+
+    def _usual(self, name: str) -> tuple[tuple[str, Value, str], ...]:
+        pipeline = find(name)
+        assert pipeline is not None  # that a file is of
+        width, height, _ = pipeline.recipe["size"]
+        return (("size", f"{width}x{height}", "the workflow computes its size"),)
+
+    def _guidance(self) -> dict[str, Value]:
+        scales = [self.value(node, "cfg") for node in self.of("guidance")]
+        known = [scale for scale in scales if isinstance(scale, int | float)]
+        if scales and len(known) == len(scales) and all(scale == 1 for scale in known):
+            return {"guidance": "off"}
+        return {}
+
+    def _per_pipeline(self, name: str) -> dict[str, Value]:
+        """Return guidance of a pipeline that has none as a rule, and pictures that it is given."""
+        pipeline = find(name)
+        recipe: Mapping[str, Any] = {} if pipeline is None else pipeline.recipe
+        scales = [self.value(node, "cfg") for node in self.of("guidance")]
+        guided = any(isinstance(scale, int | float) and scale != 1 for scale in scales)
+        more: dict[str, Value] = {}
+        usually = recipe.get("guided", True) and recipe.get("guidance") != "none"
+        if guided and not usually:
+            more["guidance"] = "batched"
+        if recipe.get("reference_tokens"):
+            more["images"] = len(self.of("picture"))
+        return more
+
+    def _decoding(self) -> dict[str, Value]:
+        settings: dict[str, Value] = {}
+        for node in self.of("tiles"):
+            if node.inputs.get("enable_vae_tiling", True) is False:
+                continue
+            side = self.value(node, "tile_size" if "tile_size" in node.inputs else "tile_x")
+            settings["vae_tiling"] = True
+            settings |= {"vae_tile": side} if _count(side) and 64 <= side <= 4096 else {}
+        for node in self.of("swap"):
+            blocks = self.value(node, "blocks_to_swap")
+            settings |= {"blocks_to_swap": blocks} if _count(blocks) else {}
+        return settings
+
+    def _formats(self, name: str, files: Sequence[tuple[FlowNode, DenoiserFile]]) -> Iterator[str]:
+        """Yield the format of each component, as --quantization has it."""
+        for node, file in files:
+            form = self._cast(node) or ("" if file.format in FLOATS.values() else file.format)
+            if form:
+                yield f"{file.component}={form}"
+                if _role(node.type) == "checkpoint":  # encoders in the same file
+                    yield f"text={form}"
+        pipeline = find(name)
+        if pipeline is not None:
+            yield from self._encoders(pipeline.parts)
+
+    def _cast(self, node: FlowNode) -> str:
+        asked = (self.value(node, key) for key in ("weight_dtype", "quantization"))
+        return "fp8" if any(str(one).startswith("fp8") for one in asked) else ""
+
+    def _encoders(self, parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+        for node in self.of("encoder"):
+            names = [n for n in known_nodes()[node.type].widgets if "name" in n]
+            for file in (self.value(node, name) for name in names):
+                form = FORMAT.search(str(file).lower())
+                component = _component(str(file).lower(), parts)
+                if form is not None and component:
+                    yield f"{component}={form[0].upper() if form[0] != 'fp8' else 'fp8'}"
+            if self.value(node, "device") == "cpu":
+                self._leave(f"{node.type}.device", "text encoders run on the CPU, and are counted")
+
+    def _others(self) -> None:
+        """Name the nodes that take memory and are not weighed, and those that are not known."""
+        for node in self.of("more"):
+            self._leave(node.type, "its model is not weighed", raises=True)
+        strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
+        for name in list(strange)[:MOST_NAMED]:
+            if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name):  # a group
+                self._leave(name, "a node that we do not know")
+        if len(strange) > MOST_NAMED:
+            self._leave("nodes", f"{len(strange) - MOST_NAMED} more nodes that we do not know")
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST
+
+
+def _component(file: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the component that a file of a text encoder is; "" where none is like it."""
+    word = next((cls for sign, cls in ENCODERS if sign in file), "")
+    likely = [
+        name
+        for name, config in parts.items()
+        if word and any(word in cls for cls in config.get("architectures") or ())
+    ]
+    return likely[-1 if "clip_g" in file else 0] if likely else ""
+
+
+KIND = Kind(
+    name="comfyui",
+    title="ComfyUI workflow",
+    syntaxes=("json",),
+    source="https://github.com/Comfy-Org/ComfyUI/blob/v0.3.64/nodes.py",
+    tells=tells,
+    read=read,
+)

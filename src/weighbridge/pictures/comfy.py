@@ -1,0 +1,323 @@
+"""ComfyUI: one model at a time on the card, in part where there is no room for all of it.
+
+    free      what the card has, less context and kernels of libraries
+    whole     a model is loaded whole where `free` less what ComfyUI sets aside is enough for it
+    in part   else layers stay in RAM but for as many as fit, and come when they run: slower
+
+    since 0.16   on NVIDIA's cards weights come as they are read, until the card is full: what a
+                 step really takes is set aside (dynamic VRAM; not with --disable-smart-memory,
+                 --novram, --highvram, nor for GGUF, whose loader has no part in it)
+    before       ComfyUI estimates what a step takes, by area and a factor of each class; 128 MiB of
+                 weights are loaded at least
+
+A prompt's encoders are one model. Two predictions run as one batch where that has room, else one
+after the other. Decoding that runs out of memory is tried again in tiles.
+Source: ComfyUI 0.3.64 comfy/model_management.py (load_models_gpu, minimum_inference_memory,
+EXTRA_RESERVED_VRAM), model_base.py (memory_required), supported_models.py (memory_usage_factor),
+sd.py (VAE), samplers.py (calc_cond_batch), sampler_helpers.py (prepare_sampling), ops.py
+(cast_bias_weight). Of 0.16: pull requests 12557, 12722, 12754; city96/ComfyUI-GGUF 427.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.base.dtypes import GGML_BY_NAME
+from weighbridge.base.errors import ContradictionError
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
+from weighbridge.base.units import GIB, MIB
+from weighbridge.base.versions import release
+from weighbridge.machines.accelerators.chips import Chip
+from weighbridge.memory.components import device
+from weighbridge.memory.components.activations import LivePeak
+from weighbridge.models.catalogue.pipelines import find
+from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.pictures import formats, stages
+from weighbridge.pictures.card import Card, Placement, StagePeak
+from weighbridge.pictures.config import class_of, config_of
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.stages import DECODE, DENOISE, PictureRequest, Stage
+from weighbridge.workload.picture import Picture
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.parts import Part
+
+NAME = "comfyui"
+SPREAD = 0.20  # its modules are its own: assumed, 15 to 25 % until their forward is written
+DYNAMIC_SINCE = (0, 16)
+LEAST_WEIGHTS = 128 * MIB
+INFERENCE = int(0.8 * GIB)  # minimum_inference_memory
+RESERVED, RESERVED_ON_WINDOWS = 400 * MIB, 600 * MIB  # EXTRA_RESERVED_VRAM
+MORE_ON_WINDOWS = 100 * MIB  # of cards of 15 GiB and more
+ROOMY = 1.5  # two predictions are one batch where so many times the estimate is free
+TILE, TILE_OF_VIDEO, TILE_FRAMES = 512, 256, 64  # VAEDecodeTiled; the fallback of 3-D latents
+DIFFUSERS_ONLY = ("offload", "layerwise_casting", "vae_slicing", "fuse_qkv", "quantize_on_card")
+
+# memory_usage_factor: MiB a hundredth of a latent pixel, in bytes of the dtype
+FACTORS: Mapping[str, float] = {
+    "UNet2DConditionModel": 1.0,
+    "SD3Transformer2DModel": 1.2,
+    "FluxTransformer2DModel": 3.1,
+    "MochiTransformer3DModel": 2.0,
+    "LTXVideoTransformer3DModel": 5.5,
+    "HunyuanVideoTransformer3DModel": 1.8,
+    "CosmosTransformer3DModel": 1.6,
+    "Lumina2Transformer2DModel": 1.2,
+    "PixArtTransformer2DModel": 0.5,
+    "ChromaTransformer2DModel": 3.2,
+    "QwenImageTransformer2DModel": 1.8,
+}
+FACTOR = 2.0  # of a class that has none
+OF_SDXL = 0.8
+WAN, WAN_WIDTH = "WanTransformer3DModel", 2222
+# memory_used_decode: values of a decoded pixel, and whether frames are counted
+DECODED: Mapping[str, tuple[int, bool]] = {
+    "AutoencoderKLWan": (7000, False),
+    "AutoencoderKLQwenImage": (7000, False),
+    "AutoencoderKLMochi": (6000, True),
+    "AutoencoderKLLTXVideo": (900, True),
+    "AutoencoderKLHunyuanVideo": (1500, True),
+    "AutoencoderKLCosmos": (50, True),
+}
+OF_PICTURES = (2178, False)
+
+
+class ComfyRules(NamedTuple):
+    """How a release of ComfyUI, started with these flags, deals a card out."""
+
+    mode: str  # normal, low, no or high
+    dynamic: bool
+    reserved: int  # bytes that are left to others
+
+
+def rules(w: Picture, part: "Part | None") -> ComfyRules:
+    """Raises ContradictionError for a setting that is diffusers' alone."""
+    for name in DIFFUSERS_ONLY:
+        if w.said.get(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ContradictionError(sentence("comfy.not_its", flag=flag))
+    mode = w.vram_mode or "normal"
+    newest = (release(w.engine_version or "") or DYNAMIC_SINCE) >= DYNAMIC_SINCE
+    ours = part is None or part.vendor in ("NVIDIA", "")
+    reserved = RESERVED
+    if w.on_windows():
+        large = part is not None and part.total.bytes.expected > 15 * GIB
+        reserved = RESERVED_ON_WINDOWS + MORE_ON_WINDOWS * large
+    if w.reserve_vram is not None:
+        reserved = int(w.reserve_vram * GIB)
+    dynamic = newest and ours and mode in ("normal", "low") and not w.disable_smart_memory
+    return ComfyRules(mode, dynamic, reserved)
+
+
+def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
+    """Return a pipeline as ComfyUI runs it: its own tiles, nothing that stays on the card."""
+    size = w.vae_tile or TILE
+    frames = max(2, TILE_FRAMES // spec.time) if w.vae_tiling and spec.time > 1 else 0
+    dtype = "" if spec.upcast else spec.vae_dtype
+    tile = (size, size)
+    return spec._replace(tile=tile, frames_tile=frames, excluded=(), upcast=False, vae_dtype=dtype)
+
+
+class ComfyCard(Card):
+    """A card on which a model comes and all others may go."""
+
+    outputs_stay = False  # on the card: pictures leave it tile by tile
+
+    def before(self, name: str) -> None:
+        if self.placement.offload != "none":
+            encoders = self.spec.encoders
+            together = encoders if name in encoders else (name,)
+            for other in [one for one in self._there if one not in together]:
+                self._send(other)
+            self.heap.emptied()
+            for one in together:
+                if one in self.parts and one not in self._there:
+                    self._bring(one)
+        self._begin()
+
+
+# ---- what ComfyUI expects of a step
+
+
+def expected_step(part: ModelPart, request: PictureRequest, spec: PipelineSpec, rows: int) -> int:
+    """Return the bytes that ComfyUI sets aside for a step of so many predictions at once."""
+    frames, height, width = request.latent(spec)
+    area = rows * request.batch * frames * height * width
+    return int(area * 2 * 0.01 * factor(class_of(part.config), part.config) * MIB)
+
+
+def factor(cls: str, config: Mapping[str, Any]) -> float:
+    """Return ComfyUI's memory_usage_factor of a class."""
+    if cls == "UNet2DConditionModel" and config.get("addition_embed_type") == "text_time":
+        return OF_SDXL
+    if cls == WAN:
+        c = config_of(config)
+        return float(c.num_attention_heads * c.attention_head_dim / WAN_WIDTH)
+    return FACTORS.get(cls, FACTOR)
+
+
+def expected_decode(part: ModelPart, request: PictureRequest, spec: PipelineSpec) -> int:
+    """Return the bytes that ComfyUI sets aside for decoding one picture, or one video."""
+    values, of_frames = DECODED.get(class_of(part.config), OF_PICTURES)
+    frames, height, width = request.latent(spec)
+    pixels = height * width * spec.space**2 * (frames * spec.time if of_frames else 1)
+    return values * pixels * 2
+
+
+def _guided(
+    made: PictureRequest, spec: PipelineSpec, part: ModelPart, free: int | None, asked: str | None
+) -> PictureRequest:
+    """Two predictions are one batch where there is room: as the sampler decides."""
+    if made.guidance == "none" or asked in ("batched", "two-pass"):
+        return made
+    roomy = free is None or expected_step(part, made, spec, 2) * ROOMY < free
+    return replace(made, guidance="batched" if roomy else "two-pass")
+
+
+# ---- what is loaded
+
+
+class ComfyStages(NamedTuple):
+    """Stages with the weights that are on the card, and the most bytes that stay in RAM."""
+
+    stages: tuple[Stage, ...]
+    made: PictureRequest
+    in_ram: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class ComfyRun(NamedTuple):
+    """A pipeline on a card: `free` bytes beside context and libraries, None of no card."""
+
+    spec: PipelineSpec
+    parts: Mapping[str, ModelPart]
+    place: Placement
+    how: ComfyRules
+    chip: Chip | None
+    free: int | None
+
+
+def run(one: ComfyRun, made: PictureRequest, guidance: str | None) -> ComfyStages:
+    """Run the stages, with as many weights on the card as have room."""
+    denoiser = one.parts[one.spec.denoiser]
+    made = _guided(made, one.spec, denoiser, one.free, guidance)
+    vae = one.parts[one.spec.vae]
+    if one.free is not None and made.batch * expected_decode(vae, made, one.spec) > one.free:
+        made = replace(made, slicing=made.batch > 1)
+    on_cpu = one.how.mode in ("low", "no") and not one.how.dynamic
+    notes = [sentence("comfy.encoders")] if on_cpu else []
+    card = ComfyCard(one.spec, one.parts, one.place, one.chip)
+    ran = list(stages.run(card, made, one.spec.encoders if on_cpu else ()))
+    card.heap.close()
+    if one.free is None or one.how.mode == "high":
+        return ComfyStages(tuple(ran), made, 0, tuple(notes))
+    if not made.tiling and working(ran[-1]) + _cast(ran[-1], one) > one.free:
+        ran[-1] = _in_tiles(one, made)
+        notes.append(sentence("comfy.tiles"))
+    waits, lessened = 0, []
+    for stage in ran:
+        whole = sum(stage.result.weights.values())
+        budget = _budget(stage, one, made, one.free)
+        if whole > budget:
+            waits = max(waits, whole - budget)
+            stage = _lessened(stage, one, budget / whole)
+        lessened.append(stage)
+    return ComfyStages(tuple(lessened), made, waits, tuple(notes))
+
+
+def _in_tiles(one: ComfyRun, made: PictureRequest) -> Stage:
+    """Decode in tiles, as ComfyUI does when it ran out of memory."""
+    side = TILE_OF_VIDEO if one.spec.time > 1 else TILE
+    spec = one.spec._replace(tile=(side, side), frames_tile=0)
+    card = ComfyCard(spec, one.parts, one.place, one.chip)
+    stage = stages.decode(card, replace(made, tiling=True))
+    card.heap.close()
+    return stage
+
+
+def _budget(stage: Stage, one: ComfyRun, made: PictureRequest, free: int) -> int:
+    """Return the bytes of weights that a stage's model may have."""
+    how = one.how
+    if how.mode == "no":
+        return 0
+    form = one.place.forms.get(stage.component) or ""
+    if how.dynamic and not is_gguf(form):
+        return max(0, free - how.reserved - working(stage) - _cast(stage, one))
+    aside = INFERENCE + how.reserved
+    part = one.parts[stage.component]
+    if stage.name == DENOISE:
+        aside += how.reserved + expected_step(part, made, one.spec, 1)
+    elif stage.name == DECODE:
+        aside = max(aside, how.reserved + expected_decode(part, made, one.spec))
+    return max(LEAST_WEIGHTS, free - aside)
+
+
+def is_gguf(form: str) -> bool:
+    """Tell whether a format is one of ggml's, whose loader is not ComfyUI's own."""
+    return form[:4] in GGML_BY_NAME or form.startswith(("Q", "IQ"))
+
+
+def working(stage: Stage) -> int:
+    """Return the bytes that a stage computes with, at most."""
+    peak = stage.result.peak
+    live = sum(n for name, n in peak.live.items() if name != "weights")
+    return int(live * (1 + SPREAD)) + peak.rounding + device.cached(peak.fragmentation).high
+
+
+def _cast(stage: Stage, one: ComfyRun) -> int:
+    """Return the bytes of the largest layer, which comes from RAM as it is multiplied."""
+    if formats.unpacks(one.place.forms.get(stage.component)):
+        return 0  # is there already
+    dtype = one.place.dtypes[stage.component]
+    return formats.largest(one.parts[stage.component], dtype, linears=True)
+
+
+def _lessened(stage: Stage, one: ComfyRun, share: float) -> Stage:
+    peak, weights = stage.result
+    cast = _cast(stage, one)
+    fewer = {name: int(n * share) for name, n in weights.items()}
+    more = cast - sum(weights.values()) + sum(fewer.values())
+    live = {**peak.live, "weights": sum(fewer.values())}
+    live["temporaries"] = live.get("temporaries", 0) + cast
+    allocated, reserved = peak.allocated + more, peak.reserved + more
+    smaller = LivePeak(live=live, allocated=allocated, reserved=reserved)
+    return stage._replace(result=StagePeak(smaller, fewer))
+
+
+# ---- the line that starts it
+
+
+def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]) -> str:
+    """Return the line that starts ComfyUI so, and what its nodes are to load."""
+    return "\n".join(_lines(row, settings, forms))
+
+
+def _lines(
+    row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]
+) -> Iterator[str]:
+    flags = []
+    if settings["vram_mode"] != "normal":
+        flags.append(f"--{settings['vram_mode']}vram")
+    if settings.get("reserve_vram") is not None:
+        flags.append(f"--reserve-vram {settings['reserve_vram']:g}")
+    if settings.get("disable_smart_memory"):
+        flags.append("--disable-smart-memory")
+    yield " ".join(("python main.py", *flags))
+    for name, form in forms.items():
+        yield f"# {_loader(row, name, form)}"
+    if settings.get("vae_tiling"):
+        yield "# VAEDecodeTiled in place of VAEDecode"
+    size = f"{settings['width']} x {settings['height']}"
+    frames = f", length {settings['frames']}" if row.kind == "video" else ""
+    yield f"# {size}{frames}, batch_size {settings['batch_size']}"
+
+
+def _loader(row: PipelineSpec, name: str, form: str) -> str:
+    if is_gguf(form) and name in row.denoisers:
+        known = find(row.name)
+        names = () if known is None else known.files.get(name, ())
+        where = f", of {row.gguf}" if row.gguf else ""
+        return f"UnetLoaderGGUF: {next(iter(names), name)}-{form}.gguf{where}"
+    if form == formats.FP8 and name in row.denoisers:
+        return f"UNETLoader: weight_dtype fp8_e4m3fn ({name})"
+    return f"{name}: the file in {form}"

@@ -1,0 +1,115 @@
+"""Places of a program that reads its sizes from a tree that is known: a checkpoint's, or a class's.
+
+So one program is all networks of a kind, whatever their widths and depths. A tensor that a program
+did not meet is an operator that it does not know of.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.sentences import sentence
+from weighbridge.pictures.places import Place
+from weighbridge.pictures.values import Run, Value
+from weighbridge.training.forward.ops import norms, pointwise
+from weighbridge.training.forward.tensors import Shape
+
+Shapes = Mapping[str, Shape]
+
+
+class Tree:
+    """The modules below one path, with the shapes of the whole tree."""
+
+    __slots__ = ("_modules", "place", "shapes")
+
+    def __init__(self, place: Place, shapes: Shapes, modules: frozenset[str] | None = None) -> None:
+        self.place, self.shapes = place, shapes
+        self._modules = _modules(shapes) if modules is None else modules
+
+    def __truediv__(self, name: str | int) -> "Tree":
+        return Tree(self.place / name, self.shapes, self._modules)
+
+    @property
+    def run(self) -> Run:
+        return self.place.run
+
+    def has(self, name: str | int) -> bool:
+        """Tell whether there is a module or a parameter of that name."""
+        return f"{self.place.path}{name}" in self._modules
+
+    def shape(self, name: str) -> Shape:
+        return self.shapes[self.place.path + name]
+
+    def each(self, name: str) -> "list[Tree]":
+        """Return the modules of a sequence that hold something."""
+        return (self / name).children()
+
+    def children(self, prefix: str = "", first: int = 0) -> "list[Tree]":
+        """Return the modules with numbers for names."""
+        beyond = first
+        while self.has(f"{prefix}{beyond}"):
+            beyond += 1
+        return [self / f"{prefix}{number}" for number in range(first, beyond)]
+
+    # ---- operators
+
+    def conv(self, name: str, x: Value, stride: int = 1, *, last: bool = False) -> Value:
+        """A convolution; one that steps by its own width has no edges."""
+        out, inside, kernel, _ = self.shape(f"{name}.weight")
+        pad = 0 if kernel == stride else kernel // 2
+        groups, bias = x.shape[1] // inside, self.has(f"{name}.bias")
+        return self.place.conv(
+            name, x, out, kernel, stride, pad, bias=bias, groups=groups, last=last
+        )
+
+    def linear(self, name: str, x: Value) -> Value:
+        out = self.shape(f"{name}.weight")[0]
+        return self.place.linear(name, x, out, bias=self.has(f"{name}.bias"))
+
+    def batch_norm(self, name: str, x: Value) -> Value:
+        weight, bias = (
+            self.place.param(f"{name}.{one}", x.shape[1], kind="norm") for one in ("weight", "bias")
+        )
+        return Value(x.run, norms.batch_norm(x.run.m, x.tensor, weight, bias))
+
+    def layer_norm(self, name: str, x: Value, *, dense: bool = True) -> Value:
+        return self.place.layer_norm(name, x, dense=dense)
+
+    def parameter(self, name: str, *shape: int) -> Value:
+        return self.place.value(name, *(shape or self.shape(name)))
+
+
+def _modules(shapes: Shapes) -> frozenset[str]:
+    prefixes: set[str] = set()
+    for name in shapes:
+        while name and name not in prefixes:
+            prefixes.add(name)
+            name = name.rpartition(".")[0]
+    return frozenset(prefixes)
+
+
+def in_place(x: Value, keeps: str) -> Value:
+    """An activation that writes over its input. What needs the input for backward copies it first
+    (torch tools/autograd/derivatives.yaml)."""
+    kind = pointwise.of_result_ if keeps == "result" else pointwise.of_input_
+    return Value(x.run, kind(x.run.m, x.tensor))
+
+
+def pooled(x: Value) -> Value:
+    """The mean of each channel, [batch, channels, 1, 1]"""
+    return x.resized(*x.shape[:2], *[1] * len(x.shape[2:]))
+
+
+def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:
+    """nn.Sequential: who calls it holds the input of the first to the end, which is given more."""
+    y = x
+    for number, block in enumerate(blocks):
+        y = call(block, y) if number else call(block, y, *first)
+    return y
+
+
+def complete(run: Run, shapes: Shapes) -> None:
+    """Raises UnsupportedError where a tensor of the tree was not met, or is of another shape."""
+    for name, shape in shapes.items():
+        declared = run.declared.get(name)
+        if declared is None or declared.shape != shape:
+            raise UnsupportedError(sentence("images.not_met", tensor=name))
