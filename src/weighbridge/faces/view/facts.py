@@ -39,13 +39,27 @@ def asked(answer: ShownAnswer) -> Iterator[str]:
     yield answer.say("footer.read", source=where) + (
         f" @{model.revision[:12]}" if model.revision else ""
     )
-    yield _setting(answer)
+    yield _pictured(answer) if answer.report.pictures else _setting(answer)
+
+
+def _pictured(answer: ShownAnswer) -> str:
+    """Return what is made of a pipeline, or trained, as a sentence."""
+    w = answer.report.workload
+    return answer.say(
+        f"setting.pictures.{answer.report.task}",
+        form=w["quantization"] or w["dtype"],
+        engine=w["engine"] if answer.report.task == "infer" else w["framework"],
+        method=w.get("method") or "",
+        size=f"{w['width']} x {w['height']}",
+        frames=f"{w['frames']:,}",
+        batch=f"{w['batch_size']:,}",
+    )
 
 
 def _setting(answer: ShownAnswer) -> str:
     """Return what is done, in which format and by which engine, as a sentence."""
     w, d = answer.report.workload, answer.report.derived
-    form = answer.say("form.stored") if d["as_stored"] else w["quantization"] or w["dtype"]
+    form = answer.say("form.stored") if d.get("as_stored") else w["quantization"] or w["dtype"]
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if answer.report.task == "train":
         return _training(answer)

@@ -9,7 +9,7 @@ import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.
 import { Strip } from "./parts.js";
 import { Registry } from "./registry.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, isMessage, isRun, isText, joined, kept, LISTS, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, ofPipelines, strangers, tabFor, write } from "./state.js";
+import { ASKED, changed, commandIn, isMessage, isRun, isText, joined, kept, LISTS, modelOn, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, ofPipelines, strangers, tabFor, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
@@ -109,6 +109,10 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   };
   /** Filters of the dataset; what is typed on is one step back. @param {Values} values */
   const filter = (values) => change((old) => ({ ...old, strange: [], given: { ...old.given, ...values } }), "id" in values ? "id" : "");
+  const ours = tabFor(state.task, state.model, form);
+  useLayoutEffect(() => { // a link may name a pipeline on a tab of language models
+    if (ours !== state.task) setState((old) => ({ ...old, task: ours }));
+  }, [ours, state.task]);
   const address = write(state, form);
   useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;
@@ -184,7 +188,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   }}>
     <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
-    <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
+    <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to, model: modelOn(to, state.model, form) })} />
     <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
       ${state.task === REGISTRY ? html`<${Registry} words=${words} unit=${state.unit} given=${state.given} set=${filter} />` : html`${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
           <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}

@@ -21,6 +21,12 @@ export function tabFor(task, model, form) {
   return (pipeline && PIPELINES[task]) || task;
 }
 
+/** The model that stays when another tab is opened: none where that tab is not about such ones. @param {string} task @param {string} model @param {Form} form */
+export function modelOn(task, model, form) {
+  const language = form.models.some((one) => !one.makes && one.name === model);
+  return tabFor(task, model, form) === task && !(language && ofPipelines(task)) ? model : "";
+}
+
 /** Whether a tab is of pipelines alone. @param {string} task */
 export function ofPipelines(task) {
   return PIPELINES[task] === task;
