@@ -243,14 +243,15 @@ def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
             answer.say("fact.token"),
             answer.say(TOKEN[answer.gpus > 1], size=each, gpus=answer.gpus),
         )
-    yield from _bounds(answer)
-    for what in d["not_counted"]:
+    if "not_counted" in d:  # of language models
+        yield from _bounds(answer)
+    for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
     for remedy in answer.report.remedies:
         verdict, peak = answer.say(f"verdict.{remedy.fits}"), human(remedy.peak_bytes, answer.unit)
         yield (
             answer.say("fact.remedy"),
-            printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}"),
+            printable(f"{remedy.flags}: {verdict}, {peak}; {answer.say.told(remedy.cost)}"),
         )
     note = d.get("launch_note")
     if note:
@@ -331,12 +332,13 @@ def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Itera
 def _of_training(answer: ShownAnswer) -> Iterator[Fact]:
     d = answer.report.derived
     yield from _devices(answer)
-    for what in d["not_counted"]:
+    for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
     saved = human(d["saved_activation_bytes"], answer.unit)
     yield answer.say("fact.kept"), answer.say("kept", size=saved)
-    first = human(d["first_step_peak_bytes"], answer.unit)
-    yield answer.say("fact.first_step"), answer.say("first_step", size=first)
+    if "first_step_peak_bytes" in d:
+        first = human(d["first_step_peak_bytes"], answer.unit)
+        yield answer.say("fact.first_step"), answer.say("first_step", size=first)
 
 
 TASKS = {"load": _of_load, "infer": _of_serving, "train": _of_training}
