@@ -537,3 +537,42 @@ def test_an_npu_has_no_bitsandbytes_and_modules_of_its_own():
     pieces = weighbridge.explain_oom(f"RuntimeError: {NPU.format('6.00 GiB', '48.00')}")
     assert pieces.judged.cause == "fragmentation"
     assert "torch.npu.empty_cache()" in [change.paste for change in pieces.remedies]
+
+
+def comfy(*lines, error="torch.OutOfMemoryError: Allocation on device"):
+    return weighbridge.explain_oom("\n".join((*lines, error, "")))
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause", "why"),
+    [
+        (("Requested to load FluxClipModel_",), "weights_too_big", "comfyui.encode"),
+        (("Requested to load WanTEModel", "0 models unloaded."), "weights_too_big",
+         "comfyui.encode"),
+        (("Requested to load FluxClipModel_", "loaded completely 9.53e+25 4777.53 True",
+          "Requested to load Flux", "loaded partially 5949.68 5949.23 0"), "activations",
+         "comfyui.partly"),
+        (("Requested to load Flux2", "loaded partially; 4821.43 MB usable, 4050.79 MB loaded"),
+         "activations", "comfyui.partly"),
+        (("Requested to load Flux", "loaded completely 0.0 11350.05 True",
+          "Requested to load AutoencodingEngine"), "vae_decode", "comfyui.decode"),
+        (("Requested to load WanVAE", "Model WanVAE prepared for dynamic VRAM loading. 242MB"),
+         "vae_decode", "comfyui.decode"),
+    ],
+)  # fmt: skip
+def test_comfyuis_log_tells_the_stage(lines, cause, why):
+    for error in (
+        "torch.OutOfMemoryError: Allocation on device",
+        "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.25 GiB.",
+    ):
+        found = comfy(*lines, error=error)
+        assert (found.judged.cause, found.judged.why) == (cause, why)
+
+
+def test_what_helps_in_comfyui_is_a_node_or_its_flag():
+    encode, decode = comfy("Requested to load SD3ClipModel"), comfy("Requested to load WanVAE")
+    assert [c.paste for c in encode.remedies if c.paste] == ["python main.py --novram"]
+    assert [c.change for c in decode.remedies] == [{"vae": "tiled"}]
+    step = comfy("Requested to load WAN21", "loaded partially 3753.10 3753.10 0")
+    assert {"frames": "fewer"} in [c.change for c in step.remedies]
+    assert step.reading.parsed["in_part_bytes"] == int(3753.1 * MIB)

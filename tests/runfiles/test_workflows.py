@@ -229,3 +229,14 @@ def test_a_workflow_is_weighed_as_comfyui_runs_it():
     report = answer.runs[0].report
     assert report.workload["engine"] == "comfyui"
     assert report.workload["width"] == 1216 and report.verdict is not None
+
+
+@pytest.mark.slow
+def test_a_report_of_an_error_is_weighed_by_the_workflow_in_it():
+    """ComfyUI's page attaches the workflow to what it writes of an error."""
+    log = "Requested to load Flux\nloaded partially 5949.68 5949.23 0\n"
+    error = "torch.OutOfMemoryError: Allocation on device\n"
+    text = f"{log}{error}## Attached Workflow\n```\n{json.dumps(FLUX, indent=1)}\n```\n"
+    answer = weigh(text, gpu="3060")
+    assert answer.message.judged.why == "comfyui.partly"
+    assert answer.runs[0].report.workload["engine"] == "comfyui"

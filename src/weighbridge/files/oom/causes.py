@@ -9,6 +9,7 @@ A rule names its conclusion, a line of conclusions.jsonl: the cause, how sure it
 what else it may be, and the sentence that says why where that has another name.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -328,6 +329,17 @@ def _place(reading: OomReading, known: Settings) -> Judged | None:
     return Judged(cause, f"place.{reading.place}", "likely", beside)
 
 
+def _comfy(reading: OomReading, known: Settings) -> Judged | None:
+    """Blame the stage whose model ComfyUI asked for last; a step, where it had loaded that in
+    part."""
+    loading = str(reading.parsed.get("loading") or "")
+    if re.search("VAE|Autoencod", loading):
+        return conclude("comfyui.decode")
+    if re.search("Clip|T5|TEModel|TE_", loading):
+        return conclude("comfyui.encode")
+    return conclude("comfyui.partly") if reading.size("in_part") else None
+
+
 def _weights(reading: OomReading, known: Settings) -> Judged | None:
     """Blame the weights: the card is full, nothing was freed so far, and one more is asked for."""
     capacity, requested, mine = (
@@ -365,6 +377,7 @@ ON_A_CARD: tuple[Rule, ...] = (
     _too_large,
     _first,
     _refused,
+    _comfy,
     _place,
     _weights,
     _serving,
@@ -385,5 +398,5 @@ RULES: Mapping[str, tuple[Rule, ...]] = {  # by wording
     "cuda-error": (_bare,),
     "dataloader": (_dataloader,),
     "ollama": (_ollama,),
-    "comfyui": (_place,),
+    "comfyui": (_comfy, _place),
 }
