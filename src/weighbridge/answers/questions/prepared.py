@@ -41,6 +41,7 @@ from weighbridge.base.watching import Hears, heard, hearing
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
 from weighbridge.memory.report import Report
+from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_pipeline
 from weighbridge.models.checkpoint.inventory import Inventory
 from weighbridge.models.checkpoint.model import Model, resolve
@@ -452,6 +453,8 @@ class Prepared:
         from weighbridge.answers.questions.fit.answers import fit
         from weighbridge.answers.questions.fit.request import asked as read_fit
 
+        if makes_pictures(self.given):
+            raise UsageError(sentence("picture.fit", model=str(self.given)))
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
