@@ -78,6 +78,7 @@ def test_what_is_loaded_and_not_weighed_is_named():
     assert "connectors, audio_vae, vocoder" in made("ltx-2")[1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name", "said"),
     [
@@ -97,6 +98,7 @@ def test_a_file_of_a_denoiser_is_its_pipeline_in_that_format(
     assert any(f"of {name}: it is weighed with" in line for line in found.warnings)
 
 
+@pytest.mark.slow
 def test_a_format_that_was_asked_is_not_the_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = weighbridge.infer("flux1-dev-Q4_K_S.gguf", quantization="nf4")
@@ -121,6 +123,7 @@ def test_seconds_are_frames_as_examples_count_them(name, seconds, frames):
     assert made(name, seconds=seconds)[0].frames == frames
 
 
+@pytest.mark.slow
 def test_a_file_that_is_here_is_its_pipeline_too(tmp_path):
     """One matrix of FLUX's transformer, by the name that ComfyUI's files have."""
     tensor = {"dtype": "F8_E4M3", "shape": [3072, 3072], "data_offsets": [0, 3072 * 3072]}

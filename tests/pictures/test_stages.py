@@ -31,17 +31,20 @@ def weights(report, stage):
 # ---- published figures: diffusers-torchao README, FLUX.1-dev at 1024 x 1024, bfloat16, one picture
 
 
+@pytest.mark.slow
 def test_flux_whole_on_the_card_is_as_published():
     found = peak(asked(FLUX, gpu="h100"))
     assert found == pytest.approx(33.851 * GIB, rel=0.002)
 
 
+@pytest.mark.slow
 def test_flux_decode_without_the_other_components_is_as_published():
     found = asked(FLUX, gpu="h100", offload="model")
     vae = weights(found, "decode")["vae"]
     assert allocated(found, "decode") - vae == pytest.approx(2.41 * GIB, rel=0.02)
 
 
+@pytest.mark.slow
 def test_fused_projections_keep_the_unfused_ones():
     """CogVideoX-5b: 42 x 3 x 3072 ^ 2 x 2 bytes, published as 2.215 GiB."""
     plain, fused = asked("cogvideox-5b"), asked("cogvideox-5b", fuse_qkv=True)
@@ -53,6 +56,7 @@ def test_fused_projections_keep_the_unfused_ones():
 # ---- edges by hand
 
 
+@pytest.mark.slow
 def test_all_components_are_on_the_card_without_offload():
     found = asked()
     parts = {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863}
@@ -80,6 +84,7 @@ def test_what_waits_in_host_memory_is_all_that_is_offloaded():
     assert waits == 2 * (123_060_480 + 859_520_964 + 83_653_863)
 
 
+@pytest.mark.slow
 def test_a_format_halves_the_linears_alone():
     plain, packed = asked(FLUX), asked(FLUX, quantization="fp8")
     there, then = (weights(found, "denoise") for found in (plain, packed))
@@ -87,6 +92,7 @@ def test_a_format_halves_the_linears_alone():
     assert 0.5 < then["transformer"] / there["transformer"] < 0.501
 
 
+@pytest.mark.slow
 def test_formats_go_to_the_components_that_are_named():
     found = asked(FLUX, quantization="text=nf4")
     assert (
@@ -95,6 +101,7 @@ def test_formats_go_to_the_components_that_are_named():
     assert weights(found, "denoise")["text_encoder_2"] < 6 * GIB
 
 
+@pytest.mark.slow
 def test_guidance_in_a_batch_doubles_the_step():
     guided, alone = asked(), asked(guidance="off")
     transient = [
@@ -104,6 +111,7 @@ def test_guidance_in_a_batch_doubles_the_step():
     assert 1.4 < transient[0] / transient[1] < 2.1
 
 
+@pytest.mark.slow
 def test_a_dropped_encoder_is_not_on_the_card():
     assert "text_encoder_2" not in weights(asked(FLUX, drop=["text_encoder_2"]), "denoise")
 
@@ -111,12 +119,14 @@ def test_a_dropped_encoder_is_not_on_the_card():
 # ---- laws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SD15, "sdxl", FLUX, COG])
 def test_more_pixels_never_take_less(name):
     small, large = ({"size": side} for side in ("256x256", "512x512"))
     assert peak(asked(name, **small)) <= peak(asked(name, **large))
 
 
+@pytest.mark.slow
 def test_more_frames_and_a_larger_batch_never_take_less():
     frames = [peak(asked(COG, size="240x240", frames=n)) for n in (9, 17, 33)]
     batches = [peak(asked(batch_size=n)) for n in (1, 2, 4)]
@@ -129,6 +139,7 @@ SAVING += ({"vae_tiling": True}, {"vae_slicing": True}, {"layerwise_casting": Tr
 SAVING += ({"quantization": "nf4"}, {"offload": "group-leaf"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", SAVING, ids=str)
 @pytest.mark.parametrize("name", [SD15, "sdxl"])
 def test_a_saving_mode_never_takes_more_on_the_card(name, change):
@@ -136,10 +147,12 @@ def test_a_saving_mode_never_takes_more_on_the_card(name, change):
     assert peak(asked(name, **settings, **change)) <= peak(asked(name, **settings))
 
 
+@pytest.mark.slow
 def test_steps_take_nothing():
     assert peak(asked(steps=50)) == peak(asked())
 
 
+@pytest.mark.slow
 def test_a_remedy_keeps_its_promise():
     found = asked(FLUX, gpu="3060")
     assert found.verdict.fits == "no"
@@ -150,11 +163,13 @@ def test_a_remedy_keeps_its_promise():
         assert again.peak.expected == remedy.peak_bytes
 
 
+@pytest.mark.slow
 def test_remedies_end_with_one_that_fits_and_one_that_has_room():
     fits = [remedy.fits for remedy in asked(FLUX, gpu="3060").remedies]
     assert fits.index("yes") >= len(fits) - 2
 
 
+@pytest.mark.slow
 def test_a_remedy_leaves_what_was_typed():
     found = asked(FLUX, gpu="3060", offload="none", vae_tiling=True)
     assert not any("offload" in remedy.change for remedy in found.remedies)
@@ -163,12 +178,14 @@ def test_a_remedy_leaves_what_was_typed():
 # ---- sizes
 
 
+@pytest.mark.slow
 def test_everyday_sizes_are_read():
     found = asked("wan2.1-t2v-1.3b", size="480p", seconds=2, offload="model")
     assert (found.workload["width"], found.workload["height"]) == (832, 480)
     assert found.workload["frames"] % 4 == 1
 
 
+@pytest.mark.slow
 def test_a_side_that_no_latent_has_is_rounded_and_said():
     found = asked(size="1000x1001")
     assert (found.workload["width"], found.workload["height"]) == (1000, 1000)
@@ -195,6 +212,7 @@ def test_every_pipeline_answers(name):
     assert 0 < found.peak.low <= found.peak.expected <= found.peak.high
 
 
+@pytest.mark.slow
 def test_attention_in_math_takes_its_scores():
     """12 x 77 x 77 scores of a prompt, two rows of it."""
     plain, scores = asked(), asked(attention="math")

@@ -178,7 +178,10 @@ CASES = {
         sizes=Sizes(height=128, width=128, text=256),
     ),
     "hidream": Case(
-        bounds={"forward": 0.4, "step": 0.9, "checkpoints": 0.9},
+        skipped=dict.fromkeys(
+            ("step", "checkpoints"),
+            "a token's experts are values: the fake card takes all for each",
+        ),
         config={
             "_class_name": "HiDreamImageTransformer2DModel",
             "num_layers": 2,

@@ -6,6 +6,7 @@ import pytest
 
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import GIB, MIB
+from weighbridge.machines.kernels import workspaces
 from weighbridge_lab.evidence.traced import Peaks
 from weighbridge_lab.trace import levels, report
 
@@ -130,7 +131,7 @@ def test_a_card_with_less_to_spare_than_the_interval_is_not_said_to_fit():
 def test_chips_and_releases_on_which_convolutions_were_measured(
     capability, torch_version, measured
 ):
-    assert levels.is_measured(capability, torch_version) is measured
+    assert workspaces.is_measured(capability, torch_version) is measured
 
 
 def test_what_nobody_measured_is_wider_upwards():

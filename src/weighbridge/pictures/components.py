@@ -28,6 +28,7 @@ ROOMS = (
     "cosmos",
     "stream",
     "gates",
+    "hidream",
     "unet",
     "vae_image",
     "vae_wan",

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from math import prod
+from math import isqrt, prod
 
-from weighbridge.base.dtypes import DType
+from weighbridge.base.dtypes import FLOAT32, INT64, DType
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels.workspaces import lasting
@@ -15,10 +15,15 @@ from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.trees import Shapes, Tree, complete
 from weighbridge.pictures.values import TORCH, Run, Value
-from weighbridge.training.forward.machine import Machine
+from weighbridge.training.forward.backward import backward
+from weighbridge.training.forward.machine import Machine, remade
+from weighbridge.training.forward.ops.pointwise import cast, softmax
+from weighbridge.training.forward.tensors import Tensor
+from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 Program = Callable[[Tree, Value], Value]
 ROOMS = "convnets", "vits"
+PATCHES = "patch_embed.proj.weight"
 
 
 def program(shapes: Shapes) -> Program | None:
@@ -80,3 +85,74 @@ def peak(seen: Seen, watch: TensorWatch | None = None) -> LivePeak:
     heap.drop(*weights, *buffers)
     heap.close()
     return fullest
+
+
+def usual(shapes: Shapes) -> tuple[int, int] | None:
+    """Return the sides of the pictures that positions are for; None where there are none."""
+    table = shapes.get("pos_embed")
+    if table is None:
+        return None
+    side = isqrt(table[-2]) * shapes[PATCHES][-1]
+    return side, side
+
+
+def resized(shapes: Shapes, height: int, width: int) -> Shapes:
+    """Return the tree of a network that was made for pictures of another size."""
+    table = shapes.get("pos_embed")
+    if table is None:
+        return shapes
+    patch, before = shapes[PATCHES][-1], table[-2] - isqrt(table[-2]) ** 2
+    rows = (height // patch) * (width // patch) + before
+    return {**shapes, "pos_embed": (*table[:-2], rows, table[-1])}
+
+
+# ---- training
+
+
+@dataclass(slots=True, kw_only=True)
+class Trained:
+    """What was alive in each phase of a step, at its fullest; `reserved` until its end."""
+
+    moments: dict[str, LivePeak] = field(default_factory=dict)
+
+    def note(self, name: str, peak: LivePeak) -> None:
+        before = self.moments.get(name)
+        if before is None or peak.allocated > before.allocated:
+            self.moments[name] = peak
+
+
+def trained(seen: Seen, optimizer: Optimizer, autocast: DType | None = None) -> Trained:
+    """Run two steps of a classifier that is trained whole: states are made at the end of the first.
+    Gradients go before a forward (zero_grad)."""
+    result, heap = Trained(), Heap()
+    m = Machine(heap)
+    m.chip = seen.chip
+    [m.workspace] = m.sizes(lasting, TORCH)
+    leaves = {name: m.param(name, shape, seen.dtype) for name, shape in seen.shapes.items()}
+    buffers = heap.row(seen.buffers, "buffers")
+    result.note("load", heap.phase())
+    optimization = Optimization(optimizer, list(leaves.values()))
+    for _ in range(2):
+        run = Run(m=m, cls="", dtype=seen.dtype, params=dict(leaves))
+        with m.making("inputs"):
+            pixels = run.new(seen.batch, 3, seen.height, seen.width)
+            labels = run.new(seen.batch, dtype=INT64)
+        with m.casting(autocast):
+            out = forward(run, seen.shapes, pixels)
+            result.note("forward", heap.phase())
+            loss = _cross_entropy(m, out.tensor)
+        backward(m, loss)
+        result.note("backward", heap.phase())
+        del out, loss
+        optimization.step(m)
+        result.note("step", heap.phase())
+        del pixels, labels
+    heap.drop(*buffers)
+    heap.close()
+    return result
+
+
+def _cross_entropy(m: Machine, logits: Tensor) -> Tensor:
+    """cross_entropy(logits, labels), which autocast has in float32."""
+    wide = softmax(m, cast(m, logits, FLOAT32) if m.autocast else logits)
+    return remade(m, wide, m.new((), wide.dtype))

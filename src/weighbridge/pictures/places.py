@@ -73,7 +73,7 @@ class Place:
             return Value(self.run, wrap(m, x.tensor))
         return Value(self.run, matrix.linear(m, x.tensor, weight, shift))
 
-    def conv(
+    def conv(  # noqa: PLR0913  as torch has them
         self,
         name: str,
         x: Value,
@@ -86,8 +86,8 @@ class Place:
         groups: int = 1,
         last: bool = False,
     ) -> Value:
-        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1. `last`:
-        channels lie last in memory, as tensor cores want them."""
+        """x [batch, channels, (frames,) height, width]. `pad` None keeps the size at stride 1.
+        `last`: channels lie last in memory, as tensor cores want them."""
         sides, m = x.shape[2:], self.run.m
         kernels, strides = _each(kernel, len(sides)), _each(stride, len(sides))
         pads = [k // 2 for k in kernels] if pad is None else _each(pad, len(sides))
@@ -123,7 +123,8 @@ class Place:
         wide: bool = False,
         dense: bool = True,
     ) -> Value:
-        """`wide`: diffusers' FP32LayerNorm. `dense`: the input lies in the order of its dimensions."""
+        """`wide`: diffusers' FP32LayerNorm. `dense`: the input lies in the order of its
+        dimensions."""
         width = x.shape[-1]
         weight = self.param(f"{name}.weight", width, kind="norm") if affine else None
         shift = self.param(f"{name}.bias", width, kind="norm") if affine and bias else None
@@ -134,8 +135,8 @@ class Place:
     def rms_norm(
         self, name: str, x: Value, *, affine: bool = True, how: str = "diffusers"
     ) -> Value:
-        """`how`: diffusers' own, whose product is in float32; "torch", one kernel; "float", the same
-        of a copy in float32."""
+        """`how`: diffusers' own, whose product is in float32; "torch", one kernel; "float", the
+        same of a copy in float32."""
         run, m = self.run, self.run.m
         weight = self.value(f"{name}.weight", x.shape[-1], kind="norm") if affine else None
         if how == "diffusers":

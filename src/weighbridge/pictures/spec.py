@@ -51,6 +51,8 @@ class PipelineSpec(NamedTuple):
     embedding_width: int = 4096  # of a prompt's tokens, as they are kept to the end
     reference_tokens: bool = False  # pictures are tokens beside the latents; of 1024 x 1024 at most
     pictures: int = 0  # that it is always given
+    encodes: Literal["picture", "video"] = "picture"  # Wan's condition has all frames
+    token_times: Literal["", "pictures", "always"] = ""  # when each token has a time of its own
     picture_text: int = 0  # tokens that each picture adds to the prompt
     short: Mapping[str, int] = {}  # encoders with a length of their own
     unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this

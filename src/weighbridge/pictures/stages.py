@@ -97,6 +97,7 @@ def _pictures(card: Card, request: PictureRequest, dropped: tuple[str, ...]) -> 
     if encoder and encoder in card.parts and encoder not in dropped:
         yield _stage(card, request, ENCODE, encoder, Sizes(batch=request.batch))
     frames, height, width = request.latent(spec)
+    frames = frames if spec.encodes == "video" else 1
     sizes = Sizes(batch=request.batch, frames=frames, height=height, width=width, side="encode")
     pixels = _picture(card, request, card.placement.dtypes[spec.vae])  # programs do not count it
     yield _stage(card, request, ENCODE, spec.vae, sizes)
@@ -140,6 +141,7 @@ def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
         width=width,
         text=request.text,
         tokens=tokens,
+        token_times=spec.token_times == "always" or bool(spec.token_times and request.images),
     )
     latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
     unpacked = _unpacked(card, name)

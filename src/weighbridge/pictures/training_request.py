@@ -21,6 +21,7 @@ from weighbridge.training.optimizers import optimizer
 from weighbridge.workload.picture_training import PictureTraining
 
 HALVES = {"bf16": BFLOAT16, "fp16": FLOAT16, "fp32": FLOAT32}
+LARGEST_FACTOR = 1 << 12
 MIXED = "-mixed"
 USUAL = "bf16-mixed"
 WHOLE = 10_000  # LyCORIS's rank by which W2 is never cut in two
@@ -93,7 +94,7 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
         raise UsageError(sentence("train.stored", form=w.quantization))
     if full and (w.lora_r or w.lora_targets or w.lokr_factor):
         raise UsageError(sentence("picture_training.full"))
-    if w.method != "lokr" and w.lokr_factor:
+    if w.method != "lokr" and (w.lokr_factor or w.lokr_factors):
         raise UsageError(sentence("picture_training.factor", method=w.method or "lora"))
     if full and (w.blocks_to_swap or w.streaming == "layers"):
         raise UsageError(sentence("picture_training.swap_full"))
@@ -112,7 +113,8 @@ def _adapters(w: PictureTraining, trainer: Trainer, compute: DType) -> PictureAd
     """fp16: diffusers' scripts cast what is trained to float32."""
     wide = trainer.wide or compute == FLOAT16
     lokr = w.method == "lokr"
-    targets = w.lora_targets or (tuple(CLASSES) if lokr else trainer.targets)
+    factors = _factors(w.lokr_factors or ())
+    targets = w.lora_targets or (tuple(factors or CLASSES) if lokr else trainer.targets)
     return PictureAdapters(
         method=w.method or "lora",
         rank=w.lora_r or (WHOLE if lokr else trainer.rank),
@@ -122,7 +124,20 @@ def _adapters(w: PictureTraining, trainer: Trainer, compute: DType) -> PictureAd
         casts=trainer.casts,
         bypassed=trainer.bypassed,
         factor=w.lokr_factor or trainer.factor,
+        factors=factors,
     )
+
+
+def _factors(written: tuple[str, ...]) -> dict[str, int]:
+    """Read Attention=16, FeedForward=8. Raises UsageError."""
+    factors: dict[str, int] = {}
+    for item in written:
+        kind, _, text = (word.strip() for word in item.partition("="))
+        if kind not in CLASSES or not text.isdigit() or not 1 <= int(text) <= LARGEST_FACTOR:
+            line = sentence("picture_training.factors", known=", ".join(CLASSES))
+            raise UsageError(line, where=f"--lokr-factors {item:.40}")
+        factors[kind] = int(text)
+    return factors
 
 
 def _weights(w: PictureTraining, trainer: Trainer, compute: DType, *, mixed: bool) -> DType:

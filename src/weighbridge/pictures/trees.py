@@ -14,7 +14,6 @@ from weighbridge.training.forward.ops import norms, pointwise
 from weighbridge.training.forward.tensors import Shape
 
 Shapes = Mapping[str, Shape]
-RESIZED = ("pos_embed",)  # as long as the picture makes it
 
 
 class Tree:
@@ -112,5 +111,5 @@ def complete(run: Run, shapes: Shapes) -> None:
     """Raises UnsupportedError where a tensor of the tree was not met, or is of another shape."""
     for name, shape in shapes.items():
         declared = run.declared.get(name)
-        if declared is None or (declared.shape != shape and not name.endswith(RESIZED)):
+        if declared is None or declared.shape != shape:
             raise UnsupportedError(sentence("images.not_met", tensor=name))

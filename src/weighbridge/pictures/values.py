@@ -1,11 +1,11 @@
-"""Tensors of a program that declares its parameters as it runs, with operators as torch spells them.
+"""Tensors of a program that declares its parameters as it runs, with torch's operators.
 
     x = x + gate * n.linear("proj_out", h, d)
 
-A value's memory goes when Python drops the last reference to it, as in eager PyTorch: a program that
-keeps the variables of diffusers' `forward` keeps its memory, too. Two habits change that, and do not
-belong in a program: `q, k = rope(q), rope(k)` holds the old ones until both new ones are there, and a
-helper that loops over blocks holds the input of the first.
+A value's memory goes when Python drops the last reference to it, as in eager PyTorch: a program
+that keeps the variables of diffusers' `forward` keeps its memory, too. Two habits change that, and
+do not belong in a program: `q, k = rope(q), rope(k)` holds the old ones until both new ones are
+there, and a helper that loops over blocks holds the input of the first.
 """
 
 from collections.abc import Callable, Sequence
@@ -159,6 +159,10 @@ class Value:
 
     def view(self, *shape: int) -> "Value":
         return self._as(self.tensor.view(*shape))
+
+    def reshaped(self, *shape: int) -> "Value":
+        """A parameter in another shape, which is no leaf itself."""
+        return self._as(shaping.shaped(self.run.m, self.tensor, *shape))
 
     def copy(self, *shape: int) -> "Value":
         """A copy in one piece, as another shape where one is given."""

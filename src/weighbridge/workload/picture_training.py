@@ -11,6 +11,7 @@ from weighbridge.settings.setting import (
     count,
     image,
     number,
+    pairs,
     switch,
     whole,
     word,
@@ -55,6 +56,7 @@ class PictureAdapterSettings(Settings):
     lora_targets: Words = words()
     lora_dropout: Float = number(0, 1, default=0.0)
     lokr_factor: Int = whole(2, 1 << 12)
+    lokr_factors: Words = pairs()
 
 
 class PictureDataSettings(Settings):

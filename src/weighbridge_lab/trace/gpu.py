@@ -32,6 +32,7 @@ from weighbridge.machines.allocator import (
     from_environment,
     parse,
 )
+from weighbridge.machines.kernels import workspaces
 from weighbridge_lab.trace import fused, guard, levels
 from weighbridge_lab.trace.attention import Chooser
 from weighbridge_lab.trace.card import card
@@ -118,7 +119,7 @@ class FakeGPU:
 
     def device(self, index: int) -> DeviceTrace:
         """Report what was recorded of one device so far."""
-        measured = levels.is_measured(self.card.capability, self.version)
+        measured = workspaces.is_measured(self.card.capability, self.version)
         return device(index, self.tapes[index], self.card.outside, measured=measured)
 
     def compiled(self) -> int | None:

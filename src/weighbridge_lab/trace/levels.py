@@ -12,21 +12,9 @@ from weighbridge.answers import bounds
 from weighbridge.base.memory import Bytes, Component, Instant, exactly
 
 SPARE = 4  # one part of the free room in so many
-# Chips and releases of torch on which published programs with convolutions were re-run. On others
-# cuDNN chose more than here: a YOLO11n on an RTX 50 took 12 to 30 % more, a DINO with torch 1.7
-# 19 % (people's own reports, read by us: assumed)
-MEASURED_CHIPS = (7, 0), (9, 0)
-MEASURED_TORCH = (2, 0)
-UNMEASURED = 30  # percent, upwards
 # A batch that comes after a loop with a still peak was left may be larger: of packed sequences the
 # longest of 120 came 2.9 % higher than the 51 that were run (assumed for all)
 LATER = 5  # percent, upwards
-
-
-def is_measured(capability: tuple[int, int], torch_version: tuple[int, int]) -> bool:
-    """Tell whether a program with convolutions was measured on such a chip and release."""
-    first, last = MEASURED_CHIPS
-    return first <= capability <= last and torch_version >= MEASURED_TORCH
 
 
 def widened(driver: Bytes, percent: int) -> Bytes:

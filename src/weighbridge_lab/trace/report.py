@@ -16,6 +16,7 @@ from weighbridge.base._version import __version__
 from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.records import dataclass, replace
 from weighbridge.base.units import human
+from weighbridge.machines.kernels import workspaces
 from weighbridge.memory.components.device import CONTEXT
 from weighbridge.memory.report.verdict import Answer
 from weighbridge_lab.trace import levels, tries
@@ -191,7 +192,7 @@ def device(
     index: int, tape: Tape, context: Bytes = CONTEXT, *, measured: bool = True
 ) -> DeviceTrace:
     """Report one tape. Phases are in the order of their first allocation. `context` is what the
-    process has outside the allocator: Card.outside; `measured` is levels.is_measured."""
+    process has outside the allocator: Card.outside; `measured` is workspaces.is_measured."""
     convolving = convolves(tape)
     like = levels.runs(convolves=convolving)
     allocated, reserved = tries.peaks(tape)
@@ -201,7 +202,7 @@ def device(
         index=index,
         allocated=moment(tape, allocated.event),
         reserved=fullest,
-        driver=levels.widened(driver, levels.UNMEASURED * (convolving and not measured)),
+        driver=levels.widened(driver, workspaces.UNMEASURED * (convolving and not measured)),
         phases=tuple(phases(tape)),
         allocations=sum(event > 0 for event in tape.events),
         left=tape.levels[-1] if tape.levels else 0,

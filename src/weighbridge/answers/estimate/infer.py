@@ -172,7 +172,7 @@ def _weights_alone(model: Model, workload: Infer, kind: Engine, missing: str) ->
         raise UnsupportedError(f"{model.reference}: {why}")
     if workload.exact:
         raise UnsupportedError(sentence("exact.one_model"), where=model.reference)
-    return uncounted.weights_alone(model, workload, missing)
+    return uncounted.seen(model, workload) or uncounted.weights_alone(model, workload, missing)
 
 
 def _experts(subject: Subject, kind: Engine) -> str:

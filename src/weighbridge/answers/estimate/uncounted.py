@@ -42,14 +42,29 @@ def beside_weights(model: Model) -> str:
     return f"what {_listed(names)} {'computes' if len(names) == 1 else 'compute'}"
 
 
-def weights_alone(model: Model, workload: Infer, missing: str) -> Report:
-    """Answer as `load` does, with a verdict that says what is missing."""
+def seen(model: Model, workload: Infer) -> Report | None:
+    """Answer with the forward of a network that sees; None where it is not followed."""
+    if model.parts[0].library != "timm":
+        return None
+    from weighbridge.answers.estimate import images  # networks, which language models do without
+
+    if not images.known(model, workload):
+        return None
+    return images.weighed(model, workload, _loaded(model, workload))
+
+
+def _loaded(model: Model, workload: Infer) -> Report:
     from weighbridge.answers.estimate.load import load
 
     names = ("dtype", "quantization", "engine_version", "device_map", "base_model")
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     asked = Load(**{name: getattr(workload, name) for name in (*names, *where)})
-    report = load(model, asked, formats=False)
+    return load(model, asked, formats=False)
+
+
+def weights_alone(model: Model, workload: Infer, missing: str) -> Report:
+    """Answer as `load` does, with a verdict that says what is missing."""
+    report = _loaded(model, workload)
     settings: EffectiveSettings = {
         "context": workload.context,
         "batch_size": workload.batch_size or 1,

@@ -498,6 +498,8 @@ class Prepared:
         declares is not packed again under its own name."""
         if task == "picture":
             return w.but(**_of_a_file(self.source, w))
+        if task == "picture_training":  # has formats of its own (pictures/base.py)
+            return w
         engine = getattr(w, "engine", usual().name)
         if task == "infer" and engine is None and isinstance(self.source, Inventory):
             from weighbridge.answers.questions.naming import named_engine

@@ -73,7 +73,7 @@ def of_workflow(words: Sequence[str]) -> list[str]:
         return []
     from weighbridge.files.runfiles.serving.workflow import is_workflow
 
-    return asked if is_workflow(asked[0]) else []
+    return [FILE, *asked] if is_workflow(asked[0]) else []
 
 
 class Menu(click.Group):
@@ -93,9 +93,7 @@ class Menu(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words := of_workflow(args):
-            return FILE, self.get_command(ctx, FILE), words
-        if words := of_pictures(args):
+        if words := of_workflow(args) or of_pictures(args):
             return words[0], self.get_command(ctx, words[0]), words[1:]
         if args[0] not in COMMANDS:
             from weighbridge.faces.cli.references import given, names_model, no_file

@@ -20,8 +20,10 @@ from weighbridge.files.runfiles.document import Document, decoded, documents
 from weighbridge.files.runfiles.pieces import cut_short
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile
 from weighbridge.files.runfiles.slurm import asking
+from weighbridge.workload import TABLES
 
 HOMES = (
+    "training.picture_trainers",
     "training.axolotl",
     "training.llama_factory",
     "training.zero",
@@ -178,7 +180,8 @@ def folder_of(file: "str | os.PathLike[str]", name: str | None) -> str:
 
 def of_task(file: RunFile, task: str | None) -> RunFile:
     """Return the runs of one task. Raises UsageError where a file has none of it."""
-    runs = tuple(run for run in file.runs if task in (None, run.task))
+    asked = {"train": ("train", "picture_training"), None: TABLES.keys()}.get(task, (task,))
+    runs = tuple(run for run in file.runs if run.task in asked)
     if not runs:
         other = file.runs[0].task
         raise UsageError(sentence("file.other_task", name=file.name, task=other))

@@ -454,7 +454,7 @@ def answered(
     """Answer a run. What was typed stays as it is; what stands in the file may be changed."""
     settings = {**run.settings, **_shared_again(run.settings, typed), **typed}
     pinned = (*typed, *FIXED)
-    if run.task in ("train", "picture"):
+    if run.task in ("train", "picture", "picture_training"):
         asked_of = question(run.task, None, settings)
         return open_(model, None).answer(asked_of, remedies=remedies, pinned=pinned)
     asked = by_its_name(serving(None, run.command or None, settings), None, disk=False)

@@ -103,7 +103,7 @@ def rows(x: Value, count: int) -> list[Value]:
 def ada(
     n: Place, x: Value, temb: Value, count: int = 6, *, bias: Bias = True, wide: bool = False
 ) -> tuple[Value, list[Value]]:
-    """AdaLayerNormZero: silu, linear, norm(x) modulated by the first two of `count`; and the others."""
+    """AdaLayerNormZero: silu, linear, norm(x) modulated by the first two of `count`; the others."""
     parts = rows(n.linear("linear", temb.act(), count * x.shape[-1], bias), count)
     return scaled(norm(n, x, wide=wide), parts[1], parts[0]), parts[2:]
 

@@ -6,11 +6,13 @@ Source: timm 1.0.31 models/{resnet,regnet,convnext,efficientnet,mobilenetv3,
 _efficientnet_blocks,_efficientnet_builder}.py, layers/{norm_act,squeeze_excite}.py.
 """
 
+from functools import partial
+
 from weighbridge.pictures.trees import Tree, in_place, pooled, sequence
 from weighbridge.pictures.values import Value
 from weighbridge.training.forward.ops import pointwise, shaping
 
-# What activations keep for backward: relu, relu6 and sigmoid; silu and hardswish
+# What activations keep for backward: relu and sigmoid; relu6, silu and hardswish
 RELU, INPUT = "result", "input"
 
 
@@ -31,7 +33,7 @@ def classified(t: Tree, name: str, x: Value) -> Value:
 
 def resnet(t: Tree, x: Value) -> Value:
     x = normed(t, "bn1", t.conv("conv1", x, 2))
-    batch, width, height, breadth = x.shape
+    height, breadth = x.shape[2:]
     x = Value(x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2))
     for number in range(1, 5):
         x = sequence(x, t.each(f"layer{number}"), bottleneck, 1 if number == 1 else 2)
@@ -132,12 +134,13 @@ def convnext_block(t: Tree, x: Value) -> Value:
         z = z.act()
         y = mlp.conv("fc2", z, last=True)
         del z, h
-    y = y * t.parameter("gamma").view(shape[1], 1, 1)
+    y = y * t.parameter("gamma").reshaped(shape[1], 1, 1)
     return y + x
 
 
 # ---- EfficientNet, MobileNet
 
+PLAIN = {7: 3, 6: 2}  # first stages of MobileNetV3 that have relu; others hardswish
 STRIDES = {7: (1, 2, 2, 2, 1, 2, 1), 6: (2, 2, 2, 1, 2, 1)}  # by the number of stages
 
 
@@ -154,19 +157,21 @@ def mobile(t: Tree, x: Value) -> Value:
 
 def _stages(t: Tree, x: Value) -> Value:
     stages = t.each("blocks")
+    plain = PLAIN[len(stages)] if not t.has("bn2") else 0
     for number, stage in enumerate(stages):
-        x = sequence(x, stage.children(), inverted, STRIDES[len(stages)][number])
+        call = partial(inverted, keeps=RELU if number < plain else INPUT)
+        x = sequence(x, stage.children(), call, STRIDES[len(stages)][number])
     return x
 
 
-def inverted(t: Tree, x: Value, stride: int = 1) -> Value:
+def inverted(t: Tree, x: Value, stride: int = 1, *, keeps: str = INPUT) -> Value:
     """InvertedResidual, DepthwiseSeparableConv without an expansion, and a ConvBnAct."""
     if t.has("conv"):
-        return normed(t, "bn1", t.conv("conv", x, stride), INPUT)
+        return normed(t, "bn1", t.conv("conv", x, stride), keeps)
     y, deep = x, t.has("conv_pwl")
     if deep:
-        y = normed(t, "bn1", t.conv("conv_pw", x), INPUT)
-    y = normed(t, "bn2" if deep else "bn1", t.conv("conv_dw", y, stride), INPUT)
+        y = normed(t, "bn1", t.conv("conv_pw", x), keeps)
+    y = normed(t, "bn2" if deep else "bn1", t.conv("conv_dw", y, stride), keeps)
     if t.has("se"):
         y = excite(t / "se", y, ("conv_reduce", "conv_expand"), INPUT)
     y = t.batch_norm("bn3" if deep else "bn2", t.conv("conv_pwl" if deep else "conv_pw", y))

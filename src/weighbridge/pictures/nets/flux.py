@@ -6,6 +6,7 @@ transformer_longcat_image, transformer_flux2}.py.
 
 from collections.abc import Callable
 
+from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     Turns,
@@ -180,81 +181,89 @@ def gated_feed(n: Place, x: Value, inside: int) -> Value:
     return n.linear("linear_out", h, x.shape[-1], False)
 
 
-def flux2_blocks(
-    c: ComponentConfig, turns: Turns, mods: list[Value]
-) -> tuple[Callable[..., Pair], Callable[..., Value]]:
-    """Flux2TransformerBlock and Flux2SingleTransformerBlock; all blocks share their modulations."""
-    d, heads = width_of(c)
-    inside = int(d * c.mlp_ratio)
-    of_image, of_text, of_both = mods
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all blocks of FLUX.2 share: modulations (of the image, the text, both), positions, and
+    the feed-forward's width."""
 
-    def two(p: Place, x: Value, y: Value) -> Pair:
-        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = rows(of_image, 6)
-        c_shift, c_scale, c_gate, c_shift_mlp, c_scale_mlp, c_gate_mlp = rows(of_text, 6)
-        h = norm(p, x)
-        h = scaled(h, scale, shift)
-        g = norm(p, y)
-        g = scaled(g, c_scale, c_shift)
-        a, b = attention(p / "attn", h, g, heads, turns)
-        a = gate * a
-        x = x + a
-        h = norm(p, x)
-        h = scaled(h, scale_mlp, shift_mlp)
-        f = gated_feed(p / "ff", h, inside)
-        x = x + gate_mlp * f
-        b = c_gate * b
-        y = y + b
-        g = norm(p, y)
-        g = scaled(g, c_scale_mlp, c_shift_mlp)
-        f2 = gated_feed(p / "ff_context", g, inside)
-        y = y + c_gate_mlp * f2
-        return x, y
+    mods: tuple[Value, ...]
+    turns: Turns
+    heads: int
+    inside: int
 
-    def parallel(at: Place, x: Value) -> Value:
-        """Flux2ParallelSelfAttnProcessor"""
-        projected = at.linear("to_qkv_mlp_proj", x, 3 * d + 2 * inside, False)
-        joined, mlp = projected.split(3 * d, 2 * inside)
-        q, k, v = joined.chunk(3)
-        q = normed(at, "norm_q", q, heads, "torch")
-        k = normed(at, "norm_k", k, heads, "torch")
-        q = turned(q, turns)
-        k = turned(k, turns)
-        h = attended(q, k, headed(v, heads))
-        mlp = gated(mlp)
-        h = cat([h, mlp], -1)
-        return at.linear("to_out", h, d, False)
 
-    def one(p: Place, x: Value) -> Value:
-        shift, scale, gate = rows(of_both, 3)
-        h = norm(p, x)
-        h = scaled(h, scale, shift)
-        a = parallel(p / "attn", h)
-        return x + gate * a
+def flux2_double(p: Place, x: Value, y: Value, k: Shared) -> Pair:
+    """Flux2TransformerBlock"""
+    shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = rows(k.mods[0], 6)
+    c_shift, c_scale, c_gate, c_shift_mlp, c_scale_mlp, c_gate_mlp = rows(k.mods[1], 6)
+    h = norm(p, x)
+    h = scaled(h, scale, shift)
+    g = norm(p, y)
+    g = scaled(g, c_scale, c_shift)
+    a, b = attention(p / "attn", h, g, k.heads, k.turns)
+    a = gate * a
+    x = x + a
+    h = norm(p, x)
+    h = scaled(h, scale_mlp, shift_mlp)
+    f = gated_feed(p / "ff", h, k.inside)
+    x = x + gate_mlp * f
+    b = c_gate * b
+    y = y + b
+    g = norm(p, y)
+    g = scaled(g, c_scale_mlp, c_shift_mlp)
+    f2 = gated_feed(p / "ff_context", g, k.inside)
+    y = y + c_gate_mlp * f2
+    return x, y
 
-    return two, one
+
+def flux2_parallel(n: Place, x: Value, shared: Shared) -> Value:
+    """Flux2ParallelSelfAttnProcessor"""
+    d, heads = x.shape[-1], shared.heads
+    projected = n.linear("to_qkv_mlp_proj", x, 3 * d + 2 * shared.inside, False)
+    joined, mlp = projected.split(3 * d, 2 * shared.inside)
+    q, k, v = joined.chunk(3)
+    q = normed(n, "norm_q", q, heads, "torch")
+    k = normed(n, "norm_k", k, heads, "torch")
+    q = turned(q, shared.turns)
+    k = turned(k, shared.turns)
+    h = attended(q, k, headed(v, heads))
+    mlp = gated(mlp)
+    h = cat([h, mlp], -1)
+    return n.linear("to_out", h, d, False)
+
+
+def flux2_single(p: Place, x: Value, k: Shared) -> Value:
+    """Flux2SingleTransformerBlock"""
+    shift, scale, gate = rows(k.mods[2], 3)
+    h = norm(p, x)
+    h = scaled(h, scale, shift)
+    a = flux2_parallel(p / "attn", h, k)
+    return x + gate * a
 
 
 def flux2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, _ = width_of(c)
+    d, heads = width_of(c)
     guidance = c.guidance_embeds is not False
     temb = vector(n / "time_guidance_embed", s.batch, d, guidance=guidance, bias=False)
-    mods = []
-    for name, count in (
-        ("double_stream_modulation_img", 6),
-        ("double_stream_modulation_txt", 6),
-        ("single_stream_modulation", 3),
-    ):
-        mods.append((n / name).linear("linear", temb.act(), count * d, False))
+    mods = [
+        (n / name).linear("linear", temb.act(), count * d, False)
+        for name, count in (
+            ("double_stream_modulation_img", 6),
+            ("double_stream_modulation_txt", 6),
+            ("single_stream_modulation", 3),
+        )
+    ]
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d, False)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d, False)
     turns = turns_of(n.run, s.text + x.shape[1], c.attention_head_dim)
-    two, one = flux2_blocks(c, turns, mods)
+    inside = int(d * c.mlp_ratio)
+    k = Shared(mods=tuple(mods), turns=turns, heads=heads, inside=inside)
     for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(two, x, y)
+        x, y = p.block(lambda p, x, y: flux2_double(p, x, y, k), x, y)
     image = x.shape[1]
     x = cat([y, x])
     for p in n.each("single_transformer_blocks", c.num_single_layers):
-        x = p.block(one, x)
+        x = p.block(lambda p, x: flux2_single(p, x, k), x)
     x = x.part(s.batch, image, d)
     x = continuous(n / "norm_out", x, temb, False)
     return n.linear("proj_out", x, c.patch_size**2 * (c.out_channels or c.in_channels), False)

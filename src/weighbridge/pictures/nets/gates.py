@@ -181,88 +181,8 @@ def kandinsky5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     )
 
 
-def hidream(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads, m = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads, n.run
-    temb = timestep(n / "t_embedder" / "timestep_embedder", s.batch, d)
-    temb = temb + embed(n / "p_embedder" / "pooled_embedder", m.new(s.batch, c.text_emb_dim), d)
-    x = (n / "x_embedder").linear(
-        "proj", latent(n, s, c.in_channels * c.patch_size**2, packed(s)), d
-    )
-    blocks = c.num_layers + c.num_single_layers
-    texts = []
-    for i, width in enumerate([c.caption_channels[1]] * blocks + [c.caption_channels[0]]):
-        texts.append(
-            (n / "caption_projection" / i).linear("linear", latent(n, s, width, s.text), d, False)
-        )
-
-    def mlp(p, x, inside):
-        return swiglu(p, x, 256 * -(-int(2 * inside / 3) // 256))
-
-    def experts(p, x):
-        p.param("gate.weight", c.num_routed_experts, d)
-        for i in range(c.num_routed_experts):
-            part = x.resized(
-                s.batch, x.shape[1] * c.num_activated_experts // c.num_routed_experts, d
-            )
-            y = mlp(p / "experts" / i, part, 4 * d)
-        return x.resized(*x.shape) + mlp(p / "shared_experts", x, 2 * d)
-
-    def heads_of(a, x, names="", ends=""):
-        q, k, v = qkv(a, x, d, names=(f"to_q{ends}", f"to_k{ends}", f"to_v{ends}"))
-        return (
-            a.rms_norm(f"q_rms_norm{ends}", q, how="torch"),
-            a.rms_norm(f"k_rms_norm{ends}", k, how="torch"),
-            v,
-        )
-
-    def two(p, x, y, extra):
-        p = p / "block"
-        mod = rows((p / "adaLN_modulation").linear("1", temb.act(), 12 * d), 12)
-        z = cat([y, extra])
-        h, g = scaled(norm(p, x), mod[1], mod[0]), scaled(norm(p, z), mod[7], mod[6])
-        a = p / "attn1"
-        (q, k, v), (q2, k2, v2) = heads_of(a, h), heads_of(a, g, ends="_t")
-        q, k, v = cat([q, q2]), cat([k, k2]), cat([v, v2])
-        q = flat(rope(headed(q, heads), "real"))
-        k = flat(rope(headed(k, heads), "real"))
-        i, t = attend(q, k, v, heads).split(x.shape[1], z.shape[1], dim=1)
-        del q, k, v, q2, k2, v2
-        x, z = mod[2] * a.linear("to_out", i, d) + x, mod[8] * a.linear("to_out_t", t, d) + z
-        h, g = scaled(norm(p, x), mod[4], mod[3]), scaled(norm(p, z), mod[10], mod[9])
-        h, g = mod[5] * experts(p / "ff_i", h), mod[11] * mlp(p / "ff_t", g, 4 * d)
-        return h + x, (g + z).split(y.shape[1], extra.shape[1], dim=1)[0]
-
-    def one(p, x, extra):
-        p = p / "block"
-        mod = rows((p / "adaLN_modulation").linear("1", temb.act(), 6 * d), 6)
-        z = cat([x, extra])
-        a = p / "attn1"
-        q, k, v = heads_of(a, scaled(norm(p, z), mod[1], mod[0]))
-        q = flat(rope(headed(q, heads), "real"))
-        k = flat(rope(headed(k, heads), "real"))
-        z = mod[2] * a.linear("to_out", attend(q, k, v, heads), d) + z
-        del q, k, v
-        z = mod[5] * experts(p / "ff_i", scaled(norm(p, z), mod[4], mod[3])) + z
-        return z.split(x.shape[1], extra.shape[1], dim=1)[0]
-
-    y = cat([texts[-1], texts[-2]])
-    for i, p in enumerate(n.each("double_stream_blocks", c.num_layers)):
-        x, y = p.block(two, x, y, texts[i])
-    x = cat([x, y])
-    for i, p in enumerate(n.each("single_stream_blocks", c.num_single_layers)):
-        x = p.block(one, x, texts[c.num_layers + i])
-    o = n / "final_layer"
-    shift, scale = rows((o / "adaLN_modulation").linear("1", temb.act(), 2 * d), 2)
-    return o.linear(
-        "linear",
-        scaled(norm(o, x), scale, shift),
-        c.patch_size**2 * (c.out_channels or c.in_channels),
-    )
-
-
 PROGRAMS = {
     "Krea2Transformer2DModel": krea2,
     "CogView4Transformer2DModel": cogview4,
     "Kandinsky5Transformer3DModel": kandinsky5,
-    "HiDreamImageTransformer2DModel": hidream,
 }

@@ -3,6 +3,8 @@
 Source: diffusers 0.42 models/unets/unet_motion_model.py, models/attention.py.
 """
 
+from typing import Any
+
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed
 from weighbridge.pictures.nets.svd import Clip, basic, spatial, upsampled
@@ -10,9 +12,9 @@ from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
 
 
-def each(value: object, level: int) -> int:
+def each(value: Any, level: int) -> int:
     """A number of a level, or of all."""
-    return int(value[level] if isinstance(value, list | tuple) else value)  # type: ignore[call-overload]
+    return int(value[level] if isinstance(value, list | tuple) else value)
 
 
 def of_pixels(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:

@@ -33,6 +33,7 @@ class FrameTile(NamedTuple):
 
 
 COG = "AutoencoderKLCogVideoX"
+UNTILED = ("AutoencoderKLCosmos", "AutoencoderKLTemporalDecoder")  # which have no tiled_decode
 # Pixels of a tile and of its stride, latents' pixels; other classes are in `tile`
 PIXELS = {
     "AutoencoderKLWan": (256, 192),
@@ -47,8 +48,8 @@ PIXELS = {
 
 
 def known(cls: str) -> bool:
-    """Tell whether the program of a class runs its tiles."""
-    return cls in PIXELS or cls == COG
+    """Tell whether the program of a class runs its tiles, or none where there are none."""
+    return cls in PIXELS or cls == COG or cls in UNTILED
 
 
 def tile(cls: str, c: ComponentConfig, space: int) -> Tile | None:

@@ -1,209 +1,264 @@
-"""UNet2DConditionModel and ControlNetModel: ResNet blocks, transformers over pixels, skips."""
+"""UNet2DConditionModel and ControlNetModel: ResNet blocks, transformers over pixels, skips.
 
+Source: diffusers 0.42 models/unets/{unet_2d_condition, unet_2d_blocks}.py, models/resnet.py,
+models/transformers/transformer_2d.py, models/attention.py, models/controlnets/controlnet.py.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
+CONTROL_WIDTHS = 16, 32, 96, 256  # of a ControlNet's picture
+TO_PIXELS = 8  # of a latent's side
 
-def per_level(value, count):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One size of pictures: its channels, ResNet blocks, and transformers, where it has some.
+    `text` is the width of what they attend to, `linear` how they project, `only` whether they
+    attend to nothing else."""
+
+    width: int
+    layers: int
+    heads: int
+    depth: int
+    text: int
+    linear: bool
+    only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What blocks read besides pictures: the time, and the text of each level's width."""
+
+    temb: Value
+    texts: tuple[Value, ...]
+
+
+def each_level(value: Any, count: int) -> list[Any]:
+    """A setting of each level, of one for all or a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value] * count
 
 
-def resnet(p, x, out, temb=None, shortcut=None, add=True):
-    """ResnetBlock2D; `shortcut` None: where the width changes."""
+def levels_of(c: ComponentConfig) -> list[Level]:
+    """Read the levels, the largest pictures first."""
+    widths = list(c.block_out_channels)
+    count = len(widths)
+    layers, depths, texts, onlys, heads = (
+        each_level(value, count)
+        for value in (
+            c.layers_per_block,
+            c.transformer_layers_per_block or 1,
+            c.cross_attention_dim,
+            c.only_cross_attention or False,
+            c.num_attention_heads or c.attention_head_dim or 8,
+        )
+    )
+    return [
+        Level(
+            width=widths[i],
+            layers=layers[i],
+            heads=heads[i],
+            depth=depths[i],
+            text=texts[i],
+            linear=bool(c.use_linear_projection),
+            only=onlys[i],
+        )
+        for i in range(count)
+    ]
+
+
+# ---- blocks
+
+
+def resnet(p: Place, x: Value, out: int, temb: Value | None = None) -> Value:
+    """ResnetBlock2D, with a shortcut where the width changes."""
     h = p.group_norm("norm1", x)
     h = h.act()
     h = p.conv("conv1", h, out)
-    if temb:
+    if temb is not None:
         t = p.linear("time_emb_proj", temb.act(), out)
         h = h + t.view(*t.shape, 1, 1)
         del t
     h = p.group_norm("norm2", h)
     h = h.act()
     h = p.conv("conv2", h, out)
-    if x.shape[1] != out if shortcut is None else shortcut:
+    if x.shape[1] != out:
         x = p.conv("conv_shortcut", x, out, 1)
     return (x + h) * 1.0
 
 
-def pixels(p, x, heads, layers, text, linear, only_cross=False, dual=True, y=None):
-    """Transformer2DModel: self attention, attention to the text, GEGLU."""
+def attention(n: Place, x: Value, seen: Value, heads: int) -> Value:
+    """AttnProcessor2_0"""
+    d = x.shape[-1]
+    q = n.linear("to_q", x, d, False)
+    k = n.linear("to_k", seen, d, False)
+    v = n.linear("to_v", seen, d, False)
+    h = attend(q, k, v, heads)
+    del q, k, v
+    return (n / "to_out").linear("0", h, d)
+
+
+def layer(p: Place, x: Value, y: Value, level: Level) -> Value:
+    """BasicTransformerBlock"""
+    h = p.layer_norm("norm1", x)
+    a = attention(p / "attn1", h, y if level.only else h, level.heads)
+    x = a + x
+    h = p.layer_norm("norm2", x)
+    a = attention(p / "attn2", h, y, level.heads)
+    x = a + x
+    h = p.layer_norm("norm3", x)
+    return feed(p / "ff", h, 4 * x.shape[-1], how="geglu") + x
+
+
+def pixels(p: Place, x: Value, y: Value, level: Level) -> Value:
+    """Transformer2DModel"""
     b, d, h, w = x.shape
     residual = x
     z = p.group_norm("norm", x)
-    if linear:
+    if level.linear:
         z = p.linear("proj_in", z.view(b, h * w, d).copy(), d)
     else:
         z = p.conv("proj_in", z, d, 1).view(b, h * w, d).copy()
-    for i in range(layers):
-        z = (p / "transformer_blocks" / i).block(lambda q, z: layer(q, z, y, heads, only_cross), z)
-    if linear:
+    for block in p.each("transformer_blocks", level.depth):
+        z = block.block(lambda q, z: layer(q, z, y, level), z)
+    if level.linear:
         z = p.linear("proj_out", z, d).copy(b, d, h, w)
     else:
         z = p.conv("proj_out", z.copy(b, d, h, w), d, 1)
     return z + residual
 
 
-def layer(p, x, y, heads, only_cross=False):
-    d = x.shape[-1]
-
-    def at(q, h, seen):
-        q_ = q.linear("to_q", h, d, False)
-        k, v = q.linear("to_k", seen, d, False), q.linear("to_v", seen, d, False)
-        o = attend(q_, k, v, heads)
-        del q_, k, v
-        return (q / "to_out").linear("0", o, d)
-
-    h = p.layer_norm("norm1", x)
-    a = at(p / "attn1", h, y if only_cross else h)
-    x = a + x
-    if y:
-        h = p.layer_norm("norm2", x)
-        a = at(p / "attn2", h, y)
-        x = a + x
-    h = p.layer_norm("norm3", x)
-    return feed(p / "ff", h, 4 * d, how="geglu") + x
+def upsampled(p: Place, x: Value, out: int | None = None, **forms: Any) -> Value:
+    """Upsample2D; diffusers before 0.31 interpolated bfloat16 in float32."""
+    h = x.float().upsample().to(x.dtype) if x.run.float_upsampling else x.upsample()
+    return p.conv("conv", h, out or x.shape[1], **forms)
 
 
-def front(n, c, s, widths):
-    """conv_in, time and what is added to it; gives x, temb, text."""
-    m, d = n.run, widths[0]
-    t = 4 * d
-    x = m.new(s.batch, c.in_channels, s.height, s.width)
-    e = m.new(s.batch, d)
+# ---- ways
+
+
+def front(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Value]:
+    """conv_in, the time and what is added to it, the text."""
+    run, d = n.run, c.block_out_channels[0]
+    t, given = 4 * d, c.projection_class_embeddings_input_dim
+    x = run.constant(s.batch, c.in_channels, s.height, s.width)
+    times = run.new(s.batch, d)
     if c.time_cond_proj_dim:
-        (n / "time_embedding").linear("cond_proj", m.new(s.batch, c.time_cond_proj_dim), d, False)
-    temb = embed(n / "time_embedding", e, t)
-    x = n.conv("conv_in", x, d, c.conv_in_kernel or 3)
+        guided = run.new(s.batch, c.time_cond_proj_dim)
+        times = times + (n / "time_embedding").linear("cond_proj", guided, d, False)
+    temb = embed(n / "time_embedding", times, t)
     if c.class_embed_type == "projection":
-        temb = temb + embed(
-            n / "class_embedding", m.new(s.batch, c.projection_class_embeddings_input_dim), t
-        )
+        temb = temb + embed(n / "class_embedding", run.new(s.batch, given), t)
     elif c.class_embed_type == "simple_projection":
-        temb = cat(
-            [
-                temb,
-                n.linear(
-                    "class_embedding", m.new(s.batch, c.projection_class_embeddings_input_dim), t
-                ),
-            ],
-            -1,
-        )
+        temb = cat([temb, n.linear("class_embedding", run.new(s.batch, given), t)], -1)
     elif c.num_class_embeds:
         n.param("class_embedding.weight", c.num_class_embeds, t, kind="embedding")
     if c.addition_embed_type == "text_time":
-        temb = temb + embed(
-            n / "add_embedding", m.new(s.batch, c.projection_class_embeddings_input_dim), t
-        )
-    y = m.new(s.batch, s.text, per_level(c.cross_attention_dim, 1)[0])
-    if c.encoder_hid_dim_type == "text_proj" or (c.encoder_hid_dim and not c.encoder_hid_dim_type):
-        y = n.linear("encoder_hid_proj", m.new(s.batch, s.text, c.encoder_hid_dim), y.shape[-1])
-    return x, temb, y
+        temb = temb + embed(n / "add_embedding", run.new(s.batch, given), t)
+    y = run.constant(s.batch, s.text, each_level(c.cross_attention_dim, 1)[0])
+    projected = c.encoder_hid_dim_type == "text_proj"
+    if projected or (c.encoder_hid_dim and not c.encoder_hid_dim_type):
+        seen = run.constant(s.batch, s.text, c.encoder_hid_dim)
+        y = n.linear("encoder_hid_proj", seen, y.shape[-1])
+    return n.conv("conv_in", x, d, c.conv_in_kernel or 3), temb, y
 
 
-def down(p, x, skips, temb, width, layers, attn, y):
-    """The caller holds the block's input while the block runs."""
-    for j in range(layers):
-        x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, width, temb), x)
-        if attn:
-            x = pixels(p / "attentions" / j, x, *attn, y=y)
+def down(
+    p: Place, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
+) -> Value:
+    """DownBlock2D, or CrossAttnDownBlock2D with a text; what each of its layers gives is a skip."""
+    for j in range(level.layers):
+        x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, level.width, k.temb), x)
+        if y is not None:
+            x = pixels(p / "attentions" / j, x, y, level)
         skips.append(x)
     return x
 
 
-def up(p, x, skips, temb, width, layers, attn, y, more):
-    """The skips of one block stay until it is done."""
-    for j in range(layers):
-        x = cat([x, skips[layers - 1 - j]])
-        x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, width, temb), x)
-        if attn:
-            x = pixels(p / "attentions" / j, x, *attn, y=y)
-    return upsampled(p / "upsamplers" / 0, x) if more else x
+def middle(p: Place, x: Value, level: Level, k: Conditions) -> Value:
+    """UNetMidBlock2DCrossAttn, whose first ResNet block is never checkpointed."""
+    x = resnet(p / "resnets" / 0, x, level.width, k.temb)
+    x = pixels(p / "attentions" / 0, x, k.texts[-1], level)
+    last: Value = (p / "resnets" / 1).block(lambda q, x: resnet(q, x, level.width, k.temb), x)
+    return last
 
 
-def body(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    """The way down and the middle; gives x, skips and what the way up needs."""
-    widths, m = list(c.block_out_channels), n.run
-    count = len(widths)
-    layers = per_level(c.layers_per_block, count)
-    depths = per_level(c.transformer_layers_per_block or 1, count)
-    texts = per_level(c.cross_attention_dim, count)
-    only = per_level(c.only_cross_attention or False, count)
-    heads = per_level(c.num_attention_heads or c.attention_head_dim or 8, count)
-    x, temb, y = front(n, c, s, widths)
+def up(
+    p: Place, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
+) -> Value:
+    """UpBlock2D or CrossAttnUpBlock2D; its skips stay until it is done."""
+    for j in range(level.layers + 1):
+        x = cat([x, skips[level.layers - j]])
+        x = (p / "resnets" / j).block(lambda q, x: resnet(q, x, level.width, k.temb), x)
+        if y is not None:
+            x = pixels(p / "attentions" / j, x, y, level)
+    return x
+
+
+def crossed(kind: str, text: Value) -> Value | None:
+    """The text, for a block that attends to it."""
+    return text if kind.startswith("CrossAttn") else None
+
+
+def body(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Conditions]:
+    """The way down and the middle; and the skips."""
+    levels = levels_of(c)
+    x, temb, y = front(n, c, s)
+    several = isinstance(c.cross_attention_dim, list)
+    texts = [n.run.constant(s.batch, s.text, level.text) if several else y for level in levels]
+    k = Conditions(temb=temb, texts=tuple(texts))
     skips = [x]
-
-    def seen(i, y=y):
-        """A text as wide as the level's; none where the model has no text: it attends to itself twice."""
-        return m.new(s.batch, s.text, texts[i]) if isinstance(c.cross_attention_dim, list) else y
-
-    for i, (width, kind) in enumerate(zip(widths, c.down_block_types)):
+    for i, (level, kind) in enumerate(zip(levels, c.down_block_types, strict=True)):
         p = n / "down_blocks" / i
-        spec = (
-            width,
-            layers[i],
-            kind.startswith("CrossAttn")
-            and (heads[i], depths[i], texts[i], c.use_linear_projection, only[i]),
-            seen(i),
-        )
-        x = down(p, x, skips, temb, *spec)
-        if i < count - 1:
-            x = (p / "downsamplers" / 0).conv("conv", x, width, 3, 2, 1)
+        x = down(p, x, skips, level, k, crossed(kind, texts[i]))
+        if i < len(levels) - 1:
+            x = (p / "downsamplers" / 0).conv("conv", x, level.width, 3, 2, 1)
             skips.append(x)
-    p = n / "mid_block"
-    x = resnet(p / "resnets" / 0, x, widths[-1], temb)
-    x = pixels(
-        p / "attentions" / 0,
-        x,
-        heads[-1],
-        depths[-1],
-        texts[-1],
-        c.use_linear_projection,
-        y=seen(-1),
-    )
-    x = resnet(p / "resnets" / 1, x, widths[-1], temb)
-    return x, skips, temb, seen, widths, layers, depths, texts, only, heads
+    return middle(n / "mid_block", x, levels[-1], k), skips, k
 
 
 def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    x, skips, temb, seen, widths, layers, depths, texts, only, heads = body(n, c, s)
-    count = len(widths)
-    for i, kind in enumerate(c.up_block_types):
-        k, p = count - 1 - i, n / "up_blocks" / i
-        spec = (
-            widths[k],
-            layers[k] + 1,
-            kind.startswith("CrossAttn")
-            and (heads[k], depths[k], texts[k], c.use_linear_projection, only[k]),
-            seen(k),
-        )
-        beside = [skips.pop() for _ in range(layers[k] + 1)][::-1]
-        x = up(p, x, beside, temb, *spec, i < count - 1)
+    x, skips, k = body(n, c, s)
+    levels = levels_of(c)[::-1]
+    for i, (level, kind) in enumerate(zip(levels, c.up_block_types, strict=True)):
+        p, number = n / "up_blocks" / i, level.layers + 1
+        beside = skips[-number:]
+        del skips[-number:]
+        last = i == len(levels) - 1
+        x = up(p, x, beside, level, k, crossed(kind, k.texts[len(levels) - 1 - i]))
+        if not last:
+            x = upsampled(p / "upsamplers" / 0, x)
         del beside
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
     return n.conv("conv_out", x, c.out_channels, c.conv_out_kernel or 3)
 
 
-def upsampled(p, x, out=None, **kw):
-    """diffusers < 0.31 interpolated bfloat16 in float32."""
-    h = x.float().upsample().to(x.dtype) if x.run.float_upsampling else x.upsample()
-    return p.conv("conv", h, out or x.shape[1], **kw)
-
-
 def controlnet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    p = n / "controlnet_cond_embedding"
-    m, widths = n.run, c.conditioning_embedding_out_channels or (16, 32, 96, 256)
-    h = m.new(s.batch, c.conditioning_channels or 3, 8 * s.height, 8 * s.width)
-    h = p.conv("conv_in", h, widths[0]).act()
-    for i, (a, b) in enumerate(zip(widths, widths[1:])):
-        h = (p / "blocks").conv(str(2 * i), h, a).act()
-        h = (p / "blocks").conv(str(2 * i + 1), h, b, 3, 2, 1).act()
-    p.conv("conv_out", h, c.block_out_channels[0])
-    x, skips, *_ = body(n, c, s)
+    """ControlNetModel: a picture of pixels, the way down, and a projection of each skip."""
+    p, run = n / "controlnet_cond_embedding", n.run
+    widths = c.conditioning_embedding_out_channels or CONTROL_WIDTHS
+    sides = TO_PIXELS * s.height, TO_PIXELS * s.width
+    h = run.constant(s.batch, c.conditioning_channels or 3, *sides)
+    h = p.conv("conv_in", h, widths[0])
+    h = h.act()
+    for i, (width, wider) in enumerate(pairwise(widths)):
+        h = (p / "blocks").conv(str(2 * i), h, width)
+        h = h.act()
+        h = (p / "blocks").conv(str(2 * i + 1), h, wider, 3, 2, 1)
+        h = h.act()
+    h = p.conv("conv_out", h, c.block_out_channels[0])
+    x, skips, _ = body(n, c, s)
     outs = [n.conv(f"controlnet_down_blocks.{i}", t, t.shape[1], 1) for i, t in enumerate(skips)]
-    return [*outs, n.conv("controlnet_mid_block", x, x.shape[1], 1)][-1]
+    x = n.conv("controlnet_mid_block", x, x.shape[1], 1)
+    outs = [out * 1.0 for out in outs]
+    return x * 1.0
 
 
 PROGRAMS = {"UNet2DConditionModel": unet, "ControlNetModel": controlnet}

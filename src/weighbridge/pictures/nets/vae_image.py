@@ -1,7 +1,10 @@
-"""Autoencoders: of images, and causal ones of videos that decode a chunk of frames at a time.
+"""AutoencoderKL of images, from Stable Diffusion to FLUX.2.
 
-`s.side` is "encode", "decode" or "both"; s.height and s.width are of the latents, s.frames latent frames.
+`s.side` is "encode", "decode" or "both"; s.height and s.width are of the latents.
+Source: diffusers 0.42 models/autoencoders/{autoencoder_kl, autoencoder_kl_flux2, vae}.py.
 """
+
+from math import prod
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.unet import resnet, upsampled
@@ -9,19 +12,10 @@ from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend
 
 
-def middle(p, x, fn, attention=True):
-    x = fn(p / "resnets" / 0, x, x.shape[1])
-    if attention:
-        x = pixel_attention(p / "attentions" / 0, x)
-    return fn(p / "resnets" / 1, x, x.shape[1])
-
-
-def pixel_attention(p, x):
+def pixel_attention(p: Place, x: Value) -> Value:
+    """Attention of one head over pixels."""
     b, d, *sides = x.shape
-    tokens = 1
-    for side in sides:
-        tokens *= side
-    h = p.group_norm("group_norm", x).view(b, tokens, d)
+    h = p.group_norm("group_norm", x).view(b, prod(sides), d)
     q, k, v = (p.linear(name, h, d) for name in ("to_q", "to_k", "to_v"))
     h = attend(q, k, v, 1)
     del q, k, v
@@ -29,66 +23,69 @@ def pixel_attention(p, x):
     return h.copy(b, d, *sides) + x
 
 
-# ---- images
+def middle(p: Place, x: Value, c: ComponentConfig) -> Value:
+    """UNetMidBlock2D"""
+    x = resnet(p / "resnets" / 0, x, x.shape[1])
+    if c.mid_block_add_attention is not False:
+        x = pixel_attention(p / "attentions" / 0, x)
+    return resnet(p / "resnets" / 1, x, x.shape[1])
 
 
-def plain(p, x, out):
-    return resnet(p, x, out)
-
-
-def encoder(n, c, s, latent):
-    widths, m = c.block_out_channels, n.run
-    f = 2 ** (len(widths) - 1)
-    x = n.conv("conv_in", m.new(s.batch, c.in_channels, f * s.height, f * s.width), widths[0])
-    for i, width in enumerate(widths):
-        x = down_block(n / "down_blocks" / i, x, width, c.layers_per_block, i < len(widths) - 1)
-    x = middle(n / "mid_block", x, plain, c.mid_block_add_attention is not False)
-    x = n.group_norm("conv_norm_out", x).act()
-    return n.conv("conv_out", x, 2 * latent)
-
-
-def down_block(p, x, width, layers, down):
-    """The caller holds the block's input while the block runs."""
+def down_block(p: Place, x: Value, width: int, layers: int, *, last: bool) -> Value:
+    """DownEncoderBlock2D. The caller holds the block's input while the block runs."""
     for j in range(layers):
-        x = plain(p / "resnets" / j, x, width)
-    return (p / "downsamplers" / 0).conv("conv", x.pad(space=1), width, 3, 2, 0) if down else x
+        x = resnet(p / "resnets" / j, x, width)
+    if not last:
+        x = x.pad(space=1)
+        x = (p / "downsamplers" / 0).conv("conv", x, width, 3, 2, 0)
+    return x
 
 
-def decoder(n, c, z):
+def up_block(p: Place, x: Value, width: int, layers: int, *, last: bool) -> Value:
+    """UpDecoderBlock2D"""
+    for j in range(layers):
+        x = resnet(p / "resnets" / j, x, width)
+    return x if last else upsampled(p / "upsamplers" / 0, x)
+
+
+def encoder(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    widths = c.block_out_channels
+    f = 2 ** (len(widths) - 1)
+    pictures = n.run.constant(s.batch, c.in_channels, f * s.height, f * s.width)
+    x = n.conv("conv_in", pictures, widths[0])
+    for i, width in enumerate(widths):
+        last = i == len(widths) - 1
+        x = down_block(n / "down_blocks" / i, x, width, c.layers_per_block, last=last)
+    x = middle(n / "mid_block", x, c)
+    x = n.group_norm("conv_norm_out", x)
+    x = x.act()
+    return n.conv("conv_out", x, 2 * c.latent_channels)
+
+
+def decoder(n: Place, c: ComponentConfig, z: Value) -> Value:
     widths = c.block_out_channels[::-1]
     x = n.conv("conv_in", z, widths[0])
-    x = middle(n / "mid_block", x, plain, c.mid_block_add_attention is not False)
+    x = middle(n / "mid_block", x, c)
     for i, width in enumerate(widths):
-        x = up_block(n / "up_blocks" / i, x, width, c.layers_per_block + 1, i < len(widths) - 1)
+        last = i == len(widths) - 1
+        x = up_block(n / "up_blocks" / i, x, width, c.layers_per_block + 1, last=last)
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
     return n.conv("conv_out", x, c.out_channels)
 
 
-def up_block(p, x, width, layers, up):
-    for j in range(layers):
-        x = plain(p / "resnets" / j, x, width)
-    if up:
-        x = upsampled(p / "upsamplers" / 0, x)
-    return x
-
-
 def image_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    latent, m = c.latent_channels, n.run
-    x = None
+    latent, x = c.latent_channels, None
     if s.side != "decode":
-        x = encoder(n / "encoder", c, s, latent)
+        x = encoder(n / "encoder", c, s)
         if c.use_quant_conv is not False:
             x = n.conv("quant_conv", x, 2 * latent, 1)
-    if s.side == "encode":
-        return x
-    z = m.constant(s.batch, latent, s.height, s.width)
+        if s.side == "encode":
+            return x
+    z = n.run.constant(s.batch, latent, s.height, s.width)
     if c.use_post_quant_conv is not False:
         z = n.conv("post_quant_conv", z, latent, 1)
     return decoder(n / "decoder", c, z)
 
 
-PROGRAMS = {
-    "AutoencoderKL": image_vae,
-    "AutoencoderKLFlux2": image_vae,
-}
+PROGRAMS = {"AutoencoderKL": image_vae, "AutoencoderKLFlux2": image_vae}

@@ -36,10 +36,8 @@ def _embedded(t: Tree, x: Value) -> Value:
     names = [name for name in ("cls_token", "dist_token", "reg_token") if t.has(name)]
     tokens = [t.parameter(name) for name in names]
     tokens = [one.part(batch, one.shape[1], width) for one in tokens]
-    rows = t.shape("pos_embed")[1]
-    before = rows - isqrt(rows) ** 2  # tokens that have positions
-    positions = t.parameter("pos_embed", 1, height * breadth + before, width)
-    if before:
+    positions = t.parameter("pos_embed")
+    if positions.shape[1] > height * breadth:
         x = cat([*tokens, x])
         return x + positions
     x = x + positions
@@ -115,8 +113,8 @@ def swin_block(t: Tree, x: Value) -> Value:
 
 
 def windowed(t: Tree, x: Value) -> Value:
-    """SwinTransformerBlock._attn: every second block rolls the picture by half a window, if there is
-    more than one."""
+    """SwinTransformerBlock._attn: every second block rolls the picture by half a window,
+    if there is more than one."""
     batch, height, width, channels = x.shape
     rows, heads = (t / "attn").shape("relative_position_bias_table")
     side = (isqrt(rows) + 1) // 2

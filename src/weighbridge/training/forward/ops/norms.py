@@ -91,10 +91,8 @@ def batch_norm(m: Machine, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         of_input = m.new(grads[0].shape, grads[0].dtype) if needs[0] else None
-        return [
-            of_input,
-            *(m.new((channels,), FLOAT32) if needed else None for needed in needs[1:]),
-        ]
+        sums = (m.new((channels,), FLOAT32) if needed else None for needed in needs[1:])
+        return [of_input, *sums]
 
     record(m, back, [x, weight, bias], [x, centre, spread, weight], out)
     return out

@@ -185,14 +185,14 @@ def of_result(m: Machine, x: Tensor) -> Tensor:
 
 
 def of_result_(m: Machine, x: Tensor) -> Tensor:
-    """relu, relu6, in place: backward reads what was written."""
+    """relu in place: backward reads what was written."""
     out = Computed(x.shape, x.dtype, x.storage)
     record(m, _again, [x], [Computed(x.shape, x.dtype, x.storage)], out)
     return out
 
 
 def of_input_(m: Machine, x: Tensor) -> Tensor:
-    """silu, hardswish, in place: backward reads a copy of the input."""
+    """relu6, silu, hardswish, in place: backward reads a copy of the input."""
     out = Computed(x.shape, x.dtype, x.storage)
     copy = m.new(x.shape, x.dtype) if m.grad else None
     record(m, _again, [x], [copy], out)

@@ -1,0 +1,387 @@
+"""Runs of programs that train pipelines: sd-scripts, musubi-tuner, SimpleTuner, diffusers.
+
+    kohya, musubi   accelerate launch sdxl_train_network.py --network_dim 16 ..., or a TOML of it
+    simpletuner     config.json, and lycoris_config.json and the data backends beside it
+    diffusers       accelerate launch train_dreambooth_lora_flux.py --rank 16 ...
+
+Sources: sd-scripts @ 48d368fa library/train_util.py, train_network.py, library/flux_train_utils.py,
+library/config_util.py; musubi-tuner hv_train_network.py; SimpleTuner @ 2026-08-22
+simpletuner/examples/; diffusers 0.42 examples/dreambooth, examples/text_to_image.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.errors import BadFileError, UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
+from weighbridge.engines.launch.shell import commands
+from weighbridge.files.runfiles.beside import beside
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.reading import KeyReading, filled, reading
+from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.training import flags
+
+TASK = "picture_training"
+KEYS = {
+    "kohya": text_beside(__file__, "kohya.txt"),
+    "simpletuner": text_beside(__file__, "simpletuner.txt"),
+    "diffusers": text_beside(__file__, "diffusers_scripts.txt"),
+}
+SCRIPT = re.compile(
+    r"(?:.*/)?(?P<kohya>(?:sdxl|flux|sd3|lumina)_train(?:_network)?|train_network|fine_tune|train_db)"
+    r"\.py|(?:.*/)?(?P<musubi>(?:qwen_image|wan|zimage|flux_2|hv_1_5|hv)_train(?:_network)?)\.py"
+    r"|(?:.*/)?(?P<diffusers>train_(?:dreambooth|text_to_image)\w*)\.py"
+)
+# The pipeline that a script trains, by the beginning of its name, where the weights are a file
+PIPELINES: Mapping[str, str] = {
+    "sdxl_": "sdxl",
+    "flux_train": "flux.1-dev",
+    "sd3_": "sd3.5-medium",
+    "lumina_": "lumina2",
+    "qwen_image_": "qwen-image",
+    "zimage_": "z-image",
+    "flux_2_": "flux.2-dev",
+    "hv_train": "hunyuan-video",
+    "train_": "sd-1.5",
+    "fine_tune": "sd-1.5",
+}
+WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
+WAN |= {"i2v-A14B": "wan2.2-i2v-a14b"}
+FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
+    ("flux", ""): "flux.1-dev",
+    ("flux", "dev"): "flux.1-dev",
+    ("flux", "schnell"): "flux.1-schnell",
+    ("sd1x", ""): "sd-1.5",
+    ("sd2x", ""): "sd-2.1",
+    ("sdxl", ""): "sdxl",
+    ("sd3", ""): "sd3.5-medium",
+    ("sd3", "medium"): "sd3.5-medium",
+    ("sd3", "large"): "sd3.5-large",
+    ("qwen_image", ""): "qwen-image",
+    ("qwen_image", "v1.0"): "qwen-image",
+    ("z_image", ""): "z-image",
+    ("chroma", ""): "chroma",
+    ("auraflow", ""): "auraflow",
+    ("lumina2", ""): "lumina2",
+    ("hidream", ""): "hidream",
+    ("pixart_sigma", ""): "pixart-sigma",
+    ("ltxvideo", ""): "ltx-video",
+    ("wan", "t2v-480p-1.3b-2.1"): "wan2.1-t2v-1.3b",
+    ("wan", "t2v-480p-14b-2.1"): "wan2.1-t2v-14b",
+}
+WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
+LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
+MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
+ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document starts one of the programs."""
+    if document.syntax == "shell":
+        return next(_lines(document), None) is not None
+    data = document.data
+    if not isinstance(data, dict):
+        return False
+    return _simpletuner(data) or str(data.get("network_module") or "").startswith(LORA_MODULES)
+
+
+def _simpletuner(data: Mapping[str, Any]) -> bool:
+    return "model_family" in data and ("model_type" in data or "data_backend_config" in data)
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each line, or of the config."""
+    if document.syntax == "shell":
+        for script, program, words in _lines(document):
+            arguments = flags.document(document.text, words, document.name, document.folder)
+            yield _run(program, _with_config(arguments), script)
+    elif _simpletuner(document.data):
+        yield _run("simpletuner", document, "")
+    else:
+        yield _run("kohya", document, "")
+
+
+def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield (script, program, words behind it) of each line that starts one."""
+    try:
+        told = list(commands(document.text))
+    except UsageError:
+        return
+    for command in told:
+        words = [filled(word) for word in command.words]
+        for place, word in enumerate(words):
+            match = SCRIPT.fullmatch(word)
+            if match is not None and match.lastgroup:
+                yield match[match.lastgroup], match.lastgroup, words[place + 1 :]
+                break
+
+
+def _with_config(arguments: Document) -> Document:
+    """Return arguments over those of the TOML that --config_file names, where it is there."""
+    config = _beside(arguments, arguments.data.get("config_file"), "toml")
+    if config is None or not isinstance(config.data, dict):
+        return arguments
+    flat: dict[str, Any] = {}
+    for name, value in config.data.items():  # sections are only for people
+        flat |= value if isinstance(value, dict) else {name: value}
+    return replace(arguments, data={**flat, **arguments.data})
+
+
+def _beside(document: Document, name: object, syntax: str) -> Document | None:
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        return beside(document, name, (syntax,))
+    except BadFileError:
+        return None
+
+
+def _run(program: str, document: Document, script: str) -> PlannedRun:
+    keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
+    keys.settings["framework"] = program
+    for key in list(keys.keys.values):
+        for name in sorted(_settings_of(keys, key)):
+            if keys.value(key) is not None:
+                keys.means(key, name)
+    READERS[program](keys, script)
+    keys.plain()
+    return keys.run(_model(keys, program, script))
+
+
+def _settings_of(keys: KeyReading, key: str) -> set[str]:
+    return {name for (name, _), words in keys.keys.phrases.items() if key in words}
+
+
+def _model(keys: KeyReading, program: str, script: str) -> str:
+    if program == "simpletuner":
+        family, flavour = keys.text("model_family"), keys.text("model_flavour")
+        named = FAMILIES.get((family, flavour)) or FAMILIES.get((family, ""), "")
+        own = keys.text("pretrained_model_name_or_path")
+        keys.knows("model_family", "model")
+        if flavour and (family, flavour) not in FAMILIES and named:
+            keys.leave("model_flavour", f"+- it is taken for {named}")
+        if not named and not own:
+            keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
+        return own or named
+    if program == "musubi" and script.startswith("wan"):
+        keys.used.add("dit")
+        return WAN.get(keys.text("task"), "")
+    key = "pretrained_model_name_or_path"
+    named = keys.text(key)
+    keys.used |= {key, "dit"}
+    if named and not WEIGHTS.search(named) and not named.startswith(("/", ".")):
+        keys.knows(key, "model")
+        return named
+    begins = (pipeline for start, pipeline in PIPELINES.items() if script.startswith(start))
+    pipeline = next(begins, "")
+    return "sd-2.1" if pipeline == "sd-1.5" and keys.on("v2") else pipeline
+
+
+def _kohya(keys: KeyReading, script: str) -> None:
+    adapted = "network" in script or "network_module" in keys.data
+    keys.used.add("network_module")
+    keys.settings["method"] = "lora" if adapted else "full"
+    if adapted:
+        _network(keys)
+    if keys.on("use_8bit_adam"):
+        keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
+    for key, precision in (("full_bf16", "bf16"), ("full_fp16", "fp16")):
+        if keys.on(key):
+            keys.set("precision", precision, key)
+    for key in ("fp8_base", "fp8_base_unet", "fp8_scaled"):
+        if keys.on(key):
+            keys.set("quantization", "fp8", key)
+    _uncached(keys, script)
+    _resolution(keys)
+
+
+def _network(keys: KeyReading) -> None:
+    """Read what is beside the denoiser: LoRA, or LyCORIS's methods by their arguments."""
+    arguments = _pairs(keys.value("network_args"))
+    if arguments.get("algo") in ("lokr", "loha"):
+        keys.set("method", arguments["algo"], "network_args")
+    elif keys.value("network_args") is not None and not arguments.keys() <= {"preset"}:
+        keys.leave("network_args", "modules and ranks that it names are not counted")
+    if arguments.get("factor", "").isdigit() and int(arguments["factor"]) > 1:
+        keys.set("lokr_factor", int(arguments["factor"]), "network_args")
+    if keys.take("network_dim", "lora_r") is None and keys.settings["method"] != "lokr":
+        keys.default("lora_r", 4, sentence("own_name", framework="sd-scripts", name="network_dim"))
+
+
+def _uncached(keys: KeyReading, script: str) -> None:
+    """musubi-tuner caches always; sd-scripts where it is told to."""
+    if keys.settings["framework"] == "musubi":
+        return
+    trains_text = not script or not keys.on("network_train_unet_only")
+    cached_text = keys.on("cache_text_encoder_outputs")
+    if not keys.on("cache_latents") and not keys.on("cache_latents_to_disk"):
+        keys.settings["uncached_latents"] = True
+    else:
+        keys.knows("cache_latents", "uncached_latents")
+    if cached_text or keys.on("cache_text_encoder_outputs_to_disk"):
+        keys.knows("cache_text_encoder_outputs", "uncached_text")
+        return
+    keys.settings["uncached_text"] = True
+    clip = script.startswith(("sdxl", "train_")) or not script
+    if trains_text and clip and "lora" in str(keys.value("network_module") or ""):
+        keys.settings["train_text_encoder"] = True
+
+
+def _resolution(keys: KeyReading) -> None:
+    """Read the size and the batch of the largest bucket, here or from the config of data sets."""
+    _sized(keys, "resolution")
+    name = keys.value("dataset_config")
+    config = _beside(keys.document, name, "toml")
+    if name and config is None:
+        keys.lacks("dataset_config", str(name))
+    if config is None or not isinstance(config.data, dict):
+        return
+    sets = [config.data.get("general"), *_list(config.data.get("datasets"))]
+    sets = [one for one in sets if isinstance(one, dict)]
+    sizes = [size for one in sets if (size := _pixels(one.get("resolution")))]
+    batches = [one["batch_size"] for one in sets if isinstance(one.get("batch_size"), int)]
+    if sizes:
+        keys.set("size", max(sizes, key=lambda size: size[0] * size[1]), "dataset_config")
+    if batches:
+        keys.set("batch_size", max(batches), "dataset_config")
+
+
+def _sized(keys: KeyReading, key: str) -> None:
+    size = _pixels(keys.value(key))
+    if size is not None:
+        keys.set("size", size, key)
+
+
+def _pixels(value: object) -> tuple[int, int] | None:
+    """1024, "1024,768" and [1024, 768], width first -> (height, width)."""
+    sides = re.findall(r"\d+", str(value)) if isinstance(value, int | str | list) else []
+    if len(sides) not in (1, 2):
+        return None
+    return int(sides[-1]), int(sides[0])
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _pairs(value: object) -> dict[str, str]:
+    """["algo=lokr", "factor=8"] or one of them."""
+    words = value if isinstance(value, list) else str(value or "").split()
+    return {
+        name: text.strip("\"'")
+        for name, sign, text in (str(word).partition("=") for word in words)
+        if sign
+    }
+
+
+def _simple(keys: KeyReading, script: str) -> None:
+    lycoris = keys.value("lora_type") == "lycoris"
+    keys.used |= {"lora_type", "model_type", "lycoris_config", "data_backend_config"}
+    keys.settings["method"] = "full" if keys.value("model_type") == "full" else "lora"
+    if lycoris and keys.settings["method"] == "lora":
+        _lycoris(keys)
+    if keys.value("gradient_checkpointing_interval") == len("ab"):
+        keys.set("checkpointing", "pairs", "gradient_checkpointing_interval")
+    if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
+        keys.used.add("base_model_precision")
+    _area(keys)
+
+
+def _lycoris(keys: KeyReading) -> None:
+    name = keys.text("lycoris_config")
+    config = _beside(keys.document, name.rpartition("/")[2], "json")
+    if config is None or not isinstance(config.data, dict):
+        keys.lacks("lycoris_config", name or "lycoris_config.json")
+        return
+    data = config.data
+    if data.get("algo") not in ("lokr", "loha"):
+        keys.leave("lycoris_config", f"{data.get('algo')!s:.20} is not counted")
+        return
+    keys.set("method", data["algo"], "lycoris_config")
+    preset = data.get("apply_preset")
+    kinds = preset.get("module_algo_map") if isinstance(preset, dict) else None
+    factors = [f"{kind}={one['factor']}" for kind, one in _factors(kinds)]
+    if data["algo"] == "lokr" and factors:
+        keys.set("lokr_factors", factors, "lycoris_config")
+
+
+def _factors(kinds: object) -> Iterator[tuple[str, Mapping[str, int]]]:
+    for kind, one in kinds.items() if isinstance(kinds, dict) else ():
+        if kind in ("Attention", "FeedForward") and isinstance(one, dict) and one.get("factor"):
+            yield kind, one
+
+
+def _area(keys: KeyReading) -> None:
+    """Pixels, or megapixels; of the data backends the largest."""
+    areas = [(keys.value("resolution"), keys.value("resolution_type"), "resolution")]
+    name = keys.text("data_backend_config")
+    backends = _beside(keys.document, name.rpartition("/")[2], "json")
+    if name and backends is None:
+        keys.lacks("data_backend_config", name)
+    sets = _list(None if backends is None else backends.data)
+    areas += [
+        (one.get("resolution"), one.get("resolution_type"), "data_backend_config")
+        for one in sets
+        if isinstance(one, dict) and not str(one.get("dataset_type", "")).startswith("text")
+    ]
+    sides = [(side, key) for value, kind, key in areas if (side := _side(value, kind))]
+    if sides:
+        side, key = max(sides)
+        keys.set("size", (side, side), key)
+
+
+def _side(value: object, kind: object) -> int:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        return 0
+    return round(value**0.5 * MEGAPIXEL) if kind == "area" else int(value)
+
+
+def _examples(keys: KeyReading, script: str) -> None:
+    """Read what a script of diffusers chooses by itself. Captions are encoded before the steps
+    where they are all one, or in train_text_to_image_sdxl."""
+    keys.settings["method"] = "lora" if "lora" in script else "full"
+    if keys.on("use_dora"):
+        keys.set("method", "dora", "use_dora")
+    _example_sizes(keys, script)
+    if not script.startswith(ENCODED):
+        keys.settings["uncached_text"] = True
+    if not (keys.on("cache_latents") or script == "train_text_to_image_sdxl"):
+        keys.settings["uncached_latents"] = True
+    if keys.on("cache_latents"):
+        keys.knows("cache_latents", "uncached_latents")
+    if keys.on("use_8bit_adam"):
+        keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
+    elif str(keys.value("optimizer") or "").lower() == "prodigy":
+        keys.set("optimizer", "prodigy", "optimizer")
+    keys.used.add("optimizer")
+
+
+def _example_sizes(keys: KeyReading, script: str) -> None:
+    """Take the rank, the batch and the size, or what the script has of its own."""
+    if keys.take("rank", "lora_r") is None and "lora" in script:
+        keys.default("lora_r", 4, sentence("own_name", framework=script, name="rank"))
+    if keys.take("train_batch_size", "batch_size") is None:
+        size = 4 if "dreambooth" in script else 16
+        keys.default(
+            "batch_size", size, sentence("own_name", framework=script, name="train_batch_size")
+        )
+    _sized(keys, "resolution")
+    if "size" not in keys.settings:
+        side = 1024 if script.endswith("sdxl") else 512
+        keys.default(
+            "size", (side, side), sentence("own_name", framework=script, name="resolution")
+        )
+
+
+READERS = {"kohya": _kohya, "musubi": _kohya, "simpletuner": _simple, "diffusers": _examples}
+KIND = Kind(
+    name="picture-trainer",
+    title=sentence("title.picture_trainer"),
+    syntaxes=("toml", "json", "yaml", "shell"),
+    source="https://github.com/kohya-ss/sd-scripts @ 48d368fa",
+    tells=tells,
+    read=read,
+)

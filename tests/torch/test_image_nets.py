@@ -1,0 +1,66 @@
+"""Forwards of timm's own networks on the fake GPU beside our programs, with weights and pictures.
+
+Small differences are the allocator's: ours places weights and buffers apart, timm module by module.
+"""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the oracle is a forward of timm's models")
+timm = pytest.importorskip("timm", reason="the oracle is a forward of timm's models")
+
+from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
+from weighbridge.models.arch.families import timm_nets  # noqa: E402
+from weighbridge.pictures import images  # noqa: E402
+from weighbridge_lab.trace import guard  # noqa: E402
+from weighbridge_lab.trace.card import card  # noqa: E402
+from weighbridge_lab.trace.gpu import FakeGPU  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
+    pytest.mark.filterwarnings("ignore"),
+]
+CARD, BOUND = "a100-80gb", 0.005
+SIZED = "vit", "deit", "swin"  # whose positions or windows are made for a size
+CASES = [
+    *((name, 8, 224) for name in ("resnet18", "resnext50_32x4d", "regnetx_032", "convnext_nano")),
+    *((name, 16, 256) for name in ("resnet50", "regnety_032", "convnext_tiny", "efficientnet_b0")),
+    *((name, 32, 384) for name in ("mobilenetv2_100", "mobilenetv3_small_100", "efficientnet_b4")),
+    *((name, 8, 224) for name in ("vit_small_patch16_224", "deit_tiny_distilled_patch16_224")),
+    *((name, 8, 224) for name in ("mobilenetv3_large_100", "swin_tiny_patch4_window7_224")),
+    ("swin_base_patch4_window12_384", 4, 384),
+    ("vit_small_patch16_224", 16, 384),
+]
+
+
+def real(name, batch, side):
+    sized = {"img_size": side} if name.startswith(SIZED) else {}
+    with FakeGPU(CARD) as gpu:
+        with torch.device("cuda"):
+            model = timm.create_model(name, **sized).eval()
+        pixels = torch.zeros(batch, 3, side, side, device="cuda")
+        with torch.no_grad():
+            out = model(pixels)
+    del out
+    return max(gpu.tape.levels)
+
+
+def ours(name, batch, side):
+    plan = timm_nets.blueprint(name)
+    shapes = {param.name: param.shape for param in plan.params}
+    seen = images.Seen(
+        shapes=images.resized(shapes, side, side),
+        buffers=tuple(TORCH[b.dtype or "float32"].size(math.prod(b.shape)) for b in plan.buffers),
+        dtype=FLOAT32,
+        batch=batch,
+        height=side,
+        width=side,
+        chip=card(CARD, None)[0].chip,
+    )
+    return images.peak(seen).allocated
+
+
+@pytest.mark.parametrize(("name", "batch", "side"), CASES)
+def test_peaks(name, batch, side):
+    assert ours(name, batch, side) == pytest.approx(real(name, batch, side), rel=BOUND)
