@@ -577,14 +577,15 @@ def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
     """Return the format of a denoiser that was named by its file, as ComfyUI loads such files:
     flux1-dev-Q4_K_S.gguf."""
     from weighbridge.models.catalogue import pipelines
-    from weighbridge.pictures.comfy import DIFFUSERS_ONLY
+    from weighbridge.pictures.request import COMFYUI, PROGRAMS_OF
 
     file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
     if file is None:
         return {}
     by_comfy = source.reference.lower().endswith(pipelines.ENDS)
-    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *DIFFUSERS_ONLY))
-    engine = {"engine": "comfyui"} if by_comfy else {}
+    others = [name for name, having in PROGRAMS_OF.items() if COMFYUI not in having]
+    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *others))
+    engine = {"engine": COMFYUI} if by_comfy else {}
     name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
     settled = not file.format or getattr(w, name) is not None
     return engine if settled else {**engine, name: file.format}
