@@ -197,7 +197,14 @@ def test_states_and_gradients_are_of_all_parameters(offline):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"method": "lora"}, {"gradient_accumulation": 4}, {"checkpointing": "full"}]
+    "settings",
+    [
+        {"method": "lora"},
+        {"gradient_accumulation": 4},
+        {"checkpointing": "full"},
+        {"loss": "liger"},
+        {"gpu": "h100:8"},
+    ],
 )
 def test_a_setting_whose_step_is_not_followed_is_refused(offline, settings):
     with pytest.raises(UnsupportedError, match="is followed without it alone"):
