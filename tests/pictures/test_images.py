@@ -123,6 +123,11 @@ def test_a_chip_that_nobody_measured_is_wider_upwards(offline):
     assert not any("nobody measured" in c.detail for c in forward(known).components)
 
 
+def test_networks_that_pad_their_inputs_are_not_followed(offline):
+    """TensorFlow's padding copies the input of a convolution that steps: 8 % more in a forward."""
+    assert asked("timm/tf_efficientnet_b0", gpu="3090").verdict.fits == "unknown"
+
+
 # ---- training
 
 
