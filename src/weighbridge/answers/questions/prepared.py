@@ -41,6 +41,7 @@ from weighbridge.base.watching import Hears, heard, hearing
 from weighbridge.engines.table import engine as find_engine
 from weighbridge.engines.table import record, usual
 from weighbridge.memory.report import Report
+from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.models.checkpoint.gather import GatherOptions, gather, gather_pipeline
 from weighbridge.models.checkpoint.inventory import Inventory
 from weighbridge.models.checkpoint.model import Model, resolve
@@ -452,6 +453,8 @@ class Prepared:
         from weighbridge.answers.questions.fit.answers import fit
         from weighbridge.answers.questions.fit.request import asked as read_fit
 
+        if makes_pictures(self.given):
+            raise UsageError(sentence("picture.fit", model=str(self.given)))
         self.model()
         remembering = replace(self)  # answers that several questions ask for, for this once
         vars(remembering).update(vars(self), _answers={})
@@ -574,14 +577,15 @@ def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
     """Return the format of a denoiser that was named by its file, as ComfyUI loads such files:
     flux1-dev-Q4_K_S.gguf."""
     from weighbridge.models.catalogue import pipelines
-    from weighbridge.pictures.comfy import DIFFUSERS_ONLY
+    from weighbridge.pictures.request import COMFYUI, PROGRAMS_OF
 
     file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
     if file is None:
         return {}
     by_comfy = source.reference.lower().endswith(pipelines.ENDS)
-    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *DIFFUSERS_ONLY))
-    engine = {"engine": "comfyui"} if by_comfy else {}
+    others = [name for name, having in PROGRAMS_OF.items() if COMFYUI not in having]
+    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *others))
+    engine = {"engine": COMFYUI} if by_comfy else {}
     name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
     settled = not file.format or getattr(w, name) is not None
     return engine if settled else {**engine, name: file.format}
