@@ -45,8 +45,20 @@ PIPELINES: Mapping[str, str] = {
     "zimage_": "z-image",
     "flux_2_": "flux.2-dev",
     "hv_train": "hunyuan-video",
-    "train_": "sd-1.5",
+    "train_network": "sd-1.5",
+    "train_db": "sd-1.5",
     "fine_tune": "sd-1.5",
+}
+# The same of diffusers' scripts, by the end of their names; others train what they are told
+EXAMPLES: Mapping[str, str] = {
+    "_flux": "flux.1-dev",
+    "_flux_kontext": "flux.1-kontext-dev",
+    "_flux2": "flux.2-dev",
+    "_hidream": "hidream",
+    "_lumina2": "lumina2",
+    "_qwen_image": "qwen-image",
+    "_sdxl": "sdxl",
+    "_z_image": "z-image",
 }
 WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
 WAN |= {"i2v-A14B": "wan2.2-i2v-a14b"}
@@ -72,6 +84,7 @@ FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and mo
     ("wan", "t2v-480p-1.3b-2.1"): "wan2.1-t2v-1.3b",
     ("wan", "t2v-480p-14b-2.1"): "wan2.1-t2v-14b",
 }
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
@@ -172,9 +185,14 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
     key = "pretrained_model_name_or_path"
     named = keys.text(key)
     keys.used |= {key, "dit"}
-    if named and not WEIGHTS.search(named) and not named.startswith(("/", ".")):
+    if REPOSITORY.fullmatch(named) and not WEIGHTS.search(named):
         keys.knows(key, "model")
         return named
+    if keys.text("model_type") == "chroma":
+        keys.knows("model_type", "model")
+        return "chroma"
+    if program == "diffusers":
+        return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
     begins = (pipeline for start, pipeline in PIPELINES.items() if script.startswith(start))
     pipeline = next(begins, "")
     return "sd-2.1" if pipeline == "sd-1.5" and keys.on("v2") else pipeline
