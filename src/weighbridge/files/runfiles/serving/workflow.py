@@ -26,6 +26,8 @@ from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, o
 
 MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
 REROUTE = "Reroute"
+WRAPPER = "WanVideoModelLoader"
+WHOLE = "this loader has all of it on the card, but for the blocks that are swapped: none in part"
 MOST_STEPS = 16  # links that are followed to a value
 MOST_NAMED = 8  # nodes that are not known
 FRAMES = ("length", "num_frames", "video_frames")
@@ -349,6 +351,8 @@ class Workflow:
         """Name the nodes that take memory and are not weighed, and those that are not known."""
         for node in self.of("more"):
             self._leave(node.type, "its model is not weighed", raises=True)
+        if any(node.type == WRAPPER for node in self.nodes):
+            self._leave(WRAPPER, WHOLE)
         strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
         for name in list(strange)[:MOST_NAMED]:
             if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name):  # a group
