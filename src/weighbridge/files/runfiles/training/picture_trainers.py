@@ -120,10 +120,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
     """Yield (script, program, words behind it) of each line that starts one."""
     try:
-        told = list(commands(document.text))
+        all_commands = list(commands(document.text))
     except UsageError:
         return
-    for command in told:
+    for command in all_commands:
         words = [filled(word) for word in command.words]
         for place, word in enumerate(words):
             match = SCRIPT.fullmatch(word)
@@ -172,13 +172,13 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
     if program == "simpletuner":
         family, flavour = keys.text("model_family"), keys.text("model_flavour")
         named = FAMILIES.get((family, flavour)) or FAMILIES.get((family, ""), "")
-        own = keys.text("pretrained_model_name_or_path")
+        weights = keys.text("pretrained_model_name_or_path")
         keys.knows("model_family", "model")
         if flavour and (family, flavour) not in FAMILIES and named:
             keys.leave("model_flavour", f"+- it is taken for {named}")
-        if not named and not own:
+        if not named and not weights:
             keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
-        return own or named
+        return weights or named
     if program == "musubi" and script.startswith("wan"):
         keys.used.add("dit")
         return WAN.get(keys.text("task"), "")
