@@ -8,16 +8,17 @@ import pytest
 
 import weighbridge
 from weighbridge import explain_oom
-from weighbridge.answers.questions.requests import BESIDE, Requests
+from weighbridge.answers.questions.requests import BESIDE, OF_PIPELINES, Requests
 from weighbridge.faces.agents.answering import Answers
 from weighbridge.faces.agents.tools import COMMON, SLOW, tools
 from weighbridge.faces.cli.mcp import TOOLS, _line
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.render.bounded import MOST
 from weighbridge.settings.setting import MOST as UNBOUNDED
-from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
+from weighbridge.workload import FIT, INFER, LOAD, PICTURE, PICTURE_TRAINING, TRAIN, engines_of
 
 TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN, "fit": FIT}
+PIPELINES = {"infer": PICTURE, "train": PICTURE_TRAINING}  # tools that take pipelines, too
 OWN = {"model", "revision", "command", "for", "max", "smallest", "explain_oom", "together"}
 OWN |= {"response_format", "detail"}
 SHORT = 4_000  # characters of an answer: a thousand tokens
@@ -48,7 +49,8 @@ def ask(answers):
 @pytest.mark.parametrize("task", TABLES)
 def test_a_tool_takes_what_the_table_has(task):
     offered = OFFERED[task].known.keys() - OWN
-    assert offered == TABLES[task].keys() - set(SLOW)
+    assert offered == {*TABLES[task], *PIPELINES.get(task, ())} - set(SLOW)
+    assert PIPELINES.keys() == OF_PIPELINES.keys()
     assert not OFFERED[task].more.keys() & OFFERED[task].schema["properties"].keys()
     assert set(BESIDE[task]) <= OFFERED[task].schema["properties"].keys()
 
@@ -88,7 +90,8 @@ def test_a_schema_has_the_common_settings_and_the_tool_settings_the_others(answe
         offered = OFFERED[task].schema["properties"].keys() - OWN
         assert offered == set(COMMON[task]) and len(offered) <= 20
         told = answers.call("settings", {"task": task})
-        assert told.numbers["settings"].keys() == TABLES[task].keys() - offered - set(SLOW)
+        every = {*TABLES[task], *PIPELINES.get(task, ())}
+        assert told.numbers["settings"].keys() == every - offered - set(SLOW)
         assert all(f"- {name} (" in told.text for name in OFFERED[task].more)
 
 

@@ -195,6 +195,8 @@ def test_what_has_values_of_others_offers_them():
         "load": {"quantization"},
         "infer": {"quantization"},
         "train": both,
+        "picture": {"quantization"},
+        "picture_training": both,
         "compare": set(),
         "registry": set(),
         "gpus": {"vendor"},

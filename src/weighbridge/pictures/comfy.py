@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import GGML_BY_NAME
-from weighbridge.base.errors import ContradictionError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, MIB
@@ -51,7 +50,6 @@ RESERVED, RESERVED_ON_WINDOWS = 400 * MIB, 600 * MIB  # EXTRA_RESERVED_VRAM
 MORE_ON_WINDOWS = 100 * MIB  # of cards of 15 GiB and more
 ROOMY = 1.5  # two predictions are one batch where so many times the estimate is free
 TILE, TILE_OF_VIDEO, TILE_FRAMES = 512, 256, 64  # VAEDecodeTiled; the fallback of 3-D latents
-DIFFUSERS_ONLY = ("offload", "layerwise_casting", "vae_slicing", "fuse_qkv", "quantize_on_card")
 
 # memory_usage_factor: MiB a hundredth of a latent pixel, in bytes of the dtype
 FACTORS: Mapping[str, float] = {
@@ -91,11 +89,7 @@ class ComfyRules(NamedTuple):
 
 
 def rules(w: Picture, part: "Part | None") -> ComfyRules:
-    """Raises ContradictionError for a setting that is diffusers' alone."""
-    for name in DIFFUSERS_ONLY:
-        if w.said.get(name):
-            flag = f"--{name.replace('_', '-')}"
-            raise ContradictionError(sentence("comfy.not_its", flag=flag))
+    """Read the flags that decide."""
     mode = w.vram_mode or "normal"
     newest = (release(w.engine_version or "") or DYNAMIC_SINCE) >= DYNAMIC_SINCE
     ours = part is None or part.vendor in ("NVIDIA", "")

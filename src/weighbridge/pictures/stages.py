@@ -117,7 +117,7 @@ def forward(card: Card, request: PictureRequest, part: str, sizes: Sizes) -> Val
     run = Run(
         m=card.m,
         cls=class_of(config),
-        dtype=card.placement.dtypes[part],
+        dtype=card.computes(part),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,
@@ -156,7 +156,7 @@ def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
 def _unpacked(card: Card, name: str) -> Tensor | None:
     """A linear that is unpacked for its product: the largest, for as long as the step runs."""
     place, part = card.placement, card.parts[name]
-    if not formats.unpacks(place.forms.get(name)):
+    if not card.unpacks or not formats.unpacks(place.forms.get(name)):
         return None
     nbytes = formats.largest(part, place.dtypes[name], linears=True)
     return card.m.new((nbytes // place.dtypes[name].nbytes,), place.dtypes[name])

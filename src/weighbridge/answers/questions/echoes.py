@@ -25,6 +25,7 @@ FIRST = (  # what the defaults of others hang on
     *("engine", "engine_version", "framework", "framework_version", "method"),
     *("gpu", "gpu_memory", "headroom", "ram", "platform", "base_model"),
 )
+PICTURED = {"width": "size", "height": "size"}  # of a report -> the setting that it comes from
 MOST_ASKED = 12  # answers until one says the same: most take two
 
 
@@ -38,11 +39,13 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
     the workload of the report. Raises UsageError where none are: somebody changed what comes of
     other settings."""
     settings = {name: value for name, value in echo.items() if value is not None}
+    settings |= _pictured(settings)
     asked = {name: settings[name] for name in FIRST if name in settings and name in TABLES[task]}
     for _ in range(MOST_ASKED):
         answered = json.loads(json.dumps(ask(asked)))
         other = [name for name in echo if echo[name] != answered.get(name)]
-        more = [name for name in other if _takes(task, name, settings.get(name), asked)]
+        names = dict.fromkeys(PICTURED.get(name, name) for name in other)
+        more = [name for name in names if _takes(task, name, settings.get(name), asked)]
         if not more:
             break
         section = _first_section(task, more)
@@ -55,6 +58,16 @@ def question(task: str, echo: Mapping[str, Any], ask: Callable[[Settings], Any])
             )
         )
     return asked
+
+
+def _pictured(settings: Settings) -> Settings:
+    """Return the settings of pictures that a report says in other words."""
+    typed: Settings = {}
+    if settings.keys() >= PICTURED.keys():
+        typed["size"] = f"{settings['width']}x{settings['height']}"
+    if settings.get("guidance") == "none":
+        typed["guidance"] = "off"
+    return typed
 
 
 def _first_section(task: str, names: list[str]) -> str:

@@ -23,6 +23,7 @@ from weighbridge.base.units import MIB
 from weighbridge.base.watching import NotWantedError
 from weighbridge.base.wording import one_line, shown
 from weighbridge.memory.report import Report
+from weighbridge.models.catalogue.pipelines import makes_pictures
 from weighbridge.models.checkpoint.gather import GatherOptions
 from weighbridge.models.formats.strict_json import strict_json
 from weighbridge.models.sources.answers import Silence
@@ -40,7 +41,10 @@ BESIDE = {
     "infer": ("revision", "command"),
     "train": ("revision",),
     "fit": ("revision",),
+    "picture": ("revision",),
+    "picture_training": ("revision",),
 }
+OF_PIPELINES = {"infer": "picture", "train": "picture_training"}  # the same, of a pipeline's name
 MANY = 64  # models that are kept at once
 COLLECT_AFTER = 128  # answers
 MOST_TENSORS = 1 << 18  # stored and made, of all models that are kept
@@ -105,7 +109,7 @@ class Requests:
         nothing of this object holds it afterwards."""
         self._collected()
         _checked(request)
-        task = request["task"]
+        task = meant_task(request)
         given = _workload(request, task)
         revision, command = given.pop("revision", None), given.pop("command", None)
         model = _model(request, command)
@@ -181,12 +185,12 @@ class Requests:
 def _answered(
     task: str, asked_for: Mapping[str, Any], open_: Callable[[], Prepared], helped: bool
 ) -> Report:
-    """A report of `load` or `train`."""
+    """A report of every task but `infer`."""
     settings = dict(asked_for)
     expected = settings.pop("engine", None) if task == "load" else None
     asked = question(task, None, settings)
     report = open_().answer(asked, remedies=helped)
-    engine = report.workload["engine"]
+    engine = report.workload.get("engine")
     if expected not in (None, engine):
         raise UsageError(sentence("request.engine", value=shown(expected), engine=engine))
     return report
@@ -321,6 +325,16 @@ def _checked(request: dict[str, Any]) -> None:
     task = request.get("task")
     if not isinstance(task, str) or task not in BESIDE:
         raise UsageError(sentence("task.unknown", task=shown(task), known=", ".join(BESIDE)))
+
+
+def meant_task(request: Mapping[str, Any]) -> str:
+    """Return the task that is meant: serving a pipeline is making pictures with it, and training
+    it has settings of its own."""
+    task, workload = str(request["task"]), request.get("workload")
+    command = isinstance(workload, dict) and workload.get("command") is not None
+    if task not in OF_PIPELINES or command or not makes_pictures(request.get("model")):
+        return task
+    return OF_PIPELINES[task]
 
 
 def _remedies(request: dict[str, Any]) -> bool:

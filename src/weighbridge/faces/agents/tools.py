@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.answers.questions.fit.request import MAX
-from weighbridge.answers.questions.requests import BESIDE
+from weighbridge.answers.questions.requests import BESIDE, OF_PIPELINES
 from weighbridge.base.records import NamedTuple
 from weighbridge.machines.accelerators.listing import SORTS, TYPES
 from weighbridge.memory.report.fit import NAMES, SMALLEST
@@ -104,12 +104,24 @@ OF_INFER: Mapping[str, Schema] = {
 }
 OWN: Mapping[str, Mapping[str, Schema]] = {"fit": OF_FIT, "infer": OF_INFER}
 PATTERN = "Part of a name: "
+TASKS = tuple(task for task in COMMON if task not in OF_PIPELINES.values())
 
 
 def settings_of(task: str) -> dict[str, Schema]:
     """Return the schema of every setting that a tool takes."""
     table = TABLES[task]
     return {name: setting_schema(table[name]) for name in table if name not in SLOW}
+
+
+def of_pipelines(task: str) -> dict[str, Schema]:
+    """Return the settings that a tool takes for a pipeline of pictures or video alone."""
+    asked = OF_PIPELINES.get(task)
+    more = {} if asked is None else settings_of(asked)
+    return {
+        name: {**schema, "description": f"{schema['description']} (pipelines)"}
+        for name, schema in more.items()
+        if name not in TABLES[task]
+    }
 
 
 def _object(properties: Mapping[str, Schema], *required: str, others: bool = False) -> Schema:
@@ -140,6 +152,7 @@ def _task(name: str, title: str, description: str, *required: str) -> Tool:
     every = settings_of(name)
     common = {key: every[key] for key in COMMON[name] if key in every}
     others = {key: schema for key, schema in every.items() if key not in common}
+    others |= of_pipelines(name)
     schema = _object(
         {"model": MODEL, **of_task, **common, **described, **OUTPUT}, *required, others=True
     )
@@ -149,7 +162,7 @@ def _task(name: str, title: str, description: str, *required: str) -> Tool:
 def _others() -> dict[str, Schema]:
     """Describe the arguments of the list of settings."""
     return {
-        "task": _one_of(list(COMMON), "The tool that takes them."),
+        "task": _one_of(TASKS, "The tool that takes them."),
         "pattern": _said("Part of a name or of its sentence: offload, lora, vllm."),
     }
 
@@ -213,15 +226,17 @@ def tools() -> tuple[Tool, ...]:
             "Memory of serving a model",
             "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
             " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
-            " launch line, room for more. `command` judges a launch line as it stands. The tool"
-            " settings lists further arguments, those of each engine.",
+            " launch line, room for more. `command` judges a launch line as it stands. A pipeline of"
+            " pictures or video (flux.1-dev, wan2.2-t2v-a14b) is answered stage by stage, with size,"
+            " frames, offload, vae_tiling. The tool settings lists further arguments.",
         ),
         _task(
             "train",
             "Memory of fine-tuning or training",
             "GPU memory of training a model: full, LoRA, QLoRA or DoRA, by batch, sequence length,"
             " optimizer, checkpointing and sharding (DDP, ZeRO, FSDP): peak, verdict for `gpu`,"
-            " what would make it fit. The tool settings lists further arguments.",
+            " what would make it fit. Pipelines of pictures, too (size, blocks_to_swap). The tool"
+            " settings lists further arguments.",
             "model",
         ),
         _task(

@@ -87,8 +87,9 @@ def title(report: "Report", say: Words) -> str:
     w = report.workload
     engine = w.get("framework") or w.get("engine") or ""
     version = w.get("framework_version") or w.get("engine_version") or ""
+    kind = "pictures" if report.pictures and report.task == "infer" else report.task
     return say(
-        f"title.{report.task}",
+        f"title.{kind}",
         model=report.model.name,
         engine=f"{engine} {version}".strip(),
         method=w.get("method") or "",

@@ -34,6 +34,7 @@ from weighbridge.faces.cli.options import (
     source_of,
     verdicts,
 )
+from weighbridge.settings.kinds import IMAGE
 from weighbridge.workload import COMMON, FIT, MOST_BESIDE, TABLES, engines_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from weighbridge.settings.setting import Setting
     from weighbridge.workload import Table
 
+NUMBERS = re.compile(r"[\d\s,]*")  # "1024,768" is one size, "1024x768,512x512" are two
 LISTS = ("A,B...", "WxH")  # kinds of values that have commas of their own
 PATHS = ("draft_model", "mmproj", "model")  # names of files may hold a comma
 DEVICE = ("gpu", "gpu_memory", "ram")
@@ -135,10 +137,17 @@ def _values(name: str, typed: Any, table: "Table") -> Iterator[Any]:
             yield each
         elif name == "gpu":
             yield from _cards(each)
-        elif table[name].kind.metavar in LISTS or name in PATHS:
+        elif table[name].kind is IMAGE and not NUMBERS.fullmatch(each):
+            yield from _pieces(name, each)
+        elif table[name].kind.metavar in LISTS or name in PATHS or _is_one(name, each):
             yield each
         else:
             yield from _pieces(name, each)
+
+
+def _is_one(name: str, text: str) -> bool:
+    """Tell whether commas divide one value: formats of the components of a pipeline."""
+    return name == "quantization" and "=" in text
 
 
 def _pieces(name: str, text: str) -> list[str]:

@@ -39,13 +39,27 @@ def asked(answer: ShownAnswer) -> Iterator[str]:
     yield answer.say("footer.read", source=where) + (
         f" @{model.revision[:12]}" if model.revision else ""
     )
-    yield _setting(answer)
+    yield _pictured(answer) if answer.report.pictures else _setting(answer)
+
+
+def _pictured(answer: ShownAnswer) -> str:
+    """Return what is made of a pipeline, or trained, as a sentence."""
+    w = answer.report.workload
+    return answer.say(
+        f"setting.pictures.{answer.report.task}",
+        form=w["quantization"] or w["dtype"],
+        engine=w["engine"] if answer.report.task == "infer" else w["framework"],
+        method=w.get("method") or "",
+        size=f"{w['width']} x {w['height']}",
+        frames=f"{w['frames']:,}",
+        batch=f"{w['batch_size']:,}",
+    )
 
 
 def _setting(answer: ShownAnswer) -> str:
     """Return what is done, in which format and by which engine, as a sentence."""
     w, d = answer.report.workload, answer.report.derived
-    form = answer.say("form.stored") if d["as_stored"] else w["quantization"] or w["dtype"]
+    form = answer.say("form.stored") if d.get("as_stored") else w["quantization"] or w["dtype"]
     program = f"{w['engine']} {w['engine_version']}" if w["engine_version"] else w["engine"]
     if answer.report.task == "train":
         return _training(answer)
@@ -64,8 +78,10 @@ def _setting(answer: ShownAnswer) -> str:
 
 def _training(answer: ShownAnswer) -> str:
     w, d = answer.report.workload, answer.report.derived
+    length = "" if w["seq_len"] is None else f"{w['seq_len']:,}"
     return answer.say(
-        "setting.train",
+        "setting.train.images" if answer.pictures else "setting.train",
+        images=answer.pictures,
         method=w["method"],
         precision=w["precision"],
         form=w["quantization"] or w["dtype"],
@@ -73,7 +89,7 @@ def _training(answer: ShownAnswer) -> str:
         optimizer=w["optimizer"],
         checkpointing=w["checkpointing"],
         batch=f"{w['batch_size']:,}",
-        length=f"{w['seq_len']:,}",
+        length=length,
         why=answer.say.why(d["context_from"]),
         trained=f"{d['trainable_parameters']:,}",
     )
@@ -229,14 +245,15 @@ def _of_serving(answer: ShownAnswer) -> Iterator[Fact]:
             answer.say("fact.token"),
             answer.say(TOKEN[answer.gpus > 1], size=each, gpus=answer.gpus),
         )
-    yield from _bounds(answer)
-    for what in d["not_counted"]:
+    if "not_counted" in d:  # of language models
+        yield from _bounds(answer)
+    for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
     for remedy in answer.report.remedies:
         verdict, peak = answer.say(f"verdict.{remedy.fits}"), human(remedy.peak_bytes, answer.unit)
         yield (
             answer.say("fact.remedy"),
-            printable(f"{remedy.flags}: {verdict}, {peak}; {remedy.cost}"),
+            printable(f"{remedy.flags}: {verdict}, {peak}; {answer.say.told(remedy.cost)}"),
         )
     note = d.get("launch_note")
     if note:
@@ -317,12 +334,13 @@ def _of_command(answer: ShownAnswer, command: Mapping[str, Any] | None) -> Itera
 def _of_training(answer: ShownAnswer) -> Iterator[Fact]:
     d = answer.report.derived
     yield from _devices(answer)
-    for what in d["not_counted"]:
+    for what in d.get("not_counted", ()):
         yield answer.say("fact.missing"), printable(what)
     saved = human(d["saved_activation_bytes"], answer.unit)
     yield answer.say("fact.kept"), answer.say("kept", size=saved)
-    first = human(d["first_step_peak_bytes"], answer.unit)
-    yield answer.say("fact.first_step"), answer.say("first_step", size=first)
+    if "first_step_peak_bytes" in d:
+        first = human(d["first_step_peak_bytes"], answer.unit)
+        yield answer.say("fact.first_step"), answer.say("first_step", size=first)
 
 
 TASKS = {"load": _of_load, "infer": _of_serving, "train": _of_training}

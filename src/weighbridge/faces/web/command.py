@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.answers.questions.requests import meant_task
 from weighbridge.base.errors import UsageError
 from weighbridge.settings.kinds import COUNT, FLAG, IMAGE, SIZE, WHOLE
 from weighbridge.settings.setting import Setting
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from weighbridge.faces.web.asks import AnswerView
 
 NUMBERS = (COUNT, WHOLE, SIZE)
+COMMANDS = {"picture": "image", "picture_training": "train-image"}  # tasks that are called so
 CONFIG = "./config.json"  # the file that a config at hand is taken to be in
 
 
 def command(request: Mapping[str, Any], view: "AnswerView") -> str:
     """The line, quoted for a shell of POSIX. Settings that no task has are left to the answer."""
-    task = str(request["task"])
-    words = ["weighbridge", task, *_model(request.get("model"))]
+    task = meant_task(request)
+    words = ["weighbridge", COMMANDS.get(task, task), *_model(request.get("model"))]
     workload = request.get("workload") or {}
     for name, value in workload.items():
         words += _option(task, name, value)

@@ -22,7 +22,18 @@ from weighbridge.models import catalogue
 from weighbridge.models.catalogue import everyday, listing, pipelines
 from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
 from weighbridge.settings.setting import MOST, Setting, Settings, fields
-from weighbridge.workload import FIT, FSDP, INFER, LOAD, TRAIN, Table, engines_of
+from weighbridge.pictures.comfy import DIFFUSERS_ONLY
+from weighbridge.workload import (
+    FIT,
+    FSDP,
+    INFER,
+    LOAD,
+    PICTURE,
+    PICTURE_TRAINING,
+    TRAIN,
+    Table,
+    engines_of,
+)
 from weighbridge.workload.consistency import OF_ADAPTERS, OF_ZERO
 from weighbridge.workload.train import METHOD_SETTINGS, PROMPTS
 
@@ -70,6 +81,27 @@ OF_SERVING: Mapping[str, When] = {
 OF_SHARDING: Mapping[str, When] = {
     name: OF_TRAINING[name] for name in (*OF_ZERO, "cpu_ram_efficient_loading")
 }
+GROUPED: When = {"offload": ["group-block", "group-leaf"]}
+COMFY: When = {"engine": ["comfyui"]}
+OF_PICTURES: Mapping[str, When] = {
+    "offload_stream": GROUPED,
+    **dict.fromkeys(("vram_mode", "reserve_vram", "disable_smart_memory", "vae_tile"), COMFY),
+    **dict.fromkeys(DIFFUSERS_ONLY, {"engine": ["diffusers"]}),
+}
+LOW_RANK: When = {"method": ["lora", "dora", "loha", "lokr"]}
+OF_PICTURE_TRAINING: Mapping[str, When] = {
+    **dict.fromkeys(("lora_r", "lora_targets", "lora_dropout"), LOW_RANK),
+    "lokr_factor": {"method": ["lokr"]},
+}
+PIPELINES = ("picture", "picture_training")  # tabs of what makes pictures and video
+PICTURE_FORMATS = ("fp8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_S", "bnb-int8", "fp8+text=fp8")
+WHEN: Mapping[str, Mapping[str, When]] = {  # by tab
+    "fit": OF_SHARDING,
+    "infer": OF_SERVING,
+    "train": OF_TRAINING,
+    "picture": OF_PICTURES,
+    "picture_training": OF_PICTURE_TRAINING,
+}
 
 
 def _with(table: Table, *tables: type[Settings]) -> Table:
@@ -97,6 +129,20 @@ TABS: Mapping[str, FormTab] = {
         (
             *("gpu", "method", "seq_len", "batch_size", "lora_r", "checkpointing", "optimizer"),
             *("loss", "precision", "quantization", "shard"),
+        ),
+    ),
+    "picture": FormTab(
+        _with(PICTURE, filters.AnswerFields),
+        (
+            *("gpu", "size", "quantization", "frames", "seconds", "batch_size", "offload"),
+            *("vae_tiling", "engine", "vram_mode"),
+        ),
+    ),
+    "picture_training": FormTab(
+        _with(PICTURE_TRAINING, filters.AnswerFields),
+        (
+            *("gpu", "method", "size", "frames", "batch_size", "lora_r", "framework"),
+            *("checkpointing", "optimizer", "quantization", "blocks_to_swap"),
         ),
     ),
 }
@@ -243,16 +289,14 @@ def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
 def _when(name: str, tab: str) -> When | None:
     if name in OF_A_DEVICE:
         return OF_A_DEVICE[name]
-    if tab == "train":
-        return OF_TRAINING.get(name)
-    if tab == "fit":
-        return OF_SHARDING.get(name)
-    return OF_SERVING.get(name) if tab == "infer" else None
+    return WHEN.get(tab, {}).get(name)
 
 
 def _known(setting: Setting[Any], tab: str) -> Iterator[str]:
     """Yield values to choose from, where other values can be typed, too."""
-    if setting.name == "quantization":
+    if setting.name == "quantization" and tab in PIPELINES:
+        yield from PICTURE_FORMATS
+    elif setting.name == "quantization":
         from weighbridge.models.quantization.schemes import NAMES as FORMATS
 
         yield from FORMATS
@@ -279,7 +323,8 @@ def _models() -> Iterator[dict[str, Any]]:
         pipeline = pipelines.find(name)
         assert pipeline is not None
         if name in counts:
-            yield _model(name, pipeline.repo_id, {name: list(pipeline.names)}, counts)
+            spellings = {name: list(pipeline.names)}
+            yield {**_model(name, pipeline.repo_id, spellings, counts), "makes": "pictures"}
 
 
 def _model(

@@ -9,15 +9,16 @@ import { Choices, Export, KEPT, Looks, remembered, Share, Token } from "./menus.
 import { Strip } from "./parts.js";
 import { Registry } from "./registry.js";
 import { Pasted, Result } from "./result.js";
-import { ASKED, changed, commandIn, isMessage, isRun, isText, joined, kept, LISTS, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, strangers, write } from "./state.js";
+import { ASKED, changed, commandIn, isMessage, isRun, isText, joined, kept, LISTS, modelOn, MOST_BESIDE, OOM, pastedConfig, question, read, REGISTRY, settingsOf, ofPipelines, strangers, tabFor, write } from "./state.js";
 /** @import { Answer, Ask, Change, Dropped, Form, Lang, Pasted as Log, Shown, State, Values } from "./types.js" */
 
 const GESTURE = 1500; // milliseconds between moves of a slider that are one step back
 const REST = 300; // milliseconds without a change after which what helps is looked for
 const SLOW = 250; // milliseconds: an answer that takes longer is first asked for without remedies
-const SLOW_TASKS = ["train"]; // that are known to take longer
+const SLOW_TASKS = ["train", "picture", "picture_training"]; // that are known to take longer
 const WHOLE = ["fit"]; // tasks whose verdict is not known before what helps is: no part of them comes first
 const EXAMPLES = [["llama-3.1-8b", "4090"], ["qwen3-0.6b", "3060"], ["gpt-oss-20b", "rtx 5090"], ["llama-3.1-70b", "h100:4"]];
+const PICTURED = [["flux.1-dev", "3060"], ["sdxl", "4060"], ["wan2.2-t2v-a14b", "4090"], ["qwen-image", "rtx 5090"]];
 /** Before the form has come there are no words: @type {Record<Lang, { start: string, gone: string, broken: string, again: string }>} */
 const FIRST_WORDS = {
   en: { start: "Starting…", gone: "Nobody answers. Is `weighbridge web` still running? Start it again, and open the address that it prints.", broken: "Python could not start in this browser:", again: "Try again" },
@@ -108,6 +109,10 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   };
   /** Filters of the dataset; what is typed on is one step back. @param {Values} values */
   const filter = (values) => change((old) => ({ ...old, strange: [], given: { ...old.given, ...values } }), "id" in values ? "id" : "");
+  const ours = tabFor(state.task, state.model, form);
+  useLayoutEffect(() => { // a link may name a pipeline on a tab of language models
+    if (ours !== state.task) setState((old) => ({ ...old, task: ours }));
+  }, [ours, state.task]);
   const address = write(state, form);
   useLayoutEffect(() => { // what is drawn and the address never tell two questions
     if (address === location.hash) return;
@@ -171,7 +176,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   const listing = LISTS.includes(state.task);
   const about = asked || state.task === OOM; // a question about a model
   const only = state.task === "infer" && state.given.command ? ["gpu", "gpu_memory", "headroom", "ram"] : undefined;
-  const fields = { form, task: state.task, given: state.given, effective: effective(shown, state.task), problem, wanted, prefix: "set", set: setting, parameters: shown?.answer.report?.model?.parameters ?? null };
+  const fields = { form, task: state.task, given: state.given, effective: effective(shown, state.task), problem, wanted, prefix: "set", set: setting, parameters: ofPipelines(state.task) ? null : (shown?.answer.report?.model?.parameters ?? null) };
   const folds = about && Boolean(shown) && !error; // on a phone, where the answer comes first
   return html`<div class=${`page${over ? " over" : ""}`} onDragOver=${(/** @type {DragEvent} */ e) => {
     e.preventDefault();
@@ -183,7 +188,7 @@ function Page({ form, formLang, state, setState, engine, progress }) {
   }}>
     <header class="top"><div class="brand"><img src="icon.svg" alt="" width="30" height="30" /><h1>weighbridge</h1><p>${words["tagline"]}</p></div>
       <div class="choices"><${Choices} words=${words} state=${state} set=${set} /></div></header>
-    <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to })} />
+    <${Tabs} form=${form} task=${state.task} go=${(/** @type {string} */ to) => set({ task: to, model: modelOn(to, state.model, form) })} />
     <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${state.task}`} class=${listing ? "listing" : ""}>
       ${state.task === REGISTRY ? html`<${Registry} words=${words} unit=${state.unit} given=${state.given} set=${filter} />` : html`${listing && !settingsOf(form, state.task).length ? null : html`${folds ? html`<button type="button" class="fold" aria-expanded=${unfolded} aria-controls="form" onClick=${() => setUnfolded(!unfolded)}>
           <span>${state.model || state.file || state.given.command}${state.given.gpu ? ` · ${state.given.gpu}` : ""}</span> <span class="do">${unfolded ? words["form.fold"] : words["form.unfold"]}</span></button>` : null}
@@ -248,6 +253,8 @@ function Tabs({ form, task, go }) {
 function Model({ form, state, set, dropped, drop, problem, pasted, take }) {
   const words = form.words;
   const wrong = problem?.name === "model" ? problem.message : "";
+  const pictures = ofPipelines(state.task);
+  const options = useMemo(() => (pictures ? form.models.filter((one) => one.makes) : form.models), [form, pictures]);
   /** A command or a message where a name was expected. @param {string} text */
   const other = (text) => {
     const command = commandIn(text, form.launches);
@@ -264,9 +271,9 @@ function Model({ form, state, set, dropped, drop, problem, pasted, take }) {
   return html`<div class="field model"><label for="model">${words["model"]}</label>
       ${state.file ? html`<p class="chip"><span>${state.file}</span><button type="button" class="small" onClick=${drop} aria-label=${`${words["file.remove"]}: ${state.file}`}>${words["file.remove"]}</button></p>
         ${dropped ? null : html`<p class="error">${told(words["file.again"], state.file)}</p>`}`
-        : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${form.models} words=${words} placeholder=${words["model.placeholder"]}
+        : html`<${Combobox} id="model" label=${words["model"]} value=${command ? "" : state.model} options=${options} words=${words} placeholder=${pictures ? "flux.1-dev, sdxl, wan2.2-t2v-a14b" : words["model.placeholder"]}
           described=${`model-help${wrong ? " model-error" : ""}`} invalid=${Boolean(wrong)} note=${parameters} title=${named} pasted=${(/** @type {string} */ text) => other(text)} commit=${(/** @type {string} */ model) => {
-            if (!other(model)) set({ model, given: { ...state.given, command: "" } });
+            if (!other(model)) set({ task: tabFor(state.task, model, form), model, given: { ...state.given, command: "" } });
           }} />`}
       <p class="help" id="model-help">${words["model.help"]}</p>
       ${wrong ? html`<p class="error" id="model-error">${wrong}</p>` : null}</div>`;
@@ -328,9 +335,10 @@ const named = (option) => option.name;
 function Welcome({ words, state, set, dropped }) {
   if (state.task === "compare") return html`<div class="welcome"><h2>${words["welcome.compare"]}</h2><p>${words["welcome.compare.how"]}</p></div>`;
   if (state.task === OOM) return html`<div class="welcome"><h2>${words["welcome.oom"]}</h2><p>${words["welcome.oom.how"]}</p></div>`;
+  const pictures = ofPipelines(state.task);
   if (state.file && !dropped) return html`<div class="welcome"><p>${told(words["file.again"], state.file)}</p></div>`;
-  return html`<div class="welcome"><h2>${words["welcome"]}</h2><p>${words["welcome.how"]}</p><ul class="examples">
-    ${EXAMPLES.map(([model = "", gpu = ""]) => html`<li key=${model}><button type="button" onClick=${() => set({ model, given: { ...state.given, gpu } })}>${model}<small>${gpu}</small></button></li>`)}</ul></div>`;
+  return html`<div class="welcome"><h2>${pictures ? words["welcome.pictures"] : words["welcome"]}</h2><p>${pictures ? words["welcome.pictures.how"] : words["welcome.how"]}</p><ul class="examples">
+    ${(pictures ? PICTURED : EXAMPLES).map(([model = "", gpu = ""]) => html`<li key=${model}><button type="button" onClick=${() => set({ model, given: { ...state.given, gpu } })}>${model}<small>${gpu}</small></button></li>`)}</ul></div>`;
 }
 
 /** What is read aloud once an answer stands. @param {Shown | null} shown @param {Record<string, string>} words */

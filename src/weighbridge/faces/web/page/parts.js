@@ -164,8 +164,8 @@ export function Legend({ rows, styles }) {
   return html`<ul class="legend">${sorted.map(([key, name]) => html`<li key=${key}><svg class="swatch" width="12" height="12" aria-hidden="true"><rect class=${`s${styles.get(key) ?? 6}`} width="12" height="12" rx="3" /></svg>${name}</li>`)}</ul>`;
 }
 
-/** A step of training, phase by phase. @param {{ report: Report, form: Form, unit: string, capacity: number | null, peak: string, table?: any }} props */
-export function Phases({ report, form, unit, capacity, peak, table = null }) {
+/** A step of training or the stages of a pipeline, phase by phase. @param {{ report: Report, title?: string, form: Form, unit: string, capacity: number | null, peak: string, table?: any }} props */
+export function Phases({ report, title = "", form, unit, capacity, peak, table = null }) {
   const device = fullest(report);
   if (!device || device.phases.length < 3) return null;
   const keys = common(form, device.phases);
@@ -177,7 +177,7 @@ export function Phases({ report, form, unit, capacity, peak, table = null }) {
   });
   const whole = extent(rows);
   const styles = styled([...keys], form.styles ?? {});
-  return html`<figure class="rows"><figcaption><h3>${form.words["phases.title"]}</h3></figcaption>
+  return html`<figure class="rows"><figcaption><h3>${title}</h3></figcaption>
     ${rows.map((row) => html`<div key=${row.label} class=${`row${row.peak ? " peak" : ""}`}><span class="row-label">${row.label}</span>
       <${Picture} row=${row} whole=${whole} styles=${styles} high=${18} /><span class="row-told">${size(row.total, unit)}</span></div>`)}
     <div class="row"><span></span><div><${Axis} whole=${whole} unit=${unit} capacity=${capacity} words=${form.words} /></div><span></span></div>

@@ -15,12 +15,14 @@ import { OOM, settingsOf, spelled } from "./state.js";
 const NEEDS = new Map([["needs", 14]]); // the style of a bar that has no parts
 const MESSAGE = { devices: [] }; // which holds no parts but those of its bar
 
+const STEPPED = ["train", "picture", "picture_training"]; // tasks whose phases are drawn
+
 /** @param {ResultProps} props */
 export function Result(props) {
   const { shown, form } = props;
   const screen = shown.answer.screen;
   if (!screen) return null;
-  const steps = shown.task === "train" ? phasesOf(screen, shown.answer.report) : null;
+  const steps = STEPPED.includes(shown.task) ? phasesOf(screen, shown.answer.report) : null;
   const sections = screen.sections.map((section) => section.filter((block) => block !== steps)).filter((section) => section.length);
   const drawn = shown.task === "fit" ? [ladderOf(screen, shown.answer.report)] : [];
   const rest = together((shown.task === "fit" ? sections.slice(1) : sections).map((section) => section.filter((block) => !drawn.includes(/** @type {any} */ (block)))).filter((section) => section.length));
@@ -45,7 +47,8 @@ function ladderOf(screen, fit) {
 /** The table of a step's phases, which stands below their picture. @param {Screen} screen @param {Report} report */
 function phasesOf(screen, report) {
   const most = Math.max(0, ...report.devices.map((device) => device.phases.length));
-  const found = screen.sections.flat().find((block) => block.block === "grid" && !block.heading && block.columns.length === most + 1);
+  const stages = report.derived?.["picture_stages"]?.length;
+  const found = screen.sections.flat().find((block) => block.block === "grid" && !block.heading && (stages ? block.rows.length === stages : block.columns.length === most + 1));
   return found ?? null;
 }
 
@@ -67,15 +70,15 @@ function together(sections) {
 function Section(props) {
   const { blocks, first, steps, shown, form, unit, seeking } = props;
   const drawn = blocks.map((block, at) => html`<${Drawn} key=${at} ...${props} block=${block} />`);
-  if (!first || !["load", "infer", "train"].includes(shown.task)) return html`<section class="blocks">${drawn}</section>`;
+  if (!first || !["load", "infer", ...STEPPED].includes(shown.task)) return html`<section class="blocks">${drawn}</section>`;
   /** @type {Report} */
   const report = shown.answer.report;
   const bar = blocks.find((block) => block.block === "bar");
   const peak = bar?.block === "bar" ? phaseOf(report, bar, form)?.name : "";
-  const table = steps ? html`<${Table} grid=${steps} words=${form.words} task="train" />` : null;
+  const table = steps ? html`<${Table} grid=${steps} words=${form.words} task=${shown.task} />` : null;
   return html`<section class="blocks answer">${drawn}</section>
     ${seeking ? html`<p class="seeking">${form.words["seeking"]}</p>` : null}
-    ${shown.task === "train" ? html`<section class="blocks"><${Phases} report=${report} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} peak=${peak} table=${table} /></section>` : null}`;
+    ${STEPPED.includes(shown.task) ? html`<section class="blocks"><${Phases} report=${report} title=${shown.task === "picture" ? form.words["stages.title"] : form.words["phases.title"]} form=${form} unit=${unit} capacity=${report.verdict?.usable_bytes ?? null} peak=${peak} table=${table} /></section>` : null}`;
 }
 
 /** @param {ResultProps & { block: Block }} props */

@@ -1,7 +1,9 @@
 // The state of the page, and the address that holds all of it (after the #: no server sees it).
 /** @import { Ask, Change, Form, Lang, Setting, State, Tab, Values, Variant } from "./types.js" */
 
-export const ASKED = ["fit", "load", "infer", "train"]; // tabs that are a question about a model
+export const ASKED = ["fit", "load", "infer", "train", "picture", "picture_training"]; // tabs that are a question about a model
+/** Tabs of pipelines that make pictures and video, by the tabs where their names are typed too. @type {Record<string, string>} */
+const PIPELINES = { fit: "picture", infer: "picture", train: "picture_training", picture: "picture", picture_training: "picture_training" };
 export const OOM = "oom"; // the tab of a message
 export const LISTS = ["gpus", "models", "accuracy"];
 export const REGISTRY = "registry"; // the tab of a dataset
@@ -12,6 +14,23 @@ const LONGEST = 1 << 14; // characters of an address that are read
 const OWN = new Set(["task", "model", "lang", "unit", "details", "file", "of", "with"]);
 const MOST_STRANGE = 6; // settings of a link that are named as not known
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
+
+/** The tab of a question about a model: that of pipelines, where it is one that we know. @param {string} task @param {string} model @param {Form} form */
+export function tabFor(task, model, form) {
+  const pipeline = form.models.some((one) => one.makes && [one.name, one.label, ...one.spellings].includes(model));
+  return (pipeline && PIPELINES[task]) || task;
+}
+
+/** The model that stays when another tab is opened: none where that tab is not about such ones. @param {string} task @param {string} model @param {Form} form */
+export function modelOn(task, model, form) {
+  const language = form.models.some((one) => !one.makes && one.name === model);
+  return tabFor(task, model, form) === task && !(language && ofPipelines(task)) ? model : "";
+}
+
+/** Whether a tab is of pipelines alone. @param {string} task */
+export function ofPipelines(task) {
+  return PIPELINES[task] === task;
+}
 
 /** @returns {Lang} */
 export function preferred() {

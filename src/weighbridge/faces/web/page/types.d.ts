@@ -22,7 +22,7 @@ export interface Setting {
 }
 export interface Section { name?: string; label: string; settings: Setting[] }
 export interface Tab { name: string; label: string; sections: Section[] }
-export interface Option { name: string; label: string; spellings: string[]; parameters?: number | null; memory?: number | null; count?: number }
+export interface Option { name: string; label: string; spellings: string[]; parameters?: number | null; makes?: string; memory?: number | null; count?: number }
 export interface Form {
   tabs: Tab[];
   models: Option[];
@@ -63,7 +63,7 @@ export interface Instant { name: string; bytes: Bytes; binds: string[]; componen
 export interface Device { index: number; kind: string; peak_phase: string; phases: Instant[] }
 export interface Verdict { fits: string; tight?: boolean; usable_bytes: number; margin_bytes: number; per_device?: Bytes; accelerator: string; count: number }
 export interface Remedy { change: Change; peak_bytes: number; fits: string; flags: string; cost: string; per_device?: Bytes | null; kind: string }
-export interface Report { task: string; devices: Device[]; workload: Record<string, unknown>; verdict: Verdict | null; remedies: Remedy[]; model: { name: string } }
+export interface Report { task: string; devices: Device[]; workload: Record<string, unknown>; derived: Record<string, any>; verdict: Verdict | null; remedies: Remedy[]; model: { name: string } }
 export interface Question { task: string; method: string | null; verdict: Verdict | null; report: Report | null; remedies: Remedy[] }
 export interface Rung {
   change: Change; format: string; bits: number | null; engine: string; accelerator: string; count: number; fits: string;
