@@ -61,7 +61,6 @@ EXAMPLES: Mapping[str, str] = {
     "_z_image": "z-image",
 }
 WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
-WAN |= {"i2v-A14B": "wan2.2-i2v-a14b"}
 FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
     ("flux", ""): "flux.1-dev",
     ("flux", "dev"): "flux.1-dev",
@@ -189,7 +188,6 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
         keys.knows(key, "model")
         return named
     if keys.text("model_type") == "chroma":
-        keys.knows("model_type", "model")
         return "chroma"
     if program == "diffusers":
         return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
@@ -268,17 +266,14 @@ def _resolution(keys: KeyReading) -> None:
 
 
 def _sized(keys: KeyReading, key: str) -> None:
-    size = _pixels(keys.value(key))
-    if size is not None:
+    if size := _pixels(keys.value(key)):
         keys.set("size", size, key)
 
 
 def _pixels(value: object) -> tuple[int, int] | None:
     """1024, "1024,768" and [1024, 768], width first -> (height, width)."""
     sides = re.findall(r"\d+", str(value)) if isinstance(value, int | str | list) else []
-    if len(sides) not in (1, 2):
-        return None
-    return int(sides[-1]), int(sides[0])
+    return (int(sides[-1]), int(sides[0])) if len(sides) in (1, 2) else None
 
 
 def _list(value: object) -> list[Any]:
