@@ -172,7 +172,7 @@ def test_an_answer_is_short_and_speaks_of_no_options_of_the_command_line(ask, ta
 
 
 def test_an_error_calls_the_kind_of_a_text_as_the_tool_does(ask):
-    assert "; kind says it, one of axolotl" in ask("weigh", {"text": "hello"}).text
+    assert "; kind says it, one of picture-trainer, axolotl" in ask("weigh", {"text": "hello"}).text
     assert "kind 'none' is no kind of run file" in ask("weigh", {"text": "a", "kind": "none"}).text
 
 

@@ -31,7 +31,9 @@ def test_stages_are_drawn_with_their_table(images):
     assert [one for one in stages if one] == ["encode", "denoise", "decode"]
     components = images.locator(".rows table.grid tbody tr").all_inner_texts()
     assert any("transformer" in one for one in components)
-    assert "weighbridge image flux.1-dev --gpu 3060" in images.locator(".paste").all_inner_texts()[-1]
+    assert (
+        "weighbridge image flux.1-dev --gpu 3060" in images.locator(".paste").all_inner_texts()[-1]
+    )
 
 
 def test_a_step_of_the_ladder_changes_the_answer(images):

@@ -16,7 +16,7 @@ from tests.contract.conftest import BYTES, LISTED, REPORT, check, made
 from tests.packings import CONFIG, PARAMETERS
 from weighbridge.engines.table import FOLDERS
 from weighbridge.memory.report.keys import OTHERS, DerivedFacts
-from weighbridge.workload import INFER, LOAD, TRAIN
+from weighbridge.workload import INFER, LOAD, PICTURE, PICTURE_TRAINING, TRAIN
 
 
 def test_keys_and_types(report):
@@ -62,6 +62,7 @@ BASES = {"read", "computed", "traced", "measured", "assumed"}
 
 
 PHASES = {"load", "prefill", "decode", "forward", "loss", "backward", "step", "save"}
+STAGES = ["encode", "denoise", "decode"]  # of pictures and video
 
 
 def test_words_are_of_the_closed_lists(report):
@@ -258,7 +259,7 @@ def test_a_report_has_no_other_derived_fact(report):
 
 
 PACKAGE = Path(weighbridge.__file__).parent
-KNOWN = {*LOAD, *INFER, *TRAIN, *OTHERS}
+KNOWN = {*LOAD, *INFER, *TRAIN, *PICTURE, *PICTURE_TRAINING, *OTHERS}
 
 
 @pytest.mark.parametrize("engine", FOLDERS)
@@ -266,6 +267,30 @@ def test_what_an_engine_adds_to_a_report_is_known(engine):
     report = weighbridge.infer("qwen3-0.6b", engine=engine)
     assert set(report.workload) <= KNOWN
     assert set(report.derived) <= set(DerivedFacts.__annotations__)
+
+
+def test_a_report_of_a_pipeline_keeps_the_contract():
+    report = weighbridge.infer("sd1.5").to_dict()
+    check(report, REPORT)
+    assert report["task"] == "infer"
+    card, host = report["devices"]
+    assert [phase["name"] for phase in card["phases"]] == STAGES
+    assert [phase["name"] for phase in host["phases"]] == ["load"]
+    for device in report["devices"]:
+        for component in (c for phase in device["phases"] for c in phase["components"]):
+            assert component["level"] == LEVEL_OF[component["name"]]
+            assert component["basis"] in BASES
+            assert component["formula"] and component["source"]
+    stages = report["derived"]["picture_stages"]
+    assert {one["stage"] for one in stages} == set(STAGES)
+    assert {one["component"] for one in stages} == {"text_encoder", "unet", "vae"}
+    most = {
+        one["stage"]: max(s["bytes"] for s in stages if s["stage"] == one["stage"])
+        for one in stages
+    }
+    driver = [phase["bytes"] for phase in card["phases"]]
+    assert [[b["low"], b["expected"], b["high"]] for b in driver] == [most[s] for s in STAGES]
+    assert set(report["derived"]) <= set(DerivedFacts.__annotations__)
 
 
 def test_what_training_adds_to_a_report_is_known():

@@ -123,6 +123,11 @@ def test_a_chip_that_nobody_measured_is_wider_upwards(offline):
     assert not any("nobody measured" in c.detail for c in forward(known).components)
 
 
+def test_networks_that_pad_their_inputs_are_not_followed(offline):
+    """TensorFlow's padding copies the input of a convolution that steps: 8 % more in a forward."""
+    assert asked("timm/tf_efficientnet_b0", gpu="3090").verdict.fits == "unknown"
+
+
 # ---- training
 
 
@@ -197,7 +202,14 @@ def test_states_and_gradients_are_of_all_parameters(offline):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"method": "lora"}, {"gradient_accumulation": 4}, {"checkpointing": "full"}]
+    "settings",
+    [
+        {"method": "lora"},
+        {"gradient_accumulation": 4},
+        {"checkpointing": "full"},
+        {"loss": "liger"},
+        {"gpu": "h100:8"},
+    ],
 )
 def test_a_setting_whose_step_is_not_followed_is_refused(offline, settings):
     with pytest.raises(UnsupportedError, match="is followed without it alone"):

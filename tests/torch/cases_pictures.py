@@ -305,4 +305,18 @@ CASES = {
         sizes=Sizes(batch=2, height=64, width=64, side="encode"),
         skipped=INFERENCE,
     ),
+    "tiny decode": Case(
+        config={"_class_name": "AutoencoderTiny"},
+        call="decode",
+        inputs={"x": (1, 4, 128, 128)},
+        sizes=Sizes(height=128, width=128, side="decode"),
+        skipped=INFERENCE,
+    ),
+    "tiny encode": Case(
+        config={"_class_name": "AutoencoderTiny", "latent_channels": 16},
+        call="encode",
+        inputs={"x": (1, 3, 1024, 1024)},
+        sizes=Sizes(height=128, width=128, side="encode"),
+        skipped=INFERENCE,
+    ),
 }

@@ -32,11 +32,11 @@ def recipe(spec: PipelineSpec) -> PipelineSpec:
     return spec._replace(tile=(TILE, TILE), frames_tile=0, excluded=(), upcast=False, vae_dtype="")
 
 
-def asked(made: PictureRequest) -> PictureRequest:
+def asked(request: PictureRequest) -> PictureRequest:
     """Guidance asks twice, attention writes its scores unless it is flash."""
-    guidance = "none" if made.guidance == "none" else "two-pass"
-    attention = "efficient" if made.attention == FLASH else SCORES
-    return replace(made, guidance=guidance, attention=attention)
+    guidance = "none" if request.guidance == "none" else "two-pass"
+    attention = "efficient" if request.attention == FLASH else SCORES
+    return replace(request, guidance=guidance, attention=attention)
 
 
 class GgmlCard(Card):

@@ -33,6 +33,11 @@ PLAIN = {  # settings that are followed at one value alone
     "gradient_accumulation": (1, None),
     "compile": (False, None),
     "optimizer_in_backward": (False, None),
+    "expandable_segments": (False, None),
+    "loss": ("standard", None),
+    "tensor_parallel_size": (1, None),
+    "pipeline_parallel_size": (1, None),
+    "context_parallel_size": (1, None),
 }
 
 
@@ -72,6 +77,9 @@ def _follow(w: Train) -> None:
         if value not in values:
             flag = f"--{name.replace('_', '-')} {value}"
             raise UnsupportedError(sentence("images.setting", setting=flag))
+    budget = w.budget()
+    if budget is not None and budget.choice.count > 1:  # gradients would be shared out
+        raise UnsupportedError(sentence("images.setting", setting=f"--gpu {w.gpu}"))
 
 
 def _derived(model: Model, ran: Trained) -> DerivedFacts:

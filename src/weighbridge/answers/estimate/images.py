@@ -35,10 +35,18 @@ from weighbridge.workload import Infer, Train
 SIDE = 224  # of most networks of ImageNet, where neither the name nor a size says
 NAMED = "swin", "vit", "deit"
 SIDES = {  # timm 1.0.31 models/efficientnet.py
-    "efficientnet_b2": 256, "efficientnet_b3": 288, "efficientnet_b4": 320,
-    "efficientnet_b5": 448, "tf_efficientnet_b1": 240, "tf_efficientnet_b2": 260,
-    "tf_efficientnet_b3": 300, "tf_efficientnet_b4": 380, "tf_efficientnet_b5": 456,
-    "tf_efficientnet_b6": 528, "tf_efficientnet_b7": 600, "tf_efficientnet_b8": 672,
+    "efficientnet_b2": 256,
+    "efficientnet_b3": 288,
+    "efficientnet_b4": 320,
+    "efficientnet_b5": 448,
+    "tf_efficientnet_b1": 240,
+    "tf_efficientnet_b2": 260,
+    "tf_efficientnet_b3": 300,
+    "tf_efficientnet_b4": 380,
+    "tf_efficientnet_b5": 456,
+    "tf_efficientnet_b6": 528,
+    "tf_efficientnet_b7": 600,
+    "tf_efficientnet_b8": 672,
 }
 BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states"
@@ -52,7 +60,8 @@ def known(model: Model, w: Infer | Train) -> bool:
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
-    return alone and plain and images.program(_shapes(part)) is not None
+    padded = str(part.config.get("architecture")).startswith("tf_")  # copies of inputs, padded
+    return alone and plain and not padded and images.program(_shapes(part)) is not None
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:

@@ -124,7 +124,7 @@ def _by_comfy(
     chip = None if part is None else part.chip
     ran = comfy.run(comfy.ComfyRun(row, parts, place, how, chip, free), made, w.guidance)
     said = (*ran.notes, sentence("comfy.spread"))
-    return StagesRun(ran.stages, ran.made, place, 0, ran.in_ram, how.dynamic, said)
+    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, said)
 
 
 def _by_sdcpp(

@@ -29,7 +29,14 @@ FEWEST, MOST = 2, 4  # processes
 TICK = 0.02  # seconds after which is looked whether who asked has left
 BUSY = 120.0  # seconds that an ask waits for a process
 SHORT = 64 * KIB  # bytes of an ask that makes another process ready
-SEARCHED = ("fit", "load", "infer", "train", "picture", "picture_training")  # tasks that look for what helps
+SEARCHED = (
+    "fit",
+    "load",
+    "infer",
+    "train",
+    "picture",
+    "picture_training",
+)  # tasks that look for what helps
 PRELOADED = [
     "weighbridge.faces.web.protocol",
     "weighbridge.faces.web.form",

@@ -23,8 +23,8 @@ from weighbridge.pictures.values import Sizes, Value, headed
 def turned(x: Value, rope: Value) -> Value:
     """apply_rotary: products with a matrix of two by two for each pair, summed, in float32."""
     x_ = x.float()
-    products = x_.resized(*x.shape[:-1], rope.shape[-1])
-    return products.resized(*x.shape).like(x)
+    x_out = x_.resized(*x.shape[:-1], rope.shape[-1]).resized(*x.shape)
+    return x_out.like(x)
 
 
 def attention(
