@@ -150,7 +150,7 @@ def _adapted(
     first = make(f"{path}.lokr_w1", rows, columns)
     if how.bypassed:
         return LokrBypassed(packed or plain, first, make(f"{path}.lokr_w2", c, d))
-    second = (make(f"{path}.lokr_w2", c, d),)
+    second: tuple[LeafTensor, ...] = (make(f"{path}.lokr_w2", c, d),)
     if HALF * how.rank < max(c, d):
         second = make(f"{path}.lokr_w2_a", c, how.rank), make(f"{path}.lokr_w2_b", how.rank, d)
     return Rebuilt(plain, Kronecker((outside, inside), first, second))
