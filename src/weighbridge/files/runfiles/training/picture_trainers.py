@@ -61,7 +61,6 @@ EXAMPLES: Mapping[str, str] = {
     "_z_image": "z-image",
 }
 WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
-WAN |= {"i2v-A14B": "wan2.2-i2v-a14b"}
 FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
     ("flux", ""): "flux.1-dev",
     ("flux", "dev"): "flux.1-dev",
@@ -120,10 +119,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
     """Yield (script, program, words behind it) of each line that starts one."""
     try:
-        told = list(commands(document.text))
+        all_commands = list(commands(document.text))
     except UsageError:
         return
-    for command in told:
+    for command in all_commands:
         words = [filled(word) for word in command.words]
         for place, word in enumerate(words):
             match = SCRIPT.fullmatch(word)
@@ -172,13 +171,13 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
     if program == "simpletuner":
         family, flavour = keys.text("model_family"), keys.text("model_flavour")
         named = FAMILIES.get((family, flavour)) or FAMILIES.get((family, ""), "")
-        own = keys.text("pretrained_model_name_or_path")
+        weights = keys.text("pretrained_model_name_or_path")
         keys.knows("model_family", "model")
         if flavour and (family, flavour) not in FAMILIES and named:
             keys.leave("model_flavour", f"+- it is taken for {named}")
-        if not named and not own:
+        if not named and not weights:
             keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
-        return own or named
+        return weights or named
     if program == "musubi" and script.startswith("wan"):
         keys.used.add("dit")
         return WAN.get(keys.text("task"), "")
@@ -189,7 +188,6 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
         keys.knows(key, "model")
         return named
     if keys.text("model_type") == "chroma":
-        keys.knows("model_type", "model")
         return "chroma"
     if program == "diffusers":
         return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
@@ -268,17 +266,14 @@ def _resolution(keys: KeyReading) -> None:
 
 
 def _sized(keys: KeyReading, key: str) -> None:
-    size = _pixels(keys.value(key))
-    if size is not None:
+    if size := _pixels(keys.value(key)):
         keys.set("size", size, key)
 
 
 def _pixels(value: object) -> tuple[int, int] | None:
     """1024, "1024,768" and [1024, 768], width first -> (height, width)."""
     sides = re.findall(r"\d+", str(value)) if isinstance(value, int | str | list) else []
-    if len(sides) not in (1, 2):
-        return None
-    return int(sides[-1]), int(sides[0])
+    return (int(sides[-1]), int(sides[0])) if len(sides) in (1, 2) else None
 
 
 def _list(value: object) -> list[Any]:
