@@ -45,6 +45,9 @@ CODE = (  # modules that write programs and commands: what they yield is no sent
     "engines.mlx.launching",
     "engines.ollama.launching",
     "engines.transformers.derived",
+    "pictures.comfy",
+    "pictures.script",
+    "pictures.sdcpp",
     "training.scripts",
 )
 LETTER = re.compile(r"[^\W\d_]")

@@ -157,6 +157,12 @@ def test_a_smaller_card_never_leaves_less_in_ram():
     assert waits == sorted(waits, reverse=True) and waits[-1] == 0
 
 
+def test_comfyuis_flags_are_no_others():
+    for settings in ({"vram_mode": "low"}, {"reserve_vram": 1}, {"vae_tile": 256}):
+        with pytest.raises(ContradictionError, match="comfyui"):
+            prepared(SDXL).picture(remedies=False, **settings)
+
+
 @pytest.mark.parametrize("name", ["offload", "layerwise_casting", "vae_slicing"])
 def test_what_is_of_diffusers_alone_is_refused(name):
     value = "model" if name == "offload" else True

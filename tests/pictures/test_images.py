@@ -3,11 +3,13 @@
 import pytest
 
 import weighbridge
+from weighbridge.answers.estimate.images import usual
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.models.arch.families import timm_nets
 from weighbridge.pictures import images
 from weighbridge.pictures.images import Seen
+from weighbridge.training.optimizers import optimizer
 
 MIB = 1 << 20
 BATCH, SIDE = 8, 224
@@ -119,3 +121,121 @@ def test_a_chip_that_nobody_measured_is_wider_upwards(offline):
     known = asked(gpu="3090")
     assert not any("nobody measured" in line for line in known.warnings)
     assert not any("nobody measured" in c.detail for c in forward(known).components)
+
+
+def test_networks_that_pad_their_inputs_are_not_followed(offline):
+    """TensorFlow's padding copies the input of a convolution that steps: 8 % more in a forward."""
+    assert asked("timm/tf_efficientnet_b0", gpu="3090").verdict.fits == "unknown"
+
+
+# ---- training
+
+
+def trained(name="timm/mobilenetv2_100", **settings):
+    settings = {"framework": "plain", "precision": "fp32", "optimizer": "adam"} | settings
+    return weighbridge.train(name, **settings)
+
+
+def phase(report, name):
+    return next(p for p in report.devices[0].phases if p.name == name)
+
+
+def parts(report, name):
+    return {c.name: c.bytes.expected for c in phase(report, name).components if not c.detail}
+
+
+def test_what_backward_needs_is_kept():
+    """ResNet-18's stem: its output and the norm's are kept, relu's is the norm's, and the pooling
+    keeps numbers of 8 bytes beside its quarter. Then four pairs a stage, and what each shortcut's
+    norm reads."""
+    kept = images.trained(
+        Seen(
+            shapes=shapes("resnet18"),
+            buffers=(),
+            dtype=FLOAT32,
+            batch=BATCH,
+            height=SIDE,
+            width=SIDE,
+        ),
+        optimizer("adam"),
+    ).saved
+    stem = 2 * STEM + STEM // 4 + STEM // 2
+    stages = sum(4 * 2 * STEM // 4 // 2**number for number in range(4))
+    shortcuts = sum(STEM // 4 // 2**number for number in (1, 2, 3))
+    assert kept == pytest.approx(stem + stages + shortcuts, rel=0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "mebibytes"), [(32, 4544), (64, 7224), (128, 12578)])
+def test_mobilenet_is_as_published(offline, batch, mebibytes):
+    """itu-rad/GPUMemNet, Test_Pipeline: an A100 40GB, float32, Adam, 224 x 224."""
+    peak = trained(gpu="a100-40gb", batch_size=batch).peak
+    assert peak.low <= mebibytes * MIB <= peak.high
+    assert peak.expected == pytest.approx(mebibytes * MIB, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "mebibytes", "share"),
+    [
+        ("timm/resnet50", 12294, 0.15),
+        ("timm/vit_small_patch16_224", 7298, 0.05),
+        ("timm/swin_tiny_patch4_window7_224", 13642, 0.05),
+    ],
+)
+@pytest.mark.slow
+def test_more_pictures_take_as_much_more_as_published(offline, name, mebibytes, share):
+    """itu-rad/GPUMemNet, Related_works/FakeTensor: from 8 pictures to 128, SGD."""
+    few, many = (
+        trained(name, optimizer="sgd-momentum", batch_size=batch).peak.expected
+        for batch in (8, 128)
+    )
+    assert many - few == pytest.approx(mebibytes * MIB, rel=share)
+
+
+def test_states_and_gradients_are_of_all_parameters(offline):
+    report = trained(batch_size=8)
+    rows, weights = parts(report, "step"), 3_504_872 * 4
+    assert rows["weights"] == weights
+    assert rows["gradients"] == pytest.approx(weights, rel=0.01)
+    assert rows["optimizer_states"] == pytest.approx(2 * weights, rel=0.01)
+    assert report.derived["saved_activation_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "lora"},
+        {"gradient_accumulation": 4},
+        {"checkpointing": "full"},
+        {"loss": "liger"},
+        {"gpu": "h100:8"},
+    ],
+)
+def test_a_setting_whose_step_is_not_followed_is_refused(offline, settings):
+    with pytest.raises(UnsupportedError, match="is followed without it alone"):
+        trained(**settings)
+
+
+@pytest.mark.slow
+def test_half_a_batch_and_16_bits_are_what_helps(offline):
+    report = asked("timm/resnet50", gpu_memory="3GiB", batch_size=4)
+    assert report.verdict.fits == "yes"
+    whole = weighbridge.prepare("timm/resnet50").train(
+        gpu_memory="3GiB", batch_size=64, pinned=(), framework="plain", optimizer="adamw"
+    )
+    assert [r.change for r in whole.remedies][-1]["batch_size"] < 32
+    assert whole.remedies[-1].fits == "yes"
+
+
+@pytest.mark.parametrize(
+    ("config", "side"),
+    [
+        ({"architecture": "swin_base_patch4_window12_384.ms_in1k"}, 384),
+        ({"architecture": "tf_efficientnet_b7"}, 600),
+        ({"architecture": "resnext50_32x4d"}, 224),
+        ({"architecture": "x", "pretrained_cfg": {"input_size": [3, 518, 518]}}, 518),
+        ({"architecture": "x", "pretrained_cfg": {"input_size": "3"}}, 224),
+    ],
+)
+def test_sides_that_a_network_was_made_for(config, side):
+    assert usual(config) == (side, side)

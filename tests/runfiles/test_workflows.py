@@ -6,6 +6,7 @@ import pytest
 
 from weighbridge.base.errors import BadFileError, WeighbridgeError
 from weighbridge.faces.api import weigh
+from weighbridge.faces.cli.menu import run as command
 from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.serving import workflow
 
@@ -221,6 +222,16 @@ def test_other_json_is_none(tmp_path):
     path.write_text('{"model_type": "llama"}')
     assert not workflow.is_workflow(str(path))
     assert not workflow.is_workflow(str(tmp_path / "none.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", [[], ["infer"], ["image"], ["video"], ["fit"]])
+def test_a_workflow_stands_where_a_model_does(word, tmp_path, capsys):
+    path = tmp_path / "my-flow.json"
+    path.write_text(json.dumps(FLUX))
+    code = command([*word, str(path), "--gpu", "3060", "--size", "512x512", "--reserve-vram", "1"])
+    screen = capsys.readouterr().out
+    assert code == 0 and "ComfyUI workflow" in screen and "512 x 512" in screen
 
 
 @pytest.mark.slow

@@ -208,7 +208,6 @@ CASES = {
         sizes=Sizes(height=128, width=128, text=128),
     ),
     "krea2": Case(
-        bounds={"step": 0.03},
         config={"_class_name": "Krea2Transformer2DModel", "num_layers": 3},
         inputs={
             "hidden_states": (1, 4096, 64),
@@ -219,7 +218,6 @@ CASES = {
         sizes=Sizes(tokens=4096, text=256),
     ),
     "cogview4": Case(
-        bounds={"forward": 0.04, "step": 0.08, "checkpoints": 0.05},
         config={"_class_name": "CogView4Transformer2DModel", "num_layers": 3},
         inputs={
             "hidden_states": (1, 16, 128, 128),
@@ -230,6 +228,40 @@ CASES = {
             "crop_coords": (1, 2),
         },
         sizes=Sizes(height=128, width=128, text=256),
+    ),
+    "hunyuan-video": Case(
+        config={
+            "_class_name": "HunyuanVideoTransformer3DModel",
+            "num_layers": 2,
+            "num_single_layers": 2,
+            "guidance_embeds": True,
+        },
+        inputs={
+            "hidden_states": (1, 16, 5, 60, 104),
+            "encoder_hidden_states": (1, 256, 4096),
+            "encoder_attention_mask": Typed((1, 256), BOOL),
+            "pooled_projections": (1, 768),
+            "timestep": Typed((1,), LONG),
+            "guidance": (1,),
+        },
+        sizes=Sizes(frames=5, height=60, width=104, text=256),
+    ),
+    "kandinsky5": Case(
+        config={
+            "_class_name": "Kandinsky5Transformer3DModel",
+            "num_text_blocks": 2,
+            "num_visual_blocks": 3,
+        },
+        inputs={
+            "hidden_states": (1, 5, 64, 64, 4),
+            "encoder_hidden_states": (1, 256, 3584),
+            "timestep": (1,),
+            "pooled_projections": (1, 768),
+            "visual_rope_pos": Plainly([torch.arange(5), torch.arange(32), torch.arange(32)]),
+            "text_rope_pos": Plainly(torch.arange(256)),
+        },
+        sizes=Sizes(frames=5, height=64, width=64, text=256),
+        targets=("to_query", "to_key", "to_value", "out_layer"),
     ),
     "sd-1.5": Case(
         config=SD15,
@@ -271,6 +303,20 @@ CASES = {
         call="encode",
         inputs={"x": (2, 3, 512, 512)},
         sizes=Sizes(batch=2, height=64, width=64, side="encode"),
+        skipped=INFERENCE,
+    ),
+    "tiny decode": Case(
+        config={"_class_name": "AutoencoderTiny"},
+        call="decode",
+        inputs={"x": (1, 4, 128, 128)},
+        sizes=Sizes(height=128, width=128, side="decode"),
+        skipped=INFERENCE,
+    ),
+    "tiny encode": Case(
+        config={"_class_name": "AutoencoderTiny", "latent_channels": 16},
+        call="encode",
+        inputs={"x": (1, 3, 1024, 1024)},
+        sizes=Sizes(height=128, width=128, side="encode"),
         skipped=INFERENCE,
     ),
 }

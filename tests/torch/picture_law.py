@@ -120,9 +120,12 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
 
 
 def _loaded(module: Any, device: str, dtype: torch.dtype) -> Any:
-    """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them."""
-    for parameter in module.parameters():
-        parameter.data = parameter.data.to(dtype)
+    """Weights in a dtype as from_pretrained loads them: buffers are as the class makes them, and
+    some modules stay in float32."""
+    wide = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    for name, parameter in module.named_parameters():
+        own = torch.float32 if wide.intersection(name.split(".")) else dtype
+        parameter.data = parameter.data.to(own)
     return module if device == "meta" else module.to(device)
 
 

@@ -1,4 +1,4 @@
-"""Forwards of timm's own networks on the fake GPU beside our programs, with weights and pictures.
+"""Forwards and steps of timm's own networks on the fake GPU beside our programs, with weights and pictures.
 
 Small differences are the allocator's: ours places weights and buffers apart, timm module by module.
 """
@@ -13,6 +13,7 @@ timm = pytest.importorskip("timm", reason="the oracle is a forward of timm's mod
 from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
 from weighbridge.pictures import images  # noqa: E402
+from weighbridge.training.optimizers import optimizer  # noqa: E402
 from weighbridge_lab.trace import guard  # noqa: E402
 from weighbridge_lab.trace.card import card  # noqa: E402
 from weighbridge_lab.trace.gpu import FakeGPU  # noqa: E402
@@ -46,10 +47,10 @@ def real(name, batch, side):
     return max(gpu.tape.levels)
 
 
-def ours(name, batch, side):
+def seen(name, batch, side):
     plan = timm_nets.blueprint(name)
     shapes = {param.name: param.shape for param in plan.params}
-    seen = images.Seen(
+    return images.Seen(
         shapes=images.resized(shapes, side, side),
         buffers=tuple(TORCH[b.dtype or "float32"].size(math.prod(b.shape)) for b in plan.buffers),
         dtype=FLOAT32,
@@ -58,9 +59,44 @@ def ours(name, batch, side):
         width=side,
         chip=card(CARD, None)[0].chip,
     )
-    return images.peak(seen).allocated
 
 
 @pytest.mark.parametrize(("name", "batch", "side"), CASES)
 def test_peaks(name, batch, side):
-    assert ours(name, batch, side) == pytest.approx(real(name, batch, side), rel=BOUND)
+    peak = images.peak(seen(name, batch, side)).allocated
+    assert peak == pytest.approx(real(name, batch, side), rel=BOUND)
+
+
+def stepped(name, batch, side, *, mixed):
+    """The peak of two steps of AdamW."""
+    with FakeGPU(CARD) as gpu:
+        with torch.device("cuda"):
+            model = timm.create_model(name).train()
+        adamw = torch.optim.AdamW(model.parameters())
+        for _ in range(2):
+            adamw.zero_grad()
+            pixels = torch.zeros(batch, 3, side, side, device="cuda")
+            labels = torch.zeros(batch, device="cuda", dtype=torch.long)
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=mixed):
+                loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+            loss.backward()
+            adamw.step()
+            del loss, pixels, labels
+    return max(gpu.tape.levels)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "resnet50", "regnety_032", "convnext_tiny", "efficientnet_b0"),
+        *("mobilenetv2_100", "mobilenetv3_large_100", "vit_small_patch16_224"),
+        "swin_tiny_patch4_window7_224",
+    ],
+)
+def test_steps(name, mixed):
+    ran = images.trained(
+        seen(name, 8, 224), optimizer("adamw"), TORCH["bfloat16"] if mixed else None
+    )
+    most = max(peak.allocated for peak in ran.moments.values())
+    assert most == pytest.approx(stepped(name, 8, 224, mixed=mixed), rel=0.01)

@@ -20,7 +20,7 @@ from weighbridge.base.records import dataclass, field
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.training.adapters import ALL, matched
 from weighbridge.training.forward.adapters import LoraLinear, Plain
-from weighbridge.training.forward.deltas import Hadamard, Kronecker
+from weighbridge.training.forward.deltas import Hadamard, Kronecker, WithDelta
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import ParameterSpec, Wrap
 from weighbridge.training.forward.ops.matrix import linear
@@ -144,16 +144,17 @@ def _adapted(
     if how.method == "loha":
         sides = ((outside, how.rank), (how.rank, inside)) * 2
         delta = Hadamard(*(make(f"{path}.hada_{i}", *side) for i, side in enumerate(sides)))
-        return Rebuilt(plain, delta)
+        return Rebuilt(plain, delta) if packed is None else WithDelta(packed, delta)
     factor = how.factor_of(path)
     (rows, c), (columns, d) = factored(outside, factor), factored(inside, factor)
     first = make(f"{path}.lokr_w1", rows, columns)
-    if how.bypassed:
+    if how.bypassed or packed is not None:  # nothing is added to a weight that is packed
         return LokrBypassed(packed or plain, first, make(f"{path}.lokr_w2", c, d))
-    second = (make(f"{path}.lokr_w2", c, d),)
     if HALF * how.rank < max(c, d):
-        second = make(f"{path}.lokr_w2_a", c, how.rank), make(f"{path}.lokr_w2_b", how.rank, d)
-    return Rebuilt(plain, Kronecker((outside, inside), first, second))
+        low = make(f"{path}.lokr_w2_a", c, how.rank), make(f"{path}.lokr_w2_b", how.rank, d)
+        return Rebuilt(plain, Kronecker((outside, inside), first, low))
+    whole = make(f"{path}.lokr_w2", c, d)
+    return Rebuilt(plain, Kronecker((outside, inside), first, (whole,)))
 
 
 def factored(size: int, factor: int) -> tuple[int, int]:

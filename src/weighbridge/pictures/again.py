@@ -84,8 +84,8 @@ def _pairs(run: Run) -> Runs:
 
             return _again(run, both, place, inputs)
         out = _again(run, call, place, values)
-        given = out if isinstance(out, tuple) else (out,)
-        last.append((call, place, values, [one.tensor for one in given if one is not None]))
+        results = out if isinstance(out, tuple) else (out,)
+        last.append((call, place, values, [one.tensor for one in results if one is not None]))
         return out
 
     return block

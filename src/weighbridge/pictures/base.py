@@ -19,7 +19,7 @@ training/layers/linear/linear_int8/linear_int8_ckpt.py, layers/linear/linear_int
 library/flux_utils.py (fp8_base).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType
@@ -119,7 +119,7 @@ def canonical(form: str) -> str:
     return plain if plain in STORED else formats.canonical(form)
 
 
-EIGHT = {SDNQ: Quantized8, DYNAMIC: ScaledFloat8}
+EIGHT: Mapping[str, Callable[[LeafTensor], Wrap]] = {SDNQ: Quantized8, DYNAMIC: ScaledFloat8}
 
 
 def known(form: str | None) -> bool:

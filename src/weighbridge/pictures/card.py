@@ -53,6 +53,7 @@ class Card:
     """One card, with the allocator replayed from the first component to the last stage."""
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
+    unpacks = True  # what is not multiplied as it is stored
 
     def __init__(
         self,
@@ -80,6 +81,10 @@ class Card:
         plain += sum(sum(formats.fused(parts[n], None, place.dtypes[n])) for n in place.fused)
         packed = (formats.largest(parts[n], place.dtypes[n], linears=True) for n in place.forms)
         return plain + max(packed, default=0)
+
+    def computes(self, name: str) -> DType:
+        """Return the dtype that a component computes in."""
+        return self.placement.dtypes[name]
 
     def before(self, name: str) -> None:
         """Put on the card what a component needs to run."""

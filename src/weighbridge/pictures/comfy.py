@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import GGML_BY_NAME
-from weighbridge.base.errors import ContradictionError
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, MIB
@@ -51,7 +50,6 @@ RESERVED, RESERVED_ON_WINDOWS = 400 * MIB, 600 * MIB  # EXTRA_RESERVED_VRAM
 MORE_ON_WINDOWS = 100 * MIB  # of cards of 15 GiB and more
 ROOMY = 1.5  # two predictions are one batch where so many times the estimate is free
 TILE, TILE_OF_VIDEO, TILE_FRAMES = 512, 256, 64  # VAEDecodeTiled; the fallback of 3-D latents
-DIFFUSERS_ONLY = ("offload", "layerwise_casting", "vae_slicing", "fuse_qkv", "quantize_on_card")
 
 # memory_usage_factor: MiB a hundredth of a latent pixel, in bytes of the dtype
 FACTORS: Mapping[str, float] = {
@@ -91,11 +89,7 @@ class ComfyRules(NamedTuple):
 
 
 def rules(w: Picture, part: "Part | None") -> ComfyRules:
-    """Raises ContradictionError for a setting that is diffusers' alone."""
-    for name in DIFFUSERS_ONLY:
-        if w.said.get(name):
-            flag = f"--{name.replace('_', '-')}"
-            raise ContradictionError(sentence("comfy.not_its", flag=flag))
+    """Read the flags that decide."""
     mode = w.vram_mode or "normal"
     newest = (release(w.engine_version or "") or DYNAMIC_SINCE) >= DYNAMIC_SINCE
     ours = part is None or part.vendor in ("NVIDIA", "")
@@ -165,13 +159,17 @@ def expected_decode(part: ModelPart, request: PictureRequest, spec: PipelineSpec
 
 
 def _guided(
-    made: PictureRequest, spec: PipelineSpec, part: ModelPart, free: int | None, asked: str | None
+    request: PictureRequest,
+    spec: PipelineSpec,
+    part: ModelPart,
+    free: int | None,
+    asked: str | None,
 ) -> PictureRequest:
     """Two predictions are one batch where there is room: as the sampler decides."""
-    if made.guidance == "none" or asked in ("batched", "two-pass"):
-        return made
-    roomy = free is None or expected_step(part, made, spec, 2) * ROOMY < free
-    return replace(made, guidance="batched" if roomy else "two-pass")
+    if request.guidance == "none" or asked in ("batched", "two-pass"):
+        return request
+    roomy = free is None or expected_step(part, request, spec, 2) * ROOMY < free
+    return replace(request, guidance="batched" if roomy else "two-pass")
 
 
 # ---- what is loaded
@@ -181,7 +179,7 @@ class ComfyStages(NamedTuple):
     """Stages with the weights that are on the card, and the most bytes that stay in RAM."""
 
     stages: tuple[Stage, ...]
-    made: PictureRequest
+    request: PictureRequest
     in_ram: int = 0
     notes: tuple[str, ...] = ()
 
@@ -197,45 +195,50 @@ class ComfyRun(NamedTuple):
     free: int | None
 
 
-def run(one: ComfyRun, made: PictureRequest, guidance: str | None) -> ComfyStages:
+def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfyStages:
     """Run the stages, with as many weights on the card as have room."""
     denoiser = one.parts[one.spec.denoiser]
-    made = _guided(made, one.spec, denoiser, one.free, guidance)
+    request = _guided(request, one.spec, denoiser, one.free, guidance)
     vae = one.parts[one.spec.vae]
-    if one.free is not None and made.batch * expected_decode(vae, made, one.spec) > one.free:
-        made = replace(made, slicing=made.batch > 1)
+    if one.free is not None and request.batch * expected_decode(vae, request, one.spec) > one.free:
+        request = replace(request, slicing=request.batch > 1)
     on_cpu = one.how.mode in ("low", "no") and not one.how.dynamic
-    notes = [sentence("comfy.encoders")] if on_cpu else []
+    notes = (sentence("comfy.encoders"),) if on_cpu else ()
     card = ComfyCard(one.spec, one.parts, one.place, one.chip)
-    ran = list(stages.run(card, made, one.spec.encoders if on_cpu else ()))
+    whole = tuple(stages.run(card, request, one.spec.encoders if on_cpu else ()))
     card.heap.close()
     if one.free is None or one.how.mode == "high":
-        return ComfyStages(tuple(ran), made, 0, tuple(notes))
-    if not made.tiling and working(ran[-1]) + _cast(ran[-1], one) > one.free:
-        ran[-1] = _in_tiles(one, made)
-        notes.append(sentence("comfy.tiles"))
+        return ComfyStages(whole, request, 0, notes)
+    return _in_room(one, request, one.free, ComfyStages(whole, request, 0, notes))
+
+
+def _in_room(one: ComfyRun, request: PictureRequest, free: int, whole: ComfyStages) -> ComfyStages:
+    """Return the stages as a card has room for them: decoding in tiles, weights in part."""
+    *before, last = whole.stages
+    notes = whole.notes
+    if not request.tiling and working(last) + _cast(last, one) > free:
+        last, notes = _in_tiles(one, request), (*notes, sentence("comfy.tiles"))
     waits, lessened = 0, []
-    for stage in ran:
-        whole = sum(stage.result.weights.values())
-        budget = _budget(stage, one, made, one.free)
-        if whole > budget:
-            waits = max(waits, whole - budget)
-            stage = _lessened(stage, one, budget / whole)
-        lessened.append(stage)
-    return ComfyStages(tuple(lessened), made, waits, tuple(notes))
+    for stage in (*before, last):
+        weights, budget = sum(stage.result.weights.values()), _budget(stage, one, request, free)
+        waits = max(waits, weights - budget)
+        fewer = weights > budget
+        lessened.append(_lessened(stage, one, budget / weights) if fewer else stage)
+    return ComfyStages(tuple(lessened), request, waits, notes)
 
 
-def _in_tiles(one: ComfyRun, made: PictureRequest) -> Stage:
+def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
     """Decode in tiles, as ComfyUI does when it ran out of memory."""
-    side = TILE_OF_VIDEO if one.spec.time > 1 else TILE
+    of_video = class_of(one.parts[one.spec.vae].config) in DECODED
+    side = TILE_OF_VIDEO if of_video else TILE
     spec = one.spec._replace(tile=(side, side), frames_tile=0)
     card = ComfyCard(spec, one.parts, one.place, one.chip)
-    stage = stages.decode(card, replace(made, tiling=True))
+    stage = stages.decode(card, replace(request, tiling=True))
     card.heap.close()
     return stage
 
 
-def _budget(stage: Stage, one: ComfyRun, made: PictureRequest, free: int) -> int:
+def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> int:
     """Return the bytes of weights that a stage's model may have."""
     how = one.how
     if how.mode == "no":
@@ -246,9 +249,9 @@ def _budget(stage: Stage, one: ComfyRun, made: PictureRequest, free: int) -> int
     aside = INFERENCE + how.reserved
     part = one.parts[stage.component]
     if stage.name == DENOISE:
-        aside += how.reserved + expected_step(part, made, one.spec, 1)
+        aside += how.reserved + expected_step(part, request, one.spec, 1)
     elif stage.name == DECODE:
-        aside = max(aside, how.reserved + expected_decode(part, made, one.spec))
+        aside = max(aside, how.reserved + expected_decode(part, request, one.spec))
     return max(LEAST_WEIGHTS, free - aside)
 
 

@@ -111,9 +111,10 @@ def resized(shapes: Shapes, height: int, width: int) -> Shapes:
 
 @dataclass(slots=True, kw_only=True)
 class Trained:
-    """What was alive in each phase of a step, at its fullest; `reserved` until its end."""
+    """What was alive in each phase of a step, at its fullest."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
+    saved: int = 0  # bytes that the graph holds where backward begins
 
     def note(self, name: str, peak: LivePeak) -> None:
         before = self.moments.get(name)
@@ -141,6 +142,7 @@ def trained(seen: Seen, optimizer: Optimizer, autocast: DType | None = None) -> 
             out = forward(run, seen.shapes, pixels)
             result.note("forward", heap.phase())
             loss = _cross_entropy(m, out.tensor)
+        result.saved = heap.live("activations")
         backward(m, loss)
         result.note("backward", heap.phase())
         del out, loss

@@ -1,10 +1,10 @@
 """What is asked of a pipeline, with the defaults that the pipeline has."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from weighbridge.base.dtypes import TORCH, DType
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.models.tensors import torch_dtype
@@ -17,7 +17,33 @@ from weighbridge.workload.picture import Picture
 # Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
 USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
 FRAMES_A_SECOND = 16  # where a pipeline says nothing
+DIFFUSERS, COMFYUI, SD_CPP = PROGRAMS = ("diffusers", "comfyui", "stable-diffusion.cpp")
+PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every program has
+    "offload": (DIFFUSERS, SD_CPP),
+    "offload_stream": (DIFFUSERS,),
+    "layerwise_casting": (DIFFUSERS,),
+    "vae_slicing": (DIFFUSERS,),
+    "fuse_qkv": (DIFFUSERS,),
+    "quantize_on_card": (DIFFUSERS,),
+    "blocks_to_swap": (DIFFUSERS, COMFYUI),
+    "vram_mode": (COMFYUI,),
+    "reserve_vram": (COMFYUI,),
+    "disable_smart_memory": (COMFYUI,),
+    "vae_tile": (COMFYUI,),
+}
+OF_SD_CPP = (None, "none", "model")  # modes of offload that it has
 IN_PLACE_UNTIL = (0, 31)  # of diffusers: caches of causal convolutions, upsampling in float32
+
+
+def foreign(w: Picture) -> None:
+    """Raise ContradictionError for a setting of another program."""
+    engine = w.engine or DIFFUSERS
+    for name, having in PROGRAMS_OF.items():
+        value = w.said.get(name)
+        only = (DIFFUSERS,) if name == "offload" and value not in OF_SD_CPP else having
+        if value and value != "none" and engine not in only:
+            flag, theirs = f"--{name.replace('_', '-')}", " and ".join(only)
+            raise ContradictionError(sentence("foreign", flag=flag, engines=theirs, engine=engine))
 
 
 def request(spec: PipelineSpec, w: Picture) -> PictureRequest:

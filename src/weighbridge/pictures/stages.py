@@ -117,7 +117,7 @@ def forward(card: Card, request: PictureRequest, part: str, sizes: Sizes) -> Val
     run = Run(
         m=card.m,
         cls=class_of(config),
-        dtype=card.placement.dtypes[part],
+        dtype=card.computes(part),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,
@@ -156,7 +156,7 @@ def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
 def _unpacked(card: Card, name: str) -> Tensor | None:
     """A linear that is unpacked for its product: the largest, for as long as the step runs."""
     place, part = card.placement, card.parts[name]
-    if not formats.unpacks(place.forms.get(name)):
+    if not card.unpacks or not formats.unpacks(place.forms.get(name)):
         return None
     nbytes = formats.largest(part, place.dtypes[name], linears=True)
     return card.m.new((nbytes // place.dtypes[name].nbytes,), place.dtypes[name])
@@ -170,8 +170,8 @@ def decode(card: Card, request: PictureRequest) -> Stage:
     frames, height, width = request.latent(spec)
     batch = 1 if request.slicing else request.batch
     outputs: list[Tensor] = []
-    if batch < request.batch and card.outputs_stay:
-        outputs.append(_picture(card, request, dtype))
+    if batch < request.batch:
+        outputs += _outputs(card, request, dtype)
     cls = class_of(card.parts[name].config)
     tiles_itself = card.outputs_stay and tiles.known(cls)
     if cls == PICTURES and frames > 1:
@@ -180,12 +180,10 @@ def decode(card: Card, request: PictureRequest) -> Stage:
     if request.tiling and spec.tile is not None and not tiles_itself:
         tall, wide = (side // spec.space for side in spec.tile)
         if height > tall or width > wide:  # tiles that are kept, and the picture they are put into
-            if card.outputs_stay:
-                outputs += [_picture(card, request, dtype) for _ in range(2)]
+            outputs += _outputs(card, request, dtype, 2)
             height, width = min(height, tall), min(width, wide)
     if spec.frames_tile and frames > spec.frames_tile and not tiles_itself:
-        if card.outputs_stay:
-            outputs.append(_picture(card, request, dtype))
+        outputs += _outputs(card, request, dtype)
         frames = spec.frames_tile
     sizes = Sizes(
         batch=batch,
@@ -198,6 +196,12 @@ def decode(card: Card, request: PictureRequest) -> Stage:
     result = forward(card, request, name, sizes)
     del result, outputs
     return Stage(DECODE, name, card.after(name))
+
+
+def _outputs(card: Card, request: PictureRequest, dtype: DType, count: int = 1) -> list[Tensor]:
+    """Make the pictures that stay on the card while parts of them are decoded."""
+    stay = count if card.outputs_stay else 0
+    return [_picture(card, request, dtype) for _ in range(stay)]
 
 
 def _picture(card: Card, request: PictureRequest, dtype: DType) -> Tensor:

@@ -82,7 +82,7 @@ class PicturePlan:
 
 @dataclass(slots=True, kw_only=True)
 class PictureRun:
-    """What was alive in each phase, at its fullest."""
+    """Phases of a run: what was alive in each, at its fullest."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class DenoiserStep:
         """Run a micro-batch forward and backward. What came of texts has its gradient when the
         denoiser is done."""
         m, plan = self.m, self.plan
-        held = self._encoded()
+        inputs = self._encoded()
         with m.casting(plan.autocast):
             texts = [self._text_forward(name, one) for name, one in self.texts.items()]
             out = self._forward()
@@ -226,7 +226,7 @@ class DenoiserStep:
         del out
         self.result.saved = self.result.saved or m.heap.live("activations")
         backward(m, loss)
-        del loss, held
+        del loss, inputs
         while texts:
             backward(m, texts.pop().tensor)
         self.result.note(BACKWARD, m.heap.phase())
@@ -240,10 +240,10 @@ class DenoiserStep:
         if plan.encodes:
             self.result.note(ENCODE, m.heap.phase())
         latents = s.batch, plan.spec.latents, s.frames, s.height, s.width
-        held = [m.new(latents, plan.autocast or plan.weights) for _ in range(3)]
-        held.append(m.new(latents, FLOAT32))
+        inputs = [m.new(latents, plan.autocast or plan.weights) for _ in range(3)]
+        inputs.append(m.new(latents, FLOAT32))
         prompts = s.batch, s.text, plan.spec.embedding_width
-        return [*held, m.new(prompts, plan.autocast or plan.weights)]
+        return [*inputs, m.new(prompts, plan.autocast or plan.weights)]
 
     def _text_forward(self, name: str, text: "TrainedText") -> Value:
         plan, config = self.plan, self.plan.parts[name].config

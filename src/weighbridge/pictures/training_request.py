@@ -167,17 +167,17 @@ def _dtypes(
     return dtypes
 
 
-def notes(spec: PipelineSpec, w: PictureTraining, made: PicturePlan) -> Iterator[str]:
+def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterator[str]:
     """Yield what is not as it was asked, and what is not counted."""
-    s = made.sizes
+    s = asked.sizes
     if w.size is not None and w.size != (s.height * spec.space, s.width * spec.space):
         size = f"{s.width * spec.space} x {s.height * spec.space}"
         multiple = spec.multiple or spec.space
         yield sentence("picture.rounded", pipeline=spec.name, multiple=multiple, size=size)
-    if made.streaming and made.form is not None:
-        yield sentence("picture_training.streamed", form=made.form)
-    if not base.known(made.form):
-        yield sentence("picture_training.unread", form=made.form or "")
+    if asked.streaming and asked.form is not None:
+        yield sentence("picture_training.streamed", form=asked.form)
+    if not base.known(asked.form):
+        yield sentence("picture_training.unread", form=asked.form or "")
     trainer = trainer_of(w)
-    if trainer.forks(class_of(made.denoiser.config)):
+    if trainer.forks(class_of(asked.denoiser.config)):
         yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)

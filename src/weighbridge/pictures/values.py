@@ -252,6 +252,9 @@ def attend(  # noqa: PLR0913  as torch has it
     kernel, shape = run.attention, number.shape(dtype)
     if apart:
         kernel = "math"
+    elif kernel == "scores":  # of ggml: in float32, and in place
+        run.m.hidden(FLOAT32.size(q.shape[0] * heads * q.shape[1] * k.shape[1]))
+        kernel = "efficient"
     elif kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
     options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))

@@ -27,7 +27,7 @@ STREAMING = ("none", "layers")  # weights that wait in host memory
 
 
 class PictureRunSettings(Settings):
-    """What is trained, on which pictures, and by which program."""
+    """The run: what is trained, on which pictures, and by which program."""
 
     TITLE = "Run"
     TITLE_ZH = "训练过程"
@@ -48,7 +48,7 @@ class PictureRunSettings(Settings):
 
 
 class PictureAdapterSettings(Settings):
-    """What is trained beside a frozen denoiser."""
+    """Adapters beside a frozen denoiser."""
 
     TITLE = "Adapters"
     TITLE_ZH = "适配器"
@@ -60,7 +60,7 @@ class PictureAdapterSettings(Settings):
 
 
 class PictureDataSettings(Settings):
-    """What is encoded before the run, and where the rest of the pipeline is."""
+    """The rest of the pipeline: what is encoded before the run, and where it is."""
 
     TITLE = "Pipeline"
     TITLE_ZH = "管线"

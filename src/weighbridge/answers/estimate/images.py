@@ -5,9 +5,14 @@ forward   a batch of pictures through the network, without gradients: run over s
           program of its kind, with the allocator replayed (weighbridge.pictures.images)
 """
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from weighbridge.answers import bounds
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.dtypes import TORCH as DTYPES
+from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.records import replace
@@ -25,37 +30,55 @@ from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
 from weighbridge.pictures.images import Seen
 from weighbridge.pictures.values import TORCH
-from weighbridge.workload import Infer
+from weighbridge.workload import Infer, Train
 
 SIDE = 224  # of most networks of ImageNet, where neither the name nor a size says
+NAMED = "swin", "vit", "deit"
+SIDES = {  # timm 1.0.31 models/efficientnet.py
+    "efficientnet_b2": 256,
+    "efficientnet_b3": 288,
+    "efficientnet_b4": 320,
+    "efficientnet_b5": 448,
+    "tf_efficientnet_b1": 240,
+    "tf_efficientnet_b2": 260,
+    "tf_efficientnet_b3": 300,
+    "tf_efficientnet_b4": 380,
+    "tf_efficientnet_b5": 456,
+    "tf_efficientnet_b6": 528,
+    "tf_efficientnet_b7": 600,
+    "tf_efficientnet_b8": 672,
+}
 BESIDE = frozenset(("workspaces", "temporaries"))
-HELD = frozenset(("weights", "buffers", "inputs"))
+TRAINED = "gradients", "optimizer_states"
+HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
+MOVING = frozenset(("activations", "workspaces"))
 SOURCE = "timm 1.0.31, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
 
 
-def known(model: Model, w: Infer) -> bool:
+def known(model: Model, w: Infer | Train) -> bool:
     """Tell whether a network's forward is followed: alone, as it is stored, in one dtype."""
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
-    return alone and plain and images.program(_shapes(part)) is not None
+    padded = str(part.config.get("architecture")).startswith("tf_")  # copies of inputs, padded
+    return alone and plain and not padded and images.program(_shapes(part)) is not None
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
     """Return the report with a forward beside loading; None where a tensor has no operator here."""
     budget = w.budget()
-    seen = _seen(model.parts[0], w, str(loaded.workload["dtype"]), budget)
+    one = seen(model.parts[0], w, DTYPES[str(loaded.workload["dtype"])], budget)
     try:
-        peak = images.peak(seen)
+        peak = images.peak(one)
     except UnsupportedError:
         return None
     gpu, *others = loaded.devices
-    instant = _margined(_instant(peak, model.parts[0], budget), budget)
-    devices = (replace(gpu, phases=(*gpu.phases, instant)), *others)
+    forward = instant("forward", peak, model.parts[0], budget)
+    devices = (replace(gpu, phases=(*gpu.phases, forward)), *others)
     settings: EffectiveSettings = {
         "context": w.context,
-        "batch_size": seen.batch,
-        "image_size": [seen.height, seen.width],
+        "batch_size": one.batch,
+        "image_size": [one.height, one.width],
     }
     derived: DerivedFacts = {
         "dtype_from": loaded.derived["dtype_from"],
@@ -72,18 +95,32 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         devices=devices,
         derived=derived,
         table=(),
-        verdict=_verdict(devices, w, budget),
-        warnings=(*loaded.warnings, *_unmeasured(budget)),
+        verdict=verdict(devices, w, budget),
+        warnings=(*loaded.warnings, *unmeasured(budget)),
     )
+
+
+def usual(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the sides of the pictures that a network was made for: its config, its name, or its
+    class say."""
+    pretrained = config.get("pretrained_cfg")
+    sides = pretrained.get("input_size") if isinstance(pretrained, Mapping) else None
+    if isinstance(sides, list) and len(sides) == 3 and all(type(n) is int for n in sides):
+        return sides[1], sides[2]
+    name = str(config.get("architecture")).partition(".")[0]
+    named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
+    side = int(named[1]) if named else SIDES.get(name, SIDE)
+    return side, side
 
 
 def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:
     return {param.name: param.shape for param in part.blueprint.params}
 
 
-def _seen(part: ModelPart, w: Infer, dtype: str, budget: Budget | None) -> Seen:
-    kind, shapes = DTYPES[dtype], _shapes(part)
-    height, width = w.image_size or images.usual(shapes) or (SIDE, SIDE)
+def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) -> Seen:
+    """Return what runs on the card: pictures of the size that was asked, or the usual one."""
+    shapes = _shapes(part)
+    height, width = w.image_size or images.usual(shapes) or usual(part.config)
     return Seen(
         shapes=images.resized(shapes, height, width),
         buffers=tuple(buffer_size(one, kind) for one in part.blueprint.buffers),
@@ -95,14 +132,18 @@ def _seen(part: ModelPart, w: Infer, dtype: str, budget: Budget | None) -> Seen:
     )
 
 
-def _instant(peak: LivePeak, part: ModelPart, budget: Budget | None) -> Instant:
+def instant(
+    phase: str, peak: LivePeak, part: ModelPart, budget: Budget | None, spread: float = 0
+) -> Instant:
+    """Return one moment of a network, with its margin; `spread` is that of what it computes."""
     card, live = None if budget is None else budget.choice.part, peak.live
     computed = sum(n for name, n in live.items() if name not in BESIDE | HELD)
     cls = part.blueprint.cls
     rows = (
+        *((name, "", live.get(name, 0), f"parameters of {cls}", SOURCE) for name in TRAINED),
         ("weights", "", live["weights"], f"parameters of {cls}", "the class's tensors"),
         ("buffers", "", live.get("buffers", 0), f"buffers of {cls}", "the class's tensors"),
-        ("activations", "pictures", live["inputs"], "the batch, channels first", SOURCE),
+        ("activations", "pictures", live.get("inputs", 0), "the batch, channels first", SOURCE),
         ("activations", cls, computed, f"the forward of {cls}", SOURCE),
         (
             "workspaces",
@@ -117,7 +158,7 @@ def _instant(peak: LivePeak, part: ModelPart, budget: Budget | None) -> Instant:
         Component(
             name=name,
             detail=detail,
-            bytes=exactly(n),
+            bytes=_around(n, spread) if name in MOVING else exactly(n),
             basis="computed",
             formula=formula,
             source=source,
@@ -132,15 +173,20 @@ def _instant(peak: LivePeak, part: ModelPart, budget: Budget | None) -> Instant:
         formula="cached blocks that nothing lives in",
         source=device.REPLAY,
     )
-    return Instant("forward", (*counted, free, device.context(card), device.libraries(TORCH, card)))
+    parts = *counted, free, device.context(card), device.libraries(TORCH, card)
+    return _margined(Instant(phase, parts), budget)
 
 
-def _margined(instant: Instant, budget: Budget | None) -> Instant:
+def _around(nbytes: int, share: float) -> Bytes:
+    return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
+
+
+def _margined(one: Instant, budget: Budget | None) -> Instant:
     """Widen by the margin of programs with convolutions that were run again, upwards by more on a
     chip that none of them ran on."""
     like = bounds.RunForm("trace", "torch", bounds.CONVOLUTIONS)
-    margined = bounds.phase(instant, like)
-    if not _unmeasured(budget):
+    margined = bounds.phase(one, like)
+    if not unmeasured(budget):
         return margined
     more = margined.at("driver").expected * workspaces.UNMEASURED // 100
     beyond = Component(
@@ -154,7 +200,7 @@ def _margined(instant: Instant, budget: Budget | None) -> Instant:
     return replace(margined, components=(*margined.components, beyond))
 
 
-def _unmeasured(budget: Budget | None) -> tuple[str, ...]:
+def unmeasured(budget: Budget | None) -> tuple[str, ...]:
     part = None if budget is None else budget.choice.part
     chip = None if part is None else part.chip
     if part is None or (chip and workspaces.is_measured(chip.capability, TORCH)):
@@ -162,7 +208,7 @@ def _unmeasured(budget: Budget | None) -> tuple[str, ...]:
     return (sentence("images.unmeasured", card=part.name, percent=workspaces.UNMEASURED),)
 
 
-def _verdict(devices: tuple[Device, ...], w: Infer, budget: Budget | None) -> Verdict | None:
+def verdict(devices: tuple[Device, ...], w: Infer | Train, budget: Budget | None) -> Verdict | None:
     from weighbridge.answers.verdict import on_devices, on_host
 
     judged = None if budget is None else on_devices.serving(devices, budget)

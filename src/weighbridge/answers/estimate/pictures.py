@@ -19,9 +19,9 @@ from weighbridge.base.units import human
 from weighbridge.memory.components import device, host
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model, ModelPart
-from weighbridge.pictures import comfy, components, formats, stages
+from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import Card, Placement, waiting
-from weighbridge.pictures.request import notes, placement, request
+from weighbridge.pictures.request import foreign, notes, placement, request
 from weighbridge.pictures.script import PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 # Shares of what a stage holds. 186 published peaks of diffusers' pipelines (CogVideoX, FLUX,
 # Qwen-Image: diffusers-torchao, InvokeAI) lay from 4 % below to 4 % above; programs that run files
 # of their own are 15 to 25 % off where anybody measured (assumed)
-SPREAD: Mapping[str, float] = {"diffusers": 0.04, comfy.NAME: comfy.SPREAD}
+SPREAD: Mapping[str, float] = {
+    "diffusers": 0.04,
+    comfy.NAME: comfy.SPREAD,
+    sdcpp.NAME: sdcpp.SPREAD,
+}
 OTHER_PROGRAM = 0.25
-OF_COMPUTING = (comfy.NAME,)  # programs that print what they load: a share of the rest
+OF_COMPUTING = (comfy.NAME, sdcpp.NAME)  # programs that print what they load: a share of the rest
 FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
 PACKING = 0.2
 TORCH = (2, 13)
@@ -51,8 +55,8 @@ def picture(model: Model, w: Picture) -> Report:
     known(row, parts)
     budget = w.budget()
     part = None if budget is None else budget.choice.part
-    by_comfy = w.engine == comfy.NAME
-    ran = _by_comfy(row, parts, w, part) if by_comfy else _by_diffusers(row, parts, w, part)
+    foreign(w)
+    ran = BY[w.engine or "diffusers"](row, parts, w, part)
     place, made = ran.place, ran.made
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
     alone = w.engine in OF_COMPUTING
@@ -120,7 +124,22 @@ def _by_comfy(
     chip = None if part is None else part.chip
     ran = comfy.run(comfy.ComfyRun(row, parts, place, how, chip, free), made, w.guidance)
     said = (*ran.notes, sentence("comfy.spread"))
-    return StagesRun(ran.stages, ran.made, place, 0, ran.in_ram, how.dynamic, said)
+    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, said)
+
+
+def _by_sdcpp(
+    row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
+) -> StagesRun:
+    row = sdcpp.recipe(row)
+    half = w if w.dtype else w.but(dtype="float16")
+    made, place = sdcpp.asked(request(row, w)), placement(row, half, tuple(parts))
+    card = sdcpp.GgmlCard(row, parts, place, None if part is None else part.chip)
+    ran = tuple(stages.run(card, made))
+    card.heap.close()
+    return StagesRun(ran, made, place, notes=(sentence("sdcpp.spread"),))
+
+
+BY = {"diffusers": _by_diffusers, comfy.NAME: _by_comfy, sdcpp.NAME: _by_sdcpp}
 
 
 def _in_part(judged: "Verdict", nbytes: int) -> "Verdict":
@@ -285,6 +304,8 @@ def _script(
     """Return the lines that run it so; None of a pipeline that has no repository."""
     if settings["engine"] == comfy.NAME:
         return comfy.script(row, settings, place.forms)
+    if settings["engine"] == sdcpp.NAME:
+        return sdcpp.script(row, settings, place.forms)
     if not row.repo_id:
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}

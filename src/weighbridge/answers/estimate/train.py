@@ -49,12 +49,25 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
     """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
     UnsupportedError where the model is outside our rules, UsageError where settings contradict
     each other."""
+    return _apart(model, workload) or _train(model, workload, counts=counts)
+
+
+def _apart(model: Model, workload: Train) -> Report | None:
+    """Answer with Megatron's step, or with that of a network of timm; None of all others."""
     if workload.framework == MEGATRON:
         from weighbridge.answers.estimate import megatron
 
         return megatron.train(model, workload)
     if workload.megatron_args:
         raise UsageError(sentence("train.megatron_args"))
+    if model.parts[0].library != "timm":
+        return None
+    from weighbridge.answers.estimate import image_training, images
+
+    return image_training.train(model, workload) if images.known(model, workload) else None
+
+
+def _train(model: Model, workload: Train, *, counts: bool) -> Report:
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:

@@ -327,7 +327,7 @@ class Prepared:
         if part and not remedies and estimator.counts and estimator.followed() > LONG:
             part(estimator.least(workload), least=True)
         report = estimator(workload)
-        if report.pictures and remedies:
+        if (report.pictures or report.sees) and remedies:
             return self._climbed(estimator, report, pinned)
         if not remedies or _is_enough(report):
             return report
@@ -371,9 +371,14 @@ class Prepared:
         self, estimator: Estimator, report: Report, pinned: Iterable[str] | None
     ) -> Report:
         """The answer about a pipeline, with the steps that people take where it does not fit."""
-        from weighbridge.answers.remedies import picture_training, pictures
+        from weighbridge.answers.remedies import images, picture_training, pictures, said
 
         workload, trains = estimator.question.workload, report.task == "train"
+        if report.sees:
+            fits = report.verdict is None or report.verdict.fits == "yes"
+            typed = said(workload) if pinned is None else frozenset(pinned)
+            steps = () if fits else images.ladder(report, workload, estimator, typed)
+            return replace(report, remedies=steps)
         if report.verdict is None or not report.verdict.count:
             return report if trains else pictures.with_cards(report, workload, estimator)
         if report.verdict.fits == "yes":
@@ -572,14 +577,15 @@ def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
     """Return the format of a denoiser that was named by its file, as ComfyUI loads such files:
     flux1-dev-Q4_K_S.gguf."""
     from weighbridge.models.catalogue import pipelines
-    from weighbridge.pictures.comfy import DIFFUSERS_ONLY
+    from weighbridge.pictures.request import COMFYUI, PROGRAMS_OF
 
     file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
     if file is None:
         return {}
     by_comfy = source.reference.lower().endswith(pipelines.ENDS)
-    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *DIFFUSERS_ONLY))
-    engine = {"engine": "comfyui"} if by_comfy else {}
+    others = [name for name, having in PROGRAMS_OF.items() if COMFYUI not in having]
+    by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *others))
+    engine = {"engine": COMFYUI} if by_comfy else {}
     name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
     settled = not file.format or getattr(w, name) is not None
     return engine if settled else {**engine, name: file.format}

@@ -17,7 +17,7 @@ from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
-from weighbridge.pictures import comfy
+from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
@@ -29,6 +29,7 @@ MOST = 7
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
 # Points that compare (assumed but for the order)
+FREE = Price()
 OFFLOADED = Price(speed=4)
 TILED = Price(quality=1, speed=1)
 CAST = Price(quality=2, speed=2)
@@ -54,7 +55,7 @@ class Step(NamedTuple):
 
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
-    steps = _of_comfy if w.engine == comfy.NAME else _steps
+    steps = {comfy.NAME: _of_comfy, sdcpp.NAME: _of_sdcpp}.get(w.engine or "", _steps)
     return climb(report, w, ask, pinned, steps(report, w))
 
 
@@ -109,6 +110,20 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
     yield from _smaller(row)
     yield Step({"vram_mode": "no"}, sentence("step.novram"), ONE_LEAF)
+
+
+def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
+    """Yield the steps of stable-diffusion.cpp."""
+    row = report.workload
+    yield Step({"attention": sdcpp.FLASH}, sentence("step.flash"), FREE, (DENOISE,))
+    yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
+    yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
+    if w.quantization is None:
+        for form in ("Q8_0", "Q4_K"):
+            change = {"quantization": f"{form}+text={form}"}
+            told = sentence("step.gguf", form=form)
+            yield Step(change, told, PACKED, (ENCODE, DENOISE), weights=True)
+    yield from _smaller(row)
 
 
 def _steps(report: Report, w: Picture) -> Iterator[Step]:

@@ -226,9 +226,9 @@ def tools() -> tuple[Tool, ...]:
             "Memory of serving a model",
             "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
             " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
-            " launch line, room for more. `command` judges a launch line as it stands. A pipeline of"
-            " pictures or video (flux.1-dev, wan2.2-t2v-a14b) is answered stage by stage, with size,"
-            " frames, offload, vae_tiling. The tool settings lists further arguments.",
+            " launch line, room for more. `command` judges a launch line as it stands. A pipeline"
+            " of pictures or video (flux.1-dev, wan2.2-t2v-a14b) is answered stage by stage, with"
+            " size, frames, offload, vae_tiling. The tool settings lists further arguments.",
         ),
         _task(
             "train",

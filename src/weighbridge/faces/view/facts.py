@@ -78,8 +78,10 @@ def _setting(answer: ShownAnswer) -> str:
 
 def _training(answer: ShownAnswer) -> str:
     w, d = answer.report.workload, answer.report.derived
+    length = "" if w["seq_len"] is None else f"{w['seq_len']:,}"
     return answer.say(
-        "setting.train",
+        "setting.train.images" if answer.pictures else "setting.train",
+        images=answer.pictures,
         method=w["method"],
         precision=w["precision"],
         form=w["quantization"] or w["dtype"],
@@ -87,7 +89,7 @@ def _training(answer: ShownAnswer) -> str:
         optimizer=w["optimizer"],
         checkpointing=w["checkpointing"],
         batch=f"{w['batch_size']:,}",
-        length=f"{w['seq_len']:,}",
+        length=length,
         why=answer.say.why(d["context_from"]),
         trained=f"{d['trainable_parameters']:,}",
     )

@@ -48,22 +48,13 @@ def title(answer: ShownAnswer) -> str:
 def _requests(answer: ShownAnswer) -> str:
     w = answer.report.workload
     if w["context"] is None:
-        return _pictures(answer) or answer.say("title.weights_alone")
+        return answer.pictures or answer.say("title.weights_alone")
     if answer.sees:
         return answer.say.some("images.one", "images.many", w["batch_size"])
     number = answer.say.some("requests.one", "requests.many", w["batch_size"])
     at_a_time = answer.say("title.requests", requests=number, context=f"{w['context']:,}")
     slots = _own_slots(answer.report)
     return answer.say("title.slots", requests=at_a_time, slots=slots) if slots else at_a_time
-
-
-def _pictures(answer: ShownAnswer) -> str:
-    """Say how many pictures a network that sees runs at once; "" where it is not run."""
-    size = answer.report.setting("image_size")
-    if size is None:
-        return ""
-    number = answer.say.some("images.one", "images.many", answer.report.workload["batch_size"])
-    return answer.say("title.images", images=number, height=size[0], width=size[1])
 
 
 def _own_slots(report: Report) -> int:

@@ -27,8 +27,8 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     if v is not None and v.fits != "yes" and answer.report.remedies:
         yield (climbed(answer, "phase"),)
     yield (phases(answer),)
-    kept = answer.size(answer.report.derived["saved_activation_bytes"])
-    yield (lines(answer.say("train.kept", size=kept), ram(answer)),)
+    size = answer.size(answer.report.derived["saved_activation_bytes"])
+    yield (lines(answer.say("train.kept", size=size), ram(answer)),)
 
 
 def assumes(answer: ShownAnswer) -> Iterator[str]:

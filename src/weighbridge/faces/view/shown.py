@@ -91,6 +91,16 @@ class ShownAnswer(NamedTuple):
         return self.report.model.architecture.endswith("ForImageClassification")
 
     @property
+    def pictures(self) -> str:
+        """How many pictures of which size a network of timm runs at once; "" of all others."""
+        if not self.report.sees:
+            return ""
+        w = self.report.workload
+        size = w["image_size"]
+        number = self.say.some("images.one", "images.many", w["batch_size"])
+        return self.say("title.images", images=number, height=size[0], width=size[1])
+
+    @property
     def split(self) -> bool:
         """Tell whether the peak is one device's share of what the phase lists as a whole."""
         return self.peak.expected != self.device.peak("driver").expected

@@ -28,6 +28,8 @@ def title(answer: ShownAnswer) -> str:
         what = answer.say("method.tuner", tuner=TUNERS[method], model=name)
     else:
         what = answer.say(METHODS[method], model=name)
+    if answer.pictures:
+        return f"{what} · {answer.pictures}"
     if answer.sees:
         return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
     asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
@@ -73,7 +75,7 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
         return
     if not askable(answer.report):
         return
-    most = "batch" if answer.sees else "seq-len"
+    most = "batch" if answer.sees or answer.pictures else "seq-len"
     yield (Paste(answer.say("changes.room"), asks(answer.report, f"--max {most}")),)
 
 

@@ -20,9 +20,9 @@ from weighbridge.machines.accelerators.names import spellings
 from weighbridge.machines.accelerators.parts import instances, parts
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import everyday, listing, pipelines
+from weighbridge.pictures.request import PROGRAMS_OF
 from weighbridge.settings.kinds import COUNT, NUMBER, WHOLE
 from weighbridge.settings.setting import MOST, Setting, Settings, fields
-from weighbridge.pictures.comfy import DIFFUSERS_ONLY
 from weighbridge.workload import (
     FIT,
     FSDP,
@@ -82,11 +82,9 @@ OF_SHARDING: Mapping[str, When] = {
     name: OF_TRAINING[name] for name in (*OF_ZERO, "cpu_ram_efficient_loading")
 }
 GROUPED: When = {"offload": ["group-block", "group-leaf"]}
-COMFY: When = {"engine": ["comfyui"]}
 OF_PICTURES: Mapping[str, When] = {
+    **{name: {"engine": list(having)} for name, having in PROGRAMS_OF.items()},
     "offload_stream": GROUPED,
-    **dict.fromkeys(("vram_mode", "reserve_vram", "disable_smart_memory", "vae_tile"), COMFY),
-    **dict.fromkeys(DIFFUSERS_ONLY, {"engine": ["diffusers"]}),
 }
 LOW_RANK: When = {"method": ["lora", "dora", "loha", "lokr"]}
 OF_PICTURE_TRAINING: Mapping[str, When] = {

@@ -89,6 +89,12 @@ class Report(Shown):
         return "pipeline" in self.workload
 
     @property
+    def sees(self) -> bool:
+        """Tell whether it is of a network of timm that runs on pictures, and reads nothing."""
+        w = self.workload
+        return bool(w.get("image_size")) and not (w.get("context") or w.get("seq_len"))
+
+    @property
     def fullest(self) -> Device:
         """The accelerator that holds the most; the host where there is none."""
         gpus = [d for d in self.devices if d.kind == "gpu"] or self.devices

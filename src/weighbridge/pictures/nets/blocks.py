@@ -33,6 +33,11 @@ def latent(n: Place, s: Sizes, channels: int, tokens: int) -> Value:
     return n.run.constant(s.batch, tokens, channels)
 
 
+def framed(x: Value, frames: int) -> tuple[int, ...]:
+    """The shape of so many frames of a video [batch, channels, frames, height, width]."""
+    return (*x.shape[:2], frames, *x.shape[3:])
+
+
 def embed(
     n: Place,
     x: Value,

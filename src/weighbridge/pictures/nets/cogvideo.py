@@ -9,31 +9,13 @@ from math import prod
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.blocks import continuous, feed, timestep
+from weighbridge.pictures.nets.blocks import continuous, feed, rows, timestep
+from weighbridge.pictures.nets.ltx import interleaved, scaled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
 Pair = tuple[Value, Value]  # of the video and the text
-
-
-def rows(x: Value, count: int) -> list[Value]:
-    """Chunks of a modulation, each to be broadcast over tokens."""
-    return [part.view(x.shape[0], 1, x.shape[-1] // count) for part in x.chunk(count)]
-
-
-def scaled(x: Value, scale: Value, shift: Value) -> Value:
-    x = x * (scale + 1.0)
-    return x + shift
-
-
-def turned(x: Value, turns: Turns) -> Value:
-    """apply_rotary_emb"""
-    half = x.shape[-1] // 2
-    x_real, x_imag = x.split(half, half)
-    x_rotated = cat([x_imag * -1.0, x_real], -1)
-    cos, sin = turns
-    return (x.float() * cos + x_rotated.float() * sin).like(x)
 
 
 def patches(n: Place, c: ComponentConfig, s: Sizes, d: int) -> Value:
@@ -67,8 +49,8 @@ def joined(a: Place, x: Value, y: Value, heads: int, turns: Turns | None) -> Pai
     key = a.layer_norm("norm_k", headed(key, heads), dense=False)
     if turns is not None:
         tokens = (x.shape[0], x.shape[1], heads, d // heads)
-        query = query.written(turned(query.part(*tokens), turns))
-        key = key.written(turned(key.part(*tokens), turns))
+        query = query.written(interleaved(query.part(*tokens), turns))
+        key = key.written(interleaved(key.part(*tokens), turns))
     h = attend(flat(query), flat(key), value, heads, first=True)
     h = (a / "to_out").linear("0", h, d)
     y, x = h.split(text, x.shape[1], dim=1)

@@ -8,20 +8,12 @@ from math import prod
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import feed
+from weighbridge.pictures.nets.ltx import interleaved
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
+from weighbridge.pictures.values import Sizes, Value, attend, flat, headed
 
 IMAGE_TOKENS = 256
 Turns = tuple[Value, Value]
-
-
-def turned(x: Value, turns: Turns) -> Value:
-    """apply_rotary_emb"""
-    half = x.shape[-1] // 2
-    x_real, x_imag = x.split(half, half)
-    x_rotated = cat([x_imag * -1.0, x_real], -1)
-    cos, sin = turns
-    return (x.float() * cos + x_rotated.float() * sin).like(x)
 
 
 def attention(
@@ -37,8 +29,8 @@ def attention(
     query = a.rms_norm(norms[0], query)
     key = a.rms_norm(norms[1], key)
     if turns is not None:
-        query = turned(query, turns)
-        key = turned(key, turns)
+        query = interleaved(query, turns)
+        key = interleaved(key, turns)
     key = key.copy()
     value = value.copy()
     return attend(flat(query), flat(key), flat(value), heads)

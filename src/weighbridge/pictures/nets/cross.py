@@ -9,6 +9,8 @@ from math import prod
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed, timestep
+from weighbridge.pictures.nets.ltx import scaled
+from weighbridge.pictures.nets.wan import turned
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
@@ -40,11 +42,6 @@ def modulation(p: Place, temb: Value, count: int = 6) -> list[Value]:
     d = temb.shape[-1] // count
     rows = p.value("scale_shift_table", count, d) + temb.view(*temb.shape[:-1], count, d)
     return [part.view(*temb.shape[:-1], d) for part in rows.chunk(count, dim=-2)]
-
-
-def scaled(x: Value, scale: Value, shift: Value) -> Value:
-    x = x * (scale + 1.0)
-    return x + shift
 
 
 def ended(n: Place, x: Value, times: Value, out: int) -> Value:
@@ -134,16 +131,6 @@ def linear_attention(a: Place, x: Value, c: ComponentConfig) -> Value:
     return (a / "to_out").linear("0", h, x.shape[-1])
 
 
-def turned(x: Value, turns: Turns) -> Value:
-    """apply_rotary_emb: halves in float32, each written into an empty tensor."""
-    half = x.shape[-1] // 2
-    x1, x2 = x.split(half, half)
-    cos, sin = (one.part(*one.shape[:-1], half) for one in turns)
-    out = x.run.new(*x.shape)
-    out = out.written(x1 * cos - x2 * sin)
-    return out.written(x1 * sin + x2 * cos)
-
-
 def turned_attention(a: Place, x: Value, c: ComponentConfig, turns: Turns) -> Value:
     """SanaLinearAttnProcessor3_0: the same with positions, and without them for what divides."""
     d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
@@ -217,15 +204,14 @@ def sana(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     y = embed(n / "caption_projection", run.constant(s.batch, s.text, c.caption_channels), d)
     y = n.rms_norm("caption_norm", y)
 
+    def look(a: Place, h: Value, c: ComponentConfig) -> Value:
+        return linear_attention(a, h, c) if turns is None else turned_attention(a, h, c, turns)
+
     def block(p: Place, x: Value) -> Value:
         shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
         h = p.layer_norm("", x, affine=False)
         h = scaled(h, scale, shift)
-        attn1, q = p / "attn1", x.shape[0]
-        if turns is None:
-            a = linear_attention(attn1, h, c)
-        else:
-            a = turned_attention(attn1, h, c, turns)
+        a, q = look(p / "attn1", h, c), x.shape[0]
         x = x + gate * a
         a = crossed(p / "attn2", x, y, c)
         x = a + x

@@ -1,101 +1,177 @@
-"""Transformers of two joined streams: SD3, FLUX, Chroma, LongCat, Qwen-Image, FLUX.2, AuraFlow, HunyuanVideo.
+"""HunyuanVideo and HunyuanVideo 1.5: two streams, the text second and refined before.
 
-A program reads (n, c, s): a place in the tree, the config, and the request's sizes:
-    b batch   t, h, w latent frames, height, width   text tokens
+Source: diffusers 0.42 models/transformers/{transformer_hunyuan_video,
+transformer_hunyuan_video15}.py.
 """
 
+from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.oldblocks import (
-    attention,
+from weighbridge.pictures.nets.blocks import (
+    Turns,
+    ada,
+    added,
+    attended,
     continuous,
-    double,
-    embed,
     feed,
-    single,
+    latent,
+    norm,
+    normed,
+    qkv,
+    scaled,
     timestep,
+    turned,
+    turns_of,
+    vector,
+    width_of,
 )
 from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Sizes, Value, cat
+from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
+
+Pair = tuple[Value, Value]
+GLYPHS = 256  # tokens of ByT5 beside the prompt's, HunyuanVideo 1.5
+IMAGE_TOKENS = 729  # of SigLIP, for one picture
 
 
-def vector(n, b, d, pooled=None, guidance=False, bias=True):
-    """CombinedTimestep(Guidance)TextProjEmbeddings"""
-    temb = timestep(n / "timestep_embedder", b, d, bias)
-    if guidance:
-        temb = temb + timestep(n / "guidance_embedder", b, d, bias)
-    if pooled:
-        temb = temb + embed(n / "text_embedder", n.run.new(b, pooled), d, bias)
-    return temb
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all blocks read besides their streams."""
+
+    temb: Value
+    turns: Turns
+    heads: int
+    ratio: float
 
 
-def packed(s, patch=2):
-    return s.frames * (s.height // patch) * (s.width // patch)
+def attention(n: Place, x: Value, y: Value, k: Shared) -> Pair:
+    """HunyuanVideoAttnProcessor2_0: positions are of the latents alone; texts have a mask."""
+    heads, d, text, image = k.heads, x.shape[-1], y.shape[1], x.shape[1]
+    apart = n.path.startswith("transformer_blocks")  # with projections of the text
+    if not apart:
+        x = cat([x, y])
+    query, key, value = qkv(n, x, d)
+    query = normed(n, "norm_q", query, heads)
+    key = normed(n, "norm_k", key, heads)
+    value = headed(value, heads)
+    if apart:
+        query = turned(query, k.turns)
+        key = turned(key, k.turns)
+        encoder_query, encoder_key, encoder_value = added(n, y, d)
+        encoder_query = normed(n, "norm_added_q", encoder_query, heads)
+        encoder_key = normed(n, "norm_added_k", encoder_key, heads)
+        query = cat([query, encoder_query])
+        key = cat([key, encoder_key])
+        value = cat([value, headed(encoder_value, heads)])
+        del encoder_query, encoder_key, encoder_value
+    else:
+        query = cat([turned(lead(query, image), k.turns), lead(query, text)])
+        key = cat([turned(lead(key, image), k.turns), lead(key, text)])
+    h = attend(flat(query), flat(key), flat(value), heads, masked=True)
+    del query, key, value
+    x, y = lead(h, image), lead(h, text)
+    if apart:
+        x = (n / "to_out").linear("0", x, d)
+        y = n.linear("to_add_out", y, d)
+    return x, y
 
 
-def latent(n, s, channels, tokens):
-    """The packed latents, given by the pipeline: they are there before the step."""
-    return n.run.new(s.batch, tokens, channels)
+def lead(x: Value, tokens: int) -> Value:
+    """A slice of so many tokens."""
+    return x.part(x.shape[0], tokens, *x.shape[2:])
 
 
-def refiner(n, c, s, d, heads, pooled):
-    """HunyuanVideo's token refiner"""
-    y = latent(n, s, pooled, s.text)
-    temb = vector(n / "time_text_embed", s.batch, d, pooled)
-    y = n.linear("proj_in", y, d)
+def double(p: Place, x: Value, y: Value, k: Shared) -> Pair:
+    """HunyuanVideoTransformerBlock"""
+    inside = int(k.ratio * x.shape[-1])
+    h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, k.temb)
+    g, (c_gate, c_shift, c_scale, c_gate_mlp) = ada(p / "norm1_context", y, k.temb)
+    a, b = attention(p / "attn", h, g, k)
+    x = x + a * gate
+    y = y + b * c_gate
+    h = norm(p, x)
+    g = norm(p, y)
+    h = scaled(h, scale, shift)
+    g = scaled(g, c_scale, c_shift)
+    f = feed(p / "ff", h, inside)
+    f2 = feed(p / "ff_context", g, inside)
+    x = x + gate_mlp * f
+    y = y + c_gate_mlp * f2
+    return x, y
+
+
+def single(p: Place, x: Value, y: Value, k: Shared) -> Pair:
+    """HunyuanVideoSingleTransformerBlock"""
+    d, image, text = x.shape[-1], x.shape[1], y.shape[1]
+    x = cat([x, y])
+    residual = x
+    h, (gate,) = ada(p / "norm", x, k.temb, 3)
+    mlp = p.linear("proj_mlp", h, int(k.ratio * d)).act()
+    h, g = lead(h, image), lead(h, text)
+    a, b = attention(p / "attn", h, g, k)
+    a = cat([a, b])
+    x = cat([a, mlp], -1)
+    x = gate * p.linear("proj_out", x, d)
+    x = x + residual
+    return lead(x, image), lead(x, text)
+
+
+def refiner(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """HunyuanVideoTokenRefiner"""
+    d, heads = width_of(c)
+    temb = vector(n / "time_text_embed", s.batch, d, c.text_embed_dim)
+    y = n.linear("proj_in", latent(n, s, c.text_embed_dim, s.text), d)
     for p in (n / "token_refiner").each("refiner_blocks", c.num_refiner_layers):
-        h = attention(p / "attn", p.layer_norm("norm1", y), heads)
+        h = p.layer_norm("norm1", y)
+        query, key, value = (headed(t, heads) for t in qkv(p / "attn", h, d))
+        a = (p / "attn" / "to_out").linear("0", attended(query, key, value), d)
         gates = (p / "norm_out").linear("linear", temb.act(), 2 * d).chunk(2)
-        y = y + h * gates[0].view(s.batch, 1, d)
-        y = y + feed(p / "ff", p.layer_norm("norm2", y), int(c.mlp_ratio * d), how="silu") * gates[
-            1
-        ].view(s.batch, 1, d)
+        y = y + a * gates[0].view(s.batch, 1, d)
+        f = feed(p / "ff", p.layer_norm("norm2", y), int(c.mlp_ratio * d), how="silu")
+        y = y + f * gates[1].view(s.batch, 1, d)
     return y
 
 
+def several_texts(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """The texts of HunyuanVideo 1.5: the refined prompt, glyphs, a picture, each with its kind."""
+    d, _ = width_of(c)
+    y = refiner(n / "context_embedder", c, s)
+    p = n / "context_embedder_2"
+    z = p.layer_norm("norm", latent(n, s, c.text_embed_2_dim, GLYPHS))
+    z = p.linear("linear_2", p.linear("linear_1", z, d).act(), d)
+    z = p.linear("linear_3", z.act(), d)
+    p = n / "image_embedder"
+    i = p.layer_norm("norm_in", latent(n, s, c.image_embed_dim, IMAGE_TOKENS))
+    i = p.linear("linear_2", p.linear("linear_1", i, c.image_embed_dim).act(), d)
+    i = p.layer_norm("norm_out", i)
+    n.param("cond_type_embed.weight", 3, d, kind="embedding")
+    return cat([i + n.run.new(*i.shape), z + n.run.new(*z.shape), y + n.run.new(*y.shape)])
+
+
 def hunyuan_video(n: Place, c: ComponentConfig, s: Sizes) -> Value:
-    d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
-    fifteen = n.run.cls == "HunyuanVideo15Transformer3DModel"
-    k = (c.patch_size_t, c.patch_size, c.patch_size)
-    x = (n / "x_embedder").conv(
-        "proj", n.run.new(s.batch, c.in_channels, s.frames, s.height, s.width), d, k, k, (0, 0, 0)
-    )
-    x = x.view(s.batch, x.shape[2] * x.shape[3] * x.shape[4], d)
-    if fifteen:
+    d, heads = width_of(c)
+    kernel = c.patch_size_t, c.patch_size, c.patch_size
+    video = n.run.constant(s.batch, c.in_channels, s.frames, s.height, s.width)
+    x = (n / "x_embedder").conv("proj", video, d, kernel, kernel, 0)
+    tokens = x.shape[2] * x.shape[3] * x.shape[4]
+    turns = turns_of(n.run, tokens, c.attention_head_dim)
+    if n.run.cls == "HunyuanVideo15Transformer3DModel":
         temb = timestep(n / "time_embed" / "timestep_embedder", s.batch, d)
         if c.use_meanflow:
-            timestep(n / "time_embed" / "timestep_embedder_r", s.batch, d)
-        y = refiner(n / "context_embedder", c, s, d, heads, c.text_embed_dim)
-        p = n / "context_embedder_2"
-        z = p.layer_norm("norm", latent(n, s, c.text_embed_2_dim, 256))
-        z = p.linear("linear_3", p.linear("linear_2", p.linear("linear_1", z, d).act(), d).act(), d)
-        p = n / "image_embedder"
-        i = p.layer_norm("norm_in", latent(n, s, c.image_embed_dim, 729))
-        i = p.layer_norm(
-            "norm_out", p.linear("linear_2", p.linear("linear_1", i, c.image_embed_dim).act(), d)
-        )
-        n.param("cond_type_embed.weight", 3, d, kind="embedding")
-        y = cat([i, z, y])
-        del i, z
+            temb = temb + timestep(n / "time_embed" / "timestep_embedder_r", s.batch, d)
+        x = x.view(s.batch, tokens, d)
+        y = several_texts(n, c, s)
     else:
-        temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim, c.guidance_embeds)
-        y = refiner(n / "context_embedder", c, s, d, heads, c.text_embed_dim)
+        pooled, guidance = c.pooled_projection_dim, bool(c.guidance_embeds)
+        temb = vector(n / "time_text_embed", s.batch, d, pooled, guidance=guidance)
+        x = x.view(s.batch, tokens, d)
+        y = refiner(n / "context_embedder", c, s)
+    k = Shared(temb=temb, turns=turns, heads=heads, ratio=c.mlp_ratio)
     for p in n.each("transformer_blocks", c.num_layers):
-        x, y = p.block(
-            lambda p, x, y: double(
-                p, x, y, temb, heads, ratio=c.mlp_ratio, each=True, text_first=False
-            ),
-            x,
-            y,
-        )
-
-    def one(p, x, y):
-        x = single(p, cat([x, y]), temb, heads, ratio=c.mlp_ratio)
-        return tuple(x.split(x.shape[1] - y.shape[1], y.shape[1], dim=1))
-
+        x, y = p.block(lambda p, x, y: double(p, x, y, k), x, y)
     for p in n.each("single_transformer_blocks", c.num_single_layers or 0):
-        x, y = p.block(one, x, y)
+        x, y = p.block(lambda p, x, y: single(p, x, y, k), x, y)
     x = continuous(n / "norm_out", x, temb)
-    return n.linear("proj_out", x, k[0] * k[1] * k[2] * c.out_channels).copy()
+    x = n.linear("proj_out", x, kernel[0] * kernel[1] * kernel[2] * c.out_channels)
+    return x.copy()
 
 
 PROGRAMS = {

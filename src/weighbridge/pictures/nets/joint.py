@@ -81,8 +81,9 @@ def sd3_block(
         h = scaled(h, scale, shift)
     else:
         h, (gate, shift_mlp, scale_mlp, gate_mlp) = ada(p / "norm1", x, temb)
+    more: list[Value] = []
     if last:
-        g, more = continuous(p / "norm1_context", y, temb), []
+        g = continuous(p / "norm1_context", y, temb)
     else:
         g, more = ada(p / "norm1_context", y, temb)
     a, b = sd3_attention(p / "attn", h, g, c, last=last)

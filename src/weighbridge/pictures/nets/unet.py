@@ -7,7 +7,7 @@ models/transformers/transformer_2d.py, models/attention.py, models/controlnets/c
 from itertools import pairwise
 from typing import Any
 
-from weighbridge.base.records import dataclass
+from weighbridge.base.records import dataclass, replace
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
 from weighbridge.pictures.places import Place
@@ -220,7 +220,8 @@ def body(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Co
         if i < len(levels) - 1:
             x = (p / "downsamplers" / 0).conv("conv", x, level.width, 3, 2, 1)
             skips.append(x)
-    return middle(n / "mid_block", x, levels[-1], k), skips, k
+    last = replace(levels[-1], only=False)
+    return middle(n / "mid_block", x, last, k), skips, k
 
 
 def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:

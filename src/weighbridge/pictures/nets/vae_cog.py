@@ -8,6 +8,7 @@ from math import log2, prod
 
 from weighbridge.base.units import GIB
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, cat
@@ -34,10 +35,6 @@ class Caches:
         self.before = self.frames
         if not self.replaced:
             self.frames = {}
-
-
-def framed(x: Value, frames: int) -> tuple[int, ...]:
-    return (*x.shape[:2], frames, *x.shape[3:])
 
 
 def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:

@@ -6,15 +6,12 @@ Source: diffusers 0.42 models/autoencoders/autoencoder_kl_cosmos.py.
 from math import log2
 
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.places import Place
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Sides = tuple[int, int, int]
 POINT = (1, 1, 1)
-
-
-def framed(x: Value, frames: int) -> tuple[int, ...]:
-    return (*x.shape[:2], frames, *x.shape[3:])
 
 
 def conv(p: Place, name: str, x: Value, out: int, kernel: Sides, stride: Sides = POINT) -> Value:

@@ -8,6 +8,7 @@ from math import log2, prod
 
 from weighbridge.base.dtypes import BOOL, FLOAT32
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.nets.tiles import FrameTile, in_frames, tile, tiled
 from weighbridge.pictures.nets.vae_wan import gamma
 from weighbridge.pictures.places import Place
@@ -15,10 +16,6 @@ from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Sides = tuple[int, int, int]
 FRAMES = FrameTile(5, 3)  # latent frames at once, as use_framewise_decoding is on from the start
-
-
-def framed(x: Value, frames: int) -> tuple[int, ...]:
-    return (*x.shape[:2], frames, *x.shape[3:])
 
 
 def conv(

@@ -88,4 +88,66 @@ def image_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return decoder(n / "decoder", c, z)
 
 
-PROGRAMS = {"AutoencoderKL": image_vae, "AutoencoderKLFlux2": image_vae}
+# ---- TAESD: modules in one row
+
+
+def tiny_block(p: Place, x: Value) -> Value:
+    """AutoencoderTinyBlock: three convolutions beside their input."""
+    width, row = x.shape[1], p / "conv"
+    h = row.conv("0", x, width)
+    h = h.act("result")
+    h = row.conv("2", h, width)
+    h = h.act("result")
+    h = row.conv("4", h, width)
+    h = h + x
+    return h.act("result")
+
+
+def tiny_encoder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """EncoderTiny"""
+    f, number = 2 ** (len(c.encoder_block_out_channels) - 1), 0
+    x = p.run.constant(s.batch, c.in_channels, f * s.height, f * s.width)
+    x = x + 1.0
+    x = x * 1.0
+    for i, (width, count) in enumerate(
+        zip(c.encoder_block_out_channels, c.num_encoder_blocks, strict=True)
+    ):
+        x = p.conv(str(number), x, width, 3, 2 if i else 1, 1, bias=not i)
+        for block in range(number + 1, number + 1 + count):
+            x = tiny_block(p / block, x)
+        number += 1 + count
+    return p.conv(str(number), x, c.latent_channels)
+
+
+def tiny_decoder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
+    """DecoderTiny"""
+    x = p.run.constant(s.batch, c.latent_channels, s.height, s.width)
+    widths, number = c.decoder_block_out_channels, 2
+    x = (x * 1.0).act("result") * 1.0
+    x = p.conv("0", x, widths[0])
+    x = x.act("result")
+    for i, (width, count) in enumerate(zip(widths, c.num_decoder_blocks, strict=True)):
+        last = i == len(widths) - 1
+        for block in range(number, number + count):
+            x = tiny_block(p / block, x)
+        number += count
+        if not last:
+            x = x.upsample(space=c.upsampling_scaling_factor)
+            number += 1
+        x = p.conv(str(number), x, c.out_channels if last else width, bias=last)
+        number += 1
+    return x * 1.0 * 1.0
+
+
+def tiny_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+    x = None
+    if s.side != "decode":
+        x = tiny_encoder(n / "encoder" / "layers", c, s)
+    return tiny_decoder(n / "decoder" / "layers", c, s) if s.side != "encode" or x is None else x
+
+
+PROGRAMS = {
+    "AutoencoderKL": image_vae,
+    "AutoencoderKLFlux2": image_vae,
+    "AutoencoderTiny": tiny_vae,
+}

@@ -6,6 +6,7 @@ Source: diffusers 0.42 models/autoencoders/{autoencoder_kl_wan, autoencoder_kl_q
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
+from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.nets.tiles import tile, tiled
 from weighbridge.pictures.places import Place, Side
 from weighbridge.pictures.values import Sizes, Value, attend, cat
@@ -31,10 +32,6 @@ class Caches:
         y = causal(n, name, x, out, kernel, before)
         self.frames[key] = latest
         return y
-
-
-def framed(x: Value, frames: int) -> tuple[int, ...]:
-    return (*x.shape[:2], frames, *x.shape[3:])
 
 
 def last_frames(x: Value, count: int) -> Value:

@@ -14,6 +14,7 @@ HEAD = 64  # of all others
 
 def vit(t: Tree, x: Value) -> Value:
     x = _embedded(t, x)
+    x = t.layer_norm("norm_pre", x) if t.has("norm_pre") else x
     x = sequence(x, t.each("blocks"), vit_block)
     x = t.layer_norm("norm", x) if t.has("norm") else x
     first = x.part(x.shape[0], x.shape[-1])

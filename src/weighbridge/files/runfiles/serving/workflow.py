@@ -26,6 +26,8 @@ from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, o
 
 MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
 REROUTE = "Reroute"
+WRAPPER = "WanVideoModelLoader"
+WHOLE = "this loader has all of it on the card, but for the blocks that are swapped: none in part"
 MOST_STEPS = 16  # links that are followed to a value
 MOST_NAMED = 8  # nodes that are not known
 FRAMES = ("length", "num_frames", "video_frames")
@@ -106,7 +108,12 @@ def _nodes(data: Any) -> Iterator[FlowNode]:
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
         for one in (data, *_subgraphs(data)):
             yield from _of_page(one)
-        return
+    else:
+        yield from _of_server(data)
+
+
+def _of_server(data: Mapping[str, Any]) -> Iterator[FlowNode]:
+    """Yield nodes as the server takes them: inputs by name, a link as (node, output)."""
     for name, node in data.items():
         if isinstance(node, Mapping) and isinstance(node.get("class_type"), str):
             inputs = node.get("inputs")
@@ -128,25 +135,31 @@ def _subgraphs(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _of_page(data: Mapping[str, Any]) -> Iterator[FlowNode]:
     """Yield nodes as the page saves them: values are a list in the order of the widgets."""
     inside = f"{data['id']}:" if isinstance(data.get("id"), str) and "inputNode" in data else ""
-    sources: dict[Any, str] = {}
+    sources = dict(_sources(data, inside))
+    for node in _listed(data.get("nodes")):
+        named = isinstance(node, Mapping) and isinstance(node.get("type"), str)
+        if named and node.get("mode") != MUTED:
+            yield _page_node(node, inside, sources)
+
+
+def _sources(data: Mapping[str, Any], inside: str) -> Iterator[tuple[str, str]]:
+    """Yield links by their number, with the node that each begins at."""
     for link in _listed(data.get("links")):
         if isinstance(link, list) and len(link) > 3:
-            sources[str(link[0])] = f"{inside}{link[1]}"
+            yield str(link[0]), f"{inside}{link[1]}"
         elif isinstance(link, Mapping):  # of a subgraph
-            sources[str(link.get("id"))] = f"{inside}{link.get('origin_id')}"
-    for node in _listed(data.get("nodes")):
-        if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
-            continue
-        if node.get("mode") == MUTED:
-            continue
-        entries = [i for i in _listed(node.get("inputs")) if isinstance(i, Mapping)]
-        links = {
-            str(i.get("name")): sources.get(str(i["link"]), "")
-            for i in entries
-            if i.get("link") is not None
-        }
-        kind = REROUTE if node.get("mode") == BYPASSED else node["type"]
-        yield FlowNode(f"{inside}{node.get('id')}", kind, _values(node), links)
+            yield str(link.get("id")), f"{inside}{link.get('origin_id')}"
+
+
+def _page_node(node: Mapping[str, Any], inside: str, sources: Mapping[str, str]) -> FlowNode:
+    entries = [i for i in _listed(node.get("inputs")) if isinstance(i, Mapping)]
+    links = {
+        str(i.get("name")): sources.get(str(i["link"]), "")
+        for i in entries
+        if i.get("link") is not None
+    }
+    kind = REROUTE if node.get("mode") == BYPASSED else node["type"]
+    return FlowNode(f"{inside}{node.get('id')}", kind, _values(node), links)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -226,13 +239,13 @@ class Workflow:
             yield PlannedRun(task="picture", settings=settings, unread=tuple(self.unread))
         for name, files in pipelines.items():
             form = "+".join(self._formats(name, files))
-            own = {"quantization": form} if form else {}
-            own |= self._per_pipeline(name)
+            more = {"quantization": form} if form else {}
+            more |= self._per_pipeline(name)
             yield PlannedRun(
                 task="picture",
                 name=name if len(pipelines) > 1 else "",
                 model=name,
-                settings={**settings, **own},
+                settings={**settings, **more},
                 unread=tuple(self.unread),
                 defaults=() if "size" in settings else self._usual(name),
             )
@@ -257,14 +270,15 @@ class Workflow:
     def _size(self) -> dict[str, Value]:
         for node in self.of("size"):
             width, height = (self.value(node, side) for side in ("width", "height"))
-            if not (_count(width) and _count(height)):
-                continue
-            size: dict[str, Value] = {"size": f"{width}x{height}"}
-            frames = self.value(node, next((n for n in FRAMES if n in node.inputs), ""))
-            batch = self.value(node, "batch_size")
-            size |= {"frames": frames} if _count(frames) and frames > 1 else {}
-            return size | ({"batch_size": batch} if _count(batch) and batch > 1 else {})
+            if _count(width) and _count(height):
+                return {"size": f"{width}x{height}", **self._several(node)}
         return {}
+
+    def _several(self, node: FlowNode) -> dict[str, Value]:
+        """Return frames and batch of a node that says a size, where there is more than one."""
+        length = next((name for name in FRAMES if name in node.inputs), "")
+        counts = {"frames": self.value(node, length), "batch_size": self.value(node, "batch_size")}
+        return {name: n for name, n in counts.items() if _count(n) and n > 1}
 
     def _usual(self, name: str) -> tuple[tuple[str, Value, str], ...]:
         pipeline = find(name)
@@ -337,6 +351,8 @@ class Workflow:
         """Name the nodes that take memory and are not weighed, and those that are not known."""
         for node in self.of("more"):
             self._leave(node.type, "its model is not weighed", raises=True)
+        if any(node.type == WRAPPER for node in self.nodes):
+            self._leave(WRAPPER, WHOLE)
         strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
         for name in list(strange)[:MOST_NAMED]:
             if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name):  # a group

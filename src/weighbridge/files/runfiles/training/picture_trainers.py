@@ -45,11 +45,22 @@ PIPELINES: Mapping[str, str] = {
     "zimage_": "z-image",
     "flux_2_": "flux.2-dev",
     "hv_train": "hunyuan-video",
-    "train_": "sd-1.5",
+    "train_network": "sd-1.5",
+    "train_db": "sd-1.5",
     "fine_tune": "sd-1.5",
 }
+# The same of diffusers' scripts, by the end of their names; others train what they are told
+EXAMPLES: Mapping[str, str] = {
+    "_flux": "flux.1-dev",
+    "_flux_kontext": "flux.1-kontext-dev",
+    "_flux2": "flux.2-dev",
+    "_hidream": "hidream",
+    "_lumina2": "lumina2",
+    "_qwen_image": "qwen-image",
+    "_sdxl": "sdxl",
+    "_z_image": "z-image",
+}
 WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
-WAN |= {"i2v-A14B": "wan2.2-i2v-a14b"}
 FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
     ("flux", ""): "flux.1-dev",
     ("flux", "dev"): "flux.1-dev",
@@ -72,6 +83,7 @@ FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and mo
     ("wan", "t2v-480p-1.3b-2.1"): "wan2.1-t2v-1.3b",
     ("wan", "t2v-480p-14b-2.1"): "wan2.1-t2v-14b",
 }
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
@@ -107,10 +119,10 @@ def read(document: Document) -> Iterator[PlannedRun]:
 def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
     """Yield (script, program, words behind it) of each line that starts one."""
     try:
-        told = list(commands(document.text))
+        all_commands = list(commands(document.text))
     except UsageError:
         return
-    for command in told:
+    for command in all_commands:
         words = [filled(word) for word in command.words]
         for place, word in enumerate(words):
             match = SCRIPT.fullmatch(word)
@@ -159,22 +171,26 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
     if program == "simpletuner":
         family, flavour = keys.text("model_family"), keys.text("model_flavour")
         named = FAMILIES.get((family, flavour)) or FAMILIES.get((family, ""), "")
-        own = keys.text("pretrained_model_name_or_path")
+        weights = keys.text("pretrained_model_name_or_path")
         keys.knows("model_family", "model")
         if flavour and (family, flavour) not in FAMILIES and named:
             keys.leave("model_flavour", f"+- it is taken for {named}")
-        if not named and not own:
+        if not named and not weights:
             keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
-        return own or named
+        return weights or named
     if program == "musubi" and script.startswith("wan"):
         keys.used.add("dit")
         return WAN.get(keys.text("task"), "")
     key = "pretrained_model_name_or_path"
     named = keys.text(key)
     keys.used |= {key, "dit"}
-    if named and not WEIGHTS.search(named) and not named.startswith(("/", ".")):
+    if REPOSITORY.fullmatch(named) and not WEIGHTS.search(named):
         keys.knows(key, "model")
         return named
+    if keys.text("model_type") == "chroma":
+        return "chroma"
+    if program == "diffusers":
+        return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
     begins = (pipeline for start, pipeline in PIPELINES.items() if script.startswith(start))
     pipeline = next(begins, "")
     return "sd-2.1" if pipeline == "sd-1.5" and keys.on("v2") else pipeline
@@ -250,17 +266,14 @@ def _resolution(keys: KeyReading) -> None:
 
 
 def _sized(keys: KeyReading, key: str) -> None:
-    size = _pixels(keys.value(key))
-    if size is not None:
+    if size := _pixels(keys.value(key)):
         keys.set("size", size, key)
 
 
 def _pixels(value: object) -> tuple[int, int] | None:
     """1024, "1024,768" and [1024, 768], width first -> (height, width)."""
     sides = re.findall(r"\d+", str(value)) if isinstance(value, int | str | list) else []
-    if len(sides) not in (1, 2):
-        return None
-    return int(sides[-1]), int(sides[0])
+    return (int(sides[-1]), int(sides[0])) if len(sides) in (1, 2) else None
 
 
 def _list(value: object) -> list[Any]:

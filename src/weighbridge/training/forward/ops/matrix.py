@@ -16,8 +16,10 @@ weight's before the input's, of addmm, which adds a bias, the input's, the weigh
 Source: torch aten/src/ATen/native/Convolution.cpp (convolution_backward, conv_depthwise*).
 """
 
+from math import prod
 from typing import Any
 
+from weighbridge.base.dtypes import FLOAT16
 from weighbridge.base.records import NamedTuple
 from weighbridge.machines.kernels.workspaces import convolution, tensor_cores
 from weighbridge.training.forward.machine import Grads, Machine, Needs, ahead, lower, record
@@ -120,7 +122,9 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
     out = m.new(shape, x.dtype)
     half = x.dtype.nbytes == 2
     read, weights, output = x.nbytes, weight.nbytes, out.nbytes
-    if rearranged:
+    if m.unfolds:
+        m.hidden(columns(shape, weight.shape))
+    elif rearranged:
         m.hidden(convolution(read + weights, output, half=half))
     reads, holds, count = x.shape, weight.shape, shape[1]
 
@@ -139,6 +143,12 @@ def conv(m: Machine, x: Tensor, weight: Tensor, bias: Tensor | None, form: ConvF
 
     record(m, back, [x, weight, bias], to_save, out)
     return out
+
+
+def columns(output: Shape, weight: Shape) -> int:
+    """Return the bytes of im2col in float16: for each place of the output what its kernel reads."""
+    batch, _, *places = output
+    return FLOAT16.size(batch * prod(places) * prod(weight[1:]))
 
 
 def rearranges(x: Tensor, m: Machine) -> bool:

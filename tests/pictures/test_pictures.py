@@ -1,0 +1,133 @@
+"""Programs of pictures, without torch: published counts, edges by hand, and laws. What diffusers itself
+takes is in tests/torch/test_picture_steps.py."""
+
+import pytest
+
+from tests.pictures.test_videos import parameters, peak, small
+from weighbridge.models.catalogue import pipelines
+
+SMALL = {"num_layers": 2, "num_attention_heads": 4}
+DENOISERS = {
+    "flux": small("FluxTransformer2DModel", num_single_layers=2, **SMALL),
+    "longcat": small("LongCatImageTransformer2DModel", num_single_layers=2, **SMALL),
+    "chroma": small("ChromaTransformer2DModel", num_single_layers=2, **SMALL),
+    "flux.2": small("Flux2Transformer2DModel", num_single_layers=2, **SMALL),
+    "qwen": small("QwenImageTransformer2DModel", **SMALL),
+    "sd3": small("SD3Transformer2DModel", **SMALL),
+    "aura": small(
+        "AuraFlowTransformer2DModel",
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        num_attention_heads=4,
+    ),
+    "z-image": small("ZImageTransformer2DModel", n_layers=2),
+    "lumina": small("Lumina2Transformer2DModel", num_layers=2),
+    "krea": small("Krea2Transformer2DModel", num_layers=1),
+    "cogview": small("CogView4Transformer2DModel", **SMALL),
+    "kandinsky": small("Kandinsky5Transformer3DModel", num_text_blocks=1, num_visual_blocks=2),
+    "hunyuan": small("HunyuanVideoTransformer3DModel", num_single_layers=1, **SMALL),
+    "hidream": small(
+        "HiDreamImageTransformer2DModel",
+        num_single_layers=1,
+        patch_size=2,
+        in_channels=16,
+        attention_head_dim=32,
+        caption_channels=[64, 64],
+        text_emb_dim=64,
+        **SMALL,
+    ),
+    "unet": small("UNet2DConditionModel", cross_attention_dim=64),
+    "controlnet": small("ControlNetModel", cross_attention_dim=64),
+}
+VAE = small(
+    "AutoencoderKL",
+    block_out_channels=[64, 128],
+    down_block_types=["DownEncoderBlock2D"] * 2,
+    up_block_types=["UpDecoderBlock2D"] * 2,
+    latent_channels=4,
+)
+SIZES = {"height": 16, "width": 16, "text": 32}
+WORKSPACE_TAIL = 512
+
+
+# ---- published counts (the sum of tensors in each repository's weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "count"),
+    [
+        pytest.param("sd-1.5", "unet", 859_520_964, marks=pytest.mark.slow),
+        ("sd-1.5", "vae", 83_653_863),
+        pytest.param("sdxl", "unet", 2_567_463_684, marks=pytest.mark.slow),
+        ("flux.1-dev", "transformer", 11_901_408_320),
+        pytest.param("hidream", "transformer", 17_105_733_184, marks=pytest.mark.slow),
+    ],
+)
+def test_published_counts(name, part, count):
+    assert parameters(pipelines.find(name).parts[part]) == count
+
+
+# ---- edges by hand
+
+
+def test_a_block_of_flux_by_hand():
+    """Two tokens of 8 wide heads: the feed-forward of the image is what lives at the peak."""
+    config = small(
+        "FluxTransformer2DModel",
+        num_layers=1,
+        num_single_layers=0,
+        num_attention_heads=8,
+        attention_head_dim=128,
+    )
+    tokens, d, text = 4096, 1024, 64
+    wide = 2 * tokens * d  # bfloat16
+    # x, its old input, the normed one before, attention's output, then proj and gelu: 4 wide each
+    least = 2 * 4 * wide + 3 * wide
+    found = peak(config, tokens=tokens, text=text)
+    assert least <= found <= least + 4 * wide
+    more = peak(config, tokens=2 * tokens, text=text)
+    assert 1.9 * found <= more <= 2 * found
+
+
+def test_the_last_convolution_of_a_decoder_by_hand():
+    """Height and width of the latents times two; 64 channels of bfloat16, normed and activated, then
+    three, and what cuDNN rearranges."""
+    side = 2 * 64
+    pictures, out = 2 * 64 * side * side, 2 * 3 * side * side
+    config = {**VAE, "layers_per_block": 0, "block_out_channels": [64, 64]}
+    assert peak(config, height=64, width=64, side="decode") >= 2 * pictures + out + WORKSPACE_TAIL
+
+
+# ---- laws
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+@pytest.mark.parametrize("more", [{"batch": 2}, {"height": 32}, {"width": 32}, {"text": 64}])
+def test_more_never_takes_less(name, more):
+    assert peak(DENOISERS[name], **{**SIZES, **more}) >= peak(DENOISERS[name], **SIZES)
+
+
+@pytest.mark.parametrize("side", ["encode", "decode"])
+def test_both_ways_of_an_autoencoder_grow_with_pixels(side):
+    sizes = {**SIZES, "side": side}
+    assert peak(VAE, **{**sizes, "height": 32}) > 1.5 * peak(VAE, **sizes)
+
+
+@pytest.mark.parametrize("name", [n for n, c in DENOISERS.items() if "num_layers" in c])
+def test_deeper_is_no_fuller_without_gradients(name):
+    """A forward holds one block's tensors at a time."""
+    config = DENOISERS[name]
+    deeper = {**config, "num_layers": 4}
+    assert peak(deeper, **SIZES) <= 1.2 * peak(config, **SIZES)
+
+
+def test_tokens_that_are_given_are_tokens():
+    """Reference pictures are tokens beside the latents: Kontext, FLUX.2 and Qwen-Image-Edit."""
+    for name in ("flux", "flux.2", "qwen"):
+        twice = peak(DENOISERS[name], tokens=2048, text=32)
+        assert 1.5 * peak(DENOISERS[name], tokens=1024, text=32) < twice
+
+
+def test_two_timesteps_of_an_edit_take_rows_of_each_token():
+    config = {**DENOISERS["qwen"], "zero_cond_t": True}
+    assert peak(config, tokens=1024, text=32) > peak(DENOISERS["qwen"], tokens=1024, text=32)
