@@ -33,12 +33,19 @@ TRAINED = [("train", {"framework": name} | more) for name in FRAMEWORKS for more
 SHARDED = ("train", {"shard": "zero3", "gpu": "h100:4", "zero_reduce_bucket_size": 100_000})
 
 
+PICTURED = [
+    ("picture", {"size": "512x384", "gpu": "3060", "offload": "model", "vae_tiling": True}),
+    ("picture", {"batch_size": 2, "quantization": "fp8", "guidance": "off", "attention": "flash"}),
+]
+
+
 @pytest.fixture(scope="module")
 def answer():
     desk = Requests(offline=True)
 
     def ask(task, workload):
-        model = OTHERS.get(workload.get("framework"), MODEL)
+        usual = "sd-1.5" if task == "picture" else MODEL
+        model = OTHERS.get(workload.get("framework"), usual)
         request = {"task": task, "model": model, "workload": workload, "remedies": False}
         return desk.answer(json.dumps(request))
 
@@ -47,7 +54,7 @@ def answer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "workload"), [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED]
+    ("task", "workload"), [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED, *PICTURED]
 )
 def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, workload):
     first = answer(task, workload)

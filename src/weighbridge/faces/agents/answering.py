@@ -224,13 +224,20 @@ def _gpus(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _models(filters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from weighbridge.models.catalogue import pipelines
     from weighbridge.models.catalogue.listing import matching as listed
 
     pattern = _text("pattern", filters)
     entries = listed(pattern, {})
     if not filters:
-        return brief.of_models(entries)
-    return brief.of_ranking(_ranking([entry.name for entry in entries], filters))
+        return brief.of_models(entries, pipelines.search(pattern))
+    ranking = _ranking([entry.name for entry in entries], filters)
+    if not entries:
+        from weighbridge.answers.questions.fit.pipelines import FIRST, with_pipelines
+
+        named = [one.name for one in pipelines.search(pattern)]
+        ranking = with_pipelines(ranking, named, filters, shown=FIRST)
+    return brief.of_ranking(ranking)
 
 
 def _ranking(names: list[str], filters: dict[str, Any]) -> Any:

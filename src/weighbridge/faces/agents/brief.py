@@ -37,6 +37,7 @@ from weighbridge.memory.report.fit import Fit, Question, Ranking, Solved
 from weighbridge.memory.report.together import Services
 from weighbridge.memory.report.verdict import Remedy, Verdict
 from weighbridge.models.catalogue import CatalogueEntry
+from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 Numbers = dict[str, Any]
 LONGEST_LINE = 1_500  # characters of a line to paste: a longer one is left out
@@ -338,15 +339,18 @@ def _part(part: Part) -> Numbers:
     }
 
 
-def of_models(found: Iterable[CatalogueEntry]) -> tuple[str, Numbers]:
+def of_models(
+    found: Iterable[CatalogueEntry], makers: Sequence[CataloguePipeline] = ()
+) -> tuple[str, Numbers]:
     from weighbridge.faces.view.lists import models
 
     entries = list(found)
-    page = models(entries[:ROWS])
-    title = EN.some("models.title.one", "models.title", len(entries))
-    rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
+    makers = makers[: max(0, ROWS - len(entries))]
+    page = models(entries[:ROWS], makers=makers)
+    title = EN.some("models.title.one", "models.title", len(entries) + len(makers))
+    rows = [{"name": m.name, "repo_id": m.repo_id} for m in (*entries[:ROWS], *makers)]
     listed = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
-    return listed, {"count": len(entries), "models": rows}
+    return listed, {"count": len(entries) + len(makers), "models": rows}
 
 
 def of_ranking(ranks: Ranking) -> tuple[str, Numbers]:

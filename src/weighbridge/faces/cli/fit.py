@@ -281,7 +281,7 @@ def _catalogue(
     from weighbridge.models import catalogue
 
     typed = {n: v for n, v in settings.items() if n not in SOURCE and v is not None}
-    ranking, stopped = ranked(list(catalogue.names()), typed, form, look, output)
+    ranking, stopped = ranked((catalogue.names(), []), typed, form, look, output)
     return stopped or CODES["yes" if ranking.fitting else "no"]
 
 

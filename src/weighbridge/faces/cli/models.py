@@ -12,6 +12,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.faces.cli.completion import engine_names, format_names, gpu_names
 from weighbridge.faces.cli.options import FORMS, in_signs, language_option, output_form, writable
 from weighbridge.faces.render.data import json_text
+from weighbridge.models.catalogue import pipelines
 from weighbridge.models.catalogue.listing import SORTS
 from weighbridge.models.catalogue.uses import USES
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.faces.view.records import RenderOptions
     from weighbridge.memory.report.fit import Ranking
     from weighbridge.models.catalogue import CatalogueEntry
+    from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 
 @click.command()
@@ -86,22 +88,28 @@ def models(
     from weighbridge.models.catalogue.listing import matching
 
     entries = matching(pattern, chosen)
+    makers = pipelines.search(pattern) if chosen["use"] is None else []
     card = {name: value for name, value in chosen.items() if name not in ("use", "sort")}
     form = output_form(form, as_json=as_json, quiet=quiet)
     if any(value is not None for value in (output, *card.values())):
-        return _ranked([m.name for m in entries], form, output, card, lang)
+        named = [m.name for m in entries], [one.name for one in makers]
+        return _ranked(named, form, output, card, lang)
     if form == "json":
-        click.echo(json_text(to_dict(entries)), nl=False)
+        click.echo(json_text(to_dict(entries, makers)), nl=False)
         return 0
     if form == "quiet":
-        click.echo("\n".join(m.name for m in entries))
+        click.echo("\n".join(m.name for m in (*entries, *makers)))
     else:
-        _show(entries, form, lang)
+        _show(entries, makers, form, lang)
     return 0
 
 
 def _ranked(
-    names: list[str], form: str, output: str | None, card: dict[str, Any], lang: str | None
+    names: tuple[list[str], list[str]],
+    form: str,
+    output: str | None,
+    card: dict[str, Any],
+    lang: str | None,
 ) -> int:
     """Ranks the models for a card: what fits first, in the order in which people choose."""
     if card["gpu"] is None and card["gpu_memory"] is None:
@@ -114,15 +122,22 @@ def _ranked(
 
 
 def ranked(
-    names: list[str], card: dict[str, Any], form: str, look: "RenderOptions", output: str | None
+    names: tuple[list[str], list[str]],
+    card: dict[str, Any],
+    form: str,
+    look: "RenderOptions",
+    output: str | None,
 ) -> tuple["Ranking", int]:
-    """Prints the rank of models for a card, or writes it to a file. Returns it, and the exit code
-    of what was stopped before its end, else 0."""
+    """Prints the rank of models, and of pipelines, for a card, or writes it to a file. Returns it,
+    and the exit code of what was stopped before its end, else 0."""
+    from weighbridge.answers.questions.fit.pipelines import FIRST, with_pipelines
     from weighbridge.answers.questions.fit.ranking import models_for
     from weighbridge.faces.cli.progress import progress
 
     with progress("the catalogue") as callback:
-        ranking = models_for(names, card, shown=_shown(form, look, output))
+        ranking = models_for(names[0], card, shown=_shown(form, look, output))
+        few = None if _shown(form, look, output) is None else FIRST
+        ranking = with_pipelines(ranking, names[1], card, shown=few)
     told(ranking, form, look, output)
     return ranking, callback.code(0)
 
@@ -136,14 +151,21 @@ def _shown(form: str, look: "RenderOptions", output: str | None) -> int | None:
     return FIRST if output is None and form == "human" and not look.details else None
 
 
-def _show(entries: "Sequence[CatalogueEntry]", form: str, lang: str | None) -> None:
+def _show(
+    entries: "Sequence[CatalogueEntry]",
+    makers: "Sequence[CataloguePipeline]",
+    form: str,
+    lang: str | None,
+) -> None:
     from weighbridge.faces.cli.options import look_of
     from weighbridge.faces.render import draw
     from weighbridge.faces.view.lists import models as models_screen
 
     look = look_of({"unit": None, "details": False, "explain": False, "lang": lang}, form)
     click.echo(
-        writable(draw(models_screen(entries, look.lang), form, look)), nl=False, color=look.color
+        writable(draw(models_screen(entries, look.lang, makers), form, look)),
+        nl=False,
+        color=look.color,
     )
 
 
@@ -159,7 +181,8 @@ def told(ranking: "Ranking", form: str, look: "RenderOptions", output: str | Non
         click.echo(as_json(ranking), nl=False)
     elif form == "quiet":
         key = "name" if ranking.of == "models" else "id"
-        click.echo("".join(f"{row[key]}\n" for row in ranking.fitting), nl=False)
+        rows = *ranking.fitting, *ranking.pipelines
+        click.echo("".join(f"{row[key]}\n" for row in rows if row["fits"] == "yes"), nl=False)
     else:
         from weighbridge.faces.render import draw
         from weighbridge.faces.view.ranks import ranking as rank_screen

@@ -19,6 +19,7 @@ from weighbridge.faces.view.records import (
 from weighbridge.machines.accelerators.listing import abilities
 from weighbridge.machines.accelerators.parts import Instance, MemoryFigure, Part, parts
 from weighbridge.models.catalogue import CatalogueEntry, parameters, popularity, uses
+from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 ACCURACY = (  # heads of its columns
     "engine",
@@ -119,7 +120,12 @@ def _devices(machine: Instance) -> str:
     return f"{machine.count} x {parts()[machine.part].name}"
 
 
-def models(entries: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
+def models(
+    entries: Sequence[CatalogueEntry],
+    lang: str = "en",
+    makers: Sequence[CataloguePipeline] = (),
+) -> Screen:
+    """Models, then the pipelines (`makers`) of pictures and video."""
     words = words_in(lang)
     columns = (
         Column(words("models.name")),
@@ -131,14 +137,31 @@ def models(entries: Sequence[CatalogueEntry], lang: str = "en") -> Screen:
         Column(words("models.hub"), folds=True, rank=3),
     )
     rows = (tuple(_listed(entry, words)) for entry in entries)
+    grid = Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in entries))
+    pictured = _pictured(makers, words)
     return Screen(
-        title=words.some("models.title.one", "models.title", len(entries)),
-        sections=(
-            (Grid(columns, tuple(rows), actions=tuple({"model": m.name} for m in entries)),),
-        ),
+        title=words.some("models.title.one", "models.title", len(entries) + len(makers)),
+        sections=tuple((one,) for one in (grid, pictured) if one.rows),
         footer=(words("models.footer"),),
         lang=lang,
     )
+
+
+def _pictured(makers: Sequence[CataloguePipeline], words: Words) -> Grid:
+    columns = (
+        Column(words("models.pipeline")),
+        Column(words("rank.parameters"), right=True),
+        Column(words("models.hub"), folds=True),
+    )
+    rows = tuple(
+        (
+            Cell(printable(one.name)),
+            Cell(human_count(parameters().get(one.name, 0))),
+            Cell(printable(one.repo_id)),
+        )
+        for one in makers
+    )
+    return Grid(columns, rows, actions=tuple({"model": one.name} for one in makers))
 
 
 def _listed(entry: CatalogueEntry, words: Words) -> Iterator[Cell]:

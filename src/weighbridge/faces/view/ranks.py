@@ -22,6 +22,7 @@ from weighbridge.faces.view.records import (
 from weighbridge.faces.view.shown import sizes
 from weighbridge.memory.report.fit import Ranking
 from weighbridge.models.quantization.quality import Finding
+from weighbridge.workload.flags import flags
 
 FIRST = 20  # rows of the first screen
 MARKS: Mapping[str, Mark] = {"yes": "yes", "no": "no", "unknown": "unknown"}
@@ -43,10 +44,15 @@ def ranking(
     more = words("rank.more", count=f"{left:,}") if left else ""
     table = TABLES_OF[_kind(rank)](rows, words, unit)
     empty = lines(words("rank.none"))
+    pictured = (_pipelines(rank.pipelines, words, unit),) if rank.pipelines else ()
     beside = _of_layouts(rank, words, unit, full=full) if rank.of == "layouts" else ()
     return Screen(
         title=_title_of(rank, words, full=full),
-        sections=((table if rows else empty,), *beside),
+        sections=(
+            *(((table if rows else empty,),) if rank.rows or not pictured else ()),
+            *((one,) for one in pictured),
+            *beside,
+        ),
         footer=(more,) if more else (),
         lang=lang,
     )
@@ -65,6 +71,8 @@ def _kind(rank: Ranking) -> str:
 def _title_of(rank: Ranking, words: Words, *, full: bool) -> str:
     many = {"fitting": f"{len(rank.fitting):,}", "count": f"{len(rank.rows):,}"}
     question = words(f"fit.{rank.about}", tokens="").strip()
+    if rank.pipelines and not rank.rows:
+        return words("rank.pictures", card=printable(rank.accelerator or ""))
     if rank.of == "gpus":
         return words("rank.gpus", model=printable(rank.model or ""), question=question, **many)
     name = printable(rank.accelerator or "")
@@ -318,6 +326,28 @@ def _model(row: Mapping[str, Any], words: Words, unit: str | None) -> tuple[Cell
         Cell((row["released"] or "")[:MONTH]),
         Cell(words(f"use.{row['task']}")),
     )
+
+
+def _pipelines(rows: tuple[Mapping[str, Any], ...], words: Words, unit: str | None) -> Grid:
+    """Show pipelines, each in the first way that fits."""
+    size = sizes(max(row["peak_bytes"] for row in rows), unit)
+    columns = (
+        Column(words("models.pipeline")),
+        Column(words("beside.needs"), right=True),
+        Column(words("rank.pipelines.with"), folds=True),
+        Column(words("rank.parameters"), right=True, rank=1),
+    )
+    cells = tuple(
+        (
+            Cell(printable(row["name"]), MARKS[row["fits"]]),
+            Cell(size.of(row["peak_bytes"])),
+            Cell(flags(row["settings"], "")),
+            Cell(human_count(row["parameters"])),
+        )
+        for row in rows
+    )
+    actions = tuple({"model": row["name"], **row["settings"]} for row in rows)
+    return Grid(columns, cells, words("rank.pipelines"), actions=actions)
 
 
 def _loss(quality: Mapping[str, Any] | None, words: Words) -> str:

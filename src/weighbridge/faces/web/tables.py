@@ -1,7 +1,7 @@
 """The catalogues and the evidence as tables: what `weighbridge gpus`, `models` and `accuracy`
 answer, and a screen of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base._version import __version__
@@ -14,6 +14,7 @@ from weighbridge.faces.web.screens import as_json
 from weighbridge.machines.accelerators import listing
 from weighbridge.models import catalogue
 from weighbridge.models.catalogue import listing as models_listing
+from weighbridge.models.catalogue import pipelines
 from weighbridge.models.catalogue.uses import OF_WORDS, of
 
 Given = Mapping[str, Any]
@@ -77,26 +78,33 @@ def _gpus(filters: Given, view: AnswerView) -> Answer:
 
 def _models(filters: Given, view: AnswerView) -> Answer:
     entries = models_listing.matching(filters.get("pattern", ""), filters)
+    makers = [] if "use" in filters else pipelines.search(filters.get("pattern", ""))
     if filters.keys() - LISTED:
         if not filters.keys() & LISTED:
             entries = [entry for entry in entries if of(entry) in OF_WORDS][:MOST_RANKED]
-        return _ranked([entry.name for entry in entries], filters, view)
+        named = [one.name for one in makers] if not entries else []
+        return _ranked([entry.name for entry in entries], filters, view, named)
     from weighbridge.faces.view.lists import models
 
-    return catalogue.to_dict(entries), models(entries, view.lang)
+    return catalogue.to_dict(entries, makers), models(entries, view.lang, makers)
 
 
-def _ranked(names: list[str], filters: Given, view: AnswerView) -> Answer:
-    """Models for a card, as `weighbridge models --gpu` ranks them."""
+def _ranked(
+    names: list[str], filters: Given, view: AnswerView, makers: Sequence[str] = ()
+) -> Answer:
+    """Models, or else pipelines, for a card, as `weighbridge models --gpu` ranks them."""
     if "gpu" not in filters and "gpu_memory" not in filters:
         raise UsageError(sentence("rank_card", how="4090, or a size such as 24GiB"))
     if len(names) > MOST_RANKED:
         raise UsageError(sentence("many_models", count=len(names), most=MOST_RANKED))
+    from weighbridge.answers.questions.fit.pipelines import FIRST, with_pipelines
     from weighbridge.answers.questions.fit.ranking import models_for
     from weighbridge.faces.view.ranks import ranking as rank_screen
 
     settings = {name: value for name, value in filters.items() if name not in LISTED}
     ranking = models_for(names, settings)
+    if makers:
+        ranking = with_pipelines(ranking, makers, settings, shown=FIRST)
     return ranking.to_dict(), rank_screen(
         ranking, lang=view.lang, unit=view.unit, full=True, page=True
     )

@@ -169,6 +169,7 @@ class Solved:
             "launch": self.launch,
             "note": self.note,
             "rows": [dict(row) for row in self.rows],
+            **({"pipelines": [dict(row) for row in self.pipelines]} if self.pipelines else {}),
         }
 
 
@@ -265,6 +266,7 @@ class Ranking:
     accelerator: str | None = None
     count: int = 1
     by: str = ""  # the framework that layouts are of
+    pipelines: tuple[Mapping[str, Any], ...] = ()  # of pictures and video, beside models
 
     @property
     def fitting(self) -> tuple[Mapping[str, Any], ...]:

@@ -8,10 +8,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.parsed import Parsed
 from weighbridge.base.records import NamedTuple
+
+if TYPE_CHECKING:
+    from weighbridge.models.catalogue.pipelines import CataloguePipeline
 
 SCHEMA = "weighbridge.models/1"
 TIMM = "timm_wrapper"  # what transformers calls a network of timm
@@ -79,7 +82,9 @@ def parameters() -> dict[str, int]:
         return counts
 
 
-def to_dict(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
+def to_dict(
+    entries: Iterable[CatalogueEntry], makers: "Iterable[CataloguePipeline]" = ()
+) -> dict[str, Any]:
     """Write the JSON of `weighbridge models`: docs/models.md."""
     from weighbridge.models.catalogue import popularity
 
@@ -88,7 +93,11 @@ def to_dict(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
         for e in entries
         for known in (popularity.of(e.name),)
     ]
-    return {"schema": SCHEMA, "models": listed}
+    pictured = [
+        {"name": one.name, "repo_id": one.repo_id, "names": list(one.names), "source": one.source}
+        for one in makers
+    ]
+    return {"schema": SCHEMA, "models": listed, **({"pipelines": pictured} if pictured else {})}
 
 
 def of_repository(repo_id: str) -> CatalogueEntry | None:

@@ -6,7 +6,7 @@ from typing import Any
 from weighbridge.base.errors import NotFoundError, UsageError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
-from weighbridge.models.catalogue import CatalogueEntry, parameters, search, uses
+from weighbridge.models.catalogue import CatalogueEntry, parameters, pipelines, search, uses
 from weighbridge.models.catalogue.popularity import asked_for, of
 
 SORTS = ("popular", "recent", "name", "size")
@@ -19,10 +19,10 @@ def matching(pattern: str, chosen: Mapping[str, Any]) -> list[CatalogueEntry]:
     _known("use", use, uses.USES)
     _known("sort", sort, SORTS)
     entries = search(pattern)
-    if not entries:
+    if not entries and not (use is None and pipelines.search(pattern)):
         raise NotFoundError(sentence("no_model", pattern=shown(pattern)))
     of_use = [entry for entry in entries if use in (None, uses.of(entry))]
-    if not of_use:
+    if entries and not of_use:
         raise NotFoundError(sentence("no_model_for", pattern=shown(pattern), use=use))
     return ordered(of_use, sort)
 

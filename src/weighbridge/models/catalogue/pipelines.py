@@ -72,6 +72,16 @@ def names() -> list[str]:
     return list(_pipelines())
 
 
+def search(pattern: str) -> list[CataloguePipeline]:
+    """Return those whose name, names or Hub id contain `pattern`, in any case."""
+    wanted = pattern.lower()
+    return [
+        one
+        for one in _pipelines().values()
+        if any(wanted in spelled.lower() for spelled in (one.name, one.repo_id, *one.names))
+    ]
+
+
 def key(text: str) -> str:
     """Return what all spellings of a name have in common: FLUX.1 [dev], flux1-dev, flux.1_dev."""
     return re.sub(r"[^a-z0-9]", "", text.lower())

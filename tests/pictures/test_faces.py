@@ -1,0 +1,137 @@
+"""Pipelines in every face: lines of JSON, agents, lists of values, details, charts, the catalogue."""
+
+import json
+
+import pytest
+
+import weighbridge
+from tests.ask import typed
+from weighbridge.answers.questions.fit.pipelines import WAYS, pipelines_for
+from weighbridge.answers.questions.requests import OF_PIPELINES, Requests, meant_task
+from weighbridge.base.errors import UsageError
+from weighbridge.faces.agents.answering import Answers
+from weighbridge.faces.charts.reports import bars
+from weighbridge.faces.cli.questions import cases
+from weighbridge.faces.web.asks import AnswerView
+from weighbridge.faces.web.command import command
+from weighbridge.workload import PICTURE
+
+SD = "sd-1.5"
+CARD = {"gpu": "3060"}
+FLAGS = {"vae_tiling": True, **CARD}
+
+
+@pytest.fixture(scope="module")
+def desk():
+    return Requests(offline=True)
+
+
+def asked(desk, task, model=SD, **workload):
+    request = {"task": task, "model": model, "workload": workload, "remedies": False}
+    return desk.answer(json.dumps(request))
+
+
+def test_serving_a_pipeline_is_making_pictures_with_it(desk):
+    served = asked(desk, "infer", **FLAGS)
+    assert served == asked(desk, "picture", **FLAGS)
+    assert served == weighbridge.prepare(SD).picture(remedies=False, **FLAGS).to_dict()
+    assert asked(desk, "train", **CARD) == asked(desk, "picture_training", **CARD)
+
+
+@pytest.mark.parametrize(
+    ("request_", "task"),
+    [
+        ({"task": "infer", "model": SD}, "picture"),
+        ({"task": "train", "model": SD}, "picture_training"),
+        ({"task": "load", "model": SD}, "load"),
+        ({"task": "infer", "model": "gpt2"}, "infer"),
+        ({"task": "infer", "model": SD, "workload": {"command": "vllm serve x"}}, "infer"),
+    ],
+)
+def test_the_task_that_is_meant(request_, task):
+    assert meant_task(request_) == task
+
+
+def test_a_pipeline_does_not_fit_as_a_language_model_does():
+    with pytest.raises(UsageError, match=r"sd-1\.5 makes pictures or video"):
+        weighbridge.fit(SD, gpu="3060")
+
+
+def test_a_request_is_the_command_that_is_typed():
+    line = "weighbridge image sd-1.5 --vae-tiling --gpu 3060"
+    for task in ("infer", "picture"):
+        assert command({"task": task, "model": SD, "workload": FLAGS}, AnswerView()) == line
+    training = {"task": "train", "model": SD, "workload": {"size": [512, 768]}}
+    assert command(training, AnswerView()) == "weighbridge train-image sd-1.5 --size 768x512"
+
+
+def test_agents_ask_of_pipelines_what_they_ask_of_models():
+    agent = Answers(offline=True)
+    told = agent.call("infer", {"model": SD, **FLAGS})
+    assert told.numbers["fits"] == "yes" and told.numbers["peak_phase"] in ("denoise", "decode")
+    assert "| encode | text_encoder |" in told.text.replace("✓ ", "")
+    assert not agent.call("infer", {"model": SD, "detail": "full", **FLAGS}).failed
+    listed = agent.call("models", {"pattern": "flux.1"})
+    assert {"flux.1-dev", "flux.1-schnell"} <= {one["name"] for one in listed.numbers["models"]}
+    known = agent.call("settings", {"task": "infer", "pattern": "vae_tiling"})
+    assert known.numbers["settings"]["vae_tiling"]["description"].endswith("(pipelines)")
+    assert set(OF_PIPELINES) == {"infer", "train"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "count"),
+    [
+        ("size", "512x512,1024x1024", 2),
+        ("size", "480p,720p", 2),
+        ("size", "1024,768", 1),
+        ("quantization", "transformer=fp8,text_encoder_2=nf4", 1),
+        ("quantization", "fp8,nf4", 2),
+        ("offload", "none,model", 2),
+    ],
+)
+def test_values_that_stand_side_by_side(name, value, count):
+    assert len(cases([SD], {name: value}, PICTURE)) == count
+
+
+@pytest.mark.parametrize("more", [["--details"], ["--explain", "--lang", "zh"], ["--format=html"]])
+@pytest.mark.parametrize("name", ["image", "train-image"])
+def test_every_form_is_printed(capsys, name, more):
+    code, out, err = typed(capsys, name, SD, "--gpu", "3060", *more)
+    assert code == 0 and SD in out and "defect" not in err
+
+
+def test_remedies_of_details_are_told_in_chinese(capsys):
+    _, out, _ = typed(capsys, "image", "flux.1-dev", "--gpu", "3060", "--details", "--lang", "zh")
+    assert "显卡上一次只放一个组件" in out.partition("可以改为")[2]
+
+
+def test_a_chart_has_a_bar_a_stage():
+    report = weighbridge.infer(SD, gpu="3060")
+    drawn = bars(report)
+    assert drawn.title == "Running sd-1.5 with diffusers"
+    assert [bar.label for bar in drawn.plots[0].groups[0].bars] == ["encode", "denoise", "decode"]
+
+
+@pytest.mark.slow
+def test_pipelines_of_a_card_are_told_in_the_first_way_that_fits():
+    rows = pipelines_for(["flux.1-dev", SD], CARD)
+    assert [row["name"] for row in rows] == ["flux.1-dev", SD]
+    flux, sd = rows
+    assert (sd["fits"], sd["settings"]) == ("yes", {})
+    assert (flux["fits"], flux["settings"]) == ("yes", dict(WAYS[-1]))
+    again = weighbridge.infer("flux.1-dev", **CARD, **WAYS[-1])
+    assert again.verdict.per_device.expected == flux["peak_bytes"]
+    smaller = weighbridge.infer("flux.1-dev", **CARD, **WAYS[-2])
+    assert smaller.verdict.fits != "yes"
+    assert pipelines_for(["flux.1-dev", SD], CARD, shown=1) == rows[:1]
+
+
+def test_the_catalogue_lists_pipelines_below_models(capsys):
+    code, out, _ = typed(capsys, "models", "flux.1-dev")
+    assert code == 0 and "black-forest-labs/FLUX.1-dev" in out
+    _, out, _ = typed(capsys, "models", "sdxl-turbo", "--json")
+    assert [one["name"] for one in json.loads(out)["pipelines"]] == ["sdxl-turbo"]
+    _, out, _ = typed(capsys, "models", SD, "-q", "--gpu", "3060")
+    assert out == f"{SD}\n"
+    code, _, err = typed(capsys, "models", SD, "--use", "text")
+    assert code == 2 or "no model" in err
