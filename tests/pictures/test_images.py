@@ -8,7 +8,7 @@ from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.models.arch.families import timm_nets
 from weighbridge.pictures import images
-from weighbridge.pictures.images import Seen
+from weighbridge.pictures.images import SeenImages
 from weighbridge.training.optimizers import optimizer
 
 MIB = 1 << 20
@@ -22,7 +22,7 @@ def shapes(name):
 
 def peak(name, side=SIDE, batch=BATCH):
     tree = images.resized(shapes(name), side, side)
-    seen = Seen(shapes=tree, buffers=(), dtype=FLOAT32, batch=batch, height=side, width=side)
+    seen = SeenImages(shapes=tree, buffers=(), dtype=FLOAT32, batch=batch, height=side, width=side)
     return images.peak(seen)
 
 
@@ -73,14 +73,14 @@ def test_more_pixels_or_more_pictures_take_more(name):
 
 def test_a_tensor_that_a_program_does_not_meet_is_no_answer():
     tree = {**shapes("resnet18"), "layer1.0.se.fc1.weight": (4, 64, 1, 1)}
-    seen = Seen(shapes=tree, buffers=(), dtype=FLOAT32, batch=1, height=SIDE, width=SIDE)
+    seen = SeenImages(shapes=tree, buffers=(), dtype=FLOAT32, batch=1, height=SIDE, width=SIDE)
     with pytest.raises(UnsupportedError, match=r"layer1\.0\.se\.fc1\.weight"):
         images.peak(seen)
 
 
 def test_a_tree_of_no_kind_has_no_program():
     assert images.program({"fc.weight": (10, 4)}) is None
-    seen = Seen(
+    seen = SeenImages(
         shapes={"fc.weight": (10, 4)}, buffers=(), dtype=FLOAT32, batch=1, height=8, width=8
     )
     with pytest.raises(UnsupportedError, match="no program"):
@@ -149,7 +149,7 @@ def test_what_backward_needs_is_kept():
     keeps numbers of 8 bytes beside its quarter. Then four pairs a stage, and what each shortcut's
     norm reads."""
     kept = images.trained(
-        Seen(
+        SeenImages(
             shapes=shapes("resnet18"),
             buffers=(),
             dtype=FLOAT32,

@@ -11,7 +11,7 @@ from weighbridge.pictures import components
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.nets import tiles, vae_cog
 from weighbridge.pictures.spec import spec
-from weighbridge.pictures.values import Run, Sizes
+from weighbridge.pictures.values import ProgramRun, Sizes
 from weighbridge.training.forward.machine import Machine
 
 GIB = 1 << 30
@@ -20,7 +20,9 @@ GIB = 1 << 30
 def peak(config, dtype="bfloat16", **sizes):
     """Bytes that a program takes at most, beside weights and what it is given."""
     in_place = sizes.pop("in_place", False)
-    run = Run(m=Machine(Heap()), cls=class_of(config), dtype=TORCH[dtype], caches_in_place=in_place)
+    run = ProgramRun(
+        m=Machine(Heap()), cls=class_of(config), dtype=TORCH[dtype], caches_in_place=in_place
+    )
     run.m.grad = False
     result = components.forward(run, config, Sizes(**sizes))
     del result

@@ -21,8 +21,8 @@ from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.machines.kernels import workspaces
 from weighbridge.memory.components.activations import Heap, LiveTensor
 from weighbridge.pictures import components
-from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Block, Run, Sizes, Value
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import Block, ProgramRun, Sizes, Value
 from weighbridge.training.forward.adapters import LoraLinear, Plain
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.checkpoint import checkpoint
@@ -245,7 +245,7 @@ def ours(case: Case, mode: str, chip: Chip) -> Peak:
     assert isinstance(heap, Heap)
     heap.watch = watch = Watch(heap)
     config = dict(case.config)
-    run = Run(m=m, cls=components.class_of(config), dtype=TORCH["bfloat16"])
+    run = ProgramRun(m=m, cls=components.class_of(config), dtype=TORCH["bfloat16"])
     if mode != "forward":
         run.wraps = _wraps(config, case.targets)
     if mode == "checkpoints":
@@ -282,10 +282,10 @@ def _wraps(config: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, Any
     return wraps
 
 
-def checkpointed(run: Run) -> Callable[[Block, Place, tuple[Value, ...]], Any]:
+def checkpointed(run: ProgramRun) -> Callable[[Block, NetPlace, tuple[Value, ...]], Any]:
     """Blocks as diffusers' `_gradient_checkpointing_func` runs them."""
 
-    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+    def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
         def layer(*tensors: Tensor) -> Any:
             return call(place, *[Value(run, t) for t in tensors])
 

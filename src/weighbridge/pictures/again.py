@@ -12,18 +12,18 @@ SimpleTuner helpers/training/ (gradient checkpointing intervals, segments and st
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Block, Run, Value
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import Block, ProgramRun, Value
 from weighbridge.training.forward.checkpoint import checkpoint
 from weighbridge.training.forward.tensors import Tensor
 
 STRIDE, OF_STRIDE = 4, 2
 
 
-Runs = Callable[[Block, Place, tuple[Value, ...]], Any]
+Runs = Callable[[Block, NetPlace, tuple[Value, ...]], Any]
 
 
-def computed_again(run: Run, how: str) -> Runs | None:
+def computed_again(run: ProgramRun, how: str) -> Runs | None:
     """Return what a program runs its blocks by: None is as they stand."""
     if how == "none":
         return None
@@ -35,7 +35,7 @@ def computed_again(run: Run, how: str) -> Runs | None:
 
 
 def _again(
-    run: Run, call: Block, place: Place, values: tuple[Value, ...], *, away: bool = False
+    run: ProgramRun, call: Block, place: NetPlace, values: tuple[Value, ...], *, away: bool = False
 ) -> Any:
     """Run a block and forget what it saved."""
 
@@ -55,11 +55,11 @@ def _each(out: Any, change: Callable[[Any], Any]) -> Any:
     return change(out)
 
 
-def _some(run: Run) -> Runs:
+def _some(run: ProgramRun) -> Runs:
     """Compute the first two of each four blocks again (SimpleTuner's seg2-stride4)."""
     count = 0
 
-    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+    def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
         nonlocal count
         count += 1
         if (count - 1) % STRIDE < OF_STRIDE:
@@ -69,16 +69,16 @@ def _some(run: Run) -> Runs:
     return block
 
 
-def _pairs(run: Run) -> Runs:
+def _pairs(run: ProgramRun) -> Runs:
     """Compute two blocks after each other again as one (SimpleTuner's interval of two)."""
-    last: list[tuple[Block, Place, tuple[Value, ...], list[Tensor]]] = []
+    last: list[tuple[Block, NetPlace, tuple[Value, ...], list[Tensor]]] = []
 
-    def block(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+    def block(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
         before = last.pop() if last else None
         if before is not None and _same(values, before[3]):
             first, first_place, inputs, _ = before
 
-            def both(_: Place, *entering: Value) -> Any:
+            def both(_: NetPlace, *entering: Value) -> Any:
                 between = first(first_place, *entering)
                 return call(place, *(between if isinstance(between, tuple) else (between,)))
 

@@ -47,7 +47,7 @@ PLAIN = ("torchao", "fp8")  # multiplied by F.linear, once they are unpacked
 FLOAT8 = TORCH["float8_e4m3fn"]
 
 
-class Unpacked:
+class UnpackedBase:
     """F.linear of a matrix in 16 bits that was packed: saved, as any that is not trained."""
 
     __slots__ = ("bias", "compute", "weight")
@@ -141,7 +141,7 @@ def wrapped(
         if form in EIGHT:
             wraps[path] = EIGHT[form](weight)
         elif form.startswith(PLAIN) and form not in KERNELS:
-            wraps[path] = Unpacked(weight, bias, compute)
+            wraps[path] = UnpackedBase(weight, bias, compute)
         elif form == "bnb-int8":
             wraps[path] = Linear8(weight, bias)
         elif form.startswith(("nf4", "fp4")):

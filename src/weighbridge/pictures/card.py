@@ -30,7 +30,7 @@ IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one tha
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class ComponentPlacement:
     """What decides which weights are on the card, and in which format."""
 
     offload: str  # one of workload/picture.py's OFFLOADS
@@ -49,7 +49,7 @@ class StagePeak(NamedTuple):
     weights: Mapping[str, int]
 
 
-class Card:
+class PipelineCard:
     """One card, with the allocator replayed from the first component to the last stage."""
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
@@ -59,7 +59,7 @@ class Card:
         self,
         spec: PipelineSpec,
         parts: Mapping[str, ModelPart],
-        placement: Placement,
+        placement: ComponentPlacement,
         chip: Chip | None,
     ) -> None:
         self.spec, self.parts, self.placement = spec, parts, placement
@@ -145,7 +145,7 @@ class Card:
         return sizes
 
 
-def waiting(place: Placement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
+def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
     """Return the bytes of weights that wait in host memory while a pipeline runs, at most."""
     total = 0
     for name, part in parts.items():

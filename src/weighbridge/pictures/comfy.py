@@ -32,7 +32,7 @@ from weighbridge.memory.components.activations import LivePeak
 from weighbridge.models.catalogue.pipelines import find
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import formats, stages
-from weighbridge.pictures.card import Card, Placement, StagePeak
+from weighbridge.pictures.card import ComponentPlacement, PipelineCard, StagePeak
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import DECODE, DENOISE, PictureRequest, Stage
@@ -112,7 +112,7 @@ def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
     return spec._replace(tile=tile, frames_tile=frames, excluded=(), upcast=False, vae_dtype=dtype)
 
 
-class ComfyCard(Card):
+class ComfyCard(PipelineCard):
     """A card on which a model comes and all others may go."""
 
     outputs_stay = False  # on the card: pictures leave it tile by tile
@@ -189,7 +189,7 @@ class ComfyRun(NamedTuple):
 
     spec: PipelineSpec
     parts: Mapping[str, ModelPart]
-    place: Placement
+    place: ComponentPlacement
     how: ComfyRules
     chip: Chip | None
     free: int | None

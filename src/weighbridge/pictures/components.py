@@ -11,12 +11,12 @@ from weighbridge.base.sentences import sentence
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
-from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Block, Run, Sizes, Value
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import Block, ProgramRun, Sizes, Value
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
-RunBlock = Callable[[Block, Place, tuple[Value, ...]], Any]
+RunBlock = Callable[[Block, NetPlace, tuple[Value, ...]], Any]
 ROOMS = (
     "flux",
     "joint",
@@ -89,14 +89,14 @@ def known(config: Raw) -> bool:
     return class_of(config) in _programs()
 
 
-def forward(run: Run, config: Raw, sizes: Sizes) -> Value | None:
+def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
     program = _programs().get(run.cls)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
     try:
-        value: Value | None = program(Place(run), config_of(config), sizes)
+        value: Value | None = program(NetPlace(run), config_of(config), sizes)
     except WeighbridgeError:
         raise
     except WRONG as error:
@@ -114,9 +114,9 @@ def _follow(config: Raw) -> None:
                 raise UnsupportedError(sentence("no_config_of", cls=class_of(config), why=option))
 
 
-def declared(config: Raw, block: RunBlock | None = None) -> Run:
+def declared(config: Raw, block: RunBlock | None = None) -> ProgramRun:
     """Return a run at the smallest sizes, which has declared the whole tree."""
-    run = Run(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"])
+    run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"])
     run.m.grad, run.block = False, block
     forward(run, config, SMALLEST)
     run.m.heap.close()
@@ -129,7 +129,7 @@ def blueprint(config: Raw) -> Blueprint | None:
         return None
     blocks: dict[str, None] = {}
 
-    def passed(call: Block, place: Place, values: tuple[Value, ...]) -> Any:
+    def passed(call: Block, place: NetPlace, values: tuple[Value, ...]) -> Any:
         blocks[re.sub(r"\b\d+\b", "*", place.path.rstrip("."))] = None
         return call(place, *values)
 

@@ -12,9 +12,9 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch
 from weighbridge.pictures.components import WRONG
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.trees import Shapes, Tree, complete
-from weighbridge.pictures.values import TORCH, Run, Value
+from weighbridge.pictures.values import TORCH, ProgramRun, Value
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.ops.pointwise import cast, softmax
@@ -28,7 +28,7 @@ PATCHES = "patch_embed.proj.weight"
 
 def program(shapes: Shapes) -> Program | None:
     """Return the program of the networks that have such a tree; None where there is none."""
-    tree = Tree(Place(Run.__new__(Run)), shapes)
+    tree = Tree(NetPlace(ProgramRun.__new__(ProgramRun)), shapes)
     for room in ROOMS:
         programs = import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS
         for module, program in programs.items():
@@ -37,13 +37,13 @@ def program(shapes: Shapes) -> Program | None:
     return None
 
 
-def forward(run: Run, shapes: Shapes, pixels: Value) -> Value:
+def forward(run: ProgramRun, shapes: Shapes, pixels: Value) -> Value:
     """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here."""
     call = program(shapes)
     if call is None:
         raise UnsupportedError(sentence("images.no_program"))
     try:
-        value = call(Tree(Place(run), shapes), pixels)
+        value = call(Tree(NetPlace(run), shapes), pixels)
     except WRONG as error:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
     complete(run, shapes)
@@ -51,7 +51,7 @@ def forward(run: Run, shapes: Shapes, pixels: Value) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SeenImages:
     """A network on a card, and pictures that lie there."""
 
     shapes: Shapes
@@ -63,7 +63,7 @@ class Seen:
     chip: Chip = ASSUMED
 
 
-def peak(seen: Seen, watch: TensorWatch | None = None) -> LivePeak:
+def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     """Return the fullest moment of a forward without gradients, beside weights, buffers and
     pictures."""
     heap = Heap()
@@ -73,7 +73,7 @@ def peak(seen: Seen, watch: TensorWatch | None = None) -> LivePeak:
     [m.workspace] = m.sizes(lasting, TORCH)
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
-    run = Run(m=m, cls="", dtype=seen.dtype)
+    run = ProgramRun(m=m, cls="", dtype=seen.dtype)
     with m.making("inputs"):
         pixels = run.new(seen.batch, 3, seen.height, seen.width)
     heap.phase()
@@ -110,7 +110,7 @@ def resized(shapes: Shapes, height: int, width: int) -> Shapes:
 
 
 @dataclass(slots=True, kw_only=True)
-class Trained:
+class TrainedImages:
     """What was alive in each phase of a step, at its fullest."""
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
@@ -122,10 +122,10 @@ class Trained:
             self.moments[name] = peak
 
 
-def trained(seen: Seen, optimizer: Optimizer, autocast: DType | None = None) -> Trained:
+def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
     """Run two steps of a classifier that is trained whole: states are made at the end of the first.
     Gradients go before a forward (zero_grad)."""
-    result, heap = Trained(), Heap()
+    result, heap = TrainedImages(), Heap()
     m = Machine(heap)
     m.chip = seen.chip
     [m.workspace] = m.sizes(lasting, TORCH)
@@ -134,7 +134,7 @@ def trained(seen: Seen, optimizer: Optimizer, autocast: DType | None = None) -> 
     result.note("load", heap.phase())
     optimization = Optimization(optimizer, list(leaves.values()))
     for _ in range(2):
-        run = Run(m=m, cls="", dtype=seen.dtype, params=dict(leaves))
+        run = ProgramRun(m=m, cls="", dtype=seen.dtype, params=dict(leaves))
         with m.making("inputs"):
             pixels = run.new(seen.batch, 3, seen.height, seen.width)
             labels = run.new(seen.batch, dtype=INT64)

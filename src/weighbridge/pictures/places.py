@@ -12,7 +12,7 @@ from typing import Any
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import MAX_TENSORS, Param, ParamKind
-from weighbridge.pictures.values import Block, Run, Value
+from weighbridge.pictures.values import Block, ProgramRun, Value
 from weighbridge.training.forward.ops import matrix, norms
 from weighbridge.training.forward.ops.matrix import ConvForm
 from weighbridge.training.forward.tensors import LeafTensor
@@ -20,18 +20,18 @@ from weighbridge.training.forward.tensors import LeafTensor
 Side = int | tuple[int, ...]  # of every side, or of each: (time,) height, width
 
 
-class Place:
+class NetPlace:
     """The modules below one path."""
 
     __slots__ = ("path", "run")
 
-    def __init__(self, run: Run, path: str = "") -> None:
+    def __init__(self, run: ProgramRun, path: str = "") -> None:
         self.run, self.path = run, path
 
-    def __truediv__(self, name: str | int) -> "Place":
-        return Place(self.run, f"{self.path}{name}.")
+    def __truediv__(self, name: str | int) -> "NetPlace":
+        return NetPlace(self.run, f"{self.path}{name}.")
 
-    def each(self, name: str, count: int) -> "list[Place]":
+    def each(self, name: str, count: int) -> "list[NetPlace]":
         return [self / name / number for number in range(count)]
 
     @property

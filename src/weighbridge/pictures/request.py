@@ -9,7 +9,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
 from weighbridge.models.tensors import torch_dtype
 from weighbridge.pictures import formats
-from weighbridge.pictures.card import Placement
+from weighbridge.pictures.card import ComponentPlacement
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
 from weighbridge.workload.picture import Picture
@@ -122,7 +122,7 @@ def _upcast(spec: PipelineSpec, dtype: DType) -> str:
     return "float32" if spec.upcast and dtype == TORCH["float16"] else ""
 
 
-def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placement:
+def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> ComponentPlacement:
     """Return which weights are on the card, and in which format. Raises UsageError."""
     dtype = torch_dtype(w.dtype or (OF_UPCAST if spec.upcast else USUAL_DTYPE), "--dtype")
     dtypes = dict.fromkeys(names, dtype)
@@ -132,7 +132,7 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Placeme
         dtypes[spec.image_encoder] = torch_dtype(spec.image_encoder_dtype, "--dtype")
     casting = spec.denoisers if w.layerwise_casting else ()
     swapped = dict.fromkeys(spec.denoisers, w.blocks_to_swap) if w.blocks_to_swap else {}
-    return Placement(
+    return ComponentPlacement(
         offload=w.offload or "none",
         stream=w.offload_stream,
         dtypes=dtypes,

@@ -18,7 +18,7 @@ from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import replace
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures.card import Card, Placement, StagePeak
+from weighbridge.pictures.card import ComponentPlacement, PipelineCard, StagePeak
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
 
@@ -39,7 +39,7 @@ def asked(request: PictureRequest) -> PictureRequest:
     return replace(request, guidance=guidance, attention=attention)
 
 
-class GgmlCard(Card):
+class GgmlCard(PipelineCard):
     """A card with one compute buffer at a time, in float32."""
 
     outputs_stay = unpacks = False
@@ -48,7 +48,7 @@ class GgmlCard(Card):
         self,
         spec: PipelineSpec,
         parts: Mapping[str, ModelPart],
-        placement: Placement,
+        placement: ComponentPlacement,
         chip: Chip | None,
     ) -> None:
         super().__init__(spec, parts, placement, chip)

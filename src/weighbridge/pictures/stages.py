@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.pictures import components, formats
-from weighbridge.pictures.card import Card, StagePeak
+from weighbridge.pictures.card import PipelineCard, StagePeak
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.nets import tiles
 from weighbridge.pictures.spec import PipelineSpec
-from weighbridge.pictures.values import Run, Sizes, Value
+from weighbridge.pictures.values import ProgramRun, Sizes, Value
 from weighbridge.training.forward.tensors import Tensor
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
@@ -60,7 +60,7 @@ class Stage(NamedTuple):
 
 
 def run(
-    card: Card,
+    card: PipelineCard,
     request: PictureRequest,
     dropped: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
@@ -86,12 +86,14 @@ def _words(spec: PipelineSpec, request: PictureRequest, name: str) -> int:
     return spec.short.get(name, request.text)
 
 
-def _prompts(card: Card, request: PictureRequest, rows: int) -> Tensor:
+def _prompts(card: PipelineCard, request: PictureRequest, rows: int) -> Tensor:
     dtype = card.placement.dtypes[card.spec.denoiser]
     return card.m.new((rows, request.text, card.spec.embedding_width), dtype)
 
 
-def _pictures(card: Card, request: PictureRequest, dropped: tuple[str, ...]) -> Iterator[Stage]:
+def _pictures(
+    card: PipelineCard, request: PictureRequest, dropped: tuple[str, ...]
+) -> Iterator[Stage]:
     spec = card.spec
     encoder = spec.image_encoder
     if encoder and encoder in card.parts and encoder not in dropped:
@@ -104,17 +106,19 @@ def _pictures(card: Card, request: PictureRequest, dropped: tuple[str, ...]) -> 
     del pixels
 
 
-def _stage(card: Card, request: PictureRequest, name: str, part: str, sizes: Sizes) -> Stage:
+def _stage(
+    card: PipelineCard, request: PictureRequest, name: str, part: str, sizes: Sizes
+) -> Stage:
     card.before(part)
     result = forward(card, request, part, sizes)
     del result
     return Stage(name, part, card.after(part))
 
 
-def forward(card: Card, request: PictureRequest, part: str, sizes: Sizes) -> Value | None:
+def forward(card: PipelineCard, request: PictureRequest, part: str, sizes: Sizes) -> Value | None:
     """Run a component's program on the card."""
     config = card.parts[part].config
-    run = Run(
+    run = ProgramRun(
         m=card.m,
         cls=class_of(config),
         dtype=card.computes(part),
@@ -126,7 +130,7 @@ def forward(card: Card, request: PictureRequest, part: str, sizes: Sizes) -> Val
     return components.forward(run, config, sizes)
 
 
-def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
+def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Stage:
     spec, m = card.spec, card.m
     card.before(name)
     frames, height, width = request.latent(spec)
@@ -153,7 +157,7 @@ def _denoise(card: Card, request: PictureRequest, name: str) -> Stage:
     return stage
 
 
-def _unpacked(card: Card, name: str) -> Tensor | None:
+def _unpacked(card: PipelineCard, name: str) -> Tensor | None:
     """A linear that is unpacked for its product: the largest, for as long as the step runs."""
     place, part = card.placement, card.parts[name]
     if not card.unpacks or not formats.unpacks(place.forms.get(name)):
@@ -162,7 +166,7 @@ def _unpacked(card: Card, name: str) -> Tensor | None:
     return card.m.new((nbytes // place.dtypes[name].nbytes,), place.dtypes[name])
 
 
-def decode(card: Card, request: PictureRequest) -> Stage:
+def decode(card: PipelineCard, request: PictureRequest) -> Stage:
     """Run the autoencoder: whole, or by what is asked in slices and tiles."""
     spec, name = card.spec, card.spec.vae
     card.before(name)
@@ -198,12 +202,14 @@ def decode(card: Card, request: PictureRequest) -> Stage:
     return Stage(DECODE, name, card.after(name))
 
 
-def _outputs(card: Card, request: PictureRequest, dtype: DType, count: int = 1) -> list[Tensor]:
+def _outputs(
+    card: PipelineCard, request: PictureRequest, dtype: DType, count: int = 1
+) -> list[Tensor]:
     """Make the pictures that stay on the card while parts of them are decoded."""
     stay = count if card.outputs_stay else 0
     return [_picture(card, request, dtype) for _ in range(stay)]
 
 
-def _picture(card: Card, request: PictureRequest, dtype: DType) -> Tensor:
+def _picture(card: PipelineCard, request: PictureRequest, dtype: DType) -> Tensor:
     shape = request.batch, COLOURS, request.frames, request.height, request.width
     return card.m.new(shape, dtype)

@@ -28,7 +28,7 @@ ATTENTION = (
 EXACT, FORKED = 5, 25  # percent of what a step keeps and makes
 
 
-class Trainer(NamedTuple):
+class PictureTrainer(NamedTuple):
     """`wide`: adapters are in float32; `casts`: PEFT's layers, which cast what they are given;
     `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
     `master`: what is trained whole is in float32; `around` percent, of activations; `unets`:
@@ -58,10 +58,10 @@ class Trainer(NamedTuple):
         return FORKED if self.forks(cls) else EXACT
 
 
-TRAINERS: Mapping[str, Trainer] = {
+TRAINERS: Mapping[str, PictureTrainer] = {
     one.name: one
     for one in (
-        Trainer(
+        PictureTrainer(
             "diffusers",
             "diffusers' examples",
             4,
@@ -72,8 +72,8 @@ TRAINERS: Mapping[str, Trainer] = {
             casts=True,
             beside=True,
         ),
-        Trainer("kohya", "sd-scripts", 4, (ALL,), FORKED, "sd-scripts 0.9 networks/lora.py"),
-        Trainer(
+        PictureTrainer("kohya", "sd-scripts", 4, (ALL,), FORKED, "sd-scripts 0.9 networks/lora.py"),
+        PictureTrainer(
             "simpletuner",
             "SimpleTuner",
             16,
@@ -88,7 +88,7 @@ TRAINERS: Mapping[str, Trainer] = {
             factor=16,
             unets=False,
         ),
-        Trainer(
+        PictureTrainer(
             "ai-toolkit",
             "ai-toolkit",
             16,
@@ -97,7 +97,7 @@ TRAINERS: Mapping[str, Trainer] = {
             "ai-toolkit toolkit/lora_special.py",
             optimizer="adamw_8bit",
         ),
-        Trainer(
+        PictureTrainer(
             "musubi",
             "musubi-tuner",
             4,
@@ -106,7 +106,7 @@ TRAINERS: Mapping[str, Trainer] = {
             "musubi-tuner networks/lora.py",
             optimizer="adamw_8bit",
         ),
-        Trainer(
+        PictureTrainer(
             "onetrainer",
             "OneTrainer",
             16,

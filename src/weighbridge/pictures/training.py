@@ -28,7 +28,7 @@ from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import swapped
-from weighbridge.pictures.values import TORCH, Run, Sizes, Value
+from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.modules import Wrap
@@ -146,7 +146,7 @@ def _encode(m: Machine, plan: PicturePlan, name: str, sizes: Sizes) -> Value | N
     text = plan.spec.short.get(name, sizes.text)
     side = "encode" if name == plan.spec.vae else "both"
     config = plan.parts[name].config
-    run = Run(m=m, cls=class_of(config), dtype=plan.dtypes[name])
+    run = ProgramRun(m=m, cls=class_of(config), dtype=plan.dtypes[name])
     with m.no_grad():
         return components.forward(run, config, replace(sizes, text=text, side=side))
 
@@ -247,7 +247,7 @@ class DenoiserStep:
 
     def _text_forward(self, name: str, text: "TrainedText") -> Value:
         plan, config = self.plan, self.plan.parts[name].config
-        run = Run(
+        run = ProgramRun(
             m=self.m,
             cls=class_of(config),
             dtype=plan.dtypes[name],
@@ -262,7 +262,7 @@ class DenoiserStep:
 
     def _forward(self) -> Value:
         plan, config = self.plan, self.plan.denoiser.config
-        run = Run(
+        run = ProgramRun(
             m=self.m,
             cls=class_of(config),
             dtype=plan.weights,

@@ -14,7 +14,7 @@ from weighbridge.pictures.adapting import CLASSES, PictureAdapters
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import lists
-from weighbridge.pictures.trainers import TRAINERS, Trainer
+from weighbridge.pictures.trainers import TRAINERS, PictureTrainer
 from weighbridge.pictures.training import CLIP, PicturePlan
 from weighbridge.pictures.values import Sizes
 from weighbridge.training.optimizers import optimizer
@@ -63,7 +63,7 @@ def plan(
     )
 
 
-def trainer_of(w: PictureTraining) -> Trainer:
+def trainer_of(w: PictureTraining) -> PictureTrainer:
     return TRAINERS[w.framework or "diffusers"]
 
 
@@ -109,7 +109,7 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
         raise UsageError(sentence("picture_training.no_clip", pipeline=spec.name))
 
 
-def _adapters(w: PictureTraining, trainer: Trainer, compute: DType) -> PictureAdapters:
+def _adapters(w: PictureTraining, trainer: PictureTrainer, compute: DType) -> PictureAdapters:
     """fp16: diffusers' scripts cast what is trained to float32."""
     wide = trainer.wide or compute == FLOAT16
     lokr = w.method == "lokr"
@@ -140,7 +140,7 @@ def _factors(written: tuple[str, ...]) -> dict[str, int]:
     return factors
 
 
-def _weights(w: PictureTraining, trainer: Trainer, compute: DType, *, mixed: bool) -> DType:
+def _weights(w: PictureTraining, trainer: PictureTrainer, compute: DType, *, mixed: bool) -> DType:
     """Return the dtype of the denoiser: what is trained whole by mixed precision is in float32."""
     if w.dtype is not None:
         return torch_dtype(w.dtype, "--dtype")

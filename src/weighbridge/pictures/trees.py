@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
-from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Run, Value
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import ProgramRun, Value
 from weighbridge.training.forward.ops import norms, pointwise
 from weighbridge.training.forward.tensors import Shape
 
@@ -21,7 +21,9 @@ class Tree:
 
     __slots__ = ("_modules", "place", "shapes")
 
-    def __init__(self, place: Place, shapes: Shapes, modules: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, place: NetPlace, shapes: Shapes, modules: frozenset[str] | None = None
+    ) -> None:
         self.place, self.shapes = place, shapes
         self._modules = _modules(shapes) if modules is None else modules
 
@@ -29,7 +31,7 @@ class Tree:
         return Tree(self.place / name, self.shapes, self._modules)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ProgramRun:
         return self.place.run
 
     def has(self, name: str | int) -> bool:
@@ -107,7 +109,7 @@ def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *firs
     return y
 
 
-def complete(run: Run, shapes: Shapes) -> None:
+def complete(run: ProgramRun, shapes: Shapes) -> None:
     """Raises UnsupportedError where a tensor of the tree was not met, or is of another shape."""
     for name, shape in shapes.items():
         declared = run.declared.get(name)

@@ -23,7 +23,7 @@ from weighbridge.training.forward.ops.attention import AttentionHeads, Attention
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
 if TYPE_CHECKING:
-    from weighbridge.pictures.places import Place
+    from weighbridge.pictures.places import NetPlace
 
 Block = Callable[..., Any]  # of a place and values
 TORCH = (2, 13)  # whose kernels are chosen
@@ -54,7 +54,7 @@ class Sizes:
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class ProgramRun:
     """One run of a program: the machine that it runs on, and what it declared so far."""
 
     m: Machine
@@ -64,7 +64,7 @@ class Run:
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
-    block: "Callable[[Block, Place, tuple[Value, ...]], Any] | None" = None
+    block: "Callable[[Block, NetPlace, tuple[Value, ...]], Any] | None" = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
     wraps: dict[str, Wrap] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Value:
 
     __slots__ = ("run", "tensor")
 
-    def __init__(self, run: Run, tensor: Tensor) -> None:
+    def __init__(self, run: ProgramRun, tensor: Tensor) -> None:
         self.run, self.tensor = run, tensor
 
     @property

@@ -16,7 +16,7 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
-from weighbridge.pictures.images import Seen, Trained
+from weighbridge.pictures.images import SeenImages, TrainedImages
 from weighbridge.training.frameworks import OF_ARGUMENTS, Precision, framework, precision
 from weighbridge.training.optimizers import optimizer
 from weighbridge.workload import Train
@@ -82,7 +82,7 @@ def _follow(w: Train) -> None:
         raise UnsupportedError(sentence("images.setting", setting=f"--gpu {w.gpu}"))
 
 
-def _derived(model: Model, ran: Trained) -> DerivedFacts:
+def _derived(model: Model, ran: TrainedImages) -> DerivedFacts:
     return {
         "dtype_from": "precision",
         "as_stored": False,
@@ -95,7 +95,7 @@ def _derived(model: Model, ran: Trained) -> DerivedFacts:
     }
 
 
-def _effective(w: Train, one: Seen, chosen: Precision) -> EffectiveSettings:
+def _effective(w: Train, one: SeenImages, chosen: Precision) -> EffectiveSettings:
     """Collect every setting as it was used."""
     return {
         "engine": usual().name,

@@ -28,7 +28,7 @@ from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Verdict
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
-from weighbridge.pictures.images import Seen
+from weighbridge.pictures.images import SeenImages
 from weighbridge.pictures.values import TORCH
 from weighbridge.workload import Infer, Train
 
@@ -117,11 +117,11 @@ def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:
     return {param.name: param.shape for param in part.blueprint.params}
 
 
-def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) -> Seen:
+def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) -> SeenImages:
     """Return what runs on the card: pictures of the size that was asked, or the usual one."""
     shapes = _shapes(part)
     height, width = w.image_size or images.usual(shapes) or usual(part.config)
-    return Seen(
+    return SeenImages(
         shapes=images.resized(shapes, height, width),
         buffers=tuple(buffer_size(one, kind) for one in part.blueprint.buffers),
         dtype=kind,

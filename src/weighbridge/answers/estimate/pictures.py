@@ -20,7 +20,7 @@ from weighbridge.memory.components import device, host
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import comfy, components, formats, sdcpp, stages
-from weighbridge.pictures.card import Card, Placement, waiting
+from weighbridge.pictures.card import ComponentPlacement, PipelineCard, waiting
 from weighbridge.pictures.request import foreign, notes, placement, request
 from weighbridge.pictures.script import PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
@@ -94,7 +94,7 @@ class StagesRun(NamedTuple):
 
     stages: tuple[Stage, ...]
     made: PictureRequest
-    place: Placement
+    place: ComponentPlacement
     packed: int = 0  # bytes of all weights before they are packed on the card
     in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
     mapped: bool = False  # weights in RAM are pages of files
@@ -105,7 +105,7 @@ def _by_diffusers(
     row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
 ) -> StagesRun:
     made, place = request(row, w), placement(row, w, tuple(parts))
-    card = Card(row, parts, place, None if part is None else part.chip)
+    card = PipelineCard(row, parts, place, None if part is None else part.chip)
     ran = tuple(stages.run(card, made))
     card.heap.close()
     packed = card.quantized() if w.quantize_on_card and place.forms else 0
@@ -172,7 +172,7 @@ def known(row: PipelineSpec, parts: Mapping[str, ModelPart]) -> None:
 
 def _instant(
     stage: Stage,
-    place: Placement,
+    place: ComponentPlacement,
     parts: Mapping[str, ModelPart],
     card: "Part | None",
     spread: float,
@@ -235,7 +235,7 @@ def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
     return Instant("load", (weights, device.context(card)))
 
 
-def _computed(nbytes: int, whole: int, place: Placement, spread: float) -> Bytes:
+def _computed(nbytes: int, whole: int, place: ComponentPlacement, spread: float) -> Bytes:
     """Return what a stage computes, with the share of all that it holds by which runs differ."""
     packs = any(form.startswith(FLOATING) for form in place.forms.values())
     more = spread + (PACKING if packs else 0)
@@ -246,7 +246,7 @@ def _around(nbytes: int, share: float) -> Bytes:
     return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
 
 
-def _weights(name: str, nbytes: int, place: Placement, part: ModelPart) -> Component:
+def _weights(name: str, nbytes: int, place: ComponentPlacement, part: ModelPart) -> Component:
     form = place.forms.get(name) or place.dtypes[name].name
     return Component(
         name="weights",
@@ -276,7 +276,7 @@ def _told(stage: Stage, instant: Instant) -> dict[str, object]:
     }
 
 
-def _host(place: Placement, parts: Mapping[str, ModelPart], waits: int) -> Instant:
+def _host(place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
@@ -299,7 +299,7 @@ def _host(place: Placement, parts: Mapping[str, ModelPart], waits: int) -> Insta
 
 
 def _script(
-    model: Model, row: PipelineSpec, place: Placement, settings: Mapping[str, object]
+    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]
 ) -> str | None:
     """Return the lines that run it so; None of a pipeline that has no repository."""
     if settings["engine"] == comfy.NAME:
@@ -315,7 +315,7 @@ def _script(
 
 
 def _effective(
-    row: PipelineSpec, made: PictureRequest, w: Picture, place: Placement
+    row: PipelineSpec, made: PictureRequest, w: Picture, place: ComponentPlacement
 ) -> dict[str, object]:
     """Collect every setting as it was used."""
     settings: dict[str, object] = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.places import Place
-from weighbridge.pictures.values import Run, Sizes, Value, attend, cat, flat, headed
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import ProgramRun, Sizes, Value, attend, cat, flat, headed
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
 Bias = bool
@@ -28,7 +28,7 @@ def packed(s: Sizes, patch: int = 2) -> int:
     return s.frames * (s.height // patch) * (s.width // patch)
 
 
-def latent(n: Place, s: Sizes, channels: int, tokens: int) -> Value:
+def latent(n: NetPlace, s: Sizes, channels: int, tokens: int) -> Value:
     """Tokens that the pipeline gives: they are there before the step."""
     return n.run.constant(s.batch, tokens, channels)
 
@@ -39,7 +39,7 @@ def framed(x: Value, frames: int) -> tuple[int, ...]:
 
 
 def embed(
-    n: Place,
+    n: NetPlace,
     x: Value,
     width: int,
     bias: Bias = True,
@@ -51,13 +51,13 @@ def embed(
     return n.linear(names[1], x, width, bias)
 
 
-def timestep(n: Place, b: int, width: int, bias: Bias = True, inputs: int = 256) -> Value:
+def timestep(n: NetPlace, b: int, width: int, bias: Bias = True, inputs: int = 256) -> Value:
     """Timesteps and TimestepEmbedding."""
     return embed(n, n.run.new(b, inputs), width, bias)
 
 
 def vector(
-    n: Place, b: int, d: int, pooled: int = 0, *, guidance: bool = False, bias: Bias = True
+    n: NetPlace, b: int, d: int, pooled: int = 0, *, guidance: bool = False, bias: Bias = True
 ) -> Value:
     """CombinedTimestep(Guidance)TextProjEmbeddings"""
     temb = timestep(n / "timestep_embedder", b, d, bias)
@@ -68,7 +68,7 @@ def vector(
     return temb
 
 
-def turns_of(run: Run, *shape: int) -> Turns:
+def turns_of(run: ProgramRun, *shape: int) -> Turns:
     """Cosines and sines in float32, which live as long as the blocks."""
     return run.new(*shape, dtype=FLOAT32), run.new(*shape, dtype=FLOAT32)
 
@@ -90,7 +90,7 @@ def spun(x: Value, freqs: Value) -> Value:
 # ---- norms and modulation
 
 
-def norm(n: Place, x: Value, *, wide: bool = False) -> Value:
+def norm(n: NetPlace, x: Value, *, wide: bool = False) -> Value:
     """A LayerNorm without weights."""
     return n.layer_norm("", x, affine=False, wide=wide)
 
@@ -106,7 +106,7 @@ def rows(x: Value, count: int) -> list[Value]:
 
 
 def ada(
-    n: Place, x: Value, temb: Value, count: int = 6, *, bias: Bias = True, wide: bool = False
+    n: NetPlace, x: Value, temb: Value, count: int = 6, *, bias: Bias = True, wide: bool = False
 ) -> tuple[Value, list[Value]]:
     """AdaLayerNormZero: silu, linear, norm(x) modulated by the first two of `count`; the others."""
     parts = rows(n.linear("linear", temb.act(), count * x.shape[-1], bias), count)
@@ -114,7 +114,7 @@ def ada(
 
 
 def continuous(
-    n: Place, x: Value, temb: Value, bias: Bias = True, *, affine: bool = False
+    n: NetPlace, x: Value, temb: Value, bias: Bias = True, *, affine: bool = False
 ) -> Value:
     """AdaLayerNormContinuous"""
     scale, shift = rows(n.linear("linear", temb.act(), 2 * x.shape[-1], bias), 2)
@@ -125,7 +125,7 @@ def continuous(
 
 
 def feed(
-    n: Place, x: Value, inside: int, out: int | None = None, how: str = "gelu", bias: Bias = True
+    n: NetPlace, x: Value, inside: int, out: int | None = None, how: str = "gelu", bias: Bias = True
 ) -> Value:
     """FeedForward: net.0 with its activation, net.2."""
     gated = how in ("geglu", "swiglu")
@@ -140,7 +140,11 @@ def feed(
 
 
 def swiglu(
-    n: Place, x: Value, inside: int, names: Sequence[str] = ("w1", "w3", "w2"), bias: Bias = False
+    n: NetPlace,
+    x: Value,
+    inside: int,
+    names: Sequence[str] = ("w1", "w3", "w2"),
+    bias: Bias = False,
 ) -> Value:
     """w2(silu(w1 x) w3 x)"""
     up = n.linear(names[0], x, inside, bias).act() * n.linear(names[1], x, inside, bias)
@@ -151,7 +155,7 @@ def swiglu(
 
 
 def qkv(
-    n: Place, x: Value, d: int, bias: Bias = True, *, kv: int = 0
+    n: NetPlace, x: Value, d: int, bias: Bias = True, *, kv: int = 0
 ) -> tuple[Value, Value, Value]:
     """Projections; fused where fuse_qkv_projections made one of three."""
     if n.run.fused_qkv and not kv:
@@ -164,12 +168,12 @@ def qkv(
     )
 
 
-def added(n: Place, y: Value, d: int, bias: Bias = True) -> list[Value]:
+def added(n: NetPlace, y: Value, d: int, bias: Bias = True) -> list[Value]:
     """Projections of the second stream."""
     return [n.linear(name, y, d, bias) for name in ("add_q_proj", "add_k_proj", "add_v_proj")]
 
 
-def normed(n: Place, name: str, x: Value, heads: int, how: str = "diffusers") -> Value:
+def normed(n: NetPlace, name: str, x: Value, heads: int, how: str = "diffusers") -> Value:
     """An RMSNorm a head; gives [b, tokens, heads, head]."""
     return n.rms_norm(name, headed(x, heads), how=how)
 

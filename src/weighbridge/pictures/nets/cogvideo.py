@@ -11,14 +11,14 @@ from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import continuous, feed, rows, timestep
 from weighbridge.pictures.nets.ltx import interleaved, scaled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
 Pair = tuple[Value, Value]  # of the video and the text
 
 
-def patches(n: Place, c: ComponentConfig, s: Sizes, d: int) -> Value:
+def patches(n: NetPlace, c: ComponentConfig, s: Sizes, d: int) -> Value:
     """Patches of each frame; several frames are one patch since CogVideoX 1.5."""
     k, steps = c.patch_size, c.patch_size_t or 1
     height, width, frames = s.height // k, s.width // k, -(-s.frames // steps)
@@ -30,7 +30,7 @@ def patches(n: Place, c: ComponentConfig, s: Sizes, d: int) -> Value:
     return n.linear("proj", x, d)
 
 
-def norm_zero(p: Place, x: Value, y: Value, temb: Value) -> tuple[Value, Value, Value, Value]:
+def norm_zero(p: NetPlace, x: Value, y: Value, temb: Value) -> tuple[Value, Value, Value, Value]:
     """CogVideoXLayerNormZero"""
     shift, scale, gate, y_shift, y_scale, y_gate = rows(
         p.linear("linear", temb.act(), 6 * x.shape[-1]), 6
@@ -40,7 +40,7 @@ def norm_zero(p: Place, x: Value, y: Value, temb: Value) -> tuple[Value, Value, 
     return x, y, gate, y_gate
 
 
-def joined(a: Place, x: Value, y: Value, heads: int, turns: Turns | None) -> Pair:
+def joined(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns | None) -> Pair:
     """CogVideoXAttnProcessor2_0: norms put heads before tokens; positions are written in place."""
     d, text = x.shape[-1], y.shape[1]
     h = cat([y, x])
@@ -57,7 +57,7 @@ def joined(a: Place, x: Value, y: Value, heads: int, turns: Turns | None) -> Pai
     return x, y
 
 
-def cogvideox(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def cogvideox(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     heads, run = c.num_attention_heads, n.run
     d = heads * c.attention_head_dim
     temb = timestep(n / "time_embedding", s.batch, c.time_embed_dim, inputs=d)
@@ -79,7 +79,7 @@ def cogvideox(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         turns = (cos, sin)
     y, x = x.split(s.text, tokens, dim=1)
 
-    def block(p: Place, x: Value, y: Value) -> Pair:
+    def block(p: NetPlace, x: Value, y: Value) -> Pair:
         h, g, gate, y_gate = norm_zero(p / "norm1", x, y, temb)
         a, b = joined(p / "attn1", h, g, heads, turns)
         x = x + gate * a
@@ -107,12 +107,12 @@ def cogvideox(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 def modulated(x: Value, scale: Value) -> Value:
     """MochiModulatedRMSNorm, in float32."""
     h = x.float()
-    h = Place(x.run).rms_norm("", h, affine=False)
+    h = NetPlace(x.run).rms_norm("", h, affine=False)
     h = h * scale
     return h.like(x)
 
 
-def rms_zero(p: Place, x: Value, temb: Value) -> tuple[Value, Value, Value, Value]:
+def rms_zero(p: NetPlace, x: Value, temb: Value) -> tuple[Value, Value, Value, Value]:
     """MochiRMSNormZero"""
     scale, gate, scale2, gate2 = rows(p.linear("linear", temb.act(), 4 * x.shape[-1]), 4)
     return modulated(x, scale.float() + 1.0), gate, scale2, gate2
@@ -129,7 +129,9 @@ def halves(x: Value, turns: Turns) -> Value:
     return cat([cos, sin], -1)
 
 
-def projected(a: Place, x: Value, d: int, heads: int, *, added: bool) -> tuple[Value, Value, Value]:
+def projected(
+    a: NetPlace, x: Value, d: int, heads: int, *, added: bool
+) -> tuple[Value, Value, Value]:
     """Queries, keys and values of a stream, the first two with norms of their heads."""
     q, k, v = ("add_q_proj", "add_k_proj", "add_v_proj") if added else ("to_q", "to_k", "to_v")
     norm = "norm_added_" if added else "norm_"
@@ -139,7 +141,7 @@ def projected(a: Place, x: Value, d: int, heads: int, *, added: bool) -> tuple[V
     return query, key, value
 
 
-def valid(a: Place, x: Value, y: Value, heads: int, turns: Turns, *, last: bool) -> Pair:
+def valid(a: NetPlace, x: Value, y: Value, heads: int, turns: Turns, *, last: bool) -> Pair:
     """MochiAttnProcessor2_0: a copy of the tokens that count, for each item of a batch."""
     d, e = x.shape[-1], y.shape[-1]
     query, key, value = projected(a, x, d, heads, added=False)
@@ -169,7 +171,7 @@ def mochi_block(c: ComponentConfig, temb: Value, turns: Turns) -> Callable[..., 
     """MochiTransformerBlock; the last one leaves the text as it is."""
     heads, e = c.num_attention_heads, c.pooled_projection_dim
 
-    def block(p: Place, x: Value, y: Value) -> Pair:
+    def block(p: NetPlace, x: Value, y: Value) -> Pair:
         last, d = p.number == c.num_layers - 1, x.shape[-1]
         h, gate, scale2, gate2 = rms_zero(p / "norm1", x, temb)
         if last:
@@ -192,7 +194,7 @@ def mochi_block(c: ComponentConfig, temb: Value, turns: Turns) -> Callable[..., 
     return block
 
 
-def mochi(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def mochi(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     heads, run, k = c.num_attention_heads, n.run, c.patch_size
     d, p, text = heads * c.attention_head_dim, n / "time_embed", c.text_embed_dim
     n.param("pos_frequencies", 3, heads, c.attention_head_dim // 2)

@@ -9,7 +9,7 @@ from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import feed
 from weighbridge.pictures.nets.ltx import interleaved
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, flat, headed
 
 IMAGE_TOKENS = 256
@@ -17,7 +17,7 @@ Turns = tuple[Value, Value]
 
 
 def attention(
-    a: Place, x: Value, heads: int, seen: Value, turns: Turns | None = None, prefix: str = "to_"
+    a: NetPlace, x: Value, heads: int, seen: Value, turns: Turns | None = None, prefix: str = "to_"
 ) -> Value:
     """CosmosAttnProcessor2_0: keys and values are repeated, once, which copies them."""
     d = x.shape[-1]
@@ -36,7 +36,7 @@ def attention(
     return attend(flat(query), flat(key), flat(value), heads)
 
 
-def zero(p: Place, x: Value, times: Value, temb: Value, low: int) -> tuple[Value, Value]:
+def zero(p: NetPlace, x: Value, times: Value, temb: Value, low: int) -> tuple[Value, Value]:
     """CosmosAdaLayerNormZero"""
     d = x.shape[-1]
     mod = times.act()
@@ -49,7 +49,7 @@ def zero(p: Place, x: Value, times: Value, temb: Value, low: int) -> tuple[Value
     return x + shift, gate
 
 
-def learnt_positions(n: Place, c: ComponentConfig, s: Sizes, d: int) -> Value:
+def learnt_positions(n: NetPlace, c: ComponentConfig, s: Sizes, d: int) -> Value:
     """CosmosLearnablePositionalEmbed"""
     for axis, size, step in zip("thw", c.max_size, c.patch_size, strict=True):
         (n / "learnable_pos_embed").param(f"pos_emb_{axis}", size // step, d)
@@ -57,7 +57,7 @@ def learnt_positions(n: Place, c: ComponentConfig, s: Sizes, d: int) -> Value:
     return n.run.new(s.batch, s.frames // k[0] * (s.height // k[1]) * (s.width // k[2]), d)
 
 
-def times_of(n: Place, s: Sizes, d: int, tokens: int) -> tuple[Value, Value]:
+def times_of(n: NetPlace, s: Sizes, d: int, tokens: int) -> tuple[Value, Value]:
     """CosmosEmbedding: the shared modulation, and what each norm makes its own of."""
     e, count = n / "time_embed", s.frames if s.token_times else 1
     times = n.run.new(s.batch * count, d)
@@ -69,7 +69,7 @@ def times_of(n: Place, s: Sizes, d: int, tokens: int) -> tuple[Value, Value]:
     return times.view(s.batch, 1, d), temb.view(s.batch, 1, 3 * d)
 
 
-def contexts(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, Value | None]:
+def contexts(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, Value | None]:
     """The text, and pictures where a model reads them."""
     y, run = n.run.constant(s.batch, s.text, c.text_embed_dim), n.run
     if c.use_crossattn_projection:
@@ -82,7 +82,7 @@ def contexts(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, Value | Non
     return y, n.linear("img_context_proj.0", pictures, c.img_context_dim_out).act()
 
 
-def ended(n: Place, x: Value, times: Value, temb: Value, low: int) -> Value:
+def ended(n: NetPlace, x: Value, times: Value, temb: Value, low: int) -> Value:
     """CosmosAdaLayerNorm"""
     o, d = n / "norm_out", x.shape[-1]
     mod = o.linear("linear_1", times.act(), low, bias=False)
@@ -94,7 +94,7 @@ def ended(n: Place, x: Value, times: Value, temb: Value, low: int) -> Value:
     return x + shift
 
 
-def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def cosmos(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     heads, run, k = c.num_attention_heads, n.run, c.patch_size
     d, low = heads * c.attention_head_dim, c.adaln_lora_dim
     tokens = s.frames // k[0] * (s.height // k[1]) * (s.width // k[2])
@@ -105,7 +105,7 @@ def cosmos(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     times, temb = times_of(n, s, d, tokens)
     y, pictures = contexts(n, c, s)
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         if extra is not None:
             x = x + extra
         h, gate = zero(p / "norm1", x, times, temb, low)

@@ -11,13 +11,13 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed, timestep
 from weighbridge.pictures.nets.ltx import scaled
 from weighbridge.pictures.nets.wan import turned
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Turns = tuple[Value, Value]
 
 
-def patches(n: Place, c: ComponentConfig, s: Sizes, d: int) -> tuple[Value, int, int]:
+def patches(n: NetPlace, c: ComponentConfig, s: Sizes, d: int) -> tuple[Value, int, int]:
     """PatchEmbed: tokens that lie channels first, and rows and columns of them."""
     k = c.patch_size
     x = n.run.constant(s.batch, c.in_channels, s.height, s.width)
@@ -26,7 +26,9 @@ def patches(n: Place, c: ComponentConfig, s: Sizes, d: int) -> tuple[Value, int,
     return x.view(s.batch, height * width, d), height, width
 
 
-def projected(a: Place, x: Value, seen: Value, d: int, *, bias: bool, norms: bool) -> list[Value]:
+def projected(
+    a: NetPlace, x: Value, seen: Value, d: int, *, bias: bool, norms: bool
+) -> list[Value]:
     """Queries, keys and values, with norms over the whole width where there are norms."""
     query, key, value = (
         a.linear(name, y, d, bias) for name, y in (("to_q", x), ("to_k", seen), ("to_v", seen))
@@ -37,14 +39,14 @@ def projected(a: Place, x: Value, seen: Value, d: int, *, bias: bool, norms: boo
     return [query, key, value]
 
 
-def modulation(p: Place, temb: Value, count: int = 6) -> list[Value]:
+def modulation(p: NetPlace, temb: Value, count: int = 6) -> list[Value]:
     """A table's rows beside those of an item, or of each token."""
     d = temb.shape[-1] // count
     rows = p.value("scale_shift_table", count, d) + temb.view(*temb.shape[:-1], count, d)
     return [part.view(*temb.shape[:-1], d) for part in rows.chunk(count, dim=-2)]
 
 
-def ended(n: Place, x: Value, times: Value, out: int) -> Value:
+def ended(n: NetPlace, x: Value, times: Value, out: int) -> Value:
     """The last norm, which the embedding of time modulates, and patches as pixels."""
     d = x.shape[-1]
     table = n.value("scale_shift_table", 2, d)
@@ -66,7 +68,7 @@ def sized(c: ComponentConfig) -> bool:
     return bool(c.use_additional_conditions)
 
 
-def pixart(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def pixart(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     heads, run = c.num_attention_heads, n.run
     d = heads * c.attention_head_dim
     x, _, _ = patches(n / "pos_embed", c, s, d)
@@ -83,13 +85,13 @@ def pixart(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         y = embed(n / "caption_projection", y, d)
     temb, times = temb.view(s.batch, 1, 6 * d), times.view(s.batch, 1, d)
 
-    def attention(p: Place, h: Value, seen: Value) -> Value:
+    def attention(p: NetPlace, h: Value, seen: Value) -> Value:
         query, key, value = projected(p, h, seen, d, bias=bool(c.attention_bias), norms=False)
         h = attend(query, key, value, heads, masked=seen is y)
         h = (p / "to_out").linear("0", h, d)
         return h * 1.0  # rescale_output_factor
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         h = p.layer_norm("", x, affine=False)
         shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
         h = scaled(h, scale, shift)
@@ -112,7 +114,7 @@ def pixart(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 # ---- Sana
 
 
-def linear_attention(a: Place, x: Value, c: ComponentConfig) -> Value:
+def linear_attention(a: NetPlace, x: Value, c: ComponentConfig) -> Value:
     """SanaLinearAttnProcessor2_0: no scores of tokens; a row of ones makes what divides."""
     d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
     query, key, value = projected(a, x, x, d, bias=bool(c.attention_bias), norms=bool(c.qk_norm))
@@ -131,7 +133,7 @@ def linear_attention(a: Place, x: Value, c: ComponentConfig) -> Value:
     return (a / "to_out").linear("0", h, x.shape[-1])
 
 
-def turned_attention(a: Place, x: Value, c: ComponentConfig, turns: Turns) -> Value:
+def turned_attention(a: NetPlace, x: Value, c: ComponentConfig, turns: Turns) -> Value:
     """SanaLinearAttnProcessor3_0: the same with positions, and without them for what divides."""
     d, heads = c.num_attention_heads * c.attention_head_dim, c.num_attention_heads
     (b, tokens), head = x.shape[:2], d // heads
@@ -153,7 +155,7 @@ def turned_attention(a: Place, x: Value, c: ComponentConfig, turns: Turns) -> Va
     return (a / "to_out").linear("0", h, x.shape[-1])
 
 
-def crossed(a: Place, x: Value, y: Value, c: ComponentConfig) -> Value:
+def crossed(a: NetPlace, x: Value, y: Value, c: ComponentConfig) -> Value:
     """SanaAttnProcessor2_0"""
     d = c.num_cross_attention_heads * c.cross_attention_head_dim
     query, key, value = projected(a, x, y, d, bias=True, norms=bool(c.qk_norm))
@@ -162,7 +164,7 @@ def crossed(a: Place, x: Value, y: Value, c: ComponentConfig) -> Value:
     return h * 1.0  # rescale_output_factor
 
 
-def gated(f: Place, x: Value, inside: int) -> Value:
+def gated(f: NetPlace, x: Value, inside: int) -> Value:
     """GLUMBConv of [batch, channels, height, width], whose channels lie last."""
     d = x.shape[1]
     h = f.conv("conv_inverted", x, 2 * inside, 1, last=True)
@@ -173,7 +175,7 @@ def gated(f: Place, x: Value, inside: int) -> Value:
     return f.conv("conv_point", h, d, 1, bias=False, last=True)
 
 
-def sana_times(n: Place, c: ComponentConfig, s: Sizes, d: int, rows: int) -> tuple[Value, Value]:
+def sana_times(n: NetPlace, c: ComponentConfig, s: Sizes, d: int, rows: int) -> tuple[Value, Value]:
     """Modulation and embedding of time, and of guidance where it is distilled."""
     e = n / "time_embed"
     if c.guidance_embeds:
@@ -186,7 +188,7 @@ def sana_times(n: Place, c: ComponentConfig, s: Sizes, d: int, rows: int) -> tup
     return temb.view(*shape, 6 * d), times.view(*shape, d)
 
 
-def sana(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def sana(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     video = n.run.cls == "SanaVideoTransformer3DModel"
     d, run, k = c.num_attention_heads * c.attention_head_dim, n.run, c.patch_size
     frames, turns = 1, None
@@ -204,10 +206,10 @@ def sana(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     y = embed(n / "caption_projection", run.constant(s.batch, s.text, c.caption_channels), d)
     y = n.rms_norm("caption_norm", y)
 
-    def look(a: Place, h: Value, c: ComponentConfig) -> Value:
+    def look(a: NetPlace, h: Value, c: ComponentConfig) -> Value:
         return linear_attention(a, h, c) if turns is None else turned_attention(a, h, c, turns)
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         shift, scale, gate, shift2, scale2, gate2 = modulation(p, temb)
         h = p.layer_norm("", x, affine=False)
         h = scaled(h, scale, shift)

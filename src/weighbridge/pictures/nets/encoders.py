@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend
 from weighbridge.training.forward.ops import norms
 
@@ -21,7 +21,7 @@ QUICK = ("quick_gelu", None)  # x * sigmoid(1.702 x), which CLIP has where nothi
 # ---- CLIP, SigLIP
 
 
-def tower(p: Place, c: ComponentConfig, x: Value, *, masked: bool) -> Iterator[Value]:
+def tower(p: NetPlace, c: ComponentConfig, x: Value, *, masked: bool) -> Iterator[Value]:
     """Layers of CLIP's encoder, what each gives."""
     d, heads, quick = c.hidden_size, c.num_attention_heads, c.hidden_act in QUICK
     for i in range(c.num_hidden_layers):
@@ -38,7 +38,7 @@ def tower(p: Place, c: ComponentConfig, x: Value, *, masked: bool) -> Iterator[V
         yield x
 
 
-def clip_text(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def clip_text(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """CLIP's text, whose hidden states are all asked for."""
     x = n.embedding("token_embedding", s.batch, s.text, c.vocab_size, c.hidden_size)
     states = [x, *tower(n / "encoder", c, x, masked=True)]
@@ -49,7 +49,7 @@ def clip_text(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return x
 
 
-def vision(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def vision(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """Patches of a picture; SigLIP has no token for its class."""
     run, d, clip = n.run, c.hidden_size, n.run.cls.startswith("CLIP")
     side = c.image_size // c.patch_size
@@ -64,12 +64,12 @@ def vision(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 # ---- T5
 
 
-def t5_norm(p: Place, name: str, x: Value) -> Value:
+def t5_norm(p: NetPlace, name: str, x: Value) -> Value:
     weight = p.param(f"{name}.weight", x.shape[-1], kind="norm")
     return Value(x.run, norms.rms_norm(x.run.m, x.tensor, weight))
 
 
-def t5_attention(a: Place, x: Value, c: ComponentConfig, bias: Value) -> Value:
+def t5_attention(a: NetPlace, x: Value, c: ComponentConfig, bias: Value) -> Value:
     """The bias of positions, masked, is what the kernel adds; it is copied for it."""
     inner = c.num_heads * c.d_kv
     query, key, value = (a.linear(name, x, inner, bias=False) for name in "qkv")
@@ -80,7 +80,7 @@ def t5_attention(a: Place, x: Value, c: ComponentConfig, bias: Value) -> Value:
     return a.linear("o", h, x.shape[-1], bias=False)
 
 
-def t5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def t5(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """T5's encoder and UMT5's, whose layers have biases of positions of their own."""
     gated = (c.feed_forward_proj or "").startswith("gated") or n.run.cls.startswith("UMT5")
     x = n.embedding("shared", s.batch, s.text, c.vocab_size, c.d_model)
@@ -107,7 +107,7 @@ def t5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoder:
+class TextDecoder:
     """Sizes of a language model, as its config names them."""
 
     width: int
@@ -121,9 +121,9 @@ class Decoder:
     around: bool = False  # norms after attention and after the feed-forward, too: Gemma
 
 
-def decoder_of(c: ComponentConfig, cls: str) -> Decoder:
+def decoder_of(c: ComponentConfig, cls: str) -> TextDecoder:
     heads = c.num_attention_heads
-    return Decoder(
+    return TextDecoder(
         width=c.hidden_size,
         inside=c.intermediate_size or c.ffn_hidden_size,
         heads=heads,
@@ -136,7 +136,7 @@ def decoder_of(c: ComponentConfig, cls: str) -> Decoder:
     )
 
 
-def rms(p: Place, name: str, x: Value, k: Decoder) -> Value:
+def rms(p: NetPlace, name: str, x: Value, k: TextDecoder) -> Value:
     weight = p.param(f"{name}.weight", x.shape[-1], kind="norm")
     norm = norms.gemma_norm if k.around else norms.rms_norm
     return Value(x.run, norm(x.run.m, x.tensor, weight))
@@ -149,7 +149,7 @@ def turned(x: Value) -> Value:
     return first + halves * x.run.constant(1)
 
 
-def attention(a: Place, x: Value, k: Decoder, cache: list[Value]) -> Value:
+def attention(a: NetPlace, x: Value, k: TextDecoder, cache: list[Value]) -> Value:
     inner, shared = k.heads * k.head, k.kv_heads * k.head
     query = a.linear("q_proj", x, inner, bias=False)
     key = a.linear("k_proj", x, shared, bias=False)
@@ -168,7 +168,7 @@ def attention(a: Place, x: Value, k: Decoder, cache: list[Value]) -> Value:
     return a.linear("o_proj", h, x.shape[-1], bias=False)
 
 
-def layers(n: Place, k: Decoder, s: Sizes) -> tuple[list[Value], list[Value]]:
+def layers(n: NetPlace, k: TextDecoder, s: Sizes) -> tuple[list[Value], list[Value]]:
     """Hidden states of all layers, and the cache, which goes with the output."""
     x = n.embedding("embed_tokens", s.batch, s.text, k.words, k.width)
     states, cache = list[Value](), list[Value]()
@@ -190,7 +190,7 @@ def layers(n: Place, k: Decoder, s: Sizes) -> tuple[list[Value], list[Value]]:
     return [*states, x], cache
 
 
-def language(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def language(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """A prompt; classes for generation give scores of all words at each of its tokens."""
     cls = n.run.cls
     k = decoder_of(c.below("text_config") or c, cls)

@@ -29,13 +29,13 @@ from weighbridge.pictures.nets.blocks import (
     vector,
     width_of,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat, headed
 
 Pair = tuple[Value, Value]
 
 
-def attention(n: Place, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
+def attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
     """FluxAttnProcessor of two streams, the text first."""
     d, bias = x.shape[-1], n.run.cls != "Flux2Transformer2DModel"
     q, k, v = qkv(n, x, d, bias)
@@ -56,7 +56,7 @@ def attention(n: Place, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
     return x, y
 
 
-def own_attention(n: Place, x: Value, heads: int, turns: Turns) -> Value:
+def own_attention(n: NetPlace, x: Value, heads: int, turns: Turns) -> Value:
     """FluxAttnProcessor of one stream, without a projection behind it."""
     q, k, v = qkv(n, x, x.shape[-1])
     q = normed(n, "norm_q", q, heads, "torch")
@@ -66,10 +66,10 @@ def own_attention(n: Place, x: Value, heads: int, turns: Turns) -> Value:
     return attended(q, k, headed(v, heads))
 
 
-Modulate = Callable[[Place, Value], tuple[Value, list[Value]]]
+Modulate = Callable[[NetPlace, Value], tuple[Value, list[Value]]]
 
 
-def double(p: Place, streams: Pair, heads: int, turns: Turns, zero: Modulate) -> Pair:
+def double(p: NetPlace, streams: Pair, heads: int, turns: Turns, zero: Modulate) -> Pair:
     """FluxTransformerBlock; gives x and y. `zero` norms a stream and gives what modulates it."""
     x, y = streams
     del streams
@@ -91,7 +91,7 @@ def double(p: Place, streams: Pair, heads: int, turns: Turns, zero: Modulate) ->
     return x, y
 
 
-def single(p: Place, x: Value, heads: int, turns: Turns, zero: Modulate) -> Value:
+def single(p: NetPlace, x: Value, heads: int, turns: Turns, zero: Modulate) -> Value:
     """FluxSingleTransformerBlock: attention beside the feed-forward, one projection of both."""
     d, residual = x.shape[-1], x
     h, (gate,) = zero(p / "norm", x)
@@ -102,7 +102,7 @@ def single(p: Place, x: Value, heads: int, turns: Turns, zero: Modulate) -> Valu
     return residual + x
 
 
-def flux(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
     if n.run.cls == "LongCatImageTransformer2DModel":
@@ -113,10 +113,10 @@ def flux(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
     turns = turns_of(n.run, s.text + x.shape[1], c.attention_head_dim)
 
-    def two(p: Place, x: Value, y: Value) -> Pair:
+    def two(p: NetPlace, x: Value, y: Value) -> Pair:
         return double(p, (x, y), heads, turns, lambda q, h: ada(q, h, temb))
 
-    def one(p: Place, x: Value, y: Value) -> Pair:
+    def one(p: NetPlace, x: Value, y: Value) -> Pair:
         text, image = y.shape[1], x.shape[1]
         x = cat([y, x])
         x = single(p, x, heads, turns, lambda q, h: ada(q, h, temb, 3))
@@ -130,7 +130,7 @@ def flux(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.linear("proj_out", x, c.out_channels or c.in_channels)
 
 
-def chroma(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def chroma(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """FLUX whose modulations are one network's, for all blocks at once."""
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
@@ -144,13 +144,13 @@ def chroma(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     turns = turns_of(n.run, s.text + x.shape[1], c.attention_head_dim)
 
     def zero(count: int) -> Modulate:
-        def pruned(q: Place, h: Value) -> tuple[Value, list[Value]]:
+        def pruned(q: NetPlace, h: Value) -> tuple[Value, list[Value]]:
             shift, scale, *others = [temb.part(s.batch, 1, d) for _ in range(count)]
             return scaled(norm(q, h), scale, shift), others
 
         return pruned
 
-    def two(p: Place, x: Value, y: Value) -> Pair:
+    def two(p: NetPlace, x: Value, y: Value) -> Pair:
         return double(p, (x, y), heads, turns, zero(6))
 
     for p in n.each("transformer_blocks", c.num_layers):
@@ -174,7 +174,7 @@ def gated(h: Value) -> Value:
     return h.part(*shape).act() * h.part(*shape)
 
 
-def gated_feed(n: Place, x: Value, inside: int) -> Value:
+def gated_feed(n: NetPlace, x: Value, inside: int) -> Value:
     """Flux2FeedForward"""
     h = n.linear("linear_in", x, 2 * inside, False)
     h = gated(h)
@@ -182,7 +182,7 @@ def gated_feed(n: Place, x: Value, inside: int) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class SharedModulation:
     """What all blocks of FLUX.2 share: modulations (of the image, the text, both), positions, and
     the feed-forward's width."""
 
@@ -192,7 +192,7 @@ class Shared:
     inside: int
 
 
-def flux2_double(p: Place, x: Value, y: Value, k: Shared) -> Pair:
+def flux2_double(p: NetPlace, x: Value, y: Value, k: SharedModulation) -> Pair:
     """Flux2TransformerBlock"""
     shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = rows(k.mods[0], 6)
     c_shift, c_scale, c_gate, c_shift_mlp, c_scale_mlp, c_gate_mlp = rows(k.mods[1], 6)
@@ -216,7 +216,7 @@ def flux2_double(p: Place, x: Value, y: Value, k: Shared) -> Pair:
     return x, y
 
 
-def flux2_parallel(n: Place, x: Value, shared: Shared) -> Value:
+def flux2_parallel(n: NetPlace, x: Value, shared: SharedModulation) -> Value:
     """Flux2ParallelSelfAttnProcessor"""
     d, heads = x.shape[-1], shared.heads
     projected = n.linear("to_qkv_mlp_proj", x, 3 * d + 2 * shared.inside, False)
@@ -232,7 +232,7 @@ def flux2_parallel(n: Place, x: Value, shared: Shared) -> Value:
     return n.linear("to_out", h, d, False)
 
 
-def flux2_single(p: Place, x: Value, k: Shared) -> Value:
+def flux2_single(p: NetPlace, x: Value, k: SharedModulation) -> Value:
     """Flux2SingleTransformerBlock"""
     shift, scale, gate = rows(k.mods[2], 3)
     h = norm(p, x)
@@ -241,7 +241,7 @@ def flux2_single(p: Place, x: Value, k: Shared) -> Value:
     return x + gate * a
 
 
-def flux2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def flux2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, heads = width_of(c)
     guidance = c.guidance_embeds is not False
     temb = vector(n / "time_guidance_embed", s.batch, d, guidance=guidance, bias=False)
@@ -257,7 +257,7 @@ def flux2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d, False)
     turns = turns_of(n.run, s.text + x.shape[1], c.attention_head_dim)
     inside = int(d * c.mlp_ratio)
-    k = Shared(mods=tuple(mods), turns=turns, heads=heads, inside=inside)
+    k = SharedModulation(mods=tuple(mods), turns=turns, heads=heads, inside=inside)
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(lambda p, x, y: flux2_double(p, x, y, k), x, y)
     image = x.shape[1]

@@ -18,13 +18,13 @@ from weighbridge.pictures.nets.blocks import (
     timestep,
     width_of,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat, headed
 
 INNER = 256  # the feed-forwards' widths are multiples of it
 
 
-def feed(p: Place, x: Value, inside: int) -> Value:
+def feed(p: NetPlace, x: Value, inside: int) -> Value:
     """HiDreamImageFeedForwardSwiGLU"""
     return swiglu(p, x, align_up(int(2 * inside / 3), INNER))
 
@@ -41,7 +41,7 @@ def turned(xq: Value, xk: Value, freqs: Value) -> tuple[Value, Value]:
     return xq_out.like(xq), xk_out.like(xk)
 
 
-def experts(p: Place, x: Value, c: ComponentConfig) -> Value:
+def experts(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
     """MOEFeedForwardSwiGLU.moe_infer with as many tokens for each expert."""
     d, count = x.shape[-1], c.num_routed_experts
     p.param("gate.weight", count, d)
@@ -54,7 +54,7 @@ def experts(p: Place, x: Value, c: ComponentConfig) -> Value:
     return expert_cache + feed(p / "shared_experts", x, 2 * d)
 
 
-def projected(a: Place, x: Value, heads: int, end: str = "") -> tuple[Value, Value, Value]:
+def projected(a: NetPlace, x: Value, heads: int, end: str = "") -> tuple[Value, Value, Value]:
     """Queries and keys, normed over the whole width, and values."""
     d = x.shape[-1]
     q = a.rms_norm(f"q_rms_norm{end}", a.linear(f"to_q{end}", x, d), how="torch")
@@ -63,7 +63,9 @@ def projected(a: Place, x: Value, heads: int, end: str = "") -> tuple[Value, Val
     return headed(q, heads), headed(k, heads), headed(v, heads)
 
 
-def joint_attention(a: Place, x: Value, y: Value, heads: int, freqs: Value) -> tuple[Value, Value]:
+def joint_attention(
+    a: NetPlace, x: Value, y: Value, heads: int, freqs: Value
+) -> tuple[Value, Value]:
     """HiDreamAttnProcessor of two streams."""
     d = x.shape[-1]
     query_i, key_i, value_i = projected(a, x, heads)
@@ -79,7 +81,7 @@ def joint_attention(a: Place, x: Value, y: Value, heads: int, freqs: Value) -> t
     return i, t
 
 
-def own_attention(a: Place, x: Value, heads: int, freqs: Value) -> Value:
+def own_attention(a: NetPlace, x: Value, heads: int, freqs: Value) -> Value:
     """HiDreamAttnProcessor of one stream, whose first names stay, too."""
     query_i, key_i, value_i = projected(a, x, heads)
     query, key = turned(query_i, key_i, freqs)
@@ -88,7 +90,7 @@ def own_attention(a: Place, x: Value, heads: int, freqs: Value) -> Value:
 
 
 def two_streams(
-    p: Place, x: Value, y: Value, temb: Value, c: ComponentConfig, freqs: Value
+    p: NetPlace, x: Value, y: Value, temb: Value, c: ComponentConfig, freqs: Value
 ) -> tuple[Value, Value]:
     """HiDreamImageTransformerBlock"""
     d, heads = width_of(c)
@@ -109,7 +111,7 @@ def two_streams(
     return f + x, f2 + y
 
 
-def one_stream(p: Place, x: Value, temb: Value, c: ComponentConfig, freqs: Value) -> Value:
+def one_stream(p: NetPlace, x: Value, temb: Value, c: ComponentConfig, freqs: Value) -> Value:
     """HiDreamImageSingleTransformerBlock"""
     d, heads = width_of(c)
     mod = rows((p / "adaLN_modulation").linear("1", temb.act(), 6 * d), 6)
@@ -123,7 +125,7 @@ def one_stream(p: Place, x: Value, temb: Value, c: ComponentConfig, freqs: Value
     return f + x
 
 
-def hidream(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def hidream(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, _), run = width_of(c), n.run
     size, blocks = c.in_channels * c.patch_size**2, c.num_layers + c.num_single_layers
     image = packed(s, c.patch_size)

@@ -24,7 +24,7 @@ from weighbridge.pictures.nets.blocks import (
     vector,
     width_of,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Pair = tuple[Value, Value]
@@ -42,7 +42,7 @@ class Shared:
     ratio: float
 
 
-def attention(n: Place, x: Value, y: Value, k: Shared) -> Pair:
+def attention(n: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
     """HunyuanVideoAttnProcessor2_0: positions are of the latents alone; texts have a mask."""
     heads, d, text, image = k.heads, x.shape[-1], y.shape[1], x.shape[1]
     apart = n.path.startswith("transformer_blocks")  # with projections of the text
@@ -79,7 +79,7 @@ def lead(x: Value, tokens: int) -> Value:
     return x.part(x.shape[0], tokens, *x.shape[2:])
 
 
-def double(p: Place, x: Value, y: Value, k: Shared) -> Pair:
+def double(p: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
     """HunyuanVideoTransformerBlock"""
     inside = int(k.ratio * x.shape[-1])
     h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, k.temb)
@@ -98,7 +98,7 @@ def double(p: Place, x: Value, y: Value, k: Shared) -> Pair:
     return x, y
 
 
-def single(p: Place, x: Value, y: Value, k: Shared) -> Pair:
+def single(p: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
     """HunyuanVideoSingleTransformerBlock"""
     d, image, text = x.shape[-1], x.shape[1], y.shape[1]
     x = cat([x, y])
@@ -114,7 +114,7 @@ def single(p: Place, x: Value, y: Value, k: Shared) -> Pair:
     return lead(x, image), lead(x, text)
 
 
-def refiner(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def refiner(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """HunyuanVideoTokenRefiner"""
     d, heads = width_of(c)
     temb = vector(n / "time_text_embed", s.batch, d, c.text_embed_dim)
@@ -130,7 +130,7 @@ def refiner(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return y
 
 
-def several_texts(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def several_texts(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """The texts of HunyuanVideo 1.5: the refined prompt, glyphs, a picture, each with its kind."""
     d, _ = width_of(c)
     y = refiner(n / "context_embedder", c, s)
@@ -146,7 +146,7 @@ def several_texts(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return cat([i + n.run.new(*i.shape), z + n.run.new(*z.shape), y + n.run.new(*y.shape)])
 
 
-def hunyuan_video(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def hunyuan_video(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, heads = width_of(c)
     kernel = c.patch_size_t, c.patch_size, c.patch_size
     video = n.run.constant(s.batch, c.in_channels, s.frames, s.height, s.width)

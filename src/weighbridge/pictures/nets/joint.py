@@ -25,7 +25,7 @@ from weighbridge.pictures.nets.blocks import (
     vector,
     width_of,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat, headed
 
 Pair = tuple[Value, Value]
@@ -34,7 +34,7 @@ Pair = tuple[Value, Value]
 # ---- Stable Diffusion 3 and 3.5
 
 
-def sd3_attention(n: Place, x: Value, y: Value, c: ComponentConfig, *, last: bool) -> Pair:
+def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: bool) -> Pair:
     """JointAttnProcessor2_0; the last block projects no text."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = (headed(t, heads) for t in qkv(n, x, d))
@@ -55,7 +55,7 @@ def sd3_attention(n: Place, x: Value, y: Value, c: ComponentConfig, *, last: boo
     return (n / "to_out").linear("0", x.copy() if x.shape[0] > 1 else x, d), z
 
 
-def second_attention(n: Place, x: Value, c: ComponentConfig) -> Value:
+def second_attention(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
     """The image's own, of SD 3.5 medium's first blocks."""
     d, heads = x.shape[-1], c.num_attention_heads
     q, k, v = (headed(t, heads) for t in qkv(n, x, d))
@@ -66,7 +66,7 @@ def second_attention(n: Place, x: Value, c: ComponentConfig) -> Value:
 
 
 def sd3_block(
-    p: Place, streams: Pair, temb: Value, c: ComponentConfig
+    p: NetPlace, streams: Pair, temb: Value, c: ComponentConfig
 ) -> tuple[Value, Value | None]:
     """JointTransformerBlock"""
     x, y = streams
@@ -109,7 +109,7 @@ def sd3_block(
     return x, y
 
 
-def sd3(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def sd3(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, _ = width_of(c)
     image = n.run.constant(s.batch, c.in_channels, s.height, s.width)
     x = (n / "pos_embed").conv("proj", image, d, c.patch_size, c.patch_size, 0)
@@ -127,7 +127,7 @@ def sd3(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 # ---- Qwen-Image, its edits and its layers
 
 
-def qwen_attention(n: Place, streams: Pair, heads: int, freqs: Pair) -> Pair:
+def qwen_attention(n: NetPlace, streams: Pair, heads: int, freqs: Pair) -> Pair:
     """QwenDoubleStreamAttnProcessor2_0"""
     x, y = streams
     d, text, image = x.shape[-1], y.shape[1], x.shape[1]
@@ -162,7 +162,7 @@ def modulated(x: Value, mod: Value, *, chosen: bool = False) -> Pair:
     return scaled(x, scale, shift), gate
 
 
-def qwen_block(p: Place, streams: Pair, temb: Value, c: ComponentConfig, freqs: Pair) -> Pair:
+def qwen_block(p: NetPlace, streams: Pair, temb: Value, c: ComponentConfig, freqs: Pair) -> Pair:
     """QwenImageTransformerBlock"""
     x, y = streams
     del streams
@@ -189,7 +189,7 @@ def qwen_block(p: Place, streams: Pair, temb: Value, c: ComponentConfig, freqs: 
     return x, y
 
 
-def qwen_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, _), run = width_of(c), n.run
     x = n.linear("img_in", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
     y = n.rms_norm("txt_norm", latent(n, s, c.joint_attention_dim, s.text))
@@ -211,7 +211,7 @@ def qwen_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 # ---- AuraFlow
 
 
-def aura_attention(n: Place, x: Value, heads: int, y: Value | None = None) -> tuple[Value, ...]:
+def aura_attention(n: NetPlace, x: Value, heads: int, y: Value | None = None) -> tuple[Value, ...]:
     """AuraFlowAttnProcessor2_0: heads are normed in float32."""
     d = x.shape[-1]
     q, k, v = (headed(t, heads) for t in qkv(n, x, d, False))
@@ -231,7 +231,7 @@ def aura_attention(n: Place, x: Value, heads: int, y: Value | None = None) -> tu
     return a, n.linear("to_add_out", b, d, False)
 
 
-def aura_feed(p: Place, x: Value) -> Value:
+def aura_feed(p: NetPlace, x: Value) -> Value:
     """AuraFlowFeedForward"""
     d = x.shape[-1]
     inside = -(-int(2 * 4 * d / 3) // 256) * 256
@@ -239,7 +239,7 @@ def aura_feed(p: Place, x: Value) -> Value:
     return p.linear("out_projection", up, d, False)
 
 
-def aura_two(p: Place, x: Value, y: Value, temb: Value, heads: int) -> Pair:
+def aura_two(p: NetPlace, x: Value, y: Value, temb: Value, heads: int) -> Pair:
     """AuraFlowJointTransformerBlock"""
     h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, temb, bias=False, wide=True)
     context = p / "norm1_context"
@@ -255,7 +255,7 @@ def aura_two(p: Place, x: Value, y: Value, temb: Value, heads: int) -> Pair:
     return x, y + k
 
 
-def aura_one(p: Place, x: Value, temb: Value, heads: int) -> Value:
+def aura_one(p: NetPlace, x: Value, temb: Value, heads: int) -> Value:
     """AuraFlowSingleTransformerBlock"""
     h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, temb, bias=False, wide=True)
     (a,) = aura_attention(p / "attn", h, heads)
@@ -265,7 +265,7 @@ def aura_one(p: Place, x: Value, temb: Value, heads: int) -> Value:
     return x + e
 
 
-def aura_flow(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def aura_flow(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, heads), register = width_of(c), 8
     size, position = c.patch_size**2 * c.in_channels, n / "pos_embed"
     position.param("pos_embed", 1, c.pos_embed_max_size, d)

@@ -16,7 +16,7 @@ from weighbridge.pictures.nets.blocks import (
     rows,
     scaled,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, headed
 
 
@@ -28,7 +28,7 @@ def turned(x: Value, rope: Value) -> Value:
 
 
 def attention(
-    n: Place, x: Value, head: int, turns: Value | None, seen: Value | None = None
+    n: NetPlace, x: Value, head: int, turns: Value | None, seen: Value | None = None
 ) -> Value:
     """Kandinsky5AttnProcessor: norms in float32; positions where it attends to itself."""
     d, heads, source = x.shape[-1], x.shape[-1] // head, x if seen is None else seen
@@ -45,13 +45,13 @@ def attention(
     return n.linear("out_layer", h, d)
 
 
-def feed(n: Place, x: Value, inside: int) -> Value:
+def feed(n: NetPlace, x: Value, inside: int) -> Value:
     """Kandinsky5FeedForward"""
     h = n.linear("in_layer", x, inside, False)
     return n.linear("out_layer", h.act(), x.shape[-1], False)
 
 
-def part(p: Place, x: Value, mod: list[Value], call: Callable[[Value], Value]) -> Value:
+def part(p: NetPlace, x: Value, mod: list[Value], call: Callable[[Value], Value]) -> Value:
     """What is modulated and gated in float32: an attention, or the feed-forward."""
     shift, scale, gate = mod
     h = scaled(norm(p, x.float()), scale.float(), shift.float()).like(x)
@@ -60,7 +60,7 @@ def part(p: Place, x: Value, mod: list[Value], call: Callable[[Value], Value]) -
     return (x.float() + gate.float() * h.float()).like(x)
 
 
-def kandinsky5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def kandinsky5(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, head, t, run = c.model_dim, sum(c.axes_dims), c.time_dim, n.run
     patch = c.patch_size
     channels = 2 * c.in_visual_dim + 1 if c.visual_cond else c.in_visual_dim
@@ -76,12 +76,12 @@ def kandinsky5(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     text_turns = run.new(s.text, 2 * head, dtype=FLOAT32)
     turns = run.new(tokens, 2 * head, dtype=FLOAT32)
 
-    def text_block(p: Place, y: Value) -> Value:
+    def text_block(p: NetPlace, y: Value) -> Value:
         mod = rows((p / "text_modulation").linear("out_layer", temb.act(), 6 * d), 6)
         y = part(p, y, mod[:3], lambda h: attention(p / "self_attention", h, head, text_turns))
         return part(p, y, mod[3:], lambda h: feed(p / "feed_forward", h, c.ff_dim))
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         mod = rows((p / "visual_modulation").linear("out_layer", temb.act(), 9 * d), 9)
         x = part(p, x, mod[:3], lambda h: attention(p / "self_attention", h, head, turns))
         x = part(p, x, mod[3:6], lambda h: attention(p / "cross_attention", h, head, None, y))

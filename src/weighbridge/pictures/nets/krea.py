@@ -23,7 +23,7 @@ from weighbridge.pictures.nets.blocks import (
     turns_of,
     width_of,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 Pair = tuple[Value, Value]
@@ -41,12 +41,12 @@ class Gated:
     inside: int
 
 
-def rms(p: Place, name: str, x: Value) -> Value:
+def rms(p: NetPlace, name: str, x: Value) -> Value:
     """Krea2RMSNorm"""
     return p.rms_norm(name, x, how="float")
 
 
-def gated_attention(n: Place, x: Value, k: Gated, turns: Turns | None = None) -> Value:
+def gated_attention(n: NetPlace, x: Value, k: Gated, turns: Turns | None = None) -> Value:
     """Krea2AttnProcessor: keys and values are repeated for all heads, and a gate behind."""
     d, kv = x.shape[-1], x.shape[-1] // k.heads * k.kv_heads
     q, key, v = qkv(n, x, d, False, kv=kv)
@@ -65,12 +65,12 @@ def gated_attention(n: Place, x: Value, k: Gated, turns: Turns | None = None) ->
     return (n / "to_out").linear("0", h, d, False)
 
 
-def gated_feed(p: Place, x: Value, inside: int) -> Value:
+def gated_feed(p: NetPlace, x: Value, inside: int) -> Value:
     """Krea2SwiGLU"""
     return swiglu(p, x, inside, ("gate", "up", "down"))
 
 
-def fused_text(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def fused_text(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """Krea2TextFusion: across layers of the text encoder, then across tokens."""
     layers, width = c.num_text_layers, c.text_hidden_dim
     k = Gated(
@@ -79,7 +79,7 @@ def fused_text(n: Place, c: ComponentConfig, s: Sizes) -> Value:
         inside=c.text_intermediate_size,
     )
 
-    def plain(p: Place, x: Value) -> Value:
+    def plain(p: NetPlace, x: Value) -> Value:
         x = x + gated_attention(p / "attn", rms(p, "norm1", x), k)
         return x + gated_feed(p / "ff", rms(p, "norm2", x), k.inside)
 
@@ -93,7 +93,7 @@ def fused_text(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return y
 
 
-def krea2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def krea2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, heads), run = width_of(c), n.run
     k = Gated(heads=heads, kv_heads=c.num_key_value_heads, inside=c.intermediate_size)
     t = timestep(n / "time_embed", s.batch, d, inputs=c.timestep_embed_dim)
@@ -105,7 +105,7 @@ def krea2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     y = i.linear("linear_2", i.linear("linear_1", rms(i, "norm", y), d).act(), d)
     turns = turns_of(run, s.text + image, c.attention_head_dim)
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         mod = p.value("scale_shift_table", 6, d) + temb.view(s.batch, 6, d)
         parts = [part.view(s.batch, 1, d) for part in mod.chunk(6, dim=1)]
         h = scaled(rms(p, "norm1", x), parts[0], parts[1])
@@ -128,7 +128,7 @@ def krea2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 # ---- CogView4
 
 
-def cog_attention(n: Place, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
+def cog_attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
     """CogView4AttnProcessor: positions are written into the latents' part, in place."""
     (b, image, d), text = x.shape, y.shape[1]
     z = cat([y, x])
@@ -144,7 +144,7 @@ def cog_attention(n: Place, x: Value, y: Value, heads: int, turns: Turns) -> Pai
     return x, y
 
 
-def cog_block(p: Place, streams: Pair, temb: Value, heads: int, turns: Turns) -> Pair:
+def cog_block(p: NetPlace, streams: Pair, temb: Value, heads: int, turns: Turns) -> Pair:
     """CogView4TransformerBlock; both streams share a feed-forward."""
     x, y = streams
     del streams
@@ -167,7 +167,7 @@ def cog_block(p: Place, streams: Pair, temb: Value, heads: int, turns: Turns) ->
     return x, y
 
 
-def cogview4(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def cogview4(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, heads), t, embedder = width_of(c), c.time_embed_dim, n / "patch_embed"
     size, image = c.patch_size**2 * c.in_channels, packed(s, c.patch_size)
     turns = turns_of(n.run, image, c.attention_head_dim)

@@ -9,7 +9,7 @@ from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed, timestep
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
@@ -48,7 +48,7 @@ def halved(x: Value, turns: Turns) -> Value:
 
 
 def attention(
-    a: Place, x: Value, k: Attending, seen: Value | None = None, turns: tuple[Turns, ...] = ()
+    a: NetPlace, x: Value, k: Attending, seen: Value | None = None, turns: tuple[Turns, ...] = ()
 ) -> Value:
     """LTXAttention and LTX2Attention; a text, which has no positions, is masked."""
     gate_logits = a.linear("to_gate_logits", x, k.heads) if k.gated else None
@@ -71,7 +71,7 @@ def attention(
     return (a / "to_out").linear("0", h, x.shape[-1])
 
 
-def normed(p: Place, x: Value, scale: Value | None = None, shift: Value | None = None) -> Value:
+def normed(p: NetPlace, x: Value, scale: Value | None = None, shift: Value | None = None) -> Value:
     """diffusers' RMSNorm without a weight, then a modulation."""
     h = p.rms_norm("", x, affine=False)
     if scale is not None and shift is not None:
@@ -80,7 +80,7 @@ def normed(p: Place, x: Value, scale: Value | None = None, shift: Value | None =
     return h
 
 
-def modulation(p: Place, name: str, temb: Value, count: int) -> list[Value]:
+def modulation(p: NetPlace, name: str, temb: Value, count: int) -> list[Value]:
     """get_mod_params: a table's rows beside those of an item, or of each token."""
     d = temb.shape[-1] // count
     rows = p.value(name, count, d) + temb.view(*temb.shape[:-1], count, d)
@@ -88,7 +88,7 @@ def modulation(p: Place, name: str, temb: Value, count: int) -> list[Value]:
     return [part.view(*temb.shape[:-1], d) for part in parts]
 
 
-def ada(n: Place, name: str, s: Sizes, d: int, count: int = 6, tokens: int = 1) -> Turns:
+def ada(n: NetPlace, name: str, s: Sizes, d: int, count: int = 6, tokens: int = 1) -> Turns:
     """AdaLayerNormSingle: rows of modulation, and the embedding that they come from."""
     p = n / name
     temb = timestep(p / "emb" / "timestep_embedder", s.batch * tokens, d)
@@ -96,7 +96,7 @@ def ada(n: Place, name: str, s: Sizes, d: int, count: int = 6, tokens: int = 1) 
     return mod.view(s.batch, tokens, count * d), temb.view(s.batch, tokens, d)
 
 
-def finished(n: Place, x: Value, temb: Value, out: int, name: str = "") -> Value:
+def finished(n: NetPlace, x: Value, temb: Value, out: int, name: str = "") -> Value:
     """The last norm, its modulation, and the projection out."""
     d = x.shape[-1]
     table = n.value(f"{name}scale_shift_table", 2, d)
@@ -111,20 +111,20 @@ def tokens_of(s: Sizes) -> int:
     return s.tokens or s.frames * s.height * s.width
 
 
-def positions(n: Place, s: Sizes, tokens: int, width: int) -> Turns:
+def positions(n: NetPlace, s: Sizes, tokens: int, width: int) -> Turns:
     """Cosines and sines of one kind of positions."""
     cos, sin = (n.run.new(s.batch, tokens, width, dtype=FLOAT32) for _ in range(2))
     return cos, sin
 
 
-def ltx(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def ltx(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, tokens = c.num_attention_heads * c.attention_head_dim, tokens_of(s)
     k, turns = Attending(heads=c.num_attention_heads, width=d), positions(n, s, tokens, d)
     x = n.linear("proj_in", n.run.constant(s.batch, tokens, c.in_channels), d)
     temb, times = ada(n, "time_embed", s, d, tokens=tokens if s.token_times else 1)
     y = embed(n / "caption_projection", n.run.constant(s.batch, s.text, c.caption_channels), d)
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         h = normed(p, x)
         shift, scale, gate, shift2, scale2, gate2 = modulation(p, "scale_shift_table", temb, 6)
         h = h * (scale + 1.0)
@@ -146,7 +146,7 @@ def ltx(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
+class LatentStream:
     """One of the two modalities, as blocks see it: names begin with `name`."""
 
     name: str
@@ -163,7 +163,9 @@ class Stream:
     modulated: bool  # cross_attn_mod: the text's queries are modulated, too
 
 
-def stream(n: Place, c: ComponentConfig, s: Sizes, name: str, tokens: int) -> tuple[Stream, Value]:
+def stream(
+    n: NetPlace, c: ComponentConfig, s: Sizes, name: str, tokens: int
+) -> tuple[LatentStream, Value]:
     """Conditions of a modality, and the embedding of its time."""
     fields = f"{name}" if name else ""
     heads, head = (
@@ -192,7 +194,7 @@ def stream(n: Place, c: ComponentConfig, s: Sizes, name: str, tokens: int) -> tu
     else:
         text = n.run.constant(s.batch, s.text, getattr(c, f"{fields}cross_attention_dim"))
     across = c.audio_num_attention_heads * c.audio_attention_head_dim
-    return Stream(
+    return LatentStream(
         name=name,
         own=Attending(heads=heads, width=d, gated=gated, split=split),
         crossed=Attending(
@@ -211,7 +213,7 @@ def stream(n: Place, c: ComponentConfig, s: Sizes, name: str, tokens: int) -> tu
 
 
 def of_text(
-    p: Place, x: Value, k: Stream, mod: list[Value], *, prompted: bool
+    p: NetPlace, x: Value, k: LatentStream, mod: list[Value], *, prompted: bool
 ) -> tuple[Value, Value]:
     """Attention to the text, whose keys LTX-2.3 modulates; the block holds what it gives."""
     text, d = k.text, x.shape[-1]
@@ -230,7 +232,7 @@ def of_text(
     return x + a, a
 
 
-def crossings(p: Place, k: Stream) -> list[Value]:
+def crossings(p: NetPlace, k: LatentStream) -> list[Value]:
     """Scale and shift where the video looks, scale and shift where the sound does, and the gate."""
     kind = k.name or "video_"
     d = k.crossing.shape[-1] // 4
@@ -247,18 +249,20 @@ def scaled(x: Value, scale: Value, shift: Value) -> Value:
     return x + shift
 
 
-def block_of(video: Stream, audio: Stream) -> Callable[[Place, Value, Value], tuple[Value, Value]]:
+def block_of(
+    video: LatentStream, audio: LatentStream
+) -> Callable[[NetPlace, Value, Value], tuple[Value, Value]]:
     """LTX2VideoTransformerBlock"""
     prompted = video.modulated or audio.modulated
 
-    def looks(p: Place, x: Value, k: Stream) -> tuple[Value, list[Value], Value]:
+    def looks(p: NetPlace, x: Value, k: LatentStream) -> tuple[Value, list[Value], Value]:
         """Attention to its own modality; the arguments' dictionary holds what was normed."""
         mod = modulation(p, f"{k.name}scale_shift_table", k.temb, 9 if k.modulated else 6)
         h = normed(p, x, mod[1], mod[0])
         a = attention(p / f"{k.name}attn1", h, k.own, turns=(k.turns,))
         return x + a * mod[2], mod, h
 
-    def block(p: Place, x: Value, z: Value) -> tuple[Value, Value]:
+    def block(p: NetPlace, x: Value, z: Value) -> tuple[Value, Value]:
         x, mod, _video_arguments = looks(p, x, video)
         z, mod_z, _audio_arguments = looks(p, z, audio)
         x, _of_text = of_text(p, x, video, mod, prompted=prompted)
@@ -284,7 +288,7 @@ def block_of(video: Stream, audio: Stream) -> Callable[[Place, Value, Value], tu
     return block
 
 
-def ltx2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def ltx2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     tokens, sounds = tokens_of(s), max(1, round((8 * s.frames - 7) * SOUND_RATE))
     d = c.num_attention_heads * c.attention_head_dim
     e = c.audio_num_attention_heads * c.audio_attention_head_dim

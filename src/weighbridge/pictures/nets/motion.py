@@ -8,7 +8,7 @@ from typing import Any
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed
 from weighbridge.pictures.nets.svd import Clip, basic, spatial, upsampled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
 
@@ -17,7 +17,7 @@ def each(value: Any, level: int) -> int:
     return int(value[level] if isinstance(value, list | tuple) else value)
 
 
-def of_pixels(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
+def of_pixels(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
     """Transformer2DModel"""
     assert k.text is not None
     batch, d, height, width = x.shape
@@ -40,7 +40,7 @@ def of_pixels(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> Va
     return h + x
 
 
-def of_frames(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
+def of_frames(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
     """AnimateDiffTransformer3D: frames are the tokens of each pixel."""
     batch, d, height, width = x.shape
     heads = each(c.motion_num_attention_heads, level)
@@ -56,12 +56,12 @@ def of_frames(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> Va
     return h + x
 
 
-def resnet(p: Place, x: Value, out: int, k: Clip) -> Value:
+def resnet(p: NetPlace, x: Value, out: int, k: Clip) -> Value:
     block: Value = p.block(lambda q, x: spatial(q, x, out, k), x)
     return block
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> list[Value]:
+def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -> list[Value]:
     """CrossAttnDownBlockMotion and DownBlockMotion"""
     width, states = c.block_out_channels[level], list[Value]()
     for i in range(each(c.layers_per_block, level)):
@@ -77,7 +77,7 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> l
 
 
 def up_block(
-    p: Place, c: ComponentConfig, x: Value, skips: list[Value], level: int, k: Clip
+    p: NetPlace, c: ComponentConfig, x: Value, skips: list[Value], level: int, k: Clip
 ) -> Value:
     """CrossAttnUpBlockMotion and UpBlockMotion; level 0 is the last, and the first way down."""
     kind = c.up_block_types[len(c.block_out_channels) - 1 - level]
@@ -90,7 +90,7 @@ def up_block(
     return upsampled(p / "upsamplers" / 0, x) if level else x
 
 
-def middle(p: Place, c: ComponentConfig, x: Value, k: Clip) -> Value:
+def middle(p: NetPlace, c: ComponentConfig, x: Value, k: Clip) -> Value:
     """UNetMidBlockCrossAttnMotion, or Stable Diffusion's own"""
     last = len(c.block_out_channels) - 1
     x = spatial(p / "resnets" / 0, x, x.shape[1], k)
@@ -100,7 +100,7 @@ def middle(p: Place, c: ComponentConfig, x: Value, k: Clip) -> Value:
     return resnet(p / "resnets" / 1, x, x.shape[1], k)
 
 
-def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """UNetMotionModel"""
     run, widths, batch = n.run, c.block_out_channels, s.batch * s.frames
     temb = embed(n / "time_embedding", run.new(s.batch, widths[0]), 4 * widths[0])

@@ -17,7 +17,7 @@ from weighbridge.pictures.nets.blocks import (
     spun,
     timestep,
 )
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 LOW = 256  # width of the modulation's input: ADALN_EMBED_DIM
@@ -25,7 +25,7 @@ PADDED = 32  # tokens: SEQ_MULTI_OF
 HIDDEN = 1024  # of Z-Image's time embedding
 
 
-def freqs_of(n: Place, batch: int, tokens: int, head: int, dtype: DType = FLOAT32) -> Value:
+def freqs_of(n: NetPlace, batch: int, tokens: int, head: int, dtype: DType = FLOAT32) -> Value:
     """Complex numbers of positions, which live as long as the blocks."""
     return n.run.new(batch, tokens, 1, head, dtype=dtype)
 
@@ -33,7 +33,7 @@ def freqs_of(n: Place, batch: int, tokens: int, head: int, dtype: DType = FLOAT3
 # ---- Z-Image
 
 
-def z_attention(n: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
+def z_attention(n: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Value:
     """ZSingleStreamAttnProcessor"""
     d, heads = c.dim, c.n_heads
     q, k, v = qkv(n, x, d, False)
@@ -51,7 +51,7 @@ def gated(w1: Value, w3: Value) -> Value:
     return w1.act() * w3
 
 
-def z_feed(n: Place, x: Value) -> Value:
+def z_feed(n: NetPlace, x: Value) -> Value:
     """FeedForward"""
     d = x.shape[-1]
     inside = int(d / 3 * 8)
@@ -59,14 +59,14 @@ def z_feed(n: Place, x: Value) -> Value:
     return n.linear("w2", h, d, False)
 
 
-def z_plain(p: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
+def z_plain(p: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Value:
     """ZImageTransformerBlock without a modulation."""
     a = z_attention(p / "attention", p.rms_norm("attention_norm1", x), c, freqs)
     x = x + p.rms_norm("attention_norm2", a)
     return x + p.rms_norm("ffn_norm2", z_feed(p / "feed_forward", p.rms_norm("ffn_norm1", x)))
 
 
-def z_block(p: Place, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -> Value:
+def z_block(p: NetPlace, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -> Value:
     """ZImageTransformerBlock"""
     mod = rows((p / "adaLN_modulation").linear("0", temb, 4 * c.dim), 4)
     gate, gate_mlp = mod[1].act("result"), mod[3].act("result")
@@ -78,7 +78,7 @@ def z_block(p: Place, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -
     )
 
 
-def z_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def z_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, run = c.dim, n.run
     head = d // c.n_heads
     for token in ("x_pad_token", "cap_pad_token"):
@@ -117,7 +117,7 @@ def z_image(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 
 
 def lumina_attention(
-    n: Place, x: Value, c: ComponentConfig, freqs: Value, *, masked: bool = False
+    n: NetPlace, x: Value, c: ComponentConfig, freqs: Value, *, masked: bool = False
 ) -> Value:
     """Lumina2AttnProcessor2_0: keys and values are repeated for all heads."""
     d, heads = x.shape[-1], c.num_attention_heads
@@ -137,7 +137,7 @@ def wide_silu(x: Value) -> Value:
     return x.float().act().like(x)
 
 
-def lumina_feed(n: Place, x: Value, c: ComponentConfig) -> Value:
+def lumina_feed(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
     """LuminaFeedForward"""
     d = x.shape[-1]
     inside = align_up(int((c.ffn_dim_multiplier or 1) * 4 * d), c.multiple_of)
@@ -145,7 +145,7 @@ def lumina_feed(n: Place, x: Value, c: ComponentConfig) -> Value:
     return n.linear("linear_2", h, d, False)
 
 
-def lumina_plain(p: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
+def lumina_plain(p: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Value:
     """Lumina2TransformerBlock without a modulation, of a text with its mask."""
     h = p.rms_norm("norm1", x)
     a = lumina_attention(p / "attn", h, c, freqs, masked=True)
@@ -154,7 +154,7 @@ def lumina_plain(p: Place, x: Value, c: ComponentConfig, freqs: Value) -> Value:
     return x + p.rms_norm("ffn_norm2", f)
 
 
-def lumina_block(p: Place, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -> Value:
+def lumina_block(p: NetPlace, x: Value, c: ComponentConfig, freqs: Value, temb: Value) -> Value:
     """Lumina2TransformerBlock"""
     mod = rows((p / "norm1").linear("linear", temb.act(), 4 * x.shape[-1]), 4)
     scale, gate, scale_mlp, gate_mlp = mod
@@ -165,7 +165,7 @@ def lumina_block(p: Place, x: Value, c: ComponentConfig, freqs: Value, temb: Val
     return x + gate_mlp.act("result") * p.rms_norm("ffn_norm2", f)
 
 
-def lumina2(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def lumina2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, run = c.hidden_size, n.run
     head, size = d // c.num_attention_heads, c.patch_size**2 * c.in_channels
     e, tokens = n / "time_caption_embed", packed(s, c.patch_size)

@@ -8,7 +8,7 @@ models/{resnet, attention}.py.
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 
@@ -21,7 +21,7 @@ class Clip:
     text: Value | None = None
 
 
-def spatial(p: Place, x: Value, out: int, k: Clip) -> Value:
+def spatial(p: NetPlace, x: Value, out: int, k: Clip) -> Value:
     """ResnetBlock2D"""
     h = p.group_norm("norm1", x)
     h = h.act()
@@ -37,7 +37,7 @@ def spatial(p: Place, x: Value, out: int, k: Clip) -> Value:
     return (x + h) * 1.0
 
 
-def temporal(p: Place, x: Value, k: Clip) -> Value:
+def temporal(p: NetPlace, x: Value, k: Clip) -> Value:
     """TemporalResnetBlock of [batch, channels, frames, height, width], whose frames come first."""
     d = x.shape[1]
     h = p.group_norm("norm1", x.copy())
@@ -52,13 +52,13 @@ def temporal(p: Place, x: Value, k: Clip) -> Value:
     return x + h
 
 
-def mixed(p: Place, first: Value, second: Value) -> Value:
+def mixed(p: NetPlace, first: Value, second: Value) -> Value:
     """AlphaBlender"""
     p.param("time_mixer.mix_factor", 1)
     return first * 1.0 + second * 1.0
 
 
-def resnet(p: Place, x: Value, out: int, k: Clip) -> Value:
+def resnet(p: NetPlace, x: Value, out: int, k: Clip) -> Value:
     """SpatioTemporalResBlock"""
     x = spatial(p / "spatial_res_block", x, out, k)
     batch, _, height, width = x.shape
@@ -67,7 +67,7 @@ def resnet(p: Place, x: Value, out: int, k: Clip) -> Value:
     return mixed(p, frames, h).view(*x.shape)
 
 
-def upsampled(p: Place, x: Value) -> Value:
+def upsampled(p: NetPlace, x: Value) -> Value:
     x = x.upsample()
     return p.conv("conv", x, x.shape[1])
 
@@ -75,7 +75,7 @@ def upsampled(p: Place, x: Value) -> Value:
 # ---- the U-Net
 
 
-def attention(a: Place, x: Value, heads: int, seen: Value) -> Value:
+def attention(a: NetPlace, x: Value, heads: int, seen: Value) -> Value:
     d = x.shape[-1]
     query, key, value = (
         a.linear(name, y, d, bias=False)
@@ -86,7 +86,9 @@ def attention(a: Place, x: Value, heads: int, seen: Value) -> Value:
     return h * 1.0
 
 
-def basic(p: Place, x: Value, heads: int, text: Value | None, *, positions: bool = False) -> Value:
+def basic(
+    p: NetPlace, x: Value, heads: int, text: Value | None, *, positions: bool = False
+) -> Value:
     """BasicTransformerBlock; without a text it looks at itself twice."""
     h = p.layer_norm("norm1", x)
     h = h + x.run.constant(1) if positions else h
@@ -101,7 +103,7 @@ def basic(p: Place, x: Value, heads: int, text: Value | None, *, positions: bool
     return f + x
 
 
-def of_frames(p: Place, x: Value, heads: int, text: Value, frames: int) -> Value:
+def of_frames(p: NetPlace, x: Value, heads: int, text: Value, frames: int) -> Value:
     """TemporalBasicTransformerBlock: pixels are a batch, and frames its tokens, which is a view of
     one video and a copy of several."""
     shape, d = x.shape, x.shape[-1]
@@ -123,7 +125,7 @@ def of_frames(p: Place, x: Value, heads: int, text: Value, frames: int) -> Value
     return x.copy(*shape) if several else x.view(*shape)
 
 
-def transformer(p: Place, x: Value, heads: int, k: Clip) -> Value:
+def transformer(p: NetPlace, x: Value, heads: int, k: Clip) -> Value:
     """TransformerSpatioTemporalModel"""
     assert k.text is not None
     (batch, d, height, width), run = x.shape, x.run
@@ -146,7 +148,7 @@ def transformer(p: Place, x: Value, heads: int, k: Clip) -> Value:
     return h + x
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> list[Value]:
+def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -> list[Value]:
     """CrossAttnDownBlockSpatioTemporal and DownBlockSpatioTemporal"""
     width, heads, states = c.block_out_channels[level], c.num_attention_heads[level], list[Value]()
     for i in range(c.layers_per_block):
@@ -161,7 +163,7 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> l
 
 
 def up_block(
-    p: Place, c: ComponentConfig, x: Value, skips: list[Value], level: int, k: Clip
+    p: NetPlace, c: ComponentConfig, x: Value, skips: list[Value], level: int, k: Clip
 ) -> Value:
     """CrossAttnUpBlockSpatioTemporal and UpBlockSpatioTemporal"""
     width, heads = c.block_out_channels[::-1][level], c.num_attention_heads[::-1][level]
@@ -173,7 +175,7 @@ def up_block(
     return upsampled(p / "upsamplers" / 0, x) if level < len(c.block_out_channels) - 1 else x
 
 
-def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """UNetSpatioTemporalConditionModel"""
     run, widths, batch = n.run, c.block_out_channels, s.batch * s.frames
     temb = embed(n / "time_embedding", run.new(s.batch, widths[0]), 4 * widths[0])
@@ -200,7 +202,7 @@ def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.conv("conv_out", x, c.out_channels)
 
 
-def middle(p: Place, x: Value, heads: int, k: Clip) -> Value:
+def middle(p: NetPlace, x: Value, heads: int, k: Clip) -> Value:
     """UNetMidBlockSpatioTemporal"""
     x = resnet(p / "resnets" / 0, x, x.shape[1], k)
     x = transformer(p / "attentions" / 0, x, heads, k)
@@ -211,7 +213,7 @@ def middle(p: Place, x: Value, heads: int, k: Clip) -> Value:
 # ---- the autoencoder
 
 
-def pixel_attention(p: Place, x: Value) -> Value:
+def pixel_attention(p: NetPlace, x: Value) -> Value:
     """Attention over pixels, with one head."""
     b, d, height, width = x.shape
     h = p.group_norm("group_norm", x).view(b, height * width, d)
@@ -222,7 +224,7 @@ def pixel_attention(p: Place, x: Value) -> Value:
     return h * 1.0
 
 
-def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """AutoencoderKL's encoder"""
     k = Clip(frames=1)
     x = n.conv("conv_in", x, c.block_out_channels[0])
@@ -237,7 +239,7 @@ def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
     return n.conv("conv_out", x, 2 * c.latent_channels)
 
 
-def encoder_level(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def encoder_level(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     for i in range(c.layers_per_block):
         x = spatial(p / "resnets" / i, x, c.block_out_channels[level], Clip(frames=1))
     if level == len(c.block_out_channels) - 1:
@@ -246,14 +248,14 @@ def encoder_level(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return (p / "downsamplers" / 0).conv("conv", x, x.shape[1], 3, 2, 0)
 
 
-def decoder_level(p: Place, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
+def decoder_level(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) -> Value:
     """UpBlockTemporalDecoder"""
     for i in range(c.layers_per_block + 1):
         x = resnet(p / "resnets" / i, x, c.block_out_channels[::-1][level], k)
     return upsampled(p / "upsamplers" / 0, x) if level < len(c.block_out_channels) - 1 else x
 
 
-def decoder_middle(p: Place, c: ComponentConfig, x: Value, k: Clip) -> Value:
+def decoder_middle(p: NetPlace, c: ComponentConfig, x: Value, k: Clip) -> Value:
     """MidBlockTemporalDecoder"""
     x = resnet(p / "resnets" / 0, x, x.shape[1], k)
     y = pixel_attention(p / "attentions" / 0, x)
@@ -264,7 +266,7 @@ def decoder_middle(p: Place, c: ComponentConfig, x: Value, k: Clip) -> Value:
     return resnet(p / "resnets" / 1, x, x.shape[1], k)
 
 
-def decoder(n: Place, c: ComponentConfig, x: Value, k: Clip) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, x: Value, k: Clip) -> Value:
     """TemporalDecoder"""
     x = n.conv("conv_in", x, c.block_out_channels[-1])
     x = decoder_middle(n / "mid_block", c, x, k)
@@ -279,7 +281,7 @@ def decoder(n: Place, c: ComponentConfig, x: Value, k: Clip) -> Value:
     return x.copy(batch, channels, height, width)
 
 
-def svd_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def svd_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor = n.run, 2 ** (len(c.block_out_channels) - 1)
     if s.side != "decode":  # one picture is given
         picture = run.constant(s.batch, c.in_channels, factor * s.height, factor * s.width)

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.values import Run, Sizes, Value, cat
+from weighbridge.pictures.values import ProgramRun, Sizes, Value, cat
 
 Decode = Callable[[Sizes], Value]
 Shape = Callable[[Sizes], tuple[int, ...]]
 
 
-class Tile(NamedTuple):
+class DecodedTile(NamedTuple):
     """Latents of one tile, and those after which the next begins."""
 
     height: int
@@ -52,19 +52,21 @@ def known(cls: str) -> bool:
     return cls in PIXELS or cls == COG or cls in UNTILED
 
 
-def tile(cls: str, c: ComponentConfig, space: int) -> Tile | None:
+def tile(cls: str, c: ComponentConfig, space: int) -> DecodedTile | None:
     """Return the tile that a class takes once enable_tiling was called; None where it takes none.
     `space` is pixels of a latent."""
     if cls == COG:  # overlaps of a sixth and a fifth
         height, width = c.sample_height // 2 // space, c.sample_width // 2 // space
-        return Tile(height, width, int(height * 5 / 6), int(width * 4 / 5))
+        return DecodedTile(height, width, int(height * 5 / 6), int(width * 4 / 5))
     if cls not in PIXELS:
         return None
     side, stride = (pixels // space for pixels in PIXELS[cls])
-    return Tile(side, side, stride, stride)
+    return DecodedTile(side, side, stride, stride)
 
 
-def tiled(run: Run, s: Sizes, k: Tile | None, one: Decode, shape: Shape) -> tuple[Value, object]:
+def tiled(
+    run: ProgramRun, s: Sizes, k: DecodedTile | None, one: Decode, shape: Shape
+) -> tuple[Value, object]:
     """Decode in tiles where there are several. `one` decodes a tile, whose output has a `shape`.
     Return the whole, and what lives beside it until the caller is done."""
     if k is None or not s.tiled or (s.height <= k.height and s.width <= k.width):
@@ -81,7 +83,7 @@ def tiled(run: Run, s: Sizes, k: Tile | None, one: Decode, shape: Shape) -> tupl
     return whole, (tiles, rows)
 
 
-def in_frames(run: Run, s: Sizes, k: FrameTile, one: Decode, shape: Shape) -> Value:
+def in_frames(run: ProgramRun, s: Sizes, k: FrameTile, one: Decode, shape: Shape) -> Value:
     """Decode so many latent frames at a time, where there are more."""
     if s.frames < k.frames:
         return one(s)
@@ -96,7 +98,7 @@ def parts(whole: int, part: int, stride: int) -> list[int]:
     return [min(part, whole - start) for start in range(0, whole, stride)]
 
 
-def _run(run: Run, sizes: list[Sizes], one: Decode, shape: Shape) -> list[Value]:
+def _run(run: ProgramRun, sizes: list[Sizes], one: Decode, shape: Shape) -> list[Value]:
     """Run the last tile of the largest size, beside what the tiles before it gave."""
     last = max(number for number, size in enumerate(sizes) if size == sizes[0])
     tiles = [run.new(*shape(size)) for size in sizes[:last]]

@@ -10,7 +10,7 @@ from typing import Any
 from weighbridge.base.records import dataclass, replace
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 CONTROL_WIDTHS = 16, 32, 96, 256  # of a ControlNet's picture
@@ -76,7 +76,7 @@ def levels_of(c: ComponentConfig) -> list[Level]:
 # ---- blocks
 
 
-def resnet(p: Place, x: Value, out: int, temb: Value | None = None) -> Value:
+def resnet(p: NetPlace, x: Value, out: int, temb: Value | None = None) -> Value:
     """ResnetBlock2D, with a shortcut where the width changes."""
     h = p.group_norm("norm1", x)
     h = h.act()
@@ -93,7 +93,7 @@ def resnet(p: Place, x: Value, out: int, temb: Value | None = None) -> Value:
     return (x + h) * 1.0
 
 
-def attention(n: Place, x: Value, seen: Value, heads: int) -> Value:
+def attention(n: NetPlace, x: Value, seen: Value, heads: int) -> Value:
     """AttnProcessor2_0"""
     d = x.shape[-1]
     q = n.linear("to_q", x, d, False)
@@ -104,7 +104,7 @@ def attention(n: Place, x: Value, seen: Value, heads: int) -> Value:
     return (n / "to_out").linear("0", h, d)
 
 
-def layer(p: Place, x: Value, y: Value, level: Level) -> Value:
+def layer(p: NetPlace, x: Value, y: Value, level: Level) -> Value:
     """BasicTransformerBlock"""
     h = p.layer_norm("norm1", x)
     a = attention(p / "attn1", h, y if level.only else h, level.heads)
@@ -116,7 +116,7 @@ def layer(p: Place, x: Value, y: Value, level: Level) -> Value:
     return feed(p / "ff", h, 4 * x.shape[-1], how="geglu") + x
 
 
-def pixels(p: Place, x: Value, y: Value, level: Level) -> Value:
+def pixels(p: NetPlace, x: Value, y: Value, level: Level) -> Value:
     """Transformer2DModel"""
     b, d, h, w = x.shape
     residual = x
@@ -134,7 +134,7 @@ def pixels(p: Place, x: Value, y: Value, level: Level) -> Value:
     return z + residual
 
 
-def upsampled(p: Place, x: Value, out: int | None = None, **forms: Any) -> Value:
+def upsampled(p: NetPlace, x: Value, out: int | None = None, **forms: Any) -> Value:
     """Upsample2D; diffusers before 0.31 interpolated bfloat16 in float32."""
     h = x.float().upsample().to(x.dtype) if x.run.float_upsampling else x.upsample()
     return p.conv("conv", h, out or x.shape[1], **forms)
@@ -143,7 +143,7 @@ def upsampled(p: Place, x: Value, out: int | None = None, **forms: Any) -> Value
 # ---- ways
 
 
-def front(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Value]:
+def front(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Value]:
     """conv_in, the time and what is added to it, the text."""
     run, d = n.run, c.block_out_channels[0]
     t, given = 4 * d, c.projection_class_embeddings_input_dim
@@ -170,7 +170,7 @@ def front(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Value]:
 
 
 def down(
-    p: Place, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
+    p: NetPlace, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
 ) -> Value:
     """DownBlock2D, or CrossAttnDownBlock2D with a text; what each of its layers gives is a skip."""
     for j in range(level.layers):
@@ -181,7 +181,7 @@ def down(
     return x
 
 
-def middle(p: Place, x: Value, level: Level, k: Conditions) -> Value:
+def middle(p: NetPlace, x: Value, level: Level, k: Conditions) -> Value:
     """UNetMidBlock2DCrossAttn, whose first ResNet block is never checkpointed."""
     x = resnet(p / "resnets" / 0, x, level.width, k.temb)
     x = pixels(p / "attentions" / 0, x, k.texts[-1], level)
@@ -190,7 +190,7 @@ def middle(p: Place, x: Value, level: Level, k: Conditions) -> Value:
 
 
 def up(
-    p: Place, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
+    p: NetPlace, x: Value, skips: list[Value], level: Level, k: Conditions, y: Value | None
 ) -> Value:
     """UpBlock2D or CrossAttnUpBlock2D; its skips stay until it is done."""
     for j in range(level.layers + 1):
@@ -206,7 +206,7 @@ def crossed(kind: str, text: Value) -> Value | None:
     return text if kind.startswith("CrossAttn") else None
 
 
-def body(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Conditions]:
+def body(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Conditions]:
     """The way down and the middle; and the skips."""
     levels = levels_of(c)
     x, temb, y = front(n, c, s)
@@ -224,7 +224,7 @@ def body(n: Place, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value], Co
     return middle(n / "mid_block", x, last, k), skips, k
 
 
-def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x, skips, k = body(n, c, s)
     levels = levels_of(c)[::-1]
     for i, (level, kind) in enumerate(zip(levels, c.up_block_types, strict=True)):
@@ -241,7 +241,7 @@ def unet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.conv("conv_out", x, c.out_channels, c.conv_out_kernel or 3)
 
 
-def controlnet(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def controlnet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """ControlNetModel: a picture of pixels, the way down, and a projection of each skip."""
     p, run = n / "controlnet_cond_embedding", n.run
     widths = c.conditioning_embedding_out_channels or CONTROL_WIDTHS

@@ -10,7 +10,7 @@ from weighbridge.base.units import GIB
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.nets.tiles import tile, tiled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
 SAFE = 2  # GiB of two bytes a number: what a convolution takes at once
@@ -37,7 +37,7 @@ class Caches:
             self.frames = {}
 
 
-def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
+def causal(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
     """CogVideoXCausalConv3d with a kernel of three frames."""
     q = p / name
     earlier = caches.earlier(q.path)
@@ -53,7 +53,7 @@ def causal(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
     return safe(q, inputs, out, (0, 0, 0) if caches.replaced else (0, 1, 1))
 
 
-def point(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
+def point(p: NetPlace, name: str, x: Value, out: int, caches: Caches) -> Value:
     """A kernel of one frame "keeps its last 0 frames", [:, :, -0:]: a copy of the whole."""
     q = p / name
     caches.earlier(q.path)
@@ -62,7 +62,7 @@ def point(p: Place, name: str, x: Value, out: int, caches: Caches) -> Value:
     return q.conv("conv", inputs, out, 1, pad=0)
 
 
-def safe(q: Place, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
+def safe(q: NetPlace, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
     """CogVideoXSafeConv3d: pieces of at most 2 GiB along the frames."""
     size = prod(x.shape) * 2 / GIB
     if size <= SAFE:
@@ -76,7 +76,7 @@ def safe(q: Place, x: Value, out: int, pads: tuple[int, int, int]) -> Value:
     return cat(outputs, 2)
 
 
-def norm(p: Place, name: str, x: Value, z: Value | None, caches: Caches) -> Value:
+def norm(p: NetPlace, name: str, x: Value, z: Value | None, caches: Caches) -> Value:
     """CogVideoXSpatialNorm3D; the encoder's are plain ones."""
     if z is None:
         return p.group_norm(name, x)
@@ -101,7 +101,7 @@ def norm(p: Place, name: str, x: Value, z: Value | None, caches: Caches) -> Valu
     return norm_f * conv_y + conv_b
 
 
-def resnet(p: Place, x: Value, out: int, z: Value | None, caches: Caches) -> Value:
+def resnet(p: NetPlace, x: Value, out: int, z: Value | None, caches: Caches) -> Value:
     """CogVideoXResnetBlock3D"""
     h = norm(p, "norm1", x, z, caches)
     h = h.act()
@@ -114,7 +114,7 @@ def resnet(p: Place, x: Value, out: int, z: Value | None, caches: Caches) -> Val
     return h + x
 
 
-def middle(p: Place, x: Value, z: Value | None, caches: Caches) -> Value:
+def middle(p: NetPlace, x: Value, z: Value | None, caches: Caches) -> Value:
     """CogVideoXMidBlock3D"""
     for i in range(2):
         x = resnet(p / "resnets" / i, x, x.shape[1], z, caches)
@@ -125,7 +125,7 @@ def images(x: Value) -> tuple[int, ...]:
     return x.shape[0] * x.shape[2], x.shape[1], *x.shape[3:]
 
 
-def downsampled(p: Place, x: Value, *, time: bool) -> Value:
+def downsampled(p: NetPlace, x: Value, *, time: bool) -> Value:
     """CogVideoXDownsample3D: frames by twos, then a convolution of every frame."""
     b, c, t, height, width = x.shape
     if time:
@@ -144,7 +144,7 @@ def downsampled(p: Place, x: Value, *, time: bool) -> Value:
     return x.view(b, c, t, *x.shape[2:])
 
 
-def upsampled(p: Place, x: Value, *, time: bool) -> Value:
+def upsampled(p: NetPlace, x: Value, *, time: bool) -> Value:
     """CogVideoXUpsample3D: the first of an odd number of frames stays one."""
     b, c, t, height, width = x.shape
     first = later = None
@@ -164,7 +164,7 @@ def upsampled(p: Place, x: Value, *, time: bool) -> Value:
     return x.view(b, c, t, *x.shape[2:])
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Caches) -> Value:
+def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, caches: Caches) -> Value:
     """CogVideoXDownBlock3D"""
     for i in range(c.layers_per_block):
         x = resnet(p / "resnets" / i, x, c.block_out_channels[level], None, caches)
@@ -173,7 +173,7 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Cache
     return downsampled(p / "downsamplers" / 0, x, time=level < log2(c.temporal_compression_ratio))
 
 
-def encode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
+def encode(n: NetPlace, c: ComponentConfig, x: Value, caches: Caches) -> Value:
     """CogVideoXEncoder3D, of one chunk"""
     x = causal(n, "conv_in", x, c.block_out_channels[0], caches)
     for level in range(len(c.block_out_channels)):
@@ -184,7 +184,9 @@ def encode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
     return causal(n, "conv_out", x, 2 * c.latent_channels, caches)
 
 
-def up_block(p: Place, c: ComponentConfig, x: Value, z: Value, level: int, caches: Caches) -> Value:
+def up_block(
+    p: NetPlace, c: ComponentConfig, x: Value, z: Value, level: int, caches: Caches
+) -> Value:
     """CogVideoXUpBlock3D"""
     for i in range(c.layers_per_block + 1):
         x = resnet(p / "resnets" / i, x, c.block_out_channels[::-1][level], z, caches)
@@ -193,7 +195,7 @@ def up_block(p: Place, c: ComponentConfig, x: Value, z: Value, level: int, cache
     return upsampled(p / "upsamplers" / 0, x, time=level < log2(c.temporal_compression_ratio))
 
 
-def decode(n: Place, c: ComponentConfig, z: Value, caches: Caches) -> Value:
+def decode(n: NetPlace, c: ComponentConfig, z: Value, caches: Caches) -> Value:
     """CogVideoXDecoder3D, of one chunk"""
     x = causal(n, "conv_in", z, c.block_out_channels[-1], caches)
     x = middle(n / "mid_block", x, z, caches)
@@ -210,7 +212,7 @@ def chunks(frames: int, chunk: int) -> list[int]:
     return [min(frames, chunk + frames % chunk), *[chunk] * (count - 1)]
 
 
-def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def cog_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     replaced = n.run.caches_in_place
     side = 2 ** (len(c.block_out_channels) - 1)
     if s.side != "decode":
@@ -232,7 +234,7 @@ def cog_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
     return tiled(n.run, s, tile(n.run.cls, c, side), one, shape)[0]
 
 
-def joined(n: Place, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:
+def joined(n: NetPlace, c: ComponentConfig, whole: Value, caches: Caches, chunk: int) -> Value:
     """_encode and _decode. Chunks after the second are like it, but for those that are done."""
     one, done = encode if chunk == PIXEL_CHUNK else decode, list[Value]()
     sizes = chunks(whole.shape[2], chunk)

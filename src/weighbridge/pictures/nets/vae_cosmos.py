@@ -7,14 +7,14 @@ from math import log2
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import framed
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Sides = tuple[int, int, int]
 POINT = (1, 1, 1)
 
 
-def conv(p: Place, name: str, x: Value, out: int, kernel: Sides, stride: Sides = POINT) -> Value:
+def conv(p: NetPlace, name: str, x: Value, out: int, kernel: Sides, stride: Sides = POINT) -> Value:
     """CosmosCausalConv3d: joined with copies of the first frame, then padded; both copy always."""
     side = kernel[1] // 2 if max(stride) == 1 else 0
     before = x.resized(*framed(x, kernel[0] - stride[0]))
@@ -23,20 +23,20 @@ def conv(p: Place, name: str, x: Value, out: int, kernel: Sides, stride: Sides =
     return p.conv(name, joined, out, kernel, stride, 0)
 
 
-def projection(p: Place, x: Value, out: int) -> Value:
+def projection(p: NetPlace, x: Value, out: int) -> Value:
     """CosmosConvProjection3d"""
     x = conv(p, "conv_s", x, out, (1, 3, 3))
     return conv(p, "conv_t", x, out, (3, 1, 1))
 
 
-def norm(p: Place, name: str, x: Value) -> Value:
+def norm(p: NetPlace, name: str, x: Value) -> Value:
     """CosmosCausalGroupNorm of one group: frames are copied before channels."""
     b, c, t, height, width = x.shape
     frames = x.copy(b * t, c, height, width)
     return (p / name).group_norm("norm", frames, 1).view(*x.shape)
 
 
-def resnet(p: Place, x: Value, out: int) -> Value:
+def resnet(p: NetPlace, x: Value, out: int) -> Value:
     """CosmosResnetBlock3d"""
     residual = conv(p, "conv_shortcut", x, out, POINT) if x.shape[1] != out else x
     h = norm(p, "norm1", x)
@@ -48,7 +48,7 @@ def resnet(p: Place, x: Value, out: int) -> Value:
     return h + residual
 
 
-def attention(p: Place, x: Value, *, time: bool) -> Value:
+def attention(p: NetPlace, x: Value, *, time: bool) -> Value:
     """CosmosSpatialAttentionProcessor2_0, and the temporal one."""
     b, d, t, height, width = x.shape
     tokens = (b * height * width, t, d) if time else (b * t, height * width, d)
@@ -61,19 +61,19 @@ def attention(p: Place, x: Value, *, time: bool) -> Value:
     return h + x
 
 
-def attended(p: Place, x: Value, number: int) -> Value:
+def attended(p: NetPlace, x: Value, number: int) -> Value:
     x = attention(p / "attentions" / number, x, time=False)
     return attention(p / "temp_attentions" / number, x, time=True)
 
 
-def middle(p: Place, x: Value) -> Value:
+def middle(p: NetPlace, x: Value) -> Value:
     """CosmosMidBlock3d"""
     x = resnet(p / "resnets" / 0, x, x.shape[1])
     x = attended(p, x, 0)
     return resnet(p / "resnets" / 1, x, x.shape[1])
 
 
-def layers(p: Place, x: Value, out: int, count: int, *, looks: bool) -> Value:
+def layers(p: NetPlace, x: Value, out: int, count: int, *, looks: bool) -> Value:
     for i in range(count):
         x = resnet(p / "resnets" / i, x, out)
         if looks:
@@ -81,7 +81,7 @@ def layers(p: Place, x: Value, out: int, count: int, *, looks: bool) -> Value:
     return x
 
 
-def downsampled(p: Place, x: Value, *, space: bool, time: bool) -> Value:
+def downsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
     """CosmosDownsample3d: a convolution beside a mean."""
     d = x.shape[1]
     if space:
@@ -99,7 +99,7 @@ def downsampled(p: Place, x: Value, *, space: bool, time: bool) -> Value:
     return conv(p, "conv3", x, d, POINT) if space or time else x
 
 
-def upsampled(p: Place, x: Value, *, space: bool, time: bool) -> Value:
+def upsampled(p: NetPlace, x: Value, *, space: bool, time: bool) -> Value:
     """CosmosUpsample3d: frames, then pixels, are repeated."""
     d, t = x.shape[:3][1:]
     if time:
@@ -166,7 +166,7 @@ def filtered(x: Value, *shape: int) -> Value:
     return high + low
 
 
-def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """CosmosEncoder3d"""
     widths, (space, time) = c.encoder_block_out_channels, steps(c)
     x = patched(x, c)
@@ -188,14 +188,14 @@ def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
 
 
 def down_block(
-    p: Place, x: Value, size: tuple[int, int], *, looks: bool, sides: tuple[bool, bool]
+    p: NetPlace, x: Value, size: tuple[int, int], *, looks: bool, sides: tuple[bool, bool]
 ) -> Value:
     """CosmosDownBlock3d"""
     x = layers(p, x, size[0], size[1], looks=looks)
     return downsampled(p / "downsamplers" / 0, x, space=sides[0], time=sides[1])
 
 
-def decoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """CosmosDecoder3d"""
     widths, (space, time) = c.decode_block_out_channels[::-1], steps(c)
     x = projection(n / "conv_in", x, widths[0])
@@ -220,14 +220,14 @@ def decoder(n: Place, c: ComponentConfig, x: Value) -> Value:
 
 
 def up_block(
-    p: Place, x: Value, size: tuple[int, int], *, looks: bool, sides: tuple[bool, bool]
+    p: NetPlace, x: Value, size: tuple[int, int], *, looks: bool, sides: tuple[bool, bool]
 ) -> Value:
     """CosmosUpBlock3d"""
     x = layers(p, x, size[0], size[1], looks=looks)
     return upsampled(p / "upsamplers" / 0, x, space=sides[0], time=sides[1])
 
 
-def cosmos_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def cosmos_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, space, time = n.run, c.spatial_compression_ratio, c.temporal_compression_ratio
     if s.side != "decode":
         frames = time * (s.frames - 1) + 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.tiles import tile, tiled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
 EXPANDED = 4  # channels of GLUMBConv, times those that come
@@ -18,7 +18,7 @@ def each(value: Any, level: int) -> Any:
     return value[level] if isinstance(value, list | tuple) else value
 
 
-def normed(p: Place, name: str, x: Value) -> Value:
+def normed(p: NetPlace, name: str, x: Value) -> Value:
     """RMSNorm over channels, with a shift."""
     moved = x.view(x.shape[0], *x.shape[2:], x.shape[1])
     y = p.rms_norm(name, moved)
@@ -26,7 +26,7 @@ def normed(p: Place, name: str, x: Value) -> Value:
     return y.view(*x.shape)
 
 
-def res_block(p: Place, x: Value) -> Value:
+def res_block(p: NetPlace, x: Value) -> Value:
     """ResBlock"""
     d = x.shape[1]
     h = p.conv("conv1", x, d)
@@ -36,7 +36,7 @@ def res_block(p: Place, x: Value) -> Value:
     return h + x
 
 
-def multiscale(p: Place, x: Value, head: int, kernels: list[int]) -> Value:
+def multiscale(p: NetPlace, x: Value, head: int, kernels: list[int]) -> Value:
     """SanaMultiscaleLinearAttention; channels lie last from its first products on."""
     b, d, height, width = x.shape
     pixels, tokens = (b, height, width), height * width
@@ -84,7 +84,7 @@ def quadratic(query: Value, key: Value, value: Value) -> Value:
     return value.matmul(scores.like(query), tokens)
 
 
-def gated(p: Place, x: Value) -> Value:
+def gated(p: NetPlace, x: Value) -> Value:
     """GLUMBConv with its norm"""
     d, inside = x.shape[1], EXPANDED * x.shape[1]
     h = p.conv("conv_inverted", x, 2 * inside, 1, last=True)
@@ -97,7 +97,7 @@ def gated(p: Place, x: Value) -> Value:
     return h + x
 
 
-def block(p: Place, x: Value, kind: str, head: int, kernels: list[int]) -> Value:
+def block(p: NetPlace, x: Value, kind: str, head: int, kernels: list[int]) -> Value:
     """ResBlock or EfficientViTBlock"""
     if kind == "ResBlock":
         return res_block(p, x)
@@ -106,7 +106,7 @@ def block(p: Place, x: Value, kind: str, head: int, kernels: list[int]) -> Value
 
 
 def downsampled(
-    p: Place, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
+    p: NetPlace, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
 ) -> Value:
     """DCDownBlock2d: pixels as channels, or a stride."""
     unshuffled = c.downsample_block_type == "pixel_unshuffle"
@@ -121,7 +121,9 @@ def downsampled(
     return h + y
 
 
-def upsampled(p: Place, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True) -> Value:
+def upsampled(
+    p: NetPlace, x: Value, out: int, c: ComponentConfig, *, shortcut: bool = True
+) -> Value:
     """DCUpBlock2d: channels as pixels, or neighbours."""
     b, _, height, width = x.shape
     twice = b, out, 2 * height, 2 * width
@@ -138,7 +140,7 @@ def upsampled(p: Place, x: Value, out: int, c: ComponentConfig, *, shortcut: boo
     return h + y
 
 
-def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     widths, layers = c.encoder_block_out_channels, c.encoder_layers_per_block
     if layers[0] > 0:
         x = n.conv("conv_in", x, widths[0])
@@ -152,7 +154,7 @@ def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
     return n.conv("conv_out", x, c.latent_channels) + mean
 
 
-def down_level(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def down_level(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     widths, layers = c.encoder_block_out_channels, c.encoder_layers_per_block[level]
     kind, kernels = each(c.encoder_block_types, level), c.encoder_qkv_multiscales[level]
     for i in range(layers):
@@ -162,7 +164,7 @@ def down_level(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return x
 
 
-def up_level(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def up_level(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     widths, layers = c.decoder_block_out_channels, c.decoder_layers_per_block[level]
     kind, kernels = each(c.decoder_block_types, level), c.decoder_qkv_multiscales[level]
     first = 0
@@ -174,7 +176,7 @@ def up_level(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return x
 
 
-def decoder(n: Place, c: ComponentConfig, z: Value) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, z: Value) -> Value:
     widths, layers = c.decoder_block_out_channels, c.decoder_layers_per_block
     if c.decoder_in_shortcut:
         repeated = z.resized(z.shape[0], widths[-1], *z.shape[2:])
@@ -190,7 +192,7 @@ def decoder(n: Place, c: ComponentConfig, z: Value) -> Value:
     return upsampled(n / "conv_out", x, c.in_channels, c, shortcut=False)
 
 
-def dc_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def dc_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor = n.run, 2 ** (len(c.encoder_block_out_channels) - 1)
     if s.side != "decode":
         picture = run.constant(s.batch, c.in_channels, factor * s.height, factor * s.width)

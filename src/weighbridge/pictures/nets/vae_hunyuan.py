@@ -11,7 +11,7 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.nets.tiles import FrameTile, in_frames, tile, tiled
 from weighbridge.pictures.nets.vae_wan import gamma
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 Sides = tuple[int, int, int]
@@ -19,7 +19,7 @@ FRAMES = FrameTile(5, 3)  # latent frames at once, as use_framewise_decoding is 
 
 
 def conv(
-    p: Place, name: str, x: Value, out: int, kernel: int = 3, stride: Sides = (1, 1, 1)
+    p: NetPlace, name: str, x: Value, out: int, kernel: int = 3, stride: Sides = (1, 1, 1)
 ) -> Value:
     """HunyuanVideoCausalConv3d: a padded copy, also where nothing is added."""
     side = kernel // 2
@@ -29,7 +29,7 @@ def conv(
     return (p / name).conv("conv", padded, out, kernel, stride, 0)
 
 
-def resnet(p: Place, x: Value, out: int) -> Value:
+def resnet(p: NetPlace, x: Value, out: int) -> Value:
     """HunyuanVideoResnetBlockCausal3D"""
     h = p.group_norm("norm1", x)
     h = h.act()
@@ -51,7 +51,7 @@ def causal_mask(x: Value) -> Value:
     return wide.like(x)
 
 
-def pixel_attention(p: Place, x: Value) -> Value:
+def pixel_attention(p: NetPlace, x: Value) -> Value:
     """Attention over all pixels of all frames, with one head."""
     b, d = x.shape[:2]
     tokens = b, prod(x.shape[2:]), d
@@ -63,7 +63,7 @@ def pixel_attention(p: Place, x: Value) -> Value:
     return (h * 1.0).view(*x.shape)
 
 
-def middle(p: Place, c: ComponentConfig, x: Value) -> Value:
+def middle(p: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """HunyuanVideoMidBlock3D"""
     x = resnet(p / "resnets" / 0, x, x.shape[1])
     mask = None
@@ -83,7 +83,7 @@ def strides(c: ComponentConfig, level: int) -> Sides:
     return time, space, space
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     """HunyuanVideoDownBlock3D"""
     for i in range(c.layers_per_block):
         x = resnet(p / "resnets" / i, x, c.block_out_channels[level])
@@ -93,7 +93,7 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return x
 
 
-def upsampled(p: Place, x: Value, factor: Sides) -> Value:
+def upsampled(p: NetPlace, x: Value, factor: Sides) -> Value:
     """HunyuanVideoUpsampleCausal3D: the first frame apart."""
     t, height, width = x.shape[2], x.shape[3] * factor[1], x.shape[4] * factor[2]
     first = x.resized(*x.shape[:2], 1, height, width)
@@ -106,7 +106,7 @@ def upsampled(p: Place, x: Value, factor: Sides) -> Value:
     return conv(p, "conv", x, x.shape[1])
 
 
-def up_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def up_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     """HunyuanVideoUpBlock3D"""
     for i in range(c.layers_per_block + 1):
         x = resnet(p / "resnets" / i, x, c.block_out_channels[::-1][level])
@@ -114,7 +114,7 @@ def up_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return upsampled(p / "upsamplers" / 0, x, factor) if max(factor) > 1 else x
 
 
-def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """HunyuanVideoEncoder3D"""
     x = conv(n, "conv_in", x, c.block_out_channels[0])
     for level in range(len(c.block_out_channels)):
@@ -125,7 +125,7 @@ def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
     return conv(n, "conv_out", x, 2 * c.latent_channels)
 
 
-def decoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """HunyuanVideoDecoder3D"""
     x = conv(n, "conv_in", x, c.block_out_channels[-1])
     x = middle(n / "mid_block", c, x)
@@ -136,7 +136,7 @@ def decoder(n: Place, c: ComponentConfig, x: Value) -> Value:
     return conv(n, "conv_out", x, c.out_channels)
 
 
-def hunyuan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def hunyuan_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor, time = n.run, c.spatial_compression_ratio, c.temporal_compression_ratio
     if s.side != "decode":
         frames, sides = time * (s.frames - 1) + 1, (factor * s.height, factor * s.width)
@@ -170,7 +170,7 @@ def hunyuan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
 # ---- 1.5
 
 
-def resnet15(p: Place, x: Value, out: int) -> Value:
+def resnet15(p: NetPlace, x: Value, out: int) -> Value:
     """HunyuanVideo15ResnetBlock"""
     h = gamma(p, "norm1", x)
     h = h.act()
@@ -183,7 +183,7 @@ def resnet15(p: Place, x: Value, out: int) -> Value:
     return h + x
 
 
-def pixel_attention15(p: Place, x: Value) -> Value:
+def pixel_attention15(p: NetPlace, x: Value) -> Value:
     """HunyuanVideo15AttnBlock: the same, of convolutions whose results are copied."""
     b, d = x.shape[:2]
     tokens = b, prod(x.shape[2:]), d
@@ -200,7 +200,7 @@ def pixel_attention15(p: Place, x: Value) -> Value:
     return h
 
 
-def middle15(p: Place, x: Value) -> Value:
+def middle15(p: NetPlace, x: Value) -> Value:
     """HunyuanVideo15MidBlock"""
     x = resnet15(p / "resnets" / 0, x, x.shape[1])
     x = pixel_attention15(p / "attentions" / 0, x)
@@ -219,7 +219,7 @@ def larger(x: Value, time: int) -> Value:
     return x.copy(b, c // (4 * time), t * time, 2 * height, 2 * width)
 
 
-def downsampled15(p: Place, x: Value, out: int, *, time: bool) -> Value:
+def downsampled15(p: NetPlace, x: Value, out: int, *, time: bool) -> Value:
     """HunyuanVideo15Downsample: the first frame apart, and means of the input beside it."""
     t = x.shape[2]
     h = conv(p, "conv", x, out // (8 if time else 4))
@@ -240,7 +240,7 @@ def downsampled15(p: Place, x: Value, out: int, *, time: bool) -> Value:
     return h + shortcut
 
 
-def upsampled15(p: Place, x: Value, out: int, *, time: bool) -> Value:
+def upsampled15(p: NetPlace, x: Value, out: int, *, time: bool) -> Value:
     """HunyuanVideo15Upsample"""
     t, repeats = x.shape[2], (8 if time else 4) * out // x.shape[1]
     h = conv(p, "conv", x, out * (8 if time else 4))
@@ -275,7 +275,7 @@ def next_width(c: ComponentConfig, level: int, *, up: bool) -> int:
     return int(widths[level + 1] if matched else widths[level])
 
 
-def down_block15(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def down_block15(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     """HunyuanVideo15DownBlock3D"""
     for i in range(c.layers_per_block):
         x = resnet15(p / "resnets" / i, x, c.block_out_channels[level])
@@ -286,7 +286,7 @@ def down_block15(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return downsampled15(p / "downsamplers" / 0, x, out, time=time)
 
 
-def up_block15(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def up_block15(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     """HunyuanVideo15UpBlock3D"""
     for i in range(c.layers_per_block + 1):
         x = resnet15(p / "resnets" / i, x, c.block_out_channels[::-1][level])
@@ -297,7 +297,7 @@ def up_block15(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return upsampled15(p / "upsamplers" / 0, x, out, time=time)
 
 
-def encoder15(n: Place, c: ComponentConfig, x: Value) -> Value:
+def encoder15(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """HunyuanVideo15Encoder3D"""
     x = conv(n, "conv_in", x, c.block_out_channels[0])
     for level in range(len(c.block_out_channels)):
@@ -310,7 +310,7 @@ def encoder15(n: Place, c: ComponentConfig, x: Value) -> Value:
     return x.written(short_cut)
 
 
-def decoder15(n: Place, c: ComponentConfig, z: Value) -> Value:
+def decoder15(n: NetPlace, c: ComponentConfig, z: Value) -> Value:
     """HunyuanVideo15Decoder3D"""
     width = c.block_out_channels[-1]
     x = conv(n, "conv_in", z, width) + repeated(z, width // c.latent_channels)
@@ -322,7 +322,7 @@ def decoder15(n: Place, c: ComponentConfig, z: Value) -> Value:
     return conv(n, "conv_out", x, c.out_channels)
 
 
-def hunyuan15_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def hunyuan15_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor, time = n.run, c.spatial_compression_ratio, c.temporal_compression_ratio
     if s.side != "decode":
         frames, sides = time * (s.frames - 1) + 1, (factor * s.height, factor * s.width)

@@ -8,11 +8,11 @@ from math import prod
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.unet import resnet, upsampled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend
 
 
-def pixel_attention(p: Place, x: Value) -> Value:
+def pixel_attention(p: NetPlace, x: Value) -> Value:
     """Attention of one head over pixels."""
     b, d, *sides = x.shape
     h = p.group_norm("group_norm", x).view(b, prod(sides), d)
@@ -23,7 +23,7 @@ def pixel_attention(p: Place, x: Value) -> Value:
     return h.copy(b, d, *sides) + x
 
 
-def middle(p: Place, x: Value, c: ComponentConfig) -> Value:
+def middle(p: NetPlace, x: Value, c: ComponentConfig) -> Value:
     """UNetMidBlock2D"""
     x = resnet(p / "resnets" / 0, x, x.shape[1])
     if c.mid_block_add_attention is not False:
@@ -31,7 +31,7 @@ def middle(p: Place, x: Value, c: ComponentConfig) -> Value:
     return resnet(p / "resnets" / 1, x, x.shape[1])
 
 
-def down_block(p: Place, x: Value, width: int, layers: int, *, last: bool) -> Value:
+def down_block(p: NetPlace, x: Value, width: int, layers: int, *, last: bool) -> Value:
     """DownEncoderBlock2D. The caller holds the block's input while the block runs."""
     for j in range(layers):
         x = resnet(p / "resnets" / j, x, width)
@@ -41,14 +41,14 @@ def down_block(p: Place, x: Value, width: int, layers: int, *, last: bool) -> Va
     return x
 
 
-def up_block(p: Place, x: Value, width: int, layers: int, *, last: bool) -> Value:
+def up_block(p: NetPlace, x: Value, width: int, layers: int, *, last: bool) -> Value:
     """UpDecoderBlock2D"""
     for j in range(layers):
         x = resnet(p / "resnets" / j, x, width)
     return x if last else upsampled(p / "upsamplers" / 0, x)
 
 
-def encoder(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     widths = c.block_out_channels
     f = 2 ** (len(widths) - 1)
     pictures = n.run.constant(s.batch, c.in_channels, f * s.height, f * s.width)
@@ -62,7 +62,7 @@ def encoder(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return n.conv("conv_out", x, 2 * c.latent_channels)
 
 
-def decoder(n: Place, c: ComponentConfig, z: Value) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, z: Value) -> Value:
     widths = c.block_out_channels[::-1]
     x = n.conv("conv_in", z, widths[0])
     x = middle(n / "mid_block", x, c)
@@ -74,7 +74,7 @@ def decoder(n: Place, c: ComponentConfig, z: Value) -> Value:
     return n.conv("conv_out", x, c.out_channels)
 
 
-def image_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def image_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     latent, x = c.latent_channels, None
     if s.side != "decode":
         x = encoder(n / "encoder", c, s)
@@ -91,7 +91,7 @@ def image_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
 # ---- TAESD: modules in one row
 
 
-def tiny_block(p: Place, x: Value) -> Value:
+def tiny_block(p: NetPlace, x: Value) -> Value:
     """AutoencoderTinyBlock: three convolutions beside their input."""
     width, row = x.shape[1], p / "conv"
     h = row.conv("0", x, width)
@@ -103,7 +103,7 @@ def tiny_block(p: Place, x: Value) -> Value:
     return h.act("result")
 
 
-def tiny_encoder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
+def tiny_encoder(p: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """EncoderTiny"""
     f, number = 2 ** (len(c.encoder_block_out_channels) - 1), 0
     x = p.run.constant(s.batch, c.in_channels, f * s.height, f * s.width)
@@ -119,7 +119,7 @@ def tiny_encoder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
     return p.conv(str(number), x, c.latent_channels)
 
 
-def tiny_decoder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
+def tiny_decoder(p: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """DecoderTiny"""
     x = p.run.constant(s.batch, c.latent_channels, s.height, s.width)
     widths, number = c.decoder_block_out_channels, 2
@@ -139,7 +139,7 @@ def tiny_decoder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
     return x * 1.0 * 1.0
 
 
-def tiny_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def tiny_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = None
     if s.side != "decode":
         x = tiny_encoder(n / "encoder" / "layers", c, s)

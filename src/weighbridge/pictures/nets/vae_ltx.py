@@ -9,7 +9,7 @@ from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import timestep
 from weighbridge.pictures.nets.tiles import tile, tiled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
 STRIDES = {
@@ -42,7 +42,7 @@ class Manner:
 
 
 def conv(
-    p: Place, name: str, x: Value, out: int, k: Manner, size: tuple[int, int] = (3, 1)
+    p: NetPlace, name: str, x: Value, out: int, k: Manner, size: tuple[int, int] = (3, 1)
 ) -> Value:
     """LTXVideoCausalConv3d: copies of the frames at the ends, then one tensor of all. `size`:
     kernel and stride."""
@@ -63,10 +63,10 @@ def normed(x: Value, k: Manner) -> Value:
         rms = x.power().resized(x.shape[0], 1, *x.shape[2:])
         return x * rms
     last = (x.shape[0], *x.shape[2:], x.shape[1])
-    return Place(x.run).rms_norm("", x.view(*last), affine=False).view(*x.shape)
+    return NetPlace(x.run).rms_norm("", x.view(*last), affine=False).view(*x.shape)
 
 
-def shortcut(p: Place, x: Value, out: int, k: Manner) -> Value:
+def shortcut(p: NetPlace, x: Value, out: int, k: Manner) -> Value:
     """A norm over channels, which copies them to the end, and a convolution of one pixel."""
     moved = x.copy(x.shape[0], *x.shape[2:], x.shape[1])
     y = p.layer_norm("norm3", moved)
@@ -77,7 +77,7 @@ def shortcut(p: Place, x: Value, out: int, k: Manner) -> Value:
     return conv(p, "conv_shortcut", y, out, k, (1, 1))
 
 
-def resnet(p: Place, x: Value, out: int, k: Manner) -> Value:
+def resnet(p: NetPlace, x: Value, out: int, k: Manner) -> Value:
     """LTXVideoResnetBlock3d"""
     width = x.shape[1]
     if k.noise:
@@ -111,12 +111,12 @@ def noised(h: Value) -> Value:
     return h + noise
 
 
-def time_embedder(p: Place, batch: int, width: int, k: Manner) -> None:
+def time_embedder(p: NetPlace, batch: int, width: int, k: Manner) -> None:
     if k.timed:
         timestep(p / "time_embedder" / "timestep_embedder", batch, width)
 
 
-def downsampled(p: Place, x: Value, out: int, kind: str, k: Manner) -> Value:
+def downsampled(p: NetPlace, x: Value, out: int, kind: str, k: Manner) -> Value:
     """LTXVideoDownsampler3d: pixels become channels, and their means are added."""
     if kind == "conv":
         return conv(p, "downsamplers.0", x, x.shape[1], k, (3, 2))
@@ -130,7 +130,7 @@ def downsampled(p: Place, x: Value, out: int, kind: str, k: Manner) -> Value:
     return x + residual
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Manner) -> Value:
+def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Manner) -> Value:
     """LTXVideoDownBlock3D, and LTXVideo095DownBlock3D, which changes the width as it goes down."""
     widths, earlier = c.block_out_channels, c.down_block_types[0] == "LTXVideoDownBlock3D"
     out = widths[level] if k.second else widths[min(level + 1, len(widths) - 1)]
@@ -143,7 +143,7 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Manner) ->
     return x
 
 
-def middle(p: Place, x: Value, layers: int, k: Manner) -> Value:
+def middle(p: NetPlace, x: Value, layers: int, k: Manner) -> Value:
     """LTXVideoMidBlock3d"""
     time_embedder(p, x.shape[0], 4 * x.shape[1], k)
     for i in range(layers):
@@ -151,7 +151,7 @@ def middle(p: Place, x: Value, layers: int, k: Manner) -> Value:
     return x
 
 
-def encoder(n: Place, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
     """LTXVideoEncoder3d"""
     patch, widths, frames = c.patch_size, c.block_out_channels, 8 * s.frames - 7
     pixels = 32 * s.height, 32 * s.width
@@ -171,7 +171,7 @@ def encoder(n: Place, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
 
 
 def upsampled(
-    p: Place, x: Value, out: int, stride: tuple[int, ...], k: Manner, *, added: bool
+    p: NetPlace, x: Value, out: int, stride: tuple[int, ...], k: Manner, *, added: bool
 ) -> Value:
     """LTXVideoUpsampler3d: channels become pixels, all but the first frames."""
     b, _, t, height, width = x.shape
@@ -186,7 +186,7 @@ def upsampled(
     return x if residual is None else x + residual
 
 
-def up_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Manner) -> Value:
+def up_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Manner) -> Value:
     """LTXVideoUpBlock3d"""
     factor = c.upsample_factor[::-1][level]
     inside, out = x.shape[1] // factor, c.decoder_block_out_channels[::-1][level] // factor
@@ -202,7 +202,7 @@ def up_block(p: Place, c: ComponentConfig, x: Value, level: int, k: Manner) -> V
     return x
 
 
-def decoder(n: Place, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
     """LTXVideoDecoder3d"""
     widths, noise = c.decoder_block_out_channels[::-1], c.decoder_inject_noise[::-1]
     if k.timed:
@@ -222,7 +222,7 @@ def decoder(n: Place, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
     return x.copy()
 
 
-def ltx_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def ltx_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     second = n.run.cls == "AutoencoderKLLTX2Video"
     if s.side != "decode":
         manner = Manner(

@@ -7,14 +7,14 @@ from math import prod
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.tiles import tile, tiled
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 CHUNK = 8  # frames of one norm
 HEAD = 32
 
 
-def norm(p: Place, name: str, x: Value) -> Value:
+def norm(p: NetPlace, name: str, x: Value) -> Value:
     """MochiChunkedGroupNorm3D: frames come before channels, a chunk is copied for its norm."""
     b, c, t, height, width = x.shape
     frames = x.view(b * t, c, height, width) if b == 1 else x.copy(b * t, c, height, width)
@@ -26,7 +26,7 @@ def norm(p: Place, name: str, x: Value) -> Value:
     return cat(normed, 0).view(*x.shape)
 
 
-def conv(p: Place, name: str, x: Value, out: int, kernel: int = 3) -> Value:
+def conv(p: NetPlace, name: str, x: Value, out: int, kernel: int = 3) -> Value:
     """CogVideoXCausalConv3d, padded with its edges."""
     side = kernel // 2
     grown = x.shape[2] + kernel - 1, x.shape[3] + 2 * side, x.shape[4] + 2 * side
@@ -34,7 +34,7 @@ def conv(p: Place, name: str, x: Value, out: int, kernel: int = 3) -> Value:
     return (p / name).conv("conv", padded, out, kernel, 1, 0)
 
 
-def resnet(p: Place, x: Value) -> Value:
+def resnet(p: NetPlace, x: Value) -> Value:
     """MochiResnetBlock3D"""
     h = norm(p, "norm1", x)
     h = h.act()
@@ -45,7 +45,7 @@ def resnet(p: Place, x: Value) -> Value:
     return h + x
 
 
-def frames_attention(p: Place, x: Value) -> Value:
+def frames_attention(p: NetPlace, x: Value) -> Value:
     """MochiVaeAttnProcessor2_0: each pixel looks at its earlier frames."""
     b, d, t, height, width = x.shape
     h = x.copy(b * height * width, t, d)
@@ -64,7 +64,7 @@ def frames_attention(p: Place, x: Value) -> Value:
     return (h * 1.0).view(*x.shape)
 
 
-def layers(p: Place, x: Value, count: int, *, attention: bool) -> Value:
+def layers(p: NetPlace, x: Value, count: int, *, attention: bool) -> Value:
     """MochiMidBlock3D"""
     for i in range(count):
         x = resnet(p / "resnets" / i, x)
@@ -77,7 +77,7 @@ def layers(p: Place, x: Value, count: int, *, attention: bool) -> Value:
     return x
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def down_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     """MochiDownBlock3D"""
     steps, side = c.temporal_expansions[level], c.spatial_expansions[level]
     kernel = (steps, side, side)
@@ -89,13 +89,13 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return layers(p, x, c.layers_per_block[level + 1], attention=added)
 
 
-def projected(n: Place, name: str, x: Value, out: int, *, bias: bool = True) -> Value:
+def projected(n: NetPlace, name: str, x: Value, out: int, *, bias: bool = True) -> Value:
     """A linear of every pixel."""
     pixels = x.view(x.shape[0], *x.shape[2:], x.shape[1])
     return n.linear(name, pixels, out, bias).view(x.shape[0], out, *x.shape[2:])
 
 
-def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """FourierFeatures and MochiEncoder3D"""
     widths, attention = c.encoder_block_out_channels, c.add_attention_block
     wide = x.float()
@@ -113,7 +113,7 @@ def encoder(n: Place, c: ComponentConfig, x: Value) -> Value:
     return projected(n, "proj_out", x, 2 * c.latent_channels, bias=False)
 
 
-def up_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
+def up_block(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     """MochiUpBlock3D: channels become frames and pixels."""
     steps, side = c.temporal_expansions[::-1][level], c.spatial_expansions[::-1][level]
     out = c.decoder_block_out_channels[::-1][level + 1]
@@ -124,7 +124,7 @@ def up_block(p: Place, c: ComponentConfig, x: Value, level: int) -> Value:
     return x.copy(b, out, t * steps, height * side, width * side)
 
 
-def decoder(n: Place, c: ComponentConfig, x: Value) -> Value:
+def decoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     """MochiDecoder3D"""
     widths = c.decoder_block_out_channels
     x = n.conv("conv_in", x, widths[-1], 1, pad=0)
@@ -136,7 +136,7 @@ def decoder(n: Place, c: ComponentConfig, x: Value) -> Value:
     return projected(n, "proj_out", x, c.out_channels)
 
 
-def mochi_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def mochi_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run = n.run
     time, space = prod(c.temporal_expansions), prod(c.spatial_expansions)
     if s.side != "decode":

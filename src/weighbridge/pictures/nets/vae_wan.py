@@ -8,21 +8,21 @@ from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import framed
 from weighbridge.pictures.nets.tiles import tile, tiled
-from weighbridge.pictures.places import Place, Side
+from weighbridge.pictures.places import NetPlace, Side
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 CHUNKS = 3  # the first, one that finds caches, and the last one stand for all
 POINT = (1, 1, 1)
 
 
-class Caches:
+class CausalCaches:
     """What the causal convolutions keep of a video's last chunk (feat_cache)."""
 
     def __init__(self) -> None:
         self.frames: dict[str, Value] = {}
         self.first = True  # the chunk of one frame
 
-    def conv(self, n: Place, name: str, x: Value, out: int, kernel: Side = (3, 3, 3)) -> Value:
+    def conv(self, n: NetPlace, name: str, x: Value, out: int, kernel: Side = (3, 3, 3)) -> Value:
         """WanCausalConv3d where it is cached."""
         key = n.path + name
         before = self.frames.get(key)
@@ -40,7 +40,7 @@ def last_frames(x: Value, count: int) -> Value:
 
 
 def causal(
-    n: Place, name: str, x: Value, out: int, kernel: Side = POINT, before: Value | None = None
+    n: NetPlace, name: str, x: Value, out: int, kernel: Side = POINT, before: Value | None = None
 ) -> Value:
     """WanCausalConv3d: frames before it, then padding, which copies even where it adds nothing."""
     assert isinstance(kernel, tuple)
@@ -54,7 +54,7 @@ def causal(
     return n.conv(name, x, out, kernel, 1, 0)
 
 
-def gamma(p: Place, name: str, x: Value, *, images: bool = False) -> Value:
+def gamma(p: NetPlace, name: str, x: Value, *, images: bool = False) -> Value:
     """WanRMS_norm"""
     weight = p.value(f"{name}.gamma", x.shape[1], *((1, 1) if images else (1, 1, 1)), kind="norm")
     normalized = normalize(x).like(x)
@@ -68,7 +68,7 @@ def normalize(x: Value) -> Value:
     return x * norms
 
 
-def residual(p: Place, x: Value, out: int, caches: Caches) -> Value:
+def residual(p: NetPlace, x: Value, out: int, caches: CausalCaches) -> Value:
     """WanResidualBlock"""
     h = causal(p, "conv_shortcut", x, out) if x.shape[1] != out else x
     x = gamma(p, "norm1", x)
@@ -86,7 +86,7 @@ def as_images(x: Value) -> Value:
     return x.view(*shape) if x.shape[2] == 1 else x.copy(*shape)
 
 
-def pixel_attention(p: Place, x: Value) -> Value:
+def pixel_attention(p: NetPlace, x: Value) -> Value:
     """WanAttentionBlock: one head over the pixels of a frame."""
     identity, (b, d, t, height, width) = x, x.shape
     x = as_images(x)
@@ -100,7 +100,7 @@ def pixel_attention(p: Place, x: Value) -> Value:
     return x.view(b, d, t, height, width) + identity
 
 
-def middle(p: Place, x: Value, caches: Caches) -> Value:
+def middle(p: NetPlace, x: Value, caches: CausalCaches) -> Value:
     """WanMidBlock"""
     x = residual(p / "resnets" / 0, x, x.shape[1], caches)
     x = pixel_attention(p / "attentions" / 0, x)
@@ -110,13 +110,13 @@ def middle(p: Place, x: Value, caches: Caches) -> Value:
 # ---- other sizes
 
 
-def declared(p: Place, out: int, inside: int) -> None:
+def declared(p: NetPlace, out: int, inside: int) -> None:
     """Weights of a convolution in time that the first chunk does without."""
     p.param("time_conv.weight", out, inside, 3, 1, 1, kind="conv")
     p.param("time_conv.bias", out, kind="bias")
 
 
-def upsampled(p: Place, x: Value, out: int, caches: Caches, *, time: bool) -> Value:
+def upsampled(p: NetPlace, x: Value, out: int, caches: CausalCaches, *, time: bool) -> Value:
     """WanResample upwards."""
     b, c = x.shape[:2]
     if time and caches.first:
@@ -137,7 +137,7 @@ def larger(x: Value) -> Value:
     return wide.like(x)
 
 
-def downsampled(p: Place, x: Value, caches: Caches, *, time: bool) -> Value:
+def downsampled(p: NetPlace, x: Value, caches: CausalCaches, *, time: bool) -> Value:
     """WanResample downwards."""
     b, c, t = x.shape[:3]
     x = as_images(x)
@@ -167,7 +167,7 @@ def averaged(x: Value, out: int, *, time: bool, space: bool) -> Value:
     return x.resized(b, out, x.shape[2] // steps, height // side, width // side)
 
 
-def repeated(x: Value, out: int, caches: Caches, *, time: bool) -> Value:
+def repeated(x: Value, out: int, caches: CausalCaches, *, time: bool) -> Value:
     """DupUp3D"""
     b, _, t, height, width = x.shape
     steps = 2 if time else 1
@@ -179,7 +179,9 @@ def repeated(x: Value, out: int, caches: Caches, *, time: bool) -> Value:
 # ---- both sides
 
 
-def down_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Caches) -> Value:
+def down_block(
+    p: NetPlace, c: ComponentConfig, x: Value, level: int, caches: CausalCaches
+) -> Value:
     """WanResidualDownBlock"""
     width, last = c.base_dim * c.dim_mult[level], level == len(c.dim_mult) - 1
     time = not last and bool(c.temperal_downsample[level])
@@ -191,7 +193,7 @@ def down_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Cache
     return x + averaged(x_copy, width, time=time, space=not last)
 
 
-def encode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
+def encode(n: NetPlace, c: ComponentConfig, x: Value, caches: CausalCaches) -> Value:
     """WanEncoder3d, of one chunk"""
     x = caches.conv(n, "conv_in", x, c.base_dim * c.dim_mult[0])
     number, levels = 0, len(c.dim_mult)
@@ -212,7 +214,7 @@ def encode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
     return caches.conv(n, "conv_out", x, 2 * c.z_dim)
 
 
-def up_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Caches) -> Value:
+def up_block(p: NetPlace, c: ComponentConfig, x: Value, level: int, caches: CausalCaches) -> Value:
     """WanUpBlock and WanResidualUpBlock"""
     width = (c.decoder_base_dim or c.base_dim) * c.dim_mult[::-1][level]
     last = level == len(c.dim_mult) - 1
@@ -228,7 +230,7 @@ def up_block(p: Place, c: ComponentConfig, x: Value, level: int, caches: Caches)
     return x + repeated(x_copy, width, caches, time=time)
 
 
-def decode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
+def decode(n: NetPlace, c: ComponentConfig, x: Value, caches: CausalCaches) -> Value:
     """WanDecoder3d, of one chunk"""
     x = caches.conv(n, "conv_in", x, (c.decoder_base_dim or c.base_dim) * c.dim_mult[-1])
     x = middle(n / "mid_block", x, caches)
@@ -239,9 +241,9 @@ def decode(n: Place, c: ComponentConfig, x: Value, caches: Caches) -> Value:
     return caches.conv(n, "conv_out", x, c.input_channels or c.out_channels)
 
 
-def encoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def encoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """_encode: a frame, then four at a time."""
-    run, caches, patch = n.run, Caches(), c.patch_size or 1
+    run, caches, patch = n.run, CausalCaches(), c.patch_size or 1
     channels, sides = c.input_channels or c.in_channels, (8 * s.height, 8 * s.width)
     frames = 1 + 4 * (s.frames - 1)
     video = run.constant(s.batch, channels, frames, *sides)
@@ -264,9 +266,9 @@ def shape(c: ComponentConfig, s: Sizes) -> tuple[int, ...]:
     return s.batch, channels, 4 * s.frames - 3, 8 * s.height, 8 * s.width
 
 
-def decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """_decode: a latent frame at a time; the video grows by joining."""
-    run, caches, chunks = n.run, Caches(), min(s.frames, CHUNKS)
+    run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
     z = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width)
     x = causal(n, "post_quant_conv", z, c.z_dim)
     for chunk in range(chunks):
@@ -287,9 +289,9 @@ def finished(c: ComponentConfig, out: Value) -> Value:
     return out * 1.0  # clamp
 
 
-def tile_decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def tile_decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """A tile of tiled_decode: its chunks are listed, and joined at the end."""
-    run, caches, chunks = n.run, Caches(), min(s.frames, CHUNKS)
+    run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
     z = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width)
     time = list[Value]()
     for chunk in range(chunks):
@@ -301,7 +303,7 @@ def tile_decoded(n: Place, c: ComponentConfig, s: Sizes) -> Value:
     return cat(time, 2)
 
 
-def wan_vae(n: Place, c: ComponentConfig, s: Sizes) -> Value | None:
+def wan_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     if s.side != "decode":
         moments = encoded(n, c, s)
         if s.side == "encode":

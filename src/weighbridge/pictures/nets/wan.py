@@ -11,14 +11,14 @@ from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
-from weighbridge.pictures.places import Place
+from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
 IMAGE_TOKENS = 257  # of CLIP, for one picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
+class VideoConditions:
     """Inputs that all blocks share: the modulation, the text (after `images` tokens of a picture),
     and the frequencies of positions."""
 
@@ -38,7 +38,7 @@ def turned(x: Value, turns: tuple[Value, Value]) -> Value:
     return out.written(x1 * sin + x2 * cos)
 
 
-def attention(a: Place, x: Value, heads: int, k: Conditions, *, crossed: bool) -> Value:
+def attention(a: NetPlace, x: Value, heads: int, k: VideoConditions, *, crossed: bool) -> Value:
     """WanAttention: norms over the whole width; a picture's tokens are attended to apart."""
     d, seen, picture = heads * (x.shape[-1] // heads), x, None
     if crossed:
@@ -65,7 +65,7 @@ def attention(a: Place, x: Value, heads: int, k: Conditions, *, crossed: bool) -
     return (a / "to_out").linear("0", h, d)
 
 
-def modulation(p: Place, temb: Value) -> list[Value]:
+def modulation(p: NetPlace, temb: Value) -> list[Value]:
     """Six rows beside those that all blocks share, of a batch's item or of each token."""
     d = temb.shape[-1]
     rows = p.value("scale_shift_table", 1, 6, d) + temb.float()
@@ -75,7 +75,7 @@ def modulation(p: Place, temb: Value) -> list[Value]:
     ]
 
 
-def shifted(p: Place, x: Value, scale: Value, shift: Value) -> Value:
+def shifted(p: NetPlace, x: Value, scale: Value, shift: Value) -> Value:
     """(norm(x.float()) * (1 + scale) + shift).type_as(x)"""
     h = p.layer_norm("", x.float(), affine=False, wide=True)
     h = h * (scale + 1.0)
@@ -83,11 +83,11 @@ def shifted(p: Place, x: Value, scale: Value, shift: Value) -> Value:
     return h.like(x)
 
 
-def block_of(c: ComponentConfig, k: Conditions) -> Callable[[Place, Value], Value]:
+def block_of(c: ComponentConfig, k: VideoConditions) -> Callable[[NetPlace, Value], Value]:
     """WanTransformerBlock"""
     heads = c.num_attention_heads
 
-    def block(p: Place, x: Value) -> Value:
+    def block(p: NetPlace, x: Value) -> Value:
         shift, scale, gate, c_shift, c_scale, c_gate = modulation(p, k.temb)
         h = shifted(p, x, scale, shift)
         a = attention(p / "attn1", h, heads, k, crossed=False)
@@ -103,12 +103,12 @@ def block_of(c: ComponentConfig, k: Conditions) -> Callable[[Place, Value], Valu
 
 
 def control_of(
-    c: ComponentConfig, k: Conditions
-) -> Callable[[Place, Value, Value], tuple[Value, Value]]:
+    c: ComponentConfig, k: VideoConditions
+) -> Callable[[NetPlace, Value, Value], tuple[Value, Value]]:
     """WanVACETransformerBlock: its own stream, of which a projection is a hint."""
     block = block_of(c, k)
 
-    def control(p: Place, x: Value, y: Value) -> tuple[Value, Value]:
+    def control(p: NetPlace, x: Value, y: Value) -> tuple[Value, Value]:
         if not p.number:
             y = p.linear("proj_in", y, x.shape[-1])
             y = y + x
@@ -118,7 +118,7 @@ def control_of(
     return control
 
 
-def image_embedder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
+def image_embedder(p: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """WanImageEmbedding; two pictures of one video are a row where positions are learnt."""
     d, rows = c.num_attention_heads * c.attention_head_dim, IMAGE_TOKENS
     if c.pos_embed_seq_len:
@@ -131,7 +131,9 @@ def image_embedder(p: Place, c: ComponentConfig, s: Sizes) -> Value:
     return p.layer_norm("norm2", x, wide=True)
 
 
-def conditions(n: Place, c: ComponentConfig, s: Sizes, tokens: int) -> tuple[Value, Conditions]:
+def conditions(
+    n: NetPlace, c: ComponentConfig, s: Sizes, tokens: int
+) -> tuple[Value, VideoConditions]:
     """WanTimeTextImageEmbedding and WanRotaryPosEmbed."""
     d, e, run = c.num_attention_heads * c.attention_head_dim, n / "condition_embedder", n.run
     rows = (s.batch, tokens) if s.token_times else (s.batch,)
@@ -147,10 +149,10 @@ def conditions(n: Place, c: ComponentConfig, s: Sizes, tokens: int) -> tuple[Val
         picture = image_embedder(e / "image_embedder", c, s)
         images = picture.shape[1] if c.added_kv_proj_dim else 0
         text = cat([picture, text])
-    return times, Conditions(temb=temb, text=text, images=images, turns=(turns[0], turns[1]))
+    return times, VideoConditions(temb=temb, text=text, images=images, turns=(turns[0], turns[1]))
 
 
-def patches(n: Place, name: str, c: ComponentConfig, s: Sizes, channels: int) -> Value:
+def patches(n: NetPlace, name: str, c: ComponentConfig, s: Sizes, channels: int) -> Value:
     """A convolution whose kernel is its stride: tokens as a view that lies channels first."""
     d, kernel = c.num_attention_heads * c.attention_head_dim, tuple(c.patch_size)
     x = n.run.constant(s.batch, channels, s.frames, s.height, s.width)
@@ -158,7 +160,7 @@ def patches(n: Place, name: str, c: ComponentConfig, s: Sizes, channels: int) ->
     return x.view(s.batch, prod(x.shape[2:]), d)
 
 
-def wan(n: Place, c: ComponentConfig, s: Sizes) -> Value:
+def wan(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, run = c.num_attention_heads * c.attention_head_dim, n.run
     x = patches(n, "patch_embedding", c, s, c.in_channels)
     x = x.copy()
