@@ -55,6 +55,9 @@ KEPT = {  # of (matrix, embedding, norm), by the bytes of a number of theirs
     "galore_adafactor": lambda w: (w * 96 * 96 + 4 * (96 + 128), 4 * (96 + 128), 4 * V),
     # Kahan's correction in 16 bits, and a number
     "stable_adamw": lambda w: tuple((2 + (w == 2)) * w * n + w for n in (N, N, V)),
+    "adamw_bf16": each(3 * N, 3 * V),  # what rounding took off
+    "prodigy": each(4 * N, 4 * V),  # what the step size is estimated by, and the first value
+    "came": each(N + 2 * (96 + 128), 2 * V),  # rows and columns of two
     "soap": each(2 * N + SQUARES, 2 * V),
     "shampoo": each(N + SQUARES, V),
 }
@@ -117,7 +120,8 @@ TAKEN = {  # bytes of a step over all of them in float32
     **dict.fromkeys(("adamw_torch", "adam", "nadam", "radam", "adamax", "rmsprop"), ALL),
     **dict.fromkeys(("schedule_free_adamw", "schedule_free_radam", "stable_adamw"), ALL),
     **dict.fromkeys(("adagrad", "adadelta"), 2 * ALL),  # a root and a product
-    "adamw_hf": 4 * (A + B),  # the variable holds that of the one before
+    # The variable holds that of the one before
+    **dict.fromkeys(("adamw_hf", "adamw_bf16", "prodigy", "came"), 4 * (A + B)),
     "grokadamw": 4 * 4 * A,  # three averages from the host, and a root
     **dict.fromkeys(("adamw_torch_8bit", "adamw_torch_4bit"), 4 * 2 * A),  # both averages, wide
     "adafactor": 4 * 2 * A,
