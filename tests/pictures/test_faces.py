@@ -131,6 +131,8 @@ def test_the_catalogue_lists_pipelines_below_models(capsys):
     assert code == 0 and "black-forest-labs/FLUX.1-dev" in out
     _, out, _ = typed(capsys, "models", "sdxl-turbo", "--json")
     assert [one["name"] for one in json.loads(out)["pipelines"]] == ["sdxl-turbo"]
+    _, out, _ = typed(capsys, "models", SD, "--json", "--gpu", "3060")
+    assert [one["name"] for one in json.loads(out)["pipelines"]] == [SD]
     _, out, _ = typed(capsys, "models", SD, "-q", "--gpu", "3060")
     assert out == f"{SD}\n"
     code, _, err = typed(capsys, "models", SD, "--use", "text")

@@ -348,7 +348,8 @@ def of_models(
     makers = makers[: max(0, ROWS - len(entries))]
     page = models(entries[:ROWS], makers=makers)
     title = EN.some("models.title.one", "models.title", len(entries) + len(makers))
-    rows = [{"name": m.name, "repo_id": m.repo_id} for m in (*entries[:ROWS], *makers)]
+    rows = [{"name": m.name, "repo_id": m.repo_id} for m in entries[:ROWS]]
+    rows += [{"name": one.name, "repo_id": one.repo_id} for one in makers]
     listed = text(page._replace(title=title)) + _more(len(entries) - ROWS, "pattern")
     return listed, {"count": len(entries) + len(makers), "models": rows}
 

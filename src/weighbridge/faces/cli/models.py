@@ -98,7 +98,7 @@ def models(
         click.echo(json_text(to_dict(entries, makers)), nl=False)
         return 0
     if form == "quiet":
-        click.echo("\n".join(m.name for m in (*entries, *makers)))
+        click.echo("\n".join([*(m.name for m in entries), *(one.name for one in makers)]))
     else:
         _show(entries, makers, form, lang)
     return 0

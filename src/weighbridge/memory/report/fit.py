@@ -169,7 +169,6 @@ class Solved:
             "launch": self.launch,
             "note": self.note,
             "rows": [dict(row) for row in self.rows],
-            **({"pipelines": [dict(row) for row in self.pipelines]} if self.pipelines else {}),
         }
 
 
@@ -290,4 +289,5 @@ class Ranking:
             "count": self.count,
             "framework": self.by or None,
             "rows": [dict(row) for row in self.rows],
+            **({"pipelines": [dict(row) for row in self.pipelines]} if self.pipelines else {}),
         }
