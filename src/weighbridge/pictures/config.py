@@ -11,6 +11,7 @@ from weighbridge.base.sentences import sentence
 
 MOST_NUMBER = 1 << 24  # of a width, a count or a size; more is hostile
 MOST_LISTED = 256
+LEAST_NUMBER = -1  # which stands for "the last"
 
 
 class ComponentConfig:
@@ -51,7 +52,7 @@ def _bounded(name: str, value: Any) -> None:
             raise UnsupportedError(sentence("component_number", name=name, value=len(value)))
         for one in value:
             _bounded(name, one)
-    elif isinstance(value, int | float) and not -MOST_NUMBER <= value <= MOST_NUMBER:
+    elif (isinstance(value, int) and value < LEAST_NUMBER) or (isinstance(value, int | float) and not -MOST_NUMBER <= value <= MOST_NUMBER):
         raise UnsupportedError(sentence("component_number", name=name, value=value))
 
 

@@ -16,6 +16,7 @@ from weighbridge.workload.picture import Picture
 
 # Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
 USUAL_DTYPE, OF_UPCAST = "bfloat16", "float16"
+BFLOAT16_SINCE = (8, 0)  # compute capability
 FRAMES_A_SECOND = 16  # where a pipeline says nothing
 DIFFUSERS, COMFYUI, SD_CPP = PROGRAMS = ("diffusers", "comfyui", "stable-diffusion.cpp")
 PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every program has
@@ -122,9 +123,18 @@ def _upcast(spec: PipelineSpec, dtype: DType) -> str:
     return "float32" if spec.upcast and dtype == TORCH["float16"] else ""
 
 
+def usual_dtype(spec: PipelineSpec, w: Picture) -> str:
+    """Return the dtype that a pipeline is loaded in: cards before Ampere have no products of
+    bfloat16."""
+    budget = w.budget()
+    chip = None if budget is None else budget.choice.part.chip
+    old = chip is not None and chip.capability < BFLOAT16_SINCE
+    return OF_UPCAST if spec.upcast or old else USUAL_DTYPE
+
+
 def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> ComponentPlacement:
     """Return which weights are on the card, and in which format. Raises UsageError."""
-    dtype = torch_dtype(w.dtype or (OF_UPCAST if spec.upcast else USUAL_DTYPE), "--dtype")
+    dtype = torch_dtype(w.dtype or usual_dtype(spec, w), "--dtype")
     dtypes = dict.fromkeys(names, dtype)
     wide = w.vae_dtype or ("" if w.dtype else spec.vae_dtype) or _upcast(spec, dtype)
     dtypes[spec.vae] = torch_dtype(wide, "--vae-dtype") if wide else dtype

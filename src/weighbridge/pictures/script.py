@@ -29,7 +29,7 @@ class PipelineLines:
         self,
         repo: str,
         classes: Mapping[str, str],
-        gguf: str,
+        gguf: Mapping[str, str],
         forms: Mapping[str, str],
         settings: Mapping[str, Any],
     ) -> None:
@@ -48,10 +48,15 @@ class PipelineLines:
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
         for name, form in files.items():
-            where = f'"https://huggingface.co/{self.gguf}/blob/main/FILE-{form}.gguf"'
+            where = f'"https://huggingface.co/{self.gguf[name]}-{form}.gguf"'
             config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
             made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
             yield f"{name} = {made}, torch_dtype={dtype})"
+            passed.append(f"{name}={name}")
+        name, wide = w["vae"], f"torch.{w['vae_dtype']}"
+        if wide != dtype and not w["upcast"]:
+            cls, folder = self.classes[name], f'subfolder="{name}", torch_dtype={wide}'
+            yield f"{name} = {cls}.from_pretrained({json.dumps(self.repo)}, {folder})"
             passed.append(f"{name}={name}")
         if packed:
             kind = BITSANDBYTES[next(iter(packed.values()))]
@@ -68,6 +73,9 @@ class PipelineLines:
     def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
         names = {"DiffusionPipeline", *(self.classes[name] for name in files)}
         names |= {"GGUFQuantizationConfig"} if files else set()
+        w = self.settings
+        if w["vae_dtype"] != w["dtype"] and not w["upcast"]:
+            names.add(self.classes[w["vae"]])
         return names | ({"PipelineQuantizationConfig"} if packed else set())
 
     def _placed(self, dtype: str) -> Iterator[str]:

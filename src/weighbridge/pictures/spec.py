@@ -60,6 +60,7 @@ class PipelineSpec(NamedTuple):
     source: str = ""
     repo_id: str = ""
     gguf: str = ""  # a repository that has the denoiser in GGUF
+    files: Mapping[str, tuple[str, ...]] = {}  # names of denoisers' files, without a format
 
     @property
     def denoiser(self) -> str:
@@ -120,5 +121,6 @@ def spec(pipeline: CataloguePipeline) -> PipelineSpec:
         "source": pipeline.source,
         "repo_id": pipeline.repo_id,
         "gguf": next(iter(pipeline.gguf), ""),
+        "files": pipeline.files,
     }
     return PipelineSpec(**about, **row)

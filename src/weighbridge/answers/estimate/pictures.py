@@ -309,9 +309,11 @@ def _script(
     if not row.repo_id:
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
-    more = {**settings, "denoiser": row.denoiser}
+    more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
     repo = model.reference if "/" in model.reference else row.repo_id
-    return PipelineLines(repo, classes, row.gguf, place.forms, more).text()
+    stems = {name: next(iter(files), name) for name, files in row.files.items()}
+    gguf = {name: f"{row.gguf}/blob/main/{stems.get(name, name)}" for name in row.denoisers}
+    return PipelineLines(repo, classes, gguf, place.forms, more).text()
 
 
 def _effective(

@@ -74,7 +74,7 @@ def climb(
         left.remove(step)
         changed = current.but(**step.change)
         then = _asked(ask, changed)
-        if then is not None and _need(then) <= _need(now) * (1 - LEAST):
+        if then is not None and _lowers(now, then, stage):
             now, current, done = then, changed, {**done, **step.change}
             climbed.append(_remedy(then, done, step))
     return tuple(climbed)
@@ -90,6 +90,18 @@ def _asked(ask: Ask, w: Any) -> Report | None:
         return ask(w)
     except WeighbridgeError:
         return None
+
+
+def _lowers(now: Report, then: Report, stage: str) -> bool:
+    """Tell whether a step lowers the stage that was fullest, and raises no other above it."""
+    before, after = (_at(report, stage) for report in (now, then))
+    return _need(then) <= _need(now) and after <= before * (1 - LEAST)
+
+
+def _at(report: Report, stage: str) -> int:
+    """Return what a stage takes: on the card, and of its weights in RAM."""
+    sizes = [p.at("driver").expected for p in report.fullest.phases if p.name == stage]
+    return sum(sizes) + int(report.derived.get("in_ram") or 0)
 
 
 def _need(report: Report) -> int:
@@ -131,6 +143,8 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
     row = report.workload
     yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
+    if row["batch_size"] > 1:
+        yield Step({"vae_slicing": True}, sentence("step.slicing"), TILED, (DECODE,))
     if row["vae_dtype"] != row["dtype"]:
         narrow = {"vae_dtype": "bfloat16"}
         yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
@@ -159,6 +173,8 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         fewer = max(1, int(frames * share))
         told = sentence("step.frames", frames=fewer)
         yield Step({"frames": fewer}, told, SMALL, (DENOISE, DECODE))
+    if row["batch_size"] > 1:
+        yield Step({"batch_size": 1}, sentence("step.batch", batch=1), SMALL, (DENOISE, DECODE))
     for share in SMALLER:
         size = int(height * share), int(width * share)
         told = sentence("step.size", width=size[1], height=size[0])

@@ -48,6 +48,7 @@ MODEL = "fit"  # the command of a model whose name stands where commands do
 PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
 # The same, by the word that asks about a language model
 OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": "train-image"}
+EXPLAINS = "--explain-oom"  # of fit, whatever the model is
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
 
@@ -55,7 +56,7 @@ FILE = "FILE"  # a run file, whose name stands where commands do
 def of_pictures(words: Sequence[str]) -> list[str]:
     """Return the command and the words of a question that names a pipeline of pictures or video;
     [] of others."""
-    if words[0] in COMMANDS and words[0] not in OF_PICTURES:
+    if (words[0] in COMMANDS and words[0] not in OF_PICTURES) or EXPLAINS in words:
         return []
     from weighbridge.models.catalogue import pipelines  # its names, where a model is asked about
 

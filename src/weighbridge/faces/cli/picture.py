@@ -27,7 +27,7 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
     \b
     weighbridge image flux.1-dev --gpu 3060
     weighbridge image sdxl --size 1024x1024 --batch-size 4 --gpu 4060
-    weighbridge image flux.1-dev --offload model --quantization Q6_K --gpu 3060 --ram 32
+    weighbridge image flux.1-dev --offload model --quantization Q6_K --gpu 3060 --ram 32GiB
     weighbridge image ./my-pipeline --vae-tiling
     """
     return answer("picture", models, settings, PICTURE)
@@ -47,7 +47,7 @@ def video(models: tuple[str, ...], **settings: Any) -> int:
     \b
     weighbridge video wan2.2-t2v-a14b --size 720p --seconds 5 --gpu 4090
     weighbridge video ltx-video --frames 161 --offload model --gpu 3060
-    weighbridge video hunyuan-video --vae-tiling --quantization Q4_K_M --gpu 4090 --ram 64
+    weighbridge video hunyuan-video --vae-tiling --quantization Q4_K_M --gpu 4090 --ram 64GiB
     """
     return answer("picture", models, settings, PICTURE)
 

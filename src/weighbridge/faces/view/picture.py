@@ -6,6 +6,7 @@ from typing import Any
 from weighbridge.base.memory import Bytes
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable, printable_lines
+from weighbridge.faces.view.changes import moved
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.records import Cell, Column, Grid, Mark, Paste, Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
@@ -73,7 +74,8 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
         sign = "+ " if number else ""
         size = answer.sizes.of(remedy.per_device.expected if remedy.per_device else 0)
         at = answer.say(f"{place}.{remedy.kind}")
-        said = answer.say.told(remedy.cost)
+        ram_then = moved(answer.say, answer.report.verdict, remedy)
+        said = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
         rows.append((Cell(size, remedy.fits), Cell(at), Cell(f"{sign}{said}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
     changes: tuple[Any, ...] = tuple(r.change for r in remedies)
