@@ -20,6 +20,7 @@ ALLOWED: Mapping[str, str] = {
     "weighbridge.base.errors.HubError": "an exception",
     "weighbridge.base.errors.UnsupportedError": "an exception",
     "weighbridge.models.sources.http._TransientError": "an exception",
+    "weighbridge.pictures.card.PipelineCard": "diffusers' own; other programs differ in parts of it",
     "weighbridge.settings.ranks.Ranks": "the record of how many of what: what a run adds to it extends it",
 }
 

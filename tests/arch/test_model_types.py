@@ -203,6 +203,8 @@ SPELLERS = {
     "files/runfiles/training/shapes.py": "sizes of published models, with their types",
     "files/runfiles/training/torchtitan.py": "torchtitan's names of its models",
     "engines/launch/programs.py": "words of images' names",
+    "answers/estimate/images.py": "timm's names of networks whose default sizes are told",
+    "files/runfiles/serving/workflow.py": "words of files' names, of text encoders",
     "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
     "training/tuners.py": "PEFT's tables of what a method adapts, where it is another than LoRA",
 }

@@ -167,6 +167,7 @@ def test_each_kernel_rule_is_written_once(name):
 BY_CAPABILITY = {
     "machines/accelerators/chips.py",
     "machines/kernels/attention.py",
+    "machines/kernels/workspaces.py",
     "engines/servers/communication.py",
     "engines/vllm/outside_torch.py",
 }

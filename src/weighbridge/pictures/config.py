@@ -47,13 +47,19 @@ def config_of(config: Mapping[str, Any]) -> ComponentConfig:
 
 
 def _bounded(name: str, value: Any) -> None:
-    if isinstance(value, list):
-        if len(value) > MOST_LISTED:
-            raise UnsupportedError(sentence("component_number", name=name, value=len(value)))
-        for one in value:
+    numbers = value if isinstance(value, list) else [value]
+    if len(numbers) > MOST_LISTED:
+        raise UnsupportedError(sentence("component_number", name=name, value=len(numbers)))
+    for one in numbers:
+        if isinstance(one, list):
             _bounded(name, one)
-    elif (isinstance(value, int) and value < LEAST_NUMBER) or (isinstance(value, int | float) and not -MOST_NUMBER <= value <= MOST_NUMBER):
-        raise UnsupportedError(sentence("component_number", name=name, value=value))
+        elif isinstance(one, int | float) and not _is_number_of_a_network(one):
+            raise UnsupportedError(sentence("component_number", name=name, value=one))
+
+
+def _is_number_of_a_network(number: float) -> bool:
+    least = LEAST_NUMBER if isinstance(number, int) else -MOST_NUMBER
+    return least <= number <= MOST_NUMBER
 
 
 @cache

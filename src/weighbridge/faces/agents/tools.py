@@ -209,6 +209,19 @@ def _weigh() -> Tool:
     )
 
 
+def _serving() -> Tool:
+    """Return the tool of serving, which takes pipelines of pictures, too."""
+    return _task(
+        "infer",
+        "Memory of serving a model",
+        "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
+        " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
+        " launch line, room for more. `command` judges a launch line as it stands. A pipeline"
+        " of pictures or video (flux.1-dev, wan2.2-t2v-a14b) is answered stage by stage, with"
+        " size, frames, offload, vae_tiling. The tool settings lists further arguments.",
+    )
+
+
 def tools() -> tuple[Tool, ...]:
     """Return every tool, the question that most people have first."""
     return (
@@ -221,15 +234,7 @@ def tools() -> tuple[Tool, ...]:
             " was out of memory (explain_oom). Without gpu it is about this machine's own. Start"
             " here when no engine or method is settled. The tool settings lists further arguments.",
         ),
-        _task(
-            "infer",
-            "Memory of serving a model",
-            "GPU memory of serving a model with transformers, vLLM, SGLang, llama.cpp, Ollama or"
-            " mlx-lm at a context length and a number of requests: peak, verdict for `gpu`,"
-            " launch line, room for more. `command` judges a launch line as it stands. A pipeline"
-            " of pictures or video (flux.1-dev, wan2.2-t2v-a14b) is answered stage by stage, with"
-            " size, frames, offload, vae_tiling. The tool settings lists further arguments.",
-        ),
+        _serving(),
         _task(
             "train",
             "Memory of fine-tuning or training",

@@ -33,7 +33,7 @@ IMAGE_TOKENS = 729  # of SigLIP, for one picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class StreamModulation:
     """What all blocks read besides their streams."""
 
     temb: Value
@@ -42,7 +42,7 @@ class Shared:
     ratio: float
 
 
-def attention(n: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
+def attention(n: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
     """HunyuanVideoAttnProcessor2_0: positions are of the latents alone; texts have a mask."""
     heads, d, text, image = k.heads, x.shape[-1], y.shape[1], x.shape[1]
     apart = n.path.startswith("transformer_blocks")  # with projections of the text
@@ -79,7 +79,7 @@ def lead(x: Value, tokens: int) -> Value:
     return x.part(x.shape[0], tokens, *x.shape[2:])
 
 
-def double(p: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
+def double(p: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
     """HunyuanVideoTransformerBlock"""
     inside = int(k.ratio * x.shape[-1])
     h, (gate, shift, scale, gate_mlp) = ada(p / "norm1", x, k.temb)
@@ -98,7 +98,7 @@ def double(p: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
     return x, y
 
 
-def single(p: NetPlace, x: Value, y: Value, k: Shared) -> Pair:
+def single(p: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
     """HunyuanVideoSingleTransformerBlock"""
     d, image, text = x.shape[-1], x.shape[1], y.shape[1]
     x = cat([x, y])
@@ -164,7 +164,7 @@ def hunyuan_video(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         temb = vector(n / "time_text_embed", s.batch, d, pooled, guidance=guidance)
         x = x.view(s.batch, tokens, d)
         y = refiner(n / "context_embedder", c, s)
-    k = Shared(temb=temb, turns=turns, heads=heads, ratio=c.mlp_ratio)
+    k = StreamModulation(temb=temb, turns=turns, heads=heads, ratio=c.mlp_ratio)
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(lambda p, x, y: double(p, x, y, k), x, y)
     for p in n.each("single_transformer_blocks", c.num_single_layers or 0):
