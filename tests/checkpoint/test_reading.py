@@ -353,7 +353,7 @@ def indexed(folder, config, names, total):
 
 
 def test_an_index_says_how_much_a_class_holds_that_nothing_here_can_build(tmp_path, monkeypatch):
-    """As many bytes as FLUX.1's transformer has: 11,901,408,320 numbers of 16 bits."""
+    """Say as many bytes as FLUX.1's transformer has: 11,901,408,320 numbers of 16 bits."""
 
     def lacking(config):
         raise UnsupportedError("to build it on the meta device: pip install")

@@ -112,7 +112,7 @@ def test_a_forward_of_a_batch_fits_or_does_not(offline):
 
 
 def test_a_chip_that_nobody_measured_is_wider_upwards(offline):
-    """By 30 % of all, where cuDNN chose as much more (an RTX 50)."""
+    """Widen by 30 % of all, where cuDNN chose as much more (an RTX 50)."""
     new = asked(gpu="5090")
     (beyond,) = (c for c in forward(new).components if "nobody measured" in c.detail)
     expected = forward(new).at("driver").expected

@@ -316,7 +316,7 @@ def test_cached_latents_and_text_never_take_more_in_a_step(tiny):
 
 @pytest.mark.slow
 def test_eight_bits_of_averages_take_less_where_all_is_trained(tiny):
-    """Of few numbers bitsandbytes keeps float32, which a small adapter in 16 bits has not."""
+    """Bitsandbytes keeps few numbers in float32, which a small adapter in 16 bits has not."""
     plain, eight = small(tiny, method="full"), small(tiny, method="full", optimizer="adamw_8bit")
     assert step(eight) < step(plain)
 

@@ -57,7 +57,7 @@ def picture(model: Model, w: Picture) -> Report:
     part = None if budget is None else budget.choice.part
     foreign(w)
     ran = BY[w.engine or "diffusers"](row, parts, w, part)
-    place, made = ran.place, ran.made
+    place, wanted = ran.place, ran.wanted
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
     alone = w.engine in OF_COMPUTING
     instants = [_instant(s, place, parts, part, spread, alone=alone) for s in ran.stages]
@@ -71,7 +71,7 @@ def picture(model: Model, w: Picture) -> Report:
     judged = None if budget is None else on_devices.serving(devices, budget)
     judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
     verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
-    settings = _effective(row, made, w, place)
+    settings = _effective(row, wanted, w, place)
     return Report(
         task="infer",
         model=facts(model),
@@ -79,13 +79,14 @@ def picture(model: Model, w: Picture) -> Report:
         devices=devices,
         derived={
             "picture_stages": [
-                _told(s, i) for s, i in zip(ran.stages, instants[-len(ran.stages) :], strict=True)
+                _stage_facts(s, i)
+                for s, i in zip(ran.stages, instants[-len(ran.stages) :], strict=True)
             ],
             "launch": _script(model, row, place, settings),
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
         },
         verdict=verdict,
-        warnings=(*model.notes, *notes(row, w, made), *ran.notes, *cautions(w)),
+        warnings=(*model.notes, *notes(row, w, wanted), *ran.notes, *cautions(w)),
     )
 
 
@@ -93,7 +94,7 @@ class StagesRun(NamedTuple):
     """A pipeline that was run on a card, by the rules of one program."""
 
     stages: tuple[Stage, ...]
-    made: PictureRequest
+    wanted: PictureRequest
     place: ComponentPlacement
     packed: int = 0  # bytes of all weights before they are packed on the card
     in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
@@ -104,12 +105,12 @@ class StagesRun(NamedTuple):
 def _by_diffusers(
     row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
 ) -> StagesRun:
-    made, place = request(row, w), placement(row, w, tuple(parts))
+    wanted, place = request(row, w), placement(row, w, tuple(parts))
     card = PipelineCard(row, parts, place, None if part is None else part.chip)
-    ran = tuple(stages.run(card, made))
+    ran = tuple(stages.run(card, wanted))
     card.heap.close()
     packed = card.quantized() if w.quantize_on_card and place.forms else 0
-    return StagesRun(ran, made, place, packed)
+    return StagesRun(ran, wanted, place, packed)
 
 
 def _by_comfy(
@@ -117,14 +118,14 @@ def _by_comfy(
 ) -> StagesRun:
     how, row = comfy.rules(w, part), comfy.recipe(row, w)
     offload = "none" if how.mode == "high" else "model"
-    made, place = request(row, w), placement(row, w.but(offload=offload), tuple(parts))
+    wanted, place = request(row, w), placement(row, w.but(offload=offload), tuple(parts))
     beside = device.context(part).bytes.plus(device.libraries(TORCH, part).bytes)
     budget = w.budget()
     free = None if budget is None else budget.usable.low - beside.high
     chip = None if part is None else part.chip
-    ran = comfy.run(comfy.ComfyRun(row, parts, place, how, chip, free), made, w.guidance)
-    said = (*ran.notes, sentence("comfy.spread"))
-    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, said)
+    ran = comfy.run(comfy.ComfyRun(row, parts, place, how, chip, free), wanted, w.guidance)
+    sentences = (*ran.notes, sentence("comfy.spread"))
+    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, sentences)
 
 
 def _by_sdcpp(
@@ -132,11 +133,11 @@ def _by_sdcpp(
 ) -> StagesRun:
     row = sdcpp.recipe(row)
     half = w if w.dtype else w.but(dtype="float16")
-    made, place = sdcpp.asked(request(row, w)), placement(row, half, tuple(parts))
+    wanted, place = sdcpp.asked(request(row, w)), placement(row, half, tuple(parts))
     card = sdcpp.GgmlCard(row, parts, place, None if part is None else part.chip)
-    ran = tuple(stages.run(card, made))
+    ran = tuple(stages.run(card, wanted))
     card.heap.close()
-    return StagesRun(ran, made, place, notes=(sentence("sdcpp.spread"),))
+    return StagesRun(ran, wanted, place, notes=(sentence("sdcpp.spread"),))
 
 
 BY = {"diffusers": _by_diffusers, comfy.NAME: _by_comfy, sdcpp.NAME: _by_sdcpp}
@@ -268,7 +269,7 @@ def _by_name(instants: Sequence[Instant]) -> tuple[Instant, ...]:
     return tuple(fullest.values())
 
 
-def _told(stage: Stage, instant: Instant) -> dict[str, object]:
+def _stage_facts(stage: Stage, instant: Instant) -> dict[str, object]:
     return {
         "stage": stage.name,
         "component": stage.component,
@@ -280,9 +281,9 @@ def _host(place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int)
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
-    found: list[Component] = [host.processes(1)]
+    parts_of_host: list[Component] = [host.processes(1)]
     if waits:
-        found.append(
+        parts_of_host.append(
             Component(
                 name="weights",
                 detail="components that wait",
@@ -294,8 +295,10 @@ def _host(place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int)
             )
         )
     else:
-        found.append(host.pages(total, source="diffusers 0.42 models/model_loading_utils.py"))
-    return Instant("load", tuple(found))
+        parts_of_host.append(
+            host.pages(total, source="diffusers 0.42 models/model_loading_utils.py")
+        )
+    return Instant("load", tuple(parts_of_host))
 
 
 def _script(
@@ -317,7 +320,7 @@ def _script(
 
 
 def _effective(
-    row: PipelineSpec, made: PictureRequest, w: Picture, place: ComponentPlacement
+    row: PipelineSpec, wanted: PictureRequest, w: Picture, place: ComponentPlacement
 ) -> dict[str, object]:
     """Collect every setting as it was used."""
     settings: dict[str, object] = {
@@ -326,16 +329,16 @@ def _effective(
         "engine_version": w.engine_version,
         "dtype": place.dtypes[row.denoiser].name,
         "quantization": w.quantization,
-        "width": made.width,
-        "height": made.height,
-        "frames": made.frames,
-        "batch_size": made.batch,
-        "prompt_tokens": made.text,
-        "guidance": made.guidance,
-        "images": made.images,
+        "width": wanted.width,
+        "height": wanted.height,
+        "frames": wanted.frames,
+        "batch_size": wanted.batch,
+        "prompt_tokens": wanted.text,
+        "guidance": wanted.guidance,
+        "images": wanted.images,
         "offload": place.offload,
         "vae_dtype": place.dtypes[row.vae].name,
-        "attention": made.attention,
+        "attention": wanted.attention,
     }
     switches = ("vae_tiling", "vae_slicing", "offload_stream", "layerwise_casting", "fuse_qkv")
     settings |= {name: True for name in switches if getattr(w, name)}

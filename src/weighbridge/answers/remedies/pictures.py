@@ -133,8 +133,8 @@ def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
     if w.quantization is None:
         for form in ("Q8_0", "Q4_K"):
             change = {"quantization": f"{form}+text={form}"}
-            told = sentence("step.gguf", form=form)
-            yield Step(change, told, PACKED, (ENCODE, DENOISE), weights=True)
+            sentence_of_step = sentence("step.gguf", form=form)
+            yield Step(change, sentence_of_step, PACKED, (ENCODE, DENOISE), weights=True)
     yield from _smaller(row)
 
 
@@ -171,14 +171,14 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
     frames, width, height = row["frames"], row["width"], row["height"]
     for share in SMALLER if frames > 1 else ():
         fewer = max(1, int(frames * share))
-        told = sentence("step.frames", frames=fewer)
-        yield Step({"frames": fewer}, told, SMALL, (DENOISE, DECODE))
+        sentence_of_step = sentence("step.frames", frames=fewer)
+        yield Step({"frames": fewer}, sentence_of_step, SMALL, (DENOISE, DECODE))
     if row["batch_size"] > 1:
         yield Step({"batch_size": 1}, sentence("step.batch", batch=1), SMALL, (DENOISE, DECODE))
     for share in SMALLER:
         size = int(height * share), int(width * share)
-        told = sentence("step.size", width=size[1], height=size[0])
-        yield Step({"size": size}, told, SMALL, (DENOISE, DECODE))
+        sentence_of_step = sentence("step.size", width=size[1], height=size[0])
+        yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
 
 
 def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:

@@ -73,10 +73,10 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
     for number, remedy in enumerate(remedies):
         sign = "+ " if number else ""
         size = answer.sizes.of(remedy.per_device.expected if remedy.per_device else 0)
-        at = answer.say(f"{place}.{remedy.kind}")
+        where = answer.say(f"{place}.{remedy.kind}")
         ram_then = moved(answer.say, answer.report.verdict, remedy)
-        said = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
-        rows.append((Cell(size, remedy.fits), Cell(at), Cell(f"{sign}{said}")))
+        cost = answer.say("cost.and").join(filter(None, (answer.say.told(remedy.cost), ram_then)))
+        rows.append((Cell(size, remedy.fits), Cell(where), Cell(f"{sign}{cost}")))
     columns = Column(answer.say("head.on_card"), right=True), Column(answer.say("head.at_stage"))
     changes: tuple[Any, ...] = tuple(r.change for r in remedies)
     heading = answer.say("picture.ladder")
