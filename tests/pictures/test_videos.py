@@ -133,14 +133,14 @@ def test_a_causal_convolution_keeps_two_frames():
 def test_tiles_begin_after_a_stride():
     """Wan's 256 pixels are 32 latents, and 192 are 24: 90 rows of latents are 32, 32, 32 and 18."""
     config = config_of(AUTOENCODERS["wan"])
-    assert tiles.tile("AutoencoderKLWan", config, 8) == tiles.Tile(32, 32, 24, 24)
+    assert tiles.tile("AutoencoderKLWan", config, 8) == tiles.DecodedTile(32, 32, 24, 24)
     assert tiles.parts(90, 32, 24) == [32, 32, 32, 18]
     assert tiles.tile("AutoencoderKL", config, 8) is None
 
 
 def test_cogvideox_overlaps_by_a_sixth_and_a_fifth():
     config = config_of(AUTOENCODERS["cogvideox"])
-    assert tiles.tile("AutoencoderKLCogVideoX", config, 8) == tiles.Tile(30, 45, 25, 36)
+    assert tiles.tile("AutoencoderKLCogVideoX", config, 8) == tiles.DecodedTile(30, 45, 25, 36)
 
 
 def test_hunyuans_frames_are_tiled_from_five_latents_on():
