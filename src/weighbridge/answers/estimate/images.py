@@ -87,6 +87,7 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         "context_from": "",
         "longest_context": None,
         "not_counted": [],
+        "launch": _lines(model.parts[0], one, str(loaded.workload["dtype"])),
     }
     return replace(
         loaded,
@@ -97,6 +98,22 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         table=(),
         verdict=verdict(devices, w, budget),
         warnings=(*loaded.warnings, *unmeasured(budget)),
+    )
+
+
+def _lines(part: ModelPart, one: SeenImages, dtype: str) -> str | None:
+    """Return the lines of timm that run it so; None of a network without an architecture."""
+    name = part.config.get("architecture")
+    if not isinstance(name, str) or not name.isidentifier():
+        return None
+    shape = f"{one.batch}, 3, {one.height}, {one.width}"
+    return "\n".join(
+        (
+            "import timm, torch",
+            f'net = timm.create_model("{name}", pretrained=True).eval().to("cuda", torch.{dtype})',
+            "with torch.no_grad():",
+            f'    out = net(torch.randn({shape}, device="cuda", dtype=torch.{dtype}))',
+        )
     )
 
 
