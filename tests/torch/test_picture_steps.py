@@ -21,7 +21,7 @@ CASES = {**IMAGES, **VIDEOS}
 STEPS = [(name, mode) for name, case in CASES.items() for mode in MODES if mode not in case.skipped]
 
 
-@pytest.mark.parametrize(("name", "mode"), each(2, STEPS))
+@pytest.mark.parametrize(("name", "mode"), each(3, STEPS))
 def test_peaks(name, mode):
     snapshots = compared(CASES[name], mode)
     if snapshots:
