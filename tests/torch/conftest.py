@@ -21,5 +21,15 @@ def no_device_is_remembered():
         state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def constructors_are_torchs_own():
+    """torch keeps the set of its constructors at the first `with torch.device(...)`: one that is made
+    while a trace stands in for them would leave torch.tensor out for the process's life."""
+    if not WITHOUT:
+        from torch.utils import _device
+
+        _device._device_constructors()
+
+
 def pytest_report_header():
     return "torch is not installed: tests/torch is left out" if WITHOUT else ""
