@@ -72,6 +72,11 @@ def exactly(nbytes: int) -> Bytes:
     return Bytes(nbytes, nbytes, nbytes)
 
 
+def within(nbytes: int, share: float) -> Bytes:
+    """Return a number of bytes that may be so large a share less or more."""
+    return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
+
+
 def total(parts: Iterable[Bytes]) -> Bytes:
     low = expected = high = 0
     for part in parts:

@@ -13,17 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.values import Block, ProgramRun, Value
+from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Value
 from weighbridge.training.forward.checkpoint import checkpoint
 from weighbridge.training.forward.tensors import Tensor
 
 STRIDE, OF_STRIDE = 4, 2
 
 
-Runs = Callable[[Block, NetPlace, tuple[Value, ...]], Any]
-
-
-def computed_again(run: ProgramRun, how: str) -> Runs | None:
+def computed_again(run: ProgramRun, how: str) -> RunBlock | None:
     """Return what a program runs its blocks by: None is as they stand."""
     if how == "none":
         return None
@@ -55,7 +52,7 @@ def _each(out: Any, change: Callable[[Any], Any]) -> Any:
     return change(out)
 
 
-def _some(run: ProgramRun) -> Runs:
+def _some(run: ProgramRun) -> RunBlock:
     """Compute the first two of each four blocks again (SimpleTuner's seg2-stride4)."""
     count = 0
 
@@ -69,7 +66,7 @@ def _some(run: ProgramRun) -> Runs:
     return block
 
 
-def _pairs(run: ProgramRun) -> Runs:
+def _pairs(run: ProgramRun) -> RunBlock:
     """Compute two blocks after each other again as one (SimpleTuner's interval of two)."""
     last: list[tuple[Block, NetPlace, tuple[Value, ...], list[Tensor]]] = []
 

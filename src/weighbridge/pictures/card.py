@@ -17,14 +17,12 @@ from collections.abc import Mapping
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.records import NamedTuple, dataclass
-from weighbridge.machines.accelerators.chips import ASSUMED, Chip
-from weighbridge.machines.kernels.workspaces import lasting
+from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, LiveTensor
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import formats
 from weighbridge.pictures.spec import PipelineSpec
-from weighbridge.pictures.values import TORCH as NEWEST
-from weighbridge.training.forward.machine import Machine
+from weighbridge.pictures.values import machine
 
 IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
 
@@ -54,6 +52,7 @@ class PipelineCard:
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
     unpacks = True  # what is not multiplied as it is stored
+    by_libraries = True  # cuBLAS has a workspace, cuDNN unfolds no convolution
 
     def __init__(
         self,
@@ -64,10 +63,10 @@ class PipelineCard:
     ) -> None:
         self.spec, self.parts, self.placement = spec, parts, placement
         self.heap = Heap()
-        self.m = Machine(self.heap)
+        self.m = machine(self.heap, chip)
         self.m.grad = self.m.training = False
-        self.m.chip = chip or ASSUMED
-        [self.m.workspace] = self.m.sizes(lasting, NEWEST)
+        if not self.by_libraries:
+            self.m.unfolds, self.m.workspace = True, 0
         self._there: dict[str, tuple[LiveTensor, ...]] = {}
         always = parts if placement.offload == "none" else spec.excluded
         for name in always:

@@ -21,7 +21,6 @@ sd.py (VAE), samplers.py (calc_cond_batch), sampler_helpers.py (prepare_sampling
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.base.dtypes import GGML_BY_NAME
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB, MIB
@@ -244,7 +243,7 @@ def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> 
     if how.mode == "no":
         return 0
     form = one.place.forms.get(stage.component) or ""
-    if how.dynamic and not is_gguf(form):
+    if how.dynamic and not formats.is_gguf(form):
         return max(0, free - how.reserved - working(stage) - _cast(stage, one))
     aside = INFERENCE + how.reserved
     part = one.parts[stage.component]
@@ -253,11 +252,6 @@ def _budget(stage: Stage, one: ComfyRun, request: PictureRequest, free: int) -> 
     elif stage.name == DECODE:
         aside = max(aside, how.reserved + expected_decode(part, request, one.spec))
     return max(LEAST_WEIGHTS, free - aside)
-
-
-def is_gguf(form: str) -> bool:
-    """Tell whether a format is one of ggml's, whose loader is not ComfyUI's own."""
-    return form[:4] in GGML_BY_NAME or form.startswith(("Q", "IQ"))
 
 
 def working(stage: Stage) -> int:
@@ -316,7 +310,7 @@ def _lines(
 
 
 def _loader(row: PipelineSpec, name: str, form: str) -> str:
-    if is_gguf(form) and name in row.denoisers:
+    if formats.is_gguf(form) and name in row.denoisers:
         known = find(row.name)
         names = () if known is None else known.files.get(name, ())
         where = f", of {row.gguf}" if row.gguf else ""

@@ -1,7 +1,8 @@
 """Components: from a config to the program of its class, its tree, and the memory of its step."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -12,11 +13,10 @@ from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.values import Block, ProgramRun, Sizes, Value
+from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Sizes, Value
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
-RunBlock = Callable[[Block, NetPlace, tuple[Value, ...]], Any]
 ROOMS = (
     "flux",
     "joint",
@@ -77,6 +77,7 @@ WHOLE = {
 }
 
 
+@cache
 def _programs() -> dict[str, Any]:
     table: dict[str, Any] = {}
     for room in ROOMS:

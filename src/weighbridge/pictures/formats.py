@@ -64,6 +64,11 @@ def canonical(form: str) -> str:
     return plain if plain in FORMATS else schemes.scheme(form).name
 
 
+def is_gguf(form: str) -> bool:
+    """Tell whether a format is one of ggml's."""
+    return form in schemes.GGUF
+
+
 def unpacks(form: str | None) -> bool:
     """Tell whether a linear is unpacked whole for its product."""
     return form is not None and not form.startswith(MULTIPLIED)
@@ -154,15 +159,9 @@ def fused(part: ModelPart, form: str | None, dtype: DType) -> tuple[int, ...]:
     """Return the bytes that fuse_qkv_projections adds: the weights of queries, keys and values once
     more, as one. Those before them stay. Source: diffusers models/attention_processor.py
     (fuse_projections)."""
-    named = [p for p in part.blueprint.params if p.name.split(".")[-2:][0] in FUSED]
-    packed = dict(
-        zip(
-            (p.name for p in part.blueprint.params if not p.tied),
-            sizes(part, form, dtype),
-            strict=True,
-        )
-    )
-    return tuple(packed[p.name] for p in named)
+    paths = (p.name.split(".") for p in part.blueprint.params if not p.tied)
+    packed = zip(paths, sizes(part, form, dtype), strict=True)
+    return tuple(nbytes for path, nbytes in packed if path[-2:][0] in FUSED)
 
 
 def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:

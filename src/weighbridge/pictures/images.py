@@ -9,12 +9,11 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
-from weighbridge.machines.kernels.workspaces import lasting
-from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch
+from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
 from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.trees import Shapes, Tree, complete
-from weighbridge.pictures.values import TORCH, ProgramRun, Value
+from weighbridge.pictures.values import ProgramRun, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.ops.pointwise import cast, softmax
@@ -67,10 +66,8 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     """Return the fullest moment of a forward without gradients, beside weights, buffers and
     pictures."""
     heap = Heap()
-    m = Machine(heap)
+    m = machine(heap, seen.chip)
     m.grad = m.training = False
-    m.chip = seen.chip
-    [m.workspace] = m.sizes(lasting, TORCH)
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
     run = ProgramRun(m=m, cls="", dtype=seen.dtype)
@@ -117,18 +114,14 @@ class TrainedImages:
     saved: int = 0  # bytes that the graph holds where backward begins
 
     def note(self, name: str, peak: LivePeak) -> None:
-        before = self.moments.get(name)
-        if before is None or peak.allocated > before.allocated:
-            self.moments[name] = peak
+        keep_fullest(self.moments, name, peak)
 
 
 def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
     """Run two steps of a classifier that is trained whole: states are made at the end of the first.
     Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
-    m = Machine(heap)
-    m.chip = seen.chip
-    [m.workspace] = m.sizes(lasting, TORCH)
+    m = machine(heap, seen.chip)
     leaves = {name: m.param(name, shape, seen.dtype) for name, shape in seen.shapes.items()}
     buffers = heap.row(seen.buffers, "buffers")
     result.note("load", heap.phase())

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.base.dtypes import GGML_BY_NAME
+from weighbridge.pictures.formats import is_gguf
 
 BITSANDBYTES = {"nf4": "bitsandbytes_4bit", "bnb-int8": "bitsandbytes_8bit"}
 ARGUMENTS = {
@@ -42,7 +42,7 @@ class PipelineLines:
     def _lines(self) -> Iterator[str]:
         w = self.settings
         dtype = f"torch.{w['dtype']}"
-        files = {n: form for n, form in self.forms.items() if form[:4] in GGML_BY_NAME}
+        files = {n: form for n, form in self.forms.items() if is_gguf(form)}
         packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
         yield "import torch"
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"

@@ -16,9 +16,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import replace
-from weighbridge.machines.accelerators.chips import Chip
-from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures.card import ComponentPlacement, PipelineCard, StagePeak
+from weighbridge.pictures.card import PipelineCard, StagePeak
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
 
@@ -42,17 +40,7 @@ def asked(request: PictureRequest) -> PictureRequest:
 class GgmlCard(PipelineCard):
     """A card with one compute buffer at a time, in float32."""
 
-    outputs_stay = unpacks = False
-
-    def __init__(
-        self,
-        spec: PipelineSpec,
-        parts: Mapping[str, ModelPart],
-        placement: ComponentPlacement,
-        chip: Chip | None,
-    ) -> None:
-        super().__init__(spec, parts, placement, chip)
-        self.m.unfolds, self.m.workspace = True, 0
+    outputs_stay = unpacks = by_libraries = False
 
     def computes(self, name: str) -> DType:
         return FLOAT32

@@ -18,8 +18,7 @@ from typing import Any
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
-from weighbridge.machines.kernels.workspaces import lasting
-from weighbridge.memory.components.activations import Heap, LivePeak
+from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import base, components, formats
@@ -28,7 +27,7 @@ from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import swapped
-from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value
+from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.modules import Wrap
@@ -94,16 +93,7 @@ class PictureRun:
     def note(self, name: str, peak: LivePeak) -> None:
         """Keep the fullest of each phase."""
         self.reserved[name] = max(peak.reserved, self.reserved.get(name, 0))
-        before = self.moments.get(name)
-        if before is None or peak.allocated > before.allocated:
-            self.moments[name] = peak
-
-
-def _machine(plan: PicturePlan) -> Machine:
-    m = Machine(Heap())
-    m.chip = plan.chip
-    [m.workspace] = m.sizes(lasting, TORCH)
-    return m
+        keep_fullest(self.moments, name, peak)
 
 
 def run(plan: PicturePlan) -> PictureRun:
@@ -111,7 +101,7 @@ def run(plan: PicturePlan) -> PictureRun:
     result = PictureRun()
     for name in plan.caches:
         result.note(CACHE, _cached(plan, name))
-    m = _machine(plan)
+    m = machine(Heap(), plan.chip)
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
     optimization = Optimization(plan.optimizer, step.trained)
@@ -127,7 +117,7 @@ def run(plan: PicturePlan) -> PictureRun:
 
 def _cached(plan: PicturePlan, name: str) -> LivePeak:
     """Return the peak of an encoder that runs before the steps, one picture or text at a time."""
-    m = _machine(plan)
+    m = machine(Heap(), plan.chip)
     m.training = False
     there = plan.caches if plan.beside else (name,)
     for one in there:
@@ -193,7 +183,8 @@ class DenoiserStep:
         m.heap.row(here, "weights")
         self.result.waiting = waits
         if plan.fuse_qkv:
-            m.heap.row(_fused(counted.values(), sizes), "weights")
+            added = formats.fused(plan.denoiser, base.stored(form), plan.weights)
+            m.heap.row(added, "weights")
         leaves = _frozen(counted.values(), plan.weights)
         if form is not None:
             self.wraps |= base.wrapped(form, counted, leaves, plan.autocast or plan.weights)
@@ -300,14 +291,6 @@ def _streamed(params: Sequence[Param], sizes: Sequence[int]) -> tuple[list[int],
     linears = [n for p, n in zip(params, sizes, strict=True) if p.kind == "linear"]
     stays = [n for p, n in zip(params, sizes, strict=True) if p.kind != "linear"]
     return [*stays, *[max(linears, default=0)] * STREAMED], sum(linears)
-
-
-JOINED = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
-
-
-def _fused(params: Iterable[Param], sizes: Sequence[int]) -> list[int]:
-    """Return what fuse_qkv_projections adds: queries, keys and values once more as one weight."""
-    return [n for p, n in zip(params, sizes, strict=True) if p.name.split(".")[-2] in JOINED]
 
 
 def _loss(m: Machine, out: Tensor) -> Tensor:

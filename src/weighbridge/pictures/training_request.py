@@ -76,7 +76,7 @@ def sizes(spec: PipelineSpec, w: PictureTraining) -> Sizes:
         frames = w.frames
     if spec.kind == "image" and frames > 1:
         raise UsageError(sentence("picture.frames", pipeline=spec.name, frames=frames))
-    multiple = spec.multiple or spec.space
+    multiple = spec.sides
     if min(width, height) < multiple:
         raise UsageError(sentence("picture.small", width=width, height=height, least=multiple))
     return Sizes(
@@ -172,8 +172,7 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     s = asked.sizes
     if w.size is not None and w.size != (s.height * spec.space, s.width * spec.space):
         size = f"{s.width * spec.space} x {s.height * spec.space}"
-        multiple = spec.multiple or spec.space
-        yield sentence("picture.rounded", pipeline=spec.name, multiple=multiple, size=size)
+        yield sentence("picture.rounded", pipeline=spec.name, multiple=spec.sides, size=size)
     if asked.streaming and asked.form is not None:
         yield sentence("picture_training.streamed", form=asked.form)
     if not base.known(asked.form):

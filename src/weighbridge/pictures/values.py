@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import dataclass, field
+from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels import attention as kernels
+from weighbridge.machines.kernels.workspaces import lasting
+from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from weighbridge.pictures.places import NetPlace
 
 Block = Callable[..., Any]  # of a place and values
+RunBlock = Callable[[Block, "NetPlace", "tuple[Value, ...]"], Any]
 TORCH = (2, 13)  # whose kernels are chosen
 # An attention by its name in settings: "sdpa" is what torch chooses on the card
 KERNELS = {
@@ -52,6 +56,16 @@ class Sizes:
     token_times: bool = False  # a timestep of each token, as Wan 2.2's TI2V has
     tiled: bool = False  # an autoencoder after enable_tiling
 
+    def latents(self, channels: int) -> Shape:
+        """A video as an autoencoder has it: [batch, channels, frames, height, width]."""
+        return self.batch, channels, self.frames, self.height, self.width
+
+    def pixels(self, channels: int, space: int, time: int) -> Shape:
+        """The same decoded: `space` pixels of a latent on each side, `time` frames of each but the
+        first."""
+        frames = time * (self.frames - 1) + 1
+        return self.batch, channels, frames, space * self.height, space * self.width
+
 
 @dataclass(slots=True, kw_only=True)
 class ProgramRun:
@@ -64,7 +78,7 @@ class ProgramRun:
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
-    block: "Callable[[Block, NetPlace, tuple[Value, ...]], Any] | None" = None
+    block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
     wraps: dict[str, Wrap] = field(default_factory=dict)
@@ -76,6 +90,14 @@ class ProgramRun:
     def constant(self, *shape: int, dtype: DType | None = None) -> "Value":
         """Numbers that a module holds, or that are counted elsewhere: nothing is taken for them."""
         return Value(self, Computed(shape, dtype or self.dtype, None))
+
+
+def machine(heap: Heap, chip: Chip | None = None) -> Machine:
+    """Return a card of its own, with the workspace that cuBLAS keeps there."""
+    m = Machine(heap)
+    m.chip = chip or ASSUMED
+    [m.workspace] = m.sizes(lasting, TORCH)
+    return m
 
 
 class Value:

@@ -8,11 +8,11 @@ Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Instant, exactly
+from weighbridge.base.memory import Bytes, Component, Instant
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory.components import spelled
 from weighbridge.memory.components.activations import LivePeak
-from weighbridge.memory.components.device import REPLAY, cached, context, libraries
+from weighbridge.memory.components.device import cached, context, fragmentation, libraries, rounding
 from weighbridge.memory.components.weights import MERGES, weight_bytes
 from weighbridge.models.arch.body import Experts
 from weighbridge.training import kbit, unsloth
@@ -54,22 +54,10 @@ def _components(
             formula=_formula(plan, result, what, nbytes),
             source=_source(plan, what),
         )
-    yield Component(
-        name="rounding",
-        bytes=exactly(peak.rounding),
-        basis="computed",
-        formula="blocks of 512 bytes, and remainders too small to split off",
-        source=REPLAY,
-    )
+    yield rounding(peak.rounding)
     free = max(0, result.reserved[name] - peak.allocated)
-    yield Component(
-        name="fragmentation",
-        bytes=cached(free),
-        basis="computed",
-        formula="free room in segments of 2 MiB, 20 MiB or a tensor's own"
-        + (", given back where the card is full" if result.bounded else ""),
-        source=REPLAY,
-    )
+    returned = ", given back where the card is full" if result.bounded else ""
+    yield fragmentation(cached(free), returned)
     if plan.sharding.kind == "zero3" and name != "load":
         yield _pieces(peak)
     yield from _unready(plan, name)

@@ -17,7 +17,7 @@ from weighbridge.base.watching import go_on
 from weighbridge.engines.transformers.workspaces import cublas
 from weighbridge.machines.allocator import OutOfMemoryError
 from weighbridge.machines.kernels.workspaces import lasting
-from weighbridge.memory.components.activations import Heap, LivePeak, TensorHeap
+from weighbridge.memory.components.activations import Heap, LivePeak, TensorHeap, keep_fullest
 from weighbridge.memory.components.counted import CountedHeap
 from weighbridge.memory.components.recorded import HeapTape
 from weighbridge.models.arch.model_types import differs
@@ -82,9 +82,7 @@ class TrainingRun:
         self.reserved[name] = peak.reserved
         if first:
             self.first.setdefault(name, peak)
-        before = self.moments.get(name)
-        if before is None or peak.allocated > before.allocated:
-            self.moments[name] = peak
+        keep_fullest(self.moments, name, peak)
 
 
 def run(

@@ -18,6 +18,7 @@ from weighbridge.settings.setting import (
     words,
 )
 from weighbridge.settings.shared import Weighed
+from weighbridge.workload.picture import PipelineSettings
 from weighbridge.workload.train import AdapterSettings, RunSettings
 
 METHODS = ("full", "lora", "dora", "loha", "lokr")
@@ -41,7 +42,7 @@ class PictureRunSettings(Settings):
     optimizer: Str = word()
     gradient_accumulation: Int = RunSettings.gradient_accumulation.but()
     checkpointing: Str = word(*CHECKPOINTING, default="none")
-    attention: Str = word("sdpa", "flash", "efficient", "cudnn", "math", default="sdpa")
+    attention: Str = PipelineSettings.attention.but()
     fused_backward: Switch = switch()
     ema: Switch = switch()
     fuse_qkv: Switch = switch()

@@ -14,7 +14,7 @@ from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.dtypes import TORCH as DTYPES
 from weighbridge.base.dtypes import DType
 from weighbridge.base.errors import UnsupportedError
-from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.budget import Budget
@@ -169,13 +169,12 @@ def instant(
             "cuBLAS; cuDNN puts channels last beside a convolution",
             "machines/kernels/workspaces.py",
         ),
-        ("rounding", "", peak.rounding, "blocks of 512 bytes", device.REPLAY),
     )
     counted = (
         Component(
             name=name,
             detail=detail,
-            bytes=_around(n, spread) if name in MOVING else exactly(n),
+            bytes=within(n, spread) if name in MOVING else exactly(n),
             basis="computed",
             formula=formula,
             source=source,
@@ -183,19 +182,14 @@ def instant(
         for name, detail, n, formula, source in rows
         if n
     )
-    free = Component(
-        name="fragmentation",
-        bytes=device.cached(peak.fragmentation),
-        basis="computed",
-        formula="cached blocks that nothing lives in",
-        source=device.REPLAY,
+    parts = (
+        *counted,
+        device.rounding(peak.rounding),
+        device.fragmentation(device.cached(peak.fragmentation)),
+        device.context(card),
+        device.libraries(TORCH, card),
     )
-    parts = *counted, free, device.context(card), device.libraries(TORCH, card)
     return _margined(Instant(phase, parts), budget)
-
-
-def _around(nbytes: int, share: float) -> Bytes:
-    return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
 
 
 def _margined(one: Instant, budget: Budget | None) -> Instant:

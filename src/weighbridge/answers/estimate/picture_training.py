@@ -24,13 +24,13 @@ from weighbridge.pictures.spec import row_of
 from weighbridge.pictures.swapping import lists
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
 from weighbridge.pictures.training_request import notes, plan, trainer_of
+from weighbridge.pictures.values import TORCH
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
 from weighbridge.workload.picture_training import PictureTraining
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
-TORCH = (2, 13)
 UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
@@ -80,20 +80,8 @@ def _phase(
         name,
         (
             *_live(asked, ran, peak, spread),
-            Component(
-                name="rounding",
-                bytes=exactly(peak.rounding),
-                basis="computed",
-                formula="blocks of 512 bytes, and remainders too small to split off",
-                source=device.REPLAY,
-            ),
-            Component(
-                name="fragmentation",
-                bytes=device.cached(max(0, ran.reserved[name] - peak.allocated)),
-                basis="computed",
-                formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
-                source=device.REPLAY,
-            ),
+            device.rounding(peak.rounding),
+            device.fragmentation(device.cached(max(0, ran.reserved[name] - peak.allocated))),
             device.context(card),
             device.libraries(TORCH, card),
         ),

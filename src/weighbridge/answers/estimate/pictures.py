@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.errors import UnsupportedError, UsageError
-from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
@@ -25,6 +25,7 @@ from weighbridge.pictures.request import foreign, notes, placement, request
 from weighbridge.pictures.script import PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
+from weighbridge.pictures.values import TORCH
 from weighbridge.workload.picture import Picture
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ OTHER_PROGRAM = 0.25
 OF_COMPUTING = (comfy.NAME, sdcpp.NAME)  # programs that print what they load: a share of the rest
 FLOATING = ("torchao-fp4", "torchao-fp5", "torchao-fp6")  # whose packing takes up to a fifth more
 PACKING = 0.2
-TORCH = (2, 13)
 SOURCE = "diffusers 0.42, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
 
 
@@ -204,20 +204,8 @@ def _instant(
                 formula="cuBLAS; cuDNN puts channels last beside a convolution",
                 source="machines/kernels/workspaces.py",
             ),
-            Component(
-                name="rounding",
-                bytes=exactly(peak.rounding),
-                basis="computed",
-                formula="blocks of 512 bytes",
-                source=device.REPLAY,
-            ),
-            Component(
-                name="fragmentation",
-                bytes=device.cached(peak.fragmentation),
-                basis="computed",
-                formula="cached blocks that nothing lives in",
-                source=device.REPLAY,
-            ),
+            device.rounding(peak.rounding),
+            device.fragmentation(device.cached(peak.fragmentation)),
             device.context(card),
             device.libraries(TORCH, card),
         ),
@@ -228,7 +216,7 @@ def _quantized(nbytes: int, spread: float, card: "Part | None") -> Instant:
     """Loading on the card before the weights are packed there."""
     weights = Component(
         name="weights",
-        bytes=_around(nbytes, spread),
+        bytes=within(nbytes, spread),
         basis="computed",
         formula="all components as they are loaded, and the largest linear that is packed",
         source="torchao quant_api.py (quantize_)",
@@ -241,10 +229,6 @@ def _computed(nbytes: int, whole: int, place: ComponentPlacement, spread: float)
     packs = any(form.startswith(FLOATING) for form in place.forms.values())
     more = spread + (PACKING if packs else 0)
     return Bytes(max(0, int(nbytes - whole * spread)), nbytes, int(nbytes + whole * more))
-
-
-def _around(nbytes: int, share: float) -> Bytes:
-    return Bytes(int(nbytes * (1 - share)), nbytes, int(nbytes * (1 + share)))
 
 
 def _weights(name: str, nbytes: int, place: ComponentPlacement, part: ModelPart) -> Component:

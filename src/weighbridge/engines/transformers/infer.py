@@ -43,9 +43,8 @@ from weighbridge.engines.transformers.stage import (
     stored_kv,
 )
 from weighbridge.engines.transformers.step import ForwardStep
-from weighbridge.memory.components import spelled
+from weighbridge.memory.components import device, spelled
 from weighbridge.memory.components.activations import Heap, LivePeak, LiveTensor
-from weighbridge.memory.components.device import cached
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.mixers import Attention
 
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     from weighbridge.workload import Infer
 
 
-REPLAY = "c10/cuda/CUDACachingAllocator.cpp, replayed tensor by tensor"
 SAMPLING = 6  # float32 copies of the last row that sampling may make: sort, softmax, sums, numbers
 
 FOLLOWED, GUESSED = 20, 3  # one part in so many
@@ -81,7 +79,7 @@ def _moment(
         *holding.fixed,
         *holding.working,
         *_parts(plan, peak, name),
-        *_allocator(holding.rounding + peak.rounding, cached(free)),
+        *_allocator(holding.rounding + peak.rounding, device.cached(free)),
     )
 
 
@@ -140,21 +138,9 @@ def _formula(plan: GenerationPlan, name: str, phase: str, nbytes: int) -> str:
 
 def _allocator(rounding: int, free: Bytes) -> Iterator[Component]:
     if rounding:
-        yield Component(
-            name="rounding",
-            bytes=exactly(rounding),
-            basis="computed",
-            formula="blocks of 512 bytes, and remainders too small to split off",
-            source=REPLAY,
-        )
+        yield device.rounding(rounding)
     if free.high:
-        yield Component(
-            name="fragmentation",
-            bytes=free,
-            basis="computed",
-            formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
-            source=REPLAY,
-        )
+        yield device.fragmentation(free)
 
 
 # ---- infer

@@ -20,10 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("infer:infer", "What serving takes, by engine, device and phase."),
     "image": ("picture:image", "What making pictures with a pipeline takes, stage by stage."),
     "video": ("picture:video", "What making video with a pipeline takes, stage by stage."),
-    "train-image": (
-        "picture_training:train_image",
-        "What training a pipeline's denoiser takes, by phase.",
-    ),
+    "train-image": ("picture:train_image", "What training a pipeline's denoiser takes, by phase."),
     "train": ("train:train", "What fine-tuning and training take, by phase."),
     "fit": ("fit:fit", "Does it fit my GPU: loading, inference, LoRA, QLoRA, full training?"),
     "measure": ("measure:measure", "Run a program on the real GPU and compare with the trace."),

@@ -1,23 +1,40 @@
-"""weighbridge image PIPELINE, weighbridge video PIPELINE"""
+"""weighbridge image PIPELINE, weighbridge video PIPELINE, weighbridge train-image PIPELINE"""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from weighbridge.faces.cli.completion import model_names
 from weighbridge.faces.cli.options import chart_option, output_options, source_options
 from weighbridge.faces.cli.questions import Sections, answer, options
-from weighbridge.workload import PICTURE
+from weighbridge.workload import PICTURE, PICTURE_TRAINING
+
+if TYPE_CHECKING:
+    from weighbridge.workload import Table
+
+Asked = Callable[..., int]
 
 
-@click.command(cls=Sections)
-@click.argument(
-    "models", metavar="PIPELINE...", nargs=-1, required=True, shell_complete=model_names
-)
-@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
-@source_options
-@output_options
-@chart_option
+def _command(settings: "Table") -> Callable[[Asked], click.Command]:
+    """Return what makes a command of a question: a pipeline, where it is, its settings, screens."""
+
+    def of(function: Asked) -> click.Command:
+        named = click.argument(
+            "models", metavar="PIPELINE...", nargs=-1, required=True, shell_complete=model_names
+        )
+        check = click.option(
+            "--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say."
+        )
+        shown = named(check(source_options(output_options(chart_option(function)))))
+        command = click.command(cls=Sections)(shown)
+        command.params += options(settings)
+        return command
+
+    return of
+
+
+@_command(PICTURE)
 def image(models: tuple[str, ...], **settings: Any) -> int:
     """What making pictures with PIPELINE takes, stage by stage.
 
@@ -33,14 +50,7 @@ def image(models: tuple[str, ...], **settings: Any) -> int:
     return answer("picture", models, settings, PICTURE)
 
 
-@click.command(cls=Sections)
-@click.argument(
-    "models", metavar="PIPELINE...", nargs=-1, required=True, shell_complete=model_names
-)
-@click.option("--check", is_flag=True, help="Exit with 1 if it does not fit, 4 if we cannot say.")
-@source_options
-@output_options
-@chart_option
+@_command(PICTURE)
 def video(models: tuple[str, ...], **settings: Any) -> int:
     """What making video with PIPELINE takes, stage by stage.
 
@@ -52,5 +62,16 @@ def video(models: tuple[str, ...], **settings: Any) -> int:
     return answer("picture", models, settings, PICTURE)
 
 
-image.params += options(PICTURE)
-video.params += options(PICTURE)
+@_command(PICTURE_TRAINING)
+def train_image(models: tuple[str, ...], **settings: Any) -> int:
+    """What training the denoiser of PIPELINE takes on the card, phase by phase.
+
+    PIPELINE is a name (sdxl, flux.1-dev, wan2.1-t2v-14b), a repository, or a folder with a
+    model_index.json. `weighbridge train PIPELINE` is the same.
+
+    \b
+    weighbridge train-image sdxl --method lora --size 1024x1024 --gpu 3060
+    weighbridge train-image flux.1-dev --framework kohya --quantization fp8 --checkpointing full
+    weighbridge train-image wan2.1-t2v-14b --framework musubi --blocks-to-swap 20 --gpu 4090
+    """
+    return answer("picture_training", models, settings, PICTURE_TRAINING)

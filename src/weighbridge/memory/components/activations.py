@@ -78,6 +78,13 @@ class LivePeak:
         return self.reserved - self.allocated
 
 
+def keep_fullest(moments: dict[str, LivePeak], phase: str, peak: LivePeak) -> None:
+    """Keep a moment where it is fuller than those of its phase before it."""
+    before = moments.get(phase)
+    if before is None or peak.allocated > before.allocated:
+        moments[phase] = peak
+
+
 class TensorWatch(Protocol):
     """An observer of each tensor that comes and goes."""
 

@@ -98,20 +98,8 @@ def loaded(settled: Settled, *, formula: str, basis: Basis, part: "Part | None" 
             formula="tensors that modules hold and do not train",
             source="the class's register_buffer calls",
         ),
-        Component(
-            name="rounding",
-            bytes=exactly(settled.rounding),
-            basis="computed",
-            formula="blocks of 512 bytes, and remainders too small to split off",
-            source=REPLAY,
-        ),
-        Component(
-            name="fragmentation",
-            bytes=_unused(settled),
-            basis="computed",
-            formula="free room in segments of 2 MiB, 20 MiB or a tensor's own",
-            source=REPLAY,
-        ),
+        rounding(settled.rounding),
+        fragmentation(_unused(settled)),
         context(part),
     )
     return Instant("load", tuple(c for c in components if c.bytes.high))
@@ -122,6 +110,28 @@ def _unused(settled: Settled) -> Bytes:
     measured with nobody knows whether it is there: it depends on how they arrive."""
     usual = max(PLAIN_ROOM, int(PLAIN_SHARE * settled.allocated))
     return Bytes(settled.free if settled.free <= usual else 0, settled.free, settled.free)
+
+
+def rounding(nbytes: int) -> Component:
+    """Return the bytes that blocks have more than tensors asked for."""
+    return Component(
+        name="rounding",
+        bytes=exactly(nbytes),
+        basis="computed",
+        formula="blocks of 512 bytes, and remainders too small to split off",
+        source=REPLAY,
+    )
+
+
+def fragmentation(free: Bytes, when: str = "") -> Component:
+    """Return the room of segments that nothing lives in; `when` says where it is not there."""
+    return Component(
+        name="fragmentation",
+        bytes=free,
+        basis="computed",
+        formula="free room in segments of 2 MiB, 20 MiB or a tensor's own" + when,
+        source=REPLAY,
+    )
 
 
 def cached(free: int) -> Bytes:

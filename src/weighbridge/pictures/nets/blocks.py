@@ -11,7 +11,6 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, attend, cat, flat, headed
 
 Turns = tuple[Value, Value]  # cosines and sines of positions
-Bias = bool
 
 
 # ---- inputs and embeddings
@@ -42,7 +41,7 @@ def embed(
     n: NetPlace,
     x: Value,
     width: int,
-    bias: Bias = True,
+    bias: bool = True,
     names: tuple[str, str] = ("linear_1", "linear_2"),
 ) -> Value:
     """TimestepEmbedding, PixArtAlphaTextProjection and their like: linear, act, linear."""
@@ -51,13 +50,13 @@ def embed(
     return n.linear(names[1], x, width, bias)
 
 
-def timestep(n: NetPlace, b: int, width: int, bias: Bias = True, inputs: int = 256) -> Value:
+def timestep(n: NetPlace, b: int, width: int, bias: bool = True, inputs: int = 256) -> Value:
     """Timesteps and TimestepEmbedding."""
     return embed(n, n.run.new(b, inputs), width, bias)
 
 
 def vector(
-    n: NetPlace, b: int, d: int, pooled: int = 0, *, guidance: bool = False, bias: Bias = True
+    n: NetPlace, b: int, d: int, pooled: int = 0, *, guidance: bool = False, bias: bool = True
 ) -> Value:
     """CombinedTimestep(Guidance)TextProjEmbeddings"""
     temb = timestep(n / "timestep_embedder", b, d, bias)
@@ -106,7 +105,7 @@ def rows(x: Value, count: int) -> list[Value]:
 
 
 def ada(
-    n: NetPlace, x: Value, temb: Value, count: int = 6, *, bias: Bias = True, wide: bool = False
+    n: NetPlace, x: Value, temb: Value, count: int = 6, *, bias: bool = True, wide: bool = False
 ) -> tuple[Value, list[Value]]:
     """AdaLayerNormZero: silu, linear, norm(x) modulated by the first two of `count`; the others."""
     parts = rows(n.linear("linear", temb.act(), count * x.shape[-1], bias), count)
@@ -114,7 +113,7 @@ def ada(
 
 
 def continuous(
-    n: NetPlace, x: Value, temb: Value, bias: Bias = True, *, affine: bool = False
+    n: NetPlace, x: Value, temb: Value, bias: bool = True, *, affine: bool = False
 ) -> Value:
     """AdaLayerNormContinuous"""
     scale, shift = rows(n.linear("linear", temb.act(), 2 * x.shape[-1], bias), 2)
@@ -125,7 +124,7 @@ def continuous(
 
 
 def feed(
-    n: NetPlace, x: Value, inside: int, out: int | None = None, how: str = "gelu", bias: Bias = True
+    n: NetPlace, x: Value, inside: int, out: int | None = None, how: str = "gelu", bias: bool = True
 ) -> Value:
     """FeedForward: net.0 with its activation, net.2."""
     gated = how in ("geglu", "swiglu")
@@ -144,7 +143,7 @@ def swiglu(
     x: Value,
     inside: int,
     names: Sequence[str] = ("w1", "w3", "w2"),
-    bias: Bias = False,
+    bias: bool = False,
 ) -> Value:
     """w2(silu(w1 x) w3 x)"""
     up = n.linear(names[0], x, inside, bias).act() * n.linear(names[1], x, inside, bias)
@@ -155,7 +154,7 @@ def swiglu(
 
 
 def qkv(
-    n: NetPlace, x: Value, d: int, bias: Bias = True, *, kv: int = 0
+    n: NetPlace, x: Value, d: int, bias: bool = True, *, kv: int = 0
 ) -> tuple[Value, Value, Value]:
     """Projections; fused where fuse_qkv_projections made one of three."""
     if n.run.fused_qkv and not kv:
@@ -168,7 +167,7 @@ def qkv(
     )
 
 
-def added(n: NetPlace, y: Value, d: int, bias: Bias = True) -> list[Value]:
+def added(n: NetPlace, y: Value, d: int, bias: bool = True) -> list[Value]:
     """Projections of the second stream."""
     return [n.linear(name, y, d, bias) for name in ("add_q_proj", "add_k_proj", "add_v_proj")]
 

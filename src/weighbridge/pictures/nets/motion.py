@@ -7,7 +7,9 @@ from typing import Any
 
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed
-from weighbridge.pictures.nets.svd import Clip, basic, spatial, upsampled
+from weighbridge.pictures.nets.svd import Clip, basic
+from weighbridge.pictures.nets.unet import resnet as spatial
+from weighbridge.pictures.nets.unet import upsampled
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat
 
@@ -57,7 +59,7 @@ def of_frames(p: NetPlace, c: ComponentConfig, x: Value, level: int, k: Clip) ->
 
 
 def resnet(p: NetPlace, x: Value, out: int, k: Clip) -> Value:
-    block: Value = p.block(lambda q, x: spatial(q, x, out, k), x)
+    block: Value = p.block(lambda q, x: spatial(q, x, out, k.temb), x)
     return block
 
 
@@ -93,7 +95,7 @@ def up_block(
 def middle(p: NetPlace, c: ComponentConfig, x: Value, k: Clip) -> Value:
     """UNetMidBlockCrossAttnMotion, or Stable Diffusion's own"""
     last = len(c.block_out_channels) - 1
-    x = spatial(p / "resnets" / 0, x, x.shape[1], k)
+    x = spatial(p / "resnets" / 0, x, x.shape[1], k.temb)
     x = of_pixels(p / "attentions" / 0, c, x, last, k)
     if c.use_motion_mid_block:
         x = (p / "motion_modules" / 0).block(lambda q, x: of_frames(q, c, x, last, k), x)
@@ -121,9 +123,9 @@ def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = middle(n / "mid_block", c, x, k)
     for level in reversed(range(len(widths))):
         count = each(c.layers_per_block, level) + 1
-        beside, skips = skips[-count:], skips[:-count]
+        joined, skips = skips[-count:], skips[:-count]
         p = n / "up_blocks" / (len(widths) - 1 - level)
-        x = up_block(p, c, x, beside, level, k)
+        x = up_block(p, c, x, joined, level, k)
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
     return n.conv("conv_out", x, c.out_channels)

@@ -8,6 +8,8 @@ models/{resnet, attention}.py.
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import embed, feed
+from weighbridge.pictures.nets.unet import resnet as spatial
+from weighbridge.pictures.nets.unet import upsampled
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
@@ -19,22 +21,6 @@ class Clip:
     frames: int
     temb: Value | None = None
     text: Value | None = None
-
-
-def spatial(p: NetPlace, x: Value, out: int, k: Clip) -> Value:
-    """ResnetBlock2D"""
-    h = p.group_norm("norm1", x)
-    h = h.act()
-    h = p.conv("conv1", h, out)
-    if k.temb is not None:
-        temb = p.linear("time_emb_proj", k.temb.act(), out)
-        h = h + temb.view(*temb.shape, 1, 1)
-    h = p.group_norm("norm2", h)
-    h = h.act()
-    h = p.conv("conv2", h, out)
-    if x.shape[1] != out:
-        x = p.conv("conv_shortcut", x, out, 1)
-    return (x + h) * 1.0
 
 
 def temporal(p: NetPlace, x: Value, k: Clip) -> Value:
@@ -60,16 +46,11 @@ def mixed(p: NetPlace, first: Value, second: Value) -> Value:
 
 def resnet(p: NetPlace, x: Value, out: int, k: Clip) -> Value:
     """SpatioTemporalResBlock"""
-    x = spatial(p / "spatial_res_block", x, out, k)
+    x = spatial(p / "spatial_res_block", x, out, k.temb)
     batch, _, height, width = x.shape
     frames = x.view(batch // k.frames, out, k.frames, height, width)
     h = temporal(p / "temporal_res_block", frames, k)
     return mixed(p, frames, h).view(*x.shape)
-
-
-def upsampled(p: NetPlace, x: Value) -> Value:
-    x = x.upsample()
-    return p.conv("conv", x, x.shape[1])
 
 
 # ---- the U-Net
@@ -195,8 +176,8 @@ def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = middle(p, x, c.num_attention_heads[-1], k)
     count = c.layers_per_block + 1
     for level in range(len(widths)):
-        beside, skips = skips[-count:], skips[:-count]
-        x = up_block(n / "up_blocks" / level, c, x, beside, level, k)
+        joined, skips = skips[-count:], skips[:-count]
+        x = up_block(n / "up_blocks" / level, c, x, joined, level, k)
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
     return n.conv("conv_out", x, c.out_channels)
@@ -231,9 +212,9 @@ def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
     for level in range(len(c.block_out_channels)):
         x = encoder_level(n / "down_blocks" / level, c, x, level)
     p = n / "mid_block"
-    x = spatial(p / "resnets" / 0, x, x.shape[1], k)
+    x = spatial(p / "resnets" / 0, x, x.shape[1], k.temb)
     x = pixel_attention(p / "attentions" / 0, x)
-    x = spatial(p / "resnets" / 1, x, x.shape[1], k)
+    x = spatial(p / "resnets" / 1, x, x.shape[1], k.temb)
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
     return n.conv("conv_out", x, 2 * c.latent_channels)
@@ -241,7 +222,7 @@ def encoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
 
 def encoder_level(p: NetPlace, c: ComponentConfig, x: Value, level: int) -> Value:
     for i in range(c.layers_per_block):
-        x = spatial(p / "resnets" / i, x, c.block_out_channels[level], Clip(frames=1))
+        x = spatial(p / "resnets" / i, x, c.block_out_channels[level])
     if level == len(c.block_out_channels) - 1:
         return x
     x = x.resized(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)

@@ -229,13 +229,13 @@ def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     levels = levels_of(c)[::-1]
     for i, (level, kind) in enumerate(zip(levels, c.up_block_types, strict=True)):
         p, number = n / "up_blocks" / i, level.layers + 1
-        beside = skips[-number:]
+        joined = skips[-number:]
         del skips[-number:]
         last = i == len(levels) - 1
-        x = up(p, x, beside, level, k, crossed(kind, k.texts[len(levels) - 1 - i]))
+        x = up(p, x, joined, level, k, crossed(kind, k.texts[len(levels) - 1 - i]))
         if not last:
             x = upsampled(p / "upsamplers" / 0, x)
-        del beside
+        del joined
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
     return n.conv("conv_out", x, c.out_channels, c.conv_out_kernel or 3)

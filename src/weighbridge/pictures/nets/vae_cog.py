@@ -214,22 +214,20 @@ def chunks(frames: int, chunk: int) -> list[int]:
 
 def cog_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     replaced = n.run.caches_in_place
-    side = 2 ** (len(c.block_out_channels) - 1)
+    side, time = 2 ** (len(c.block_out_channels) - 1), c.temporal_compression_ratio
     if s.side != "decode":
-        frames = c.temporal_compression_ratio * (s.frames - 1) + 1
-        video = n.run.constant(s.batch, c.in_channels, frames, side * s.height, side * s.width)
+        video = n.run.constant(*s.pixels(c.in_channels, side, time))
         moments = joined(n / "encoder", c, video, Caches(replaced=replaced), PIXEL_CHUNK)
         if s.side == "encode":
             return moments
         del moments
 
     def one(s: Sizes) -> Value:
-        z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        z = n.run.constant(*s.latents(c.latent_channels))
         return joined(n / "decoder", c, z, Caches(replaced=replaced), CHUNK)
 
     def shape(s: Sizes) -> tuple[int, ...]:
-        frames = c.temporal_compression_ratio * (s.frames - 1) + 1
-        return s.batch, c.out_channels, frames, side * s.height, side * s.width
+        return s.pixels(c.out_channels, side, time)
 
     return tiled(n.run, s, tile(n.run.cls, c, side), one, shape)[0]
 

@@ -230,14 +230,13 @@ def up_block(
 def cosmos_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, space, time = n.run, c.spatial_compression_ratio, c.temporal_compression_ratio
     if s.side != "decode":
-        frames = time * (s.frames - 1) + 1
-        x = run.constant(s.batch, c.in_channels, frames, space * s.height, space * s.width)
+        x = run.constant(*s.pixels(c.in_channels, space, time))
         x = encoder(n / "encoder", c, x)
         x = conv(n, "quant_conv", x, c.latent_channels, POINT)
         if s.side == "encode":
             return x
         del x
-    z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+    z = run.constant(*s.latents(c.latent_channels))
     z = conv(n, "post_quant_conv", z, c.latent_channels, POINT)
     return decoder(n / "decoder", c, z)
 

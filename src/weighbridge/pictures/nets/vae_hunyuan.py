@@ -139,8 +139,8 @@ def decoder(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
 def hunyuan_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor, time = n.run, c.spatial_compression_ratio, c.temporal_compression_ratio
     if s.side != "decode":
-        frames, sides = time * (s.frames - 1) + 1, (factor * s.height, factor * s.width)
-        x = encoder(n / "encoder", c, run.constant(s.batch, c.in_channels, frames, *sides))
+        video = run.constant(*s.pixels(c.in_channels, factor, time))
+        x = encoder(n / "encoder", c, video)
         moments = n.conv("quant_conv", x, 2 * c.latent_channels, 1, pad=0)
         del x
         if s.side == "encode":
@@ -148,18 +148,12 @@ def hunyuan_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
         del moments
 
     def one(s: Sizes) -> Value:
-        z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        z = run.constant(*s.latents(c.latent_channels))
         z = n.conv("post_quant_conv", z, c.latent_channels, 1, pad=0)
         return decoder(n / "decoder", c, z)
 
     def shape(s: Sizes) -> tuple[int, ...]:
-        return (
-            s.batch,
-            c.out_channels,
-            time * (s.frames - 1) + 1,
-            factor * s.height,
-            factor * s.width,
-        )
+        return s.pixels(c.out_channels, factor, time)
 
     def frames_of(s: Sizes) -> Value:
         return tiled(run, s, tile(run.cls, c, factor), one, shape)[0]
@@ -325,24 +319,18 @@ def decoder15(n: NetPlace, c: ComponentConfig, z: Value) -> Value:
 def hunyuan15_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run, factor, time = n.run, c.spatial_compression_ratio, c.temporal_compression_ratio
     if s.side != "decode":
-        frames, sides = time * (s.frames - 1) + 1, (factor * s.height, factor * s.width)
-        moments = encoder15(n / "encoder", c, run.constant(s.batch, c.in_channels, frames, *sides))
+        video = run.constant(*s.pixels(c.in_channels, factor, time))
+        moments = encoder15(n / "encoder", c, video)
         if s.side == "encode":
             return moments
         del moments
 
     def one(s: Sizes) -> Value:
-        z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        z = run.constant(*s.latents(c.latent_channels))
         return decoder15(n / "decoder", c, z)
 
     def shape(s: Sizes) -> tuple[int, ...]:
-        return (
-            s.batch,
-            c.out_channels,
-            time * (s.frames - 1) + 1,
-            factor * s.height,
-            factor * s.width,
-        )
+        return s.pixels(c.out_channels, factor, time)
 
     return tiled(run, s, tile(run.cls, c, factor), one, shape)[0]
 

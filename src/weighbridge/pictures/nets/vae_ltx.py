@@ -207,7 +207,7 @@ def decoder(n: NetPlace, c: ComponentConfig, s: Sizes, k: Manner) -> Value:
     widths, noise = c.decoder_block_out_channels[::-1], c.decoder_inject_noise[::-1]
     if k.timed:
         n.param("timestep_scale_multiplier")
-    z = n.run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+    z = n.run.constant(*s.latents(c.latent_channels))
     x = conv(n, "conv_in", z, widths[0], k)
     x = middle(n / "mid_block", x, c.decoder_layers_per_block[-1], k.noisy(noise[0]))
     for level in range(len(widths)):
@@ -245,7 +245,7 @@ def ltx_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
         return decoder(n / "decoder", c, s, manner)
 
     def shape(s: Sizes) -> tuple[int, ...]:
-        return s.batch, c.out_channels, 8 * s.frames - 7, 32 * s.height, 32 * s.width
+        return s.pixels(c.out_channels, 32, 8)
 
     return tiled(n.run, s, tile(n.run.cls, c, 32), one, shape)[0]
 

@@ -140,15 +140,14 @@ def mochi_vae(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value | None:
     run = n.run
     time, space = prod(c.temporal_expansions), prod(c.spatial_expansions)
     if s.side != "decode":
-        sides = space * s.height, space * s.width
-        video = run.constant(s.batch, c.out_channels, time * (s.frames - 1) + 1, *sides)
+        video = run.constant(*s.pixels(c.out_channels, space, time))
         moments = encoder(n / "encoder", c, video)
         if s.side == "encode":
             return moments
         del moments
 
     def one(s: Sizes) -> Value:
-        z = run.constant(s.batch, c.latent_channels, s.frames, s.height, s.width)
+        z = run.constant(*s.latents(c.latent_channels))
         return decoder(n / "decoder", c, z)
 
     def shape(s: Sizes) -> tuple[int, ...]:

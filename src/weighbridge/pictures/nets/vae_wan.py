@@ -263,13 +263,13 @@ def encoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 def shape(c: ComponentConfig, s: Sizes) -> tuple[int, ...]:
     """What the decoder gives, before patches become pixels."""
     channels = c.input_channels or c.out_channels
-    return s.batch, channels, 4 * s.frames - 3, 8 * s.height, 8 * s.width
+    return s.pixels(channels, 8, 4)
 
 
 def decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """_decode: a latent frame at a time; the video grows by joining."""
     run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
-    z = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width)
+    z = run.constant(*s.latents(c.z_dim))
     x = causal(n, "post_quant_conv", z, c.z_dim)
     for chunk in range(chunks):
         latent = x.part(*framed(x, 1))
@@ -292,7 +292,7 @@ def finished(c: ComponentConfig, out: Value) -> Value:
 def tile_decoded(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     """A tile of tiled_decode: its chunks are listed, and joined at the end."""
     run, caches, chunks = n.run, CausalCaches(), min(s.frames, CHUNKS)
-    z = run.constant(s.batch, c.z_dim, s.frames, s.height, s.width)
+    z = run.constant(*s.latents(c.z_dim))
     time = list[Value]()
     for chunk in range(chunks):
         latent = causal(n, "post_quant_conv", z.part(*framed(z, 1)), c.z_dim)

@@ -28,7 +28,7 @@ from weighbridge.base.units import GIB, ceil_div, human
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory.components import host, spelled
 from weighbridge.memory.components.activations import LivePeak
-from weighbridge.memory.components.device import REPLAY, context, libraries
+from weighbridge.memory.components.device import REPLAY, context, libraries, rounding
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.training.megatron import adapters, exchanges, graphs, muon, sharded
 from weighbridge.training.megatron.costs import feed_forward_again
@@ -177,13 +177,7 @@ def _components(
     if plan.run.lora and phase != "load":
         layers = [i for chunk in layers_of(plan.model, plan.run, run.index) for i in chunk]
         yield adapters.kept(plan.model, plan.run, layers)
-    yield Component(
-        name="rounding",
-        bytes=exactly(peak.rounding),
-        basis="computed",
-        formula="blocks of 512 bytes, and remainders too small to split off",
-        source=REPLAY,
-    )
+    yield rounding(peak.rounding)
     free = max(0, peak.reserved - peak.allocated)
     routed, streams = plan.model.experts is not None, plan.run.context > 1
     least, share, most_of = BESIDE["context" if streams else "experts" if routed else "plain"]

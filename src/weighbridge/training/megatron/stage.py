@@ -15,7 +15,7 @@ from weighbridge.base.dtypes import INT8
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.units import KIB, MIB
 from weighbridge.machines.allocator.options import AllocatorOptions
-from weighbridge.memory.components.activations import Heap, LivePeak
+from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.splice import Splices, UnlikeLayersError
 from weighbridge.training.forward.tensors import Tensor
@@ -60,9 +60,7 @@ class StageRun:
     def note(self, name: str, peak: LivePeak, *, first: bool) -> None:
         """Keep a moment where it is fuller than those of its phase before it."""
         for moments in (self.moments, self.first) if first else (self.moments,):
-            before = moments.get(name)
-            if before is None or peak.allocated > before.allocated:
-                moments[name] = peak
+            keep_fullest(moments, name, peak)
 
 
 @lru_cache(maxsize=KEPT)
