@@ -42,17 +42,18 @@ class PipelineLines:
     def _lines(self) -> Iterator[str]:
         w = self.settings
         dtype = f"torch.{w['dtype']}"
-        files = {n: form for n, form in self.forms.items() if is_gguf(form)}
+        files = {n: f for n, f in self.forms.items() if is_gguf(f) and n in self.gguf}
         packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
         yield "import torch"
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
         for name, form in files.items():
-            where = f'"https://huggingface.co/{self.gguf[name]}-{form}.gguf"'
+            where = json.dumps(f"{self.gguf[name]}-{form}.gguf")
             config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
             made = f"{self.classes[name]}.from_single_file({where}, quantization_config={config}"
             yield f"{name} = {made}, torch_dtype={dtype})"
             passed.append(f"{name}={name}")
+        yield from self._elsewhere(files, packed)
         name, wide = w["vae"], f"torch.{w['vae_dtype']}"
         if wide != dtype and not w["upcast"]:
             cls, folder = self.classes[name], f'subfolder="{name}", torch_dtype={wide}'
@@ -69,6 +70,11 @@ class PipelineLines:
         if w["frames"] > 1:
             sizes.append(f"num_frames={w['frames']}")
         yield f'out = pipe("...", {", ".join(sizes)})'
+
+    def _elsewhere(self, *loaded: Mapping[str, str]) -> Iterator[str]:
+        """Yield a word for the reader on each format that no line of diffusers loads."""
+        names = self.forms.keys() - set().union(*loaded)
+        yield from (f"# {name}: the file in {self.forms[name]}" for name in sorted(names))
 
     def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
         names = {"DiffusionPipeline", *(self.classes[name] for name in files)}

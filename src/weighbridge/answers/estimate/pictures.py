@@ -299,7 +299,8 @@ def _script(
     more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
     repo = model.reference if "/" in model.reference else row.repo_id
     stems = {name: next(iter(files), name) for name, files in row.files.items()}
-    gguf = {name: f"{row.gguf}/blob/main/{stems.get(name, name)}" for name in row.denoisers}
+    folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
+    gguf = {name: f"{folder}{stems.get(name, name)}" for name in row.denoisers}
     return PipelineLines(repo, classes, gguf, place.forms, more).text()
 
 
