@@ -6,6 +6,7 @@ import importlib
 import os
 from pathlib import Path
 
+import huggingface_hub.constants  # its settings are read once: the session's, not a test's # noqa: F401
 import pytest
 from hypothesis import settings
 

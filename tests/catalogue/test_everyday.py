@@ -227,7 +227,7 @@ def test_kimi_k2_thinking_is_in_four_bits():
     ],
 )
 def test_a_repository_in_a_format_of_its_owner(name, form, monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     report = weighbridge.infer(name, engine="vllm", offline=True)
     assert report.workload["quantization"] == form
     assert f"vllm serve {name}" in report.derived["launch"]
@@ -252,7 +252,7 @@ def test_a_repository_in_a_format_of_its_owner(name, form, monkeypatch, tmp_path
     ],
 )
 def test_a_packed_copy_has_the_shapes_of_its_base(name, form, monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     report = weighbridge.infer(name, engine="vllm", offline=True)
     assert report.workload["quantization"] == form
     assert f"vllm serve {name} " in report.derived["launch"]
@@ -274,13 +274,13 @@ def test_a_packed_copy_has_the_shapes_of_its_base(name, form, monkeypatch, tmp_p
     ],
 )
 def test_a_mirrors_name_is_its_base_in_the_format_that_it_names(name, form, monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert weighbridge.infer(name, offline=True).workload["quantization"] == form
 
 
 def test_what_a_mirror_packs_in_groups_of_32(monkeypatch, tmp_path):
     """A repository of 8 bits holds 9,043,691,904 elements, in words of 32 bits with scales."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     name = "cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-{}bit"
     eight, four = (
         sum(
@@ -298,7 +298,7 @@ def test_what_a_mirror_packs_in_groups_of_32(monkeypatch, tmp_path):
 
 
 def test_a_dynamic_copy_is_said_to_take_more(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     dynamic, plain = (
         weighbridge.load(f"unsloth/Qwen3-8B-{end}", offline=True).warnings[0]
         for end in ("unsloth-bnb-4bit", "bnb-4bit")
@@ -312,7 +312,7 @@ def test_a_dynamic_copy_is_said_to_take_more(monkeypatch, tmp_path):
 )
 def test_copies_that_no_name_tells(name, monkeypatch, tmp_path):
     """Another's fine-tune, a base that nobody knows, and one that is packed already."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(AwayError):
         weighbridge.load(name, offline=True)
 
@@ -394,7 +394,7 @@ def test_training_takes_no_format_from_a_name():
 
 
 def test_a_tune_of_a_repository_that_the_catalogue_holds(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     found = weighbridge.load("Qwen/Qwen3-0.6B-Base", offline=True)
     assert found.model.parameters == 596_049_920
     assert "the shapes of the built-in catalogue's qwen3-0.6b" in found.warnings[0]

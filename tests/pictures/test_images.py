@@ -1,6 +1,7 @@
 """Networks that see one picture: their forwards by hand, and laws that hold whatever is asked."""
 
 import pytest
+from huggingface_hub import constants
 
 import weighbridge
 from weighbridge.answers.estimate.images import usual
@@ -89,7 +90,7 @@ def test_a_tree_of_no_kind_has_no_program():
 
 @pytest.fixture
 def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def asked(name="resnet-18", **settings):

@@ -126,7 +126,7 @@ def test_a_name_near_a_pipeline(capsys):
 
 @pytest.mark.slow
 def test_its_repository_where_the_hub_is_away(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     answer = weighbridge.load("stabilityai/stable-diffusion-xl-base-1.0", offline=True)
     assert answer.model.parameters == 3_468_837_867
     assert "answered from the built-in catalogue's sdxl" in answer.warnings[0]

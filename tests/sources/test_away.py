@@ -46,7 +46,7 @@ def test_a_full_id_is_answered_from_the_catalogue(away, reference):
 
 @pytest.mark.slow
 def test_a_dead_proxy_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
     monkeypatch.setattr("weighbridge.models.sources.http.TRIES", 1)
     with pytest.raises(HubError, match=r"reached through the proxy 127\.0\.0\.1:9 \(") as e:
