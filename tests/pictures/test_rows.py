@@ -184,7 +184,7 @@ FILES = {  # as their repositories have them
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_a_denoiser(name):
-    assert pipelines.of_file(name) == FILES[name]
+    assert pipelines.of_file(name)[:3] == FILES[name]
 
 
 @pytest.mark.parametrize(

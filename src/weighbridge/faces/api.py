@@ -194,7 +194,8 @@ def picture(
         weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
     """
     asked = question("picture", workload, settings)
-    return opened(model, _options(locals(), then="answers.estimate.pictures")).answer(asked)
+    options = _options(locals(), then="answers.estimate.pictures")._replace(pictures=True)
+    return opened(model, options).answer(asked)
 
 
 def picture_training(
@@ -223,7 +224,7 @@ def picture_training(
         weighbridge.WeighbridgeError: bad input, an unknown pipeline, or an unreachable Hub.
     """
     asked = question("picture_training", workload, settings)
-    options = _options(locals(), then="answers.estimate.picture_training")
+    options = _options(locals(), then="answers.estimate.picture_training")._replace(pictures=True)
     return opened(model, options).answer(asked)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
-from weighbridge.base.errors import UsageError
+from weighbridge.base.errors import ContradictionError, UsageError
 from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
@@ -35,13 +35,25 @@ BITSANDBYTES = ("nf4", "fp4", "bnb")
 
 
 def by_component(quantization: str | None, spec: PipelineSpec) -> dict[str, str]:
-    """Read what was asked. Raises UsageError for a component that there is not, or a format."""
+    """Read what was asked. A component's own format is before that of all. Raises UsageError for a
+    component that there is not, or a format, and for two formats of one."""
+    asked = by_name(quantization)
     chosen: dict[str, str] = {}
-    for item in filter(None, re.split("[,+]", quantization or "")):
-        name, sign, form = (word.strip() for word in item.rpartition("="))
-        for component in _meant(name if sign else DENOISER, spec):
-            chosen[component] = canonical(form)
+    for name in sorted(asked, key=(TEXT, DENOISER).__contains__, reverse=True):
+        chosen |= dict.fromkeys(_meant(name, spec), asked[name])
     return chosen
+
+
+def by_name(quantization: str | None) -> dict[str, str]:
+    """Read formats by what they are asked for: a component, or a group of them."""
+    asked: dict[str, str] = {}
+    for item in filter(None, re.split("[,+]", quantization or "")):
+        typed, sign, form = (word.strip() for word in item.rpartition("="))
+        name, form = typed if sign else DENOISER, canonical(form)
+        if asked.setdefault(name, form) != form:
+            values = {"name": name, "first": asked[name], "second": form}
+            raise ContradictionError(sentence("component_twice", **values))
+    return asked
 
 
 def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What is asked of a pipeline, with the defaults that the pipeline has."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from weighbridge.base.dtypes import TORCH, DType
 from weighbridge.base.errors import ContradictionError, UsageError
@@ -83,15 +83,23 @@ def _sides(spec: PipelineSpec, w: Picture) -> tuple[int, int]:
 
 
 def _frames(spec: PipelineSpec, w: Picture, usual: int) -> int:
-    asked = w.frames
-    if asked is None and w.seconds is not None:  # 5 seconds of 16 frames are 81: a first one more
-        shown = round(w.seconds * (spec.fps or FRAMES_A_SECOND))
-        asked = max(1, shown // spec.time * spec.time + (spec.time > 1))
-    if asked is None:
-        return usual
+    lasting = None if w.seconds is None else _lasting(spec, w.seconds)
+    if w.frames is not None and lasting not in (None, w.frames):
+        values = {"frames": w.frames, "seconds": f"{w.seconds:g}", "lasting": lasting}
+        raise ContradictionError(sentence("seconds", **values))
+    asked = lasting or w.frames or usual
     if spec.kind == "image" and asked > 1:
         raise UsageError(sentence("picture.frames", pipeline=spec.name, frames=asked))
     return (asked - 1) // spec.time * spec.time + 1
+
+
+def _lasting(spec: PipelineSpec, seconds: float) -> int:
+    """Return the frames that last so long: 5 seconds of 16 frames are 81, a first one more. Raises
+    UsageError for pictures."""
+    if spec.kind == "image":
+        raise UsageError(sentence("picture.seconds", pipeline=spec.name))
+    shown = round(seconds * (spec.fps or FRAMES_A_SECOND))
+    return max(1, shown // spec.time * spec.time + (spec.time > 1))
 
 
 def _guidance(spec: PipelineSpec, w: Picture) -> str:
@@ -100,14 +108,19 @@ def _guidance(spec: PipelineSpec, w: Picture) -> str:
     return "none" if w.guidance == "off" else str(w.guidance)
 
 
-def notes(spec: PipelineSpec, w: Picture, made: PictureRequest) -> Iterator[str]:
-    """Yield where a size is not the one that was asked."""
+def notes(
+    spec: PipelineSpec, w: Picture, made: PictureRequest, absent: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield where a size is not the one that was asked, and which components are not weighed."""
     if w.size is not None and w.size != (made.height, made.width):
         size = f"{made.width} x {made.height}"
         yield sentence(_resized(spec), pipeline=spec.name, multiple=spec.sides, size=size)
     asked = w.frames or (made.frames if w.seconds is None else None)
     if asked is not None and asked != made.frames:
         yield sentence("picture.frames_rounded", frames=made.frames, time=spec.time)
+    if absent:
+        listed = ", ".join(absent)
+        yield sentence("picture.absent", pipeline=spec.name, components=listed)
     if spec.unweighed:
         yield sentence("picture.unweighed", components=", ".join(spec.unweighed))
 

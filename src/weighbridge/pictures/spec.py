@@ -10,7 +10,13 @@ from typing import Any, Literal
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
-from weighbridge.models.catalogue.pipelines import CataloguePipeline, find, names, of_repository
+from weighbridge.models.catalogue.pipelines import (
+    CataloguePipeline,
+    Config,
+    find,
+    names,
+    of_repository,
+)
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.pictures.config import class_of
 
@@ -82,9 +88,7 @@ def row_of(model: Model) -> PipelineSpec:
     classes: a tune of it. Raises UnsupportedError."""
     named = find(model.reference) or of_repository(model.reference)
     if named is None:
-        classes = {p.name: class_of(p.config) for p in model.parts}
-        alike = (one for one in map(find, names()) if one is not None and _alike(one, classes))
-        named = max(alike, key=lambda one: _shared(one, model), default=None)
+        named = _of_classes({p.name: p.config for p in model.parts})
     if named is None and not any(p.library == "diffusers" for p in model.parts):
         raise UnsupportedError(sentence("picture.none", model=model.reference))
     if named is None:
@@ -93,15 +97,48 @@ def row_of(model: Model) -> PipelineSpec:
     return spec(named)
 
 
-def _alike(pipeline: CataloguePipeline, classes: Mapping[str, str]) -> bool:
-    """Tell whether each network that is stepped through is of the same class."""
-    deciding = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
-    return all(classes.get(name) == class_of(pipeline.parts[name]) for name in deciding)
+def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
+    """Return the pipeline whose networks these are. Raises UnsupportedError where some that it
+    steps through lack."""
+    known = [one for one in map(find, names()) if one is not None]
+    alone = configs.get("")  # of a component's own folder
+    likest = max(
+        (
+            (lacking == (), _shared(one, theirs), one, lacking)
+            for one in known
+            for theirs in ({one.recipe["denoisers"][0]: alone} if alone else configs,)
+            if (lacking := _lacking(one, theirs)) is not None
+        ),
+        key=lambda case: case[:2],
+        default=None,
+    )
+    if likest is None:
+        return None
+    _, _, pipeline, lacking = likest
+    if lacking:
+        there = pipeline.recipe["denoisers"][0] if alone else ", ".join(configs)
+        values = {"there": there, "component": ", ".join(lacking), "pipeline": pipeline.name}
+        raise UnsupportedError(sentence("picture.part", **values))
+    return pipeline
 
 
-def _shared(pipeline: CataloguePipeline, model: Model) -> int:
+def _lacking(
+    pipeline: CataloguePipeline, configs: Mapping[str, Config]
+) -> tuple[str, ...] | None:
+    """Return the networks that are stepped through and are not there; None where one that is there
+    is of another class, or the first denoiser lacks."""
+    first, *others = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
+    lacking = []
+    for name in (first, *others):
+        if name not in configs and name != first:
+            lacking.append(name)
+        elif class_of(configs.get(name, {})) != class_of(pipeline.parts[name]):
+            return None
+    return tuple(lacking)
+
+
+def _shared(pipeline: CataloguePipeline, theirs: Mapping[str, Config]) -> int:
     """Count the values of configs that both say alike."""
-    theirs = {p.name: p.config for p in model.parts}
     return sum(
         theirs[name].get(key) == value
         for name, config in pipeline.parts.items()

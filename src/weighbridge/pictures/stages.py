@@ -57,6 +57,7 @@ class Stage(NamedTuple):
     name: str
     component: str
     result: StagePeak
+    tiled: bool = False  # an autoencoder, a part of the picture at a time
 
 
 def run(
@@ -199,7 +200,7 @@ def decode(card: PipelineCard, request: PictureRequest) -> Stage:
     )
     result = forward(card, request, name, sizes)
     del result, outputs
-    return Stage(DECODE, name, card.after(name))
+    return Stage(DECODE, name, card.after(name), request.tiling)
 
 
 def _outputs(

@@ -53,6 +53,7 @@ def picture(model: Model, w: Picture) -> Report:
     row = row_of(model)
     parts = loaded(row, model, w)
     known(row, parts)
+    absent = [name for name in row.order if not any(p.name == name for p in model.parts)]
     budget = w.budget()
     part = None if budget is None else budget.choice.part
     foreign(w)
@@ -86,7 +87,7 @@ def picture(model: Model, w: Picture) -> Report:
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
         },
         verdict=verdict,
-        warnings=(*model.notes, *notes(row, w, wanted), *ran.notes, *cautions(w)),
+        warnings=(*model.notes, *notes(row, w, wanted, absent), *ran.notes, *cautions(w)),
     )
 
 
@@ -258,6 +259,7 @@ def _stage_facts(stage: Stage, instant: Instant) -> dict[str, object]:
         "stage": stage.name,
         "component": stage.component,
         "bytes": list(instant.at("driver")),
+        **({"tiled": True} if stage.tiled else {}),
     }
 
 

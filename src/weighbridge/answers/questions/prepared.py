@@ -28,6 +28,7 @@ from weighbridge.answers.questions.question import (
     serving,
 )
 from weighbridge.base.errors import (
+    ContradictionError,
     HubError,
     NotFoundError,
     NotServedError,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from weighbridge.answers.estimate.limits import Setting
     from weighbridge.memory.report.fit import Fit, Ranking
     from weighbridge.memory.report.verdict import Remedy
+    from weighbridge.models.catalogue.pipelines import DenoiserFile
     from weighbridge.workload import Infer, Load, Train
     from weighbridge.workload.picture import Picture
     from weighbridge.workload.picture_training import PictureTraining
@@ -307,10 +309,12 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
-        if question.task == "picture":
-            model = _with_its_pipeline(model)
+        if question.task in ("picture", "picture_training") or _bare(self.source):
+            model = _with_its_pipeline(model, self.source)
         if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
             question = _of_pictures(question, model)
+            if question.task == "picture":
+                question = question._replace(workload=self._meant(question.workload, "picture"))
         return Estimator(question, model, models, vars(self).get("_answers"))
 
     def _helped(
@@ -561,16 +565,37 @@ def _is_enough(report: Report) -> bool:
     return fits is None or (fits == "yes" and WANTING.isdisjoint(report.derived))
 
 
-def _with_its_pipeline(model: Model) -> Model:
-    """Return the pipeline that a file of a denoiser alone is of."""
+def _with_its_pipeline(model: Model, source: Inventory | Model) -> Model:
+    """Return the pipeline that a file is of: of a denoiser alone, or with all components."""
     from weighbridge.models.catalogue import pipelines
 
-    file = pipelines.of_file(model.reference) if len(model.parts) == 1 else None
+    file = _file(source) if len(model.parts) == 1 else None
     if file is None:
         return model
     name = pipelines.file_name(model.reference)
-    ending = "" if name.lower().endswith(pipelines.ENDS) else ".gguf"
-    return resolve(gather(name + ending, GatherOptions(ours=False)), base_model=False)
+    if pipelines.of_file(name) is not None:
+        ending = "" if name.lower().endswith(pipelines.ENDS) else ".gguf"
+        return resolve(gather(name + ending, GatherOptions(ours=False)), base_model=False)
+    whole = resolve(gather(file.pipeline, GatherOptions(ours=False)), base_model=False)
+    note = sentence("file_of_pipeline", component=file.component, pipeline=file.pipeline)
+    return replace(whole, notes=(note, *whole.notes))
+
+
+def _bare(source: Inventory | Model) -> bool:
+    """Tell whether tensors were read, and no config says what they are."""
+    return isinstance(source, Inventory) and all(
+        part.config is None and bool(part.tensors) for part in source.parts
+    )
+
+
+def _file(source: Inventory | Model) -> "DenoiserFile | None":
+    """Tell whose file it is, by its name or by the names of its tensors."""
+    from weighbridge.models.catalogue import pipelines
+
+    if not isinstance(source, Inventory):
+        return None
+    named = pipelines.of_file(source.reference)
+    return named or pipelines.of_tensors(t.name for part in source.parts for t in part.tensors)
 
 
 def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
@@ -579,16 +604,31 @@ def _of_a_file(source: Inventory | Model, w: Any) -> dict[str, str]:
     from weighbridge.models.catalogue import pipelines
     from weighbridge.pictures.request import COMFYUI, PROGRAMS_OF
 
-    file = pipelines.of_file(source.reference) if isinstance(source, Inventory) else None
+    file = _file(source)
     if file is None:
         return {}
     by_comfy = source.reference.lower().endswith(pipelines.ENDS)
     others = [name for name, having in PROGRAMS_OF.items() if COMFYUI not in having]
     by_comfy = by_comfy and w.said.keys().isdisjoint(("engine", *others))
     engine = {"engine": COMFYUI} if by_comfy else {}
-    name = "dtype" if file.format in pipelines.FLOATS.values() else "quantization"
-    settled = not file.format or getattr(w, name) is not None
-    return engine if settled else {**engine, name: file.format}
+    if file.format in pipelines.FLOATS.values():
+        return engine if w.dtype is not None else {**engine, "dtype": file.format}
+    return {**engine, "quantization": _packed(file, w)} if file.format else engine
+
+
+def _packed(file: "DenoiserFile", w: Any) -> str:
+    """Return the format of a file beside those that are asked of other components. Raises
+    ContradictionError for another one of what is in it."""
+    from weighbridge.pictures.formats import DENOISER, TEXT, by_name, canonical
+
+    asked, form = by_name(w.quantization), canonical(file.format)
+    inside = (DENOISER, file.component, *((TEXT,) if file.whole else ()))
+    other = next((asked[name] for name in inside if asked.get(name, form) != form), None)
+    if other is not None:
+        raise ContradictionError(sentence("file_format", form=form, other=other))
+    forms = [file.format] if asked.keys().isdisjoint(inside[:2]) else []
+    forms += [f"{TEXT}={file.format}"] if file.whole and TEXT not in asked else []
+    return "+".join([*forms, *([w.quantization] if w.quantization else ())])
 
 
 def _of_pictures(question: ModelQuestion[Any], model: Model) -> ModelQuestion[Any]:

@@ -114,7 +114,8 @@ class Requests:
         revision, command = given.pop("revision", None), given.pop("command", None)
         model = _model(request, command)
         helped = _remedies(request)
-        open_ = partial(self._prepared, token=token)
+        of_pictures = task in OF_PIPELINES.values()
+        open_ = partial(self._prepared, token=token, pictures=of_pictures)
         if task == "fit":
             return open_(model, revision).fit(remedies=helped, **given)
 
@@ -134,17 +135,26 @@ class Requests:
         """Return the model of a request that is no estimate. Raises WeighbridgeError."""
         return self._prepared(_model({"model": name}, None), None, token)
 
-    def _prepared(self, model: Any, revision: str | None, token: str | None = None) -> Prepared:
+    def _prepared(
+        self,
+        model: Any,
+        revision: str | None,
+        token: str | None = None,
+        *,
+        pictures: bool = False,
+    ) -> Prepared:
         """Read once for all requests that name it alike, or whose configs decide the same, with the
         same token or with none."""
         if isinstance(model, Prepared):
             return model
         size = len(json.dumps(model))
-        key = json.dumps([identity(model), revision, self._token_mark(token)], sort_keys=True)
+        marks = revision, self._token_mark(token), pictures
+        key = json.dumps([identity(model), *marks], sort_keys=True)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        prepared = self._opened(model, self._options._replace(revision=revision, token=token))
+        how = self._options._replace(revision=revision, token=token, pictures=pictures)
+        prepared = self._opened(model, how)
         if size <= MOST_KEPT:
             while len(self._kept) >= MANY or self._tensors() > MOST_TENSORS:
                 self._kept.popitem(last=False)

@@ -172,7 +172,7 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
     for share in SMALLER if frames > 1 else ():
         fewer = max(1, int(frames * share))
         sentence_of_step = sentence("step.frames", frames=fewer)
-        yield Step({"frames": fewer}, sentence_of_step, SMALL, (DENOISE, DECODE))
+        yield Step({"frames": fewer, "seconds": None}, sentence_of_step, SMALL, (DENOISE, DECODE))
     if row["batch_size"] > 1:
         yield Step({"batch_size": 1}, sentence("step.batch", batch=1), SMALL, (DENOISE, DECODE))
     for share in SMALLER:
@@ -223,7 +223,7 @@ def limited(report: Report, w: Picture, ask: Ask) -> Report:
     if larger is not None:
         derived["largest_size"] = f"{larger.workload['width']}x{larger.workload['height']}"
     if frames > 1:
-        longer = _most(lambda n: w.but(frames=int(n)), frames, frames * LONGEST, ask)
+        longer = _most(lambda n: w.but(frames=int(n), seconds=None), frames, frames * LONGEST, ask)
         derived["most_frames"] = frames if longer is None else longer.workload["frames"]
     return replace(report, derived=derived)
 

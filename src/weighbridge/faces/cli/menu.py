@@ -44,7 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 MODEL = "fit"  # the command of a model whose name stands where commands do
 PICTURES, VIDEOS = "image", "video"  # the commands of a pipeline
 # The same, by the word that asks about a language model
-OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": "train-image"}
+TRAINS = "train-image"
+OF_PICTURES = {"infer": PICTURES, "fit": PICTURES, "train": TRAINS}
 EXPLAINS = "--explain-oom"  # of fit, whatever the model is
 PROGRAMS = ("trace", "measure")  # what follows them is another program's
 FILE = "FILE"  # a run file, whose name stands where commands do
@@ -64,9 +65,14 @@ def of_pictures(words: Sequence[str]) -> list[str]:
 
 
 def of_workflow(words: Sequence[str]) -> list[str]:
-    """Return the words of a question about a workflow of ComfyUI, without the command; [] of
-    others."""
-    asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS) else [*words]
+    """Return the words of a question about a workflow of ComfyUI, or about a run file where a
+    pipeline is asked for, without the command; [] of others."""
+    asked = [*words[1:]] if words[0] in (*OF_PICTURES, PICTURES, VIDEOS, TRAINS) else [*words]
+    if words[0] in (PICTURES, VIDEOS, TRAINS) and asked:
+        from weighbridge.faces.cli.references import starts
+
+        if asked[0] != "-" and starts(asked[0]):
+            return [FILE, *asked]
     if not asked or not asked[0].lower().endswith(".json"):
         return []
     from weighbridge.files.runfiles.serving.workflow import is_workflow

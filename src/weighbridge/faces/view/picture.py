@@ -54,8 +54,10 @@ def _stages(answer: ShownAnswer) -> Grid:
         low, expected, high = stage["bytes"]
         sign = None if v is None or not v.count else _mark(Bytes(low, expected, high), v.usable)
         name = answer.say(f"stage.{stage['stage']}")
-        size = answer.sizes.of(expected)
-        rows.append((Cell(name, sign), Cell(printable(stage["component"])), Cell(size)))
+        size, component = answer.sizes.of(expected), printable(stage["component"])
+        if stage.get("tiled"):
+            component = answer.say("picture.tiled", component=component)
+        rows.append((Cell(name, sign), Cell(component), Cell(size)))
     heads = Column(answer.say("head.stage")), Column(answer.say("head.component"))
     return Grid((*heads, Column(answer.say("head.on_card"), right=True)), tuple(rows))
 

@@ -36,5 +36,7 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
     if w["checkpointing"] != "none":
         yield answer.say("footer.checkpointing", kind=w["checkpointing"])
+    steps = w.get("gradient_accumulation") or 1
+    yield answer.say("picture.accumulated" if steps > 1 else "picture.micro_batch", steps=steps)
     whole = human_count(answer.report.model.parameters)
     yield answer.say("footer.trained", count=human_count(few), whole=whole)

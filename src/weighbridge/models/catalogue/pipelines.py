@@ -9,7 +9,7 @@ its own has that one's config but for the keys that are there.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,7 @@ class CataloguePipeline(NamedTuple):
     repos: tuple[str, ...] = ()  # other repositories of the same components
     files: Mapping[str, tuple[str, ...]] = {}  # of a denoiser in other programs, without format
     gguf: tuple[str, ...] = ()  # repositories of its denoisers in GGUF
+    whole: tuple[str, ...] = ()  # those of `files` that hold every component
 
 
 @cache
@@ -52,7 +53,7 @@ def _row(row: Row, pipelines: Mapping[str, CataloguePipeline]) -> Row:
     row["parts"] = {
         name: _config(part, pipelines) for name, part in parts.items() if part is not None
     }
-    for name in ("names", "repos", "gguf"):
+    for name in ("names", "repos", "gguf", "whole"):
         row[name] = tuple(row.get(name, ()))
     row["files"] = {part: tuple(files) for part, files in row.get("files", {}).items()}
     return row
@@ -106,6 +107,18 @@ def find(text: str) -> CataloguePipeline | None:
     return None if name is None else _pipelines()[name]
 
 
+def beginning(text: str) -> list[str]:
+    """Return the pipelines of which a name begins with a word, which ends there: qwen, hunyuan."""
+    if len(text) < 2 or not re.fullmatch(r"[\w.-]+", text, re.ASCII):
+        return []
+    word = re.compile(rf"{re.escape(text.lower())}(?![a-z])")
+    return [
+        name
+        for name, pipeline in _pipelines().items()
+        if any(map(word.match, (name, *pipeline.names)))
+    ]
+
+
 @cache
 def _repositories() -> Mapping[str, str]:
     return {
@@ -156,6 +169,7 @@ class DenoiserFile(NamedTuple):
     pipeline: str
     component: str
     format: str  # as it is asked for: Q4_K_S, fp8, nf4, svdquant; or a dtype, bfloat16
+    whole: bool = False  # encoders of texts and the autoencoder are in it, too
 
 
 @cache
@@ -166,6 +180,11 @@ def _files() -> Mapping[str, tuple[str, str]]:
         for component, files in pipeline.files.items()
         for file in files
     }
+
+
+@cache
+def _whole() -> frozenset[str]:
+    return frozenset(key(file) for pipeline in _pipelines().values() for file in pipeline.whole)
 
 
 def file_name(path: str) -> str:
@@ -182,11 +201,31 @@ def of_file(path: str) -> DenoiserFile | None:
     packed = SVDQ.match(name)
     words = re.split(r"[-_.: ]+", name[packed.end() :] if packed else name)
     for count in range(len(words), 0, -1):
-        meant = _files().get("".join(map(key, words[:count])))
+        stem = "".join(map(key, words[:count]))
+        meant = _files().get(stem)
         form = _format(words[count:]) if meant is not None else None
         if meant is not None and form is not None:
-            return DenoiserFile(*meant, "svdquant" if packed else form)
+            whole = stem in _whole() and not (packed or GGUF.fullmatch(form.lower()))
+            return DenoiserFile(*meant, "svdquant" if packed else form, whole)
     return None
+
+
+# A tensor that only one layout of files with every component has, and whose it is. Source: diffusers
+# 0.42 loaders/single_file_utils.py (CHECKPOINT_KEY_NAMES, infer_diffusers_model_type)
+LAYOUTS: Mapping[str, str] = {
+    "edm_mean": "playground-v2.5",
+    "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": "sdxl",
+    "conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": "sdxl-refiner",
+    "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight": "sd-1.5",
+    "cond_stage_model.model.token_embedding.weight": "sd-2.1",
+}
+
+
+def of_tensors(tensors: Iterable[str]) -> DenoiserFile | None:
+    """Tell whose checkpoint a file with every component is, by what its tensors are called."""
+    held = frozenset(tensors)
+    name = next((name for tensor, name in LAYOUTS.items() if tensor in held), None)
+    return None if name is None else DenoiserFile(name, "unet", "", whole=True)
 
 
 def _format(words: list[str]) -> str | None:

@@ -1,5 +1,6 @@
 """From what the user typed to an inventory, by kind of reference."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from weighbridge.models.sources.reference import Reference
 
 Raw = Mapping[str, Any]
+MOST_BEGUN = 3  # other pipelines that are named
 MOST_NAMED = 120  # characters of what was typed, in an error
 
 
@@ -43,6 +45,7 @@ class GatherOptions(NamedTuple):
     ours: bool = True  # who asks owns this machine: files of it are read, and any address
     silence: "Silence | None" = None  # hosts that did not answer those who asked before
     then: str = ""  # the module that is needed next, imported while a source is waited for
+    pictures: bool = False  # a pipeline is asked about: the beginning of its name will do
 
     def source(self) -> "base.SourceOptions":
         from weighbridge.models.sources import base
@@ -58,6 +61,8 @@ class GatherOptions(NamedTuple):
 def gather(text: str, options: GatherOptions) -> Inventory:
     """Return the inventory of a reference. Raises NotFoundError, BadFileError, UsageError,
     HubError."""
+    if options.pictures and (begun := _begun(text, options)):
+        return begun
     ref = _resolved(text, options)
     if isinstance(ref, HubRef) and "/" not in text:
         ref = _owned(text, ref, options)
@@ -66,6 +71,21 @@ def gather(text: str, options: GatherOptions) -> Inventory:
         note = sentence("by_search", name=text, repo=ref.repo_id)
         inventory = replace(inventory, notes=(note, *inventory.notes))
     return replace(inventory, origin=ref)
+
+
+def _begun(text: str, options: GatherOptions) -> Inventory | None:
+    """Return the first pipeline whose name begins with a word that nothing is called."""
+    from weighbridge.models.catalogue import pipelines
+
+    known = has_name(text) or (options.ours and os.path.exists(text))
+    begun = [] if known else pipelines.beginning(text)
+    if not begun:
+        return None
+    first, *others = begun
+    listed = ", ".join(others[:MOST_BEGUN])
+    note = sentence("begun" if others else "begun.alone", name=text, first=first, others=listed)
+    inventory = gather(first, options)
+    return replace(inventory, notes=(note, *inventory.notes))
 
 
 def _resolved(text: str, options: GatherOptions) -> "Reference":
@@ -292,7 +312,8 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
         inventory, file = _pipeline(text, pipeline), pipelines.of_file(ref.name)
         if file is None or not ref.name.lower().endswith(pipelines.ENDS):
             return inventory
-        note = sentence("file_of_denoiser", component=file.component, pipeline=file.pipeline)
+        about = "file_of_pipeline" if file.whole else "file_of_denoiser"
+        note = sentence(about, component=file.component, pipeline=file.pipeline)
         return replace(inventory, notes=(note,))
     notes = (tag.note,) if tag.note else ()
     inventory = replace(_entry(text, tag.entry), name=tag.name)

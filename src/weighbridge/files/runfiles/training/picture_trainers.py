@@ -23,6 +23,7 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, filled, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training import flags
+from weighbridge.models.catalogue.pipelines import file_name, of_file
 
 TASK = "picture_training"
 KEYS = {
@@ -59,6 +60,18 @@ EXAMPLES: Mapping[str, str] = {
     "_qwen_image": "qwen-image",
     "_sdxl": "sdxl",
     "_z_image": "z-image",
+}
+# Modules of a network that one script alone takes, with its program; sd-scripts' are its own where
+# it has one of that name
+NETWORKS: Mapping[str, tuple[str, str]] = {
+    "networks.lora_flux": ("kohya", "flux_train_network"),
+    "networks.lora_sd3": ("kohya", "sd3_train_network"),
+    "networks.lora_lumina": ("kohya", "lumina_train_network"),
+    "networks.lora_wan": ("musubi", "wan_train_network"),
+    "networks.lora_qwen_image": ("musubi", "qwen_image_train_network"),
+    "networks.lora_zimage": ("musubi", "zimage_train_network"),
+    "networks.lora_flux_2": ("musubi", "flux_2_train_network"),
+    "networks.lora_hv_1_5": ("musubi", "hv_1_5_train_network"),
 }
 WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
 FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
@@ -97,7 +110,11 @@ def tells(document: Document) -> bool:
     data = document.data
     if not isinstance(data, dict):
         return False
-    return _simpletuner(data) or str(data.get("network_module") or "").startswith(LORA_MODULES)
+    return _simpletuner(data) or _network_module(data).startswith(LORA_MODULES)
+
+
+def _network_module(data: Mapping[str, Any]) -> str:
+    return str(_flat(data).get("network_module") or "")
 
 
 def _simpletuner(data: Mapping[str, Any]) -> bool:
@@ -113,7 +130,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     elif _simpletuner(document.data):
         yield _run("simpletuner", document, "")
     else:
-        yield _run("kohya", document, "")
+        program, script = NETWORKS.get(_network_module(document.data), ("kohya", ""))
+        yield _run(program, replace(document, data=_flat(document.data)), script)
 
 
 def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
@@ -136,17 +154,24 @@ def _with_config(arguments: Document) -> Document:
     config = _beside(arguments, arguments.data.get("config_file"), "toml")
     if config is None or not isinstance(config.data, dict):
         return arguments
+    return replace(arguments, data={**_flat(config.data), **arguments.data})
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a TOML without its sections, which are only for people."""
     flat: dict[str, Any] = {}
-    for name, value in config.data.items():  # sections are only for people
+    for name, value in data.items():
         flat |= value if isinstance(value, dict) else {name: value}
-    return replace(arguments, data={**flat, **arguments.data})
+    return flat
 
 
 def _beside(document: Document, name: object, syntax: str) -> Document | None:
+    """Return a file that lies beside a run file: where its path leads, or by its name alone."""
     if not isinstance(name, str) or not name:
         return None
     try:
-        return beside(document, name, (syntax,))
+        there = beside(document, name, (syntax,))
+        return there or beside(document, file_name(name), (syntax,))
     except BadFileError:
         return None
 
@@ -179,8 +204,8 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
             keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
         return weights or named
     if program == "musubi" and script.startswith("wan"):
-        keys.used.add("dit")
-        return WAN.get(keys.text("task"), "")
+        keys.used |= {"dit", "task"}
+        return WAN.get(keys.text("task"), "") or _of_weights(keys)
     key = "pretrained_model_name_or_path"
     named = keys.text(key)
     keys.used |= {key, "dit"}
@@ -189,11 +214,19 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
         return named
     if keys.text("model_type") == "chroma":
         return "chroma"
+    if weights := _of_weights(keys):
+        return weights
     if program == "diffusers":
         return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
     begins = (pipeline for start, pipeline in PIPELINES.items() if script.startswith(start))
     pipeline = next(begins, "")
     return "sd-2.1" if pipeline == "sd-1.5" and keys.on("v2") else pipeline
+
+
+def _of_weights(keys: KeyReading) -> str:
+    """Return the pipeline of the file that is trained, by its name; "" where nobody knows it."""
+    files = (of_file(keys.text(key)) for key in ("pretrained_model_name_or_path", "dit"))
+    return next((file.pipeline for file in files if file is not None), "")
 
 
 def _kohya(keys: KeyReading, script: str) -> None:
@@ -249,6 +282,9 @@ def _uncached(keys: KeyReading, script: str) -> None:
 def _resolution(keys: KeyReading) -> None:
     """Read the size and the batch of the largest bucket, here or from the config of data sets."""
     _sized(keys, "resolution")
+    given = keys.value("config_file")
+    if given and _beside(keys.document, given, "toml") is None:
+        keys.lacks("config_file", str(given))
     name = keys.value("dataset_config")
     config = _beside(keys.document, name, "toml")
     if name and config is None:
@@ -305,7 +341,7 @@ def _simple(keys: KeyReading, script: str) -> None:
 
 def _lycoris(keys: KeyReading) -> None:
     name = keys.text("lycoris_config")
-    config = _beside(keys.document, name.rpartition("/")[2], "json")
+    config = _beside(keys.document, name, "json")
     if config is None or not isinstance(config.data, dict):
         keys.lacks("lycoris_config", name or "lycoris_config.json")
         return
@@ -331,7 +367,7 @@ def _area(keys: KeyReading) -> None:
     """Pixels, or megapixels; of the data backends the largest."""
     areas = [(keys.value("resolution"), keys.value("resolution_type"), "resolution")]
     name = keys.text("data_backend_config")
-    backends = _beside(keys.document, name.rpartition("/")[2], "json")
+    backends = _beside(keys.document, name, "json")
     if name and backends is None:
         keys.lacks("data_backend_config", name)
     sets = _list(None if backends is None else backends.data)
