@@ -156,3 +156,41 @@ def test_a_line_is_weighed_as_the_question_that_it_asks():
     [run] = weighed.runs
     asked = weighbridge.train("sd-1.5", framework="kohya", size="512", lora_r=8, gpu="4090")
     assert run.report.peak == asked.peak
+
+
+@pytest.mark.parametrize(
+    ("text", "program", "model"),
+    [
+        ('pretrained_model_name_or_path = "/m/sd_xl_base_1.0.safetensors"', "kohya", "sdxl"),
+        (
+            '[model]\npretrained_model_name_or_path = "D:\\\\m\\\\flux1-dev.sft"',
+            "kohya",
+            "flux.1-dev",
+        ),
+        ('dit = "/m/wan2.1_t2v_14B_bf16.safetensors"', "kohya", "wan2.1-t2v-14b"),
+    ],
+)
+def test_a_toml_is_of_the_pipeline_whose_file_it_names(text, program, model):
+    [run] = read(f'network_module = "networks.lora"\n{text}\n', "c.toml").runs
+    assert (run.settings["framework"], run.model) == (program, model)
+
+
+@pytest.mark.parametrize(
+    ("module", "program", "model"),
+    [
+        ("networks.lora_flux", "kohya", "flux.1-dev"),
+        ("networks.lora_qwen_image", "musubi", "qwen-image"),
+        ("networks.lora_wan", "musubi", ""),
+    ],
+)
+def test_a_network_module_tells_the_program(module, program, model):
+    [run] = read(f'network_module = "{module}"\n', "c.toml").runs
+    assert (run.settings["framework"], run.model) == (program, model)
+
+
+def test_a_config_that_is_not_there_is_told(tmp_path):
+    [run] = read(line("--config_file=../c.toml"), "run.sh", folder=str(tmp_path)).runs
+    assert [u.missing for u in run.unread if u.missing] == ["../c.toml"]
+    (tmp_path / "c.toml").write_text("network_dim = 64\n")
+    [run] = read(line("--config_file=../c.toml"), "run.sh", folder=str(tmp_path)).runs
+    assert run.settings["lora_r"] == 64

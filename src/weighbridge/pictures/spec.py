@@ -122,9 +122,7 @@ def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
     return pipeline
 
 
-def _lacking(
-    pipeline: CataloguePipeline, configs: Mapping[str, Config]
-) -> tuple[str, ...] | None:
+def _lacking(pipeline: CataloguePipeline, configs: Mapping[str, Config]) -> tuple[str, ...] | None:
     """Return the networks that are stepped through and are not there; None where one that is there
     is of another class, or the first denoiser lacks."""
     first, *others = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))

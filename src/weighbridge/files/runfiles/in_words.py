@@ -15,13 +15,16 @@ from weighbridge.base.sentences import Sentence, clauses, sentence
 from weighbridge.engines.table import record, title
 from weighbridge.files.programs import Program, told_by
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, unknown_model
+from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, pipeline, unknown_model
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.models.catalogue import everyday
 from weighbridge.training.frameworks import FRAMEWORKS
 
 # What decides of a server, and words do not say
 OF_A_SERVER = ("words.context", "words.requests")
+OF_PICTURES = ("words.size", "words.frames")  # of a pipeline
+TRAINED = re.compile(r"(?i)\b(?:train|fine-?tun|dreambooth)|训练|微调")
+COMFY, COMFYUI = re.compile(r"(?i)comfy"), "comfyui"
 USUAL = "trainer"  # the framework of programs that start it
 
 
@@ -60,6 +63,10 @@ def release(engine: str) -> str:
 def in_words(document: Document, models: list[Piece], cards: Piece | None) -> Iterator[PlannedRun]:
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
+    pictured = None if models else pipeline(document)
+    if pictured is not None:
+        yield _pictured(document, pictured, cards)
+        return
     model = models[0] if models else None
     name = model.value if model is not None else ""
     considered = _considered(programs(document), name)
@@ -77,6 +84,28 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
         yield _served(document, run, one, cards, ask)
     else:
         yield replace(run, refused=clauses(_too_little(considered), ask))
+
+
+def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedRun:
+    """Return the run of a pipeline that a text names, at its own size, or the command that asks
+    what training it takes."""
+    taken, text = taken_of(named, cards), document.text[:MOST_TEXT]
+    gpu: dict[str, Value] = {"gpu": cards.value} if cards is not None else {}
+    trained = TRAINED.search(text) is not None
+    task = "train-image" if trained else "image"
+    run = PlannedRun(
+        task="picture_training" if trained else "picture",
+        model=named.value,
+        settings={**gpu, **({"engine": COMFYUI} if COMFY.search(text) and not trained else {})},
+        understood=taken,
+        words=tuple(one.setting for one in taken),
+        missing=tuple(map(sentence, OF_PICTURES)),
+        open=True,
+    )
+    ask = to_type(task, named.value, gpu)
+    if trained:
+        return replace(run, refused=clauses(sentence("words.trained"), ask))
+    return replace(run, notes=(ask,))
 
 
 def _too_little(programs: list[NamedProgram]) -> str:
@@ -158,6 +187,8 @@ DECIDES: Mapping[str, Mapping[str, str]] = {
     "train": {"method": "full|lora|qlora", "seq_len": "N", "batch_size": "N"},
     "infer": {"context": "N", "batch_size": "N"},
     "fit": {},
+    "image": {"size": "1024x1024"},
+    "train-image": {"method": "lora|full", "size": "1024x1024", "batch_size": "N"},
 }
 MODEL, CARD = "MODEL", "NAME"
 SHARDS = "ddp|zero2|zero3|fsdp2"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.records import NamedTuple
 from weighbridge.files.runfiles.document import Document
-from weighbridge.models.catalogue import everyday
+from weighbridge.models.catalogue import everyday, pipelines
 
 MOST_TEXT = 60_000  # characters of a text that are looked at: an issue may have 65,536
 OLLAMA = re.compile(  # a line of `ollama ps`
@@ -60,6 +60,17 @@ def models(document: Document) -> list[Piece]:
         if everyday.meaning(match[1]) is not None:
             pieces.setdefault(match[1], piece_of(document, match, match[1]))
     return sorted(pieces.values(), key=lambda piece: piece.line)
+
+
+def pipeline(document: Document) -> Piece | None:
+    """Return the first pipeline of pictures or video that a text names, by its name in the
+    catalogue. A word of its own ("wan", "flux") is none: a name has a number, or capitals."""
+    for match in NAMED.finditer(document.text[:MOST_TEXT]):
+        for name in _beginnings(match[1]):
+            one = pipelines.find(name) if re.search(r"[A-Z\d]|\w[ -]\w", name) else None
+            if one is not None:
+                return piece_of(document, match, one.name)
+    return None
 
 
 def _in_a_path(text: str, start: int) -> bool:

@@ -34,6 +34,7 @@ from weighbridge.files.runfiles.named import (
     known,
     models,
     piece_of,
+    pipeline,
     positions,
 )
 from weighbridge.files.runfiles.pieces import cut_short
@@ -73,6 +74,7 @@ def tells(document: Document) -> bool:
         or LAUNCH.search(text)
         or other(text)
         or models(document)
+        or pipeline(document)
         or card(document)
         or start_logs.starts(document)
         or any(start_logs.runs(document))

@@ -210,8 +210,8 @@ def of_file(path: str) -> DenoiserFile | None:
     return None
 
 
-# A tensor that only one layout of files with every component has, and whose it is. Source: diffusers
-# 0.42 loaders/single_file_utils.py (CHECKPOINT_KEY_NAMES, infer_diffusers_model_type)
+# A tensor that only one layout of files with every component has, and whose it is. Source:
+# diffusers 0.42 loaders/single_file_utils.py (CHECKPOINT_KEY_NAMES, infer_diffusers_model_type)
 LAYOUTS: Mapping[str, str] = {
     "edm_mean": "playground-v2.5",
     "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": "sdxl",

@@ -82,8 +82,10 @@ def _begun(text: str, options: GatherOptions) -> Inventory | None:
     if not begun:
         return None
     first, *others = begun
-    listed = ", ".join(others[:MOST_BEGUN])
-    note = sentence("begun" if others else "begun.alone", name=text, first=first, others=listed)
+    note = sentence("begun.alone", name=text, first=first)
+    if others:
+        listed = ", ".join(others[:MOST_BEGUN])
+        note = sentence("begun", name=text, first=first, others=listed)
     inventory = gather(first, options)
     return replace(inventory, notes=(note, *inventory.notes))
 

@@ -194,15 +194,7 @@ def _settings_of(keys: KeyReading, key: str) -> set[str]:
 
 def _model(keys: KeyReading, program: str, script: str) -> str:
     if program == "simpletuner":
-        family, flavour = keys.text("model_family"), keys.text("model_flavour")
-        named = FAMILIES.get((family, flavour)) or FAMILIES.get((family, ""), "")
-        weights = keys.text("pretrained_model_name_or_path")
-        keys.knows("model_family", "model")
-        if flavour and (family, flavour) not in FAMILIES and named:
-            keys.leave("model_flavour", f"+- it is taken for {named}")
-        if not named and not weights:
-            keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
-        return weights or named
+        return _of_family(keys)
     if program == "musubi" and script.startswith("wan"):
         keys.used |= {"dit", "task"}
         return WAN.get(keys.text("task"), "") or _of_weights(keys)
@@ -214,8 +206,24 @@ def _model(keys: KeyReading, program: str, script: str) -> str:
         return named
     if keys.text("model_type") == "chroma":
         return "chroma"
-    if weights := _of_weights(keys):
-        return weights
+    return _of_weights(keys) or _of_script(keys, program, script)
+
+
+def _of_family(keys: KeyReading) -> str:
+    """Return the pipeline of SimpleTuner's model_family and model_flavour, or the weights."""
+    family, flavour = keys.text("model_family"), keys.text("model_flavour")
+    named = FAMILIES.get((family, flavour)) or FAMILIES.get((family, ""), "")
+    weights = keys.text("pretrained_model_name_or_path")
+    keys.knows("model_family", "model")
+    if flavour and (family, flavour) not in FAMILIES and named:
+        keys.leave("model_flavour", f"+- it is taken for {named}")
+    if not named and not weights:
+        keys.leave("model_family", f"+- {family:.40} is no pipeline that we know")
+    return weights or named
+
+
+def _of_script(keys: KeyReading, program: str, script: str) -> str:
+    """Return the pipeline that a script trains by its own name."""
     if program == "diffusers":
         return next((name for end, name in EXAMPLES.items() if script.endswith(end)), "")
     begins = (pipeline for start, pipeline in PIPELINES.items() if script.startswith(start))
