@@ -69,6 +69,7 @@ class Case:
     bounds: Mapping[str, float] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)  # modes that have no run, and why
     targets: tuple[str, ...] = TARGETS
+    control: tuple[list[Shape], ...] = ()  # what a ControlNet gives, by its lists
     call: str = "forward"  # a method of the class: "decode" of an autoencoder
 
     def bound(self, mode: str) -> float:
@@ -105,6 +106,8 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         with torch.device(device):
             if "_class_name" in config:
                 cls = getattr(diffusers, config["_class_name"])
+                if config.get("encoder_hid_dim_type") == "ip_image_proj":
+                    return _loaded(_shown(cls, config), device, dtype).eval()
                 return _loaded(cls.from_config(dict(config)), device, dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
             if config["model_type"] == "chatglm":  # diffusers brings its own
@@ -117,6 +120,27 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
             return cls._from_config(kind).to(dtype).eval()
     finally:
         torch.set_default_dtype(before)
+
+
+def _shown(cls: Any, config: Mapping[str, Any]) -> Any:
+    """A U-Net with an IP-Adapter, as load_ip_adapter leaves it."""
+    from diffusers.models import attention_processor as processors, embeddings
+
+    own = {k: v for k, v in config.items() if k not in ("image_embed_dim", "encoder_hid_dim_type")}
+    unet, inside = cls.from_config(own), config["image_embed_dim"]
+    width = unet.config.cross_attention_dim
+    layer = embeddings.ImageProjection(inside, width, 4)
+    unet.encoder_hid_proj = embeddings.MultiIPAdapterImageProjection([layer])
+    unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+
+    def processor(name: str) -> Any:
+        if ".attn1." in name:
+            return processors.AttnProcessor2_0()
+        hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        return processors.IPAdapterAttnProcessor2_0(hidden, width, num_tokens=(4,))
+
+    unet.set_attn_processor({name: processor(name) for name in unet.attn_processors})
+    return unet
 
 
 def _loaded(module: Any, device: str, dtype: torch.dtype) -> Any:
@@ -246,6 +270,7 @@ def ours(case: Case, mode: str, chip: Chip) -> Peak:
     heap.watch = watch = Watch(heap)
     config = dict(case.config)
     run = ProgramRun(m=m, cls=components.class_of(config), dtype=TORCH["bfloat16"])
+    run.residuals = [[run.constant(*shape) for shape in group] for group in case.control]
     if mode != "forward":
         run.wraps = _wraps(config, case.targets)
     if mode == "checkpoints":
@@ -322,11 +347,12 @@ def text(there: Peak, here: Peak) -> str:
 
 
 def main(words: list[str]) -> None:
+    from tests.torch.cases_controls import CASES as CONTROLS
     from tests.torch.cases_pictures import CASES as IMAGES
     from tests.torch.cases_videos import CASES as VIDEOS
 
     chosen, modes = words[:1], [m for m in MODES if m in words[1:]] or MODES
-    for name, case in {**IMAGES, **VIDEOS}.items():
+    for name, case in {**IMAGES, **VIDEOS, **CONTROLS}.items():
         for mode in modes:
             if (chosen and chosen[0] not in name) or mode in case.skipped:
                 continue

@@ -8,6 +8,7 @@ pytest.importorskip("diffusers", reason="the oracle is a forward of diffusers' c
 pytest.importorskip("peft", reason="a step is that of a LoRA")
 
 from tests.cases import each
+from tests.torch.cases_controls import CASES as CONTROLS
 from tests.torch.cases_pictures import CASES as IMAGES
 from tests.torch.cases_videos import CASES as VIDEOS
 from tests.torch.picture_law import MODES, compared
@@ -17,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
     pytest.mark.filterwarnings("ignore"),
 ]
-CASES = {**IMAGES, **VIDEOS}
+CASES = {**IMAGES, **VIDEOS, **CONTROLS}
 STEPS = [(name, mode) for name, case in CASES.items() for mode in MODES if mode not in case.skipped]
 
 

@@ -6,6 +6,7 @@ pytest.importorskip("torch", reason="the oracle is a class of diffusers")
 pytest.importorskip("diffusers", reason="the oracle is a class of diffusers")
 
 from tests.cases import each
+from tests.torch.cases_controls import CASES as CONTROLS
 from tests.torch.cases_pictures import CASES as IMAGES
 from tests.torch.cases_videos import CASES as VIDEOS
 from tests.torch.picture_law import built, tree
@@ -40,7 +41,7 @@ SMALL = {
     "no attention to itself": {**UNET, "only_cross_attention": [False, True, True]},
     "vae": VAE,
 }
-CASES = {name: case.config for name, case in {**IMAGES, **VIDEOS}.items()} | {
+CASES = {name: case.config for name, case in {**IMAGES, **VIDEOS, **CONTROLS}.items()} | {
     f"{name} {part}": config
     for name in pipelines.names()
     for part, config in pipelines.find(name).parts.items()

@@ -82,6 +82,9 @@ class ProgramRun:
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
     wraps: dict[str, Wrap] = field(default_factory=dict)
+    # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
+    residuals: list[list["Value"]] = field(default_factory=list)
+    seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
         """A tensor that comes from outside, or that a kernel fills."""

@@ -185,3 +185,26 @@ def apart(h: Value, *tokens: int) -> list[Value]:
 def attended(q: Value, k: Value, v: Value) -> Value:
     """Attention of [b, tokens, heads, head], whose heads are put together again."""
     return attend(flat(q), flat(k), flat(v), q.shape[2])
+
+
+# ---- ControlNets of transformers
+
+
+def controlled(p: NetPlace, x: Value, part: int, count: int, made: list[list[Value]]) -> Value:
+    """What leaves the block of a place: a ControlNet keeps it in `made`, and a denoiser adds what
+    one gives to it. `part` is the list that the block is of, of `count` blocks."""
+    if p.run.cls.endswith("ControlNetModel"):
+        made[part].append(x)
+        return x
+    given = p.run.residuals[part] if part < len(p.run.residuals) else []
+    return x + given[p.number * len(given) // count] if given else x
+
+
+def projections(n: NetPlace, made: list[list[Value]], names: Sequence[str]) -> Value:
+    """Project what blocks gave; all of it stays until it is scaled."""
+    outs = [
+        [n.linear(f"{name}.{i}", x, x.shape[-1]) for i, x in enumerate(xs)]
+        for name, xs in zip(names, made, strict=True)
+    ]
+    n.run.residuals = [[out * 1.0 for out in group] for group in outs]
+    return n.run.residuals[0][-1]

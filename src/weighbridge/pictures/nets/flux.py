@@ -15,12 +15,14 @@ from weighbridge.pictures.nets.blocks import (
     apart,
     attended,
     continuous,
+    controlled,
     embed,
     feed,
     latent,
     norm,
     normed,
     packed,
+    projections,
     qkv,
     rows,
     scaled,
@@ -105,13 +107,17 @@ def single(p: NetPlace, x: Value, heads: int, turns: Turns, zero: Modulate) -> V
 def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
+    if n.run.cls == "FluxControlNetModel":
+        x = x + n.linear("controlnet_x_embedder", latent(n, s, c.in_channels, x.shape[1]), d)
     if n.run.cls == "LongCatImageTransformer2DModel":
         temb = vector(n / "time_embed", s.batch, d)
     else:
         pooled, guidance = c.pooled_projection_dim, bool(c.guidance_embeds)
         temb = vector(n / "time_text_embed", s.batch, d, pooled, guidance=guidance)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
-    turns = turns_of(n.run, s.text + x.shape[1], c.attention_head_dim)
+    if c.num_mode:
+        y = cat([n.embedding("controlnet_mode_embedder", s.batch, 1, c.num_mode, d), y])
+    turns = turns_of(n.run, y.shape[1] + x.shape[1], c.attention_head_dim)
 
     def two(p: NetPlace, x: Value, y: Value) -> Pair:
         return double(p, (x, y), heads, turns, lambda q, h: ada(q, h, temb))
@@ -122,10 +128,15 @@ def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         x = single(p, x, heads, turns, lambda q, h: ada(q, h, temb, 3))
         return x.part(s.batch, image, d), x.part(s.batch, text, d)
 
+    made: list[list[Value]] = [[], []]
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(two, x, y)
+        x = controlled(p, x, 0, c.num_layers, made)
     for p in n.each("single_transformer_blocks", c.num_single_layers):
         x, y = p.block(one, x, y)
+        x = controlled(p, x, 1, c.num_single_layers, made)
+    if n.run.cls == "FluxControlNetModel":
+        return projections(n, made, ("controlnet_blocks", "controlnet_single_blocks"))
     x = continuous(n / "norm_out", x, temb)
     return n.linear("proj_out", x, c.out_channels or c.in_channels)
 
@@ -271,6 +282,7 @@ def flux2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 PROGRAMS = {
     "FluxTransformer2DModel": flux,
+    "FluxControlNetModel": flux,
     "LongCatImageTransformer2DModel": flux,
     "ChromaTransformer2DModel": chroma,
     "Flux2Transformer2DModel": flux2,

@@ -12,11 +12,13 @@ from weighbridge.pictures.nets.blocks import (
     apart,
     attended,
     continuous,
+    controlled,
     feed,
     latent,
     norm,
     normed,
     packed,
+    projections,
     qkv,
     rows,
     scaled,
@@ -29,6 +31,7 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, cat, headed
 
 Pair = tuple[Value, Value]
+SD3_CONTROL, QWEN_CONTROL = "SD3ControlNetModel", "QwenImageControlNetModel"
 
 
 # ---- Stable Diffusion 3 and 3.5
@@ -71,7 +74,7 @@ def sd3_block(
     """JointTransformerBlock"""
     x, y = streams
     del streams
-    d, last = x.shape[-1], p.number == c.num_layers - 1
+    d, last = x.shape[-1], p.number == c.num_layers - 1 and p.run.cls != SD3_CONTROL
     second = None
     if p.number in (c.dual_attention_layers or ()):
         shift, scale, *parts = rows((p / "norm1").linear("linear", temb.act(), 9 * d), 9)
@@ -117,8 +120,19 @@ def sd3(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = x.view(s.batch, tokens, d) + n.run.new(1, tokens, d)
     temb = vector(n / "time_text_embed", s.batch, d, c.pooled_projection_dim)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
+    if n.run.cls == SD3_CONTROL:
+        channels = c.in_channels + (c.extra_conditioning_channels or 0)
+        hint = n.run.constant(s.batch, channels, s.height, s.width)
+        h = (n / "pos_embed_input").conv("proj", hint, d, c.patch_size, c.patch_size, 0)
+        x = x + h.view(s.batch, tokens, d)
+        del h
+    made: list[list[Value]] = [[]]
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(lambda p, x, y: sd3_block(p, (x, y), temb, c), x, y)
+        if y is not None:
+            x = controlled(p, x, 0, c.num_layers, made)
+    if n.run.cls == SD3_CONTROL:
+        return projections(n, made, ("controlnet_blocks",))
     x = continuous(n / "norm_out", x, temb)
     x = n.linear("proj_out", x, c.patch_size**2 * c.out_channels)
     return x.copy()
@@ -192,6 +206,9 @@ def qwen_block(p: NetPlace, streams: Pair, temb: Value, c: ComponentConfig, freq
 def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, _), run = width_of(c), n.run
     x = n.linear("img_in", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
+    if run.cls == QWEN_CONTROL:
+        channels = c.in_channels + (c.extra_condition_channels or 0)
+        x = x + n.linear("controlnet_x_embedder", latent(n, s, channels, x.shape[1]), d)
     y = n.rms_norm("txt_norm", latent(n, s, c.joint_attention_dim, s.text))
     y = n.linear("txt_in", y, d)
     times = s.batch * (2 if c.zero_cond_t else 1)
@@ -200,8 +217,12 @@ def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         (n / "time_text_embed").param("addition_t_embedding.weight", 2, d, kind="embedding")
     of_image = run.new(1, x.shape[1], 1, c.attention_head_dim, dtype=FLOAT32)
     of_text = run.new(1, s.text, 1, c.attention_head_dim, dtype=FLOAT32)
+    made: list[list[Value]] = [[]]
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(lambda p, x, y: qwen_block(p, (x, y), temb, c, (of_image, of_text)), x, y)
+        x = controlled(p, x, 0, c.num_layers, made)
+    if run.cls == QWEN_CONTROL:
+        return projections(n, made, ("controlnet_blocks",))
     if c.zero_cond_t:
         temb = temb.part(s.batch, d)
     x = continuous(n / "norm_out", x, temb)
@@ -290,4 +311,6 @@ PROGRAMS = {
     "SD3Transformer2DModel": sd3,
     "QwenImageTransformer2DModel": qwen_image,
     "AuraFlowTransformer2DModel": aura_flow,
+    SD3_CONTROL: sd3,
+    QWEN_CONTROL: qwen_image,
 }

@@ -14,6 +14,7 @@ from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
 CONTROL_WIDTHS = 16, 32, 96, 256  # of a ControlNet's picture
+IP_TOKENS = 4  # of ImageProjection, as IP-Adapter's own files have them
 TO_PIXELS = 8  # of a latent's side
 
 
@@ -100,8 +101,18 @@ def attention(n: NetPlace, x: Value, seen: Value, heads: int) -> Value:
     k = n.linear("to_k", seen, d, False)
     v = n.linear("to_v", seen, d, False)
     h = attend(q, k, v, heads)
+    if n.run.seen is not None and n.path.endswith("attn2."):  # IPAdapterAttnProcessor2_0
+        h = h + shown(n / "processor", q, n.run.seen, heads) * 1.0
     del q, k, v
     return (n / "to_out").linear("0", h, d)
+
+
+def shown(n: NetPlace, q: Value, picture: Value, heads: int) -> Value:
+    """What queries read of a picture, by keys and values of an IP-Adapter."""
+    d = q.shape[-1]
+    k = (n / "to_k_ip").linear("0", picture, d, False)
+    v = (n / "to_v_ip").linear("0", picture, d, False)
+    return attend(q, k, v, heads)
 
 
 def layer(p: NetPlace, x: Value, y: Value, level: Level) -> Value:
@@ -166,7 +177,17 @@ def front(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Valu
     if projected or (c.encoder_hid_dim and not c.encoder_hid_dim_type):
         seen = run.constant(s.batch, s.text, c.encoder_hid_dim)
         y = n.linear("encoder_hid_proj", seen, y.shape[-1])
+    if c.encoder_hid_dim_type == "ip_image_proj":
+        run.seen = projected_picture(n / "encoder_hid_proj", c, s.batch)
     return n.conv("conv_in", x, d, c.conv_in_kernel or 3), temb, y
+
+
+def projected_picture(n: NetPlace, c: ComponentConfig, batch: int) -> Value:
+    """MultiIPAdapterImageProjection of one adapter: tokens of what the image encoder gave."""
+    p, width = n / "image_projection_layers" / 0, each_level(c.cross_attention_dim, 1)[0]
+    x = n.run.constant(batch, c.image_embed_dim)
+    x = p.linear("image_embeds", x, IP_TOKENS * width).view(batch, IP_TOKENS, width)
+    return p.layer_norm("norm", x)
 
 
 def down(
@@ -220,12 +241,19 @@ def body(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value],
         if i < len(levels) - 1:
             x = (p / "downsamplers" / 0).conv("conv", x, level.width, 3, 2, 1)
             skips.append(x)
+    given = n.run.residuals
+    if given:  # of a ControlNet
+        skips = [skip + one for skip, one in zip(skips, given[0], strict=True)]
     last = replace(levels[-1], only=False)
-    return middle(n / "mid_block", x, last, k), skips, k
+    x = middle(n / "mid_block", x, last, k)
+    if given:
+        x = x + given[1][0]
+    return x, skips, k
 
 
 def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x, skips, k = body(n, c, s)
+    sums = tuple(skips) if n.run.residuals else ()  # a local variable of diffusers' forward
     levels = levels_of(c)[::-1]
     for i, (level, kind) in enumerate(zip(levels, c.up_block_types, strict=True)):
         p, number = n / "up_blocks" / i, level.layers + 1
@@ -238,7 +266,9 @@ def unet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         del joined
     x = n.group_norm("conv_norm_out", x)
     x = x.act()
-    return n.conv("conv_out", x, c.out_channels, c.conv_out_kernel or 3)
+    x = n.conv("conv_out", x, c.out_channels, c.conv_out_kernel or 3)
+    del sums
+    return x
 
 
 def controlnet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
@@ -259,7 +289,9 @@ def controlnet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     outs = [n.conv(f"controlnet_down_blocks.{i}", t, t.shape[1], 1) for i, t in enumerate(skips)]
     x = n.conv("controlnet_mid_block", x, x.shape[1], 1)
     outs = [out * 1.0 for out in outs]
-    return x * 1.0
+    x = x * 1.0
+    run.residuals = [outs, [x]]
+    return x
 
 
 PROGRAMS = {"UNet2DConditionModel": unet, "ControlNetModel": controlnet}
