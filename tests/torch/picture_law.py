@@ -124,7 +124,8 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
 
 def _shown(cls: Any, config: Mapping[str, Any]) -> Any:
     """A U-Net with an IP-Adapter, as load_ip_adapter leaves it."""
-    from diffusers.models import attention_processor as processors, embeddings
+    from diffusers.models import attention_processor as processors
+    from diffusers.models import embeddings
 
     own = {k: v for k, v in config.items() if k not in ("image_embed_dim", "encoder_hid_dim_type")}
     unet, inside = cls.from_config(own), config["image_embed_dim"]

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from math import isqrt
 
 from weighbridge.base.dtypes import DType
+from weighbridge.base.memo import memo
 from weighbridge.base.records import dataclass, field
 from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.training.adapters import ALL, matched
 from weighbridge.training.forward.adapters import LoraLinear, Plain
 from weighbridge.training.forward.deltas import Hadamard, Kronecker, WithDelta
@@ -163,3 +165,35 @@ def factored(size: int, factor: int) -> tuple[int, int]:
     most = min(factor or isqrt(size), size)
     small = next(number for number in range(most, 0, -1) if size % number == 0)
     return min(small, size // small), max(small, size // small)
+
+
+# ---- files that are loaded beside a denoiser
+
+
+def files(part: ModelPart, count: int, rank: int, dtype: DType) -> tuple[int, ...]:
+    """Return the bytes of the matrices of so many LoRAs, on all linears of a component's blocks."""
+    shapes = {p.name.removesuffix(".weight"): p.shape for p in part.blueprint.params}
+    sides = (side for path in _all_linears(part) for side in shapes[path])
+    return tuple(dtype.size(rank * side) for side in sides) * count
+
+
+def loaded(part: ModelPart, count: int, rank: int, dtype: DType) -> dict[str, Wrap]:
+    """Return what stands in for each linear that has LoRAs beside it, without their memory."""
+    params = {p.name: p for p in part.blueprint.params}
+
+    def leaf(name: str, *shape: int) -> LeafTensor:
+        return LeafTensor(name, shape, dtype, None, trainable=False)
+
+    wraps: dict[str, Wrap] = {}
+    for path in _all_linears(part):
+        outside, inside = params[f"{path}.weight"].shape
+        weight, bias = leaf(path, outside, inside), f"{path}.bias"
+        wrap: Wrap = Plain(weight, leaf(bias, outside) if bias in params else None)
+        for _ in range(count):
+            wrap = LoraLinear(wrap, weight, leaf(path, rank, inside), leaf(path, outside, rank), 0)
+        wraps[path] = wrap
+    return wraps
+
+
+def _all_linears(part: ModelPart) -> list[str]:
+    return memo(part, ("linears of blocks",), lambda: targeted(part.blueprint.params, (ALL,)))

@@ -20,7 +20,8 @@ from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, LiveTensor
 from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures import formats
+from weighbridge.pictures import adapting, formats
+from weighbridge.pictures.companions import LoraFiles
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.values import machine
 
@@ -38,6 +39,7 @@ class ComponentPlacement:
     casting: tuple[str, ...] = ()  # components whose layers rest in fp8
     fused: tuple[str, ...] = ()  # components whose queries, keys and values are one weight, too
     swapped: Mapping[str, int] = {}  # blocks of a component that wait in host memory
+    loras: Mapping[str, LoraFiles] = {}  # of a component whose LoRAs are not fused
 
 
 class StagePeak(NamedTuple):
@@ -125,6 +127,8 @@ class PipelineCard:
         sizes = formats.sizes(part, form, dtype)
         if name in place.fused:
             sizes = (*sizes, *formats.fused(part, form, dtype))
+        if name in place.loras:
+            sizes = (*sizes, *adapting.files(part, *place.loras[name], dtype))
         if name in place.casting:
             rest = formats.sizes(part, formats.FP8, dtype)
             sizes = (*rest, formats.largest(part, dtype, linears=True))

@@ -118,8 +118,9 @@ class ComfyCard(PipelineCard):
 
     def before(self, name: str) -> None:
         if self.placement.offload != "none":
-            encoders = self.spec.encoders
-            together = encoders if name in encoders else (name,)
+            spec = self.spec
+            groups = (spec.encoders, (spec.denoiser, *spec.controls))
+            together = next((group for group in groups if name in group), (name,))
             for other in [one for one in self._there if one not in together]:
                 self._send(other)
             self.heap.emptied()

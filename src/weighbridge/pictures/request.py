@@ -10,6 +10,7 @@ from weighbridge.base.versions import release
 from weighbridge.models.tensors import torch_dtype
 from weighbridge.pictures import formats
 from weighbridge.pictures.card import ComponentPlacement
+from weighbridge.pictures.companions import loras
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
 from weighbridge.workload.picture import Picture
@@ -26,6 +27,11 @@ PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every progra
     "vae_slicing": (DIFFUSERS,),
     "fuse_qkv": (DIFFUSERS,),
     "quantize_on_card": (DIFFUSERS,),
+    "ip_adapter": (DIFFUSERS,),
+    "fuse_lora": (DIFFUSERS,),
+    "controlnet": (DIFFUSERS, COMFYUI),
+    "refiner": (DIFFUSERS, COMFYUI),
+    "lora": (DIFFUSERS, COMFYUI),
     "blocks_to_swap": (DIFFUSERS, COMFYUI),
     "vram_mode": (COMFYUI,),
     "reserve_vram": (COMFYUI,),
@@ -118,6 +124,10 @@ def notes(
     asked = w.frames or (made.frames if w.seconds is None else None)
     if asked is not None and asked != made.frames:
         yield sentence("picture.frames_rounded", frames=made.frames, time=spec.time)
+    if spec.controls and spec.denoiser != "unet":  # of which a ControlNet has the whole way down
+        yield sentence("picture.controls")
+    if files := loras(w):
+        yield sentence("picture.loras", rank=files.rank, component=spec.denoiser)
     if absent:
         listed = ", ".join(absent)
         yield sentence("picture.absent", pipeline=spec.name, components=listed)
@@ -154,6 +164,7 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Compone
     if spec.image_encoder_dtype and w.dtype is None:
         dtypes[spec.image_encoder] = torch_dtype(spec.image_encoder_dtype, "--dtype")
     casting = spec.denoisers if w.layerwise_casting else ()
+    files = loras(w)
     swapped = dict.fromkeys(spec.denoisers, w.blocks_to_swap) if w.blocks_to_swap else {}
     return ComponentPlacement(
         offload=w.offload or "none",
@@ -163,4 +174,5 @@ def placement(spec: PipelineSpec, w: Picture, names: tuple[str, ...]) -> Compone
         casting=casting,
         fused=spec.denoisers if w.fuse_qkv else (),
         swapped=swapped,
+        loras={spec.denoiser: files} if files else {},
     )

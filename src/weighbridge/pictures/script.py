@@ -64,12 +64,44 @@ class PipelineLines:
             listed = json.dumps(sorted(packed))
             yield f'quantized = PipelineQuantizationConfig("{kind}", {ARGUMENTS[kind]}, {listed})'
             passed.append("quantization_config=quantized")
-        yield f"pipe = DiffusionPipeline.from_pretrained({', '.join(passed)})"
+        yield from self._controls(dtype, passed)
+        yield f"pipe = {self._loader()}.from_pretrained({', '.join(passed)})"
+        yield from self._companions()
         yield from self._placed(dtype)
         sizes = [f"width={w['width']}", f"height={w['height']}"]
         if w["frames"] > 1:
             sizes.append(f"num_frames={w['frames']}")
+        if w.get("controlnet"):
+            sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
+        sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
         yield f'out = pipe("...", {", ".join(sizes)})'
+
+    def _loader(self) -> str:
+        """Return the class that picks the pipeline, which a ControlNet makes another one."""
+        return (
+            "AutoPipelineForText2Image" if self.settings.get("controlnet") else "DiffusionPipeline"
+        )
+
+    def _controls(self, dtype: str, passed: list[str]) -> Iterator[str]:
+        count = int(self.settings.get("controlnet") or 0)
+        if count:
+            cls = self.settings["control_class"]
+            one = f'{cls}.from_pretrained("...", torch_dtype={dtype})'
+            listed = ", ".join([one] * count)
+            yield f"controlnet = {one if count == 1 else f'[{listed}]'}"
+            passed.append("controlnet=controlnet")
+
+    def _companions(self) -> Iterator[str]:
+        w = self.settings
+        for number in range(int(w.get("lora") or 0)):
+            yield f'pipe.load_lora_weights("...", adapter_name="lora_{number}")'
+        if w.get("lora") and w.get("fuse_lora"):
+            yield "pipe.fuse_lora()"
+            yield "pipe.unload_lora_weights()"
+        if w.get("ip_adapter"):
+            yield 'pipe.load_ip_adapter("h94/IP-Adapter", subfolder="...", weight_name="...")'
+        if w.get("refiner"):
+            yield "# then the refiner's pipeline, with this one's text_encoder_2 and vae"
 
     def _elsewhere(self, *loaded: Mapping[str, str]) -> Iterator[str]:
         """Yield a word for the reader on each format that no line of diffusers loads."""
@@ -77,7 +109,8 @@ class PipelineLines:
         yield from (f"# {name}: the file in {self.forms[name]}" for name in sorted(names))
 
     def _names(self, files: Mapping[str, str], packed: Mapping[str, str]) -> set[str]:
-        names = {"DiffusionPipeline", *(self.classes[name] for name in files)}
+        names = {self._loader(), *(self.classes[name] for name in files)}
+        names |= {self.settings["control_class"]} if self.settings.get("controlnet") else set()
         names |= {"GGUFQuantizationConfig"} if files else set()
         w = self.settings
         if w["vae_dtype"] != w["dtype"] and not w["upcast"]:

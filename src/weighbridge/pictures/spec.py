@@ -61,6 +61,9 @@ class PipelineSpec(NamedTuple):
     token_times: Literal["", "pictures", "always"] = ""  # when each token has a time of its own
     picture_text: int = 0  # tokens that each picture adds to the prompt
     short: Mapping[str, int] = {}  # encoders with a length of their own
+    refiner: str = ""  # the pipeline whose denoiser goes on where this one's ends
+    controls: tuple[str, ...] = ()  # ControlNets that were added: components
+    shown: bool = False  # a picture, by an IP-Adapter that was added
     unweighed: tuple[str, ...] = ()  # components without a config here: more is loaded than this
     versions: Mapping[str, Any] = {}  # a rule of a release: {"0.31": {...}}
     source: str = ""
@@ -125,10 +128,10 @@ def _of_classes(configs: Mapping[str, Config]) -> CataloguePipeline | None:
 def _lacking(pipeline: CataloguePipeline, configs: Mapping[str, Config]) -> tuple[str, ...] | None:
     """Return the networks that are stepped through and are not there; None where one that is there
     is of another class, or the first denoiser lacks."""
-    first, *others = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
+    deciding = (*pipeline.recipe["denoisers"], pipeline.recipe.get("vae", "vae"))
     lacking = []
-    for name in (first, *others):
-        if name not in configs and name != first:
+    for name in deciding:
+        if name not in configs and name != deciding[0]:
             lacking.append(name)
         elif class_of(configs.get(name, {})) != class_of(pipeline.parts[name]):
             return None

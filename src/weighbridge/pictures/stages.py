@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import NamedTuple, dataclass
-from weighbridge.pictures import components, formats
+from weighbridge.pictures import adapting, components, formats
 from weighbridge.pictures.card import PipelineCard, StagePeak
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.nets import tiles
@@ -24,6 +24,8 @@ ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 COLOURS = 3
 PICTURES = "AutoencoderKL"  # which decodes a video as a batch of pictures
 FRAMES_AT_ONCE = 16  # decode_chunk_size of AnimateDiff
+UNET = "UNet2DConditionModel"
+Residuals = list[list[Value]]
 PATCH = 2  # pixels of the latents that are one token, in each direction
 
 
@@ -76,9 +78,16 @@ def run(
     prompts = _prompts(card, request, rows)
     if request.images:
         yield from _pictures(card, request, dropped)
+    if spec.shown:
+        sizes = Sizes(batch=request.batch)
+        yield _stage(card, request, ENCODE, spec.image_encoder, sizes)
+    hints = _hints(card, request, rows)
+    if spec.controls and not hints:
+        yield _encoded(card, request)
     for name in spec.denoisers:
         if name in card.parts:
-            yield _denoise(card, request, name)
+            yield from _denoise(card, request, name)
+    del hints
     yield decode(card, request)
     del prompts
 
@@ -99,12 +108,29 @@ def _pictures(
     encoder = spec.image_encoder
     if encoder and encoder in card.parts and encoder not in dropped:
         yield _stage(card, request, ENCODE, encoder, Sizes(batch=request.batch))
+    yield _encoded(card, request)
+
+
+def _encoded(card: PipelineCard, request: PictureRequest) -> Stage:
+    """Encode pictures that are given by the autoencoder."""
+    spec = card.spec
     frames, height, width = request.latent(spec)
     frames = frames if spec.encodes == "video" else 1
     sizes = Sizes(batch=request.batch, frames=frames, height=height, width=width, side="encode")
     pixels = _picture(card, request, card.placement.dtypes[spec.vae])  # programs do not count it
-    yield _stage(card, request, ENCODE, spec.vae, sizes)
+    stage = _stage(card, request, ENCODE, spec.vae, sizes)
     del pixels
+    return stage
+
+
+def _hints(card: PipelineCard, request: PictureRequest, rows: int) -> list[Tensor]:
+    """Make the pictures that ControlNets of U-Nets read as pixels; those of transformers read
+    latents."""
+    spec = card.spec
+    if not spec.controls or class_of(card.parts[spec.denoiser].config) != UNET:
+        return []
+    dtype, shape = card.placement.dtypes[spec.denoiser], (COLOURS, request.height, request.width)
+    return [card.m.new((rows, *shape), dtype) for _ in spec.controls]
 
 
 def _stage(
@@ -116,22 +142,53 @@ def _stage(
     return Stage(name, part, card.after(part))
 
 
-def forward(card: PipelineCard, request: PictureRequest, part: str, sizes: Sizes) -> Value | None:
-    """Run a component's program on the card."""
-    config = card.parts[part].config
+def forward(
+    card: PipelineCard,
+    request: PictureRequest,
+    part: str,
+    sizes: Sizes,
+    residuals: Residuals | None = None,
+) -> Value | None:
+    """Run a component's program on the card, with what ControlNets gave."""
+    run = _program_run(card, request, part)
+    run.residuals = residuals or []
+    return components.forward(run, card.parts[part].config, sizes)
+
+
+def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
     run = ProgramRun(
         m=card.m,
-        cls=class_of(config),
+        cls=class_of(card.parts[part].config),
         dtype=card.computes(part),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,
         caches_in_place=request.caches_in_place,
     )
-    return components.forward(run, config, sizes)
+    if part in card.placement.loras:
+        run.wraps = adapting.loaded(card.parts[part], *card.placement.loras[part], run.dtype)
+    return run
 
 
-def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Stage:
+def _controlled(
+    card: PipelineCard, request: PictureRequest, sizes: Sizes, residuals: Residuals
+) -> Iterator[Stage]:
+    """Run the ControlNets beside the denoiser, which is there from its step before. What each gives
+    is added to what those before it gave."""
+    for control in card.spec.controls:
+        card.before(control)
+        run = _program_run(card, request, control)
+        components.forward(run, card.parts[control].config, sizes)
+        residuals[:] = _summed(residuals, run.residuals) if residuals else run.residuals
+        del run
+        yield Stage(DENOISE, control, card.after(control))
+
+
+def _summed(before: Residuals, now: Residuals) -> Residuals:
+    return [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(before, now, strict=True)]
+
+
+def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator[Stage]:
     spec, m = card.spec, card.m
     card.before(name)
     frames, height, width = request.latent(spec)
@@ -149,13 +206,19 @@ def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Stage:
         token_times=spec.token_times == "always" or bool(spec.token_times and request.images),
     )
     latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
+    residuals: Residuals = []
+    if spec.controls and name == spec.denoiser:
+        yield from _controlled(card, request, sizes, residuals)
+        card.before(name)
     unpacked = _unpacked(card, name)
-    first = forward(card, request, name, sizes)
-    second = forward(card, request, name, sizes) if request.guidance == "two-pass" else None
+    first = forward(card, request, name, sizes, residuals)
+    twice = request.guidance == "two-pass"
+    second = forward(card, request, name, sizes, residuals) if twice else None
     del first, second, unpacked
+    residuals.clear()
     stage = Stage(DENOISE, name, card.after(name))
     del latents
-    return stage
+    yield stage
 
 
 def _unpacked(card: PipelineCard, name: str) -> Tensor | None:

@@ -38,6 +38,12 @@ class PictureSettings(Settings):
     guidance: Str = word(*GUIDANCES, default="usual")
     prompt_tokens: Int = count(1, 1 << 16)
     images: Int = whole(0, 64, default=0)
+    controlnet: Int = whole(0, 8, default=0)
+    ip_adapter: Switch = switch()
+    refiner: Switch = switch()
+    lora: Int = whole(0, 64, default=0)
+    lora_r: Int = count(1, 4096)
+    fuse_lora: Switch = switch()
 
 
 class PipelineSettings(Settings):

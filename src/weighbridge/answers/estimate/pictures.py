@@ -21,6 +21,7 @@ from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import comfy, components, formats, sdcpp, stages
 from weighbridge.pictures.card import ComponentPlacement, PipelineCard, waiting
+from weighbridge.pictures.companions import control_class, joined
 from weighbridge.pictures.request import foreign, notes, placement, request
 from weighbridge.pictures.script import PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
@@ -54,6 +55,7 @@ def picture(model: Model, w: Picture) -> Report:
     parts = loaded(row, model, w)
     known(row, parts)
     absent = [name for name in row.order if not any(p.name == name for p in model.parts)]
+    row, parts = joined(row, parts, w)
     budget = w.budget()
     part = None if budget is None else budget.choice.part
     foreign(w)
@@ -299,6 +301,7 @@ def _script(
         return None
     classes = {p.name: p.blueprint.cls for p in model.parts}
     more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
+    more["control_class"] = control_class(classes[row.denoiser])
     repo = model.reference if "/" in model.reference else row.repo_id
     stems = {name: next(iter(files), name) for name, files in row.files.items()}
     folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
@@ -332,6 +335,8 @@ def _effective(
     if w.engine == comfy.NAME:
         settings |= {"vram_mode": w.vram_mode or "normal", "reserve_vram": w.reserve_vram}
         settings |= {"disable_smart_memory": True} if w.disable_smart_memory else {}
+    added = ("controlnet", "ip_adapter", "refiner", "lora", "lora_r", "fuse_lora")
+    settings |= {name: value for name in added if (value := getattr(w, name))}
     settings |= {"blocks_to_swap": w.blocks_to_swap} if w.blocks_to_swap else {}
     settings |= {"gguf": row.gguf} if row.gguf else {}
     settings |= {"drop": list(w.drop)} if w.drop else {}

@@ -104,16 +104,21 @@ def single(p: NetPlace, x: Value, heads: int, turns: Turns, zero: Modulate) -> V
     return residual + x
 
 
+def times(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
+    """The time, with guidance and the pooled text where the class has them."""
+    d, _ = width_of(c)
+    if n.run.cls == "LongCatImageTransformer2DModel":
+        return vector(n / "time_embed", s.batch, d)
+    pooled, guidance = c.pooled_projection_dim, bool(c.guidance_embeds)
+    return vector(n / "time_text_embed", s.batch, d, pooled, guidance=guidance)
+
+
 def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
     if n.run.cls == "FluxControlNetModel":
         x = x + n.linear("controlnet_x_embedder", latent(n, s, c.in_channels, x.shape[1]), d)
-    if n.run.cls == "LongCatImageTransformer2DModel":
-        temb = vector(n / "time_embed", s.batch, d)
-    else:
-        pooled, guidance = c.pooled_projection_dim, bool(c.guidance_embeds)
-        temb = vector(n / "time_text_embed", s.batch, d, pooled, guidance=guidance)
+    temb = times(n, c, s)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
     if c.num_mode:
         y = cat([n.embedding("controlnet_mode_embedder", s.batch, 1, c.num_mode, d), y])

@@ -1,0 +1,147 @@
+"""What people load beside a pipeline: ControlNets, an IP-Adapter, a refiner, LoRAs.
+
+    controlnet   as the denoiser is built, fewer blocks deep; it runs before each step, and what it
+                 gives stays while the denoiser runs
+    ip_adapter   an image encoder, a projection of what that gives, and keys and values of it in
+                 each cross attention of a U-Net
+    refiner      a second denoiser, behind the first
+    lora         two matrices beside each linear of the denoiser's blocks, until they are fused
+
+How many blocks a ControlNet of a transformer has is what `from_transformer` takes: published ones
+have others. A U-Net's has its way down. Source: diffusers 0.42 models/controlnets/{controlnet,
+controlnet_flux, controlnet_sd3, controlnet_qwenimage}.py, loaders/{ip_adapter, lora_pipeline}.py;
+laion/CLIP-ViT-bigG-14-laion2B-39B-b160k config.json (the image encoder of SDXL's IP-Adapter).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.memo import memo
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
+from weighbridge.models.catalogue.pipelines import find
+from weighbridge.models.checkpoint.gather import gather_config
+from weighbridge.models.checkpoint.model import ModelPart, resolve
+from weighbridge.pictures import components
+from weighbridge.pictures.config import class_of
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.workload.picture import Picture
+
+Parts = dict[str, ModelPart]
+UNET = "UNet2DConditionModel"
+# The ControlNet of a denoiser's class, and what it changes of the denoiser's config
+CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    UNET: ("ControlNetModel", {}),
+    "FluxTransformer2DModel": ("FluxControlNetModel", {"num_layers": 4, "num_single_layers": 10}),
+    "SD3Transformer2DModel": (
+        "SD3ControlNetModel",
+        {"num_layers": 12, "extra_conditioning_channels": 1},
+    ),
+    "QwenImageTransformer2DModel": ("QwenImageControlNetModel", {"num_layers": 5}),
+}
+CONTROL, IMAGE_ENCODER, REFINER = "controlnet", "image_encoder", "refiner"
+BIG_G = {
+    "architectures": ["CLIPVisionModelWithProjection"],
+    "hidden_act": "gelu",
+    "hidden_size": 1664,
+    "image_size": 224,
+    "intermediate_size": 8192,
+    "model_type": "clip_vision_model",
+    "num_attention_heads": 16,
+    "num_channels": 3,
+    "num_hidden_layers": 48,
+    "patch_size": 14,
+    "projection_dim": 1280,
+}
+WIDTHS = {768: "svd-xt", 2048: ""}  # of texts: whose image encoder it is; "": BIG_G
+USUAL_RANK = 32  # of a LoRA that says none: assumed, published ones are 4 to 128
+
+
+class LoraFiles(NamedTuple):
+    """How many LoRAs are beside each linear of a denoiser's blocks, and their rank."""
+
+    number: int
+    rank: int
+
+
+def joined(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
+    """Return a pipeline with what is loaded beside it. Raises UnsupportedError for what nobody has
+    published for its classes."""
+    for wanted, join in (
+        (w.controlnet, _with_controls),
+        (w.ip_adapter, _with_pictures),
+        (w.refiner, _with_refiner),
+    ):
+        if wanted:
+            row, parts = join(row, parts, w)
+    return row, parts
+
+
+def control_class(denoiser: str) -> str:
+    """Return the class of the ControlNets of a denoiser's class; "" where there is none."""
+    return CONTROLS.get(denoiser, ("",))[0]
+
+
+def _with_controls(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
+    denoiser = parts[row.denoiser]
+    cls, changes = CONTROLS.get(class_of(denoiser.config), ("", {}))
+    if not cls or denoiser.config.get("class_embed_type"):
+        raise _unknown("--controlnet", row)
+    config = {**denoiser.config, "_class_name": cls, **changes}
+    part = _part(CONTROL, config, denoiser)
+    names = [CONTROL, *(f"{CONTROL}_{i}" for i in range(2, (w.controlnet or 0) + 1))]
+    return row._replace(controls=tuple(names)), {**parts, **dict.fromkeys(names, part)}
+
+
+def _with_pictures(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
+    """Add an IP-Adapter to a U-Net."""
+    unet = parts[row.denoiser]
+    width: Any = unet.config.get("cross_attention_dim")
+    known = class_of(unet.config) == UNET and isinstance(width, int) and width in WIDTHS
+    if not known or unet.config.get("encoder_hid_dim_type"):
+        raise _unknown("--ip-adapter", row)
+    known_row = find(WIDTHS[width])
+    encoder = BIG_G if known_row is None else known_row.parts[IMAGE_ENCODER]
+    shown = {"encoder_hid_dim_type": "ip_image_proj", "image_embed_dim": encoder["projection_dim"]}
+    added = {
+        row.denoiser: _part(row.denoiser, {**unet.config, **shown}, unet),
+        IMAGE_ENCODER: _part(IMAGE_ENCODER, encoder, unet),
+    }
+    chain = (*row.encoders, IMAGE_ENCODER, *row.denoisers, row.vae)
+    return row._replace(image_encoder=IMAGE_ENCODER, shown=True, chain=chain), {**parts, **added}
+
+
+def _with_refiner(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[PipelineSpec, Parts]:
+    other = find(row.refiner)
+    if other is None:
+        raise _unknown("--refiner", row)
+    config = other.parts[other.recipe["denoisers"][0]]
+    part = _part(REFINER, config, parts[row.denoiser])
+    denoisers = (*row.denoisers, REFINER)
+    chain = tuple(name for name in row.order if name != row.vae)
+    chain = (*chain, REFINER, row.vae)
+    return row._replace(denoisers=denoisers, chain=chain), {**parts, REFINER: part}
+
+
+def _part(name: str, config: Mapping[str, Any], owner: ModelPart) -> ModelPart:
+    """Return a component by its config; what is made of it stays with the denoiser."""
+
+    def make() -> ModelPart:
+        plan = components.blueprint(config) if "_class_name" in config else None
+        if plan is None:  # a class of transformers
+            [whole] = resolve(gather_config(dict(config)), base_model=False).parts
+            return replace(whole, name=name)
+        return ModelPart(name=name, library="diffusers", blueprint=plan, config=config)
+
+    return memo(owner, ("companion", name), make)
+
+
+def _unknown(flag: str, row: PipelineSpec) -> UnsupportedError:
+    return UnsupportedError(sentence("picture.companion", flag=flag, pipeline=row.name))
+
+
+def loras(w: Picture) -> LoraFiles | None:
+    """Return the LoRAs that are beside the denoiser as it runs; None of none, and of fused ones."""
+    count = w.lora or 0
+    return None if not count or w.fuse_lora else LoraFiles(count, w.lora_r or USUAL_RANK)
