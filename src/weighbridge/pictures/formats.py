@@ -186,6 +186,10 @@ def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:
 def blocks(part: ModelPart) -> tuple[float, float, int]:
     """Return shares of a component's parameters: what is in no block, the largest block; and how
     many blocks there are. Blocks are children of lists of modules, as group offload cuts them."""
+    return memo(part, ("blocks",), lambda: _blocks(part))
+
+
+def _blocks(part: ModelPart) -> tuple[float, float, int]:
     counts: dict[str, int] = {}
     outside = 0
     for p in part.blueprint.params:

@@ -7,12 +7,14 @@ So one text is the tree of a class and the memory of its step. Names and shapes 
 checkpoints.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import MAX_TENSORS, Param, ParamKind
 from weighbridge.pictures.values import Block, ProgramRun, Value
+from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops import matrix, norms
 from weighbridge.training.forward.ops.matrix import ConvForm
 from weighbridge.training.forward.tensors import LeafTensor
@@ -31,8 +33,10 @@ class NetPlace:
     def __truediv__(self, name: str | int) -> "NetPlace":
         return NetPlace(self.run, f"{self.path}{name}.")
 
-    def each(self, name: str, count: int) -> "list[NetPlace]":
-        return [self / name / number for number in range(count)]
+    def each(self, name: str, count: int) -> "Iterable[NetPlace]":
+        """Return the blocks of a list, in their turn; those that repeat are passed over."""
+        places = [self / name / number for number in range(count)]
+        return places if self.run.kinds is None else _unlike(places, self.run.kinds, self.run.m)
 
     @property
     def number(self) -> int:
@@ -158,3 +162,51 @@ class NetPlace:
 
 def _each(side: Side, count: int) -> tuple[int, ...]:
     return side if isinstance(side, tuple) else (side,) * count
+
+
+PERIODS = 1, 2, 3, 4  # blocks after which all lies again where it lay
+
+
+def _unlike(places: Sequence[NetPlace], kinds: Mapping[str, int], m: Machine) -> Iterator[NetPlace]:
+    """Yield blocks, but for those that do again what blocks of their kind before them did: where
+    the allocator is as it was before, it goes on as it did, and nothing becomes fuller."""
+    states: list[Any] = []
+    number = 0
+    while number < len(places):
+        place = places[number]
+        yield place
+        kind = kinds.get(place.path)
+        number += 1
+        left = _of_kind(places[number:], kinds, kind)
+        states = [*states, m.heap.state] if left else []
+        period = next((n for n in PERIODS if _repeats(states, n)), 0)
+        if period:
+            number += left // period * period
+
+
+def _repeats(states: Sequence[Any], period: int) -> bool:
+    """Tell whether the last two states are those of so many blocks before."""
+    last, before = states[-2:], states[-2 - period : -period]
+    return len(before) == len(last) and before == last
+
+
+def _of_kind(places: Sequence[NetPlace], kinds: Mapping[str, int], kind: int | None) -> int:
+    """Count the places up to one of another kind."""
+    if kind is None:
+        return 0
+    return next((i for i, one in enumerate(places) if kinds.get(one.path) != kind), len(places))
+
+
+def kinds_of(params: Iterable[Param]) -> dict[str, int]:
+    """Return blocks by their paths, with a number that those have alike whose tensors are. Classes
+    of transformers put a word before the path that a program of an encoder has."""
+    kinds: dict[str, int] = {}
+    for param in params:
+        words = param.name.split(".")
+        for place, word in enumerate(words):
+            if word.isdigit():
+                inside = hash((*words[place + 1 :], param.shape, param.kind))
+                for first in range(min(2, place)):
+                    path = ".".join([*words[first : place + 1], ""])
+                    kinds[path] = kinds.get(path, 0) + inside
+    return kinds

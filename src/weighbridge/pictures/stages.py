@@ -11,11 +11,13 @@ Prompts stay as the encoder gave them, to the end. Source: diffusers 0.42 pipeli
 from collections.abc import Iterator
 
 from weighbridge.base.dtypes import FLOAT32, DType
+from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.pictures import adapting, components, formats
 from weighbridge.pictures.card import PipelineCard, StagePeak
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.nets import tiles
+from weighbridge.pictures.places import kinds_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.values import ProgramRun, Sizes, Value
 from weighbridge.training.forward.tensors import Tensor
@@ -156,6 +158,7 @@ def forward(
 
 
 def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
+    params = card.parts[part].blueprint.params
     run = ProgramRun(
         m=card.m,
         cls=class_of(card.parts[part].config),
@@ -164,6 +167,7 @@ def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> Prog
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,
         caches_in_place=request.caches_in_place,
+        kinds=memo(card.parts[part], ("kinds",), lambda: kinds_of(params)),
     )
     if part in card.placement.loras:
         run.wraps = adapting.loaded(card.parts[part], *card.placement.loras[part], run.dtype)

@@ -8,7 +8,7 @@ do not belong in a program: `q, k = rope(q), rope(k)` holds the old ones until b
 there, and a helper that loops over blocks holds the input of the first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.base.dtypes import FLOAT32, DType
@@ -84,6 +84,7 @@ class ProgramRun:
     wraps: dict[str, Wrap] = field(default_factory=dict)
     # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
     residuals: list[list["Value"]] = field(default_factory=list)
+    kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
     seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":

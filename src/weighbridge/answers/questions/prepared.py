@@ -309,7 +309,8 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
-        if question.task in ("picture", "picture_training") or _bare(self.source):
+        bare = question.task == "infer" and _bare(self.source)
+        if bare or question.task in ("picture", "picture_training"):
             model = _with_its_pipeline(model, self.source)
         if question.task == "infer" and any(p.library == "diffusers" for p in model.parts):
             question = _of_pictures(question, model)

@@ -6,6 +6,7 @@ c10/cuda/CUDACachingAllocator.cpp.
 """
 
 from collections import defaultdict
+from typing import Any
 
 from weighbridge.base.errors import OutOfMemoryError
 from weighbridge.machines.allocator.blocks import Block, Captures, Pool, PoolId, cut
@@ -70,6 +71,17 @@ class Allocator:
         capture, no other stream that still uses a block."""
         bent = self.uses.any or self.captures.underway or self.journal is not None
         return self._plain and not bent
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What decides where tensors of the default stream lie next: free blocks, by size."""
+        lists = (pool.free[0] for pool in (self.small, self.large))
+        free = [
+            (size, *[address for address, _ in each.places[size]])
+            for each in lists
+            for size in each.sizes
+        ]
+        return self.allocated, self.reserved, *free
 
     def rounded(self, nbytes: int) -> int:
         """Return the bytes that a request of `nbytes` takes of a block that is cut."""

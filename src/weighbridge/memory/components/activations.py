@@ -244,6 +244,11 @@ class Heap(TensorHeap):
             for n, block in zip(sizes, blocks, strict=True)
         )
 
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What decides where the next tensors lie."""
+        return self.allocator.state
+
     def place(self) -> int:
         """Return the place of a tensor that is taken now."""
         self._next += 1

@@ -86,8 +86,7 @@ def t5(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = n.embedding("shared", s.batch, s.text, c.vocab_size, c.d_model)
     shape, d = (1, c.num_heads, s.text, s.text), c.d_model
     bias = n.run.new(*shape)
-    for i in range(c.num_layers):
-        p = n / "block" / i
+    for p in n.each("block", c.num_layers):
         h = t5_norm(p, "layer_norm", x)
         x = x + t5_attention(p / "SelfAttention", h, c, bias)
         h, f = t5_norm(p, "layer_norm_1", x), p / "DenseReluDense"

@@ -177,7 +177,7 @@ def front(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, Value, Valu
     if projected or (c.encoder_hid_dim and not c.encoder_hid_dim_type):
         seen = run.constant(s.batch, s.text, c.encoder_hid_dim)
         y = n.linear("encoder_hid_proj", seen, y.shape[-1])
-    if c.encoder_hid_dim_type == "ip_image_proj":
+    if c.image_embed_dim:  # of an IP-Adapter (companions.py); no config of diffusers has it
         run.seen = projected_picture(n / "encoder_hid_proj", c, s.batch)
     return n.conv("conv_in", x, d, c.conv_in_kernel or 3), temb, y
 
