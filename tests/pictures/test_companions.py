@@ -141,3 +141,17 @@ def test_the_lines_that_run_it():
     assert "controlnet=controlnet" in lines
     assert "load_lora_weights" in lines
     compile(lines, "lines", "exec")
+
+
+@pytest.mark.slow
+def test_comfyui_adds_loras_to_the_weights_and_keeps_their_files_in_ram():
+    """Two files of rank 16 of SD 1.5's U-Net, by the sides of its linears."""
+    asked = {"engine": "comfyui", "size": "256x256", "gpu": "3060"}
+    bare, added = (
+        api.picture("sd-1.5", **asked, **more) for more in ({}, {"lora": 2, "lora_r": 16})
+    )
+    assert bare.peak.expected == added.peak.expected
+    unet = next(p for p in prepare("sd-1.5").model().parts if p.name == "unet")
+    files = sum(adapting.files(unet, 2, 16, TORCH["bfloat16"]))
+    host = [r.devices[1].phases[0].at("driver").expected for r in (bare, added)]
+    assert host[1] - host[0] == pytest.approx(files, rel=0.01)

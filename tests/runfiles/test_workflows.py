@@ -167,7 +167,7 @@ def test_a_value_that_is_linked_is_followed():
         ({"1": node("UNETLoader", unet_name="my-own.safetensors")}, "UNETLoader.unet_name",
          "no file that we know"),
         ({"5": node("SuperSampler", model=["4", 0], latent=["3", 0])}, "SuperSampler", "do not know"),
-        ({"4": node("ControlNetLoader", model=["1", 0], x=["2", 0])}, "ControlNetLoader",
+        ({"4": node("StyleModelLoader", model=["1", 0], x=["2", 0])}, "StyleModelLoader",
          "not weighed"),
     ],
 )  # fmt: skip
@@ -176,8 +176,22 @@ def test_what_is_odd_is_named_and_not_guessed(changed, key, why):
 
 
 def test_what_is_not_weighed_leaves_no_yes():
-    flow = FLUX | {"4": node("ControlNetLoader", model=["1", 0], x=["2", 0])}
+    flow = FLUX | {"4": node("StyleModelLoader", model=["1", 0], x=["2", 0])}
     assert [one.raises for one in run(flow).unread] == [True]
+
+
+def test_loras_and_controlnets_are_loaded_with_the_denoiser():
+    flow = {
+        "1": FLUX["1"],
+        "4": node("ControlNetLoader", control_net_name="canny.safetensors"),
+        "41": node("LoraLoaderModelOnly", lora_name="a.safetensors", model=["1", 0]),
+        "42": node("LoraLoader", lora_name="b.safetensors", model=["41", 0]),
+    }
+    found = run(flow)
+    assert (found.settings["lora"], found.settings["controlnet"]) == (2, 1)
+    wan = {"1": node("UNETLoader", unet_name="wan2.1_t2v_14B_bf16.safetensors"), "4": flow["4"]}
+    assert "controlnet" not in run(wan).settings
+    assert unread(wan)["ControlNetLoader"] == "its model is not weighed"
 
 
 def test_models_of_several_pipelines_are_runs_of_their_own():

@@ -10,11 +10,13 @@
     before       ComfyUI estimates what a step takes, by area and a factor of each class; 128 MiB of
                  weights are loaded at least
 
-A prompt's encoders are one model. Two predictions run as one batch where that has room, else one
+LoRAs are added to each weight as it is loaded, in float32 on the card; the weight before it stays in
+RAM. Of GGUF they are added to what is unpacked, at each product. ControlNets are loaded with the
+denoiser. A prompt's encoders are one model. Two predictions run as one batch where that has room, else one
 after the other. Decoding that runs out of memory is tried again in tiles.
 Source: ComfyUI 0.3.64 comfy/model_management.py (load_models_gpu, minimum_inference_memory,
 EXTRA_RESERVED_VRAM), model_base.py (memory_required), supported_models.py (memory_usage_factor),
-sd.py (VAE), samplers.py (calc_cond_batch), sampler_helpers.py (prepare_sampling), ops.py
+sd.py (VAE), model_patcher.py (patch_weight_to_device, LowVramPatch), samplers.py (calc_cond_batch), sampler_helpers.py (prepare_sampling), ops.py
 (cast_bias_weight). Of 0.16: pull requests 12557, 12722, 12754; city96/ComfyUI-GGUF 427.
 """
 
@@ -30,7 +32,7 @@ from weighbridge.memory.components import device
 from weighbridge.memory.components.activations import LivePeak
 from weighbridge.models.catalogue.pipelines import find
 from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures import formats, stages
+from weighbridge.pictures import adapting, formats, stages
 from weighbridge.pictures.card import ComponentPlacement, PipelineCard, StagePeak
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.spec import PipelineSpec
@@ -109,6 +111,18 @@ def recipe(spec: PipelineSpec, w: Picture) -> PipelineSpec:
     dtype = "" if spec.upcast else spec.vae_dtype
     tile = (size, size)
     return spec._replace(tile=tile, frames_tile=frames, excluded=(), upcast=False, vae_dtype=dtype)
+
+
+def patched(
+    place: ComponentPlacement, parts: Mapping[str, ModelPart]
+) -> tuple[ComponentPlacement, int]:
+    """Return a placement whose LoRAs are added to weights as these are loaded, a weight at a time
+    in float32, and the bytes of their files, which stay in RAM."""
+    files = (
+        sum(adapting.files(parts[name], *loras, place.dtypes[name]))
+        for name, loras in place.loras.items()
+    )
+    return replace(place, loras={}), sum(files)
 
 
 class ComfyCard(PipelineCard):

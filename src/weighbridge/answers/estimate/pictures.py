@@ -67,7 +67,7 @@ def picture(model: Model, w: Picture) -> Report:
     if ran.packed:
         instants.insert(0, _quantized(ran.packed, spread, part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
-    waits = 0 if ran.mapped else waiting(place, parts, row)
+    waits = (0 if ran.mapped else waiting(place, parts, row)) + ran.files
     devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits),)))
     from weighbridge.answers.verdict import on_devices, on_host
 
@@ -102,6 +102,7 @@ class StagesRun(NamedTuple):
     packed: int = 0  # bytes of all weights before they are packed on the card
     in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
     mapped: bool = False  # weights in RAM are pages of files
+    files: int = 0  # bytes of LoRAs that stay in RAM, to be added as weights are loaded
     notes: tuple[str, ...] = ()
 
 
@@ -122,13 +123,20 @@ def _by_comfy(
     how, row = comfy.rules(w, part), comfy.recipe(row, w)
     offload = "none" if how.mode == "high" else "model"
     wanted, place = request(row, w), placement(row, w.but(offload=offload), tuple(parts))
+    place, files = comfy.patched(place, parts)
     beside = device.context(part).bytes.plus(device.libraries(TORCH, part).bytes)
     budget = w.budget()
     free = None if budget is None else budget.usable.low - beside.high
     chip = None if part is None else part.chip
     ran = comfy.run(comfy.ComfyRun(row, parts, place, how, chip, free), wanted, w.guidance)
-    sentences = (*ran.notes, sentence("comfy.spread"))
-    return StagesRun(ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, sentences)
+    sentences = (
+        *ran.notes,
+        *([sentence("comfy.loras")] if files else ()),
+        sentence("comfy.spread"),
+    )
+    return StagesRun(
+        ran.stages, ran.request, place, 0, ran.in_ram, how.dynamic, files, notes=sentences
+    )
 
 
 def _by_sdcpp(

@@ -22,12 +22,20 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread, Value
-from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, of_file
+from weighbridge.models.catalogue.pipelines import (
+    FLOATS,
+    CataloguePipeline,
+    DenoiserFile,
+    find,
+    of_file,
+)
+from weighbridge.pictures.companions import control_class
 
 MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
 REROUTE = "Reroute"
 WRAPPER = "WanVideoModelLoader"
 WHOLE = "this loader has all of it on the card, but for the blocks that are swapped: none in part"
+NOT_WEIGHED = "its model is not weighed"
 MOST_STEPS = 16  # links that are followed to a value
 MOST_NAMED = 8  # nodes that are not known
 FRAMES = ("length", "num_frames", "video_frames")
@@ -305,6 +313,18 @@ class Workflow:
             more["guidance"] = "batched"
         if recipe.get("reference_tokens"):
             more["images"] = len(self.of("picture"))
+        return more | self._added(pipeline)
+
+    def _added(self, pipeline: CataloguePipeline | None) -> dict[str, Value]:
+        """Return LoRAs, and ControlNets where the pipeline has some that we know."""
+        nodes, loras = self.of("control"), len(self.of("lora"))
+        more: dict[str, Value] = {"lora": loras} if loras else {}
+        parts = {} if pipeline is None else pipeline.parts
+        controlled = any(control_class(str(part.get("_class_name"))) for part in parts.values())
+        if nodes and controlled:
+            return {**more, "controlnet": len(nodes)}
+        for node in nodes:
+            self._leave(node.type, NOT_WEIGHED, raises=True)
         return more
 
     def _decoding(self) -> dict[str, Value]:
@@ -350,7 +370,7 @@ class Workflow:
     def _others(self) -> None:
         """Name the nodes that take memory and are not weighed, and those that are not known."""
         for node in self.of("more"):
-            self._leave(node.type, "its model is not weighed", raises=True)
+            self._leave(node.type, NOT_WEIGHED, raises=True)
         if any(node.type == WRAPPER for node in self.nodes):
             self._leave(WRAPPER, WHOLE)
         strange = dict.fromkeys(n.type for n in self.nodes if not _role(n.type))
