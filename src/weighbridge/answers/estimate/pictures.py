@@ -67,8 +67,8 @@ def picture(model: Model, w: Picture) -> Report:
     if ran.packed:
         instants.insert(0, _quantized(ran.packed, spread, part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
-    waits = (0 if ran.mapped else waiting(place, parts, row)) + ran.files
-    devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits),)))
+    waits = 0 if ran.mapped else waiting(place, parts, row)
+    devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits, ran.files),)))
     from weighbridge.answers.verdict import on_devices, on_host
 
     judged = None if budget is None else on_devices.serving(devices, budget)
@@ -273,11 +273,24 @@ def _stage_facts(stage: Stage, instant: Instant) -> dict[str, object]:
     }
 
 
-def _host(place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int) -> Instant:
+def _host(
+    place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int, files: int = 0
+) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
     parts_of_host: list[Component] = [host.processes(1)]
+    if files:
+        parts_of_host.append(
+            Component(
+                name="weights",
+                detail="LoRAs",
+                bytes=exactly(files),
+                basis="computed",
+                formula="files that are added to weights as these are loaded",
+                source="ComfyUI 0.3.64 comfy/model_patcher.py",
+            )
+        )
     if waits:
         parts_of_host.append(
             Component(
