@@ -10,14 +10,15 @@
     before       ComfyUI estimates what a step takes, by area and a factor of each class; 128 MiB of
                  weights are loaded at least
 
-LoRAs are added to each weight as it is loaded, in float32 on the card; the weight before it stays in
-RAM. Of GGUF they are added to what is unpacked, at each product. ControlNets are loaded with the
-denoiser. A prompt's encoders are one model. Two predictions run as one batch where that has room, else one
-after the other. Decoding that runs out of memory is tried again in tiles.
+LoRAs are added to each weight as it is loaded, in float32 on the card; the weight before it stays
+in RAM. Of GGUF they are added to what is unpacked, at each product. ControlNets are loaded with the
+denoiser. A prompt's encoders are one model. Two predictions run as one batch where that has room,
+else one after the other. Decoding that runs out of memory is tried again in tiles.
 Source: ComfyUI 0.3.64 comfy/model_management.py (load_models_gpu, minimum_inference_memory,
 EXTRA_RESERVED_VRAM), model_base.py (memory_required), supported_models.py (memory_usage_factor),
-sd.py (VAE), model_patcher.py (patch_weight_to_device, LowVramPatch), samplers.py (calc_cond_batch), sampler_helpers.py (prepare_sampling), ops.py
-(cast_bias_weight). Of 0.16: pull requests 12557, 12722, 12754; city96/ComfyUI-GGUF 427.
+sd.py (VAE), model_patcher.py (patch_weight_to_device, LowVramPatch), samplers.py (calc_cond_batch),
+sampler_helpers.py (prepare_sampling), ops.py (cast_bias_weight). Of 0.16: pull requests 12557,
+12722, 12754; city96/ComfyUI-GGUF 427 and nodes.py (GGUFModelPatcher).
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What people load beside a pipeline: ControlNets, an IP-Adapter, a refiner, LoRAs.
+"""ControlNets, IP-Adapters, refiners and LoRAs, which people load beside a pipeline.
 
     controlnet   as the denoiser is built, fewer blocks deep; it runs before each step, and what it
                  gives stays while the denoiser runs

@@ -124,15 +124,20 @@ def notes(
     asked = w.frames or (made.frames if w.seconds is None else None)
     if asked is not None and asked != made.frames:
         yield sentence("picture.frames_rounded", frames=made.frames, time=spec.time)
-    if spec.controls and spec.denoiser != "unet":  # of which a ControlNet has the whole way down
-        yield sentence("picture.controls")
-    if files := loras(w):
-        yield sentence("picture.loras", rank=files.rank, component=spec.denoiser)
+    yield from _of_companions(spec, w)
     if absent:
         listed = ", ".join(absent)
         yield sentence("picture.absent", pipeline=spec.name, components=listed)
     if spec.unweighed:
         yield sentence("picture.unweighed", components=", ".join(spec.unweighed))
+
+
+def _of_companions(spec: PipelineSpec, w: Picture) -> Iterator[str]:
+    """Yield what is assumed of ControlNets and LoRAs."""
+    if spec.controls and spec.denoiser != "unet":  # of which a ControlNet has the whole way down
+        yield sentence("picture.controls")
+    if files := loras(w):
+        yield sentence("picture.loras", rank=files.rank, component=spec.denoiser)
 
 
 def _resized(spec: PipelineSpec) -> str:

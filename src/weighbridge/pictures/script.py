@@ -68,13 +68,17 @@ class PipelineLines:
         yield f"pipe = {self._loader()}.from_pretrained({', '.join(passed)})"
         yield from self._companions()
         yield from self._placed(dtype)
+        yield self._call()
+
+    def _call(self) -> str:
+        w = self.settings
         sizes = [f"width={w['width']}", f"height={w['height']}"]
         if w["frames"] > 1:
             sizes.append(f"num_frames={w['frames']}")
         if w.get("controlnet"):
             sizes.append("image=image" if w["denoiser"] == "unet" else "control_image=image")
         sizes += ["ip_adapter_image=image"] if w.get("ip_adapter") else []
-        yield f'out = pipe("...", {", ".join(sizes)})'
+        return f'out = pipe("...", {", ".join(sizes)})'
 
     def _loader(self) -> str:
         """Return the class that picks the pipeline, which a ControlNet makes another one."""

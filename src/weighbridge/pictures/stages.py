@@ -78,14 +78,8 @@ def run(
                 card, request, ENCODE, name, Sizes(batch=rows, text=_words(spec, request, name))
             )
     prompts = _prompts(card, request, rows)
-    if request.images:
-        yield from _pictures(card, request, dropped)
-    if spec.shown:
-        sizes = Sizes(batch=request.batch)
-        yield _stage(card, request, ENCODE, spec.image_encoder, sizes)
     hints = _hints(card, request, rows)
-    if spec.controls and not hints:
-        yield _encoded(card, request)
+    yield from _pictures(card, request, dropped)
     for name in spec.denoisers:
         if name in card.parts:
             yield from _denoise(card, request, name)
@@ -107,10 +101,12 @@ def _pictures(
     card: PipelineCard, request: PictureRequest, dropped: tuple[str, ...]
 ) -> Iterator[Stage]:
     spec = card.spec
-    encoder = spec.image_encoder
-    if encoder and encoder in card.parts and encoder not in dropped:
+    encoder = spec.image_encoder if request.images or spec.shown else ""
+    if encoder in card.parts and encoder not in dropped:
         yield _stage(card, request, ENCODE, encoder, Sizes(batch=request.batch))
-    yield _encoded(card, request)
+    of_latents = spec.controls and class_of(card.parts[spec.denoiser].config) != UNET
+    if request.images or of_latents:
+        yield _encoded(card, request)
 
 
 def _encoded(card: PipelineCard, request: PictureRequest) -> Stage:

@@ -309,6 +309,13 @@ class Prepared:
         if question.task == "infer":
             question, models = self._with(question, beside)
         model = self.model(base_model=question.workload.base_model)
+        question, model = self._pictured(question, model)
+        return Estimator(question, model, models, vars(self).get("_answers"))
+
+    def _pictured(
+        self, question: ModelQuestion[Any], model: Model
+    ) -> tuple[ModelQuestion[Any], Model]:
+        """The question and the pipeline, where it is one of pictures."""
         bare = question.task == "infer" and _bare(self.source)
         if bare or question.task in ("picture", "picture_training"):
             model = _with_its_pipeline(model, self.source)
@@ -316,7 +323,7 @@ class Prepared:
             question = _of_pictures(question, model)
             if question.task == "picture":
                 question = question._replace(workload=self._meant(question.workload, "picture"))
-        return Estimator(question, model, models, vars(self).get("_answers"))
+        return question, model
 
     def _helped(
         self,

@@ -64,9 +64,14 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     """Yield the run that the names of a text make by themselves: a server by its engine's defaults.
     Of a training they decide too little, and of a text without a program nothing."""
     pictured = None if models else pipeline(document)
-    if pictured is not None:
+    if pictured is None:
+        yield _of_a_model(document, models, cards)
+    else:
         yield _pictured(document, pictured, cards)
-        return
+
+
+def _of_a_model(document: Document, models: list[Piece], cards: Piece | None) -> PlannedRun:
+    """Return the run of the model that a text names, and of its program."""
     model = models[0] if models else None
     name = model.value if model is not None else ""
     considered = _considered(programs(document), name)
@@ -81,9 +86,8 @@ def in_words(document: Document, models: list[Piece], cards: Piece | None) -> It
     )
     ask = _ask(run, one and one.program, cards)
     if one is not None and one.program.task != "train":
-        yield _served(document, run, one, cards, ask)
-    else:
-        yield replace(run, refused=clauses(_too_little(considered), ask))
+        return _served(document, run, one, cards, ask)
+    return replace(run, refused=clauses(_too_little(considered), ask))
 
 
 def _pictured(document: Document, named: Piece, cards: Piece | None) -> PlannedRun:

@@ -74,7 +74,7 @@ class Allocator:
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """What decides where tensors of the default stream lie next: free blocks, by size."""
+        """Free blocks by size, which decide where tensors of the default stream lie next."""
         lists = (pool.free[0] for pool in (self.small, self.large))
         free = [
             (size, *[address for address, _ in each.places[size]])

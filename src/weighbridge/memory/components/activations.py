@@ -106,6 +106,11 @@ class TensorHeap(ABC):
         self._most = 0
         self._at_most: dict[str, int] = {}
 
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """All that decides where the next tensors lie: of no allocator, none of them repeats."""
+        return (object(),)
+
     @abstractmethod
     def take(self, nbytes: int, name: str = "activations", stream: int = 0) -> LiveTensor:
         """Take one tensor."""
@@ -246,7 +251,7 @@ class Heap(TensorHeap):
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """What decides where the next tensors lie."""
+        """The allocator's free blocks, which decide where the next tensors lie."""
         return self.allocator.state
 
     def place(self) -> int:

@@ -205,9 +205,14 @@ def of_file(path: str) -> DenoiserFile | None:
         meant = _files().get(stem)
         form = _format(words[count:]) if meant is not None else None
         if meant is not None and form is not None:
-            whole = stem in _whole() and not (packed or GGUF.fullmatch(form.lower()))
-            return DenoiserFile(*meant, "svdquant" if packed else form, whole)
+            form = "svdquant" if packed else form
+            return DenoiserFile(*meant, form, stem in _whole() and _holds_all(form))
     return None
+
+
+def _holds_all(form: str) -> bool:
+    """Tell whether a file in this format may hold more than a denoiser."""
+    return form != "svdquant" and GGUF.fullmatch(form.lower()) is None
 
 
 # A tensor that only one layout of files with every component has, and whose it is. Source:
@@ -223,8 +228,8 @@ LAYOUTS: Mapping[str, str] = {
 
 def of_tensors(tensors: Iterable[str]) -> DenoiserFile | None:
     """Tell whose checkpoint a file with every component is, by what its tensors are called."""
-    held = frozenset(tensors)
-    name = next((name for tensor, name in LAYOUTS.items() if tensor in held), None)
+    names_there = frozenset(tensors)
+    name = next((name for tensor, name in LAYOUTS.items() if tensor in names_there), None)
     return None if name is None else DenoiserFile(name, "unet", "", whole=True)
 
 

@@ -190,21 +190,29 @@ def attended(q: Value, k: Value, v: Value) -> Value:
 # ---- ControlNets of transformers
 
 
-def controlled(p: NetPlace, x: Value, part: int, count: int, made: list[list[Value]]) -> Value:
-    """What leaves the block of a place: a ControlNet keeps it in `made`, and a denoiser adds what
-    one gives to it. `part` is the list that the block is of, of `count` blocks."""
-    if p.run.cls.endswith("ControlNetModel"):
-        made[part].append(x)
+def hinted(n: NetPlace, x: Value, channels: int) -> Value:
+    """Add the picture that a ControlNet is given, as packed latents; a denoiser is given none."""
+    if not n.run.cls.endswith("ControlNetModel"):
         return x
-    given = p.run.residuals[part] if part < len(p.run.residuals) else []
-    return x + given[p.number * len(given) // count] if given else x
+    hint = n.run.constant(*x.shape[:2], channels)
+    return x + n.linear("controlnet_x_embedder", hint, x.shape[-1])
 
 
-def projections(n: NetPlace, made: list[list[Value]], names: Sequence[str]) -> Value:
+def controlled(p: NetPlace, x: Value, part: int, count: int, outputs: list[list[Value]]) -> Value:
+    """Pass on what a block gave: a ControlNet keeps it in `outputs`, and a denoiser adds what one
+    gives to it. `part` is the list that the block is of, of `count` blocks."""
+    if p.run.cls.endswith("ControlNetModel"):
+        outputs[part].append(x)
+        return x
+    residuals = p.run.residuals[part] if part < len(p.run.residuals) else []
+    return x + residuals[p.number * len(residuals) // count] if residuals else x
+
+
+def projections(n: NetPlace, outputs: list[list[Value]], names: Sequence[str]) -> Value:
     """Project what blocks gave; all of it stays until it is scaled."""
     outs = [
         [n.linear(f"{name}.{i}", x, x.shape[-1]) for i, x in enumerate(xs)]
-        for name, xs in zip(names, made, strict=True)
+        for name, xs in zip(names, outputs, strict=True)
     ]
     n.run.residuals = [[out * 1.0 for out in group] for group in outs]
     return n.run.residuals[0][-1]

@@ -18,6 +18,7 @@ from weighbridge.pictures.nets.blocks import (
     controlled,
     embed,
     feed,
+    hinted,
     latent,
     norm,
     normed,
@@ -116,8 +117,7 @@ def times(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     d, heads = width_of(c)
     x = n.linear("x_embedder", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
-    if n.run.cls == "FluxControlNetModel":
-        x = x + n.linear("controlnet_x_embedder", latent(n, s, c.in_channels, x.shape[1]), d)
+    x = hinted(n, x, c.in_channels)
     temb = times(n, c, s)
     y = n.linear("context_embedder", latent(n, s, c.joint_attention_dim, s.text), d)
     if c.num_mode:
@@ -133,15 +133,15 @@ def flux(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         x = single(p, x, heads, turns, lambda q, h: ada(q, h, temb, 3))
         return x.part(s.batch, image, d), x.part(s.batch, text, d)
 
-    made: list[list[Value]] = [[], []]
+    outputs: list[list[Value]] = [[], []]
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(two, x, y)
-        x = controlled(p, x, 0, c.num_layers, made)
+        x = controlled(p, x, 0, c.num_layers, outputs)
     for p in n.each("single_transformer_blocks", c.num_single_layers):
         x, y = p.block(one, x, y)
-        x = controlled(p, x, 1, c.num_single_layers, made)
+        x = controlled(p, x, 1, c.num_single_layers, outputs)
     if n.run.cls == "FluxControlNetModel":
-        return projections(n, made, ("controlnet_blocks", "controlnet_single_blocks"))
+        return projections(n, outputs, ("controlnet_blocks", "controlnet_single_blocks"))
     x = continuous(n / "norm_out", x, temb)
     return n.linear("proj_out", x, c.out_channels or c.in_channels)
 

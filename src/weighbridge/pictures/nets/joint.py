@@ -14,6 +14,7 @@ from weighbridge.pictures.nets.blocks import (
     continuous,
     controlled,
     feed,
+    hinted,
     latent,
     norm,
     normed,
@@ -126,13 +127,13 @@ def sd3(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         h = (n / "pos_embed_input").conv("proj", hint, d, c.patch_size, c.patch_size, 0)
         x = x + h.view(s.batch, tokens, d)
         del h
-    made: list[list[Value]] = [[]]
+    outputs: list[list[Value]] = [[]]
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(lambda p, x, y: sd3_block(p, (x, y), temb, c), x, y)
         if y is not None:
-            x = controlled(p, x, 0, c.num_layers, made)
+            x = controlled(p, x, 0, c.num_layers, outputs)
     if n.run.cls == SD3_CONTROL:
-        return projections(n, made, ("controlnet_blocks",))
+        return projections(n, outputs, ("controlnet_blocks",))
     x = continuous(n / "norm_out", x, temb)
     x = n.linear("proj_out", x, c.patch_size**2 * c.out_channels)
     return x.copy()
@@ -206,9 +207,7 @@ def qwen_block(p: NetPlace, streams: Pair, temb: Value, c: ComponentConfig, freq
 def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     (d, _), run = width_of(c), n.run
     x = n.linear("img_in", latent(n, s, c.in_channels, s.tokens or packed(s)), d)
-    if run.cls == QWEN_CONTROL:
-        channels = c.in_channels + (c.extra_condition_channels or 0)
-        x = x + n.linear("controlnet_x_embedder", latent(n, s, channels, x.shape[1]), d)
+    x = hinted(n, x, c.in_channels + (c.extra_condition_channels or 0))
     y = n.rms_norm("txt_norm", latent(n, s, c.joint_attention_dim, s.text))
     y = n.linear("txt_in", y, d)
     times = s.batch * (2 if c.zero_cond_t else 1)
@@ -217,12 +216,12 @@ def qwen_image(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         (n / "time_text_embed").param("addition_t_embedding.weight", 2, d, kind="embedding")
     of_image = run.new(1, x.shape[1], 1, c.attention_head_dim, dtype=FLOAT32)
     of_text = run.new(1, s.text, 1, c.attention_head_dim, dtype=FLOAT32)
-    made: list[list[Value]] = [[]]
+    outputs: list[list[Value]] = [[]]
     for p in n.each("transformer_blocks", c.num_layers):
         x, y = p.block(lambda p, x, y: qwen_block(p, (x, y), temb, c, (of_image, of_text)), x, y)
-        x = controlled(p, x, 0, c.num_layers, made)
+        x = controlled(p, x, 0, c.num_layers, outputs)
     if run.cls == QWEN_CONTROL:
-        return projections(n, made, ("controlnet_blocks",))
+        return projections(n, outputs, ("controlnet_blocks",))
     if c.zero_cond_t:
         temb = temb.part(s.batch, d)
     x = continuous(n / "norm_out", x, temb)

@@ -108,7 +108,7 @@ def attention(n: NetPlace, x: Value, seen: Value, heads: int) -> Value:
 
 
 def shown(n: NetPlace, q: Value, picture: Value, heads: int) -> Value:
-    """What queries read of a picture, by keys and values of an IP-Adapter."""
+    """Read a picture by keys and values of an IP-Adapter."""
     d = q.shape[-1]
     k = (n / "to_k_ip").linear("0", picture, d, False)
     v = (n / "to_v_ip").linear("0", picture, d, False)
@@ -241,13 +241,13 @@ def body(n: NetPlace, c: ComponentConfig, s: Sizes) -> tuple[Value, list[Value],
         if i < len(levels) - 1:
             x = (p / "downsamplers" / 0).conv("conv", x, level.width, 3, 2, 1)
             skips.append(x)
-    given = n.run.residuals
-    if given:  # of a ControlNet
-        skips = [skip + one for skip, one in zip(skips, given[0], strict=True)]
+    residuals = n.run.residuals
+    if residuals:  # of a ControlNet
+        skips = [skip + one for skip, one in zip(skips, residuals[0], strict=True)]
     last = replace(levels[-1], only=False)
     x = middle(n / "mid_block", x, last, k)
-    if given:
-        x = x + given[1][0]
+    if residuals:
+        x = x + residuals[1][0]
     return x, skips, k
 
 

@@ -22,13 +22,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Unread, Value
-from weighbridge.models.catalogue.pipelines import (
-    FLOATS,
-    CataloguePipeline,
-    DenoiserFile,
-    find,
-    of_file,
-)
+from weighbridge.models.catalogue.pipelines import FLOATS, DenoiserFile, find, of_file
 from weighbridge.pictures.companions import control_class
 
 MUTED, BYPASSED = 2, 4  # modes of the page; what is bypassed hands on what it is given
@@ -313,14 +307,14 @@ class Workflow:
             more["guidance"] = "batched"
         if recipe.get("reference_tokens"):
             more["images"] = len(self.of("picture"))
-        return more | self._added(pipeline)
+        return more | self._added(name)
 
-    def _added(self, pipeline: CataloguePipeline | None) -> dict[str, Value]:
+    def _added(self, name: str) -> dict[str, Value]:
         """Return LoRAs, and ControlNets where the pipeline has some that we know."""
         nodes, loras = self.of("control"), len(self.of("lora"))
         more: dict[str, Value] = {"lora": loras} if loras else {}
-        parts = {} if pipeline is None else pipeline.parts
-        controlled = any(control_class(str(part.get("_class_name"))) for part in parts.values())
+        parts = getattr(find(name), "parts", {}).values()
+        controlled = any(control_class(str(part.get("_class_name"))) for part in parts)
         if nodes and controlled:
             return {**more, "controlnet": len(nodes)}
         for node in nodes:

@@ -23,6 +23,13 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, filled, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training import flags
+from weighbridge.files.runfiles.training.picture_names import (
+    EXAMPLES,
+    FAMILIES,
+    NETWORKS,
+    PIPELINES,
+    WAN,
+)
 from weighbridge.models.catalogue.pipelines import file_name, of_file
 
 TASK = "picture_training"
@@ -36,66 +43,6 @@ SCRIPT = re.compile(
     r"\.py|(?:.*/)?(?P<musubi>(?:qwen_image|wan|zimage|flux_2|hv_1_5|hv)_train(?:_network)?)\.py"
     r"|(?:.*/)?(?P<diffusers>train_(?:dreambooth|text_to_image)\w*)\.py"
 )
-# The pipeline that a script trains, by the beginning of its name, where the weights are a file
-PIPELINES: Mapping[str, str] = {
-    "sdxl_": "sdxl",
-    "flux_train": "flux.1-dev",
-    "sd3_": "sd3.5-medium",
-    "lumina_": "lumina2",
-    "qwen_image_": "qwen-image",
-    "zimage_": "z-image",
-    "flux_2_": "flux.2-dev",
-    "hv_train": "hunyuan-video",
-    "train_network": "sd-1.5",
-    "train_db": "sd-1.5",
-    "fine_tune": "sd-1.5",
-}
-# The same of diffusers' scripts, by the end of their names; others train what they are told
-EXAMPLES: Mapping[str, str] = {
-    "_flux": "flux.1-dev",
-    "_flux_kontext": "flux.1-kontext-dev",
-    "_flux2": "flux.2-dev",
-    "_hidream": "hidream",
-    "_lumina2": "lumina2",
-    "_qwen_image": "qwen-image",
-    "_sdxl": "sdxl",
-    "_z_image": "z-image",
-}
-# Modules of a network that one script alone takes, with its program; sd-scripts' are its own where
-# it has one of that name
-NETWORKS: Mapping[str, tuple[str, str]] = {
-    "networks.lora_flux": ("kohya", "flux_train_network"),
-    "networks.lora_sd3": ("kohya", "sd3_train_network"),
-    "networks.lora_lumina": ("kohya", "lumina_train_network"),
-    "networks.lora_wan": ("musubi", "wan_train_network"),
-    "networks.lora_qwen_image": ("musubi", "qwen_image_train_network"),
-    "networks.lora_zimage": ("musubi", "zimage_train_network"),
-    "networks.lora_flux_2": ("musubi", "flux_2_train_network"),
-    "networks.lora_hv_1_5": ("musubi", "hv_1_5_train_network"),
-}
-WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
-FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
-    ("flux", ""): "flux.1-dev",
-    ("flux", "dev"): "flux.1-dev",
-    ("flux", "schnell"): "flux.1-schnell",
-    ("sd1x", ""): "sd-1.5",
-    ("sd2x", ""): "sd-2.1",
-    ("sdxl", ""): "sdxl",
-    ("sd3", ""): "sd3.5-medium",
-    ("sd3", "medium"): "sd3.5-medium",
-    ("sd3", "large"): "sd3.5-large",
-    ("qwen_image", ""): "qwen-image",
-    ("qwen_image", "v1.0"): "qwen-image",
-    ("z_image", ""): "z-image",
-    ("chroma", ""): "chroma",
-    ("auraflow", ""): "auraflow",
-    ("lumina2", ""): "lumina2",
-    ("hidream", ""): "hidream",
-    ("pixart_sigma", ""): "pixart-sigma",
-    ("ltxvideo", ""): "ltx-video",
-    ("wan", "t2v-480p-1.3b-2.1"): "wan2.1-t2v-1.3b",
-    ("wan", "t2v-480p-14b-2.1"): "wan2.1-t2v-14b",
-}
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
@@ -290,9 +237,9 @@ def _uncached(keys: KeyReading, script: str) -> None:
 def _resolution(keys: KeyReading) -> None:
     """Read the size and the batch of the largest bucket, here or from the config of data sets."""
     _sized(keys, "resolution")
-    given = keys.value("config_file")
-    if given and _beside(keys.document, given, "toml") is None:
-        keys.lacks("config_file", str(given))
+    file = keys.value("config_file")
+    if file and _beside(keys.document, file, "toml") is None:
+        keys.lacks("config_file", str(file))
     name = keys.value("dataset_config")
     config = _beside(keys.document, name, "toml")
     if name and config is None:

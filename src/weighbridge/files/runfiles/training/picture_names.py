@@ -1,0 +1,68 @@
+"""Pipelines by the names that programs which train them have for them, and for their scripts.
+
+Sources: sd-scripts @ 48d368fa, musubi-tuner src/musubi_tuner/networks, diffusers 0.42 examples/,
+SimpleTuner @ 2026-08-22 simpletuner/examples/.
+"""
+
+from collections.abc import Mapping
+
+# The pipeline that a script trains, by the beginning of its name, where the weights are a file
+PIPELINES: Mapping[str, str] = {
+    "sdxl_": "sdxl",
+    "flux_train": "flux.1-dev",
+    "sd3_": "sd3.5-medium",
+    "lumina_": "lumina2",
+    "qwen_image_": "qwen-image",
+    "zimage_": "z-image",
+    "flux_2_": "flux.2-dev",
+    "hv_train": "hunyuan-video",
+    "train_network": "sd-1.5",
+    "train_db": "sd-1.5",
+    "fine_tune": "sd-1.5",
+}
+# The same of diffusers' scripts, by the end of their names; others train what they are told
+EXAMPLES: Mapping[str, str] = {
+    "_flux": "flux.1-dev",
+    "_flux_kontext": "flux.1-kontext-dev",
+    "_flux2": "flux.2-dev",
+    "_hidream": "hidream",
+    "_lumina2": "lumina2",
+    "_qwen_image": "qwen-image",
+    "_sdxl": "sdxl",
+    "_z_image": "z-image",
+}
+# Modules of a network that one script alone takes, with its program; sd-scripts' are its own where
+# it has one of that name
+NETWORKS: Mapping[str, tuple[str, str]] = {
+    "networks.lora_flux": ("kohya", "flux_train_network"),
+    "networks.lora_sd3": ("kohya", "sd3_train_network"),
+    "networks.lora_lumina": ("kohya", "lumina_train_network"),
+    "networks.lora_wan": ("musubi", "wan_train_network"),
+    "networks.lora_qwen_image": ("musubi", "qwen_image_train_network"),
+    "networks.lora_zimage": ("musubi", "zimage_train_network"),
+    "networks.lora_flux_2": ("musubi", "flux_2_train_network"),
+    "networks.lora_hv_1_5": ("musubi", "hv_1_5_train_network"),
+}
+WAN = {"t2v-14B": "wan2.1-t2v-14b", "t2v-1.3B": "wan2.1-t2v-1.3b", "t2v-A14B": "wan2.2-t2v-a14b"}
+FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and model_flavour
+    ("flux", ""): "flux.1-dev",
+    ("flux", "dev"): "flux.1-dev",
+    ("flux", "schnell"): "flux.1-schnell",
+    ("sd1x", ""): "sd-1.5",
+    ("sd2x", ""): "sd-2.1",
+    ("sdxl", ""): "sdxl",
+    ("sd3", ""): "sd3.5-medium",
+    ("sd3", "medium"): "sd3.5-medium",
+    ("sd3", "large"): "sd3.5-large",
+    ("qwen_image", ""): "qwen-image",
+    ("qwen_image", "v1.0"): "qwen-image",
+    ("z_image", ""): "z-image",
+    ("chroma", ""): "chroma",
+    ("auraflow", ""): "auraflow",
+    ("lumina2", ""): "lumina2",
+    ("hidream", ""): "hidream",
+    ("pixart_sigma", ""): "pixart-sigma",
+    ("ltxvideo", ""): "ltx-video",
+    ("wan", "t2v-480p-1.3b-2.1"): "wan2.1-t2v-1.3b",
+    ("wan", "t2v-480p-14b-2.1"): "wan2.1-t2v-14b",
+}
