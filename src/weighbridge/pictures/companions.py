@@ -41,20 +41,17 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "QwenImageTransformer2DModel": ("QwenImageControlNetModel", {"num_layers": 5}),
 }
 CONTROL, IMAGE_ENCODER, REFINER = "controlnet", "image_encoder", "refiner"
-BIG_G = {
-    "architectures": ["CLIPVisionModelWithProjection"],
-    "hidden_act": "gelu",
-    "hidden_size": 1664,
-    "image_size": 224,
-    "intermediate_size": 8192,
-    "model_type": "clip_vision_model",
-    "num_attention_heads": 16,
-    "num_channels": 3,
-    "num_hidden_layers": 48,
-    "patch_size": 14,
-    "projection_dim": 1280,
+# The image encoder of IP-Adapters by the width of the text, as changes of svd-xt's (ViT-H): SDXL's
+# is ViT-bigG
+ENCODERS: Mapping[int, Mapping[str, int]] = {
+    768: {},
+    2048: {
+        "hidden_size": 1664,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 48,
+        "projection_dim": 1280,
+    },
 }
-WIDTHS = {768: "svd-xt", 2048: ""}  # of texts: whose image encoder it is; "": BIG_G
 USUAL_RANK = 32  # of a LoRA that says none: assumed, published ones are 4 to 128
 
 
@@ -98,11 +95,11 @@ def _with_pictures(row: PipelineSpec, parts: Parts, w: Picture) -> tuple[Pipelin
     """Add an IP-Adapter to a U-Net."""
     unet = parts[row.denoiser]
     width: Any = unet.config.get("cross_attention_dim")
-    known = class_of(unet.config) == UNET and isinstance(width, int) and width in WIDTHS
-    if not known or unet.config.get("encoder_hid_dim_type"):
+    known = class_of(unet.config) == UNET and isinstance(width, int) and width in ENCODERS
+    large = find("svd-xt")
+    if not known or large is None or unet.config.get("encoder_hid_dim_type"):
         raise _unknown("--ip-adapter", row)
-    known_row = find(WIDTHS[width])
-    encoder = BIG_G if known_row is None else known_row.parts[IMAGE_ENCODER]
+    encoder = {**large.parts[IMAGE_ENCODER], **ENCODERS[width]}
     shown = {"image_embed_dim": encoder["projection_dim"]}
     added = {
         row.denoiser: _part(row.denoiser, {**unet.config, **shown}, unet),
