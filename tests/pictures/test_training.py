@@ -11,7 +11,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.pictures import base, swapping
-from weighbridge.pictures.adapting import factored, targeted
+from weighbridge.pictures.adapting import EVERY, PictureAdapters, factored, targeted
 from weighbridge.training.adapters import ALL
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
@@ -188,13 +188,17 @@ def test_a_factor_is_the_largest_divisor_up_to_it(size, factor, sides):
     assert factored(size, factor) == tuple(sorted(sides))
 
 
+def adapters(*targets, **more):
+    return PictureAdapters(method="lora", rank=4, targets=targets, dtype=BF16, **more)
+
+
 def test_targets_are_names_classes_or_all_linears_of_blocks():
     names = ("blocks.0.attn1.to_q", "blocks.0.ff.net.2", "proj_out", "down.0.resnets.0.temb.1.x")
     params = [Param(f"{name}.weight", (8, 8)) for name in names]
-    assert targeted(params, ("to_q",)) == [names[0]]
-    assert targeted(params, ("Attention",)) == [names[0]]
-    assert targeted(params, ("FeedForward",)) == [names[1]]
-    assert targeted(params, (ALL,)) == [*names[:2]]
+    assert targeted(params, adapters("to_q")) == [names[0]]
+    assert targeted(params, adapters("Attention")) == [names[0]]
+    assert targeted(params, adapters("FeedForward")) == [names[1]]
+    assert targeted(params, adapters(ALL,)) == [*names[:2]]
 
 
 def linear(form, *, wide=False):

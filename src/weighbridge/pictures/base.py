@@ -19,7 +19,7 @@ training/layers/linear/linear_int8/linear_int8_ckpt.py, layers/linear/linear_int
 library/flux_utils.py (fp8_base).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType
@@ -106,6 +106,38 @@ def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Te
 
     record(m, back, [x], saved, out)
     return out
+
+
+class Streamed:
+    """A linear whose matrix comes from host memory for each product: what it reads is saved."""
+
+    __slots__ = ("bias", "weight")
+
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = m.autocast or x.dtype
+        read = pointwise.cast(m, x, dtype)
+        reads = read.shape
+        out = m.new((*reads[:-1], self.weight.shape[0]), dtype)
+        m.product()
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            m.product()
+            return [m.new(reads, dtype)]
+
+        record(m, back, [read], [read], out)
+        return out
+
+
+def streamed(names: Iterable[str], leaves: Mapping[str, LeafTensor]) -> dict[str, Wrap]:
+    """Return what stands in for each linear that comes from host memory, by its path.
+
+    Source: RamTorch 0.2 modules/linear.py (BouncingLinearFn); ai-toolkit @ 27a03a91
+    toolkit/memory_management/manager_modules.py (_BouncingLinearFn)."""
+    paths = {name.removesuffix(".weight"): leaves[name] for name in names}
+    return {path: Streamed(leaf, leaves.get(f"{path}.bias")) for path, leaf in paths.items()}
 
 
 def stored(form: str | None) -> str | None:

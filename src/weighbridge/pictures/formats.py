@@ -26,6 +26,7 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.quantization import schemes
 from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.swapping import block_of
 
 FP8, SVDQUANT = "fp8", "svdquant"
 TEXT, DENOISER = "text", "denoiser"
@@ -174,15 +175,13 @@ def largest(part: ModelPart, dtype: DType, *, linears: bool = False) -> int:
 def blocks(part: ModelPart) -> tuple[float, float, int]:
     """Return shares of a component's parameters: what is in no block, the largest block; and how
     many blocks there are. Blocks are children of lists of modules, as group offload cuts them."""
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, int], int] = {}
     outside = 0
     for p in part.blueprint.params:
-        words = p.name.split(".")
-        place = next((i for i, word in enumerate(words) if word.isdigit()), None)
-        if place is None or place > 2:
+        block = block_of(p.name)
+        if block is None:
             outside += p.numel
         else:
-            path = ".".join(words[: place + 1])
-            counts[path] = counts.get(path, 0) + p.numel
+            counts[block] = counts.get(block, 0) + p.numel
     total = max(1, outside + sum(counts.values()))
     return outside / total, max(counts.values(), default=0) / total, len(counts)

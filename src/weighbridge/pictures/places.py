@@ -98,12 +98,12 @@ class NetPlace:
         holds = out, x.shape[1] // groups, *kernels
         weight = self.param(f"{name}.weight", *holds, kind="conv")
         shift = self.param(f"{name}.bias", out, kind="bias") if bias else None
-        wrap = self.run.wraps.get(self.path + name)
-        if wrap is not None:
-            return Value(self.run, wrap(m, x.tensor))
         depthwise = groups == x.shape[1] > 1
         wide = not (depthwise or last) and matrix.rearranges(x.tensor, m)
         form = ConvForm((x.shape[0], out, *shape), rearranged=wide)
+        wrap = self.run.conv_wraps.get(self.path + name)
+        if wrap is not None:
+            return Value(self.run, wrap.convolved(m, x.tensor, form))
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
     def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:

@@ -3,21 +3,25 @@
     diffusers     adapters in the dtype of the base, autocast; its own modules
     kohya         adapters in float32, autocast; modules of its own of every model (library/*.py)
     simpletuner   adapters in bfloat16, autocast; transformers of its own, diffusers' UNets
-    ai-toolkit    adapters in float32, autocast; all linears of blocks
+    ai-toolkit    adapters in float32, whose input is cast, without autocast; all linears of blocks,
+                  of UNets all linears
     musubi        adapters in float32, autocast; modules of its own
-    onetrainer    adapters in float32, autocast; diffusers' modules
+    onetrainer    adapters in float32, autocast; diffusers' modules, all linears and convolutions
 
 Whoever runs modules of its own keeps other activations than diffusers': of 136 published peaks of
 SimpleTuner and musubi-tuner 82 % were within 15 % of what diffusers' modules take, and 74 % within
 a quarter of the activations, which `around` has (assumed; LTX-Video, SanaVideo and Wan err most).
 Source: diffusers 0.42 examples/dreambooth, examples/text_to_image; sd-scripts 0.9
-networks/lora.py, library/train_util.py; SimpleTuner 3 helpers/models; ai-toolkit
-toolkit/lora_special.py; musubi-tuner networks/lora.py; OneTrainer modules/modelSetup.
+networks/lora.py, library/train_util.py; SimpleTuner 3 helpers/models; ai-toolkit @ 27a03a91
+toolkit/lora_special.py, toolkit/network_mixins.py (lora_input), jobs/process/BaseSDTrainProcess.py,
+toolkit/memory_management/manager_modules.py (PIPELINE_DEPTH); musubi-tuner networks/lora.py;
+OneTrainer @ 23df3832 modules/module/LoRAModule.py (__create_modules), modules/modelSetup.
 """
 
 from collections.abc import Mapping
 
 from weighbridge.base.records import NamedTuple
+from weighbridge.pictures.adapting import EVERY
 from weighbridge.training.adapters import ALL
 
 ATTENTION = (
@@ -32,7 +36,10 @@ class PictureTrainer(NamedTuple):
     """`wide`: adapters are in float32; `casts`: PEFT's layers, which cast what they are given;
     `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
     `master`: what is trained whole is in float32; `around` percent, of activations; `unets`:
-    whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there."""
+    whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there;
+    `unet_targets`: of UNets, where they are others; `kernels`: convolutions have the rank of
+    linears; `depth` layers that are streamed are on the card, of forward and again of backward, and wait
+    as they are packed where `packs`."""
 
     name: str
     title: str
@@ -48,6 +55,15 @@ class PictureTrainer(NamedTuple):
     factor: int = 0  # LoKr's; 0: near the root
     unets: bool = True
     beside: bool = False
+    precision: str = "bf16-mixed"
+    unet_targets: tuple[str, ...] = ()
+    kernels: bool = False
+    depth: int = 2  # RamTorch: one that runs, one that comes
+    packs: bool = False
+
+    def adapts(self, cls: str) -> tuple[str, ...]:
+        """Return what has adapters in a class of the denoiser."""
+        return self.unet_targets if self.unet_targets and "UNet" in cls else self.targets
 
     def forks(self, cls: str) -> bool:
         """Tell whether a class of the denoiser is another one than diffusers'."""
@@ -96,6 +112,11 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             FORKED,
             "ai-toolkit toolkit/lora_special.py",
             optimizer="adamw_8bit",
+            unets=False,
+            precision="bf16",
+            unet_targets=(EVERY,),
+            depth=4,
+            packs=True,
         ),
         PictureTrainer(
             "musubi",
@@ -110,9 +131,10 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             "onetrainer",
             "OneTrainer",
             16,
-            (ALL,),
+            (EVERY,),
             EXACT,
             "OneTrainer modules/module/LoRAModule.py",
+            kernels=True,
         ),
     )
 }

@@ -8,8 +8,8 @@ do not belong in a program: `q, k = rope(q), rope(k)` holds the old ones until b
 there, and a helper that loops over blocks holds the input of the first.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import dataclass, field
@@ -23,12 +23,21 @@ from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
 from weighbridge.training.forward.ops import matrix, pointwise, shaping
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, FusedCall
+from weighbridge.training.forward.ops.matrix import ConvForm
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
 if TYPE_CHECKING:
     from weighbridge.pictures.places import NetPlace
 
 Block = Callable[..., Any]  # of a place and values
+
+
+class ConvWrap(Protocol):
+    """Stands in for a convolution."""
+
+    def convolved(self, m: Machine, x: Tensor, form: ConvForm) -> Tensor: ...
+
+
 RunBlock = Callable[[Block, "NetPlace", "tuple[Value, ...]"], Any]
 TORCH = (2, 13)  # whose kernels are chosen
 # An attention by its name in settings: "sdpa" is what torch chooses on the card
@@ -81,7 +90,8 @@ class ProgramRun:
     block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
-    wraps: dict[str, Wrap] = field(default_factory=dict)
+    wraps: Mapping[str, Wrap] = field(default_factory=dict)
+    conv_wraps: Mapping[str, ConvWrap] = field(default_factory=dict)
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
         """A tensor that comes from outside, or that a kernel fills."""
