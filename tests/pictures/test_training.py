@@ -10,7 +10,8 @@ from weighbridge.base.dtypes import FLOAT32, TORCH
 from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Param
-from weighbridge.pictures import base, swapping
+from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures import base, components, swapping
 from weighbridge.pictures.adapting import EVERY, PictureAdapters, factored, targeted
 from weighbridge.training.adapters import ALL
 from weighbridge.training.forward.machine import Machine
@@ -51,6 +52,9 @@ PARTS = {  # of a pipeline like Stable Diffusion's
         "vocab_size": 1000,
     },
 }
+
+
+UNET_TREE = components.blueprint(PARTS["unet"])
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +202,116 @@ def test_targets_are_names_classes_or_all_linears_of_blocks():
     assert targeted(params, adapters("to_q")) == [names[0]]
     assert targeted(params, adapters("Attention")) == [names[0]]
     assert targeted(params, adapters("FeedForward")) == [names[1]]
-    assert targeted(params, adapters(ALL,)) == [*names[:2]]
+    assert targeted(
+        params,
+        adapters(
+            ALL,
+        ),
+    ) == [*names[:2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "conv_rank", "count"),
+    [(SD15, 0, 192), (SD15, 8, 278), (SDXL, 0, 722), (SDXL, 8, 788)],
+)
+def test_as_many_layers_have_adapters_as_sd_scripts_says(name, conv_rank, count):
+    """create LoRA for U-Net: 192 modules (logs of SD 1.5); 86 and 66 more of ResNet blocks and what
+    is between them with conv_dim: 22 and 17 blocks of three, 14 and 11 shortcuts, 6 and 4 samplers."""
+    pipeline = pipelines.find(name)
+    tree = components.blueprint(pipeline.parts["unet"])
+    assert len(targeted(tree.counted, adapters(ALL, conv_rank=conv_rank))) == count
+    every = targeted(tree.counted, adapters(EVERY, conv_rank=conv_rank))
+    wide = 2 if conv_rank else 0  # conv_in and conv_out
+    others = len([path for path in every if "embedding" in path])
+    assert len(every) == {192: 228, 278: 278, 722: 750, 788: 788}[count] + wide + others
+
+
+def test_patterns_name_layers_by_what_is_in_their_paths():
+    params = [
+        Param(f"blocks.0.{name}.weight", (8, 8)) for name in ("attn.to_q", "ff.net.0", "norm")
+    ]
+    assert targeted(params, adapters("*attn*", "*ff*")) == [
+        "blocks.0.attn.to_q",
+        "blocks.0.ff.net.0",
+    ]
+
+
+def test_a_kernel_is_adapted_by_one_of_few_channels(tiny):
+    """conv1 of ResnetBlock2D: 32 to 32, 32 to 64 ... A has the kernel's 9 places, B one."""
+    few = small(tiny, lora_targets="conv_shortcut", lora_r=4)
+    many = small(tiny, lora_targets="conv_shortcut,conv1", lora_r=4, lora_conv_r=2)
+    convs = [p for p in UNET_TREE.counted if p.name.endswith("conv1.weight")]
+    points = [p for p in UNET_TREE.counted if p.name.endswith("conv_shortcut.weight")]
+    assert few.derived["trainable_parameters"] == sum(4 * sum(p.shape[:2]) for p in points)
+    more = sum(2 * (9 * p.shape[1] + p.shape[0]) for p in convs)
+    assert many.derived["trainable_parameters"] - few.derived["trainable_parameters"] == more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "loha", "lokr", "dora"])
+def test_adapters_beside_convolutions_never_take_less(tiny, method):
+    plain = small(tiny, framework="kohya", method=method, lora_r=4)
+    wider = small(tiny, framework="kohya", method=method, lora_r=4, lora_conv_r=4)
+    assert step(wider) > step(plain)
+    states = of(wider, "step", "optimizer_states")
+    assert states == pytest.approx(2 * of(wider, "load", "adapters"), rel=0.01)
+
+
+def test_blocks_that_are_shared_leave_room_for_two_at_least():
+    """OneTrainer: four blocks of 100 bytes, of which half stay; of nine tenths two do."""
+    params = [Param(f"blocks.{i}.ff.weight", (10, 10)) for i in range(4)] + [
+        Param("out.weight", (1,))
+    ]
+    sizes = [100] * 4 + [1]
+    assert swapping.shared(params, sizes, 0.5) == ([1, 200], 200)
+    assert swapping.shared(params, sizes, 0.9) == ([1, 200], 200)
+    assert swapping.shared(params, sizes, 0.0) == ([1, 400], 0)
+
+
+def test_blocks_that_run_and_come_are_beside_those_that_stay():
+    """Whole blocks of 11 bytes: of six four wait, and two of these are there."""
+    params = [
+        Param(f"blocks.{i}.{n}.weight", (1,), k)
+        for i in range(6)
+        for n, k in (("a", "linear"), ("n", "norm"))
+    ]
+    here, away = swapping.swapped(params, [10, 1] * 6, 4, coming=2)
+    assert (sum(here), away) == (44, 44)
+    assert swapping.swapped([*params], [10, 1] * 6 + [7], 4, coming=2)[0].count(7) == 1
+
+
+@pytest.mark.slow
+def test_layers_that_wait_take_less_the_more_of_them_do():
+    asks = {"framework": "ai-toolkit", "checkpointing": "full"}
+    sizes = [
+        step(asked(SD3, streaming="layers", offload_fraction=share, **asks))
+        for share in (0.25, 0.5, 1)
+    ]
+    assert [*sizes, 0] == sorted([*sizes, 0], reverse=True)
+    assert sizes[0] < step(asked(SD3, **asks))
+    onetrainer = {"framework": "onetrainer", "checkpointing": "full"}
+    half = asked(SD3, streaming="blocks", offload_fraction=0.5, **onetrainer)
+    assert step(half) < step(asked(SD3, **onetrainer))
+
+
+@pytest.mark.slow
+def test_ai_toolkit_casts_what_adapters_read_to_float32_and_multiplies_without_autocast(tiny):
+    """Each of its adapters keeps its input in float32; diffusers' keep it in 16 bits."""
+    names = {"lora_targets": "to_q,to_k,to_v", "lora_r": 4, "precision": "bf16"}
+    wide, narrow = (small(tiny, framework=name, **names) for name in ("ai-toolkit", "diffusers"))
+    assert of(wide, "forward", "activations") > of(narrow, "forward", "activations")
+    wide = small(tiny, framework="ai-toolkit")
+    assert wide.workload["precision"] == "bf16"
+
+
+@pytest.mark.slow
+def test_encoders_have_formats_of_their_own():
+    plain = asked(FLUX, uncached_text=True, checkpointing="full")
+    packed = asked(FLUX, uncached_text=True, checkpointing="full", quantization="text=torchao-fp8")
+    saved = of(plain, "load", "weights") - of(packed, "load", "weights")
+    assert saved == pytest.approx(
+        4.7e9, rel=0.1
+    )  # T5's 4.7 billion numbers, of which each has half
 
 
 def linear(form, *, wide=False):

@@ -15,6 +15,7 @@ Source: PEFT 0.21 tuners/lora/layer.py (Linear, Conv2d); lycoris_lora 3.2 module
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from math import isqrt, prod
 
 from weighbridge.base.dtypes import DType
@@ -26,7 +27,7 @@ from weighbridge.training.forward.deltas import Hadamard, Kronecker, WithDelta
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import ParameterSpec, Wrap
 from weighbridge.training.forward.ops.matrix import ConvForm, conv, linear
-from weighbridge.training.forward.ops.pointwise import add, cast, dropout, scale
+from weighbridge.training.forward.ops.pointwise import add, cast, dropout, mul, scale, shift
 from weighbridge.training.forward.ops.shaping import copied, shaped
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
@@ -37,17 +38,20 @@ CLASSES = {
     "FeedForward": re.compile(r"(?:^|\.)(?:ff|ffn|mlp|feed_forward|ff_context)\."),
 }
 RESNETS = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")  # of UNets, around transformers
+ANY = "*"  # of a pattern
 EVERY = "all-layers"  # every linear and convolution, wherever it stands
 LAYERS = ("linear", "conv")
 POINT = (1, 1)  # a kernel of one place, which has the rank of linears
+WITH_DELTA = 3  # matrices as large as a kernel: the product, scaled, and added to the weight
 SIDES = (2, 4)  # of a linear's weight, of a convolution's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureAdapters:
-    """`targets` names or classes of modules, or all linears of blocks; `conv_rank` of kernels larger
-    than 1 x 1, 0: `rank` where they are named, and none where all linears are; `casts` as PEFT's
-    layers do; `factors` of LoKr by the class of a module, `factor` of others."""
+    """`targets` names, patterns (*attn*) or classes of modules, or all linears of blocks;
+    `conv_rank` of kernels larger than 1 x 1, 0: `rank` where they are named, and none where all
+    linears are; `casts` as PEFT's layers do; `factors` of LoKr by the class of a module, `factor`
+    of others."""
 
     method: str
     rank: int
@@ -107,14 +111,15 @@ class Rebuilt:
 
 class LoraConv:
     """Stands in for a convolution: beside it one of its kernel with few channels, A [r, in, height,
-    width], and B [out, r, 1, 1]."""
+    width], and B [out, r, 1, 1]. DoRA's magnitude is [1, out, 1, 1]."""
 
-    __slots__ = ("a", "b", "casts", "plain", "rate")
+    __slots__ = ("a", "b", "casts", "magnitude", "plain", "rate")
 
     def __init__(
         self, plain: Plain, a: LeafTensor, b: LeafTensor, rate: float, *, casts: bool
     ) -> None:
         self.plain, self.a, self.b, self.rate, self.casts = plain, a, b, rate, casts
+        self.magnitude: LeafTensor | None = None
 
     def convolved(self, m: Machine, x: Tensor, form: ConvForm) -> Tensor:
         y = conv(m, x, self.plain.weight, self.plain.bias, form)
@@ -123,10 +128,21 @@ class LoraConv:
         low = dropout(m, cast(m, x, self.a.dtype) if casts else x, self.rate)
         batch, _, *places = form.shape
         narrow = form._replace(shape=(batch, self.a.shape[0], *places))
-        low = scale(m, conv(m, conv(m, low, self.a, None, narrow), self.b, None, form))
+        share = None if self.magnitude is None else self._share(m, self.magnitude)
+        low = conv(m, conv(m, low, self.a, None, narrow), self.b, None, form)
+        if share is not None:  # DoraConv2dLayer
+            low = add(m, mul(m, shift(m, share), y), mul(m, share, low))
+        low = scale(m, low)
         if self.casts:
             return cast(m, add(m, y, low), dtype)
         return add(m, y, cast(m, low, dtype) if casts else low)
+
+    def _share(self, m: Machine, magnitude: LeafTensor) -> Tensor:
+        """A magnitude over the norm of the weight with what is trained, each of which is made."""
+        matrices = [m.new(self.plain.weight.shape, self.a.dtype) for _ in range(WITH_DELTA)]
+        norm = m.new(magnitude.shape, self.a.dtype)
+        matrices.clear()
+        return mul(m, magnitude, norm)
 
 
 ConvAdapter = Rebuilt | LoraConv
@@ -142,12 +158,14 @@ def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
         if p.kind in LAYERS and len(p.shape) in SIDES and p.name.endswith(".weight")
     }
     kinds = [CLASSES[target] for target in targets if target in CLASSES]
-    if not kinds and targets not in ((ALL,), (EVERY,)):
+    if not kinds and targets not in ((ALL,), (EVERY,)) and ANY not in "".join(targets):
         return matched([ParameterSpec(p.name, p.shape, "linear") for p in layers.values()], targets)
     wide = {path for path, p in layers.items() if p.shape[2:] not in ((), POINT)}
     paths = [path for path in layers if how.conv_rank or path not in wide]
     if targets == (EVERY,):
         return paths
+    if any(ANY in target for target in targets):
+        return [path for path in paths if any(fnmatchcase(path, target) for target in targets)]
     paths = [path for path in paths if IN_BLOCK.search(f"{path}.")]
     if kinds:
         linears = (path for path in paths if len(layers[path].shape) == 2)
@@ -193,10 +211,13 @@ def _beside_kernel(how: PictureAdapters, make: Maker, path: str, plain: Plain) -
     if how.method in ("lora", "dora"):
         a = make(f"{path}.lora_A", rank, inside, *kernel)
         b = make(f"{path}.lora_B", outside, rank, *POINT)
+        wrap = LoraConv(plain, a, b, how.dropout, casts=how.casts)
         if how.method == "dora":
-            make(f"{path}.magnitude", 1, outside, *POINT)
-        return LoraConv(plain, a, b, how.dropout, casts=how.casts)
-    return Rebuilt(plain, _delta(replace(how, rank=rank), make, path, outside, inside, prod(kernel)))
+            wrap.magnitude = make(f"{path}.magnitude", 1, outside, *POINT)
+        return wrap
+    return Rebuilt(
+        plain, _delta(replace(how, rank=rank), make, path, outside, inside, prod(kernel))
+    )
 
 
 HALF = 2  # of the larger side: LyCORIS cuts W2 in two below that rank
@@ -225,7 +246,7 @@ def _adapted(
     return Rebuilt(plain, delta) if packed is None else WithDelta(packed, delta)
 
 
-def _delta(  # noqa: PLR0913  three sides of a weight
+def _delta(
     how: PictureAdapters, make: Maker, path: str, outside: int, inside: int, kernel: int = 1
 ) -> Hadamard | Kronecker:
     """Return what makes a matrix as large as a weight."""

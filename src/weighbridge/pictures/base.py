@@ -25,6 +25,7 @@ from typing import Any
 from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.pictures import formats
+from weighbridge.pictures.swapping import block_of
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import pointwise
@@ -142,13 +143,16 @@ def streamed(names: Iterable[str], leaves: Mapping[str, LeafTensor]) -> dict[str
 
 def stored(form: str | None) -> str | None:
     """Return the format of loaders that takes as many bytes."""
-    return None if form is None else STORED.get(form, form)
+    if form is None:
+        return None
+    plain, sign, _ = form.partition(formats.BLOCKS)
+    return STORED.get(plain, plain) + sign
 
 
 def canonical(form: str) -> str:
     """Return a format of a frozen base as it is spelled. Raises UsageError with the nearest."""
-    plain = form.strip().lower()
-    return plain if plain in STORED else formats.canonical(form)
+    plain, sign, _ = form.strip().lower().partition(formats.BLOCKS)
+    return plain + sign if plain in STORED else formats.canonical(form)
 
 
 EIGHT: Mapping[str, Callable[[LeafTensor], Wrap]] = {SDNQ: Quantized8, DYNAMIC: ScaledFloat8}
@@ -163,10 +167,13 @@ def wrapped(
     form: str, params: Mapping[str, Param], leaves: Mapping[str, LeafTensor], compute: DType
 ) -> dict[str, Wrap]:
     """Return what stands in for each linear that a format packs, by its path."""
+    form, some, _ = form.partition(formats.BLOCKS)
     kernel = next((one for name, one in KERNELS.items() if form.startswith(name)), SAVES_NOTHING)
     wraps: dict[str, Wrap] = {}
     for name, param in params.items():
         if param.kind != "linear" or len(param.shape) != 2 or not name.endswith(".weight"):
+            continue
+        if some and not block_of(name):
             continue
         path = name.removesuffix(".weight")
         weight, bias = leaves[name], leaves.get(f"{path}.bias")

@@ -7,6 +7,7 @@
     svdquant    nunchaku's int4: half a byte, a float16 for 64 inputs, and a low-rank part of 32
     Q4_K ...    ggml's blocks of linears; what its blocks do not divide is in float16
     the rest    loaders of language models, which replace the same modules (models/quantization)
+    ...@blocks  linears of blocks alone
 
 A linear of a format that is not multiplied as it is stored is unpacked whole for its product.
 Source: city96/ComfyUI-GGUF ops.py, tools/convert.py; nunchaku models/linear.py (SVDQW4A4Linear);
@@ -14,7 +15,7 @@ transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
@@ -33,15 +34,19 @@ TEXT, DENOISER = "text", "denoiser"
 MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # as they are stored
 WIDE = "DenseReluDense.wo.weight"
 BITSANDBYTES = ("nf4", "fp4", "bnb")
+BLOCKS = "@blocks"
 
 
-def by_component(quantization: str | None, spec: PipelineSpec) -> dict[str, str]:
+def by_component(
+    quantization: str | None, spec: PipelineSpec, spelled: Callable[[str], str] | None = None
+) -> dict[str, str]:
     """Read what was asked. Raises UsageError for a component that there is not, or a format."""
+    spelled = spelled or canonical
     chosen: dict[str, str] = {}
     for item in filter(None, re.split("[,+]", quantization or "")):
         name, sign, form = (word.strip() for word in item.rpartition("="))
         for component in _meant(name if sign else DENOISER, spec):
-            chosen[component] = canonical(form)
+            chosen[component] = spelled(form)
     return chosen
 
 
@@ -58,6 +63,8 @@ def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
 def canonical(form: str) -> str:
     """Return a format as it is spelled. Raises UsageError with the nearest ones."""
     plain = form.strip().lower()
+    if plain.endswith(BLOCKS):
+        return canonical(plain.removesuffix(BLOCKS)) + BLOCKS
     if plain in (FP8, "fp8_e4m3fn", "fp8-e4m3fn", "float8_e4m3fn"):
         return FP8
     if plain in (SVDQUANT, "nunchaku", "svdquant-int4"):
@@ -90,6 +97,11 @@ def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
         # T5 keeps `wo` in float32 where transformers alone loads it in float16; pipelines were
         # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
         yield from (dtype.size(p.numel) for p in params)
+        return
+    if form.endswith(BLOCKS):
+        packed_all = sizes(part, form.removesuffix(BLOCKS), dtype)
+        for p, nbytes in zip(params, packed_all, strict=True):
+            yield nbytes if block_of(p.name) else dtype.size(p.numel)
         return
     own = of_pictures(form)
     if own is not None:
@@ -135,6 +147,8 @@ FORMATS: Mapping[str, LinearFormat] = {
     "torchao-fp5": LinearFormat(0.625, row=2),
     "torchao-fp4": LinearFormat(0.5, row=2),
     "torchao-int8-sparse": LinearFormat(0.625, row=4),
+    # ai-toolkit @ 27a03a91 toolkit/util/uintx_quant.py: a scale and a zero for 64 inputs
+    **{f"torchao-uint{bits}": LinearFormat(bits / 8, group=3, inputs=64) for bits in range(2, 8)},
 }
 
 

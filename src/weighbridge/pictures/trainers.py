@@ -38,8 +38,8 @@ class PictureTrainer(NamedTuple):
     `master`: what is trained whole is in float32; `around` percent, of activations; `unets`:
     whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there;
     `unet_targets`: of UNets, where they are others; `kernels`: convolutions have the rank of
-    linears; `depth` layers that are streamed are on the card, of forward and again of backward, and wait
-    as they are packed where `packs`."""
+    linears; `depth` layers that are streamed are on the card, of forward and again of backward,
+    and wait as they are packed where `packs`."""
 
     name: str
     title: str
@@ -112,6 +112,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             FORKED,
             "ai-toolkit toolkit/lora_special.py",
             optimizer="adamw_8bit",
+            bypassed=True,
             unets=False,
             precision="bf16",
             unet_targets=(EVERY,),

@@ -60,7 +60,7 @@ class PicturePlan:
     dtypes: Mapping[str, DType]  # of the other components
     optimizer: Optimizer
     adapters: PictureAdapters | None  # None: all of it is trained
-    form: str | None = None
+    forms: Mapping[str, str] = field(default_factory=dict)  # of components
     accumulation: int = 1
     checkpointing: str = "none"
     attention: str = "sdpa"
@@ -79,6 +79,15 @@ class PicturePlan:
     @property
     def denoiser(self) -> ModelPart:
         return self.parts[self.spec.denoiser]
+
+    @property
+    def form(self) -> str | None:
+        """The format of the denoiser that is frozen."""
+        return self.forms.get(self.spec.denoiser)
+
+    def encoder(self, name: str) -> tuple[int, ...]:
+        """Return the bytes of each tensor of a component beside the denoiser."""
+        return formats.sizes(self.parts[name], self.forms.get(name), self.dtypes[name])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,7 +132,7 @@ def _cached(plan: PicturePlan, name: str) -> LivePeak:
     m.training = False
     there = plan.caches if plan.beside else (name,)
     for one in there:
-        m.heap.row(formats.sizes(plan.parts[one], None, plan.dtypes[one]), one)
+        m.heap.row(plan.encoder(one), one)
     if plan.beside and plan.streaming == "none":
         form = base.stored(plan.form)
         m.heap.row(formats.sizes(plan.denoiser, form, plan.weights), "weights")
@@ -161,7 +170,7 @@ class DenoiserStep:
         self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
         for name in plan.encodes:
             if name not in self.texts or plan.adapters is not None:
-                m.heap.row(formats.sizes(plan.parts[name], None, plan.dtypes[name]), name)
+                m.heap.row(plan.encoder(name), name)
         self.params = self._base()
         if plan.adapters is None:
             self.trained += self.params.values()

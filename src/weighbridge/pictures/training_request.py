@@ -9,14 +9,15 @@ from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.tensors import torch_dtype
-from weighbridge.pictures import base
-from weighbridge.pictures.adapting import ALL, CLASSES, EVERY, PictureAdapters
+from weighbridge.pictures import base, formats
+from weighbridge.pictures.adapting import CLASSES, EVERY, PictureAdapters
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import lists
 from weighbridge.pictures.trainers import TRAINERS, PictureTrainer
 from weighbridge.pictures.training import CLIP, PicturePlan
 from weighbridge.pictures.values import Sizes
+from weighbridge.training.adapters import ALL
 from weighbridge.training.optimizers import optimizer
 from weighbridge.workload.picture_training import PictureTraining
 
@@ -39,6 +40,7 @@ def plan(
     adapters = None if w.method == "full" else _adapters(w, trainer, compute, cls)
     stepped = optimizer(w.optimizer or trainer.optimizer)
     encodes, caches = _encoders(spec, parts, w)
+    forms, plain = formats.by_component(w.quantization, spec, base.canonical), _unpacked(w)
     return PicturePlan(
         spec=spec,
         parts=parts,
@@ -48,7 +50,7 @@ def plan(
         dtypes=_dtypes(spec, parts, w, compute),
         optimizer=replace(stepped, in_backward=True) if w.fused_backward else stepped,
         adapters=adapters,
-        form=None if w.quantization is None or _unpacked(w) else base.canonical(w.quantization),
+        forms={name: form for name, form in forms.items() if name != spec.denoiser or not plain},
         accumulation=w.gradient_accumulation or 1,
         checkpointing=w.checkpointing or "none",
         attention=w.attention or "sdpa",
@@ -98,9 +100,10 @@ def sizes(spec: PipelineSpec, w: PictureTraining) -> Sizes:
 
 def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining) -> None:
     full = w.method == "full"
-    if full and w.quantization is not None:
-        raise UsageError(sentence("train.stored", form=w.quantization))
-    if full and (w.lora_r or w.lora_targets or w.lokr_factor):
+    forms = formats.by_component(w.quantization, spec, base.canonical)
+    if full and spec.denoiser in forms:
+        raise UsageError(sentence("train.stored", form=forms[spec.denoiser]))
+    if full and (w.lora_r or w.lora_targets or w.lokr_factor or w.lora_conv_r):
         raise UsageError(sentence("picture_training.full"))
     if w.method != "lokr" and (w.lokr_factor or w.lokr_factors):
         raise UsageError(sentence("picture_training.factor", method=w.method or "lora"))
@@ -187,9 +190,6 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if w.size is not None and w.size != (s.height * spec.space, s.width * spec.space):
         size = f"{s.width * spec.space} x {s.height * spec.space}"
         yield sentence("picture.rounded", pipeline=spec.name, multiple=spec.sides, size=size)
-    adapters = asked.adapters
-    if adapters is not None and adapters.method == "dora" and adapters.conv_rank:
-        yield sentence("picture_training.dora_kernels")
     if w.quantization is not None and _unpacked(w):
         yield sentence("picture_training.streamed", form=w.quantization)
     if not base.known(asked.form):

@@ -163,8 +163,8 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         "method": "full" if adapters is None else adapters.method,
         "framework": trainer_of(w).name,
         "dtype": asked.weights.name,
-        "quantization": asked.form,
-        "precision": w.precision or "bf16-mixed",
+        "quantization": w.quantization if asked.forms else None,
+        "precision": w.precision or trainer_of(w).precision,
         "width": s.width * spec.space,
         "height": s.height * spec.space,
         "frames": (s.frames - 1) * spec.time + 1,
@@ -180,6 +180,10 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         "blocks_to_swap": asked.blocks_to_swap,
     }
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
+    if adapters is not None and adapters.conv_rank:
+        settings["lora_conv_r"] = adapters.conv_rank
+    if asked.streaming != "none":
+        settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 

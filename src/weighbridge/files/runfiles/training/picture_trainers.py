@@ -23,6 +23,7 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, filled, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training import flags
+from weighbridge.pictures.adapting import EVERY
 
 TASK = "picture_training"
 KEYS = {
@@ -85,6 +86,7 @@ FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and mo
 }
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
+ARGUMENTS = {"algo", "preset", "conv_dim", "conv_alpha", "factor", "use_tucker"}  # of LyCORIS
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
@@ -154,13 +156,18 @@ def _beside(document: Document, name: object, syntax: str) -> Document | None:
 def _run(program: str, document: Document, script: str) -> PlannedRun:
     keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
     keys.settings["framework"] = program
+    worded(keys)
+    READERS[program](keys, script)
+    keys.plain()
+    return keys.run(_model(keys, program, script))
+
+
+def worded(keys: KeyReading) -> None:
+    """Take the values that the table has words for."""
     for key in list(keys.keys.values):
         for name in sorted(_settings_of(keys, key)):
             if keys.value(key) is not None:
                 keys.means(key, name)
-    READERS[program](keys, script)
-    keys.plain()
-    return keys.run(_model(keys, program, script))
 
 
 def _settings_of(keys: KeyReading, key: str) -> set[str]:
@@ -201,7 +208,7 @@ def _kohya(keys: KeyReading, script: str) -> None:
     keys.used.add("network_module")
     keys.settings["method"] = "lora" if adapted else "full"
     if adapted:
-        _network(keys)
+        _network(keys, script)
     if keys.on("use_8bit_adam"):
         keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
     for key, precision in (("full_bf16", "bf16"), ("full_fp16", "fp16")):
@@ -214,17 +221,29 @@ def _kohya(keys: KeyReading, script: str) -> None:
     _resolution(keys)
 
 
-def _network(keys: KeyReading) -> None:
-    """Read what is beside the denoiser: LoRA, or LyCORIS's methods by their arguments."""
+def _network(keys: KeyReading, script: str) -> None:
+    """Read what is beside the denoiser: LoRA, or LyCORIS's methods by their arguments, which stand
+    beside convolutions, too, unless a preset leaves them out."""
     arguments = _pairs(keys.value("network_args"))
+    lycoris = str(keys.value("network_module") or "").startswith("lycoris")
     if arguments.get("algo") in ("lokr", "loha"):
         keys.set("method", arguments["algo"], "network_args")
-    elif keys.value("network_args") is not None and not arguments.keys() <= {"preset"}:
+    elif arguments.keys() - ARGUMENTS or arguments.get("algo", "lora") not in ("lora", "locon"):
         keys.leave("network_args", "modules and ranks that it names are not counted")
     if arguments.get("factor", "").isdigit() and int(arguments["factor"]) > 1:
         keys.set("lokr_factor", int(arguments["factor"]), "network_args")
     if keys.take("network_dim", "lora_r") is None and keys.settings["method"] != "lokr":
         keys.default("lora_r", 4, sentence("own_name", framework="sd-scripts", name="network_dim"))
+    whole = lycoris and arguments.get("preset", "full") == "full" and _of_unet(script)
+    if whole:
+        keys.settings["lora_targets"] = [EVERY]
+    rank = arguments.get("conv_dim") or (str(keys.settings.get("lora_r", "")) if whole else "")
+    if rank.isdigit() and int(rank):
+        keys.set("lora_conv_r", int(rank), "network_args")
+
+
+def _of_unet(script: str) -> bool:
+    return script.startswith(("sdxl", "train_")) or not script
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
@@ -241,8 +260,7 @@ def _uncached(keys: KeyReading, script: str) -> None:
         keys.knows("cache_text_encoder_outputs", "uncached_text")
         return
     keys.settings["uncached_text"] = True
-    clip = script.startswith(("sdxl", "train_")) or not script
-    if trains_text and clip and "lora" in str(keys.value("network_module") or ""):
+    if trains_text and _of_unet(script) and "lora" in str(keys.value("network_module") or ""):
         keys.settings["train_text_encoder"] = True
 
 
@@ -298,6 +316,7 @@ def _simple(keys: KeyReading, script: str) -> None:
         _lycoris(keys)
     if keys.value("gradient_checkpointing_interval") == len("ab"):
         keys.set("checkpointing", "pairs", "gradient_checkpointing_interval")
+    keys.take("ramtorch_transformer_percent", "offload_fraction", lambda percent: percent / 100)
     if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
         keys.used.add("base_model_precision")
     _area(keys)
