@@ -135,8 +135,8 @@ class Streamed:
 def streamed(names: Iterable[str], leaves: Mapping[str, LeafTensor]) -> dict[str, Wrap]:
     """Return what stands in for each linear that comes from host memory, by its path.
 
-    Source: RamTorch 0.2 modules/linear.py (BouncingLinearFn); ai-toolkit @ 27a03a91
-    toolkit/memory_management/manager_modules.py (_BouncingLinearFn)."""
+    Source: ai-toolkit @ 27a03a91 toolkit/memory_management/manager_modules.py
+    (_BouncingLinearFn). Of RamTorch published peaks say that nothing is saved (SimpleTuner)."""
     paths = {name.removesuffix(".weight"): leaves[name] for name in names}
     return {path: Streamed(leaf, leaves.get(f"{path}.bias")) for path, leaf in paths.items()}
 

@@ -74,6 +74,7 @@ class PicturePlan:
     streaming: str = "none"  # layers, or blocks
     waiting: float = 1.0  # of what is streamed
     depth: int = 2  # layers of each way that are on the card
+    bounced: bool = False  # a layer that is streamed saves what it reads
     chip: Chip = ASSUMED
 
     @property
@@ -207,7 +208,8 @@ class DenoiserStep:
         leaves = _frozen(counted.values(), plan.weights)
         if form is not None:
             self.wraps |= base.wrapped(form, counted, leaves, plan.autocast or plan.weights)
-        self.wraps |= base.streamed(streams, leaves)
+        if plan.bounced:
+            self.wraps |= base.streamed(streams, leaves)
         return leaves
 
     def _text(self, name: str) -> "TrainedText":

@@ -64,6 +64,7 @@ def plan(
         streaming=w.streaming or "none",
         waiting=1.0 if w.offload_fraction is None else w.offload_fraction,
         depth=trainer.depth,
+        bounced=trainer.packs,
         chip=chip or ASSUMED,
     )
 
