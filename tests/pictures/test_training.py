@@ -11,7 +11,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.catalogue import pipelines
-from weighbridge.pictures import base, components, swapping
+from weighbridge.pictures import base, components, swapping, trainers
 from weighbridge.pictures.adapting import EVERY, PictureAdapters, factored, targeted
 from weighbridge.training.adapters import ALL
 from weighbridge.training.forward.machine import Machine
@@ -172,6 +172,55 @@ def test_swapped_blocks_wait_in_host_memory():
     [load] = swaps.devices[1].phases
     waits = sum(c.bytes.expected for c in load.components if c.detail == "weights that wait")
     assert waits == away
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "gib"), [(16, 12), (22, 10), (28, 8)])
+def test_blocks_that_sd_scripts_names_for_a_card_leave_room_there(count, gib):
+    """docs/flux_train_network.md: 12 GB, 10 GB and 8 GB, batch 1, 8 bit AdamW, fp8. What is encoded
+    before has cards of its own size (there in fp8)."""
+    fp8 = {"quantization": "fp8", "optimizer": "adamw_8bit", "checkpointing": "full"}
+    report = asked(FLUX, framework="kohya", size="1024", lora_r=16, blocks_to_swap=count, **fp8)
+    running = [p for p in report.devices[0].phases if p.name in ("forward", "backward", "step")]
+    assert max(p.at("driver").expected for p in running) < gib * GIB
+
+
+@pytest.mark.slow
+def test_the_fewest_blocks_with_which_it_fits_are_a_step_with_a_line_to_paste():
+    fp8 = {"quantization": "fp8", "optimizer": "adamw_8bit", "checkpointing": "full"}
+    asks = {"framework": "kohya", "size": "1024", "gpu": "rtx-3060-12gb", **fp8}
+    report = weighbridge.train(FLUX, **asks)
+    [remedy] = [r for r in report.remedies if "blocks_to_swap" in r.change and r.fits == "yes"]
+    count = remedy.change["blocks_to_swap"]
+    assert remedy.paste == f"--blocks_to_swap {count}"
+    fewer, same = (weighbridge.train(FLUX, blocks_to_swap=n, **asks) for n in (count - 1, count))
+    assert (fewer.verdict.fits, same.verdict.fits) == ("unknown", "yes")
+    assert same.peak.expected == remedy.peak_bytes
+
+
+def test_a_line_is_in_the_words_of_each_trainer():
+    change = {"checkpointing": "full", "size": (768, 1024), "uncached_latents": False}
+    assert trainers.pasted("kohya", "FluxTransformer2DModel", change).splitlines() == [
+        "--gradient_checkpointing",
+        "--resolution 1024,768",
+        "--cache_latents --cache_text_encoder_outputs",
+    ]
+    share = {"streaming": "blocks", "offload_fraction": 0.5}
+    words = trainers.pasted("onetrainer", "UNet2DConditionModel", share)
+    assert words == '"unet": {"offload_fraction": 0.5}'
+    assert trainers.pasted("diffusers", "", {"blocks_to_swap": 3}) == ""
+    for name in trainers.TRAINERS:
+        assert "checkpointing=full" in trainers.words(name)
+
+
+def test_the_last_blocks_of_all_wait_where_a_trainer_counts_them_together():
+    """FLUX has 19 and 38 blocks: sd-scripts swaps 35 at most (17 and 36), SimpleTuner 56."""
+    params = [Param(f"double.{i}.a.weight", (8, 8)) for i in range(19)]
+    params += [Param(f"single.{i}.a.weight", (8, 8)) for i in range(38)]
+    assert swapping.most(params) == 35
+    assert swapping.most(params, combined=True) == 56
+    assert swapping.waiting(params, 40, combined=True) == {"single": 38, "double": 2}
+    assert swapping.most([Param("out.weight", (8, 8))]) == 0
 
 
 def test_blocks_of_one_list_and_of_two():

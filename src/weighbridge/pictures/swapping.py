@@ -4,17 +4,19 @@
                  one that goes. Only linears move
     inference    whole blocks move; the one that runs and the one that comes are beside those that
                  stay
+    combined     SimpleTuner: the last blocks of all, whole, one of which is there
     a fraction   OneTrainer: as many blocks as its share of their bytes leaves room for, two at
                  least; they are the next ones of the pass
 
 Of two lists of blocks half of the number is of the first, and of the second twice what is left
 (FLUX, whose single blocks are half as large).
 Source: musubi-tuner modules/custom_offloading_utils.py (swap_weight_devices_cuda), sd-scripts
-library/flux_models.py (enable_block_swap); ComfyUI-WanVideoWrapper wanvideo/modules/model.py
+library/flux_models.py (enable_block_swap: of each list two blocks stay at least); SimpleTuner 3
+helpers/musubi_block_swap.py; ComfyUI-WanVideoWrapper wanvideo/modules/model.py
 (block_swap); OneTrainer @ 23df3832 modules/util/LayerOffloadConductor.py (LayerOffloadStrategy).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from weighbridge.base.records import NamedTuple
 from weighbridge.models.arch.blueprint import Param
@@ -48,9 +50,15 @@ def lists(params: Iterable[Param]) -> dict[str, int]:
     return {path: len(blocks) for path, blocks in numbers.items() if len(blocks) > 1}
 
 
-def waiting(params: Sequence[Param], count: int) -> dict[str, int]:
+def waiting(params: Sequence[Param], count: int, *, combined: bool = False) -> dict[str, int]:
     """Return how many blocks of each list wait, where `count` are asked for."""
     known = lists(params)
+    if combined:
+        waits = {}
+        for path in reversed(known):
+            waits[path] = min(count, known[path])
+            count -= waits[path]
+        return waits
     paths = sorted(known, key=lambda path: -known[path])[:2]
     if len(paths) < 2:
         return {path: min(count, known[path]) for path in paths}
@@ -60,14 +68,34 @@ def waiting(params: Sequence[Param], count: int) -> dict[str, int]:
     return {path: min(number, known[path]) for path, number in asked.items()}
 
 
+def most(params: Sequence[Param], *, combined: bool = False) -> int:
+    """Return how many blocks may wait at most; 0 where there are none."""
+    known = lists(params)
+    total = max(0, sum(known.values()) - 1)
+    if combined or len(known) < 2:
+        return total
+    whole = (waiting(params, n) for n in range(total, 0, -1))
+    fits = (n for n, w in zip(range(total, 0, -1), whole, strict=True) if _leaves(w, known))
+    return next(fits, 0)
+
+
+def _leaves(waits: Mapping[str, int], known: Mapping[str, int]) -> bool:
+    return all(known[path] - number >= LEAST for path, number in waits.items())
+
+
 def swapped(
-    params: Sequence[Param], sizes: Sequence[int], count: int, *, coming: int = 0
+    params: Sequence[Param],
+    sizes: Sequence[int],
+    count: int,
+    *,
+    coming: int = 0,
+    combined: bool = False,
 ) -> BlocksOnCard:
     """Of `sizes`, those of `params` first, tell which are on the card while `count` blocks wait.
     `coming`: whole blocks move, and so many more of them are there."""
     if not count:
         return BlocksOnCard(list(sizes), 0)
-    known, waits = lists(params), waiting(params, count)
+    known, waits = lists(params), waiting(params, count, combined=combined)
     here = list(sizes[len(params) :])
     away: dict[tuple[str, int], list[int]] = {}
     for param, nbytes in zip(params, sizes, strict=False):

@@ -19,7 +19,10 @@ OneTrainer @ 23df3832 modules/module/LoRAModule.py (__create_modules), modules/m
 """
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
+from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.pictures.adapting import EVERY
 from weighbridge.training.adapters import ALL
@@ -29,6 +32,7 @@ ATTENTION = (
     *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("to_query", "to_key", "to_value"),  # Kandinsky's
 )
+NOTHING = "-"  # to write
 EXACT, FORKED = 5, 25  # percent of what a step keeps and makes
 
 
@@ -39,7 +43,8 @@ class PictureTrainer(NamedTuple):
     whether UNets are its own, too; `beside`: texts are encoded while the denoiser is there;
     `unet_targets`: of UNets, where they are others; `kernels`: convolutions have the rank of
     linears; `depth` layers that are streamed are on the card, of forward and again of backward,
-    and wait as they are packed where `packs`."""
+    and wait as they are packed where `packs`; blocks that are swapped are the last of all lists
+    together where `combined`."""
 
     name: str
     title: str
@@ -60,6 +65,7 @@ class PictureTrainer(NamedTuple):
     kernels: bool = False
     depth: int = 2  # RamTorch: one that runs, one that comes
     packs: bool = False
+    combined: bool = False
 
     def adapts(self, cls: str) -> tuple[str, ...]:
         """Return what has adapters in a class of the denoiser."""
@@ -103,6 +109,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             optimizer="adamw_bf16",
             factor=16,
             unets=False,
+            combined=True,
         ),
         PictureTrainer(
             "ai-toolkit",
@@ -139,3 +146,38 @@ TRAINERS: Mapping[str, PictureTrainer] = {
         ),
     )
 }
+
+
+@cache
+def words(trainer: str) -> Mapping[str, str]:
+    """Return what a trainer calls changes of our settings, by the setting or by setting=value; it
+    has none of the others."""
+    rows: dict[str, dict[str, str]] = {}
+    for line in text_beside(__file__, "trainer_words.txt").splitlines():
+        if line.startswith("["):
+            rows[line.strip("[]")] = known = {}
+        else:
+            change, text = line.split(maxsplit=1)
+            known[change] = text
+    return rows[trainer]
+
+
+def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
+    """Return changes of our settings as lines of a trainer's own command or config; "" where it has
+    no words for one of them."""
+    known = words(trainer)
+    filled = {**change, "part": "unet" if "UNet" in cls else "transformer"}
+    if "size" in change:
+        height, width = change["size"]
+        filled |= {"height": height, "width": width, "side": round((height * width) ** 0.5)}
+    lines: list[str] = []
+    for name, value in change.items():
+        if value is False or (
+            name == "streaming" and "offload_fraction" in known and value == "blocks"
+        ):
+            name = "cached" if name.startswith("uncached") else ""
+        text = known.get(f"{name}={value}", known.get(name, "")) if name else NOTHING
+        if not text:
+            return ""
+        lines.append(text.format(**filled))
+    return "\n".join(dict.fromkeys(line for line in lines if line != NOTHING))

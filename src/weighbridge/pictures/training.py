@@ -43,6 +43,7 @@ PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
 CLIP = "CLIPTextModel"  # whose layers scripts train beside a denoiser
 CLIP_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 EMA = "second average"
+ONE = 1  # block that was swapped is there
 WAYS = 2  # forward and backward, which have layers of their own on the card
 
 
@@ -74,6 +75,7 @@ class PicturePlan:
     streaming: str = "none"  # layers, or blocks
     waiting: float = 1.0  # of what is streamed
     depth: int = 2  # layers of each way that are on the card
+    combined: bool = False  # the last of all lists of blocks wait
     bounced: bool = False  # a layer that is streamed saves what it reads
     chip: Chip = ASSUMED
 
@@ -194,7 +196,10 @@ class DenoiserStep:
         form = plan.form
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
-        here, waits = swapped(params, sizes, plan.blocks_to_swap)
+        coming = ONE if plan.combined else 0
+        here, waits = swapped(
+            params, sizes, plan.blocks_to_swap, coming=coming, combined=plan.combined
+        )
         if plan.streaming == "blocks":
             here, waits = shared(params, sizes, plan.waiting)
         streams = _waiting_layers(params, plan) if plan.streaming == "layers" else ()

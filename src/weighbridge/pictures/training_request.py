@@ -13,7 +13,7 @@ from weighbridge.pictures import base, formats
 from weighbridge.pictures.adapting import CLASSES, EVERY, PictureAdapters
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
-from weighbridge.pictures.swapping import lists
+from weighbridge.pictures.swapping import lists, most
 from weighbridge.pictures.trainers import TRAINERS, PictureTrainer
 from weighbridge.pictures.training import CLIP, PicturePlan
 from weighbridge.pictures.values import Sizes
@@ -65,6 +65,7 @@ def plan(
         waiting=1.0 if w.offload_fraction is None else w.offload_fraction,
         depth=trainer.depth,
         bounced=trainer.packs,
+        combined=trainer.combined,
         chip=chip or ASSUMED,
     )
 
@@ -110,11 +111,12 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
         raise UsageError(sentence("picture_training.factor", method=w.method or "lora"))
     if full and (w.blocks_to_swap or w.streaming not in (None, "none")):
         raise UsageError(sentence("picture_training.swap_full"))
-    most = sum(lists(parts[spec.denoiser].blueprint.counted).values())
-    if (w.blocks_to_swap or 0) > max(0, most - 1):
+    params = parts[spec.denoiser].blueprint.counted
+    blocks = sum(lists(params).values())
+    if (w.blocks_to_swap or 0) > most(params, combined=trainer_of(w).combined):
         flag = f"--blocks-to-swap {w.blocks_to_swap}"
         raise UsageError(
-            sentence("picture_training.blocks", pipeline=spec.name, most=most), where=flag
+            sentence("picture_training.blocks", pipeline=spec.name, most=blocks), where=flag
         )
     clips = [p for p in parts.values() if class_of(p.config).startswith(CLIP)]
     if w.train_text_encoder and not clips:

@@ -21,7 +21,7 @@ from weighbridge.pictures.base import known as read
 from weighbridge.pictures.base import stored
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import row_of
-from weighbridge.pictures.swapping import lists
+from weighbridge.pictures.swapping import most
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
 from weighbridge.pictures.training_request import notes, plan, trainer_of
 from weighbridge.pictures.values import TORCH
@@ -65,7 +65,8 @@ def train(model: Model, w: PictureTraining) -> Report:
         derived={
             "trainable_parameters": ran.trained,
             "saved_activation_bytes": ran.saved,
-            "blocks": sum(lists(asked.denoiser.blueprint.counted).values()),
+            "blocks": most(asked.denoiser.blueprint.counted, combined=asked.combined),
+            "denoiser_class": class_of(asked.denoiser.config),
         },
         verdict=spilled(on_host.both(judged, devices, w.host_memory()), w),
         warnings=(*model.notes, *notes(row, w, asked), *cautions(w)),
