@@ -174,7 +174,7 @@ def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
 
 
 class AdaptedLayers(NamedTuple):
-    """What stands in for layers by their paths, and what is trained."""
+    """Adapters by the paths of their layers, and what is trained."""
 
     linears: dict[str, Wrap]
     convs: dict[str, ConvAdapter]

@@ -15,7 +15,7 @@ transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
@@ -93,24 +93,29 @@ def nbytes(part: ModelPart, form: str | None, dtype: DType) -> int:
 
 def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
     params = [p for p in part.blueprint.params if not p.tied]
+    own = None if form is None else of_pictures(form)
     if form is None:
         # T5 keeps `wo` in float32 where transformers alone loads it in float16; pipelines were
         # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
-        yield from (dtype.size(p.numel) for p in params)
-        return
+        return (dtype.size(p.numel) for p in params)
     if form.endswith(BLOCKS):
-        packed_all = sizes(part, form.removesuffix(BLOCKS), dtype)
-        for p, nbytes in zip(params, packed_all, strict=True):
-            yield nbytes if block_of(p.name) else dtype.size(p.numel)
-        return
-    own = of_pictures(form)
+        return _in_blocks(params, sizes(part, form.removesuffix(BLOCKS), dtype), dtype)
     if own is not None:
-        yield from (own.size(p, dtype) for p in params)
-        return
+        return (own.size(p, dtype) for p in params)
+    return _of_loaders(part, form, dtype)
+
+
+def _of_loaders(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
+    params = [p for p in part.blueprint.params if not p.tied]
     packed = schemes.weighed(params, schemes.scheme(form), plan=part.blueprint, dtype=dtype)
     wide = form.startswith(BITSANDBYTES)
     for p in params:
         yield FLOAT32.size(p.numel) if wide and p.name.endswith(WIDE) else packed[p.name]
+
+
+def _in_blocks(params: Iterable[Param], packed: Iterable[int], dtype: DType) -> Iterator[int]:
+    for p, nbytes in zip(params, packed, strict=True):
+        yield nbytes if block_of(p.name) else dtype.size(p.numel)
 
 
 class LinearFormat(NamedTuple):

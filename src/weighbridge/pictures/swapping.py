@@ -91,24 +91,23 @@ def swapped(
     coming: int = 0,
     combined: bool = False,
 ) -> BlocksOnCard:
-    """Of `sizes`, those of `params` first, tell which are on the card while `count` blocks wait.
+    """Tell which of `sizes`, those of `params` first, are on the card while `count` blocks wait.
     `coming`: whole blocks move, and so many more of them are there."""
     if not count:
         return BlocksOnCard(list(sizes), 0)
     known, waits = lists(params), waiting(params, count, combined=combined)
+    stay = {path: known[path] - number for path, number in waits.items()}
     here = list(sizes[len(params) :])
     away: dict[tuple[str, int], list[int]] = {}
     for param, nbytes in zip(params, sizes, strict=False):
-        block = block_of(param.name)
-        path, number = block or ("", -1)
-        moves = coming or param.kind == "linear"
-        if block and moves and number >= known.get(path, 0) - waits.get(path, 0) >= 0:
+        path, number = block = block_of(param.name) or ("", -1)
+        goes = number >= stay.get(path, number + 1)
+        if goes and (coming or param.kind == "linear"):
             away.setdefault(block, []).append(nbytes)
         else:
             here.append(nbytes)
-    largest = sorted(away.values(), key=sum)[-coming:] if coming else []
-    there = [n for block in largest for n in block]
-    return BlocksOnCard([*here, *there], sum(map(sum, away.values())))
+    largest = sorted(away.values(), key=sum, reverse=True)[:coming]
+    return BlocksOnCard(sum(largest, here), sum(map(sum, away.values())))
 
 
 def shared(params: Sequence[Param], sizes: Sequence[int], fraction: float) -> BlocksOnCard:

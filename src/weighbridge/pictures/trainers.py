@@ -170,14 +170,16 @@ def pasted(trainer: str, cls: str, change: Mapping[str, Any]) -> str:
     if "size" in change:
         height, width = change["size"]
         filled |= {"height": height, "width": width, "side": round((height * width) ** 0.5)}
-    lines: list[str] = []
-    for name, value in change.items():
-        if value is False or (
-            name == "streaming" and "offload_fraction" in known and value == "blocks"
-        ):
-            name = "cached" if name.startswith("uncached") else ""
-        text = known.get(f"{name}={value}", known.get(name, "")) if name else NOTHING
-        if not text:
-            return ""
-        lines.append(text.format(**filled))
-    return "\n".join(dict.fromkeys(line for line in lines if line != NOTHING))
+    lines = [_line(known, name, value) for name, value in change.items()]
+    if not all(lines):
+        return ""
+    return "\n".join(dict.fromkeys(line.format(**filled) for line in lines if line != NOTHING))
+
+
+def _line(known: Mapping[str, str], name: str, value: Any) -> str:
+    """Return a trainer's words for one change; "" where it has none."""
+    if name.startswith("uncached"):
+        return known.get("cached", NOTHING if value else "")
+    if value is False:
+        return NOTHING
+    return known.get(f"{name}={value}") or known.get(name, "")

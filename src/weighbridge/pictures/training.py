@@ -196,17 +196,9 @@ class DenoiserStep:
         form = plan.form
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
-        coming = ONE if plan.combined else 0
-        here, waits = swapped(
-            params, sizes, plan.blocks_to_swap, coming=coming, combined=plan.combined
-        )
-        if plan.streaming == "blocks":
-            here, waits = shared(params, sizes, plan.waiting)
-        streams = _waiting_layers(params, plan) if plan.streaming == "layers" else ()
-        if streams:
-            here, waits = _streamed(params, sizes, streams, plan)
+        streams = _waiting_layers(params, plan)
+        here, self.result.waiting = _on_card(params, sizes, streams, plan)
         m.heap.row(here, "weights")
-        self.result.waiting = waits
         if plan.fuse_qkv:
             added = formats.fused(plan.denoiser, base.stored(form), plan.weights)
             m.heap.row(added, "weights")
@@ -315,9 +307,23 @@ def _trains(plan: PicturePlan, name: str) -> bool:
     return plan.trains_text and class_of(plan.parts[name].config).startswith(CLIP)
 
 
+def _on_card(
+    params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
+) -> BlocksOnCard:
+    """Tell which of the frozen denoiser's tensors are on the card."""
+    if streams:
+        return _streamed(params, sizes, streams, plan)
+    if plan.streaming == "blocks":
+        return shared(params, sizes, plan.waiting)
+    coming = ONE if plan.combined else 0
+    return swapped(params, sizes, plan.blocks_to_swap, coming=coming, combined=plan.combined)
+
+
 def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ...]:
     """Return the weights that wait. Where not all do, they are drawn by chance: here they are
     spread evenly."""
+    if plan.streaming != "layers":
+        return ()
     linears = [p.name for p in params if p.kind == "linear" and p.name.endswith(".weight")]
     share = plan.waiting
     return tuple(n for i, n in enumerate(linears) if int((i + 1) * share) > int(i * share))
@@ -326,7 +332,8 @@ def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ..
 def _streamed(
     params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
 ) -> BlocksOnCard:
-    """Of the layers that wait a few are on the card after each other, in the dtype of products."""
+    """Keep a few of the layers that wait on the card, one after the other, in the dtype of
+    products."""
     each = list(zip(params, sizes, strict=True))
     away = {*streams}
     here = [nbytes for p, nbytes in each if p.name not in away]

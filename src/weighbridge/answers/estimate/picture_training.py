@@ -17,6 +17,7 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.pictures import formats
+from weighbridge.pictures.adapting import PictureAdapters
 from weighbridge.pictures.base import known as read
 from weighbridge.pictures.base import stored
 from weighbridge.pictures.config import class_of
@@ -175,17 +176,23 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         "optimizer": asked.optimizer.name,
         "checkpointing": asked.checkpointing,
         "attention": asked.attention,
-        "lora_r": None if adapters is None or adapters.method == "lokr" else adapters.rank,
-        "lora_targets": None if adapters is None else list(adapters.targets),
-        "lora_dropout": None if adapters is None else adapters.dropout,
+        **_beside_base(adapters),
         "blocks_to_swap": asked.blocks_to_swap,
     }
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
-    if adapters is not None and adapters.conv_rank:
-        settings["lora_conv_r"] = adapters.conv_rank
     if asked.streaming != "none":
         settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
+
+
+def _beside_base(adapters: PictureAdapters | None) -> EffectiveSettings:
+    names = "lora_r", "lora_targets", "lora_dropout"
+    if adapters is None:
+        return dict.fromkeys(names)
+    rank = None if adapters.method == "lokr" else adapters.rank
+    values = rank, list(adapters.targets), adapters.dropout
+    more = {"lora_conv_r": adapters.conv_rank} if adapters.conv_rank else {}
+    return dict(zip(names, values, strict=True)) | more
 
 
 def _switched(w: PictureTraining) -> EffectiveSettings:

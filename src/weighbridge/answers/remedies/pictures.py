@@ -66,7 +66,9 @@ def climb(
     ask: Ask,
     pinned: frozenset[str],
     steps: Iterable[Step],
-    line: Callable[[Report, Mapping[str, Any]], str] | None = None,
+    line: Callable[[Report, Mapping[str, Any]], str] = lambda then, _: str(
+        then.derived.get("launch") or ""
+    ),
 ) -> tuple[Remedy, ...]:
     """Take the steps that lower the peak, up to one that has room after the first that fits."""
     left = [step for step in steps if pinned.isdisjoint(step.change)]
@@ -83,8 +85,7 @@ def climb(
         then = _asked(ask, changed)
         if then is not None and _lowers(now, then, stage):
             now, current, done = then, changed, {**done, **step.change}
-            text = line(then, done) if line else then.derived.get("launch") or ""
-            climbed.append(_remedy(then, done, step, text))
+            climbed.append(_remedy(then, done, step, line(then, done)))
     return tuple(climbed)
 
 

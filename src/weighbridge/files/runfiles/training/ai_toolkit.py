@@ -9,7 +9,7 @@ DatasetConfig: what each is where it is not said), toolkit/util/quantize.py (get
 toolkit/memory_management/manager.py (attach), jobs/process/BaseSDTrainProcess.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.parsed import text_beside
@@ -59,7 +59,7 @@ SWITCHES = {
     "is_auraflow": "auraflow",
     "is_lumina2": "lumina2",
 }
-QTYPES: Mapping[str, str] = {
+QTYPES: dict[str, str] = {
     "qfloat8": "quanto-float8",
     "qint8": "quanto-int8",
     "qint4": "quanto-int4",
@@ -70,6 +70,7 @@ QTYPES: Mapping[str, str] = {
 # of encoders all linears, where transformers' loader leaves some: as many bytes a number
 OF_TEXT = {"qfloat8": "torchao-fp8", "qint8": "torchao-int8"}
 USUAL, BOUNCED = "qfloat8", "float8"  # the format, and where layers wait in host memory
+BEFORE = ("cache_text_embeddings", "unload_text_encoder")
 PIXELS = 512
 OWNER = "ai-toolkit/"  # whose repositories are the published ones in another dtype
 TWO = "wan22_14b"  # experts, of which the one that is not trained leaves with low_vram
@@ -113,7 +114,7 @@ def _run(keys: KeyReading) -> PlannedRun:
     return keys.run(_model(keys))
 
 
-def _own(keys: KeyReading, setting: str, value: Any, name: str) -> None:
+def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
     keys.default(setting, value, sentence("own_name", framework=TITLE, name=name))
 
 
@@ -130,7 +131,7 @@ def _network(keys: KeyReading) -> None:
     rank = "network.rank" if keys.value("network.rank") is not None else "network.linear"
     whole = kind == "lokr" and keys.value("network.lokr_full_rank", True)
     if not whole and keys.take(rank, "lora_r") is None:
-        _own(keys, "lora_r", 4, "network.linear")
+        _default(keys, "lora_r", 4, "network.linear")
     factor = keys.value("network.lokr_factor")
     if kind == "lokr" and isinstance(factor, int) and factor > 1:
         keys.set("lokr_factor", factor, "network.lokr_factor")
@@ -139,8 +140,8 @@ def _network(keys: KeyReading) -> None:
 def _train(keys: KeyReading) -> None:
     if keys.value("train.gradient_checkpointing", True):
         keys.settings["checkpointing"] = "full"
-    _own(keys, "precision", "fp32", "train.dtype")
-    _own(keys, "optimizer", "adamw_torch", "train.optimizer")
+    _default(keys, "precision", "fp32", "train.dtype")
+    _default(keys, "optimizer", "adamw_torch", "train.optimizer")
     steps = 1
     for key in ("train.gradient_accumulation_steps", "train.gradient_accumulation"):
         count = keys.value(key)
@@ -156,31 +157,37 @@ def _train(keys: KeyReading) -> None:
 def _datasets(keys: KeyReading) -> None:
     """Read the largest bucket, and whether latents and captions are encoded before the run."""
     listed = keys.value("datasets")
-    sets = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    sides = [side for one in sets for side in _sides(one.get("resolution", PIXELS))]
-    side = max(sides, default=PIXELS)
-    if sets:
-        keys.set("size", (side, side), "datasets")
-    else:
-        _own(keys, "size", (side, side), "datasets.resolution")
-    frames = [one["num_frames"] for one in sets if isinstance(one.get("num_frames"), int)]
-    _own(keys, "frames", max(frames, default=1), "datasets.num_frames")
-    if not sets or not all(
-        one.get("cache_latents") or one.get("cache_latents_to_disk") for one in sets
-    ):
+    sets = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
+    _sizes(keys, sets)
+    if not _all(sets, "cache_latents", "cache_latents_to_disk"):
         keys.settings["uncached_latents"] = True
-    early = any(
-        keys.on(f"train.{name}") for name in ("cache_text_embeddings", "unload_text_encoder")
-    )
-    if not early and not (sets and all(one.get("cache_text_embeddings") for one in sets)):
+    early = any(keys.on(f"train.{name}") for name in BEFORE)
+    if not early and not _all(sets, BEFORE[0]):
         keys.settings["uncached_text"] = True
-    if any(one.get("control_path") or one.get("control_path_1") for one in sets):
+    if any({"control_path", "control_path_1"} & one.keys() for one in sets):
         keys.leave("datasets", "+ tokens of control images are not counted")
 
 
-def _sides(value: object) -> list[int]:
-    listed = value if isinstance(value, list) else [value]
-    return [side for side in listed if isinstance(side, int) and not isinstance(side, bool)]
+def _sizes(keys: KeyReading, sets: Sequence[Mapping[str, Any]]) -> None:
+    side = max((side for one in sets for side in _sides(one)), default=PIXELS)
+    frames = max((f for one in sets for f in _whole(one.get("num_frames"))), default=1)
+    if sets:
+        keys.set("size", (side, side), "datasets")
+    _default(keys, "size", (side, side), "datasets.resolution")
+    _default(keys, "frames", frames, "datasets.num_frames")
+
+
+def _all(sets: Sequence[Mapping[str, Any]], *switches: str) -> bool:
+    return bool(sets) and all(any(one.get(name) for name in switches) for one in sets)
+
+
+def _sides(one: Mapping[str, Any]) -> list[int]:
+    value = one.get("resolution", PIXELS)
+    return _whole(*(value if isinstance(value, list) else [value]))
+
+
+def _whole(*values: object) -> list[int]:
+    return [n for n in values if isinstance(n, int) and not isinstance(n, bool)]
 
 
 def _formats(keys: KeyReading) -> None:
@@ -189,41 +196,51 @@ def _formats(keys: KeyReading) -> None:
     if offloads:
         keys.set("streaming", "layers", "model.layer_offloading")
         keys.take("model.layer_offloading_transformer_percent", "offload_fraction")
-    packed = keys.on("model.quantize")
-    asked = {"": ("quantize", "qtype"), "text=": ("quantize_te", "qtype_te")}
+    usual = BOUNCED if offloads else USUAL
     forms = []
-    for component, (switch, key) in asked.items():
-        written = keys.value(f"model.{key}", USUAL)
-        name = str(written).partition("|")[0]
-        if "|" in str(written):
-            keys.leave(f"model.{key}", "+ an adapter that is frozen is not counted")
-        if not keys.value(f"model.{switch}", packed):
-            continue
-        name = BOUNCED if offloads and name == USUAL else name
-        if not component and keys.settings["method"] == "full":
+    if keys.on("model.quantize"):
+        if keys.settings["method"] == "full":
             keys.leave("model.quantize", "- all of it is trained, and counted as it is")
-        elif name in QTYPES:
-            forms.append(component + (QTYPES if not component else OF_TEXT).get(name, QTYPES[name]))
         else:
-            keys.leave(f"model.{key}", f"- {name:.20} is not counted")
-    if forms:
-        keys.set("quantization", "+".join(forms), "model.quantize")
+            forms.append(_format(keys, "model.qtype", usual, QTYPES))
+    if keys.value("model.quantize_te", keys.on("model.quantize")):
+        form = _format(keys, "model.qtype_te", usual, QTYPES | OF_TEXT)
+        forms.append(form and f"text={form}")
+    if any(forms):
+        keys.set("quantization", "+".join(filter(None, forms)), "model.quantize")
+
+
+def _format(keys: KeyReading, key: str, usual: str, known: Mapping[str, str]) -> str:
+    """Return the format that a key says; "" of one that we do not know. A file of adapters may
+    stand behind it."""
+    name, _, adapters = str(keys.value(key, USUAL)).partition("|")
+    if adapters:
+        keys.leave(key, "+ an adapter that is frozen is not counted")
+    name = usual if name == USUAL else name
+    if name not in known:
+        keys.leave(key, f"- {name:.20} is not counted")
+    return known.get(name, "")
 
 
 def _model(keys: KeyReading) -> str:
     """Return the repository where it is one that we know, else the pipeline of its arch."""
-    name, arch = keys.text("model.name_or_path"), keys.text("model.arch").partition(":")[0]
+    name, arch = keys.text("model.name_or_path"), _arch(keys)
     keys.knows("model.name_or_path", "model")
     if pipelines.of_repository(name) is not None:
         return name
-    switched = (of for switch, of in SWITCHES.items() if keys.on(f"model.{switch}"))
-    arch = arch or next(switched, "")
     named = ARCHES.get(arch, "")
-    if arch.startswith(TWO) and not keys.on("model.low_vram"):
-        keys.leave("model.arch", "+ the second transformer is on the card, too, and not counted")
     if named and not name.startswith(OWNER):
         keys.leave("model.name_or_path", f"+- it is taken for {named}")
     return named or (name if REPOSITORY.fullmatch(name) else "")
+
+
+def _arch(keys: KeyReading) -> str:
+    """Return the arch, which older files say by a switch."""
+    switched = (of for switch, of in SWITCHES.items() if keys.on(f"model.{switch}"))
+    arch = keys.text("model.arch").partition(":")[0] or next(switched, "")
+    if arch.startswith(TWO) and not keys.on("model.low_vram"):
+        keys.leave("model.arch", "+ the second transformer is on the card, too, and not counted")
+    return arch
 
 
 KIND = Kind(

@@ -71,6 +71,7 @@ OPTIMIZERS: Mapping[str, str] = {
 }
 METHODS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
+PIXELS, FRAMES = 512, 25
 AWAY = "CPU_OFFLOADED"  # of older files: blocks, or their inputs
 
 
@@ -98,7 +99,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     yield keys.run(_model(keys))
 
 
-def _own(keys: KeyReading, setting: str, value: Any, name: str) -> None:
+def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
     keys.default(setting, value, sentence("own_name", framework="OneTrainer", name=name))
 
 
@@ -143,15 +144,19 @@ def _adapter(keys: KeyReading) -> None:
     lokr = keys.settings["method"] == "lokr"
     rank = "lokr_dim" if lokr else "lora_rank"
     keys.used |= {"lokr_dim", "lora_rank", "lokr_full_matrix", "lora_decompose"}
-    if not (lokr and keys.on("lokr_full_matrix")) and keys.take(rank, "lora_r") is None:
-        _own(keys, "lora_r", 16, rank)
-    factor = keys.value("lokr_decompose_factor")
-    if lokr and isinstance(factor, int) and factor > 1:
-        keys.set("lokr_factor", factor, "lokr_decompose_factor")
-    if keys.on("lora_decompose") and keys.settings["method"] == "lora":
+    if not (lokr and keys.on("lokr_full_matrix")):
+        keys.take(rank, "lora_r")
+        _default(keys, "lora_r", 16, rank)
+    keys.take("lokr_decompose_factor", "lokr_factor", lambda n: n if lokr and n > 1 else None)
+    if not lokr and keys.on("lora_decompose"):
         keys.set("method", "dora", "lora_decompose")
     if keys.value("lora_weight_dtype") not in (None, "FLOAT_32"):
         keys.leave("lora_weight_dtype", "- adapters are counted in float32")
+    _layers(keys)
+
+
+def _layers(keys: KeyReading) -> None:
+    """Read which layers have adapters: those that have one of some words in their paths."""
     for key in ("layer_filter", "lora_layers"):
         words = [word.strip() for word in keys.text(key).split(",") if word.strip()]
         if words and (keys.on("layer_filter_regex") or keys.on("lora_layers_regex")):
@@ -160,21 +165,23 @@ def _adapter(keys: KeyReading) -> None:
             keys.set("lora_targets", [f"*{word}*" for word in words], key)
 
 
+def _sides(text: str) -> tuple[int, int]:
+    """1024, or 768x1024: (height, width)."""
+    sides = [int(word) for word in text.strip().split("x") if word.strip().isdigit()] or [PIXELS]
+    return sides[-1], sides[0]
+
+
 def _sizes(keys: KeyReading) -> None:
     """Read the largest of several sizes: a side, or width x height."""
-    sizes = []
-    for text in str(keys.value("resolution") or "512").split(","):
-        sides = [int(word) for word in text.strip().split("x") if word.strip().isdigit()]
-        if sides:
-            sizes.append((sides[-1], sides[0]))
-    if sizes and keys.value("resolution"):
+    text = str(keys.value("resolution") or "")
+    if text:
+        sizes = map(_sides, text.split(","))
         keys.set("size", max(sizes, key=lambda size: size[0] * size[1]), "resolution")
-    else:
-        _own(keys, "size", (512, 512), "resolution")
-    frames = str(keys.value("frames") or "25")
+    _default(keys, "size", (PIXELS, PIXELS), "resolution")
+    frames = str(keys.value("frames") or FRAMES)
     if keys.text("model_type") == "HUNYUAN_VIDEO" and frames.isdigit():
-        _own(keys, "frames", int(frames), "frames")
-    _own(keys, "precision", "fp16-mixed", "train_dtype")
+        _default(keys, "frames", int(frames), "frames")
+    _default(keys, "precision", "fp16-mixed", "train_dtype")
 
 
 def _optimizer(keys: KeyReading) -> None:
@@ -187,11 +194,14 @@ def _optimizer(keys: KeyReading) -> None:
             keys.knows(key, "optimizer")
     else:
         keys.leave(key, "+- what it keeps is not counted")
-    mine = keys.value("optimizer_defaults")
-    of_it = mine.get(name) if isinstance(mine, dict) else None
-    beside = isinstance(of_it, dict) and of_it.get("fused_back_pass")
-    if keys.on("optimizer.fused_back_pass") or beside:
+    if keys.on("optimizer.fused_back_pass") or keys.on(
+        f"optimizer_defaults.{name}.fused_back_pass"
+    ):
         keys.set("fused_backward", True, "optimizer.fused_back_pass")
+    _average(keys)
+
+
+def _average(keys: KeyReading) -> None:
     if keys.value("ema") == "GPU":
         keys.set("ema", True, "ema")
     if keys.value("latent_caching") is False:
@@ -237,21 +247,21 @@ def _offloaded(keys: KeyReading, part: str) -> None:
         "enable_activation_offloading",
         "layer_offload_fraction",
     }
-    moves = part != "unet"
     if again:
-        keys.settings["checkpointing"] = "offload" if inputs and moves else "full"
-        if kind is not None:
-            keys.knows("gradient_checkpointing", "checkpointing")
-    key = f"{part}.offload_fraction"
-    share = keys.value("layer_offload_fraction") if kind == AWAY else keys.value(key)
-    if not share or not moves:
-        return
+        keys.settings["checkpointing"] = "offload" if inputs and part != "unet" else "full"
+    if kind is not None:
+        keys.knows("gradient_checkpointing", "checkpointing")
+    key = "layer_offload_fraction" if kind == AWAY else f"{part}.offload_fraction"
+    if keys.value(key) and part != "unet":
+        _waiting(keys, key)
+
+
+def _waiting(keys: KeyReading, key: str) -> None:
     if keys.settings["method"] == "full":
         keys.leave(key, "- blocks that are trained and wait in host memory are not counted")
-        return
-    key = "layer_offload_fraction" if kind == AWAY else key
-    keys.set("streaming", "blocks", key)
-    keys.take(key, "offload_fraction")
+    else:
+        keys.set("streaming", "blocks", key)
+        keys.take(key, "offload_fraction")
 
 
 def _encoders(keys: KeyReading) -> None:

@@ -23,7 +23,7 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import KeyReading, filled, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training import flags
-from weighbridge.pictures.adapting import EVERY
+from weighbridge.files.runfiles.training.picture_networks import network, of_unet
 
 TASK = "picture_training"
 KEYS = {
@@ -86,7 +86,6 @@ FAMILIES: Mapping[tuple[str, str], str] = {  # SimpleTuner's model_family and mo
 }
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
-ARGUMENTS = {"algo", "preset", "conv_dim", "conv_alpha", "factor", "use_tucker"}  # of LyCORIS
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
@@ -208,7 +207,7 @@ def _kohya(keys: KeyReading, script: str) -> None:
     keys.used.add("network_module")
     keys.settings["method"] = "lora" if adapted else "full"
     if adapted:
-        _network(keys, script)
+        network(keys, script)
     if keys.on("use_8bit_adam"):
         keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
     for key, precision in (("full_bf16", "bf16"), ("full_fp16", "fp16")):
@@ -219,31 +218,6 @@ def _kohya(keys: KeyReading, script: str) -> None:
             keys.set("quantization", "fp8", key)
     _uncached(keys, script)
     _resolution(keys)
-
-
-def _network(keys: KeyReading, script: str) -> None:
-    """Read what is beside the denoiser: LoRA, or LyCORIS's methods by their arguments, which stand
-    beside convolutions, too, unless a preset leaves them out."""
-    arguments = _pairs(keys.value("network_args"))
-    lycoris = str(keys.value("network_module") or "").startswith("lycoris")
-    if arguments.get("algo") in ("lokr", "loha"):
-        keys.set("method", arguments["algo"], "network_args")
-    elif arguments.keys() - ARGUMENTS or arguments.get("algo", "lora") not in ("lora", "locon"):
-        keys.leave("network_args", "modules and ranks that it names are not counted")
-    if arguments.get("factor", "").isdigit() and int(arguments["factor"]) > 1:
-        keys.set("lokr_factor", int(arguments["factor"]), "network_args")
-    if keys.take("network_dim", "lora_r") is None and keys.settings["method"] != "lokr":
-        keys.default("lora_r", 4, sentence("own_name", framework="sd-scripts", name="network_dim"))
-    whole = lycoris and arguments.get("preset", "full") == "full" and _of_unet(script)
-    if whole:
-        keys.settings["lora_targets"] = [EVERY]
-    rank = arguments.get("conv_dim") or (str(keys.settings.get("lora_r", "")) if whole else "")
-    if rank.isdigit() and int(rank):
-        keys.set("lora_conv_r", int(rank), "network_args")
-
-
-def _of_unet(script: str) -> bool:
-    return script.startswith(("sdxl", "train_")) or not script
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
@@ -260,7 +234,7 @@ def _uncached(keys: KeyReading, script: str) -> None:
         keys.knows("cache_text_encoder_outputs", "uncached_text")
         return
     keys.settings["uncached_text"] = True
-    if trains_text and _of_unet(script) and "lora" in str(keys.value("network_module") or ""):
+    if trains_text and of_unet(script) and "lora" in str(keys.value("network_module") or ""):
         keys.settings["train_text_encoder"] = True
 
 
@@ -296,16 +270,6 @@ def _pixels(value: object) -> tuple[int, int] | None:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _pairs(value: object) -> dict[str, str]:
-    """["algo=lokr", "factor=8"] or one of them."""
-    words = value if isinstance(value, list) else str(value or "").split()
-    return {
-        name: text.strip("\"'")
-        for name, sign, text in (str(word).partition("=") for word in words)
-        if sign
-    }
 
 
 def _simple(keys: KeyReading, script: str) -> None:
