@@ -13,6 +13,8 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.catalogue import pipelines
 from weighbridge.pictures import base, components, swapping, trainers
 from weighbridge.pictures.adapting import EVERY, PictureAdapters, factored, targeted
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import ProgramRun, Value
 from weighbridge.training.adapters import ALL
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
@@ -361,6 +363,19 @@ def test_encoders_have_formats_of_their_own():
     assert saved == pytest.approx(
         4.7e9, rel=0.1
     )  # T5's 4.7 billion numbers, of which each has half
+
+
+@pytest.mark.parametrize(("release", "copies"), [((2, 11), 0), ((2, 12), 1), ((2, 13), 1)])
+def test_autocast_runs_rms_norms_in_float32_since_torch_2_12(release, copies):
+    """Of 128 x 32 numbers in 16 bits a copy in float32, and a result in float32 that is cast."""
+    m = Machine(Heap())
+    m.autocast = BF16
+    run = ProgramRun(m=m, cls="", dtype=BF16, torch=release)
+    x = Value(run, LeafTensor("x", (128, 32), BF16, None))
+    y = NetPlace(run).rms_norm("norm", x, affine=False, how="torch")
+    live = m.heap.allocator.allocated - y.nbytes
+    assert (live > 4 * 128 * 32) == bool(copies)
+    m.heap.close()
 
 
 def linear(form, *, wide=False):

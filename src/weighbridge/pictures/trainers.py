@@ -9,7 +9,7 @@
     onetrainer    adapters in float32, autocast; diffusers' modules, all linears and convolutions
 
 Whoever runs modules of its own keeps other activations than diffusers': of 136 published peaks of
-SimpleTuner and musubi-tuner 82 % were within 15 % of what diffusers' modules take, and 74 % within
+SimpleTuner and musubi-tuner 87 % were within 15 % of what diffusers' modules take, and 76 % within
 a quarter of the activations, which `around` has (assumed; LTX-Video, SanaVideo and Wan err most).
 Source: diffusers 0.42 examples/dreambooth, examples/text_to_image; sd-scripts 0.9
 networks/lora.py, library/train_util.py; SimpleTuner 3 helpers/models; ai-toolkit @ 27a03a91
@@ -25,6 +25,7 @@ from typing import Any
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.pictures.adapting import EVERY
+from weighbridge.pictures.values import TORCH
 from weighbridge.training.adapters import ALL
 
 ATTENTION = (
@@ -44,7 +45,8 @@ class PictureTrainer(NamedTuple):
     `unet_targets`: of UNets, where they are others; `kernels`: convolutions have the rank of
     linears; `depth` layers that are streamed are on the card, of forward and again of backward,
     and wait as they are packed where `packs`; blocks that are swapped are the last of all lists
-    together where `combined`."""
+    together where `combined`; `torch`: the release that it is installed with, SimpleTuner's that of
+    its published peaks (assumed: attention kernels that it names fail beside 2.12's norms)."""
 
     name: str
     title: str
@@ -66,6 +68,7 @@ class PictureTrainer(NamedTuple):
     depth: int = 2  # RamTorch: one that runs, one that comes
     packs: bool = False
     combined: bool = False
+    torch: tuple[int, int] = TORCH
 
     def adapts(self, cls: str) -> tuple[str, ...]:
         """Return what has adapters in a class of the denoiser."""
@@ -94,7 +97,15 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             casts=True,
             beside=True,
         ),
-        PictureTrainer("kohya", "sd-scripts", 4, (ALL,), FORKED, "sd-scripts 0.9 networks/lora.py"),
+        PictureTrainer(
+            "kohya",
+            "sd-scripts",
+            4,
+            (ALL,),
+            FORKED,
+            "sd-scripts 0.9 networks/lora.py",
+            torch=(2, 6),
+        ),
         PictureTrainer(
             "simpletuner",
             "SimpleTuner",
@@ -110,6 +121,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             factor=16,
             unets=False,
             combined=True,
+            torch=(2, 11),
         ),
         PictureTrainer(
             "ai-toolkit",
@@ -134,6 +146,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             FORKED,
             "musubi-tuner networks/lora.py",
             optimizer="adamw_8bit",
+            torch=(2, 9),
         ),
         PictureTrainer(
             "onetrainer",
@@ -143,6 +156,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             EXACT,
             "OneTrainer modules/module/LoRAModule.py",
             kernels=True,
+            torch=(2, 12),
         ),
     )
 }

@@ -27,7 +27,7 @@ from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
-from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
+from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.modules import Wrap
@@ -77,6 +77,7 @@ class PicturePlan:
     depth: int = 2  # layers of each way that are on the card
     combined: bool = False  # the last of all lists of blocks wait
     bounced: bool = False  # a layer that is streamed saves what it reads
+    torch: tuple[int, int] = TORCH
     chip: Chip = ASSUMED
 
     @property
@@ -282,6 +283,7 @@ class DenoiserStep:
             params=dict(self.params),
             wraps=self.wraps,
             conv_wraps=self.convs,
+            torch=plan.torch,
         )
         run.block = computed_again(run, plan.checkpointing)
         out = components.forward(run, config, plan.sizes)

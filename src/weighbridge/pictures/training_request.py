@@ -66,6 +66,7 @@ def plan(
         depth=trainer.depth,
         bounced=trainer.packs,
         combined=trainer.combined,
+        torch=trainer.torch,
         chip=chip or ASSUMED,
     )
 

@@ -40,6 +40,7 @@ class ConvWrap(Protocol):
 
 RunBlock = Callable[[Block, "NetPlace", "tuple[Value, ...]"], Any]
 TORCH = (2, 13)  # whose kernels are chosen
+NORMS_WIDE = (2, 12)  # since when autocast runs rms_norm in float32
 # An attention by its name in settings: "sdpa" is what torch chooses on the card
 KERNELS = {
     "flash": attentions.flash,
@@ -87,6 +88,7 @@ class ProgramRun:
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
+    torch: tuple[int, int] = TORCH  # whose autocast it is
     block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
