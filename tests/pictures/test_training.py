@@ -367,7 +367,7 @@ def test_encoders_have_formats_of_their_own():
 
 @pytest.mark.parametrize(("release", "copies"), [((2, 11), 0), ((2, 12), 1), ((2, 13), 1)])
 def test_autocast_runs_rms_norms_in_float32_since_torch_2_12(release, copies):
-    """Of 128 x 32 numbers in 16 bits a copy in float32, and a result in float32 that is cast."""
+    """A copy of 128 x 32 numbers in float32 is kept, and the result is in float32 before it is cast."""
     m = Machine(Heap())
     m.autocast = BF16
     run = ProgramRun(m=m, cls="", dtype=BF16, torch=release)
