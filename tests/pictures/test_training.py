@@ -10,8 +10,11 @@ from weighbridge.base.dtypes import FLOAT32, TORCH
 from weighbridge.base.errors import UsageError
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Param
-from weighbridge.pictures import base, swapping
-from weighbridge.pictures.adapting import factored, targeted
+from weighbridge.models.catalogue import pipelines
+from weighbridge.pictures import base, components, swapping, trainers
+from weighbridge.pictures.adapting import EVERY, PictureAdapters, factored, targeted
+from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.values import ProgramRun, Value
 from weighbridge.training.adapters import ALL
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.tensors import LeafTensor
@@ -51,6 +54,9 @@ PARTS = {  # of a pipeline like Stable Diffusion's
         "vocab_size": 1000,
     },
 }
+
+
+UNET_TREE = components.blueprint(PARTS["unet"])
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +176,55 @@ def test_swapped_blocks_wait_in_host_memory():
     assert waits == away
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "gib"), [(16, 12), (22, 10), (28, 8)])
+def test_blocks_that_sd_scripts_names_for_a_card_leave_room_there(count, gib):
+    """docs/flux_train_network.md: 12 GB, 10 GB and 8 GB, batch 1, 8 bit AdamW, fp8. What is encoded
+    before has cards of its own size (there in fp8)."""
+    fp8 = {"quantization": "fp8", "optimizer": "adamw_8bit", "checkpointing": "full"}
+    report = asked(FLUX, framework="kohya", size="1024", lora_r=16, blocks_to_swap=count, **fp8)
+    running = [p for p in report.devices[0].phases if p.name in ("forward", "backward", "step")]
+    assert max(p.at("driver").expected for p in running) < gib * GIB
+
+
+@pytest.mark.slow
+def test_the_fewest_blocks_with_which_it_fits_are_a_step_with_a_line_to_paste():
+    fp8 = {"quantization": "fp8", "optimizer": "adamw_8bit", "checkpointing": "full"}
+    asks = {"framework": "kohya", "size": "1024", "gpu": "rtx-3060-12gb", **fp8}
+    report = weighbridge.train(FLUX, **asks)
+    [remedy] = [r for r in report.remedies if "blocks_to_swap" in r.change and r.fits == "yes"]
+    count = remedy.change["blocks_to_swap"]
+    assert remedy.paste == f"--blocks_to_swap {count}"
+    fewer, same = (weighbridge.train(FLUX, blocks_to_swap=n, **asks) for n in (count - 1, count))
+    assert (fewer.verdict.fits, same.verdict.fits) == ("unknown", "yes")
+    assert same.peak.expected == remedy.peak_bytes
+
+
+def test_a_line_is_in_the_words_of_each_trainer():
+    change = {"checkpointing": "full", "size": (768, 1024), "uncached_latents": False}
+    assert trainers.pasted("kohya", "FluxTransformer2DModel", change).splitlines() == [
+        "--gradient_checkpointing",
+        "--resolution 1024,768",
+        "--cache_latents --cache_text_encoder_outputs",
+    ]
+    share = {"streaming": "blocks", "offload_fraction": 0.5}
+    words = trainers.pasted("onetrainer", "UNet2DConditionModel", share)
+    assert words == '"unet": {"offload_fraction": 0.5}'
+    assert trainers.pasted("diffusers", "", {"blocks_to_swap": 3}) == ""
+    for name in trainers.TRAINERS:
+        assert "checkpointing=full" in trainers.words(name)
+
+
+def test_the_last_blocks_of_all_wait_where_a_trainer_counts_them_together():
+    """FLUX has 19 and 38 blocks: sd-scripts swaps 35 at most (17 and 36), SimpleTuner 56."""
+    params = [Param(f"double.{i}.a.weight", (8, 8)) for i in range(19)]
+    params += [Param(f"single.{i}.a.weight", (8, 8)) for i in range(38)]
+    assert swapping.most(params) == 35
+    assert swapping.most(params, combined=True) == 56
+    assert swapping.waiting(params, 40, combined=True) == {"single": 38, "double": 2}
+    assert swapping.most([Param("out.weight", (8, 8))]) == 0
+
+
 def test_blocks_of_one_list_and_of_two():
     params = [Param(f"blocks.{i}.ff.weight", (8, 8)) for i in range(6)]
     assert swapping.swapped(params, [128] * 6, 2) == ([128] * 4, 256)
@@ -188,13 +243,139 @@ def test_a_factor_is_the_largest_divisor_up_to_it(size, factor, sides):
     assert factored(size, factor) == tuple(sorted(sides))
 
 
+def adapters(*targets, **more):
+    return PictureAdapters(method="lora", rank=4, targets=targets, dtype=BF16, **more)
+
+
 def test_targets_are_names_classes_or_all_linears_of_blocks():
     names = ("blocks.0.attn1.to_q", "blocks.0.ff.net.2", "proj_out", "down.0.resnets.0.temb.1.x")
     params = [Param(f"{name}.weight", (8, 8)) for name in names]
-    assert targeted(params, ("to_q",)) == [names[0]]
-    assert targeted(params, ("Attention",)) == [names[0]]
-    assert targeted(params, ("FeedForward",)) == [names[1]]
-    assert targeted(params, (ALL,)) == [*names[:2]]
+    assert targeted(params, adapters("to_q")) == [names[0]]
+    assert targeted(params, adapters("Attention")) == [names[0]]
+    assert targeted(params, adapters("FeedForward")) == [names[1]]
+    assert targeted(
+        params,
+        adapters(
+            ALL,
+        ),
+    ) == [*names[:2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "conv_rank", "count"),
+    [(SD15, 0, 192), (SD15, 8, 278), (SDXL, 0, 722), (SDXL, 8, 788)],
+)
+def test_as_many_layers_have_adapters_as_sd_scripts_says(name, conv_rank, count):
+    """create LoRA for U-Net: 192 modules (logs of SD 1.5); 86 and 66 more of ResNet blocks and what
+    is between them with conv_dim: 22 and 17 blocks of three, 14 and 11 shortcuts, 6 and 4 samplers."""
+    pipeline = pipelines.find(name)
+    tree = components.blueprint(pipeline.parts["unet"])
+    assert len(targeted(tree.counted, adapters(ALL, conv_rank=conv_rank))) == count
+    every = targeted(tree.counted, adapters(EVERY, conv_rank=conv_rank))
+    wide = 2 if conv_rank else 0  # conv_in and conv_out
+    others = len([path for path in every if "embedding" in path])
+    assert len(every) == {192: 228, 278: 278, 722: 750, 788: 788}[count] + wide + others
+
+
+def test_patterns_name_layers_by_what_is_in_their_paths():
+    params = [
+        Param(f"blocks.0.{name}.weight", (8, 8)) for name in ("attn.to_q", "ff.net.0", "norm")
+    ]
+    assert targeted(params, adapters("*attn*", "*ff*")) == [
+        "blocks.0.attn.to_q",
+        "blocks.0.ff.net.0",
+    ]
+
+
+def test_a_kernel_is_adapted_by_one_of_few_channels(tiny):
+    """conv1 of ResnetBlock2D: 32 to 32, 32 to 64 ... A has the kernel's 9 places, B one."""
+    few = small(tiny, lora_targets="conv_shortcut", lora_r=4)
+    many = small(tiny, lora_targets="conv_shortcut,conv1", lora_r=4, lora_conv_r=2)
+    convs = [p for p in UNET_TREE.counted if p.name.endswith("conv1.weight")]
+    points = [p for p in UNET_TREE.counted if p.name.endswith("conv_shortcut.weight")]
+    assert few.derived["trainable_parameters"] == sum(4 * sum(p.shape[:2]) for p in points)
+    more = sum(2 * (9 * p.shape[1] + p.shape[0]) for p in convs)
+    assert many.derived["trainable_parameters"] - few.derived["trainable_parameters"] == more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "loha", "lokr", "dora"])
+def test_adapters_beside_convolutions_never_take_less(tiny, method):
+    plain = small(tiny, framework="kohya", method=method, lora_r=4)
+    wider = small(tiny, framework="kohya", method=method, lora_r=4, lora_conv_r=4)
+    assert step(wider) > step(plain)
+    states = of(wider, "step", "optimizer_states")
+    assert states == pytest.approx(2 * of(wider, "load", "adapters"), rel=0.01)
+
+
+def test_blocks_that_are_shared_leave_room_for_two_at_least():
+    """OneTrainer: four blocks of 100 bytes, of which half stay; of nine tenths two do."""
+    params = [Param(f"blocks.{i}.ff.weight", (10, 10)) for i in range(4)] + [
+        Param("out.weight", (1,))
+    ]
+    sizes = [100] * 4 + [1]
+    assert swapping.shared(params, sizes, 0.5) == ([1, 200], 200)
+    assert swapping.shared(params, sizes, 0.9) == ([1, 200], 200)
+    assert swapping.shared(params, sizes, 0.0) == ([1, 400], 0)
+
+
+def test_blocks_that_run_and_come_are_beside_those_that_stay():
+    """Whole blocks of 11 bytes: of six four wait, and two of these are there."""
+    params = [
+        Param(f"blocks.{i}.{n}.weight", (1,), k)
+        for i in range(6)
+        for n, k in (("a", "linear"), ("n", "norm"))
+    ]
+    here, away = swapping.swapped(params, [10, 1] * 6, 4, coming=2)
+    assert (sum(here), away) == (44, 44)
+    assert swapping.swapped([*params], [10, 1] * 6 + [7], 4, coming=2)[0].count(7) == 1
+
+
+@pytest.mark.slow
+def test_layers_that_wait_take_less_the_more_of_them_do():
+    asks = {"framework": "ai-toolkit", "checkpointing": "full"}
+    sizes = [
+        step(asked(SD3, streaming="layers", offload_fraction=share, **asks))
+        for share in (0.25, 0.5, 1)
+    ]
+    assert [*sizes, 0] == sorted([*sizes, 0], reverse=True)
+    assert sizes[0] < step(asked(SD3, **asks))
+    onetrainer = {"framework": "onetrainer", "checkpointing": "full"}
+    half = asked(SD3, streaming="blocks", offload_fraction=0.5, **onetrainer)
+    assert step(half) < step(asked(SD3, **onetrainer))
+
+
+@pytest.mark.slow
+def test_ai_toolkit_casts_what_adapters_read_to_float32_and_multiplies_without_autocast(tiny):
+    """Each of its adapters keeps its input in float32; diffusers' keep it in 16 bits."""
+    names = {"lora_targets": "to_q,to_k,to_v", "lora_r": 4, "precision": "bf16"}
+    wide, narrow = (small(tiny, framework=name, **names) for name in ("ai-toolkit", "diffusers"))
+    assert of(wide, "forward", "activations") > of(narrow, "forward", "activations")
+    wide = small(tiny, framework="ai-toolkit")
+    assert wide.workload["precision"] == "bf16"
+
+
+@pytest.mark.slow
+def test_encoders_have_formats_of_their_own():
+    plain = asked(FLUX, uncached_text=True, checkpointing="full")
+    packed = asked(FLUX, uncached_text=True, checkpointing="full", quantization="text=torchao-fp8")
+    saved = of(plain, "load", "weights") - of(packed, "load", "weights")
+    assert saved == pytest.approx(
+        4.7e9, rel=0.1
+    )  # T5's 4.7 billion numbers, of which each has half
+
+
+@pytest.mark.parametrize(("release", "copies"), [((2, 11), 0), ((2, 12), 1), ((2, 13), 1)])
+def test_autocast_runs_rms_norms_in_float32_since_torch_2_12(release, copies):
+    """A copy of 128 x 32 numbers in float32 is kept, and the result is in float32 before it is cast."""
+    m = Machine(Heap())
+    m.autocast = BF16
+    run = ProgramRun(m=m, cls="", dtype=BF16, torch=release)
+    x = Value(run, LeafTensor("x", (128, 32), BF16, None))
+    y = NetPlace(run).rms_norm("norm", x, affine=False, how="torch")
+    live = m.heap.allocator.allocated - y.nbytes
+    assert (live > 4 * 128 * 32) == bool(copies)
+    m.heap.close()
 
 
 def linear(form, *, wide=False):

@@ -58,6 +58,8 @@ def test_a_script_says_the_pipeline_where_weights_are_a_file(script, flags, mode
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
+        ("--network_args conv_dim=8 conv_alpha=1", {"lora_conv_r": 8, "lora_targets": None}),
+        ("--network_dim 16 --network_args conv_dim=0", {"lora_conv_r": None, "lora_r": 16}),
         ("--use_8bit_adam", {"optimizer": "adamw_8bit"}),
         ("--full_bf16 --mixed_precision bf16", {"precision": "bf16"}),
         ("--fp8_base", {"quantization": "fp8"}),
@@ -114,7 +116,10 @@ def test_lycoris_and_data_backends_beside_a_config_of_simpletuner(tmp_path):
             {"gradient_checkpointing": True, "gradient_checkpointing_interval": 2},
             {"checkpointing": "pairs"},
         ),
-        ({"ramtorch": True}, {"streaming": "layers"}),
+        (
+            {"ramtorch": True, "ramtorch_transformer_percent": 50},
+            {"streaming": "layers", "offload_fraction": 0.5},
+        ),
         ({"model_type": "full"}, {"method": "full"}),
     ],
 )
@@ -194,3 +199,164 @@ def test_a_config_that_is_not_there_is_told(tmp_path):
     (tmp_path / "c.toml").write_text("network_dim = 64\n")
     [run] = read(line("--config_file=../c.toml"), "run.sh", folder=str(tmp_path)).runs
     assert run.settings["lora_r"] == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("algo=lora", {"lora_conv_r": 16, "lora_targets": ["all-layers"]}),
+        ("algo=locon conv_dim=4", {"lora_conv_r": 4, "lora_targets": ["all-layers"]}),
+        ("algo=lora preset=attn-mlp", {"lora_conv_r": None, "lora_targets": None}),
+    ],
+)
+def test_lycoris_stands_beside_convolutions_unless_a_preset_leaves_them_out(arguments, expected):
+    """lycoris/kohya.py: conv_dim is network_dim where it is not said."""
+    flags = f"--network_module lycoris.kohya --network_dim 16 --network_args {arguments}"
+    asked = settings(f"{KOHYA} {flags}\n")
+    assert {name: asked.get(name) for name in expected} == expected
+
+
+# ---- ai-toolkit
+
+
+def job(**process):
+    process = {"type": "sd_trainer", "model": {"name_or_path": "a/b", "arch": "flux"}, **process}
+    return json.dumps({"job": "extension", "config": {"process": [process]}})
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [
+        (
+            {"network": {"type": "lora"}},
+            {"lora_r": 4, "precision": "fp32", "optimizer": "adamw_torch", "size": (512, 512)},
+        ),
+        ({}, {"method": "full", "checkpointing": "full"}),
+        ({"network": {"rank": 8}, "train": {"gradient_checkpointing": False}}, {"lora_r": 8}),
+        ({"network": {"type": "lokr", "lokr_factor": 4}}, {"method": "lokr", "lora_r": None}),
+        ({"network": {"type": "lokr", "lokr_full_rank": False, "linear": 2}}, {"lora_r": 2}),
+        ({"network": {"linear": 4, "conv": 2}}, {"lora_conv_r": 2}),
+        (
+            {"train": {"gradient_accumulation": 2, "gradient_accumulation_steps": 3}},
+            {"gradient_accumulation": 6},
+        ),
+        ({"train": {"cache_text_embeddings": True}}, {"uncached_text": None}),
+        (
+            {"datasets": [{"resolution": [512, 768]}, {"num_frames": 41, "cache_latents": True}]},
+            {"size": (768, 768), "frames": 41, "uncached_latents": True},
+        ),
+    ],
+)
+def test_keys_of_ai_toolkit(process, expected):
+    asked = settings(job(**process), "config.json")
+    assert {name: asked.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ({"quantize": True}, "quanto-float8+text=torchao-fp8"),
+        (
+            {"quantize": True, "quantize_te": False, "qtype": "uint3|a/b.safetensors"},
+            "torchao-uint3",
+        ),
+        # a layer that waits in host memory is torchao's, which can be pinned
+        ({"quantize": True, "layer_offloading": True}, "torchao-fp8+text=torchao-fp8"),
+        ({"quantize_te": True}, "text=torchao-fp8"),
+        ({"quantize": True, "quantize_te": False, "qtype": "orbit3"}, None),
+    ],
+)
+def test_formats_of_ai_toolkit(model, expected):
+    model = {"name_or_path": "black-forest-labs/FLUX.1-dev", "arch": "flux", **model}
+    [run] = read(job(model=model, network={"linear": 4}), "config.json").runs
+    assert run.model == "black-forest-labs/FLUX.1-dev"
+    assert run.settings.get("quantization") == expected
+    assert run.settings.get("streaming") == ("layers" if "layer_offloading" in model else None)
+    named = {one.key for one in run.unread}
+    assert ("model.qtype" in named) == (model.get("qtype") is not None)
+
+
+def test_a_fine_tune_of_a_pipeline_that_ai_toolkit_knows_is_taken_for_it_and_said():
+    [run] = read(job(), "config.json").runs
+    assert (run.model, [one.key for one in run.unread]) == ("flux.1-dev", ["model.name_or_path"])
+    two = {"name_or_path": "ai-toolkit/x", "arch": "wan22_14b:t2v"}
+    [run] = read(job(model=two), "config.json").runs
+    assert (run.model, [one.key for one in run.unread]) == ("wan2.2-t2v-a14b", ["model.arch"])
+
+
+# ---- OneTrainer
+
+
+def one(**config):
+    return json.dumps({"model_type": "FLUX_DEV_1", "training_method": "LORA", **config})
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {"lora_r": 16, "size": (512, 512), "precision": "fp16-mixed", "dtype": "float32"}),
+        ({"training_method": "FINE_TUNE"}, {"method": "full", "lora_r": None}),
+        ({"resolution": "512,768x1024"}, {"size": (1024, 768)}),
+        ({"peft_type": "LOKR", "lokr_full_matrix": True}, {"method": "lokr", "lora_r": None}),
+        ({"lora_decompose": True}, {"method": "dora"}),
+        ({"layer_filter": "attn,ff.net"}, {"lora_targets": ["*attn*", "*ff.net*"]}),
+        ({"optimizer": {"optimizer": "CAME"}}, {"optimizer": "came"}),
+        ({"ema": "GPU"}, {"ema": True}),
+        ({"ema": "CPU"}, {"ema": None}),
+        ({"latent_caching": False}, {"uncached_latents": True, "uncached_text": True}),
+        # before version 11 one key for all parts
+        (
+            {"gradient_checkpointing": "CPU_OFFLOADED", "layer_offload_fraction": 0.5},
+            {"checkpointing": "offload", "streaming": "blocks", "offload_fraction": 0.5},
+        ),
+        (
+            {"gradient_checkpointing": "ON", "layer_offload_fraction": 0.5},
+            {"checkpointing": "full", "streaming": None},
+        ),
+        ({"gradient_checkpointing": "OFF"}, {"checkpointing": None}),
+        (
+            {"transformer": {"weight_dtype": "NONE"}, "weight_dtype": "BFLOAT_16"},
+            {"dtype": "bfloat16"},
+        ),
+        ({"transformer": {"weight_dtype": "FLOAT_8"}}, {"quantization": "fp8", "dtype": None}),
+    ],
+)
+def test_keys_of_onetrainer(config, expected):
+    asked = settings(one(**config), "config.json")
+    assert {name: asked.get(name) for name in expected} == expected
+
+
+def test_clip_of_small_models_is_trained_unless_it_is_said():
+    asked = one(model_type="STABLE_DIFFUSION_15")
+    assert settings(asked, "c.json")["train_text_encoder"] is True
+    frozen = one(
+        model_type="STABLE_DIFFUSION_15",
+        text_encoder={"train": False},
+        text_encoder_2={"train": False},
+    )
+    assert "train_text_encoder" not in settings(frozen, "c.json")
+    assert "train_text_encoder" not in settings(one(), "c.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"optimizer": {"optimizer": "MUON_ADV"}}, "optimizer.optimizer"),
+        ({"peft_type": "OFT_2"}, "peft_type"),
+        ({"transformer": {"weight_dtype": "INT_W8A8"}}, "transformer.weight_dtype"),
+        ({"training_method": "EMBEDDING"}, "training_method"),
+        ({"base_model_name": "me/mine"}, "base_model_name"),
+    ],
+)
+def test_what_onetrainer_has_and_we_do_not_count_is_named(config, key):
+    [run] = read(one(**config), "config.json").runs
+    assert key in [each.key for each in run.unread]
+
+
+@pytest.mark.slow
+def test_a_config_of_onetrainer_is_weighed_as_the_question_that_it_asks():
+    weighed = weighbridge.weigh(one(resolution="256"), name="config.json", gpu="4090")
+    [run] = weighed.runs
+    typed = {"size": "256", "dtype": "float32", "precision": "fp16-mixed", "checkpointing": "full"}
+    asked = weighbridge.train("flux.1-dev", framework="onetrainer", gpu="4090", **typed)
+    assert run.report.peak == asked.peak

@@ -3,7 +3,7 @@ programs. Videos' are in cases_videos.py."""
 
 import torch
 
-from tests.torch.picture_law import Case, Plainly, Typed
+from tests.torch.picture_law import TARGETS, Case, Plainly, Typed
 from weighbridge.pictures.values import Sizes
 
 LONG, BOOL = torch.int64, torch.bool
@@ -278,6 +278,13 @@ CASES = {
             "added_cond_kwargs": {"text_embeds": (1, 1280), "time_ids": (1, 6)},
         },
         sizes=Sizes(height=128, width=128, text=77),
+    ),
+    "sd1.5 locon": Case(
+        config=SD15,
+        inputs={"sample": (2, 4, 64, 64), "timestep": (2,), "encoder_hidden_states": (2, 77, 768)},
+        sizes=Sizes(batch=2, height=64, width=64, text=77),
+        targets=(*TARGETS, "proj_in", "proj_out", "conv", "conv1", "conv2", "conv_shortcut"),
+        skipped={"forward": "as without adapters"},
     ),
     "controlnet": Case(
         config={**SD15, "_class_name": "ControlNetModel"},

@@ -21,6 +21,7 @@ from weighbridge.machines.accelerators.chips import Chip
 from weighbridge.machines.kernels import workspaces
 from weighbridge.memory.components.activations import Heap, LiveTensor
 from weighbridge.pictures import components
+from weighbridge.pictures.adapting import LoraConv
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Block, ProgramRun, Sizes, Value
 from weighbridge.training.forward.adapters import LoraLinear, Plain
@@ -206,7 +207,7 @@ def _adapt(module: Any, case: Case, *, checkpoints: bool) -> None:
 
 
 def _is_target(module: Any, name: str, targets: tuple[str, ...]) -> bool:
-    return isinstance(module, torch.nn.Linear) and _ends(name, targets)
+    return isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and _ends(name, targets)
 
 
 def _ends(name: str, targets: tuple[str, ...]) -> bool:
@@ -273,7 +274,7 @@ def ours(case: Case, mode: str, chip: Chip) -> Peak:
     run = ProgramRun(m=m, cls=components.class_of(config), dtype=TORCH["bfloat16"])
     run.residuals = [[run.constant(*shape) for shape in group] for group in case.control]
     if mode != "forward":
-        run.wraps = _wraps(config, case.targets)
+        run.wraps, run.conv_wraps = _wraps(config, case.targets)
     if mode == "checkpoints":
         run.block = checkpointed(run)
     out = components.forward(run, config, case.sizes)
@@ -288,24 +289,30 @@ def ours(case: Case, mode: str, chip: Chip) -> Peak:
     return peak
 
 
-def _wraps(config: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, Any]:
-    """A LoRA beside each linear that is a target."""
+def _wraps(
+    config: Mapping[str, Any], targets: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A LoRA beside each linear, and each convolution, that is a target."""
     declared, wraps, dtype = components.declared(config).declared, {}, TORCH["bfloat16"]
+    convs: dict[str, Any] = {}
 
     def leaf(name: str, *shape: int, trainable: bool = False) -> LeafTensor:
         return LeafTensor(name, shape, dtype, None, trainable=trainable)
 
     for name, param in declared.items():
         path = name.removesuffix(".weight")
-        if path == name or param.kind != "linear" or not _ends(path, targets):
+        if path == name or param.kind not in ("linear", "conv") or not _ends(path, targets):
             continue
-        out, inside = param.shape
-        weight, bias = leaf(name, out, inside), f"{path}.bias"
+        out, inside, *kernel = param.shape
+        weight, bias = leaf(name, out, inside, *kernel), f"{path}.bias"
         base = Plain(weight, leaf(bias, out) if bias in declared else None)
-        a = leaf(f"{path}.lora_A.weight", RANK, inside, trainable=True)
-        b = leaf(f"{path}.lora_B.weight", out, RANK, trainable=True)
-        wraps[path] = LoraLinear(base, weight, a, b, 0.0)
-    return wraps
+        a = leaf(f"{path}.lora_A.weight", RANK, inside, *kernel, trainable=True)
+        b = leaf(f"{path}.lora_B.weight", out, RANK, *(1 for _ in kernel), trainable=True)
+        if kernel:
+            convs[path] = LoraConv(base, a, b, 0.0, casts=True)
+        else:
+            wraps[path] = LoraLinear(base, weight, a, b, 0.0)
+    return wraps, convs
 
 
 def checkpointed(run: ProgramRun) -> Callable[[Block, NetPlace, tuple[Value, ...]], Any]:

@@ -1,23 +1,26 @@
-"""Adapters on the linears of a denoiser, which its program then multiplies by.
+"""Adapters on the linears and convolutions of a denoiser, which its program then multiplies by.
 
-    lora    y + B(A(x)) scaling;  dora, the same with a magnitude (training/forward/adapters.py)
+    lora    y + B(A(x)) scaling;  dora, the same with a magnitude (training/forward/adapters.py).
+            Beside a convolution A is one of its kernel and B one of 1 x 1
     loha    a matrix as large as the weight, the product of two low ranks, number by number
     lokr    kron(W1, W2). Rebuilt, it is added to the weight in every forward; bypassed, x is
             multiplied by W2 in groups, and then by W1
 
 W1 [a, b] is the smaller: a x c outputs, b x d inputs, a and b the largest divisors up to the
-factor.
-Source: PEFT 0.21 tuners/lora/layer.py; lycoris_lora 3.2 modules/lokr.py (bypass_forward_diff),
-functional/general.py (factorization), modules/loha.py.
+factor. Of a convolution the matrix is [out, in x height x width of the kernel].
+Source: PEFT 0.21 tuners/lora/layer.py (Linear, Conv2d); lycoris_lora 3.2 modules/lokr.py
+(bypass_forward_diff), functional/general.py (factorization), modules/loha.py, kohya.py; sd-scripts
+@ 48d368fa networks/lora.py (create_modules: 192 modules of SD 1.5's UNet, 278 with conv_dim).
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from math import isqrt
+from fnmatch import fnmatchcase
+from math import isqrt, prod
 
-from weighbridge.base.dtypes import DType
+from weighbridge.base.dtypes import BFLOAT16, DType
 from weighbridge.base.memo import memo
-from weighbridge.base.records import dataclass, field
+from weighbridge.base.records import NamedTuple, dataclass, field, replace
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.training.adapters import ALL, matched
@@ -25,9 +28,9 @@ from weighbridge.training.forward.adapters import LoraLinear, Plain
 from weighbridge.training.forward.deltas import Hadamard, Kronecker, WithDelta
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.modules import ParameterSpec, Wrap
-from weighbridge.training.forward.ops.matrix import linear
-from weighbridge.training.forward.ops.pointwise import add, cast, scale
-from weighbridge.training.forward.ops.shaping import copied
+from weighbridge.training.forward.ops.matrix import ConvForm, conv, linear
+from weighbridge.training.forward.ops.pointwise import add, cast, dropout, mul, scale, shift
+from weighbridge.training.forward.ops.shaping import copied, shaped
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 IN_BLOCK = re.compile(r"\.\d+\.")
@@ -36,13 +39,21 @@ CLASSES = {
     "Attention": re.compile(r"attn|attention"),
     "FeedForward": re.compile(r"(?:^|\.)(?:ff|ffn|mlp|feed_forward|ff_context)\."),
 }
-RESNETS = ".resnets."  # of UNets: kohya and the like adapt the transformers between them
+RESNETS = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")  # of UNets, around transformers
+ANY = "*"  # of a pattern
+EVERY = "all-layers"  # every linear and convolution, wherever it stands
+LAYERS = ("linear", "conv")
+POINT = (1, 1)  # a kernel of one place, which has the rank of linears
+WITH_DELTA = 3  # matrices as large as a kernel: the product, scaled, and added to the weight
+SIDES = (2, 4)  # of a linear's weight, of a convolution's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureAdapters:
-    """`targets` names or classes of modules, or all linears of blocks; `casts` as PEFT's layers do;
-    `factors` of LoKr by the class of a module, `factor` of others."""
+    """`targets` names, patterns (*attn*) or classes of modules, or all linears of blocks;
+    `conv_rank` of kernels larger than 1 x 1, 0: `rank` where they are named, and none where all
+    linears are; `casts` as PEFT's layers do; `factors` of LoKr by the class of a module, `factor`
+    of others."""
 
     method: str
     rank: int
@@ -53,6 +64,7 @@ class PictureAdapters:
     bypassed: bool = False
     factor: int = 0
     factors: Mapping[str, int] = field(default_factory=dict)
+    conv_rank: int = 0
 
     def factor_of(self, path: str) -> int:
         named = (n for kind, n in self.factors.items() if CLASSES[kind].search(f"{path}."))
@@ -78,7 +90,8 @@ class LokrBypassed:
 
 
 class Rebuilt:
-    """Stands in for a linear: its weight and what is trained are added in every forward."""
+    """Stands in for a linear or a convolution: its weight and what is trained are added in every
+    forward."""
 
     __slots__ = ("bias", "delta", "weight")
 
@@ -86,23 +99,88 @@ class Rebuilt:
         self.weight, self.bias, self.delta = plain.weight, plain.bias, delta
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
-        weight = add(m, self.weight, cast(m, self.delta(m), self.weight.dtype))
-        return linear(m, x, weight, self.bias)
+        return linear(m, x, self._sum(m), self.bias)
+
+    def convolved(self, m: Machine, x: Tensor, form: ConvForm) -> Tensor:
+        return conv(m, x, self._sum(m), self.bias, form)
+
+    def _sum(self, m: Machine) -> Tensor:
+        delta = self.delta(m)
+        if delta.shape != self.weight.shape:
+            delta = shaped(m, delta, *self.weight.shape)
+        return add(m, self.weight, cast(m, delta, self.weight.dtype))
 
 
-Maker = Callable[[str, int, int], LeafTensor]  # a path and the sides of a matrix
+class LoraConv:
+    """Stands in for a convolution: beside it one of its kernel with few channels, A [r, in, height,
+    width], and B [out, r, 1, 1]. DoRA's magnitude is [1, out, 1, 1]."""
+
+    __slots__ = ("a", "b", "casts", "magnitude", "plain", "rate")
+
+    def __init__(
+        self, plain: Plain, a: LeafTensor, b: LeafTensor, rate: float, *, casts: bool
+    ) -> None:
+        self.plain, self.a, self.b, self.rate, self.casts = plain, a, b, rate, casts
+        self.magnitude: LeafTensor | None = None
+
+    def convolved(self, m: Machine, x: Tensor, form: ConvForm) -> Tensor:
+        y = conv(m, x, self.plain.weight, self.plain.bias, form)
+        dtype = y.dtype
+        casts = self.casts or m.autocast is None
+        low = dropout(m, cast(m, x, self.a.dtype) if casts else x, self.rate)
+        batch, _, *places = form.shape
+        narrow = form._replace(shape=(batch, self.a.shape[0], *places))
+        share = None if self.magnitude is None else self._share(m, self.magnitude)
+        low = conv(m, conv(m, low, self.a, None, narrow), self.b, None, form)
+        if share is not None:  # DoraConv2dLayer
+            low = add(m, mul(m, shift(m, share), y), mul(m, share, low))
+        low = scale(m, low)
+        if self.casts:
+            return cast(m, add(m, y, low), dtype)
+        return add(m, y, cast(m, low, dtype) if casts else low)
+
+    def _share(self, m: Machine, magnitude: LeafTensor) -> Tensor:
+        """A magnitude over the norm of the weight with what is trained, each of which is made."""
+        matrices = [m.new(self.plain.weight.shape, self.a.dtype) for _ in range(WITH_DELTA)]
+        norm = m.new(magnitude.shape, self.a.dtype)
+        matrices.clear()
+        return mul(m, magnitude, norm)
 
 
-def targeted(params: Iterable[Param], targets: tuple[str, ...]) -> list[str]:
-    """Return paths of the linears that have adapters. Raises UsageError where there are none."""
-    specs = [ParameterSpec(p.name, p.shape, p.kind) for p in params if len(p.shape) == 2]
+ConvAdapter = Rebuilt | LoraConv
+Maker = Callable[..., LeafTensor]  # a path and the sides of a matrix
+
+
+def targeted(params: Iterable[Param], how: PictureAdapters) -> list[str]:
+    """Return paths of the layers that have adapters. Raises UsageError where there are none."""
+    targets = how.targets
+    layers = {
+        p.name.removesuffix(".weight"): p
+        for p in params
+        if p.kind in LAYERS and len(p.shape) in SIDES and p.name.endswith(".weight")
+    }
     kinds = [CLASSES[target] for target in targets if target in CLASSES]
-    if not kinds and targets != (ALL,):
-        return matched(specs, targets)
-    paths = (path for path in matched(specs, (ALL,)) if IN_BLOCK.search(f"{path}."))
-    if not kinds:
-        return [path for path in paths if RESNETS not in path]
-    return [path for path in paths if any(kind.search(f"{path}.") for kind in kinds)]
+    if not kinds and targets not in ((ALL,), (EVERY,)) and ANY not in "".join(targets):
+        return matched([ParameterSpec(p.name, p.shape, "linear") for p in layers.values()], targets)
+    wide = {path for path, p in layers.items() if p.shape[2:] not in ((), POINT)}
+    paths = [path for path in layers if how.conv_rank or path not in wide]
+    if targets == (EVERY,):
+        return paths
+    if any(ANY in target for target in targets):
+        return [path for path in paths if any(fnmatchcase(path, target) for target in targets)]
+    paths = [path for path in paths if IN_BLOCK.search(f"{path}.")]
+    if kinds:
+        linears = (path for path in paths if len(layers[path].shape) == 2)
+        return [path for path in linears if any(kind.search(f"{path}.") for kind in kinds)]
+    return [path for path in paths if how.conv_rank or not RESNETS.search(path)]
+
+
+class AdaptedLayers(NamedTuple):
+    """Adapters by the paths of their layers, and what is trained."""
+
+    linears: dict[str, Wrap]
+    convs: dict[str, ConvAdapter]
+    trained: list[LeafTensor]
 
 
 def put_on(
@@ -110,20 +188,38 @@ def put_on(
     how: PictureAdapters,
     paths: Iterable[str],
     params: Mapping[str, LeafTensor],
-    wraps: dict[str, Wrap],
-) -> list[LeafTensor]:
-    """Put adapters on linears. Return what is trained."""
-    trained: list[LeafTensor] = []
+    packed: Mapping[str, Wrap],
+) -> AdaptedLayers:
+    """Put adapters on layers, of which `packed` are not as they were."""
+    layers = AdaptedLayers(dict(packed), {}, [])
 
-    def make(path: str, rows: int, columns: int) -> LeafTensor:
-        leaf = m.param(path, (rows, columns), how.dtype, component="adapters")
-        trained.append(leaf)
+    def make(path: str, *sides: int) -> LeafTensor:
+        leaf = m.param(path, sides, how.dtype, component="adapters")
+        layers.trained.append(leaf)
         return leaf
 
     for path in paths:
         plain = Plain(params[f"{path}.weight"], params.get(f"{path}.bias"))
-        wraps[path] = _adapted(how, make, path, wraps.get(path), plain)
-    return trained
+        if len(plain.weight.shape) == len(SIDES):
+            layers.linears[path] = _adapted(how, make, path, packed.get(path), plain)
+        else:
+            layers.convs[path] = _beside_kernel(how, make, path, plain)
+    return layers
+
+
+def _beside_kernel(how: PictureAdapters, make: Maker, path: str, plain: Plain) -> ConvAdapter:
+    outside, inside, *kernel = plain.weight.shape
+    rank = how.rank if tuple(kernel) == POINT else how.conv_rank or how.rank
+    if how.method in ("lora", "dora"):
+        a = make(f"{path}.lora_A", rank, inside, *kernel)
+        b = make(f"{path}.lora_B", outside, rank, *POINT)
+        wrap = LoraConv(plain, a, b, how.dropout, casts=how.casts)
+        if how.method == "dora":
+            wrap.magnitude = make(f"{path}.magnitude", 1, outside, *POINT)
+        return wrap
+    return Rebuilt(
+        plain, _delta(replace(how, rank=rank), make, path, outside, inside, prod(kernel))
+    )
 
 
 HALF = 2  # of the larger side: LyCORIS cuts W2 in two below that rank
@@ -143,20 +239,30 @@ def _adapted(
             wrap.magnitude = make(f"{path}.magnitude", 1, outside)
             wrap.biased = plain.bias is not None
         return wrap
+    if how.method == "lokr" and (how.bypassed or packed is not None):
+        factor = how.factor_of(path)  # nothing is added to a weight that is packed
+        (rows, c), (columns, d) = factored(outside, factor), factored(inside, factor)
+        first = make(f"{path}.lokr_w1", rows, columns)
+        return LokrBypassed(packed or plain, first, make(f"{path}.lokr_w2", c, d))
+    delta = _delta(how, make, path, outside, inside)
+    return Rebuilt(plain, delta) if packed is None else WithDelta(packed, delta)
+
+
+def _delta(
+    how: PictureAdapters, make: Maker, path: str, outside: int, inside: int, kernel: int = 1
+) -> Hadamard | Kronecker:
+    """Return what makes a matrix as large as a weight."""
     if how.method == "loha":
-        sides = ((outside, how.rank), (how.rank, inside)) * 2
-        delta = Hadamard(*(make(f"{path}.hada_{i}", *side) for i, side in enumerate(sides)))
-        return Rebuilt(plain, delta) if packed is None else WithDelta(packed, delta)
+        sides = ((outside, how.rank), (how.rank, inside * kernel)) * 2
+        return Hadamard(*(make(f"{path}.hada_{i}", *side) for i, side in enumerate(sides)))
     factor = how.factor_of(path)
     (rows, c), (columns, d) = factored(outside, factor), factored(inside, factor)
     first = make(f"{path}.lokr_w1", rows, columns)
-    if how.bypassed or packed is not None:  # nothing is added to a weight that is packed
-        return LokrBypassed(packed or plain, first, make(f"{path}.lokr_w2", c, d))
+    matrix, width = (outside, inside * kernel), d * kernel
     if HALF * how.rank < max(c, d):
-        low = make(f"{path}.lokr_w2_a", c, how.rank), make(f"{path}.lokr_w2_b", how.rank, d)
-        return Rebuilt(plain, Kronecker((outside, inside), first, low))
-    whole = make(f"{path}.lokr_w2", c, d)
-    return Rebuilt(plain, Kronecker((outside, inside), first, (whole,)))
+        low = make(f"{path}.lokr_w2_a", c, how.rank), make(f"{path}.lokr_w2_b", how.rank, width)
+        return Kronecker(matrix, first, low)
+    return Kronecker(matrix, first, (make(f"{path}.lokr_w2", c, width),))
 
 
 def factored(size: int, factor: int) -> tuple[int, int]:
@@ -196,4 +302,6 @@ def loaded(part: ModelPart, count: int, rank: int, dtype: DType) -> dict[str, Wr
 
 
 def _all_linears(part: ModelPart) -> list[str]:
-    return memo(part, ("linears of blocks",), lambda: targeted(part.blueprint.params, (ALL,)))
+    how = PictureAdapters(method="lora", rank=1, targets=(ALL,), dtype=BFLOAT16)
+    linears = (p for p in part.blueprint.params if len(p.shape) == 2)
+    return memo(part, ("linears of blocks",), lambda: targeted(linears, how))

@@ -19,12 +19,13 @@ training/layers/linear/linear_int8/linear_int8_ckpt.py, layers/linear/linear_int
 library/flux_utils.py (fp8_base).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT8, TORCH, DType
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.pictures import formats
+from weighbridge.pictures.swapping import block_of
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import pointwise
@@ -108,15 +109,50 @@ def _product(m: Machine, x: Tensor, like: Tensor, weight: LeafTensor, *saved: Te
     return out
 
 
+class Streamed:
+    """A linear whose matrix comes from host memory for each product: what it reads is saved."""
+
+    __slots__ = ("bias", "weight")
+
+    def __init__(self, weight: LeafTensor, bias: LeafTensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, m: Machine, x: Tensor) -> Tensor:
+        dtype = m.autocast or x.dtype
+        read = pointwise.cast(m, x, dtype)
+        reads = read.shape
+        out = m.new((*reads[:-1], self.weight.shape[0]), dtype)
+        m.product()
+
+        def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
+            m.product()
+            return [m.new(reads, dtype)]
+
+        record(m, back, [read], [read], out)
+        return out
+
+
+def streamed(names: Iterable[str], leaves: Mapping[str, LeafTensor]) -> dict[str, Wrap]:
+    """Return what stands in for each linear that comes from host memory, by its path.
+
+    Source: ai-toolkit @ 27a03a91 toolkit/memory_management/manager_modules.py
+    (_BouncingLinearFn). Of RamTorch published peaks say that nothing is saved (SimpleTuner)."""
+    paths = {name.removesuffix(".weight"): leaves[name] for name in names}
+    return {path: Streamed(leaf, leaves.get(f"{path}.bias")) for path, leaf in paths.items()}
+
+
 def stored(form: str | None) -> str | None:
     """Return the format of loaders that takes as many bytes."""
-    return None if form is None else STORED.get(form, form)
+    if form is None:
+        return None
+    plain, sign, _ = form.partition(formats.BLOCKS)
+    return STORED.get(plain, plain) + sign
 
 
 def canonical(form: str) -> str:
     """Return a format of a frozen base as it is spelled. Raises UsageError with the nearest."""
-    plain = form.strip().lower()
-    return plain if plain in STORED else formats.canonical(form)
+    plain, sign, _ = form.strip().lower().partition(formats.BLOCKS)
+    return plain + sign if plain in STORED else formats.canonical(form)
 
 
 EIGHT: Mapping[str, Callable[[LeafTensor], Wrap]] = {SDNQ: Quantized8, DYNAMIC: ScaledFloat8}
@@ -131,10 +167,13 @@ def wrapped(
     form: str, params: Mapping[str, Param], leaves: Mapping[str, LeafTensor], compute: DType
 ) -> dict[str, Wrap]:
     """Return what stands in for each linear that a format packs, by its path."""
+    form, some, _ = form.partition(formats.BLOCKS)
     kernel = next((one for name, one in KERNELS.items() if form.startswith(name)), SAVES_NOTHING)
     wraps: dict[str, Wrap] = {}
     for name, param in params.items():
         if param.kind != "linear" or len(param.shape) != 2 or not name.endswith(".weight"):
+            continue
+        if some and not block_of(name):
             continue
         path = name.removesuffix(".weight")
         weight, bias = leaves[name], leaves.get(f"{path}.bias")

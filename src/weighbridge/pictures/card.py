@@ -7,13 +7,13 @@
     group-block  what is in no block, and a block; with a stream the next one, too
     group-leaf   the largest leaf; with a stream the next one, too
 
-Formats halve what a component takes, blocks that are swapped take away their share of it.
+Formats halve what a component takes, blocks that are swapped (swapping.py) are not there.
 Source: diffusers 0.42 pipelines/pipeline_utils.py (enable_model_cpu_offload,
 enable_sequential_cpu_offload, enable_group_offload), hooks/group_offloading.py,
 hooks/layerwise_casting.py; accelerate hooks.py (CpuOffload.pre_forward).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from weighbridge.base.dtypes import DType
 from weighbridge.base.records import NamedTuple, dataclass
@@ -23,6 +23,7 @@ from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import adapting, formats
 from weighbridge.pictures.companions import LoraFiles
 from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.swapping import BlocksOnCard, swapped
 from weighbridge.pictures.values import machine
 
 IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
@@ -136,28 +137,30 @@ class PipelineCard:
         if offload in ("sequential", "group-leaf"):
             leaf = max(sizes, default=0)
             return (leaf,) * (2 if offload == "group-leaf" and place.stream else 1)
-        outside, block, count = formats.blocks(part)
         if offload == "group-block":
+            outside, block, count = formats.blocks(part)
             total = sum(sizes)
             blocks = min(2 if place.stream else 1, count)
             return (int(total * outside), *[int(total * block)] * blocks)
-        waiting = min(place.swapped.get(name, 0), count)
-        if waiting > IN_FLIGHT:
-            share = 1 - block * (waiting - IN_FLIGHT)
-            return tuple(int(n * share) for n in sizes)
-        return sizes
+        return tuple(_swapped(place, name, part, sizes).here)
 
 
 def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: PipelineSpec) -> int:
     """Return the bytes of weights that wait in host memory while a pipeline runs, at most."""
     total = 0
     for name, part in parts.items():
-        nbytes = formats.nbytes(part, place.forms.get(name), place.dtypes[name])
+        sizes = formats.sizes(part, place.forms.get(name), place.dtypes[name])
         if name in spec.excluded:
             continue
         if place.offload != "none":
-            total += nbytes
-        elif name in place.swapped:
-            _, block, count = formats.blocks(part)
-            total += int(nbytes * block * min(place.swapped[name], count))
+            total += sum(sizes)
+        else:
+            total += _swapped(place, name, part, sizes).waiting
     return total
+
+
+def _swapped(
+    place: ComponentPlacement, name: str, part: ModelPart, sizes: Sequence[int]
+) -> BlocksOnCard:
+    params = tuple(p for p in part.blueprint.params if not p.tied)
+    return swapped(params, sizes, place.swapped.get(name, 0), coming=IN_FLIGHT)

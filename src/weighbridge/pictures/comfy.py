@@ -69,6 +69,7 @@ FACTORS: Mapping[str, float] = {
 }
 FACTOR = 2.0  # of a class that has none
 OF_SDXL = 0.8
+SWAPS = "wan"  # pipelines that ComfyUI-WanVideoWrapper runs, which swaps blocks
 WAN, WAN_WIDTH = "WanTransformer3DModel", 2222
 # memory_used_decode: values of a decoded pixel, and whether frames are counted
 DECODED: Mapping[str, tuple[int, bool]] = {
@@ -318,6 +319,8 @@ def _lines(
     yield " ".join(("python main.py", *flags))
     for name, form in forms.items():
         yield f"# {_loader(row, name, form)}"
+    if settings.get("blocks_to_swap"):
+        yield f"# WanVideoBlockSwap: blocks_to_swap {settings['blocks_to_swap']}"
     if settings.get("vae_tiling"):
         yield "# VAEDecodeTiled in place of VAEDecode"
     size = f"{settings['width']} x {settings['height']}"

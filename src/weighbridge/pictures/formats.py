@@ -7,6 +7,7 @@
     svdquant    nunchaku's int4: half a byte, a float16 for 64 inputs, and a low-rank part of 32
     Q4_K ...    ggml's blocks of linears; what its blocks do not divide is in float16
     the rest    loaders of language models, which replace the same modules (models/quantization)
+    ...@blocks  linears of blocks alone
 
 A linear of a format that is not multiplied as it is stored is unpacked whole for its product.
 Source: city96/ComfyUI-GGUF ops.py, tools/convert.py; nunchaku models/linear.py (SVDQW4A4Linear);
@@ -14,7 +15,7 @@ transformers modeling_t5.py (_keep_in_fp32_modules: bitsandbytes leaves `wo` in 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 
 from weighbridge.base.dtypes import FLOAT16, FLOAT32, GGML_BY_NAME, DType
@@ -26,30 +27,36 @@ from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.quantization import schemes
 from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.pictures.swapping import block_of
 
 FP8, SVDQUANT = "fp8", "svdquant"
 TEXT, DENOISER = "text", "denoiser"
 MULTIPLIED = ("torchao", SVDQUANT, "bnb-int8")  # as they are stored
 WIDE = "DenseReluDense.wo.weight"
 BITSANDBYTES = ("nf4", "fp4", "bnb")
+BLOCKS = "@blocks"
 
 
-def by_component(quantization: str | None, spec: PipelineSpec) -> dict[str, str]:
+def by_component(
+    quantization: str | None, spec: PipelineSpec, spelled: Callable[[str], str] | None = None
+) -> dict[str, str]:
     """Read what was asked. A component's own format is before that of all. Raises UsageError for a
     component that there is not, or a format, and for two formats of one."""
-    asked = by_name(quantization)
+    asked = by_name(quantization, spelled)
     chosen: dict[str, str] = {}
     for name in sorted(asked, key=(TEXT, DENOISER).__contains__, reverse=True):
         chosen |= dict.fromkeys(_meant(name, spec), asked[name])
     return chosen
 
 
-def by_name(quantization: str | None) -> dict[str, str]:
+def by_name(
+    quantization: str | None, spelled: Callable[[str], str] | None = None
+) -> dict[str, str]:
     """Read formats by what they are asked for: a component, or a group of them."""
     asked: dict[str, str] = {}
     for item in filter(None, re.split("[,+]", quantization or "")):
         typed, sign, form = (word.strip() for word in item.rpartition("="))
-        name, form = typed if sign else DENOISER, canonical(form)
+        name, form = typed if sign else DENOISER, (spelled or canonical)(form)
         if asked.setdefault(name, form) != form:
             values = {"name": name, "first": asked[name], "second": form}
             raise ContradictionError(sentence("component_twice", **values))
@@ -69,6 +76,8 @@ def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
 def canonical(form: str) -> str:
     """Return a format as it is spelled. Raises UsageError with the nearest ones."""
     plain = form.strip().lower()
+    if plain.endswith(BLOCKS):
+        return canonical(plain.removesuffix(BLOCKS)) + BLOCKS
     if plain in (FP8, "fp8_e4m3fn", "fp8-e4m3fn", "float8_e4m3fn"):
         return FP8
     if plain in (SVDQUANT, "nunchaku", "svdquant-int4"):
@@ -97,19 +106,29 @@ def nbytes(part: ModelPart, form: str | None, dtype: DType) -> int:
 
 def _sizes(part: ModelPart, form: str | None, dtype: DType) -> Iterator[int]:
     params = [p for p in part.blueprint.params if not p.tied]
+    own = None if form is None else of_pictures(form)
     if form is None:
         # T5 keeps `wo` in float32 where transformers alone loads it in float16; pipelines were
         # published without (diffusers-torchao, CogVideoX-5b in fp16: 19.764 GiB in all)
-        yield from (dtype.size(p.numel) for p in params)
-        return
-    own = of_pictures(form)
+        return (dtype.size(p.numel) for p in params)
+    if form.endswith(BLOCKS):
+        return _in_blocks(params, sizes(part, form.removesuffix(BLOCKS), dtype), dtype)
     if own is not None:
-        yield from (own.size(p, dtype) for p in params)
-        return
+        return (own.size(p, dtype) for p in params)
+    return _of_loaders(part, form, dtype)
+
+
+def _of_loaders(part: ModelPart, form: str, dtype: DType) -> Iterator[int]:
+    params = [p for p in part.blueprint.params if not p.tied]
     packed = schemes.weighed(params, schemes.scheme(form), plan=part.blueprint, dtype=dtype)
     wide = form.startswith(BITSANDBYTES)
     for p in params:
         yield FLOAT32.size(p.numel) if wide and p.name.endswith(WIDE) else packed[p.name]
+
+
+def _in_blocks(params: Iterable[Param], packed: Iterable[int], dtype: DType) -> Iterator[int]:
+    for p, nbytes in zip(params, packed, strict=True):
+        yield nbytes if block_of(p.name) else dtype.size(p.numel)
 
 
 class LinearFormat(NamedTuple):
@@ -146,6 +165,8 @@ FORMATS: Mapping[str, LinearFormat] = {
     "torchao-fp5": LinearFormat(0.625, row=2),
     "torchao-fp4": LinearFormat(0.5, row=2),
     "torchao-int8-sparse": LinearFormat(0.625, row=4),
+    # ai-toolkit @ 27a03a91 toolkit/util/uintx_quant.py: a scale and a zero for 64 inputs
+    **{f"torchao-uint{bits}": LinearFormat(bits / 8, group=3, inputs=64) for bits in range(2, 8)},
 }
 
 
@@ -190,15 +211,13 @@ def blocks(part: ModelPart) -> tuple[float, float, int]:
 
 
 def _blocks(part: ModelPart) -> tuple[float, float, int]:
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, int], int] = {}
     outside = 0
     for p in part.blueprint.params:
-        words = p.name.split(".")
-        place = next((i for i, word in enumerate(words) if word.isdigit()), None)
-        if place is None or place > 2:
+        block = block_of(p.name)
+        if block is None:
             outside += p.numel
         else:
-            path = ".".join(words[: place + 1])
-            counts[path] = counts.get(path, 0) + p.numel
+            counts[block] = counts.get(block, 0) + p.numel
     total = max(1, outside + sum(counts.values()))
     return outside / total, max(counts.values(), default=0) / total, len(counts)

@@ -13,7 +13,7 @@ from typing import Any
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import MAX_TENSORS, Param, ParamKind
-from weighbridge.pictures.values import Block, ProgramRun, Value
+from weighbridge.pictures.values import NORMS_WIDE, Block, ProgramRun, Value
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops import matrix, norms
 from weighbridge.training.forward.ops.matrix import ConvForm
@@ -102,12 +102,12 @@ class NetPlace:
         holds = out, x.shape[1] // groups, *kernels
         weight = self.param(f"{name}.weight", *holds, kind="conv")
         shift = self.param(f"{name}.bias", out, kind="bias") if bias else None
-        wrap = self.run.wraps.get(self.path + name)
-        if wrap is not None:
-            return Value(self.run, wrap(m, x.tensor))
         depthwise = groups == x.shape[1] > 1
         wide = not (depthwise or last) and matrix.rearranges(x.tensor, m)
         form = ConvForm((x.shape[0], out, *shape), rearranged=wide)
+        wrap = self.run.conv_wraps.get(self.path + name)
+        if wrap is not None:
+            return Value(self.run, wrap.convolved(m, x.tensor, form))
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
     def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:
@@ -139,8 +139,10 @@ class NetPlace:
     def rms_norm(
         self, name: str, x: Value, *, affine: bool = True, how: str = "diffusers"
     ) -> Value:
-        """`how`: diffusers' own, whose product is in float32; "torch", one kernel; "float", the
-        same of a copy in float32."""
+        """`how`: diffusers' own, whose product is in float32; "torch", one kernel, of a copy in
+        float32 under autocast since torch 2.12; "float", the same of such a copy.
+
+        Source: pytorch 2.12 aten/src/ATen/autocast_mode.h (AT_FORALL_FP32), pytorch#188955."""
         run, m = self.run, self.run.m
         weight = self.value(f"{name}.weight", x.shape[-1], kind="norm") if affine else None
         if how == "diffusers":
@@ -149,7 +151,8 @@ class NetPlace:
             del spread
             y = y.like(x)
             return y if weight is None else y * weight
-        read = x.float() if how == "float" or m.autocast is not None else x
+        casts = m.autocast is not None and run.torch >= NORMS_WIDE
+        read = x.float() if how == "float" or casts else x
         leaf = None if weight is None else weight.tensor
         return Value(run, norms.fused_rms_norm(m, read.tensor, leaf)).like(x)
 

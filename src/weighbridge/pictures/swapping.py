@@ -1,32 +1,64 @@
-"""Blocks of a denoiser that wait in host memory while it is trained, and come one by one.
+"""Blocks of a denoiser that wait in host memory, and come one by one.
 
-The card keeps as many blocks as do not wait: each that comes takes the memory of one that goes.
-Only linears move. Of two lists of blocks half of the number is of the first, and of the second
-twice what is left (FLUX, whose single blocks are half as large).
+    training     the card keeps as many blocks as do not wait: each that comes takes the memory of
+                 one that goes. Only linears move
+    inference    whole blocks move; the one that runs and the one that comes are beside those that
+                 stay
+    combined     SimpleTuner: the last blocks of all, whole, one of which is there
+    a fraction   OneTrainer: as many blocks as its share of their bytes leaves room for, two at
+                 least; they are the next ones of the pass
+
+Of two lists of blocks half of the number is of the first, and of the second twice what is left
+(FLUX, whose single blocks are half as large).
 Source: musubi-tuner modules/custom_offloading_utils.py (swap_weight_devices_cuda), sd-scripts
-library/flux_models.py (enable_block_swap).
+library/flux_models.py (enable_block_swap: of each list two blocks stay at least); SimpleTuner 3
+helpers/musubi_block_swap.py; ComfyUI-WanVideoWrapper wanvideo/modules/model.py
+(block_swap); OneTrainer @ 23df3832 modules/util/LayerOffloadConductor.py (LayerOffloadStrategy).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from weighbridge.base.records import NamedTuple
 from weighbridge.models.arch.blueprint import Param
 
 TWICE = 2
+LEAST = 2  # blocks on the card, whatever the share that waits
+DEPTH = 2  # of lists of blocks within modules: encoder.block.0
 
 
-def lists(params: Sequence[Param]) -> dict[str, int]:
+class BlocksOnCard(NamedTuple):
+    """The bytes of tensors that are on the card, and of all that wait."""
+
+    here: list[int]
+    waiting: int
+
+
+def block_of(name: str) -> tuple[str, int] | None:
+    """Return the list that a tensor's block is of, and its number there; None outside of blocks."""
+    words = name.split(".")
+    place = next((i for i, word in enumerate(words[:-1]) if word.isdigit()), DEPTH + 1)
+    return None if place > DEPTH else (".".join(words[:place]), int(words[place]))
+
+
+def lists(params: Iterable[Param]) -> dict[str, int]:
     """Return the lists of blocks by their paths, with how many blocks each has."""
-    numbers: dict[str, set[str]] = {}
+    numbers: dict[str, set[int]] = {}
     for p in params:
-        words = p.name.split(".")
-        if len(words) > 2 and words[1].isdigit():
-            numbers.setdefault(words[0], set()).add(words[1])
+        block = block_of(p.name)
+        if block is not None and "." not in block[0]:
+            numbers.setdefault(block[0], set()).add(block[1])
     return {path: len(blocks) for path, blocks in numbers.items() if len(blocks) > 1}
 
 
-def waiting(params: Sequence[Param], count: int) -> dict[str, int]:
+def waiting(params: Sequence[Param], count: int, *, combined: bool = False) -> dict[str, int]:
     """Return how many blocks of each list wait, where `count` are asked for."""
     known = lists(params)
+    if combined:
+        waits = {}
+        for path in reversed(known):
+            waits[path] = min(count, known[path])
+            count -= waits[path]
+        return waits
     paths = sorted(known, key=lambda path: -known[path])[:2]
     if len(paths) < 2:
         return {path: min(count, known[path]) for path in paths}
@@ -36,18 +68,70 @@ def waiting(params: Sequence[Param], count: int) -> dict[str, int]:
     return {path: min(number, known[path]) for path, number in asked.items()}
 
 
-def swapped(params: Sequence[Param], sizes: Sequence[int], count: int) -> tuple[list[int], int]:
-    """Return the bytes of tensors that are on the card, and of all that wait."""
+def most(params: Sequence[Param], *, combined: bool = False) -> int:
+    """Return how many blocks may wait at most; 0 where there are none."""
+    known = lists(params)
+    total = max(0, sum(known.values()) - 1)
+    if combined or len(known) < 2:
+        return total
+    whole = (waiting(params, n) for n in range(total, 0, -1))
+    fits = (n for n, w in zip(range(total, 0, -1), whole, strict=True) if _leaves(w, known))
+    return next(fits, 0)
+
+
+def _leaves(waits: Mapping[str, int], known: Mapping[str, int]) -> bool:
+    return all(known[path] - number >= LEAST for path, number in waits.items())
+
+
+def swapped(
+    params: Sequence[Param],
+    sizes: Sequence[int],
+    count: int,
+    *,
+    coming: int = 0,
+    combined: bool = False,
+) -> BlocksOnCard:
+    """Tell which of `sizes`, those of `params` first, are on the card while `count` blocks wait.
+    `coming`: whole blocks move, and so many more of them are there."""
     if not count:
-        return list(sizes), 0
-    known, waits = lists(params), waiting(params, count)
-    here, away = [], 0
-    for param, nbytes in zip(params, sizes, strict=True):
-        words = param.name.split(".")
-        stays = known.get(words[0], 0) - waits.get(words[0], 0)
-        moves = param.kind == "linear" and words[0] in waits and words[1].isdigit()
-        if moves and int(words[1]) >= stays:
-            away += nbytes
+        return BlocksOnCard(list(sizes), 0)
+    known, waits = lists(params), waiting(params, count, combined=combined)
+    stay = {path: known[path] - number for path, number in waits.items()}
+    here = list(sizes[len(params) :])
+    away: dict[tuple[str, int], list[int]] = {}
+    for param, nbytes in zip(params, sizes, strict=False):
+        path, number = block = block_of(param.name) or ("", -1)
+        goes = number >= stay.get(path, number + 1)
+        if goes and (coming or param.kind == "linear"):
+            away.setdefault(block, []).append(nbytes)
         else:
             here.append(nbytes)
-    return here, away
+    largest = sorted(away.values(), key=sum, reverse=True)[:coming]
+    return BlocksOnCard(sum(largest, here), sum(map(sum, away.values())))
+
+
+def shared(params: Sequence[Param], sizes: Sequence[int], fraction: float) -> BlocksOnCard:
+    """Tell which of the tensors are on the card where a share of the bytes of blocks waits."""
+    known = lists(params)
+    blocks: dict[tuple[str, int], list[int]] = {}
+    here = []
+    for param, nbytes in zip(params, sizes, strict=True):
+        block = block_of(param.name)
+        if block and block[0] in known and param.kind == "linear":
+            blocks.setdefault(block, []).append(nbytes)
+        else:
+            here.append(nbytes)
+    each = [sum(block) for block in blocks.values()]
+    room = int(sum(each) * (1 - fraction))
+    loaded = max((_window(each[i:] + each[:i][::-1], room) for i in range(len(each))), default=0)
+    return BlocksOnCard([*here, loaded], sum(each) - loaded)
+
+
+def _window(sizes: Sequence[int], room: int) -> int:
+    """Return the bytes of blocks after each other that a room holds."""
+    total = 0
+    for count, nbytes in enumerate(sizes):
+        if total + nbytes > room and count >= LEAST:
+            break
+        total += nbytes
+    return total

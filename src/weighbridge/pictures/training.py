@@ -22,12 +22,12 @@ from weighbridge.memory.components.activations import Heap, LivePeak, keep_fulle
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import base, components, formats
-from weighbridge.pictures.adapting import PictureAdapters, put_on, targeted
+from weighbridge.pictures.adapting import ConvAdapter, PictureAdapters, put_on, targeted
 from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
-from weighbridge.pictures.swapping import swapped
-from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
+from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
+from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.modules import Wrap
@@ -43,7 +43,8 @@ PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
 CLIP = "CLIPTextModel"  # whose layers scripts train beside a denoiser
 CLIP_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 EMA = "second average"
-STREAMED = 4  # layers that are on the card: two that run, two that come, of forward and backward
+ONE = 1  # block that was swapped is there
+WAYS = 2  # forward and backward, which have layers of their own on the card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class PicturePlan:
     dtypes: Mapping[str, DType]  # of the other components
     optimizer: Optimizer
     adapters: PictureAdapters | None  # None: all of it is trained
-    form: str | None = None
+    forms: Mapping[str, str] = field(default_factory=dict)  # of components
     accumulation: int = 1
     checkpointing: str = "none"
     attention: str = "sdpa"
@@ -71,12 +72,26 @@ class PicturePlan:
     beside: bool = False
     trains_text: bool = False
     blocks_to_swap: int = 0
-    streaming: bool = False
+    streaming: str = "none"  # layers, or blocks
+    waiting: float = 1.0  # of what is streamed
+    depth: int = 2  # layers of each way that are on the card
+    combined: bool = False  # the last of all lists of blocks wait
+    bounced: bool = False  # a layer that is streamed saves what it reads
+    torch: tuple[int, int] = TORCH
     chip: Chip = ASSUMED
 
     @property
     def denoiser(self) -> ModelPart:
         return self.parts[self.spec.denoiser]
+
+    @property
+    def form(self) -> str | None:
+        """The format of the denoiser that is frozen."""
+        return self.forms.get(self.spec.denoiser)
+
+    def encoder(self, name: str) -> tuple[int, ...]:
+        """Return the bytes of each tensor of a component beside the denoiser."""
+        return formats.sizes(self.parts[name], self.forms.get(name), self.dtypes[name])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,8 +136,8 @@ def _cached(plan: PicturePlan, name: str) -> LivePeak:
     m.training = False
     there = plan.caches if plan.beside else (name,)
     for one in there:
-        m.heap.row(formats.sizes(plan.parts[one], None, plan.dtypes[one]), one)
-    if plan.beside and not plan.streaming:
+        m.heap.row(plan.encoder(one), one)
+    if plan.beside and plan.streaming == "none":
         form = base.stored(plan.form)
         m.heap.row(formats.sizes(plan.denoiser, form, plan.weights), "weights")
     _encode(m, plan, name, replace(plan.sizes, batch=1))
@@ -154,17 +169,21 @@ class DenoiserStep:
     def __init__(self, m: Machine, plan: PicturePlan, result: PictureRun) -> None:
         self.m, self.plan, self.result = m, plan, result
         self.wraps: dict[str, Wrap] = {}
+        self.convs: Mapping[str, ConvAdapter] = {}
         self.trained: list[LeafTensor] = []
         self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
         for name in plan.encodes:
             if name not in self.texts or plan.adapters is not None:
-                m.heap.row(formats.sizes(plan.parts[name], None, plan.dtypes[name]), name)
+                m.heap.row(plan.encoder(name), name)
         self.params = self._base()
         if plan.adapters is None:
             self.trained += self.params.values()
         else:
-            paths = targeted(plan.denoiser.blueprint.counted, plan.adapters.targets)
-            self.trained += put_on(m, plan.adapters, paths, self.params, self.wraps)
+            paths = targeted(plan.denoiser.blueprint.counted, plan.adapters)
+            self.wraps, self.convs, trained = put_on(
+                m, plan.adapters, paths, self.params, self.wraps
+            )
+            self.trained += trained
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
             m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
@@ -175,34 +194,36 @@ class DenoiserStep:
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
         if plan.adapters is None:
             return {p.name: _leaf(m, p, plan.weights) for p in counted.values()}
-        form = None if plan.streaming else plan.form
+        form = plan.form
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
-        here, waits = swapped(tuple(counted.values()), sizes, plan.blocks_to_swap)
-        if plan.streaming:
-            here, waits = _streamed(tuple(counted.values()), sizes)
+        params = tuple(counted.values())
+        streams = _waiting_layers(params, plan)
+        here, self.result.waiting = _on_card(params, sizes, streams, plan)
         m.heap.row(here, "weights")
-        self.result.waiting = waits
         if plan.fuse_qkv:
             added = formats.fused(plan.denoiser, base.stored(form), plan.weights)
             m.heap.row(added, "weights")
         leaves = _frozen(counted.values(), plan.weights)
         if form is not None:
             self.wraps |= base.wrapped(form, counted, leaves, plan.autocast or plan.weights)
+        if plan.bounced:
+            self.wraps |= base.streamed(streams, leaves)
         return leaves
 
     def _text(self, name: str) -> "TrainedText":
         """Put a text encoder that is trained on the card: its adapters, or all of it."""
         plan, m = self.plan, self.m
         tree = components.blueprint(plan.parts[name].config)  # as its program names it
-        params, wraps = () if tree is None else tree.counted, dict[str, Wrap]()
+        params = () if tree is None else tree.counted
         if plan.adapters is None:
             whole = {p.name: _leaf(m, p, plan.weights) for p in params if not p.tied}
             self.trained += whole.values()
-            return TrainedText(whole, wraps)
+            return TrainedText(whole, {})
         leaves = _frozen(params, plan.dtypes[name])
-        paths = targeted(params, CLIP_TARGETS)
-        self.trained += put_on(m, plan.adapters, paths, leaves, wraps)
-        return TrainedText(leaves, wraps)
+        paths = targeted(params, replace(plan.adapters, targets=CLIP_TARGETS))
+        layers = put_on(m, plan.adapters, paths, leaves, {})
+        self.trained += layers.trained
+        return TrainedText(leaves, layers.linears)
 
     def all(self) -> None:
         """Run a micro-batch forward and backward. What came of texts has its gradient when the
@@ -261,6 +282,8 @@ class DenoiserStep:
             fused_qkv=plan.fuse_qkv,
             params=dict(self.params),
             wraps=self.wraps,
+            conv_wraps=self.convs,
+            torch=plan.torch,
         )
         run.block = computed_again(run, plan.checkpointing)
         out = components.forward(run, config, plan.sizes)
@@ -286,11 +309,40 @@ def _trains(plan: PicturePlan, name: str) -> bool:
     return plan.trains_text and class_of(plan.parts[name].config).startswith(CLIP)
 
 
-def _streamed(params: Sequence[Param], sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Return the bytes that stay, and those that wait: of linears a few are on the card."""
-    linears = [n for p, n in zip(params, sizes, strict=True) if p.kind == "linear"]
-    stays = [n for p, n in zip(params, sizes, strict=True) if p.kind != "linear"]
-    return [*stays, *[max(linears, default=0)] * STREAMED], sum(linears)
+def _on_card(
+    params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
+) -> BlocksOnCard:
+    """Tell which of the frozen denoiser's tensors are on the card."""
+    if streams:
+        return _streamed(params, sizes, streams, plan)
+    if plan.streaming == "blocks":
+        return shared(params, sizes, plan.waiting)
+    coming = ONE if plan.combined else 0
+    return swapped(params, sizes, plan.blocks_to_swap, coming=coming, combined=plan.combined)
+
+
+def _waiting_layers(params: Sequence[Param], plan: PicturePlan) -> tuple[str, ...]:
+    """Return the weights that wait. Where not all do, they are drawn by chance: here they are
+    spread evenly."""
+    if plan.streaming != "layers":
+        return ()
+    linears = [p.name for p in params if p.kind == "linear" and p.name.endswith(".weight")]
+    share = plan.waiting
+    return tuple(n for i, n in enumerate(linears) if int((i + 1) * share) > int(i * share))
+
+
+def _streamed(
+    params: Sequence[Param], sizes: Sequence[int], streams: Sequence[str], plan: PicturePlan
+) -> BlocksOnCard:
+    """Keep a few of the layers that wait on the card, one after the other, in the dtype of
+    products."""
+    each = list(zip(params, sizes, strict=True))
+    away = {*streams}
+    here = [nbytes for p, nbytes in each if p.name not in away]
+    wide = [plan.weights.size(p.numel) for p in params if p.name in away]
+    runs = (wide[i : i + plan.depth] for i in range(max(1, len(wide) - plan.depth + 1)))
+    here += max(runs, key=sum) * WAYS
+    return BlocksOnCard(here, sum(nbytes for p, nbytes in each if p.name in away))
 
 
 def _loss(m: Machine, out: Tensor) -> Tensor:

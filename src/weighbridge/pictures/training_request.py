@@ -9,21 +9,21 @@ from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.models.tensors import torch_dtype
-from weighbridge.pictures import base
-from weighbridge.pictures.adapting import CLASSES, PictureAdapters
+from weighbridge.pictures import base, formats
+from weighbridge.pictures.adapting import CLASSES, EVERY, PictureAdapters
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import PipelineSpec
-from weighbridge.pictures.swapping import lists
+from weighbridge.pictures.swapping import lists, most
 from weighbridge.pictures.trainers import TRAINERS, PictureTrainer
 from weighbridge.pictures.training import CLIP, PicturePlan
 from weighbridge.pictures.values import Sizes
+from weighbridge.training.adapters import ALL
 from weighbridge.training.optimizers import optimizer
 from weighbridge.workload.picture_training import PictureTraining
 
 HALVES = {"bf16": BFLOAT16, "fp16": FLOAT16, "fp32": FLOAT32}
 LARGEST_FACTOR = 1 << 12
 MIXED = "-mixed"
-USUAL = "bf16-mixed"
 WHOLE = 10_000  # LyCORIS's rank by which W2 is never cut in two
 
 
@@ -33,11 +33,14 @@ def plan(
     """Raises UsageError for settings that contradict each other or the pipeline."""
     trainer = trainer_of(w)
     _consistent(spec, parts, w)
-    compute = HALVES[(w.precision or USUAL).removesuffix(MIXED)]
-    mixed = (w.precision or USUAL).endswith(MIXED)
-    adapters = None if w.method == "full" else _adapters(w, trainer, compute)
+    precision = w.precision or trainer.precision
+    compute = HALVES[precision.removesuffix(MIXED)]
+    mixed = precision.endswith(MIXED)
+    cls = class_of(parts[spec.denoiser].config)
+    adapters = None if w.method == "full" else _adapters(w, trainer, compute, cls)
     stepped = optimizer(w.optimizer or trainer.optimizer)
     encodes, caches = _encoders(spec, parts, w)
+    forms, plain = formats.by_component(w.quantization, spec, base.canonical), _unpacked(w)
     return PicturePlan(
         spec=spec,
         parts=parts,
@@ -47,7 +50,7 @@ def plan(
         dtypes=_dtypes(spec, parts, w, compute),
         optimizer=replace(stepped, in_backward=True) if w.fused_backward else stepped,
         adapters=adapters,
-        form=None if w.quantization is None else base.canonical(w.quantization),
+        forms={name: form for name, form in forms.items() if name != spec.denoiser or not plain},
         accumulation=w.gradient_accumulation or 1,
         checkpointing=w.checkpointing or "none",
         attention=w.attention or "sdpa",
@@ -58,13 +61,23 @@ def plan(
         beside=trainer.beside,
         trains_text=w.train_text_encoder,
         blocks_to_swap=w.blocks_to_swap or 0,
-        streaming=w.streaming == "layers",
+        streaming=w.streaming or "none",
+        waiting=1.0 if w.offload_fraction is None else w.offload_fraction,
+        depth=trainer.depth,
+        bounced=trainer.packs,
+        combined=trainer.combined,
+        torch=trainer.torch,
         chip=chip or ASSUMED,
     )
 
 
 def trainer_of(w: PictureTraining) -> PictureTrainer:
     return TRAINERS[w.framework or "diffusers"]
+
+
+def _unpacked(w: PictureTraining) -> bool:
+    """Tell whether layers that are streamed stay as they are."""
+    return w.streaming == "layers" and not trainer_of(w).packs
 
 
 def sizes(spec: PipelineSpec, w: PictureTraining) -> Sizes:
@@ -90,41 +103,49 @@ def sizes(spec: PipelineSpec, w: PictureTraining) -> Sizes:
 
 def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTraining) -> None:
     full = w.method == "full"
-    if full and w.quantization is not None:
-        raise UsageError(sentence("train.stored", form=w.quantization))
-    if full and (w.lora_r or w.lora_targets or w.lokr_factor):
+    forms = formats.by_component(w.quantization, spec, base.canonical)
+    if full and spec.denoiser in forms:
+        raise UsageError(sentence("train.stored", form=forms[spec.denoiser]))
+    if full and (w.lora_r or w.lora_targets or w.lokr_factor or w.lora_conv_r):
         raise UsageError(sentence("picture_training.full"))
     if w.method != "lokr" and (w.lokr_factor or w.lokr_factors):
         raise UsageError(sentence("picture_training.factor", method=w.method or "lora"))
-    if full and (w.blocks_to_swap or w.streaming == "layers"):
+    if full and (w.blocks_to_swap or w.streaming not in (None, "none")):
         raise UsageError(sentence("picture_training.swap_full"))
-    most = sum(lists(parts[spec.denoiser].blueprint.counted).values())
-    if (w.blocks_to_swap or 0) > max(0, most - 1):
+    params = parts[spec.denoiser].blueprint.counted
+    blocks = sum(lists(params).values())
+    if (w.blocks_to_swap or 0) > most(params, combined=trainer_of(w).combined):
         flag = f"--blocks-to-swap {w.blocks_to_swap}"
         raise UsageError(
-            sentence("picture_training.blocks", pipeline=spec.name, most=most), where=flag
+            sentence("picture_training.blocks", pipeline=spec.name, most=blocks), where=flag
         )
     clips = [p for p in parts.values() if class_of(p.config).startswith(CLIP)]
     if w.train_text_encoder and not clips:
         raise UsageError(sentence("picture_training.no_clip", pipeline=spec.name))
 
 
-def _adapters(w: PictureTraining, trainer: PictureTrainer, compute: DType) -> PictureAdapters:
+def _adapters(
+    w: PictureTraining, trainer: PictureTrainer, compute: DType, cls: str
+) -> PictureAdapters:
     """fp16: diffusers' scripts cast what is trained to float32."""
     wide = trainer.wide or compute == FLOAT16
     lokr = w.method == "lokr"
     factors = _factors(w.lokr_factors or ())
-    targets = w.lora_targets or (tuple(factors or CLASSES) if lokr else trainer.targets)
+    usual = trainer.adapts(cls)
+    if lokr and not {ALL, EVERY} & {*usual}:
+        usual = tuple(factors or CLASSES)
+    rank = w.lora_r or (WHOLE if lokr else trainer.rank)
     return PictureAdapters(
         method=w.method or "lora",
-        rank=w.lora_r or (WHOLE if lokr else trainer.rank),
-        targets=targets,
+        rank=rank,
+        targets=w.lora_targets or (tuple(factors) if factors else usual),
         dtype=FLOAT32 if wide else compute,
         dropout=w.lora_dropout or 0.0,
         casts=trainer.casts,
         bypassed=trainer.bypassed,
         factor=w.lokr_factor or trainer.factor,
         factors=factors,
+        conv_rank=w.lora_conv_r or (rank if trainer.kernels else 0),
     )
 
 
@@ -173,8 +194,8 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if w.size is not None and w.size != (s.height * spec.space, s.width * spec.space):
         size = f"{s.width * spec.space} x {s.height * spec.space}"
         yield sentence("picture.rounded", pipeline=spec.name, multiple=spec.sides, size=size)
-    if asked.streaming and asked.form is not None:
-        yield sentence("picture_training.streamed", form=asked.form)
+    if w.quantization is not None and _unpacked(w):
+        yield sentence("picture_training.streamed", form=w.quantization)
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
     trainer = trainer_of(w)

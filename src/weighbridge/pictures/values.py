@@ -9,7 +9,7 @@ there, and a helper that loops over blocks holds the input of the first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.records import dataclass, field
@@ -23,14 +23,24 @@ from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
 from weighbridge.training.forward.ops import matrix, pointwise, shaping
 from weighbridge.training.forward.ops.attention import AttentionHeads, AttentionOptions, FusedCall
+from weighbridge.training.forward.ops.matrix import ConvForm
 from weighbridge.training.forward.tensors import Computed, LeafTensor, Shape, Tensor
 
 if TYPE_CHECKING:
     from weighbridge.pictures.places import NetPlace
 
 Block = Callable[..., Any]  # of a place and values
+
+
+class ConvWrap(Protocol):
+    """Stands in for a convolution."""
+
+    def convolved(self, m: Machine, x: Tensor, form: ConvForm) -> Tensor: ...
+
+
 RunBlock = Callable[[Block, "NetPlace", "tuple[Value, ...]"], Any]
 TORCH = (2, 13)  # whose kernels are chosen
+NORMS_WIDE = (2, 12)  # since when autocast runs rms_norm in float32
 # An attention by its name in settings: "sdpa" is what torch chooses on the card
 KERNELS = {
     "flash": attentions.flash,
@@ -78,10 +88,12 @@ class ProgramRun:
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
+    torch: tuple[int, int] = TORCH  # whose autocast it is
     block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)
     params: dict[str, LeafTensor] = field(default_factory=dict)
     wraps: dict[str, Wrap] = field(default_factory=dict)
+    conv_wraps: Mapping[str, ConvWrap] = field(default_factory=dict)
     # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
     residuals: list[list["Value"]] = field(default_factory=list)
     kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run

@@ -24,7 +24,7 @@ from weighbridge.workload.train import AdapterSettings, RunSettings
 METHODS = ("full", "lora", "dora", "loha", "lokr")
 TRAINERS = ("diffusers", "kohya", "simpletuner", "ai-toolkit", "musubi", "onetrainer")
 CHECKPOINTING = ("none", "full", "pairs", "half", "offload")
-STREAMING = ("none", "layers")  # weights that wait in host memory
+STREAMING = ("none", "layers", "blocks")  # weights that wait in host memory
 
 
 class PictureRunSettings(Settings):
@@ -55,6 +55,7 @@ class PictureAdapterSettings(Settings):
     TITLE_ZH = "适配器"
     lora_r: Int = AdapterSettings.lora_r.but()
     lora_targets: Words = words()
+    lora_conv_r: Int = whole(0, 1 << 16, default=0)
     lora_dropout: Float = number(0, 1, default=0.0)
     lokr_factor: Int = whole(2, 1 << 12)
     lokr_factors: Words = pairs()
@@ -70,6 +71,7 @@ class PictureDataSettings(Settings):
     train_text_encoder: Switch = switch()
     blocks_to_swap: Int = whole(0, 4096, default=0)
     streaming: Str = word(*STREAMING, default="none")
+    offload_fraction: Float = number(0, 1, default=1.0)
 
 
 class PictureTraining(Weighed, PictureRunSettings, PictureAdapterSettings, PictureDataSettings):

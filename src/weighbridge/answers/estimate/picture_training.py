@@ -17,11 +17,12 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.pictures import formats
+from weighbridge.pictures.adapting import PictureAdapters
 from weighbridge.pictures.base import known as read
 from weighbridge.pictures.base import stored
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import row_of
-from weighbridge.pictures.swapping import lists
+from weighbridge.pictures.swapping import most
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
 from weighbridge.pictures.training_request import notes, plan, trainer_of
 from weighbridge.pictures.values import TORCH
@@ -65,7 +66,8 @@ def train(model: Model, w: PictureTraining) -> Report:
         derived={
             "trainable_parameters": ran.trained,
             "saved_activation_bytes": ran.saved,
-            "blocks": sum(lists(asked.denoiser.blueprint.counted).values()),
+            "blocks": most(asked.denoiser.blueprint.counted, combined=asked.combined),
+            "denoiser_class": class_of(asked.denoiser.config),
         },
         verdict=spilled(on_host.both(judged, devices, w.host_memory()), w),
         warnings=(*model.notes, *notes(row, w, asked), *cautions(w)),
@@ -163,8 +165,8 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         "method": "full" if adapters is None else adapters.method,
         "framework": trainer_of(w).name,
         "dtype": asked.weights.name,
-        "quantization": asked.form,
-        "precision": w.precision or "bf16-mixed",
+        "quantization": w.quantization if asked.forms else None,
+        "precision": w.precision or trainer_of(w).precision,
         "width": s.width * spec.space,
         "height": s.height * spec.space,
         "frames": (s.frames - 1) * spec.time + 1,
@@ -174,13 +176,23 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         "optimizer": asked.optimizer.name,
         "checkpointing": asked.checkpointing,
         "attention": asked.attention,
-        "lora_r": None if adapters is None or adapters.method == "lokr" else adapters.rank,
-        "lora_targets": None if adapters is None else list(adapters.targets),
-        "lora_dropout": None if adapters is None else adapters.dropout,
+        **_beside_base(adapters),
         "blocks_to_swap": asked.blocks_to_swap,
     }
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
+    if asked.streaming != "none":
+        settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
+
+
+def _beside_base(adapters: PictureAdapters | None) -> EffectiveSettings:
+    names = "lora_r", "lora_targets", "lora_dropout"
+    if adapters is None:
+        return dict.fromkeys(names)
+    rank = None if adapters.method == "lokr" else adapters.rank
+    values = rank, list(adapters.targets), adapters.dropout
+    more = {"lora_conv_r": adapters.conv_rank} if adapters.conv_rank else {}
+    return dict(zip(names, values, strict=True)) | more
 
 
 def _switched(w: PictureTraining) -> EffectiveSettings:

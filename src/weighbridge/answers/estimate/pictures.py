@@ -26,6 +26,7 @@ from weighbridge.pictures.request import foreign, notes, placement, request
 from weighbridge.pictures.script import PipelineLines
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
+from weighbridge.pictures.swapping import most
 from weighbridge.pictures.values import TORCH
 from weighbridge.workload.picture import Picture
 
@@ -86,6 +87,7 @@ def picture(model: Model, w: Picture) -> Report:
                 for s, i in zip(ran.stages, instants[-len(ran.stages) :], strict=True)
             ],
             "launch": _script(model, row, place, settings),
+            "blocks": most(parts[row.denoiser].blueprint.counted),
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
         },
         verdict=verdict,

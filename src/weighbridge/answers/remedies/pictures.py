@@ -47,6 +47,7 @@ class Step(NamedTuple):
     price: Price
     lowers: tuple[str, ...] = ()  # any
     weights: bool = False
+    counts: tuple[int, ...] = ()  # of the one setting that it changes: the smallest that fits
 
     def helps(self, stage: str, w: Any) -> bool:
         whole = self.weights and w.offload in (None, "none")
@@ -60,7 +61,14 @@ def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tupl
 
 
 def climb(
-    report: Report, w: Any, ask: Ask, pinned: frozenset[str], steps: Iterable[Step]
+    report: Report,
+    w: Any,
+    ask: Ask,
+    pinned: frozenset[str],
+    steps: Iterable[Step],
+    line: Callable[[Report, Mapping[str, Any]], str] = lambda then, _: str(
+        then.derived.get("launch") or ""
+    ),
 ) -> tuple[Remedy, ...]:
     """Take the steps that lower the peak, up to one that has room after the first that fits."""
     left = [step for step in steps if pinned.isdisjoint(step.change)]
@@ -72,12 +80,31 @@ def climb(
         if step is None:
             break
         left.remove(step)
+        step = _smallest_that_fits(step, current, ask)
         changed = current.but(**step.change)
         then = _asked(ask, changed)
         if then is not None and _lowers(now, then, stage):
             now, current, done = then, changed, {**done, **step.change}
-            climbed.append(_remedy(then, done, step))
+            climbed.append(_remedy(then, done, step, line(then, done)))
     return tuple(climbed)
+
+
+def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
+    """Return a step with the smallest value of its range that surely fits; with the largest, where
+    none does."""
+    if not step.counts:
+        return step
+    [name] = step.change
+    low, high = 0, len(step.counts) - 1
+    while low < high:
+        middle = (low + high) // 2
+        then = _asked(ask, w.but(**{name: step.counts[middle]}))
+        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
+            high = middle
+        else:
+            low = middle + 1
+    value = step.counts[low]
+    return step._replace(change={name: value}, cost=sentence("step.swap", count=value), counts=())
 
 
 def _has_room(climbed: list[Remedy]) -> bool:
@@ -116,6 +143,12 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
         yield Step({"quantization": "fp8"}, sentence("step.fp8"), CAST, (DENOISE,))
         change = {"quantization": "fp8+text=fp8"}
         yield Step(change, sentence("step.text_fp8"), CAST, (ENCODE,))
+    if str(row["pipeline"]).startswith(comfy.SWAPS):
+        blocks = report.derived.get("blocks", 0)
+        cost = sentence("step.swap", count=blocks)
+        counts = tuple(range(1, blocks + 1))
+        yield Step({"blocks_to_swap": blocks}, cost, CAST, (DENOISE,), counts=counts)
+    if w.quantization is None:
         for form in ("Q6_K", "Q4_K_S") if row.get("gguf") else ():
             change = {"quantization": f"{form}+text=fp8"}
             yield Step(change, sentence("step.gguf", form=form), PACKED, (ENCODE, DENOISE))
@@ -181,7 +214,7 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
 
 
-def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
+def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> Remedy:
     verdict = then.verdict
     assert verdict is not None
     typed = {name: _typed(value) for name, value in change.items() if value}
@@ -193,7 +226,7 @@ def _remedy(then: Report, change: Mapping[str, Any], step: Step) -> Remedy:
         price=step.price,
         flags=flags(typed, ""),
         kind=str(then.fullest.peak_phase),
-        paste=then.derived.get("launch") or "",
+        paste=line,
         margin_bytes=verdict.margin_bytes,
         per_device=verdict.per_device,
         host=None if verdict.host is None else verdict.host.needed,

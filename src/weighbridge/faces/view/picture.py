@@ -8,7 +8,7 @@ from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable, printable_lines
 from weighbridge.faces.view.changes import moved
 from weighbridge.faces.view.load import ram
-from weighbridge.faces.view.records import Cell, Column, Grid, Mark, Paste, Section, lines
+from weighbridge.faces.view.records import Cell, Column, Grid, Language, Mark, Paste, Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
 
 SHOWN = 6  # steps of the ladder
@@ -29,7 +29,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     v = answer.report.verdict
     if v is not None and v.fits != "yes" and answer.report.remedies:
         yield (climbed(answer, "stage"),)
-        yield from _pasted(answer)
+        yield from pasted(answer)
     yield (_stages(answer),)
     if v is None or v.fits == "yes":
         script = answer.report.derived.get("launch")
@@ -85,12 +85,12 @@ def climbed(answer: ShownAnswer, place: str) -> Grid:
     return Grid((*columns, Column(folds=True)), tuple(rows), heading, actions=changes)
 
 
-def _pasted(answer: ShownAnswer) -> Iterator[Section]:
+def pasted(answer: ShownAnswer, language: Language = "python") -> Iterator[Section]:
     """Yield the lines of the first step that fits."""
     first = next((r for r in answer.report.remedies if r.fits == "yes"), None)
     if first is not None and first.paste:
         heading = answer.say("paste.change", flags=printable(first.flags))
-        yield (Paste(heading, printable_lines(first.paste), "python"),)
+        yield (Paste(heading, printable_lines(first.paste), language),)
 
 
 def _largest(answer: ShownAnswer) -> Iterator[str]:

@@ -6,7 +6,7 @@ from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases
-from weighbridge.faces.view.picture import climbed
+from weighbridge.faces.view.picture import climbed, pasted
 from weighbridge.faces.view.records import Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
 
@@ -26,6 +26,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     v = answer.report.verdict
     if v is not None and v.fits != "yes" and answer.report.remedies:
         yield (climbed(answer, "phase"),)
+        yield from pasted(answer, "yaml")
     yield (phases(answer),)
     size = answer.size(answer.report.derived["saved_activation_bytes"])
     yield (lines(answer.say("train.kept", size=size), ram(answer)),)

@@ -23,6 +23,8 @@ from weighbridge.files.runfiles.slurm import asking
 from weighbridge.workload import TABLES
 
 HOMES = (
+    "training.ai_toolkit",
+    "training.onetrainer",
     "training.picture_trainers",
     "training.axolotl",
     "training.llama_factory",

@@ -77,6 +77,7 @@ class DerivedFacts(TypedDict, total=False):
     most_frames: int
     largest_size: str  # WIDTHxHEIGHT
     blocks: int  # of a denoiser, which may be swapped
+    denoiser_class: str
     launch: str | None
     launch_note: str | None
     command: Mapping[str, Any]  # of --command: what was ignored, unknown, left to the engine

@@ -30,6 +30,7 @@ from weighbridge.files.runfiles.training.picture_names import (
     PIPELINES,
     WAN,
 )
+from weighbridge.files.runfiles.training.picture_networks import network, of_unet
 from weighbridge.models.catalogue.pipelines import file_name, of_file
 
 TASK = "picture_training"
@@ -126,13 +127,18 @@ def _beside(document: Document, name: object, syntax: str) -> Document | None:
 def _run(program: str, document: Document, script: str) -> PlannedRun:
     keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
     keys.settings["framework"] = program
+    worded(keys)
+    READERS[program](keys, script)
+    keys.plain()
+    return keys.run(_model(keys, program, script))
+
+
+def worded(keys: KeyReading) -> None:
+    """Take the values that the table has words for."""
     for key in list(keys.keys.values):
         for name in sorted(_settings_of(keys, key)):
             if keys.value(key) is not None:
                 keys.means(key, name)
-    READERS[program](keys, script)
-    keys.plain()
-    return keys.run(_model(keys, program, script))
 
 
 def _settings_of(keys: KeyReading, key: str) -> set[str]:
@@ -189,7 +195,7 @@ def _kohya(keys: KeyReading, script: str) -> None:
     keys.used.add("network_module")
     keys.settings["method"] = "lora" if adapted else "full"
     if adapted:
-        _network(keys)
+        network(keys, script)
     if keys.on("use_8bit_adam"):
         keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
     for key, precision in (("full_bf16", "bf16"), ("full_fp16", "fp16")):
@@ -200,19 +206,6 @@ def _kohya(keys: KeyReading, script: str) -> None:
             keys.set("quantization", "fp8", key)
     _uncached(keys, script)
     _resolution(keys)
-
-
-def _network(keys: KeyReading) -> None:
-    """Read what is beside the denoiser: LoRA, or LyCORIS's methods by their arguments."""
-    arguments = _pairs(keys.value("network_args"))
-    if arguments.get("algo") in ("lokr", "loha"):
-        keys.set("method", arguments["algo"], "network_args")
-    elif keys.value("network_args") is not None and not arguments.keys() <= {"preset"}:
-        keys.leave("network_args", "modules and ranks that it names are not counted")
-    if arguments.get("factor", "").isdigit() and int(arguments["factor"]) > 1:
-        keys.set("lokr_factor", int(arguments["factor"]), "network_args")
-    if keys.take("network_dim", "lora_r") is None and keys.settings["method"] != "lokr":
-        keys.default("lora_r", 4, sentence("own_name", framework="sd-scripts", name="network_dim"))
 
 
 def _uncached(keys: KeyReading, script: str) -> None:
@@ -229,8 +222,7 @@ def _uncached(keys: KeyReading, script: str) -> None:
         keys.knows("cache_text_encoder_outputs", "uncached_text")
         return
     keys.settings["uncached_text"] = True
-    clip = script.startswith(("sdxl", "train_")) or not script
-    if trains_text and clip and "lora" in str(keys.value("network_module") or ""):
+    if trains_text and of_unet(script) and "lora" in str(keys.value("network_module") or ""):
         keys.settings["train_text_encoder"] = True
 
 
@@ -271,16 +263,6 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _pairs(value: object) -> dict[str, str]:
-    """["algo=lokr", "factor=8"] or one of them."""
-    words = value if isinstance(value, list) else str(value or "").split()
-    return {
-        name: text.strip("\"'")
-        for name, sign, text in (str(word).partition("=") for word in words)
-        if sign
-    }
-
-
 def _simple(keys: KeyReading, script: str) -> None:
     lycoris = keys.value("lora_type") == "lycoris"
     keys.used |= {"lora_type", "model_type", "lycoris_config", "data_backend_config"}
@@ -289,6 +271,7 @@ def _simple(keys: KeyReading, script: str) -> None:
         _lycoris(keys)
     if keys.value("gradient_checkpointing_interval") == len("ab"):
         keys.set("checkpointing", "pairs", "gradient_checkpointing_interval")
+    keys.take("ramtorch_transformer_percent", "offload_fraction", lambda percent: percent / 100)
     if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
         keys.used.add("base_model_precision")
     _area(keys)

@@ -1,0 +1,253 @@
+"""Configs of ai-toolkit: `job: extension` with a list of processes, of which each trains.
+
+    network    the adapter; without it all is trained          datasets   sizes, frames, caches
+    train      batch, dtype, optimizer, checkpoints            model      arch, formats, offloading
+
+Nothing is multiplied under autocast: `train.dtype` is that of the base, adapters are in float32.
+Source: ai-toolkit @ 27a03a91 toolkit/config_modules.py (NetworkConfig, TrainConfig, ModelConfig,
+DatasetConfig: what each is where it is not said), toolkit/util/quantize.py (get_qtype),
+toolkit/memory_management/manager.py (attach), jobs/process/BaseSDTrainProcess.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.reading import KeyReading, reading
+from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.training.picture_trainers import REPOSITORY, TASK, worded
+from weighbridge.models.catalogue import pipelines
+
+KEYS = text_beside(__file__, "ai_toolkit.txt")
+TITLE = "ai-toolkit"
+TRAINS = ("sd_trainer", "diffusion_trainer", "ui_trainer", "concept_slider")
+ARCHES: Mapping[str, str] = {  # model.arch, and the switch of older files
+    "sd1": "sd-1.5",
+    "sd2": "sd-2.1",
+    "sdxl": "sdxl",
+    "sd3": "sd3.5-medium",
+    "flux": "flux.1-dev",
+    "flux_kontext": "flux.1-kontext-dev",
+    "flux2": "flux.2-dev",
+    "flux2_klein_4b": "flux.2-klein-base-4b",
+    "flux2_klein_9b": "flux.2-klein-9b",
+    "pixart": "pixart-alpha",
+    "pixart_sigma": "pixart-sigma",
+    "auraflow": "auraflow",
+    "lumina2": "lumina2",
+    "chroma": "chroma",
+    "hidream": "hidream-full",
+    "qwen_image": "qwen-image",
+    "qwen_image_edit": "qwen-image-edit",
+    "qwen_image_edit_plus": "qwen-image-edit-2509",
+    "zimage": "z-image",
+    "ltx2": "ltx-2",
+    "wan21": "wan2.1-t2v-14b",
+    "wan22_14b": "wan2.2-t2v-a14b",
+    "wan22_14b_i2v": "wan2.2-i2v-a14b",
+    "wan22_5b": "wan2.2-ti2v-5b",
+}
+SWITCHES = {
+    "is_xl": "sdxl",
+    "is_v2": "sd2",
+    "is_v3": "sd3",
+    "is_flux": "flux",
+    "is_pixart": "pixart",
+    "is_pixart_sigma": "pixart_sigma",
+    "is_auraflow": "auraflow",
+    "is_lumina2": "lumina2",
+}
+QTYPES: dict[str, str] = {
+    "qfloat8": "quanto-float8",
+    "qint8": "quanto-int8",
+    "qint4": "quanto-int4",
+    "float8": "torchao-fp8",
+    "int8": "torchao-int8",
+    **{f"uint{bits}": f"torchao-uint{bits}" for bits in range(2, 8)},
+}
+# of encoders all linears, where transformers' loader leaves some: as many bytes a number
+OF_TEXT = {"qfloat8": "torchao-fp8", "qint8": "torchao-int8"}
+USUAL, BOUNCED = "qfloat8", "float8"  # the format, and where layers wait in host memory
+BEFORE = ("cache_text_embeddings", "unload_text_encoder")
+PIXELS = 512
+OWNER = "ai-toolkit/"  # whose repositories are the published ones in another dtype
+TWO = "wan22_14b"  # experts, of which the one that is not trained leaves with low_vram
+METHODS = {"lora": "lora", "locon": "lora", "lycoris": "lora", "dora": "dora", "lokr": "lokr"}
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is a job with a process that trains."""
+    return next(_processes(document), None) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run of each process that trains."""
+    for number in _processes(document):
+        yield _run(reading(document, KEYS, TASK, ("config", "process", number)))
+
+
+def _processes(document: Document) -> Iterator[int]:
+    data = document.data
+    config = data.get("config") if isinstance(data, dict) and "job" in data else None
+    each = config.get("process") if isinstance(config, dict) else None
+    for number, one in enumerate(each if isinstance(each, list) else ()):
+        if (
+            isinstance(one, dict)
+            and one.get("type") in TRAINS
+            and isinstance(one.get("model"), dict)
+        ):
+            yield number
+
+
+def _run(keys: KeyReading) -> PlannedRun:
+    keys.settings["framework"] = TITLE
+    worded(keys)
+    if keys.value("train.optimizer") and "optimizer" not in keys.settings:
+        keys.leave("train.optimizer", "+- what it keeps is not counted")
+    _network(keys)
+    _train(keys)
+    _datasets(keys)
+    _formats(keys)
+    keys.plain()
+    return keys.run(_model(keys))
+
+
+def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
+    keys.default(setting, value, sentence("own_name", framework=TITLE, name=name))
+
+
+def _network(keys: KeyReading) -> None:
+    """Read the adapter. A LoKr is not cut in two unless it is asked for."""
+    network = keys.value("network")
+    kind = str(keys.value("network.type", "lora")).lower()
+    if not isinstance(network, dict):
+        keys.settings["method"] = "full"
+        return
+    keys.settings["method"] = METHODS.get(kind, "lora")
+    if kind not in METHODS:
+        keys.leave("network.type", f"+- {kind:.20} is not counted")
+    rank = "network.rank" if keys.value("network.rank") is not None else "network.linear"
+    whole = kind == "lokr" and keys.value("network.lokr_full_rank", True)
+    if not whole and keys.take(rank, "lora_r") is None:
+        _default(keys, "lora_r", 4, "network.linear")
+    factor = keys.value("network.lokr_factor")
+    if kind == "lokr" and isinstance(factor, int) and factor > 1:
+        keys.set("lokr_factor", factor, "network.lokr_factor")
+
+
+def _train(keys: KeyReading) -> None:
+    if keys.value("train.gradient_checkpointing", True):
+        keys.settings["checkpointing"] = "full"
+    _default(keys, "precision", "fp32", "train.dtype")
+    _default(keys, "optimizer", "adamw_torch", "train.optimizer")
+    steps = 1
+    for key in ("train.gradient_accumulation_steps", "train.gradient_accumulation"):
+        count = keys.value(key)
+        steps *= count if isinstance(count, int) and count > 0 else 1
+    if steps > 1:
+        keys.settings["gradient_accumulation"] = steps
+    if keys.on("train.ema_config.use_ema"):
+        keys.set("ema", True, "train.ema_config.use_ema")
+    if keys.on("train.train_text_encoder"):
+        keys.set("train_text_encoder", True, "train.train_text_encoder")
+
+
+def _datasets(keys: KeyReading) -> None:
+    """Read the largest bucket, and whether latents and captions are encoded before the run."""
+    listed = keys.value("datasets")
+    sets = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
+    _sizes(keys, sets)
+    if not _all(sets, "cache_latents", "cache_latents_to_disk"):
+        keys.settings["uncached_latents"] = True
+    early = any(keys.on(f"train.{name}") for name in BEFORE)
+    if not early and not _all(sets, BEFORE[0]):
+        keys.settings["uncached_text"] = True
+    if any({"control_path", "control_path_1"} & one.keys() for one in sets):
+        keys.leave("datasets", "+ tokens of control images are not counted")
+
+
+def _sizes(keys: KeyReading, sets: Sequence[Mapping[str, Any]]) -> None:
+    side = max((side for one in sets for side in _sides(one)), default=PIXELS)
+    frames = max((f for one in sets for f in _whole(one.get("num_frames"))), default=1)
+    if sets:
+        keys.set("size", (side, side), "datasets")
+    _default(keys, "size", (side, side), "datasets.resolution")
+    _default(keys, "frames", frames, "datasets.num_frames")
+
+
+def _all(sets: Sequence[Mapping[str, Any]], *switches: str) -> bool:
+    return bool(sets) and all(any(one.get(name) for name in switches) for one in sets)
+
+
+def _sides(one: Mapping[str, Any]) -> list[int]:
+    value = one.get("resolution", PIXELS)
+    return _whole(*(value if isinstance(value, list) else [value]))
+
+
+def _whole(*values: object) -> list[int]:
+    return [n for n in values if isinstance(n, int) and not isinstance(n, bool)]
+
+
+def _formats(keys: KeyReading) -> None:
+    """Read the format of the base, and of text encoders, which follow it unless they are named."""
+    offloads = keys.on("model.layer_offloading") or keys.on("model.auto_memory")
+    if offloads:
+        keys.set("streaming", "layers", "model.layer_offloading")
+        keys.take("model.layer_offloading_transformer_percent", "offload_fraction")
+    usual = BOUNCED if offloads else USUAL
+    forms = []
+    if keys.on("model.quantize"):
+        if keys.settings["method"] == "full":
+            keys.leave("model.quantize", "- all of it is trained, and counted as it is")
+        else:
+            forms.append(_format(keys, "model.qtype", usual, QTYPES))
+    if keys.value("model.quantize_te", keys.on("model.quantize")):
+        form = _format(keys, "model.qtype_te", usual, QTYPES | OF_TEXT)
+        forms.append(form and f"text={form}")
+    if any(forms):
+        keys.set("quantization", "+".join(filter(None, forms)), "model.quantize")
+
+
+def _format(keys: KeyReading, key: str, usual: str, known: Mapping[str, str]) -> str:
+    """Return the format that a key says; "" of one that we do not know. A file of adapters may
+    stand behind it."""
+    name, _, adapters = str(keys.value(key, USUAL)).partition("|")
+    if adapters:
+        keys.leave(key, "+ an adapter that is frozen is not counted")
+    name = usual if name == USUAL else name
+    if name not in known:
+        keys.leave(key, f"- {name:.20} is not counted")
+    return known.get(name, "")
+
+
+def _model(keys: KeyReading) -> str:
+    """Return the repository where it is one that we know, else the pipeline of its arch."""
+    name, arch = keys.text("model.name_or_path"), _arch(keys)
+    keys.knows("model.name_or_path", "model")
+    if pipelines.of_repository(name) is not None:
+        return name
+    named = ARCHES.get(arch, "")
+    if named and not name.startswith(OWNER):
+        keys.leave("model.name_or_path", f"+- it is taken for {named}")
+    return named or (name if REPOSITORY.fullmatch(name) else "")
+
+
+def _arch(keys: KeyReading) -> str:
+    """Return the arch, which older files say by a switch."""
+    switched = (of for switch, of in SWITCHES.items() if keys.on(f"model.{switch}"))
+    arch = keys.text("model.arch").partition(":")[0] or next(switched, "")
+    if arch.startswith(TWO) and not keys.on("model.low_vram"):
+        keys.leave("model.arch", "+ the second transformer is on the card, too, and not counted")
+    return arch
+
+
+KIND = Kind(
+    name=TITLE,
+    title=sentence("title.ai_toolkit"),
+    syntaxes=("yaml", "json"),
+    source="https://github.com/ostris/ai-toolkit @ 27a03a91",
+    tells=tells,
+    read=read,
+)

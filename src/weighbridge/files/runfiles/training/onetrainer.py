@@ -1,0 +1,289 @@
+"""Configs and presets of OneTrainer: JSON, with a part for each component.
+
+    transformer, unet, prior   weight_dtype, offload_fraction, gradient_checkpointing,
+                               activation_offloading; before version 11 one of each for all parts
+    text_encoder ... _4, vae   weight_dtype, train
+
+Source: OneTrainer @ 23df3832 modules/util/config/TrainConfig.py (default_values, __migration_10),
+modules/util/enum/ModelType.py, Optimizer.py, DataType.py, modules/util/quantization_util.py,
+modules/util/optimizer_util.py, training_presets/.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.reading import KeyReading, reading
+from weighbridge.files.runfiles.record import Kind, PlannedRun
+from weighbridge.files.runfiles.training.picture_trainers import TASK, worded
+from weighbridge.models.catalogue import pipelines
+
+KEYS = text_beside(__file__, "onetrainer.txt")
+TITLE = "onetrainer"
+MODELS: Mapping[str, str] = {
+    "STABLE_DIFFUSION_15": "sd-1.5",
+    "STABLE_DIFFUSION_21": "sd-2.1",
+    "STABLE_DIFFUSION_21_BASE": "sd-2.1",
+    "STABLE_DIFFUSION_3": "sd3-medium",
+    "STABLE_DIFFUSION_35": "sd3.5-medium",
+    "STABLE_DIFFUSION_XL_10_BASE": "sdxl",
+    "PIXART_ALPHA": "pixart-alpha",
+    "PIXART_SIGMA": "pixart-sigma",
+    "FLUX_DEV_1": "flux.1-dev",
+    "FLUX_FILL_DEV_1": "flux.1-fill-dev",
+    "FLUX_2": "flux.2-dev",
+    "SANA": "sana-1.6b",
+    "HUNYUAN_VIDEO": "hunyuan-video",
+    "HI_DREAM_FULL": "hidream-full",
+    "CHROMA_1": "chroma",
+    "QWEN": "qwen-image",
+    "Z_IMAGE": "z-image",
+}
+DTYPES: Mapping[str, str] = {
+    "FLOAT_32": "float32",
+    "TFLOAT_32": "float32",
+    "BFLOAT_16": "bfloat16",
+    "FLOAT_16": "float16",
+}
+FORMATS: Mapping[str, str] = {"NFLOAT_4": "nf4-dq", "INT_8": "bnb-int8", "FLOAT_8": "fp8"}
+EIGHT = ("FLOAT_W8A8", "INT_W8A8", "FLOAT_W8A8_COMPRESSED", "INT_W8A8_COMPRESSED")
+OPTIMIZERS: Mapping[str, str] = {
+    "ADAM": "adam",
+    "ADAMW": "adamw_torch",
+    "ADAM_8BIT": "adamw_8bit",
+    "ADAMW_8BIT": "adamw_8bit",
+    "AdEMAMix": "ademamix",
+    "AdEMAMix_8BIT": "ademamix_8bit",
+    "ADAGRAD": "adagrad",
+    "LION": "lion_32bit",
+    "LION_8BIT": "lion_8bit",
+    "RMSPROP": "rmsprop_bnb_32bit",
+    "RMSPROP_8BIT": "rmsprop_bnb_8bit",
+    "SGD": "sgd",
+    "ADAFACTOR": "adafactor",
+    "CAME": "came",
+    "PRODIGY": "prodigy",
+    "SCHEDULE_FREE_ADAMW": "schedule_free_adamw",
+    "SCHEDULE_FREE_SGD": "schedule_free_sgd",
+}
+METHODS = {"LORA": "lora", "LOHA": "loha", "LOKR": "lokr"}
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4")
+PIXELS, FRAMES = 512, 25
+AWAY = "CPU_OFFLOADED"  # of older files: blocks, or their inputs
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document is a config: a model by its type, in capitals."""
+    data = document.data
+    if not isinstance(data, dict) or not ("training_method" in data or "base_model_name" in data):
+        return False
+    return re.fullmatch(r"[A-Z][A-Z0-9_]+", str(data.get("model_type"))) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run."""
+    keys = reading(document, KEYS, TASK)
+    keys.settings["framework"] = TITLE
+    worded(keys)
+    _method(keys)
+    _sizes(keys)
+    _optimizer(keys)
+    part = next((p for p in ("transformer", "unet", "prior") if keys.value(p)), "transformer")
+    _base(keys, part)
+    _offloaded(keys, part)
+    _encoders(keys)
+    keys.plain()
+    yield keys.run(_model(keys))
+
+
+def _default(keys: KeyReading, setting: str, value: Any, name: str) -> None:
+    keys.default(setting, value, sentence("own_name", framework="OneTrainer", name=name))
+
+
+def _model(keys: KeyReading) -> str:
+    """Return the repository where it is one that we know, else the pipeline of the type."""
+    name, kind = keys.text("base_model_name"), keys.text("model_type")
+    keys.knows("model_type", "model")
+    if pipelines.of_repository(name) is not None:
+        return name
+    if name and kind in MODELS:
+        keys.leave("base_model_name", f"+- it is taken for {MODELS[kind]}")
+    return MODELS.get(kind, "")
+
+
+def _method(keys: KeyReading) -> None:
+    method = keys.text("training_method") or "FINE_TUNE"
+    adapter = METHODS.get(str(keys.value("peft_type", "LORA")))
+    keys.settings["method"] = "full" if method != "LORA" else adapter or "lora"
+    if method == "EMBEDDING":
+        keys.leave("training_method", "- embeddings alone are trained: all of it is counted")
+    if method != "LORA":
+        keys.used |= {
+            "peft_type",
+            "lora_rank",
+            "lora_weight_dtype",
+            "lora_decompose",
+            "layer_filter",
+        }
+        keys.used |= {
+            "layer_filter_preset",
+            "lokr_dim",
+            "lokr_full_matrix",
+            "lokr_decompose_factor",
+        }
+        return
+    if adapter is None:
+        keys.leave("peft_type", "+- it is not counted")
+    _adapter(keys)
+
+
+def _adapter(keys: KeyReading) -> None:
+    lokr = keys.settings["method"] == "lokr"
+    rank = "lokr_dim" if lokr else "lora_rank"
+    keys.used |= {"lokr_dim", "lora_rank", "lokr_full_matrix", "lora_decompose"}
+    if not (lokr and keys.on("lokr_full_matrix")):
+        keys.take(rank, "lora_r")
+        _default(keys, "lora_r", 16, rank)
+    keys.take("lokr_decompose_factor", "lokr_factor", lambda n: n if lokr and n > 1 else None)
+    if not lokr and keys.on("lora_decompose"):
+        keys.set("method", "dora", "lora_decompose")
+    if keys.value("lora_weight_dtype") not in (None, "FLOAT_32"):
+        keys.leave("lora_weight_dtype", "- adapters are counted in float32")
+    _layers(keys)
+
+
+def _layers(keys: KeyReading) -> None:
+    """Read which layers have adapters: those that have one of some words in their paths."""
+    for key in ("layer_filter", "lora_layers"):
+        words = [word.strip() for word in keys.text(key).split(",") if word.strip()]
+        if words and (keys.on("layer_filter_regex") or keys.on("lora_layers_regex")):
+            keys.leave(key, "- all layers are counted")
+        elif words:
+            keys.set("lora_targets", [f"*{word}*" for word in words], key)
+
+
+def _sides(text: str) -> tuple[int, int]:
+    """1024, or 768x1024: (height, width)."""
+    sides = [int(word) for word in text.strip().split("x") if word.strip().isdigit()] or [PIXELS]
+    return sides[-1], sides[0]
+
+
+def _sizes(keys: KeyReading) -> None:
+    """Read the largest of several sizes: a side, or width x height."""
+    text = str(keys.value("resolution") or "")
+    if text:
+        sizes = map(_sides, text.split(","))
+        keys.set("size", max(sizes, key=lambda size: size[0] * size[1]), "resolution")
+    _default(keys, "size", (PIXELS, PIXELS), "resolution")
+    frames = str(keys.value("frames") or FRAMES)
+    if keys.text("model_type") == "HUNYUAN_VIDEO" and frames.isdigit():
+        _default(keys, "frames", int(frames), "frames")
+    _default(keys, "precision", "fp16-mixed", "train_dtype")
+
+
+def _optimizer(keys: KeyReading) -> None:
+    asked = keys.value("optimizer")
+    key = "optimizer.optimizer" if isinstance(asked, dict) else "optimizer"
+    name = str(keys.value(key) or "ADAMW")
+    if name in OPTIMIZERS:
+        keys.settings["optimizer"] = OPTIMIZERS[name]
+        if keys.value(key) is not None:
+            keys.knows(key, "optimizer")
+    else:
+        keys.leave(key, "+- what it keeps is not counted")
+    if keys.on("optimizer.fused_back_pass") or keys.on(
+        f"optimizer_defaults.{name}.fused_back_pass"
+    ):
+        keys.set("fused_backward", True, "optimizer.fused_back_pass")
+    _average(keys)
+
+
+def _average(keys: KeyReading) -> None:
+    if keys.value("ema") == "GPU":
+        keys.set("ema", True, "ema")
+    if keys.value("latent_caching") is False:
+        keys.set("uncached_latents", True, "latent_caching")
+        keys.settings["uncached_text"] = True
+
+
+def _stored(keys: KeyReading, part: str) -> str:
+    """Return the dtype of a part's weights; older files have one for all that do not say it."""
+    written = keys.value(f"{part}.weight_dtype")
+    shared = keys.value("weight_dtype")
+    return str(written if written not in (None, "NONE") else shared or "FLOAT_32")
+
+
+def _base(keys: KeyReading, part: str) -> None:
+    """Read how the denoiser is stored. What is packed is multiplied in the dtype of training."""
+    name, key = _stored(keys, part), f"{part}.weight_dtype"
+    only = "@blocks" if keys.value("quantization.layer_filter_preset") == "blocks" else ""
+    if not only and keys.value("quantization.layer_filter"):
+        keys.leave(
+            "quantization.layer_filter", "+ layers that are left as they are are not counted"
+        )
+    if name in DTYPES:
+        keys.set("dtype", DTYPES[name], key)
+    elif name in FORMATS:
+        keys.set("quantization", FORMATS[name] + only, key)
+    elif name in EIGHT:
+        keys.set("quantization", "fp8" + only, key)
+        keys.leave(key, "+- activations in 8 bits are not counted")
+    else:
+        keys.leave(key, f"- {name:.20} is not counted")
+
+
+def _offloaded(keys: KeyReading, part: str) -> None:
+    """Read checkpoints and what waits in host memory. Blocks of UNets stay."""
+    kind = keys.value("gradient_checkpointing")
+    again = keys.value(f"{part}.gradient_checkpointing", kind not in (False, "OFF"))
+    inputs = keys.value(f"{part}.activation_offloading")
+    if kind == AWAY:
+        inputs = keys.value("enable_activation_offloading", True)
+    keys.used |= {
+        "gradient_checkpointing",
+        "enable_activation_offloading",
+        "layer_offload_fraction",
+    }
+    if again:
+        keys.settings["checkpointing"] = "offload" if inputs and part != "unet" else "full"
+    if kind is not None:
+        keys.knows("gradient_checkpointing", "checkpointing")
+    key = "layer_offload_fraction" if kind == AWAY else f"{part}.offload_fraction"
+    if keys.value(key) and part != "unet":
+        _waiting(keys, key)
+
+
+def _waiting(keys: KeyReading, key: str) -> None:
+    if keys.settings["method"] == "full":
+        keys.leave(key, "- blocks that are trained and wait in host memory are not counted")
+    else:
+        keys.set("streaming", "blocks", key)
+        keys.take(key, "offload_fraction")
+
+
+def _encoders(keys: KeyReading) -> None:
+    """Read the formats of text encoders, and whether CLIP's are trained."""
+    small = keys.text("model_type").startswith(
+        ("STABLE_DIFFUSION_1", "STABLE_DIFFUSION_2", "STABLE_DIFFUSION_XL")
+    )
+    trains = any(keys.value(f"{part}.train", True) for part in ENCODERS[:2])
+    if small and trains:
+        keys.settings["train_text_encoder"] = True
+    forms = {part: _stored(keys, part) for part in ENCODERS if keys.value(part)}
+    packed = [f"{part}={FORMATS[form]}" for part, form in forms.items() if form in FORMATS]
+    if packed:
+        base = keys.settings.get("quantization")
+        keys.settings["quantization"] = "+".join([*([str(base)] if base else []), *packed])
+
+
+KIND = Kind(
+    name=TITLE,
+    title=sentence("title.onetrainer"),
+    syntaxes=("json",),
+    source="https://github.com/Nerogar/OneTrainer @ 23df3832",
+    tells=tells,
+    read=read,
+)
