@@ -60,6 +60,7 @@ class SeenImages:
     height: int
     width: int
     chip: Chip = ASSUMED
+    pads_copies: bool = False  # before convolutions that step, as TensorFlow does
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
@@ -70,7 +71,7 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     m.grad = m.training = False
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
-    run = ProgramRun(m=m, cls="", dtype=seen.dtype)
+    run = ProgramRun(m=m, cls="", dtype=seen.dtype, pads_copies=seen.pads_copies)
     with m.making("inputs"):
         pixels = run.new(seen.batch, 3, seen.height, seen.width)
     heap.phase()
@@ -127,7 +128,9 @@ def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = Non
     result.note("load", heap.phase())
     optimization = Optimization(optimizer, list(leaves.values()))
     for _ in range(2):
-        run = ProgramRun(m=m, cls="", dtype=seen.dtype, params=dict(leaves))
+        run = ProgramRun(
+            m=m, cls="", dtype=seen.dtype, params=dict(leaves), pads_copies=seen.pads_copies
+        )
         with m.making("inputs"):
             pixels = run.new(seen.batch, 3, seen.height, seen.width)
             labels = run.new(seen.batch, dtype=INT64)

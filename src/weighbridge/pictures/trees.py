@@ -54,11 +54,19 @@ class Tree:
 
     # ---- operators
 
-    def conv(self, name: str, x: Value, stride: int = 1, *, last: bool = False) -> Value:
-        """A convolution; one that steps by its own width has no edges."""
+    def conv(
+        self, name: str, x: Value, stride: int = 1, *, pad: int | None = None, last: bool = False
+    ) -> Value:
+        """A convolution; one that steps by its own width has no edges. TensorFlow's pads a copy of
+        its input where it steps. A matrix or a picture of one place lies in both orders at once,
+        and is not rearranged."""
         out, inside, kernel, _ = self.shape(f"{name}.weight")
-        pad = 0 if kernel == stride else kernel // 2
+        if pad is None:
+            pad = 0 if kernel == stride else kernel // 2
+        if self.run.pads_copies and stride > 1 and pad:
+            x, pad = _padded(x, kernel, stride), 0
         groups, bias = x.shape[1] // inside, self.has(f"{name}.bias")
+        last = last or kernel == 1 or x.shape[2:] == (1, 1)
         return self.place.conv(
             name, x, out, kernel, stride, pad, bias=bias, groups=groups, last=last
         )
@@ -87,6 +95,12 @@ def _modules(shapes: Shapes) -> frozenset[str]:
             prefixes.add(name)
             name = name.rpartition(".")[0]
     return frozenset(prefixes)
+
+
+def _padded(x: Value, kernel: int, stride: int) -> Value:
+    """timm's pad_same: as many places as the steps need, behind more than before."""
+    sides = ((-(-side // stride) - 1) * stride + kernel for side in x.shape[2:])
+    return x.resized(*x.shape[:2], *(max(a, b) for a, b in zip(sides, x.shape[2:], strict=True)))
 
 
 def in_place(x: Value, keeps: str) -> Value:

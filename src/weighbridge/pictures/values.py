@@ -77,6 +77,7 @@ class ProgramRun:
     attention: str = "sdpa"
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
+    pads_copies: bool = False  # before convolutions that step: networks from TensorFlow
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
     block: RunBlock | None = None
     declared: dict[str, Param] = field(default_factory=dict)

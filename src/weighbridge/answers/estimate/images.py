@@ -34,11 +34,16 @@ from weighbridge.workload import Infer, Train
 
 SIDE = 224  # of most networks of ImageNet, where neither the name nor a size says
 NAMED = "swin", "vit", "deit"
-SIDES = {  # timm 1.0.31 models/efficientnet.py
+# timm 1.0.31 models/{efficientnet,mobilenetv3,convnext,eva}.py, default_cfgs
+SIDES = {
+    "efficientnet_b1": 240,
     "efficientnet_b2": 256,
     "efficientnet_b3": 288,
     "efficientnet_b4": 320,
     "efficientnet_b5": 448,
+    "efficientnet_b6": 528,
+    "efficientnet_b7": 600,
+    "efficientnet_b8": 672,
     "tf_efficientnet_b1": 240,
     "tf_efficientnet_b2": 260,
     "tf_efficientnet_b3": 300,
@@ -47,7 +52,23 @@ SIDES = {  # timm 1.0.31 models/efficientnet.py
     "tf_efficientnet_b6": 528,
     "tf_efficientnet_b7": 600,
     "tf_efficientnet_b8": 672,
+    "efficientnetv2_s": 288,
+    "efficientnetv2_m": 320,
+    "efficientnetv2_l": 384,
+    "efficientnetv2_xl": 384,
+    "tf_efficientnetv2_b0": 192,
+    "tf_efficientnetv2_b1": 192,
+    "tf_efficientnetv2_b2": 208,
+    "tf_efficientnetv2_b3": 240,
+    "tf_efficientnetv2_s": 300,
+    "tf_efficientnetv2_m": 384,
+    "tf_efficientnetv2_l": 384,
+    "tf_efficientnetv2_xl": 384,
+    "mobilenetv4_conv_medium": 256,
+    "mobilenetv4_conv_large": 384,
+    "convnextv2_huge": 384,
 }
+DINOV3_SIDE = 256
 BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
@@ -60,8 +81,7 @@ def known(model: Model, w: Infer | Train) -> bool:
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
-    padded = str(part.config.get("architecture")).startswith("tf_")  # copies of inputs, padded
-    return alone and plain and not padded and images.program(_shapes(part)) is not None
+    return alone and plain and images.program(_shapes(part)) is not None
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
@@ -126,7 +146,8 @@ def usual(config: Mapping[str, Any]) -> tuple[int, int]:
         return sides[1], sides[2]
     name = str(config.get("architecture")).partition(".")[0]
     named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
-    side = int(named[1]) if named else SIDES.get(name, SIDE)
+    plain = DINOV3_SIDE if "dinov3" in name else SIDE
+    side = int(named[1]) if named else SIDES.get(name, plain)
     return side, side
 
 
@@ -146,6 +167,7 @@ def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) 
         height=height,
         width=width,
         chip=(None if budget is None else budget.choice.part.chip) or ASSUMED,
+        pads_copies=str(part.config.get("architecture")).startswith("tf_"),
     )
 
 
