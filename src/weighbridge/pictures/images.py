@@ -12,7 +12,7 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
 from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import Shapes, Tree, complete
+from weighbridge.pictures.trees import Shapes, Tree, complete, grown
 from weighbridge.pictures.values import ProgramRun, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine, remade
@@ -21,7 +21,7 @@ from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 Program = Callable[[Tree, Value], Value]
-ROOMS = "convnets", "vits"
+ROOMS = "convnets", "vits", "pyramids"
 PATCHES = "patch_embed.proj.weight"
 
 
@@ -118,6 +118,11 @@ class TrainedImages:
         keep_fullest(self.moments, name, peak)
 
 
+def segments(shapes: Shapes) -> bool:
+    """Tell whether a network gives classes of each place, which a loss has in the picture's size."""
+    return any(name.startswith("decode_head.") for name in shapes)
+
+
 def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
     """Run two steps of a classifier that is trained whole: states are made at the end of the first.
     Gradients go before a forward (zero_grad)."""
@@ -133,15 +138,19 @@ def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = Non
         )
         with m.making("inputs"):
             pixels = run.new(seen.batch, 3, seen.height, seen.width)
-            labels = run.new(seen.batch, dtype=INT64)
+            places = (seen.height, seen.width) if segments(seen.shapes) else ()
+            labels = run.new(seen.batch, *places, dtype=INT64)
         with m.casting(autocast):
             out = forward(run, seen.shapes, pixels)
             result.note("forward", heap.phase())
+            if places:
+                out = grown(out, *out.shape[:2], *places)
             loss = _cross_entropy(m, out.tensor)
+            del out
         result.saved = heap.live("activations")
         backward(m, loss)
         result.note("backward", heap.phase())
-        del out, loss
+        del loss
         optimization.step(m)
         result.note("step", heap.phase())
         del pixels, labels

@@ -115,6 +115,11 @@ def pooled(x: Value) -> Value:
     return x.resized(*x.shape[:2], *[1] * len(x.shape[2:]))
 
 
+def grown(x: Value, *shape: int) -> Value:
+    """Interpolate between places, which autocast has in float32."""
+    return (x if x.run.m.autocast is None else x.float()).resized(*shape)
+
+
 def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:
     """nn.Sequential: who calls it holds the input of the first to the end, which is given more."""
     y = x

@@ -69,6 +69,8 @@ SIDES = {
     "convnextv2_huge": 384,
 }
 DINOV3_SIDE = 256
+# Options of transformers' ResNet under which other convolutions step than here
+OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
 BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
@@ -81,7 +83,9 @@ def known(model: Model, w: Infer | Train) -> bool:
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
-    return alone and plain and images.program(_shapes(part)) is not None
+    if not alone or not plain or any(part.config.get(name) for name in OTHERWISE):
+        return False
+    return images.program(_shapes(part)) is not None
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
@@ -107,7 +111,7 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         "context_from": "",
         "longest_context": None,
         "not_counted": [],
-        "launch": _lines(model.parts[0], one, str(loaded.workload["dtype"])),
+        "launch": _lines(model, one, str(loaded.workload["dtype"])),
     }
     return replace(
         loaded,
@@ -121,19 +125,22 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
     )
 
 
-def _lines(part: ModelPart, one: SeenImages, dtype: str) -> str | None:
-    """Return the lines of timm that run it so; None of a network without an architecture."""
+def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
+    """Return the lines of the library that run it so; None of a network without an architecture."""
+    part = model.parts[0]
+    shape = f"{one.batch}, 3, {one.height}, {one.width}"
+    pixels = f'torch.randn({shape}, device="cuda", dtype=torch.{dtype})'
+    if part.library == "transformers":
+        cls = part.blueprint.cls
+        made = f'{cls}.from_pretrained("{model.reference}", dtype=torch.{dtype})'
+        imports, made = f"import torch; from transformers import {cls}", f'{made}.to("cuda")'
+        return "\n".join((imports, f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})"))
     name = part.config.get("architecture")
     if not isinstance(name, str) or not name.isidentifier():
         return None
-    shape = f"{one.batch}, 3, {one.height}, {one.width}"
+    made = f'timm.create_model("{name}", pretrained=True).eval().to("cuda", torch.{dtype})'
     return "\n".join(
-        (
-            "import timm, torch",
-            f'net = timm.create_model("{name}", pretrained=True).eval().to("cuda", torch.{dtype})',
-            "with torch.no_grad():",
-            f'    out = net(torch.randn({shape}, device="cuda", dtype=torch.{dtype}))',
-        )
+        ("import timm, torch", f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})")
     )
 
 
@@ -144,6 +151,9 @@ def usual(config: Mapping[str, Any]) -> tuple[int, int]:
     sides = pretrained.get("input_size") if isinstance(pretrained, Mapping) else None
     if isinstance(sides, list) and len(sides) == 3 and all(type(n) is int for n in sides):
         return sides[1], sides[2]
+    size = config.get("image_size")
+    if type(size) is int and size > 0:
+        return size, size
     name = str(config.get("architecture")).partition(".")[0]
     named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
     plain = DINOV3_SIDE if "dinov3" in name else SIDE
