@@ -21,7 +21,7 @@ from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 Program = Callable[[Tree, Value], Value]
-ROOMS = "convnets", "vits", "pyramids"
+ROOMS = "convnets", "vits", "pyramids", "detection"
 PATCHES = "patch_embed.proj.weight"
 
 
