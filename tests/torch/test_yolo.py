@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="the oracle is a forward of ultralyt
 tasks = pytest.importorskip("ultralytics.nn.tasks", reason="the oracle is ultralytics' own class")
 
 from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
+from weighbridge.machines.kernels import workspaces  # noqa: E402
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
 from weighbridge.pictures import images  # noqa: E402
 from weighbridge.training.optimizers import optimizer  # noqa: E402
@@ -65,8 +66,9 @@ def real(name, batch, side):
 
 @pytest.mark.parametrize(("name", "batch", "side"), CASES)
 def test_forwards_with_norms_folded(name, batch, side):
+    """Making the class runs it once for its steps, whose workspace of cuBLAS stays."""
     peak = images.peak(seen(name, batch, side)).allocated
-    assert peak == pytest.approx(real(name, batch, side), rel=0.01)
+    assert peak == pytest.approx(real(name, batch, side), rel=0.01, abs=workspaces.USUAL)
 
 
 def stepped(name, batch, side, *, mixed):

@@ -61,6 +61,7 @@ class SeenImages:
     width: int
     chip: Chip = ASSUMED
     pads_copies: bool = False  # before convolutions that step, as TensorFlow does
+    averaged: bool = False  # a trainer keeps a moving average of the weights
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
@@ -129,7 +130,8 @@ def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = Non
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
     leaves = {name: m.param(name, shape, seen.dtype) for name, shape in seen.shapes.items()}
-    buffers = heap.row(seen.buffers, "buffers")
+    copies = [leaf.nbytes for leaf in leaves.values()] if seen.averaged else []
+    buffers = (*heap.row(seen.buffers, "buffers"), *heap.row(copies, "weights"))
     result.note("load", heap.phase())
     optimization = Optimization(optimizer, list(leaves.values()))
     for _ in range(2):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.answers import bounds
+from weighbridge.answers.estimate import detection
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.dtypes import TORCH as DTYPES
 from weighbridge.base.dtypes import DType
@@ -26,6 +27,7 @@ from weighbridge.memory.components.weights import buffer_size
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Verdict
+from weighbridge.models import catalogue
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
 from weighbridge.pictures.images import SeenImages
@@ -68,7 +70,7 @@ SIDES = {
     "mobilenetv4_conv_large": 384,
     "convnextv2_huge": 384,
 }
-DINOV3_SIDE = 256
+OF_KINDS = {"dinov3": 256, "yolo": 640}
 # Options of transformers' ResNet under which other convolutions step than here
 OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
 BESIDE = frozenset(("workspaces", "temporaries"))
@@ -97,7 +99,8 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
     except UnsupportedError:
         return None
     gpu, *others = loaded.devices
-    forward = instant("forward", peak, model.parts[0], budget)
+    boxes = detection.kept(model.parts[0], one)
+    forward = instant("forward", peak, model.parts[0], budget, more=boxes)
     devices = (replace(gpu, phases=(*gpu.phases, forward)), *others)
     settings: EffectiveSettings = {
         "context": w.context,
@@ -130,6 +133,9 @@ def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
     part = model.parts[0]
     shape = f"{one.batch}, 3, {one.height}, {one.width}"
     pixels = f'torch.randn({shape}, device="cuda", dtype=torch.{dtype})'
+    if part.library == catalogue.YOLO:
+        sides = f"imgsz=({one.height}, {one.width}), batch={one.batch}"
+        return f'from ultralytics import YOLO; YOLO("{model.name}.pt").predict("pictures/", {sides})'
     if part.library == "transformers":
         cls = part.blueprint.cls
         made = f'{cls}.from_pretrained("{model.reference}", dtype=torch.{dtype})'
@@ -156,7 +162,7 @@ def usual(config: Mapping[str, Any]) -> tuple[int, int]:
         return size, size
     name = str(config.get("architecture")).partition(".")[0]
     named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
-    plain = DINOV3_SIDE if "dinov3" in name else SIDE
+    plain = next((side for start, side in OF_KINDS.items() if start in name), SIDE)
     side = int(named[1]) if named else SIDES.get(name, plain)
     return side, side
 
@@ -178,13 +184,20 @@ def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) 
         width=width,
         chip=(None if budget is None else budget.choice.part.chip) or ASSUMED,
         pads_copies=str(part.config.get("architecture")).startswith("tf_"),
+        averaged=isinstance(w, Train) and detection.finds_boxes(part),
     )
 
 
-def instant(
-    phase: str, peak: LivePeak, part: ModelPart, budget: Budget | None, spread: float = 0
+def instant(  # noqa: PLR0913  a moment, and what is beside it
+    phase: str,
+    peak: LivePeak,
+    part: ModelPart,
+    budget: Budget | None,
+    spread: float = 0,
+    more: tuple[Component, ...] = (),
 ) -> Instant:
-    """Return one moment of a network, with its margin; `spread` is that of what it computes."""
+    """Return one moment of a network, with its margin; `spread` is that of what it computes, and
+    `more` is not of the network."""
     card, live = None if budget is None else budget.choice.part, peak.live
     computed = sum(n for name, n in live.items() if name not in BESIDE | HELD)
     cls = part.blueprint.cls
@@ -216,6 +229,7 @@ def instant(
     )
     parts = (
         *counted,
+        *more,
         device.rounding(peak.rounding),
         device.fragmentation(device.cached(peak.fragmentation)),
         device.context(card),

@@ -23,7 +23,7 @@ from weighbridge.models.arch.model_types import all_types, differs, facts
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Infer, Load
 
-PIPELINES = ("diffusers", "timm")
+PIPELINES = ("diffusers", "timm", "ultralytics")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
 BEHIND = frozenset(("talker", "token2wav", "code2wav", "t2u_model", "vocoder"))
@@ -57,7 +57,7 @@ def sees_in_stages(model: Model) -> bool:
     """Tell whether a model is a network of pictures that is no row of alike blocks."""
     first = model.parts[0]
     if first.library != "transformers":
-        return first.library == "timm"
+        return first.library in ("timm", "ultralytics")
     kind = first.config.get("model_type")
     return isinstance(kind, str) and kind in all_types() and facts(kind).encodes == "pyramid"
 

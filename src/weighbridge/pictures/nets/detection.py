@@ -9,12 +9,11 @@ Source: ultralytics 8.4 nn/tasks.py (_predict_once, fuse), nn/modules/{conv,bloc
 
 from functools import partial
 
-from weighbridge.pictures.trees import Tree, in_place, sequence
+from weighbridge.pictures.trees import Tree, sequence
 from weighbridge.pictures.values import Value, cat
 from weighbridge.training.forward.ops import shaping
 
 BOX, BINS = 4, 16  # sides of a box, and bins of the distance to each
-INPUT = "input"
 
 
 def unit(t: Tree, x: Value, stride: int = 1, *, plain: bool = False) -> Value:
@@ -24,7 +23,7 @@ def unit(t: Tree, x: Value, stride: int = 1, *, plain: bool = False) -> Value:
         y = t.batch_norm("bn", y)
     else:
         t.batch_norm("bn", x.run.constant(1, y.shape[1], 0, 0))
-    return y if plain else in_place(y, INPUT)
+    return y if plain else y.act()
 
 
 def bottleneck(t: Tree, x: Value, *, adds: bool = True) -> Value:
