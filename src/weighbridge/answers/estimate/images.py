@@ -73,6 +73,7 @@ SIDES = {
 OF_KINDS = {"dinov3": 256, "yolo": 640}
 # Options of transformers' ResNet under which other convolutions step than here
 OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
+OTHER_GELU = "quickgelu"  # in the names of networks whose activation is written out
 BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
@@ -85,7 +86,8 @@ def known(model: Model, w: Infer | Train) -> bool:
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
-    if not alone or not plain or any(part.config.get(name) for name in OTHERWISE):
+    otherwise = OTHER_GELU in str(part.config.get("architecture"))
+    if not alone or not plain or otherwise or any(part.config.get(name) for name in OTHERWISE):
         return False
     return images.program(_shapes(part)) is not None
 
