@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
 transformers = pytest.importorskip("transformers", reason="the oracle is a class of transformers")
 
+from tests.torch.cudnn import left_out  # noqa: E402
 from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
 from weighbridge.models.arch.builder import blueprint  # noqa: E402
 from weighbridge.models.arch.config import Config  # noqa: E402
@@ -32,6 +33,11 @@ CASES = {  # class, what its config says otherwise, pictures, side
     "segformer-b0": ("SegformerForSemanticSegmentation", {"num_labels": 150}, 2, 512),
     "segformer-b1": ("SegformerForSemanticSegmentation", {"num_labels": 19, **DEEPER}, 2, 512),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_copies_of_cudnn(monkeypatch):
+    left_out(monkeypatch)
 
 
 def config(name):

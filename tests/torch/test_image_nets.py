@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the oracle is a forward of timm's models")
 timm = pytest.importorskip("timm", reason="the oracle is a forward of timm's models")
 
+from tests.torch.cudnn import left_out  # noqa: E402
 from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
 from weighbridge.pictures import images  # noqa: E402
@@ -37,11 +38,22 @@ CASES = [
     *((name, 8, 256) for name in ("efficientnetv2_s", "tf_efficientnetv2_b0", "efficientnetv2_m")),
     *((name, 16, 256) for name in ("mobilenetv4_conv_small", "mobilenetv4_conv_medium")),
     *((name, 8, 224) for name in ("eva02_small_patch14_224", "eva02_base_patch14_224")),
-    *((name, 8, 224) for name in ("vit_small_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb")),
-    *((name, 8, 224) for name in ("vit_base_patch16_siglip_224", "vit_base_patch16_siglip_gap_224")),
+    *(
+        (name, 8, 224)
+        for name in ("vit_small_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb")
+    ),
+    *(
+        (name, 8, 224)
+        for name in ("vit_base_patch16_siglip_224", "vit_base_patch16_siglip_gap_224")
+    ),
     *((name, 8, 224) for name in ("vit_base_patch32_clip_224", "eva_giant_patch14_224")),
     ("vit_small_patch14_reg4_dinov2", 8, 518),
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_copies_of_cudnn(monkeypatch):
+    left_out(monkeypatch)
 
 
 def real(name, batch, side):
@@ -57,7 +69,7 @@ def real(name, batch, side):
 
 
 def seen(name, batch, side):
-    plan = timm_nets.blueprint(name)
+    plan = timm_nets.blueprint(name, 1000)
     shapes = {param.name: param.shape for param in plan.params}
     return images.SeenImages(
         shapes=images.resized(shapes, side, side),

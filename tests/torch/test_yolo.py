@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the oracle is a forward of ultralytics' models")
 tasks = pytest.importorskip("ultralytics.nn.tasks", reason="the oracle is ultralytics' own class")
 
+from tests.torch.cudnn import left_out  # noqa: E402
 from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
 from weighbridge.machines.kernels import workspaces  # noqa: E402
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
@@ -23,6 +24,11 @@ pytestmark = [
 CARD = "a100-80gb"
 NAMES = [f"yolo{version}{size}" for version in ("v8", "11") for size in "nsmlx"]
 CASES = [("yolo11n", 8, 640), ("yolov8m", 4, 640), ("yolo11m", 2, 960), ("yolov8n", 16, 320)]
+
+
+@pytest.fixture(autouse=True)
+def no_copies_of_cudnn(monkeypatch):
+    left_out(monkeypatch)
 
 
 def built(name):

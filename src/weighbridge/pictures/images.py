@@ -120,7 +120,7 @@ class TrainedImages:
 
 
 def segments(shapes: Shapes) -> bool:
-    """Tell whether a network gives classes of each place, which a loss has in the picture's size."""
+    """Tell whether a network gives classes of each place: a loss has them of each pixel."""
     return any(name.startswith("decode_head.") for name in shapes)
 
 

@@ -58,15 +58,13 @@ class Tree:
         self, name: str, x: Value, stride: int = 1, *, pad: int | None = None, last: bool = False
     ) -> Value:
         """A convolution; one that steps by its own width has no edges. TensorFlow's pads a copy of
-        its input where it steps. A matrix or a picture of one place lies in both orders at once,
-        and is not rearranged."""
+        its input where it steps."""
         out, inside, kernel, _ = self.shape(f"{name}.weight")
         if pad is None:
             pad = 0 if kernel == stride else kernel // 2
         if self.run.pads_copies and stride > 1 and pad:
             x, pad = _padded(x, kernel, stride), 0
         groups, bias = x.shape[1] // inside, self.has(f"{name}.bias")
-        last = last or kernel == 1 or x.shape[2:] == (1, 1)
         return self.place.conv(
             name, x, out, kernel, stride, pad, bias=bias, groups=groups, last=last
         )

@@ -6,8 +6,9 @@ forward, training    each place's likeness to each box of its picture, before ba
 Counts of boxes are assumed, and their intervals say so. A trainer keeps a moving average of the
 weights beside them.
 
-Source: ultralytics 8.4 utils/{nms,tal,torch_utils}.py. MMYOLO's own figures (configs/yolov8/README.md:
-16 pictures of 640 x 640 in mixed precision, 2.8 GiB of YOLOv8n to 12.2 of YOLOv8x) are within.
+Source: ultralytics 8.4 utils/{nms,tal,torch_utils}.py. Published figures of MMYOLO are within (its
+configs/yolov8/README.md: 16 pictures of 640 x 640 in mixed precision, 2.8 GiB of YOLOv8n to 12.2 of
+YOLOv8x).
 """
 
 from weighbridge.base.dtypes import FLOAT32

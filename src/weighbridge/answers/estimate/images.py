@@ -137,12 +137,16 @@ def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
     pixels = f'torch.randn({shape}, device="cuda", dtype=torch.{dtype})'
     if part.library == catalogue.YOLO:
         sides = f"imgsz=({one.height}, {one.width}), batch={one.batch}"
-        return f'from ultralytics import YOLO; YOLO("{model.name}.pt").predict("pictures/", {sides})'
+        return (
+            f'from ultralytics import YOLO; YOLO("{model.name}.pt").predict("pictures/", {sides})'
+        )
     if part.library == "transformers":
         cls = part.blueprint.cls
         made = f'{cls}.from_pretrained("{model.reference}", dtype=torch.{dtype})'
         imports, made = f"import torch; from transformers import {cls}", f'{made}.to("cuda")'
-        return "\n".join((imports, f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})"))
+        return "\n".join(
+            (imports, f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})")
+        )
     name = part.config.get("architecture")
     if not isinstance(name, str) or not name.isidentifier():
         return None
@@ -164,9 +168,12 @@ def usual(config: Mapping[str, Any]) -> tuple[int, int]:
         return size, size
     name = str(config.get("architecture")).partition(".")[0]
     named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
-    plain = next((side for start, side in OF_KINDS.items() if start in name), SIDE)
-    side = int(named[1]) if named else SIDES.get(name, plain)
+    side = int(named[1]) if named else SIDES.get(name, _of_kind(name))
     return side, side
+
+
+def _of_kind(name: str) -> int:
+    return next((side for kind, side in OF_KINDS.items() if kind in name), SIDE)
 
 
 def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:
@@ -190,7 +197,7 @@ def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) 
     )
 
 
-def instant(  # noqa: PLR0913  a moment, and what is beside it
+def instant(
     phase: str,
     peak: LivePeak,
     part: ModelPart,

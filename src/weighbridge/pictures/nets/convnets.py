@@ -34,7 +34,9 @@ def classified(t: Tree, name: str, x: Value) -> Value:
 def halved(x: Value) -> Value:
     """A max pooling that steps by two and has an edge where it is wider than its step."""
     height, breadth = x.shape[2:]
-    return Value(x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2))
+    return Value(
+        x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2)
+    )
 
 
 # ---- VGG, DenseNet

@@ -1,8 +1,8 @@
 """YOLOv8 and YOLO11 as ultralytics runs them.
 
 A picture is seen by a network whose norms are folded into their convolutions; in training they
-are apart. Features that later modules read live to the end. Boxes that are left after the threshold,
-and what non-maximum suppression makes of them, are not of the network.
+are apart. Features that later modules read live to the end. Boxes that are left after the
+threshold, and what non-maximum suppression makes of them, are not of the network.
 
 Source: ultralytics 8.4 nn/tasks.py (_predict_once, fuse), nn/modules/{conv,block,head}.py.
 """
@@ -27,7 +27,7 @@ def unit(t: Tree, x: Value, stride: int = 1, *, plain: bool = False) -> Value:
 
 
 def bottleneck(t: Tree, x: Value, *, adds: bool = True) -> Value:
-    """With a C3k in its place where the tree has one."""
+    """Bottleneck, or the C3k that stands in its place."""
     if t.has("cv3"):
         inner = sequence(unit(t / "cv1", x), t.each("m"), bottleneck)
         return unit(t / "cv3", cat([inner, unit(t / "cv2", x)]))

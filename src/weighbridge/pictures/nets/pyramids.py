@@ -6,8 +6,6 @@ its end, and a stage too.
 Source: transformers 5.23 models/{resnet,convnext,convnextv2,swin,segformer}/modeling_*.py.
 """
 
-
-
 from math import isqrt
 
 from weighbridge.base.dtypes import FLOAT32
@@ -128,14 +126,14 @@ def swin(t: Tree, x: Value) -> Value:
     return t.linear("classifier", y) if t.has("classifier") else y
 
 
-def swin_stage(t: Tree, x: Value, _: Value | None) -> tuple[Value, Value]:
-    """What it gives, and the same with channels first, which lives to the end of the next stage."""
+def swin_stage(t: Tree, x: Value, before: Value | None) -> tuple[Value, Value]:
+    """Blocks, and a copy of the result with channels first, which lives to the end of the next."""
     y = x
     for block in t.each("blocks"):
         y = swin_layer(block, y)
-    before = y
+    whole = y
     if t.has("downsample"):
-        y = merged(t / "downsample", before)
+        y = merged(t / "downsample", whole)
     batch, height, breadth, width = y.shape
     return y, y.copy(batch, width, height, breadth)
 
@@ -259,7 +257,6 @@ def decoded(t: Tree, states: list[Value]) -> Value:
     y = y.act(RELU)
     y = Value(y.run, pointwise.dropout(y.run.m, y.tensor, DROPPED))
     return t.conv("classifier", y)
-
 
 
 PROGRAMS = {  # by a module that only networks of the kind have, with or without a head

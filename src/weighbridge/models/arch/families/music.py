@@ -116,7 +116,9 @@ def causal(c: Config, prefix: str) -> Iterator[Param]:
 def fine(c: Config, prefix: str) -> Iterator[Param]:
     width, books = c.num("hidden_size"), c.layers("n_codes_total")
     for book in range(books):
-        yield from embedding(f"{prefix}input_embeds_layers.{book}", c.num("input_vocab_size"), width)
+        yield from embedding(
+            f"{prefix}input_embeds_layers.{book}", c.num("input_vocab_size"), width
+        )
     yield from gpt(c, prefix, norm_bias=True)
     for head in range(books - c.num("n_codes_given")):
         shape, table = (c.num("output_vocab_size"), width), f"input_embeds_layers.{head + 1}"

@@ -65,16 +65,15 @@ def transformer(size: str, patch: int, image: int, switches: VitSwitches, classe
     width, layers = SIZES[size]
     inner = INNER.get(size, 4096 if switches.gated else 4 * width)
     places = (image // patch) ** 2 + (0 if switches.registers else len(switches.tokens))
-    if switches.tokens:
-        yield Param("cls_token", (1, 1, width), "other")
+    for name in switches.tokens[:1]:
+        yield Param(name, (1, 1, width), "other")
     if switches.registers:
         yield Param("reg_token", (1, switches.registers, width), "other")
     yield Param("pos_embed", (1, places, width), "other")
     for name in switches.tokens[1:]:
         yield Param(name, (1, 1, width), "other")
     yield from conv("patch_embed.proj", (width, 3, patch, patch), bias=not switches.normed)
-    if switches.normed:
-        yield from layernorm("norm_pre", width)
+    yield from layernorm("norm_pre", width) if switches.normed else ()
     for i in range(layers):
         yield from block(f"blocks.{i}.", width, inner, switches)
     yield from layernorm("norm", width)
@@ -113,9 +112,7 @@ def siglip(size: str, patch: str, mean: str | None, image: str, *, classes: int)
 
 
 def dinov2(size: str, registers: str | None, *, classes: int) -> Net:
-    switches = VitSwitches(
-        registers=4 if registers else 0, scaled=True, gated=size == "giant"
-    )
+    switches = VitSwitches(registers=4 if registers else 0, scaled=True, gated=size == "giant")
     return transformer(size, 14, 518, switches, classes)
 
 
@@ -155,6 +152,12 @@ def eva_block(prefix: str, width: int, inner: int, switches: EvaSwitches) -> Net
     for number in (1, 2) if switches.scaled else ():
         yield Param(f"{prefix}gamma_{number}", (width,), "other")
     yield from layernorm(f"{prefix}norm1", width)
+    yield from eva_attention(prefix, width, switches)
+    yield from layernorm(f"{prefix}norm2", width)
+    yield from eva_feed(f"{prefix}mlp.", width, inner, switches.feed)
+
+
+def eva_attention(prefix: str, width: int, switches: EvaSwitches) -> Net:
     if switches.fused:
         for name in "qv" if switches.bias else "":
             yield Param(f"{prefix}attn.{name}_bias", (width,), "bias")
@@ -166,15 +169,17 @@ def eva_block(prefix: str, width: int, inner: int, switches: EvaSwitches) -> Net
     if switches.normed:
         yield from layernorm(f"{prefix}attn.norm", width)
     yield from linear(f"{prefix}attn.proj", width, width, bias=True)
-    yield from layernorm(f"{prefix}norm2", width)
-    if switches.feed in ("plain", "packed"):
-        yield from feed(f"{prefix}mlp.", width, inner, gated=switches.feed == "packed")
+
+
+def eva_feed(prefix: str, width: int, inner: int, kind: str) -> Net:
+    if kind in ("plain", "packed"):
+        yield from feed(prefix, width, inner, gated=kind == "packed")
         return
-    yield from linear(f"{prefix}mlp.fc1_g", inner, width, bias=True)
-    yield from linear(f"{prefix}mlp.fc1_x", inner, width, bias=True)
-    if switches.feed == "normed":
-        yield from layernorm(f"{prefix}mlp.norm", inner)
-    yield from linear(f"{prefix}mlp.fc2", width, inner, bias=True)
+    yield from linear(f"{prefix}fc1_g", inner, width, bias=True)
+    yield from linear(f"{prefix}fc1_x", inner, width, bias=True)
+    if kind == "normed":
+        yield from layernorm(f"{prefix}norm", inner)
+    yield from linear(f"{prefix}fc2", width, inner, bias=True)
 
 
 def eva_body(sizes: tuple[int, int, int], patch: int, places: int, switches: EvaSwitches) -> Net:

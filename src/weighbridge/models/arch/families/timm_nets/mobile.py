@@ -1,4 +1,4 @@
-"""EfficientNet V1 and V2, MobileNet V2, V3 and V4: stages of inverted residuals, widened and deepened by rules.
+"""EfficientNet V1 and V2, MobileNet V2, V3 and V4: stages of inverted residuals, scaled by rules.
 
     block: 1 x 1 to e C, depthwise k x k, squeeze and excite, 1 x 1 to C'
     without expansion: depthwise k x k, squeeze and excite, 1 x 1 to C'
@@ -123,8 +123,11 @@ def _excited(repeats: int, width: int, expansion: int = 6) -> MobileStage:
 
 
 EFFICIENTNET_V2: dict[str, Stages] = {  # arXiv 2104.00298, table 4
-    size: ((_plain(*stages[0]),), *((_edge(*one),) for one in stages[1:3]))
-    + tuple((_excited(*one),) for one in stages[3:])
+    size: (
+        (_plain(*stages[0]),),
+        *((_edge(*one),) for one in stages[1:3]),
+        *((_excited(*one),) for one in stages[3:]),
+    )
     for size, stages in {
         "b": ((1, 16), (2, 32), (2, 48), (3, 96, 4), (5, 112), (8, 192)),
         "s": ((2, 24), (4, 48), (4, 64), (6, 128, 4), (9, 160), (15, 256)),
@@ -180,6 +183,19 @@ def excite(prefix: str, inner: int, squeezed: int) -> Net:
     yield from pointwise(f"{prefix}se.conv_expand", inner, squeezed)
 
 
+def universal(prefix: str, stage: MobileStage, inputs: int, inner: int, outputs: int) -> Net:
+    """Depthwise convolutions are left out where they have no kernel."""
+    for name, out, per_group, kernel in (
+        ("dw_start", inputs, 1, stage.start),
+        ("pw_exp", inner, inputs, 1),
+        ("dw_mid", inner, 1, stage.kernel),
+        ("pw_proj", outputs, inner, 1),
+    ):
+        path = f"{prefix}{name}."
+        if kernel:
+            yield from convolved(f"{path}conv", f"{path}bn", out, per_group, kernel)
+
+
 def block(prefix: str, stage: MobileStage, rules: MobileRules, inputs: int, outputs: int) -> Net:
     plain = stage.expansion == 1
     inner = inputs if plain else divisible(inputs * stage.expansion)
@@ -191,15 +207,7 @@ def block(prefix: str, stage: MobileStage, rules: MobileRules, inputs: int, outp
         yield from convolved(f"{prefix}conv_pwl", f"{prefix}bn2", outputs, inner)
         return
     if stage.kind == "universal":
-        for name, out, per_group, kernel in (
-            ("dw_start", inputs, 1, stage.start),
-            ("pw_exp", inner, inputs, 1),
-            ("dw_mid", inner, 1, stage.kernel),
-            ("pw_proj", outputs, inner, 1),
-        ):
-            path = f"{prefix}{name}."
-            if kernel:
-                yield from convolved(f"{path}conv", f"{path}bn", out, per_group, kernel)
+        yield from universal(prefix, stage, inputs, inner, outputs)
         return
     depthwise, last = ("bn1", "bn2") if plain else ("bn2", "bn3")
     if not plain:
@@ -246,7 +254,7 @@ def efficientnet(number: str, *, classes: int) -> Net:
 
 
 def efficientnet_v2(number: str | None, size: str | None, *, classes: int) -> Net:
-    """With a number it grows by EfficientNet's multipliers."""
+    """Base networks with a number grow by EfficientNet's multipliers."""
     if size:
         rules = MobileRules(stem=24 if size in "sm" else 32)
         return headed(EFFICIENTNET_V2[size], rules, classes)

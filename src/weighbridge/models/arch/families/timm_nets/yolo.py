@@ -75,8 +75,8 @@ def c2f(prefix: str, outputs: int, inputs: int, count: int) -> Net:
         yield from bottleneck(f"{prefix}m.{number}.", width, width)
 
 
-def c3k2(prefix: str, outputs: int, inputs: int, count: int, *, deep: bool, share: float) -> Net:
-    width = int(outputs * share)
+def c3k2(prefix: str, outputs: int, inputs: int, count: int, *, deep: bool, narrow: bool) -> Net:
+    width = outputs // (4 if narrow else 2)
     yield from unit(f"{prefix}cv1.", 2 * width, inputs)
     yield from unit(f"{prefix}cv2.", outputs, (2 + count) * width)
     for number in range(count):
@@ -132,8 +132,8 @@ def yolo(version: str, size: str, *, classes: int) -> Net:
         path, count = f"model.{number}.", scale.repeats(count)
         if not eleven:
             return c2f(path, outputs, inputs, count)
-        deep, share = kind == "deep" or size in DEEP, 0.25 if kind == "narrow" else 0.5
-        return c3k2(path, outputs, inputs, count, deep=deep, share=share)
+        deep, narrow = kind == "deep" or size in DEEP, kind == "narrow"
+        return c3k2(path, outputs, inputs, count, deep=deep, narrow=narrow)
 
     yield from unit("model.0.", one, 3, 3)
     yield from unit("model.1.", two, one, 3)
