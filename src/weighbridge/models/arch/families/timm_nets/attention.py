@@ -30,7 +30,7 @@ SIZES = {  # width, layers
 INNER = {"so400m": 4304}  # of its feed-forwards, where not four times its width
 
 
-class VitSwitches(NamedTuple):
+class TimmVitSwitches(NamedTuple):
     """Switches in which networks of the class VisionTransformer differ."""
 
     tokens: tuple[str, ...] = ("cls_token",)  # learned, before the patches
@@ -42,8 +42,8 @@ class VitSwitches(NamedTuple):
     gated: bool = False  # feed-forwards: SwiGLU, packed
 
 
-def block(prefix: str, width: int, inner: int = 0, switches: VitSwitches | None = None) -> Net:
-    switches = switches or VitSwitches()
+def block(prefix: str, width: int, inner: int = 0, switches: TimmVitSwitches | None = None) -> Net:
+    switches = switches or TimmVitSwitches()
     yield from layernorm(f"{prefix}norm1", width)
     yield from linear(f"{prefix}attn.qkv", 3 * width, width, bias=True)
     yield from linear(f"{prefix}attn.proj", width, width, bias=True)
@@ -60,7 +60,7 @@ def feed(prefix: str, width: int, inner: int, *, gated: bool = False) -> Net:
     yield from linear(f"{prefix}fc2", width, inner, bias=True)
 
 
-def transformer(size: str, patch: int, image: int, switches: VitSwitches, classes: int) -> Net:
+def transformer(size: str, patch: int, image: int, switches: TimmVitSwitches, classes: int) -> Net:
     """Learned tokens have a position each, unless there are registers."""
     width, layers = SIZES[size]
     inner = INNER.get(size, 4096 if switches.gated else 4 * width)
@@ -94,25 +94,25 @@ def pooling(prefix: str, width: int, inner: int) -> Net:
 
 
 def vit(size: str, patch: str, image: str, *, classes: int) -> Net:
-    return transformer(size, int(patch), int(image), VitSwitches(), classes)
+    return transformer(size, int(patch), int(image), TimmVitSwitches(), classes)
 
 
 def distilled(size: str, patch: str, image: str, *, classes: int) -> Net:
-    two = VitSwitches(tokens=("cls_token", "dist_token"), heads=("head", "head_dist"))
+    two = TimmVitSwitches(tokens=("cls_token", "dist_token"), heads=("head", "head_dist"))
     return transformer(size, int(patch), int(image), two, classes)
 
 
 def clip(size: str, patch: str, image: str, *, classes: int) -> Net:
-    return transformer(size, int(patch), int(image), VitSwitches(normed=True), classes)
+    return transformer(size, int(patch), int(image), TimmVitSwitches(normed=True), classes)
 
 
 def siglip(size: str, patch: str, mean: str | None, image: str, *, classes: int) -> Net:
-    switches = VitSwitches(tokens=(), mapped=mean is None)
+    switches = TimmVitSwitches(tokens=(), mapped=mean is None)
     return transformer(size, int(patch), int(image), switches, classes)
 
 
 def dinov2(size: str, registers: str | None, *, classes: int) -> Net:
-    switches = VitSwitches(registers=4 if registers else 0, scaled=True, gated=size == "giant")
+    switches = TimmVitSwitches(registers=4 if registers else 0, scaled=True, gated=size == "giant")
     return transformer(size, 14, 518, switches, classes)
 
 

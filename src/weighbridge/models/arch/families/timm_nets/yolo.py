@@ -46,7 +46,7 @@ SCALES = {
         "x": YoloScale(1.00, 1.50, 512),
     },
 }
-DEEP = "mlx"  # scales of YOLO11 whose C3k2 have a C3k everywhere
+DEEP = ("m", "l", "x")  # scales of YOLO11 whose C3k2 have a C3k everywhere
 
 
 def unit(prefix: str, outputs: int, inputs: int, kernel: int = 1, groups: int = 1) -> Net:
