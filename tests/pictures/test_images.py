@@ -310,6 +310,7 @@ def test_a_network_in_stages_is_answered_by_its_config(offline, tmp_path):
     many = weighbridge.infer(str(tmp_path), gpu="3090", batch_size=8192)
     assert many.verdict.fits == "no"
     assert trained(str(tmp_path), gpu="3090", batch_size=8).verdict.fits == "yes"
+    assert weighbridge.train(str(tmp_path)).derived.get("launch") is None
 
 
 def test_a_segmenters_loss_is_over_all_pixels():

@@ -250,7 +250,8 @@ def mobile(t: Tree, x: Value) -> Value:
     x = normed(t, "bn1", t.conv("conv_stem", x, 2), RELU if t.has("norm_head") else INPUT)
     x = _stages(t, x)
     if t.has("bn2"):
-        return classified(t, "classifier", normed(t, "bn2", t.conv("conv_head", x), INPUT))
+        x = normed(t, "bn2", t.conv("conv_head", x), INPUT)
+        return classified(t, "classifier", x)
     x = t.conv("conv_head", pooled(x))
     x = normed(t, "norm_head", x) if t.has("norm_head") else in_place(x, INPUT)
     return classified(t, "classifier", x)
