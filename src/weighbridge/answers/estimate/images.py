@@ -78,7 +78,10 @@ BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
 MOVING = frozenset(("activations", "workspaces"))
-SOURCE = "timm 1.0.31, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
+SOURCE = (
+    "timm 1.0.31, transformers 5.23 and ultralytics 8.4, run over shapes;"
+    " c10/cuda/CUDACachingAllocator.cpp, replayed"
+)
 
 
 def known(model: Model, w: Infer | Train) -> bool:
