@@ -214,6 +214,8 @@ ORDINARY = {  # model types that are words of another meaning, too
     "bitnet": "a format",
     "opt": "an optimizer",
     "Klear": "how the names of classes begin",
+    "semantic": "the half of a codec that has meanings",
+    "ultralytics": "a library",
 }
 PATHS = ("base", "bases")  # keywords whose values are paths of modules, called as the model type
 

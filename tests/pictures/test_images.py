@@ -1,5 +1,7 @@
 """Networks that see one picture: their forwards by hand, and laws that hold whatever is asked."""
 
+import json
+
 import pytest
 from huggingface_hub import constants
 
@@ -50,6 +52,20 @@ def test_a_transformer_is_fullest_where_its_feed_forward_is():
     assert step("vit_small_patch16_224") == (2 * 4 + 4) * token
 
 
+def test_a_norm_of_vgg_writes_a_tensor_and_its_relu_writes_over_it():
+    """VGG-11 of 32 pictures is fullest at its first norm: 64 channels of all pixels, in and out."""
+    assert step("vgg11_bn", batch=32) == 2 * 32 * 64 * SIDE * SIDE * 4 + 2 * 64 * 4
+
+
+def test_a_layer_of_densenet_reads_a_copy_of_all_that_came_before():
+    """The last of the first block of DenseNet-121: the pooling's 64 channels and five of 32, their
+    copy, its norm's, and 128 that the first product makes, beside what cuDNN rearranges for it."""
+    place = BATCH * 56 * 56 * 4
+    copies = 64 + 5 * 32
+    rearranged = copies * place + 128 * copies * 4
+    assert step("densenet121") == pytest.approx((copies * 3 + 128) * place + rearranged, rel=0.001)
+
+
 def test_positions_are_of_the_size_that_is_asked():
     table = images.resized(shapes("vit_small_patch16_224"), 384, 384)["pos_embed"]
     assert table == (1, 24 * 24 + 1, 384)
@@ -64,6 +80,9 @@ def test_positions_are_of_the_size_that_is_asked():
         *("resnet50", "resnext50_32x4d", "regnetx_004", "regnety_032", "convnext_tiny"),
         *("convnext_nano", "efficientnet_b0", "mobilenetv2_100", "mobilenetv3_large_100"),
         *("mobilenetv3_small_100", "vit_base_patch32_224", "swin_tiny_patch4_window7_224"),
+        *("densenet121", "vgg11", "convnextv2_atto", "tf_efficientnetv2_b0", "yolo11n"),
+        *("mobilenetv4_conv_small", "eva02_tiny_patch14_224", "vit_small_patch14_dinov2"),
+        *("vit_small_patch16_dinov3", "vit_base_patch32_siglip_256", "yolov8n"),
     ],
 )
 def test_more_pixels_or_more_pictures_take_more(name):
@@ -124,9 +143,17 @@ def test_a_chip_that_nobody_measured_is_wider_upwards(offline):
     assert not any("nobody measured" in c.detail for c in forward(known).components)
 
 
-def test_networks_that_pad_their_inputs_are_not_followed(offline):
-    """TensorFlow's padding copies the input of a convolution that steps: 8 % more in a forward."""
-    assert asked("timm/tf_efficientnet_b0", gpu="3090").verdict.fits == "unknown"
+def test_padding_of_tensorflow_copies_what_a_stepping_convolution_reads():
+    """EfficientNet-B0 is fullest in its second stage: the stem's output, which all stages hold, what
+    96 channels were expanded to, its copy with one place more a side, and a quarter of it."""
+    side = SIDE // 2
+    tree, plain = shapes("tf_efficientnet_b0"), step("efficientnet_b0")
+    seen = {"dtype": FLOAT32, "batch": BATCH, "height": SIDE, "width": SIDE, "buffers": ()}
+    padded = images.peak(SeenImages(shapes=tree, pads_copies=True, **seen)).live["activations"]
+    held = 32 * side**2 + 16 * side**2 + 96 * side**2
+    copy, quarter = 96 * (side + 1) ** 2, 96 * (side // 2) ** 2
+    assert padded == (held + copy + quarter) * BATCH * 4
+    assert padded > plain
 
 
 # ---- training
@@ -173,6 +200,21 @@ def test_mobilenet_is_as_published(offline, batch, mebibytes):
     peak = trained(gpu="a100-40gb", batch_size=batch).peak
     assert peak.low <= mebibytes * MIB <= peak.high
     assert peak.expected == pytest.approx(mebibytes * MIB, rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "gigabytes"), [("n", 2.8), ("s", 4.0), ("m", 7.2), ("l", 9.8), ("x", 12.2)]
+)
+def test_detectors_are_as_published(offline, size, gigabytes):
+    """open-mmlab/mmyolo configs/yolov8/README.md: 16 pictures of 640 x 640, mixed, one A100."""
+    report = trained(
+        f"yolov8{size}", optimizer="sgd-momentum", precision="bf16-mixed", batch_size=16
+    )
+    peaks = [phase.at("allocated") for phase in report.devices[0].phases]
+    most = max(peaks, key=lambda peak: peak.expected)
+    assert most.low <= gigabytes * (1 << 30) <= most.high
+    assert most.expected == pytest.approx(gigabytes * (1 << 30), rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +278,70 @@ def test_half_a_batch_and_16_bits_are_what_helps(offline):
         ({"architecture": "resnext50_32x4d"}, 224),
         ({"architecture": "x", "pretrained_cfg": {"input_size": [3, 518, 518]}}, 518),
         ({"architecture": "x", "pretrained_cfg": {"input_size": "3"}}, 224),
+        ({"architecture": "vit_small_patch16_dinov3.lvd1689m"}, 256),
+        ({"architecture": "yolo11n"}, 640),
+        ({"model_type": "swin", "image_size": 384}, 384),
     ],
 )
 def test_sides_that_a_network_was_made_for(config, side):
     assert usual(config) == (side, side)
+
+
+# ---- networks of transformers, and detectors
+
+
+SWIN = {
+    "model_type": "swin",
+    "architectures": ["SwinForImageClassification"],
+    "embed_dim": 32,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 7,
+    "image_size": 224,
+    "patch_size": 4,
+}
+
+
+def test_a_network_in_stages_is_answered_by_its_config(offline, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SWIN))
+    few = weighbridge.infer(str(tmp_path), gpu="3090")
+    assert (few.verdict.fits, few.derived["not_counted"]) == ("yes", [])
+    assert "SwinForImageClassification.from_pretrained" in few.derived["launch"]
+    many = weighbridge.infer(str(tmp_path), gpu="3090", batch_size=8192)
+    assert many.verdict.fits == "no"
+    assert trained(str(tmp_path), gpu="3090", batch_size=8).verdict.fits == "yes"
+    assert weighbridge.train(str(tmp_path)).derived.get("launch") is None
+
+
+def test_a_segmenters_loss_is_over_all_pixels():
+    """150 classes of each of 512 x 512 pixels: the logits' size, at the least, three times."""
+    tree = {"decode_head.classifier.weight": (150, 256, 1, 1)}
+    assert images.segments(tree)
+    assert not images.segments({"classifier.weight": (150, 256)})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("yolov8n", 3_157_200),
+        ("yolov8m", 25_902_640),
+        ("yolo11n", 2_624_080),
+        ("yolo11m", 20_114_688),
+        ("yolo11x", 56_966_176),
+    ],
+)
+def test_detectors_have_as_many_parameters_as_published(name, parameters):
+    """ultralytics 8.4 cfg/models/{v8/yolov8,11/yolo11}.yaml"""
+    assert timm_nets.blueprint(name, 80).parameters == parameters
+
+
+def test_boxes_of_a_detector_are_an_interval_that_says_so(offline):
+    report = asked("yolo11n", gpu="3060", batch_size=16)
+    (boxes,) = (c for c in forward(report).components if "suppression" in c.detail)
+    predictions = 16 * 8400 * (4 + 80) * 4
+    assert boxes.basis == "assumed"
+    assert boxes.bytes.expected == 2 * predictions
+    assert boxes.bytes.low <= predictions
+    assert boxes.bytes.high >= 4 * predictions
+    assert report.workload["image_size"] == [640, 640]
+    assert "ultralytics" in report.derived["launch"]

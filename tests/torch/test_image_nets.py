@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the oracle is a forward of timm's models")
 timm = pytest.importorskip("timm", reason="the oracle is a forward of timm's models")
 
+from tests.torch.cudnn import left_out  # noqa: E402
 from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
 from weighbridge.pictures import images  # noqa: E402
@@ -22,8 +23,8 @@ pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
     pytest.mark.filterwarnings("ignore"),
 ]
-CARD, BOUND = "a100-80gb", 0.005
-SIZED = "vit", "deit", "swin"  # whose positions or windows are made for a size
+CARD, BOUND = "a100-80gb", 0.01
+SIZED = "vit", "deit", "swin", "eva"  # whose positions or windows are made for a size
 CASES = [
     *((name, 8, 224) for name in ("resnet18", "resnext50_32x4d", "regnetx_032", "convnext_nano")),
     *((name, 16, 256) for name in ("resnet50", "regnety_032", "convnext_tiny", "efficientnet_b0")),
@@ -32,14 +33,34 @@ CASES = [
     *((name, 8, 224) for name in ("mobilenetv3_large_100", "swin_tiny_patch4_window7_224")),
     ("swin_base_patch4_window12_384", 4, 384),
     ("vit_small_patch16_224", 16, 384),
+    *((name, 8, 224) for name in ("vgg16", "vgg11_bn", "densenet121", "densenet161")),
+    *((name, 16, 224) for name in ("convnextv2_nano", "convnextv2_tiny", "tf_efficientnet_b0")),
+    *((name, 8, 256) for name in ("efficientnetv2_s", "tf_efficientnetv2_b0", "efficientnetv2_m")),
+    *((name, 16, 256) for name in ("mobilenetv4_conv_small", "mobilenetv4_conv_medium")),
+    *((name, 8, 224) for name in ("eva02_small_patch14_224", "eva02_base_patch14_224")),
+    *(
+        (name, 8, 224)
+        for name in ("vit_small_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb")
+    ),
+    *(
+        (name, 8, 224)
+        for name in ("vit_base_patch16_siglip_224", "vit_base_patch16_siglip_gap_224")
+    ),
+    *((name, 8, 224) for name in ("vit_base_patch32_clip_224", "eva_giant_patch14_224")),
+    ("vit_small_patch14_reg4_dinov2", 8, 518),
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_copies_of_cudnn(monkeypatch):
+    left_out(monkeypatch)
 
 
 def real(name, batch, side):
     sized = {"img_size": side} if name.startswith(SIZED) else {}
     with FakeGPU(CARD) as gpu:
         with torch.device("cuda"):
-            model = timm.create_model(name, **sized).eval()
+            model = timm.create_model(name, num_classes=1000, **sized).eval()
         pixels = torch.zeros(batch, 3, side, side, device="cuda")
         with torch.no_grad():
             out = model(pixels)
@@ -48,9 +69,9 @@ def real(name, batch, side):
 
 
 def seen(name, batch, side):
-    plan = timm_nets.blueprint(name)
+    plan = timm_nets.blueprint(name, 1000)
     shapes = {param.name: param.shape for param in plan.params}
-    return images.Seen(
+    return images.SeenImages(
         shapes=images.resized(shapes, side, side),
         buffers=tuple(TORCH[b.dtype or "float32"].size(math.prod(b.shape)) for b in plan.buffers),
         dtype=FLOAT32,
@@ -58,6 +79,7 @@ def seen(name, batch, side):
         height=side,
         width=side,
         chip=card(CARD, None)[0].chip,
+        pads_copies=name.startswith("tf_"),
     )
 
 
@@ -71,7 +93,7 @@ def stepped(name, batch, side, *, mixed):
     """The peak of two steps of AdamW."""
     with FakeGPU(CARD) as gpu:
         with torch.device("cuda"):
-            model = timm.create_model(name).train()
+            model = timm.create_model(name, num_classes=1000).train()
         adamw = torch.optim.AdamW(model.parameters())
         for _ in range(2):
             adamw.zero_grad()

@@ -12,7 +12,7 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
 from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import Shapes, Tree, complete
+from weighbridge.pictures.trees import Shapes, Tree, complete, grown
 from weighbridge.pictures.values import ProgramRun, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine, remade
@@ -21,7 +21,7 @@ from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 Program = Callable[[Tree, Value], Value]
-ROOMS = "convnets", "vits"
+ROOMS = "convnets", "vits", "pyramids", "detection"
 PATCHES = "patch_embed.proj.weight"
 
 
@@ -60,6 +60,8 @@ class SeenImages:
     height: int
     width: int
     chip: Chip = ASSUMED
+    pads_copies: bool = False  # before convolutions that step, as TensorFlow does
+    averaged: bool = False  # a trainer keeps a moving average of the weights
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
@@ -70,7 +72,7 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     m.grad = m.training = False
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
-    run = ProgramRun(m=m, cls="", dtype=seen.dtype)
+    run = ProgramRun(m=m, cls="", dtype=seen.dtype, pads_copies=seen.pads_copies)
     with m.making("inputs"):
         pixels = run.new(seen.batch, 3, seen.height, seen.width)
     heap.phase()
@@ -117,28 +119,40 @@ class TrainedImages:
         keep_fullest(self.moments, name, peak)
 
 
+def segments(shapes: Shapes) -> bool:
+    """Tell whether a network gives classes of each place: a loss has them of each pixel."""
+    return any(name.startswith("decode_head.") for name in shapes)
+
+
 def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
     """Run two steps of a classifier that is trained whole: states are made at the end of the first.
     Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
     leaves = {name: m.param(name, shape, seen.dtype) for name, shape in seen.shapes.items()}
-    buffers = heap.row(seen.buffers, "buffers")
+    copies = [leaf.nbytes for leaf in leaves.values()] if seen.averaged else []
+    buffers = (*heap.row(seen.buffers, "buffers"), *heap.row(copies, "weights"))
     result.note("load", heap.phase())
     optimization = Optimization(optimizer, list(leaves.values()))
     for _ in range(2):
-        run = ProgramRun(m=m, cls="", dtype=seen.dtype, params=dict(leaves))
+        run = ProgramRun(
+            m=m, cls="", dtype=seen.dtype, params=dict(leaves), pads_copies=seen.pads_copies
+        )
         with m.making("inputs"):
             pixels = run.new(seen.batch, 3, seen.height, seen.width)
-            labels = run.new(seen.batch, dtype=INT64)
+            places = (seen.height, seen.width) if segments(seen.shapes) else ()
+            labels = run.new(seen.batch, *places, dtype=INT64)
         with m.casting(autocast):
             out = forward(run, seen.shapes, pixels)
             result.note("forward", heap.phase())
+            if places:
+                out = grown(out, *out.shape[:2], *places)
             loss = _cross_entropy(m, out.tensor)
+            del out
         result.saved = heap.live("activations")
         backward(m, loss)
         result.note("backward", heap.phase())
-        del out, loss
+        del loss
         optimization.step(m)
         result.note("step", heap.phase())
         del pixels, labels

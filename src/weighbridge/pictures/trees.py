@@ -54,10 +54,16 @@ class Tree:
 
     # ---- operators
 
-    def conv(self, name: str, x: Value, stride: int = 1, *, last: bool = False) -> Value:
-        """A convolution; one that steps by its own width has no edges."""
+    def conv(
+        self, name: str, x: Value, stride: int = 1, *, pad: int | None = None, last: bool = False
+    ) -> Value:
+        """A convolution; one that steps by its own width has no edges. TensorFlow's pads a copy of
+        its input where it steps."""
         out, inside, kernel, _ = self.shape(f"{name}.weight")
-        pad = 0 if kernel == stride else kernel // 2
+        if pad is None:
+            pad = 0 if kernel == stride else kernel // 2
+        if self.run.pads_copies and stride > 1 and pad:
+            x, pad = _padded(x, kernel, stride), 0
         groups, bias = x.shape[1] // inside, self.has(f"{name}.bias")
         return self.place.conv(
             name, x, out, kernel, stride, pad, bias=bias, groups=groups, last=last
@@ -89,6 +95,12 @@ def _modules(shapes: Shapes) -> frozenset[str]:
     return frozenset(prefixes)
 
 
+def _padded(x: Value, kernel: int, stride: int) -> Value:
+    """timm's pad_same: as many places as the steps need, behind more than before."""
+    sides = ((-(-side // stride) - 1) * stride + kernel for side in x.shape[2:])
+    return x.resized(*x.shape[:2], *(max(a, b) for a, b in zip(sides, x.shape[2:], strict=True)))
+
+
 def in_place(x: Value, keeps: str) -> Value:
     """An activation that writes over its input. What needs the input for backward copies it first
     (torch tools/autograd/derivatives.yaml)."""
@@ -99,6 +111,11 @@ def in_place(x: Value, keeps: str) -> Value:
 def pooled(x: Value) -> Value:
     """The mean of each channel, [batch, channels, 1, 1]"""
     return x.resized(*x.shape[:2], *[1] * len(x.shape[2:]))
+
+
+def grown(x: Value, *shape: int) -> Value:
+    """Interpolate between places, which autocast has in float32."""
+    return (x if x.run.m.autocast is None else x.float()).resized(*shape)
 
 
 def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:

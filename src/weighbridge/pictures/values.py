@@ -87,6 +87,7 @@ class ProgramRun:
     attention: str = "sdpa"
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
+    pads_copies: bool = False  # before convolutions that step: networks from TensorFlow
     caches_in_place: bool = False  # of causal convolutions, diffusers up to 0.30
     torch: tuple[int, int] = TORCH  # whose autocast it is
     block: RunBlock | None = None

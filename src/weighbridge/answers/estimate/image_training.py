@@ -5,6 +5,7 @@ forward, backward  cross entropy of a batch
 step               the optimizer
 """
 
+from weighbridge.answers.estimate import detection
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.images import instant, seen, unmeasured, verdict
 from weighbridge.base.errors import UnsupportedError
@@ -49,7 +50,11 @@ def train(model: Model, w: Train) -> Report:
     one = seen(part, w, chosen.weights, budget)
     ran = images.trained(one, optimizer(name), chosen.autocast)
     share = _spread(part)
-    phases = tuple(instant(phase, peak, part, budget, share) for phase, peak in ran.moments.items())
+    boxes = {"forward": detection.matched(part, one)}
+    phases = tuple(
+        instant(phase, peak, part, budget, share, boxes.get(phase, ()))
+        for phase, peak in ran.moments.items()
+    )
     memory = Instant("load", (host.processes(1),))
     devices = (
         Device(index=0, kind="gpu", phases=phases),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.answers import bounds
+from weighbridge.answers.estimate import detection
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.dtypes import TORCH as DTYPES
 from weighbridge.base.dtypes import DType
@@ -26,6 +27,7 @@ from weighbridge.memory.components.weights import buffer_size
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Verdict
+from weighbridge.models import catalogue
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
 from weighbridge.pictures.images import SeenImages
@@ -34,11 +36,16 @@ from weighbridge.workload import Infer, Train
 
 SIDE = 224  # of most networks of ImageNet, where neither the name nor a size says
 NAMED = "swin", "vit", "deit"
-SIDES = {  # timm 1.0.31 models/efficientnet.py
+# timm 1.0.31 models/{efficientnet,mobilenetv3,convnext,eva}.py, default_cfgs
+SIDES = {
+    "efficientnet_b1": 240,
     "efficientnet_b2": 256,
     "efficientnet_b3": 288,
     "efficientnet_b4": 320,
     "efficientnet_b5": 448,
+    "efficientnet_b6": 528,
+    "efficientnet_b7": 600,
+    "efficientnet_b8": 672,
     "tf_efficientnet_b1": 240,
     "tf_efficientnet_b2": 260,
     "tf_efficientnet_b3": 300,
@@ -47,12 +54,34 @@ SIDES = {  # timm 1.0.31 models/efficientnet.py
     "tf_efficientnet_b6": 528,
     "tf_efficientnet_b7": 600,
     "tf_efficientnet_b8": 672,
+    "efficientnetv2_s": 288,
+    "efficientnetv2_m": 320,
+    "efficientnetv2_l": 384,
+    "efficientnetv2_xl": 384,
+    "tf_efficientnetv2_b0": 192,
+    "tf_efficientnetv2_b1": 192,
+    "tf_efficientnetv2_b2": 208,
+    "tf_efficientnetv2_b3": 240,
+    "tf_efficientnetv2_s": 300,
+    "tf_efficientnetv2_m": 384,
+    "tf_efficientnetv2_l": 384,
+    "tf_efficientnetv2_xl": 384,
+    "mobilenetv4_conv_medium": 256,
+    "mobilenetv4_conv_large": 384,
+    "convnextv2_huge": 384,
 }
+OF_KINDS = {"dinov3": 256, "yolo": 640}
+# Options of transformers' ResNet under which other convolutions step than here
+OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
+OTHER_GELU = "quickgelu"  # in the names of networks whose activation is written out
 BESIDE = frozenset(("workspaces", "temporaries"))
 TRAINED = "gradients", "optimizer_states"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
 MOVING = frozenset(("activations", "workspaces"))
-SOURCE = "timm 1.0.31, run over shapes; c10/cuda/CUDACachingAllocator.cpp, replayed"
+SOURCE = (
+    "timm 1.0.31, transformers 5.23 and ultralytics 8.4, run over shapes;"
+    " c10/cuda/CUDACachingAllocator.cpp, replayed"
+)
 
 
 def known(model: Model, w: Infer | Train) -> bool:
@@ -60,8 +89,10 @@ def known(model: Model, w: Infer | Train) -> bool:
     part = model.parts[0]
     alone = len(model.parts) == 1 and not model.rough
     plain = w.quantization is None and not part.packed
-    padded = str(part.config.get("architecture")).startswith("tf_")  # copies of inputs, padded
-    return alone and plain and not padded and images.program(_shapes(part)) is not None
+    otherwise = OTHER_GELU in str(part.config.get("architecture"))
+    if not alone or not plain or otherwise or any(part.config.get(name) for name in OTHERWISE):
+        return False
+    return images.program(_shapes(part)) is not None
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
@@ -73,7 +104,8 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
     except UnsupportedError:
         return None
     gpu, *others = loaded.devices
-    forward = instant("forward", peak, model.parts[0], budget)
+    boxes = detection.kept(model.parts[0], one)
+    forward = instant("forward", peak, model.parts[0], budget, more=boxes)
     devices = (replace(gpu, phases=(*gpu.phases, forward)), *others)
     settings: EffectiveSettings = {
         "context": w.context,
@@ -87,7 +119,7 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         "context_from": "",
         "longest_context": None,
         "not_counted": [],
-        "launch": _lines(model.parts[0], one, str(loaded.workload["dtype"])),
+        "launch": _lines(model, one, str(loaded.workload["dtype"])),
     }
     return replace(
         loaded,
@@ -101,19 +133,29 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
     )
 
 
-def _lines(part: ModelPart, one: SeenImages, dtype: str) -> str | None:
-    """Return the lines of timm that run it so; None of a network without an architecture."""
+def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
+    """Return the lines of the library that run it so; None of a network without an architecture."""
+    part = model.parts[0]
+    shape = f"{one.batch}, 3, {one.height}, {one.width}"
+    pixels = f'torch.randn({shape}, device="cuda", dtype=torch.{dtype})'
+    if part.library == catalogue.YOLO:
+        sides = f"imgsz=({one.height}, {one.width}), batch={one.batch}"
+        return (
+            f'from ultralytics import YOLO; YOLO("{model.name}.pt").predict("pictures/", {sides})'
+        )
+    if part.library == "transformers":
+        cls = part.blueprint.cls
+        made = f'{cls}.from_pretrained("{model.reference}", dtype=torch.{dtype})'
+        imports, made = f"import torch; from transformers import {cls}", f'{made}.to("cuda")'
+        return "\n".join(
+            (imports, f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})")
+        )
     name = part.config.get("architecture")
     if not isinstance(name, str) or not name.isidentifier():
         return None
-    shape = f"{one.batch}, 3, {one.height}, {one.width}"
+    made = f'timm.create_model("{name}", pretrained=True).eval().to("cuda", torch.{dtype})'
     return "\n".join(
-        (
-            "import timm, torch",
-            f'net = timm.create_model("{name}", pretrained=True).eval().to("cuda", torch.{dtype})',
-            "with torch.no_grad():",
-            f'    out = net(torch.randn({shape}, device="cuda", dtype=torch.{dtype}))',
-        )
+        ("import timm, torch", f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})")
     )
 
 
@@ -124,10 +166,17 @@ def usual(config: Mapping[str, Any]) -> tuple[int, int]:
     sides = pretrained.get("input_size") if isinstance(pretrained, Mapping) else None
     if isinstance(sides, list) and len(sides) == 3 and all(type(n) is int for n in sides):
         return sides[1], sides[2]
+    size = config.get("image_size")
+    if type(size) is int and size > 0:
+        return size, size
     name = str(config.get("architecture")).partition(".")[0]
     named = re.search(r"_(\d{3})$", name) if name.startswith(NAMED) else None
-    side = int(named[1]) if named else SIDES.get(name, SIDE)
+    side = int(named[1]) if named else SIDES.get(name, _of_kind(name))
     return side, side
+
+
+def _of_kind(name: str) -> int:
+    return next((side for kind, side in OF_KINDS.items() if kind in name), SIDE)
 
 
 def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:
@@ -146,13 +195,21 @@ def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) 
         height=height,
         width=width,
         chip=(None if budget is None else budget.choice.part.chip) or ASSUMED,
+        pads_copies=str(part.config.get("architecture")).startswith("tf_"),
+        averaged=isinstance(w, Train) and detection.finds_boxes(part),
     )
 
 
 def instant(
-    phase: str, peak: LivePeak, part: ModelPart, budget: Budget | None, spread: float = 0
+    phase: str,
+    peak: LivePeak,
+    part: ModelPart,
+    budget: Budget | None,
+    spread: float = 0,
+    more: tuple[Component, ...] = (),
 ) -> Instant:
-    """Return one moment of a network, with its margin; `spread` is that of what it computes."""
+    """Return one moment of a network, with its margin; `spread` is that of what it computes, and
+    `more` is not of the network."""
     card, live = None if budget is None else budget.choice.part, peak.live
     computed = sum(n for name, n in live.items() if name not in BESIDE | HELD)
     cls = part.blueprint.cls
@@ -184,6 +241,7 @@ def instant(
     )
     parts = (
         *counted,
+        *more,
         device.rounding(peak.rounding),
         device.fragmentation(device.cached(peak.fragmentation)),
         device.context(card),

@@ -118,6 +118,11 @@ def _infer(
     beside = uncounted.beside_weights(model)
     if beside:
         return _weights_alone(model, workload, kind, beside), ()
+    pictured = (
+        uncounted.seen(model, workload) if kind.reads == "any" and not workload.exact else None
+    )
+    if pictured is not None:
+        return pictured, ()
     if workload.exact:
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
     number, note = version(kind, workload.engine_version)

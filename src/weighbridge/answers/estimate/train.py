@@ -60,7 +60,7 @@ def _apart(model: Model, workload: Train) -> Report | None:
         return megatron.train(model, workload)
     if workload.megatron_args:
         raise UsageError(sentence("train.megatron_args"))
-    if model.parts[0].library != "timm":
+    if workload.exact or not uncounted.sees_in_stages(model):
         return None
     from weighbridge.answers.estimate import image_training, images
 

@@ -19,11 +19,11 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Verdict
 from weighbridge.models.arch import towers
-from weighbridge.models.arch.model_types import differs
+from weighbridge.models.arch.model_types import all_types, differs, facts
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Infer, Load
 
-PIPELINES = ("diffusers", "timm")
+PIPELINES = ("diffusers", "timm", "ultralytics")
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
 BEHIND = frozenset(("talker", "token2wav", "code2wav", "t2u_model", "vocoder"))
@@ -44,13 +44,22 @@ def beside_weights(model: Model) -> str:
 
 def seen(model: Model, workload: Infer) -> Report | None:
     """Answer with the forward of a network that sees; None where it is not followed."""
-    if model.parts[0].library != "timm":
+    if not sees_in_stages(model):
         return None
     from weighbridge.answers.estimate import images  # networks, which language models do without
 
     if not images.known(model, workload):
         return None
     return images.weighed(model, workload, _loaded(model, workload))
+
+
+def sees_in_stages(model: Model) -> bool:
+    """Tell whether a model is a network of pictures that is no row of alike blocks."""
+    first = model.parts[0]
+    if first.library != "transformers":
+        return first.library in ("timm", "ultralytics")
+    kind = first.config.get("model_type")
+    return isinstance(kind, str) and kind in all_types() and facts(kind).encodes == "pyramid"
 
 
 def _loaded(model: Model, workload: Infer) -> Report:

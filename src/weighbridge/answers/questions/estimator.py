@@ -144,9 +144,10 @@ def _warned(report: Report, line: str) -> Report:
 
 def with_launch_line(report: Report, workload: Any, loads: str, packed: tuple[str, str]) -> Report:
     """Add the script that trains it so, unless it is known not to fit. `loads` is what the script
-    is told to load; `packed` the format of the files and their quant_method."""
+    is told to load; `packed` the format of the files and their quant_method. A network of pictures
+    has no loss of tokens, and no script."""
     verdict = report.verdict
-    if verdict is not None and verdict.fits == "no":
+    if (verdict is not None and verdict.fits == "no") or "loss" not in report.workload:
         return report
     from weighbridge.training.launching import TrainerRun, start
     from weighbridge.training.scripts import line

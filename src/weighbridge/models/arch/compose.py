@@ -69,7 +69,7 @@ def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
     """The tensors of all parts; a part with a head ties it by its own config."""
     for part, config, kind in present(c, parts):
         path = f"{prefix}{part.path}"
-        if not part.head:
+        if part.head not in kind.heads:  # none, or another class of the family without a head
             yield from kind.tensors(config, path)
             continue
         body = kind.tensors(config, f"{path}{below(kind, part)}")
@@ -78,7 +78,7 @@ def params(c: Config, prefix: str, parts: Iterable[Inner]) -> Iterator[Param]:
 
 def below(kind: Family, part: Inner) -> str:
     """Return the path at which a part with a head has its base model."""
-    base = kind.bases.get(part.head, kind.base) if part.head else ""
+    base = kind.bases.get(part.head, kind.base) if part.head in kind.heads else ""
     return f"{base}." if base else ""
 
 

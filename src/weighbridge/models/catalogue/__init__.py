@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "weighbridge.models/1"
 TIMM = "timm_wrapper"  # what transformers calls a network of timm
+YOLO = "ultralytics"  # detectors that its library names, and no config
+LIBRARIES = {TIMM: "timm", YOLO: YOLO}  # of others than transformers
 
 
 class CatalogueEntry(NamedTuple):

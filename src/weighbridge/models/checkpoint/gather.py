@@ -324,7 +324,7 @@ def _catalogued(text: str, ref: Any, options: GatherOptions) -> Inventory:
 
 def _entry(text: str, entry: catalogue.CatalogueEntry) -> Inventory:
     part = StoredModel(
-        library="timm" if entry.model_type == catalogue.TIMM else "transformers",
+        library=catalogue.LIBRARIES.get(entry.model_type, "transformers"),
         config=entry.config,
         quantization=declared_quantization(entry.config),
         vouched=True,

@@ -280,7 +280,7 @@ def _with_headers(
 
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """Return the family's blueprint; None where our tables lack the model type or its class."""
-    if part.library == "timm" and part.config is not None:
+    if part.library in ("timm", "ultralytics") and part.config is not None:
         from weighbridge.models.arch.families import (
             timm_nets,  # rules, which language models do without
         )

@@ -1,15 +1,18 @@
-"""Convolutional networks as timm runs them: ResNet, RegNet, ConvNeXt, EfficientNet, MobileNet.
+"""Convolutional networks as timm runs them: VGG, DenseNet, ResNet, RegNet, ConvNeXt, EfficientNet,
+MobileNet.
 
 Batch norms write a tensor of their own, and activations behind them write over it.
 
-Source: timm 1.0.31 models/{resnet,regnet,convnext,efficientnet,mobilenetv3,
-_efficientnet_blocks,_efficientnet_builder}.py, layers/{norm_act,squeeze_excite}.py.
+Source: timm 1.0.31 models/{vgg,densenet,resnet,regnet,convnext,efficientnet,mobilenetv3,
+_efficientnet_blocks,_efficientnet_builder}.py, layers/{norm_act,squeeze_excite,grn}.py.
 """
 
 from functools import partial
 
+from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.trees import Tree, in_place, pooled, sequence
-from weighbridge.pictures.values import Value
+from weighbridge.pictures.values import Value, cat
+from weighbridge.training.forward.machine import remade
 from weighbridge.training.forward.ops import pointwise, shaping
 
 # What activations keep for backward: relu and sigmoid; relu6, silu and hardswish
@@ -28,13 +31,87 @@ def classified(t: Tree, name: str, x: Value) -> Value:
     return t.linear(name, x) if t.has(name) else x
 
 
+def halved(x: Value) -> Value:
+    """A max pooling that steps by two and has an edge where it is wider than its step."""
+    height, breadth = x.shape[2:]
+    return Value(
+        x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2)
+    )
+
+
+# ---- VGG, DenseNet
+
+
+def vgg(t: Tree, x: Value) -> Value:
+    """Modules have numbers, those without tensors too: a pooling is where one more is left out."""
+    features = t / "features"
+    number = 0
+    while features.has(number):
+        x = features.conv(str(number), x)
+        number += 1
+        if features.has(number) and len(features.shape(f"{number}.weight")) == 1:
+            x = features.batch_norm(str(number), x)
+            number += 1
+        x = in_place(x, RELU)
+        number += 1
+        if not features.has(number):
+            x = floored(x)
+            number += 1
+    for name in ("fc1", "fc2"):
+        wide = t / "pre_logits"
+        x = in_place(wide.conv(name, x, pad=0), RELU)
+    return classified(t / "head", "fc", x)
+
+
+def floored(x: Value) -> Value:
+    """A max pooling over two by two, without edges."""
+    height, breadth = x.shape[2:]
+    return Value(x.run, shaping.max_pooled(x.run.m, x.tensor, height // 2, breadth // 2))
+
+
+def densenet(t: Tree, x: Value) -> Value:
+    features = t / "features"
+    x = halved(normed(features, "norm0", features.conv("conv0", x, 2)))
+    for number in range(1, 5):
+        x = dense_block(features / f"denseblock{number}", x)
+        if features.has(f"transition{number}"):
+            x = transition(features / f"transition{number}", x)
+    return classified(t, "classifier", normed(features, "norm5", x))
+
+
+def dense_block(t: Tree, x: Value) -> Value:
+    """Every layer reads all that came before, put together anew."""
+    features = [x]
+    for layer in t.children("denselayer", 1):
+        features.append(dense_layer(layer, features))
+    return cat(features)
+
+
+def dense_layer(t: Tree, features: list[Value]) -> Value:
+    concated = cat(features)
+    y = t.conv("conv1", normed(t, "norm1", concated))
+    del concated
+    return t.conv("conv2", normed(t, "norm2", y))
+
+
+def transition(t: Tree, x: Value) -> Value:
+    x = t.conv("conv", normed(t, "norm", x))
+    return averaged(x)
+
+
+def averaged(x: Value) -> Value:
+    """The mean of two by two, whose input is saved."""
+    m, (batch, width, height, breadth) = x.run.m, x.shape
+    out = m.new((batch, width, height // 2, breadth // 2), x.dtype)
+    return Value(x.run, remade(m, x.tensor, out, x.tensor))
+
+
 # ---- ResNet, ResNeXt, Wide ResNet
 
 
 def resnet(t: Tree, x: Value) -> Value:
     x = normed(t, "bn1", t.conv("conv1", x, 2))
-    height, breadth = x.shape[2:]
-    x = Value(x.run, shaping.max_pooled(x.run.m, x.tensor, (height + 1) // 2, (breadth + 1) // 2))
+    x = halved(x)
     for number in range(1, 5):
         x = sequence(x, t.each(f"layer{number}"), bottleneck, 1 if number == 1 else 2)
     return classified(t, "fc", x)
@@ -125,6 +202,7 @@ def convnext_block(t: Tree, x: Value) -> Value:
         del y
         z = mlp.linear("fc1", h)
         z = z.act()
+        z = responses(mlp / "grn", z, last=True)
         y = mlp.linear("fc2", z).view(*shape)
         del z, h
     else:
@@ -132,55 +210,114 @@ def convnext_block(t: Tree, x: Value) -> Value:
         del y
         z = mlp.conv("fc1", h, last=True)
         z = z.act()
+        z = responses(mlp / "grn", z, last=False)
         y = mlp.conv("fc2", z, last=True)
         del z, h
-    y = y * t.parameter("gamma").reshaped(shape[1], 1, 1)
+    if t.has("gamma"):
+        y = y * t.parameter("gamma").reshaped(shape[1], 1, 1)
     return y + x
+
+
+def responses(t: Tree, x: Value, *, last: bool) -> Value:
+    """GlobalResponseNorm of the second version: x + (x of its norm) weight + bias. `last`: channels
+    are the last dimension."""
+    if not t.has("weight"):
+        return x
+    m, (width,) = x.run.m, t.shape("weight")
+    shape = (1, 1, width) if last else (width, 1, 1)
+    dtype = x.dtype if m.autocast is None else FLOAT32
+    spread = remade(m, x.tensor, m.new((x.shape[0], *shape), dtype), x.tensor)
+    y = x * Value(x.run, spread)
+    y = y * t.parameter("weight").reshaped(*shape)
+    bias = t.parameter("bias").reshaped(*shape)
+    y = Value(y.run, pointwise.add_(m, y.tensor, bias.tensor))
+    return x + y
 
 
 # ---- EfficientNet, MobileNet
 
-PLAIN = {7: 3, 6: 2}  # first stages of MobileNetV3 that have relu; others hardswish
-STRIDES = {7: (1, 2, 2, 2, 1, 2, 1), 6: (2, 2, 2, 1, 2, 1)}  # by the number of stages
+HARD = 4  # last stages of MobileNetV3, which have hardswish; the others relu
+STRIDES = {  # by the number of stages
+    7: (1, 2, 2, 2, 1, 2, 1),
+    6: (2, 2, 2, 1, 2, 1),
+    5: (2, 2, 2, 2, 1),
+}
+SECOND = (1, 2, 2, 2, 1, 2)  # of EfficientNetV2-S, which has six stages, too
 
 
 def mobile(t: Tree, x: Value) -> Value:
-    """EfficientNet, and MobileNetV3, whose last convolution comes behind the pooling."""
-    x = normed(t, "bn1", t.conv("conv_stem", x, 2), INPUT)
+    """EfficientNet, and MobileNetV3 and V4, whose last convolution comes behind the pooling."""
+    x = normed(t, "bn1", t.conv("conv_stem", x, 2), RELU if t.has("norm_head") else INPUT)
     x = _stages(t, x)
     if t.has("bn2"):
         x = normed(t, "bn2", t.conv("conv_head", x), INPUT)
-    else:
-        x = in_place(t.conv("conv_head", pooled(x)), INPUT)
+        return classified(t, "classifier", x)
+    x = t.conv("conv_head", pooled(x))
+    x = normed(t, "norm_head", x) if t.has("norm_head") else in_place(x, INPUT)
     return classified(t, "classifier", x)
 
 
 def _stages(t: Tree, x: Value) -> Value:
-    stages = t.each("blocks")
-    plain = PLAIN[len(stages)] if not t.has("bn2") else 0
+    stages, efficient = t.each("blocks"), t.has("bn2")
+    strides, plain = STRIDES[len(stages)], 0
+    if efficient and len(stages) == len(SECOND):
+        strides = SECOND
+    elif not efficient:
+        plain = len(stages) if t.has("norm_head") else len(stages) - HARD
     for number, stage in enumerate(stages):
-        call = partial(inverted, keeps=RELU if number < plain else INPUT)
-        x = sequence(x, stage.children(), call, STRIDES[len(stages)][number])
+        call = partial(inverted, keeps=RELU if number < plain else INPUT, adds=efficient)
+        x = sequence(x, stage.children(), call, strides[number])
     return x
 
 
-def inverted(t: Tree, x: Value, stride: int = 1, *, keeps: str = INPUT) -> Value:
-    """InvertedResidual, DepthwiseSeparableConv without an expansion, and a ConvBnAct."""
+def inverted(
+    t: Tree, x: Value, stride: int = 1, *, keeps: str = INPUT, adds: bool = False
+) -> Value:
+    """InvertedResidual, DepthwiseSeparableConv without an expansion, EdgeResidual,
+    UniversalInvertedResidual; and a ConvBnAct, whose input is added where `adds`."""
     if t.has("conv"):
-        return normed(t, "bn1", t.conv("conv", x, stride), keeps)
+        y = normed(t, "bn1", t.conv("conv", x, stride), keeps)
+        return y + x if adds and x.shape == y.shape else y
+    if t.has("pw_exp"):
+        y = universal_bottleneck(t, x, stride, keeps)
+    elif t.has("conv_exp"):
+        y = normed(t, "bn1", t.conv("conv_exp", x, stride), keeps)
+        y = t.batch_norm("bn2", t.conv("conv_pwl", y))
+    else:
+        y = separable(t, x, stride, keeps)
+    return y + x if x.shape == y.shape else y
+
+
+def separable(t: Tree, x: Value, stride: int, keeps: str) -> Value:
     y, deep = x, t.has("conv_pwl")
     if deep:
         y = normed(t, "bn1", t.conv("conv_pw", x), keeps)
     y = normed(t, "bn2" if deep else "bn1", t.conv("conv_dw", y, stride), keeps)
     if t.has("se"):
         y = excite(t / "se", y, ("conv_reduce", "conv_expand"), INPUT)
-    y = t.batch_norm("bn3" if deep else "bn2", t.conv("conv_pwl" if deep else "conv_pw", y))
-    return y + x if x.shape == y.shape else y
+    return t.batch_norm("bn3" if deep else "bn2", t.conv("conv_pwl" if deep else "conv_pw", y))
+
+
+def universal_bottleneck(t: Tree, x: Value, stride: int, keeps: str) -> Value:
+    """The first depthwise convolution steps where there is none in the middle."""
+    middle = t.has("dw_mid")
+    if t.has("dw_start"):
+        start = t / "dw_start"
+        x = start.batch_norm("bn", start.conv("conv", x, 1 if middle else stride))
+    wide = t / "pw_exp"
+    x = normed(wide, "bn", wide.conv("conv", x), keeps)
+    if middle:
+        inner = t / "dw_mid"
+        x = normed(inner, "bn", inner.conv("conv", x, stride), keeps)
+    last = t / "pw_proj"
+    return last.batch_norm("bn", last.conv("conv", x))
 
 
 PROGRAMS = {  # by a module that only networks of the kind have
+    "pre_logits.fc1": vgg,
+    "features.denseblock1": densenet,
     "layer1.0.conv1": resnet,
     "s1.b1.conv1": regnet,
     "stages.0.blocks.0.conv_dw": convnext,
-    "blocks.0.0": mobile,
+    "conv_stem": mobile,
 }

@@ -1,14 +1,20 @@
-"""Transformers that see, as timm runs them: ViT, DeiT, DINOv2, Swin.
+"""Transformers that see, as timm runs them: ViT, DeiT, CLIP, SigLIP, DINOv2, EVA, DINOv3, Swin.
 
-Source: timm 1.0.31 models/{vision_transformer,swin_transformer}.py, layers/attention.py.
+Source: timm 1.0.31 models/{vision_transformer,eva,swin_transformer}.py, layers/{attention,
+attention_pool,mlp,pos_embed_sincos}.py.
 """
 
 from math import isqrt
 
+from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.trees import Tree, sequence
-from weighbridge.pictures.values import Value, attend, cat
+from weighbridge.pictures.values import Value, attend, cat, flat, headed
+from weighbridge.training.forward.ops import matrix
 
-WIDEST = {1280: 80, 1152: 72, 1408: 88, 1664: 104}  # width of heads of ViT-H, SO400M, g and G
+# width of heads of ViT-H, SO400M, g and G
+WIDEST = {1280: 80, 1152: 72, 1408: 88, 1664: 104}
+WIDEST_EVA = {1408: 88, 4096: 128}  # of EVA-g and DINOv3-7B
+WIDEST_POOLED = {**WIDEST, 1536: 96}  # of SigLIP 2's giant
 HEAD = 64  # of all others
 
 
@@ -17,7 +23,7 @@ def vit(t: Tree, x: Value) -> Value:
     x = t.layer_norm("norm_pre", x) if t.has("norm_pre") else x
     x = sequence(x, t.each("blocks"), vit_block)
     x = t.layer_norm("norm", x) if t.has("norm") else x
-    first = x.part(x.shape[0], x.shape[-1])
+    first = latent_pooled(t / "attn_pool", x) if t.has("attn_pool") else _first(x)
     if t.has("fc_norm"):
         first = t.layer_norm("fc_norm", first.resized(*first.shape))
     for name in ("head_dist", "head"):
@@ -26,6 +32,21 @@ def vit(t: Tree, x: Value) -> Value:
             if name == "head":
                 return first_of
     return first
+
+
+def _first(x: Value) -> Value:
+    return x.part(x.shape[0], x.shape[-1])
+
+
+def latent_pooled(t: Tree, x: Value) -> Value:
+    """AttentionPoolLatent: a learned query attends to all tokens."""
+    batch, _, width = x.shape
+    latent = t.parameter("latent").part(batch, 1, width)
+    q = t.linear("q", latent)
+    k, v = t.linear("kv", x).chunk(2)
+    y = attend(q, k, v, width // WIDEST_POOLED.get(width, HEAD))
+    y = t.linear("proj", y)
+    return _first(y + mlp(t / "mlp", t.layer_norm("norm", y)))
 
 
 def _embedded(t: Tree, x: Value) -> Value:
@@ -37,6 +58,8 @@ def _embedded(t: Tree, x: Value) -> Value:
     names = [name for name in ("cls_token", "dist_token", "reg_token") if t.has(name)]
     tokens = [t.parameter(name) for name in names]
     tokens = [one.part(batch, one.shape[1], width) for one in tokens]
+    if not t.has("pos_embed"):
+        return cat([*tokens, x])
     positions = t.parameter("pos_embed")
     if positions.shape[1] > height * breadth:
         x = cat([*tokens, x])
@@ -72,6 +95,99 @@ def mlp(t: Tree, x: Value) -> Value:
         y = gate.act() * up
     else:
         y = y.act()
+    return t.linear("fc2", y)
+
+
+# ---- EVA, EVA-02, DINOv3
+
+Turns = tuple[Value, Value] | None  # cosines and sines of the patches
+
+
+def eva(t: Tree, x: Value) -> Value:
+    patch = t.shape("patch_embed.proj.weight")[-1]
+    places = (x.shape[2] // patch) * (x.shape[3] // patch)
+    turns = _turns(t, places)
+    x = _embedded(t, x)
+    for block in t.each("blocks"):
+        x = eva_block(block, x, turns, places)
+    x = t.layer_norm("norm", x) if t.has("norm") else x
+    first = _first(x)
+    if t.has("fc_norm"):
+        first = t.layer_norm("fc_norm", first.resized(*first.shape))
+    return t.linear("head", first) if t.has("head") else first
+
+
+def _turns(t: Tree, places: int) -> Turns:
+    """EVA-02's are a buffer, DINOv3's are made anew; EVA's tokens are not turned."""
+    head = WIDEST_EVA.get(t.shape("cls_token")[-1], HEAD)
+    if not t.has("pos_embed"):
+        cos, sin = t.run.new(1, places, 1, 2 * head, dtype=FLOAT32).chunk(2)
+        return cos, sin
+    feed = t / "blocks" / 0 / "mlp"
+    if not feed.has("fc1_g") and feed.shape("fc1.weight")[0] == feed.shape("fc2.weight")[1]:
+        return None
+    cos, sin = (t.run.constant(1, places, 1, head, dtype=FLOAT32) for _ in range(2))
+    return cos, sin
+
+
+def eva_block(t: Tree, x: Value, turns: Turns, places: int) -> Value:
+    attended = eva_attention(t / "attn", t.layer_norm("norm1", x), turns, places)
+    if t.has("gamma_1"):
+        attended = attended * t.parameter("gamma_1")
+    x = x + attended
+    y = eva_mlp(t / "mlp", t.layer_norm("norm2", x))
+    if t.has("gamma_2"):
+        y = y * t.parameter("gamma_2")
+    return x + y
+
+
+def eva_attention(t: Tree, x: Value, turns: Turns, places: int) -> Value:
+    """EvaAttention: queries and values have biases, keys zeros where they are in one matrix."""
+    width = x.shape[-1]
+    heads = width // WIDEST_EVA.get(width, HEAD)
+    if not t.has("qkv"):
+        q, k, v = (t.linear(name, x) for name in ("q_proj", "k_proj", "v_proj"))
+    elif t.has("q_bias"):
+        zeros = t.run.constant(width)
+        bias = cat([t.parameter("q_bias"), zeros, t.parameter("v_bias")], 0)
+        weight = t.place.param("qkv.weight", 3 * width, width, kind="linear")
+        made = matrix.linear(x.run.m, x.tensor, weight, bias.tensor)
+        q, k, v = Value(x.run, made).chunk(3)
+        del made
+    else:
+        q, k, v = t.linear("qkv", x).chunk(3)
+    if turns is not None:
+        q = turned(q, turns, heads, places)
+        k = turned(k, turns, heads, places)
+    out = attend(q, k, v, heads, first=turns is not None)
+    out = t.layer_norm("norm", out) if t.has("norm") else out
+    return t.linear("proj", out)
+
+
+def turned(x: Value, turns: tuple[Value, Value], heads: int, places: int) -> Value:
+    """apply_rot_embed_cat of all tokens but the first: x cos + rotated sin, put together again."""
+    cos, sin = turns
+    whole, before = x.shape, x.shape[1] - places
+    y = headed(x, heads)
+    first, later = y.split(before, places, dim=1)
+    straight = later * cos
+    half = later.resized(*later.shape[:-1], later.shape[-1] // 2)
+    rotated = half.resized(*later.shape)
+    del half
+    spun = (straight + rotated * sin).like(x)
+    del straight, rotated
+    return flat(cat([first, spun])).view(*whole)
+
+
+def eva_mlp(t: Tree, x: Value) -> Value:
+    """Mlp, GluMlp; SwiGLU, whose gate lives to the end."""
+    if not t.has("fc1_g"):
+        return mlp(t, x)
+    gate = t.linear("fc1_g", x)
+    y = t.linear("fc1_x", x)
+    y = gate.act() * y
+    if t.has("norm"):
+        y = t.layer_norm("norm", y)
     return t.linear("fc2", y)
 
 
@@ -150,7 +266,10 @@ def window_attention(t: Tree, x: Value, heads: int, masked: bool) -> Value:
     return t.linear("proj", out)
 
 
-PROGRAMS = {
+PROGRAMS = {  # by a tensor that only networks of the kind have
+    "blocks.0.attn.q_bias": eva,
+    "blocks.0.attn.q_proj": eva,
+    "blocks.0.gamma_1": eva,
     "blocks.0.attn.qkv": vit,
     "layers.0.blocks.0.attn.relative_position_bias_table": swin,
 }

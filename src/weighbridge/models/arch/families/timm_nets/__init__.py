@@ -34,7 +34,12 @@ CLASSES = {  # by how a tag ends; timm's own names for subsets of ImageNet
     "in21k": 21_843,
     "in22k": 21_841,
 }
-HEADLESS = frozenset({"orig_in21k", "dino", "mae", "seer"})  # released without classes
+# Tags of what was released without classes, and architectures whose first tag is one of these
+HEADLESS = re.compile(
+    r"orig_in21k|dino|mae|seer|fcmae|mim_in22k|mim_m38m|.*webli.*|(?:.*_)?(?:lvd|sat)\d+m|pali.*"
+)
+UNTAGGED = re.compile(r".*(?:siglip|dinov[23]).*|eva02_\w+_patch14_224")
+PROJECTED = {"base": 512, "large": 768, "huge": 1024}  # CLIP's space, by the size of its tower
 OTHERS = frozenset({"miil_in21k"})  # of another subset than its name says
 MOST_CLASSES = 10**6  # of a stranger's config
 
@@ -66,7 +71,7 @@ def of_config(config: Mapping[str, Any]) -> Blueprint | None:
 def _named(name: str, classes: int | None = None) -> TimmName | None:
     architecture, dot, tag = name.partition(".")
     if classes is None:
-        classes = _classes(tag) if dot else CLASSES["in1k"]
+        classes = _classes(tag, architecture) if dot else _untagged(architecture)
     if classes is None:
         return None
     for pattern, (cls, rule) in RULES.items():
@@ -76,12 +81,24 @@ def _named(name: str, classes: int | None = None) -> TimmName | None:
     return None
 
 
-def _classes(tag: str) -> int | None:
+def _untagged(architecture: str) -> int | None:
+    if UNTAGGED.fullmatch(architecture):
+        return 0
+    return _projected(architecture) if "_clip_" in architecture else CLASSES["in1k"]
+
+
+def _projected(architecture: str) -> int | None:
+    return PROJECTED.get(architecture.split("_")[1])
+
+
+def _classes(tag: str, architecture: str) -> int | None:
     """Count the classes that weights with that tag have; None where it does not say."""
-    if tag in HEADLESS:
+    if HEADLESS.fullmatch(tag):
         return 0
     said = re.findall(r"(?:^|_)(in\d+k)(?=_|$)", tag)
-    return CLASSES.get(said[-1]) if said and tag not in OTHERS else None
+    if said or "_clip_" not in architecture:
+        return CLASSES.get(said[-1]) if said and tag not in OTHERS else None
+    return _projected(architecture)
 
 
 def known(name: str) -> bool:
@@ -141,4 +158,18 @@ WRAPPER = Family(
     blocks=(),
 )
 
-TYPES = {"timm_wrapper": ModelType(WRAPPER, no_cache="image")}
+
+def detector(c: Config, prefix: str) -> Iterator[Param]:
+    yield from plan(c, c.num("num_classes")).params
+
+
+def detector_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
+    yield from plan(c, c.num("num_classes")).buffers
+
+
+DETECTOR = Family(body=detector, cls="DetectionModel", buffers=detector_buffers, blocks=())
+
+TYPES = {
+    "timm_wrapper": ModelType(WRAPPER, no_cache="image"),
+    "ultralytics": ModelType(DETECTOR, no_cache="image"),
+}

@@ -69,13 +69,13 @@ def classifier(path: str, classes: int, width: int) -> Net:
         yield from linear(path, classes, width, bias=True)
 
 
-def divisible(width: float, by: int = 8) -> int:
-    """The multiple of `by` that is nearest to `width`, and no less than 0.9 of it.
+def divisible(width: float, by: int = 8, limit: float = 0.9) -> int:
+    """The multiple of `by` that is nearest to `width`, and no less than `limit` of it.
 
     Source: timm 1.0.31 layers/helpers.py, make_divisible.
     """
     near = max(by, int(width + by / 2) // by * by)
-    return near + by if near < 0.9 * width else near
+    return near + by if near < limit * width else near
 
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -297,6 +297,7 @@ CONVNEXT_SIZES = {
     "base": ((3, 3, 27, 3), 128, False),
     "large": ((3, 3, 27, 3), 192, False),
     "xlarge": ((3, 3, 27, 3), 256, False),
+    "huge": ((3, 3, 27, 3), 352, False),
 }
 
 
@@ -307,15 +308,19 @@ def convnext_pointwise(path: str, outputs: int, inputs: int, *, convolved: bool)
         yield from linear(path, outputs, inputs, bias=True)
 
 
-def convnext_block(prefix: str, width: int, *, convolved: bool) -> Net:
-    yield Param(f"{prefix}gamma", (width,), "other")
+def convnext_block(prefix: str, width: int, *, convolved: bool, responses: bool) -> Net:
+    """The second version norms inner responses in place of a scale."""
+    if not responses:
+        yield Param(f"{prefix}gamma", (width,), "other")
     yield from conv(f"{prefix}conv_dw", (width, 1, 7, 7))
     yield from layernorm(f"{prefix}norm", width)
     yield from convnext_pointwise(f"{prefix}mlp.fc1", 4 * width, width, convolved=convolved)
+    if responses:
+        yield from layernorm(f"{prefix}mlp.grn", 4 * width)
     yield from convnext_pointwise(f"{prefix}mlp.fc2", width, 4 * width, convolved=convolved)
 
 
-def convnext(size: str, *, classes: int) -> Net:
+def convnext(second: str | None, size: str, *, classes: int) -> Net:
     depths, first, convolved = CONVNEXT_SIZES[size]
     yield from conv("stem.0", (first, 3, 4, 4))
     yield from layernorm("stem.1", first)
@@ -325,6 +330,7 @@ def convnext(size: str, *, classes: int) -> Net:
             yield from layernorm(f"stages.{i}.downsample.0", width // 2)
             yield from conv(f"stages.{i}.downsample.1", (width, width // 2, 2, 2))
         for j in range(depth):
-            yield from convnext_block(f"stages.{i}.blocks.{j}.", width, convolved=convolved)
+            prefix, responses = f"stages.{i}.blocks.{j}.", bool(second)
+            yield from convnext_block(prefix, width, convolved=convolved, responses=responses)
     yield from layernorm("head.norm", first << 3)
     yield from classifier("head.fc", classes, first << 3)
