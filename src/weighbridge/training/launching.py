@@ -17,7 +17,7 @@ from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.models.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.settings.ranks import SHAPE, SIZES, Ranks
 from weighbridge.workload import Train
-from weighbridge.workload.train import TUNERS
+from weighbridge.workload.train import LEARNS, TUNERS
 
 WRITES = ("trainer", "trl")
 # Switches of the loss: what each framework does without one, and with use_liger_kernel
@@ -129,6 +129,8 @@ def unwritten(run: TrainerRun) -> str:
         return sentence("several_models", cls=run.cls)
     if not run.cls.endswith(CLASSES):
         return sentence("no_own_loss", cls=run.cls)
+    if t["method"] in LEARNS:
+        return sentence("learning_scripts", method=t["method"])
     if t["method"] in TUNERS:
         return sentence("lora_scripts", tuner=TUNERS[t["method"]])
     checks: tuple[tuple[str, Any, Any], ...] = (

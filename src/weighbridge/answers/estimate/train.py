@@ -30,6 +30,7 @@ from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.forward.nets import predicts_next
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
+from weighbridge.training.objective import Objective
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
 from weighbridge.training.run import StageRuns
@@ -49,11 +50,16 @@ def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
     """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
     UnsupportedError where the model is outside our rules, UsageError where settings contradict
     each other."""
-    return _apart(model, workload) or _train(model, workload, counts=counts)
+    return _apart(model, workload) or of_step(model, workload, counts=counts)
 
 
 def _apart(model: Model, workload: Train) -> Report | None:
-    """Answer with Megatron's step, or with that of a network of timm; None of all others."""
+    """Answer with the roles of a run that learns from rewards, with Megatron's step, or with that
+    of a network of timm; None of all others."""
+    if workload.learns:
+        from weighbridge.answers.estimate import learning
+
+        return learning.train(model, workload)
     if workload.framework == MEGATRON:
         from weighbridge.answers.estimate import megatron
 
@@ -67,7 +73,10 @@ def _apart(model: Model, workload: Train) -> Report | None:
     return image_training.train(model, workload) if images.known(model, workload) else None
 
 
-def _train(model: Model, workload: Train, *, counts: bool) -> Report:
+def of_step(
+    model: Model, workload: Train, *, counts: bool = False, objective: Objective | None = None
+) -> Report:
+    """Report one step, of the next token or of another objective."""
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:
@@ -75,6 +84,7 @@ def _train(model: Model, workload: Train, *, counts: bool) -> Report:
     number, note = version(kind, workload.engine_version)
     budget = workload.budget()
     asked, training = _planned(model, workload, number, budget)
+    training = replace(training, objective=objective)
     stages = _stages(model, workload, training)
     answered = answer(training, budget, runs=stages, counts=counts)
     if workload.exact:
@@ -237,7 +247,8 @@ def _widened(
 def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
     """Return the runs of a plan, where another card has had them."""
     runs = memo(model, ("training runs",), KeptRuns)
-    return runs.of((workload.but(**dict.fromkeys(OF_CARDS)), training.sharding), training)
+    asked = (workload.but(**dict.fromkeys(OF_CARDS)), training.sharding, training.objective)
+    return runs.of(asked, training)
 
 
 def _planned(

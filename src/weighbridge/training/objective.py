@@ -1,0 +1,45 @@
+"""What a step learns from, where that is not the next token: rows, passes without gradients, and the
+frozen model beside the one that is trained.
+
+    log-probs    the policy, of answers that were written (rewards); no gradients
+    reference    a frozen copy, or the same base with its adapters off; under the policy's graph
+                 where the framework runs it there
+
+A step of rewards: log-probs, reference, then forward, loss, backward and the optimizer. Of
+preferences the reference runs between the policy's loss and its backward, or once before all steps.
+"""
+
+from typing import Literal
+
+from weighbridge.base.records import dataclass
+from weighbridge.training.forward.heads import Head
+
+Reference = Literal["none", "adapter", "copy", "host", "precomputed"]
+LOG_PROBS, REFERENCE = "log-probs", "reference"  # phases, and REFERENCE the name of a copy's bytes
+ON_CARD = ("copy",)  # references whose weights are there all the time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One method as a framework has it. `quiet`: rows of a pass without gradients, 0 where there is
+    none; `answer`: tokens of a row that are scored, 0 for all of them; `adapters`: copies of the
+    adapter beside the one that is trained."""
+
+    method: str
+    head: Head
+    reference: Reference = "none"
+    quiet: int = 0
+    answer: int = 0
+    adapters: int = 0
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """List the passes of a step that come before its forward."""
+        if not self.quiet:
+            return ()
+        return (LOG_PROBS,) if self.reference == "none" else (LOG_PROBS, REFERENCE)
+
+    @property
+    def within(self) -> bool:
+        """Tell whether the reference runs while the policy's graph is there."""
+        return not self.quiet and self.reference in ("adapter", "copy", "host")
