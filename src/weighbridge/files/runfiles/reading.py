@@ -127,6 +127,8 @@ class KeyReading:
     used: set[str] = field(default_factory=set)
     odd: dict[str, str] = field(default_factory=dict)  # switches with a value that is no switch's
     zero: tuple[str, Mapping[str, Any]] | None = None  # DeepSpeed's config, and where it stands
+    cards: int = 0  # that train, and those of an engine beside them; 0: not said
+    engine_cards: int = 0
 
     @property
     def data(self) -> Any:
@@ -259,6 +261,8 @@ class KeyReading:
             defaults=tuple(self.defaults),
             notes=tuple(self.notes),
             refused=refused,
+            cards=self.cards,
+            engine_cards=self.engine_cards,
             step=self.zero and (self.zero[0], self.zero[1].get("train_batch_size")),
         )
 
