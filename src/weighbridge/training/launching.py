@@ -129,10 +129,8 @@ def unwritten(run: TrainerRun) -> str:
         return sentence("several_models", cls=run.cls)
     if not run.cls.endswith(CLASSES):
         return sentence("no_own_loss", cls=run.cls)
-    if t["method"] in LEARNS:
-        return sentence("learning_scripts", method=t["method"])
-    if t["method"] in TUNERS:
-        return sentence("lora_scripts", tuner=TUNERS[t["method"]])
+    if t["method"] in (*LEARNS, *TUNERS):
+        return _other_config(t["method"])
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("loss", t["loss"], LOSSES[run.framework]),
         ("checkpointing", t["checkpointing"], CHECKPOINTS),
@@ -146,6 +144,14 @@ def unwritten(run: TrainerRun) -> str:
         if value not in known:
             return sentence("no_switch", framework=run.framework, name=name, value=value)
     return _beside(run)
+
+
+def _other_config(method: str) -> str:
+    """Say why there is no script of a method that TrainingArguments and LoRA's config do not
+    tell."""
+    if method in LEARNS:
+        return sentence("learning_scripts", method=method)
+    return sentence("lora_scripts", tuner=TUNERS[method])
 
 
 def _beside(run: TrainerRun) -> str:

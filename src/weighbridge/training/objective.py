@@ -1,5 +1,5 @@
-"""What a step learns from, where that is not the next token: rows, passes without gradients, and the
-frozen model beside the one that is trained.
+"""What a step learns from, where that is not the next token: rows, passes without gradients, and
+the frozen model beside the one that is trained.
 
     log-probs    the policy, of answers that were written (rewards); no gradients
     reference    a frozen copy, or the same base with its adapters off; under the policy's graph
@@ -23,7 +23,7 @@ ON_CARD = ("copy",)  # references whose weights are there all the time
 class Objective:
     """One method as a framework has it. `quiet`: rows of a pass without gradients, 0 where there is
     none; `answer`: tokens of a row that are scored, 0 for all of them; `adapters`: copies of the
-    adapter beside the one that is trained."""
+    adapter beside the one that is trained; `empties`: the allocator's cache goes between passes."""
 
     method: str
     head: Head
@@ -31,6 +31,7 @@ class Objective:
     quiet: int = 0
     answer: int = 0
     adapters: int = 0
+    empties: bool = False
 
     @property
     def before(self) -> tuple[str, ...]:

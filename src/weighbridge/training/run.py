@@ -270,11 +270,10 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     trained = [x.numel for x in built.own if x.trainable]
     result.trainable, result.largest = sum(trained), max(trained, default=0)
     result.packed, result.packed_in_layer = _packed(built)
-    offloaded = plan.sharding.offload != "none"
     optimization = Optimization(
         plan.optimizer,
         around.stepped(built),
-        offloaded=offloaded,
+        offloaded=plan.sharding.offload != "none",
         zeroes=plan.torch < (2, 0) or plan.framework.forgets_late,
         apart=around.apart,
     )
@@ -289,14 +288,14 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     if plan.framework.forgets_late and plan.torch >= (2, 0):
         batches.forgets = optimization.forget
     for number in range(STEPS):
-        first = number == 0
-        batches.before(first=first)
-        batches.all(first=first)
+        batches.before(first=number == 0)
+        batches.all(first=number == 0)
         around.before_step(m, built)
         if not plan.optimizer.in_backward:
             optimization.step(m)
         around.after_step(m, built)
-        result.note("step", m.heap.phase(), first=first)
+        result.note("step", m.heap.phase(), first=number == 0)
+        batches.after()
     if plan.evaluated:
         batches.evaluate(plan.evaluated)
     if around.saves:
@@ -455,8 +454,17 @@ class Batches:
         """The passes of a step without gradients, in front of its forward."""
         self.first = first
         objective = self.p.objective
-        for name in () if objective is None else objective.before:
+        if objective is None:
+            return
+        for name in objective.before:
             self._quiet(name, objective.quiet, objective.head.quiet)
+            if objective.empties:
+                self.s.m.heap.emptied(anew=True)
+
+    def after(self) -> None:
+        """Let others have what is cached, where the framework does so."""
+        if self.p.objective is not None and self.p.objective.empties:
+            self.s.m.heap.emptied(anew=True)
 
     def evaluate(self, sequences: int) -> None:
         self._quiet("evaluation", sequences, self.program.loss)

@@ -46,20 +46,25 @@ DEQUANTIZED = ("fp8", "mxfp4")
 OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
 
-def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
-    """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
-    UnsupportedError where the model is outside our rules, UsageError where settings contradict
-    each other."""
+def train(
+    model: Model,
+    workload: Train,
+    *,
+    counts: bool = False,
+    roles: Mapping[str, Model | None] | None = None,
+) -> Report:
+    """Report what a training run takes; with `counts` what it takes at least, sooner. `roles`: a
+    critic and a reward model, of runs that learn from rewards. Raises UnsupportedError where the
+    model is outside our rules, UsageError where settings contradict each other."""
+    if workload.learns:
+        from weighbridge.answers.estimate import learning
+
+        return learning.train(model, workload, roles or {})
     return _apart(model, workload) or of_step(model, workload, counts=counts)
 
 
 def _apart(model: Model, workload: Train) -> Report | None:
-    """Answer with the roles of a run that learns from rewards, with Megatron's step, or with that
-    of a network of timm; None of all others."""
-    if workload.learns:
-        from weighbridge.answers.estimate import learning
-
-        return learning.train(model, workload)
+    """Answer with Megatron's step, or with that of a network of timm; None of all others."""
     if workload.framework == MEGATRON:
         from weighbridge.answers.estimate import megatron
 

@@ -1,6 +1,7 @@
 """STUB for development: replaced by rl-heads."""
 
 from collections.abc import Callable
+
 from weighbridge.base.records import dataclass
 from weighbridge.training.forward.losses import LOSSES, Loss
 from weighbridge.training.forward.step import TrainingStep

@@ -2,7 +2,8 @@
 
     run(asked, cards) -> LearningRun       roles, rows, lengths and what goes away, by release
 
-trl.py        TRL, and what trains by its classes: ms-swift, LLaMA-Factory, axolotl, AgileRL, Unsloth
+trl.py        TRL, and those that train by its classes: ms-swift, LLaMA-Factory, axolotl, AgileRL,
+              Unsloth
 verl.py       verl and EasyR1, by FSDP                openrlhf.py   OpenRLHF, by DeepSpeed
 nemo_rl.py    NeMo-RL, by FSDP2                       megatron.py   their Megatron backends, slime
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
-from weighbridge.base.records import dataclass, field, replace
+from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.training.forward.heads import Head, head
 from weighbridge.training.objective import Objective, Reference
 from weighbridge.workload import Infer, Train
-from weighbridge.workload.train import PREFERENCES, REWARDS
+from weighbridge.workload.train import REWARDS
 
 PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")  # two rows of each example
 COMPARES = ("dpo", "ipo", "kto", "gkd")  # preferences that ask a frozen model, too
@@ -49,7 +49,6 @@ class LearningRun:
     reward: str = ""
     capped: bool = True
     unsaid: tuple[str, ...] = ()
-    fresh_cache: bool = True  # the allocator's cache is emptied between phases
     notes: tuple[str, ...] = ()
 
 
@@ -76,19 +75,34 @@ def lengths(asked: Train, prompt: int, answer: int) -> tuple[int, int]:
     return asked.seq_len, answer
 
 
-def trained(asked: Train, framework: str, **settings: Any) -> Train:
-    """Return the question of what is trained alone: what the user said, else the framework's."""
-    unsaid = {k: v for k, v in settings.items() if getattr(asked, k) is None}
-    forced = {"method": asked.tuning, "tuner": None, "framework": framework}
-    roles = dict.fromkeys(OF_ROLES)
-    own = {"framework_version": asked.framework_version if framework == asked.framework else None}
-    return asked.but(
-        **{**roles, **own, **unsaid, **forced, "entropy": False, "packing": False, "standby": False}
-    )
+def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) -> Train:
+    """Return the question of what is trained alone: `rows` of `length` tokens, all else as the user
+    said, or as is `usual`. Packed rows are one."""
+    if asked.packing:
+        rows, length = 1, rows * length
+    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) is None}
+    version = asked.framework_version if framework == asked.framework else None
+    settings = {
+        **dict.fromkeys(OF_ROLES),
+        **dict.fromkeys(SWITCHES, False),
+        **unsaid,
+        "method": asked.tuning,
+        "framework": framework,
+        "framework_version": version,
+        "batch_size": rows,
+        "seq_len": length,
+        "loss": None if asked.loss in FUSED or asked.loss == "liger" else asked.loss,
+    }
+    return asked.but(**settings)
+
+
+FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
+SWITCHES = ("entropy", "packing", "standby")
 
 
 OF_ROLES = (
-    *("reference", "critic", "reward_model", "kl_beta", "num_generations", "logprob_batch_size"),
+    *("tuner", "reference", "critic", "reward_model", "kl_beta", "num_generations"),
+    *("logprob_batch_size",),
     *("max_tokens_per_gpu", "prompt_len", "max_new_tokens", "rollout_engine", "rollout_version"),
     *("rollout_gpu", "rollout_tp", "rollout_offload", "gpu_memory_utilization", "max_num_seqs"),
     *("sleep_level", "sync_bucket"),
@@ -97,12 +111,11 @@ OF_ROLES = (
 
 def headed(asked: Train, release: Release, *, liger: bool = False) -> Head:
     """Return the head of a method; the loss that was asked for says whether it is fused."""
-    fused = asked.loss in ("trl", "cce", "chunked", "unsloth")
     return head(
         asked.learns,
         asked.framework or "",
         release,
-        fused=fused,
+        fused=asked.loss in FUSED,
         liger=liger or asked.loss == "liger",
         entropy=asked.entropy,
     )
@@ -146,48 +159,89 @@ def groups(asked: Train, rows: int, number: int) -> None:
         raise UsageError(sentence("learning.groups", rows=rows, number=number))
 
 
-def serving(
-    asked: Train,
-    *,
-    share: float,
-    tp: int = 1,
-    sleep: int,
-    context: int,
-    batched: int | None = None,
-    seqs: int | None = None,
-    **facts: Any,
-) -> Rollout:
-    """Return the engine's half of the question: as said, else as the framework starts it."""
+def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: Any) -> Rollout:
+    """Return the engine's half of the question: as said, else as the framework starts it, with a
+    share of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
     engine = asked.rollout_engine or "vllm"
     level = sleep if asked.sleep_level is None else asked.sleep_level
+    facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
     settings: dict[str, Any] = {
+        **usual,
         "engine": engine,
-        "engine_version": asked.rollout_version or facts.pop("version", None),
         "gpu_memory": asked.gpu_memory,
         "headroom": asked.headroom,
         "context": context,
-        "quantization": facts.pop("quantization", None),
-        "tensor_parallel_size": asked.rollout_tp or tp,
+        "engine_version": asked.rollout_version or usual.get("engine_version"),
+        "tensor_parallel_size": asked.rollout_tp or usual.get("tensor_parallel_size") or 1,
     }
-    facts.pop("version", None)
+    share, seqs = asked.gpu_memory_utilization or share, asked.max_num_seqs
+    seqs = seqs or settings.pop("max_num_seqs", None)
     if engine == "vllm":
-        settings |= {
-            "gpu_memory_utilization": asked.gpu_memory_utilization or share,
-            "max_num_seqs": asked.max_num_seqs or seqs,
-            "max_num_batched_tokens": batched,
-            "enable_sleep_mode": level > 0,
-            "sleep_level": level or None,
-            "enforce_eager": facts.pop("eager", None),
-        }
+        settings |= {"gpu_memory_utilization": share, "max_num_seqs": seqs}
+        settings |= {"enable_sleep_mode": level > 0, "sleep_level": level or None}
     else:
-        settings |= {
-            "mem_fraction_static": asked.gpu_memory_utilization or share,
-            "max_running_requests": asked.max_num_seqs or seqs,
+        settings |= {"mem_fraction_static": share, "max_running_requests": seqs}
+        settings.pop("max_num_batched_tokens", None)
+    asks = Infer(**{k: v for k, v in settings.items() if v is not None})
+    return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
+
+
+OF_ROLLOUT = ("same_process", "whole_wake", "shared")
+
+
+def answered(
+    asked: Train,
+    question: Train,
+    objective: Objective,
+    *,
+    rollout: Rollout | None = None,
+    lengths: tuple[int, int] | None = None,
+    number: int | None = None,
+    **facts: Any,
+) -> LearningRun:
+    """Return the run with the settings that tell it: `lengths` of (row, answer) where answers are
+    written, `number` of them to a prompt."""
+    effective: dict[str, Any] = {
+        "method": asked.learns,
+        "tuner": asked.tuning,
+        "framework": asked.framework,
+        "framework_version": asked.framework_version,
+        "batch_size": asked.batch_size or 1,
+        "reference": objective.reference,
+        "entropy": asked.entropy,
+        "packing": asked.packing,
+        "critic": facts.get("critic") or None,
+        "reward_model": asked.reward_model,
+        "max_tokens_per_gpu": asked.max_tokens_per_gpu,
+    }
+    if lengths is not None:
+        row, answer = lengths
+        effective |= {
+            "seq_len": row,
+            "max_new_tokens": answer,
+            "prompt_len": row - answer,
+            "num_generations": number,
+            "kl_beta": asked.kl_beta,
+            "logprob_batch_size": objective.quiet,
+            "rollout_gpu": asked.rollout_gpu,
+            "rollout_offload": asked.rollout_offload,
+            "sync_bucket": asked.sync_bucket,
+            "standby": asked.standby,
         }
-    facts.pop("eager", None)
-    return Rollout(
-        infer=Infer(**{k: v for k, v in settings.items() if v is not None}),
-        sleep=level,
-        cards=asked.rollout_gpu or "",
+    return LearningRun(
+        trained=question,
+        objective=objective,
+        effective=effective,
+        rollout=rollout,
+        reward=asked.reward_model or "",
         **facts,
     )
+
+
+def unsaid(asked: Train, *names: str) -> tuple[str, ...]:
+    """Name what decides and was not said; a row's length by any of its names."""
+    length = (asked.seq_len, asked.max_new_tokens, asked.max_tokens_per_gpu)
+    lacks = [name for name in names if getattr(asked, name) is None]
+    if all(n is None for n in length):
+        lacks.append("max_new_tokens" if online(asked) else "seq_len")
+    return tuple(lacks)

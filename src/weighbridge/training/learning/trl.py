@@ -18,13 +18,13 @@ agilerl 2.4 algorithms/core/base.py.
 """
 
 from weighbridge.base.errors import TriedError
-from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.training.learning.record import (
     COMPARES,
     LearningRun,
     Release,
     Rollout,
+    answered,
     away,
     before,
     groups,
@@ -36,12 +36,14 @@ from weighbridge.training.learning.record import (
     released,
     serving,
     trained,
+    unsaid,
 )
 from weighbridge.training.objective import Objective
 from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
 SHARE, SERVER = 0.3, 0.9
+KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
 ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
 GENERATIONS = 8
@@ -79,16 +81,16 @@ def run(asked: Train, cards: int) -> LearningRun:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
     needs = learns in COMPARES or learns == "ppo" or (writes and beta > 0)
     beside = reference(asked, needs=needs)
-    base = "unsloth" if name == "unsloth" else "trl"
     checkpoints = "none" if before(release, 0, 22) and not swift else "full"
+    sixteen = not full and asked.tuning != "qlora"
     question = trained(
         asked,
-        base,
-        batch_size=1 if asked.packing else rows,
-        seq_len=length * rows if asked.packing else length,
+        "unsloth" if name == "unsloth" else "trl",
+        rows,
+        length,
         checkpointing=checkpoints,
-        dtype="bfloat16" if not full and asked.tuning != "qlora" else None,
-    ).but(batch_size=1 if asked.packing else rows)
+        dtype="bfloat16" if sixteen else None,
+    )
     chosen = headed(asked, release)
     objective = Objective(
         method=learns,
@@ -97,18 +99,19 @@ def run(asked: Train, cards: int) -> LearningRun:
         quiet=(1 if asked.packing else quiet) if writes else 0,
         answer=answer if chosen.answer else 0,
         adapters=int(name == "agilerl" and beside == "adapter"),
+        empties=name not in KEEPS,
     )
-    rollout = _rollout(asked, release, length, rows * steps) if writes else None
-    return LearningRun(
-        trained=question,
-        objective=objective,
-        effective=_effective(asked, objective, rollout, length, answer, number, beta),
-        rollout=rollout,
+    return answered(
+        asked.but(kl_beta=beta if writes else None),
+        question,
+        objective,
+        rollout=_rollout(asked, release, length, rows * steps) if writes else None,
+        lengths=(length, answer) if writes else None,
+        number=number,
         away=away(asked),
         critic=(asked.critic or "same") if learns == "ppo" else "",
-        reward=asked.reward_model or "",
         capped=not asked.packing and name != "agilerl",
-        unsaid=_unsaid(asked),
+        unsaid=unsaid(asked, "batch_size"),
     )
 
 
@@ -119,7 +122,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
         return serving(
             asked,
-            share=share,
+            share,
             sleep=int(asked.standby),
             context=length,
             same_process=True,
@@ -145,48 +148,11 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     share = SHARE if name in ("trl", "agilerl") and not before(release, 0, 18) else SERVER
     return serving(
         asked,
-        share=share,
+        share,
         sleep=usual,
         context=length,
-        batched=4096,
-        seqs=rows,
+        max_num_batched_tokens=4096,
+        max_num_seqs=rows,
         same_process=not asked.rollout_gpu,
-        version=version,
-    )
-
-
-def _effective(
-    asked: Train,
-    objective: Objective,
-    rollout: Rollout | None,
-    length: int,
-    answer: int,
-    number: int,
-    beta: float,
-) -> dict[str, object]:
-    settings: dict[str, object] = {
-        "method": asked.learns,
-        "tuner": asked.tuning,
-        "framework": asked.framework,
-        "framework_version": asked.framework_version,
-        "reference": objective.reference,
-    }
-    if rollout is None:
-        return settings
-    return settings | {
-        "seq_len": length,
-        "max_new_tokens": answer,
-        "prompt_len": length - answer,
-        "num_generations": number,
-        "kl_beta": beta,
-        "logprob_batch_size": objective.quiet,
-    }
-
-
-def _unsaid(asked: Train) -> tuple[str, ...]:
-    """Name what decides and was not said."""
-    return tuple(
-        name
-        for name in ("seq_len" if not online(asked) else "max_new_tokens", "batch_size")
-        if getattr(asked, name) is None and not (name == "max_new_tokens" and asked.seq_len)
+        engine_version=version,
     )
