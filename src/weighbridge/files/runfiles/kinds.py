@@ -35,6 +35,7 @@ HOMES = (
     "training.megatron",
     "training.launch",
     "training.script",
+    "training.rewards",
     "training.unanswered",
     "serving.workflow",
     "serving.compose",

@@ -149,6 +149,14 @@ class KeyReading:
             result = result[part]
         return filled(result) if isinstance(result, str) else result
 
+    def peek(self, key: str, default: Value = None) -> Value:
+        """Return the value of a dotted key, which counts as read only if it did before."""
+        unread = key not in self.used
+        value = self.value(key, default)
+        if unread:
+            self.used.discard(key)
+        return value
+
     def text(self, key: str) -> str:
         """Return a value as text; "" where it is not there, is no text, or is a variable."""
         value = self.value(key)

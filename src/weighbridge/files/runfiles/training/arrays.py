@@ -21,7 +21,7 @@ MOST_DIGITS = 12
 COMMENT = re.compile(r"(?m)(?:^|(?<=[ \t]))#(?!!)[^\n'\"]*$")
 SET = re.compile(
     r"(?m)^(?P<in>[ \t]*)(?:export[ \t]+|local[ \t]+)?(?P<name>[A-Za-z_]\w*)(?P<more>\+?)="
-    r"(?:\((?P<array>[^()]*(?:\$\([^()]*\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
+    r"(?:\((?P<array>[^()]*(?:\$\((?:\([^()]*\)|[^()]*)\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
     r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>(?:\$\{\w+:?-\$\(\([^()]*\)\)\}|[^\s;&|])*))"
 )
 COUNTED = re.compile(r"\$\(\([^()$]*[A-Za-z_][^()$]*\)\)")  # a sum of names, which need no dollar

@@ -13,6 +13,7 @@ from weighbridge.files.runfiles.document import Document, Path, Place
 FLAG = re.compile(r"--?([A-Za-z][\w.\-]*)(?:=(.*))?", re.DOTALL)
 # A variable that holds flags, by its name, and not the value of the flag before it
 FLAGS = re.compile(r"(?i)args(?![a-z])|(?<![a-z])(?:opts|options|flags|extra)(?![a-z])|[@*]")
+EXPR = re.compile(r"\$\(expr (?P<left>\d{1,9}) \\?(?P<sign>[*/+-]) (?P<right>\d{1,9})\)")
 COMPUTED = "$computed"  # read as any other variable
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -33,7 +34,19 @@ def mapping(words: Sequence[str]) -> dict[str, Any]:
         elif name:
             before = values[name] if isinstance(values[name], list) else [values[name]]
             values[name] = [*before, plain(word)]
-    return {name: COMPUTED if _computed(value) else value for name, value in values.items()}
+    return {name: _counted(value) if _computed(value) else value for name, value in values.items()}
+
+
+def _counted(value: Any) -> Any:
+    """Return what $(expr 16 / 2) comes to; a computed value of every other program."""
+    words = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    match = EXPR.fullmatch(words)
+    if match is None:
+        return COMPUTED
+    left, right = int(match["left"]), int(match["right"])
+    if match["sign"] == "/":
+        return left // right if right else COMPUTED
+    return {"*": left * right, "+": left + right, "-": left - right}[match["sign"]]
 
 
 def _computed(value: Any) -> bool:

@@ -61,7 +61,8 @@ def take(keys: KeyReading, method: str) -> None:
         _written(keys)
     elif keys.on("precompute_ref_log_probs"):
         keys.set("reference", "precomputed", "precompute_ref_log_probs")
-    keys.used.update(("use_liger_loss", "precompute_ref_log_probs"))
+    # At the longest rows, which decide, nothing is saved where none is padded
+    keys.used.update(("use_liger_loss", "precompute_ref_log_probs", "padding_free"))
 
 
 def _written(keys: KeyReading) -> None:
@@ -102,11 +103,11 @@ def _engine(keys: KeyReading) -> None:
     if mode is None and keys.settings.get("framework_version") == NO_PROMPT[0]:
         mode = SERVER
     if mode == SERVER:
-        keys.engine_cards = max(1, _number(keys.data.get("vllm_tensor_parallel_size")))
+        keys.engine_cards = max(1, number(keys.peek("vllm_tensor_parallel_size")))
         keys.notes.append(OWN_CARD)
-    steps = _number(keys.value("steps_per_generation"))
+    steps = number(keys.value("steps_per_generation"))
     if steps and keys.settings["framework"] == "trl":
-        ranks = max(1, _number(keys.data.get("vllm_tensor_parallel_size")))
+        ranks = max(1, number(keys.peek("vllm_tensor_parallel_size")))
         rows = keys.settings["batch_size"] * ranks * steps
         keys.set("max_num_seqs", rows, "steps_per_generation")
     keys.used.add("steps_per_generation")
@@ -117,20 +118,31 @@ def _rows(keys: KeyReading) -> None:
     swift, fast = (keys.settings["framework"] == name for name in ("ms-swift", "unsloth"))
     keys.settings.pop("seq_len", None)
     keys.understood = [one for one in keys.understood if one.setting != "seq_len"]
-    computed = _number(keys.data.get("max_completion_length")) == 0
-    if fast and _number(keys.data.get("max_seq_length")):
+    computed = number(keys.peek("max_completion_length")) == 0
+    if fast:
         keys.take("max_seq_length", "seq_len")
+        _whole_groups(keys)
     if fast and computed:
         keys.used.update(("max_prompt_length", "max_completion_length"))
         return
-    name = next((n for n in OF_PROMPT[: 1 + swift] if _number(keys.data.get(n))), "")
+    name = next((n for n in OF_PROMPT[: 1 + swift] if number(keys.peek(n))), "")
     if name:
         keys.take(name, "prompt_len")
     if name == OF_PROMPT[0] and keys.settings["framework"] == "trl":
         keys.default("framework_version", *NO_PROMPT)
 
 
-def _number(value: Value) -> int:
+def _whole_groups(keys: KeyReading) -> None:
+    """Take as many rows as answers where these are no part of a step: Unsloth's own change
+    (unsloth models/rl.py: "We will change the batch size")."""
+    rows, answers = keys.settings["batch_size"], number(keys.peek("num_generations"))
+    steps = max(1, number(keys.peek("gradient_accumulation_steps")))
+    if answers and rows * steps % answers:
+        keys.settings["batch_size"] = answers
+        keys.notes.append(sentence("rewards.groups", rows=rows, answers=answers))
+
+
+def number(value: Value) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
