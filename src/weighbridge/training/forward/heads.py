@@ -21,7 +21,6 @@ put together from what a source does, one after the other (heads.txt, by framewo
     narrow        they have those that were not cast yet
     flat          the quiet pass cuts before it casts
     graph         the reference's pass runs while the policy's graph lives
-    pairs         two sequences for each of the batch
 
 Heads that never have whole logits are tiles: of some tokens at a time, with so many bytes a number.
 """
@@ -163,15 +162,13 @@ def head(
     elif entropy and not scoring.entropy:
         compiled = framework in COMPILED
         score = "kernel" if scoring.score == "over" else scoring.score
-        quiet = scoring = replace(
-            scoring, score=score, entropy="compiled" if compiled else "whole"
-        )
+        quiet = scoring = replace(scoring, score=score, entropy="compiled" if compiled else "whole")
     return Head(
         update=partial(_update, scoring),
         quiet=partial(_quiet, quiet),
         answer=scoring.scored == "answer",
         under_graph="graph" in words,
-        rows=2 if "pairs" in words else 1,
+        rows=2 if method in PAIRS else 1,
         known=own and "read" not in words and not liger and scoring.entropy != "compiled",
         source=row.source,
     )
@@ -179,24 +176,16 @@ def head(
 
 COMPILED = ("verl", "easyr1", "openrlhf")  # torch.compile of their entropy
 REWARD = "trl 1.16 trainer/reward_trainer.py: AutoModelForSequenceClassification, num_labels 1"
-ALIKE = {
-    "gspo": "grpo",
-    "dapo": "grpo",
-    "cispo": "grpo",
-    "reinforce": "grpo",
-    "ppo": "grpo",
-    "ipo": "dpo",
-}
+PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
+ALIKE = dict.fromkeys(("gspo", "dapo", "cispo", "reinforce", "ppo"), "grpo")  # the same logits
 
 
 def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
-    """Find the youngest row that is not younger than the release."""
-    for name in dict.fromkeys((method, ALIKE.get(method, method))):
-        for asked in (framework, "trl"):
-            rows = [
-                x for x in table() if x.framework == asked and ({name, "*"} & x.methods)
-            ]
-            when = release if asked == framework else NEVER
+    """Find the youngest row that is not younger than the release; TRL's newest where a framework
+    has none."""
+    for asked, when in ((framework, release), ("trl", NEVER)):
+        for name in (method, ALIKE.get(method, method)):
+            rows = [x for x in table() if x.framework == asked and name in x.methods]
             if rows:
                 return max((x for x in rows if x.since <= when), key=lambda x: x.since)
     raise KeyError(method)
@@ -375,9 +364,7 @@ def _likelihood(m: Machine, logits: Tensor) -> Tensor:
     return losses.cross_entropy(m, x, m.new((half, length - 1), INT64))
 
 
-def _divergence(
-    s: TrainingStep, scoring: Scoring, hidden: Tensor
-) -> tuple[Tensor, Tensor | None]:
+def _divergence(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
     """The generalized Jensen-Shannon divergence of student and teacher, whose logits are made when
     the student's are there. Both are divided by a temperature, and mixed in a stack of two."""
     m, logits = s.m, _logits(s, scoring, hidden)
