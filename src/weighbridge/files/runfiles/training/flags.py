@@ -101,26 +101,42 @@ def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
 
 
 def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a script with other arguments: values in the places of the old ones, new arguments
-    behind the first that is among `known`. Whether that is right the caller tells, by reading it
-    again. Nothing is yielded where no place is found."""
-    for key, value in words.items():
-        names = key.split("|")
-        written_value = str(value).lower() if isinstance(value, bool) else str(value)
-        stands = next(filter(None, (_flag(text, name) for name in names)), None)
-        if stands is not None:
-            text = _in_place(text, stands, written_value)
-            continue
-        beside = next(filter(None, (_flag(text, name) for name in known)), None)
-        if beside is None or "." in names[-1]:
-            return
-        text = f"{text[: beside.end()]} --{names[-1]} {written_value}{text[beside.end() :]}"
-    yield text
+    """Yield scripts with other arguments: values in the places of the old ones, new arguments
+    behind the first that is among `known`, by each name of `a|b`. Whether one is right the caller
+    tells, by reading it again. Nothing is yielded where no place is found."""
+    if not words:
+        yield text
+        return
+    key, value = next(iter(words.items()))
+    others = {name: word for name, word in words.items() if name != key}
+    for after in _with(text, known, key.split("|"), value):
+        yield from argued(after, known, others)
+
+
+def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> Iterator[str]:
+    """Yield a script with another value of one argument: in its place, else behind another one of
+    its own way of writing."""
+    written_value = str(value).lower() if isinstance(value, bool) else str(value)
+    stands = next(filter(None, (_flag(text, name) for name in names)), None)
+    if stands is not None:
+        yield _in_place(text, stands, written_value)
+        return
+    beside = next(filter(None, (_flag(text, name) for name in known)), None)
+    if beside is None:
+        return
+    start, dotted = beside[0], "." in beside[0].partition("=")[0]
+    for name in names if dotted else names[-1:]:
+        if dotted == ("." in name):
+            word = f"--{name} {written_value}" if start[0] == "-" else f"{name}={written_value}"
+            text_before, text_behind = text[: beside.end()], text[beside.end() :]
+            yield f"{text_before} {word}{text_behind}"
 
 
 def _flag(text: str, name: str) -> re.Match[str] | None:
-    """Return where a flag stands with its value, in lines that are no comment."""
+    """Return where a flag stands with its value, or an override of Hydra, in lines that are no
+    comment."""
     spelled = re.escape(name).replace("_", "[-_]")
-    matches = re.finditer(rf"(?<![\w-])--?{spelled}{VALUE}", text)
+    dotted = rf"|(?<![\w.-])\+{{0,2}}{re.escape(name)}(?==)" if "." in name else ""
+    matches = re.finditer(rf"(?:(?<![\w-])--?{spelled}{dotted}){VALUE}", text)
     lines = ((one, text.rfind("\n", 0, one.start()) + 1) for one in matches)
     return next((one for one, place in lines if not text[place:].lstrip().startswith("#")), None)

@@ -6,10 +6,12 @@ Sources: trl 0.16 to 1.16 trainer/grpo_config.py (use_vllm, vllm_mode "server" f
 @ 3602360a swift/rlhf_trainers/args_mixin.py, rollout_mixin.py (offload_model, sleep_level).
 """
 
+from collections.abc import Mapping
+
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import KeyReading
+from weighbridge.files.runfiles.reading import KeyReading, Phrases
 from weighbridge.files.runfiles.record import Value
 from weighbridge.workload.train import LEARNS, REWARDS
 
@@ -61,8 +63,9 @@ def take(keys: KeyReading, method: str) -> None:
         _written(keys)
     elif keys.on("precompute_ref_log_probs"):
         keys.set("reference", "precomputed", "precompute_ref_log_probs")
-    # At the longest rows, which decide, nothing is saved where none is padded
-    keys.used.update(("use_liger_loss", "precompute_ref_log_probs", "padding_free"))
+    if method in REWARDS:  # rows are as long as answers may be: nothing is saved
+        keys.used.add("padding_free")
+    keys.used.update(("use_liger_loss", "precompute_ref_log_probs"))
 
 
 def _written(keys: KeyReading) -> None:
@@ -72,7 +75,7 @@ def _written(keys: KeyReading) -> None:
         keys.take("beta", "kl_beta")
     if keys.on("use_vllm"):
         _engine(keys)
-    elif keys.settings["framework"] not in ("unsloth", "agilerl"):
+    elif keys.settings["framework"] != "agilerl":
         keys.settings["rollout_engine"] = "none"
     levels = {"vllm_enable_sleep_mode": 2, "sleep_level": keys.value("sleep_level")}
     for name, level in levels.items():
@@ -140,6 +143,12 @@ def _whole_groups(keys: KeyReading) -> None:
     if answers and rows * steps % answers:
         keys.settings["batch_size"] = answers
         keys.notes.append(sentence("rewards.groups", rows=rows, answers=answers))
+
+
+def as_words(change: Mapping[str, Value], phrases: Phrases) -> dict[str, Value]:
+    """Return a change whose numbers and switches are words where a table says them so."""
+    words = {name: str(value).lower() for name, value in change.items()}
+    return {n: words[n] if (n, words[n]) in phrases else value for n, value in change.items()}
 
 
 def number(value: Value) -> int:

@@ -50,6 +50,7 @@ ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF'
 }
 KL, TOKENS, PACKED = 0.001, 16384, 16192  # kl_loss_coef and tokens of a forward of verl; OpenRLHF's
 ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
+UNPADDED = "- sequences stand in one row without padding"
 LONGER = "+ log-probabilities are filled up to more tokens than the update"
 
 
@@ -249,7 +250,7 @@ def _openrlhf(keys: KeyReading) -> None:
     if any(number(keys.peek(n)) > 1 for n in ("ds.ring_attn_size", "ring_attn_size")):
         keys.settings["context_parallel_by"] = "ring"
     if not _writes(keys):
-        keys.settings.pop("packing", None)  # at the longest rows nothing is saved
+        _unpacked(keys)
         for name in ("data.max_len", "max_len"):
             keys.take(name, "seq_len")
         why = sentence("own_name", framework="OpenRLHF", name="data.max_len")
@@ -268,6 +269,14 @@ def _openrlhf(keys: KeyReading) -> None:
     _together(keys)
     if keys.settings["method"] != "ppo":
         keys.used.update(("critic.model_name_or_path", "critic_pretrain"))
+
+
+def _unpacked(keys: KeyReading) -> None:
+    """Say of pairs without padding that they are counted at their longest."""
+    packs = [one for one in keys.understood if one.setting == "packing"]
+    keys.understood = [one for one in keys.understood if one not in packs]
+    if keys.settings.pop("packing", None):
+        keys.leave(packs[0].key, UNPADDED)
 
 
 def _together(keys: KeyReading) -> None:
@@ -394,7 +403,8 @@ def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
             names.setdefault(setting, []).append(key)
         for meaning, words in each.phrases.items():
             phrases[meaning] = _merged(phrases.get(meaning, {}), words)
-    return phrased(change, {setting: "|".join(keys) for setting, keys in names.items()}, phrases)
+    joined = {setting: "|".join(keys) for setting, keys in names.items()}
+    return phrased(learned.as_words(change, phrases), joined, phrases)
 
 
 def _merged(one: Mapping[str, Value], other: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -209,6 +209,10 @@ def _adapters(keys: KeyReading) -> None:
 
 
 WRITTEN: Mapping[str, str] = {
+    "gpu_memory_utilization": "vllm_gpu_memory_utilization",
+    "rollout_tp": "vllm_tensor_parallel_size",
+    "max_new_tokens": "max_completion_length",
+    "num_generations": "num_generations",
     "batch_size": "per_device_train_batch_size",
     "gradient_accumulation": "gradient_accumulation_steps",
     "seq_len": "max_seq_length|max_length",
@@ -233,7 +237,8 @@ NAMES: Mapping[str, str] = {
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
+    phrases = table(LEARNED).phrases
+    return phrased(learned.as_words(change, phrases), WRITTEN, phrases)
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
