@@ -97,7 +97,8 @@ def _learns(data: Mapping[str, Value]) -> str:
 
 def _refused(keys: KeyReading, method: str) -> str:
     """Return why a run is not answered."""
-    for group in ("ebft", "hatchery"):
+    keys.used.add("rl")
+    for group in ("ebft", "hatchery") if not method else ("ebft", "hatchery", "trl", "vllm"):
         keys.used.update((group, f"{group}.*"))
         keys.used.update(f"{group}.{name}" for name in keys.value(group) or {})
     if any("hatchery" in str(plugin) for plugin in keys.value("plugins") or ()):

@@ -42,6 +42,8 @@ def method_of(keys: KeyReading) -> str:
         return NAMES.get(named, named)
     if any(name in keys.data for name in ONLINE):
         return "grpo"
+    if "reward_model_path" in keys.data:  # of online DPO and its kin; PPO's script says its name
+        return "online RL"
     loss = keys.value("loss_type")
     lost = isinstance(loss, str) and loss.lower() not in OF_SFT
     return "dpo" if lost or any(name in keys.data for name in COMPARED) else ""
@@ -119,8 +121,10 @@ def _engine(keys: KeyReading) -> None:
 def _rows(keys: KeyReading) -> None:
     """Take what prompts are cut to. Rows of Unsloth are as long as the model was loaded for."""
     swift, fast = (keys.settings["framework"] == name for name in ("ms-swift", "unsloth"))
-    keys.settings.pop("seq_len", None)
-    keys.understood = [one for one in keys.understood if one.setting != "seq_len"]
+    if keys.settings["framework"] != "axolotl":  # whose rows are cut to its sequence_len
+        keys.settings.pop("seq_len", None)
+        keys.understood = [one for one in keys.understood if one.setting != "seq_len"]
+        keys.defaults = [each for each in keys.defaults if each[0] != "seq_len"]
     computed = number(keys.peek("max_completion_length")) == 0
     if fast:
         keys.take("max_seq_length", "seq_len")
@@ -157,4 +161,4 @@ def number(value: Value) -> int:
 
 def refusal(method: str) -> str:
     """Say that a method is none of ours; "" of those that are."""
-    return "" if method in LEARNS else sentence("rewards.unknown", method=f"{method:.40}")
+    return "" if method in ("", *LEARNS) else sentence("rewards.unknown", method=f"{method:.40}")

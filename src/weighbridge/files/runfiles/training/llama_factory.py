@@ -89,6 +89,7 @@ def _learns(data: Mapping[str, Value]) -> str:
 
 def _refused(keys: KeyReading, learns: str) -> str:
     """Return why a run is not answered; what was understood of it stands beside it."""
+    keys.used.add("stage")
     if any(name in keys.data for name in MEGATRON):
         keys.used.update(filter(_of_megatron, keys.data))
         return "it trains with Megatron, which is not answered yet"

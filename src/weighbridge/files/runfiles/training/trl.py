@@ -130,7 +130,10 @@ def of_arguments(
     if method:
         learned.take(keys, method)
     keys.plain()
-    return keys.run(model, refused=learned.refusal(method) or contradicted(keys))
+    refused = learned.refusal(method)
+    if refused:
+        keys.used.update(keys.data)
+    return keys.run(model, refused=refused or contradicted(keys))
 
 
 def _zero(keys: KeyReading) -> None:
