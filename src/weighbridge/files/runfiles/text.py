@@ -45,6 +45,7 @@ from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.arrays import SET
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.unanswered import learner, model_in
+from weighbridge.workload.train import LEARNS
 from weighbridge.models.catalogue import everyday
 
 PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
@@ -89,7 +90,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     lines = [*files.runs, *_of_lines(document, files.words)]
     runs = list(_of_rpc(document, cards)) or lines or list(start_logs.runs(document))
     notes: tuple[str, ...] = files.notes
-    if runs and (program is None or program.alone or _serve_beside(program, lines, text)):
+    asked = program is None or program.alone or _serve_beside(program, lines, text)
+    if runs and (asked or any(run.settings.get("method") in LEARNS for run in runs)):
         words, unlike = replace(document, text=files.words), _unlike(runs)
         runs = [_completed(_of_a_file(run, document), named, cards, words) for run in unlike]
         more = (sentence("text.more_runs", most=MOST_RUNS),) if len(runs) > MOST_RUNS else ()

@@ -23,6 +23,7 @@ SUMS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: add,
     ast.Sub: sub,
 }
+COUNTED = "counted"  # of a constant that does not stand in the text
 MOST_COUNTED = 1 << 31
 DEFAULTED = "line {line}: {name} is taken at its default, {value}"
 
@@ -63,7 +64,8 @@ class _Places(ast.NodeTransformer):
         left, right = value_of(node.left), value_of(node.right)
         counts = type(node.op) in SUMS and type(left) is type(right) is int
         if counts and max(abs(left), abs(right)) < MOST_COUNTED:
-            return ast.copy_location(ast.Constant(SUMS[type(node.op)](left, right)), node)
+            counted = ast.Constant(SUMS[type(node.op)](left, right), kind=COUNTED)
+            return ast.copy_location(counted, node)
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:

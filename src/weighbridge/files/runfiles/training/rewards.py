@@ -34,6 +34,7 @@ from weighbridge.files.runfiles.training.rewards_text import (
     started,
     with_config,
 )
+from weighbridge.files.runfiles.training.unanswered import is_script
 from weighbridge.settings.ranks import SIZES, Ranks
 from weighbridge.training.megatron.arguments import ARGUMENTS
 from weighbridge.training.megatron.arguments import read as read_arguments
@@ -57,7 +58,7 @@ LONGER = "+ log-probabilities are filled up to more tokens than the update"
 def tells(document: Document) -> bool:
     """Tell whether a document starts one of these programs, or is its config."""
     if document.syntax == "shell":
-        return started(document) is not None
+        return is_script(document) and started(document) is not None
     return of_config(document) is not None
 
 
@@ -105,7 +106,7 @@ def _method(keys: KeyReading, dialect: Dialect, verb: str) -> str:
             word = str(keys.value(name)).lower()
             return ESTIMATORS.get(word, word)
     words = re.split(r"[^a-z]+", verb.lower())
-    if "sft" in words or "sft" in keys.data:
+    if not {"sft", "pt"}.isdisjoint((*words, *keys.data)):
         return ""
     named = (word for word in (*words, *keys.data) if word in learned.NAMES)
     return next(named, dialect.usual_method)

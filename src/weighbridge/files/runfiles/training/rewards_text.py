@@ -9,7 +9,7 @@ whose values rewards.jsonl has.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import UsageError
@@ -85,7 +85,13 @@ def with_config(document: Document) -> DialectRun | None:
     if dialect is None:
         return None
     data, absent, notes = _layer(document, dialect)
-    return DialectRun(dialect, replace(document, data=_resolved(data)), absent, notes)
+    whole = _resolved(data)
+    places = dict(document.places)
+    for path, value in _leaves(whole, ()):
+        if _value(document.data, ".".join(map(str, path)), "") != value:
+            places[path] = Place(places[path].line if path in places else 0)
+    said = replace(document, data=whole, places=places)
+    return DialectRun(dialect, said, absent, notes)
 
 
 def started(document: Document) -> DialectRun | None:
@@ -129,7 +135,8 @@ def _launched(
         values[EACH_CARD] = launched
     whole = starters.changed(replace(document, data=layer.data), values)
     said = replace(whole, data=_resolved(whole.data), places=_places(document, values))
-    return DialectRun(dialect, said, layer.absent, layer.notes, words[last].rpartition(".")[2])
+    verb = " ".join(word for word in words[last : last + 2] if "=" not in word)
+    return DialectRun(dialect, said, layer.absent, layer.notes, verb.partition(" -")[0])
 
 
 def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place]:
@@ -195,6 +202,15 @@ def _put(value: Any, data: Mapping[str, Any]) -> Any:
         put = PRODUCT.sub(lambda m: str(int(m[1]) * int(m[2])), put)
         value = flags.plain(put) if put != value else value
     return value
+
+
+def _leaves(data: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield the paths of all values that are no mappings and no lists."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, key))
+        elif not isinstance(value, list):
+            yield (*above, key), value
 
 
 def _value(data: Mapping[str, Any], path: str, unknown: str) -> Any:

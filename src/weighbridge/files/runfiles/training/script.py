@@ -359,7 +359,8 @@ def _take_length(
 
 def _place(node: Any, text: str) -> Place:
     """Return where a node stands in the text: the span of a literal alone."""
-    return _spanned(node, text) if isinstance(node, ast.Constant) else Place(node.lineno)
+    stands = isinstance(node, ast.Constant) and node.kind != literals.COUNTED
+    return _spanned(node, text) if stands else Place(node.lineno)
 
 
 def _spanned(node: Any, text: str) -> Place:

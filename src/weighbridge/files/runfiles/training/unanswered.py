@@ -76,7 +76,7 @@ NESTED = 5  # variables within variables
 def tells(document: Document) -> bool:
     """Tell whether a document starts a program that is not answered yet."""
     if document.syntax == "shell":
-        return _is_script(document) and bool(_program(document.text))
+        return is_script(document) and bool(_program(document.text))
     return _config(document) is not None
 
 
@@ -125,7 +125,7 @@ def _config(document: Document) -> KnownConfig | None:
     return next((each for each in CONFIGS if all(key in data for key in each.keys)), None)
 
 
-def _is_script(document: Document) -> bool:
+def is_script(document: Document) -> bool:
     """Tell whether a text is a script: prose that names a program is read as prose."""
     lines = [line for line in document.text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
