@@ -197,6 +197,7 @@ def _tiles(
                 wanted = min(TILE[1], weight.numel // width - first)
                 turned = m.new((wanted, width), computing)
             m.product()
+    del states, turned
     return buffer
 
 
