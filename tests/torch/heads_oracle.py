@@ -22,7 +22,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from tests.training.heads_here import CASES, RECORD, SHAPES
@@ -35,7 +34,7 @@ def taken(path, *names, **stand_ins):
     """Functions of a file, `Class.method` too, compiled without the rest of it."""
     space = {
         "torch": torch,
-        "F": F,
+        "F": nn.functional,
         "nn": nn,
         "nullcontext": contextlib.nullcontext,
         **vars(typing),
@@ -59,7 +58,7 @@ def taken(path, *names, **stand_ins):
                 each.annotation = None
             if isinstance(each, ast.FunctionDef):
                 each.returns = None
-        exec(compile(ast.Module([node], []), str(path), "exec"), space)  # noqa: S102
+        exec(compile(ast.Module([node], []), str(path), "exec"), space)
     found = [space[name.rpartition(".")[2]] for name in names]
     return found if len(found) > 1 else found[0]
 
@@ -184,7 +183,7 @@ class Accelerator:
 
 
 class Jobs:
-    """By name: (model, given) -> the loss, or without gradients what the quiet pass gives."""
+    """Jobs by name: (model, given) -> the loss; without gradients, what the quiet pass gives."""
 
     def __init__(self, wheels):
         self.wheels = Path(wheels)
@@ -298,7 +297,7 @@ class Jobs:
             me.concatenated_inputs, me.get_batch_logps = lambda *_, **__: batch, scores
             half = {"chosen_labels": given.ids[: given.rows // 2]}
             chosen, rejected, *_, likelihood = function(me, model, half)[:5]
-            return -F.logsigmoid(chosen - rejected).mean() + likelihood
+            return -nn.functional.logsigmoid(chosen - rejected).mean() + likelihood
 
         return job
 
@@ -451,7 +450,9 @@ class Jobs:
             if torch.is_grad_enabled():
                 return ratio(function(given.ids, logits), given)
             wide = logits[:, :-1, :].to(torch.float32).contiguous()
-            return F.log_softmax(wide, dim=-1).gather(-1, given.ids[:, 1:].unsqueeze(-1))
+            return nn.functional.log_softmax(wide, dim=-1).gather(
+                -1, given.ids[:, 1:].unsqueeze(-1)
+            )
 
         return job
 
@@ -475,7 +476,7 @@ def nested(path, name):
     """A function within a method, of TRL 0.14."""
     [node] = [x for x in ast.walk(ast.parse(path.read_text())) if getattr(x, "name", "") == name]
     space = {"torch": torch}
-    exec(compile(ast.Module([node], []), str(path), "exec"), space)  # noqa: S102
+    exec(compile(ast.Module([node], []), str(path), "exec"), space)
 
     def job(model, given):
         return ratio(space[name](model, given.ids, given.answer), given)
@@ -488,7 +489,7 @@ def pairs(out):
         return out["chosen_logps"]
     for name in ("mean_chosen_logits", "mean_rejected_logits"):
         out.pop(name, None)
-    return -F.logsigmoid(0.1 * (out["chosen_logps"] - out["rejected_logps"])).mean()
+    return -nn.functional.logsigmoid(0.1 * (out["chosen_logps"] - out["rejected_logps"])).mean()
 
 
 def version(release):
@@ -508,6 +509,6 @@ if __name__ == "__main__":
     for case in CASES:
         if not asked or case.name in asked:
             lines += [line(jobs, case, x) for x in case.precisions]
-            print(*map(json.dumps, lines[-len(case.precisions) :]), sep="\n")  # noqa: T201
+            print(*map(json.dumps, lines[-len(case.precisions) :]), sep="\n")
     if not asked:
         RECORD.write_text("".join(f"{json.dumps(x)}\n" for x in lines))

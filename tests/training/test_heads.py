@@ -17,7 +17,7 @@ LINES = [json.loads(line) for line in RECORD.read_text().splitlines()]
 BY_NAME = {case.name: case for case in CASES}
 CLOSE = 0.006
 SMALL = 1 << 18  # sums and numbers of tokens that tiles keep, which no share of a peak tells
-METHODS = "dpo ipo orpo kto cpo simpo reward gkd grpo rloo ppo gspo dapo cispo reinforce".split()
+METHODS = "dpo ipo orpo kto cpo simpo reward gkd grpo rloo ppo gspo dapo cispo reinforce"
 FRAMEWORKS = (
     "trl ms-swift llama-factory axolotl verl easyr1 openrlhf nemo-rl unsloth agilerl slime megatron"
 )
@@ -81,13 +81,13 @@ def test_tiles_do_not_grow_with_the_vocabulary():
     made = head("grpo", "trl", None)
     few, many = (
         measured(made, "bf16-mixed", quiet=True, **(SHAPES["rows"] | {"vocab": n}))
-        for n in (32_768, 131_072)
+        for n in (131_072, 262_144)
     )
     assert many == pytest.approx(few, rel=0.01)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS.split())
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.split())
 def test_every_method_of_every_framework_has_a_head(method, framework):
     shape = {"rows": 2, "length": 32, "answer": 16, "width": 32, "vocab": 500}
     made = head(method, framework, None)

@@ -15,8 +15,8 @@ from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.blueprint import Blueprint, CountedParams, Param
 from weighbridge.models.arch.builder import stem
 from weighbridge.models.arch.roles import role_of
+from weighbridge.training.forward.losses import SCORE
 
-SCORE = "score.weight"
 ENDING = "ForSequenceClassification"
 
 
