@@ -132,7 +132,11 @@ def test_swift_has_its_own_names_and_defaults():
     assert run("swift sft --model org/name --tuner_type full\n").settings["method"] == "full"
     assert "longlora" in run("swift sft --model org/name --tuner_type longlora\n").refused
     learns = run("swift rlhf --rlhf_type dpo --model org/name\n")
-    assert (learns.refused, learns.settings["method"], learns.settings["tuner"]) == ("", "dpo", "lora")
+    assert (learns.refused, learns.settings["method"], learns.settings["tuner"]) == (
+        "",
+        "dpo",
+        "lora",
+    )
     assert learns.settings["framework"] == "ms-swift"
     assert "xpo" in run("swift rlhf --rlhf_type xpo --model org/name\n").refused
 

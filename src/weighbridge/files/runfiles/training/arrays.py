@@ -88,7 +88,9 @@ def _variables(text: str) -> Iterator[tuple[str, str]]:
             continue
         if filled(variables.get(name, "")) and value.startswith(f"${{{name}:"):
             continue  # it is set, and NAME=${NAME:-x} leaves it
-        value = _filled(value, {name: variables.get(name, "")}) if f"${{{name}}}" in value else value
+        value = (
+            _filled(value, {name: variables.get(name, "")}) if f"${{{name}}}" in value else value
+        )
         variables[name] = f"{variables.get(name, '')} {value}" if match["more"] else value
     yield from variables.items()
 

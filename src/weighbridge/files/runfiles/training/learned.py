@@ -31,7 +31,10 @@ OF_SFT = ("nll", "dft", "chunked_nll", "")  # values of loss_type
 LENGTHS = ("max_length", "max_seq_length", "model_max_length")
 OF_PROMPT = ("max_prompt_length", "max_length")  # of ms-swift: what a prompt is cut to
 NO_PROMPT = ("0.27", "max_prompt_length is no argument of TRL's GRPO since 0.28")
-SERVER, OWN_CARD = "server", "the server of vLLM writes on cards of its own, by a command of its own"
+SERVER, OWN_CARD = (
+    "server",
+    "the server of vLLM writes on cards of its own, by a command of its own",
+)
 PACKED = {False: "lora", True: "qlora"}
 
 

@@ -22,6 +22,7 @@ from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.pieces import begins_with_a_command
 from weighbridge.files.runfiles.reading import KeyReading, phrased, reading, table
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, flags, learned
@@ -58,7 +59,8 @@ LONGER = "+ log-probabilities are filled up to more tokens than the update"
 def tells(document: Document) -> bool:
     """Tell whether a document starts one of these programs, or is its config."""
     if document.syntax == "shell":
-        return is_script(document) and started(document) is not None
+        script = is_script(document) or begins_with_a_command(document.text)
+        return script and started(document) is not None
     return of_config(document) is not None
 
 
@@ -157,7 +159,9 @@ def _adapted(keys: KeyReading, dialect: Dialect) -> None:
     keys.used.update((dialect.targets, *dialect.rank))
     if not rank or keys.settings.get("tuner") == "full":
         keys.settings["tuner"] = "full"
-        keys.used.update(key for key, setting in keys.keys.settings.items() if setting == "lora_alpha")
+        keys.used.update(
+            key for key, setting in keys.keys.settings.items() if setting == "lora_alpha"
+        )
         return
     four = next((n for n in ("ds.load_in_4bit", "load_in_4bit") if keys.on(n)), "")
     keys.settings["tuner"] = "qlora" if four else "lora"
@@ -312,7 +316,9 @@ def _nemo_rl(keys: KeyReading) -> None:
             keys.take(f"policy.dtensor_cfg.{kind}_parallel_size", SIZES[kind])
     if not keys.on(f"{layout}.peft.enabled" if megatron else "policy.dtensor_cfg.lora_cfg.enabled"):
         keys.settings["tuner"] = "full"
-    each, nodes = (max(1, number(keys.value(f"cluster.{n}"))) for n in ("gpus_per_node", "num_nodes"))
+    each, nodes = (
+        max(1, number(keys.value(f"cluster.{n}"))) for n in ("gpus_per_node", "num_nodes")
+    )
     alone = "policy.generation.colocated"
     total = each * nodes
     if _writes(keys) and keys.value(f"{alone}.enabled") is False:
@@ -351,7 +357,9 @@ def _swift(keys: KeyReading) -> None:
 def _megatron(keys: KeyReading, above: str, below: str) -> None:
     """Take Megatron's layout, whose keys begin with `above`, and its own arguments."""
     for kind in ("tensor", "pipeline", "context", "expert"):
-        keys.take(f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind])
+        keys.take(
+            f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind]
+        )
     last, first = (f"{below}num_layers_in_{end}_pipeline_stage" for end in ("last", "first"))
     words = {"decoder_last_pipeline_num_layers": keys.value(last)}
     words |= {"decoder_first_pipeline_num_layers": keys.value(first)}
