@@ -176,7 +176,6 @@ def test_every_framework_says_its_method(text, name, method, framework):
     "text",
     [
         "python3 -m openrlhf.cli.train_sft --pretrain org/name\n",
-        "megatron sft --model org/name\n",
         "swift rlhf --rlhf_type nash --model org/name\n",
         "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=opo\n",
     ],

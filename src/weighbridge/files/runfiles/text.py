@@ -316,6 +316,8 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
 def _enough(cards: str, run: PlannedRun) -> str:
     """Return the cards of a text, as many as a command uses where it says that and the text does
     not."""
+    if run.engine_cards and run.cards:  # the text counts those of the engine, too
+        return times(cards.partition(":")[0], run.cards)
     return cards if ":" in cards or "+" in cards else times(cards, _used(run))
 
 

@@ -428,8 +428,9 @@ def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(typed.get("gpu") or "")
     count = run.cards or ranks_of(run) or 1
     cards = {"gpu": times(kind, count)} if NAMED.fullmatch(kind) else {}
-    if kind and run.engine_cards and "rollout_gpu" not in typed:
-        cards["rollout_gpu"] = times(kind.partition(":")[0], run.engine_cards)
+    named = kind or str(run.settings.get("gpu") or "")
+    if named and run.engine_cards and "rollout_gpu" not in typed:
+        cards["rollout_gpu"] = times(named.partition(":")[0], run.engine_cards)
     return cards
 
 

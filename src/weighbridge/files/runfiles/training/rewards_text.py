@@ -45,6 +45,7 @@ class Dialect(NamedTuple):
     method: Sequence[str] = ()
     cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
     usual_cards: int = 0
+    verbs: Sequence[str] = ()  # after its word; none: whatever it starts
     usual: Mapping[str, tuple[Value, str]] = {}  # a setting -> its default, and the key of it
     shipped: Mapping[str, Mapping[str, Any]] = {}  # configs by name -> what they say
 
@@ -124,6 +125,8 @@ def _launched(
     if last is None or dialect is None:
         return None
     of_program = words[last + 1 :]
+    if dialect.verbs and (not of_program or of_program[0] not in dialect.verbs):
+        return None
     assigned = [word for word in of_program if "=" in word and not word.startswith("-")]
     values = flags.mapping([word for word in of_program if word not in assigned])
     split = (word.lstrip("+~").partition("=") for word in assigned)
