@@ -114,8 +114,8 @@ def _decides(run: TrainerRun) -> Iterator[str]:
         yield from _pretty("zero = ", _deepspeed(run))
     if run.framework == "trl":
         yield from _wrapped("loading = {", tuple(_loading(run, ": ")), "}")
-        config = f"{run.learns or 'SFT'}Config"
-        yield from assigned("args", config, (*_arguments(run), "model_init_kwargs=loading"))
+        args = f"{run.learns or 'SFT'}Config"
+        yield from assigned("args", args, (*_arguments(run), "model_init_kwargs=loading"))
         return
     model = json.dumps(run.model)
     yield from assigned("args", "TrainingArguments", tuple(_arguments(run)))

@@ -45,8 +45,8 @@ from weighbridge.files.runfiles.slurm import times
 from weighbridge.files.runfiles.training.arrays import SET
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.unanswered import learner, model_in
-from weighbridge.workload.train import LEARNS
 from weighbridge.models.catalogue import everyday
+from weighbridge.workload.train import LEARNS
 
 PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
 LAUNCH = re.compile(

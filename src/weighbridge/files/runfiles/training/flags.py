@@ -121,14 +121,14 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
     if stands is not None:
         yield _in_place(text, stands, written_value)
         return
-    beside = next(filter(None, (_flag(text, name) for name in known)), None)
-    if beside is None:
+    other = next(filter(None, (_flag(text, name) for name in known)), None)
+    if other is None:
         return
-    start, dotted = beside[0], "." in beside[0].partition("=")[0]
+    start, dotted = other[0], "." in other[0].partition("=")[0]
     for name in names if dotted else names[-1:]:
         if dotted == ("." in name):
             word = f"--{name} {written_value}" if start[0] == "-" else f"{name}={written_value}"
-            text_before, text_behind = text[: beside.end()], text[beside.end() :]
+            text_before, text_behind = text[: other.end()], text[other.end() :]
             yield f"{text_before} {word}{text_behind}"
 
 

@@ -28,9 +28,9 @@ from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, flags, learned
 from weighbridge.files.runfiles.training.learned import number
 from weighbridge.files.runfiles.training.rewards_text import (
-    DIALECTS,
-    Dialect,
-    DialectRun,
+    REWARD_PROGRAMS,
+    RewardProgram,
+    RewardRun,
     of_config,
     started,
     with_config,
@@ -71,38 +71,38 @@ def read(document: Document) -> Iterator[PlannedRun]:
         yield _planned(run)
 
 
-def _planned(run: DialectRun) -> PlannedRun:
-    dialect = run.dialect
-    keys = reading(run.document, text_beside(__file__, f"{dialect.table}.txt"))
-    keys.settings["framework"] = dialect.framework
+def _planned(run: RewardRun) -> PlannedRun:
+    program = run.program
+    keys = reading(run.document, text_beside(__file__, f"{program.table}.txt"))
+    keys.settings["framework"] = program.framework
     keys.unread += run.absent
     keys.notes += run.notes
-    named = next((name for name in dialect.models if keys.value(name) is not None), "")
+    named = next((name for name in program.models if keys.value(name) is not None), "")
     model = arguments.name_of(keys, named) if named else ""
-    method = _method(keys, dialect, run.verb)
+    method = _method(keys, program, run.verb)
     if not method:
         keys.used.update(keys.data)
         return keys.run(model, refused=sentence("rewards.method"))
     keys.settings["method"] = learned.NAMES.get(method, method)
     _switches(keys)
-    TAKES[dialect.framework](keys)
-    _adapted(keys, dialect)
-    for setting, (value, name) in dialect.usual.items():
-        why = sentence("own_name", framework=dialect.program, name=name)
+    TAKES[program.framework](keys)
+    _adapted(keys, program)
+    for setting, (value, name) in program.usual.items():
+        why = sentence("own_name", framework=program.name, name=name)
         keys.default(setting, value, why)
     ones = (key for key in keys.keys.memory if key.endswith("parallel_size"))
     keys.used.update(key for key in ones if keys.peek(key) == 1)
     keys.plain()
-    for each, machines in dialect.cards:
-        _cards(keys, each, machines, dialect.usual_cards)
+    for each, machines in program.cards:
+        _cards(keys, each, machines, program.usual_cards)
     if keys.cards == 1:
         keys.settings.pop("shard", None)
     return keys.run(model, refused=learned.refusal(keys.settings["method"]))
 
 
-def _method(keys: KeyReading, dialect: Dialect, verb: str) -> str:
+def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
     """Return what a run learns; "" of one that is plain fine-tuning."""
-    for name in dialect.method:
+    for name in program.method:
         if isinstance(keys.value(name), str):
             keys.knows(name, "method")
             word = str(keys.value(name)).lower()
@@ -111,7 +111,7 @@ def _method(keys: KeyReading, dialect: Dialect, verb: str) -> str:
     if not {"sft", "pt"}.isdisjoint((*words, *keys.data)):
         return ""
     named = (word for word in (*words, *keys.data) if word in learned.NAMES)
-    return next(named, dialect.usual_method)
+    return next(named, program.usual_method)
 
 
 def _switches(keys: KeyReading) -> None:
@@ -153,10 +153,10 @@ def _count(keys: KeyReading, cards: int) -> None:
     keys.settings |= Ranks.of(keys.settings).over(cards).settings("data")
 
 
-def _adapted(keys: KeyReading, dialect: Dialect) -> None:
+def _adapted(keys: KeyReading, program: RewardProgram) -> None:
     """Take the rank of adapters; where none is above 0, all is trained."""
-    rank = next((name for name in dialect.rank if number(keys.value(name))), "")
-    keys.used.update((dialect.targets, *dialect.rank))
+    rank = next((name for name in program.rank if number(keys.value(name))), "")
+    keys.used.update((program.targets, *program.rank))
     if not rank or keys.settings.get("tuner") == "full":
         keys.settings["tuner"] = "full"
         keys.used.update(
@@ -166,9 +166,9 @@ def _adapted(keys: KeyReading, dialect: Dialect) -> None:
     four = next((n for n in ("ds.load_in_4bit", "load_in_4bit") if keys.on(n)), "")
     keys.settings["tuner"] = "qlora" if four else "lora"
     keys.set("lora_r", keys.value(rank), rank)
-    modules = keys.value(dialect.targets)
+    modules = keys.value(program.targets)
     if isinstance(modules, list) and modules and modules != ["all-linear"]:
-        keys.set("lora_targets", modules, dialect.targets)
+        keys.set("lora_targets", modules, program.targets)
     else:
         keys.settings["lora_targets"] = "all-linear"
 
@@ -402,7 +402,7 @@ TAKES: Mapping[str, Callable[[KeyReading], None]] = {
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of all programs, `a|b`: a file has those of one. None
     where no program has words for it."""
-    tables = [table(text_beside(__file__, f"{each.table}.txt")) for each in DIALECTS]
+    tables = [table(text_beside(__file__, f"{each.table}.txt")) for each in REWARD_PROGRAMS]
     names: dict[str, list[str]] = {"max_tokens_per_gpu": [f"{ACTOR}.ppo_max_token_len_per_gpu"]}
     names["batch_size"] = [f"{ACTOR}.ppo_micro_batch_size_per_gpu"]
     names["logprob_batch_size"] = [f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu"]

@@ -30,18 +30,18 @@ MOST_BASES = 8  # configs below configs
 EACH_CARD = "nproc_per_node"
 
 
-class Dialect(NamedTuple):
-    """A line of rewards.jsonl: a `program` of programs.toml, `framework` as --framework has it, the
-    `table` of its keys, those that its YAML has together (`own`), and where the rest stands."""
+class RewardProgram(NamedTuple):
+    """A line of rewards.jsonl: a `name` of programs.toml, `framework` as --framework has it, the
+    `table` of its keys, those that its YAML has together (`together`), and where the rest stands."""
 
-    program: str
+    name: str
     framework: str
     table: str
     models: Sequence[str]
     rank: Sequence[str]  # of adapters
     targets: str
     usual_method: str = ""
-    own: Sequence[str] = ()
+    together: Sequence[str] = ()
     method: Sequence[str] = ()
     cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
     usual_cards: int = 0
@@ -50,18 +50,18 @@ class Dialect(NamedTuple):
     shipped: Mapping[str, Mapping[str, Any]] = {}  # configs by name -> what they say
 
 
-class DialectRun(NamedTuple):
+class RewardRun(NamedTuple):
     """A run as keys. `absent` are files that it names and that are not here; `verb` is the module
     that a script starts."""
 
-    dialect: Dialect
+    program: RewardProgram
     document: Document
     absent: tuple[Unread, ...] = ()
     notes: tuple[str, ...] = ()
     verb: str = ""
 
 
-class Layer(NamedTuple):
+class ConfigLayer(NamedTuple):
     """What a config says above those that it begins with."""
 
     data: Mapping[str, Any]
@@ -69,33 +69,37 @@ class Layer(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-DIALECTS = tuple(Dialect(**json.loads(line)) for line in lines_beside(__file__, "rewards.jsonl"))
+REWARD_PROGRAMS = tuple(
+    RewardProgram(**json.loads(line)) for line in lines_beside(__file__, "rewards.jsonl")
+)
 
 
-def of_config(document: Document) -> Dialect | None:
+def of_config(document: Document) -> RewardProgram | None:
     """Return the program whose config a document is; None where it is none of these."""
     data = document.data
     if not isinstance(data, dict):
         return None
-    return next((d for d in DIALECTS if d.own and all(key in data for key in d.own)), None)
+    return next(
+        (d for d in REWARD_PROGRAMS if d.together and all(key in data for key in d.together)), None
+    )
 
 
-def with_config(document: Document) -> DialectRun | None:
+def with_config(document: Document) -> RewardRun | None:
     """Return the run of a config; None where it is none of these."""
-    dialect = of_config(document)
-    if dialect is None:
+    program = of_config(document)
+    if program is None:
         return None
-    data, absent, notes = _layer(document, dialect)
+    data, absent, notes = _layer(document, program)
     whole = _resolved(data)
     places = dict(document.places)
     for path, value in _leaves(whole, ()):
         if _value(document.data, ".".join(map(str, path)), "") != value:
             places[path] = Place(places[path].line if path in places else 0)
-    said = replace(document, data=whole, places=places)
-    return DialectRun(dialect, said, absent, notes)
+    keyed = replace(document, data=whole, places=places)
+    return RewardRun(program, keyed, absent, notes)
 
 
-def started(document: Document) -> DialectRun | None:
+def started(document: Document) -> RewardRun | None:
     """Return the first run that a script starts of one of these programs; None where it starts
     none."""
     if _dialect(document.text) is None:
@@ -111,40 +115,40 @@ def started(document: Document) -> DialectRun | None:
         return None
 
 
-def _dialect(text: str) -> Dialect | None:
+def _dialect(text: str) -> RewardProgram | None:
     known = programs()
-    return next((d for d in DIALECTS if d.program in known and known[d.program].starts(text)), None)
+    return next(
+        (d for d in REWARD_PROGRAMS if d.name in known and known[d.name].starts(text)), None
+    )
 
 
-def _launched(
-    document: Document, words: Sequence[str], env: Mapping[str, str]
-) -> DialectRun | None:
+def _launched(document: Document, words: Sequence[str], env: Mapping[str, str]) -> RewardRun | None:
     pairs = [" ".join(words[n : n + 2]) for n in range(len(words))]
     last = next((n for n in reversed(range(len(words))) if _dialect(pairs[n]) is not None), None)
-    dialect = None if last is None else _dialect(pairs[last])
-    if last is None or dialect is None:
+    program = None if last is None else _dialect(pairs[last])
+    if last is None or program is None:
         return None
     of_program = words[last + 1 :]
-    if dialect.verbs and (not of_program or of_program[0] not in dialect.verbs):
+    if program.verbs and (not of_program or of_program[0] not in program.verbs):
         return None
     assigned = [word for word in of_program if "=" in word and not word.startswith("-")]
     values = flags.mapping([word for word in of_program if word not in assigned])
     split = (word.lstrip("+~").partition("=") for word in assigned)
     values |= {key: flags.plain(value) for key, _, value in split}
     values = {key: v for key, v in values.items() if not key.startswith("$") and v != ""}
-    layer = _named(document, dialect, values.pop("config", None))
+    layer = _named(document, program, values.pop("config", None))
     launched = ranks.of_program("swift", words[:last], env, "swift").ranks
-    if launched and any(EACH_CARD in each for each, _ in dialect.cards):
+    if launched and any(EACH_CARD in each for each, _ in program.cards):
         values[EACH_CARD] = launched
     whole = starters.changed(replace(document, data=layer.data), values)
-    said = replace(whole, data=_resolved(whole.data), places=_places(document, values))
+    keyed = replace(whole, data=_resolved(whole.data), places=_places(document, values))
     verb = " ".join(word for word in words[last : last + 2] if "=" not in word)
-    return DialectRun(dialect, said, layer.absent, layer.notes, verb.partition(" -")[0])
+    return RewardRun(program, keyed, layer.absent, layer.notes, verb.partition(" -")[0])
 
 
 def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place]:
     """Return the lines in which keys of a script stand."""
-    places = {}
+    places: dict[Path, Place] = {}
     for key in values:
         pattern = rf"(?<![\w.]){re.escape(key).replace('_', '[-_]')}(?=[=\s])"
         match = re.search(pattern, document.text)
@@ -153,30 +157,30 @@ def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place
     return places
 
 
-def _named(document: Document, dialect: Dialect, name: Value) -> Layer:
+def _named(document: Document, program: RewardProgram, name: Value) -> ConfigLayer:
     """Return the config that a line names, above which its words stand."""
-    return _base(document, dialect, name, MOST_BASES) if isinstance(name, str) else Layer({})
+    return _base(document, program, name, MOST_BASES) if isinstance(name, str) else ConfigLayer({})
 
 
-def _layer(document: Document, dialect: Dialect, left: int = MOST_BASES) -> Layer:
+def _layer(document: Document, program: RewardProgram, left: int = MOST_BASES) -> ConfigLayer:
     """Return a config above the one that it names as its `defaults`."""
     named = document.data.get("defaults")
     if not isinstance(named, str) or not left:
-        return Layer(document.data)
-    below = _base(document, dialect, named, left)
-    return below._replace(data=_above(below.data, document.data))
+        return ConfigLayer(document.data)
+    below = _base(document, program, named, left)
+    return below._replace(data=_above(below.data, dict(document.data)))
 
 
-def _base(document: Document, dialect: Dialect, name: str, left: int) -> Layer:
+def _base(document: Document, program: RewardProgram, name: str, left: int) -> ConfigLayer:
     """Return the config of a name: the file that lies beside a document, or one that is shipped."""
     config = beside(document, name, ("yaml",))
     if config is not None and isinstance(config.data, dict):
-        return _layer(config, dialect, left - 1)
+        return _layer(config, program, left - 1)
     base = name.rpartition("/")[2]
-    if base in dialect.shipped:
-        return Layer(dialect.shipped[base], (), (sentence("base.by_name", base=base),))
+    if base in program.shipped:
+        return ConfigLayer(program.shipped[base], (), (sentence("base.by_name", base=base),))
     line = document.line_of(max(0, document.text.find(name)))
-    return Layer({}, (missing(name, "config", line),))
+    return ConfigLayer({}, (missing(name, "config", line),))
 
 
 def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,8 +188,9 @@ def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     both = dict(below)
     for key, value in data.items():
         inner = both.get(key)
-        nested = isinstance(value, dict) and isinstance(inner, dict)
-        both[key] = _above(inner, value) if nested else value
+        both[key] = value
+        if isinstance(value, dict) and isinstance(inner, dict):
+            both[key] = _above(inner, value)
     return both
 
 

@@ -164,8 +164,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     if adapted and not data.pop("full_finetuning", False):
         data["use_peft"] = True
     framework = "unsloth" if fast else "trainer" if names.isdisjoint(TRAINERS) else "trl"
-    said = replace(document, data=data, places=places)
-    run = trl.of_arguments(said, framework, UNREAD, method)
+    arguments = replace(document, data=data, places=places)
+    run = trl.of_arguments(arguments, framework, UNREAD, method)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
     settings |= {name: value for name, value, _ in loads}

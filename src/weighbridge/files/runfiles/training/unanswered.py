@@ -14,7 +14,6 @@ from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 
-
 MODEL = re.compile(
     r"(?:actor_rollout_ref\.model\.path|actor\.model\.model_path|policy\.model_name"
     r"|(?:--(?:\w+\.)?(?:model_name_or_path|pretrain|model)))(?:=|[ \t]+)(?P<value>[^\s\\]+)"
