@@ -227,7 +227,7 @@ def _answers(run: TrainerRun) -> Iterator[str]:
     yield f"max_completion_length={t['max_new_tokens']}"
     if t.get("kl_beta"):
         yield f"beta={t['kl_beta']}"
-    if t["rollout_engine"] != "vllm":
+    if t["rollout_engine"] == "none":
         return
     yield "use_vllm=True"
     yield 'vllm_mode="colocate"'

@@ -1,9 +1,9 @@
 """What a run learns from rewards or preferences, by the names of TRL and of those that train by its
 classes: ms-swift, LLaMA-Factory, axolotl and Unsloth.
 
-Sources: trl 0.16 to 1.16 trainer/grpo_config.py (use_vllm, vllm_mode "server" from 0.18 to 0.29 and
-"colocate" since 1.0; max_prompt_length until 0.27), dpo_config.py, kto_config.py, scripts/; ms-swift
-@ 3602360a swift/rlhf_trainers/args_mixin.py, rollout_mixin.py (offload_model, sleep_level).
+Sources: trl 0.16 to 1.16 trainer/grpo_config.py (vllm_mode "server" from 0.18 to 0.29 and
+"colocate" since 1.0; max_prompt_length until 0.27), dpo_config.py, kto_config.py, scripts/;
+ms-swift @ 3602360a swift/rlhf_trainers/args_mixin.py, rollout_mixin.py (offload_model).
 """
 
 from collections.abc import Mapping

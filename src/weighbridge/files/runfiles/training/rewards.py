@@ -53,6 +53,7 @@ ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF'
 KL, TOKENS, PACKED = 0.001, 16384, 16192  # kl_loss_coef and tokens of a forward of verl; OpenRLHF's
 ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
 UNPADDED = "- sequences stand in one row without padding"
+MOST_TOKENS = "train.max_tokens_per_gpu"
 LONGER = "+ log-probabilities are filled up to more tokens than the update"
 
 
@@ -87,14 +88,18 @@ def _planned(run: RewardRun) -> PlannedRun:
     _switches(keys)
     TAKES[program.framework](keys)
     _adapted(keys, program)
-    for setting, (value, name) in program.usual.items():
-        why = sentence("own_name", framework=program.name, name=name)
-        keys.default(setting, value, why)
+    if keys.settings["method"] != "ppo":
+        keys.used.update(key for key, to in keys.keys.settings.items() if to == "critic")
     ones = (key for key in keys.keys.memory if key.endswith("parallel_size"))
     keys.used.update(key for key in ones if keys.peek(key) == 1)
     keys.plain()
     for each, machines in program.cards:
         _cards(keys, each, machines, program.usual_cards)
+    for setting, (value, name) in program.usual.items():
+        if setting != "seq_len" or not _writes(keys):  # rows of answers are of two numbers
+            keys.default(setting, value, sentence("own_name", framework=program.name, name=name))
+    if Ranks.of(keys.settings).context > 1 and program.sequence:
+        keys.settings["context_parallel_by"] = program.sequence
     if keys.cards == 1:
         keys.settings.pop("shard", None)
     return keys.run(model, refused=learned.refusal(keys.settings["method"]))
@@ -202,8 +207,6 @@ def _verl(keys: KeyReading) -> None:
     bucket = f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"
     if number(keys.value(bucket)):
         keys.set("sync_bucket", f"{keys.value(bucket)}MiB", bucket)
-    if keys.settings["method"] != "ppo":
-        keys.used.add("critic.model.path")
 
 
 def _rows(keys: KeyReading) -> None:
@@ -234,12 +237,10 @@ def _rows(keys: KeyReading) -> None:
 def _ulysses(keys: KeyReading, name: str) -> None:
     if number(keys.value(name)) > 1:
         keys.take(name, SIZES["context"])
-        keys.settings["context_parallel_by"] = "ulysses"
     keys.used.add(name)
 
 
 def _easyr1(keys: KeyReading) -> None:
-    _ulysses(keys, "worker.actor.ulysses_size")
     off = keys.on("algorithm.disable_kl")
     keys.settings["kl_beta"] = 0.0 if off else keys.value("algorithm.kl_coef", KL)
 
@@ -252,28 +253,14 @@ def _openrlhf(keys: KeyReading) -> None:
     actor's are weighed."""
     if keys.settings["method"] == "dpo" and (keys.on("model.ipo_enable") or keys.on("ipo")):
         keys.settings["method"] = "ipo"
-    if any(number(keys.peek(n)) > 1 for n in ("ds.ring_attn_size", "ring_attn_size")):
-        keys.settings["context_parallel_by"] = "ring"
     if not _writes(keys):
         _unpacked(keys)
-        for name in ("data.max_len", "max_len"):
-            keys.take(name, "seq_len")
-        why = sentence("own_name", framework="OpenRLHF", name="data.max_len")
-        keys.default("seq_len", 2048, why)
         return
-    keys.take("data.max_len", "seq_len")
-    for name in ("rollout.max_new_tokens", "generate_max_len"):
-        keys.take(name, "max_new_tokens")
-    for name in ("data.prompt_max_len", "prompt_max_len"):
-        keys.take(name, "prompt_len")
-    if keys.on("train.dynamic_batch_enable") or keys.on("use_dynamic_batch"):
-        most = "train.max_tokens_per_gpu"
-        if keys.take(most, "max_tokens_per_gpu") is None:
-            why = sentence("own_name", framework="OpenRLHF", name=most)
-            keys.default("max_tokens_per_gpu", PACKED, why)
+    on = keys.on("train.dynamic_batch_enable") or keys.on("use_dynamic_batch")
+    if on and keys.take(MOST_TOKENS, "max_tokens_per_gpu") is None:
+        why = sentence("own_name", framework="OpenRLHF", name=MOST_TOKENS)
+        keys.default("max_tokens_per_gpu", PACKED, why)
     _together(keys)
-    if keys.settings["method"] != "ppo":
-        keys.used.update(("critic.model_name_or_path", "critic_pretrain"))
 
 
 def _unpacked(keys: KeyReading) -> None:
@@ -316,6 +303,16 @@ def _nemo_rl(keys: KeyReading) -> None:
             keys.take(f"policy.dtensor_cfg.{kind}_parallel_size", SIZES[kind])
     if not keys.on(f"{layout}.peft.enabled" if megatron else "policy.dtensor_cfg.lora_cfg.enabled"):
         keys.settings["tuner"] = "full"
+    _cluster(keys)
+    answer, row = "policy.generation.max_new_tokens", "policy.max_total_sequence_length"
+    if keys.peek(answer) == keys.peek(row) or not _writes(keys):
+        keys.used.add(answer)  # rows are cut to the whole
+    if not _writes(keys):
+        keys.used.add("policy.logprob_batch_size")
+
+
+def _cluster(keys: KeyReading) -> None:
+    """Take the cards that train: all of the cluster, less those that the engine has alone."""
     each, nodes = (
         max(1, number(keys.value(f"cluster.{n}"))) for n in ("gpus_per_node", "num_nodes")
     )
@@ -330,11 +327,6 @@ def _nemo_rl(keys: KeyReading) -> None:
     for name in ("cluster.gpus_per_node", "cluster.num_nodes"):
         if keys.value(name) is not None:
             keys.knows(name, SIZES["data"])
-    answer, row = "policy.generation.max_new_tokens", "policy.max_total_sequence_length"
-    if keys.peek(answer) == keys.peek(row) or not _writes(keys):
-        keys.used.add(answer)  # rows are cut to the whole
-    if not _writes(keys):
-        keys.used.add("policy.logprob_batch_size")
 
 
 def _agilerl(keys: KeyReading) -> None:

@@ -32,7 +32,7 @@ EACH_CARD = "nproc_per_node"
 
 class RewardProgram(NamedTuple):
     """A line of rewards.jsonl: a `name` of programs.toml, `framework` as --framework has it, the
-    `table` of its keys, those that its YAML has together (`together`), and where the rest stands."""
+    `table` of its keys, those that its YAML has `together`, and where all else stands."""
 
     name: str
     framework: str
@@ -45,6 +45,7 @@ class RewardProgram(NamedTuple):
     method: Sequence[str] = ()
     cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
     usual_cards: int = 0
+    sequence: str = ""  # how ranks of a sequence see all of it
     verbs: Sequence[str] = ()  # after its word; none: whatever it starts
     usual: Mapping[str, tuple[Value, str]] = {}  # a setting -> its default, and the key of it
     shipped: Mapping[str, Mapping[str, Any]] = {}  # configs by name -> what they say
