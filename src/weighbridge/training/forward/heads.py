@@ -137,7 +137,7 @@ def _read(line: str) -> TableRow:
     row, source = line.split(" | ")
     framework, methods, since, scored, wide, *others = row.split()
     words = frozenset(x for x in others if "=" not in x)
-    values: dict[str, Any] = dict(x.split("=") for x in rest if "=" in x)
+    values: dict[str, Any] = dict(x.split("=") for x in others if "=" in x)
     values |= {name: True for name in FLAGS if name in words}
     values["cuts"] = int(values.get("cuts", 0))
     scoring = Scoring(scored=scored, wide=wide, **values)
