@@ -144,8 +144,7 @@ def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def tiled(s: TrainingStep, hidden: Tensor, rows: int, shape: Shape) -> Tensor:
-    """Log-probabilities of `rows` of the tokens, by TRL's tiles, or their sum: `shape` in
-    float32."""
+    """Return the log-probabilities of `rows` tokens, by TRL's tiles, or a sum of them."""
     m, weight = s.m, weight_of(s)
     dtype = s.computing
     with m.making("logits"):
@@ -189,8 +188,7 @@ def _tiles(
     again: bool = False,
 ) -> Tensor:
     """Return the buffer for the logits of a tile, which is as wide where there are fewer outputs.
-    Tokens and outputs are cast a tile at a time: the one before is let go when the next is
-    there, but of the outputs before that in forward, not `again`."""
+    What was cast of a tile is let go when the next is there; outputs, in forward, before."""
     rows, width = shape
     buffer = m.new((min(rows, TILE[0]), TILE[1]), computing)
     states = turned = None
