@@ -133,7 +133,7 @@ def quiet_pass(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> None:
 
 def _of_answer(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0) -> Tensor:
     """Cut out the states of the answer's tokens, and of `more`."""
-    if scoring.scored == "all" or scoring.whole or not s.answer:
+    if scoring.scored == "all" or scoring.whole or scoring.score == "tiles" or not s.answer:
         return hidden
     count = min(s.answer + more, s.length)
     x = part(s.m, hidden, s.batch, count, hidden.shape[-1])
@@ -299,8 +299,10 @@ def _kl(m: Machine, x: Tensor, target: Tensor) -> Tensor:
 
 
 def _trl(s: TrainingStep, x: Tensor) -> Tensor:
-    """TRL's tiles (losses.tiled), of the tokens that are scored."""
+    """TRL's tiles (losses.tiled), of the tokens that are scored: all but a row's last, or those of
+    the answer, picked by a mask."""
     tokens = s.answer or s.length - 1
+    x = part(s.m, x, s.batch, s.length - 1, x.shape[-1])
     return losses.tiled(s, x, s.batch * tokens, (s.batch, tokens))
 
 
