@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import weighbridge
+from tests.torch.trl_trainers import ANSWER, PROMPT, SHAPE
+from weighbridge.answers.estimate.train import of_step
+from weighbridge.answers.questions.question import question
+from weighbridge.training import learning
+
 LINES = [
     json.loads(line)
     for line in Path(__file__).with_name("trl_instants.jsonl").read_text().splitlines()
@@ -74,3 +80,54 @@ def test_the_reference_runs_while_the_graph_of_dpo_lives():
     policy, reference = first(seen, "policy"), first(seen, "reference quiet")
     load = first(seen, "load")
     assert reference[1] > policy[1] > load[1] + 60_000_000
+
+
+# ---- what we say of the same runs
+
+
+def asked(line):
+    """The question of a line: TRL's own settings, as its trainer was given them."""
+    kind, adapters = line["kind"], line["lora"]
+    shapes = {"seq_len": PROMPT + ANSWER, "max_new_tokens": ANSWER}
+    if kind == "grpo":
+        shapes |= {"num_generations": 2, "kl_beta": 0.04, "rollout_engine": "none"}
+    return shapes | {
+        "method": kind,
+        "tuner": "lora" if adapters else "full",
+        **({"lora_targets": ("q_proj", "v_proj")} if adapters else {}),
+        "framework": "trl",
+        "framework_version": "1.16",
+        "precision": line["precision"],
+        "dtype": "bfloat16" if line["precision"] == "bf16" else "float32",
+        "batch_size": 2,
+        "checkpointing": "none",
+        "optimizer": "adamw_torch",
+        "gpu": "a100-80gb",
+    }
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **SHAPE}
+    return weighbridge.prepare(config)
+
+
+@pytest.mark.parametrize(
+    "line", LINES, ids=lambda x: f"{x['kind']} {x['precision']} {'lora' if x['lora'] else 'full'}"
+)
+def test_the_closed_form_has_the_peaks_of_trl(line, model):
+    """Each within half a percent; a quiet pass is marked where its layers end, before its head."""
+    workload = question("train", None, asked(line)).workload
+    ours = {one.name: one.at("allocated").expected for one in actor(model, workload)}
+    most = {}
+    for name, _, peak in line["instants"]:
+        most[name] = max(peak, most.get(name, 0))
+    assert ours["forward"] == pytest.approx(most["policy"], rel=0.005)
+    backward = max(most["loss"], most["backward"])
+    assert max(ours["loss"], ours["backward"]) == pytest.approx(backward, rel=0.005)
+    assert ours["step"] == pytest.approx(most["step"], rel=0.005)
+
+
+def actor(model, workload):
+    run = learning.run(workload, 1)
+    return of_step(model.model(), run.trained, objective=run.objective).devices[0].phases
