@@ -152,20 +152,26 @@ def test_what_a_program_of_rl_says_of_its_learner(text, program, started, settin
     assert learner(text, program, started=started) == settings
 
 
-def test_a_text_about_rl_says_how_its_learner_is_asked():
-    """Micro batch 2 dies and 1 runs in public (OpenRLHF, 8 x H20): the line says so."""
-    weighed = weighbridge.weigh(OPENRLHF, name="a", offline=True).runs[0]
+def test_a_command_of_rl_in_a_text_is_its_question():
+    """Micro batch 2 dies and 1 runs in public (OpenRLHF, 8 x H20)."""
+    (one,) = weighbridge.weigh(OPENRLHF, name="a", gpu="h20:8", offline=True).runs
+    workload = one.report.workload
+    assert (workload["method"], workload["framework"]) == ("ppo", "openrlhf")
+    assert (workload["seq_len"], workload["shard"]) == (26048, "zero3")
+    assert one.fits != "no"
+    twice = OPENRLHF.replace("micro_train_batch_size 1", "micro_train_batch_size 2")
+    (two,) = weighbridge.weigh(twice, name="a", gpu="h20:8", offline=True).runs
+    assert two.fits == "no"
+
+
+def test_a_text_that_speaks_of_rl_says_how_its_learner_is_asked():
+    text = "It dies with verl on an H100: ppo_micro_batch_size_per_gpu=2, max_length=4096, qwen3-8b"
+    weighed = weighbridge.weigh(text, name="a", offline=True).runs[0]
     line = weighed.why.rpartition("type: ")[2]
-    assert line == (
-        "weighbridge train Qwen2.5-7B-Instruct --method full --seq-len 26048 --batch-size 1 "
-        "--shard zero3 --checkpointing full --gpu h20:8"
-    )
     _, task, model, *flags = shlex.split(line)
     asked = dict(zip(flags[::2], flags[1::2], strict=True))
-    settings = {name.strip("-").replace("-", "_"): value for name, value in asked.items()}
-    assert task == "train"
-    assert weighbridge.train(model, **settings).verdict.fits != "no"
-    assert weighbridge.train(model, **{**settings, "batch_size": 2}).verdict.fits == "no"
+    assert (task, model, asked["--gpu"]) == ("train", "qwen3-8b", "H100")
+    assert (asked["--seq-len"], asked["--batch-size"]) == ("4096", "2")
 
 
 def test_a_config_that_is_not_in_the_text_is_named_with_its_card():

@@ -13,6 +13,7 @@ from weighbridge.files.runfiles import read
 from weighbridge.files.runfiles.document import documents
 from weighbridge.files.runfiles.kinds import named
 from weighbridge.files.runfiles.patching import applied
+from weighbridge.workload.train import REWARDS
 
 FOLDER = Path(__file__).parent / "public"
 ROWS = [
@@ -96,6 +97,8 @@ def test_a_change_that_is_written_is_read_as_it_was_meant(kind):
         for change in CHANGES if not run.refused else ():
             words = named(kind).written(change)
             if words is None or (kind, *change) in BESIDE:
+                continue
+            if run.settings.get("method") in REWARDS and "seq_len" in change:  # of two numbers
                 continue
             (document,) = documents(text, row["syntax"])
             after = applied(document, run, words)

@@ -85,7 +85,6 @@ A=1 \\
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("python -m openrlhf.cli.train_ppo_ray --pretrain x", "OpenRLHF"),
         ("actor_rollout_ref.model.path=org/name out of memory", "verl"),
         ("GRPO of Qwen3-8B on a 3090", "GRPO"),
         ("trtllm-serve crashes for qwen3 235b a22b: no memory", "TensorRT-LLM"),

@@ -114,7 +114,11 @@ def test_each_flag_stands_at_its_line():
 
 
 def test_what_the_shell_computes_is_told_and_not_guessed():
+    found = run(f"python train.py {ARGUMENTS} --gradient_accumulation_steps $(nproc)\n")
+    assert [one.key for one in found.unread] == ["gradient_accumulation_steps"]
     found = run(f"python train.py {ARGUMENTS} --gradient_accumulation_steps $(expr 16 / 2)\n")
+    assert (found.unread, found.settings["gradient_accumulation"]) == ((), 8)
+    found = run(f"python train.py {ARGUMENTS} --gradient_accumulation_steps $(expr 16 / 0)\n")
     assert [one.key for one in found.unread] == ["gradient_accumulation_steps"]
 
 
@@ -127,12 +131,20 @@ def test_swift_has_its_own_names_and_defaults():
     assert all(one.line for one in found.understood)
     assert run("swift sft --model org/name --tuner_type full\n").settings["method"] == "full"
     assert "longlora" in run("swift sft --model org/name --tuner_type longlora\n").refused
-    assert "dpo" in run("swift rlhf --rlhf_type dpo --model org/name\n").refused
+    learns = run("swift rlhf --rlhf_type dpo --model org/name\n")
+    assert (learns.refused, learns.settings["method"], learns.settings["tuner"]) == (
+        "",
+        "dpo",
+        "lora",
+    )
+    assert learns.settings["framework"] == "ms-swift"
+    assert "xpo" in run("swift rlhf --rlhf_type xpo --model org/name\n").refused
 
 
 def test_programs_with_a_command_of_their_own():
     assert run(f"trl sft {ARGUMENTS}\n").settings["framework"] == "trl"
-    assert "grpo" in run(f"trl grpo {ARGUMENTS}\n").refused
+    assert run(f"trl grpo {ARGUMENTS}\n").settings["method"] == "grpo"
+    assert run(f"python examples/scripts/kto.py {ARGUMENTS}\n").settings["method"] == "kto"
     text = f"llamafactory-cli train {ARGUMENTS} --stage sft --finetuning_type lora\n"
     assert run(text).settings["lora_targets"] == "all-linear"
     assert "it starts a.yaml, which" in run("llamafactory-cli train a.yaml\n").refused
@@ -159,16 +171,17 @@ def test_adapters_only_where_they_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "method"),
     [
-        ("num_generations: 8\n", "GRPO"),
-        ("beta: 0.1\n", "DPO"),
-        ("loss_type: sigmoid\n", "loss_type"),
+        ("num_generations: 8\n", "grpo"),
+        ("beta: 0.1\n", "dpo"),
+        ("loss_type: sigmoid\n", "dpo"),
+        ("loss_type: nll\n", "full"),
     ],
 )
-def test_another_step_is_refused_by_name(text, named):
-    assert named in trl(text).refused
-    assert not trl("loss_type: nll\n").refused
+def test_what_is_learned_is_told_by_its_keys(text, method):
+    assert (trl(text).refused, trl(text).settings["method"]) == ("", method)
+    assert "online RL" in trl("reward_model_path: org/judge\n").refused
 
 
 def test_open_instruct_is_launched_by_accelerate():

@@ -69,8 +69,14 @@ def test_the_first_load_counts_and_not_that_of_what_was_trained():
     assert run(FAST.format(load="", more="") + again).model == "org/name"
 
 
-def test_another_step_is_refused_by_name():
-    assert "GRPOTrainer" in run(PEFT.replace("SFTTrainer", "GRPOTrainer")).refused
+def test_a_trainer_says_what_is_learned():
+    settings = run(PEFT.replace("SFTTrainer", "GRPOTrainer")).settings
+    assert (settings["method"], settings["tuner"]) == ("grpo", "qlora")
+
+
+def test_numbers_of_names_are_counted():
+    text = "rank = 8\n" + PEFT.replace("LoraConfig(", "LoraConfig(lora_alpha=rank * 2, ")
+    assert run(text).settings["lora_alpha"] == 16
 
 
 def test_nothing_is_run():
@@ -132,10 +138,10 @@ def test_its_own_dtype_is_that_of_the_checkpoint():
     assert sizes["own"] == sizes["half"] < sizes["whole"]
 
 
-def test_what_is_refused_has_no_defaults():
+def test_a_trainer_of_preferences_has_trls_defaults():
     text = 'AutoModelForCausalLM.from_pretrained("a/b")\nDPOTrainer(args=DPOConfig(beta=0.1))\n'
     found = run(text)
-    assert found.refused and found.defaults == ()
+    assert (found.refused, found.settings["method"], found.settings["seq_len"]) == ("", "dpo", 1024)
 
 
 @pytest.mark.parametrize("model", ['"org/name"', 'model="org/name"'])

@@ -15,7 +15,9 @@ HIDDEN = "***"  # what stands for a secret
 USER = r"(?<=//)[^/\s?#@]*@|(?<=//)[^/\s?#@:'\"\[]+:(?!\d)[^/\s?#@'\"]+"
 QUERY = r"(://[^\s?#'\"]*\?)[^\s'\"]*[^\s'\",.:;)]"
 NAMED = r"(?i)(?<!eos[_-])(?<!bos[_-])(?<!pad[_-])(?<!unk[_-])"  # of a tokenizer's marks
-NAMED += r"((?:signature|credential|token(?!_dispatcher)|passwd|password|passphrase|secret)[\w-]*=)"
+NAMED += (
+    r"((?:signature|credential|token(?!_dispatcher|_len)|passwd|password|passphrase|secret)[\w-]*=)"
+)
 NAMED += r"[^\s&'\"]+"
 # Tokens that are known wherever they stand, by how they begin: of Hugging Face, OpenAI and its kin,
 # hosts of code, NVIDIA, Groq, Replicate, Slack, PyPI, npm, Docker, Google and AWS; JSON web tokens,

@@ -17,7 +17,7 @@ from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.models.quantization.on_load import ConfigCall, dequantizing, written
 from weighbridge.settings.ranks import SHAPE, SIZES, Ranks
 from weighbridge.workload import Train
-from weighbridge.workload.train import TUNERS
+from weighbridge.workload.train import LEARNS, TUNERS
 
 WRITES = ("trainer", "trl")
 # Switches of the loss: what each framework does without one, and with use_liger_kernel
@@ -43,6 +43,13 @@ SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 NEXT, MASKED, SEEN = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",), ("ForImageClassification",)
 BOTH = ("ForConditionalGeneration",)
 CLASSES = (*NEXT, *MASKED, *SEEN, *BOTH)
+LEARNED = {"dpo": "DPO", "grpo": "GRPO"}  # a method -> how TRL's trainer and config begin
+# Settings of roles that TRL's own arguments have no words for
+OF_ROLES = (
+    *("critic", "reward_model", "entropy", "logprob_batch_size", "max_tokens_per_gpu", "packing"),
+    *("rollout_version", "rollout_gpu", "rollout_offload", "max_num_seqs", "sync_bucket"),
+    "standby",
+)
 # What a script has no words for, where the user asked for it
 ELSEWHERE = (
     *("optim_args", "compile", "optimizer_in_backward", "padded", "gptq_kernel", "images"),
@@ -76,6 +83,13 @@ class TrainerRun:
     @property
     def framework(self) -> str:
         return str(self.settings["framework"])
+
+    @property
+    def learns(self) -> str:
+        """Name the trainer of TRL that learns from rewards or preferences, of which scripts are
+        written: "DPO"; "" of every other run."""
+        learned = LEARNED.get(str(self.settings["method"]), "")
+        return learned if self.framework == "trl" else ""
 
     @property
     def starts(self) -> str:
@@ -129,8 +143,8 @@ def unwritten(run: TrainerRun) -> str:
         return sentence("several_models", cls=run.cls)
     if not run.cls.endswith(CLASSES):
         return sentence("no_own_loss", cls=run.cls)
-    if t["method"] in TUNERS:
-        return sentence("lora_scripts", tuner=TUNERS[t["method"]])
+    if t["method"] in (*LEARNS, *TUNERS) and not run.learns:
+        return _other_config(t["method"])
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("loss", t["loss"], LOSSES[run.framework]),
         ("checkpointing", t["checkpointing"], CHECKPOINTS),
@@ -146,8 +160,16 @@ def unwritten(run: TrainerRun) -> str:
     return _beside(run)
 
 
+def _other_config(method: str) -> str:
+    """Say why there is no script of a method that TrainingArguments and LoRA's config do not
+    tell."""
+    if method in LEARNS:
+        return sentence("learning_scripts", method=method)
+    return sentence("lora_scripts", tuner=TUNERS[method])
+
+
 def _beside(run: TrainerRun) -> str:
-    for name in ELSEWHERE:
+    for name in (*ELSEWHERE, *OF_ROLES) if run.learns else ELSEWHERE:
         typed = getattr(run.asked, name)
         if typed not in (None, False) and not (name == "engine_version" and _newest(typed)):
             return sentence("said_elsewhere", flag=name.replace("_", "-"))

@@ -8,7 +8,7 @@ Buffers of NCCL for each group of ranks: `kernels/nccl.py`.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Instant
+from weighbridge.base.memory import Bytes, Component, Instant, exactly
 from weighbridge.machines.kernels.nccl import LAZY_SINCE, SOURCE, communicator
 from weighbridge.memory.components import spelled
 from weighbridge.memory.components.activations import LivePeak
@@ -17,6 +17,7 @@ from weighbridge.memory.components.weights import MERGES, weight_bytes
 from weighbridge.models.arch.body import Experts
 from weighbridge.training import kbit, unsloth
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
+from weighbridge.training.objective import LOG_PROBS, REFERENCE
 from weighbridge.training.optimizers.bits import TUNING
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.run import TrainingRun
@@ -24,7 +25,7 @@ from weighbridge.training.sharding.choice import around_units, order_open
 from weighbridge.training.sharding.schedule import FOR_WEIGHTS
 from weighbridge.training.sharding.zero import ZeroSizes
 
-NAMES = ("load", "forward", "loss", "backward", "step", "evaluation", "save")
+NAMES = ("load", LOG_PROBS, REFERENCE, "forward", "loss", "backward", "step", "evaluation", "save")
 MOVING = ("activations", "logits", "temporaries")
 TOWERS = "towers"  # of images and sounds
 COMPILED = 12  # percent: what torch.compile keeps and takes is its partitioner's choice
@@ -312,10 +313,23 @@ def _wide_stream(plan: TrainingPlan, peak: LivePeak, name: str) -> Iterator[Comp
     )
 
 
+def _reference(plan: TrainingPlan, nbytes: int) -> Component:
+    return Component(
+        name="weights",
+        detail=REFERENCE,
+        role=REFERENCE,
+        bytes=exactly(nbytes),
+        basis="computed",
+        formula=f"as many bytes as the policy's weights, in {plan.dtype.name}: a frozen copy",
+        source="the class's tensors",
+    )
+
+
 RUNNING = ("forward", "loss", "backward")
 APART: Mapping[str, Callable[[TrainingPlan, int], Component]] = {
     TOWERS: _towers,
     DEQUANTIZED: _dequantized,
+    REFERENCE: _reference,
     TUNING: lambda p, nbytes: _tuned(p, Bytes(0, nbytes, nbytes)),
 }
 

@@ -29,6 +29,7 @@ from weighbridge.training.frameworks import (
     resolved,
     stored,
 )
+from weighbridge.training.objective import Objective
 from weighbridge.training.optimizers import Optimizer, argued, optimizer, tuned
 from weighbridge.training.parameters import members
 from weighbridge.training.segments import GROWS, refuse_segments
@@ -118,6 +119,7 @@ class TrainingPlan:
     zero: Deepspeed = Deepspeed()
     codes: Held = "whole"  # how much of packed weights a rank has
     stored_as_floats: bool = False  # packed weights
+    objective: Objective | None = None  # where it is not the next token
 
     @property
     def installed(self) -> bool:

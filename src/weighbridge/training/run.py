@@ -36,6 +36,7 @@ from weighbridge.training.forward.prompts import KeyPrefix, Prompt
 from weighbridge.training.forward.splice import Splices, UnlikeLayersError
 from weighbridge.training.forward.step import Around, BuiltModel, TrainingStep
 from weighbridge.training.forward.tensors import Computed, Tensor
+from weighbridge.training.objective import ON_CARD, REFERENCE
 from weighbridge.training.optimizers.row import Optimization
 from weighbridge.training.plan import TrainingPlan
 from weighbridge.training.sharding.choice import surrounding
@@ -264,15 +265,15 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     built = _built(m, plan, around, stage)
     go_on()
     around.placed(m, built)
+    _beside(m, plan, built)
     result = TrainingRun(program=_program(plan, built), kernels=m.kernels)
     trained = [x.numel for x in built.own if x.trainable]
     result.trainable, result.largest = sum(trained), max(trained, default=0)
     result.packed, result.packed_in_layer = _packed(built)
-    offloaded = plan.sharding.offload != "none"
     optimization = Optimization(
         plan.optimizer,
         around.stepped(built),
-        offloaded=offloaded,
+        offloaded=plan.sharding.offload != "none",
         zeroes=plan.torch < (2, 0) or plan.framework.forgets_late,
         apart=around.apart,
     )
@@ -287,13 +288,14 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     if plan.framework.forgets_late and plan.torch >= (2, 0):
         batches.forgets = optimization.forget
     for number in range(STEPS):
-        first = number == 0
-        batches.all(first=first)
+        batches.before(first=number == 0)
+        batches.all(first=number == 0)
         around.before_step(m, built)
         if not plan.optimizer.in_backward:
             optimization.step(m)
         around.after_step(m, built)
-        result.note("step", m.heap.phase(), first=first)
+        result.note("step", m.heap.phase(), first=number == 0)
+        batches.after()
     if plan.evaluated:
         batches.evaluate(plan.evaluated)
     if around.saves:
@@ -306,6 +308,26 @@ def _run(plan: TrainingPlan, heap: TensorHeap, stage: int, splices: Splices | No
     result.flight, result.waiting = batches.in_flight, batches.waiting
     m.heap.close()
     return result
+
+
+def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
+    """Put what is frozen beside the policy in memory: a copy of the model, in the same shares, and
+    copies of the adapter."""
+    objective = plan.objective
+    if objective is None:
+        return
+    if objective.reference in ON_CARD:
+        _copied(m, built, "weights", REFERENCE)
+    for _ in range(objective.adapters):
+        _copied(m, built, "adapters", "adapters")
+
+
+def _copied(m: Machine, built: BuiltModel, name: str, copy: str) -> None:
+    """Take as many bytes again as a component has, tensor by tensor where each has its own."""
+    storages = {id(x.storage): x.storage for x in built.own if x.storage is not None}
+    sizes = [x.nbytes for x in storages.values() if x.name == name]
+    lacking = m.heap.live(name) - sum(sizes)
+    m.heap.row([*sizes, lacking] if lacking > 0 else sizes, copy)
 
 
 def _machine(plan: TrainingPlan, heap: TensorHeap) -> Machine:
@@ -374,6 +396,7 @@ def _step(
         image_size=plan.image_size,
         sequence_ranks=plan.sharding.context,
         sequence_by=plan.sharding.context_by,
+        answer=0 if plan.objective is None else plan.objective.answer,
         items={} if differs(plan.subject.model_type, "own_items") else dict(plan.items),
         around=around,
     )
@@ -427,19 +450,41 @@ class Batches:
             self._backward(ends.popleft(), last=len(ends) == 0)
         self.buffers.ends()
 
+    def before(self, *, first: bool) -> None:
+        """The passes of a step without gradients, in front of its forward."""
+        self.first = first
+        objective = self.p.objective
+        if objective is None:
+            return
+        for name in objective.before:
+            self._quiet(name, objective.quiet or self.p.batch, objective.head.quiet)
+            if objective.empties:
+                self.s.m.heap.emptied(anew=True)
+
+    def after(self) -> None:
+        """Let others have what is cached, where the framework does so."""
+        if self.p.objective is not None and self.p.objective.empties:
+            self.s.m.heap.emptied(anew=True)
+
     def evaluate(self, sequences: int) -> None:
-        """A forward without gradients, dropouts and checkpoints, with its loss."""
-        s = replace(self.s, batch=sequences, checkpointing="none")
-        s.m.training = False
-        s.around.begins(s.m, s.built)
-        with s.m.no_grad(), s.m.casting(self.p.autocast):
+        self._quiet("evaluation", sequences, self.program.loss)
+
+    def _quiet(self, name: str, rows: int, head: Callable[[TrainingStep, Tensor], object]) -> None:
+        """A forward without gradients, dropouts and checkpoints, with its loss, or what scores its
+        tokens; the reference's has no adapters."""
+        s = replace(self.s, batch=rows, checkpointing="none", inputs=[], outputs=[])
+        m, adapted, trained = s.m, s.m.adapted, s.m.training
+        m.training, m.adapted = False, adapted and name != REFERENCE
+        s.around.begins(m, s.built)
+        with m.no_grad(), m.casting(self.p.autocast):
             hidden = self._hidden(s)
             if self.last_stage:
-                self.program.loss(s, hidden)
+                head(s, hidden)
         del hidden
         s.outputs.clear()
-        s.around.after_backward(s.m, s.built, last=True)
-        self._note("evaluation")
+        s.around.after_backward(m, s.built, last=True)
+        m.training, m.adapted = trained, adapted
+        self._note(name)
 
     def _note(self, name: str) -> None:
         self.result.note(name, self.s.m.heap.phase(), first=self.first)
@@ -456,12 +501,24 @@ class Batches:
                 self.buffers.keep(hidden)
             if self.late or not self.last_stage:
                 return hidden
-            end, logits = self.program.loss(s, hidden)
+            end, logits = self._loss(s, hidden)
         del hidden
+        self._reference()
         if p.framework.float_outputs and p.autocast is not None and logits is not None:
             with s.m.making("logits"):
                 logits = cast(s.m, logits, FLOAT32)
         return self._ended(end, logits)
+
+    def _loss(self, s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        objective = self.p.objective
+        return (self.program.loss if objective is None else objective.head.update)(s, hidden)
+
+    def _reference(self) -> None:
+        """The frozen model's pass, where it runs while the policy's graph is there."""
+        objective = self.p.objective
+        if objective is not None and objective.within:
+            self._note("loss")
+            self._quiet(REFERENCE, self.s.batch, objective.head.quiet)
 
     def _ended(self, end: Tensor, logits: Tensor | None) -> Tensor:
         """Forget what a loss was made from, but for what the loop holds, and return it."""
@@ -493,7 +550,7 @@ class Batches:
         s = self.s
         if self.late:
             with s.m.casting(self.p.autocast):
-                end = self._ended(*self.program.loss(s, end))
+                end = self._ended(*self._loss(s, end))
         if not self.result.saved:
             self.result.saved = s.m.heap.live("activations") + s.m.heap.live(DEQUANTIZED)
         s.around.turns(s.m, s.built, last=last)

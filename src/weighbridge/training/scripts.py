@@ -53,7 +53,8 @@ def script(run: TrainerRun) -> str:
 
 def _about(run: TrainerRun) -> Iterator[str]:
     t = run.settings
-    method, rows = METHODS[str(t["method"])], f"{t['batch_size']} x {t['seq_len']:,} tokens"
+    tuned, rows = METHODS[_tuning(run)], f"{t['batch_size']} x {t['seq_len']:,} tokens"
+    method = f"{run.learns}, {tuned.replace('Full', 'full')}" if run.learns else tuned
     yield f'"""{method} of {run.model} with {WRITERS[run.framework]}, {rows} a step.'
     yield ""
     yield f"    {run.starts}"
@@ -83,7 +84,7 @@ def _imports(run: TrainerRun) -> Iterator[str]:
     if names:
         yield _imported("transformers", sorted(names))
     if trl:
-        yield _imported("trl", ["SFTConfig", "SFTTrainer"])
+        yield _imported("trl", [f"{run.learns or 'SFT'}Config", f"{run.learns or 'SFT'}Trainer"])
 
 
 def _imported(module: str, names: Sequence[str]) -> str:
@@ -113,7 +114,8 @@ def _decides(run: TrainerRun) -> Iterator[str]:
         yield from _pretty("zero = ", _deepspeed(run))
     if run.framework == "trl":
         yield from _wrapped("loading = {", tuple(_loading(run, ": ")), "}")
-        yield from assigned("args", "SFTConfig", (*_arguments(run), "model_init_kwargs=loading"))
+        args = f"{run.learns or 'SFT'}Config"
+        yield from assigned("args", args, (*_arguments(run), "model_init_kwargs=loading"))
         return
     model = json.dumps(run.model)
     yield from assigned("args", "TrainingArguments", tuple(_arguments(run)))
@@ -181,7 +183,7 @@ def _adapters(run: TrainerRun) -> tuple[str, ...]:
     targets = list(t["lora_targets"])
     lora.append(f"target_modules={json.dumps(targets[0] if len(targets) == 1 else targets)}")
     lora += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
-    lora += ["use_dora=True"] if t["method"] == "dora" else []
+    lora += ["use_dora=True"] if _tuning(run) == "dora" else []
     lora += ["use_rslora=True"] if t["use_rslora"] else []
     lora += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
     return tuple(lora)
@@ -191,8 +193,11 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
     """Yield what an answer depends on, the most telling first."""
     t = run.settings
     yield f"per_device_train_batch_size={t['batch_size']}"
-    if run.framework == "trl":
+    if run.learns == "GRPO":
+        yield from _answers(run)
+    elif run.framework == "trl":
         yield f"max_length={t['seq_len']}"
+        yield from ["precompute_ref_log_probs=True"] * (t.get("reference") == "precomputed")
     if t["gradient_accumulation"] != 1:
         yield f"gradient_accumulation_steps={t['gradient_accumulation']}"
     if CHECKPOINTS[t["checkpointing"]] or run.framework == "trl":  # its default is True
@@ -208,6 +213,29 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
     yield from _shards(run)
     yield from _reading(run)
     yield 'output_dir="out"'
+
+
+def _tuning(run: TrainerRun) -> str:
+    """Name what is trained of the model."""
+    return str(run.settings["tuner"] if run.learns else run.settings["method"])
+
+
+def _answers(run: TrainerRun) -> Iterator[str]:
+    """Yield how many answers are written, how long they are, and what writes them."""
+    t = run.settings
+    yield f"num_generations={t['num_generations']}"
+    yield f"max_completion_length={t['max_new_tokens']}"
+    if t.get("kl_beta"):
+        yield f"beta={t['kl_beta']}"
+    if t["rollout_engine"] == "none":
+        return
+    yield "use_vllm=True"
+    yield 'vllm_mode="colocate"'
+    yield f"vllm_gpu_memory_utilization={t['gpu_memory_utilization']}"
+    if t["rollout_tp"] != 1:
+        yield f"vllm_tensor_parallel_size={t['rollout_tp']}"
+    if t.get("sleep_level"):
+        yield "vllm_enable_sleep_mode=True"
 
 
 def _reading(run: TrainerRun) -> Iterator[str]:
@@ -271,6 +299,14 @@ def _standing(run: TrainerRun) -> Iterator[str]:
     """Yield the rows of a stand-in: as many as a few steps take on all ranks."""
     t = run.settings
     rows = STEPS * t["batch_size"] * t["gradient_accumulation"] * t["data_parallel_size"]
+    if run.learns == "GRPO":
+        yield f'data = Dataset.from_dict({{"prompt": [" a" * {t["prompt_len"]}] * {rows}}})'
+        return
+    if run.learns:
+        yield 'row = {"prompt": "a", "chosen": " a" * args.max_length}'
+        yield 'row["rejected"] = row["chosen"]'
+        yield f"data = Dataset.from_list([row] * {rows})"
+        return
     if run.framework == "trl":
         yield f'data = Dataset.from_dict({{"input_ids": [[1] * args.max_length] * {rows}}})'
         return
@@ -306,8 +342,17 @@ def _named(run: TrainerRun) -> Iterator[str]:
 def _trains(run: TrainerRun) -> Iterator[str]:
     trl, t = run.framework == "trl", run.settings
     values = [json.dumps(run.model) if trl else "model", "args=args", "train_dataset=data"]
+    if run.learns == "GRPO":
+        yield ""
+        yield "# What an answer is worth: its length, until you say it"
+        yield "def reward(completions, **columns):"
+        yield "    return [float(len(answer)) for answer in completions]"
+        yield ""
+        yield ""
+        values.append("reward_funcs=reward")
     values += ["eval_dataset=data"] if t["eval_batch_size"] else []
     values += [] if trl else ["data_collator=collator"]
     values += ["peft_config=lora"] if trl and t["lora_r"] else []
-    yield from assigned("trainer", "SFTTrainer" if trl else "Trainer", values)
+    trainer = f"{run.learns or 'SFT'}Trainer" if trl else "Trainer"
+    yield from assigned("trainer", trainer, values)
     yield "trainer.train()"

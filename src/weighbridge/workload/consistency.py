@@ -55,10 +55,10 @@ MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of 
 def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
     _of_zero(w)
-    if w.bnb_4bit_quant_storage is not None and w.method != "qlora":
+    if w.bnb_4bit_quant_storage is not None and w.tuning != "qlora":
         raise UsageError(sentence("train.storage"))
     _of_methods(w)
-    if (w.method or "full") == "full":
+    if w.tuning == "full":
         _in_full(w)
     elif w.precision == "fp8-mixed":
         raise UsageError(sentence("train.fp8", method=w.method))
@@ -95,7 +95,7 @@ def _idle_beside(shard: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_methods(w: Train) -> None:
     for name, methods in METHOD_SETTINGS.items():
-        if getattr(w, name) is not None and w.method not in (None, "full", *methods):
+        if getattr(w, name) is not None and w.tuning not in ("full", *methods):
             raise UsageError(
                 sentence(
                     "train.of_methods",

@@ -16,13 +16,14 @@ from weighbridge.settings.setting import (
     layers,
     number,
     release,
+    size,
     switch,
     version,
     whole,
     word,
     words,
 )
-from weighbridge.settings.shared import DeviceSettings, Weighed, WeightSettings
+from weighbridge.settings.shared import DeviceSettings, RequestSettings, Weighed, WeightSettings
 
 TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers write them
     "adalora": "AdaLoRA",
@@ -41,6 +42,15 @@ TUNERS = {  # methods of PEFT beside LoRA, by their words here, as their papers 
     "prefix-tuning": "prefix tuning",
 }
 PROMPTS = ("prompt-tuning", "p-tuning", "prefix-tuning")  # those that adapt no linear
+# What a run learns from, where that is not the next token: methods with pairs or marks, and those
+# whose answers are written while they train
+PREFERENCES = ("dpo", "ipo", "orpo", "kto", "cpo", "simpo", "reward", "gkd")
+REWARDS = ("grpo", "rloo", "ppo", "gspo", "dapo", "cispo", "reinforce")
+LEARNS = (*PREFERENCES, *REWARDS)
+LEARNERS = (  # frameworks that are known for learning from rewards and preferences alone
+    *("verl", "easyr1", "openrlhf", "nemo-rl", "ms-swift", "llama-factory", "agilerl", "slime"),
+)
+TUNED = ("full", "lora", "qlora", "dora")  # what such a run trains of the model
 METHOD_SETTINGS = {  # settings that few methods have -> which
     "virtual_tokens": PROMPTS,
     "n_frequency": ("fourierft",),
@@ -53,10 +63,11 @@ class RunSettings(Settings):
 
     TITLE = "Run"
     TITLE_ZH = "训练过程"
-    method: Str = word("full", "lora", "qlora", "dora", *TUNERS, default="full")
+    method: Str = word("full", "lora", "qlora", "dora", *TUNERS, *LEARNS, default="full")
+    tuner: Str = word(*TUNED)
     framework: Str = word(
         *("trainer", "trl", "accelerate", "lightning", "torchtune", "torchtitan", "litgpt"),
-        *("axolotl", "unsloth", "deepspeed", "megatron", "plain"),
+        *("axolotl", "unsloth", "deepspeed", "megatron", "plain", *LEARNERS),
         default="trainer",
     )
     framework_version: Str = release()
@@ -118,6 +129,41 @@ class AdapterSettings(Settings):
     boft_block_size: Int = count(1, 1 << 12, default=4)
     use_rslora: Switch = switch(idle="a factor of products that are there whatever it is")
     modules_to_save: Words = words()
+
+
+class RoleSettings(Settings):
+    """Models beside the one that is trained, and the passes that they make."""
+
+    TITLE = "Rewards and preferences"
+    TITLE_ZH = "奖励与偏好"
+    reference: Str = word("none", "adapter", "copy", "host", "precomputed")
+    critic: Str = word()
+    reward_model: Str = word()
+    kl_beta: Float = number(0, 1_000)
+    entropy: Switch = switch()
+    num_generations: Int = whole(1, 1 << 16)
+    logprob_batch_size: Int = count(1, 1 << 20)
+    max_tokens_per_gpu: Int = count(1, 1 << 31)
+    packing: Switch = switch()
+    prompt_len: Int = RequestSettings.prompt_len.but()
+    max_new_tokens: Int = RequestSettings.max_new_tokens.but()
+
+
+class RolloutSettings(Settings):
+    """The engine that writes the answers."""
+
+    TITLE = "Rollout"
+    TITLE_ZH = "采样"
+    rollout_engine: Str = word("vllm", "sglang", "none")
+    rollout_version: Str = release()
+    rollout_gpu: Str = word()
+    rollout_tp: Int = whole(1, 1 << 10)
+    rollout_offload: Str = word("none", "states", "weights", "all")
+    gpu_memory_utilization: Float = number(0, 1)
+    max_num_seqs: Int = whole(1, 1 << 20)
+    sleep_level: Int = whole(0, 2)
+    sync_bucket: Int = size()
+    standby: Switch = switch()
 
 
 class RankSettings(Settings):
@@ -188,6 +234,8 @@ class Train(
     RunSettings,
     BaseSettings,
     AdapterSettings,
+    RoleSettings,
+    RolloutSettings,
     RankSettings,
     FsdpSettings,
     ZeroSettings,
@@ -196,3 +244,17 @@ class Train(
     Weighed,
 ):
     """Fine-tuning or training: one optimizer step, and how ranks share it."""
+
+    @property
+    def learns(self) -> str:
+        """Name the method that learns from rewards or preferences; "" of every other."""
+        return self.method if self.method in LEARNS else ""
+
+    @property
+    def tuning(self) -> str:
+        """Name what is trained of the model: all of it, or adapters of a kind. A run that learns
+        from rewards has adapters where a rank of them or a packed base is asked for."""
+        if not self.learns:
+            return self.method or "full"
+        packed = self.quantization is not None
+        return self.tuner or ("qlora" if packed else "lora" if self.lora_r else "full")

@@ -30,8 +30,10 @@ from weighbridge.training.answer import TrainingAnswer, answer
 from weighbridge.training.forward.nets import predicts_next
 from weighbridge.training.gguf import unpacked
 from weighbridge.training.kept import KeptRuns
+from weighbridge.training.objective import Objective
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
+from weighbridge.training.roles import with_one_output
 from weighbridge.training.run import StageRuns
 from weighbridge.training.tuners import TUNERS
 from weighbridge.workload import Infer, Train
@@ -45,11 +47,21 @@ DEQUANTIZED = ("fp8", "mxfp4")
 OF_CARDS = tuple(fields(DeviceSettings))  # and of the machine: they decide no run
 
 
-def train(model: Model, workload: Train, *, counts: bool = False) -> Report:
-    """Report what a training run takes; with `counts` what it takes at least, sooner. Raises
-    UnsupportedError where the model is outside our rules, UsageError where settings contradict
-    each other."""
-    return _apart(model, workload) or _train(model, workload, counts=counts)
+def train(
+    model: Model,
+    workload: Train,
+    *,
+    counts: bool = False,
+    roles: Mapping[str, Model | None] | None = None,
+) -> Report:
+    """Report what a training run takes; with `counts` what it takes at least, sooner. `roles`: a
+    critic and a reward model, of runs that learn from rewards. Raises UnsupportedError where the
+    model is outside our rules, UsageError where settings contradict each other."""
+    if workload.learns:
+        from weighbridge.answers.estimate import learning
+
+        return learning.train(model, workload, roles or {})
+    return _apart(model, workload) or of_step(model, workload, counts=counts)
 
 
 def _apart(model: Model, workload: Train) -> Report | None:
@@ -67,14 +79,17 @@ def _apart(model: Model, workload: Train) -> Report | None:
     return image_training.train(model, workload) if images.known(model, workload) else None
 
 
-def _train(model: Model, workload: Train, *, counts: bool) -> Report:
+def of_step(
+    model: Model, workload: Train, *, counts: bool = False, objective: Objective | None = None
+) -> Report:
+    """Report one step, of the next token or of another objective."""
     kind, named = usual(), workload.framework
     workload = meant(model, workload)
     if workload.exact:
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
     number, note = version(kind, workload.engine_version)
     budget = workload.budget()
-    asked, training = _planned(model, workload, number, budget)
+    asked, training = _planned(model, workload, number, budget, objective)
     stages = _stages(model, workload, training)
     answered = answer(training, budget, runs=stages, counts=counts)
     if workload.exact:
@@ -237,14 +252,22 @@ def _widened(
 def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[StageRuns, ...]:
     """Return the runs of a plan, where another card has had them."""
     runs = memo(model, ("training runs",), KeptRuns)
-    return runs.of((workload.but(**dict.fromkeys(OF_CARDS)), training.sharding), training)
+    asked = (workload.but(**dict.fromkeys(OF_CARDS)), training.sharding, training.objective)
+    return runs.of(asked, training)
 
 
 def _planned(
-    model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
+    model: Model,
+    workload: Train,
+    number: tuple[int, ...],
+    budget: "Budget | None",
+    objective: Objective | None = None,
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
-    return asked, plan(asked, workload, budget, number)
+    if objective is not None and objective.marks:
+        one = replace(asked.part, blueprint=with_one_output(asked.part.blueprint))
+        asked = replace(asked, part=one)
+    return asked, replace(plan(asked, workload, budget, number), objective=objective)
 
 
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:

@@ -52,9 +52,9 @@ class Estimator:
         from weighbridge.answers.estimate.train import train  # a third of all modules
 
         if self.known is None:
-            return train(self.model, workload)
+            return train(self.model, workload, roles=self.beside)
         if workload not in self.known:
-            self.known[workload] = train(self.model, workload)
+            self.known[workload] = train(self.model, workload, roles=self.beside)
         return self.known[workload]
 
     def again(self, workload: Any) -> Report:
@@ -72,7 +72,7 @@ class Estimator:
 
         if self.known is not None and workload in self.known:
             return self.known[workload]
-        return train(self.model, workload, counts=True)
+        return train(self.model, workload, counts=True, roles=self.beside)
 
     def followed(self, release: str | None = None) -> int:
         """Count the tensors that a training run follows one by one, or would by another release of

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 # Facts of an answer that is a yes, and could be a better one
 WANTING = frozenset(("runs_only", "layers_on_card"))
+SAME = "same"  # a critic that is as the model that is trained
 TASKS = {
     "Load": "load",
     "Infer": "infer",
@@ -308,6 +309,8 @@ class Prepared:
         models: Mapping[str, Model | None] = {}
         if question.task == "infer":
             question, models = self._with(question, beside)
+        elif question.task == "train" and question.workload.learns:
+            models = self._roles(question.workload)
         model = self.model(base_model=question.workload.base_model)
         question, model = self._pictured(question, model)
         return Estimator(question, model, models, vars(self).get("_answers"))
@@ -432,6 +435,11 @@ class Prepared:
             "draft": self._draft(w, draft),
             "projector": self._beside(w.mmproj, projector),
         }
+
+    def _roles(self, w: Any) -> Mapping[str, Model | None]:
+        """The models that value and mark answers, where they are not the one asked about."""
+        critic = None if w.critic == SAME else w.critic
+        return {"critic": self._beside(critic, None), "reward": self._beside(w.reward_model, None)}
 
     def _beside(self, name: str | None, prepared: "Prepared | None") -> Model | None:
         """The model of that name, which works beside this one."""

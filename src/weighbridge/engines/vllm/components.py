@@ -29,7 +29,22 @@ def _phases(reserve: RankReserve) -> tuple[Instant, ...]:
     others["prefill"] = (*running, *_moment(reserve.profiled))
     if not reserve.standing.launch.pooling:
         others["decode"] = (*running, *_moment(reserve.decoding))
-    return around(loaded, others)
+    return (*around(loaded, others), *_sleeping(reserve, standing))
+
+
+def _sleeping(reserve: RankReserve, standing: "_Standing") -> Iterator[Instant]:
+    """Yield a rank that sleeps, whose pools of weights and blocks are unmapped, and one that woke
+    without its blocks. What torch has beside those pools stays (device_allocator/cumem.py)."""
+    if not reserve.standing.launch.sleeps:
+        return
+    pooled = reserve.standing.resident.asleep
+    running = (c for c in standing.running if c not in pooled)
+    stays = tuple(_shown((*standing.driver, *_late(reserve), *running, *standing.unseen)))
+    inside = tuple(_shown(standing.held))
+    yield Instant(
+        "sleep", (*(c for c in inside if c.name == "workspaces"), _requests(reserve), *stays)
+    )
+    yield Instant("wake", (*inside, _requests(reserve), *stays))
 
 
 def _shown(every: Iterable[Component]) -> Iterator[Component]:

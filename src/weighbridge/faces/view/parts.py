@@ -34,6 +34,9 @@ NAMES: Mapping[str, str] = {  # component -> key of its part's name
     "cuda_graphs": "part.cuda_graphs",
     "other": "part.other",
 }
+ROLES: Mapping[str, str] = {  # models beside the one that is trained: each is one part
+    role: f"part.{role}" for role in ("engine", "reference", "critic", "reward")
+}
 MOST = 5  # parts on a screen
 LEAST = 100  # a part of less than the hundredth of the whole is among the others
 LEGEND = 76  # columns of a legend
@@ -59,7 +62,7 @@ def parts(phase: Instant, most: int = MOST) -> tuple[ShownPart, ...]:
     add up to it: the largest first, `other` last."""
     sums: dict[str, int] = {}
     for c in phase.components:
-        key = NAMES[c.name]
+        key = ROLES.get(c.role) or NAMES[c.name]
         sums[key] = sums.get(key, 0) + c.bytes.expected
     whole = sum(sums.values())
     others = sums.pop(OTHER, 0)

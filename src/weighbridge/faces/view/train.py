@@ -11,7 +11,7 @@ from weighbridge.faces.view.parts import phases, phases_differ
 from weighbridge.faces.view.records import Paste, Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
 from weighbridge.settings.ranks import Ranks
-from weighbridge.workload.train import TUNERS
+from weighbridge.workload.train import LEARNS, TUNERS
 
 METHODS: Mapping[str, str] = {
     "full": "method.full",
@@ -19,6 +19,7 @@ METHODS: Mapping[str, str] = {
     "qlora": "method.qlora",
     "dora": "method.dora",
 }
+METHOD_TITLES = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
 
 
 def title(answer: ShownAnswer) -> str:
@@ -26,6 +27,8 @@ def title(answer: ShownAnswer) -> str:
     method, name = w["method"], printable(answer.report.model.name)
     if method in TUNERS:
         what = answer.say("method.tuner", tuner=TUNERS[method], model=name)
+    elif method in LEARNS:
+        return _learning(answer, name)
     else:
         what = answer.say(METHODS[method], model=name)
     if answer.pictures:
@@ -33,6 +36,22 @@ def title(answer: ShownAnswer) -> str:
     if answer.sees:
         return f"{what} · {answer.say.some('images.one', 'images.many', w['batch_size'])}"
     asked = answer.say("title.sequences", batch=f"{w['batch_size']:,}", length=f"{w['seq_len']:,}")
+    return f"{what} · {asked}"
+
+
+def _learning(answer: ShownAnswer, name: str) -> str:
+    """Say what learns from rewards or preferences, by what, and how long its rows are."""
+    w = answer.report.workload
+    by = " ".join(filter(None, (w["framework"], w["framework_version"])))
+    adapters = METHOD_TITLES.get(w["tuner"])
+    method = ", ".join(filter(None, (w["method"].upper(), adapters)))
+    what = answer.say("method.learns", method=method, model=name, framework=by)
+    rows, answers = f"{w['batch_size']:,}", w.get("max_new_tokens")
+    if not answers:
+        asked = answer.say("title.sequences", batch=rows, length=f"{w['seq_len']:,}")
+    else:
+        prompt = f"{w['prompt_len']:,}"
+        asked = answer.say("title.rows", batch=rows, prompt=prompt, answer=f"{answers:,}")
     return f"{what} · {asked}"
 
 

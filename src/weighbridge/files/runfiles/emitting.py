@@ -41,6 +41,7 @@ from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.launching import start
 from weighbridge.workload import TABLES
 from weighbridge.workload.consistency import OWN_DTYPE
+from weighbridge.workload.train import LEARNS
 
 Settings = Mapping[str, Any]
 Ask = Callable[[PlannedRun], Report]  # its model, its settings, its launch command
@@ -68,6 +69,7 @@ COPIES = (MANIFEST, "compose")  # kinds that say how many of a run are started
 SERVER_CONFIG = "server-config"  # a kind with flags alone: no image says the release
 SHARES = ("shard", "offload", "tensor_parallel_size", "context_parallel_size")
 # What the recipe of adapters asks for, whichever program the file is for
+SCRIPT = "training-script"  # the kind of a script
 RECIPE, CARRIED = "trl", ("checkpointing", "lora_r")
 ALL = ["all-linear"]  # others name each: the peak tells whether those are all
 DOES = {"train": "training", "infer": "serving"}
@@ -211,7 +213,7 @@ def emitted(
     """Return the file of a kind that asks for what a run asks for, which may be that of a file.
     `opens` returns a model by the name that it was asked by. Raises UsageError for what the file
     cannot say."""
-    to = target(kind)
+    to = _of_learners(target(kind), kind, asked)
     opened = _loadable(to, kind, asked.model, opens(asked.model))
     question = _of_program(to, kind, asked, ask)
     report = ask(question)
@@ -243,6 +245,17 @@ def emitted(
         before=before,
         weighs=weighs,
     )
+
+
+def _of_learners(to: EmitTarget, kind: str, asked: PlannedRun) -> EmitTarget:
+    """Return what is written of a run that learns from rewards or preferences: a script, of TRL
+    alone. Raises UsageError."""
+    method = asked.settings.get("method")
+    if method not in LEARNS or to.part:
+        return to
+    if to.word != RECIPE:
+        raise UsageError(sentence("emit.trl_alone", method=method), where=f"--emit {kind}")
+    return to._replace(kind=SCRIPT, syntax="python", starts="", several="")
 
 
 def _loadable(to: EmitTarget, kind: str, named: str, opened: Model) -> Model:
@@ -510,6 +523,8 @@ def _question_told(
     """Return the run of a file that was read again, with what no such file says. `model` is what
     was written for the model of the question; another is one that is published in a format."""
     typed = {name: value for name, value in question.settings.items() if name in MACHINE}
+    if "prompt_len" in question.settings and "max_new_tokens" in back.settings:  # the data says it
+        typed["prompt_len"] = question.settings["prompt_len"]
     if to.part:
         typed = _beside_a_part(back, question.settings, report)
     elif "data_parallel_size" in back.settings:

@@ -34,6 +34,7 @@ HOMES = (
     "training.torchtitan",
     "training.litgpt",
     "training.trl",
+    "training.rewards",
     "training.megatron",
     "training.launch",
     "training.script",

@@ -18,7 +18,7 @@ from weighbridge.files.runfiles.diffs import as_in, encoding_of, unified
 from weighbridge.files.runfiles.document import Document, Path, documents, first
 from weighbridge.files.runfiles.kinds import named, read
 from weighbridge.files.runfiles.limits import raised
-from weighbridge.files.runfiles.record import PlannedRun, RunFile, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile, Value
 from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report.verdict import Remedy
 
@@ -278,8 +278,20 @@ def _in_json(line: str) -> str:
 
 def _document(text: str, file: RunFile) -> Document:
     each = named(file.kind)
-    document = first(text, each.syntaxes, file.name)
+    document = _of_kind(text, each, file.name) or first(text, each.syntaxes, file.name)
     return document if each.placed is None else each.placed(document)
+
+
+def _of_kind(text: str, kind: Kind, name: str) -> Document | None:
+    """Return a text in the first syntax in which its kind tells it: a script may be YAML, too."""
+    for syntax in kind.syntaxes:
+        try:
+            each = first(text, (syntax,), name)
+        except WeighbridgeError:
+            continue
+        if kind.tells(each):
+            return each
+    return None
 
 
 def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remedy) -> bool:

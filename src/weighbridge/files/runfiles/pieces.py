@@ -21,7 +21,7 @@ MOST_LINES = 400  # of one part
 MOST_PARTS = 40  # of one text, and ends of a script that are tried
 LEAST_KEYS = 3
 PROMPT = r"[ \t]*(?:[$%>][ \t]+|!(?=[A-Za-z]))?(?:[A-Za-z_]\w*=\S*[ \t]+)*"
-BEFORE = "srun|mpirun|mpiexec|uv|nohup"  # what stands before a program, of whatever task
+BEFORE = "srun|mpirun|mpiexec|uv|nohup|ray"  # what stands before a program, of whatever task
 LAUNCH = re.compile(rf"{PROMPT}(?:{command_words('train', '')}|{BEFORE})[ \t]+[^\s=]")
 BEFORE_A_SERVER = "docker|podman|numactl|sudo|setsid|uvx"
 SERVES = re.compile(rf"{PROMPT}(?:{command_words('infer')}|{BEFORE_A_SERVER})[ \t]+[^\s=]")

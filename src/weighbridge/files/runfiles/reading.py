@@ -127,6 +127,8 @@ class KeyReading:
     used: set[str] = field(default_factory=set)
     odd: dict[str, str] = field(default_factory=dict)  # switches with a value that is no switch's
     zero: tuple[str, Mapping[str, Any]] | None = None  # DeepSpeed's config, and where it stands
+    cards: int = 0  # that train, and those of an engine beside them; 0: not said
+    engine_cards: int = 0
 
     @property
     def data(self) -> Any:
@@ -146,6 +148,14 @@ class KeyReading:
                 return default
             result = result[part]
         return filled(result) if isinstance(result, str) else result
+
+    def peek(self, key: str, default: Value = None) -> Value:
+        """Return the value of a dotted key, which counts as read only if it did before."""
+        unread = key not in self.used
+        value = self.value(key, default)
+        if unread:
+            self.used.discard(key)
+        return value
 
     def text(self, key: str) -> str:
         """Return a value as text; "" where it is not there, is no text, or is a variable."""
@@ -259,6 +269,8 @@ class KeyReading:
             defaults=tuple(self.defaults),
             notes=tuple(self.notes),
             refused=refused,
+            cards=self.cards,
+            engine_cards=self.engine_cards,
             step=self.zero and (self.zero[0], self.zero[1].get("train_batch_size")),
         )
 

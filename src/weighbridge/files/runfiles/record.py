@@ -82,6 +82,7 @@ class PlannedRun:
     defaults: tuple[tuple[str, Value, str], ...] = ()
     notes: tuple[str, ...] = ()  # what a reader has to say of the whole run
     cards: int = 0  # that its line or its batch script asks for, of whatever kind; 0: not said
+    engine_cards: int = 0  # beside those that train: what writes answers has them
     larger: tuple[str, ...] = ()  # cards that the name of its card may mean, too, as --gpu has them
     refused: str = ""  # why there is no answer, though it was read
     replicas: int = 1  # as many of it are started

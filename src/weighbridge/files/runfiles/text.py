@@ -47,6 +47,7 @@ from weighbridge.files.runfiles.training.arrays import SET
 from weighbridge.files.runfiles.training.ranks import ranks_of
 from weighbridge.files.runfiles.training.unanswered import learner, model_in
 from weighbridge.models.catalogue import everyday
+from weighbridge.workload.train import LEARNS
 
 PROGRAM = "|".join(("docker run", *(program.line for program in told_by("line"))))
 LAUNCH = re.compile(
@@ -91,7 +92,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     lines = [*files.runs, *_of_lines(document, files.words)]
     runs = list(_of_rpc(document, cards)) or lines or list(start_logs.runs(document))
     notes: tuple[str, ...] = files.notes
-    if runs and (program is None or program.alone or _serve_beside(program, lines, text)):
+    asked = program is None or program.alone or _serve_beside(program, lines, text)
+    if runs and (asked or any(run.settings.get("method") in LEARNS for run in runs)):
         words, unlike = replace(document, text=files.words), _unlike(runs)
         runs = [_completed(_of_a_file(run, document), named, cards, words) for run in unlike]
         more = (sentence("text.more_runs", most=MOST_RUNS),) if len(runs) > MOST_RUNS else ()
@@ -316,6 +318,8 @@ def _version(run: PlannedRun, words: Document) -> Piece | None:
 def _enough(cards: str, run: PlannedRun) -> str:
     """Return the cards of a text, as many as a command uses where it says that and the text does
     not."""
+    if run.engine_cards and run.cards:  # the text counts those of the engine, too
+        return times(cards.partition(":")[0], run.cards)
     return cards if ":" in cards or "+" in cards else times(cards, _used(run))
 
 

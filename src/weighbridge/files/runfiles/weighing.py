@@ -426,7 +426,12 @@ def counted_cards(run: PlannedRun, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card that is typed beside a file with the count that the file says; none where it
     is typed with a count of its own, or not at all."""
     kind = str(typed.get("gpu") or "")
-    return {"gpu": times(kind, run.cards or ranks_of(run) or 1)} if NAMED.fullmatch(kind) else {}
+    count = run.cards or ranks_of(run) or 1
+    cards = {"gpu": times(kind, count)} if NAMED.fullmatch(kind) else {}
+    named = kind or str(run.settings.get("gpu") or "")
+    if named and run.engine_cards and "rollout_gpu" not in typed:
+        cards["rollout_gpu"] = times(named.partition(":")[0], run.engine_cards)
+    return cards
 
 
 def _form(run: PlannedRun, model: str | None, typed: Mapping[str, Any]) -> dict[str, str]:

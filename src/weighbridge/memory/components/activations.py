@@ -136,8 +136,9 @@ class TensorHeap(ABC):
         """Return a tensor of no bytes on this card, of which nothing is counted."""
 
     @abstractmethod
-    def emptied(self) -> None:
-        """Give the driver what is cached, as torch.cuda.empty_cache does."""
+    def emptied(self, *, anew: bool = False) -> None:
+        """Give the driver what is cached, as torch.cuda.empty_cache does; `anew`: what was reserved
+        up to here is forgotten, as by reset_peak_memory_stats."""
 
     def again(self, nbytes: int, name: str, stream: int, alike: int = 1) -> LiveTensor:
         """Take once more, on a stream, what was taken before: one tensor, or several alike."""
@@ -311,10 +312,12 @@ class Heap(TensorHeap):
             self.notes.append((RUN, course, len(slots), begin))
         return ran
 
-    def emptied(self) -> None:
+    def emptied(self, *, anew: bool = False) -> None:
         if self.notes is not None:
-            self.notes.append((EMPTY,))
+            self.notes.append((EMPTY, anew))
         self.allocator.empty_cache()
+        if anew:
+            self.allocator.reset_peak()
 
     def phase(self) -> LivePeak:
         if self.notes is not None:

@@ -75,8 +75,10 @@ class CountedHeap(TensorHeap):
         course.counted(self, slots)
         return True
 
-    def emptied(self) -> None:
-        """Do nothing: nothing is cached."""
+    def emptied(self, *, anew: bool = False) -> None:
+        """Begin the peak anew where that is asked for: nothing is cached."""
+        if anew:
+            self._reserved = self._held
 
     def phase(self) -> LivePeak:
         self._reserved = max(self._reserved, self._most)

@@ -80,7 +80,7 @@ class _Again:
             RUN: self._run,
             PHASE: self._phase,
             LIVE: heap.live,
-            EMPTY: heap.emptied,
+            EMPTY: lambda anew: heap.emptied(anew=anew),
         }
 
     def _sized(self, nbytes: int) -> int:

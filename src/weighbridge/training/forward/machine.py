@@ -117,6 +117,7 @@ class Machine:
         self.heap = heap
         self.grad = True
         self.training = True
+        self.adapted = True  # adapters are on: off they are where they stand for the frozen base
         self.autocast: DType | None = None
         self.name = "activations"  # what new memory counts as
         self.in_backward = False

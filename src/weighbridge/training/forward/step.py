@@ -150,6 +150,7 @@ class TrainingStep:
     token_ranks: int = 1  # that share the tokens between layers (sequence parallelism)
     sequence_ranks: int = 1  # that share the tokens of a sequence, of which `length` is one's part
     sequence_by: str = ""  # how they attend (parts/sequence.py); "": to their own tokens
+    answer: int = 0  # tokens of a row that are scored; 0 is all of them
     compiled: bool = False  # layers and loss, by torch.compile
     release: tuple[int, ...] | None = None  # of the framework; None is the newest
     transformers: tuple[int, int] = (5, 23)

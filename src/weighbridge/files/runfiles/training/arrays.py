@@ -21,9 +21,11 @@ MOST_DIGITS = 12
 COMMENT = re.compile(r"(?m)(?:^|(?<=[ \t]))#(?!!)[^\n'\"]*$")
 SET = re.compile(
     r"(?m)^(?P<in>[ \t]*)(?:export[ \t]+|local[ \t]+)?(?P<name>[A-Za-z_]\w*)(?P<more>\+?)="
-    r"(?:\((?P<array>[^()]*(?:\$\([^()]*\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
-    r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>[^\s;&|]*))"
+    r"(?:\((?P<array>[^()]*(?:\$\((?:\([^()]*\)|[^()]*)\)[^()]*)*)\)|\"(?P<quoted>(?:[^\"\\]|\\[\s\S])*)\""
+    r"|'(?P<plain>[^']*)'|(?P<sum>\$\(\([^()]*\)\))|(?P<word>(?:\$\{\w+:?-\$\(\([^()]*\)\)\}|[^\s;&|])*))"
 )
+COUNTED = re.compile(r"\$\(\([^()$]*[A-Za-z_][^()$]*\)\)")  # a sum of names, which need no dollar
+WORD = re.compile(r"[A-Za-z_]\w*")
 OPENS, CLOSES = re.compile(r"^\s*(?:if|for|while|case)\b"), re.compile(r"^\s*(?:fi|done|esac)\b")
 MAY = re.compile(r"[ \t]*(?:if|case)\b")
 USED = re.compile(
@@ -84,6 +86,11 @@ def _variables(text: str) -> Iterator[tuple[str, str]]:
         name, value = match["name"], _value(match)
         if _within(match.start(), spans):
             continue
+        if filled(variables.get(name, "")) and value.startswith(f"${{{name}:"):
+            continue  # it is set, and NAME=${NAME:-x} leaves it
+        value = (
+            _filled(value, {name: variables.get(name, "")}) if f"${{{name}}}" in value else value
+        )
         variables[name] = f"{variables.get(name, '')} {value}" if match["more"] else value
     yield from variables.items()
 
@@ -123,9 +130,14 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
         left -= len(known_value)
         return known_value if left > 0 else match[0]
 
+    def _number(match: re.Match[str]) -> str:
+        number = filled(known.get(match[0], ""))
+        return number if number.isdecimal() else match[0]
+
     for _ in range(NESTED):
         before = text
-        text = SUM.sub(_computed, USED.sub(value, filled(text)))
+        named = COUNTED.sub(lambda sums: WORD.sub(_number, sums[0]), USED.sub(value, filled(text)))
+        text = SUM.sub(_computed, named)
         if text == before:
             break
     return text

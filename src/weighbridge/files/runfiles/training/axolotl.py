@@ -11,6 +11,7 @@ from functools import partial
 
 from weighbridge.base.errors import UsageError
 from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.wording import shown
 from weighbridge.files.runfiles.document import Document
@@ -24,10 +25,12 @@ from weighbridge.files.runfiles.reading import (
     worded,
 )
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
 from weighbridge.files.runfiles.training.zero import contradicted
 
 KEYS = text_beside(__file__, "axolotl.txt")
+LEARNED = arguments.merged(KEYS, learned.KEYS)
 OWN = (
     "axolotl",
     "sample_packing",
@@ -61,7 +64,8 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a config starts."""
-    keys = reading(document, KEYS)
+    method = _learns(document.data)
+    keys = reading(document, LEARNED if method else KEYS)
     keys.settings["framework"] = "axolotl"
     keys.take("base_model", "model")
     if keys.take("sequence_len", "seq_len") is None:
@@ -75,24 +79,40 @@ def read(document: Document) -> Iterator[PlannedRun]:
     _precision(keys)
     _kernels(keys)
     _sharding(keys)
+    refused = _refused(keys, method)
+    if method and not refused:
+        _learning(keys, method)
     keys.plain()
     _sequence(keys)
-    yield keys.run(keys.text("base_model"), refused=_refused(keys) or contradicted(keys))
+    yield keys.run(keys.text("base_model"), refused=refused or contradicted(keys))
 
 
-def _refused(keys: KeyReading) -> str:
-    """Return why a run is not answered: the losses of RL take more than a step of SFT."""
-    rl = keys.value("rl")
-    for group in ("trl", "ebft", "vllm", "hatchery"):
+def _learns(data: Mapping[str, Value]) -> str:
+    """Return what a config learns from rewards or preferences; "" of fine-tuning."""
+    rl = str(data.get("rl") or "").lower()
+    if data.get("reward_model") is True:
+        return "reward"
+    return "" if not rl or "$" in rl else learned.NAMES.get(rl, rl)
+
+
+def _refused(keys: KeyReading, method: str) -> str:
+    """Return why a run is not answered."""
+    keys.used.add("rl")
+    for group in ("ebft", "hatchery") if not method else ("ebft", "hatchery", "trl", "vllm"):
         keys.used.update((group, f"{group}.*"))
         keys.used.update(f"{group}.{name}" for name in keys.value(group) or {})
-    if keys.on("reward_model"):
-        rl = "reward_model"
     if any("hatchery" in str(plugin) for plugin in keys.value("plugins") or ()):
         return "the hatchery plugin trains on another service's machines"
-    if not rl or not isinstance(rl, str) or "$" in rl:
-        return ""
-    return f"rl: {rl} is not answered yet: its step holds more than one of fine-tuning"
+    return learned.refusal(method) if method else ""
+
+
+def _learning(keys: KeyReading, method: str) -> None:
+    """Take what stands in `trl` and `vllm` by the names of TRL's own arguments."""
+    inner = {**(keys.value("trl") or {})}
+    inner |= {f"vllm_{name}": value for name, value in (keys.value("vllm") or {}).items()}
+    keys.used.update(("trl", "vllm", "trl.*", "vllm.*", "reward_model"))
+    keys.document = replace(keys.document, data={**keys.data, **inner})
+    learned.take(keys, method)
 
 
 def _method(keys: KeyReading) -> None:

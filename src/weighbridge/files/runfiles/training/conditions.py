@@ -3,12 +3,16 @@
     DTYPE=fp8
     if [ "$DTYPE" = fp8 ]; then ARGS+=(--fp8-format hybrid); fi      the branch is taken
 
-A branch that is not taken is blanked, and so are the lines of a decided `if` itself; all other text
-stays, line by line. Tests of files, of programs and of what nobody sets are not decided.
+    case "$DEVICE" in gpu) TP=2 ;; npu) TP=4 ;; esac                 as GPUs are weighed
+
+A branch that is not taken is blanked, and so are the lines of a decided `if` or `case` itself; all
+other text stays, line by line. Tests of files, of programs and of what nobody sets are not decided,
+but for a `case` of devices: it is a GPU that is asked about.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from operator import eq, ge, gt, le, lt, ne
 
 from weighbridge.base.records import dataclass
@@ -16,6 +20,10 @@ from weighbridge.base.records import dataclass
 IF = re.compile(r"^\s*(?P<word>if|elif)\s+(?P<test>.*?)\s*(?:;\s*then)?\s*$")
 OPENS = re.compile(r"^\s*(?:for|while|until|case|select)\b")
 CLOSES = re.compile(r"^\s*(?:done|esac)\b")
+CASE = re.compile(r"^\s*case\s+(?P<word>\S+)\s+in\s*$")
+ARM = re.compile(r"^\s*\(?(?P<names>[\w*\"'][\w.*?|\s\"'-]*)\)(?P<rest>.*)$")
+ENDS = re.compile(r"^(?P<rest>.*?);;\s*$")
+GPU = "gpu"  # an arm of a `case` of devices
 ELSE, FI, THEN = (re.compile(rf"^\s*{word}\s*;?\s*$") for word in ("else", "fi", "then"))
 JOINED = re.compile(r"\s*(&&|\|\|)\s*")
 BRACKETS = re.compile(r"^\s*(?:\[\[?|test)\s+|\s+\]\]?\s*$")
@@ -41,6 +49,7 @@ class OpenBlock:
 
     now: bool | None  # whether this branch is taken; None: nobody knows
     over: bool = False  # a branch above was taken
+    word: str | None = None  # of a `case`, whose branches begin with names
 
 
 def decided(text: str, known: Known, fill: Fill) -> str:
@@ -56,9 +65,46 @@ class _Script:
         self.left = DECIDED
 
     def read(self, text: str) -> str:
-        for line in text.splitlines(keepends=True):
+        lines = text.splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            if self._cases(line, lines[number + 1 :]):
+                continue
             self.kept.append(line if self._stays(line) else "\n")
         return "".join(self.kept)
+
+    def _cases(self, line: str, below: Sequence[str]) -> bool:
+        """Follow the `case` that a line opens, or whose it is; tells whether it is one that is
+        decided, of which the rest of the line was kept or not."""
+        opens = CASE.match(line)
+        if opens is not None and self._alive(self.blocks):
+            word = self._word(opens["word"], self.known("".join(self.kept)))
+            word = GPU if word is None and _of_devices(below) else word
+            if word is not None:
+                self.blocks.append(OpenBlock(False, word=word))
+                self.kept.append("\n")
+                return True
+        block = self.blocks[-1] if self.blocks else None
+        if block is None or block.word is None:
+            return False
+        if CLOSES.match(line):
+            self.blocks.pop()
+            self.kept.append("\n")
+            return True
+        return self._arm(line, block, block.word)
+
+    def _arm(self, line: str, block: OpenBlock, word: str) -> bool:
+        begins, rest = ARM.match(line), line
+        if begins is not None:
+            names = (name.strip().strip("\"'") for name in begins["names"].split("|"))
+            block.now = not block.over and any(fnmatchcase(word, name) for name in names)
+            block.over, rest = block.over or block.now, f"{begins['rest']}\n"
+        ends = ENDS.match(rest)
+        if begins is None and ends is None:
+            return False
+        rest = rest if ends is None else f"{ends['rest']}\n"
+        self.kept.append(rest if self._alive(self.blocks) else "\n")
+        block.now = bool(block.now) and ends is None
+        return True
 
     def _stays(self, line: str) -> bool:
         """Follow the blocks over a line. Tells whether it stays: one of a branch that is taken or
@@ -133,6 +179,17 @@ class _Script:
         """Return what a word is; None where it stands for what the script does not say."""
         filled_word = self.fill(word.strip(), known).strip().strip("\"'")
         return None if re.search(r"[$`*?()]", filled_word) else filled_word
+
+
+def _of_devices(below: Sequence[str]) -> bool:
+    """Tell whether a `case` above lines has a branch of GPUs."""
+    for line in below:
+        arm = ARM.match(line)
+        if arm is not None and GPU in re.split(r"[\s|\"']+", arm["names"]):
+            return True
+        if CLOSES.match(line):
+            return False
+    return False
 
 
 def _compared(one: str, by: str, two: str) -> bool | None:

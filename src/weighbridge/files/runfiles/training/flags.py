@@ -13,6 +13,7 @@ from weighbridge.files.runfiles.document import Document, Path, Place
 FLAG = re.compile(r"--?([A-Za-z][\w.\-]*)(?:=(.*))?", re.DOTALL)
 # A variable that holds flags, by its name, and not the value of the flag before it
 FLAGS = re.compile(r"(?i)args(?![a-z])|(?<![a-z])(?:opts|options|flags|extra)(?![a-z])|[@*]")
+EXPR = re.compile(r"\$\(expr (?P<left>\d{1,9}) \\?(?P<sign>[*/+-]) (?P<right>\d{1,9})\)")
 COMPUTED = "$computed"  # read as any other variable
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -33,7 +34,19 @@ def mapping(words: Sequence[str]) -> dict[str, Any]:
         elif name:
             before = values[name] if isinstance(values[name], list) else [values[name]]
             values[name] = [*before, plain(word)]
-    return {name: COMPUTED if _computed(value) else value for name, value in values.items()}
+    return {name: _counted(value) if _computed(value) else value for name, value in values.items()}
+
+
+def _counted(value: Any) -> Any:
+    """Return what $(expr 16 / 2) comes to; a computed value of every other program."""
+    words = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    match = EXPR.fullmatch(words)
+    if match is None:
+        return COMPUTED
+    left, right = int(match["left"]), int(match["right"])
+    if match["sign"] == "/":
+        return left // right if right else COMPUTED
+    return {"*": left * right, "+": left + right, "-": left - right}[match["sign"]]
 
 
 def _computed(value: Any) -> bool:
@@ -88,26 +101,42 @@ def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
 
 
 def argued(text: str, known: Sequence[str], words: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a script with other arguments: values in the places of the old ones, new arguments
-    behind the first that is among `known`. Whether that is right the caller tells, by reading it
-    again. Nothing is yielded where no place is found."""
-    for key, value in words.items():
-        names = key.split("|")
-        written_value = str(value).lower() if isinstance(value, bool) else str(value)
-        stands = next(filter(None, (_flag(text, name) for name in names)), None)
-        if stands is not None:
-            text = _in_place(text, stands, written_value)
-            continue
-        beside = next(filter(None, (_flag(text, name) for name in known)), None)
-        if beside is None or "." in names[-1]:
-            return
-        text = f"{text[: beside.end()]} --{names[-1]} {written_value}{text[beside.end() :]}"
-    yield text
+    """Yield scripts with other arguments: values in the places of the old ones, new arguments
+    behind the first that is among `known`, by each name of `a|b`. Whether one is right the caller
+    tells, by reading it again. Nothing is yielded where no place is found."""
+    if not words:
+        yield text
+        return
+    key, value = next(iter(words.items()))
+    others = {name: word for name, word in words.items() if name != key}
+    for after in _with(text, known, key.split("|"), value):
+        yield from argued(after, known, others)
+
+
+def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> Iterator[str]:
+    """Yield a script with another value of one argument: in its place, else behind another one of
+    its own way of writing."""
+    written_value = str(value).lower() if isinstance(value, bool) else str(value)
+    stands = next(filter(None, (_flag(text, name) for name in names)), None)
+    if stands is not None:
+        yield _in_place(text, stands, written_value)
+        return
+    other = next(filter(None, (_flag(text, name) for name in known)), None)
+    if other is None:
+        return
+    start, dotted = other[0], "." in other[0].partition("=")[0]
+    for name in names if dotted else names[-1:]:
+        if dotted == ("." in name):
+            word = f"--{name} {written_value}" if start[0] == "-" else f"{name}={written_value}"
+            text_before, text_behind = text[: other.end()], text[other.end() :]
+            yield f"{text_before} {word}{text_behind}"
 
 
 def _flag(text: str, name: str) -> re.Match[str] | None:
-    """Return where a flag stands with its value, in lines that are no comment."""
+    """Return where a flag stands with its value, or an override of Hydra, in lines that are no
+    comment."""
     spelled = re.escape(name).replace("_", "[-_]")
-    matches = re.finditer(rf"(?<![\w-])--?{spelled}{VALUE}", text)
+    dotted = rf"|(?<![\w.-])\+{{0,2}}{re.escape(name)}(?==)" if "." in name else ""
+    matches = re.finditer(rf"(?:(?<![\w-])--?{spelled}{dotted}){VALUE}", text)
     lines = ((one, text.rfind("\n", 0, one.start()) + 1) for one in matches)
     return next((one for one, place in lines if not text[place:].lstrip().startswith("#")), None)

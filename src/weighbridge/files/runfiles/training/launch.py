@@ -27,6 +27,7 @@ from weighbridge.files.runfiles.slurm import SRUN
 from weighbridge.files.runfiles.training import (
     accelerate,
     flags,
+    learned,
     llama_factory,
     ranks,
     script,
@@ -304,15 +305,18 @@ def _of_arguments(document: Document, each: Launched, arguments: Document, name:
 
 def _plain(each: Launched, arguments: Document) -> PlannedRun:
     """Return the run of arguments that transformers and TRL have."""
-    if each.program == "trl" and each.words[0] != "sft":
-        return replace(
-            trl.of_arguments(arguments, "trl"),
-            refused=f"trl {each.words[0]:.20} is not answered yet",
-        )
     framework = "trl" if each.program == "trl" or "use_peft" in arguments.data else "trainer"
     note = "" if each.program == "trl" else sentence("script.unread")
-    run = trl.of_arguments(arguments, framework, note)
+    run = trl.of_arguments(arguments, framework, note, _learns(each))
     return _of_trl(run, arguments) if each.program == "trl" else run
+
+
+def _learns(each: Launched) -> str:
+    """Return what a verb of TRL learns, or a script of its repository (trl/scripts/dpo.py, where a
+    name has it as a word); "" of fine-tuning."""
+    name = each.words[0] if each.program == "trl" else each.program.rpartition("/")[2]
+    words = re.split(r"[^a-z]+", name.lower().removesuffix(".py"))
+    return next((learned.NAMES[word] for word in words if word in learned.NAMES), "")
 
 
 def _of_trl(run: PlannedRun, arguments: Document) -> PlannedRun:
@@ -327,7 +331,7 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
     """Return the run of ms-swift, whose arguments are given the names of TRL's."""
     arguments = flags.document(document.text, each.words, document.name, document.folder)
     data = {SWIFT.get(name, name): value for name, value in arguments.data.items()}
-    kind = str(data.pop("rlhf_type", "") or "")
+    kind = str(data.get("rlhf_type", "") or "")
     tuner = str(data.pop("tuner_type", data.pop("train_type", "lora")))
     if tuner == "lora":
         data |= {"use_peft": True, "lora_r": data.get("lora_r", 8)}
@@ -340,10 +344,11 @@ def _swift(document: Document, each: Launched) -> PlannedRun:
     places: dict[Path, Place] = {
         (SWIFT.get(str(path[0]), str(path[0])),): place for path, place in arguments.places.items()
     }
-    run = trl.of_arguments(replace(arguments, data=data, places=places), "trainer")
+    framework = "ms-swift" if kind else "trainer"
+    run = trl.of_arguments(replace(arguments, data=data, places=places), framework)
     refused = run.refused
-    if each.words[0] not in ("sft", "pt") or kind:
-        refused = f"ms-swift's {kind or each.words[0]:.20} is not answered yet"
+    if each.words[0] not in ("sft", "pt") and not kind:
+        refused = f"ms-swift's {each.words[0]:.20} is not answered yet"
     elif tuner not in ("lora", "full"):
         refused = f"tuner_type: {tuner:.20} is not answered yet"
     return replace(

@@ -4,18 +4,27 @@
     parser.add_argument("--bs", default=8); a.bs      8
     @dataclass ... bs: int = 8; settings.bs           8
     config = {"bs": 8}; config["bs"]                  8
+    rank = 8; ... lora_alpha=rank * 2                 16
 
 What has no default stays unknown.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import add, mul, sub
 from typing import Any
 
 from weighbridge.base.records import NamedTuple
 from weighbridge.engines.transformers.dialect import called, value_of, with_literals
 
 OF_ENVIRONMENT = ("os.environ.get", "environ.get", "os.getenv", "getenv")
+SUMS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Mult: mul,
+    ast.Add: add,
+    ast.Sub: sub,
+}
+COUNTED = "counted"  # of a constant that does not stand in the text
+MOST_COUNTED = 1 << 31
 DEFAULTED = "line {line}: {name} is taken at its default, {value}"
 
 
@@ -48,6 +57,15 @@ class _Places(ast.NodeTransformer):
             return node
         if node.attr in self.fields:
             return self._taken(node, ast.unparse(node), self.fields[node.attr])
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        left, right = value_of(node.left), value_of(node.right)
+        counts = type(node.op) in SUMS and type(left) is type(right) is int
+        if counts and max(abs(left), abs(right)) < MOST_COUNTED:
+            counted = ast.Constant(SUMS[type(node.op)](left, right), kind=COUNTED)
+            return ast.copy_location(counted, node)
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:

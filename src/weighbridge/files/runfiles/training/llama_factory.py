@@ -21,10 +21,12 @@ from weighbridge.files.runfiles.reading import (
     worded,
 )
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
-from weighbridge.files.runfiles.training import arguments
+from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.zero import contradicted
+from weighbridge.workload.train import PREFERENCES
 
 KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "llama_factory.txt"))
+LEARNED = arguments.merged(KEYS, learned.KEYS)
 OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
 MEGATRON = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
 METHODS = ("lora", "full")
@@ -43,10 +45,11 @@ def tells(document: Document) -> bool:
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a config starts."""
-    keys = reading(document, KEYS)
-    keys.settings["framework"] = "trainer"
+    method = _learns(document.data)
+    keys = reading(document, LEARNED if method else KEYS)
+    keys.settings["framework"] = "llama-factory" if method else "trainer"
     model = arguments.name_of(keys, "model_name_or_path")
-    refused = _refused(keys)
+    refused = _refused(keys, method)
     if keys.take("cutoff_len", "seq_len") is None:
         keys.default(
             "seq_len", 2048, sentence("own_name", framework="LLaMA-Factory", name="cutoff_len")
@@ -63,6 +66,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     arguments.fsdp(keys)
     arguments.sequence(keys)
     arguments.zero_named(keys)
+    if method:
+        learned.take(keys, method)
     keys.plain()
     yield keys.run(model, refused=refused or contradicted(keys))
 
@@ -74,16 +79,24 @@ def _of_megatron(name: str) -> bool:
     return "parallel" in name or name in whole or name.startswith(begins)
 
 
-def _refused(keys: KeyReading) -> str:
+def _learns(data: Mapping[str, Value]) -> str:
+    """Return what a stage learns from rewards or preferences, DPO by its loss; "" of others."""
+    stage = str(data.get("stage") or "sft").lower()
+    loss = str(data.get("pref_loss") or "").lower()
+    named = loss if stage == "dpo" and loss in PREFERENCES else stage
+    return "" if stage in ("sft", "pt") else learned.NAMES.get(named, named)
+
+
+def _refused(keys: KeyReading, learns: str) -> str:
     """Return why a run is not answered; what was understood of it stands beside it."""
-    stage = str(keys.value("stage") or "sft").lower()
+    keys.used.add("stage")
     if any(name in keys.data for name in MEGATRON):
         keys.used.update(filter(_of_megatron, keys.data))
         return "it trains with Megatron, which is not answered yet"
     if keys.on("use_kt"):
         return "KTransformers keeps experts on the host and trains there, which is not answered yet"
-    if stage not in ("sft", "pt"):
-        return f"stage: {stage:.40} is not answered yet: its step is not one of a language model"
+    if learns and (why := learned.refusal(learns)):
+        return why
     method = str(keys.value("finetuning_type") or "lora")
     if method not in METHODS:
         keys.used.update(name for name in keys.data if name.startswith(f"{method}_"))

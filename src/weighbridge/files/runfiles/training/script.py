@@ -12,6 +12,7 @@ Sources: unsloth @ 015bdef0 models/loader.py (max_seq_length 2048, load_in_4bit,
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,9 +30,14 @@ from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Unre
 from weighbridge.files.runfiles.training import literals, trl
 from weighbridge.workload.consistency import OWN_DTYPE
 
-CONFIGS = ("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments")
+# Of learning from rewards and preferences: GRPOTrainer, DPOConfig
+LEARNERS = ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
+CONFIGS = (
+    *(f"{name}Config" for name in LEARNERS),
+    *("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments"),
+)
 ADAPTERS = ("LoraConfig", "get_peft_model")
-TRAINERS = ("SFTTrainer", "UnslothTrainer")
+TRAINERS = (*(f"{name}Trainer" for name in LEARNERS), "SFTTrainer", "UnslothTrainer")
 PACKING = ("BitsAndBytesConfig",)
 # Calls that make a model again from what was trained, and packages that only hold one
 AGAIN = ("PeftModel", "AutoPeftModelForCausalLM")
@@ -48,8 +54,10 @@ TAKEN = (
     *("model_name_or_path", "load_in_4bit", "load_in_8bit", "max_seq_length", "dtype"),
     *("torch_dtype", "attn_implementation", "lora_r", "lora_target_modules", "lora_alpha"),
     *("lora_dropout", "use_rslora", "use_dora", "lora_modules_to_save", "full_finetuning"),
-    *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing"),
+    *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing", "max_length"),
+    *("fast_inference", "gpu_memory_utilization", "load_in_fp8"),
 )
+STANDBY = re.compile(r"UNSLOTH_VLLM_STANDBY\W+1\b")
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
 DTYPES = frozenset(("dtype", "torch_dtype"))
@@ -71,7 +79,7 @@ def tells(document: Document) -> bool:
     names = {called(call) for call in calls}
     trains = any(name in names for name in (*CONFIGS, "get_peft_model", "SFTTrainer"))
     loads = LOADS in names or any(_named(call) is not None for call in calls)
-    return loads and (trains or any(_of_rl(name) for name in names))
+    return loads and (trains or any(map(_learns, names)))
 
 
 class GatheredCalls(NamedTuple):
@@ -139,7 +147,7 @@ def read(document: Document) -> Iterator[PlannedRun]:
     calls, data, places, notes = _gathered(document)
     load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
-    other = next((called(call) for call in calls if _of_rl(called(call))), "")
+    method = next(filter(None, (_learns(called(call)) for call in calls)), "")
     names = {called(call) for call in calls}
     adapted = not names.isdisjoint(ADAPTERS)
     prepares = None if fast or data.keys().isdisjoint(PACKED) else _prepares(calls)
@@ -150,20 +158,23 @@ def read(document: Document) -> Iterator[PlannedRun]:
     loads += [OF_2024] if INT8 in names else []
     _halves(data)
     extra = _fast(data, adapted=adapted) if fast else {}
+    if fast and method and data.pop("fast_inference", False):
+        data["use_vllm"] = True
+        extra |= {"standby": True} if STANDBY.search(document.text) else {}
     if adapted and not data.pop("full_finetuning", False):
         data["use_peft"] = True
     framework = "unsloth" if fast else "trainer" if names.isdisjoint(TRAINERS) else "trl"
-    run = trl.of_arguments(replace(document, data=data, places=places), framework, UNREAD)
+    arguments = replace(document, data=data, places=places)
+    run = trl.of_arguments(arguments, framework, UNREAD, method)
     packed = "quantization" if fast else ""  # unsloth packs in its own way, which is counted
     settings = {name: value for name, value in run.settings.items() if name != packed} | extra
     settings |= {name: value for name, value, _ in loads}
     run = replace(
         run,
         settings=settings,
-        defaults=() if other else (*(d for d in run.defaults if d[0] not in extra), *loads),
+        defaults=(*(d for d in run.defaults if d[0] not in extra), *loads),
         understood=tuple(one for one in run.understood if one.line),
         notes=(*run.notes, *notes),
-        refused=f"{other} is not answered yet" if other else run.refused,
     )
     cut = next((call for call in calls if called(call) == CUT), None)
     yield run if cut is None or fast else _cut(run, cut, alone=framework == "trainer")
@@ -173,10 +184,11 @@ def _calls(tree: Any) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-def _of_rl(name: str) -> bool:
-    """Tell whether a call makes the trainer of another step: GRPOTrainer, DPOConfig."""
+def _learns(name: str) -> str:
+    """Return the method of a call that makes a trainer of rewards or preferences, or its config; ""
+    of others."""
     plain = name.removesuffix("Trainer").removesuffix("Config")
-    return plain != name and plain in ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
+    return plain.lower() if plain != name and plain in LEARNERS else ""
 
 
 def _cut(run: PlannedRun, call: ast.Call, *, alone: bool) -> PlannedRun:
@@ -347,7 +359,8 @@ def _take_length(
 
 def _place(node: Any, text: str) -> Place:
     """Return where a node stands in the text: the span of a literal alone."""
-    return _spanned(node, text) if isinstance(node, ast.Constant) else Place(node.lineno)
+    stands = isinstance(node, ast.Constant) and node.kind != literals.COUNTED
+    return _spanned(node, text) if stands else Place(node.lineno)
 
 
 def _spanned(node: Any, text: str) -> Place:

@@ -20,25 +20,15 @@ from weighbridge.files.runfiles.reading import (
     worded,
 )
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Understood, Value
-from weighbridge.files.runfiles.training import arguments, zero
+from weighbridge.files.runfiles.training import arguments, learned, zero
 from weighbridge.files.runfiles.training.zero import contradicted
 
 KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "trl.txt"))
+LEARNED = arguments.merged(KEYS, learned.KEYS)
 OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")
 SAVED = ("per_device_train_batch_size", "output_dir", "learning_rate")  # TrainingArguments
-ANOTHER = {  # a key that only another step has
-    "num_generations": "GRPO",
-    "reward_funcs": "GRPO",
-    "reward_model_path": "online RL",
-    "rlhf_type": "RL",
-    "dpo_alpha": "DPO",
-    "max_prompt_length": "DPO",
-    "beta": "DPO",
-    "pref_beta": "DPO",
-}
 OPEN_INSTRUCT = "with_tracking"  # its scripts load in bfloat16, and accelerate says the rest
 LAUNCHED = "how accelerate launches it, and what is shared out, is not in this file"
-LOSSES_OF_SFT = ("nll", "dft", "chunked_nll")
 DROPOUT, ALPHA = 0.05, 32  # of TRL's adapters
 LENGTHS = ("max_length", "max_seq_length", "model_max_length", "block_size", "max_seq_len")
 
@@ -96,7 +86,7 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     """Return a run of TRL's own script with the dropout and the scale of its adapters, where a file
     names none: PEFT's own config, which other scripts make, has others. The scale decides no
     memory; a new file of another program has to say it."""
-    if run.settings.get("method") not in ("lora", "qlora", "dora"):
+    if run.settings.get("tuner", run.settings.get("method")) not in ("lora", "qlora", "dora"):
         return run
     settings = {"lora_alpha": ALPHA, "lora_dropout": DROPOUT, **run.settings}
     usual_dropout = (("lora_dropout", DROPOUT, "TRL's own lora_dropout"),)
@@ -104,13 +94,19 @@ def with_dropout(run: PlannedRun) -> PlannedRun:
     return replace(run, settings=settings, defaults=(*run.defaults, *defaults))
 
 
-def of_arguments(document: Document, framework: str, note: str = "") -> PlannedRun:
-    """Return the run of arguments by these names."""
+def of_arguments(
+    document: Document, framework: str, note: str = "", method: str = ""
+) -> PlannedRun:
+    """Return the run of arguments by these names; `method`: what it learns, where its program or
+    its class says it."""
     keys = reading(document, KEYS)
+    method = method or learned.method_of(keys)
+    if method:
+        keys = reading(document, LEARNED)
+        framework = "trl" if framework == "trainer" else framework
     keys.settings["framework"] = framework
     keys.used.add(OPEN_INSTRUCT)
     model = arguments.name_of(keys, "model_name_or_path")
-    refused = _refused(keys)
     if note:
         keys.notes.append(note)
     _length(keys, framework)
@@ -131,7 +127,10 @@ def of_arguments(document: Document, framework: str, note: str = "") -> PlannedR
     arguments.sequence(keys)
     keys.take("cp_size", "context_parallel_size")
     _zero(keys)
+    if method:
+        learned.take(keys, method)
     keys.plain()
+    refused = learned.refusal(method)
     if refused:
         keys.used.update(keys.data)
     return keys.run(model, refused=refused or contradicted(keys))
@@ -149,16 +148,6 @@ def _zero(keys: KeyReading) -> None:
         keys.zero = None
     else:
         arguments.zero_named(keys)
-
-
-def _refused(keys: KeyReading) -> str:
-    trainer = next((name for name in ANOTHER if name in keys.data), "")
-    loss = keys.value("loss_type")
-    if not trainer and isinstance(loss, str) and loss not in LOSSES_OF_SFT:
-        trainer = "loss_type"
-    if not trainer:
-        return ""
-    return f"{trainer}: {ANOTHER.get(trainer, 'preference training')} is not answered yet"
 
 
 def _length(keys: KeyReading, framework: str) -> None:
@@ -223,6 +212,10 @@ def _adapters(keys: KeyReading) -> None:
 
 
 WRITTEN: Mapping[str, str] = {
+    "gpu_memory_utilization": "vllm_gpu_memory_utilization",
+    "rollout_tp": "vllm_tensor_parallel_size",
+    "max_new_tokens": "max_completion_length",
+    "num_generations": "num_generations",
     "batch_size": "per_device_train_batch_size",
     "gradient_accumulation": "gradient_accumulation_steps",
     "seq_len": "max_seq_length|max_length",
@@ -247,7 +240,8 @@ NAMES: Mapping[str, str] = {
 
 def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """Return a change of our settings as keys of the file; None where it has no words for it."""
-    return phrased(change, WRITTEN, SAID)
+    phrases = table(LEARNED).phrases
+    return phrased(learned.as_words(change, phrases), WRITTEN, phrases)
 
 
 def fresh(run: PlannedRun) -> Mapping[str, Value]:

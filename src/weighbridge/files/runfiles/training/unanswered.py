@@ -1,131 +1,42 @@
-"""Runs that are read and not answered yet: RL by its own programs, and Megatron.
+"""Runs of Megatron's other programs, which are read and not answered yet; and what a text says of a
+model that learns from rewards where it holds no command that is read.
 
-What decides is named: the program and, where the file says them, the model, the adapters and the
-devices. In a script overrides of Hydra (`a.b=c`) and flags are looked for as they stand, with the
-variables that the script sets; of YAML the keys are read.
-
-Sources: verl main (trainer/main_ppo.py, trainer/config/ppo_trainer.yaml), TRL
-(trainer/grpo_config.py), OpenRLHF (openrlhf/cli/), NeMo-RL (examples/configs/),
-AgileRL (configs/training/llm_finetuning/), EasyR1 (examples/), Megatron-LM (pretrain_gpt.py),
-ms-swift (examples/ray/).
+Sources: Megatron-LM (pretrain_gpt.py); verl main, TRL, OpenRLHF (openrlhf/cli/), as in rewards.py.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 
-from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.engines.launch.paths import model_of
 from weighbridge.files.programs import told_by
 from weighbridge.files.runfiles.document import Document
-from weighbridge.files.runfiles.reading import VARIABLE, KeyReading, filled, reading
+from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 
-
-class KnownConfig(NamedTuple):
-    """A program whose YAML is told by keys that it has together, and where those stand that we
-    understand."""
-
-    name: str
-    keys: tuple[str, ...]
-    model: str
-    lora_r: str = ""
-    devices: str = ""
-
-
-CONFIGS = (
-    KnownConfig(
-        "EasyR1",
-        ("data", "algorithm", "worker"),
-        "worker.actor.model.model_path",
-        "worker.actor.model.lora.rank",
-        "trainer.n_gpus_per_node",
-    ),
-    KnownConfig(
-        "NeMo-RL",
-        ("policy", "cluster"),
-        "policy.model_name",
-        "policy.dtensor_cfg.lora_cfg.dim",
-        "cluster.gpus_per_node",
-    ),
-    KnownConfig("NeMo-RL", ("policy", "grpo"), "policy.model_name"),
-    KnownConfig("NeMo-RL", ("policy", "dpo"), "policy.model_name"),
-    KnownConfig(
-        "AgileRL",
-        ("algorithm", "environment", "network"),
-        "network.pretrained_model_name_or_path",
-        "network.lora_config.r",
-    ),
-    KnownConfig("ms-swift's RL", ("rlhf_type", "model"), "model", "train.lora_rank", "train.gpus"),
-)
 MODEL = re.compile(
     r"(?:actor_rollout_ref\.model\.path|actor\.model\.model_path|policy\.model_name"
     r"|(?:--(?:\w+\.)?(?:model_name_or_path|pretrain|model)))(?:=|[ \t]+)(?P<value>[^\s\\]+)"
 )
-DEVICE_COUNT = re.compile(
-    r"(?:trainer\.n_gpus_per_node|--actor[._]num_gpus_per_node|--nproc[-_]per[-_]node|--num_gpus)"
-    r"(?:=|[ \t]+)(?P<value>[^\s\\]+)"
-)
-RANK = re.compile(r"(?:lora_rank|lora\.rank)(?:=|[ \t]+)(?P<value>[^\s\\]+)")
 ASSIGNED = re.compile(r"(?m)^[ \t]*(?:export[ \t]+)?(\w+)=(\S*)")
 NAME = re.compile(r"\$\{?(\w+)\}?")
-DEVICES = "devices of a machine train"
 NESTED = 5  # variables within variables
 
 
 def tells(document: Document) -> bool:
     """Tell whether a document starts a program that is not answered yet."""
-    if document.syntax == "shell":
-        return _is_script(document) and bool(_program(document.text))
-    return _config(document) is not None
+    return is_script(document) and bool(_program(document.text))
 
 
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run, with what was understood of it and why there is no number."""
-    if document.syntax == "shell":
-        yield _of_script(document)
-        return
-    program = _config(document)
-    keys = reading(document, "[ignored]\n")
-    model = ""
-    name = "this program"
-    if program is not None:
-        name = program.name
-        model = model_of(keys.text(program.model)) if keys.text(program.model) else ""
-        if model:
-            keys.take(program.model, "model")
-        _numbers(keys, program)
-    keys.used.update(document.data)
-    keys.used.update(_within(document.data, ""))
-    yield keys.run(model, refused=f"{name} is not answered yet")
+    text = document.text
+    yield PlannedRun(
+        task="train", model=model_in(text), refused=f"{_program(text)} is not answered yet"
+    )
 
 
-def _numbers(keys: KeyReading, program: KnownConfig) -> None:
-    rank, count = keys.value(program.lora_r), keys.value(program.devices)
-    beside = keys.value(f"{program.lora_r.rpartition('.')[0]}.enabled", True)
-    if isinstance(rank, int) and rank > 0 and beside is not False:
-        keys.set("lora_r", rank, program.lora_r)
-        keys.settings["method"] = "lora"
-    if isinstance(count, int) and count > 0:
-        keys.notes.append(f"{count} {DEVICES}")
-
-
-def _within(data: object, above: str) -> Iterator[str]:
-    """Yield the dotted keys of a mapping, those within too."""
-    if isinstance(data, dict):
-        for name, value in data.items():
-            yield f"{above}{name}"
-            yield from _within(value, f"{above}{name}.")
-
-
-def _config(document: Document) -> KnownConfig | None:
-    data = document.data
-    if not isinstance(data, dict):
-        return None
-    return next((each for each in CONFIGS if all(key in data for key in each.keys)), None)
-
-
-def _is_script(document: Document) -> bool:
+def is_script(document: Document) -> bool:
     """Tell whether a text is a script: prose that names a program is read as prose."""
     lines = [line for line in document.text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
@@ -147,22 +58,6 @@ def model_in(text: str) -> str:
 def _assigned(text: str) -> dict[str, str]:
     """Return the variables that a script sets."""
     return {match[1]: match[2].strip("\"'") for match in ASSIGNED.finditer(text)}
-
-
-def _of_script(document: Document) -> PlannedRun:
-    text = document.text
-    assigned = _assigned(text)
-    settings: dict[str, int | str] = {}
-    rank, count = (_value(pattern, text, assigned) for pattern in (RANK, DEVICE_COUNT))
-    if rank.isdigit() and int(rank):
-        settings |= {"lora_r": int(rank), "method": "lora"}
-    return PlannedRun(
-        task="train",
-        model=model_in(text),
-        settings=settings,
-        notes=(f"{count} {DEVICES}",) if count.isdigit() else (),
-        refused=f"{_program(text)} is not answered yet",
-    )
 
 
 def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> str:
@@ -274,8 +169,8 @@ def _shard(values: Mapping[str, str], program: str) -> str:
 KIND = Kind(
     name="unanswered",
     title=sentence("title.unanswered"),
-    syntaxes=("yaml", "shell"),
-    source="https://github.com/volcengine/verl main",
+    syntaxes=("shell",),
+    source="https://github.com/NVIDIA/Megatron-LM @ d98e8a6",
     tells=tells,
     read=read,
 )

@@ -1,0 +1,380 @@
+"""`train` of what learns from rewards or preferences: roles that meet on the same cards.
+
+    engine-start             the engine loads beside the trainer, and profiles its widest step
+    rollout                  it writes, in the first step: the optimizer has no states yet
+    log-probs, reference     passes without gradients
+    reward                   a model marks the answers
+    forward, loss, backward, step      the update; before it that of a critic
+    weight-sync              weights go to the engine, which is awake without its cache
+    cache-wakes              it writes again, from the second step on: states are there
+
+Each role is an answer of its own (`infer`, `train`), cut into its instants and what it leaves where
+others work; `compose` puts them together, and nothing else adds them up. Preferences have one role,
+whose reference is part of its step.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from weighbridge.answers.estimate import train as training
+from weighbridge.answers.estimate.infer import infer
+from weighbridge.answers.verdict import on_devices, on_host
+from weighbridge.base.memory import (
+    Bytes,
+    Component,
+    Device,
+    Instant,
+    Role,
+    binding,
+    compose,
+    exactly,
+    total,
+)
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.units import MIB
+from weighbridge.memory.report import Report
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.training import learning
+from weighbridge.training.forward.heads import head
+from weighbridge.training.learning import LearningRun, Rollout
+from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
+from weighbridge.workload import Infer, Train
+
+if TYPE_CHECKING:
+    from weighbridge.machines.accelerators.budget import Budget
+
+AWAY, HERE, STATES, AWAKE, ASLEEP, WEIGHTS = ("away", "here", "states", "awake", "sleep", "wake")
+UPDATE = ("forward", "loss", "backward", "step")
+OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
+WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
+MORE_ASLEEP = Bytes(
+    0, 0, 1536 * MIB
+)  # several ranks: 0.7 to 2.5 GiB were read, and no rule is known
+GENERATED = ("kv_cache", "recurrent_state", "activations", "logits", "temporaries")
+QUIET = (20, 10, 3)  # of what Megatron's layers save, a pass that saves nothing has a part at once
+PROCESS = "trainer"
+
+
+def train(model: Model, workload: Train, others: Mapping[str, Model | None]) -> Report:
+    """Report what the fullest instant of a step takes, of each card. `others`: the models of
+    "critic" and "reward", where they are not the one that is trained. Raises UnsupportedError where
+    the method or the framework is outside our rules."""
+    budget = workload.budget()
+    run = learning.run(workload, 1 if budget is None else budget.choice.count)
+    actor = _trained(model, run)
+    report = replace(actor, workload={**actor.workload, **run.effective})
+    if run.rollout is not None:
+        report = _Meeting(model, report, run, run.rollout, others, budget).report
+    return _open(report, run)
+
+
+def _trained(model: Model, run: LearningRun) -> Report:
+    """Ask what the policy's own step takes, with its passes without gradients."""
+    if run.trained.framework != training.MEGATRON:
+        return training.of_step(model, run.trained, objective=run.objective)
+    from weighbridge.answers.estimate import megatron
+
+    report = megatron.train(model, run.trained)
+    devices = (_with_passes(d, run) if d.kind == "gpu" else d for d in report.devices)
+    return replace(report, devices=tuple(devices))
+
+
+def _with_passes(device: Device, run: LearningRun) -> Device:
+    """Add the passes without gradients of Megatron's step, which has its loss in its forward; and a
+    copy that is there all the time."""
+    phases = device.phases
+    if run.objective.reference == "copy":
+        weights = phases[0].of("weights")
+        copy = Component(
+            name="weights", role=REFERENCE, detail=REFERENCE, bytes=weights, basis="computed"
+        )
+        phases = tuple(replace(one, components=(*one.components, copy)) for one in phases)
+    forward = next(one for one in phases if one.name == "forward")
+    parts = tuple(map(_unsaved, forward.components))
+    passes = (Instant(name, parts) for name in run.objective.before)
+    return replace(device, phases=(*phases, *passes))
+
+
+def _unsaved(part: Component) -> Component:
+    if part.name != "activations":
+        return part
+    few = Bytes(*(part.bytes.expected // each for each in QUIET))
+    return replace(
+        part, bytes=few, basis="assumed", formula="a layer or two of those that are kept"
+    )
+
+
+class _Meeting:
+    """The roles of one step, and the report of all."""
+
+    def __init__(
+        self,
+        model: Model,
+        actor: Report,
+        run: LearningRun,
+        rollout: Rollout,
+        others: Mapping[str, Model | None],
+        budget: "Budget | None",
+    ) -> None:
+        self.model, self.actor, self.run, self.rollout = model, actor, run, rollout
+        self.budget = budget
+        self.served = self._served()
+        self.beside = dict(self._beside(others))
+        self.roles = dict(self._roles())
+
+    @property
+    def report(self) -> Report:
+        cards = [d for d in self.actor.devices if d.kind == "gpu"]
+        phases = compose(self._schedule(), self.roles)
+        devices = tuple(replace(d, phases=phases) for d in cards)
+        own = self._own_cards(len(cards))
+        hosts = tuple(d for d in self.actor.devices if d.kind == "host")
+        judged = None if self.budget is None else on_devices.serving(devices, self.budget)
+        every = (*devices, *own, *hosts)
+        return replace(
+            self.actor,
+            devices=every,
+            workload=self.actor.workload | self._settings(),
+            verdict=on_host.both(judged, every, self.run.trained.host_memory()),
+            warnings=(*self.actor.warnings, *self._warnings()),
+        )
+
+    # ---- questions
+
+    def _served(self) -> Report:
+        """Ask what the engine takes on the cards that it has."""
+        asked, rollout = self.run.trained, self.rollout
+        if rollout.generates:
+            question = Infer(
+                engine="transformers",
+                dtype="bfloat16",
+                gpu=asked.gpu and _cards(asked.gpu, 1),
+                batch_size=rollout.generates,
+                context=self.actor.workload["seq_len"],
+            )
+        else:
+            ranks = rollout.infer.tensor_parallel_size or 1
+            card = rollout.cards or (asked.gpu and _cards(asked.gpu, ranks))
+            question = rollout.infer.but(gpu=card)
+        return infer(self.model, question, limits=())
+
+    def _beside(self, others: Mapping[str, Model | None]) -> Iterator[tuple[str, Report]]:
+        """Ask what a critic and a reward model take."""
+        run = self.run
+        if run.critic:
+            valued = Objective(method="critic", head=head("reward", "trl", None))
+            critic = others.get("critic") or self.model
+            yield "critic", training.of_step(critic, run.trained, objective=valued)
+        marks = others.get("reward")
+        if marks is not None:
+            question = Infer(
+                engine="transformers",
+                dtype="bfloat16",
+                gpu=run.trained.gpu and _cards(run.trained.gpu, 1),
+                batch_size=run.objective.quiet,
+                context=self.actor.workload["seq_len"],
+            )
+            yield "reward", infer(marks, question, limits=())
+
+    # ---- roles, cut
+
+    def _roles(self) -> Iterator[tuple[str, Role]]:
+        yield (
+            "actor",
+            _trainer(self.actor, fresh=self.run.objective.empties or self.rollout.sleep > 0),
+        )
+        yield "engine", self._engine()
+        if "critic" in self.beside:
+            critic = _trainer(self.beside["critic"], fresh=True)
+            update = binding(critic.instants[name] for name in UPDATE if name in critic.instants)
+            yield "critic", critic._replace(instants={**critic.instants, "critic": update})
+        if "reward" in self.beside:
+            device = _fullest(self.beside["reward"])
+            here = Instant(HERE, tuple(c for c in device.phases[0].components if c.stays))
+            marks = replace(device.binding(), name="reward")
+            yield "reward", Role({HERE: here, STATES: here, "reward": marks}, process=PROCESS)
+
+    def _engine(self) -> Role:
+        """The engine: loading, writing, asleep, and awake without its cache."""
+        device, rollout = _fullest(self.served), self.rollout
+        if rollout.generates:
+            wrote = device.binding()
+            return Role({AWAKE: _only(wrote, GENERATED)}, process=PROCESS)
+        awake = _awake(device, self.served)
+        instants = {one.name: one for one in device.phases} | {AWAKE: awake}
+        instants[ASLEEP] = self._asleep(instants[ASLEEP]) if rollout.sleep else awake
+        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, awake))
+        if rollout.shared:
+            instants = {name: _without(one, ("weights",)) for name, one in instants.items()}
+        return Role(instants, process=PROCESS if rollout.same_process else "engine")
+
+    def _receiving(self, awake: Instant) -> Instant:
+        """The engine as weights arrive: beside what is sent, or the largest gathered tensor."""
+        bucket = Component(
+            name="temporaries",
+            detail="what is sent at once",
+            bytes=exactly(self.run.bucket),
+            basis="read" if self.run.bucket else "assumed",
+            formula="--sync-bucket, or the framework's own",
+        )
+        return replace(awake, components=(*awake.components, bucket)) if self.run.bucket else awake
+
+    def _asleep(self, asleep: Instant) -> Instant:
+        if sum(d.kind == "gpu" for d in self.served.devices) < 2:
+            return asleep
+        more = Component(
+            name="other",
+            detail="left asleep by several ranks",
+            bytes=MORE_ASLEEP,
+            basis="assumed",
+            formula="up to 1.5 GiB: 0.7 to 2.5 GiB were read beside context and graphs",
+            source="published runs of several engine ranks",
+        )
+        return replace(asleep, components=(*asleep.components, more))
+
+    # ---- the schedule
+
+    @property
+    def _shares(self) -> bool:
+        """Tell whether an engine is on the trainer's cards."""
+        return not self.rollout.cards and not self.rollout.generates
+
+    def _schedule(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Yield each instant of a step with where each role is."""
+        writing = dict.fromkeys(self.beside, AWAY if "others" in self.run.away else STATES)
+        rests = dict.fromkeys(self.beside, STATES) | ({"engine": ASLEEP} if self._shares else {})
+        actor = self.roles["actor"].instants
+        yield from self._first(writing)
+        for name in (LOG_PROBS, REFERENCE):
+            if name in actor:
+                yield name, {"actor": name, **rests}
+        for name in self.beside:
+            yield name, {"actor": STATES, **rests, name: name}
+        for name in UPDATE:
+            if name in actor:
+                yield name, {"actor": name, **rests}
+        if self._shares:
+            yield from self._again(writing)
+
+    def _first(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """The first rollout: an engine's without states, the trainer's own writing with them."""
+        if self._shares:
+            resting = AWAY if "weights" in self.run.away else HERE
+            yield "engine-start", {"actor": HERE, **writing, "engine": "load"}
+            yield "rollout", {"actor": resting, **writing, "engine": AWAKE}
+        elif not self.rollout.cards:
+            yield "rollout", {"actor": STATES, **writing, "engine": AWAKE}
+
+    def _again(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """The rollouts from the second step on, and what they wait for."""
+        states = HERE if "states" in self.run.away else STATES
+        if not self.rollout.shared:
+            yield "weight-sync", {"actor": states, **writing, "engine": WEIGHTS}
+        if self.rollout.whole_wake:
+            states = STATES
+        elif "weights" in self.run.away:
+            states = AWAY
+        yield "cache-wakes", {"actor": states, **writing, "engine": AWAKE}
+
+    def _own_cards(self, first: int) -> tuple[Device, ...]:
+        """Return the devices of an engine that has cards of its own."""
+        if not self.rollout.cards:
+            return ()
+        served = (d for d in self.served.devices if d.kind == "gpu")
+        return tuple(replace(d, index=first + n) for n, d in enumerate(served))
+
+    def _settings(self) -> dict[str, Any]:
+        if self.rollout.generates:
+            return {"rollout_engine": "none"}
+        served, asked = self.served.workload, self.rollout.infer
+        return {
+            "rollout_engine": asked.engine,
+            "rollout_version": served["engine_version"],
+            "rollout_tp": asked.tensor_parallel_size,
+            "sleep_level": self.rollout.sleep,
+            "gpu_memory_utilization": served.get("gpu_memory_utilization"),
+            "max_num_seqs": served.get("max_num_seqs"),
+        }
+
+    def _warnings(self) -> Iterator[str]:
+        known = set(self.actor.warnings)
+        yield from (w for w in self.served.warnings if w not in known)
+
+
+def _cards(gpu: str, count: int) -> str:
+    """Name so many of the trainer's cards."""
+    return f"{gpu.partition(':')[0]}:{count}" if count > 1 else gpu.partition(":")[0]
+
+
+def _fullest(report: Report) -> Device:
+    gpus = (d for d in report.devices if d.kind == "gpu")
+    return max(gpus, key=lambda d: d.peak("driver").expected)
+
+
+def _trainer(report: Report, *, fresh: bool) -> Role:
+    """A role that trains: its own instants, and what stays of it where others work. Where the
+    allocator's cache is not emptied, its free room stays, too."""
+    instants = {one.name: one for one in _fullest(report).phases}
+    forward, step = instants["forward"], instants["step"]
+    stays = [c for c in forward.components if c.stays or c.name in ("gradients", "rounding")]
+    if not fresh:
+        stays += [c for c in step.components if c.name == "fragmentation"]
+    cut = {
+        AWAY: [c for c in stays if c.name in OF_PROCESS],
+        HERE: [c for c in stays if c.name != "optimizer_states"],
+        STATES: stays,
+    }
+    named = {name: Instant(name, tuple(parts)) for name, parts in cut.items()}
+    return Role(instants | named, process=PROCESS)
+
+
+def _only(one: Instant, names: Iterable[str]) -> Instant:
+    return replace(one, components=tuple(c for c in one.components if c.name in names))
+
+
+def _without(one: Instant, names: Iterable[str]) -> Instant:
+    return replace(one, components=tuple(c for c in one.components if c.name not in names))
+
+
+def _awake(device: Device, served: Report) -> Instant:
+    """The engine as it writes: its cache is what its share leaves; the room of the profile's widest
+    step is empty while a few sequences decode, and full at worst."""
+    decode = next(one for one in device.phases if one.name == "decode")
+    cache = served.derived.get("available_kv_cache_interval")
+    if cache is None:
+        return device.reserving(decode)
+    stays = [c for c in decode.components if c.name not in GENERATED]
+    blocks = Component(
+        name="kv_cache",
+        bytes=Bytes(*cache),
+        basis="computed",
+        detail="all that the share leaves",
+        source="vllm v1/worker/gpu_worker.py (determine_available_memory)",
+    )
+    there = total(c.bytes for c in (*stays, blocks))
+    working = decode.of("activations", "logits", "temporaries").expected
+    wide = min(WRITING, working)
+    step = Component(
+        name="temporaries",
+        bytes=Bytes(0, wide, max(wide, (device.taken or 0) - there.high)),
+        basis="assumed",
+        detail="a step of the engine",
+        formula="up to the room of the profile's widest step",
+        source="vllm v1/worker/gpu_worker.py",
+    )
+    return Instant(AWAKE, (*stays, blocks, step))
+
+
+# ---- what was not said
+
+
+def _open(report: Report, run: LearningRun) -> Report:
+    """Return the report with a verdict that is no "yes" where something that decides was not
+    said."""
+    verdict = report.verdict
+    if verdict is None or not run.unsaid or verdict.fits != "yes":
+        return report
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in run.unsaid)
+    why = sentence("learning.unsaid", names=names)
+    return replace(report, verdict=verdict.turned("unknown", clauses(why, verdict.reason)))

@@ -1,0 +1,167 @@
+"""What a run learns from rewards or preferences, by the names of TRL and of those that train by its
+classes: ms-swift, LLaMA-Factory, axolotl and Unsloth.
+
+Sources: trl 0.16 to 1.16 trainer/grpo_config.py (vllm_mode "server" from 0.18 to 0.29 and
+"colocate" since 1.0; max_prompt_length until 0.27), dpo_config.py, kto_config.py, scripts/;
+ms-swift @ 3602360a swift/rlhf_trainers/args_mixin.py, rollout_mixin.py (offload_model).
+"""
+
+from collections.abc import Mapping
+
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles.reading import KeyReading, Phrases
+from weighbridge.files.runfiles.record import Value
+from weighbridge.workload.train import LEARNS, REWARDS
+
+KEYS = text_beside(__file__, "learned.txt")
+NAMES = {  # what programs call a method -> ours; of what is none here they are refused by name
+    **{name: name for name in LEARNS},
+    "rm": "reward",
+    "bco": "kto",
+    "dr_grpo": "grpo",
+    "bnpo": "grpo",
+    "reinforce++": "reinforce",
+    "reinforce_plus_plus": "reinforce",
+}
+ONLINE = ("num_generations", "reward_funcs", "max_completion_length")  # keys of GRPO's own step
+COMPARED = ("dpo_alpha", "pref_beta", "beta", "max_prompt_length")  # of DPO, without those
+OF_SFT = ("nll", "dft", "chunked_nll", "")  # values of loss_type
+LENGTHS = ("max_length", "max_seq_length", "model_max_length")
+OF_PROMPT = ("max_prompt_length", "max_length")  # of ms-swift: what a prompt is cut to
+NO_PROMPT = ("0.27", "max_prompt_length is no argument of TRL's GRPO since 0.28")
+SERVER, OWN_CARD = (
+    "server",
+    "the server of vLLM writes on cards of its own, by a command of its own",
+)
+PACKED = {False: "lora", True: "qlora"}
+
+
+def method_of(keys: KeyReading) -> str:
+    """Return the method that the keys of a file tell: "" of plain fine-tuning."""
+    named = str(keys.value("rlhf_type") or "").lower()
+    if named:
+        return NAMES.get(named, named)
+    if any(name in keys.data for name in ONLINE):
+        return "grpo"
+    if "reward_model_path" in keys.data:  # of online DPO and its kin; PPO's script says its name
+        return "online RL"
+    loss = keys.value("loss_type")
+    lost = isinstance(loss, str) and loss.lower() not in OF_SFT
+    return "dpo" if lost or any(name in keys.data for name in COMPARED) else ""
+
+
+def take(keys: KeyReading, method: str) -> None:
+    """Take what a method has beside fine-tuning: what was read of adapters is its tuner."""
+    settings = keys.settings
+    settings["tuner"], settings["method"] = settings.get("method", "full"), method
+    keys.understood = [
+        replace(one, setting="tuner") if one.setting == "method" else one for one in keys.understood
+    ]
+    for name in ("rlhf_type", "rl", "stage"):
+        if keys.value(name) is not None:
+            keys.knows(name, "method")
+    if keys.on("use_liger_loss"):
+        keys.set("loss", "liger", "use_liger_loss")
+    if method in REWARDS:
+        _written(keys)
+    elif keys.on("precompute_ref_log_probs"):
+        keys.set("reference", "precomputed", "precompute_ref_log_probs")
+    if method in REWARDS:  # rows are as long as answers may be: nothing is saved
+        keys.used.add("padding_free")
+    keys.used.update(("use_liger_loss", "precompute_ref_log_probs"))
+
+
+def _written(keys: KeyReading) -> None:
+    """Take how answers are written: by which engine, how long they are, and what leaves."""
+    _rows(keys)
+    if isinstance(keys.value("beta"), int | float):
+        keys.take("beta", "kl_beta")
+    if keys.on("use_vllm"):
+        _engine(keys)
+    elif keys.settings["framework"] != "agilerl":
+        keys.settings["rollout_engine"] = "none"
+    levels = {"vllm_enable_sleep_mode": 2, "sleep_level": keys.value("sleep_level")}
+    for name, level in levels.items():
+        if keys.on(name):
+            keys.set("sleep_level", level, name)
+        keys.used.add(name)
+    moved(keys, "offload_model", "offload_optimizer")
+    keys.used.update(("use_vllm", "vllm_mode"))
+
+
+def moved(keys: KeyReading, weights: str, states: str) -> None:
+    """Take what goes to the host while an engine writes, by the keys of weights and of states."""
+    both = keys.on(weights), keys.on(states)
+    keys.used.update((weights, states))
+    if both[1]:
+        keys.set("rollout_offload", "weights" if both[0] else "states", states)
+    if both[0] and both[1]:
+        keys.knows(weights, "rollout_offload")
+    elif both[0]:
+        keys.leave(weights, "- weights alone go to the host while the engine writes")
+
+
+def _engine(keys: KeyReading) -> None:
+    mode = keys.value("vllm_mode")
+    keys.settings["rollout_engine"] = "vllm"
+    if "use_vllm" in keys.data:
+        keys.knows("use_vllm", "rollout_engine")
+    if mode is None and keys.settings.get("framework_version") == NO_PROMPT[0]:
+        mode = SERVER
+    if mode == SERVER:
+        keys.engine_cards = max(1, number(keys.peek("vllm_tensor_parallel_size")))
+        keys.notes.append(OWN_CARD)
+    steps = number(keys.value("steps_per_generation"))
+    if steps and keys.settings["framework"] == "trl":
+        ranks = max(1, number(keys.peek("vllm_tensor_parallel_size")))
+        rows = keys.settings["batch_size"] * ranks * steps
+        keys.set("max_num_seqs", rows, "steps_per_generation")
+    keys.used.add("steps_per_generation")
+
+
+def _rows(keys: KeyReading) -> None:
+    """Take what prompts are cut to. Rows of Unsloth are as long as the model was loaded for."""
+    swift, fast = (keys.settings["framework"] == name for name in ("ms-swift", "unsloth"))
+    if keys.settings["framework"] != "axolotl":  # whose rows are cut to its sequence_len
+        keys.settings.pop("seq_len", None)
+        keys.understood = [one for one in keys.understood if one.setting != "seq_len"]
+        keys.defaults = [each for each in keys.defaults if each[0] != "seq_len"]
+    computed = number(keys.peek("max_completion_length")) == 0
+    if fast:
+        keys.take("max_seq_length", "seq_len")
+        _whole_groups(keys)
+    if fast and computed:
+        keys.used.update(("max_prompt_length", "max_completion_length"))
+        return
+    name = next((n for n in OF_PROMPT[: 1 + swift] if number(keys.peek(n))), "")
+    if name:
+        keys.take(name, "prompt_len")
+    if name == OF_PROMPT[0] and keys.settings["framework"] == "trl":
+        keys.default("framework_version", *NO_PROMPT)
+
+
+def _whole_groups(keys: KeyReading) -> None:
+    """Take as many rows as answers where these are no part of a step: Unsloth's own change
+    (unsloth models/rl.py: "We will change the batch size")."""
+    rows, answers = keys.settings["batch_size"], number(keys.peek("num_generations"))
+    steps = max(1, number(keys.peek("gradient_accumulation_steps")))
+    if answers and rows * steps % answers:
+        keys.settings["batch_size"] = answers
+        keys.notes.append(sentence("rewards.groups", rows=rows, answers=answers))
+
+
+def as_words(change: Mapping[str, Value], phrases: Phrases) -> dict[str, Value]:
+    """Return a change whose numbers and switches are words where a table says them so."""
+    words = {name: str(value).lower() for name, value in change.items()}
+    return {n: words[n] if (n, words[n]) in phrases else value for n, value in change.items()}
+
+
+def number(value: Value) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def refusal(method: str) -> str:
+    """Say that a method is none of ours; "" of those that are."""
+    return "" if method in ("", *LEARNS) else sentence("rewards.unknown", method=f"{method:.40}")

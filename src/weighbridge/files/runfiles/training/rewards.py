@@ -1,0 +1,427 @@
+"""Runs of programs that learn from rewards and preferences: verl, EasyR1, OpenRLHF, NeMo-RL,
+AgileRL, and ms-swift with Megatron.
+
+    python3 -m verl.trainer.main_ppo data.max_prompt_length=1024 ...      overrides of Hydra
+    openrlhf.cli.train_dpo --data.max_len 8192 --zero_stage 3             flags, dotted or not
+    policy: {max_total_sequence_length: 4096}                             YAML, and what it names
+
+All three are keys with values, nested by their dots (rewards_text.py). A line of rewards.jsonl is a
+program, and its table (verl.txt, ...) says what its keys are here; what several decide together is
+below.
+
+Sources: verl 0.9 trainer/config/ (rollout, actor, engine, model); EasyR1 @ b44b311b
+verl/workers/actor/config.py; OpenRLHF 0.11 @ 3c3be623 openrlhf/cli/train_ppo_ray.py, train_dpo.py;
+NeMo-RL @ 7ea279ab examples/configs/grpo_math_1B.yaml, dpo.yaml; AgileRL @ 549d85e4
+configs/training/llm_finetuning/; ms-swift @ 3602360a swift/megatron/arguments/.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import text_beside
+from weighbridge.base.sentences import sentence
+from weighbridge.files.runfiles.document import Document
+from weighbridge.files.runfiles.pieces import begins_with_a_command
+from weighbridge.files.runfiles.reading import KeyReading, phrased, reading, table
+from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.training import arguments, flags, learned
+from weighbridge.files.runfiles.training.learned import number
+from weighbridge.files.runfiles.training.rewards_text import (
+    REWARD_PROGRAMS,
+    RewardProgram,
+    RewardRun,
+    of_config,
+    started,
+    with_config,
+)
+from weighbridge.files.runfiles.training.unanswered import is_script
+from weighbridge.settings.ranks import SIZES, Ranks
+from weighbridge.training.megatron.arguments import ARGUMENTS
+from weighbridge.training.megatron.arguments import read as read_arguments
+from weighbridge.workload.train import REWARDS
+
+ACTOR, MODEL, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("actor", "model", "rollout"))
+ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF's estimators
+    "gae": "ppo",
+    "reinforce_baseline": "reinforce",
+    "reinforce_plus_plus_baseline": "reinforce",
+    "group_norm": "grpo",
+    "grpo_passk": "grpo",
+    "rloo_vectorized": "rloo",
+}
+KL, TOKENS, PACKED = 0.001, 16384, 16192  # kl_loss_coef and tokens of a forward of verl; OpenRLHF's
+ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
+UNPADDED = "- sequences stand in one row without padding"
+MOST_TOKENS = "train.max_tokens_per_gpu"
+LONGER = "+ log-probabilities are filled up to more tokens than the update"
+
+
+def tells(document: Document) -> bool:
+    """Tell whether a document starts one of these programs, or is its config."""
+    if document.syntax == "shell":
+        script = is_script(document) or begins_with_a_command(document.text)
+        return script and started(document) is not None
+    return of_config(document) is not None
+
+
+def read(document: Document) -> Iterator[PlannedRun]:
+    """Yield the run that a script or a config starts."""
+    run = started(document) if document.syntax == "shell" else with_config(document)
+    if run is not None:
+        yield _planned(run)
+
+
+def _planned(run: RewardRun) -> PlannedRun:
+    program = run.program
+    keys = reading(run.document, text_beside(__file__, f"{program.table}.txt"))
+    keys.settings["framework"] = program.framework
+    keys.unread += run.absent
+    keys.notes += run.notes
+    named = next((name for name in program.models if keys.value(name) is not None), "")
+    model = arguments.name_of(keys, named) if named else ""
+    method = _method(keys, program, run.verb)
+    if not method:
+        keys.used.update(keys.data)
+        return keys.run(model, refused=sentence("rewards.method"))
+    keys.settings["method"] = learned.NAMES.get(method, method)
+    _switches(keys)
+    TAKES[program.framework](keys)
+    _adapted(keys, program)
+    if keys.settings["method"] != "ppo":
+        keys.used.update(key for key, to in keys.keys.settings.items() if to == "critic")
+    ones = (key for key in keys.keys.memory if key.endswith("parallel_size"))
+    keys.used.update(key for key in ones if keys.peek(key) == 1)
+    keys.plain()
+    for each, machines in program.cards:
+        _cards(keys, each, machines, program.usual_cards)
+    for setting, (value, name) in program.usual.items():
+        if setting != "seq_len" or not _writes(keys):  # rows of answers are of two numbers
+            keys.default(setting, value, sentence("own_name", framework=program.name, name=name))
+    if Ranks.of(keys.settings).context > 1 and program.sequence:
+        keys.settings["context_parallel_by"] = program.sequence
+    if keys.cards == 1:
+        keys.settings.pop("shard", None)
+    return keys.run(model, refused=learned.refusal(keys.settings["method"]))
+
+
+def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
+    """Return what a run learns; "" of one that is plain fine-tuning."""
+    for name in program.method:
+        if isinstance(keys.value(name), str):
+            keys.knows(name, "method")
+            word = str(keys.value(name)).lower()
+            return ESTIMATORS.get(word, word)
+    words = re.split(r"[^a-z]+", verb.lower())
+    if not {"sft", "pt"}.isdisjoint((*words, *keys.data)):
+        return ""
+    named = (word for word in (*words, *keys.data) if word in learned.NAMES)
+    return next(named, program.usual_method)
+
+
+def _switches(keys: KeyReading) -> None:
+    """Take what a value of a key says, or values of several together: the first that stands."""
+    for (setting, meaning), words in keys.keys.phrases.items():
+        if setting in keys.settings:
+            continue
+        names = [_standing(keys, key, value) for key, value in words.items()]
+        if all(names):
+            keys.set(setting, meaning if meaning == "none" else flags.plain(meaning), names[0])
+            for name in names[1:]:
+                keys.knows(name, setting)
+
+
+def _standing(keys: KeyReading, names: str, value: Value) -> str:
+    """Return which of `a|b` has a value; "" where none has it, and none counts as read then."""
+    for name in names.split("|"):
+        if str(keys.peek(name)).lower() == str(value).lower():
+            return name
+    return ""
+
+
+def _cards(keys: KeyReading, each: str, machines: str, usual: int) -> None:
+    """Take how many cards train: those of a machine, times machines."""
+    count = number(keys.value(each, usual))
+    several = max(1, number(keys.value(machines)) if machines else 1)
+    if not count:
+        return
+    keys.used.add(machines)
+    _count(keys, count * several)
+    if keys.value(each) is not None:
+        keys.knows(each, SIZES["data"])
+    if machines and keys.value(machines) is not None:
+        keys.knows(machines, SIZES["data"])
+
+
+def _count(keys: KeyReading, cards: int) -> None:
+    keys.cards = cards
+    keys.settings |= Ranks.of(keys.settings).over(cards).settings("data")
+
+
+def _adapted(keys: KeyReading, program: RewardProgram) -> None:
+    """Take the rank of adapters; where none is above 0, all is trained."""
+    rank = next((name for name in program.rank if number(keys.value(name))), "")
+    keys.used.update((program.targets, *program.rank))
+    if not rank or keys.settings.get("tuner") == "full":
+        keys.settings["tuner"] = "full"
+        keys.used.update(
+            key for key, setting in keys.keys.settings.items() if setting == "lora_alpha"
+        )
+        return
+    four = next((n for n in ("ds.load_in_4bit", "load_in_4bit") if keys.on(n)), "")
+    keys.settings["tuner"] = "qlora" if four else "lora"
+    keys.set("lora_r", keys.value(rank), rank)
+    modules = keys.value(program.targets)
+    if isinstance(modules, list) and modules and modules != ["all-linear"]:
+        keys.set("lora_targets", modules, program.targets)
+    else:
+        keys.settings["lora_targets"] = "all-linear"
+
+
+def _writes(keys: KeyReading) -> bool:
+    return keys.settings["method"] in REWARDS
+
+
+# ---- verl and EasyR1
+
+
+def _verl(keys: KeyReading) -> None:
+    layout, fsdp = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
+    engine = (keys.value(n) for n in ("model_engine", "config_name", f"{ACTOR}.strategy"))
+    if any("megatron" in str(name) for name in engine):
+        _megatron(keys, f"{layout}.", f"{layout}.override_transformer_config.")
+        keys.settings |= {"shard": "zero1"}
+    else:
+        for above in (ACTOR, fsdp):
+            _ulysses(keys, f"{above}.ulysses_sequence_parallel_size")
+    keys.cards = number(keys.value("trainer.n_gpus_per_node", 8))
+    _rows(keys)
+    in_loss, in_reward = f"{ACTOR}.use_kl_loss", "algorithm.use_kl_in_reward"
+    kl = next((name for name in (in_loss, in_reward) if keys.on(name)), "")
+    weight = f"{ACTOR}.kl_loss_coef" if kl == in_loss else "algorithm.kl_ctrl.kl_coef"
+    keys.settings["kl_beta"] = 0.0
+    if kl:
+        keys.set("kl_beta", keys.value(weight) or KL, kl)
+    if keys.on(f"{ACTOR}.entropy_coeff"):
+        keys.set("entropy", True, f"{ACTOR}.entropy_coeff")
+    bucket = f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"
+    if number(keys.value(bucket)):
+        keys.set("sync_bucket", f"{keys.value(bucket)}MiB", bucket)
+
+
+def _rows(keys: KeyReading) -> None:
+    """Take the rows of a forward, or the tokens that it is filled up to. Numbers without "per gpu"
+    are of all cards."""
+    most, padding = f"{ACTOR}.ppo_max_token_len_per_gpu", f"{MODEL}.use_remove_padding"
+    passes = f"{ROLLOUT}.log_prob_max_token_len_per_gpu"
+    rows = {f"{ACTOR}.ppo_micro_batch_size": "batch_size"}
+    rows |= {f"{ROLLOUT}.log_prob_micro_batch_size": "logprob_batch_size"}
+    keys.used.update((most, passes, *rows, *(f"{name}_per_gpu" for name in rows)))
+    if keys.on(f"{ACTOR}.use_dynamic_bsz"):
+        if keys.take(most, "max_tokens_per_gpu") is None:
+            why = sentence("own_name", framework="verl", name=most)
+            keys.default("max_tokens_per_gpu", TOKENS, why)
+        if number(keys.value(passes)) > keys.settings["max_tokens_per_gpu"]:
+            keys.leave(passes, LONGER)
+        return
+    if keys.on(padding):
+        keys.set("packing", True, padding)
+    elif keys.value(padding) is False:
+        keys.leave(padding, "+ rows are filled up to the longest")
+    ranks = max(1, keys.cards * max(1, number(keys.value("trainer.nnodes"))))
+    for name, setting in rows.items():
+        if keys.take(f"{name}_per_gpu", setting) is None and number(keys.value(name)):
+            keys.set(setting, max(1, keys.value(name) // ranks), name)
+
+
+def _ulysses(keys: KeyReading, name: str) -> None:
+    if number(keys.value(name)) > 1:
+        keys.take(name, SIZES["context"])
+    keys.used.add(name)
+
+
+def _easyr1(keys: KeyReading) -> None:
+    off = keys.on("algorithm.disable_kl")
+    keys.settings["kl_beta"] = 0.0 if off else keys.value("algorithm.kl_coef", KL)
+
+
+# ---- OpenRLHF
+
+
+def _openrlhf(keys: KeyReading) -> None:
+    """Take a run whose roles are on cards of their own where nothing puts them together: the
+    actor's are weighed."""
+    if keys.settings["method"] == "dpo" and (keys.on("model.ipo_enable") or keys.on("ipo")):
+        keys.settings["method"] = "ipo"
+    if not _writes(keys):
+        _unpacked(keys)
+        return
+    on = keys.on("train.dynamic_batch_enable") or keys.on("use_dynamic_batch")
+    if on and keys.take(MOST_TOKENS, "max_tokens_per_gpu") is None:
+        why = sentence("own_name", framework="OpenRLHF", name=MOST_TOKENS)
+        keys.default("max_tokens_per_gpu", PACKED, why)
+    _together(keys)
+
+
+def _unpacked(keys: KeyReading) -> None:
+    """Say of pairs without padding that they are counted at their longest."""
+    packs = [one for one in keys.understood if one.setting == "packing"]
+    keys.understood = [one for one in keys.understood if one not in packs]
+    if keys.settings.pop("packing", None):
+        keys.leave(packs[0].key, UNPADDED)
+
+
+def _together(keys: KeyReading) -> None:
+    """Take the engine: on the same cards where all are put together, else on its own."""
+    keys.settings["rollout_engine"] = "vllm"
+    together = keys.on("train.colocate_all") or keys.on("colocate_all_models")
+    if together and not (keys.on("train.async_enable") or keys.on("async_train")):
+        return
+    sizes = ("num_engines", "tensor_parallel_size")
+    count, each = (number(keys.peek(f"vllm.{n}")) or number(keys.peek(f"vllm_{n}")) for n in sizes)
+    _apart(keys, max(1, count) * max(1, each))
+    if not together:  # the others have cards of their own, too
+        names = ("reward.model_name_or_path", "reward_pretrain")
+        keys.used.update((*names, "critic.model_name_or_path", "critic_pretrain"))
+
+
+def _apart(keys: KeyReading, cards: int) -> None:
+    keys.engine_cards = cards
+    keys.notes.append(sentence("rewards.apart", cards=cards))
+
+
+# ---- NeMo-RL, AgileRL, ms-swift
+
+
+def _nemo_rl(keys: KeyReading) -> None:
+    layout = "policy.megatron_cfg"
+    megatron = keys.on(f"{layout}.enabled")
+    if megatron:
+        _megatron(keys, f"{layout}.", f"{layout}.")
+    else:
+        for kind in ("tensor", "context"):
+            keys.take(f"policy.dtensor_cfg.{kind}_parallel_size", SIZES[kind])
+    if not keys.on(f"{layout}.peft.enabled" if megatron else "policy.dtensor_cfg.lora_cfg.enabled"):
+        keys.settings["tuner"] = "full"
+    _cluster(keys)
+    answer, row = "policy.generation.max_new_tokens", "policy.max_total_sequence_length"
+    if keys.peek(answer) == keys.peek(row) or not _writes(keys):
+        keys.used.add(answer)  # rows are cut to the whole
+    if not _writes(keys):
+        keys.used.add("policy.logprob_batch_size")
+
+
+def _cluster(keys: KeyReading) -> None:
+    """Take the cards that train: all of the cluster, less those that the engine has alone."""
+    each, nodes = (
+        max(1, number(keys.value(f"cluster.{n}"))) for n in ("gpus_per_node", "num_nodes")
+    )
+    alone = "policy.generation.colocated"
+    total = each * nodes
+    if _writes(keys) and keys.value(f"{alone}.enabled") is False:
+        of_engine = (keys.value(f"{alone}.resources.{n}") for n in ("gpus_per_node", "num_nodes"))
+        inside, machines = (number(value) for value in of_engine)
+        _apart(keys, (inside or each) * max(1, machines))
+        total = max(1, total - keys.engine_cards)
+    _count(keys, total)
+    for name in ("cluster.gpus_per_node", "cluster.num_nodes"):
+        if keys.value(name) is not None:
+            keys.knows(name, SIZES["data"])
+
+
+def _agilerl(keys: KeyReading) -> None:
+    if not _writes(keys):
+        keys.used.add("algorithm.beta")
+    separate = keys.value("algorithm.use_separate_reference_adapter", True)
+    if separate is not False:
+        keys.settings["reference"] = "adapter"
+
+
+def _swift(keys: KeyReading) -> None:
+    above = "train." if isinstance(keys.data.get("train"), dict) else ""
+    _megatron(keys, above, above)
+    tuner = str(keys.value(f"{above}tuner_type") or keys.value(f"{above}train_type") or "full")
+    keys.settings |= {} if tuner == "lora" else {"tuner": "full"}
+    if not _writes(keys):
+        keys.take("max_length", "seq_len")
+
+
+def _megatron(keys: KeyReading, above: str, below: str) -> None:
+    """Take Megatron's layout, whose keys begin with `above`, and its own arguments."""
+    for kind in ("tensor", "pipeline", "context", "expert"):
+        keys.take(
+            f"{above}{kind}_{'' if kind == 'context' else 'model_'}parallel_size", SIZES[kind]
+        )
+    last, first = (f"{below}num_layers_in_{end}_pipeline_stage" for end in ("last", "first"))
+    words = {"decoder_last_pipeline_num_layers": keys.value(last)}
+    words |= {"decoder_first_pipeline_num_layers": keys.value(first)}
+    words |= {name: keys.value(f"{below}{name}") for name in ARGUMENTS if name not in words}
+    expert = "expert_tensor_parallel_size"
+    words[expert] = keys.value(f"{above}{expert}")
+    taken = [ALWAYS]
+    for name, value in words.items():
+        word = name if value is True else f"{name}={value}"
+        if value in (None, False, "", "none") or not _argument(word):
+            continue
+        taken.append(word)
+        if keys.value(f"{below}{name}") is not None:
+            keys.knows(f"{below}{name}", "megatron_args")
+    keys.settings["megatron_args"] = tuple(taken)
+
+
+def _argument(word: str) -> bool:
+    """Tell whether an argument is one of Megatron's that is weighed."""
+    try:
+        read_arguments((word,))
+    except UsageError:
+        return False
+    return True
+
+
+TAKES: Mapping[str, Callable[[KeyReading], None]] = {
+    "verl": _verl,
+    "easyr1": _easyr1,
+    "openrlhf": _openrlhf,
+    "nemo-rl": _nemo_rl,
+    "agilerl": _agilerl,
+    "ms-swift": _swift,
+}
+
+
+# ---- a change in its place
+
+
+def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """Return a change of our settings as keys of all programs, `a|b`: a file has those of one. None
+    where no program has words for it."""
+    tables = [table(text_beside(__file__, f"{each.table}.txt")) for each in REWARD_PROGRAMS]
+    names: dict[str, list[str]] = {"max_tokens_per_gpu": [f"{ACTOR}.ppo_max_token_len_per_gpu"]}
+    names["batch_size"] = [f"{ACTOR}.ppo_micro_batch_size_per_gpu"]
+    names["logprob_batch_size"] = [f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu"]
+    phrases: dict[tuple[str, Value], Mapping[str, Value]] = {}
+    for each in tables:
+        for key, setting in each.settings.items():
+            names.setdefault(setting, []).append(key)
+        for meaning, words in each.phrases.items():
+            phrases[meaning] = _merged(phrases.get(meaning, {}), words)
+    joined = {setting: "|".join(keys) for setting, keys in names.items()}
+    return phrased(learned.as_words(change, phrases), joined, phrases)
+
+
+def _merged(one: Mapping[str, Value], other: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return two ways to say the same as `a|b`, key by key."""
+    if not one:
+        return other
+    pairs = zip(one.items(), other.items(), strict=False)
+    return {f"{a}|{b}": value for (a, value), (b, _) in pairs}
+
+
+KIND = Kind(
+    name="rewards",
+    title=sentence("title.rewards"),
+    syntaxes=("yaml", "shell"),
+    source="https://github.com/volcengine/verl 0.9",
+    tells=tells,
+    read=read,
+    written=written,
+)

@@ -1,0 +1,229 @@
+"""Scripts and configs of programs that learn from rewards, as keys with values, nested by dots.
+
+    a.b=1 +a.c=2           words of Hydra            --a.b 1 --a_b 2            flags
+    defaults: base.yaml    below what a config says  ${policy.precision}        another key's value
+
+A config that is named and is not here is said to be missing, but for those that programs ship and
+whose values rewards.jsonl has.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weighbridge.base.errors import UsageError
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple, replace
+from weighbridge.base.sentences import sentence
+from weighbridge.engines.launch.shell import commands
+from weighbridge.files.programs import programs
+from weighbridge.files.runfiles.beside import beside, missing
+from weighbridge.files.runfiles.document import Document, Path, Place
+from weighbridge.files.runfiles.record import Unread, Value
+from weighbridge.files.runfiles.training import arrays, flags, ranks, starters
+
+NAMED = re.compile(r"\$\{(?P<path>[\w.]+)\}")
+PRODUCT = re.compile(r"\$\{mul:\s*(\d+),\s*(\d+)\}")
+NESTED = 5  # names within names
+MOST_BASES = 8  # configs below configs
+EACH_CARD = "nproc_per_node"
+
+
+class RewardProgram(NamedTuple):
+    """A line of rewards.jsonl: a `name` of programs.toml, `framework` as --framework has it, the
+    `table` of its keys, those that its YAML has `together`, and where all else stands."""
+
+    name: str
+    framework: str
+    table: str
+    models: Sequence[str]
+    rank: Sequence[str]  # of adapters
+    targets: str
+    usual_method: str = ""
+    together: Sequence[str] = ()
+    method: Sequence[str] = ()
+    cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
+    usual_cards: int = 0
+    sequence: str = ""  # how ranks of a sequence see all of it
+    verbs: Sequence[str] = ()  # after its word; none: whatever it starts
+    usual: Mapping[str, tuple[Value, str]] = {}  # a setting -> its default, and the key of it
+    shipped: Mapping[str, Mapping[str, Any]] = {}  # configs by name -> what they say
+
+
+class RewardRun(NamedTuple):
+    """A run as keys. `absent` are files that it names and that are not here; `verb` is the module
+    that a script starts."""
+
+    program: RewardProgram
+    document: Document
+    absent: tuple[Unread, ...] = ()
+    notes: tuple[str, ...] = ()
+    verb: str = ""
+
+
+class ConfigLayer(NamedTuple):
+    """What a config says above those that it begins with."""
+
+    data: Mapping[str, Any]
+    absent: tuple[Unread, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+REWARD_PROGRAMS = tuple(
+    RewardProgram(**json.loads(line)) for line in lines_beside(__file__, "rewards.jsonl")
+)
+
+
+def of_config(document: Document) -> RewardProgram | None:
+    """Return the program whose config a document is; None where it is none of these."""
+    data = document.data
+    if not isinstance(data, dict):
+        return None
+    return next(
+        (d for d in REWARD_PROGRAMS if d.together and all(key in data for key in d.together)), None
+    )
+
+
+def with_config(document: Document) -> RewardRun | None:
+    """Return the run of a config; None where it is none of these."""
+    program = of_config(document)
+    if program is None:
+        return None
+    data, absent, notes = _layer(document, program)
+    whole = _resolved(data)
+    places = dict(document.places)
+    for path, value in _leaves(whole, ()):
+        if _value(document.data, ".".join(map(str, path)), "") != value:
+            places[path] = Place(places[path].line if path in places else 0)
+    keyed = replace(document, data=whole, places=places)
+    return RewardRun(program, keyed, absent, notes)
+
+
+def started(document: Document) -> RewardRun | None:
+    """Return the first run that a script starts of one of these programs; None where it starts
+    none."""
+    if _dialect(document.text) is None:
+        return None
+    text = arrays.filled_in(document.text)
+    for branch in list(arrays.branches(text)):  # what nobody decided sets nothing
+        if _dialect(branch) is None:
+            text = text.replace(branch, "\n" * branch.count("\n"))
+    try:
+        runs = (_launched(document, each.words, each.env) for each in commands(text))
+        return next(filter(None, runs), None)
+    except UsageError:
+        return None
+
+
+def _dialect(text: str) -> RewardProgram | None:
+    known = programs()
+    return next(
+        (d for d in REWARD_PROGRAMS if d.name in known and known[d.name].starts(text)), None
+    )
+
+
+def _launched(document: Document, words: Sequence[str], env: Mapping[str, str]) -> RewardRun | None:
+    pairs = [" ".join(words[n : n + 2]) for n in range(len(words))]
+    last = next((n for n in reversed(range(len(words))) if _dialect(pairs[n]) is not None), None)
+    program = None if last is None else _dialect(pairs[last])
+    if last is None or program is None:
+        return None
+    of_program = words[last + 1 :]
+    if program.verbs and (not of_program or of_program[0] not in program.verbs):
+        return None
+    assigned = [word for word in of_program if "=" in word and not word.startswith("-")]
+    values = flags.mapping([word for word in of_program if word not in assigned])
+    split = (word.lstrip("+~").partition("=") for word in assigned)
+    values |= {key: flags.plain(value) for key, _, value in split}
+    values = {key: v for key, v in values.items() if not key.startswith("$") and v != ""}
+    layer = _named(document, program, values.pop("config", None))
+    launched = ranks.of_program("swift", words[:last], env, "swift").ranks
+    if launched and any(EACH_CARD in each for each, _ in program.cards):
+        values[EACH_CARD] = launched
+    whole = starters.changed(replace(document, data=layer.data), values)
+    keyed = replace(whole, data=_resolved(whole.data), places=_places(document, values))
+    verb = " ".join(word for word in words[last : last + 2] if "=" not in word)
+    return RewardRun(program, keyed, layer.absent, layer.notes, verb.partition(" -")[0])
+
+
+def _places(document: Document, values: Mapping[str, Value]) -> dict[Path, Place]:
+    """Return the lines in which keys of a script stand."""
+    places: dict[Path, Place] = {}
+    for key in values:
+        pattern = rf"(?<![\w.]){re.escape(key).replace('_', '[-_]')}(?=[=\s])"
+        match = re.search(pattern, document.text)
+        if match is not None:
+            places[tuple(key.split("."))] = Place(document.line_of(match.start()))
+    return places
+
+
+def _named(document: Document, program: RewardProgram, name: Value) -> ConfigLayer:
+    """Return the config that a line names, above which its words stand."""
+    return _base(document, program, name, MOST_BASES) if isinstance(name, str) else ConfigLayer({})
+
+
+def _layer(document: Document, program: RewardProgram, left: int = MOST_BASES) -> ConfigLayer:
+    """Return a config above the one that it names as its `defaults`."""
+    named = document.data.get("defaults")
+    if not isinstance(named, str) or not left:
+        return ConfigLayer(document.data)
+    below = _base(document, program, named, left)
+    return below._replace(data=_above(below.data, dict(document.data)))
+
+
+def _base(document: Document, program: RewardProgram, name: str, left: int) -> ConfigLayer:
+    """Return the config of a name: the file that lies beside a document, or one that is shipped."""
+    config = beside(document, name, ("yaml",))
+    if config is not None and isinstance(config.data, dict):
+        return _layer(config, program, left - 1)
+    base = name.rpartition("/")[2]
+    if base in program.shipped:
+        return ConfigLayer(program.shipped[base], (), (sentence("base.by_name", base=base),))
+    line = document.line_of(max(0, document.text.find(name)))
+    return ConfigLayer({}, (missing(name, "config", line),))
+
+
+def _above(below: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one mapping with what another says in its place, and within what both have."""
+    both = dict(below)
+    for key, value in data.items():
+        inner = both.get(key)
+        both[key] = value
+        if isinstance(value, dict) and isinstance(inner, dict):
+            both[key] = _above(inner, value)
+    return both
+
+
+def _resolved(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping whose values that name other keys of it (`${policy.precision}`, `${mul:2,
+    3}`) are theirs."""
+    return {key: _put(value, data) for key, value in data.items()}
+
+
+def _put(value: Any, data: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _put(inner, data) for key, inner in value.items()}
+    for _ in range(NESTED):
+        if not isinstance(value, str) or "${" not in value:
+            break
+        put = NAMED.sub(lambda m: str(_value(data, m["path"], m[0])), value)
+        put = PRODUCT.sub(lambda m: str(int(m[1]) * int(m[2])), put)
+        value = flags.plain(put) if put != value else value
+    return value
+
+
+def _leaves(data: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield the paths of all values that are no mappings and no lists."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, key))
+        elif not isinstance(value, list):
+            yield (*above, key), value
+
+
+def _value(data: Mapping[str, Any], path: str, unknown: str) -> Any:
+    inner: Any = data
+    for part in path.split("."):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    return unknown if inner is None or isinstance(inner, dict | list) else inner

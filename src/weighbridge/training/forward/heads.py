@@ -1,0 +1,145 @@
+"""Log-probabilities of the tokens that were written, as frameworks make them of the logits.
+
+A head is two programs: one with gradients, that ends in the loss, and a quiet one without. Which
+release of which framework does what stands in heads.txt, in the words of scoring.py, with the file
+that was read; "read" where no function of it was run beside ours, and "graph" where the reference's
+pass runs while the policy's graph lives.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple, dataclass, replace
+from weighbridge.models.arch.model_types import NEVER
+from weighbridge.training.forward.losses import Loss
+from weighbridge.training.forward.scoring import (
+    WITH_GRADIENTS,
+    Scoring,
+    one_output,
+    one_output_quiet,
+    quiet_pass,
+    update,
+)
+from weighbridge.training.forward.step import TrainingStep
+from weighbridge.training.forward.tensors import Tensor
+
+Quiet = Callable[[TrainingStep, Tensor], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """How logits become log-probabilities of the tokens that were written: with gradients, and
+    without.
+
+    update        (step, hidden) -> (loss, logits that the loop still has, or None)
+    quiet         the same pass without gradients; what it leaves is small, and freed
+    answer        logits are of the answer's tokens alone (`TrainingStep.answer` of each row, and
+                  one more where the source takes one); else of all
+    under_graph   the reference's pass runs while the policy's graph lives
+    rows          sequences of a forward for each of the batch: 2 for pairs
+    known         False: read by hand alone, to be widened
+    """
+
+    update: Loss
+    quiet: Quiet
+    answer: bool = False
+    under_graph: bool = False
+    rows: int = 1
+    known: bool = True
+    source: str = ""
+
+
+class TableRow(NamedTuple):
+    """A row of the table, with whom it is about."""
+
+    framework: str
+    methods: frozenset[str]
+    since: tuple[int, ...]
+    words: frozenset[str]
+    scoring: Scoring
+    source: str
+
+
+def head(
+    method: str,
+    framework: str,
+    release: tuple[int, ...] | None,
+    *,
+    fused: bool = False,
+    liger: bool = False,
+    entropy: bool = False,
+) -> Head:
+    """Return the head of a method (dpo, grpo, ...) in a framework's release; None is the newest.
+    `fused`: verl's own kernels; `liger`: those of Liger; `entropy`: of the loss, with gradients.
+    What has no row is TRL's newest, not known. Source: heads.txt."""
+    if method == "reward":
+        return Head(update=one_output, quiet=one_output_quiet, rows=2, source=REWARD)
+    row = _row(method, framework, release or NEVER)
+    scoring = _with_kernels(row.scoring, framework, fused=fused, liger=liger, entropy=entropy)
+    answer = scoring.scored == "answer"
+    sure = row.framework == framework and not ({"read"} & row.words or liger)
+    return Head(
+        update=partial(update, scoring),
+        quiet=partial(quiet_pass, row.scoring if liger and answer else scoring),
+        answer=answer,
+        under_graph="graph" in row.words,
+        rows=2 if method in PAIRS else 1,
+        known=sure and scoring.entropy not in WITH_GRADIENTS,
+        source=row.source,
+    )
+
+
+def _with_kernels(
+    scoring: Scoring, framework: str, *, fused: bool, liger: bool, entropy: bool
+) -> Scoring:
+    """Return what is done where kernels never make whole logits, or entropies have gradients: those
+    of some frameworks are compiled, and no gradient is written over logits that they read."""
+    if liger:
+        return replace(scoring, score="liger")
+    if fused and framework in ("verl", "easyr1"):
+        return replace(scoring, score="verl")
+    if not entropy or scoring.entropy in WITH_GRADIENTS:
+        return scoring
+    score = "kernel" if scoring.score == "over" else scoring.score
+    form = "compiled" if framework in COMPILED else "whole"
+    return replace(scoring, score=score, entropy=form)
+
+
+COMPILED = ("verl", "easyr1", "openrlhf")  # torch.compile of their entropy
+REWARD = "trl 1.16 trainer/reward_trainer.py: AutoModelForSequenceClassification, num_labels 1"
+PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
+ALIKE = dict.fromkeys(("gspo", "dapo", "cispo", "reinforce", "ppo"), "grpo")  # the same logits
+
+
+def _row(method: str, framework: str, release: tuple[int, ...]) -> TableRow:
+    """Find the youngest row that is not younger than the release; TRL's newest where a framework
+    has none."""
+    for asked, when in ((framework, release), ("trl", NEVER)):
+        for name in (method, ALIKE.get(method, method)):
+            rows = [x for x in table() if x.framework == asked and name in x.methods]
+            if rows:
+                return max((x for x in rows if x.since <= when), key=lambda x: x.since)
+    raise KeyError(method)
+
+
+@cache
+def table() -> tuple[TableRow, ...]:
+    """Read heads.txt."""
+    return tuple(map(_read, lines_beside(__file__, "heads.txt")))
+
+
+FLAGS = ("whole", "copied", "likelihood", "picked", "lasts", "outputs", "narrow", "flat")
+
+
+def _read(line: str) -> TableRow:
+    row, source = line.split(" | ")
+    framework, methods, since, scored, wide, *others = row.split()
+    words = frozenset(x for x in others if "=" not in x)
+    values: dict[str, Any] = dict(x.split("=") for x in others if "=" in x)
+    values |= {name: True for name in FLAGS if name in words}
+    values["cuts"] = int(values.get("cuts", 0))
+    scoring = Scoring(scored=scored, wide=wide, **values)
+    number = tuple(map(int, since.split(".")))
+    return TableRow(framework, frozenset(methods.split(",")), number, words, scoring, source)

@@ -1,0 +1,94 @@
+"""Megatron's step under a framework of rewards: slime, and the Megatron backends of verl, NeMo-RL
+and ms-swift.
+
+    mask          no loader makes a mask of pairs of tokens: that is pretrain_gpt's alone
+    gradients     NeMo-RL reduces them in 16 bits, with its precision-aware optimizer
+    experts       NeMo-RL and ms-swift have one tensor rank of an expert; Megatron as many as others
+    sequence      verl shares tokens between layers (sequence_parallel)
+    away          slime and NeMo-RL: weights and states are on the host while the engine writes
+    reference     in host memory (verl, NeMo-RL, slime), a copy elsewhere
+
+Source: THUDM/slime slime/backends/megatron_utils/actor.py; verl workers/megatron_workers.py;
+NeMo-RL examples/configs/grpo_math_1B_megatron.yaml, models/policy/megatron_policy_worker.py.
+"""
+
+from weighbridge.training.learning.record import (
+    COMPARES,
+    LearningRun,
+    answered,
+    away,
+    headed,
+    lengths,
+    online,
+    pairs,
+    reference,
+    released,
+    serving,
+    trained,
+    unsaid,
+)
+from weighbridge.training.objective import Objective
+from weighbridge.workload import Train
+
+LENGTH = 512
+SHARES = {"nemo-rl": 0.6}
+SHARE = 0.5
+LEAVES = frozenset({"weights", "states", "others"})
+NO_MASK = "no_create_attention_mask_in_dataloader"
+
+
+def split(asked: Train) -> bool:
+    """Tell whether Megatron's backend is asked for: by its arguments, or by a layout that the
+    others have not."""
+    return bool(asked.megatron_args) or (asked.pipeline_parallel_size or 1) > 1
+
+
+def run(asked: Train, cards: int) -> LearningRun:
+    name, release, writes = asked.framework or "", released(asked), online(asked)
+    row, answer = lengths(asked, LENGTH, LENGTH) if writes else (asked.seq_len or LENGTH, 0)
+    rows = (asked.batch_size or 1) * pairs(asked)
+    question = trained(
+        asked.but(megatron_args=_arguments(asked)),
+        "megatron",
+        rows,
+        row,
+        shard="zero1" if cards > 1 else None,
+        precision="bf16-mixed",
+        checkpointing="none",
+    )
+    needs = asked.learns in COMPARES or (writes and asked.kl_beta != 0)
+    host = name in ("verl", "nemo-rl", "slime")
+    objective = Objective(
+        method=asked.learns,
+        empties=True,
+        head=headed(asked, release),
+        reference=reference(asked, needs=needs, copy="host" if host else "copy"),
+        quiet=(asked.logprob_batch_size or rows) if writes else 0,
+    )
+    leaves = LEAVES if name in ("slime", "nemo-rl") and writes else frozenset[str]()
+    share = SHARES.get(name, SHARE)
+    return answered(
+        asked,
+        question,
+        objective,
+        rollout=serving(asked, share, sleep=1, context=row) if writes else None,
+        lengths=(row, answer) if writes else None,
+        number=asked.num_generations or 1,
+        away=away(asked, leaves),
+        capped=not asked.packing,
+        unsaid=unsaid(asked),
+    )
+
+
+def _arguments(asked: Train) -> tuple[str, ...]:
+    """Return Megatron's arguments: as said, and those that the framework has beside."""
+    said = asked.megatron_args or ()
+    own = [NO_MASK]
+    if asked.framework == "verl" and (asked.tensor_parallel_size or 1) > 1:
+        own.append("sequence_parallel")
+    if asked.framework == "nemo-rl":
+        own += ["grad_reduce_in_bf16", "use_precision_aware_optimizer"]
+    if asked.framework in ("nemo-rl", "ms-swift") and (asked.expert_parallel_size or 1) > 1:
+        own.append("expert_tensor_parallel_size=1")
+    names = {argument.partition("=")[0] for argument in said}
+    return (*said, *(argument for argument in own if argument.partition("=")[0] not in names))

@@ -1,0 +1,88 @@
+"""OpenRLHF: DeepSpeed for each model, on cards of its own or all on the same.
+
+    batch         micro_train_batch_size rows; of log-probabilities micro_rollout_batch_size
+    states        ZeRO-2 where nobody says; adam_offload is --offload optimizer
+    roles         apart unless colocate_all_models: --rollout-gpu names the engine's cards
+    reference     a copy on the actor's cards (colocated); on its own cards elsewhere
+    engine        0.95 of its cards; it sleeps where vllm_enable_sleep says so
+    states        of the optimizer leave with deepspeed_enable_sleep: --rollout-offload states
+
+Source: OpenRLHF 0.5 to 0.11 openrlhf/cli/train_ppo_ray.py, trainer/ray/launcher.py,
+utils/deepspeed/deepspeed.py.
+"""
+
+from weighbridge.base.errors import TriedError
+from weighbridge.base.sentences import sentence
+from weighbridge.base.versions import numbers
+from weighbridge.training.learning.record import (
+    COMPARES,
+    LearningRun,
+    answered,
+    away,
+    headed,
+    lengths,
+    online,
+    pairs,
+    reference,
+    released,
+    serving,
+    trained,
+    unsaid,
+)
+from weighbridge.training.objective import Objective
+from weighbridge.workload import Train
+
+LENGTH = 1024
+ROW = 2048  # max_len of preferences
+SHARE = 0.95
+SLEEPS_SINCE = (0, 17, 6)  # DeepSpeed, whose stages 1 and 2 leave the card
+
+
+def run(asked: Train, cards: int) -> LearningRun:
+    release, writes = released(asked), online(asked)
+    _refuse(asked)
+    row, answer = lengths(asked, LENGTH, LENGTH) if writes else (asked.seq_len or ROW, 0)
+    rows = (asked.batch_size or 1) * pairs(asked)
+    question = trained(
+        asked,
+        "deepspeed",
+        rows,
+        row,
+        shard="zero2" if cards > 1 else None,
+        precision="bf16",
+        checkpointing="none",
+    )
+    here = not asked.rollout_gpu
+    needs = asked.learns in COMPARES or (writes and asked.kl_beta != 0)
+    objective = Objective(
+        method=asked.learns,
+        empties=True,
+        head=headed(asked, release),
+        reference=reference(asked, needs=needs and here),
+        quiet=(asked.logprob_batch_size or rows) if writes else 0,
+    )
+    return answered(
+        asked,
+        question,
+        objective,
+        rollout=serving(asked, SHARE, sleep=0, context=row) if writes else None,
+        lengths=(row, answer) if writes else None,
+        number=asked.num_generations or 1,
+        away=away(asked),
+        critic=(asked.critic or "same") if asked.learns == "ppo" and here else "",
+        capped=not asked.packing,
+        unsaid=unsaid(asked, "batch_size"),
+    )
+
+
+def _refuse(asked: Train) -> None:
+    """Refuse states that cannot leave: DeepSpeed's stages 1 and 2 had no way to the host."""
+    stage = asked.shard or "zero2"
+    known = numbers(asked.deepspeed_version)
+    leaves = asked.rollout_offload in ("states", "weights", "all")
+    if leaves and stage in ("zero1", "zero2") and known and known < SLEEPS_SINCE:
+        raise TriedError(
+            sentence("learning.zero_sleep", version=asked.deepspeed_version),
+            seen="OpenRLHF train_ppo_ray.py: deepspeed_enable_sleep needs ZeRO-3, or DeepSpeed "
+            "after 0.17.5",
+        )

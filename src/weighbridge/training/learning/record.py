@@ -1,0 +1,250 @@
+"""The record of one run that learns from rewards or preferences, and what frameworks have alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge.base.errors import ContradictionError, UsageError
+from weighbridge.base.records import dataclass
+from weighbridge.base.sentences import sentence
+from weighbridge.base.versions import numbers
+from weighbridge.training.forward.heads import Head, head
+from weighbridge.training.objective import Objective, Reference
+from weighbridge.workload import Infer, Train
+from weighbridge.workload.train import REWARDS
+
+PAIRS = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")  # two rows of each example
+COMPARES = ("dpo", "ipo", "kto", "gkd")  # preferences that ask a frozen model, too
+Release = tuple[int, ...] | None  # None is the newest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """The engine that writes. `sleep`: 0 where it never does; `cards` of its own, "" where it is
+    on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
+    wake together, before the weights are sent; `shared`: it has the trainer's own weights;
+    `generates`: rows that the trainer's model writes at once, where no engine serves."""
+
+    infer: Infer
+    sleep: int = 0
+    cards: str = ""
+    same_process: bool = False
+    whole_wake: bool = False
+    shared: bool = False
+    generates: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningRun:
+    """`trained` asks for what is trained, `effective` are the settings that the method has beside.
+    `away`: what is in host memory while the engine writes (weights, states, others). `capped`: rows
+    may be shorter than their cap. `unsaid`: what decides and was not said."""
+
+    trained: Train
+    objective: Objective
+    effective: Mapping[str, Any]
+    rollout: Rollout | None = None
+    away: frozenset[str] = frozenset()
+    bucket: int = 0
+    critic: str = ""
+    reward: str = ""
+    capped: bool = True
+    unsaid: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def released(asked: Train) -> Release:
+    return numbers(asked.framework_version)
+
+
+def before(release: Release, *number: int) -> bool:
+    """Tell whether a release is older; the newest is not."""
+    return release is not None and release < number
+
+
+def lengths(asked: Train, prompt: int, answer: int) -> tuple[int, int]:
+    """Return (tokens of a row, of its answer) at most: as said, or the framework's own."""
+    answer = asked.max_new_tokens or answer
+    if asked.seq_len is None:
+        return (asked.prompt_len or prompt) + answer, answer
+    if asked.max_new_tokens is None:
+        answer = asked.seq_len - (asked.prompt_len or 0)
+    if answer > asked.seq_len or answer < 1:
+        raise UsageError(
+            sentence("learning.lengths", row=asked.seq_len, prompt=asked.prompt_len, answer=answer)
+        )
+    return asked.seq_len, answer
+
+
+def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) -> Train:
+    """Return the question of what is trained alone: `rows` of `length` tokens, all else as the user
+    said, or as is `usual`. Packed rows are one."""
+    if asked.packing:
+        rows, length = 1, rows * length
+    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) is None}
+    version = asked.framework_version if framework == asked.framework else None
+    settings = {
+        **dict.fromkeys(OF_ROLES),
+        **dict.fromkeys(SWITCHES, False),
+        **unsaid,
+        "method": asked.tuning,
+        "framework": framework,
+        "framework_version": version,
+        "batch_size": rows,
+        "seq_len": length,
+        "loss": None if asked.loss in FUSED or asked.loss == "liger" else asked.loss,
+    }
+    if asked.learns == "reward" and asked.tuning != "full":  # PEFT, of SEQ_CLS
+        settings["modules_to_save"] = (*(asked.modules_to_save or ()), "score")
+    return asked.but(**settings)
+
+
+FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
+SWITCHES = ("entropy", "packing", "standby")
+
+
+OF_ROLES = (
+    *("tuner", "reference", "critic", "reward_model", "kl_beta", "num_generations"),
+    *("logprob_batch_size",),
+    *("max_tokens_per_gpu", "prompt_len", "max_new_tokens", "rollout_engine", "rollout_version"),
+    *("rollout_gpu", "rollout_tp", "rollout_offload", "gpu_memory_utilization", "max_num_seqs"),
+    *("sleep_level", "sync_bucket"),
+)
+
+
+def headed(asked: Train, release: Release, *, liger: bool = False) -> Head:
+    """Return the head of a method; the loss that was asked for says whether it is fused."""
+    return head(
+        asked.learns,
+        asked.framework or "",
+        release,
+        fused=asked.loss in FUSED,
+        liger=liger or asked.loss == "liger",
+        entropy=asked.entropy,
+    )
+
+
+def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Reference:
+    """Return where the frozen model is: as asked; of adapters the base without them."""
+    if asked.reference is not None:
+        if asked.reference == "adapter" and asked.tuning == "full":
+            raise ContradictionError(sentence("learning.no_adapter"))
+        chosen: Reference = asked.reference  # type: ignore[assignment]
+        return chosen
+    if not needs:
+        return "none"
+    return copy if asked.tuning == "full" else "adapter"
+
+
+def online(asked: Train) -> bool:
+    return asked.learns in REWARDS
+
+
+def pairs(asked: Train) -> int:
+    """Count the rows of an example."""
+    return 2 if asked.learns in PAIRS and not asked.packing else 1
+
+
+def away(asked: Train, usual: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return what leaves the cards while the engine writes."""
+    named = {
+        "none": frozenset[str](),
+        "states": frozenset({"states"}),
+        "weights": frozenset({"weights", "states"}),
+        "all": frozenset({"weights", "states", "others"}),
+    }
+    return usual if asked.rollout_offload is None else named[asked.rollout_offload]
+
+
+def groups(asked: Train, rows: int, number: int) -> None:
+    """Refuse groups of answers that do not divide the rows of a step, as TRL does."""
+    if rows % number:
+        raise UsageError(sentence("learning.groups", rows=rows, number=number))
+
+
+def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: Any) -> Rollout:
+    """Return the engine's half of the question: as said, else as the framework starts it, with a
+    share of the card. `usual` are settings of `infer`, and fields of `Rollout`."""
+    engine = asked.rollout_engine or "vllm"
+    level = sleep if asked.sleep_level is None else asked.sleep_level
+    facts = {name: usual.pop(name) for name in OF_ROLLOUT if name in usual}
+    settings: dict[str, Any] = {
+        **usual,
+        "engine": engine,
+        "gpu_memory": asked.gpu_memory,
+        "headroom": asked.headroom,
+        "context": context,
+        "engine_version": asked.rollout_version or usual.get("engine_version"),
+        "tensor_parallel_size": asked.rollout_tp or usual.get("tensor_parallel_size") or 1,
+    }
+    share, seqs = asked.gpu_memory_utilization or share, asked.max_num_seqs
+    seqs = seqs or settings.pop("max_num_seqs", None)
+    if engine == "vllm":
+        settings |= {"gpu_memory_utilization": share, "max_num_seqs": seqs}
+        settings |= {"enable_sleep_mode": level > 0, "sleep_level": level or None}
+    else:
+        settings |= {"mem_fraction_static": share, "max_running_requests": seqs}
+        settings.pop("max_num_batched_tokens", None)
+    asks = Infer(**{k: v for k, v in settings.items() if v is not None})
+    return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
+
+
+OF_ROLLOUT = ("same_process", "whole_wake", "shared")
+
+
+def answered(
+    asked: Train,
+    question: Train,
+    objective: Objective,
+    *,
+    rollout: Rollout | None = None,
+    lengths: tuple[int, int] | None = None,
+    number: int | None = None,
+    **facts: Any,
+) -> LearningRun:
+    """Return the run with the settings that tell it: `lengths` of (row, answer) where answers are
+    written, `number` of them to a prompt."""
+    effective: dict[str, Any] = {
+        "method": asked.learns,
+        "tuner": asked.tuning,
+        "framework": asked.framework,
+        "framework_version": asked.framework_version,
+        "batch_size": asked.batch_size or 1,
+        "reference": objective.reference,
+        "entropy": asked.entropy,
+        "packing": asked.packing,
+        "critic": facts.get("critic") or None,
+        "reward_model": asked.reward_model,
+        "max_tokens_per_gpu": asked.max_tokens_per_gpu,
+        "max_new_tokens": asked.max_new_tokens,
+    }
+    if lengths is not None:
+        row, answer = lengths
+        effective |= {
+            "seq_len": row,
+            "max_new_tokens": answer,
+            "prompt_len": row - answer,
+            "num_generations": number,
+            "kl_beta": asked.kl_beta,
+            "logprob_batch_size": objective.quiet,
+            "rollout_gpu": asked.rollout_gpu,
+            "rollout_offload": asked.rollout_offload,
+            "sync_bucket": asked.sync_bucket,
+            "standby": asked.standby,
+        }
+    return LearningRun(
+        trained=question,
+        objective=objective,
+        effective=effective,
+        rollout=rollout,
+        reward=asked.reward_model or "",
+        **facts,
+    )
+
+
+def unsaid(asked: Train, *names: str) -> tuple[str, ...]:
+    """Name what decides and was not said; a row's length by any of its names."""
+    length = (asked.seq_len, asked.max_new_tokens, asked.max_tokens_per_gpu)
+    lacks = [name for name in names if getattr(asked, name) is None]
+    if all(n is None for n in length):
+        lacks.append("max_new_tokens" if online(asked) else "seq_len")
+    return tuple(lacks)

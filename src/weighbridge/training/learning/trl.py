@@ -1,0 +1,160 @@
+"""TRL, and what trains by its classes.
+
+    batch         rows of a forward are per_device_train_batch_size; before 0.15 of GRPO each is a
+                  prompt with all its answers
+    log-probs     before 0.17 of all rows of a step at once
+    reference     of GRPO where beta is not 0: 0.04 before 0.19, then 0
+    checkpoints   on since 0.22 (SFTConfig and its kin); before as the Trainer has it
+    generation    vllm_mode server before 0.18; then colocate, with 0.3 of the card; without vLLM
+                  the policy's own generate writes all rows of a step
+    sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
+    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said
+    Unsloth       one base for both, in the trainer's process; half of what is free (standby: more)
+    AgileRL       a second adapter is the reference; the engine sleeps at level 2
+
+Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py; ms-swift 3.8
+llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py;
+agilerl 2.4 algorithms/core/base.py.
+"""
+
+from weighbridge.base.errors import TriedError
+from weighbridge.base.sentences import sentence
+from weighbridge.training.learning.record import (
+    COMPARES,
+    LearningRun,
+    Release,
+    Rollout,
+    answered,
+    away,
+    before,
+    groups,
+    headed,
+    lengths,
+    online,
+    pairs,
+    reference,
+    released,
+    serving,
+    trained,
+    unsaid,
+)
+from weighbridge.training.objective import Objective
+from weighbridge.workload import Infer, Train
+
+SWIFT = ("ms-swift", "llama-factory")
+SHARE, SERVER = 0.3, 0.9
+KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
+PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
+ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
+ROWS = GENERATIONS = 8  # per_device_train_batch_size, num_generations
+# vLLM of a release's time, where nobody says: trl pyproject.toml, extra vllm
+ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"), ((1, 0), "0.11"))
+
+
+def run(asked: Train, cards: int) -> LearningRun:
+    release, name = released(asked), asked.framework or ""
+    swift = name in SWIFT
+    learns, full = asked.learns, asked.tuning == "full"
+    if learns == "kto" and (asked.batch_size or 2) < 2 and not swift:
+        raise TriedError(
+            sentence("learning.kto"),
+            seen="trl kto_trainer.py: Actual (not effective) batch size must be > 1",
+        )
+    batch = asked.batch_size or (
+        ROWS if online(asked) and not swift else 2 if learns == "kto" else 1
+    )
+    steps = asked.gradient_accumulation or 1
+    writes = online(asked)
+    if writes:
+        length, answer = lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER)
+    else:
+        length, answer = asked.seq_len or ROW, asked.max_new_tokens or 0
+    number = asked.num_generations or GENERATIONS
+    rows = batch * pairs(asked)
+    if writes and before(release, 0, 15) and not swift:
+        rows = batch * number
+    elif writes:
+        groups(asked, rows * steps * cards, number)
+    quiet = asked.logprob_batch_size or (
+        rows * steps if before(release, 0, 17) and not swift else rows
+    )
+    beta = asked.kl_beta
+    if beta is None:
+        beta = 0.04 if swift or before(release, 0, 19) else 0.0
+    needs = learns in COMPARES or learns == "ppo" or (writes and beta > 0)
+    beside = reference(asked, needs=needs)
+    checkpoints = "none" if before(release, 0, 22) and not swift else "full"
+    sixteen = not full and asked.tuning != "qlora"
+    question = trained(
+        asked,
+        "unsloth" if name == "unsloth" else "trl",
+        rows,
+        length,
+        checkpointing=checkpoints,
+        dtype="bfloat16" if sixteen else None,
+    )
+    chosen = headed(asked, release)
+    objective = Objective(
+        method=learns,
+        head=chosen,
+        reference=beside,
+        quiet=(1 if asked.packing else quiet) if writes else 0,
+        answer=answer if chosen.answer else 0,
+        adapters=int(name == "agilerl" and beside == "adapter"),
+        empties=name not in KEEPS,
+    )
+    return answered(
+        asked.but(kl_beta=beta if writes else None, batch_size=batch),
+        question,
+        objective,
+        rollout=_rollout(asked, release, length, rows * steps) if writes else None,
+        lengths=(length, answer) if writes else None,
+        number=number,
+        away=away(asked),
+        critic=(asked.critic or "same") if learns == "ppo" else "",
+        capped=not asked.packing and name != "agilerl",
+        unsaid=unsaid(asked, "batch_size"),
+    )
+
+
+def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
+    name = asked.framework or ""
+    if name == "unsloth":
+        share = 0.9 * 0.95 if asked.standby else 0.5
+        form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
+        return serving(
+            asked,
+            share,
+            sleep=int(asked.standby),
+            context=length,
+            same_process=True,
+            shared=True,
+            quantization=form,
+        )
+    asks = (
+        asked.rollout_engine,
+        asked.gpu_memory_utilization,
+        asked.rollout_gpu,
+        asked.sleep_level,
+    )
+    engine = asked.rollout_engine
+    if engine == "none" or (all(x is None for x in asks) and name not in (*SWIFT, "agilerl")):
+        return Rollout(infer=Infer(engine="transformers"), generates=rows)
+    if asked.quantization is not None and name == "trl":
+        raise TriedError(
+            sentence("learning.packed_policy", form=asked.quantization),
+            seen="trl grpo_trainer.py: weights of a policy in 8 bits cannot be sent to vLLM",
+        )
+    version = next((v for since, v in ENGINES if since and before(release, *since)), None)
+    usual = 2 if name == "agilerl" else 0
+    share = SHARE if name in ("trl", "agilerl") and not before(release, 0, 18) else SERVER
+    return serving(
+        asked,
+        share,
+        sleep=usual,
+        context=length,
+        max_num_batched_tokens=4096,
+        max_num_seqs=rows,
+        same_process=not asked.rollout_gpu,
+        engine_version=version,
+    )

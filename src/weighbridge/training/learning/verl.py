@@ -1,0 +1,95 @@
+"""verl and EasyR1: FSDP over all cards, with rows or a number of tokens to a forward.
+
+    batch         ppo_micro_batch_size_per_gpu rows, or ppo_max_token_len_per_gpu packed tokens
+                  (use_dynamic_bsz); of log-probabilities log_prob_micro_batch_size_per_gpu
+    weights       float32 where all is trained, 16 bits beside adapters; checkpoints are on
+    reference     with a loss of KL, always in host memory, a unit at a time on the card
+    engine        0.5 of the card over two tensor ranks (EasyR1: 0.6), asleep while the trainer
+                  trains: level 1 in the trainer's process before 0.7, then 2 in its own
+    sync          buckets of 2 GiB since 0.6
+    offload       param_offload and optimizer_offload: away while the engine writes
+    packed        use_remove_padding, on since 0.6
+
+Source: verl 0.3 to 0.8 workers/fsdp_workers.py, workers/config/rollout.py, trainer/config/;
+EasyR1 verl/workers/actor/config.py, rollout/config.py at b44d4c4.
+"""
+
+from weighbridge.base.units import GIB
+from weighbridge.training.learning import megatron
+from weighbridge.training.learning.record import (
+    LearningRun,
+    answered,
+    away,
+    before,
+    headed,
+    lengths,
+    online,
+    reference,
+    released,
+    serving,
+    trained,
+    unsaid,
+)
+from weighbridge.training.objective import Objective
+from weighbridge.workload import Train
+
+LENGTH = 512  # tokens of a prompt, and of an answer (trainer/config/data)
+SHARE, EASY = 0.5, 0.6
+GENERATIONS = 1  # rollout.n
+
+
+def run(asked: Train, cards: int) -> LearningRun:
+    if megatron.split(asked):
+        return megatron.run(asked, cards)
+    release, easy = released(asked), asked.framework == "easyr1"
+    row, answer = lengths(asked, LENGTH, LENGTH)
+    tokens, full = asked.max_tokens_per_gpu, asked.tuning == "full"
+    packs = asked.packing or tokens is not None or not before(release, 0, 6)
+    asked = asked.but(packing=packs and tokens is None)
+    rows, length = (1, tokens) if tokens else (asked.batch_size or 1, row)
+    question = trained(
+        asked,
+        "plain",
+        rows,
+        length,
+        shard="fsdp1" if cards > 1 else None,
+        precision="bf16-mixed",
+        checkpointing="full",
+        dtype=None if full or asked.tuning == "qlora" else "bfloat16",
+    )
+    beta = 0.001 if asked.kl_beta is None and asked.reference is not None else asked.kl_beta
+    needs = bool(beta) or asked.learns == "ppo"
+    quiet = asked.logprob_batch_size or rows
+    objective = Objective(
+        method=asked.learns,
+        empties=True,
+        head=headed(asked, release),
+        reference=reference(asked, needs=needs, copy="host"),
+        quiet=1 if packs else quiet,
+        answer=0,
+    )
+    old = before(release, 0, 7)
+    return answered(
+        asked.but(packing=packs),
+        question,
+        objective,
+        rollout=serving(
+            asked,
+            EASY if easy else SHARE,
+            tensor_parallel_size=min(2, cards),
+            sleep=1 if old else 2,
+            context=row,
+            max_num_batched_tokens=8192,
+            max_num_seqs=256,
+            same_process=old,
+        )
+        if online(asked)
+        else None,
+        lengths=(row, answer),
+        number=asked.num_generations or GENERATIONS,
+        away=away(asked),
+        bucket=asked.sync_bucket or (0 if before(release, 0, 6) else 2 * GIB),
+        critic=(asked.critic or "same") if asked.learns == "ppo" else "",
+        capped=tokens is None,
+        unsaid=unsaid(asked, *(() if tokens else ("batch_size",))),
+    )

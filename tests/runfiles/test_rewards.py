@@ -1,0 +1,270 @@
+"""Runs that learn from rewards and preferences: what is in a file is what is asked."""
+
+import pytest
+
+import weighbridge
+from weighbridge.base.errors import UsageError
+from weighbridge.base.records import replace
+from weighbridge.files.runfiles import read
+from weighbridge.files.runfiles.patching import patched
+from weighbridge.memory.report.verdict import Remedy
+
+VERL = """#!/bin/bash
+MODEL_PATH=${MODEL_PATH:-qwen3-0.6b}
+NGPUS=${NGPUS:-}
+case "${DEVICE}" in
+    npu)
+        NGPUS=16
+        share=0.1
+        ;;
+    gpu)
+        NGPUS=${NGPUS:-4}
+        share=0.5
+        ;;
+esac
+prompt=512
+TRAIN=(
+    data.max_prompt_length=${prompt}
+    data.max_response_length=$((1024 * 2))
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=${TOKENS:-$((prompt + 7488))}
+)
+python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo \\
+    actor_rollout_ref.model.path="$MODEL_PATH" \\
+    actor_rollout_ref.actor.use_dynamic_bsz=True \\
+    actor_rollout_ref.rollout.gpu_memory_utilization=${share} \\
+    actor_rollout_ref.actor.use_kl_loss=True \\
+    actor_rollout_ref.rollout.made_up=3 \\
+    trainer.n_gpus_per_node=${NGPUS} trainer.nnodes=2 \\
+    "${TRAIN[@]}"
+"""
+OPENRLHF = """set -x
+ray job submit -- python3 -m openrlhf.cli.train_ppo_ray {} \\
+    --actor_num_nodes 1 --actor_num_gpus_per_node 2 --vllm_num_engines 2 \\
+    --vllm_tensor_parallel_size 2 --pretrain qwen3-0.6b --micro_train_batch_size 2 \\
+    --prompt_max_len 512 --generate_max_len 512 --zero_stage 3 --vllm_enable_sleep
+"""
+NEMO = """
+defaults: ../../grpo_math_1B.yaml
+policy:
+  model_name: qwen3-0.6b
+  max_total_sequence_length: 2048
+  dtensor_cfg: {{lora_cfg: {{enabled: {}, dim: 8}}}}
+  logprob_batch_size: ${{policy.train_micro_batch_size}}
+cluster: {{gpus_per_node: 8, num_nodes: 2}}
+"""
+UNSLOTH = """
+import os
+os.environ["UNSLOTH_VLLM_STANDBY"] = "1"
+length = 1024
+rank = 32
+model, t = FastLanguageModel.from_pretrained(
+    "qwen3-0.6b", max_seq_length=length, load_in_4bit=False, fast_inference=True)
+model = FastLanguageModel.get_peft_model(model, r=rank, lora_alpha=rank * 2)
+GRPOTrainer(model=model, args=GRPOConfig(per_device_train_batch_size=1, num_generations=6,
+    gradient_accumulation_steps=1, max_prompt_length=longest + 1,
+    max_completion_length=length - longest))
+"""
+
+
+def run(text: str, name: str = "run.sh"):
+    (found,) = read(text, name).runs
+    return found
+
+
+def test_overrides_of_hydra_with_what_the_script_computes():
+    """Variables, sums without a dollar, arrays, and the branch of the device that is weighed."""
+    found = run(VERL)
+    settings = found.settings
+    assert (found.model, found.refused, found.cards) == ("qwen3-0.6b", "", 8)
+    assert (settings["method"], settings["tuner"], settings["framework"]) == (
+        "grpo",
+        "full",
+        "verl",
+    )
+    assert (settings["prompt_len"], settings["max_new_tokens"]) == (512, 2048)
+    assert settings["max_tokens_per_gpu"] == 8000
+    assert (settings["gpu_memory_utilization"], settings["kl_beta"]) == (0.5, 0.001)
+    assert settings["shard"] == "fsdp1"
+    assert "made_up" in " ".join(one.key for one in found.unread)
+
+
+def test_a_variable_that_the_script_does_not_set_names_no_model():
+    found = run(VERL.replace("MODEL_PATH=${MODEL_PATH:-qwen3-0.6b}\n", ""))
+    assert found.model == ""
+
+
+def test_numbers_of_all_cards_are_divided_by_them():
+    """ppo_micro_batch_size counts all rows: 16 over 2 machines of 4 cards are 2 each."""
+    micro = "actor_rollout_ref.actor.ppo_micro_batch_size=16"
+    settings = run(VERL.replace("actor_rollout_ref.actor.use_dynamic_bsz=True", micro)).settings
+    assert settings["batch_size"] == 2
+    assert "max_tokens_per_gpu" not in settings
+
+
+def test_roles_that_nothing_puts_together_have_cards_of_their_own():
+    apart, together = (run(OPENRLHF.format(how)) for how in ("", "--colocate_all_models"))
+    assert (apart.cards, apart.engine_cards, together.engine_cards) == (2, 4, 0)
+    assert together.settings["sleep_level"] == 1
+    typed = weighbridge.weigh(OPENRLHF.format(""), name="run.sh", gpu="h100", offline=True)
+    workload = typed.runs[0].report.workload
+    assert (workload["gpu"], workload["rollout_gpu"]) == ("h100:2", "h100:4")
+
+
+def test_a_shipped_config_is_what_another_begins_with():
+    on, off = (run(NEMO.format(word), "run.yaml") for word in ("true", "false"))
+    assert (on.settings["tuner"], on.settings["lora_r"]) == ("lora", 8)
+    assert (off.settings["tuner"], off.settings["seq_len"]) == ("full", 2048)
+    assert (off.settings["batch_size"], off.settings["logprob_batch_size"]) == (4, 4)
+    assert (off.settings["packing"], off.cards) == (True, 16)
+    other = run(NEMO.format("false").replace("grpo_math_1B", "mine"), "run.yaml")
+    assert "../../mine.yaml" in [one.missing for one in other.unread]
+
+
+def test_unsloth_takes_as_many_rows_as_answers_and_shares_its_weights():
+    settings = run(UNSLOTH, "run.py").settings
+    assert (settings["batch_size"], settings["num_generations"]) == (6, 6)
+    assert (settings["seq_len"], settings["lora_alpha"]) == (1024, 64)
+    assert (settings["rollout_engine"], settings["standby"]) == ("vllm", True)
+    assert run(UNSLOTH.replace('"1"', '"0"'), "run.py").settings.get("standby") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "method", "framework"),
+    [
+        ("swift rlhf --rlhf_type kto --model org/name\n", "a.sh", "kto", "ms-swift"),
+        ("megatron rlhf --model org/name\n", "a.sh", "dpo", "ms-swift"),
+        (
+            "deepspeed --module openrlhf.cli.train_rm --pretrain org/name\n",
+            "a.sh",
+            "reward",
+            "openrlhf",
+        ),
+        (
+            "python3 -m recipe.dapo.main_dapo actor_rollout_ref.model.path=org/name\n",
+            "a.sh",
+            "dapo",
+            "verl",
+        ),
+        (
+            "base_model: org/name\nrl: simpo\nsequence_len: 64\nmicro_batch_size: 1\n",
+            "a.yaml",
+            "simpo",
+            "axolotl",
+        ),
+        (
+            "model_name_or_path: org/name\nstage: dpo\npref_loss: orpo\nfinetuning_type: lora\n",
+            "a.yaml",
+            "orpo",
+            "llama-factory",
+        ),
+        ("trl reward --model_name_or_path org/name\n", "a.sh", "reward", "trl"),
+        (
+            "model_name_or_path: org/name\nlearning_rate: 1\nreward_funcs: x\n",
+            "a.yaml",
+            "grpo",
+            "trl",
+        ),
+    ],
+)
+def test_every_framework_says_its_method(text, name, method, framework):
+    found = run(text, name)
+    assert (found.refused, found.settings["method"]) == ("", method)
+    assert found.settings["framework"] == framework
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python3 -m openrlhf.cli.train_sft --pretrain org/name\n",
+        "swift rlhf --rlhf_type nash --model org/name\n",
+        "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=opo\n",
+    ],
+)
+def test_what_is_none_of_these_is_refused(text):
+    assert run(text).refused
+
+
+def test_a_value_that_a_setting_has_not_is_one_line():
+    with pytest.raises(UsageError, match=r"run\.sh:17: data\.max_response_length is 'many', which"):
+        read(VERL.replace("$((1024 * 2))", "many"), "run.sh")
+
+
+TRL = "model_name_or_path: qwen3-0.6b\nlearning_rate: 1.0e-06\nnum_generations: 8\nuse_vllm: true\n"
+
+
+def test_a_prompt_that_is_cut_tells_the_release_and_where_the_engine_is():
+    """max_prompt_length left TRL's GRPO with 0.28; until 0.29 vLLM was a server by itself."""
+    new, old = run(TRL, "a.yaml"), run(f"{TRL}max_prompt_length: 256\n", "a.yaml")
+    assert (new.engine_cards, new.settings.get("framework_version")) == (0, None)
+    assert (old.engine_cards, old.settings["framework_version"]) == (1, "0.27")
+    assert old.settings["prompt_len"] == 256
+
+
+CHANGES = [
+    (VERL, "run.sh", {"gpu_memory_utilization": 0.25}, ".gpu_memory_utilization=0.25"),
+    (VERL, "run.sh", {"max_tokens_per_gpu": 4096}, "ppo_max_token_len_per_gpu=4096"),
+    (VERL, "run.sh", {"rollout_offload": "states"}, "fsdp_config.optimizer_offload=true"),
+    (VERL, "run.sh", {"loss": "chunked"}, "grpo actor_rollout_ref.model.use_fused_kernels=true"),
+    (OPENRLHF.format(""), "run.sh", {"batch_size": 1}, "--micro_train_batch_size 1"),
+    (OPENRLHF.format(""), "run.sh", {"checkpointing": "full"}, " --gradient_checkpointing true"),
+    (NEMO.format("false"), "run.yaml", {"logprob_batch_size": 1}, "  logprob_batch_size: 1"),
+    (TRL, "a.yaml", {"gpu_memory_utilization": 0.2}, "vllm_gpu_memory_utilization: 0.2"),
+    (TRL, "a.yaml", {"sleep_level": 2}, "vllm_enable_sleep_mode: true"),
+    (
+        "swift rlhf --model qwen3-0.6b --rlhf_type grpo --sleep_level 1\n",
+        "a.sh",
+        {"sleep_level": 2},
+        "--sleep_level 2",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "name", "change", "line"), CHANGES)
+def test_a_change_is_written_into_the_line_of_the_file(text, name, change, line):
+    """A change that the search found is written, read again, and asks for nothing else."""
+    weighed = weighbridge.weigh(text, name=name, gpu="h100", offline=True)
+    one = weighed.runs[0]
+    verdict = one.report.verdict.turned("no", "")
+    remedy = Remedy(change=change, peak_bytes=1, fits="yes", cost="")
+    report = replace(one.report, verdict=verdict, remedies=(remedy,))
+    patch = patched(replace(weighed, runs=(replace(one, report=report),)))
+    added = [each[1:] for each in patch.diff.splitlines() if each[0] == "+"][1:]
+    assert len(added) == 1 and line in added[0]
+
+
+LEARNS = [
+    {"method": "dpo", "lora_r": 16, "seq_len": 512},
+    {"method": "dpo", "reference": "precomputed", "gradient_accumulation": 4, "loss": "liger"},
+    {"method": "grpo", "max_new_tokens": 128, "prompt_len": 300, "kl_beta": 0.04},
+    {
+        "method": "grpo",
+        "max_new_tokens": 128,
+        "rollout_engine": "vllm",
+        "sleep_level": 2,
+        "gpu_memory_utilization": 0.4,
+        "lora_r": 8,
+        "num_generations": 4,
+        "batch_size": 4,
+    },
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", LEARNS)
+def test_a_script_of_trl_is_read_as_what_was_asked(settings):
+    made = weighbridge.emit("qwen3-0.6b", "trl", offline=True, **settings)
+    found = run(made.text, "train.py")
+    kept = {name: value for name, value in settings.items() if name != "prompt_len"}
+    assert {name: found.settings.get(name) for name in kept} == kept
+    asked = weighbridge.train("qwen3-0.6b", framework="trl", offline=True, **settings)
+    assert made.report.peak == asked.peak
+
+
+def test_what_no_script_says_is_refused():
+    with pytest.raises(UsageError, match="for TRL alone"):
+        weighbridge.emit("qwen3-0.6b", "axolotl", offline=True, method="dpo")
+    with pytest.raises(UsageError, match="SFT alone"):
+        weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="kto")
+    with pytest.raises(UsageError, match="max-num-seqs"):
+        weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="grpo", max_num_seqs=3)
