@@ -43,7 +43,8 @@ from weighbridge.workload import Infer, Train
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-AWAY, HERE, STATES, AWAKE, ASLEEP, WEIGHTS = ("away", "here", "states", "awake", "sleep", "wake")
+AWAY, HERE, STATES, ALONE = ("away", "here", "states", "states-alone")  # of one that trains
+AWAKE, ASLEEP, WEIGHTS = ("awake", "sleep", "wake")
 UPDATE = ("forward", "loss", "backward", "step")
 OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
 WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
@@ -260,21 +261,21 @@ class _Meeting:
         """The first rollout: an engine's without states, the trainer's own writing with them."""
         if self._shares:
             resting = AWAY if "weights" in self.run.away else HERE
-            yield "engine-start", {"actor": HERE, **writing, "engine": "load"}
+            yield "engine-start", {"actor": resting, **writing, "engine": "load"}
             yield "rollout", {"actor": resting, **writing, "engine": AWAKE}
         elif not self.rollout.cards:
             yield "rollout", {"actor": STATES, **writing, "engine": AWAKE}
 
     def _again(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """The rollouts from the second step on, and what they wait for."""
-        states = HERE if "states" in self.run.away else STATES
-        if not self.rollout.shared:
-            yield "weight-sync", {"actor": states, **writing, "engine": WEIGHTS}
+        sending, resting = (HERE, AWAY) if "states" in self.run.away else (STATES, ALONE)
+        if self.rollout.sends:
+            yield "weight-sync", {"actor": sending, **writing, "engine": WEIGHTS}
         if self.rollout.whole_wake:
-            states = STATES
-        elif "weights" in self.run.away:
-            states = AWAY
-        yield "cache-wakes", {"actor": states, **writing, "engine": AWAKE}
+            resting = STATES
+        elif "weights" not in self.run.away:
+            resting = sending
+        yield "cache-wakes", {"actor": resting, **writing, "engine": AWAKE}
 
     def _own_cards(self, first: int) -> tuple[Device, ...]:
         """Return the devices of an engine that has cards of its own."""
@@ -313,16 +314,19 @@ def _fullest(report: Report) -> Device:
 
 def _trainer(report: Report, *, fresh: bool) -> Role:
     """A role that trains: its own instants, and what stays of it where others work. Where the
-    allocator's cache is not emptied, its free room stays, too."""
+    allocator's cache is not emptied, its free room stays, too. Gradients stay where a step begins
+    with them: flat buffers, not those of the batches before."""
     instants = {one.name: one for one in _fullest(report).phases}
-    forward, step = instants["forward"], instants["step"]
-    stays = [c for c in forward.components if c.stays or c.name in ("gradients", "rounding")]
+    begins, step = instants.get(LOG_PROBS, instants["forward"]), instants["step"]
+    stays = [c for c in begins.components if c.stays or c.name in ("gradients", "rounding")]
     if not fresh:
         stays += [c for c in step.components if c.name == "fragmentation"]
+    process = [c for c in stays if c.name in OF_PROCESS]
     cut = {
-        AWAY: [c for c in stays if c.name in OF_PROCESS],
+        AWAY: process,
         HERE: [c for c in stays if c.name != "optimizer_states"],
         STATES: stays,
+        ALONE: [*process, *(c for c in stays if c.name == "optimizer_states")],
     }
     named = {name: Instant(name, tuple(parts)) for name, parts in cut.items()}
     return Role(instants | named, process=PROCESS)

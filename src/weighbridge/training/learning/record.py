@@ -22,7 +22,7 @@ class Rollout:
     """The engine that writes. `sleep`: 0 where it never does; `cards` of its own, "" where it is
     on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
     wake together, before the weights are sent; `shared`: it has the trainer's own weights;
-    `generates`: rows that the trainer's model writes at once, where no engine serves."""
+    `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the trainer's model writes at once, where no engine serves."""
 
     infer: Infer
     sleep: int = 0
@@ -30,6 +30,7 @@ class Rollout:
     same_process: bool = False
     whole_wake: bool = False
     shared: bool = False
+    sends: bool = True
     generates: int = 0
 
 
@@ -186,7 +187,7 @@ def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: An
     return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
 
 
-OF_ROLLOUT = ("same_process", "whole_wake", "shared")
+OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
 def answered(

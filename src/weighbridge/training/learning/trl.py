@@ -10,11 +10,9 @@
     sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
     ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said
     Unsloth       one base for both, in the trainer's process; half of what is free (standby: more)
-    AgileRL       a second adapter is the reference; the engine sleeps at level 2
 
 Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py; ms-swift 3.8
-llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py;
-agilerl 2.4 algorithms/core/base.py.
+llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py.
 """
 
 from weighbridge.base.errors import TriedError
@@ -98,7 +96,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         reference=beside,
         quiet=(1 if asked.packing else quiet) if writes else 0,
         answer=answer if chosen.answer else 0,
-        adapters=int(name == "agilerl" and beside == "adapter"),
         empties=name not in KEEPS,
     )
     return answered(
@@ -110,7 +107,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         number=number,
         away=away(asked),
         critic=(asked.critic or "same") if learns == "ppo" else "",
-        capped=not asked.packing and name != "agilerl",
+        capped=not asked.packing,
         unsaid=unsaid(asked, "batch_size"),
     )
 
@@ -127,6 +124,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
             context=length,
             same_process=True,
             shared=True,
+            sends=False,
             quantization=form,
         )
     asks = (
@@ -136,7 +134,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         asked.sleep_level,
     )
     engine = asked.rollout_engine
-    if engine == "none" or (all(x is None for x in asks) and name not in (*SWIFT, "agilerl")):
+    if engine == "none" or (all(x is None for x in asks) and name not in SWIFT):
         return Rollout(infer=Infer(engine="transformers"), generates=rows)
     if asked.quantization is not None and name == "trl":
         raise TriedError(
@@ -144,12 +142,11 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
             seen="trl grpo_trainer.py: weights of a policy in 8 bits cannot be sent to vLLM",
         )
     version = next((v for since, v in ENGINES if since and before(release, *since)), None)
-    usual = 2 if name == "agilerl" else 0
-    share = SHARE if name in ("trl", "agilerl") and not before(release, 0, 18) else SERVER
+    share = SHARE if name == "trl" and not before(release, 0, 18) else SERVER
     return serving(
         asked,
         share,
-        sleep=usual,
+        sleep=0,
         context=length,
         max_num_batched_tokens=4096,
         max_num_seqs=rows,
