@@ -54,8 +54,6 @@ class LoraLinear:
 
     def __call__(self, m: Machine, x: Tensor) -> Tensor:
         result = self.base(m, x)
-        if not m.adapted:
-            return result
         dtype = result.dtype
         if isinstance(self.base, Linear4):
             result = copied(m, result)

@@ -75,7 +75,16 @@ class Alike:
             return walked
 
         def run(x: Tensor) -> Tensor:
-            modes = m.grad, m.training, m.autocast, m.name, x.requires_grad, x.shape, x.dtype
+            modes = (
+                m.grad,
+                m.training,
+                m.adapted,
+                m.autocast,
+                m.name,
+                x.requires_grad,
+                x.shape,
+                x.dtype,
+            )
             arguments = (_Number if arg == place.number else arg for arg in called)
             key = place.kind, *modes, _cast(m, place.layer.params), *map(_description, arguments)
             return self._splices.run(m, key, place.layer, walked, x)

@@ -79,8 +79,13 @@ class Module:
 
     def stacked(self, m: Machine, name: str) -> Tensor:
         """A bare parameter as it is used: with its adapter, where it has one."""
-        wrap = self.wraps.get(self.path + name)
+        wrap = self._wrap(m, name)
         return self.bare(name) if wrap is None else wrap(m, self.bare(name))
+
+    def _wrap(self, m: Machine, name: str) -> Wrap | None:
+        """Return what stands in for a linear; the base of an adapter where adapters are off."""
+        wrap = self.wraps.get(self.path + name)
+        return wrap if m.adapted else getattr(wrap, "base", wrap)
 
     def has(self, name: str) -> bool:
         full = self.path + name
@@ -91,7 +96,7 @@ class Module:
         return next((name for name in names if self.has(name)), "")
 
     def linear(self, m: Machine, x: Tensor, name: str, kind: str = "product") -> Tensor:
-        wrap = self.wraps.get(self.path + name)
+        wrap = self._wrap(m, name)
         if wrap is not None:
             return wrap(m, x)
         return linear(m, x, self.weight(name), self.bias(name), kind=kind)

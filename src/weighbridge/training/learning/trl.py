@@ -44,7 +44,7 @@ SHARE, SERVER = 0.3, 0.9
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
 ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
-GENERATIONS = 8
+ROWS = GENERATIONS = 8  # per_device_train_batch_size, num_generations
 # vLLM of a release's time, where nobody says: trl pyproject.toml, extra vllm
 ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"), ((1, 0), "0.11"))
 
@@ -58,7 +58,9 @@ def run(asked: Train, cards: int) -> LearningRun:
             sentence("learning.kto"),
             seen="trl kto_trainer.py: Actual (not effective) batch size must be > 1",
         )
-    batch = asked.batch_size or (2 if learns == "kto" else 1)
+    batch = asked.batch_size or (
+        ROWS if online(asked) and not swift else 2 if learns == "kto" else 1
+    )
     steps = asked.gradient_accumulation or 1
     writes = online(asked)
     if writes:
@@ -99,7 +101,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         empties=name not in KEEPS,
     )
     return answered(
-        asked.but(kl_beta=beta if writes else None),
+        asked.but(kl_beta=beta if writes else None, batch_size=batch),
         question,
         objective,
         rollout=_rollout(asked, release, length, rows * steps) if writes else None,
