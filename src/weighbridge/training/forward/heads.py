@@ -129,12 +129,18 @@ FEW = 512  # tokens of verl's tiles (FusedLinearForPPO, chunk_size)
 LIGER = (2048, 4096)  # tokens, outputs: liger_kernel 0.8.5 chunked_loss/fused_linear_ppo.py
 LIGER_BYTES = 16  # logits, what is subtracted, probabilities and their gradients, in float32
 WORKSPACE = 256 << 20  # agilerl 2.58 core/base.py, _resolve_fused_chunk_rows: bytes of float32
+
+
+def _workspace(outputs: int) -> int:
+    return min(max(WORKSPACE // (4 * outputs), 128), 4096)
+
+
 TILED: Mapping[str, Tiles] = {
     # logits in 16 bits and float32, softmax, their product; twice as much for the entropy's
     "verl": Tiles(lambda _: FEW, 1 << 30, 12, 20, piece=True),
-    "agilerl": Tiles(
-        lambda v: min(max(WORKSPACE // (4 * v), 128), 4096), 1 << 30, 8, 16, piece=True, wide=True
-    ),
+    # compiled: logits in 16 bits, then their gradient; since 2.9 both in float32, as is the head
+    "agilerl-16": Tiles(_workspace, 1 << 30, 2, 4, piece=True),
+    "agilerl": Tiles(_workspace, 1 << 30, 4, 8, piece=True, wide=True),
     "least": Tiles(lambda _: 2, 1 << 30, 8, 8),  # unsloth fills what is free: at least 2 tokens
 }
 
