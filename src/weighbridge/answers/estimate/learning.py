@@ -356,8 +356,8 @@ def _awake(device: Device, served: Report) -> Instant:
         source="vllm v1/worker/gpu_worker.py (determine_available_memory)",
     )
     there = total(c.bytes for c in (*stays, blocks))
-    working = decode.of("activations", "logits", "temporaries").expected
-    wide = min(WRITING, working)
+    widest = (one.of("activations", "logits", "temporaries").expected for one in device.phases)
+    wide = min(WRITING, max(widest))
     step = Component(
         name="temporaries",
         bytes=Bytes(0, wide, max(wide, (device.taken or 0) - there.high)),
