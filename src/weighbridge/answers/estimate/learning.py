@@ -246,7 +246,7 @@ class _Meeting:
         writing = dict.fromkeys(self.beside, AWAY if "others" in self.run.away else STATES)
         rests = dict.fromkeys(self.beside, STATES) | ({"engine": ASLEEP} if self._shares else {})
         actor = self.roles["actor"].instants
-        yield from self._first(writing)
+        yield from self._first({name: HERE if at == STATES else at for name, at in writing.items()})
         for name in (LOG_PROBS, REFERENCE):
             if name in actor:
                 yield name, {"actor": name, **rests}

@@ -81,7 +81,7 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
     said, or as is `usual`. Packed rows are one."""
     if asked.packing:
         rows, length = 1, rows * length
-    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) is None}
+    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False}
     version = asked.framework_version if framework == asked.framework else None
     settings = {
         **dict.fromkeys(OF_ROLES),

@@ -9,7 +9,9 @@
                   the policy's own generate writes all rows of a step
     sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
     ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said
-    Unsloth       one base for both, in the trainer's process; half of what is free (standby: more)
+    Unsloth       one base for both, in the trainer's process; half of what is free (standby: more).
+                  Checkpoints are on the host; rows of a forward are as many as fit what is free, at
+                  least one: so many are counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
 
 Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py; ms-swift 3.8
 llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py.
@@ -17,6 +19,7 @@ llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vl
 
 from weighbridge.base.errors import TriedError
 from weighbridge.base.sentences import sentence
+from weighbridge.training.learning import megatron
 from weighbridge.training.learning.record import (
     COMPARES,
     LearningRun,
@@ -41,6 +44,7 @@ from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
 SHARE, SERVER = 0.3, 0.9
+PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs by itself
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
 ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
@@ -53,6 +57,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     release, name = released(asked), asked.framework or ""
     swift = name in SWIFT
     learns, full = asked.learns, asked.tuning == "full"
+    if name == "ms-swift" and full and megatron.split(asked):
+        return megatron.run(asked, cards)
     if learns == "kto" and (asked.batch_size or 2) < 2 and not swift:
         raise TriedError(
             sentence("learning.kto"),
@@ -69,7 +75,10 @@ def run(asked: Train, cards: int) -> LearningRun:
         length, answer = asked.seq_len or ROW, 0
     number = asked.num_generations or GENERATIONS
     rows = batch * pairs(asked)
-    if writes and before(release, 0, 15) and not swift:
+    if name == "unsloth" and writes:  # a multiple of the answers; it cuts rows to what is free
+        batch = batch if batch % number == 0 else number
+        rows = asked.logprob_batch_size or 1
+    elif writes and before(release, 0, 15) and not swift:
         rows = batch * number
     elif writes:
         groups(asked, rows * steps * cards, number)
@@ -81,7 +90,8 @@ def run(asked: Train, cards: int) -> LearningRun:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
     needs = learns in COMPARES or learns == "ppo" or (writes and beta > 0)
     beside = reference(asked, needs=needs)
-    checkpoints = "none" if before(release, 0, 22) and not swift else "full"
+    old = before(release, 0, 22) and name == "trl"
+    checkpoints = "offload" if name == "unsloth" else "none" if old else "full"
     sixteen = not full and asked.tuning != "qlora"
     question = trained(
         asked,
@@ -90,6 +100,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         length,
         checkpointing=checkpoints,
         dtype="bfloat16" if sixteen else None,
+        precision="fp32" if old and full and asked.dtype is None and not _zero(asked) else None,
     )
     chosen = headed(asked, release)
     objective = Objective(
@@ -114,6 +125,10 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
 
 
+def _zero(asked: Train) -> bool:
+    return (asked.shard or "").startswith("zero")
+
+
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     name = asked.framework or ""
     if name == "unsloth":
@@ -128,6 +143,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
             shared=True,
             sends=False,
             quantization=form,
+            engine_version=asked.rollout_version or PACKED_ENGINE if form else None,
         )
     asks = (
         asked.rollout_engine,

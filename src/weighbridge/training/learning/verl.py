@@ -53,6 +53,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         rows,
         length,
         shard="fsdp1" if cards > 1 else None,
+        cpu_ram_efficient_loading=cards > 1,
         precision="bf16-mixed",
         checkpointing="full",
         dtype=None if full or asked.tuning == "qlora" else "bfloat16",
