@@ -14,8 +14,10 @@ whose reference is part of its step.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.answers.estimate import learning_host, row_lengths
 from weighbridge.answers.estimate import train as training
 from weighbridge.answers.estimate.infer import infer
 from weighbridge.answers.verdict import on_devices, on_host
@@ -55,19 +57,39 @@ MORE_ASLEEP = Bytes(
 GENERATED = ("kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 QUIET = (20, 10, 3)  # of what Megatron's layers save, a pass that saves nothing has a part at once
 PROCESS = "trainer"
+SHARING = ("data", "tensor", "pipeline", "context")
 
 
-def train(model: Model, workload: Train, others: Mapping[str, Model | None]) -> Report:
+def train(
+    model: Model, workload: Train, others: Mapping[str, Model | None], *, sought: bool = True
+) -> Report:
     """Report what the fullest instant of a step takes, of each card. `others`: the models of
-    "critic" and "reward", where they are not the one that is trained. Raises UnsupportedError where
-    the method or the framework is outside our rules."""
+    "critic" and "reward", where they are not the one that is trained; `sought`: it is said how long
+    rows can be. Raises UnsupportedError where the method or the framework is outside our rules."""
+
+    def ask(changed: Train) -> Report:
+        return _step(model, changed, others)[0]
+
+    report, run = _step(model, workload, others)
+    if run.capped:
+        report = row_lengths.judged(workload, report, ask, sought=sought)
+    return _open(report, run)
+
+
+def _step(
+    model: Model, workload: Train, others: Mapping[str, Model | None]
+) -> tuple[Report, LearningRun]:
     budget = workload.budget()
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
     actor = _trained(model, run)
     report = replace(actor, workload={**actor.workload, **run.effective})
     if run.rollout is not None:
         report = _Meeting(model, report, run, run.rollout, others, budget).report
-    return _open(report, run)
+    elif run.objective.reference == "host":
+        roles = {"actor": _trainer(actor, fresh=True)}
+        cards = (d for d in report.devices if d.kind == "gpu")
+        report = replace(report, devices=(*cards, *_hosts(actor, run, roles, None)))
+    return report, run
 
 
 def _trained(model: Model, run: LearningRun) -> Report:
@@ -130,7 +152,7 @@ class _Meeting:
         phases = compose(self._schedule(), self.roles)
         devices = tuple(replace(d, phases=phases) for d in cards)
         own = self._own_cards(len(cards))
-        hosts = tuple(d for d in self.actor.devices if d.kind == "host")
+        hosts = _hosts(self.actor, self.run, self.roles, self.served)
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
         every = (*devices, *own, *hosts)
         return replace(
@@ -301,6 +323,17 @@ class _Meeting:
     def _warnings(self) -> Iterator[str]:
         known = set(self.actor.warnings)
         yield from (w for w in self.served.warnings if w not in known)
+
+
+def _hosts(
+    actor: Report, run: LearningRun, roles: Mapping[str, Role], served: Report | None
+) -> tuple[Device, ...]:
+    """Return the host of one machine, with what all roles have there."""
+    ranks = prod(actor.workload.get(f"{name}_parallel_size") or 1 for name in SHARING)
+    nodes = 1 if actor.verdict is None else actor.verdict.nodes
+    of_one = max(1, ranks // nodes)
+    hosts = (d for d in actor.devices if d.kind == "host")
+    return tuple(learning_host.host(d, run, of_one, roles, served) for d in hosts)
 
 
 def _cards(gpu: str, count: int) -> str:

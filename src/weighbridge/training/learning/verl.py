@@ -91,6 +91,5 @@ def run(asked: Train, cards: int) -> LearningRun:
         away=away(asked),
         bucket=asked.sync_bucket or (0 if before(release, 0, 6) else 2 * GIB),
         critic=(asked.critic or "same") if asked.learns == "ppo" else "",
-        capped=tokens is None,
         unsaid=unsaid(asked, *(() if tokens else ("batch_size",))),
     )
