@@ -50,6 +50,8 @@ AWAY, HERE, STATES, ALONE = ("away", "here", "states", "states-alone")  # of one
 AWAKE, ASLEEP, WEIGHTS = ("awake", "sleep", "wake")
 UPDATE = ("forward", "loss", "backward", "step")
 OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
+# What sleep unmaps: sglang managers/scheduler_update_weights_mixin.py (release_memory_occupation)
+POOLED = ("weights", "kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
 MORE_ASLEEP = Bytes(
     0, 0, 1536 * MIB
@@ -152,7 +154,8 @@ class _Meeting:
         phases = compose(self._schedule(), self.roles)
         devices = tuple(replace(d, phases=phases) for d in cards)
         own = self._own_cards(len(cards))
-        hosts = _hosts(self.actor, self.run, self.roles, self.served)
+        writes = None if self.rollout.generates else self.served
+        hosts = _hosts(self.actor, self.run, self.roles, writes)
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
         every = (*devices, *own, *hosts)
         return replace(
@@ -226,8 +229,10 @@ class _Meeting:
             return Role({AWAKE: _only(wrote, GENERATED)}, process=PROCESS)
         awake = _awake(device, self.served)
         instants = {one.name: one for one in device.phases} | {AWAKE: awake}
-        instants[ASLEEP] = self._asleep(instants[ASLEEP]) if rollout.sleep else awake
-        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, awake))
+        slept = instants.get(ASLEEP) or _without(awake, POOLED)  # SGLang's memory saver
+        instants[ASLEEP] = self._asleep(slept) if rollout.sleep else awake
+        woken = _without(awake, POOLED[1:]) if rollout.sleep else awake
+        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, woken))
         if rollout.shared:
             instants = {name: _without(one, ("weights",)) for name, one in instants.items()}
         return Role(instants, process=PROCESS if rollout.same_process else "engine")

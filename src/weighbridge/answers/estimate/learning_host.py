@@ -113,7 +113,8 @@ def _engine(served: Report, run: LearningRun, ranks: int) -> dict[str, Instant]:
     each = max(1, sum(d.kind == "gpu" for d in served.devices))
     copies = 1 if run.rollout is None or run.rollout.cards else max(1, ranks // each)
     awake = [c for c in phases["load"].components if not c.droppable and not c.passing]
-    asleep = phases["sleep"].components if "sleep" in phases else awake
+    shared = run.rollout is not None and run.rollout.shared  # weights are the trainer's, on cards
+    asleep = phases["sleep"].components if "sleep" in phases and not shared else awake
     return {
         WRITES: Instant(WRITES, tuple(_times(copies, awake))),
         TRAINS: Instant(TRAINS, tuple(_times(copies, asleep))),

@@ -34,7 +34,7 @@ def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Repo
         return report
     surely = least.verdict.fits == "yes"
     facts = {"short_rows_bytes": _peak(least).low}
-    if surely and sought:
+    if surely and sought and workload.max_tokens_per_gpu is None:
         facts["rows_up_to"] = _longest(workload, report, ask, (short, cap))
     report = replace(report, derived=report.derived | facts)
     if verdict.fits == "unknown":

@@ -8,7 +8,8 @@
     generation    vllm_mode server before 0.18; then colocate, with 0.3 of the card; without vLLM
                   the policy's own generate writes all rows of a step
     sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
-    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said
+    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said; without
+                  use_vllm the policy writes
     Unsloth       one base for both, in the trainer's process; half of what is free (standby: more).
                   Checkpoints are on the host; rows of a forward are as many as fit what is free, at
                   least one: so many are counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
@@ -19,6 +20,7 @@ llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vl
 
 from weighbridge.base.errors import TriedError
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import GIB
 from weighbridge.training.learning import megatron
 from weighbridge.training.learning.record import (
     COMPARES,
@@ -44,6 +46,8 @@ from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
 SHARE, SERVER = 0.3, 0.9
+# Of a card of so many GiB (unsloth_zoo 2026.10 vllm_utils.py, vLLM 0.11 and later)
+STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
 PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs by itself
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
@@ -129,10 +133,18 @@ def _zero(asked: Train) -> bool:
     return (asked.shard or "").startswith("zero")
 
 
+def _standby(asked: Train) -> float:
+    """Return the share of a card that standby takes, whatever was asked for: 95 % of a target by
+    the card's size."""
+    budget = asked.budget()
+    size = 80 if budget is None else budget.usable.high / GIB
+    return next(target for least, target in STANDBY if size >= least) * 0.95
+
+
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     name = asked.framework or ""
     if name == "unsloth":
-        share = 0.9 * 0.95 if asked.standby else 0.5
+        share = _standby(asked) if asked.standby else 0.5
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
         return serving(
             asked,
@@ -152,7 +164,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         asked.sleep_level,
     )
     engine = asked.rollout_engine
-    if engine == "none" or (all(x is None for x in asks) and name not in SWIFT):
+    if engine == "none" or all(x is None for x in asks):
         return Rollout(infer=Infer(engine="transformers"), generates=rows)
     if asked.quantization is not None and name == "trl":
         raise TriedError(

@@ -36,6 +36,14 @@ from weighbridge.workload import Train
 LENGTH = 512  # tokens of a prompt, and of an answer (trainer/config/data)
 SHARE, EASY = 0.5, 0.6
 GENERATIONS = 1  # rollout.n
+# The newest vLLM that a release takes, or of its time: METADATA of verl 0.2 to 0.8, extra vllm
+ENGINES = (
+    ((0, 3), "0.6.3"),
+    ((0, 4), "0.8.2"),
+    ((0, 6), "0.8.5"),
+    ((0, 7), "0.11.0"),
+    ((0, 9), "0.12.0"),
+)
 
 
 def run(asked: Train, cards: int) -> LearningRun:
@@ -83,6 +91,7 @@ def run(asked: Train, cards: int) -> LearningRun:
             max_num_batched_tokens=8192,
             max_num_seqs=256,
             same_process=old,
+            engine_version=next((v for since, v in ENGINES if before(release, *since)), None),
         )
         if online(asked)
         else None,
