@@ -216,6 +216,7 @@ def answered(
         "critic": facts.get("critic") or None,
         "reward_model": asked.reward_model,
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
+        "max_new_tokens": asked.max_new_tokens,
     }
     if lengths is not None:
         row, answer = lengths
