@@ -4,7 +4,7 @@
     trainer-trains   the engine's weights, asleep at level 1; what the step itself has there
 
 Moved, not gone: what is away from the cards is here at the same instant. A frozen reference in host
-memory is here all the time; so are a process for each rank, and those of an engine that has its own.
+memory is here all the time; so are a process for each rank, and those of an engine with its own.
 Ray's object store may fill 30 % of the machine, and is counted at the upper end alone.
 
 Source: ray 2.50 _private/ray_constants.py (DEFAULT_OBJECT_STORE_MEMORY_PROPORTION); torch
@@ -13,8 +13,9 @@ ATen/core/CachingHostAllocator.h (blocks of powers of two).
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, compose, total
+from weighbridge.base.memory import Bytes, Component, Device, Instant, Role, compose, exactly, total
 from weighbridge.base.records import replace
+from weighbridge.base.versions import numbers
 from weighbridge.memory.report import Report
 from weighbridge.training.learning import LearningRun
 from weighbridge.training.objective import REFERENCE
@@ -22,6 +23,7 @@ from weighbridge.training.objective import REFERENCE
 WRITES, TRAINS = "engine-writes", "trainer-trains"
 PINNED = (10, 13, 20)  # tenths: none to all of a tensor again; 1.3 of many tensors (assumed)
 RAY = frozenset(("verl", "easyr1", "openrlhf", "nemo-rl", "slime"))
+POOLS = (0, 7)  # of vLLM, with sleep mode; before, verl's copy of it moved weights, not pinned
 STORE = 30  # percent of the machine's memory, at most
 WHAT = {  # what leaves the cards -> names of its components
     "weights": ("weights", "adapters", "master_weights"),
@@ -115,6 +117,10 @@ def _engine(served: Report, run: LearningRun, ranks: int) -> dict[str, Instant]:
     awake = [c for c in phases["load"].components if not c.droppable and not c.passing]
     shared = run.rollout is not None and run.rollout.shared  # weights are the trainer's, on cards
     asleep = phases["sleep"].components if "sleep" in phases and not shared else awake
+    if (numbers(served.workload["engine_version"]) or POOLS) < POOLS:
+        asleep = [
+            c if c.name == "other" else replace(c, bytes=exactly(c.bytes.low)) for c in asleep
+        ]
     return {
         WRITES: Instant(WRITES, tuple(_times(copies, awake))),
         TRAINS: Instant(TRAINS, tuple(_times(copies, asleep))),

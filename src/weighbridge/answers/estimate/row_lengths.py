@@ -11,6 +11,7 @@ from weighbridge.base.memory import Bytes
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import DerivedFacts
 from weighbridge.workload import Train
 
 SHORT, LEAST = 16, 256  # the shortest rows are such a part of the cap, in tokens at least
@@ -33,10 +34,10 @@ def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Repo
     if least.verdict is None or least.verdict.fits == "no":
         return report
     surely = least.verdict.fits == "yes"
-    facts = {"short_rows_bytes": _peak(least).low}
+    facts: DerivedFacts = {"short_rows_bytes": _peak(least).low}
     if surely and sought and workload.max_tokens_per_gpu is None:
         facts["rows_up_to"] = _longest(workload, report, ask, (short, cap))
-    report = replace(report, derived=report.derived | facts)
+    report = replace(report, derived={**report.derived, **facts})
     if verdict.fits == "unknown":
         return report
     why = sentence("learning.shorter" if surely else "learning.may_be", rows=cap, short=short)
@@ -62,7 +63,7 @@ def _longest(workload: Train, report: Report, ask: Asker, bounds: tuple[int, int
 def _of(workload: Train, report: Report, tokens: int) -> Train:
     """Return the question of rows of so many tokens; prompt and answer are cut alike."""
     cap, answer = report.workload["seq_len"], report.workload.get("max_new_tokens")
-    changed = {"seq_len": tokens, "prompt_len": None, "max_new_tokens": None}
+    changed: dict[str, int | None] = {"seq_len": tokens, "prompt_len": None, "max_new_tokens": None}
     if answer is not None:
         changed["max_new_tokens"] = max(1, answer * tokens // cap)
     packed = workload.max_tokens_per_gpu

@@ -22,7 +22,8 @@ class Rollout:
     """The engine that writes. `sleep`: 0 where it never does; `cards` of its own, "" where it is
     on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
     wake together, before the weights are sent; `shared`: it has the trainer's own weights;
-    `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the trainer's model writes at once, where no engine serves."""
+    `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the
+    trainer's model writes at once, where no engine serves."""
 
     infer: Infer
     sleep: int = 0
@@ -81,7 +82,9 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
     said, or as is `usual`. Packed rows are one."""
     if asked.packing:
         rows, length = 1, rows * length
-    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False}
+    unsaid = {
+        k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False
+    }
     version = asked.framework_version if framework == asked.framework else None
     settings = {
         **dict.fromkeys(OF_ROLES),
