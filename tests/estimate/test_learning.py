@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import weighbridge
 from tests.tiny import config
-from weighbridge.base.units import GIB
+from weighbridge.base.units import GIB, MIB
 
 SMALL = config("llama", vocab_size=32000, max_position_embeddings=4096, torch_dtype=None)
 ROWS = {"seq_len": 256, "max_new_tokens": 128, "num_generations": 4, "batch_size": 4}
@@ -108,9 +108,12 @@ def test_more_rows_and_tokens_never_take_less_of_the_policy(name, rows, doubles)
         made = instants(**SETTINGS[name] | asked, max_new_tokens=64)
         return [one.at("allocated").expected for one in _of_role(made.values(), "actor")]
 
+    def at_most(less, more):  # remainders of the allocator's blocks are no need
+        return all(a <= b + 2 * MIB for a, b in zip(less, more, strict=True))
+
     less = taken(4 * rows, 128)
     for more in (taken(8 * rows, 128), taken(4 * rows, 128 << doubles)):
-        assert all(a <= b for a, b in zip(less, more, strict=True))
+        assert at_most(less, more)
 
 
 @pytest.mark.parametrize(

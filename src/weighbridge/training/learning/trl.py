@@ -78,13 +78,10 @@ def run(asked: Train, cards: int) -> LearningRun:
     else:
         length, answer = asked.seq_len or ROW, asked.max_new_tokens or 0
     number = asked.num_generations or GENERATIONS
-    rows = batch * pairs(asked)
-    if name == "unsloth" and writes:  # a multiple of the answers; it cuts rows to what is free
+    rows = _rows(asked, release, batch, number)
+    if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
-        rows = asked.logprob_batch_size or 1
-    elif writes and before(release, 0, 15) and not swift:
-        rows = batch * number
-    elif writes:
+    elif writes and (swift or not before(release, 0, 15)):
         groups(asked, rows * steps * cards, number)
     quiet = asked.logprob_batch_size or (
         rows * steps if before(release, 0, 17) and not swift else rows
@@ -94,18 +91,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
     needs = learns in COMPARES or learns == "ppo" or (writes and beta > 0)
     beside = reference(asked, needs=needs)
-    old = before(release, 0, 22) and name == "trl"
-    checkpoints = "offload" if name == "unsloth" else "none" if old else "full"
-    sixteen = not full and asked.tuning != "qlora"
-    question = trained(
-        asked,
-        "unsloth" if name == "unsloth" else "trl",
-        rows,
-        length,
-        checkpointing=checkpoints,
-        dtype="bfloat16" if sixteen else None,
-        precision="fp32" if old and full and asked.dtype is None and not _zero(asked) else None,
-    )
+    question = _question(asked, release, rows, length)
     chosen = headed(asked, release)
     objective = Objective(
         method=learns,
@@ -129,8 +115,28 @@ def run(asked: Train, cards: int) -> LearningRun:
     )
 
 
-def _zero(asked: Train) -> bool:
-    return (asked.shard or "").startswith("zero")
+def _rows(asked: Train, release: Release, batch: int, number: int) -> int:
+    """Count the rows of a forward. Unsloth cuts them to what is free, to one at least."""
+    if asked.framework == "unsloth" and online(asked):
+        return asked.logprob_batch_size or 1
+    prompts = online(asked) and before(release, 0, 15) and asked.framework not in SWIFT
+    return batch * (number if prompts else pairs(asked))
+
+
+def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
+    name, full = asked.framework, asked.tuning == "full"
+    old = before(release, 0, 22) and name == "trl"
+    sixteen = not full and asked.tuning != "qlora"
+    by_zero = (asked.shard or "").startswith("zero")
+    return trained(
+        asked,
+        "unsloth" if name == "unsloth" else "trl",
+        rows,
+        length,
+        checkpointing="offload" if name == "unsloth" else "none" if old else "full",
+        dtype="bfloat16" if sixteen else None,
+        precision="fp32" if old and full and asked.dtype is None and not by_zero else None,
+    )
 
 
 def _standby(asked: Train) -> float:
