@@ -106,7 +106,7 @@ def _wider(device: Device) -> Device:
     return replace(device, phases=tuple(phases))
 
 
-def _by_eye(c: Component) -> Component:
-    low, expected, high = c.bytes
+def _by_eye(part: Component) -> Component:
+    low, expected, high = part.bytes
     wide = Bytes(low * (100 - BY_EYE) // 100, expected, high * (100 + BY_EYE) // 100)
-    return replace(c, bytes=wide)
+    return replace(part, bytes=wide)
