@@ -39,6 +39,7 @@ ROOMS = {
             "forward",
             "parameters",
             "segments",
+            "objective",
             "frameworks",
             "kbit",
             "optimizers",
@@ -76,6 +77,9 @@ ROOMS = {
             "remarks",
             "roles",
             "answer",
+            "learning.record",
+            "learning.megatron",
+            "learning",
         ),
     ),
 }

@@ -13,11 +13,32 @@ others work; `compose` puts them together, and nothing else adds them up. Prefer
 whose reference is part of its step.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.answers.estimate import learning_host, row_lengths
 from weighbridge.answers.estimate import train as training
 from weighbridge.answers.estimate.infer import infer
+from weighbridge.answers.estimate.learning_roles import (
+    ALONE,
+    ASLEEP,
+    AWAKE,
+    AWAY,
+    GENERATED,
+    HERE,
+    POOLED,
+    PROCESS,
+    STATES,
+    WEIGHTS,
+    awake_of,
+    cards_of,
+    fullest,
+    only,
+    read_by_eye,
+    trainer,
+    without,
+)
 from weighbridge.answers.verdict import on_devices, on_host
 from weighbridge.base.memory import (
     Bytes,
@@ -28,7 +49,6 @@ from weighbridge.base.memory import (
     binding,
     compose,
     exactly,
-    total,
 )
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import clauses, sentence
@@ -44,35 +64,65 @@ from weighbridge.workload import Infer, Train
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
 
-AWAY, HERE, STATES, AWAKE, ASLEEP, WEIGHTS = ("away", "here", "states", "awake", "sleep", "wake")
 UPDATE = ("forward", "loss", "backward", "step")
-OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
-WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
 MORE_ASLEEP = Bytes(
     0, 0, 1536 * MIB
 )  # several ranks: 0.7 to 2.5 GiB were read, and no rule is known
-GENERATED = ("kv_cache", "recurrent_state", "activations", "logits", "temporaries")
 QUIET = (20, 10, 3)  # of what Megatron's layers save, a pass that saves nothing has a part at once
-PROCESS = "trainer"
+SHARING = ("data", "tensor", "pipeline", "context")
 
 
-def train(model: Model, workload: Train, others: Mapping[str, Model | None]) -> Report:
+def train(
+    model: Model, workload: Train, others: Mapping[str, Model | None], *, sought: bool = True
+) -> Report:
     """Report what the fullest instant of a step takes, of each card. `others`: the models of
-    "critic" and "reward", where they are not the one that is trained. Raises UnsupportedError where
-    the method or the framework is outside our rules."""
+    "critic" and "reward", where they are not the one that is trained; `sought`: it is said how long
+    rows can be. Raises UnsupportedError where the method or the framework is outside our rules."""
+
+    def ask(changed: Train) -> Report:
+        return _step(model, changed, others)[0]
+
+    report, run = _step(model, workload, others)
+    if run.capped:
+        report = row_lengths.judged(workload, report, ask, sought=sought)
+    return _open(report, run)
+
+
+def _step(
+    model: Model, workload: Train, others: Mapping[str, Model | None]
+) -> tuple[Report, LearningRun]:
     budget = workload.budget()
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
     actor = _trained(model, run)
     report = replace(actor, workload={**actor.workload, **run.effective})
     if run.rollout is not None:
         report = _Meeting(model, report, run, run.rollout, others, budget).report
-    return _open(report, run)
+    else:
+        report = replace(report, **_alone(actor, run, budget))
+    return report, run
+
+
+def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[str, Any]:
+    """The devices of a run without rollouts, whose reference may be on the host, and the verdict
+    about them where they are not as the step has them."""
+    devices, objective = report.devices, run.objective
+    if objective.reference == "host":
+        roles = {"actor": trainer(report, fresh=True)}
+        cards = (d for d in devices if d.kind == "gpu")
+        devices = (*cards, *_hosts(report, run, roles, None))
+    as_asked = objective.head.known and run.trained.framework != training.MEGATRON
+    if budget is None or (as_asked and devices is report.devices):
+        return {"devices": devices}
+    judged = on_devices.serving([d for d in devices if d.kind == "gpu"], budget)
+    verdict = on_host.both(judged, devices, run.trained.host_memory())
+    return {"devices": devices, "verdict": verdict}
 
 
 def _trained(model: Model, run: LearningRun) -> Report:
     """Ask what the policy's own step takes, with its passes without gradients."""
     if run.trained.framework != training.MEGATRON:
-        return training.of_step(model, run.trained, objective=run.objective)
+        report = training.of_step(model, run.trained, objective=run.objective)
+        return report if run.objective.head.known else read_by_eye(report)
     from weighbridge.answers.estimate import megatron
 
     report = megatron.train(model, run.trained)
@@ -129,7 +179,8 @@ class _Meeting:
         phases = compose(self._schedule(), self.roles)
         devices = tuple(replace(d, phases=phases) for d in cards)
         own = self._own_cards(len(cards))
-        hosts = tuple(d for d in self.actor.devices if d.kind == "host")
+        writes = None if self.rollout.generates else self.served
+        hosts = _hosts(self.actor, self.run, self.roles, writes)
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
         every = (*devices, *own, *hosts)
         return replace(
@@ -149,13 +200,13 @@ class _Meeting:
             question = Infer(
                 engine="transformers",
                 dtype="bfloat16",
-                gpu=asked.gpu and _cards(asked.gpu, 1),
+                gpu=asked.gpu and cards_of(asked.gpu, 1),
                 batch_size=rollout.generates,
                 context=self.actor.workload["seq_len"],
             )
         else:
             ranks = rollout.infer.tensor_parallel_size or 1
-            card = rollout.cards or (asked.gpu and _cards(asked.gpu, ranks))
+            card = rollout.cards or (asked.gpu and cards_of(asked.gpu, ranks))
             question = rollout.infer.but(gpu=card)
         return infer(self.model, question, limits=())
 
@@ -171,7 +222,7 @@ class _Meeting:
             question = Infer(
                 engine="transformers",
                 dtype="bfloat16",
-                gpu=run.trained.gpu and _cards(run.trained.gpu, 1),
+                gpu=run.trained.gpu and cards_of(run.trained.gpu, 1),
                 batch_size=run.objective.quiet,
                 context=self.actor.workload["seq_len"],
             )
@@ -182,31 +233,33 @@ class _Meeting:
     def _roles(self) -> Iterator[tuple[str, Role]]:
         yield (
             "actor",
-            _trainer(self.actor, fresh=self.run.objective.empties or self.rollout.sleep > 0),
+            trainer(self.actor, fresh=self.run.objective.empties or self.rollout.sleep > 0),
         )
         yield "engine", self._engine()
         if "critic" in self.beside:
-            critic = _trainer(self.beside["critic"], fresh=True)
+            critic = trainer(self.beside["critic"], fresh=True)
             update = binding(critic.instants[name] for name in UPDATE if name in critic.instants)
             yield "critic", critic._replace(instants={**critic.instants, "critic": update})
         if "reward" in self.beside:
-            device = _fullest(self.beside["reward"])
+            device = fullest(self.beside["reward"])
             here = Instant(HERE, tuple(c for c in device.phases[0].components if c.stays))
             marks = replace(device.binding(), name="reward")
             yield "reward", Role({HERE: here, STATES: here, "reward": marks}, process=PROCESS)
 
     def _engine(self) -> Role:
         """The engine: loading, writing, asleep, and awake without its cache."""
-        device, rollout = _fullest(self.served), self.rollout
+        device, rollout = fullest(self.served), self.rollout
         if rollout.generates:
             wrote = device.binding()
-            return Role({AWAKE: _only(wrote, GENERATED)}, process=PROCESS)
-        awake = _awake(device, self.served)
+            return Role({AWAKE: only(wrote, GENERATED)}, process=PROCESS)
+        awake = awake_of(device, self.served)
         instants = {one.name: one for one in device.phases} | {AWAKE: awake}
-        instants[ASLEEP] = self._asleep(instants[ASLEEP]) if rollout.sleep else awake
-        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, awake))
+        slept = instants.get(ASLEEP) or without(awake, POOLED)  # SGLang's memory saver
+        instants[ASLEEP] = self._asleep(slept) if rollout.sleep else awake
+        woken = without(awake, POOLED[1:]) if rollout.sleep else awake
+        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, woken))
         if rollout.shared:
-            instants = {name: _without(one, ("weights",)) for name, one in instants.items()}
+            instants = {name: without(one, ("weights",)) for name, one in instants.items()}
         return Role(instants, process=PROCESS if rollout.same_process else "engine")
 
     def _receiving(self, awake: Instant) -> Instant:
@@ -245,7 +298,7 @@ class _Meeting:
         writing = dict.fromkeys(self.beside, AWAY if "others" in self.run.away else STATES)
         rests = dict.fromkeys(self.beside, STATES) | ({"engine": ASLEEP} if self._shares else {})
         actor = self.roles["actor"].instants
-        yield from self._first(writing)
+        yield from self._first({name: HERE if at == STATES else at for name, at in writing.items()})
         for name in (LOG_PROBS, REFERENCE):
             if name in actor:
                 yield name, {"actor": name, **rests}
@@ -261,21 +314,21 @@ class _Meeting:
         """The first rollout: an engine's without states, the trainer's own writing with them."""
         if self._shares:
             resting = AWAY if "weights" in self.run.away else HERE
-            yield "engine-start", {"actor": HERE, **writing, "engine": "load"}
+            yield "engine-start", {"actor": resting, **writing, "engine": "load"}
             yield "rollout", {"actor": resting, **writing, "engine": AWAKE}
         elif not self.rollout.cards:
             yield "rollout", {"actor": STATES, **writing, "engine": AWAKE}
 
     def _again(self, writing: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """The rollouts from the second step on, and what they wait for."""
-        states = HERE if "states" in self.run.away else STATES
-        if not self.rollout.shared:
-            yield "weight-sync", {"actor": states, **writing, "engine": WEIGHTS}
+        sending, resting = (HERE, AWAY) if "states" in self.run.away else (STATES, ALONE)
+        if self.rollout.sends:
+            yield "weight-sync", {"actor": sending, **writing, "engine": WEIGHTS}
         if self.rollout.whole_wake:
-            states = STATES
-        elif "weights" in self.run.away:
-            states = AWAY
-        yield "cache-wakes", {"actor": states, **writing, "engine": AWAKE}
+            resting = STATES
+        elif "weights" not in self.run.away:
+            resting = sending
+        yield "cache-wakes", {"actor": resting, **writing, "engine": AWAKE}
 
     def _own_cards(self, first: int) -> tuple[Device, ...]:
         """Return the devices of an engine that has cards of its own."""
@@ -302,68 +355,15 @@ class _Meeting:
         yield from (w for w in self.served.warnings if w not in known)
 
 
-def _cards(gpu: str, count: int) -> str:
-    """Name so many of the trainer's cards."""
-    return f"{gpu.partition(':')[0]}:{count}" if count > 1 else gpu.partition(":")[0]
-
-
-def _fullest(report: Report) -> Device:
-    gpus = (d for d in report.devices if d.kind == "gpu")
-    return max(gpus, key=lambda d: d.peak("driver").expected)
-
-
-def _trainer(report: Report, *, fresh: bool) -> Role:
-    """A role that trains: its own instants, and what stays of it where others work. Where the
-    allocator's cache is not emptied, its free room stays, too."""
-    instants = {one.name: one for one in _fullest(report).phases}
-    forward, step = instants["forward"], instants["step"]
-    stays = [c for c in forward.components if c.stays or c.name in ("gradients", "rounding")]
-    if not fresh:
-        stays += [c for c in step.components if c.name == "fragmentation"]
-    cut = {
-        AWAY: [c for c in stays if c.name in OF_PROCESS],
-        HERE: [c for c in stays if c.name != "optimizer_states"],
-        STATES: stays,
-    }
-    named = {name: Instant(name, tuple(parts)) for name, parts in cut.items()}
-    return Role(instants | named, process=PROCESS)
-
-
-def _only(one: Instant, names: Iterable[str]) -> Instant:
-    return replace(one, components=tuple(c for c in one.components if c.name in names))
-
-
-def _without(one: Instant, names: Iterable[str]) -> Instant:
-    return replace(one, components=tuple(c for c in one.components if c.name not in names))
-
-
-def _awake(device: Device, served: Report) -> Instant:
-    """The engine as it writes: its cache is what its share leaves; the room of the profile's widest
-    step is empty while a few sequences decode, and full at worst."""
-    decode = next(one for one in device.phases if one.name == "decode")
-    cache = served.derived.get("available_kv_cache_interval")
-    if cache is None:
-        return device.reserving(decode)
-    stays = [c for c in decode.components if c.name not in GENERATED]
-    blocks = Component(
-        name="kv_cache",
-        bytes=Bytes(*cache),
-        basis="computed",
-        detail="all that the share leaves",
-        source="vllm v1/worker/gpu_worker.py (determine_available_memory)",
-    )
-    there = total(c.bytes for c in (*stays, blocks))
-    working = decode.of("activations", "logits", "temporaries").expected
-    wide = min(WRITING, working)
-    step = Component(
-        name="temporaries",
-        bytes=Bytes(0, wide, max(wide, (device.taken or 0) - there.high)),
-        basis="assumed",
-        detail="a step of the engine",
-        formula="up to the room of the profile's widest step",
-        source="vllm v1/worker/gpu_worker.py",
-    )
-    return Instant(AWAKE, (*stays, blocks, step))
+def _hosts(
+    actor: Report, run: LearningRun, roles: Mapping[str, Role], served: Report | None
+) -> tuple[Device, ...]:
+    """Return the host of one machine, with what all roles have there."""
+    ranks = prod(actor.workload.get(f"{name}_parallel_size") or 1 for name in SHARING)
+    nodes = 1 if actor.verdict is None else actor.verdict.nodes
+    of_one = max(1, ranks // nodes)
+    hosts = (d for d in actor.devices if d.kind == "host")
+    return tuple(learning_host.host(d, run, of_one, roles, served) for d in hosts)
 
 
 # ---- what was not said

@@ -53,14 +53,16 @@ def train(
     *,
     counts: bool = False,
     roles: Mapping[str, Model | None] | None = None,
+    sought: bool = False,
 ) -> Report:
     """Report what a training run takes; with `counts` what it takes at least, sooner. `roles`: a
-    critic and a reward model, of runs that learn from rewards. Raises UnsupportedError where the
-    model is outside our rules, UsageError where settings contradict each other."""
+    critic and a reward model, of runs that learn from rewards; `sought`: how long their rows can
+    be. Raises UnsupportedError where the model is outside our rules, UsageError where settings
+    contradict each other."""
     if workload.learns:
         from weighbridge.answers.estimate import learning
 
-        return learning.train(model, workload, roles or {})
+        return learning.train(model, workload, roles or {}, sought=sought)
     return _apart(model, workload) or of_step(model, workload, counts=counts)
 
 

@@ -51,8 +51,9 @@ class Estimator:
             return picture_training.train(self.model, workload)
         from weighbridge.answers.estimate.train import train  # a third of all modules
 
-        if self.known is None:
-            return train(self.model, workload, roles=self.beside)
+        sought = limits is None and bool(workload.learns)
+        if self.known is None or sought:
+            return train(self.model, workload, roles=self.beside, sought=sought)
         if workload not in self.known:
             self.known[workload] = train(self.model, workload, roles=self.beside)
         return self.known[workload]

@@ -74,7 +74,14 @@ def container(host: Device) -> int:
 
 
 LOAD = "load"
-WHILE = {LOAD: "when.load", "save": "when.save", "step": "when.step", "sleep": "when.sleep"}
+WHILE = {
+    LOAD: "when.load",
+    "save": "when.save",
+    "step": "when.step",
+    "sleep": "when.sleep",
+    "engine-writes": "when.engine-writes",
+    "trainer-trains": "when.trainer-trains",
+}
 ALONE: dict[Answer, str] = {"yes": "would do", "unknown": "may do", "no": "would not do"}
 
 

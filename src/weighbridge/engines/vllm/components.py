@@ -34,12 +34,15 @@ def _phases(reserve: RankReserve) -> tuple[Instant, ...]:
 
 def _sleeping(reserve: RankReserve, standing: "_Standing") -> Iterator[Instant]:
     """Yield a rank that sleeps, whose pools of weights and blocks are unmapped, and one that woke
-    without its blocks. What torch has beside those pools stays (device_allocator/cumem.py)."""
+    without its blocks. What torch has beside those pools stays: the workspaces of kernels, too
+    (device_allocator/cumem.py)."""
     if not reserve.standing.launch.sleeps:
         return
     pooled = reserve.standing.resident.asleep
     running = (c for c in standing.running if c not in pooled)
-    stays = tuple(_shown((*standing.driver, *_late(reserve), *running, *standing.unseen)))
+    moment = reserve.profiled if reserve.standing.launch.pooling else reserve.decoding
+    kernels = (c for c in _moment(moment) if c.name == "workspaces")
+    stays = tuple(_shown((*standing.driver, *_late(reserve), *kernels, *running, *standing.unseen)))
     inside = tuple(_shown(standing.held))
     yield Instant(
         "sleep", (*(c for c in inside if c.name == "workspaces"), _requests(reserve), *stays)

@@ -140,6 +140,9 @@ class DerivedFacts(TypedDict, total=False):
     first_step_peak_bytes: int
     first_step_peak_interval: Interval
     stage_layers: list[int]  # of each stage of a pipeline
+    # Rewards and preferences
+    rows_up_to: int  # tokens of a row with which it surely fits, where it does not at the cap
+    short_rows_bytes: int  # of a device, at least, with rows of a sixteenth of the cap
     # Megatron
     layers_by_part: list[int]  # Megatron's pipeline: parts in order, dealt out to stages in turn
     feed_forward_again: float  # Megatron's: FLOPs of their second forward, a share of a step's

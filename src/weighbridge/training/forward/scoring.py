@@ -98,7 +98,9 @@ LIGER_BYTES = 16  # logits, what is subtracted, probabilities and their gradient
 WORKSPACE = 256 << 20  # agilerl 2.58 core/base.py, _resolve_fused_chunk_rows: bytes of float32
 TILED: Mapping[str, Tiles] = {
     "verl": Tiles(lambda _: FEW, 12, 20),
-    "agilerl": Tiles(lambda v: min(max(WORKSPACE // (4 * v), 128), 4096), 8, 16, wide=True),
+    # compiled: logits in 16 bits, then their gradient; since 2.9 both in float32, as is the head
+    "agilerl-16": Tiles(lambda v: min(max(WORKSPACE // (4 * v), 128), 4096), 2, 4),
+    "agilerl": Tiles(lambda v: min(max(WORKSPACE // (4 * v), 128), 4096), 4, 8, wide=True),
     "least": Tiles(lambda _: 2, 8, 8),  # unsloth fills what is free: at least 2 tokens
 }
 

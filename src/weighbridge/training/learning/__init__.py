@@ -2,8 +2,8 @@
 
     run(asked, cards) -> LearningRun       roles, rows, lengths and what goes away, by release
 
-trl.py        TRL, and those that train by its classes: ms-swift, LLaMA-Factory, axolotl, AgileRL,
-              Unsloth
+trl.py        TRL, and those that train by its classes: ms-swift, LLaMA-Factory, axolotl, Unsloth
+agilerl.py    AgileRL, by transformers and PEFT
 verl.py       verl and EasyR1, by FSDP                openrlhf.py   OpenRLHF, by DeepSpeed
 nemo_rl.py    NeMo-RL, by FSDP2                       megatron.py   their Megatron backends, slime
 
@@ -20,7 +20,8 @@ from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
 
 FILES: Mapping[str, str] = {  # a framework -> the file of its rules
-    **dict.fromkeys(("trl", "ms-swift", "llama-factory", "axolotl", "agilerl", "unsloth"), "trl"),
+    **dict.fromkeys(("trl", "ms-swift", "llama-factory", "axolotl", "unsloth"), "trl"),
+    "agilerl": "agilerl",
     **dict.fromkeys(("verl", "easyr1"), "verl"),
     "openrlhf": "openrlhf",
     "nemo-rl": "nemo_rl",

@@ -48,6 +48,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         rows,
         row,
         shard="fsdp2" if cards > 1 else None,
+        cpu_ram_efficient_loading=cards > 1,
         optimizer="adamw_torch",
         optim_args=("foreach=False",),
         precision="bf16-mixed",

@@ -22,7 +22,8 @@ class Rollout:
     """The engine that writes. `sleep`: 0 where it never does; `cards` of its own, "" where it is
     on the trainer's; `same_process`: it has the trainer's context; `whole_wake`: weights and cache
     wake together, before the weights are sent; `shared`: it has the trainer's own weights;
-    `generates`: rows that the trainer's model writes at once, where no engine serves."""
+    `sends`: weights go to it from the card, before its cache is there; `generates`: rows that the
+    trainer's model writes at once, where no engine serves."""
 
     infer: Infer
     sleep: int = 0
@@ -30,6 +31,7 @@ class Rollout:
     same_process: bool = False
     whole_wake: bool = False
     shared: bool = False
+    sends: bool = True
     generates: int = 0
 
 
@@ -80,7 +82,9 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
     said, or as is `usual`. Packed rows are one."""
     if asked.packing:
         rows, length = 1, rows * length
-    unsaid = {k: v for k, v in usual.items() if getattr(asked, k) is None}
+    unsaid = {
+        k: v for k, v in usual.items() if getattr(asked, k) is None or getattr(asked, k) is False
+    }
     version = asked.framework_version if framework == asked.framework else None
     settings = {
         **dict.fromkeys(OF_ROLES),
@@ -188,7 +192,7 @@ def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: An
     return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
 
 
-OF_ROLLOUT = ("same_process", "whole_wake", "shared")
+OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
 def answered(

@@ -8,17 +8,20 @@
     generation    vllm_mode server before 0.18; then colocate, with 0.3 of the card; without vLLM
                   the policy's own generate writes all rows of a step
     sleep         vllm_enable_sleep_mode, level 2; off unless it is asked for
-    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said
-    Unsloth       one base for both, in the trainer's process; half of what is free (standby: more)
-    AgileRL       a second adapter is the reference; the engine sleeps at level 2
+    ms-swift      one row, beta 0.04, 0.9 of the card, checkpoints on; sleep_level as said; without
+                  use_vllm the policy writes
+    Unsloth       one base for both, in the trainer's process; half of what is free (standby: more).
+                  Checkpoints are on the host; rows of a forward are as many as fit what is free, at
+                  least one: so many are counted, or --logprob-batch-size (unsloth_grpo_mini_batch)
 
 Source: trl 0.14 to 1.16 trainer/grpo_config.py, grpo_trainer.py, dpo_trainer.py; ms-swift 3.8
-llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py;
-agilerl 2.4 algorithms/core/base.py.
+llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vllm_utils.py.
 """
 
 from weighbridge.base.errors import TriedError
 from weighbridge.base.sentences import sentence
+from weighbridge.base.units import GIB
+from weighbridge.training.learning import megatron
 from weighbridge.training.learning.record import (
     COMPARES,
     LearningRun,
@@ -43,6 +46,9 @@ from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
 SHARE, SERVER = 0.3, 0.9
+# Of a card of so many GiB (unsloth_zoo 2026.10 vllm_utils.py, vLLM 0.11 and later)
+STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
+PACKED_ENGINE = "0.27"  # of vLLM, the last that reads what bitsandbytes packs by itself
 KEEPS = ("trl", "unsloth", "llama-factory", "axolotl")  # what torch has cached
 PROMPT, ANSWER, OLD_ANSWER = 512, 512, 256
 ROW = 1024  # tokens of a pair at most (DPOConfig.max_length)
@@ -55,6 +61,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     release, name = released(asked), asked.framework or ""
     swift = name in SWIFT
     learns, full = asked.learns, asked.tuning == "full"
+    if name == "ms-swift" and full and megatron.split(asked):
+        return megatron.run(asked, cards)
     if learns == "kto" and (asked.batch_size or 2) < 2 and not swift:
         raise TriedError(
             sentence("learning.kto"),
@@ -70,10 +78,10 @@ def run(asked: Train, cards: int) -> LearningRun:
     else:
         length, answer = asked.seq_len or ROW, asked.max_new_tokens or 0
     number = asked.num_generations or GENERATIONS
-    rows = batch * pairs(asked)
-    if writes and before(release, 0, 15) and not swift:
-        rows = batch * number
-    elif writes:
+    rows = _rows(asked, release, batch, number)
+    if name == "unsloth" and writes:  # it takes a multiple of the answers
+        batch = batch if batch % number == 0 else number
+    elif writes and (swift or not before(release, 0, 15)):
         groups(asked, rows * steps * cards, number)
     quiet = asked.logprob_batch_size or (
         rows * steps if before(release, 0, 17) and not swift else rows
@@ -83,16 +91,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
     needs = learns in COMPARES or learns == "ppo" or (writes and beta > 0)
     beside = reference(asked, needs=needs)
-    checkpoints = "none" if before(release, 0, 22) and not swift else "full"
-    sixteen = not full and asked.tuning != "qlora"
-    question = trained(
-        asked,
-        "unsloth" if name == "unsloth" else "trl",
-        rows,
-        length,
-        checkpointing=checkpoints,
-        dtype="bfloat16" if sixteen else None,
-    )
+    question = _question(asked, release, rows, length)
     chosen = headed(asked, release)
     objective = Objective(
         method=learns,
@@ -100,7 +99,6 @@ def run(asked: Train, cards: int) -> LearningRun:
         reference=beside,
         quiet=(1 if asked.packing else quiet) if writes else 0,
         answer=answer if chosen.answer else 0,
-        adapters=int(name == "agilerl" and beside == "adapter"),
         empties=name not in KEEPS,
     )
     return answered(
@@ -112,15 +110,47 @@ def run(asked: Train, cards: int) -> LearningRun:
         number=number,
         away=away(asked),
         critic=(asked.critic or "same") if learns == "ppo" else "",
-        capped=not asked.packing and name != "agilerl",
+        capped=not asked.packing,
         unsaid=unsaid(asked, "batch_size"),
     )
+
+
+def _rows(asked: Train, release: Release, batch: int, number: int) -> int:
+    """Count the rows of a forward. Unsloth cuts them to what is free, to one at least."""
+    if asked.framework == "unsloth" and online(asked):
+        return asked.logprob_batch_size or 1
+    prompts = online(asked) and before(release, 0, 15) and asked.framework not in SWIFT
+    return batch * (number if prompts else pairs(asked))
+
+
+def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
+    name, full = asked.framework, asked.tuning == "full"
+    old = before(release, 0, 22) and name == "trl"
+    sixteen = not full and asked.tuning != "qlora"
+    by_zero = (asked.shard or "").startswith("zero")
+    return trained(
+        asked,
+        "unsloth" if name == "unsloth" else "trl",
+        rows,
+        length,
+        checkpointing="offload" if name == "unsloth" else "none" if old else "full",
+        dtype="bfloat16" if sixteen else None,
+        precision="fp32" if old and full and asked.dtype is None and not by_zero else None,
+    )
+
+
+def _standby(asked: Train) -> float:
+    """Return the share of a card that standby takes, whatever was asked for: 95 % of a target by
+    the card's size."""
+    budget = asked.budget()
+    size = 80 if budget is None else budget.usable.high / GIB
+    return next(target for least, target in STANDBY if size >= least) * 0.95
 
 
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     name = asked.framework or ""
     if name == "unsloth":
-        share = 0.9 * 0.95 if asked.standby else 0.5
+        share = _standby(asked) if asked.standby else 0.5
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
         return serving(
             asked,
@@ -129,7 +159,9 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
             context=length,
             same_process=True,
             shared=True,
+            sends=False,
             quantization=form,
+            engine_version=asked.rollout_version or PACKED_ENGINE if form else None,
         )
     asks = (
         asked.rollout_engine,
@@ -138,7 +170,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         asked.sleep_level,
     )
     engine = asked.rollout_engine
-    if engine == "none" or (all(x is None for x in asks) and name not in (*SWIFT, "agilerl")):
+    if engine == "none" or all(x is None for x in asks):
         return Rollout(infer=Infer(engine="transformers"), generates=rows)
     if asked.quantization is not None and name == "trl":
         raise TriedError(
@@ -146,12 +178,11 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
             seen="trl grpo_trainer.py: weights of a policy in 8 bits cannot be sent to vLLM",
         )
     version = next((v for since, v in ENGINES if since and before(release, *since)), None)
-    usual = 2 if name == "agilerl" else 0
-    share = SHARE if name in ("trl", "agilerl") and not before(release, 0, 18) else SERVER
+    share = SHARE if name == "trl" and not before(release, 0, 18) else SERVER
     return serving(
         asked,
         share,
-        sleep=usual,
+        sleep=0,
         context=length,
         max_num_batched_tokens=4096,
         max_num_seqs=rows,

@@ -36,6 +36,14 @@ from weighbridge.workload import Train
 LENGTH = 512  # tokens of a prompt, and of an answer (trainer/config/data)
 SHARE, EASY = 0.5, 0.6
 GENERATIONS = 1  # rollout.n
+# The newest vLLM that a release takes, or of its time: METADATA of verl 0.2 to 0.8, extra vllm
+ENGINES = (
+    ((0, 3), "0.6.3"),
+    ((0, 4), "0.8.2"),
+    ((0, 6), "0.8.5"),
+    ((0, 7), "0.11.0"),
+    ((0, 9), "0.12.0"),
+)
 
 
 def run(asked: Train, cards: int) -> LearningRun:
@@ -53,6 +61,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         rows,
         length,
         shard="fsdp1" if cards > 1 else None,
+        cpu_ram_efficient_loading=cards > 1,
         precision="bf16-mixed",
         checkpointing="full",
         dtype=None if full or asked.tuning == "qlora" else "bfloat16",
@@ -82,6 +91,7 @@ def run(asked: Train, cards: int) -> LearningRun:
             max_num_batched_tokens=8192,
             max_num_seqs=256,
             same_process=old,
+            engine_version=next((v for since, v in ENGINES if before(release, *since)), None),
         )
         if online(asked)
         else None,
@@ -90,6 +100,5 @@ def run(asked: Train, cards: int) -> LearningRun:
         away=away(asked),
         bucket=asked.sync_bucket or (0 if before(release, 0, 6) else 2 * GIB),
         critic=(asked.critic or "same") if asked.learns == "ppo" else "",
-        capped=tokens is None,
         unsaid=unsaid(asked, *(() if tokens else ("batch_size",))),
     )

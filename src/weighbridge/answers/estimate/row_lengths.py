@@ -1,0 +1,76 @@
+"""Rows of a step that learns from rewards or preferences may be shorter than their cap.
+
+A verdict is about the longest rows. Where they do not surely fit, a sixteenth of them is asked
+about: what does not fit then does not fit, and what surely fits then does so up to some length,
+which is searched for. In between nobody knows how long rows are.
+"""
+
+from collections.abc import Callable
+
+from weighbridge.base.memory import Bytes
+from weighbridge.base.records import replace
+from weighbridge.base.sentences import clauses, sentence
+from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import DerivedFacts
+from weighbridge.workload import Train
+
+SHORT, LEAST = 16, 256  # the shortest rows are such a part of the cap, in tokens at least
+ASKS = 3  # between the shortest and the cap
+WHOLE = 64  # tokens that an answer is a multiple of
+
+Asker = Callable[[Train], Report]
+
+
+def judged(workload: Train, report: Report, ask: Asker, *, sought: bool) -> Report:
+    """Return the report with a verdict for rows that may be shorter; where `sought`, with how long
+    they can be: `rows_up_to` tokens, and `short_rows_bytes`, what the shortest take at least."""
+    verdict, cap = report.verdict, report.workload["seq_len"]
+    short = max(cap // SHORT, LEAST)
+    if verdict is None or verdict.fits == "yes" or short >= cap:
+        return report
+    if verdict.fits == "unknown" and not sought:
+        return report
+    least = ask(_of(workload, report, short))
+    if least.verdict is None or least.verdict.fits == "no":
+        return report
+    surely = least.verdict.fits == "yes"
+    facts: DerivedFacts = {"short_rows_bytes": _peak(least).low}
+    if surely and sought and workload.max_tokens_per_gpu is None:
+        facts["rows_up_to"] = _longest(workload, report, ask, (short, cap))
+    report = replace(report, derived={**report.derived, **facts})
+    if verdict.fits == "unknown":
+        return report
+    why = sentence("learning.shorter" if surely else "learning.may_be", rows=cap, short=short)
+    turned = verdict.turned("unknown", clauses(why, verdict.reason), verdict.tipped_by)
+    return replace(report, verdict=turned)
+
+
+def _longest(workload: Train, report: Report, ask: Asker, bounds: tuple[int, int]) -> int:
+    """Halve what lies between rows that surely fit and the cap, a few times."""
+    fits, cap = bounds
+    for _ in range(ASKS):
+        tried = (fits + cap) // 2 // WHOLE * WHOLE
+        if tried <= fits:
+            break
+        verdict = ask(_of(workload, report, tried)).verdict
+        if verdict is not None and verdict.fits == "yes":
+            fits = tried
+        else:
+            cap = tried
+    return fits
+
+
+def _of(workload: Train, report: Report, tokens: int) -> Train:
+    """Return the question of rows of so many tokens; prompt and answer are cut alike."""
+    cap, answer = report.workload["seq_len"], report.workload.get("max_new_tokens")
+    changed: dict[str, int | None] = {"seq_len": tokens, "prompt_len": None, "max_new_tokens": None}
+    if answer is not None:
+        changed["max_new_tokens"] = max(1, answer * tokens // cap)
+    packed = workload.max_tokens_per_gpu
+    if packed is not None:  # fewer rows than fill it
+        changed["max_tokens_per_gpu"] = max(1, packed * tokens // cap)
+    return workload.but(**changed)
+
+
+def _peak(report: Report) -> Bytes:
+    return max(d.peak("driver") for d in report.devices if d.kind == "gpu")

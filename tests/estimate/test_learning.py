@@ -1,0 +1,311 @@
+"""Laws of a step of rewards or preferences (learning.py, base/memory.py), and published threads."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import weighbridge
+from tests.tiny import config
+from weighbridge.base.units import GIB, MIB
+
+SMALL = config("llama", vocab_size=32000, max_position_embeddings=4096, torch_dtype=None)
+ROWS = {"seq_len": 256, "max_new_tokens": 128, "num_generations": 4, "batch_size": 4}
+LORA = {"tuner": "lora", "lora_r": 8}
+SETTINGS = {
+    "trl": {"framework": "trl", "gpu_memory_utilization": 0.3, "sleep_level": 2},
+    "awake": {"framework": "trl", "gpu_memory_utilization": 0.3},
+    "generates": {"framework": "trl", "kl_beta": 0.1},
+    "verl": {"framework": "verl", "kl_beta": 0.001},
+    "ppo": {"framework": "verl", "method": "ppo"},
+    "openrlhf": {"framework": "openrlhf", "sleep_level": 1, "rollout_offload": "states"},
+    "nemo": {"framework": "nemo-rl"},
+    "agilerl": {"framework": "agilerl", **LORA},
+    "apart": {"framework": "trl", "rollout_gpu": "h100"},
+}
+every = pytest.mark.parametrize("name", SETTINGS)
+
+
+def answer(model=SMALL, **settings):
+    asked = {"method": "grpo", "gpu": "h100", **ROWS, **settings}
+    return weighbridge.prepare(model).train(remedies=False, **asked)
+
+
+def device(report, kind="gpu"):
+    return next(d for d in report.devices if d.kind == kind)
+
+
+def instants(**settings):
+    return {one.name: one for one in device(answer(**settings)).phases}
+
+
+def whose(one, role):
+    return [c for c in one.components if c.role == role]
+
+
+# ---- laws
+
+
+@every
+def test_a_peak_is_the_maximum_over_instants_of_their_sums(name):
+    one = device(answer(**SETTINGS[name]))
+    sums = [[sum(c.bytes[n] for c in i.components) for i in one.phases] for n in range(3)]
+    assert one.peak("driver") == tuple(map(max, sums))
+    assert all(low <= mid <= high for low, mid, high in zip(*sums, strict=True))
+
+
+@every
+def test_a_role_fewer_never_needs_more(name):
+    for one in device(answer(**SETTINGS[name])).phases:
+        for role in {c.role for c in one.components}:
+            fewer = sum(c.bytes.high for c in one.components if c.role != role)
+            assert fewer <= one.needed.high
+
+
+@every
+def test_weights_have_the_same_bytes_at_every_instant_that_has_them(name):
+    phases = device(answer(**SETTINGS[name])).phases
+    for role in ("actor", "engine", "reference", "critic"):
+        sizes = {one.of("weights") for one in _of_role(phases, role)}
+        assert len(sizes - {(0, 0, 0)}) <= 1
+
+
+def _of_role(phases, role):
+    for one in phases:
+        yield type(one)(one.name, tuple(whose(one, role)))
+
+
+@every
+def test_a_process_has_one_context(name):
+    for one in device(answer(**SETTINGS[name])).phases:
+        contexts = [c for c in one.components if c.name == "context" and not c.detail]
+        assert len(contexts) <= 2  # the trainer's, and that of an engine of its own
+        assert len(contexts) == 1 or name not in ("trl", "awake", "generates", "agilerl")
+
+
+@pytest.mark.parametrize("away", ["none", "states", "weights", "all"])
+def test_what_leaves_the_cards_is_on_the_host(away):
+    asked = {"framework": "verl", "rollout_offload": away}
+    report = answer(**asked)
+    writing = next(p for p in device(report).phases if p.name == "cache-wakes")
+    there = next(p for p in device(report, "host").phases if p.name == "engine-writes")
+    stayed = next(p for p in device(answer(framework="verl")).phases if p.name == "cache-wakes")
+    gone = sum(c.bytes.expected for c in whose(stayed, "actor")) - sum(
+        c.bytes.expected for c in whose(writing, "actor") if c.name != "context"
+    )
+    moved = sum(c.bytes.low for c in there.components if c.detail == "away from the cards")
+    assert moved <= gone
+    assert bool(moved) == (away != "none")
+    trains = next(p for p in device(report, "host").phases if p.name == "trainer-trains")
+    assert not [c for c in trains.components if c.detail == "away from the cards"]
+
+
+@pytest.mark.slow
+@settings(max_examples=5)
+@given(st.sampled_from(["trl", "verl", "nemo"]), st.integers(1, 4), st.integers(1, 3))
+def test_more_rows_and_tokens_never_take_less_of_the_policy(name, rows, doubles):
+    def taken(rows, tokens):
+        asked = {"batch_size": rows, "logprob_batch_size": rows, "seq_len": tokens}
+        made = instants(**SETTINGS[name] | asked, max_new_tokens=64)
+        return [one.at("allocated").expected for one in _of_role(made.values(), "actor")]
+
+    def at_most(less, more):  # remainders of the allocator's blocks are no need
+        return all(a <= b + 2 * MIB for a, b in zip(less, more, strict=True))
+
+    less = taken(4 * rows, 128)
+    for more in (taken(8 * rows, 128), taken(4 * rows, 128 << doubles)):
+        assert at_most(less, more)
+
+
+@pytest.mark.parametrize(
+    ("changed", "instant"),
+    [({"gpu_memory_utilization": 0.8}, "cache-wakes"), ({"sync_bucket": "8GiB"}, "weight-sync")],
+)
+def test_a_larger_share_or_bucket_never_takes_less(changed, instant):
+    settings = {"framework": "verl", "framework_version": "0.8"}
+    less, more = instants(**settings)[instant], instants(**settings, **changed)[instant]
+    assert less.needed.expected < more.needed.expected
+
+
+def test_a_group_alone_changes_no_instant_of_an_engine():
+    few, many = (instants(**SETTINGS["trl"], num_generations=n) for n in (2, 4))
+    assert {n: i.needed for n, i in few.items()} == {n: i.needed for n, i in many.items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, LORA, {"gpu": "h100:4", "shard": "zero3"}, {"gpu": "h100:4", "shard": "fsdp2"}],
+)
+def test_rewards_without_rollout_and_passes_are_training_to_the_byte(settings):
+    """What a policy's own step is asked is `train`'s question (tests/training/test_objective.py
+    has the rest: an objective of the next token is no other step)."""
+    from weighbridge.answers.estimate.train import of_step
+    from weighbridge.answers.questions.question import question
+    from weighbridge.training import learning
+    from weighbridge.training.forward.heads import Head
+    from weighbridge.training.forward.losses import LOSSES
+    from weighbridge.training.objective import Objective
+
+    asked = question("train", None, {"method": "grpo", "framework": "trl", **ROWS, **settings})
+    run = learning.run(
+        asked.workload, asked.workload.but(gpu=settings.get("gpu", "h100")).budget().choice.count
+    )
+    head = Head(update=LOSSES["trl"], quiet=LOSSES["trl"])
+    plain = run.trained.but(loss="trl")
+    model = weighbridge.prepare(SMALL).model()
+    learned = of_step(model, plain, objective=Objective(method="grpo", head=head))
+    assert learned.devices == of_step(model, plain).devices
+
+
+def test_an_engine_that_serves_alone_is_infer():
+    report = answer(**SETTINGS["apart"])
+    own = [d for d in report.devices if d.kind == "gpu"][1]
+    served = weighbridge.prepare(SMALL).infer(
+        engine="vllm",
+        gpu="h100",
+        gpu_memory_utilization=0.9,
+        context=256,
+        max_num_seqs=4,
+        max_num_batched_tokens=4096,
+        tensor_parallel_size=1,
+        remedies=False,
+    )
+    assert own.peak("driver") == device(served).peak("driver")
+
+
+def test_states_begin_with_the_first_step():
+    made = instants(**SETTINGS["verl"])
+    assert made["rollout"].of("optimizer_states") == (0, 0, 0)
+    assert made["cache-wakes"].of("optimizer_states").expected > 0
+    assert made["cache-wakes"].of("gradients") == (0, 0, 0)
+
+
+def test_adapters_that_wait_on_the_host_leave_their_states():
+    waits = instants(**SETTINGS["agilerl"])["cache-wakes"]
+    names = {c.name for c in whose(waits, "actor")}
+    assert "optimizer_states" in names
+    assert not names & {"weights", "adapters"}
+
+
+# ---- rows that may be shorter, and the host
+
+
+def test_rows_shorter_than_their_cap_may_fit():
+    settings = {**SETTINGS["openrlhf"], "batch_size": 64, "rollout_gpu": "h100"}
+    report = answer(**settings, gpu_memory="30GiB", seq_len=4096, max_new_tokens=2048)
+    assert report.verdict.fits == "unknown"
+    cap = report.derived["rows_up_to"]
+    assert 256 <= cap < 4096
+    fitting = {"seq_len": cap, "max_new_tokens": cap // 2}
+    assert answer(**settings, gpu_memory="30GiB", **fitting).verdict.fits == "yes"
+
+
+def test_what_does_not_fit_with_short_rows_does_not_fit():
+    report = answer(**SETTINGS["generates"], gpu_memory="200MiB", seq_len=4096)
+    assert report.verdict.fits == "no"
+    assert "rows_up_to" not in report.derived
+
+
+def test_an_objects_store_counts_at_the_upper_end_alone():
+    less, more = (
+        device(answer(**SETTINGS["verl"], ram=f"{n}GiB"), "host").peak("driver") for n in (64, 128)
+    )
+    assert less[:2] == more[:2]
+    assert more.high - less.high == pytest.approx(64 * GIB * 0.3)
+
+
+# ---- threads: what people asked, and what they were told or saw
+
+QLORA = {"framework": "unsloth", "quantization": "nf4", "lora_r": 16, "batch_size": 8}
+LONG = {"framework": "openrlhf", "shard": "zero3", "rollout_gpu": "h20", "checkpointing": "full"}
+TRL = {"shard": "zero3", "rollout_gpu": "h100", "precision": "bf16", "checkpointing": "full"}
+PPO = {"method": "ppo", "framework": "verl", "framework_version": "0.2", "gpu": "a100-80gb:8"}
+PACKED = {"framework": "verl", "framework_version": "0.3", "gpu": "h100:8", "rollout_tp": 8}
+THREADS = {  # thread -> (model, settings, verdicts that it bears out)
+    "verl 855": ("qwen2.5-14b", PACKED | {"max_tokens_per_gpu": 24000}, "unknown no"),
+    "verl 855, 8,192 tokens": ("qwen2.5-14b", PACKED | {"max_tokens_per_gpu": 8192}, "yes unknown"),
+    "OpenRLHF 908": ("qwen2.5-7b", LONG | {"gpu": "h20:8", "seq_len": 26048}, "yes unknown"),
+    "OpenRLHF 908, two rows": (
+        "qwen2.5-7b",
+        LONG | {"gpu": "h20:8", "seq_len": 26048, "batch_size": 2},
+        "unknown no",
+    ),
+    "OpenRLHF 887": ("qwen2.5-7b", LONG | {"gpu": "h100:3", "seq_len": 37888}, "unknown no"),
+    "verl 224": ("qwen2-7b", PPO | {"ram": "96GiB"}, "unknown no"),
+    "verl 224, 1 TiB": ("qwen2-7b", PPO | {"ram": "1TiB"}, "yes unknown"),
+    "unsloth 2281": ("llama-3.1-8b", QLORA | {"gpu": "t4", "seq_len": 1024}, "yes unknown"),
+    "unsloth 1820": ("qwen2.5-7b", QLORA | {"gpu": "4090", "seq_len": 1024}, "yes unknown"),
+    "unsloth 1964": ("qwq-32b", QLORA | {"gpu": "4090", "seq_len": 4096}, "unknown no"),
+    "unsloth 3970": ("qwen3-30b-a3b", QLORA | {"gpu": "a100-80gb"}, "yes unknown"),
+    "verl 2031": (
+        "qwen2.5-1.5b",
+        {"framework": "verl", "framework_version": "0.4", "gpu": "a6000:8"},
+        "unknown",  # nothing was said of rows and lengths
+    ),
+    "trl 2688, 1.16": (
+        "qwen2.5-7b",
+        TRL | {"framework": "trl", "gpu": "h100:8", "seq_len": 4608, "max_new_tokens": 4096},
+        "yes unknown",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", THREADS)
+def test_a_thread_is_answered_as_it_ended(name):
+    model, asked, verdicts = THREADS[name]
+    rows = {} if name == "verl 2031" else {"batch_size": 1}
+    report = weighbridge.prepare(model).train(remedies=False, **{"method": "grpo", **rows, **asked})
+    assert report.verdict.fits in verdicts.split()
+
+
+@pytest.mark.slow
+def test_a_larger_group_changes_no_instant_of_verl():
+    """verl 328: 64 answers to a prompt."""
+    asked = {"method": "grpo", "framework": "verl", "gpu": "h100:4", "batch_size": 1}
+    few, many = (
+        weighbridge.prepare("qwen2.5-7b").train(num_generations=n, seq_len=2048, **asked)
+        for n in (8, 64)
+    )
+    assert few.devices == many.devices
+
+
+@pytest.mark.slow
+def test_preferences_of_half_a_billion_weights():
+    """trl 5200: 17 GB of DPO by TRL 0.12; a pair of 1,000 tokens a row."""
+    report = weighbridge.prepare("qwen2.5-0.5b").train(
+        method="dpo",
+        framework="trl",
+        framework_version="0.12",
+        precision="bf16-mixed",
+        gpu="4090",
+        batch_size=1,
+        seq_len=1000,
+    )
+    low, _, high = device(report).peak("driver")
+    assert low < 17 * GIB < high
+
+
+@pytest.mark.slow
+def test_rows_of_trl_were_prompts_before_0_15():
+    """trl 2688: all answers to a prompt in one forward."""
+    asked = {"method": "grpo", "framework": "trl", "gpu": "h100:8", **TRL, "batch_size": 1}
+    lengths = {"seq_len": 4608, "max_new_tokens": 4096, "remedies": False}
+    model = weighbridge.prepare("qwen2.5-7b")
+    prompts, rows = (
+        device(model.train(**asked, **lengths, framework_version=v)) for v in ("0.14", "0.15")
+    )
+    assert prompts.peak("driver").expected > rows.peak("driver").expected + 20 * GIB
+
+
+@pytest.mark.slow
+def test_what_megatron_does_not_train_is_refused():
+    """ms-swift 9991: no layout was said either."""
+    with pytest.raises(weighbridge.UnsupportedError):
+        weighbridge.prepare("qwen3.5-35b-a3b").train(
+            method="grpo",
+            framework="ms-swift",
+            gpu="h100:16",
+            rollout_engine="vllm",
+            expert_parallel_size=8,
+            megatron_args=["sequence_parallel"],
+        )
