@@ -186,6 +186,11 @@ NORMS = (
         source="aten/src/ATen/native/transformers/attention.cpp, _safe_softmax",
     ),
     HiddenRule(
+        ops="logsumexp",
+        nbytes=lambda op: [size(op.out), size(op.args[0])],  # maxima, and exp(input - maxima)
+        source="aten/src/ATen/native/ReduceOps.cpp, logsumexp_out_impl",
+    ),
+    HiddenRule(
         ops="_softmax_backward_data _log_softmax_backward_data",
         nbytes=_copies(0, 1),
         source="aten/src/ATen/native/cuda/SoftMax.cu, host_softmax_backward",
