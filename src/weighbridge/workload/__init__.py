@@ -73,9 +73,13 @@ def _serving() -> Table:
 
 
 def _asked() -> Table:
-    """Settings of `fit`, which asks about every method, and traces nothing."""
-    table = {**INFER, **{name: one for name, one in TRAIN.items() if name not in INFER}}
-    del table["method"], table["exact"]
+    """Settings of `fit`, which asks about every method but those that learn from rewards, and
+    traces nothing."""
+    from weighbridge.workload.train import OF_LEARNING, RolloutSettings
+
+    without = {"method", "exact", *OF_LEARNING, *fields(RolloutSettings)}
+    more = (one for one in TRAIN.items() if one[0] not in INFER and one[0] not in without)
+    table = {**INFER, **dict(more)}
     batch = INFER["batch_size"]
     table["batch_size"] = batch.but(worded=("Fit.batch_size", *batch.worded))
     return table

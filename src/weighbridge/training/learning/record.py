@@ -70,7 +70,7 @@ def lengths(asked: Train, prompt: int, answer: int) -> tuple[int, int]:
         answer = asked.seq_len - (asked.prompt_len or 0)
     if answer > asked.seq_len or answer < 1:
         raise UsageError(
-            sentence("learning.lengths", row=asked.seq_len, prompt=asked.prompt_len, answer=answer)
+            sentence("learning.lengths", row=asked.seq_len, prompt=asked.prompt_len or 0, answer=answer)
         )
     return asked.seq_len, answer
 

@@ -73,7 +73,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     rows = batch * pairs(asked)
     if writes and before(release, 0, 15) and not swift:
         rows = batch * number
-    elif writes:
+    elif writes and not (swift and asked.batch_size is None):
         groups(asked, rows * steps * cards, number)
     quiet = asked.logprob_batch_size or (
         rows * steps if before(release, 0, 17) and not swift else rows
@@ -135,15 +135,17 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         asked.rollout_engine,
         asked.gpu_memory_utilization,
         asked.rollout_gpu,
+        asked.rollout_tp,
         asked.sleep_level,
     )
     engine = asked.rollout_engine
     if engine == "none" or (all(x is None for x in asks) and name not in (*SWIFT, "agilerl")):
         return Rollout(infer=Infer(engine="transformers"), generates=rows)
-    if asked.quantization is not None and name == "trl":
+    if asked.quantization == "bnb-int8" and name == "trl":
         raise TriedError(
             sentence("learning.packed_policy", form=asked.quantization),
-            seen="trl grpo_trainer.py: weights of a policy in 8 bits cannot be sent to vLLM",
+            seen="trl 1.16 generation/vllm_generation.py: vLLM does not support in-flight 8-bit "
+            "quantization.",
         )
     version = next((v for since, v in ENGINES if since and before(release, *since)), None)
     usual = 2 if name == "agilerl" else 0
