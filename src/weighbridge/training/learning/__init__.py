@@ -12,9 +12,12 @@ training takes, of each model that learns. What differs is which of them is ther
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
@@ -43,6 +46,7 @@ TITLES: Mapping[str, str] = {  # as people write them
     "nemo-rl": "NeMo-RL",
     "megatron": "Megatron",
 }
+UNSAID = "-"  # a setting that follows from others there
 TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 
 
@@ -88,6 +92,26 @@ def run(asked: Train, cards: int) -> LearningRun:
     one = rules(asked.but(framework=name), cards)
     _meet(one, asked, cards)
     return one
+
+
+@cache
+def _words() -> Mapping[tuple[str, str], str]:
+    """Read words.txt: (framework, setting or setting=value) -> text."""
+    rows = (line.split(None, 2) for line in lines_beside(__file__, "words.txt"))
+    return {(framework, setting): text for framework, setting, text in rows}
+
+
+def spelled(framework: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Write a change in a framework's own words; the second value names the settings that it has
+    none for."""
+    texts, others = list[str](), list[str]()
+    for name, value in change.items():
+        text = _words().get((framework, f"{name}={value}")) or _words().get((framework, name))
+        if text is None:
+            others.append(name)
+        elif text != UNSAID:
+            texts.append(text.replace("{}", str(value)))
+    return " ".join(texts), tuple(others)
 
 
 def _refuse(asked: Train, name: str) -> None:
