@@ -6,6 +6,7 @@ import weighbridge
 from tests.tiny import config
 from weighbridge.answers.estimate.train import of_step
 from weighbridge.answers.questions.question import question
+from weighbridge.base.records import replace
 from weighbridge.training.forward.heads import Head
 from weighbridge.training.forward.losses import LOSSES
 from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
@@ -69,8 +70,9 @@ def test_adapters_are_off_for_the_reference_alone():
 
 
 def test_a_reference_within_the_step_has_the_policys_graph_beside():
-    before = instants(objective(quiet=4, reference="copy"))
-    within = instants(objective(reference="copy"))
+    under = replace(SFT, under_graph=True)
+    before = instants(objective(reference="copy"))
+    within = instants(objective(reference="copy", head=under))
     assert (
         within[REFERENCE].of("activations").expected > before[REFERENCE].of("activations").expected
     )

@@ -26,6 +26,8 @@ ROOMS = {
             "limits",
             "step",
             "losses",
+            "scoring",
+            "heads",
             "alike",
         ),
         "nets",  # which program a model type has
@@ -72,6 +74,7 @@ ROOMS = {
             "launching",
             "scripts",
             "remarks",
+            "roles",
             "answer",
         ),
     ),

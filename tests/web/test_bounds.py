@@ -10,7 +10,7 @@ from weighbridge.base.units import GIB, KIB, MIB
 from weighbridge.faces.web import archive, awaited, build, desks, npm, pyodide, server, tables
 from weighbridge.faces.web.asks import AnswerView, masked, taken_token
 from weighbridge.faces.web.command import command
-from weighbridge.faces.web.dropped import Dropped, Head, ShortError, asks_of, head_of
+from weighbridge.faces.web.dropped import Dropped, DroppedHead, ShortError, asks_of, head_of
 from weighbridge.faces.web.exports import _cell, _stem
 from weighbridge.faces.web.form import _bound, label
 from weighbridge.faces.web.protocol import MOST
@@ -58,7 +58,7 @@ def test_the_first_mebibyte_is_asked_for_first(size, asked):
 
 
 def test_bytes_that_were_not_sent_are_asked_for():
-    head = Head("a.gguf", 10, b"abcde")
+    head = DroppedHead("a.gguf", 10, b"abcde")
     assert head.read("a.gguf", 1, 5) == b"bcde"
     with pytest.raises(ShortError) as short:
         head.read("a.gguf", 1, 6)
@@ -68,14 +68,14 @@ def test_bytes_that_were_not_sent_are_asked_for():
 
 
 def test_keys_tell_files_apart():
-    one = Head("a.gguf", 10, b"abcde")
+    one = DroppedHead("a.gguf", 10, b"abcde")
     others = (
-        Head("b.gguf", 10, b"abcde"),
-        Head("a.gguf", 11, b"abcde"),
-        Head("a.gguf", 10, b"abc"),
+        DroppedHead("b.gguf", 10, b"abcde"),
+        DroppedHead("a.gguf", 11, b"abcde"),
+        DroppedHead("a.gguf", 10, b"abc"),
     )
     assert one.key not in {other.key for other in others}
-    assert one.key == Head("a.gguf", 10, b"abcde").key
+    assert one.key == DroppedHead("a.gguf", 10, b"abcde").key
 
 
 def test_four_files_are_kept(monkeypatch):

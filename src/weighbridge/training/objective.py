@@ -6,7 +6,8 @@ the frozen model beside the one that is trained.
                  where the framework runs it there
 
 A step of rewards: log-probs, reference, then forward, loss, backward and the optimizer. Of
-preferences the reference runs between the policy's loss and its backward, or once before all steps.
+preferences the reference runs before the policy, or between its loss and its backward, as the
+framework has it, or once before all steps.
 """
 
 from typing import Literal
@@ -34,13 +35,22 @@ class Objective:
     empties: bool = False
 
     @property
+    def marks(self) -> bool:
+        """Tell whether the model has one output, and no vocabulary."""
+        return self.method in ("reward", "critic")
+
+    @property
+    def compares(self) -> bool:
+        """Tell whether a frozen model runs in each step."""
+        return self.reference in ("adapter", "copy", "host")
+
+    @property
     def before(self) -> tuple[str, ...]:
         """List the passes of a step that come before its forward."""
-        if not self.quiet:
-            return ()
-        return (LOG_PROBS,) if self.reference == "none" else (LOG_PROBS, REFERENCE)
+        apart = self.compares and not self.within
+        return (*((LOG_PROBS,) if self.quiet else ()), *((REFERENCE,) if apart else ()))
 
     @property
     def within(self) -> bool:
         """Tell whether the reference runs while the policy's graph is there."""
-        return not self.quiet and self.reference in ("adapter", "copy", "host")
+        return self.compares and not self.quiet and self.head.under_graph

@@ -457,7 +457,7 @@ class Batches:
         if objective is None:
             return
         for name in objective.before:
-            self._quiet(name, objective.quiet, objective.head.quiet)
+            self._quiet(name, objective.quiet or self.p.batch, objective.head.quiet)
             if objective.empties:
                 self.s.m.heap.emptied(anew=True)
 

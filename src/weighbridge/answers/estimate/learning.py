@@ -36,8 +36,9 @@ from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.training import learning
+from weighbridge.training.forward.heads import head
 from weighbridge.training.learning import LearningRun, Rollout
-from weighbridge.training.objective import LOG_PROBS, REFERENCE
+from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class _Meeting:
         """Ask what a critic and a reward model take."""
         run = self.run
         if run.critic:
-            valued = replace(run.objective, reference="none", quiet=0, adapters=0)
+            valued = Objective(method="critic", head=head("reward", "trl", None))
             critic = others.get("critic") or self.model
             yield "critic", training.of_step(critic, run.trained, objective=valued)
         marks = others.get("reward")

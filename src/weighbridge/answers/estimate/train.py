@@ -33,6 +33,7 @@ from weighbridge.training.kept import KeptRuns
 from weighbridge.training.objective import Objective
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
+from weighbridge.training.roles import with_one_output
 from weighbridge.training.run import StageRuns
 from weighbridge.training.tuners import TUNERS
 from weighbridge.workload import Infer, Train
@@ -88,8 +89,7 @@ def of_step(
         workload = workload.but(engine_version=exact.ready(kind.name, workload.engine_version))
     number, note = version(kind, workload.engine_version)
     budget = workload.budget()
-    asked, training = _planned(model, workload, number, budget)
-    training = replace(training, objective=objective)
+    asked, training = _planned(model, workload, number, budget, objective)
     stages = _stages(model, workload, training)
     answered = answer(training, budget, runs=stages, counts=counts)
     if workload.exact:
@@ -257,10 +257,17 @@ def _stages(model: Model, workload: Train, training: TrainingPlan) -> tuple[Stag
 
 
 def _planned(
-    model: Model, workload: Train, number: tuple[int, ...], budget: "Budget | None"
+    model: Model,
+    workload: Train,
+    number: tuple[int, ...],
+    budget: "Budget | None",
+    objective: Objective | None = None,
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
-    return asked, plan(asked, workload, budget, number)
+    if objective is not None and objective.marks:
+        one = replace(asked.part, blueprint=with_one_output(asked.part.blueprint))
+        asked = replace(asked, part=one)
+    return asked, replace(plan(asked, workload, budget, number), objective=objective)
 
 
 def _runs(subject: Subject, training: TrainingPlan) -> bounds.RunForm:

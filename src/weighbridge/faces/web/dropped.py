@@ -51,7 +51,7 @@ class ShortError(Exception):
         self.nbytes = nbytes
 
 
-class Head(NamedTuple):
+class DroppedHead(NamedTuple):
     """The first bytes of a file; it is read like a folder that holds nothing else."""
 
     name: str
@@ -110,7 +110,7 @@ def _checked(file: Any) -> dict[str, Any]:
     return file
 
 
-def head_of(file: dict[str, Any]) -> Head:
+def head_of(file: dict[str, Any]) -> DroppedHead:
     """The first bytes as they were sent. Raises ShortError where none were, and UsageError."""
     name, size = file.get("name"), file.get("size")
     if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME:
@@ -125,7 +125,7 @@ def head_of(file: dict[str, Any]) -> Head:
     head = _decoded(file["head"], name)
     if len(head) > size:
         raise UsageError(sentence("dropped.sent", name=shown(name), size=size, count=len(head)))
-    return Head(name, size, head)
+    return DroppedHead(name, size, head)
 
 
 FIRST = 1 << 20  # bytes that are asked for first: the headers of most files

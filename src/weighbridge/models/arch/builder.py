@@ -86,7 +86,12 @@ LISTED = 4  # endings of classes that an error names
 
 def stems(kind: Family) -> tuple[str, ...]:
     """Return how the names of all classes of a family begin."""
-    return kind.stems or (re.split(r"For[A-Z]|Model|(With)?LMHead|DoubleHeads", kind.cls)[0],)
+    return kind.stems or (stem(kind.cls),)
+
+
+def stem(cls: str) -> str:
+    """Return how the name of a class begins, without its head: Llama of LlamaForCausalLM."""
+    return re.split(r"For[A-Z]|Model|(?:With)?LMHead|DoubleHeads", cls)[0]
 
 
 def _check_stem(kind: Family, c: Config) -> None:

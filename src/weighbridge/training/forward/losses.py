@@ -43,6 +43,7 @@ PADDED_SINCE = (4, 49)  # transformers loss/loss_utils.py
 MOST = 4_000_000_000  # bytes of Unsloth's chunks
 EACH = 16
 TILES = (128, 64)  # tokens or outputs, numbers of the hidden states: a lock each, of Apple's
+SCORE = "score.weight"  # the one output of a model that marks answers, or values tokens
 CHUNK = 256  # valid tokens of TRL's chunks (_CHUNKED_LM_HEAD_CHUNK_SIZE)
 
 
@@ -196,6 +197,7 @@ def _tiles(
                 wanted = min(TILE[1], weight.numel // width - first)
                 turned = m.new((wanted, width), computing)
             m.product()
+    del states, turned
     return buffer
 
 
@@ -363,7 +365,8 @@ def weight_of(s: TrainingStep) -> LeafTensor:
 
 def _named(s: TrainingStep) -> str:
     """The head's path; "" where the embedding is the head."""
-    weights = (n for n in s.built.params if n.endswith(".weight") and role(n) == "head")
+    named = (n for n in s.built.params if n.endswith(".weight"))
+    weights = (n for n in named if role(n) == "head" or n == SCORE)
     return next(weights, "").removesuffix(".weight")
 
 

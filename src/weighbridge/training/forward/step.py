@@ -142,7 +142,6 @@ class TrainingStep:
     built: BuiltModel
     batch: int
     length: int
-    answer: int = 0  # tokens of a row that are scored; 0 is all of them
     dtype: DType
     kernel: str | None  # of attention, as it was asked for; None is the class's own
     torch: tuple[int, int] = (2, 13)

@@ -115,8 +115,8 @@ def entropies(m: Machine, x: Tensor, *, dense: bool) -> Tensor:
 
 
 def scaled_view(m: Machine, base: Tensor, shape: Shape) -> Tensor:
-    """Divide what a view of `shape` sees of `base`, in place. The gradient of `base` is copied, that
-    of the view out of it, and divided."""
+    """Divide what a view of `shape` sees of `base`, in place. The gradient of `base` is copied,
+    that of the view out of it, and divided."""
     out = Computed(base.shape, base.dtype, base.storage)
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
@@ -132,8 +132,8 @@ def scaled_view(m: Machine, base: Tensor, shape: Shape) -> Tensor:
 
 
 def kernel(m: Machine, x: Tensor, index: Tensor, *, over: bool) -> Tensor:
-    """Cross entropy of [..., outputs] in one kernel, negated: [...] in float32. `over`: the gradient
-    is written over the logits."""
+    """Cross entropy of [..., outputs] in one kernel, negated: [...] in float32. `over`: the
+    gradient is written over the logits."""
     terms, sums = m.new(x.shape[:-1], FLOAT32), m.new(x.shape[:-1], FLOAT32)
     out = m.new(x.shape[:-1], FLOAT32)
     del terms
