@@ -31,7 +31,7 @@ from weighbridge.base.memory import (
     total,
 )
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.sentences import clauses, parts_of, sentence
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model
@@ -43,6 +43,7 @@ from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.memory.report.verdict import Verdict
 
 AWAY, HERE, STATES, AWAKE, ASLEEP, WEIGHTS = ("away", "here", "states", "awake", "sleep", "wake")
 UPDATE = ("forward", "loss", "backward", "step")
@@ -132,13 +133,24 @@ class _Meeting:
         hosts = tuple(d for d in self.actor.devices if d.kind == "host")
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
         every = (*devices, *own, *hosts)
+        needed = self.served.derived.get("gpu_memory_utilization_needed")
         return replace(
             self.actor,
             devices=every,
             workload=self.actor.workload | self._settings(),
-            verdict=on_host.both(judged, every, self.run.trained.host_memory()),
+            derived=self.actor.derived | ({} if needed is None else {"share_needed": needed}),
+            verdict=self._started(on_host.both(judged, every, self.run.trained.host_memory())),
             warnings=(*self.actor.warnings, *self._warnings()),
         )
+
+    def _started(self, verdict: "Verdict | None") -> "Verdict | None":
+        """Return the verdict with a "no" where the engine would not start by its share."""
+        served = self.served.verdict
+        if verdict is None or served is None or verdict.fits == "no":
+            return verdict
+        if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
+            return verdict
+        return verdict.turned("no", parts_of(served.reason)[0])
 
     # ---- questions
 
@@ -299,7 +311,8 @@ class _Meeting:
 
     def _warnings(self) -> Iterator[str]:
         known = set(self.actor.warnings)
-        yield from (w for w in self.served.warnings if w not in known)
+        starts = self.served.verdict is None or self.served.verdict.fits != "no"
+        yield from (w for w in self.served.warnings if starts and w not in known)
 
 
 def _cards(gpu: str, count: int) -> str:

@@ -33,7 +33,6 @@ TRAINS = (*QUIET, "reward", *GRAPH, "step")
 WRITES = ("engine-start", "rollout", "cache-wakes")
 ASKS = 10  # questions of one ladder: each takes 0.3 to 1 s
 SHORTEST = 256  # tokens of an answer that teaches (assumed)
-LEAST_SHARE = 0.1  # of a card, that an engine is given (assumed)
 RANK = 16  # of adapters, as most recipes have it (assumed)
 # Settings that say what is wanted: rows of a forward are none, as their product with accumulation
 # stays
@@ -64,6 +63,7 @@ def ladder(case: RemedyCase) -> tuple[Remedy, ...]:
         able = (step for step in _steps(now) if pinned.isdisjoint(step.change))
         yield from sorted(able, key=lambda one: (one.price.points > DEAR, not case.free(*one.change)))
 
+    _starting(case, climb)
     climb.up(steps, asks=ASKS, enough=_fits)
     if not _fits(climb.now):
         _to_cards(case, climb)
@@ -71,9 +71,22 @@ def ladder(case: RemedyCase) -> tuple[Remedy, ...]:
 
 
 def _fits(report: Report) -> bool:
-    """Tell whether cards have the room, though it may be open what else decides."""
+    """Tell whether cards have the room and the engine starts, though it may be open what else
+    decides."""
     v = report.verdict
-    return v is None or v.per_device.high <= v.usable.low
+    return v is None or (v.fits != "no" and v.per_device.high <= v.usable.low)
+
+
+def _starting(case: RemedyCase, climb: Climb) -> None:
+    """Give an engine the share that it needs to start, where it has less."""
+    row, needed = case.report.workload, case.report.derived.get("share_needed")
+    share = row.get("gpu_memory_utilization")
+    if needed is None or share is None or share >= needed:
+        return
+    step = _step("needed", {"gpu_memory_utilization": needed}, FREE, share=f"{needed:.0%}")
+    then = answered(case.ask, case.workload.but(**step.change))
+    if then is not None:
+        climb.take(step, then)
 
 
 def _to_cards(case: RemedyCase, climb: Climb) -> None:
@@ -151,7 +164,7 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         binding = now.fullest.binding().at("driver").high
         lacks = (binding - v.usable.low) / v.total.expected
         less = int(100 * (share - max(0.0, lacks)) - 1) / 100
-        if LEAST_SHARE <= less < share:
+        if now.derived.get("share_needed", share) <= less < share:
             change = {"gpu_memory_utilization": less}
             everywhere = () if asleep else TRAINS
             yield _step("share", change, WAITS, *WRITES, *everywhere, share=f"{less:.0%}")
