@@ -191,8 +191,9 @@ def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     if count > 1 and framework in CUTS and row["context_parallel_size"] == 1:
         yield _step("cut", {"context_parallel_size": count}, SLOWER, *QUIET, *GRAPH, cards=count)
     if row["offload"] == "none" and row["tuner"] == "full" and framework in DEEPSPEED:
-        shard = row["shard"] if row["shard"].startswith("zero") else "zero2"
-        change = {"shard": shard, "offload": "optimizer"}
+        change = {"offload": "optimizer"}
+        if not row["shard"].startswith("zero"):
+            change["shard"] = "zero2"
         yield _step("states_host", change, Price(speed=12))
     elif row["offload"] == "none" and framework == "verl" and count > 1:
         yield _step("all_host", {"shard": "fsdp2", "offload": "params"}, Price(speed=30))
