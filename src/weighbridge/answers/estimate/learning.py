@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 AWAY, HERE, STATES, AWAKE, ASLEEP, WEIGHTS = ("away", "here", "states", "awake", "sleep", "wake")
 UPDATE = ("forward", "loss", "backward", "step")
+OUTSIDE = ("context", "communication", "cuda_graphs", "other")  # of an engine's pool
 OF_PROCESS = frozenset({"context", "communication", "other"})  # there whatever is offloaded
 WRITING = 200 * MIB  # of a few sequences that decode, of what a wide step has (assumed)
 MORE_ASLEEP = Bytes(
@@ -215,8 +216,10 @@ class _Meeting:
             return Role({AWAKE: _only(wrote, GENERATED)}, process=PROCESS)
         awake = _awake(device, self.served)
         instants = {one.name: one for one in device.phases} | {AWAKE: awake}
-        instants[ASLEEP] = self._asleep(instants[ASLEEP]) if rollout.sleep else awake
-        instants[WEIGHTS] = self._receiving(instants.get(WEIGHTS, awake))
+        outside = _only(awake, OUTSIDE)  # of an engine that has no instants of its sleep
+        asleep = self._asleep(instants.get(ASLEEP, outside)) if rollout.sleep else awake
+        bare = _without(awake, GENERATED) if rollout.sleep else awake
+        instants |= {ASLEEP: asleep, WEIGHTS: self._receiving(instants.get(WEIGHTS, bare))}
         if rollout.shared:
             instants = {name: _without(one, ("weights",)) for name, one in instants.items()}
         return Role(instants, process=PROCESS if rollout.same_process else "engine")

@@ -27,7 +27,7 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     yield (lines(*facts.asked(answer)),)
     yield (components(answer),)
     roles = {c.role for one in answer.device.phases for c in one.components}
-    if len(roles) > 1:
+    if learning.ACTOR in roles:
         yield (learning.by_role(answer),)
     elif len(answer.device.phases) > 1:
         yield (every_phase(answer),)

@@ -13,7 +13,8 @@ from weighbridge.training.learning import TITLES
 
 ADAPTERS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
 GRAPH = ("forward", "loss", "backward")  # instants that are one on the first screen
-ROLES = ("actor", "reference", "engine", "critic", "reward", "process")
+ACTOR = "actor"  # of a step at which several models meet
+ROLES = (ACTOR, "reference", "engine", "critic", "reward", "process")
 
 
 def title(answer: ShownAnswer, name: str) -> str:
@@ -87,5 +88,5 @@ def by_role(answer: ShownAnswer) -> Grid:
 
 
 def _of(one: Instant, role: str) -> int:
-    named = (c for c in one.components if (c.role or "actor") == role)
+    named = (c for c in one.components if (c.role or ACTOR) == role)
     return sum(c.bytes.expected for c in named)

@@ -216,6 +216,8 @@ def answered(
         "reward_model": asked.reward_model,
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
     }
+    if lengths is None and asked.packing:  # a row, of which one of all is trained
+        effective["seq_len"] = (question.seq_len or 0) // (asked.batch_size or 1)
     if lengths is not None:
         row, answer = lengths
         effective |= {
