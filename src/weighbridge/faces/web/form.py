@@ -31,11 +31,20 @@ from weighbridge.workload import (
     PICTURE,
     PICTURE_TRAINING,
     TRAIN,
+    TUNE,
     Table,
     engines_of,
 )
 from weighbridge.workload.consistency import OF_ADAPTERS, OF_ZERO
-from weighbridge.workload.train import METHOD_SETTINGS, PROMPTS
+from weighbridge.workload.train import (
+    LEARNS,
+    METHOD_SETTINGS,
+    OF_LEARNING,
+    OF_REWARDS,
+    PROMPTS,
+    REWARDS,
+    VALUED,
+)
 
 When = Mapping[str, list[str]]
 SPELLED: Mapping[str, str] = {  # words within names that follow
@@ -69,6 +78,9 @@ OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
     **dict.fromkeys(OF_PACKED, PACKED),
     **dict.fromkeys(OF_ZERO, ZERO),
     **{name: {"method": list(methods)} for name, methods in METHOD_SETTINGS.items()},
+    **dict.fromkeys(OF_LEARNING, {"method": list(LEARNS)}),
+    **dict.fromkeys(OF_REWARDS, {"method": list(REWARDS)}),
+    "critic": {"method": list(VALUED)},
     "cpu_ram_efficient_loading": {"shard": list(FSDP)},
     "accelerate_version": {"shard": list(FSDP)},
     "compile": {"framework": ["torchtune", "torchtitan"]},
@@ -281,7 +293,7 @@ def _bound(setting: Setting[Any], bound: float) -> float | int | None:
 def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
     """Return the engines that show a setting. In `fit`, a setting that training has too is never
     out of place."""
-    return () if tab == "fit" and setting.name in TRAIN else engines_of(setting)
+    return () if tab == "fit" and setting.name in TUNE else engines_of(setting)
 
 
 def _when(name: str, tab: str) -> When | None:

@@ -95,7 +95,7 @@ def run(asked: Train, cards: int) -> LearningRun:
 
 
 @cache
-def _words() -> Mapping[tuple[str, str], str]:
+def spellings() -> Mapping[tuple[str, str], str]:
     """Read words.txt: (framework, setting or setting=value) -> text."""
     rows = (line.split(None, 2) for line in lines_beside(__file__, "words.txt"))
     return {(framework, setting): text for framework, setting, text in rows}
@@ -106,7 +106,7 @@ def spelled(framework: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, 
     none for."""
     texts, others = list[str](), list[str]()
     for name, value in change.items():
-        text = _words().get((framework, f"{name}={value}")) or _words().get((framework, name))
+        text = spellings().get((framework, f"{name}={value}")) or spellings().get((framework, name))
         if text is None:
             others.append(name)
         elif text != UNSAID:
