@@ -44,6 +44,7 @@ ROOMS = {
             "optimizers",
             "adapters",
             "optimization",
+            "objective",
         ),
         *(
             "sharding.numbers",
@@ -76,6 +77,7 @@ ROOMS = {
             "remarks",
             "roles",
             "answer",
+            "learning",
         ),
     ),
 }

@@ -5,6 +5,7 @@ A setting that another one makes meaningless is refused: silence would be a gues
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
@@ -115,15 +116,11 @@ def _of_methods(w: Train) -> None:
 def _of_learning(w: Train) -> None:
     """Refuse settings of roles and of an engine where the method has none."""
     method = w.method or "full"
-    of_others = ()
-    if not w.learns:
-        of_others = (*OF_LEARNING, *fields(RolloutSettings))
-    elif method not in REWARDS:
-        of_others = OF_REWARDS
-    for name in of_others:
-        if _is_named(w, name):
-            key = "learning.of_rewards" if w.learns else "learning.of_methods"
-            raise UsageError(sentence(key, name=name.replace("_", "-"), method=method))
+    key, of_others = "learning.of_methods", (*OF_LEARNING, *fields(RolloutSettings))
+    if w.learns:
+        key, of_others = "learning.of_rewards", () if method in REWARDS else OF_REWARDS
+    for name in filter(partial(_is_named, w), of_others):
+        raise UsageError(sentence(key, name=name.replace("_", "-"), method=method))
     if w.critic is not None and method not in VALUED:
         raise UsageError(sentence("learning.no_critic", method=method))
     if w.learns and w.exact:

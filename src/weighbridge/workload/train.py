@@ -147,7 +147,7 @@ class RoleSettings(Settings):
     max_tokens_per_gpu: Int = count(1, 1 << 31)
     packing: Switch = switch()
     prompt_len: Int = RequestSettings.prompt_len.but()
-    max_new_tokens: Int = RequestSettings.max_new_tokens.but(least=1)
+    max_new_tokens: Int = count(1, 1 << 31)
 
 
 class RolloutSettings(Settings):

@@ -134,12 +134,15 @@ class _Meeting:
         hosts = tuple(d for d in self.actor.devices if d.kind == "host")
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
         every = (*devices, *own, *hosts)
+        derived = self.actor.derived.copy()
         needed = self.served.derived.get("gpu_memory_utilization_needed")
+        if needed is not None:
+            derived["share_needed"] = needed
         return replace(
             self.actor,
             devices=every,
             workload=self.actor.workload | self._settings(),
-            derived=self.actor.derived | ({} if needed is None else {"share_needed": needed}),
+            derived=derived,
             verdict=self._started(on_host.both(judged, every, self.run.trained.host_memory())),
             warnings=(*self.actor.warnings, *self._warnings()),
         )

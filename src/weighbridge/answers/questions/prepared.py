@@ -339,6 +339,7 @@ class Prepared:
             said,
             search,
         )
+        from weighbridge.answers.remedies.learning import ladder
         from weighbridge.answers.remedies.case import UNMERGED
 
         def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
@@ -367,7 +368,8 @@ class Prepared:
 
         from weighbridge.answers.estimate.served import undenied
 
-        changes = search(case, hears=hears if part else None)
+        looks = ladder if task == "train" and workload.learns else search
+        changes = looks(case, hears=hears if part else None)
         return ended(undenied(replace(report, remedies=changes)))
 
     def _climbed(

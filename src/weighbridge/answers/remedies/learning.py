@@ -46,28 +46,36 @@ LEAVE: Mapping[str, tuple[str, ...]] = {
 QUIET_ROWS = ("verl", "easyr1", "openrlhf", "nemo-rl")
 FUSED: Mapping[str, str] = {"verl": "chunked", **dict.fromkeys(("trl", "ms-swift"), "liger")}
 CUTS = ("verl", "easyr1", "openrlhf", "ms-swift", "nemo-rl")
+Hears = Callable[[tuple[Remedy, ...]], None]
 # Points that compare (assumed but for the order)
 FREE, SLOWER, WAITS = Price(), Price(speed=6), Price(speed=3)
 DEAR = 7  # points, from which on a step comes after cheap ones of what was typed
 LOOSER, FEWER, SHORTER = Price(quality=8), Price(quality=6, scope=4), Price(scope=25)
 
 
-def ladder(case: RemedyCase) -> tuple[Remedy, ...]:
-    """Climb from the question that was asked; where nothing fits, up to other cards."""
+def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...]:
+    """Climb from the question that was asked; where nothing fits, up to other cards. `hears` is
+    told the steps when all are known: they take a second or two."""
     if _fits(case.report):
         return ()
     climb = Climb(case.report, case.workload, case.ask)
     pinned = case.pinned & ASKED
 
+    def later(step: Step) -> tuple[bool, bool]:
+        return step.price.points > DEAR, not case.free(*step.change)
+
     def steps(now: Report, w: Any) -> Iterator[Step]:
         able = (step for step in _steps(now) if pinned.isdisjoint(step.change))
-        yield from sorted(able, key=lambda one: (one.price.points > DEAR, not case.free(*one.change)))
+        yield from sorted(able, key=later)
 
     _starting(case, climb)
     climb.up(steps, asks=ASKS, enough=_fits)
     if not _fits(climb.now):
         _to_cards(case, climb)
-    return tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
+    steps_taken = tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
+    if hears is not None:
+        hears(steps_taken)
+    return steps_taken
 
 
 def _fits(report: Report) -> bool:
@@ -164,7 +172,7 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         binding = now.fullest.binding().at("driver").high
         lacks = (binding - v.usable.low) / v.total.expected
         less = int(100 * (share - max(0.0, lacks)) - 1) / 100
-        if now.derived.get("share_needed", share) <= less < share:
+        if float(now.derived.get("share_needed") or share) <= less < share:
             change = {"gpu_memory_utilization": less}
             everywhere = () if asleep else TRAINS
             yield _step("share", change, WAITS, *WRITES, *everywhere, share=f"{less:.0%}")

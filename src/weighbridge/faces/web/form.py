@@ -73,13 +73,15 @@ TITLES = ("tab.", "section.")  # which stand at what they are of
 ADAPTERS: When = {"method": [x for x in TRAIN["method"].choices if x not in ("full", *PROMPTS)]}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
+LEARNING: When = {"method": list(LEARNS)}
+WRITING: When = {"method": list(REWARDS)}  # answers, while it trains
 OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
     **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
     **dict.fromkeys(OF_PACKED, PACKED),
     **dict.fromkeys(OF_ZERO, ZERO),
     **{name: {"method": list(methods)} for name, methods in METHOD_SETTINGS.items()},
-    **dict.fromkeys(OF_LEARNING, {"method": list(LEARNS)}),
-    **dict.fromkeys(OF_REWARDS, {"method": list(REWARDS)}),
+    **dict.fromkeys(OF_LEARNING, LEARNING),
+    **dict.fromkeys(OF_REWARDS, WRITING),
     "critic": {"method": list(VALUED)},
     "cpu_ram_efficient_loading": {"shard": list(FSDP)},
     "accelerate_version": {"shard": list(FSDP)},

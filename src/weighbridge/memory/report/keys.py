@@ -131,6 +131,8 @@ class DerivedFacts(TypedDict, total=False):
     share_in_ram: float  # of what is read for a token
     times_slower: list[float]  # [at best, at worst] than whole on the card
     # train
+    share_needed: float  # of a card, that an engine beside the trainer needs to start
+    rows_up_to: int  # tokens of a row at most with which it fits
     runs_only: str
     search_stopped: bool  # what would make it fit was looked for, and not to the end
     recipe: str

@@ -116,12 +116,11 @@ def spelled(framework: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, 
 
 def _refuse(asked: Train, name: str) -> None:
     """Raise UsageError where the framework has no such method."""
-    release = numbers(asked.framework_version)
+    release = numbers(asked.framework_version) or NEVER
     for row in LACKS:
-        if name == row.framework and asked.learns in row.methods:
-            if release is None or release >= row.since:
-                lacks = sentence("learning.lacks", framework=TITLES[name], method=asked.learns)
-                raise TriedError(lacks, seen=row.seen)
+        if name == row.framework and asked.learns in row.methods and release >= row.since:
+            lacks = sentence("learning.lacks", framework=TITLES[name], method=asked.learns)
+            raise TriedError(lacks, seen=row.seen)
 
 
 def _meet(one: LearningRun, asked: Train, cards: int) -> None:

@@ -69,9 +69,8 @@ def lengths(asked: Train, prompt: int, answer: int) -> tuple[int, int]:
     if asked.max_new_tokens is None:
         answer = asked.seq_len - (asked.prompt_len or 0)
     if answer > asked.seq_len or answer < 1:
-        raise UsageError(
-            sentence("learning.lengths", row=asked.seq_len, prompt=asked.prompt_len or 0, answer=answer)
-        )
+        lengths = {"row": asked.seq_len, "prompt": asked.prompt_len or 0, "answer": answer}
+        raise UsageError(sentence("learning.lengths", **lengths))
     return asked.seq_len, answer
 
 
