@@ -106,7 +106,7 @@ def test_what_was_read_by_eye_alone_is_not_known():
     assert not head("grpo", "trl", (0, 24), liger=True).known
 
 
-def test_dpos_reference_runs_under_the_policys_graph_in_trl_alone():
+def test_the_reference_of_dpo_runs_under_the_graph_in_trl():
     assert head("dpo", "trl", (0, 24)).under_graph
     assert not head("dpo", "ms-swift", None).under_graph
     assert not head("grpo", "trl", None).under_graph

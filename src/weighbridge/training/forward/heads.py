@@ -15,6 +15,7 @@ from weighbridge.base.records import NamedTuple, dataclass, replace
 from weighbridge.models.arch.model_types import NEVER
 from weighbridge.training.forward.losses import Loss
 from weighbridge.training.forward.scoring import (
+    WITH_GRADIENTS,
     Scoring,
     one_output,
     one_output_quiet,
@@ -76,25 +77,34 @@ def head(
     if method == "reward":
         return Head(update=one_output, quiet=one_output_quiet, rows=2, source=REWARD)
     row = _row(method, framework, release or NEVER)
-    own = row.framework == framework
-    scoring, words = row.scoring, row.words
-    quiet = scoring
-    if liger or (fused and framework in ("verl", "easyr1")):
-        scoring = replace(scoring, score="liger" if liger else "verl")
-        quiet = quiet if liger and scoring.scored == "answer" else scoring
-    elif entropy and not scoring.entropy:
-        compiled = framework in COMPILED
-        score = "kernel" if scoring.score == "over" else scoring.score
-        quiet = scoring = replace(scoring, score=score, entropy="compiled" if compiled else "whole")
+    scoring = _with_kernels(row.scoring, framework, fused=fused, liger=liger, entropy=entropy)
+    answer = scoring.scored == "answer"
+    sure = row.framework == framework and not ({"read"} & row.words or liger)
     return Head(
         update=partial(update, scoring),
-        quiet=partial(quiet_pass, quiet),
-        answer=scoring.scored == "answer",
-        under_graph="graph" in words,
+        quiet=partial(quiet_pass, row.scoring if liger and answer else scoring),
+        answer=answer,
+        under_graph="graph" in row.words,
         rows=2 if method in PAIRS else 1,
-        known=own and "read" not in words and not liger and scoring.entropy != "compiled",
+        known=sure and scoring.entropy not in WITH_GRADIENTS,
         source=row.source,
     )
+
+
+def _with_kernels(
+    scoring: Scoring, framework: str, *, fused: bool, liger: bool, entropy: bool
+) -> Scoring:
+    """Return what is done where kernels never make whole logits, or entropies have gradients: those
+    of some frameworks are compiled, and no gradient is written over logits that they read."""
+    if liger:
+        return replace(scoring, score="liger")
+    if fused and framework in ("verl", "easyr1"):
+        return replace(scoring, score="verl")
+    if not entropy or scoring.entropy in WITH_GRADIENTS:
+        return scoring
+    score = "kernel" if scoring.score == "over" else scoring.score
+    form = "compiled" if framework in COMPILED else "whole"
+    return replace(scoring, score=score, entropy=form)
 
 
 COMPILED = ("verl", "easyr1", "openrlhf")  # torch.compile of their entropy
@@ -125,9 +135,9 @@ FLAGS = ("whole", "copied", "likelihood", "picked", "lasts", "outputs", "narrow"
 
 def _read(line: str) -> TableRow:
     row, source = line.split(" | ")
-    framework, methods, since, scored, wide, *rest = row.split()
-    words = frozenset(x for x in rest if "=" not in x)
-    values: dict[str, Any] = dict(x.split("=") for x in rest if "=" in x)
+    framework, methods, since, scored, wide, *others = row.split()
+    words = frozenset(x for x in others if "=" not in x)
+    values: dict[str, Any] = dict(x.split("=") for x in others if "=" in x)
     values |= {name: True for name in FLAGS if name in words}
     values["cuts"] = int(values.get("cuts", 0))
     scoring = Scoring(scored=scored, wide=wide, **values)

@@ -145,8 +145,7 @@ def trl(s: TrainingStep, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def tiled(s: TrainingStep, hidden: Tensor, rows: int, shape: Shape) -> Tensor:
-    """Log-probabilities of `rows` of the tokens, by TRL's tiles, or their sum: `shape` in
-    float32."""
+    """Return the log-probabilities of `rows` tokens, by TRL's tiles, or a sum of them."""
     m, weight = s.m, weight_of(s)
     dtype = s.computing
     with m.making("logits"):
@@ -158,7 +157,7 @@ def tiled(s: TrainingStep, hidden: Tensor, rows: int, shape: Shape) -> Tensor:
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
         made = [m.new(f[0], FLOAT32) if n else None for f, n in zip(forms, needs, strict=True)]
-        buffer = _tiles(m, *forms[0], weight, dtype)  # until the gradients are cast
+        buffer = _tiles(m, *forms[0], weight, dtype, again=True)  # until the gradients are cast
         wholes = zip(forms, made, strict=True)
         gradients = [g if g is None or f[1] == FLOAT32 else m.new(*f) for f, g in wholes]
         del buffer
@@ -181,11 +180,16 @@ def _counted(m: Machine, hidden: Tensor, rows: int) -> Tensor:
 
 
 def _tiles(
-    m: Machine, shape: tuple[int, ...], dtype: DType, weight: LeafTensor, computing: DType
+    m: Machine,
+    shape: tuple[int, ...],
+    dtype: DType,
+    weight: LeafTensor,
+    computing: DType,
+    *,
+    again: bool = False,
 ) -> Tensor:
     """Return the buffer for the logits of a tile, which is as wide where there are fewer outputs.
-    Tokens and outputs are cast a tile at a time: the one before is let go when the next is
-    there."""
+    What was cast of a tile is let go when the next is there; outputs, in forward, before."""
     rows, width = shape
     buffer = m.new((min(rows, TILE[0]), TILE[1]), computing)
     states = turned = None
@@ -197,6 +201,8 @@ def _tiles(
                 wanted = min(TILE[1], weight.numel // width - first)
                 turned = m.new((wanted, width), computing)
             m.product()
+            if not again:
+                turned = None
     del states, turned
     return buffer
 

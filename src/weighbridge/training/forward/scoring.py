@@ -70,6 +70,17 @@ class Scoring:
     narrow: bool = False
     flat: bool = False
 
+    @property
+    def gaps(self) -> bool:
+        """Tell whether rows of what is scored lie apart, but for one row."""
+        return bool(self.cuts) and not self.copied and self.temperature != "new"
+
+    def tokens(self, answer: int, length: int) -> int:
+        """Count the tokens of a row that have log-probabilities, of `length` with logits."""
+        if self.scored == "answer" and answer:
+            return min(answer, length - 1)
+        return length - min(self.cuts, 1)
+
 
 class Tiles(NamedTuple):
     """Logits of some tokens at a time. `forward`, `backward`: bytes a number of a tile at most;
@@ -122,7 +133,7 @@ def quiet_pass(scoring: Scoring, s: TrainingStep, hidden: Tensor) -> None:
 
 def _of_answer(s: TrainingStep, scoring: Scoring, hidden: Tensor, more: int = 0) -> Tensor:
     """Cut out the states of the answer's tokens, and of `more`."""
-    if scoring.scored == "all" or scoring.whole or not s.answer:
+    if scoring.scored == "all" or scoring.whole or scoring.score == "tiles" or not s.answer:
         return hidden
     count = min(s.answer + more, s.length)
     x = part(s.m, hidden, s.batch, count, hidden.shape[-1])
@@ -154,22 +165,19 @@ class Scored(NamedTuple):
 def _scored(s: TrainingStep, scoring: Scoring, hidden: Tensor) -> Scored:
     m, logits = s.m, _logits(s, scoring, hidden)
     batch, length, vocab = logits.shape
-    answer = scoring.scored == "answer" and s.answer
-    tokens = min(s.answer, length - 1) if answer else length - min(scoring.cuts, 1)
+    tokens = scoring.tokens(s.answer, length)
     index = m.new((batch, tokens), INT64)
     loss = _likelihood(m, logits) if scoring.likelihood and m.grad else None
     if scoring.temperature == "view":
         logits = probabilities.scaled_view(m, logits, (batch, tokens, vocab))
     lasting = logits if scoring.outputs or scoring.lasts else None
     logits = _cut(m, scoring, logits, (batch, tokens, vocab))
-    made = WITH_GRADIENTS.get(scoring.entropy)
-    entropy = made(m, logits) if made is not None else None
-    dense = batch == 1 or not scoring.cuts or scoring.copied or scoring.temperature == "new"
-    gaps = scoring.score == "whole" and not dense
-    without_gaps = m.new(logits.shape, logits.dtype) if gaps else None
+    scorer = WITH_GRADIENTS.get(scoring.entropy)
+    entropy = scorer(m, logits) if scorer is not None else None
+    without_gaps = _without_gaps(m, scoring, logits)
     scores = SCORES[scoring.score](m, logits, index)
     del without_gaps
-    _logged(m, scoring, logits, batch // 2 * min(s.answer or tokens, tokens), dense=dense)
+    _logged(m, scoring, logits, batch // 2 * min(s.answer or tokens, tokens))
     return Scored(scores, entropy, loss, lasting if scoring.outputs else None)
 
 
@@ -182,11 +190,18 @@ def _cut(m: Machine, scoring: Scoring, logits: Tensor, shape: Shape) -> Tensor:
     return copied(m, logits) if scoring.copied and shape[0] > 1 else logits
 
 
-def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int, *, dense: bool) -> None:
+def _without_gaps(m: Machine, scoring: Scoring, logits: Tensor) -> Tensor | None:
+    """Copy what log_softmax wants in one piece."""
+    gaps = scoring.score == "whole" and scoring.gaps and logits.shape[0] > 1
+    return m.new(logits.shape, logits.dtype) if gaps else None
+
+
+def _logged(m: Machine, scoring: Scoring, logits: Tensor, chosen: int) -> None:
     """Take what is made to be logged: logits of `chosen` tokens, and entropies."""
     if scoring.picked:
         m.hidden(logits.dtype.size(chosen * logits.shape[-1]), name="logits")
     if scoring.entropy == "chunks":
+        dense = not scoring.gaps or logits.shape[0] == 1
         probabilities.entropies(m, logits, dense=dense)
 
 
@@ -284,8 +299,10 @@ def _kl(m: Machine, x: Tensor, target: Tensor) -> Tensor:
 
 
 def _trl(s: TrainingStep, x: Tensor) -> Tensor:
-    """TRL's tiles (losses.tiled), of the tokens that are scored."""
+    """TRL's tiles (losses.tiled), of the tokens that are scored: all but a row's last, or those of
+    the answer, picked by a mask."""
     tokens = s.answer or s.length - 1
+    x = part(s.m, x, s.batch, s.length - 1, x.shape[-1])
     return losses.tiled(s, x, s.batch * tokens, (s.batch, tokens))
 
 
@@ -304,12 +321,14 @@ def _tiled(tiles: Tiles, s: TrainingStep, x: Tensor) -> Tensor:
     forms = [(states.shape, states.dtype), (weight.shape, used.dtype)]
 
     def back(m: Machine, grads: list[Any], saved: list[Any], needs: Needs) -> Grads:
-        made = [m.new(*form) if needed else None for form, needed in zip(forms, needs, strict=True)]
+        gradients = [
+            m.new(*form) if needed else None for form, needed in zip(forms, needs, strict=True)
+        ]
         wide = m.new(forms[1][0], FLOAT32) if tiles.wide else None
         piece = m.new(*forms[1]) if needs[1] else None  # of the tile before, of the head
         m.hidden(tiles.backward * size, name="logits")
         del wide, piece
-        return made
+        return gradients
 
     record(m, back, [x, weight], [states.detach(), used.detach(), sums], scores)
     return scores

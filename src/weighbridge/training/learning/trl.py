@@ -68,7 +68,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     if writes:
         length, answer = lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER)
     else:
-        length, answer = asked.seq_len or ROW, 0
+        length, answer = asked.seq_len or ROW, asked.max_new_tokens or 0
     number = asked.num_generations or GENERATIONS
     rows = batch * pairs(asked)
     if writes and before(release, 0, 15) and not swift:
