@@ -339,8 +339,8 @@ class Prepared:
             said,
             search,
         )
-        from weighbridge.answers.remedies.learning import ladder
         from weighbridge.answers.remedies.case import UNMERGED
+        from weighbridge.answers.remedies.learning import ladder
 
         def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
             def ask(changed: Any) -> Report:

@@ -50,8 +50,7 @@ def sums(phase: Instant) -> Sums:
     parts: Sums = Counter()
     for c in phase.components:
         if not c.droppable:
-            name = c.role if c.role in view.ROLES else NAMES[c.name]
-            parts[name] += c.bytes.expected
+            parts[c.role if c.role in view.ROLES else NAMES[c.name]] += c.bytes.expected
     return parts
 
 
