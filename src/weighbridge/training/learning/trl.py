@@ -55,11 +55,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     release, name = released(asked), asked.framework or ""
     swift = name in SWIFT
     learns, full = asked.learns, asked.tuning == "full"
-    if learns == "kto" and (asked.batch_size or 2) < 2 and not swift:
-        raise TriedError(
-            sentence("learning.kto"),
-            seen="trl kto_trainer.py: Actual (not effective) batch size must be > 1",
-        )
+    if learns == "kto" and not swift:
+        _compares(asked)
     batch = asked.batch_size or (
         ROWS if online(asked) and not swift else 2 if learns == "kto" else 1
     )
@@ -115,6 +112,15 @@ def run(asked: Train, cards: int) -> LearningRun:
         capped=not asked.packing and name != "agilerl",
         unsaid=unsaid(asked, "batch_size"),
     )
+
+
+def _compares(asked: Train) -> None:
+    """Refuse one row alone, which KTO has nothing to compare with."""
+    if (asked.batch_size or 2) < 2:
+        raise TriedError(
+            sentence("learning.kto"),
+            seen="trl kto_trainer.py: Actual (not effective) batch size must be > 1",
+        )
 
 
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
