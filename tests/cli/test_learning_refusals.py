@@ -63,3 +63,12 @@ def test_what_a_framework_refuses_is_in_its_own_words(settings, seen):
     error = refused(**settings)
     assert isinstance(error, TriedError)
     assert seen in error.seen
+
+
+def test_a_reward_model_of_another_tokenizer_is_told():
+    model = weighbridge.prepare(SMALL)
+    asked = {"method": "grpo", "framework": "verl", "batch_size": 1, "remedies": False}
+    other = model.train(**asked, reward_model="tinyllama-1.1b").warnings
+    assert any("32,000 tokens and the policy 151,936" in line for line in other)
+    same = model.train(**asked, reward_model=SMALL).warnings
+    assert not any("tokenizer" in line for line in same)

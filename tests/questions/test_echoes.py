@@ -62,7 +62,8 @@ def answer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "workload"), [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED, *LEARNT, *PICTURED]
+    ("task", "workload"),
+    [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED, *LEARNT, *PICTURED],
 )
 def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, workload):
     first = answer(task, workload)

@@ -86,7 +86,11 @@ ASKED = {
 }
 
 
-LONG = ("train qlora on a 3060", "host memory decides", "grpo, an engine beside the trainer")  # remedies that are trained one by one
+LONG = (
+    "train qlora on a 3060",
+    "host memory decides",
+    "grpo, an engine beside the trainer",
+)  # remedies that are trained one by one
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ class _Meeting:
         budget: "Budget | None",
     ) -> None:
         self.model, self.actor, self.run, self.rollout = model, actor, run, rollout
-        self.budget = budget
+        self.budget, self.others = budget, others
         self.served = self._served()
         self.beside = dict(self._beside(others))
         self.roles = dict(self._roles())
@@ -319,6 +319,15 @@ class _Meeting:
         known = set(self.actor.warnings)
         starts = self.served.verdict is None or self.served.verdict.fits != "no"
         yield from (w for w in self.served.warnings if starts and w not in known)
+        ours, theirs = _tokens(self.model), _tokens(self.others.get("reward"))
+        if ours and theirs and ours != theirs:
+            yield sentence("learning.vocabulary", ours=f"{ours:,}", theirs=f"{theirs:,}")
+
+
+def _tokens(model: Model | None) -> int:
+    """Return the tokens that a model's config knows; 0 where it does not say."""
+    config: Mapping[str, Any] = {} if model is None else model.parts[0].config
+    return int(config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or 0)
 
 
 def _cards(gpu: str, count: int) -> str:
