@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.errors import WeighbridgeError
+from weighbridge.base.memory import EXPECTED, HIGH
 from weighbridge.base.records import NamedTuple
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
@@ -15,6 +16,7 @@ from weighbridge.workload.flags import flags
 
 Ask = Callable[[Any], Report]
 LEAST = 0.01  # of the peak: a step that lowers it by less is none
+SAME = 1.001  # of the peak: what is left over between steps differs by less
 MOST = 7  # steps of one ladder
 
 
@@ -57,12 +59,13 @@ class Climb:
     def up(
         self, steps: Steps, *, enough: Callable[[Report], bool] | None = None, asks: int = 0
     ) -> tuple[Remedy, ...]:
-        """Climb until an answer is `enough`, or one more has room beside the first that fits. No
-        more questions are asked than `asks`, where that is not 0."""
+        """Climb until an answer is `enough`, at worst, or one more has room beside the first that
+        fits. No more questions are asked than `asks`, where that is not 0."""
         while len(self.climbed) < MOST and not (asks and len(self._tried) >= asks):
             if self._has_room() if enough is None else enough(self.now):
                 break
-            instant = str(self.now.fullest.peak_phase)
+            bound = EXPECTED if enough is None else HIGH
+            instant = self.now.fullest.binding(bound).name
             left = (one for one in steps(self.now, self.current) if one.change not in self._tried)
             step = next((one for one in left if one.helps(instant, self.current)), None)
             if step is None:
@@ -94,7 +97,7 @@ def answered(ask: Ask, w: Any) -> Report | None:
 def _lowers(now: Report, then: Report, instant: str) -> bool:
     """Tell whether a step lowers the instant that was fullest, and raises no other above it."""
     before, after = (_at(report, instant) for report in (now, then))
-    return _need(then) <= _need(now) and after <= before * (1 - LEAST)
+    return _need(then) <= _need(now) * SAME and after <= before * (1 - LEAST)
 
 
 def _at(report: Report, instant: str) -> int:

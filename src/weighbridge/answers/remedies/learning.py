@@ -18,6 +18,7 @@ from weighbridge.answers.remedies import devices
 from weighbridge.answers.remedies.case import RemedyCase
 from weighbridge.answers.remedies.climbing import Climb, Step, answered
 from weighbridge.answers.remedies.typed import WANTED
+from weighbridge.base.memory import HIGH
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.memory.report import Report
@@ -28,11 +29,13 @@ from weighbridge.workload.train import REWARDS
 
 ROWS = ("batch_size", "gradient_accumulation")
 QUIET = ("log-probs", "reference")
-GRAPH = ("forward", "loss", "backward", "critic")
-TRAINS = (*QUIET, "reward", *GRAPH, "step")
+# The step of an optimizer, too: what the allocator has kept of a backward is there
+GRAPH = ("forward", "loss", "backward", "step", "critic")
+TRAINS = (*QUIET, "reward", *GRAPH)
 WRITES = ("engine-start", "rollout", "cache-wakes")
 ASKS = 10  # questions of one ladder: each takes 0.3 to 1 s
 SHORTEST = 256  # tokens of an answer that teaches (assumed)
+LITTLE = 0.02  # of a card: a share that is smaller by less lowers next to nothing (assumed)
 RANK = 16  # of adapters, as most recipes have it (assumed)
 # Settings that say what is wanted: rows of a forward are none, as their product with accumulation
 # stays
@@ -169,10 +172,10 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("sleep", {"sleep_level": level}, WAITS, *TRAINS)
     share, v = row.get("gpu_memory_utilization"), now.verdict
     if share and v is not None:
-        binding = now.fullest.binding().at("driver").high
+        binding = now.fullest.binding(HIGH).at("driver").high
         lacks = (binding - v.usable.low) / v.total.expected
-        less = int(100 * (share - max(0.0, lacks)) - 1) / 100
-        if float(now.derived.get("share_needed") or share) <= less < share:
+        less = int(100 * (share - lacks) - 1) / 100
+        if float(now.derived.get("share_needed") or share) <= less < share - LITTLE:
             change = {"gpu_memory_utilization": less}
             everywhere = () if asleep else TRAINS
             yield _step("share", change, WAITS, *WRITES, *everywhere, share=f"{less:.0%}")
