@@ -14,6 +14,7 @@ from weighbridge.faces.charts.quality import Quality, loss, quality
 from weighbridge.faces.charts.reports import bars, ranges
 from weighbridge.faces.charts.sides import sides
 from weighbridge.faces.charts.tapes import COLUMNS, tapes
+from weighbridge.faces.view.parts import ROLES
 from weighbridge.memory.report.fit import Accelerator, Fit, Question, Ranking
 from weighbridge.memory.report.verdict import Remedy
 from weighbridge_lab.measure.chart import pairs
@@ -341,8 +342,11 @@ def test_a_part_has_its_style_whatever_stands_beside_it():
     say = words_in("en", "charts")
     alone = {name: parts.series([name], say, {})[0].style for name in parts.STYLES}
     assert alone == parts.STYLES
-    assert set(alone) == set(parts.NAMES.values()) - {"other"}
+    assert set(alone) == set(parts.ORDER) - {"other"}
     beside = parts.series([*parts.STYLES], say, {"weights": "frozen_weights"})
     assert [s.style for s in beside] == [*parts.STYLES.values(), OTHER]
+    roles = {alone.pop(name) for name in ROLES}
+    aside = ("recurrent_state", "cuda_graphs", "master_weights", "communication")
+    assert roles == {alone[name] for name in aside}
     shared = [style for style in alone.values() if [*alone.values()].count(style) > 1]
     assert shared == [alone["kv_cache"], alone["gradients"]]  # which never stand together

@@ -8,7 +8,7 @@ import weighbridge
 from weighbridge.base.errors import UsageError
 from weighbridge.faces.cli.menu import run
 from weighbridge.faces.cli.questions import cases
-from weighbridge.workload import FIT, INFER, LOAD, MOST_BESIDE, TRAIN
+from weighbridge.workload import FIT, INFER, LOAD, MOST_BESIDE, TRAIN, TUNE
 
 SMALL = "qwen3-0.6b"
 
@@ -145,4 +145,4 @@ def test_a_command_and_several_cards(capsys):
 
 
 def test_all_settings_of_fit_are_known():
-    assert {*INFER, *TRAIN} - {"method", "exact"} == set(FIT)
+    assert {*INFER, *TUNE} - {"method", "exact"} == set(FIT)

@@ -109,6 +109,8 @@ OTHERS = {
     "models/quantization/ggml.py": "whose files the formats are",
     "models/quantization/layouts.py": "a format of weights",
     "faces/web/worker.py": "engines that the page begins with",
+    "workload/train.py": "engines that write answers for a trainer",
+    "training/learning/record.py": "how a trainer starts the engine that writes for it",
 }
 ROOMS = {
     "files/oom": "error messages are of programs, of which engines are some",

@@ -33,6 +33,14 @@ TRAINED = [("train", {"framework": name} | more) for name in FRAMEWORKS for more
 SHARDED = ("train", {"shard": "zero3", "gpu": "h100:4", "zero_reduce_bucket_size": 100_000})
 
 
+LEARNT = [
+    ("train", {"method": "grpo", "framework": "trl", "rollout_engine": "vllm", "gpu": "h100:2"}),
+    ("train", {"method": "ppo", "framework": "verl", "reward_model": "qwen2.5-0.5b"}),
+    ("train", {"method": "grpo", "framework": "openrlhf", "gpu": "h100:2", "packing": True}),
+    ("train", {"method": "dpo", "packing": True, "batch_size": 2}),
+    ("train", {"method": "kto", "framework": "ms-swift", "lora_r": 16}),
+    ("train", {"method": "grpo", "framework": "unsloth", "lora_r": 16}),
+]
 PICTURED = [
     ("picture", {"size": "512x384", "gpu": "3060", "offload": "model", "vae_tiling": True}),
     ("picture", {"batch_size": 2, "quantization": "fp8", "guidance": "off", "attention": "flash"}),
@@ -54,7 +62,8 @@ def answer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "workload"), [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED, *PICTURED]
+    ("task", "workload"),
+    [*LOADED, *some(9, SERVED), *some(36, TRAINED), SHARDED, *LEARNT, *PICTURED],
 )
 def test_a_workload_that_is_sent_back_gives_the_same_report(answer, task, workload):
     first = answer(task, workload)

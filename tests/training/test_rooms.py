@@ -45,6 +45,7 @@ ROOMS = {
             "optimizers",
             "adapters",
             "optimization",
+            "objective",
         ),
         *(
             "sharding.numbers",

@@ -69,11 +69,28 @@ ASKED = {
         {"shard": "fsdp2", "checkpointing": "full", "gpu": "h100-sxm:8", "ram": "64GiB"},
         SHORT,
     ),
+    "grpo, an engine beside the trainer": (
+        "train",
+        "qwen2.5-7b",
+        {"method": "grpo", "framework": "openrlhf", "gpu": "a100-80gb:4", "batch_size": 2}
+        | {"prompt_len": 1024, "max_new_tokens": 3072},
+        (*SHORT, ("human", FULL, "details"), ("markdown", USUAL, "markdown")),
+    ),
+    "dpo, what decides was not said": (
+        "train",
+        "qwen2.5-0.5b",
+        {"method": "dpo", "lora_r": 16, "gpu": "4090", "seq_len": 1024},
+        SHORT,
+    ),
     "the host alone": ("load", "llama-3.1-8b", {"ram": "8GiB", "dtype": "float32"}, SHORT),
 }
 
 
-LONG = ("train qlora on a 3060", "host memory decides")  # remedies that are trained one by one
+LONG = (
+    "train qlora on a 3060",
+    "host memory decides",
+    "grpo, an engine beside the trainer",
+)  # remedies that are trained one by one
 
 
 @pytest.mark.parametrize(

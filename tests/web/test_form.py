@@ -11,6 +11,7 @@ from weighbridge.answers.questions.fit.request import MAX
 from weighbridge.base.memory import LEVEL_OF
 from weighbridge.engines.table import ENGINES
 from weighbridge.faces.api import prepare
+from weighbridge.faces.view.parts import ROLES
 from weighbridge.faces.web.form import form, label, section
 from weighbridge.faces.web.server import PAGE
 from weighbridge.machines.accelerators.names import find
@@ -19,7 +20,7 @@ from weighbridge.models import catalogue
 from weighbridge.models.catalogue import listing, pipelines
 from weighbridge.models.checkpoint.gather import has_name
 from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of
-from weighbridge.workload.train import PROMPTS, TUNERS
+from weighbridge.workload.train import LEARNS, PROMPTS, REWARDS, TUNERS
 
 TABLES = {"fit": FIT, "load": LOAD, "infer": INFER, "train": TRAIN}
 LANGUAGES = ("en", "zh")
@@ -108,8 +109,18 @@ def test_what_is_relevant_to_an_engine_is_that_of_the_table():
             assert tuple(one["engines"]) == engines_of(INFER[one["name"]])
     assert setting("fit", "tensor_parallel_size")["engines"] == []  # training has it too
     linears = [name for name in TUNERS if name not in PROMPTS]
-    assert setting("train", "lora_r")["when"] == {"method": ["lora", "qlora", "dora", *linears]}
+    adapted = ["lora", "qlora", "dora", *linears, *LEARNS]
+    assert setting("train", "lora_r")["when"] == {"method": adapted}
     assert setting("train", "virtual_tokens")["when"] == {"method": [*PROMPTS]}
+
+
+def test_roles_and_rollouts_are_shown_for_their_methods():
+    assert setting("train", "kl_beta")["when"] == {"method": [*LEARNS]}
+    assert setting("train", "rollout_tp")["when"] == {"method": [*REWARDS]}
+    assert setting("train", "critic")["when"] == {"method": ["ppo"]}
+    assert {"kl_beta", "rollout_tp"}.isdisjoint(one["name"] for one in settings("fit"))
+    sections = {one["label"] for tab in form("en")["tabs"] for one in tab["sections"]}
+    assert {"Rewards and preferences", "Rollout"} <= sections
 
 
 def test_conditions_name_settings_of_their_tab():
@@ -152,14 +163,14 @@ def test_the_rest_is_what_the_tables_have():
 def test_what_stands_in_one_answer_has_colours_of_its_own():
     styles = form("en")["styles"]
     served = [styles[key] for key in ("weights", "kv_cache", "activations", "allocator", "logits")]
-    trained = [styles[key] for key in styles if key != "kv_cache"]
+    trained = [styles[key] for key in styles if key not in ("kv_cache", *ROLES)]
     assert len(set(served)) == len(served)
     assert len(set(trained)) == len(trained)
 
 
 def test_every_part_has_a_colour_of_its_own_in_all_pictures():
     found = form("en")
-    parts = set(found["parts"].values()) - {"other"}
+    parts = {*found["parts"].values(), *ROLES} - {"other"}
     assert parts == found["styles"].keys()
     css = (PAGE / "style.css").read_text()
     assert all(f".s{style} {{ fill:" in css for style in found["styles"].values())

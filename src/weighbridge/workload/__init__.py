@@ -36,6 +36,7 @@ __all__ = [
     "SPREAD",
     "TABLES",
     "TRAIN",
+    "TUNE",
     "Infer",
     "Load",
     "Table",
@@ -73,17 +74,27 @@ def _serving() -> Table:
 
 
 def _asked() -> Table:
-    """Settings of `fit`, which asks about every method, and traces nothing."""
-    table = {**INFER, **{name: one for name, one in TRAIN.items() if name not in INFER}}
+    """Settings of `fit`, which asks about every method but those that learn from rewards, and
+    traces nothing."""
+    table = {**INFER, **{name: one for name, one in TUNE.items() if name not in INFER}}
     del table["method"], table["exact"]
     batch = INFER["batch_size"]
     table["batch_size"] = batch.but(worded=("Fit.batch_size", *batch.worded))
     return table
 
 
+def _tuning() -> Table:
+    """Settings of training that learns the next token."""
+    from weighbridge.workload.train import OF_LEARNING, RolloutSettings
+
+    without = {*OF_LEARNING, *fields(RolloutSettings)}
+    return {name: one for name, one in TRAIN.items() if name not in without}
+
+
 LOAD: Table = Deferred(lambda: fields(_class("load")))
 INFER: Table = Deferred(_serving)
 TRAIN: Table = Deferred(lambda: fields(_class("train")))
+TUNE: Table = Deferred(_tuning)
 FIT: Table = Deferred(_asked)
 PICTURE: Table = Deferred(lambda: fields(_class("picture")))
 PICTURE_TRAINING: Table = Deferred(lambda: fields(_class("picture_training")))

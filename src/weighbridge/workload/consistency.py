@@ -5,6 +5,7 @@ A setting that another one makes meaningless is refused: silence would be a gues
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from weighbridge.base.errors import ContradictionError, UsageError
@@ -15,10 +16,15 @@ from weighbridge.settings.setting import fields
 from weighbridge.workload import FSDP, Train
 from weighbridge.workload.train import (
     METHOD_SETTINGS,
+    OF_LEARNING,
+    OF_REWARDS,
+    REWARDS,
+    VALUED,
     AdapterSettings,
     BaseSettings,
     FsdpSettings,
     RankSettings,
+    RolloutSettings,
     ZeroSettings,
 )
 
@@ -54,6 +60,7 @@ MAX_REPEATS = 8  # of --lora-targets: each multiplies the time by the length of 
 
 def consistent(w: Train) -> None:
     """Raises UsageError where settings contradict each other, whatever the model is."""
+    _of_learning(w)
     _of_zero(w)
     if w.bnb_4bit_quant_storage is not None and w.tuning != "qlora":
         raise UsageError(sentence("train.storage"))
@@ -106,6 +113,20 @@ def _of_methods(w: Train) -> None:
             )
 
 
+def _of_learning(w: Train) -> None:
+    """Refuse settings of roles and of an engine where the method has none."""
+    method = w.method or "full"
+    key, of_others = "learning.of_methods", (*OF_LEARNING, *fields(RolloutSettings))
+    if w.learns:
+        key, of_others = "learning.of_rewards", () if method in REWARDS else OF_REWARDS
+    for name in filter(partial(_is_named, w), of_others):
+        raise UsageError(sentence(key, name=name.replace("_", "-"), method=method))
+    if w.critic is not None and method not in VALUED:
+        raise UsageError(sentence("learning.no_critic", method=method))
+    if w.learns and w.exact:
+        raise UsageError(sentence("learning.exact", method=method))
+
+
 def _of_zero(w: Train) -> None:
     """Refuse DeepSpeed's settings without DeepSpeed, and those of stage 3 beside another."""
     if w.framework == "deepspeed" or (w.shard or "").startswith("zero"):
@@ -133,7 +154,8 @@ def _in_full(w: Train) -> None:
         raise UsageError(sentence("train.quantization", name=w.quantization))
     for name in OF_ADAPTERS:
         if _is_named(w, name):
-            raise UsageError(sentence("train.adapters", name=name.replace("_", "-")))
+            key = "learning.adapters" if w.learns else "train.adapters"
+            raise UsageError(sentence(key, name=name.replace("_", "-")))
 
 
 def _readable(targets: tuple[str, ...] | None) -> None:

@@ -11,6 +11,7 @@ from weighbridge.settings.setting import (
     Switch,
     Words,
     count,
+    fields,
     flag,
     image,
     layers,
@@ -146,7 +147,7 @@ class RoleSettings(Settings):
     max_tokens_per_gpu: Int = count(1, 1 << 31)
     packing: Switch = switch()
     prompt_len: Int = RequestSettings.prompt_len.but()
-    max_new_tokens: Int = RequestSettings.max_new_tokens.but()
+    max_new_tokens: Int = count(1, 1 << 31)
 
 
 class RolloutSettings(Settings):
@@ -164,6 +165,16 @@ class RolloutSettings(Settings):
     sleep_level: Int = whole(0, 2)
     sync_bucket: Int = size()
     standby: Switch = switch()
+
+
+# Settings of methods that learn from rewards or preferences; of rewards alone; of a critic alone
+OF_LEARNING = (*fields(RoleSettings), RunSettings.tuner.name)
+OF_REWARDS = (
+    *fields(RolloutSettings),
+    *("reward_model", "entropy", "num_generations", "logprob_batch_size"),
+    *("prompt_len", "max_new_tokens"),
+)
+VALUED = ("ppo",)  # methods that have a critic
 
 
 class RankSettings(Settings):

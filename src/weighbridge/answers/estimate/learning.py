@@ -51,7 +51,7 @@ from weighbridge.base.memory import (
     exactly,
 )
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import clauses, sentence
+from weighbridge.base.sentences import clauses, parts_of, sentence
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model
@@ -63,6 +63,7 @@ from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.budget import Budget
+    from weighbridge.memory.report.verdict import Verdict
 
 UPDATE = ("forward", "loss", "backward", "step")
 MORE_ASLEEP = Bytes(
@@ -168,7 +169,7 @@ class _Meeting:
         budget: "Budget | None",
     ) -> None:
         self.model, self.actor, self.run, self.rollout = model, actor, run, rollout
-        self.budget = budget
+        self.budget, self.others = budget, others
         self.served = self._served()
         self.beside = dict(self._beside(others))
         self.roles = dict(self._roles())
@@ -183,13 +184,27 @@ class _Meeting:
         hosts = _hosts(self.actor, self.run, self.roles, writes)
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
         every = (*devices, *own, *hosts)
+        derived = self.actor.derived.copy()
+        needed = self.served.derived.get("gpu_memory_utilization_needed")
+        if needed is not None:
+            derived["share_needed"] = needed
         return replace(
             self.actor,
             devices=every,
             workload=self.actor.workload | self._settings(),
-            verdict=on_host.both(judged, every, self.run.trained.host_memory()),
+            derived=derived,
+            verdict=self._started(on_host.both(judged, every, self.run.trained.host_memory())),
             warnings=(*self.actor.warnings, *self._warnings()),
         )
+
+    def _started(self, verdict: "Verdict | None") -> "Verdict | None":
+        """Return the verdict with a "no" where the engine would not start by its share."""
+        served = self.served.verdict
+        if verdict is None or served is None or verdict.fits == "no":
+            return verdict
+        if self.served.derived.get("serves_as_asked", True) or served.fits != "no":
+            return verdict
+        return verdict.turned("no", parts_of(served.reason)[0])
 
     # ---- questions
 
@@ -352,7 +367,17 @@ class _Meeting:
 
     def _warnings(self) -> Iterator[str]:
         known = set(self.actor.warnings)
-        yield from (w for w in self.served.warnings if w not in known)
+        starts = self.served.verdict is None or self.served.verdict.fits != "no"
+        yield from (w for w in self.served.warnings if starts and w not in known)
+        ours, theirs = _tokens(self.model), _tokens(self.others.get("reward"))
+        if ours and theirs and ours != theirs:
+            yield sentence("learning.vocabulary", ours=f"{ours:,}", theirs=f"{theirs:,}")
+
+
+def _tokens(model: Model | None) -> int:
+    """Return the tokens that a model's config knows; 0 where it does not say."""
+    config: Mapping[str, Any] = {} if model is None else model.parts[0].config
+    return int(config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or 0)
 
 
 def _hosts(

@@ -22,7 +22,7 @@ OF_REPORTS = frozenset(
     ("engine", "engine_version", "dtype", "gpu", "gpu_memory", "headroom", "ram")
 )
 FIRST = (  # what the defaults of others hang on
-    *("engine", "engine_version", "framework", "framework_version", "method"),
+    *("engine", "engine_version", "framework", "framework_version", "method", "tuner"),
     *("gpu", "gpu_memory", "headroom", "ram", "platform", "base_model"),
 )
 PICTURED = {"width": "size", "height": "size"}  # of a report -> the setting that it comes from

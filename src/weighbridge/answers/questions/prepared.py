@@ -352,6 +352,7 @@ class Prepared:
             search,
         )
         from weighbridge.answers.remedies.case import UNMERGED
+        from weighbridge.answers.remedies.learning import ladder
 
         def asks(answering: Callable[[Any], Report]) -> Callable[[Any], Report]:
             def ask(changed: Any) -> Report:
@@ -379,7 +380,8 @@ class Prepared:
 
         from weighbridge.answers.estimate.served import undenied
 
-        changes = search(case, hears=hears if part else None)
+        looks = ladder if task == "train" and workload.learns else search
+        changes = looks(case, hears=hears if part else None)
         return ended(undenied(replace(report, remedies=changes)))
 
     def _climbed(

@@ -4,7 +4,8 @@ and half as many pictures at once, again and again."""
 from collections.abc import Iterator
 from typing import Any
 
-from weighbridge.answers.remedies.pictures import CAST, SMALL, Ask, Step, climb
+from weighbridge.answers.remedies.climbing import Ask, Step, climb
+from weighbridge.answers.remedies.pictures import CAST, SMALL
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy

@@ -11,15 +11,8 @@ Source of the order: threads about kohya, musubi-tuner and ai-toolkit (docs/pict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.answers.remedies.pictures import (
-    CAST,
-    PACKED,
-    SMALL,
-    SMALLER,
-    Ask,
-    Step,
-    climb,
-)
+from weighbridge.answers.remedies.climbing import Ask, Step, climb
+from weighbridge.answers.remedies.pictures import CAST, PACKED, SMALL, SMALLER
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy

@@ -9,23 +9,19 @@ that fits and one that has room. What fits is asked how far its size and its fra
 Source of the order: threads about FLUX, Wan and SDXL (docs/pictures.md).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from weighbridge.base.errors import WeighbridgeError
-from weighbridge.base.records import NamedTuple, replace
+from weighbridge.answers.remedies.climbing import Ask, Step, answered, climb
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.pictures import comfy, sdcpp
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
-from weighbridge.workload.flags import flags
 from weighbridge.workload.picture import Picture
 
-Ask = Callable[[Any], Report]
-LEAST = 0.01  # of the peak: a step that lowers it by less is none
 SMALLER = (0.75, 0.5)  # of frames; of each side
-MOST = 7
 LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of a search
 TRIES = 6
 # Points that compare (assumed but for the order)
@@ -38,102 +34,10 @@ SMALL = Price(scope=25)
 ONE_LEAF = Price(speed=60)
 
 
-class Step(NamedTuple):
-    """One step: what it changes and costs, and the stages that it lowers. `weights`: all of them
-    where every component is on the card."""
-
-    change: Mapping[str, Any]
-    cost: str
-    price: Price
-    lowers: tuple[str, ...] = ()  # any
-    weights: bool = False
-    counts: tuple[int, ...] = ()  # of the one setting that it changes: the smallest that fits
-
-    def helps(self, stage: str, w: Any) -> bool:
-        whole = self.weights and w.offload in (None, "none")
-        return whole or not self.lowers or stage in self.lowers
-
-
 def ladder(report: Report, w: Picture, ask: Ask, pinned: frozenset[str]) -> tuple[Remedy, ...]:
     """Climb from the question that was asked. Nothing that was typed is touched."""
     steps = {comfy.NAME: _of_comfy, sdcpp.NAME: _of_sdcpp}.get(w.engine or "", _steps)
     return climb(report, w, ask, pinned, steps(report, w))
-
-
-def climb(
-    report: Report,
-    w: Any,
-    ask: Ask,
-    pinned: frozenset[str],
-    steps: Iterable[Step],
-    line: Callable[[Report, Mapping[str, Any]], str] = lambda then, _: str(
-        then.derived.get("launch") or ""
-    ),
-) -> tuple[Remedy, ...]:
-    """Take the steps that lower the peak, up to one that has room after the first that fits."""
-    left = [step for step in steps if pinned.isdisjoint(step.change)]
-    climbed: list[Remedy] = []
-    now, current, done = report, w, dict[str, Any]()
-    while len(climbed) < MOST and not _has_room(climbed):
-        stage = str(now.fullest.peak_phase)
-        step = next((one for one in left if one.helps(stage, current)), None)
-        if step is None:
-            break
-        left.remove(step)
-        step = _smallest_that_fits(step, current, ask)
-        changed = current.but(**step.change)
-        then = _asked(ask, changed)
-        if then is not None and _lowers(now, then, stage):
-            now, current, done = then, changed, {**done, **step.change}
-            climbed.append(_remedy(then, done, step, line(then, done)))
-    return tuple(climbed)
-
-
-def _smallest_that_fits(step: Step, w: Any, ask: Ask) -> Step:
-    """Return a step with the smallest value of its range that surely fits; with the largest, where
-    none does."""
-    if not step.counts:
-        return step
-    [name] = step.change
-    low, high = 0, len(step.counts) - 1
-    while low < high:
-        middle = (low + high) // 2
-        then = _asked(ask, w.but(**{name: step.counts[middle]}))
-        if then is not None and then.verdict is not None and then.verdict.fits == "yes":
-            high = middle
-        else:
-            low = middle + 1
-    value = step.counts[low]
-    return step._replace(change={name: value}, cost=sentence("step.swap", count=value), counts=())
-
-
-def _has_room(climbed: list[Remedy]) -> bool:
-    """Tell whether one fits, and one more stands behind it."""
-    return len(climbed) > 1 and climbed[-2].fits == "yes"
-
-
-def _asked(ask: Ask, w: Any) -> Report | None:
-    try:
-        return ask(w)
-    except WeighbridgeError:
-        return None
-
-
-def _lowers(now: Report, then: Report, stage: str) -> bool:
-    """Tell whether a step lowers the stage that was fullest, and raises no other above it."""
-    before, after = (_at(report, stage) for report in (now, then))
-    return _need(then) <= _need(now) and after <= before * (1 - LEAST)
-
-
-def _at(report: Report, stage: str) -> int:
-    """Return what a stage takes: on the card, and of its weights in RAM."""
-    sizes = [p.at("driver").expected for p in report.fullest.phases if p.name == stage]
-    return sum(sizes) + int(report.derived.get("in_ram") or 0)
-
-
-def _need(report: Report) -> int:
-    """Return what the fullest stage takes: on the card, and of its weights in RAM."""
-    return report.peak.expected + int(report.derived.get("in_ram") or 0)
 
 
 def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
@@ -214,31 +118,6 @@ def _smaller(row: Mapping[str, Any]) -> Iterator[Step]:
         yield Step({"size": size}, sentence_of_step, SMALL, (DENOISE, DECODE))
 
 
-def _remedy(then: Report, change: Mapping[str, Any], step: Step, line: str) -> Remedy:
-    verdict = then.verdict
-    assert verdict is not None
-    typed = {name: _typed(value) for name, value in change.items() if value}
-    return Remedy(
-        change=typed,
-        peak_bytes=then.peak.expected,
-        fits=verdict.fits,
-        cost=step.cost,
-        price=step.price,
-        flags=flags(typed, ""),
-        kind=str(then.fullest.peak_phase),
-        paste=line,
-        margin_bytes=verdict.margin_bytes,
-        per_device=verdict.per_device,
-        host=None if verdict.host is None else verdict.host.needed,
-    )
-
-
-def _typed(value: Any) -> Any:
-    """Return a value as a command line has it: a size is (height, width), and typed the other
-    way."""
-    return f"{value[1]}x{value[0]}" if isinstance(value, tuple) else value
-
-
 # ---- how far what fits can go
 
 
@@ -267,7 +146,7 @@ def _most(change: Callable[[float], Picture], least: float, most: float, ask: As
     known: Report | None = None
     for _ in range(TRIES):
         middle = (least * most) ** 0.5
-        then = _asked(ask, change(middle))
+        then = answered(ask, change(middle))
         if then is not None and then.verdict is not None and then.verdict.fits == "yes":
             least, known = middle, then
         else:
@@ -289,14 +168,14 @@ def with_cards(report: Report, w: Picture, ask: Ask) -> Report:
 def _smallest(w: Picture, ask: Ask) -> str:
     from weighbridge.machines.accelerators.parts import parts
 
-    bare = _asked(ask, w)
+    bare = answered(ask, w)
     if bare is None:
         return ""
     known = (p for p in parts().values() if p.kind == "gpu" and p.vendor == "NVIDIA")
     sold = (p for p in known if "modified" not in p.name.lower())
     rooms = sorted((p.room.low, len(p.id), p.id, p) for p in sold)
     for _, _, name, part in rooms:
-        then = _asked(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
+        then = answered(ask, w.but(gpu=name)) if part.room.low >= bare.peak.expected else None
         if then is not None and then.verdict is not None and then.verdict.fits == "yes":
             return part.name
     return ""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weighbridge.answers.remedies import formats, learning, prices
+from weighbridge.answers.remedies import formats, prices
 from weighbridge.answers.remedies.case import FRAGMENTED, UNMERGED, Move, RemedyCase
 from weighbridge.base.parsed import names_beside
 from weighbridge.base.versions import numbers
@@ -11,7 +11,7 @@ from weighbridge.memory.components.weights import BITSANDBYTES, FOUR_BITS
 from weighbridge.training.frameworks import FRAMEWORKS
 from weighbridge.training.plan import TORCH
 from weighbridge.training.segments import GROWS
-from weighbridge.workload.train import LEARNS, TUNERS
+from weighbridge.workload.train import TUNERS
 
 ALL = frozenset(("*",))
 STATES = frozenset(("optimizer_states", "master_weights"))
@@ -59,9 +59,6 @@ SHARDED: Mapping[str, tuple[str, ...]] = {
 def moves(case: RemedyCase) -> Iterator[Move]:
     """Propose every single change that its framework has; none where its base has no kernels."""
     if formats.unrunnable(case):
-        return
-    if case.effective["method"] in LEARNS:
-        yield from learning.moves(case)
         return
     yield from _releases(case)
     yield from _kernels(case)

@@ -240,8 +240,9 @@ def tools() -> tuple[Tool, ...]:
             "Memory of fine-tuning or training",
             "GPU memory of training a model: full, LoRA, QLoRA or DoRA, by batch, sequence length,"
             " optimizer, checkpointing and sharding (DDP, ZeRO, FSDP): peak, verdict for `gpu`,"
-            " what would make it fit. Pipelines of pictures, too (size, blocks_to_swap). The tool"
-            " settings lists further arguments.",
+            " what would make it fit. Learning from rewards and preferences, too (method grpo, ppo,"
+            " dpo; framework trl, verl, openrlhf), with the engine that writes. Pipelines of"
+            " pictures (size, blocks_to_swap). The tool settings lists further arguments.",
             "model",
         ),
         _task(

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from weighbridge.memory.report import Report
 
 NAMES = {name: key.removeprefix("part.") for name, key in view.NAMES.items()}
+ORDER = tuple(dict.fromkeys((*NAMES.values(), *view.ROLES)))
 # A part has one style in all pictures, of the page and of files. Those beside the usual ones have
 # the colour of one that is near in meaning, lighter on the page (page/style.css) and dotted in
 # files. A cache stands beside activations, so it has the style of gradients, which nobody serves
-# with.
+# with. Models beside the one that is trained have those of parts that are not there then.
 STYLES = {
     "weights": 0,
     "activations": 1,
@@ -34,6 +35,10 @@ STYLES = {
     "context": SECOND + 4,
     "cuda_graphs": SECOND + 5,
     "communication": SECOND + 6,
+    "engine": SECOND + 2,
+    "reference": SECOND + 5,
+    "critic": SECOND + 3,
+    "reward": SECOND + 6,
 }
 KEPT = view.KEPT.removeprefix("part.")
 LEAST = 100  # a part below the hundredth of the fullest bar is among the others
@@ -45,13 +50,13 @@ def sums(phase: Instant) -> Sums:
     parts: Sums = Counter()
     for c in phase.components:
         if not c.droppable:
-            parts[NAMES[c.name]] += c.bytes.expected
+            parts[c.role if c.role in view.ROLES else NAMES[c.name]] += c.bytes.expected
     return parts
 
 
 def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
     """Choose at most `count` parts, those that are largest anywhere, and activations, in the order
-    of NAMES."""
+    of ORDER."""
     bars = list(every)
     fullest = max((s.total() for s in bars), default=0)
     most: Sums = Counter()
@@ -60,7 +65,7 @@ def chosen(every: Iterable[Sums], count: int = MOST) -> tuple[str, ...]:
     most.pop("other", None)
     last = [KEPT] if most.pop(KEPT, 0) else []
     large = [n for n, v in most.most_common(count - len(last)) if v * LEAST >= fullest and v]
-    return tuple(name for name in dict.fromkeys(NAMES.values()) if name in {*large, *last})
+    return tuple(name for name in ORDER if name in {*large, *last})
 
 
 def series(names: Sequence[str], say: Words, otherwise: Mapping[str, str]) -> tuple[Series, ...]:

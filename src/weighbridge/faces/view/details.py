@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weighbridge.base.memory import LEVELS, Component, compared
 from weighbridge.base.units import human
 from weighbridge.base.wording import printable
-from weighbridge.faces.view import facts
+from weighbridge.faces.view import facts, learning
 from weighbridge.faces.view.changes import quality_cell
 from weighbridge.faces.view.facts import span
 from weighbridge.faces.view.parts import phase_name
@@ -26,7 +26,10 @@ def sections(answer: ShownAnswer) -> Iterator[Section]:
     """Return the sections of `--details`."""
     yield (lines(*facts.asked(answer)),)
     yield (components(answer),)
-    if len(answer.device.phases) > 1:
+    roles = {c.role for one in answer.device.phases for c in one.components}
+    if learning.ACTOR in roles:
+        yield (learning.by_role(answer),)
+    elif len(answer.device.phases) > 1:
         yield (every_phase(answer),)
     if answer.device.exact is not None:
         yield (exact(answer),)

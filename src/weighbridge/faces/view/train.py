@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable
-from weighbridge.faces.view import scripts
+from weighbridge.faces.view import learning, scripts
 from weighbridge.faces.view.changes import askable, asks, smallest, unhelped
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases, phases_differ
@@ -19,7 +19,6 @@ METHODS: Mapping[str, str] = {
     "qlora": "method.qlora",
     "dora": "method.dora",
 }
-METHOD_TITLES = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
 
 
 def title(answer: ShownAnswer) -> str:
@@ -28,7 +27,7 @@ def title(answer: ShownAnswer) -> str:
     if method in TUNERS:
         what = answer.say("method.tuner", tuner=TUNERS[method], model=name)
     elif method in LEARNS:
-        return _learning(answer, name)
+        return learning.title(answer, name)
     else:
         what = answer.say(METHODS[method], model=name)
     if answer.pictures:
@@ -39,28 +38,15 @@ def title(answer: ShownAnswer) -> str:
     return f"{what} · {asked}"
 
 
-def _learning(answer: ShownAnswer, name: str) -> str:
-    """Say what learns from rewards or preferences, by what, and how long its rows are."""
-    w = answer.report.workload
-    by = " ".join(filter(None, (w["framework"], w["framework_version"])))
-    adapters = METHOD_TITLES.get(w["tuner"])
-    method = ", ".join(filter(None, (w["method"].upper(), adapters)))
-    what = answer.say("method.learns", method=method, model=name, framework=by)
-    rows, answers = f"{w['batch_size']:,}", w.get("max_new_tokens")
-    if not answers:
-        asked = answer.say("title.sequences", batch=rows, length=f"{w['seq_len']:,}")
-    else:
-        prompt = f"{w['prompt_len']:,}"
-        asked = answer.say("title.rows", batch=rows, prompt=prompt, answer=f"{answers:,}")
-    return f"{what} · {asked}"
-
-
 def sections(answer: ShownAnswer) -> Iterator[Section]:
+    learns = answer.report.workload["method"] in LEARNS
+    if learns:
+        yield (learning.instants(answer),)
     if answer.report.remedies:
-        yield from _changes(answer)
+        yield from (learning.steps if learns else _changes)(answer)
     else:
         yield from _next(answer)
-    if phases_differ(answer):
+    if phases_differ(answer) and not learns:
         yield (phases(answer),)
     yield from _room(answer)
     yield (lines(*_facts(answer)),)
@@ -103,6 +89,8 @@ def _facts(answer: ShownAnswer) -> Iterator[str]:
     stages = answer.report.workload["pipeline_parallel_size"]
     if stages > 1 and "fullest_stage" in d:
         yield answer.say("train.stage", stage=d["fullest_stage"], last=stages - 1)
+    if "rows_up_to" in d:
+        yield answer.say("learning.up_to", tokens=f"{d['rows_up_to']:,}")
     yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
     yield ram(answer)
 

@@ -31,11 +31,20 @@ from weighbridge.workload import (
     PICTURE,
     PICTURE_TRAINING,
     TRAIN,
+    TUNE,
     Table,
     engines_of,
 )
 from weighbridge.workload.consistency import OF_ADAPTERS, OF_ZERO
-from weighbridge.workload.train import METHOD_SETTINGS, PROMPTS
+from weighbridge.workload.train import (
+    LEARNS,
+    METHOD_SETTINGS,
+    OF_LEARNING,
+    OF_REWARDS,
+    PROMPTS,
+    REWARDS,
+    VALUED,
+)
 
 When = Mapping[str, list[str]]
 SPELLED: Mapping[str, str] = {  # words within names that follow
@@ -64,11 +73,16 @@ TITLES = ("tab.", "section.")  # which stand at what they are of
 ADAPTERS: When = {"method": [x for x in TRAIN["method"].choices if x not in ("full", *PROMPTS)]}
 PACKED: When = {"method": ["qlora"]}
 ZERO: When = {"shard": ["zero1", "zero2", "zero3"], "framework": ["deepspeed"]}
+LEARNING: When = {"method": list(LEARNS)}
+WRITING: When = {"method": list(REWARDS)}  # answers, while it trains
 OF_TRAINING: Mapping[str, When] = {  # setting -> where training has it
     **dict.fromkeys(OF_ADAPTERS, ADAPTERS),
     **dict.fromkeys(OF_PACKED, PACKED),
     **dict.fromkeys(OF_ZERO, ZERO),
     **{name: {"method": list(methods)} for name, methods in METHOD_SETTINGS.items()},
+    **dict.fromkeys(OF_LEARNING, LEARNING),
+    **dict.fromkeys(OF_REWARDS, WRITING),
+    "critic": {"method": list(VALUED)},
     "cpu_ram_efficient_loading": {"shard": list(FSDP)},
     "accelerate_version": {"shard": list(FSDP)},
     "compile": {"framework": ["torchtune", "torchtitan"]},
@@ -281,7 +295,7 @@ def _bound(setting: Setting[Any], bound: float) -> float | int | None:
 def _engines(setting: Setting[Any], tab: str) -> tuple[str, ...]:
     """Return the engines that show a setting. In `fit`, a setting that training has too is never
     out of place."""
-    return () if tab == "fit" and setting.name in TRAIN else engines_of(setting)
+    return () if tab == "fit" and setting.name in TUNE else engines_of(setting)
 
 
 def _when(name: str, tab: str) -> When | None:

@@ -132,6 +132,7 @@ class DerivedFacts(TypedDict, total=False):
     share_in_ram: float  # of what is read for a token
     times_slower: list[float]  # [at best, at worst] than whole on the card
     # train
+    share_needed: float  # of a card, that an engine beside the trainer needs to start
     runs_only: str
     search_stopped: bool  # what would make it fit was looked for, and not to the end
     recipe: str

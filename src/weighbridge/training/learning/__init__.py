@@ -12,12 +12,19 @@ training takes, of each model that learns. What differs is which of them is ther
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
+from typing import Any
 
-from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
+from weighbridge.base.parsed import lines_beside
+from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.base.versions import numbers
+from weighbridge.models.arch.model_types import NEVER
 from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
+from weighbridge.workload.train import REWARDS
 
 FILES: Mapping[str, str] = {  # a framework -> the file of its rules
     **dict.fromkeys(("trl", "ms-swift", "llama-factory", "axolotl", "unsloth"), "trl"),
@@ -28,8 +35,49 @@ FILES: Mapping[str, str] = {  # a framework -> the file of its rules
     **dict.fromkeys(("slime", "megatron"), "megatron"),
 }
 USUAL = "trl"  # where nobody names a framework
+TITLES: Mapping[str, str] = {  # as people write them
+    **{name: name for name in ("axolotl", "slime", "verl")},
+    "trl": "TRL",
+    "ms-swift": "ms-swift",
+    "llama-factory": "LLaMA-Factory",
+    "agilerl": "AgileRL",
+    "unsloth": "Unsloth",
+    "easyr1": "EasyR1",
+    "openrlhf": "OpenRLHF",
+    "nemo-rl": "NeMo-RL",
+    "megatron": "Megatron",
+}
+UNSAID = "-"  # a setting that follows from others there
+TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 
-__all__ = ["FILES", "USUAL", "LearningRun", "Rollout", "run"]
+
+class Lack(NamedTuple):
+    """Methods that a framework has not, from a release on, and where that was seen."""
+
+    framework: str
+    since: tuple[int, ...]
+    methods: tuple[str, ...]
+    seen: str
+
+
+LACKS = (
+    Lack("trl", (1, 16), ("ppo",), "trl 1.16 trainer/ and experimental/ have no PPO trainer"),
+    Lack(
+        "llama-factory",
+        (),
+        tuple(method for method in REWARDS if method != "ppo"),
+        "llamafactory 0.9.5 hparams/finetuning_args.py: stage is pt, sft, rm, ppo, dpo or kto",
+    ),
+    Lack(
+        "axolotl",
+        (),
+        ("ppo", "rloo", "cpo", "gkd", "reinforce"),
+        "axolotl 0.19 utils/schemas/enums.py: RLType is dpo, gdpo, grpo, ipo, orpo, kto, simpo, "
+        "ebft",
+    ),
+)
+
+__all__ = ["FILES", "TITLES", "USUAL", "LearningRun", "Rollout", "run"]
 
 
 def run(asked: Train, cards: int) -> LearningRun:
@@ -41,4 +89,53 @@ def run(asked: Train, cards: int) -> LearningRun:
         raise UnsupportedError(sentence("learning.framework", framework=name, known=known))
     file = import_module(f"{__name__}.{FILES[name]}")
     rules: Callable[[Train, int], LearningRun] = file.run
-    return rules(asked.but(framework=name), cards)
+    _refuse(asked, name)
+    one = rules(asked.but(framework=name), cards)
+    _meet(one, asked, cards)
+    return one
+
+
+@cache
+def spellings() -> Mapping[tuple[str, str], str]:
+    """Read words.txt: (framework, setting or setting=value) -> text."""
+    rows = (line.split(None, 2) for line in lines_beside(__file__, "words.txt"))
+    return {(framework, setting): text for framework, setting, text in rows}
+
+
+def spelled(framework: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Write a change in a framework's own words; the second value names the settings that it has
+    none for."""
+    texts, others = list[str](), list[str]()
+    for name, value in change.items():
+        text = spellings().get((framework, f"{name}={value}")) or spellings().get((framework, name))
+        if text is None:
+            others.append(name)
+        elif text != UNSAID:
+            texts.append(text.replace("{}", str(value)))
+    return " ".join(texts), tuple(others)
+
+
+def _refuse(asked: Train, name: str) -> None:
+    """Raise UsageError where the framework has no such method."""
+    release = numbers(asked.framework_version) or NEVER
+    for row in LACKS:
+        if name == row.framework and asked.learns in row.methods and release >= row.since:
+            lacks = sentence("learning.lacks", framework=TITLES[name], method=asked.learns)
+            raise TriedError(lacks, seen=row.seen)
+
+
+def _meet(one: LearningRun, asked: Train, cards: int) -> None:
+    """Raise UsageError where the engine cannot be on the trainer's cards, or cannot sleep there."""
+    rollout = one.rollout
+    if rollout is None or rollout.generates:
+        return
+    ranks = rollout.infer.tensor_parallel_size or 1
+    if not rollout.cards and cards % ranks:
+        raise UsageError(sentence("learning.ranks", ranks=ranks, cards=cards))
+    engine = numbers(rollout.infer.engine_version) or NEVER
+    if rollout.sleep and asked.expandable_segments and engine < TOGETHER:
+        raise TriedError(
+            sentence("learning.segments", version=rollout.infer.engine_version),
+            seen="vllm 0.8 to 0.19 device_allocator/cumem.py: Expandable segments are not "
+            "compatible with memory pool (before 0.8 nothing was freed)",
+        )

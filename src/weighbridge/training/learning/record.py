@@ -71,9 +71,8 @@ def lengths(asked: Train, prompt: int, answer: int) -> tuple[int, int]:
     if asked.max_new_tokens is None:
         answer = asked.seq_len - (asked.prompt_len or 0)
     if answer > asked.seq_len or answer < 1:
-        raise UsageError(
-            sentence("learning.lengths", row=asked.seq_len, prompt=asked.prompt_len, answer=answer)
-        )
+        lengths = {"row": asked.seq_len, "prompt": asked.prompt_len or 0, "answer": answer}
+        raise UsageError(sentence("learning.lengths", **lengths))
     return asked.seq_len, answer
 
 
@@ -221,6 +220,8 @@ def answered(
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
         "max_new_tokens": asked.max_new_tokens,
     }
+    if lengths is None and asked.packing:  # a row, of which one of all is trained
+        effective["seq_len"] = (question.seq_len or 0) // (asked.batch_size or 1)
     if lengths is not None:
         row, answer = lengths
         effective |= {

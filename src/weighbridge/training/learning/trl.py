@@ -63,11 +63,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     learns, full = asked.learns, asked.tuning == "full"
     if name == "ms-swift" and full and megatron.split(asked):
         return megatron.run(asked, cards)
-    if learns == "kto" and (asked.batch_size or 2) < 2 and not swift:
-        raise TriedError(
-            sentence("learning.kto"),
-            seen="trl kto_trainer.py: Actual (not effective) batch size must be > 1",
-        )
+    if learns == "kto" and not swift:
+        _compares(asked)
     batch = asked.batch_size or (
         ROWS if online(asked) and not swift else 2 if learns == "kto" else 1
     )
@@ -79,9 +76,10 @@ def run(asked: Train, cards: int) -> LearningRun:
         length, answer = asked.seq_len or ROW, asked.max_new_tokens or 0
     number = asked.num_generations or GENERATIONS
     rows = _rows(asked, release, batch, number)
+    checks = not (swift and asked.batch_size is None)
     if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
-    elif writes and (swift or not before(release, 0, 15)):
+    elif writes and checks and (swift or not before(release, 0, 15)):
         groups(asked, rows * steps * cards, number)
     quiet = asked.logprob_batch_size or (
         rows * steps if before(release, 0, 17) and not swift else rows
@@ -147,6 +145,15 @@ def _standby(asked: Train) -> float:
     return next(target for least, target in STANDBY if size >= least) * 0.95
 
 
+def _compares(asked: Train) -> None:
+    """Refuse one row alone, which KTO has nothing to compare with."""
+    if (asked.batch_size or 2) < 2:
+        raise TriedError(
+            sentence("learning.kto"),
+            seen="trl kto_trainer.py: Actual (not effective) batch size must be > 1",
+        )
+
+
 def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     name = asked.framework or ""
     if name == "unsloth":
@@ -167,15 +174,17 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         asked.rollout_engine,
         asked.gpu_memory_utilization,
         asked.rollout_gpu,
+        asked.rollout_tp,
         asked.sleep_level,
     )
     engine = asked.rollout_engine
     if engine == "none" or all(x is None for x in asks):
         return Rollout(infer=Infer(engine="transformers"), generates=rows)
-    if asked.quantization is not None and name == "trl":
+    if asked.quantization == "bnb-int8" and name == "trl":
         raise TriedError(
             sentence("learning.packed_policy", form=asked.quantization),
-            seen="trl grpo_trainer.py: weights of a policy in 8 bits cannot be sent to vLLM",
+            seen="trl 1.16 generation/vllm_generation.py: vLLM does not support in-flight 8-bit "
+            "quantization.",
         )
     version = next((v for since, v in ENGINES if since and before(release, *since)), None)
     share = SHARE if name == "trl" and not before(release, 0, 18) else SERVER

@@ -21,10 +21,10 @@ from weighbridge.engines.format_names import is_gguf_type
 from weighbridge.engines.interface import LENGTHS
 from weighbridge.engines.table import engine, record
 from weighbridge.memory.report.fit import NAMES, SMALLEST
-from weighbridge.workload import FIT, INFER, LOAD, TRAIN, engines_of, read
+from weighbridge.workload import FIT, INFER, LOAD, TUNE, engines_of, read
 from weighbridge.workload.consistency import OF_ADAPTERS, consistent
 
-TABLES = {"load": LOAD, "infer": INFER, "train": TRAIN}
+TABLES = {"load": LOAD, "infer": INFER, "train": TUNE}
 MAX = {  # what can be solved for -> the setting, and the questions that have it
     "context": ("context", ("infer",)),
     "users": ("batch_size", ("infer",)),
@@ -199,7 +199,7 @@ def _own(name: str, request: FitRequest, inference: str) -> Iterator[tuple[str, 
             continue
         if setting == "engine_version" and task != "infer" and record(inference).reads != "any":
             continue
-        if task == "infer" and setting in TRAIN and _is_foreign(setting, inference):
+        if task == "infer" and setting in TUNE and _is_foreign(setting, inference):
             continue
         if setting in OF_PACKED and name in PLAIN:
             continue

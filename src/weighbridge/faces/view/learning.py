@@ -1,0 +1,92 @@
+"""A run that learns from rewards or preferences on a screen: its instants in one line, the steps
+that make it fit, and by whose role each instant is filled."""
+
+from collections.abc import Iterator
+
+from weighbridge.base.memory import Instant
+from weighbridge.base.wording import printable
+from weighbridge.faces.view.parts import phase_name
+from weighbridge.faces.view.picture import climbed
+from weighbridge.faces.view.records import Cell, Column, Grid, Lines, Paste, Section
+from weighbridge.faces.view.shown import ShownAnswer
+from weighbridge.training.learning import TITLES
+
+ADAPTERS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
+GRAPH = ("forward", "loss", "backward")  # instants that are one on the first screen
+ACTOR = "actor"  # of a step at which several models meet
+ROLES = (ACTOR, "reference", "engine", "critic", "reward", "process")
+
+
+def title(answer: ShownAnswer, name: str) -> str:
+    """Say what learns, by what, and how long its rows are."""
+    w = answer.report.workload
+    framework = TITLES.get(w["framework"], w["framework"])
+    by = " ".join(filter(None, (framework, w["framework_version"])))
+    method = ", ".join(filter(None, (w["method"].upper(), ADAPTERS.get(w["tuner"]))))
+    what = answer.say("method.learns", method=method, model=name, framework=by)
+    answers, tokens = w.get("max_new_tokens"), w.get("max_tokens_per_gpu")
+    if tokens:
+        return f"{what} · {answer.say('title.packed', tokens=f'{tokens:,}')}"
+    rows = f"{w['batch_size']:,}"
+    if not answers:
+        asked = answer.say("title.sequences", batch=rows, length=f"{w['seq_len']:,}")
+    else:
+        prompt = f"{w['prompt_len']:,}"
+        asked = answer.say("title.rows", batch=rows, prompt=prompt, answer=f"{answers:,}")
+    return f"{what} · {asked}"
+
+
+def instants(answer: ShownAnswer) -> Lines:
+    """Return the instants of a step in their order, with what is there; that of the bar is
+    marked."""
+    texts = []
+    for name, every in _together(answer):
+        fullest = max(one.at("driver").expected for one in every)
+        mark = " ◀" if answer.phase in every else ""
+        texts.append(f"{phase_name(answer, name)} {answer.sizes.bare(fullest)}{mark}")
+    return Lines((Cell(f"{answer.sizes.unit}: {' · '.join(texts)}"),))
+
+
+def _together(answer: ShownAnswer) -> Iterator[tuple[str, list[Instant]]]:
+    """Yield names with the instants under them: those of one graph are one, but where more than a
+    first screen is asked for."""
+    groups: dict[str, list[Instant]] = {}
+    for one in answer.device.phases:
+        if one.name == "load" and one is not answer.phase:
+            continue
+        joined = one.name in GRAPH and not answer.full
+        groups.setdefault("update" if joined else one.name, []).append(one)
+    yield from groups.items()
+
+
+def steps(answer: ShownAnswer) -> Iterator[Section]:
+    """Yield the ladder, and the words of the first step that fits; of the last where none does."""
+    yield (climbed(answer, "phase"),)
+    remedies = answer.report.remedies
+    chosen = next((r for r in remedies if r.fits == "yes"), remedies[-1])
+    if chosen.paste and chosen.fits != "no":
+        heading = answer.say("paste.change", flags=printable(chosen.flags))
+        yield (Paste(heading, printable(chosen.paste), "sh"),)
+
+
+def by_role(answer: ShownAnswer) -> Grid:
+    """Return one instant a row, with what each role has there."""
+    roles = [name for name in ROLES if any(_of(one, name) for one in answer.device.phases)]
+    heads = [Column(answer.say("head.instant"))]
+    heads += [Column(answer.say(f"role.{name}"), right=True) for name in roles]
+    heads.append(Column(answer.say("head.sum"), right=True))
+    rows = []
+    for one in answer.device.phases:
+        here = one is answer.phase
+        cells = [Cell(phase_name(answer, one.name), None, "strong" if here else "")]
+        sizes = (_of(one, name) for name in roles)
+        cells += [Cell(answer.sizes.bare(n) if n else "") for n in sizes]
+        whole = answer.sizes.bare(one.at("driver").expected)
+        cells.append(Cell(f"{whole} ◀" if here else whole, None, "strong" if here else ""))
+        rows.append(tuple(cells))
+    return Grid(tuple(heads), tuple(rows), answer.say("details.roles", unit=answer.sizes.unit))
+
+
+def _of(one: Instant, role: str) -> int:
+    named = (c for c in one.components if (c.role or ACTOR) == role)
+    return sum(c.bytes.expected for c in named)

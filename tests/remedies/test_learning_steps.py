@@ -1,0 +1,105 @@
+"""Steps of runs that learn from rewards and preferences: in people's order, as changed questions."""
+
+import pytest
+
+import weighbridge
+from weighbridge.base.memory import HIGH
+from weighbridge.training import learning
+from weighbridge.workload import read
+from weighbridge.workload.train import LEARNERS
+
+LARGE = "qwen2.5-7b"
+OPENRLHF = {
+    "method": "grpo",
+    "framework": "openrlhf",
+    "gpu": "a100-80gb:4",
+    "prompt_len": 1024,
+    "max_new_tokens": 3072,
+    "batch_size": 2,
+}
+
+
+def peaks(report):
+    return {one.name: one.at("driver").expected for one in report.fullest.phases}
+
+
+@pytest.mark.slow
+def test_steps_come_in_order_until_one_fits():
+    """The order of docs/rewards.md; the share is that of which the fullest instant has room."""
+    report = weighbridge.train(LARGE, **OPENRLHF)
+    last = report.remedies[-1]
+    assert [*last.change] == ["checkpointing", "shard", "sleep_level", "gpu_memory_utilization"]
+    assert [r.fits for r in report.remedies] == ["no", "no", "no", "yes"]
+    assert last.paste == (
+        "--actor.gradient_checkpointing_enable --ds.zero_stage 3 --vllm.enable_sleep "
+        f"--vllm.gpu_memory_utilization {last.change['gpu_memory_utilization']}"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        OPENRLHF,
+        {"method": "dpo", "gpu": "4090", "lora_r": 16, "batch_size": 4, "seq_len": 4096},
+        {"method": "grpo", "framework": "ms-swift", "gpu": "h100:4", "batch_size": 8}
+        | {"rollout_engine": "vllm", "max_new_tokens": 2048},
+    ],
+)
+def test_a_step_is_the_changed_question_and_lowers_what_binds(settings):
+    model = weighbridge.prepare(LARGE)
+    report = model.train(**settings)
+    assert report.remedies
+    for remedy in report.remedies:
+        then = model.train(**{**settings, **remedy.change}, remedies=False)
+        assert then.peak.expected == remedy.peak_bytes
+        assert then.fullest.peak_phase == remedy.kind
+        binding = report.fullest.binding(HIGH).name  # what the verdict is about
+        assert peaks(then)[binding] < peaks(report)[binding]
+        report = then
+
+
+@pytest.mark.slow
+def test_what_fits_has_no_steps_though_something_was_not_said():
+    report = weighbridge.train("qwen2.5-0.5b", method="dpo", gpu="h100", seq_len=512)
+    assert (report.verdict.fits, report.remedies) == ("unknown", ())
+    assert "--batch-size" in report.verdict.reason
+
+
+@pytest.mark.slow
+def test_an_engine_that_does_not_start_needs_a_larger_share():
+    asked = {"method": "grpo", "framework": "verl", "gpu": "h100:4", "rollout_tp": 1}
+    asked |= {"max_tokens_per_gpu": 4096, "max_new_tokens": 1024, "gpu_memory_utilization": 0.1}
+    report = weighbridge.train(LARGE, **asked)
+    assert report.verdict.fits == "no" and "will not start" in report.verdict.reason
+    (remedy,) = report.remedies
+    served = weighbridge.train(LARGE, **{**asked, **remedy.change})
+    assert (remedy.fits, served.verdict.fits) == ("yes", "yes")
+    assert remedy.paste == (
+        f"actor_rollout_ref.rollout.gpu_memory_utilization={remedy.change['gpu_memory_utilization']}"
+    )
+
+
+def test_words_are_of_settings_that_there_are():
+    for framework, setting in learning.spellings():
+        name, _, value = setting.partition("=")
+        assert framework in (*LEARNERS, "trl")
+        if value:
+            read("train", {name: value})
+
+
+@pytest.mark.parametrize(
+    ("framework", "change", "text"),
+    [
+        ("trl", {"sleep_level": 2}, "--vllm_enable_sleep_mode true"),
+        ("verl", {"batch_size": 2, "gradient_accumulation": 4}, "ppo_micro_batch_size_per_gpu=2"),
+        ("openrlhf", {"rollout_offload": "states"}, "--ds.enable_sleep"),
+        ("nemo-rl", {"logprob_batch_size": 1}, "policy.logprob_batch_size=1"),
+    ],
+)
+def test_a_change_is_spelled_as_its_framework_does(framework, change, text):
+    assert learning.spelled(framework, change)[0].endswith(text)
+
+
+def test_what_a_framework_has_no_word_for_is_named():
+    assert learning.spelled("trl", {"shard": "zero3"}) == ("", ("shard",))
