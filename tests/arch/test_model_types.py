@@ -204,6 +204,7 @@ SPELLERS = {
     "files/runfiles/training/torchtitan.py": "torchtitan's names of its models",
     "engines/launch/programs.py": "words of images' names",
     "pictures/components.py": "modules of programs",
+    "pictures/nets/pyramids.py": "modules of programs, which are called as model types",
     "answers/estimate/images.py": "timm's names of networks whose default sizes are told",
     "files/runfiles/serving/workflow.py": "words of files' names, of text encoders",
     "training/unsloth.py": "Unsloth's table of the classes that it publishes copies of",
