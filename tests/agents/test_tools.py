@@ -117,7 +117,7 @@ def test_unknown_arguments_are_refused_by_us_and_by_closed_schemas(answers):
     assert closed == {"weigh", "settings", "gpus", "models"}
     told = answers.call("infer", {"model": "llama-3.1-8b", "contxt": 4096})
     assert told.failed
-    assert told.text == "error: infer has no argument 'contxt'; did you mean context?"
+    assert told.text == "error: infer has no argument 'contxt'; did you mean context or controlnet?"
     far = answers.call("infer", {"model": "llama-3.1-8b", "zzzz": 1})
     assert far.text == "error: infer has no argument 'zzzz'; the tool settings lists them"
 
@@ -172,7 +172,10 @@ def test_an_answer_is_short_and_speaks_of_no_options_of_the_command_line(ask, ta
 
 
 def test_an_error_calls_the_kind_of_a_text_as_the_tool_does(ask):
-    assert "; kind says it, one of picture-trainer, axolotl" in ask("weigh", {"text": "hello"}).text
+    assert (
+        "; kind says it, one of ai-toolkit, onetrainer, picture-trainer, axolotl"
+        in ask("weigh", {"text": "hello"}).text
+    )
     assert "kind 'none' is no kind of run file" in ask("weigh", {"text": "a", "kind": "none"}).text
 
 

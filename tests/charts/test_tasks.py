@@ -43,7 +43,7 @@ def test_packed_weights_are_trained_with_adapters():
 
 
 def test_what_is_not_answered_is_said():
-    known, refused = asked("densenet121")
+    known, refused = asked("sam-vit-base")
     assert [*known] == ["load", "infer"]
     figure = tasks(known, refused)
     assert any("full training: " in note for note in figure.notes)

@@ -36,8 +36,8 @@ def refusal(model, kind=UsageError, **more):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet-50", "no layers"),
-        ("swin-tiny-patch4-window7-224", ""),
+        ("sam-vit-base", "no layers"),
+        ("sam-vit-huge", ""),
     ],
 )
 def test_what_has_no_layers_or_no_loss_is_refused(name, words):

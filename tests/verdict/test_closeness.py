@@ -124,7 +124,7 @@ def test_the_host_is_named_by_its_component():
 
 
 def test_what_is_not_counted_has_no_share():
-    found = weighbridge.infer("resnet-50", gpu="4090").verdict
+    found = weighbridge.infer("hubert-base", gpu="4090").verdict
     assert (found.fits, found.share_that_fits) == ("unknown", None)
 
 

@@ -195,11 +195,8 @@ def test_each_server_of_a_file_is_a_request():
     assert told["asks"][0]["workload"] == {"command": "docker run vllm/vllm-openai --model gpt2"}
 
 
-@pytest.mark.parametrize(
-    ("text", "says"), [("a: 1", "nothing in it tells"), (AXOLOTL + "rl: grpo", "rl: grpo is not")]
-)
-def test_a_file_that_starts_nothing_is_one_line(text, says):
-    assert says in run_file(text, "run.yaml")["error"]["message"]
+def test_a_file_that_starts_nothing_is_one_line():
+    assert "nothing in it tells" in run_file("a: 1", "run.yaml")["error"]["message"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "\n".join(['{"task": "load"}'] * 13), '{"task'])

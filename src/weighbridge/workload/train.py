@@ -172,7 +172,7 @@ OF_LEARNING = (*fields(RoleSettings), RunSettings.tuner.name)
 OF_REWARDS = (
     *fields(RolloutSettings),
     *("reward_model", "entropy", "num_generations", "logprob_batch_size"),
-    *("prompt_len", "max_new_tokens"),
+    "prompt_len",
 )
 VALUED = ("ppo",)  # methods that have a critic
 

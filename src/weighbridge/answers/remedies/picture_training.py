@@ -78,6 +78,8 @@ def _away(report: Report, known: Mapping[str, str]) -> Iterator[Step]:
         elif "streaming=layers" not in known and "offload_fraction" in known:
             for share in SHARES:
                 change = {"streaming": "blocks", "offload_fraction": share}
-                yield Step(change, sentence("step.share", percent=round(100 * share)), SWAPPED)
+                yield Step(
+                    change, sentence("step.blocks_share", percent=round(100 * share)), SWAPPED
+                )
     if "streaming=layers" in known:
         yield Step({"streaming": "layers"}, sentence("step.layers"), SWAPPED)

@@ -236,6 +236,8 @@ WHEN: Mapping[str, str] = {
     "load": "when.load",
     "save": "when.save",
     "sleep": "when.sleep",
+    "engine-writes": "when.engine-writes",
+    "trainer-trains": "when.trainer-trains",
     **dict.fromkeys(("forward", "loss", "backward", "step", "evaluation"), "when.step"),
     "prefill": "when.serving",
     "decode": "when.serving",
