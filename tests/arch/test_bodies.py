@@ -259,6 +259,7 @@ NEEDS_MORE = {
     *("minimax_text_01", "deepseek", "deepseek_v2", "kimi_k2", "dots1", "step3p7_text", "rwkv5"),
     *("bailing_moe", "bailing_moe_v2", "minimax_m3", "gpt_neox_reward_model"),
     *("kimi_k3", "kimi_k3_text"),
+    *("musicgen", "musicgen_decoder"),  # whose layers are not followed
 }
 
 

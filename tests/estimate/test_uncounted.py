@@ -96,10 +96,6 @@ def test_an_adapter_alone_lacks_its_base(adapter):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("resnet-50", "ResNetForImageClassification computes"),
-        ("convnext-tiny-224", "computes"),
-        ("swin-tiny-patch4-window7-224", "computes"),
-        ("segformer-b0", "computes"),
         ("wav2vec2-base", "samples of a sound"),
         ("hubert-base", "samples of a sound"),
         ("xlnet-base-cased", "relative positions"),

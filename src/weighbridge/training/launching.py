@@ -12,6 +12,8 @@ from typing import Any
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
+from weighbridge.engines.engine import written
+from weighbridge.engines.table import engine
 from weighbridge.engines.transformers.rules import NEWEST
 from weighbridge.machines.accelerators.machines import MACHINE
 from weighbridge.models.quantization.on_load import ConfigCall, dequantizing, written
@@ -171,7 +173,7 @@ def _other_config(method: str) -> str:
 def _beside(run: TrainerRun) -> str:
     for name in (*ELSEWHERE, *OF_ROLES) if run.learns else ELSEWHERE:
         typed = getattr(run.asked, name)
-        if typed not in (None, False) and not (name == "engine_version" and _newest(typed)):
+        if typed not in (None, False) and not _is_newest(run, name, typed):
             return sentence("said_elsewhere", flag=name.replace("_", "-"))
     if any(int(run.settings[SIZES[kind]]) > 1 for kind in SHAPE):
         return sentence("accelerate_ranks")
@@ -180,9 +182,12 @@ def _beside(run: TrainerRun) -> str:
     return _packed(run)
 
 
-def _newest(typed: str) -> bool:
+def _is_newest(run: TrainerRun, name: str, typed: Any) -> bool:
     """Tell whether a release is the one of a script that nobody named any for."""
-    return release(typed.strip().removeprefix("v")) == release(NEWEST)
+    if name == "engine_version":
+        return release(typed.strip().removeprefix("v")) == release(NEWEST)
+    named = run.settings.get("rollout_engine")
+    return name == "rollout_version" and bool(named) and typed == written(engine(named).newest)
 
 
 def _packed(run: TrainerRun) -> str:

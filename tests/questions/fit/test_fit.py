@@ -184,7 +184,7 @@ def test_what_several_questions_need_is_answered_once(monkeypatch):
     told, answer = [], train.train
 
     def counted(model, workload, **beside):
-        told.append((workload, *beside.items()))
+        told.append((workload, *beside))
         return answer(model, workload, **beside)
 
     monkeypatch.setattr(train, "train", counted)

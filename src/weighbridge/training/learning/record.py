@@ -219,6 +219,7 @@ def answered(
         "reward_model": asked.reward_model,
         "max_tokens_per_gpu": asked.max_tokens_per_gpu,
         "max_new_tokens": asked.max_new_tokens,
+        **({} if asked.loss is None else {"loss": asked.loss}),
     }
     if lengths is None and asked.packing:  # a row, of which one of all is trained
         effective["seq_len"] = (question.seq_len or 0) // (asked.batch_size or 1)

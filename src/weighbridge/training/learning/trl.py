@@ -45,6 +45,7 @@ from weighbridge.training.objective import Objective
 from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
+SWIFTS = 16  # rows of a step where nobody says them (ms-swift arguments/train_args.py)
 SHARE, SERVER = 0.3, 0.9
 # Of a card of so many GiB (unsloth_zoo 2026.10 vllm_utils.py, vLLM 0.11 and later)
 STANDBY = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
@@ -68,7 +69,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     batch = asked.batch_size or (
         ROWS if online(asked) and not swift else 2 if learns == "kto" else 1
     )
-    steps = asked.gradient_accumulation or 1
+    steps = asked.gradient_accumulation or (max(1, SWIFTS // (batch * cards)) if swift else 1)
     writes = online(asked)
     if writes:
         length, answer = lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER)

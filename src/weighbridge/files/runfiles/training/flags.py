@@ -124,12 +124,11 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
     other = next(filter(None, (_flag(text, name) for name in known)), None)
     if other is None:
         return
-    start, dotted = other[0], "." in other[0].partition("=")[0]
-    for name in names if dotted else names[-1:]:
-        if dotted == ("." in name):
-            word = f"--{name} {written_value}" if start[0] == "-" else f"{name}={written_value}"
-            text_before, text_behind = text[: other.end()], text[other.end() :]
-            yield f"{text_before} {word}{text_behind}"
+    start, dotted = other[0], "." in re.split(r"[=\s]", other[0], maxsplit=1)[0]
+    alike = [name for name in names if ("." in name) == dotted]
+    for name in alike if dotted else alike[-1:]:
+        word = f"--{name} {written_value}" if start[0] == "-" else f"{name}={written_value}"
+        yield f"{text[: other.end()]} {word}{text[other.end() :]}"
 
 
 def _flag(text: str, name: str) -> re.Match[str] | None:
