@@ -145,7 +145,7 @@ def verdict(report):
         yield f"it fits, and the least it takes is {least - left['high']} more than there is"
     other = any(
         words in said["reason"]
-        for words in ("share", "it needs", "does not start", "will not start")
+        for words in ("share", "it needs", "does not start", "will not start", "leaves room")
     )
     if said["fits"] == "no" and most <= left["low"] and not other:
         yield f"it does not fit, and the most it takes leaves {left['low'] - most}: {said['reason']}"

@@ -12,7 +12,7 @@ from typing import Any
 from weighbridge.base.records import dataclass
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import release
-from weighbridge.engines.engine import written
+from weighbridge.engines.engine import release_of
 from weighbridge.engines.table import engine
 from weighbridge.engines.transformers.rules import NEWEST
 from weighbridge.machines.accelerators.machines import MACHINE
@@ -173,7 +173,7 @@ def _other_config(method: str) -> str:
 def _beside(run: TrainerRun) -> str:
     for name in (*ELSEWHERE, *OF_ROLES) if run.learns else ELSEWHERE:
         typed = getattr(run.asked, name)
-        if typed not in (None, False) and not _is_newest(run, name, typed):
+        if typed not in (None, False) and not _is_usual(run, name, typed):
             return sentence("said_elsewhere", flag=name.replace("_", "-"))
     if any(int(run.settings[SIZES[kind]]) > 1 for kind in SHAPE):
         return sentence("accelerate_ranks")
@@ -182,12 +182,15 @@ def _beside(run: TrainerRun) -> str:
     return _packed(run)
 
 
-def _is_newest(run: TrainerRun, name: str, typed: Any) -> bool:
-    """Tell whether a release is the one of a script that nobody named any for."""
+def _is_usual(run: TrainerRun, name: str, typed: Any) -> bool:
+    """Tell whether a script that names none has this value: the newest release, and as many
+    sequences of an engine as TRL asks for (trl 1.16 generation/vllm_generation.py)."""
+    rows = int(run.settings["batch_size"]) * int(run.settings["gradient_accumulation"])
     if name == "engine_version":
         return release(typed.strip().removeprefix("v")) == release(NEWEST)
-    named = run.settings.get("rollout_engine")
-    return name == "rollout_version" and bool(named) and typed == written(engine(named).newest)
+    if name == "rollout_version":
+        return release_of(typed) == engine(str(run.settings["rollout_engine"])).newest
+    return name == "max_num_seqs" and typed == rows
 
 
 def _packed(run: TrainerRun) -> str:
