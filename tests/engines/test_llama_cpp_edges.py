@@ -142,6 +142,9 @@ FALCON_H1 = {
 }
 
 
+DETECTOR = "ultralytics"  # a network that sees, refused before any rule of an engine is asked
+
+
 def told(name):
     """(the refusal, None) or ("", the answer)"""
     try:
@@ -158,7 +161,7 @@ def told(name):
         (
             n
             for n in catalogue.names()
-            if catalogue.find(n).config.get("model_type") != "timm_wrapper"
+            if catalogue.find(n).config.get("model_type") not in ("timm_wrapper", DETECTOR)
         ),
     ),
 )

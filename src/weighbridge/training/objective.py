@@ -10,10 +10,12 @@ preferences the reference runs before the policy, or between its loss and its ba
 framework has it, or once before all steps.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from weighbridge.base.records import dataclass
-from weighbridge.training.forward.heads import Head
+
+if TYPE_CHECKING:
+    from weighbridge.training.forward.heads import Head
 
 Reference = Literal["none", "adapter", "copy", "host", "precomputed"]
 LOG_PROBS, REFERENCE = "log-probs", "reference"  # phases, and REFERENCE the name of a copy's bytes
@@ -27,7 +29,7 @@ class Objective:
     adapter beside the one that is trained; `empties`: the allocator's cache goes between passes."""
 
     method: str
-    head: Head
+    head: "Head"
     reference: Reference = "none"
     quiet: int = 0
     answer: int = 0

@@ -33,7 +33,6 @@ from weighbridge.training.kept import KeptRuns
 from weighbridge.training.objective import Objective
 from weighbridge.training.plan import USUAL_LENGTH, TrainingPlan, plan
 from weighbridge.training.remarks import refused, remarks
-from weighbridge.training.roles import with_one_output
 from weighbridge.training.run import StageRuns
 from weighbridge.training.tuners import TUNERS
 from weighbridge.workload import Infer, Train
@@ -267,6 +266,8 @@ def _planned(
 ) -> tuple[Subject, TrainingPlan]:
     asked = subject_for(unpacked(model, workload), workload, number)
     if objective is not None and objective.marks:
+        from weighbridge.training.roles import with_one_output
+
         one = replace(asked.part, blueprint=with_one_output(asked.part.blueprint))
         asked = replace(asked, part=one)
     return asked, replace(plan(asked, workload, budget, number), objective=objective)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable
-from weighbridge.faces.view import learning, scripts
+from weighbridge.faces.view import scripts
 from weighbridge.faces.view.changes import askable, asks, smallest, unhelped
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.parts import phases, phases_differ
@@ -27,6 +27,8 @@ def title(answer: ShownAnswer) -> str:
     if method in TUNERS:
         what = answer.say("method.tuner", tuner=TUNERS[method], model=name)
     elif method in LEARNS:
+        from weighbridge.faces.view import learning
+
         return learning.title(answer, name)
     else:
         what = answer.say(METHODS[method], model=name)
@@ -39,11 +41,14 @@ def title(answer: ShownAnswer) -> str:
 
 
 def sections(answer: ShownAnswer) -> Iterator[Section]:
-    learns = answer.report.workload["method"] in LEARNS
+    learns, steps = answer.report.workload["method"] in LEARNS, _changes
     if learns:
+        from weighbridge.faces.view import learning
+
         yield (learning.instants(answer),)
+        steps = learning.steps
     if answer.report.remedies:
-        yield from (learning.steps if learns else _changes)(answer)
+        yield from steps(answer)
     else:
         yield from _next(answer)
     if phases_differ(answer) and not learns:
