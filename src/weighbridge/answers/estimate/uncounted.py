@@ -19,7 +19,7 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Verdict
 from weighbridge.models.arch import towers
-from weighbridge.models.arch.model_types import all_types, differs, facts
+from weighbridge.models.arch.model_types import differs, facts
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.workload import Infer, Load
 
