@@ -117,7 +117,7 @@ def test_twenty_asks_in_one_session_have_the_answers_of_the_report(tmp_path):
 
 def test_what_is_wrong_is_an_error_to_read_and_the_session_goes_on(tmp_path):
     wrong = [
-        ("infer", {"model": "llama-3.1-8b", "contxt": 1}, "did you mean context?"),
+        ("infer", {"model": "llama-3.1-8b", "contxt": 1}, "did you mean context or controlnet?"),
         ("infer", {}, "name a model"),
         ("load", {"model": BAD_MODEL}, "..."),
         ("magic", {}, "no tool 'magic'"),
