@@ -171,7 +171,7 @@ class _Meeting:
         self.model, self.actor, self.run, self.rollout = model, actor, run, rollout
         self.budget, self.others = budget, others
         self.served = self._served()
-        self.beside = dict(self._beside(others))
+        self.beside = dict(self._beside())
         self.roles = dict(self._roles())
 
     @property
@@ -212,44 +212,39 @@ class _Meeting:
         """Ask what the engine takes on the cards that it has."""
         asked, rollout = self.run.trained, self.rollout
         if rollout.generates:
-            question = Infer(
-                engine="transformers",
-                dtype="bfloat16",
-                gpu=asked.gpu and cards_of(asked.gpu, 1),
-                batch_size=rollout.generates,
-                context=self.actor.workload["seq_len"],
-            )
-        else:
-            ranks = rollout.infer.tensor_parallel_size or 1
-            card = rollout.cards or (asked.gpu and cards_of(asked.gpu, ranks))
-            question = rollout.infer.but(gpu=card)
-        return infer(self.model, question, limits=())
+            return self._by_transformers(self.model, rollout.generates)
+        ranks = rollout.infer.tensor_parallel_size or 1
+        card = rollout.cards or (asked.gpu and cards_of(asked.gpu, ranks))
+        return infer(self.model, rollout.infer.but(gpu=card), limits=())
 
-    def _beside(self, others: Mapping[str, Model | None]) -> Iterator[tuple[str, Report]]:
+    def _by_transformers(self, model: Model, rows: int) -> Report:
+        """Ask what a model takes that sees so many rows in the trainer's own process."""
+        gpu = self.run.trained.gpu
+        question = Infer(
+            engine="transformers",
+            dtype="bfloat16",
+            gpu=gpu and cards_of(gpu, 1),
+            batch_size=rows,
+            context=self.actor.workload["seq_len"],
+        )
+        return infer(model, question, limits=())
+
+    def _beside(self) -> Iterator[tuple[str, Report]]:
         """Ask what a critic and a reward model take."""
         run = self.run
         if run.critic:
             valued = Objective(method="critic", head=head("reward", "trl", None))
-            critic = others.get("critic") or self.model
+            critic = self.others.get("critic") or self.model
             yield "critic", training.of_step(critic, run.trained, objective=valued)
-        marks = others.get("reward")
+        marks = self.others.get("reward")
         if marks is not None:
-            question = Infer(
-                engine="transformers",
-                dtype="bfloat16",
-                gpu=run.trained.gpu and cards_of(run.trained.gpu, 1),
-                batch_size=run.objective.quiet,
-                context=self.actor.workload["seq_len"],
-            )
-            yield "reward", infer(marks, question, limits=())
+            yield "reward", self._by_transformers(marks, run.objective.quiet)
 
     # ---- roles, cut
 
     def _roles(self) -> Iterator[tuple[str, Role]]:
-        yield (
-            "actor",
-            trainer(self.actor, fresh=self.run.objective.empties or self.rollout.sleep > 0),
-        )
+        empties = self.run.objective.empties or self.rollout.sleep > 0
+        yield "actor", trainer(self.actor, fresh=empties)
         yield "engine", self._engine()
         if "critic" in self.beside:
             critic = trainer(self.beside["critic"], fresh=True)
@@ -278,15 +273,17 @@ class _Meeting:
         return Role(instants, process=PROCESS if rollout.same_process else "engine")
 
     def _receiving(self, awake: Instant) -> Instant:
-        """The engine as weights arrive: beside what is sent, or the largest gathered tensor."""
+        """The engine as weights arrive, beside what is sent at once."""
+        if not self.run.bucket:
+            return awake
         bucket = Component(
             name="temporaries",
             detail="what is sent at once",
             bytes=exactly(self.run.bucket),
-            basis="read" if self.run.bucket else "assumed",
+            basis="read",
             formula="--sync-bucket, or the framework's own",
         )
-        return replace(awake, components=(*awake.components, bucket)) if self.run.bucket else awake
+        return replace(awake, components=(*awake.components, bucket))
 
     def _asleep(self, asleep: Instant) -> Instant:
         if sum(d.kind == "gpu" for d in self.served.devices) < 2:

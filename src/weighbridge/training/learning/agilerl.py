@@ -13,22 +13,9 @@ _prepare_vllm_for_generation), utils/algo_utils.py (VLLMConfig), utils/llm_utils
 (resolve_vllm_max_num_batched_tokens).
 """
 
-from weighbridge.training.learning.record import (
-    COMPARES,
-    LearningRun,
-    answered,
-    away,
-    headed,
-    lengths,
-    online,
-    pairs,
-    reference,
-    released,
-    serving,
-    trained,
-    unsaid,
-)
-from weighbridge.training.objective import Objective
+from weighbridge.base.records import replace
+from weighbridge.training.learning import record
+from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 ROW, GROUP, SHARE, BETA = 1024, 8, 0.3, 0.001
@@ -37,49 +24,48 @@ LEAVES = frozenset({"weights"})
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    writes, full = online(asked), asked.tuning == "full"
-    row, answer = lengths(asked, ROW // 2, ROW // 2) if writes else (asked.seq_len or ROW, 0)
-    rows = (asked.batch_size or 1) * pairs(asked)
-    group = asked.num_generations or GROUP
-    question = trained(
+    full, writes = asked.tuning == "full", record.online(asked)
+    row = record.lengths(asked, ROW // 2, ROW // 2, ROW)
+    rows = (asked.batch_size or 1) * record.pairs(asked)
+    question = record.trained(
         asked,
         "trl",
         rows,
-        row,
+        row[0],
         optimizer="adamw_torch",
         checkpointing="full",
-        dtype=None if full or asked.tuning == "qlora" else "bfloat16",
+        dtype=record.sixteen(asked),
     )
     beta = BETA if asked.kl_beta is None else asked.kl_beta
-    beside = reference(asked, needs=asked.learns in COMPARES or (writes and beta > 0))
-    objective = Objective(
-        method=asked.learns,
-        head=headed(asked, released(asked)),
-        reference=beside,
-        quiet=(asked.logprob_batch_size or rows) if writes else 0,
-        adapters=int(beside == "adapter"),
-        empties=True,
-    )
-    seqs = asked.max_num_seqs or group
-    rollout = serving(
+    seqs = asked.max_num_seqs or asked.num_generations or GROUP
+    rollout = record.serving(
         asked,
         SHARE,
         sleep=1,
-        context=row,
+        context=row[0],
         max_num_seqs=seqs,
-        max_num_batched_tokens=min(seqs * row, max(row, seqs * PER_SEQUENCE)),
+        max_num_batched_tokens=min(seqs * row[0], max(row[0], seqs * PER_SEQUENCE)),
         max_loras=None if full else 1,
         max_lora_rank=None if full else asked.lora_r,
         same_process=True,
         sends=full,
     )
-    return answered(
-        asked.but(kl_beta=beta if writes else None),
+    asked = asked.but(kl_beta=beta if writes else None)
+    learned = record.objective(
+        asked,
+        asked.logprob_batch_size or rows,
+        compares=record.compares(asked),
+    )
+    if learned.reference == "adapter":
+        learned = replace(learned, adapters=1)
+    return record.answered(
+        asked,
         question,
-        objective,
-        rollout=rollout if writes else None,
-        lengths=(row, answer) if writes else None,
-        number=group,
-        away=away(asked, LEAVES if writes and cards == 1 else frozenset()),
-        unsaid=unsaid(asked, "batch_size"),
+        row,
+        learned,
+        rollout=rollout,
+        number=GROUP,
+        away=record.away(asked, LEAVES if cards == 1 else frozenset()),
+        capped=True,
+        unsaid=record.unsaid(asked, "batch_size"),
     )

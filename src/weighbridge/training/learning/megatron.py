@@ -12,28 +12,13 @@ Source: THUDM/slime slime/backends/megatron_utils/actor.py; verl workers/megatro
 NeMo-RL examples/configs/grpo_math_1B_megatron.yaml, models/policy/megatron_policy_worker.py.
 """
 
-from weighbridge.training.learning.record import (
-    COMPARES,
-    LearningRun,
-    answered,
-    away,
-    headed,
-    lengths,
-    online,
-    pairs,
-    reference,
-    released,
-    serving,
-    trained,
-    unsaid,
-)
-from weighbridge.training.objective import Objective
+from weighbridge.training.learning import record
+from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 LENGTH = 512
 SHARES = {"nemo-rl": 0.6}
 SHARE = 0.5
-LEAVES = frozenset({"weights", "states", "others"})
 NO_MASK = "no_create_attention_mask_in_dataloader"
 
 
@@ -44,39 +29,32 @@ def split(asked: Train) -> bool:
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    name, release, writes = asked.framework or "", released(asked), online(asked)
-    row, answer = lengths(asked, LENGTH, LENGTH) if writes else (asked.seq_len or LENGTH, 0)
-    rows = (asked.batch_size or 1) * pairs(asked)
-    question = trained(
+    name = asked.framework or ""
+    row = record.lengths(asked, LENGTH, LENGTH, LENGTH)
+    rows = (asked.batch_size or 1) * record.pairs(asked)
+    question = record.trained(
         asked.but(megatron_args=_arguments(asked)),
         "megatron",
         rows,
-        row,
+        row[0],
         shard="zero1" if cards > 1 else None,
         precision="bf16-mixed",
         checkpointing="none",
     )
-    needs = asked.learns in COMPARES or (writes and asked.kl_beta != 0)
-    host = name in ("verl", "nemo-rl", "slime")
-    objective = Objective(
-        method=asked.learns,
-        empties=True,
-        head=headed(asked, release),
-        reference=reference(asked, needs=needs, copy="host" if host else "copy"),
-        quiet=(asked.logprob_batch_size or rows) if writes else 0,
+    learned = record.objective(
+        asked,
+        asked.logprob_batch_size or rows,
+        compares=record.compares(asked),
+        copy="host" if name in ("verl", "nemo-rl", "slime") else "copy",
     )
-    leaves = LEAVES if name in ("slime", "nemo-rl") and writes else frozenset[str]()
-    share = SHARES.get(name, SHARE)
-    return answered(
+    return record.answered(
         asked,
         question,
-        objective,
-        rollout=serving(asked, share, sleep=1, context=row) if writes else None,
-        lengths=(row, answer) if writes else None,
-        number=asked.num_generations or 1,
-        away=away(asked, leaves),
-        capped=not asked.packing,
-        unsaid=unsaid(asked),
+        row,
+        learned,
+        rollout=record.serving(asked, SHARES.get(name, SHARE), sleep=1, context=row[0]),
+        away=record.away(asked, record.ALL if name in ("slime", "nemo-rl") else frozenset()),
+        unsaid=record.unsaid(asked),
     )
 
 

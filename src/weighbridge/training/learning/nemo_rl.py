@@ -11,65 +11,44 @@ Source: NVIDIA-NeMo/RL examples/configs/grpo_math_1B.yaml, nemo_rl/models/policy
 dtensor_policy_worker.py, models/generation/vllm.py.
 """
 
-from weighbridge.training.learning import megatron
-from weighbridge.training.learning.record import (
-    COMPARES,
-    LearningRun,
-    answered,
-    away,
-    headed,
-    lengths,
-    online,
-    pairs,
-    reference,
-    released,
-    serving,
-    trained,
-    unsaid,
-)
-from weighbridge.training.objective import Objective
+from weighbridge.training.learning import megatron, record
+from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 LENGTH, ROW = 256, 1024  # of a prompt and an answer; of a pair
 ROWS, SHARE, GENERATIONS = 4, 0.6, 16
-LEAVES = frozenset({"weights", "states", "others"})
 
 
 def run(asked: Train, cards: int) -> LearningRun:
     if megatron.split(asked):
         return megatron.run(asked, cards)
-    release, writes = released(asked), online(asked)
-    row, answer = lengths(asked, LENGTH, LENGTH) if writes else (asked.seq_len or ROW, 0)
-    rows = (asked.batch_size or ROWS) * pairs(asked)
-    full = asked.tuning == "full"
-    question = trained(
+    row = record.lengths(asked, LENGTH, LENGTH, ROW)
+    rows = (asked.batch_size or ROWS) * record.pairs(asked)
+    question = record.trained(
         asked,
         "plain",
         rows,
-        row,
+        row[0],
         shard="fsdp2" if cards > 1 else None,
         cpu_ram_efficient_loading=cards > 1,
         optimizer="adamw_torch",
         optim_args=("foreach=False",),
         precision="bf16-mixed",
-        dtype=None if full or asked.tuning == "qlora" else "bfloat16",
+        dtype=record.sixteen(asked),
     )
-    needs = asked.learns in COMPARES or (writes and asked.kl_beta != 0)
-    objective = Objective(
-        method=asked.learns,
-        empties=True,
-        head=headed(asked, release),
-        reference=reference(asked, needs=needs, copy="host"),
-        quiet=(1 if asked.packing else asked.logprob_batch_size or rows) if writes else 0,
+    learned = record.objective(
+        asked,
+        1 if asked.packing else asked.logprob_batch_size or rows,
+        compares=record.compares(asked),
+        copy="host",
     )
-    return answered(
+    return record.answered(
         asked,
         question,
-        objective,
-        rollout=serving(asked, SHARE, sleep=1, context=row) if writes else None,
-        lengths=(row, answer) if writes else None,
-        number=asked.num_generations or GENERATIONS,
-        away=away(asked, LEAVES if writes else frozenset()),
-        capped=not asked.packing,
-        unsaid=unsaid(asked),
+        row,
+        learned,
+        rollout=record.serving(asked, SHARE, sleep=1, context=row[0]),
+        number=GENERATIONS,
+        away=record.away(asked, record.ALL),
+        unsaid=record.unsaid(asked),
     )

@@ -14,22 +14,8 @@ utils/deepspeed/deepspeed.py.
 from weighbridge.base.errors import TriedError
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
-from weighbridge.training.learning.record import (
-    COMPARES,
-    LearningRun,
-    answered,
-    away,
-    headed,
-    lengths,
-    online,
-    pairs,
-    reference,
-    released,
-    serving,
-    trained,
-    unsaid,
-)
-from weighbridge.training.objective import Objective
+from weighbridge.training.learning import record
+from weighbridge.training.learning.record import LearningRun
 from weighbridge.workload import Train
 
 LENGTH = 1024
@@ -39,39 +25,31 @@ SLEEPS_SINCE = (0, 17, 6)  # DeepSpeed, whose stages 1 and 2 leave the card
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    release, writes = released(asked), online(asked)
     _refuse(asked)
-    row, answer = lengths(asked, LENGTH, LENGTH) if writes else (asked.seq_len or ROW, 0)
-    rows = (asked.batch_size or 1) * pairs(asked)
-    question = trained(
+    row = record.lengths(asked, LENGTH, LENGTH, ROW)
+    rows = (asked.batch_size or 1) * record.pairs(asked)
+    here = not asked.rollout_gpu
+    question = record.trained(
         asked,
         "deepspeed",
         rows,
-        row,
+        row[0],
         shard="zero2" if cards > 1 else None,
         precision="bf16",
         checkpointing="none",
     )
-    here = not asked.rollout_gpu
-    needs = asked.learns in COMPARES or (writes and asked.kl_beta != 0)
-    objective = Objective(
-        method=asked.learns,
-        empties=True,
-        head=headed(asked, release),
-        reference=reference(asked, needs=needs and here),
-        quiet=(asked.logprob_batch_size or rows) if writes else 0,
+    learned = record.objective(
+        asked, asked.logprob_batch_size or rows, compares=here and record.compares(asked)
     )
-    return answered(
+    return record.answered(
         asked,
         question,
-        objective,
-        rollout=serving(asked, SHARE, sleep=0, context=row) if writes else None,
-        lengths=(row, answer) if writes else None,
-        number=asked.num_generations or 1,
-        away=away(asked),
-        critic=(asked.critic or "same") if asked.learns == "ppo" and here else "",
-        capped=not asked.packing,
-        unsaid=unsaid(asked, "batch_size"),
+        row,
+        learned,
+        rollout=record.serving(asked, SHARE, sleep=0, context=row[0]),
+        away=record.away(asked),
+        critic=record.critic(asked) if here else "",
+        unsaid=record.unsaid(asked, "batch_size"),
     )
 
 

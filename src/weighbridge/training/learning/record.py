@@ -51,7 +51,6 @@ class LearningRun:
     reward: str = ""
     capped: bool = True
     unsaid: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def released(asked: Train) -> Release:
@@ -63,8 +62,12 @@ def before(release: Release, *number: int) -> bool:
     return release is not None and release < number
 
 
-def lengths(asked: Train, prompt: int, answer: int) -> tuple[int, int]:
-    """Return (tokens of a row, of its answer) at most: as said, or the framework's own."""
+def lengths(asked: Train, prompt: int, answer: int, row: int) -> tuple[int, int]:
+    """Return (tokens of a row, of its answer) at most: as said, or the framework's own of a prompt
+    and its answer; of a `row` where no answers are written, and 0 for an answer that nobody said.
+    """
+    if not online(asked):
+        return asked.seq_len or row, asked.max_new_tokens or 0
     answer = asked.max_new_tokens or answer
     if asked.seq_len is None:
         return (asked.prompt_len or prompt) + answer, answer
@@ -114,16 +117,32 @@ OF_ROLES = (
 )
 
 
-def headed(asked: Train, release: Release, *, liger: bool = False) -> Head:
+def headed(asked: Train) -> Head:
     """Return the head of a method; the loss that was asked for says whether it is fused."""
     return head(
         asked.learns,
         asked.framework or "",
-        release,
+        released(asked),
         fused=asked.loss in FUSED,
-        liger=liger or asked.loss == "liger",
+        liger=asked.loss == "liger",
         entropy=asked.entropy,
     )
+
+
+def sixteen(asked: Train) -> str | None:
+    """Name the dtype of a base that adapters stand beside; None of what is trained whole, or is
+    packed."""
+    return None if asked.tuning in ("full", "qlora") else "bfloat16"
+
+
+def compares(asked: Train) -> bool:
+    """Tell whether a frozen model is asked where a weight of its distance is usual."""
+    return asked.learns in COMPARES or (online(asked) and asked.kl_beta != 0)
+
+
+def critic(asked: Train) -> str:
+    """Name the model that values tokens; "" where the method has none."""
+    return (asked.critic or "same") if asked.learns == "ppo" else ""
 
 
 def reference(asked: Train, *, needs: bool, copy: Reference = "copy") -> Reference:
@@ -149,13 +168,18 @@ def pairs(asked: Train) -> int:
 
 def away(asked: Train, usual: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return what leaves the cards while the engine writes."""
-    named = {
-        "none": frozenset[str](),
-        "states": frozenset({"states"}),
-        "weights": frozenset({"weights", "states"}),
-        "all": frozenset({"weights", "states", "others"}),
-    }
-    return usual if asked.rollout_offload is None else named[asked.rollout_offload]
+    if asked.rollout_offload is None:
+        return usual if online(asked) else frozenset()
+    return LEAVES[asked.rollout_offload]
+
+
+ALL = frozenset({"weights", "states", "others"})
+LEAVES: Mapping[str, frozenset[str]] = {
+    "none": frozenset(),
+    "states": frozenset({"states"}),
+    "weights": frozenset({"weights", "states"}),
+    "all": ALL,
+}
 
 
 def groups(asked: Train, rows: int, number: int) -> None:
@@ -194,18 +218,36 @@ def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: An
 OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
+def objective(
+    asked: Train, rows: int, *, compares: bool, copy: Reference = "copy", answer: int = 0
+) -> Objective:
+    """Return what a step learns from: passes without gradients of so many `rows` where answers are
+    written, and a frozen model, which is where `copy` says, where it `compares`; `answer`: tokens
+    of one, of heads that score no others. Most frameworks empty torch's cache between passes."""
+    scores = headed(asked)
+    return Objective(
+        method=asked.learns,
+        head=scores,
+        reference=reference(asked, needs=compares, copy=copy),
+        quiet=rows if online(asked) else 0,
+        answer=answer if scores.answer else 0,
+        empties=True,
+    )
+
+
 def answered(
     asked: Train,
     question: Train,
+    row: tuple[int, int],
     objective: Objective,
     *,
     rollout: Rollout | None = None,
-    lengths: tuple[int, int] | None = None,
-    number: int | None = None,
+    number: int = 1,
     **facts: Any,
 ) -> LearningRun:
-    """Return the run with the settings that tell it: `lengths` of (row, answer) where answers are
-    written, `number` of them to a prompt."""
+    """Return the run with the settings that tell it. `row`: tokens of one, and of its answer;
+    `number` of them to a prompt. `facts` are fields of `LearningRun`."""
+    writes = online(asked)
     effective: dict[str, Any] = {
         "method": asked.learns,
         "tuner": asked.tuning,
@@ -221,15 +263,12 @@ def answered(
         "max_new_tokens": asked.max_new_tokens,
         **({} if asked.loss is None else {"loss": asked.loss}),
     }
-    if lengths is None and asked.packing:  # a row, of which one of all is trained
-        effective["seq_len"] = (question.seq_len or 0) // (asked.batch_size or 1)
-    if lengths is not None:
-        row, answer = lengths
+    if writes:
         effective |= {
-            "seq_len": row,
-            "max_new_tokens": answer,
-            "prompt_len": row - answer,
-            "num_generations": number,
+            "seq_len": row[0],
+            "max_new_tokens": row[1],
+            "prompt_len": row[0] - row[1],
+            "num_generations": asked.num_generations or number,
             "kl_beta": asked.kl_beta,
             "logprob_batch_size": objective.quiet,
             "rollout_gpu": asked.rollout_gpu,
@@ -237,13 +276,15 @@ def answered(
             "sync_bucket": asked.sync_bucket,
             "standby": asked.standby,
         }
+    elif asked.packing:  # a row, of which one of all is trained
+        effective["seq_len"] = (question.seq_len or 0) // (asked.batch_size or 1)
     return LearningRun(
         trained=question,
         objective=objective,
         effective=effective,
-        rollout=rollout,
+        rollout=rollout if writes else None,
         reward=asked.reward_model or "",
-        **facts,
+        **({"capped": not asked.packing} | facts),
     )
 
 

@@ -19,29 +19,11 @@ llm/argument/rlhf_args.py, trainers/rlhf_trainer/grpo_trainer.py; unsloth_zoo vl
 """
 
 from weighbridge.base.errors import TriedError
+from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
-from weighbridge.training.learning import megatron
-from weighbridge.training.learning.record import (
-    COMPARES,
-    LearningRun,
-    Release,
-    Rollout,
-    answered,
-    away,
-    before,
-    groups,
-    headed,
-    lengths,
-    online,
-    pairs,
-    reference,
-    released,
-    serving,
-    trained,
-    unsaid,
-)
-from weighbridge.training.objective import Objective
+from weighbridge.training.learning import megatron, record
+from weighbridge.training.learning.record import LearningRun, Release, Rollout, before
 from weighbridge.workload import Infer, Train
 
 SWIFT = ("ms-swift", "llama-factory")
@@ -59,81 +41,66 @@ ENGINES: tuple[tuple[Release, str], ...] = (((0, 18), "0.8.5"), ((0, 23), "0.10"
 
 
 def run(asked: Train, cards: int) -> LearningRun:
-    release, name = released(asked), asked.framework or ""
-    swift = name in SWIFT
-    learns, full = asked.learns, asked.tuning == "full"
-    if name == "ms-swift" and full and megatron.split(asked):
+    release, name = record.released(asked), asked.framework or ""
+    swift, learns, writes = name in SWIFT, asked.learns, record.online(asked)
+    if name == "ms-swift" and asked.tuning == "full" and megatron.split(asked):
         return megatron.run(asked, cards)
     if learns == "kto" and not swift:
         _compares(asked)
-    batch = asked.batch_size or (
-        ROWS if online(asked) and not swift else 2 if learns == "kto" else 1
-    )
+    batch = asked.batch_size or (ROWS if writes and not swift else 2 if learns == "kto" else 1)
     steps = asked.gradient_accumulation or (max(1, SWIFTS // (batch * cards)) if swift else 1)
-    writes = online(asked)
-    if writes:
-        length, answer = lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER)
-    else:
-        length, answer = asked.seq_len or ROW, asked.max_new_tokens or 0
+    row = record.lengths(asked, PROMPT, OLD_ANSWER if before(release, 1, 10) else ANSWER, ROW)
     number = asked.num_generations or GENERATIONS
     rows = _rows(asked, release, batch, number)
     checks = not (swift and asked.batch_size is None)
     if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
     elif writes and checks and (swift or not before(release, 0, 15)):
-        groups(asked, rows * steps * cards, number)
-    quiet = asked.logprob_batch_size or (
-        rows * steps if before(release, 0, 17) and not swift else rows
-    )
+        record.groups(asked, rows * steps * cards, number)
+    quiet = rows * steps if before(release, 0, 17) and not swift else rows
     beta = asked.kl_beta
     if beta is None:
         beta = 0.04 if swift or before(release, 0, 19) else 0.0
-    needs = learns in COMPARES or learns == "ppo" or (writes and beta > 0)
-    beside = reference(asked, needs=needs)
-    question = _question(asked, release, rows, length)
-    chosen = headed(asked, release)
-    objective = Objective(
-        method=learns,
-        head=chosen,
-        reference=beside,
-        quiet=(1 if asked.packing else quiet) if writes else 0,
-        answer=answer if chosen.answer else 0,
-        empties=name not in KEEPS,
+    unsaid = record.unsaid(asked, "batch_size")
+    asked = asked.but(kl_beta=beta if writes else None, batch_size=batch)
+    learned = record.objective(
+        asked,
+        1 if asked.packing else asked.logprob_batch_size or quiet,
+        compares=record.compares(asked) or learns == "ppo",
+        answer=row[1],
     )
-    return answered(
-        asked.but(kl_beta=beta if writes else None, batch_size=batch),
-        question,
-        objective,
-        rollout=_rollout(asked, release, length, rows * steps) if writes else None,
-        lengths=(length, answer) if writes else None,
+    return record.answered(
+        asked,
+        _question(asked, release, rows, row[0]),
+        row,
+        replace(learned, empties=name not in KEEPS),
+        rollout=_rollout(asked, release, row[0], rows * steps) if writes else None,
         number=number,
-        away=away(asked),
-        critic=(asked.critic or "same") if learns == "ppo" else "",
-        capped=not asked.packing,
-        unsaid=unsaid(asked, "batch_size"),
+        away=record.away(asked),
+        critic=record.critic(asked),
+        unsaid=unsaid,
     )
 
 
 def _rows(asked: Train, release: Release, batch: int, number: int) -> int:
     """Count the rows of a forward. Unsloth cuts them to what is free, to one at least."""
-    if asked.framework == "unsloth" and online(asked):
+    if asked.framework == "unsloth" and record.online(asked):
         return asked.logprob_batch_size or 1
-    prompts = online(asked) and before(release, 0, 15) and asked.framework not in SWIFT
-    return batch * (number if prompts else pairs(asked))
+    prompts = record.online(asked) and before(release, 0, 15) and asked.framework not in SWIFT
+    return batch * (number if prompts else record.pairs(asked))
 
 
 def _question(asked: Train, release: Release, rows: int, length: int) -> Train:
     name, full = asked.framework, asked.tuning == "full"
     old = before(release, 0, 22) and name == "trl"
-    sixteen = not full and asked.tuning != "qlora"
     by_zero = (asked.shard or "").startswith("zero")
-    return trained(
+    return record.trained(
         asked,
         "unsloth" if name == "unsloth" else "trl",
         rows,
         length,
         checkpointing="offload" if name == "unsloth" else "none" if old else "full",
-        dtype="bfloat16" if sixteen else None,
+        dtype=record.sixteen(asked),
         precision="fp32" if old and full and asked.dtype is None and not by_zero else None,
     )
 
@@ -160,7 +127,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
     if name == "unsloth":
         share = _standby(asked) if asked.standby else 0.5
         form = (asked.quantization or "nf4") if asked.tuning == "qlora" else None
-        return serving(
+        return record.serving(
             asked,
             share,
             sleep=int(asked.standby),
@@ -189,7 +156,7 @@ def _rollout(asked: Train, release: Release, length: int, rows: int) -> Rollout:
         )
     version = next((v for since, v in ENGINES if since and before(release, *since)), None)
     share = SHARE if name == "trl" and not before(release, 0, 18) else SERVER
-    return serving(
+    return record.serving(
         asked,
         share,
         sleep=0,

@@ -15,22 +15,8 @@ EasyR1 verl/workers/actor/config.py, rollout/config.py at b44d4c4.
 """
 
 from weighbridge.base.units import GIB
-from weighbridge.training.learning import megatron
-from weighbridge.training.learning.record import (
-    LearningRun,
-    answered,
-    away,
-    before,
-    headed,
-    lengths,
-    online,
-    reference,
-    released,
-    serving,
-    trained,
-    unsaid,
-)
-from weighbridge.training.objective import Objective
+from weighbridge.training.learning import megatron, record
+from weighbridge.training.learning.record import LearningRun, before
 from weighbridge.workload import Train
 
 LENGTH = 512  # tokens of a prompt, and of an answer (trainer/config/data)
@@ -49,14 +35,12 @@ ENGINES = (
 def run(asked: Train, cards: int) -> LearningRun:
     if megatron.split(asked):
         return megatron.run(asked, cards)
-    release, easy = released(asked), asked.framework == "easyr1"
-    row, answer = lengths(asked, LENGTH, LENGTH)
-    tokens, full = asked.max_tokens_per_gpu, asked.tuning == "full"
+    release, tokens = record.released(asked), asked.max_tokens_per_gpu
+    row = record.lengths(asked, LENGTH, LENGTH, 2 * LENGTH)
     packs = asked.packing or tokens is not None or not before(release, 0, 6)
-    asked = asked.but(packing=packs and tokens is None)
-    rows, length = (1, tokens) if tokens else (asked.batch_size or 1, row)
-    question = trained(
-        asked,
+    rows, length = (1, tokens) if tokens else (asked.batch_size or 1, row[0])
+    question = record.trained(
+        asked.but(packing=packs and tokens is None),
         "plain",
         rows,
         length,
@@ -64,41 +48,37 @@ def run(asked: Train, cards: int) -> LearningRun:
         cpu_ram_efficient_loading=cards > 1,
         precision="bf16-mixed",
         checkpointing="full",
-        dtype=None if full or asked.tuning == "qlora" else "bfloat16",
+        dtype=record.sixteen(asked),
     )
     beta = 0.001 if asked.kl_beta is None and asked.reference is not None else asked.kl_beta
-    needs = bool(beta) or asked.learns == "ppo"
-    quiet = asked.logprob_batch_size or rows
-    objective = Objective(
-        method=asked.learns,
-        empties=True,
-        head=headed(asked, release),
-        reference=reference(asked, needs=needs, copy="host"),
-        quiet=1 if packs else quiet,
-        answer=0,
-    )
     old = before(release, 0, 7)
-    return answered(
+    rollout = record.serving(
+        asked,
+        EASY if asked.framework == "easyr1" else SHARE,
+        tensor_parallel_size=min(2, cards),
+        sleep=1 if old else 2,
+        context=row[0],
+        max_num_batched_tokens=8192,
+        max_num_seqs=256,
+        same_process=old,
+        engine_version=next((v for since, v in ENGINES if before(release, *since)), None),
+    )
+    learned = record.objective(
+        asked,
+        1 if packs else asked.logprob_batch_size or rows,
+        compares=bool(beta) or asked.learns == "ppo",
+        copy="host",
+    )
+    return record.answered(
         asked.but(packing=packs),
         question,
-        objective,
-        rollout=serving(
-            asked,
-            EASY if easy else SHARE,
-            tensor_parallel_size=min(2, cards),
-            sleep=1 if old else 2,
-            context=row,
-            max_num_batched_tokens=8192,
-            max_num_seqs=256,
-            same_process=old,
-            engine_version=next((v for since, v in ENGINES if before(release, *since)), None),
-        )
-        if online(asked)
-        else None,
-        lengths=(row, answer),
-        number=asked.num_generations or GENERATIONS,
-        away=away(asked),
+        row,
+        learned,
+        rollout=rollout,
+        number=GENERATIONS,
+        away=record.away(asked),
         bucket=asked.sync_bucket or (0 if before(release, 0, 6) else 2 * GIB),
-        critic=(asked.critic or "same") if asked.learns == "ppo" else "",
-        unsaid=unsaid(asked, *(() if tokens else ("batch_size",))),
+        critic=record.critic(asked),
+        capped=True,
+        unsaid=record.unsaid(asked, *(() if tokens else ("batch_size",))),
     )
