@@ -3,27 +3,20 @@
 Small differences are the allocator's: ours places weights and buffers apart, timm module by module.
 """
 
-import math
+from functools import partial
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="the oracle is a forward of timm's models")
 timm = pytest.importorskip("timm", reason="the oracle is a forward of timm's models")
 
-from tests.torch.cudnn import left_out  # noqa: E402
-from weighbridge.base.dtypes import FLOAT32, TORCH  # noqa: E402
+from tests.torch import networks  # noqa: E402
+from tests.torch.networks import MARKS, no_copies_of_cudnn  # noqa: E402, F401
 from weighbridge.models.arch.families import timm_nets  # noqa: E402
 from weighbridge.pictures import images  # noqa: E402
-from weighbridge.training.optimizers import optimizer  # noqa: E402
-from weighbridge_lab.trace import guard  # noqa: E402
-from weighbridge_lab.trace.card import card  # noqa: E402
-from weighbridge_lab.trace.gpu import FakeGPU  # noqa: E402
 
-pytestmark = [
-    pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
-    pytest.mark.filterwarnings("ignore"),
-]
-CARD, BOUND = "a100-80gb", 0.01
+pytestmark = MARKS
+BOUND = 0.01
 SIZED = "vit", "deit", "swin", "eva"  # whose positions or windows are made for a size
 CASES = [
     *((name, 8, 224) for name in ("resnet18", "resnext50_32x4d", "regnetx_032", "convnext_nano")),
@@ -51,60 +44,22 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_copies_of_cudnn(monkeypatch):
-    left_out(monkeypatch)
-
-
-def real(name, batch, side):
-    sized = {"img_size": side} if name.startswith(SIZED) else {}
-    with FakeGPU(CARD) as gpu:
-        with torch.device("cuda"):
-            model = timm.create_model(name, num_classes=1000, **sized).eval()
-        pixels = torch.zeros(batch, 3, side, side, device="cuda")
-        with torch.no_grad():
-            out = model(pixels)
-    del out
-    return max(gpu.tape.levels)
-
-
 def seen(name, batch, side):
     plan = timm_nets.blueprint(name, 1000)
-    shapes = {param.name: param.shape for param in plan.params}
-    return images.SeenImages(
-        shapes=images.resized(shapes, side, side),
-        buffers=tuple(TORCH[b.dtype or "float32"].size(math.prod(b.shape)) for b in plan.buffers),
-        dtype=FLOAT32,
-        batch=batch,
-        height=side,
-        width=side,
-        chip=card(CARD, None)[0].chip,
-        pads_copies=name.startswith("tf_"),
-    )
+    shapes = images.resized({param.name: param.shape for param in plan.params}, side, side)
+    return networks.seen(plan, batch, side, shapes=shapes, pads_copies=name.startswith("tf_"))
 
 
 @pytest.mark.parametrize(("name", "batch", "side"), CASES)
 def test_peaks(name, batch, side):
+    sized = {"img_size": side} if name.startswith(SIZED) else {}
+    make = partial(timm.create_model, name, num_classes=1000, **sized)
     peak = images.peak(seen(name, batch, side)).allocated
-    assert peak == pytest.approx(real(name, batch, side), rel=BOUND)
+    assert peak == pytest.approx(networks.forward(make, batch, side), rel=BOUND)
 
 
-def stepped(name, batch, side, *, mixed):
-    """The peak of two steps of AdamW."""
-    with FakeGPU(CARD) as gpu:
-        with torch.device("cuda"):
-            model = timm.create_model(name, num_classes=1000).train()
-        adamw = torch.optim.AdamW(model.parameters())
-        for _ in range(2):
-            adamw.zero_grad()
-            pixels = torch.zeros(batch, 3, side, side, device="cuda")
-            labels = torch.zeros(batch, device="cuda", dtype=torch.long)
-            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=mixed):
-                loss = torch.nn.functional.cross_entropy(model(pixels), labels)
-            loss.backward()
-            adamw.step()
-            del loss, pixels, labels
-    return max(gpu.tape.levels)
+def loss(model, pixels, labels):
+    return torch.nn.functional.cross_entropy(model(pixels), labels)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -117,8 +72,6 @@ def stepped(name, batch, side, *, mixed):
     ],
 )
 def test_steps(name, mixed):
-    ran = images.trained(
-        seen(name, 8, 224), optimizer("adamw"), TORCH["bfloat16"] if mixed else None
-    )
-    most = max(peak.allocated for peak in ran.moments.values())
-    assert most == pytest.approx(stepped(name, 8, 224, mixed=mixed), rel=0.01)
+    make = partial(timm.create_model, name, num_classes=1000)
+    real = networks.stepped(make, loss, 8, 224, mixed=mixed)
+    assert networks.step(seen(name, 8, 224), mixed=mixed) == pytest.approx(real, rel=0.01)
