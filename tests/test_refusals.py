@@ -67,6 +67,7 @@ def test_a_no_of_memory_is_physical(settings, ground):
     assert report.to_dict()["verdict"].get("ground", "") == ground
 
 
+@pytest.mark.slow
 def test_a_line_that_its_engine_refuses_has_the_words_of_that_engine():
     line = "vllm serve meta-llama/Llama-3.1-8B --max-model-len 200000"
     verdict = infer(command=line, gpu="h100").verdict
@@ -74,6 +75,7 @@ def test_a_line_that_its_engine_refuses_has_the_words_of_that_engine():
     assert "greater than the derived max_model_len" in verdict.seen
 
 
+@pytest.mark.slow
 def test_json_has_the_words_of_an_engine_that_refuses_a_line():
     line = "vllm serve meta-llama/Llama-3.1-8B --max-model-len 200000"
     assert "derived max_model_len" in infer(command=line, gpu="h100").to_dict()["verdict"]["seen"]

@@ -17,6 +17,7 @@ def kept(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_a_text_that_is_answered_as_before_is_no_change(kept, capsys):
     assert replayed([], accept=True) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 answers about texts changed"
@@ -24,6 +25,7 @@ def test_a_text_that_is_answered_as_before_is_no_change(kept, capsys):
     assert capsys.readouterr().out == "0 of 1 answers about texts changed\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["peak", "settings", "read", "task"])
 def test_a_part_that_changed_is_named(kept, capsys, part):
     replayed([], accept=True)

@@ -80,6 +80,7 @@ def test_counts_as_model_cards_write_them():
     ]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 50), st.integers(1, 1 << 30))
 def test_rounding_up_is_the_least_multiple(nbytes, quantum):
     up = align_up(nbytes, quantum)

@@ -65,6 +65,7 @@ def test_what_a_framework_refuses_is_in_its_own_words(settings, seen):
     assert seen in error.seen
 
 
+@pytest.mark.slow
 def test_a_reward_model_of_another_tokenizer_is_told():
     model = weighbridge.prepare(SMALL)
     asked = {"method": "grpo", "framework": "verl", "batch_size": 1, "remedies": False}

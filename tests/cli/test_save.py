@@ -13,6 +13,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_script_is_written_under_its_own_name(folder, capsys):
     assert run([*ASKED, "--save", "tune.py"]) == 0
     text = (folder / "tune.py").read_text()

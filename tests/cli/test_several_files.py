@@ -18,6 +18,7 @@ def paths(tmp_path):
     return {name: str(tmp_path / name) for name in (*names, "broken.yaml", "none.yaml")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "code", "shown"),
     [

@@ -32,6 +32,7 @@ def test_bytes_are_rounded_to_512_by_hand():
     assert last.reserved == 8192, "as an allocator keeps what it has"
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(STEPS)
 def test_a_count_is_never_above_what_the_allocator_counts(steps):

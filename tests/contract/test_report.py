@@ -270,6 +270,7 @@ def test_what_an_engine_adds_to_a_report_is_known(engine):
     assert set(report.derived) <= set(DerivedFacts.__annotations__)
 
 
+@pytest.mark.slow
 def test_a_report_of_a_pipeline_keeps_the_contract():
     report = weighbridge.infer("sd1.5").to_dict()
     check(report, REPORT)

@@ -136,6 +136,7 @@ def test_a_class_that_is_not_known_is_refused(model, engine, release, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "engine", "release"),
     [("qwen3.6-27b", "vllm", "0.17"), ("qwen3-8b", "sglang", "0.4.6.post1"),
@@ -179,6 +180,7 @@ def renamed(model, **keys):
     return replace(part, config={**part.config, **keys})
 
 
+@pytest.mark.slow
 def test_what_runs_as_transformers_has_it_surely_fits_nowhere():
     """Qwen3-VL 235B under vLLM 0.10.2, in float8 made while loading, died on 8 H20 (QwenLM/Qwen3-VL
     issue 1493): "Using Transformers backend", whose experts are no Linears and whole on each rank.
@@ -301,6 +303,7 @@ def test_the_lists_name_each_class_once_and_what_is_gone_was_there(engine):
     assert all(last < kind.newest for last in kind.gone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "engine", "release", "fits"),
     [

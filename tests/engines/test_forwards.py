@@ -86,6 +86,7 @@ def test_both_tell_one_forward_of_older_releases(release, attention):
     assert compared >= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["4.55", "5.12"])
 def test_sdpa_that_is_told_of_groups_makes_the_scores_of_latent_attention(release):
     """Keys of 192 numbers and values of 128 leave math, which alone takes `enable_gqa` with them: two

@@ -170,6 +170,7 @@ def test_host_memory():
     assert launched().mmap and launched().cache_offload
 
 
+@pytest.mark.slow
 def test_the_tower_that_hf_loads():
     """Published: 851 MB of mmproj-gemma-3-4b-it-f16.gguf (bartowski/google_gemma-3-4b-it-GGUF)."""
     model, published = "gemma-3-4b", 851e6

@@ -107,6 +107,7 @@ def test_work_ends():
         many.found("a" * 200 + "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [

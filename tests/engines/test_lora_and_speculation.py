@@ -92,6 +92,7 @@ def test_layers_that_no_config_counts_are_those_of_the_class():
     assert type(one.mixers[0]).__name__ == "Attention"
 
 
+@pytest.mark.slow
 def test_deepseek_v4_predicts_with_its_window_alone():
     """num_nextn_predict_layers is 1, and compress_ratios ends with 0 for it."""
     (layer,) = draft_layers(served("deepseek-v4-flash"), "mtp")

@@ -442,6 +442,7 @@ def test_heads_that_no_kernel_takes_store_their_scores():
 # Refusals and settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "workload", "says"),
     [

@@ -850,6 +850,7 @@ def test_a_config_alone_makes_no_model():
     assert derived["launch_note"].startswith("no line to paste: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("release", "shown", "gb"),
     [("0.24.0", "45 GB, 100% GPU", 44.8), ("0.30.8", "22 GB, 100% GPU", 22.5)],
@@ -886,6 +887,7 @@ def test_its_own_runner_keeps_states_to_go_back_to(model, release, kept):
         assert shown / 1e9 == pytest.approx(24, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "layers"), [("qwen3.8-27b", 18), ("gemma-3-27b", 16)])
 def test_layers_that_it_keeps_leave_room_for_a_tower(model, layers):
     """A tower's weights and 1 GiB are the target that llama-server's --fit leaves

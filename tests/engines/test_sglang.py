@@ -342,6 +342,7 @@ def test_a_line_whose_pool_holds_the_context_is_not_capped():
     assert (short.verdict.fits, short.derived["longest_request"]) == ("yes", 7_999)
 
 
+@pytest.mark.slow
 def test_a_line_that_leaves_no_pool_does_not_start():
     """A prompt leaves five tokens of the longest request; without a prompt there is no server."""
     assert line("--max-total-tokens 7").derived["longest_request"] == 6
@@ -351,6 +352,7 @@ def test_a_line_that_leaves_no_pool_does_not_start():
         assert "longest_request" not in found.derived
 
 
+@pytest.mark.slow
 def test_amds_cards_are_within_a_hundredth():
     """Rules of memory are CUDA's: no pool of AMD's is sure, and none is surely empty, within 1 % of
     the card."""
@@ -810,6 +812,7 @@ def test_aiter_has_latents_of_16_or_128_heads(name, tensor, backend):
     assert found.settings["attention_backend"] == backend
 
 
+@pytest.mark.slow
 def test_an_exchange_of_experts_that_is_not_counted_leaves_the_verdict_open():
     """sglang issue 23769: a line with DeepEP that ran out of memory with room by our count."""
     line = "python -m sglang.launch_server --model-path qwen3-30b-a3b --tp 2 --dp 2 --enable-dp-attention"

@@ -593,6 +593,7 @@ def test_more_ranks_hold_no_more_each(name, few, many):
     assert held(ranks(subject, tensor=many)[0]) <= held(ranks(subject, tensor=few)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_device_holds_the_whole(name):
     """Up to the vocabulary's padding and MXFP4's."""

@@ -104,6 +104,7 @@ def test_a_run_of_the_published_length_serves():
     assert report.derived["largest_context"] >= 34_736
 
 
+@pytest.mark.slow
 def test_cards_in_another_order_are_other_stages():
     turned = "GeForce RTX 5090 D+RTX 5070 Ti"
     answer = weighbridge.infer(

@@ -699,6 +699,7 @@ def test_a_shared_prefix_is_stored_once():
 # Several devices
 
 
+@pytest.mark.slow
 def test_ranks_share_weights_and_heads():
     one = served("llama-3.1-70b", gpu="H100", context=8192)
     four = served("llama-3.1-70b", gpu="4x H100", tensor_parallel_size=4, context=8192)

@@ -167,6 +167,7 @@ def test_what_is_held_is_of_the_machine_that_holds_most(gpu, ranks, there):
     )
 
 
+@pytest.mark.slow
 def test_what_ranks_offload_is_dealt_out_with_them():
     one, two = (
         machine(

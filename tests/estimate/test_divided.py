@@ -121,6 +121,7 @@ def test_a_yes_takes_no_more_ram_than_any_machine_has():
     assert asked("llama3.3:70b", gpu="4090", ram="16GB").verdict.fits == "no"
 
 
+@pytest.mark.slow
 def test_a_chip_that_shares_its_memory_moves_nothing():
     mac = {**ON_LLAMA_CPP, "gpu": "m3 max 64gb", "context": "1M"}
     assert asked("qwen3-30b-a3b", **mac).verdict.fits == "no"

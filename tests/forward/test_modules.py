@@ -1,5 +1,6 @@
 """Names of parameters, by the layers that they lie below."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ NAMES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(NAMES))
 def test_names_in_a_row_lie_where_each_of_them_does(names):
     assert list(each_below(names, PATHS)) == [below(name, PATHS) for name in names]

@@ -304,6 +304,7 @@ def test_a_switch_beside_the_name_packs_as_its_config_does(word, form):
     assert parse(f"A.from_pretrained('org/name', {word}=False)").settings == {}
 
 
+@pytest.mark.slow
 def test_a_line_of_python_that_names_no_length_is_of_the_usual_one():
     line = "AutoModelForCausalLM.from_pretrained('meta-llama/Llama-3.1-8B')"
     assert weighbridge.infer(command=line).workload["context"] == 4096

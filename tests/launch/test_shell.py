@@ -79,6 +79,7 @@ def test_each_command_that_a_shell_is_handed_has_what_is_set_in_it():
     ]
 
 
+@pytest.mark.slow
 def test_what_shells_are_handed_is_bounded_in_all():
     text, each = f"A='p {'a' * 30_000}'\n", 'bash -c "$A"\n'
     assert len(list(commands(text + 2 * each))) == 2

@@ -90,6 +90,7 @@ def test_each_bound_has_an_instant_of_its_own():
     assert (device.binds(sure), device.binds(open_)) == (["low", "expected"], ["high"])
 
 
+@pytest.mark.slow
 @FEW
 @given(ANSWERS)
 def test_a_peak_is_the_largest_sum_of_one_instant(instants):

@@ -441,6 +441,7 @@ def test_a_log_of_another_model_is_named(line, asked, named):
     assert weighbridge.explain_oom(text).warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "cached"), [({}, True), ({"method": "lora"}, False)])
 def test_a_step_of_training_has_no_cache_to_blame(asked, cached):
     message = (

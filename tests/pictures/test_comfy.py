@@ -47,6 +47,7 @@ def test_a_card_with_room_has_each_model_whole_and_one_at_a_time():
     assert weights(found, "decode") == {"vae": 2 * 83_653_863}
 
 
+@pytest.mark.slow
 def test_before_0_16_an_estimate_is_set_aside_and_the_rest_is_loaded():
     """0.8 GiB, 400 MiB twice, and 128 x 128 latents x 2 bytes x 0.031 MiB of FLUX."""
     found = asked(FLUX, gpu="3060", engine_version=LEGACY, quantization="fp8")
@@ -58,6 +59,7 @@ def test_before_0_16_an_estimate_is_set_aside_and_the_rest_is_loaded():
     assert in_ram(found) == pytest.approx(whole - on_card, abs=2)
 
 
+@pytest.mark.slow
 def test_since_0_16_what_a_step_takes_decides():
     new, old = (
         asked(FLUX, gpu="3060", engine_version=version, quantization="fp8")
@@ -77,6 +79,7 @@ def test_cards_of_amd_gguf_and_no_smart_memory_are_as_before():
     assert in_ram(asked(FLUX, gpu="3060", disable_smart_memory=True)) == in_ram(plain)
 
 
+@pytest.mark.slow
 def test_modes_by_hand():
     none = asked(gpu="4090", vram_mode="no")
     assert sum(weights(none, "denoise").values()) == 0
@@ -98,6 +101,7 @@ def test_what_is_reserved_stays_free():
     assert in_ram(older[0]) - in_ram(older[1]) == pytest.approx(2 * GIB, abs=8)
 
 
+@pytest.mark.slow
 def test_windows_reserves_more():
     linux, windows = (
         asked(FLUX, gpu="4090", engine_version=LEGACY, platform=p) for p in (None, "windows")
@@ -115,6 +119,7 @@ def test_two_predictions_are_one_batch_where_there_is_room():
     assert asked(gpu="3060", guidance="two-pass").workload["guidance"] == "two-pass"
 
 
+@pytest.mark.slow
 def test_decoding_that_does_not_fit_is_done_in_tiles():
     found = asked(SDXL, gpu="3060", size="3072x3072", quantization="fp8")
     assert any("tiles" in warning for warning in found.warnings)
@@ -182,6 +187,7 @@ def test_the_ladder_lowers_what_is_needed_and_pastes_comfyuis_line():
     assert "UnetLoaderGGUF: flux1-dev-Q4_K_S.gguf, of city96/FLUX.1-dev-gguf" in first.paste
 
 
+@pytest.mark.slow
 def test_weights_are_those_that_logs_of_comfyui_print():
     """Comfy-Org/ComfyUI issue 4561, flux1-dev in fp8: loaded completely 4777.5 MiB of encoders,
     11350.05 of FLUX and 159.87 of the autoencoder."""

@@ -31,6 +31,7 @@ def asked(desk, task, model=SD, **workload):
     return desk.answer(json.dumps(request))
 
 
+@pytest.mark.slow
 def test_serving_a_pipeline_is_making_pictures_with_it(desk):
     served = asked(desk, "infer", **FLAGS)
     assert served == asked(desk, "picture", **FLAGS)
@@ -65,6 +66,7 @@ def test_a_request_is_the_command_that_is_typed():
     assert command(training, AnswerView()) == "weighbridge train-image sd-1.5 --size 768x512"
 
 
+@pytest.mark.slow
 def test_agents_ask_of_pipelines_what_they_ask_of_models():
     agent = Answers(offline=True)
     told = agent.call("infer", {"model": SD, **FLAGS})
@@ -93,6 +95,7 @@ def test_values_that_stand_side_by_side(name, value, count):
     assert len(cases([SD], {name: value}, PICTURE)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [["--details"], ["--explain", "--lang", "zh"], ["--format=html"]])
 @pytest.mark.parametrize("name", ["image", "train-image"])
 def test_every_form_is_printed(capsys, name, more):
@@ -100,11 +103,13 @@ def test_every_form_is_printed(capsys, name, more):
     assert code == 0 and SD in out and "defect" not in err
 
 
+@pytest.mark.slow
 def test_remedies_of_details_are_told_in_chinese(capsys):
     _, out, _ = typed(capsys, "image", "flux.1-dev", "--gpu", "3060", "--details", "--lang", "zh")
     assert "显卡上一次只放一个组件" in out.partition("可以改为")[2]
 
 
+@pytest.mark.slow
 def test_a_chart_has_a_bar_a_stage():
     report = weighbridge.infer(SD, gpu="3060")
     drawn = bars(report)

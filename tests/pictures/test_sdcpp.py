@@ -101,6 +101,7 @@ def test_settings_of_other_programs_are_refused(other):
         asked(**other)
 
 
+@pytest.mark.slow
 def test_its_own_line():
     found = weighbridge.infer(
         "sdxl", engine="stable-diffusion.cpp", offload="model", vae_tiling=True, attention="flash"

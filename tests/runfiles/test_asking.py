@@ -152,6 +152,7 @@ def test_what_a_program_of_rl_says_of_its_learner(text, program, started, settin
     assert learner(text, program, started=started) == settings
 
 
+@pytest.mark.slow
 def test_a_command_of_rl_in_a_text_is_its_question():
     """Micro batch 2 dies and 1 runs in public (OpenRLHF, 8 x H20): rows are as long as their cap, or
     shorter."""

@@ -231,6 +231,7 @@ def test_a_model_in_the_place_of_a_command_is_asked_whether_it_fits(
     assert asked == [word]
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_model_alone_is_that_of_fit(run):
     typed = ("--gpu", "4090", "--for", "load", "-q")
     assert run("llama-3.1-8b", *typed) == run("fit", "llama-3.1-8b", *typed) == (0, "yes\n", "")

@@ -80,6 +80,7 @@ def _of_recipe(settings):
     return {"checkpointing": "full", **settings} if "method" in settings else settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_training_that_is_written_is_the_one_that_was_asked_for(kind, settings, tiny):
@@ -161,6 +162,7 @@ def test_a_part_of_a_run_that_is_written_shares_it_out_as_it_was_asked_for(kind,
     assert [again.workload[name] for name in shares] == [settings[name] for name in shares]
 
 
+@pytest.mark.slow
 def test_ranks_that_are_written_for_accelerate_are_launched(tiny):
     made = weighbridge.emit(tiny, "accelerate", gpu="h100:8", shard="fsdp2", framework="trl")
     assert "num_processes: 8\n" in made.text
@@ -369,6 +371,7 @@ def test_a_file_of_its_own_kind_keeps_its_ways():
     assert made.report.peak == own.peak
 
 
+@pytest.mark.slow
 def test_a_launch_line_becomes_a_manifest():
     line = "vllm serve llama-3.1-8b --max-model-len 16384 -tp 2"
     made = weighbridge.emit(None, "k8s", file=line, name="serve.sh", gpu="l40s:2")
@@ -498,6 +501,7 @@ LAW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "framework"), some(4, LAW))
 def test_what_is_emitted_is_read_again_as_what_was_answered(
     kind, framework, tmp_path, capsys, tiny, tiny_shape

@@ -99,6 +99,7 @@ def test_losses_are_classes_of_the_release(settings, loss, tiny, tiny_shape):
     assert data["loss"]["_component_"] == loss
 
 
+@pytest.mark.slow
 def test_all_linear_layers_are_named_one_by_one(tiny, tiny_shape):
     settings = {"gpu": "h100", "method": "lora", "lora_targets": "all-linear"}
     made = weighbridge.emit(tiny, "torchtune", **settings)
@@ -352,6 +353,7 @@ def test_a_framework_that_is_named_keeps_its_own_checkpoints():
     assert found.workload["checkpointing"] == "none"
 
 
+@pytest.mark.slow
 def test_torchtitan_is_told_how_its_stages_run(tiny, tiny_shape):
     made = weighbridge.emit(
         tiny,

@@ -367,6 +367,7 @@ def test_ms_swift_has_defaults_of_its_own():
     assert {"recompute_granularity=selective", "expert_tensor_parallel_size=1"} <= args
 
 
+@pytest.mark.slow
 def test_ms_swifts_example_of_eight_cards_of_80_gb_is_not_refused():
     """examples/megatron/dense/qwen3_32b.sh of ms-swift: "8 * 80GiB"."""
     text = (

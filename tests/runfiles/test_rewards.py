@@ -261,6 +261,7 @@ def test_a_script_of_trl_is_read_as_what_was_asked(settings):
     assert made.report.peak == asked.peak
 
 
+@pytest.mark.slow
 def test_what_no_script_says_is_refused():
     with pytest.raises(UsageError, match="for TRL alone"):
         weighbridge.emit("qwen3-0.6b", "axolotl", offline=True, method="dpo")

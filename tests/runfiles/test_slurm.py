@@ -533,6 +533,7 @@ def test_a_line_of_slurm_without_an_option_asks_for_nothing():
     assert not any(u.key == "#SBATCH" for u in run.unread)
 
 
+@pytest.mark.slow
 def test_devices_that_a_run_has_are_asked_for_in_the_words_of_the_job(tmp_path, capsys):
     """Slurm's own word for a kind stays, whatever size was typed for it here."""
     line = "vllm serve qwen3-8b --tensor-parallel-size 4 --max-model-len 4096"

@@ -82,6 +82,7 @@ A=1 \\
     assert run.settings == {"gpu": "3090:2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -133,6 +134,7 @@ def test_a_text_file_may_hold_any_other_kind():
     assert read("On my 4090: out of memory with Qwen/Qwen3-8B", "mail.txt").kind == "text"
 
 
+@pytest.mark.slow
 def test_a_message_beside_a_launch_line_is_answered_for_that_engine():
     text = (
         "It died on my cards:\n```\nvllm serve qwen3-32b -tp 2\n```\n"
@@ -178,6 +180,7 @@ def test_cards_of_other_machines_are_counted_like_cards_of_this_one(more, contex
     }
 
 
+@pytest.mark.slow
 def test_the_line_to_paste_names_cards_of_other_machines():
     (run,) = weighbridge.weigh(RPC.format(more=" -c 8192"), name="the text", offline=True).runs
     line = run.report.derived["launch"]

@@ -218,6 +218,7 @@ def test_hostile_workflows_are_read_and_refused(flow):
     assert answer.fits == "unknown" and answer.runs[0].why
 
 
+@pytest.mark.slow
 def test_workflows_have_the_limits_of_files():
     deep = {"1": node("KSampler", a=json.loads("[" * 60 + "]" * 60))}
     with pytest.raises(BadFileError):

@@ -247,6 +247,7 @@ def reason(engine_name: str, setting: str) -> str:
     return idle or UNREAD.get(engine_name, {}).get(setting) or UNREAD[""].get(setting, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine_name", "setting"), some(4, declared()))
 def test_a_setting_is_read(engine_name: str, setting: str) -> None:
     """Two values, two answers; or a reason above, and then the answers are the same."""

@@ -83,6 +83,7 @@ def test_one_request_lists_a_repository_with_sizes(hub, repo):
     assert [r.path for r in hub.requests] == ["/api/models/org/name?blobs=true"]
 
 
+@pytest.mark.slow
 def test_reads_are_ranges_and_cost_what_they_read(hub, repo):
     opened = source()
     first = opened.read(SHARDS[0], 0, 1000)

@@ -48,6 +48,7 @@ def test_it_is_written_again_and_nothing_else_is_overwritten(tmp_path):
     assert (tmp_path / "app.py").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_command_writes_them(tmp_path):
     place = tmp_path / "space"
     command = [sys.executable, "-m", "weighbridge", "web", "build", str(place), "--space"]

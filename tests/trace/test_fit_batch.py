@@ -119,6 +119,7 @@ def test_a_script_without_its_flag_is_told_which(tmp_path, words, monkeypatch):
         with_flag(words)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_report_is_an_error(monkeypatch, tmp_path):
     run = runner([], lambda _: [str(tmp_path / "nowhere.py")])
     with pytest.raises(UnsupportedError, match=r"with 4 the run gave no report: .*no such script"):

@@ -199,6 +199,7 @@ def test_a_loop_that_leaves_more_behind_each_time_goes_on(tmp_path):
     assert len(ran.rounds) == 91 and not ran.loops.left
 
 
+@pytest.mark.slow
 def test_a_loop_without_an_optimizer_s_step_is_not_still(tmp_path):
     ran = Program(tmp_path, f"for n in {SIZES}:\n    loss(n)")
     assert len(ran.rounds) == 400

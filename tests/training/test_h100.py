@@ -44,6 +44,7 @@ def test_a_run(name):
         assert peak.low <= measured[level] <= peak.high, level
 
 
+@pytest.mark.slow
 def test_most_are_reserved_to_the_segment():
     """Within 4 MiB: two small segments."""
     off = [found.peak("reserved").expected - m["reserved"] for m, found in map(device, usual(RUNS))]

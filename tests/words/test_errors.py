@@ -118,6 +118,7 @@ def warnings():
     return [line.partition(": ")[2] for line in lines if line.startswith("warnings: ")]
 
 
+@pytest.mark.slow
 @all_of("warning", warnings())
 def test_every_warning_of_the_corners_is_told_in_chinese(warning):
     for number in ("3", "1,024.5"):

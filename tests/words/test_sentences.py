@@ -63,6 +63,7 @@ def wrong(text):
             yield f"line {line}: {key} has other values than {sorted(names)}"
 
 
+@pytest.mark.slow
 def test_every_sentence_that_code_says_is_there_in_each_language():
     """With the values that it names: that both languages have it, `test_catalogues` says."""
     said = 0

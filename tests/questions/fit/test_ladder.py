@@ -309,6 +309,7 @@ def test_no_rung_is_asked_where_nobody_waits_any_more():
         rungs("qwen3-0.6b", gpu="4090")
 
 
+@pytest.mark.slow
 def test_no_rung_is_of_bitsandbytes_where_it_has_no_kernels():
     """Release 0.50 runs on NVIDIA, AMD, Intel and Apple (its installation guide)."""
     found = weighbridge.fit("qwen3-32b", gpu="ascend 910b", offline=True)
@@ -319,6 +320,7 @@ def test_no_rung_is_of_bitsandbytes_where_it_has_no_kernels():
     assert "bnb-int8" in [r.format for r in there.ladder]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gpu", "told"), [("ascend 910b", True), ("gaudi2", False)])
 def test_who_asks_for_bitsandbytes_there_is_told(gpu, told):
     loaded = weighbridge.load("qwen3-8b", quantization="nf4", gpu=gpu, offline=True)

@@ -221,6 +221,7 @@ def test_a_maximum_at_a_glance(engine):
     assert asked(**w, context=found + 1).verdict.fits != "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", SERVERS)
 def test_how_many_run_at_once_is_one_story(engine):
     """With a share that is small, the command's own bounds are those of its pool."""

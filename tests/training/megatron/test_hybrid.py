@@ -108,6 +108,7 @@ def train(model, *words, **settings):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["nemotron-h-56b", "nemotron-3-nano-30b-a3b"])
 def test_numbers_are_those_of_the_class(model):
     """A model whose numbers differ from HybridModel's is refused."""

@@ -521,6 +521,7 @@ def test_a_shared_experts_gate_keeps_what_it_weighs(beside):
     assert more == pytest.approx(4 * 1024 * 2 * (256 + 1), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "word"), [("ulysses", "a2a"), ("ring", "p2p")])
 def test_a_way_to_share_a_sequence_is_megatrons_argument(way, word):
     """The setting of every framework and cp_comm_type are one: a2a keeps an output more a layer."""
