@@ -92,6 +92,9 @@ def test_chinese_pages_are_in_chinese(name):
         assert re.search(r"[\u4e00-\u9fff]", heading), heading
 
 
+COMMANDS = {c for name in FIRST for c in commands((DOCS / "zh" / f"{name}.md").read_text())}
+
+
 def _outside(text):
     """A page without its blocks of code."""
     return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
@@ -100,7 +103,9 @@ def _outside(text):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
-    sorted({c for name in FIRST for c in commands((DOCS / "zh" / f"{name}.md").read_text())}),
+    sorted(
+        c for c in COMMANDS if c.split()[1] != "trace"
+    ),  # a script of the reader's own, and torch
 )
 def test_commands_of_the_first_pages_run(line, tmp_path, monkeypatch, capsys):
     """Commands are read from the Chinese edition, and are those of both."""
@@ -290,6 +295,7 @@ def test_the_table_of_sources_has_the_figures_that_are_pinned():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_accuracy_page_is_drawn_from_the_evidence():
     """Stale: run python -m tools.evidence."""
     for path, text in evidence.files(evidence.evidence()).items():
