@@ -11,6 +11,7 @@ from weighbridge.base.memory import Component, Device, Instant, exactly
 from weighbridge.base.units import GIB, MIB
 from weighbridge.files.oom import changes, explain, figures, reconcile
 from weighbridge.files.oom.causes import conclusions, judge
+from weighbridge.files.oom.reading import read
 from weighbridge.files.oom.record import Judged, OomReading
 
 CARD = 100 * GIB
@@ -576,3 +577,35 @@ def test_what_helps_in_comfyui_is_a_node_or_its_flag():
     step = comfy("Requested to load WAN21", "loaded partially 3753.10 3753.10 0")
     assert {"frames": "fewer"} in [c.change for c in step.remedies]
     assert step.reading.parsed["in_part_bytes"] == pytest.approx(3753.1 * MIB, abs=2)
+
+
+ACTOR = """  File "/verl/verl/workers/actor/dp_actor.py", line 266, in _forward_micro_batch
+    entropy = verl_F.entropy_from_logits(logits)
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 13.91 GiB. GPU 0 has a total \
+capacity of 79.11 GiB of which 8.85 GiB is free. Process 23444 has 70.25 GiB memory in use."""
+WAKING = """  File "/verl/verl/workers/sharding_manager/fsdp_vllm.py", line 79, in __enter__
+    self.inference_engine.wake_up()
+  File "/site-packages/vllm/device_allocator/cumem.py", line 71, in create_and_map
+RuntimeError: CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:62"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "setting"),
+    [  # verl-project/verl#2828 and #302: a server's flags change nothing in a trainer's run
+        (ACTOR, "logits", "loss"),
+        (WAKING, "utilization_set_too_high", "gpu_memory_utilization"),
+    ],
+)
+def test_a_trainer_that_starts_a_server_is_told_its_own_keys(text, cause, setting):
+    found = read(text)
+    judged = judge(found, {})
+    told = changes.changes(found, judged, {})
+    assert (found.engine, judged.cause) == ("verl", cause)
+    assert setting in told[0].change
+    assert all(change.paste.startswith("actor_rollout_ref.") for change in told)
+    names = [tuple(change.change) for change in told]
+    assert len(names) == len(set(names))
+    server = read(text.replace("verl", "vllm"))
+    assert not any(
+        "actor" in change.paste for change in changes.changes(server, judge(server, {}), {})
+    )

@@ -120,8 +120,8 @@ def test_half_of_llama_cpps_micro_batch(settings, half):
     assert changes.figures(reading(), settings)["half_ubatch"] == half
 
 
-def row(cause):
-    return SimpleNamespace(cause=cause, tags=())
+def row(cause, change):
+    return SimpleNamespace(cause=cause, tags=(), change={change: ""})
 
 
 @all_of(
@@ -135,7 +135,7 @@ def row(cause):
 def test_four_changes_are_told_or_the_first_of_each_possible_cause(
     monkeypatch, cause, others, told
 ):
-    rows = [row(name) for name in "aabaaa"]
+    rows = [row(name, name + str(i)) for i, name in enumerate("aabaaa")]
     for name, made in {
         "rows": lambda: rows,
         "tags_of": lambda *_: set(),

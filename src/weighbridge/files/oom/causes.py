@@ -50,6 +50,7 @@ POSSIBLE = {  # where nothing tells, by the program
 PLACES = {  # what the program was doing -> what it lacked room for
     "optimizer": "optimizer_states",
     "cuda_graph": "cuda_graphs",
+    "wake_up": "utilization_set_too_high",
     "kv_cache": "kv_cache_too_big",
     "sampler": "logits",
     "logits": "logits",

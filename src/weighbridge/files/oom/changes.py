@@ -51,7 +51,9 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     known = {**reading.stated, **settings}
     fit = [row for row in rows() if set(row.tags) <= tags and _fits(row, values, known)]
     if judged.cause is not None:
-        return tuple(filled(row, values) for row in fit if row.cause == judged.cause)[:MOST]
+        mine = [row for row in fit if row.cause == judged.cause]
+        first = {tuple(row.change): row for row in reversed(mine)}  # of those of one setting
+        return tuple(filled(row, values) for row in mine if row is first[tuple(row.change)])[:MOST]
     first = (next((row for row in fit if row.cause == cause), None) for cause in judged.others)
     return tuple(filled(row, values) for row in first if row is not None)[:MOST]
 
@@ -108,7 +110,8 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 DEVICES = {"torch-npu": "npu", "torch-xpu": "xpu"}  # as torch's modules are called
 TRAINS = ("optimizer", "backward", "saving", "gather")
-TRAINERS = ("trainer", "deepspeed", "unsloth")
+LEARNERS = ("verl", "OpenRLHF", "NeMo-RL")  # trainers that start a server beside them
+TRAINERS = ("trainer", "deepspeed", "unsloth", *LEARNERS)
 NO_PYTHON = ("comfyui", "webui", "vllm", "sglang")
 
 
@@ -130,9 +133,9 @@ def tags_of(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     }
     training = trains(reading, settings)
     facts = {
-        "train": training,
+        "train": training and engine not in LEARNERS,  # rows of the Trainer's own arguments
         "not_train": not training,
-        "python": engine not in NO_PYTHON,
+        "python": engine not in (*NO_PYTHON, *LEARNERS),
         "not_sglang": engine != "sglang" and reading.tool != "sglang",
         "not_vllm": engine != "vllm",
         "bitsandbytes": reading.tool != "torch-npu",  # which has no kernels of it
@@ -202,7 +205,7 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "half_ubatch": max(ubatch // 2, 32),
         "slots": max(int(known.get("available_slots", 1)), 1),
         "up": "0.95" if not isinstance(share, float) or share < 0.95 else None,
-        "down": f"{max(share - 0.05, 0.05):.2f}" if isinstance(share, float) else "0.85",
+        "down": _lower(share, reading),
         "length": _length(reading),
         "fitting": _fitting(reading),
         "half_prefill": _half(known.get("prefill_tokens")),
@@ -212,6 +215,14 @@ def figures(reading: OomReading, settings: Mapping[str, Any]) -> dict[str, Any]:
         "half_context": _half(known.get("n_ctx") or known.get("context")),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _lower(share: Any, reading: OomReading) -> str:
+    """Return a smaller share than a server has; than the usual one, where nobody says it: 0.9
+    alone, and 0.5 beside a trainer (verl's rollout.gpu_memory_utilization)."""
+    if isinstance(share, float):
+        return f"{max(share - 0.05, 0.05):.2f}"
+    return "0.4" if reading.engine in LEARNERS else "0.85"
 
 
 def known_ranks(known: Mapping[str, Any], way: str) -> int:

@@ -30,6 +30,7 @@ from weighbridge.base.errors import BadFileError
 from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
+from weighbridge.files.oom.changes import LEARNERS
 from weighbridge.files.oom.record import ALWAYS, OomReading, table
 from weighbridge.files.oom.text import SIZE, Log, log, read_size
 from weighbridge.files.programs import length_lines, log_lines, rules_of, told_by
@@ -217,7 +218,9 @@ def engine_of(tool: str, text: str) -> str:
     nothing tells."""
     if rules_of(tool):
         return tool
-    return next((p.name for p in told_by("signs") if any(s in text for s in p.signs)), "")
+    # A trainer comes before the server that it starts: its own words change what it does
+    learners = sorted(told_by("signs"), key=lambda program: program.name not in LEARNERS)
+    return next((p.name for p in learners if any(s in text for s in p.signs)), "")
 
 
 def place_of(lines: str) -> str:
