@@ -50,12 +50,20 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
     values = figures(reading, settings)
     known = {**reading.stated, **settings}
     fit = [row for row in rows() if set(row.tags) <= tags and _fits(row, values, known)]
-    if judged.cause is not None:
-        mine = [row for row in fit if row.cause == judged.cause]
-        first = {tuple(row.change): row for row in reversed(mine)}  # of those of one setting
-        return tuple(filled(row, values) for row in mine if row is first[tuple(row.change)])[:MOST]
-    first = (next((row for row in fit if row.cause == cause), None) for cause in judged.others)
-    return tuple(filled(row, values) for row in first if row is not None)[:MOST]
+    return tuple(filled(row, values) for row in _chosen(fit, judged)[:MOST])
+
+
+def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
+    """Return the rows of the cause, the first of each setting; where there is none, the first row of
+    each cause that is possible."""
+    if judged.cause is None:
+        first = (next((row for row in rows if row.cause == cause), None) for cause in judged.others)
+        return [row for row in first if row is not None]
+    by_setting: dict[tuple[str, ...], ChangeRow] = {}
+    for row in rows:
+        if row.cause == judged.cause:
+            by_setting.setdefault(tuple(row.change), row)
+    return list(by_setting.values())
 
 
 def _fits(row: ChangeRow, values: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
