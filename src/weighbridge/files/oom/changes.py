@@ -54,8 +54,8 @@ def changes(reading: OomReading, judged: Judged, settings: Mapping[str, Any]) ->
 
 
 def _chosen(rows: Sequence[ChangeRow], judged: Judged) -> list[ChangeRow]:
-    """Return the rows of the cause, the first of each setting; where there is none, the first row of
-    each cause that is possible."""
+    """Return the rows of the cause, the first of each setting; without a cause, the first row of
+    each that is possible."""
     if judged.cause is None:
         first = (next((row for row in rows if row.cause == cause), None) for cause in judged.others)
         return [row for row in first if row is not None]
