@@ -4,9 +4,6 @@ import pytest
 
 import weighbridge
 from weighbridge.base.memory import HIGH
-from weighbridge.training import learning
-from weighbridge.workload import read
-from weighbridge.workload.train import LEARNERS
 
 LARGE = "qwen2.5-7b"
 OPENRLHF = {
@@ -78,28 +75,3 @@ def test_an_engine_that_does_not_start_needs_a_larger_share():
     assert remedy.paste == (
         f"actor_rollout_ref.rollout.gpu_memory_utilization={remedy.change['gpu_memory_utilization']}"
     )
-
-
-def test_words_are_of_settings_that_there_are():
-    for framework, setting in learning.spellings():
-        name, _, value = setting.partition("=")
-        assert framework in (*LEARNERS, "trl")
-        if value:
-            read("train", {name: value})
-
-
-@pytest.mark.parametrize(
-    ("framework", "change", "text"),
-    [
-        ("trl", {"sleep_level": 2}, "--vllm_enable_sleep_mode true"),
-        ("verl", {"batch_size": 2, "gradient_accumulation": 4}, "ppo_micro_batch_size_per_gpu=2"),
-        ("openrlhf", {"rollout_offload": "states"}, "--ds.enable_sleep"),
-        ("nemo-rl", {"logprob_batch_size": 1}, "policy.logprob_batch_size=1"),
-    ],
-)
-def test_a_change_is_spelled_as_its_framework_does(framework, change, text):
-    assert learning.spelled(framework, change)[0].endswith(text)
-
-
-def test_what_a_framework_has_no_word_for_is_named():
-    assert learning.spelled("trl", {"shard": "zero3"}) == ("", ("shard",))

@@ -23,7 +23,7 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
-from weighbridge.training import learning
+from weighbridge.training.learning.words import program_of, spelled
 from weighbridge.workload.flags import flags
 from weighbridge.workload.train import REWARDS
 
@@ -112,7 +112,7 @@ def _to_cards(case: RemedyCase, climb: Climb) -> None:
 
 def _pasted(remedy: Remedy, report: Report) -> Remedy:
     """Add the change in the framework's own words; what it has no word for is noted."""
-    words, others = learning.spelled(str(report.workload["framework"]), remedy.change)
+    words, others = spelled(program_of(report.workload), remedy.change)
     names = ", ".join(f"--{name.replace('_', '-')}" for name in others if name != "gpu")
     note = sentence("learning.elsewhere", names=names) if names and words else ""
     return replace(remedy, paste=words, note=note)
