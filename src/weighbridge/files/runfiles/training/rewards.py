@@ -172,8 +172,8 @@ def _verl(keys: KeyReading) -> None:
     layout, fsdp = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
     engine = (keys.value(n) for n in ("model_engine", "config_name", f"{ACTOR}.strategy"))
     if any("megatron" in str(name) for name in engine):
+        keys.settings |= {"shard": "zero1", "checkpointing": "none"}  # of its model's switch nothing
         _megatron(keys, f"{layout}.", f"{layout}.override_transformer_config.")
-        keys.settings |= {"shard": "zero1"}
     else:
         for above in (ACTOR, fsdp):
             _ulysses(keys, f"{above}.ulysses_sequence_parallel_size")
@@ -363,6 +363,9 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
         if keys.value(f"{below}{name}") is not None:
             keys.knows(f"{below}{name}", "megatron_args")
     keys.settings["megatron_args"] = tuple(taken)
+    again = f"{below}recompute_granularity"
+    if keys.value(again) in ("full", "selective"):
+        keys.take(again, "checkpointing")
 
 
 def _argument(word: str) -> bool:
