@@ -75,3 +75,31 @@ def test_an_engine_that_does_not_start_needs_a_larger_share():
     assert remedy.paste == (
         f"actor_rollout_ref.rollout.gpu_memory_utilization={remedy.change['gpu_memory_utilization']}"
     )
+
+
+MS_SWIFT = {"method": "grpo", "framework": "ms-swift", "gpu": "h100:4", "batch_size": 4}
+MS_SWIFT |= {"max_new_tokens": 2048, "rollout_engine": "vllm", "sleep_level": 1, "kl_beta": 0}
+MS_SWIFT |= {"shard": "zero3", "rollout_offload": "weights"}
+VERL = {"method": "grpo", "framework": "verl", "gpu": "h100:8", "max_tokens_per_gpu": 16384}
+VERL |= {"max_new_tokens": 2048, "framework_version": "0.6", "rollout_tp": 1, "kl_beta": 0.001}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "ram", "steps"),
+    [
+        (VERL, "110GiB", ["kl_beta", "rollout_tp"]),
+        (MS_SWIFT, "75GiB", ["rollout_offload", "gpu_memory_utilization"]),
+    ],
+)
+def test_steps_lower_what_the_machine_is_to_hold(settings, ram, steps):
+    """Where cards have the room and RAM has not: less is away from them."""
+    model = weighbridge.prepare(LARGE)
+    report = model.train(ram=ram, **settings)
+    assert report.verdict.host.fits == "no"
+    needs = [report.verdict.host.needed.low, *(r.host.low for r in report.remedies)]
+    assert needs == sorted(needs, reverse=True) and len(set(needs)) == len(needs)
+    last = report.remedies[-1]
+    assert [*last.change] == steps and last.fits != "no"
+    then = model.train(ram=ram, remedies=False, **{**settings, **last.change})
+    assert then.verdict.host.needed == last.host

@@ -110,3 +110,108 @@ def test_what_is_pasted_is_read_as_what_was_meant(program, change):
     settings = asked(program, change)
     meant = {name: str(value).lower() for name, value in change.items()}
     assert {name: str(settings[name]).lower() for name in change} == meant
+
+
+# A step of the ladder -> the programs that have no words for it; the ladder passes over it there
+LACKS = [
+    ({"logprob_batch_size": 1}, "trl ms-swift ms-swift-megatron llama-factory axolotl agilerl slime"),
+    ({"checkpointing": "full"}, "ms-swift-megatron"),
+    ({"batch_size": 2, "gradient_accumulation": 4}, ""),
+    (
+        {"max_tokens_per_gpu": 4096},
+        "trl ms-swift ms-swift-megatron llama-factory axolotl unsloth easyr1 nemo-rl "
+        "nemo-rl-megatron agilerl",
+    ),
+    (
+        {"shard": "zero3"},
+        "ms-swift-megatron unsloth verl verl-megatron easyr1 nemo-rl nemo-rl-megatron agilerl slime",
+    ),
+    (  # the others' always sleep: they need no word
+        {"sleep_level": 1},
+        "trl llama-factory axolotl unsloth verl verl-megatron easyr1 nemo-rl nemo-rl-megatron slime",
+    ),
+    (
+        {"sleep_level": 2},
+        "llama-factory unsloth verl verl-megatron easyr1 openrlhf nemo-rl nemo-rl-megatron agilerl "
+        "slime",
+    ),
+    ({"gpu_memory_utilization": 0.4}, "llama-factory"),
+    (
+        {"rollout_offload": "states"},
+        "trl llama-factory axolotl unsloth nemo-rl nemo-rl-megatron agilerl slime",
+    ),
+    (
+        {"rollout_offload": "weights"},
+        "trl llama-factory axolotl unsloth openrlhf nemo-rl nemo-rl-megatron slime",
+    ),
+    ({"kl_beta": 0.0}, "llama-factory slime"),
+    (
+        {"reference": "host"},
+        "trl ms-swift ms-swift-megatron llama-factory axolotl unsloth verl verl-megatron easyr1 "
+        "nemo-rl nemo-rl-megatron agilerl slime",
+    ),
+    (
+        {"reference": "precomputed"},
+        "ms-swift-megatron llama-factory verl verl-megatron easyr1 openrlhf nemo-rl "
+        "nemo-rl-megatron agilerl slime",
+    ),
+    ({"context_parallel_size": 2}, "trl llama-factory unsloth agilerl"),
+    (
+        {"shard": "zero2", "offload": "optimizer"},
+        "ms-swift-megatron axolotl unsloth verl verl-megatron easyr1 nemo-rl nemo-rl-megatron "
+        "agilerl slime",
+    ),
+    (
+        {"offload": "params"},
+        "ms-swift-megatron unsloth verl-megatron openrlhf nemo-rl-megatron agilerl slime",
+    ),
+    ({"lora_r": 16}, "unsloth slime"),
+    ({"max_new_tokens": 256}, "llama-factory"),
+]
+
+
+@pytest.mark.parametrize(("change", "lacks"), LACKS)
+def test_a_step_has_words_of_its_own_or_none(change, lacks):
+    """Neither more nor less: a program that learns a word has a row here."""
+    assert [name for name in BASES if spelled(name, change)[1]] == sorted(
+        lacks.split(), key=list(BASES).index
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "change", "text"),
+    [
+        ("trl", {"sleep_level": 2}, "--vllm_enable_sleep_mode true"),
+        (
+            "trl",
+            {"offload": "optimizer", "shard": "zero2"},
+            "--accelerate_config zero2 --offload_optimizer_device cpu",
+        ),
+        ("ms-swift", {"offload": "optimizer", "shard": "zero2"}, "--deepspeed zero2_offload"),
+        (
+            "verl",
+            {"batch_size": 2, "gradient_accumulation": 4},
+            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
+        ),
+        ("openrlhf", {"shard": "zero3", "sleep_level": 1}, "--ds.zero_stage 3 --vllm.enable_sleep"),
+        (
+            "slime",
+            {"checkpointing": "full"},
+            "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
+        ),
+        (
+            "axolotl",
+            {"sleep_level": 2, "kl_beta": 0.0, "batch_size": 1},
+            "trl:\n  vllm_enable_sleep_mode: true\n  beta: 0.0\nmicro_batch_size: 1",
+        ),
+        ("agilerl", {"sleep_level": 1}, "algorithm:\n  vllm_config:\n    sleep_mode: true"),
+        ("unsloth", {"standby": True}, 'os.environ["UNSLOTH_VLLM_STANDBY"]=\'1\''),
+    ],
+)
+def test_a_change_is_spelled_as_its_program_does(program, change, text):
+    assert spelled(program, change) == (text, ())
+
+
+def test_what_a_program_has_no_word_for_is_named():
+    assert spelled("verl", {"shard": "zero3", "batch_size": 1})[1] == ("shard",)
+    assert spelled("torchtune", {"batch_size": 1}) == ("", ("batch_size",))

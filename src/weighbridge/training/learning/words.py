@@ -102,7 +102,7 @@ def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
     names, the usual one last; None where it has no words for one of them."""
     known = wordings().get(program)
     keys: dict[str, Any] = {}
-    for name in sorted(change, key="shard".__ne__):  # files of DeepSpeed say both
+    for name in sorted(change, key="offload".__eq__):  # last: files of DeepSpeed say shards, too
         words = None if known is None else _keyed(known, name, change[name])
         if words is None:
             return None

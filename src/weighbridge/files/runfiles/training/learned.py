@@ -6,7 +6,7 @@ Sources: trl 0.16 to 1.16 trainer/grpo_config.py (vllm_mode "server" from 0.18 t
 ms-swift @ 3602360a swift/rlhf_trainers/args_mixin.py, rollout_mixin.py (offload_model).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
@@ -78,15 +78,23 @@ def take(keys: KeyReading, method: str) -> None:
 
 
 def switches(keys: KeyReading, phrases: Phrases) -> None:
-    """Take what a value of a key says, or values of several together: the first that stands."""
+    """Take what a value of a key says, or values of several together: the first that stands. What
+    others are said to be off beside is so where they are not there."""
     for (setting, meaning), words in phrases.items():
         if setting in keys.settings:
             continue
-        names = [_standing(keys, key, value) for key, value in words.items()]
-        if all(names):
+        stand = words.items() if len(words) == 1 else _there(keys, words)
+        names = [_standing(keys, key, value) for key, value in stand]
+        if names and all(names):
             keys.set(setting, meaning if meaning == "none" else flags.plain(meaning), names[0])
             for name in names[1:]:
                 keys.knows(name, setting)
+
+
+def _there(keys: KeyReading, words: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    for key, value in words.items():
+        if value is not False or any(keys.peek(name) is not None for name in key.split("|")):
+            yield key, value
 
 
 def _standing(keys: KeyReading, names: str, value: Value) -> str:

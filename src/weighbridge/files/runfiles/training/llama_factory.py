@@ -27,7 +27,7 @@ from weighbridge.training.learning.words import section
 from weighbridge.workload.train import PREFERENCES
 
 KEYS = arguments.merged(
-    arguments.KEYS, text_beside(__file__, "llama_factory.txt"), section("llama-factory")
+    arguments.KEYS, text_beside(__file__, "llama_factory.txt"), section("llama-factory-keys")
 )
 LEARNED = learned.keys_of("llama-factory", KEYS)
 OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
