@@ -4,9 +4,6 @@ import pytest
 
 import weighbridge
 from weighbridge.base.memory import HIGH
-from weighbridge.training import learning
-from weighbridge.workload import read
-from weighbridge.workload.train import LEARNERS
 
 LARGE = "qwen2.5-7b"
 OPENRLHF = {
@@ -80,26 +77,29 @@ def test_an_engine_that_does_not_start_needs_a_larger_share():
     )
 
 
-def test_words_are_of_settings_that_there_are():
-    for framework, setting in learning.spellings():
-        name, _, value = setting.partition("=")
-        assert framework in (*LEARNERS, "trl")
-        if value:
-            read("train", {name: value})
+MS_SWIFT = {"method": "grpo", "framework": "ms-swift", "gpu": "h100:4", "batch_size": 4}
+MS_SWIFT |= {"max_new_tokens": 2048, "rollout_engine": "vllm", "sleep_level": 1, "kl_beta": 0}
+MS_SWIFT |= {"shard": "zero3", "rollout_offload": "weights"}
+VERL = {"method": "grpo", "framework": "verl", "gpu": "h100:8", "max_tokens_per_gpu": 16384}
+VERL |= {"max_new_tokens": 2048, "framework_version": "0.6", "rollout_tp": 1, "kl_beta": 0.001}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("framework", "change", "text"),
+    ("settings", "ram", "steps"),
     [
-        ("trl", {"sleep_level": 2}, "--vllm_enable_sleep_mode true"),
-        ("verl", {"batch_size": 2, "gradient_accumulation": 4}, "ppo_micro_batch_size_per_gpu=2"),
-        ("openrlhf", {"rollout_offload": "states"}, "--ds.enable_sleep"),
-        ("nemo-rl", {"logprob_batch_size": 1}, "policy.logprob_batch_size=1"),
+        (VERL, "110GiB", ["kl_beta", "rollout_tp"]),
+        (MS_SWIFT, "75GiB", ["rollout_offload", "gpu_memory_utilization"]),
     ],
 )
-def test_a_change_is_spelled_as_its_framework_does(framework, change, text):
-    assert learning.spelled(framework, change)[0].endswith(text)
-
-
-def test_what_a_framework_has_no_word_for_is_named():
-    assert learning.spelled("trl", {"shard": "zero3"}) == ("", ("shard",))
+def test_steps_lower_what_the_machine_is_to_hold(settings, ram, steps):
+    """Where cards have the room and RAM has not: less is away from them."""
+    model = weighbridge.prepare(LARGE)
+    report = model.train(ram=ram, **settings)
+    assert report.verdict.host.fits == "no"
+    needs = [report.verdict.host.needed.low, *(r.host.low for r in report.remedies)]
+    assert needs == sorted(needs, reverse=True) and len(set(needs)) == len(needs)
+    last = report.remedies[-1]
+    assert [*last.change] == steps and last.fits != "no"
+    then = model.train(ram=ram, remedies=False, **{**settings, **last.change})
+    assert then.verdict.host.needed == last.host

@@ -3,10 +3,12 @@
     one row to a pass without gradients, a fused head, checkpoints, half of the rows or tokens of a
     forward, everything shared, sleep, a smaller share, states and weights away while the engine
     writes, a reference elsewhere, rows cut over cards, states in RAM, 16 bits, adapters, shorter
-    answers; then other cards
+    answers; then other cards; then, where the machine's memory does not hold what is away from them,
+    less of that
 
-A step is tried where it lowers the instant that binds. What was typed of how a run goes is changed
-where nothing cheap that was not does.
+A step is tried where it lowers the instant that binds, and where the framework has words for it
+(training/learning/words.txt). What was typed of how a run goes is changed where nothing cheap that
+was not does.
 Source of the order: threads about verl, OpenRLHF and TRL (docs/rewards.md).
 """
 
@@ -16,14 +18,14 @@ from typing import Any
 
 from weighbridge.answers.remedies import devices
 from weighbridge.answers.remedies.case import RemedyCase
-from weighbridge.answers.remedies.climbing import Climb, Step, answered
+from weighbridge.answers.remedies.climbing import LEAST, Climb, Step, answered
 from weighbridge.answers.remedies.typed import WANTED
 from weighbridge.base.memory import HIGH
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import Sentence, sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
-from weighbridge.training import learning
+from weighbridge.training.learning.words import keyed, program_of, spelled
 from weighbridge.workload.flags import flags
 from weighbridge.workload.train import REWARDS
 
@@ -40,16 +42,20 @@ RANK = 16  # of adapters, as most recipes have it (assumed)
 # Settings that say what is wanted: rows of a forward are none, as their product with accumulation
 # stays
 ASKED = {*WANTED, "num_generations", "reward_model", "critic", "tuner"} - {*ROWS}
-# Who can: TRL and those on its classes share out by DeepSpeed; whose states leave, and weights
-DEEPSPEED = ("trl", "ms-swift", "llama-factory", "axolotl", "openrlhf")
-LEAVE: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("verl", "easyr1", "ms-swift"), ("states", "weights")),
-    "openrlhf": ("states",),
-}
-QUIET_ROWS = ("verl", "easyr1", "openrlhf", "nemo-rl")
+# Kernels that never make whole logits; others' Liger fuses layers alone
 FUSED: Mapping[str, str] = {"verl": "chunked", **dict.fromkeys(("trl", "ms-swift"), "liger")}
-CUTS = ("verl", "easyr1", "openrlhf", "ms-swift", "nemo-rl")
+# Whose shipped files of DeepSpeed keep states of stage 2 off the card, and all of stage 3
+FILES = ("ms-swift", "llama-factory", "axolotl")
+# How a model is shared out whose parameters are in RAM
+SHARED = {"verl": "fsdp2", **dict.fromkeys(("trl", *FILES), "zero3")}
+SHARE = "gpu_memory_utilization"
+LEAVES = ("states", "weights")
+SLEEPS: tuple[Mapping[str, Any], ...] = (
+    *({"sleep_level": level} for level in (1, 2)),
+    {"standby": True},  # Unsloth's
+)
 Hears = Callable[[tuple[Remedy, ...]], None]
+Rungs = Callable[[Report, Mapping[str, Any]], Iterator[Step]]
 # Points that compare (assumed but for the order)
 FREE, SLOWER, WAITS = Price(), Price(speed=6), Price(speed=3)
 DEAR = 7  # points, from which on a step comes after cheap ones of what was typed
@@ -67,14 +73,18 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
     def later(step: Step) -> tuple[bool, bool]:
         return step.price.points > DEAR, not case.free(*step.change)
 
-    def steps(now: Report, w: Any) -> Iterator[Step]:
-        able = (step for step in _steps(now) if pinned.isdisjoint(step.change))
-        yield from sorted(able, key=later)
+    def able(now: Report, rungs: tuple[Rungs, ...]) -> Iterator[Step]:
+        program = program_of(now.workload)
+        for step in (step for each in rungs for step in each(now, now.workload)):
+            if pinned.isdisjoint(step.change) and keyed(program, step.change) is not None:
+                yield step
 
     _starting(case, climb)
-    climb.up(steps, asks=ASKS, enough=_fits)
-    if not _fits(climb.now):
+    climb.up(lambda now, w: sorted(able(now, RUNGS), key=later), asks=ASKS, enough=_on_cards)
+    if not _on_cards(climb.now):
         _to_cards(case, climb)
+    if _on_cards(climb.now) and not _fits(climb.now):
+        _off_host(case, climb, lambda now: able(now, (_host,)))
     steps_taken = tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
     if hears is not None:
         hears(steps_taken)
@@ -82,10 +92,49 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
 
 
 def _fits(report: Report) -> bool:
-    """Tell whether cards have the room and the engine starts, though it may be open what else
-    decides."""
+    """Tell whether cards and the machine have the room and the engine starts, though it may be open
+    what else decides."""
     v = report.verdict
-    return v is None or (v.fits != "no" and v.per_device.high <= v.usable.low)
+    return v is None or (v.fits != "no" and _on_cards(report))
+
+
+def _on_cards(report: Report) -> bool:
+    """Tell the same of the cards alone."""
+    v = report.verdict
+    if v is None:
+        return True
+    lacks = v.fits == "no" and (v.host is None or v.host.fits != "no")
+    return not lacks and v.per_device.high <= v.usable.low
+
+
+def _off_host(case: RemedyCase, climb: Climb, steps: Callable[[Report], Iterator[Step]]) -> None:
+    """Take the steps that lower what the machine is to hold, while cards have the room."""
+    tried: list[Mapping[str, Any]] = []
+    while not _fits(climb.now) and len(tried) < ASKS:
+        step = next((one for one in steps(climb.now) if one.change not in tried), None)
+        if step is None:
+            return
+        tried.append(step.change)
+        step, then = _with_room(case, climb, step)
+        if then is not None and _on_cards(then) and _in_ram(then) < _in_ram(climb.now) * (1 - LEAST):
+            climb.take(step, then)
+
+
+def _with_room(case: RemedyCase, climb: Climb, step: Step) -> tuple[Step, Report | None]:
+    """Return a step with its answer, and with a smaller share of the engine where cards lack room
+    for what stays on them."""
+    then = answered(case.ask, climb.current.but(**step.change))
+    if then is None or _on_cards(then):
+        return step, then
+    shares = (one.change for one in _engine(then, then.workload) if SHARE in one.change)
+    smaller = {**step.change, **next(shares, {})}
+    cost = _flagged(smaller, sentence("step.stays"))
+    return step._replace(change=smaller, cost=cost), answered(case.ask, climb.current.but(**smaller))
+
+
+def _in_ram(report: Report) -> int:
+    v = report.verdict
+    return 0 if v is None or v.host is None else v.host.needed.low
 
 
 def _starting(case: RemedyCase, climb: Climb) -> None:
@@ -112,7 +161,7 @@ def _to_cards(case: RemedyCase, climb: Climb) -> None:
 
 def _pasted(remedy: Remedy, report: Report) -> Remedy:
     """Add the change in the framework's own words; what it has no word for is noted."""
-    words, others = learning.spelled(str(report.workload["framework"]), remedy.change)
+    words, others = spelled(program_of(report.workload), remedy.change)
     names = ", ".join(f"--{name.replace('_', '-')}" for name in others if name != "gpu")
     note = sentence("learning.elsewhere", names=names) if names and words else ""
     return replace(remedy, paste=words, note=note)
@@ -126,16 +175,9 @@ def _step(key: str, change: Mapping[str, Any], price: Price, *lowers: str, **val
     return Step(change, _flagged(change, sentence(f"step.{key}", **values)), price, lowers)
 
 
-def _steps(now: Report) -> Iterator[Step]:
-    """Yield every step from an answer on, in the order that people take them."""
-    row = now.workload
-    for rungs in RUNGS:
-        yield from rungs(now, row)
-
-
 def _passes(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     framework = row["framework"]
-    if framework in QUIET_ROWS and (row.get("logprob_batch_size") or 1) > 1:
+    if (row.get("logprob_batch_size") or 1) > 1:
         yield _step("quiet", {"logprob_batch_size": 1}, FREE, *QUIET)
     fused = FUSED.get(framework)
     newest = framework == "trl" and row["framework_version"] is None  # whose head is fused
@@ -158,7 +200,7 @@ def _rows(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
 
 def _shares(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     shards = row["shard"] in ("none", "ddp", "zero1", "zero2")
-    if shards and row["framework"] in DEEPSPEED and _cards(now) > 1:
+    if shards and _cards(now) > 1:
         yield _step("sharded", {"shard": "zero3"}, WAITS)
 
 
@@ -166,10 +208,9 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     """Steps of an engine that is on the trainer's cards."""
     if row.get("rollout_engine") in (None, "none") or row.get("rollout_gpu"):
         return
-    framework, asleep = row["framework"], bool(row.get("sleep_level"))
-    if not asleep:
-        level = 2 if framework == "trl" else 1
-        yield _step("sleep", {"sleep_level": level}, WAITS, *TRAINS)
+    asleep = bool(row.get("sleep_level"))
+    for change in () if asleep else SLEEPS:
+        yield _step("sleep", change, WAITS, *TRAINS)
     share, v = row.get("gpu_memory_utilization"), now.verdict
     if share and v is not None:
         binding = now.fullest.binding(HIGH).at("driver").high
@@ -179,9 +220,8 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
             change = {"gpu_memory_utilization": less}
             everywhere = () if asleep else TRAINS
             yield _step("share", change, WAITS, *WRITES, *everywhere, share=f"{less:.0%}")
-    away = LEAVE.get(framework, ())
     there = row.get("rollout_offload")
-    for what in away[away.index(there) + 1 :] if there in away else away:
+    for what in LEAVES[LEAVES.index(there) + 1 :] if there in LEAVES else LEAVES:
         waits = (*WRITES, "weight-sync") if what == "states" else WRITES
         yield _step(what, {"rollout_offload": what}, WAITS, *waits)
 
@@ -189,30 +229,33 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
 def _references(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     if row["reference"] not in ("copy", "host"):
         return
-    if row["framework"] == "openrlhf" and row["reference"] == "copy":
+    if row["reference"] == "copy":
         yield _step("reference", {"reference": "host"}, SLOWER)
     if row["method"] in REWARDS:
         yield _step("free", {"kl_beta": 0.0}, LOOSER)
-    elif row["framework"] in ("trl", "unsloth"):
+    else:
         yield _step("precomputed", {"reference": "precomputed"}, FREE)
 
 
 def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     count, framework = _cards(now), row["framework"]
-    if count > 1 and framework in CUTS and row["context_parallel_size"] == 1:
+    if count > 1 and row["context_parallel_size"] == 1:
         yield _step("cut", {"context_parallel_size": count}, SLOWER, *QUIET, *GRAPH, cards=count)
-    if row["offload"] == "none" and row["tuner"] == "full" and framework in DEEPSPEED:
-        change = {"offload": "optimizer"}
-        if not row["shard"].startswith("zero"):
-            change["shard"] = "zero2"
-        yield _step("states_host", change, Price(speed=12))
-    elif row["offload"] == "none" and framework == "verl" and count > 1:
-        yield _step("all_host", {"shard": "fsdp2", "offload": "params"}, Price(speed=30))
+    if row["offload"] not in ("none", "optimizer"):
+        return
+    shard, by_file = row["shard"], framework in FILES and row["shard"] == "zero3"
+    if row["offload"] == "none" and row["tuner"] == "full" and not by_file:
+        zero = {} if shard.startswith("zero") else {"shard": "zero2"}
+        yield _step("states_host", {**zero, "offload": "optimizer"}, Price(speed=12))
+    if count > 1 or shard.startswith("zero"):
+        share = SHARED.get(framework, shard)
+        change = {"offload": "params"} if share == shard else {"shard": share, "offload": "params"}
+        yield _step("all_host", change, Price(speed=30))
 
 
 def _smaller(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     full = row["tuner"] == "full"
-    if full and row["dtype"] == "float32" and row["framework"] in DEEPSPEED:
+    if full and row["dtype"] == "float32":
         yield _step("sixteen", {"dtype": "bfloat16"}, LOOSER)
     if full:
         yield _step("adapters", {"lora_r": RANK}, FEWER)
@@ -225,10 +268,29 @@ def _smaller(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("pairs", change, SHORTER, *QUIET, *GRAPH, tokens=f"{length // 2:,}")
 
 
+def _host(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+    """Steps of a machine whose memory is short: a copy that sleeps nowhere, a reference that is
+    none, fewer engines, and what stays on the cards."""
+    ranks, there = row.get("rollout_tp") or 1, row.get("rollout_offload")
+    if row.get("sleep_level") == 1:
+        yield _step("dropped", {"sleep_level": 2}, WAITS)
+    if row["reference"] == "host":
+        if row["method"] in REWARDS:
+            yield _step("free", {"kl_beta": 0.0}, LOOSER)
+        else:
+            yield _step("precomputed", {"reference": "precomputed"}, FREE)
+    if ranks < _cards(now) and _cards(now) % (2 * ranks) == 0:
+        yield _step("engines", {"rollout_tp": 2 * ranks}, WAITS, ranks=2 * ranks)
+    for what in LEAVES[: LEAVES.index(there)][::-1] if there in LEAVES else ():
+        yield _step("stays", {"rollout_offload": what}, FREE)
+    if there in LEAVES:
+        yield _step("stays", {"rollout_offload": "none"}, FREE)
+
+
 def _cards(now: Report) -> int:
     return 1 if now.verdict is None else now.verdict.count
 
 
-RUNGS: tuple[Callable[[Report, Mapping[str, Any]], Iterator[Step]], ...] = (
+RUNGS: tuple[Rungs, ...] = (
     *(_passes, _rows, _shares, _engine, _references, _elsewhere, _smaller),
 )

@@ -21,6 +21,8 @@ from weighbridge.files.runfiles.limits import raised
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile, Value
 from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report.verdict import Remedy
+from weighbridge.training.learning.words import keyed, program_of
+from weighbridge.workload.train import LEARNS
 
 SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
 Words = Mapping[str, Value]  # keys of a file -> values; a tuple is added to what a list holds
@@ -96,7 +98,7 @@ def shared_value(weighed_file: WeighedFile) -> tuple[int, str] | None:
     for weighed in weighed_file.runs:
         remedies = weighed.report.remedies if weighed.report is not None else ()
         for remedy in remedies:
-            words = named(weighed_file.file.kind).written(remedy.change)
+            words = _words(weighed_file.file, weighed.run, remedy)
             if remedy.fits == "yes" and words:
                 shared = _shared(_document(weighed_file.file.text, weighed_file.file), words)
                 if shared is not None:
@@ -132,10 +134,18 @@ def unsaid(weighed_file: WeighedFile) -> UnsaidChange | None:
     return None
 
 
+def _words(file: RunFile, run: PlannedRun, remedy: Remedy) -> Words | None:
+    """Return a change as keys of a file; None where it has no words for it. What learns from
+    rewards or preferences is changed by the words of its framework."""
+    if run.settings.get("method") in LEARNS:
+        return keyed(program_of(run.settings), remedy.change)
+    return named(file.kind).written(remedy.change)
+
+
 def _why(weighed_file: WeighedFile, weighed: WeighedRun, remedy: Remedy) -> str:
     if weighed.run.command:
         return IN_A_LINE
-    if named(weighed_file.file.kind).written(remedy.change) is None:
+    if _words(weighed_file.file, weighed.run, remedy) is None:
         return NO_KEY.format(weighed_file.file.title)
     return NO_PLACE
 
@@ -213,7 +223,7 @@ def _texts(text: str, file: RunFile, run: PlannedRun, remedy: Remedy) -> Iterato
     if run.command:
         yield from _of_line(text, run, remedy)
         return
-    words = named(file.kind).written(remedy.change)
+    words = _words(file, run, remedy)
     book = notebook.opened(text, file.name)
     if book is not None:
         yield from _in_cells(text, book, file, run, words)

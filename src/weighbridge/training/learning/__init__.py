@@ -6,18 +6,16 @@ trl.py        TRL, and those that train by its classes: ms-swift, LLaMA-Factory,
 agilerl.py    AgileRL, by transformers and PEFT
 verl.py       verl and EasyR1, by FSDP                openrlhf.py   OpenRLHF, by DeepSpeed
 nemo_rl.py    NeMo-RL, by FSDP2                       megatron.py   their Megatron backends, slime
+words.py      what all of them call our settings
 
 A step asks two questions that exist: what serving takes, of the engine that writes, and what
 training takes, of each model that learns. What differs is which of them is there at which instant.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib import import_module
-from typing import Any
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
-from weighbridge.base.parsed import lines_beside
 from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
@@ -47,7 +45,6 @@ TITLES: Mapping[str, str] = {  # as people write them
     "nemo-rl": "NeMo-RL",
     "megatron": "Megatron",
 }
-UNSAID = "-"  # a setting that follows from others there
 TOGETHER = (0, 20)  # vLLM, whose pool turns growing segments off by itself (pull request 40812)
 
 
@@ -93,26 +90,6 @@ def run(asked: Train, cards: int) -> LearningRun:
     one = rules(asked.but(framework=name), cards)
     _meet(one, asked, cards)
     return one
-
-
-@cache
-def spellings() -> Mapping[tuple[str, str], str]:
-    """Read words.txt: (framework, setting or setting=value) -> text."""
-    rows = (line.split(None, 2) for line in lines_beside(__file__, "words.txt"))
-    return {(framework, setting): text for framework, setting, text in rows}
-
-
-def spelled(framework: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Write a change in a framework's own words; the second value names the settings that it has
-    none for."""
-    texts, others = list[str](), list[str]()
-    for name, value in change.items():
-        text = spellings().get((framework, f"{name}={value}")) or spellings().get((framework, name))
-        if text is None:
-            others.append(name)
-        elif text != UNSAID:
-            texts.append(text.replace("{}", str(value)))
-    return " ".join(texts), tuple(others)
 
 
 def _refuse(asked: Train, name: str) -> None:

@@ -22,9 +22,9 @@ from weighbridge.files.runfiles.training import zero
 from weighbridge.settings.ranks import SIZES
 from weighbridge.training.frameworks import OF_ARGUMENTS
 from weighbridge.training.launching import OPTIMIZERS
+from weighbridge.training.learning.words import section
 from weighbridge.training.sharding.numbers import Sharding
 
-KEYS = text_beside(__file__, "arguments.txt")
 # accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
 STRATEGIES: Mapping[str, str] = {
     "1": "full_shard",
@@ -77,6 +77,9 @@ def merged(*tables: str) -> str:
             elif line.strip():
                 sections.setdefault(section, []).append(line)
     return "\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items())
+
+
+KEYS = merged(section("trainer"), text_beside(__file__, "arguments.txt"))
 
 
 def name_of(keys: KeyReading, key: str) -> str:

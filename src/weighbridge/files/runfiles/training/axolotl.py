@@ -28,9 +28,10 @@ from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.arguments import fsdp, fsdp_words, groups, zero_beside
 from weighbridge.files.runfiles.training.zero import contradicted
+from weighbridge.training.learning.words import section
 
-KEYS = text_beside(__file__, "axolotl.txt")
-LEARNED = arguments.merged(KEYS, learned.KEYS)
+KEYS = arguments.merged(text_beside(__file__, "axolotl.txt"), section("axolotl-keys"))
+LEARNED = learned.keys_of("axolotl", KEYS)
 OWN = (
     "axolotl",
     "sample_packing",
@@ -98,21 +99,25 @@ def _learns(data: Mapping[str, Value]) -> str:
 def _refused(keys: KeyReading, method: str) -> str:
     """Return why a run is not answered."""
     keys.used.add("rl")
-    for group in ("ebft", "hatchery") if not method else ("ebft", "hatchery", "trl", "vllm"):
+    refused = learned.refusal(method)
+    for group in ("ebft", "hatchery", *(("trl", "vllm") if refused else ())):
         keys.used.update((group, f"{group}.*"))
         keys.used.update(f"{group}.{name}" for name in keys.value(group) or {})
     if any("hatchery" in str(plugin) for plugin in keys.value("plugins") or ()):
         return "the hatchery plugin trains on another service's machines"
-    return learned.refusal(method) if method else ""
+    return refused
 
 
 def _learning(keys: KeyReading, method: str) -> None:
     """Take what stands in `trl` and `vllm` by the names of TRL's own arguments."""
     inner = {**(keys.value("trl") or {})}
     inner |= {f"vllm_{name}": value for name, value in (keys.value("vllm") or {}).items()}
-    keys.used.update(("trl", "vllm", "trl.*", "vllm.*", "reward_model"))
     keys.document = replace(keys.document, data={**keys.data, **inner})
     learned.take(keys, method)
+    known = [key for key in keys.keys.settings if key.startswith(("trl.", "vllm."))]
+    keys.used.update(key.removeprefix("trl.").replace(".", "_") for key in known)
+    named = {f"{group}.{name}" for group in ("trl", "vllm") for name in keys.value(group) or {}}
+    keys.used.update(("reward_model", *named.difference(known)))
 
 
 def _method(keys: KeyReading) -> None:
@@ -290,7 +295,7 @@ WRITTEN: Mapping[str, str] = {
     "lora_dropout": "lora_dropout",
     "quantize_moe_experts": "quantize_moe_experts",
 }
-SAID = table(KEYS).phrases
+SAID = {each: words for each, words in table(KEYS).phrases.items() if each[0] != "offload"}
 EIGHT_BITS = ("adamw_8bit", "adamw_bnb_8bit")  # as an enum of 0.19 has them
 OFFLOADS = "deepspeed_configs/zero3_bf16_cpuoffload_all.json"
 NEW: Mapping[str, Value] = {  # what it asks for, and decides no memory

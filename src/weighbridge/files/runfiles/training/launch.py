@@ -108,11 +108,6 @@ def ranked(run: PlannedRun, start: ranks.Start) -> PlannedRun:
     return replace(run, settings=settings, refused=wrong or run.refused)
 
 
-def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return a change of our settings as arguments; None where a script has no words for it."""
-    return trl.written(change)
-
-
 def launched(document: Document) -> Iterator[Launched]:
     """Yield the trainings that a text launches: of programs whose arguments we know, and of scripts
     beside it that train."""
@@ -373,5 +368,5 @@ KIND = Kind(
     source="https://github.com/huggingface/accelerate @ 16cb6eb8",
     tells=tells,
     read=read,
-    written=written,
+    written=trl.KIND.written,
 )

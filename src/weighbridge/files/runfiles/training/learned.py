@@ -6,13 +6,15 @@ Sources: trl 0.16 to 1.16 trainer/grpo_config.py (vllm_mode "server" from 0.18 t
 ms-swift @ 3602360a swift/rlhf_trainers/args_mixin.py, rollout_mixin.py (offload_model).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
-from weighbridge.files.runfiles.reading import KeyReading, Phrases
+from weighbridge.files.runfiles.reading import KeyReading, Phrases, table
 from weighbridge.files.runfiles.record import Value
+from weighbridge.files.runfiles.training import arguments, flags
+from weighbridge.training.learning.words import section
 from weighbridge.workload.train import LEARNS, REWARDS
 
 KEYS = text_beside(__file__, "learned.txt")
@@ -36,6 +38,11 @@ SERVER, OWN_CARD = (
     "the server of vLLM writes on cards of its own, by a command of its own",
 )
 PACKED = {False: "lora", True: "qlora"}
+
+
+def keys_of(framework: str, *tables: str) -> str:
+    """Return the table of keys of a framework, with those of others that it has."""
+    return arguments.merged(*tables, KEYS, section(framework))
 
 
 def method_of(keys: KeyReading) -> str:
@@ -62,45 +69,50 @@ def take(keys: KeyReading, method: str) -> None:
     for name in ("rlhf_type", "rl", "stage"):
         if keys.value(name) is not None:
             keys.knows(name, "method")
-    if keys.on("use_liger_loss"):
-        keys.set("loss", "liger", "use_liger_loss")
     if method in REWARDS:
         _written(keys)
-    elif keys.on("precompute_ref_log_probs"):
-        keys.set("reference", "precomputed", "precompute_ref_log_probs")
-    if method in REWARDS:  # rows are as long as answers may be: nothing is saved
-        keys.used.add("padding_free")
-    keys.used.update(("use_liger_loss", "precompute_ref_log_probs"))
+        keys.used.add("padding_free")  # rows are as long as answers may be: nothing is saved
+    else:
+        keys.used.add("beta")  # how far a policy may go, of a loss
+    switches(keys, table(section(str(settings["framework"]))).phrases)
+
+
+def switches(keys: KeyReading, phrases: Phrases) -> None:
+    """Take what a value of a key says, or values of several together: the first that stands. What
+    others are said to be off beside is so where they are not there."""
+    for (setting, meaning), words in phrases.items():
+        if setting in keys.settings:
+            continue
+        stand = words.items() if len(words) == 1 else _there(keys, words)
+        names = [_standing(keys, key, value) for key, value in stand]
+        if names and all(names):
+            keys.set(setting, meaning if meaning == "none" else flags.plain(meaning), names[0])
+            for name in names[1:]:
+                keys.knows(name, setting)
+
+
+def _there(keys: KeyReading, words: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    for key, value in words.items():
+        if value is not False or any(keys.peek(name) is not None for name in key.split("|")):
+            yield key, value
+
+
+def _standing(keys: KeyReading, names: str, value: Value) -> str:
+    """Return which of `a|b` has a value; "" where none has it, and none counts as read then."""
+    for name in names.split("|"):
+        if str(keys.peek(name)).lower() == str(value).lower():
+            return name
+    return ""
 
 
 def _written(keys: KeyReading) -> None:
     """Take how answers are written: by which engine, how long they are, and what leaves."""
     _rows(keys)
-    if isinstance(keys.value("beta"), int | float):
-        keys.take("beta", "kl_beta")
     if keys.on("use_vllm"):
         _engine(keys)
     elif keys.settings["framework"] != "agilerl":
         keys.settings["rollout_engine"] = "none"
-    levels = {"vllm_enable_sleep_mode": 2, "sleep_level": keys.value("sleep_level")}
-    for name, level in levels.items():
-        if keys.on(name):
-            keys.set("sleep_level", level, name)
-        keys.used.add(name)
-    moved(keys, "offload_model", "offload_optimizer")
     keys.used.update(("use_vllm", "vllm_mode"))
-
-
-def moved(keys: KeyReading, weights: str, states: str) -> None:
-    """Take what goes to the host while an engine writes, by the keys of weights and of states."""
-    both = keys.on(weights), keys.on(states)
-    keys.used.update((weights, states))
-    if both[1]:
-        keys.set("rollout_offload", "weights" if both[0] else "states", states)
-    if both[0] and both[1]:
-        keys.knows(weights, "rollout_offload")
-    elif both[0]:
-        keys.leave(weights, "- weights alone go to the host while the engine writes")
 
 
 def _engine(keys: KeyReading) -> None:
@@ -150,12 +162,6 @@ def _whole_groups(keys: KeyReading) -> None:
     if answers and rows * steps % answers:
         keys.settings["batch_size"] = answers
         keys.notes.append(sentence("rewards.groups", rows=rows, answers=answers))
-
-
-def as_words(change: Mapping[str, Value], phrases: Phrases) -> dict[str, Value]:
-    """Return a change whose numbers and switches are words where a table says them so."""
-    words = {name: str(value).lower() for name, value in change.items()}
-    return {n: words[n] if (n, words[n]) in phrases else value for n, value in change.items()}
 
 
 def number(value: Value) -> int:

@@ -23,10 +23,13 @@ from weighbridge.files.runfiles.reading import (
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.zero import contradicted
+from weighbridge.training.learning.words import section
 from weighbridge.workload.train import PREFERENCES
 
-KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "llama_factory.txt"))
-LEARNED = arguments.merged(KEYS, learned.KEYS)
+KEYS = arguments.merged(
+    arguments.KEYS, text_beside(__file__, "llama_factory.txt"), section("llama-factory-keys")
+)
+LEARNED = learned.keys_of("llama-factory", KEYS)
 OWN = ("finetuning_type", "cutoff_len", "lora_target", "stage")
 MEGATRON = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
 METHODS = ("lora", "full")
@@ -207,7 +210,7 @@ WRITTEN: Mapping[str, str] = {
     "optimizer": "optim",
     "lora_r": "lora_rank",
 }
-SAID = table(KEYS).phrases
+SAID = {each: words for each, words in table(KEYS).phrases.items() if each[0] != "offload"}
 OFFLOADS = {  # how much of ZeRO is kept off the device, in files of its own
     ("zero2", "optimizer"): "examples/deepspeed/ds_z2_offload_config.json",
     ("zero3", "params"): "examples/deepspeed/ds_z3_offload_config.json",

@@ -1,5 +1,5 @@
 """Runs of programs that learn from rewards and preferences: verl, EasyR1, OpenRLHF, NeMo-RL,
-AgileRL, and ms-swift with Megatron.
+AgileRL, slime, and ms-swift with Megatron.
 
     python3 -m verl.trainer.main_ppo data.max_prompt_length=1024 ...      overrides of Hydra
     openrlhf.cli.train_dpo --data.max_len 8192 --zero_stage 3             flags, dotted or not
@@ -23,12 +23,11 @@ from weighbridge.base.parsed import text_beside
 from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command
-from weighbridge.files.runfiles.reading import KeyReading, phrased, reading, table
+from weighbridge.files.runfiles.reading import KeyReading, reading
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
-from weighbridge.files.runfiles.training import arguments, flags, learned
+from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.learned import number
 from weighbridge.files.runfiles.training.rewards_text import (
-    REWARD_PROGRAMS,
     RewardProgram,
     RewardRun,
     of_config,
@@ -38,6 +37,7 @@ from weighbridge.files.runfiles.training.rewards_text import (
 from weighbridge.files.runfiles.training.unanswered import is_script
 from weighbridge.settings.ranks import SIZES, Ranks
 from weighbridge.training.megatron.arguments import ARGUMENTS
+from weighbridge.training.learning.words import section
 from weighbridge.training.megatron.arguments import read as read_arguments
 from weighbridge.workload.train import REWARDS
 
@@ -74,7 +74,9 @@ def read(document: Document) -> Iterator[PlannedRun]:
 
 def _planned(run: RewardRun) -> PlannedRun:
     program = run.program
-    keys = reading(run.document, text_beside(__file__, f"{program.table}.txt"))
+    own = text_beside(__file__, f"{program.table}.txt")
+    words = section(program.words or program.framework)
+    keys = reading(run.document, arguments.merged(own, words))
     keys.settings["framework"] = program.framework
     keys.unread += run.absent
     keys.notes += run.notes
@@ -85,7 +87,7 @@ def _planned(run: RewardRun) -> PlannedRun:
         keys.used.update(keys.data)
         return keys.run(model, refused=sentence("rewards.method"))
     keys.settings["method"] = learned.NAMES.get(method, method)
-    _switches(keys)
+    learned.switches(keys, keys.keys.phrases)
     TAKES[program.framework](keys)
     _adapted(keys, program)
     if keys.settings["method"] != "ppo":
@@ -119,26 +121,6 @@ def _method(keys: KeyReading, program: RewardProgram, verb: str) -> str:
     return next(named, program.usual_method)
 
 
-def _switches(keys: KeyReading) -> None:
-    """Take what a value of a key says, or values of several together: the first that stands."""
-    for (setting, meaning), words in keys.keys.phrases.items():
-        if setting in keys.settings:
-            continue
-        names = [_standing(keys, key, value) for key, value in words.items()]
-        if all(names):
-            keys.set(setting, meaning if meaning == "none" else flags.plain(meaning), names[0])
-            for name in names[1:]:
-                keys.knows(name, setting)
-
-
-def _standing(keys: KeyReading, names: str, value: Value) -> str:
-    """Return which of `a|b` has a value; "" where none has it, and none counts as read then."""
-    for name in names.split("|"):
-        if str(keys.peek(name)).lower() == str(value).lower():
-            return name
-    return ""
-
-
 def _cards(keys: KeyReading, each: str, machines: str, usual: int) -> None:
     """Take how many cards train: those of a machine, times machines."""
     count = number(keys.value(each, usual))
@@ -160,8 +142,9 @@ def _count(keys: KeyReading, cards: int) -> None:
 
 def _adapted(keys: KeyReading, program: RewardProgram) -> None:
     """Take the rank of adapters; where none is above 0, all is trained."""
-    rank = next((name for name in program.rank if number(keys.value(name))), "")
-    keys.used.update((program.targets, *program.rank))
+    ranks = [key for key, setting in keys.keys.settings.items() if setting == "lora_r"]
+    rank = next((name for name in ranks if number(keys.value(name))), "")
+    keys.used.update((program.targets, *ranks))
     if not rank or keys.settings.get("tuner") == "full":
         keys.settings["tuner"] = "full"
         keys.used.update(
@@ -189,8 +172,8 @@ def _verl(keys: KeyReading) -> None:
     layout, fsdp = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
     engine = (keys.value(n) for n in ("model_engine", "config_name", f"{ACTOR}.strategy"))
     if any("megatron" in str(name) for name in engine):
+        keys.settings |= {"shard": "zero1", "checkpointing": "none"}  # of its model's switch nothing
         _megatron(keys, f"{layout}.", f"{layout}.override_transformer_config.")
-        keys.settings |= {"shard": "zero1"}
     else:
         for above in (ACTOR, fsdp):
             _ulysses(keys, f"{above}.ulysses_sequence_parallel_size")
@@ -256,6 +239,7 @@ def _openrlhf(keys: KeyReading) -> None:
     if not _writes(keys):
         _unpacked(keys)
         return
+    keys.used.add(MOST_TOKENS)
     on = keys.on("train.dynamic_batch_enable") or keys.on("use_dynamic_batch")
     if on and keys.take(MOST_TOKENS, "max_tokens_per_gpu") is None:
         why = sentence("own_name", framework="OpenRLHF", name=MOST_TOKENS)
@@ -290,7 +274,7 @@ def _apart(keys: KeyReading, cards: int) -> None:
     keys.notes.append(sentence("rewards.apart", cards=cards))
 
 
-# ---- NeMo-RL, AgileRL, ms-swift
+# ---- NeMo-RL, AgileRL, slime, ms-swift
 
 
 def _nemo_rl(keys: KeyReading) -> None:
@@ -337,6 +321,18 @@ def _agilerl(keys: KeyReading) -> None:
         keys.settings["reference"] = "adapter"
 
 
+def _slime(keys: KeyReading) -> None:
+    """Take a run of Megatron with an engine of SGLang, on the same cards where it says so."""
+    _megatron(keys, "", "")
+    keys.settings["rollout_engine"] = "sglang"
+    if not keys.on("colocate"):
+        _apart(keys, max(1, number(keys.value("rollout_num_gpus"))))
+    loss = keys.on("use_kl_loss")
+    keys.settings["kl_beta"] = keys.value("kl_loss_coef" if loss else "kl_coef") or 0.0
+    if loss:
+        keys.set("reference", "host", "use_kl_loss")
+
+
 def _swift(keys: KeyReading) -> None:
     above = "train." if isinstance(keys.data.get("train"), dict) else ""
     _megatron(keys, above, above)
@@ -367,6 +363,9 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
         if keys.value(f"{below}{name}") is not None:
             keys.knows(f"{below}{name}", "megatron_args")
     keys.settings["megatron_args"] = tuple(taken)
+    again = f"{below}recompute_granularity"
+    if keys.value(again) in ("full", "selective"):
+        keys.take(again, "checkpointing")
 
 
 def _argument(word: str) -> bool:
@@ -385,35 +384,8 @@ TAKES: Mapping[str, Callable[[KeyReading], None]] = {
     "nemo-rl": _nemo_rl,
     "agilerl": _agilerl,
     "ms-swift": _swift,
+    "slime": _slime,
 }
-
-
-# ---- a change in its place
-
-
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of all programs, `a|b`: a file has those of one. None
-    where no program has words for it."""
-    tables = [table(text_beside(__file__, f"{each.table}.txt")) for each in REWARD_PROGRAMS]
-    names: dict[str, list[str]] = {"max_tokens_per_gpu": [f"{ACTOR}.ppo_max_token_len_per_gpu"]}
-    names["batch_size"] = [f"{ACTOR}.ppo_micro_batch_size_per_gpu"]
-    names["logprob_batch_size"] = [f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu"]
-    phrases: dict[tuple[str, Value], Mapping[str, Value]] = {}
-    for each in tables:
-        for key, setting in each.settings.items():
-            names.setdefault(setting, []).append(key)
-        for meaning, words in each.phrases.items():
-            phrases[meaning] = _merged(phrases.get(meaning, {}), words)
-    joined = {setting: "|".join(keys) for setting, keys in names.items()}
-    return phrased(learned.as_words(change, phrases), joined, phrases)
-
-
-def _merged(one: Mapping[str, Value], other: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Return two ways to say the same as `a|b`, key by key."""
-    if not one:
-        return other
-    pairs = zip(one.items(), other.items(), strict=False)
-    return {f"{a}|{b}": value for (a, value), (b, _) in pairs}
 
 
 KIND = Kind(
@@ -423,5 +395,4 @@ KIND = Kind(
     source="https://github.com/volcengine/verl 0.9",
     tells=tells,
     read=read,
-    written=written,
 )

@@ -38,13 +38,13 @@ class RewardProgram(NamedTuple):
     framework: str
     table: str
     models: Sequence[str]
-    rank: Sequence[str]  # of adapters
-    targets: str
+    targets: str  # of adapters
     usual_method: str = ""
     together: Sequence[str] = ()
     method: Sequence[str] = ()
     cards: Sequence[tuple[str, str]] = ()  # of a machine, and machines
     usual_cards: int = 0
+    words: str = ""  # its section of training/learning/words.txt; "": the framework's
     sequence: str = ""  # how ranks of a sequence see all of it
     verbs: Sequence[str] = ()  # after its word; none: whatever it starts
     usual: Mapping[str, tuple[Value, str]] = {}  # a setting -> its default, and the key of it

@@ -137,11 +137,6 @@ def placed(document: Document) -> Document:
     return replace(document, data=data, places=places)
 
 
-def written(change: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return a change of our settings as arguments of the calls; None where they have no words."""
-    return trl.written(change)
-
-
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run that a script starts: its first of each call counts."""
     calls, data, places, notes = _gathered(document)
@@ -406,6 +401,6 @@ KIND = Kind(
     source="https://github.com/unslothai/unsloth @ 015bdef0",
     tells=tells,
     read=read,
-    written=written,
+    written=trl.KIND.written,
     placed=placed,
 )

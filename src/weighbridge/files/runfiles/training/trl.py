@@ -7,6 +7,7 @@ scripts call otherwise (max_seq_length, use_lora).
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from weighbridge.base.parsed import text_beside
 from weighbridge.base.records import replace
@@ -24,7 +25,6 @@ from weighbridge.files.runfiles.training import arguments, learned, zero
 from weighbridge.files.runfiles.training.zero import contradicted
 
 KEYS = arguments.merged(arguments.KEYS, text_beside(__file__, "trl.txt"))
-LEARNED = arguments.merged(KEYS, learned.KEYS)
 OWN = ("per_device_train_batch_size", "learning_rate", "num_train_epochs", "torch_dtype")
 SAVED = ("per_device_train_batch_size", "output_dir", "learning_rate")  # TrainingArguments
 OPEN_INSTRUCT = "with_tracking"  # its scripts load in bfloat16, and accelerate says the rest
@@ -102,8 +102,8 @@ def of_arguments(
     keys = reading(document, KEYS)
     method = method or learned.method_of(keys)
     if method:
-        keys = reading(document, LEARNED)
         framework = "trl" if framework == "trainer" else framework
+        keys = reading(document, learned.keys_of(framework, KEYS))
     keys.settings["framework"] = framework
     keys.used.add(OPEN_INSTRUCT)
     model = arguments.name_of(keys, "model_name_or_path")
@@ -212,10 +212,6 @@ def _adapters(keys: KeyReading) -> None:
 
 
 WRITTEN: Mapping[str, str] = {
-    "gpu_memory_utilization": "vllm_gpu_memory_utilization",
-    "rollout_tp": "vllm_tensor_parallel_size",
-    "max_new_tokens": "max_completion_length",
-    "num_generations": "num_generations",
     "batch_size": "per_device_train_batch_size",
     "gradient_accumulation": "gradient_accumulation_steps",
     "seq_len": "max_seq_length|max_length",
@@ -238,12 +234,6 @@ NAMES: Mapping[str, str] = {
 }
 
 
-def written(change: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """Return a change of our settings as keys of the file; None where it has no words for it."""
-    phrases = table(LEARNED).phrases
-    return phrased(learned.as_words(change, phrases), WRITTEN, phrases)
-
-
 def fresh(run: PlannedRun) -> Mapping[str, Value]:
     """Return the keys of a new file that starts a run. Raises UsageError for what TRL refuses."""
     settings = run.settings
@@ -263,6 +253,6 @@ KIND = Kind(
     source="https://github.com/huggingface/trl @ f2cd5771",
     tells=tells,
     read=read,
-    written=written,
+    written=partial(phrased, names=WRITTEN, phrases=SAID),
     fresh=fresh,
 )
