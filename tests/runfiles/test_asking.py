@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 import weighbridge
+from weighbridge.faces.cli.menu import run
 from weighbridge.files.runfiles.in_words import command, lacking, to_type
 from weighbridge.files.runfiles.training.unanswered import learner
 
@@ -71,28 +72,28 @@ python3 -m verl.trainer.main_ppo \\
     actor_rollout_ref.model.path=org/name \\
     actor_rollout_ref.model.enable_gradient_checkpointing=True \\
     actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16 \\
+    actor_rollout_ref.actor.fsdp_config.param_offload=False \\
     actor_rollout_ref.actor.fsdp_config.optimizer_offload={offload} \\
     actor_rollout_ref.actor.use_dynamic_bsz={dynamic} \\
     actor_rollout_ref.actor.ppo_max_token_len_per_gpu=24000 \\
     trainer.n_gpus_per_node=8 trainer.nnodes=2
 """
 TRL = """\
-model = AutoModelForCausalLM.from_pretrained("org/name", load_in_4bit={packed})
+model = AutoModelForCausalLM.from_pretrained("org/name", load_in_4bit=True)
 peft_config = LoraConfig(lora_alpha=32, lora_dropout=0.1, r=64, bias="none")
 args = GRPOConfig(per_device_train_batch_size=8, max_completion_length=96, max_length=300)
 """
 
 
 @pytest.mark.parametrize(
-    ("text", "program", "started", "settings"),
+    ("text", "framework", "settings"),
     [
         (
             OPENRLHF,
-            "OpenRLHF",
-            True,
+            "openrlhf",
             {
-                "method": "full",
-                "seq_len": 26048,
+                "prompt_len": 13024,
+                "max_new_tokens": 13024,
                 "batch_size": 1,
                 "checkpointing": "full",
                 "shard": "zero3",
@@ -102,54 +103,40 @@ args = GRPOConfig(per_device_train_batch_size=8, max_completion_length=96, max_l
         (
             VERL.format(offload="False", dynamic="False"),
             "verl",
-            True,
             {
-                "method": "full",
-                "seq_len": 1536,
+                "prompt_len": 512,
+                "max_new_tokens": 1024,
                 "batch_size": 16,
+                "rollout_offload": "none",
                 "checkpointing": "full",
-                "shard": "fsdp1",
                 "cards": 16,
             },
         ),
         (
-            VERL.format(offload="True", dynamic="True"),
+            VERL.format(offload="True", dynamic="True") + "algorithm.adv_estimator=gae",
             "verl",
-            True,
             {
-                "method": "full",
-                "seq_len": 24000,
-                "batch_size": 1,
+                "method": "ppo",
+                "prompt_len": 512,
+                "max_new_tokens": 1024,
+                "batch_size": 16,
+                "max_tokens_per_gpu": 24000,
+                "rollout_offload": "states",
                 "checkpointing": "full",
-                "offload": "optimizer",
-                "shard": "fsdp1",
                 "cards": 16,
             },
         ),
         (
-            TRL.format(packed="True"),
-            "GRPO",
-            False,
-            {"method": "qlora", "lora_r": 64, "seq_len": 300, "batch_size": 8},
+            TRL,
+            "trl",
+            {"method": "grpo", "max_new_tokens": 96, "seq_len": 300, "batch_size": 8, "cards": 1},
         ),
-        (
-            TRL.format(packed="False"),
-            "GRPO",
-            False,
-            {"method": "lora", "lora_r": 64, "seq_len": 300, "batch_size": 8},
-        ),
-        ("GRPO of qwen3-8b", "GRPO", False, {}),
-        (
-            "actor.strategy=fsdp2 lora_rank=0 num_gpus=1 zero_stage=0",
-            "verl",
-            True,
-            {"method": "full", "cards": 1},
-        ),
-        ("actor.strategy=megatron n_gpus_per_node=8", "verl", True, {"method": "full", "cards": 8}),
+        ("GRPO of qwen3-8b", "trl", {"method": "grpo", "cards": 1}),
+        ("DPOTrainer", "trl", {"method": "dpo", "cards": 1}),
     ],
 )
-def test_what_a_program_of_rl_says_of_its_learner(text, program, started, settings):
-    assert learner(text, program, started=started) == settings
+def test_what_a_text_says_of_a_run_of_rewards(text, framework, settings):
+    assert learner(text, framework) == {"framework": framework, **settings}
 
 
 @pytest.mark.slow
@@ -167,14 +154,18 @@ def test_a_command_of_rl_in_a_text_is_its_question():
     assert two.report.peak.expected > one.report.peak.expected
 
 
-def test_a_text_that_speaks_of_rl_says_how_its_learner_is_asked():
-    text = "It dies with verl on an H100: ppo_micro_batch_size_per_gpu=2, max_length=4096, qwen3-8b"
-    weighed = weighbridge.weigh(text, name="a", offline=True).runs[0]
+def test_a_text_that_speaks_of_rl_has_its_question_to_type():
+    text = "It dies with verl on an H100: ppo_micro_batch_size_per_gpu=2, max_response_length=4096"
+    weighed = weighbridge.weigh(text + ", GRPO of qwen3-8b", name="a", offline=True).runs[0]
     line = weighed.why.rpartition("type: ")[2]
     _, task, model, *flags = shlex.split(line)
     asked = dict(zip(flags[::2], flags[1::2], strict=True))
     assert (task, model, asked["--gpu"]) == ("train", "qwen3-8b", "H100")
-    assert (asked["--seq-len"], asked["--batch-size"]) == ("4096", "2")
+    assert (asked["--framework"], asked["--method"]) == ("verl", "grpo")
+    assert (asked["--max-new-tokens"], asked["--batch-size"]) == ("4096", "2")
+    filled = {"--prompt-len": "512"}  # what the text does not say
+    words = [word for pair in (asked | filled).items() for word in pair]
+    assert run(["train", model, *words]) in (0, 1, 4)
 
 
 def test_a_config_that_is_not_in_the_text_is_named_with_its_card():

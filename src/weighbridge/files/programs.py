@@ -61,7 +61,7 @@ class Program:
     words: str = ""
     refused: str = ""
     alone: bool = False
-    learns: bool = False
+    learns: str = ""
 
     def starts(self, text: str) -> bool:
         """Tell whether a text has a line that starts it."""

@@ -19,6 +19,7 @@ from weighbridge.files.runfiles.named import MOST_TEXT, Piece, piece_of, pipelin
 from weighbridge.files.runfiles.record import PlannedRun, Understood, Value
 from weighbridge.models.catalogue import everyday
 from weighbridge.training.frameworks import FRAMEWORKS
+from weighbridge.workload.train import LEARNS, PREFERENCES
 
 # What decides of a server, and words do not say
 OF_A_SERVER = ("words.context", "words.requests")
@@ -189,11 +190,13 @@ def of_piece(key: str, piece: Piece, setting: str) -> Understood:
 # What decides of a task, and the word in place of its value
 DECIDES: Mapping[str, Mapping[str, str]] = {
     "train": {"method": "full|lora|qlora", "seq_len": "N", "batch_size": "N"},
+    "learn": {"method": "|".join(LEARNS), "batch_size": "N"},
     "infer": {"context": "N", "batch_size": "N"},
     "fit": {},
     "image": {"size": "1024x1024"},
     "train-image": {"method": "lora|full", "size": "1024x1024", "batch_size": "N"},
 }
+ROLLED = ("prompt_len", "max_new_tokens")  # lengths of a run that writes its own answers
 MODEL, CARD = "MODEL", "NAME"
 SHARDS = "ddp|zero2|zero3|fsdp2"
 LEADING = ("engine", "framework", "method")
@@ -202,7 +205,8 @@ LEADING = ("engine", "framework", "method")
 def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
     """Return the line that asks about a model with settings of ours, the card last."""
     decides = _decides(task, settings)
-    words = ["weighbridge", task, shlex.quote(model) if model else MODEL]
+    typed = "train" if task == "learn" else task
+    words = ["weighbridge", typed, shlex.quote(model) if model else MODEL]
     for name in dict.fromkeys((*LEADING, *decides, *settings)):
         if name != "gpu" and (name in settings or name in decides):
             words += _typed(name, settings.get(name), decides.get(name, ""))
@@ -212,6 +216,9 @@ def command(task: str, model: str, settings: Mapping[str, Value]) -> str:
 
 def _decides(task: str, settings: Mapping[str, Value]) -> Mapping[str, str]:
     """Return what decides: of a training on several cards also how they share the model."""
+    if task == "learn":
+        lengths = ("seq_len",) if settings.get("method") in PREFERENCES else ROLLED
+        return {**DECIDES[task], **dict.fromkeys(lengths, "N")}
     shared = task == "train" and ":" in str(settings.get("gpu") or "")
     return {**DECIDES[task], **({"shard": SHARDS} if shared else {})}
 

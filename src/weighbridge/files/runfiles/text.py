@@ -345,9 +345,8 @@ def _refused(program: Program, named: list[Piece], cards: Piece | None, text: st
     nearest that is."""
     model = named[0] if named else None
     name = model.value if model is not None else model_in(text)
-    why = clauses(
-        sentence("text.not_answered", name=program.title), *_instead(program, name, cards, text)
-    )
+    about = "text.no_run" if program.learns else "text.not_answered"
+    why = clauses(sentence(about, name=program.title), *_instead(program, name, cards, text))
     taken = taken_of(model, cards)
     return PlannedRun(task=program.task, model=name, understood=taken, refused=why)
 
@@ -360,12 +359,11 @@ def _instead(program: Program, model: str, cards: Piece | None, text: str) -> It
         yield sentence("text.nearest", engine=nearest)
         yield to_type("infer", model, {"engine": nearest, **gpu})
     elif program.learns:
-        settings = learner(text, program.name, started=bool(program.starts(text)))
-        count = settings.pop("cards", 0)
-        if cards is not None and count:
+        settings = learner(text, program.learns)
+        count = settings.pop("cards")
+        if cards is not None and count > 1:
             gpu = {"gpu": times(cards.value.partition(":")[0], count)}
-        yield sentence("to_type.learner")
-        yield to_type("train", model, {**settings, **gpu})
+        yield to_type("learn", model, {**settings, **gpu})
     elif program.configs and config is not None:
         line = " ".join(("weighbridge", config[0], "--gpu", shlex.quote(gpu.get("gpu", CARD))))
         yield sentence("to_type", command=line)

@@ -13,6 +13,8 @@ from weighbridge.files.programs import told_by
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.reading import VARIABLE, filled
 from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.training.learning.words import ANY, EACH, wordings
+from weighbridge.workload.train import LEARNS
 
 MODEL = re.compile(
     r"(?:actor_rollout_ref\.model\.path|actor\.model\.model_path|policy\.model_name"
@@ -69,101 +71,70 @@ def _value(pattern: re.Pattern[str], text: str, assigned: Mapping[str, str]) -> 
     return "" if VARIABLE.search(value) or "$" in value else value
 
 
-# Settings of the model that such a program trains, as those of a training by itself: they fill the
-# command that asks about that part alone (in_words.py), and no answer rests on them. Keys are
-# looked for as they stand in a command, a config or a script, whatever stands before them.
+# What a text says of a run of rewards, where no command of it can be read: it fills the
+# command that asks (in_words.py), and no answer rests on it. Keys are looked for as they stand in a
+# command, a config, a script or a log, whatever stands before their last word.
 
-OF_LEARNERS: Mapping[str, str] = {  # our word -> theirs, as a pattern
-    "batch_size": r"(?:ppo_)?micro_batch_size_per_gpu|(?:micro_train|train_micro|per_device_train)"
-    r"_batch_size|micro_batch_size_per_device_for_update",
-    "prompt": "max_prompt_length|prompt_max_len",
-    "answer": "max_response_length|generate_max_len|max_completion_length",
-    "seq_len": "max_len|max_length|max_seq_length|max_total_sequence_length",
-    "tokens": "ppo_max_token_len_per_gpu",
-    "by_tokens": "use_dynamic_bsz",
-    "zero": "zero_stage",
-    "strategy": r"actor\.strategy",
-    "checkpointing": "(?:enable_)?gradient_checkpointing(?:_enable)?",
-    "offload": r"(?:actor\.fsdp_config\.optimizer|adam)_offload",
-    "lora_r": r"lora_rank|lora\.rank|lora_r|peft_config\.r",
-    "packed": "load_in_4bit",
-    "cards": r"n_gpus_per_node|actor[._]num_gpus_per_node|nproc[-_]per[-_]node|num_gpus",
-    "machines": r"nnodes|actor[._]num_nodes",
-}
-ADAPTERS = re.compile(r"LoraConfig\([^)]{0,600}?\br ?= ?(\d{1,4})\b")
-SHARDS = {"fsdp": "fsdp1", "fsdp2": "fsdp2"}
-BY_FSDP = ("verl",)  # programs that share the model out by FSDP where nobody says it
+ESTIMATOR = re.compile(r"(?i)\b(?:adv|advantage)[._]estimator[\"']?\s*[=:]\s*[\"']?(\w+)")
+ESTIMATED = {"gae": "ppo", "reinforce_plus_plus": "reinforce", "remax": "reinforce"}
+SPOKEN = re.compile(rf"(?<![a-z])({'|'.join(map(str.upper, LEARNS))})(?![a-z])")
+CARDS = (r"n_gpus_per_node|actor[._]num_gpus_per_node|nproc[-_]per[-_]node|num_gpus", "nnodes")
 
 
-def learner(text: str, program: str, *, started: bool) -> dict[str, Value]:
-    """Return the settings of what a program trains; `cards` is how many of them train. `started`:
-    its command is in the text, so that what it does not say is its default."""
-    values = {
-        name: value
-        for name, pattern in OF_LEARNERS.items()
-        if (value := _first_value(text, pattern))
-    }
-    rank = ADAPTERS.search(text)
-    if rank is not None:
-        values.setdefault("lora_r", rank[1])
-    return dict(_settings(values, program, started=started))
+def learner(text: str, framework: str) -> dict[str, Value]:
+    """Return the settings that a text tells of a run of a framework, by the framework's own words;
+    `cards` is how many of them train."""
+    settings: dict[str, Value] = {"framework": framework}
+    method = _method(text)
+    if method:
+        settings["method"] = method
+    words = wordings()[framework]
+    for name, keys in words.names.items():
+        number = next(filter(None, (_number(text, key) for key in keys)), None)
+        if number is not None:
+            settings[name] = number
+    for (name, value), pairs in words.phrases.items():
+        if all(_stands(text, key, wanted) for key, wanted in pairs.items()):
+            filled_in = next((key for key, wanted in pairs.items() if wanted == EACH), "")
+            settings.setdefault(name, _number(text, filled_in) if value == ANY else value)
+    ranks, machines = (_count(text, key) or 1 for key in CARDS)
+    return {**settings, "cards": ranks * machines}
+
+
+def _method(text: str) -> str:
+    estimator, spoken = ESTIMATOR.search(text), SPOKEN.search(text)
+    name = (estimator or spoken or ("", ""))[1].lower()
+    name = ESTIMATED.get(name, name)
+    return name if name in LEARNS else ""
+
+
+def _number(text: str, key: str) -> int | None:
+    """Return the number that a key has in a text, by the end of its name."""
+    return _count(text, re.escape(key.rpartition(".")[2]))
+
+
+def _count(text: str, pattern: str) -> int | None:
+    value = _first_value(text, pattern)
+    return int(value) if value.isdecimal() else None
+
+
+def _stands(text: str, key: str, wanted: Value) -> bool:
+    """Tell whether a text gives a key a value, by any of its names `a|b`; EACH is any number."""
+    values = [_first_value(text, re.escape(n.rpartition(".")[2])) for n in key.split("|")]
+    if wanted == EACH:
+        return values[-1].isdecimal()
+    return str(wanted).lower() in values
 
 
 def _first_value(text: str, key: str) -> str:
     """Return the first value of a key; "true" where it stands alone, as a switch, "" where it does
     not stand in the text."""
     match = re.search(
-        rf"(?i)(?<![\w-])(?:--)?(?:\w+[._])*(?:{key})\b"
+        rf"(?i)(?<![\w-])(?:--)?(?:\w+\.)*(?:{key})\b"
         r"(?:[\"']?[ \t]*[=:][ \t]*[\"']?|[ \t]+)?(?P<value>[\w.]+)?",
         text,
     )
     return "" if match is None else (match["value"] or "true").lower()
-
-
-def _settings(
-    values: Mapping[str, str], program: str, *, started: bool
-) -> Iterator[tuple[str, Value]]:
-    numbers = {name: int(value) for name, value in values.items() if value.isdecimal()}
-    method = _method(values, numbers, started=started)
-    if method:
-        yield "method", method
-    if method in ("lora", "qlora") and numbers.get("lora_r"):
-        yield "lora_r", numbers["lora_r"]
-    yield from _of_a_step(values, numbers)
-    if values.get("checkpointing") == "true":
-        yield "checkpointing", "full"
-    if values.get("offload") == "true":
-        yield "offload", "optimizer"
-    cards = numbers.get("cards", 0) * numbers.get("machines", 1)
-    shard = _shard(values, program) if cards != 1 else ""
-    yield from ((name, value) for name, value in (("shard", shard), ("cards", cards)) if value)
-
-
-def _method(values: Mapping[str, str], numbers: Mapping[str, int], *, started: bool) -> str:
-    if values.get("packed") == "true":
-        return "qlora"
-    return "lora" if numbers.get("lora_r") else "full" if started else ""
-
-
-def _of_a_step(values: Mapping[str, str], numbers: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Yield the length and the batch of a step: where it is filled up to a number of tokens, these
-    are one long sequence."""
-    if values.get("by_tokens") == "true" and numbers.get("tokens"):
-        yield from (("seq_len", numbers["tokens"]), ("batch_size", 1))
-        return
-    both = numbers.get("prompt"), numbers.get("answer")
-    length = sum(filter(None, both)) if all(both) else numbers.get("seq_len")
-    if length:
-        yield "seq_len", length
-    if numbers.get("batch_size"):
-        yield "batch_size", numbers["batch_size"]
-
-
-def _shard(values: Mapping[str, str], program: str) -> str:
-    stage = values.get("zero", "")
-    if stage in ("1", "2", "3"):
-        return f"zero{stage}"
-    return SHARDS.get(values.get("strategy", "fsdp" if program in BY_FSDP else ""), "")
 
 
 KIND = Kind(
