@@ -14,6 +14,7 @@ Source of the order: threads about verl, OpenRLHF and TRL (docs/rewards.md).
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from math import ceil
 from typing import Any
 
 from weighbridge.answers.remedies import devices
@@ -221,8 +222,9 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     if share and v is not None:
         binding = now.fullest.binding(HIGH).at("driver").high
         lacks = (binding - v.usable.low) / v.total.expected
-        less = int(100 * (share - lacks) - 1) / 100
-        if float(now.derived.get("share_needed") or share) <= less < share - LITTLE:
+        least = ceil(100 * float(now.derived.get("share_needed") or share)) / 100
+        less = max(int(100 * (share - lacks) - 1) / 100, least)
+        if less < share - LITTLE:
             change = {"gpu_memory_utilization": less}
             everywhere = () if asleep else TRAINS
             yield _step("share", change, WAITS, *WRITES, *everywhere, share=f"{less:.0%}")
@@ -245,8 +247,11 @@ def _references(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
 
 def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     count, framework = _cards(now), row["framework"]
-    if count > 1 and row["context_parallel_size"] == 1:
-        yield _step("cut", {"context_parallel_size": count}, SLOWER, *QUIET, *GRAPH, cards=count)
+    cut = 2 * (row["context_parallel_size"] or 1)  # by twos: the fewest that are enough
+    if count % cut == 0:
+        yield _step("cut", {"context_parallel_size": cut}, SLOWER, *QUIET, *GRAPH, cards=cut)
+    if row["tuner"] == "full" and str(row["optimizer"]).startswith("adamw_torch"):
+        yield _step("eight", {"optimizer": "adamw_8bit"}, Price(quality=1))
     if row["offload"] not in ("none", "optimizer"):
         return
     shard, by_file = row["shard"], framework in FILES and row["shard"] == "zero3"
