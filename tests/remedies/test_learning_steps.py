@@ -103,3 +103,28 @@ def test_steps_lower_what_the_machine_is_to_hold(settings, ram, steps):
     assert [*last.change] == steps and last.fits != "no"
     then = model.train(ram=ram, remedies=False, **{**settings, **last.change})
     assert then.verdict.host.needed == last.host
+
+
+@pytest.mark.slow
+def test_rows_are_cut_over_as_few_cards_as_are_enough():
+    """Sixteen cards could cut each row; four of them are enough."""
+    asked = {"method": "dapo", "framework": "verl", "gpu": "h100:16", "rollout_tp": 4}
+    asked |= {"prompt_len": 2048, "max_new_tokens": 20480, "max_tokens_per_gpu": 22528}
+    model = weighbridge.prepare("qwen2.5-32b")
+    last = model.train(**asked).remedies[-1]
+    ranks = last.change["context_parallel_size"]
+    assert last.fits == "yes" and 1 < ranks < 16
+    fewer = {**asked, **last.change, "context_parallel_size": ranks // 2}
+    assert model.train(**fewer, remedies=False).verdict.fits != "yes"
+
+
+@pytest.mark.slow
+def test_states_in_8_bits_are_no_step_of_the_processor():
+    """DeepSpeed steps on the host by its own Adam, of 32 bits: the step that goes there takes back
+    the one that was taken on the card."""
+    asked = {"method": "grpo", "gpu": "h100:2", "rollout_engine": "vllm", "batch_size": 8}
+    report = weighbridge.train("qwen2.5-14b", **asked, max_new_tokens=2048)
+    eight, host = report.remedies[-2:]
+    assert eight.change["optimizer"] == "adamw_8bit" and eight.fits == "no"
+    assert (host.change["optimizer"], host.change["offload"]) == ("adamw_torch_fused", "optimizer")
+    assert "--optim adamw_torch_fused" in host.paste

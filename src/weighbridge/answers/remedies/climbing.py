@@ -78,8 +78,7 @@ class Climb:
         while len(self.climbed) < MOST and not (asks and len(self._tried) >= asks):
             if self._has_room() if enough is None else enough(self.now):
                 break
-            bound = EXPECTED if enough is None else HIGH
-            instant = self.now.fullest.binding(bound).name
+            instant = self._instant(to_the_end=enough is not None)
             left = (one for one in steps(self.now, self.current) if one.change not in self._tried)
             step = next((one for one in left if one.helps(instant, self.current)), None)
             if step is None:
@@ -95,6 +94,13 @@ class Climb:
         self.current = self.current.but(**step.change)
         self.now, self.done = then, {**self.done, **step.change}
         self.climbed.append(_remedy(then, self.done, step, self.line(then, self.done)))
+
+    def _instant(self, *, to_the_end: bool) -> str:
+        """Name the instant that is to be lowered: that of the peak, and once it has room, where all
+        of the range is to have it, the one that may be highest."""
+        verdict, peak = self.now.verdict, self.now.peak.expected
+        over = verdict is not None and peak > verdict.usable.expected
+        return self.now.fullest.binding(HIGH if to_the_end and not over else EXPECTED).name
 
     def _has_room(self) -> bool:
         """Tell whether one fits, and one more stands behind it."""

@@ -49,6 +49,7 @@ FUSED: Mapping[str, str] = {"verl": "chunked", **dict.fromkeys(("trl", "ms-swift
 FILES = ("ms-swift", "llama-factory", "axolotl")
 # How a model is shared out whose parameters are in RAM
 SHARED = {"verl": "fsdp2", **dict.fromkeys(("trl", *FILES), "zero3")}
+USUAL, EIGHT = "adamw_torch_fused", "adamw_8bit"
 SHARE = "gpu_memory_utilization"
 LEAVES = ("states", "weights")
 SLEEPS: tuple[Mapping[str, Any], ...] = (
@@ -251,16 +252,19 @@ def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     if count % cut == 0:
         yield _step("cut", {"context_parallel_size": cut}, SLOWER, *QUIET, *GRAPH, cards=cut)
     if row["tuner"] == "full" and str(row["optimizer"]).startswith("adamw_torch"):
-        yield _step("eight", {"optimizer": "adamw_8bit"}, Price(quality=1))
+        yield _step("eight", {"optimizer": EIGHT}, Price(quality=1))
     if row["offload"] not in ("none", "optimizer"):
         return
+    # DeepSpeed's processor steps by its own Adam alone
+    steps = {"optimizer": USUAL} if row["optimizer"] == EIGHT else {}
     shard, by_file = row["shard"], framework in FILES and row["shard"] == "zero3"
     if row["offload"] == "none" and row["tuner"] == "full" and not by_file:
         zero = {} if shard.startswith("zero") else {"shard": "zero2"}
-        yield _step("states_host", {**zero, "offload": "optimizer"}, Price(speed=12))
+        change = {**zero, **steps, "offload": "optimizer"}
+        yield _step("states_host", change, Price(speed=12))
     if count > 1 or shard.startswith("zero"):
         share = SHARED.get(framework, shard)
-        change = {"offload": "params"} if share == shard else {"shard": share, "offload": "params"}
+        change = {**({} if share == shard else {"shard": share}), **steps, "offload": "params"}
         yield _step("all_host", change, Price(speed=30))
 
 
