@@ -57,6 +57,7 @@ TAKEN = (
     *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing", "max_length"),
     *("fast_inference", "gpu_memory_utilization", "load_in_fp8"),
 )
+OF_CONFIGS = ("packing", "max_length", "max_seq_length")  # of these, what configs have, too
 STANDBY = re.compile(r"UNSLOTH_VLLM_STANDBY\W+1\b")
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
