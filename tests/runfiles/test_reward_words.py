@@ -102,7 +102,10 @@ def rows():
         for setting, value in known.phrases:
             yield program, {setting: SAMPLES.get(setting, 32) if value == "*" else value}
         for setting, value in names.items():
-            yield program, {"lora_r": 8} | {setting: value} if "lora_" in setting else {setting: value}
+            yield (
+                program,
+                {"lora_r": 8} | {setting: value} if "lora_" in setting else {setting: value},
+            )
 
 
 @pytest.mark.parametrize(("program", "change"), [*rows()])
@@ -114,7 +117,10 @@ def test_what_is_pasted_is_read_as_what_was_meant(program, change):
 
 # A step of the ladder -> the programs that have no words for it; the ladder passes over it there
 LACKS = [
-    ({"logprob_batch_size": 1}, "trl ms-swift ms-swift-megatron llama-factory axolotl agilerl slime"),
+    (
+        {"logprob_batch_size": 1},
+        "trl ms-swift ms-swift-megatron llama-factory axolotl agilerl slime",
+    ),
     ({"checkpointing": "full"}, "ms-swift-megatron"),
     ({"batch_size": 2, "gradient_accumulation": 4}, ""),
     (
@@ -205,7 +211,7 @@ def test_a_step_has_words_of_its_own_or_none(change, lacks):
             "trl:\n  vllm_enable_sleep_mode: true\n  beta: 0.0\nmicro_batch_size: 1",
         ),
         ("agilerl", {"sleep_level": 1}, "algorithm:\n  vllm_config:\n    sleep_mode: true"),
-        ("unsloth", {"standby": True}, 'os.environ["UNSLOTH_VLLM_STANDBY"]=\'1\''),
+        ("unsloth", {"standby": True}, "os.environ[\"UNSLOTH_VLLM_STANDBY\"]='1'"),
     ],
 )
 def test_a_change_is_spelled_as_its_program_does(program, change, text):

@@ -116,7 +116,11 @@ def _off_host(case: RemedyCase, climb: Climb, steps: Callable[[Report], Iterator
             return
         tried.append(step.change)
         step, then = _with_room(case, climb, step)
-        if then is not None and _on_cards(then) and _in_ram(then) < _in_ram(climb.now) * (1 - LEAST):
+        if (
+            then is not None
+            and _on_cards(then)
+            and _in_ram(then) < _in_ram(climb.now) * (1 - LEAST)
+        ):
             climb.take(step, then)
 
 
@@ -129,7 +133,9 @@ def _with_room(case: RemedyCase, climb: Climb, step: Step) -> tuple[Step, Report
     shares = (one.change for one in _engine(then, then.workload) if SHARE in one.change)
     smaller = {**step.change, **next(shares, {})}
     cost = _flagged(smaller, sentence("step.stays"))
-    return step._replace(change=smaller, cost=cost), answered(case.ask, climb.current.but(**smaller))
+    return step._replace(change=smaller, cost=cost), answered(
+        case.ask, climb.current.but(**smaller)
+    )
 
 
 def _in_ram(report: Report) -> int:
@@ -291,6 +297,4 @@ def _cards(now: Report) -> int:
     return 1 if now.verdict is None else now.verdict.count
 
 
-RUNGS: tuple[Rungs, ...] = (
-    *(_passes, _rows, _shares, _engine, _references, _elsewhere, _smaller),
-)
+RUNGS: tuple[Rungs, ...] = (*(_passes, _rows, _shares, _engine, _references, _elsewhere, _smaller),)

@@ -356,7 +356,9 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
         after = applied(replace(document, text=f"{document.text}\n"), run, words)
         return None if after is None else after.removesuffix("\n")
     edits: list[Edit] = []
-    for key, value in _folded(document, words).items() if document.syntax == "yaml" else words.items():
+    for key, value in (
+        _folded(document, words).items() if document.syntax == "yaml" else words.items()
+    ):
         edit = _edit(document, run, _chosen(document, key), value)
         if edit is None:
             return None
@@ -374,7 +376,9 @@ def _folded(document: Document, words: Words) -> Words:
     folded: dict[str, Any] = {}
     for key, value in words.items():
         path, inner = _chosen(document, key), value
-        while len(path) > 1 and not any(one[: len(path) - 1] == path[:-1] for one in document.places):
+        while len(path) > 1 and not any(
+            one[: len(path) - 1] == path[:-1] for one in document.places
+        ):
             path, inner = path[:-1], {path[-1]: inner}
         name = ".".join(path)
         both = isinstance(inner, dict) and isinstance(folded.get(name), dict)

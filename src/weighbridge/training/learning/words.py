@@ -117,7 +117,9 @@ def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if words is None:
             return None
         keys |= words
-    return keys if known is None else {_key(known, key): _value(known, on) for key, on in keys.items()}
+    return (
+        keys if known is None else {_key(known, key): _value(known, on) for key, on in keys.items()}
+    )
 
 
 def _key(known: Wording, key: str) -> str:

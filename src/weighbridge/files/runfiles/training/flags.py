@@ -127,7 +127,9 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
     start, dotted = other[0], "." in re.split(r"[=\s]", other[0], maxsplit=1)[0]
     alike = [name for name in names if ("." in name) == dotted]
     for name in alike[::-1] if dotted else alike[-1:]:
-        word = f"--{name} {written_value}".rstrip() if start[0] == "-" else f"{name}={written_value}"
+        word = (
+            f"--{name} {written_value}".rstrip() if start[0] == "-" else f"{name}={written_value}"
+        )
         yield f"{text[: other.end()]} {word}{text[other.end() :]}"
 
 

@@ -177,7 +177,10 @@ def _verl(keys: KeyReading) -> None:
     layout, fsdp = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
     engine = (keys.value(n) for n in ("model_engine", "config_name", f"{ACTOR}.strategy"))
     if any("megatron" in str(name) for name in engine):
-        keys.settings |= {"shard": "zero1", "checkpointing": "none"}  # of its model's switch nothing
+        keys.settings |= {
+            "shard": "zero1",
+            "checkpointing": "none",
+        }  # of its model's switch nothing
         _megatron(keys, f"{layout}.", f"{layout}.override_transformer_config.")
     else:
         for above in (ACTOR, fsdp):
