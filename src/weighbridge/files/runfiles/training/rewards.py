@@ -24,7 +24,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.learned import number
 from weighbridge.files.runfiles.training.rewards_text import (
@@ -36,8 +36,8 @@ from weighbridge.files.runfiles.training.rewards_text import (
 )
 from weighbridge.files.runfiles.training.unanswered import is_script
 from weighbridge.settings.ranks import SIZES, Ranks
-from weighbridge.training.megatron.arguments import ARGUMENTS
 from weighbridge.training.learning.words import section
+from weighbridge.training.megatron.arguments import ARGUMENTS
 from weighbridge.training.megatron.arguments import read as read_arguments
 from weighbridge.workload.train import REWARDS
 
