@@ -18,9 +18,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
 from weighbridge.machines.allocator.settings import GROWING, VARIABLES
-from weighbridge.base.units import ceil_div
 from weighbridge.models.quantization.on_load import arguments
 from weighbridge.training.launching import (
     CHECKPOINTS,
@@ -324,7 +324,8 @@ def _standing(run: TrainerRun) -> Iterator[str]:
         row = ROWS.get(run.learns, ROWS["DPO"])
         yield from _wrapped("row = {", row[1:-1].split(", "), "}")
         if run.learns == "KTO":  # which compares those that are wanted with those that are not
-            yield f'data = Dataset.from_list([row, {{**row, "label": False}}] * {ceil_div(rows, 2)})'
+            both = '[row, {**row, "label": False}]'
+            yield f"data = Dataset.from_list({both} * {ceil_div(rows, 2)})"
             return
         yield f"data = Dataset.from_list([row] * {rows})"
         return

@@ -314,7 +314,7 @@ def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remed
     if run.command:
         return _line_says(again, run, remedy) and _others_stay(runs, file, number)
     implied = {name for name in follows(program_of(run.settings)) if name not in run.settings}
-    wanted = run.settings | {k: v for k, v in remedy.change.items() if k not in implied}
+    wanted = {**run.settings, **{k: v for k, v in remedy.change.items() if k not in implied}}
     return _same(again.settings, wanted) and again.model == run.model and again.task == run.task
 
 
@@ -380,7 +380,7 @@ def _folded(document: Document, words: Words) -> Words:
             one[: len(path) - 1] == path[:-1] for one in document.places
         ):
             path, inner = path[:-1], {path[-1]: inner}
-        name = ".".join(path)
+        name = ".".join(map(str, path))
         both = isinstance(inner, dict) and isinstance(folded.get(name), dict)
         folded[name] = {**folded[name], **inner} if both else inner
     return folded
@@ -427,10 +427,10 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
     """Put a new key beside one that is known."""
     written_value = _written(value, document.syntax)
-    if document.syntax == "python" and "[" in path[-1]:  # a line before what is imported
+    if document.syntax == "python" and "[" in str(path[-1]):  # a line before what is imported
         first_import = re.search(r"^(?:import|from) (?!__future__)", document.text, re.MULTILINE)
         start = first_import.start() if first_import else 0
-        return Edit(start, start, f"import os\n\n{'.'.join(path)} = {written_value}\n")
+        return Edit(start, start, f"import os\n\n{'.'.join(map(str, path))} = {written_value}\n")
     if document.syntax == "python":  # behind the last argument of a call
         from weighbridge.files.runfiles.training.script import OF_CONFIGS, TAKEN
 

@@ -73,8 +73,8 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def program_of(settings: Mapping[str, Any]) -> str:
-    """Name the program whose words a run has: a framework, its backend of Megatron, or its script of
-    preferences."""
+    """Name the program whose words a run has: a framework, its backend of Megatron, or its script
+    of preferences."""
     framework = str(settings.get("framework") or "")
     of_pairs = settings.get("method") not in REWARDS
     part = "megatron" if settings.get("megatron_args") else "pairs" if of_pairs else ""
