@@ -46,9 +46,11 @@ BASES = {  # a file of each, to which words are added
     ),
     "unsloth": (
         "a.py",
-        f'FastLanguageModel.from_pretrained("{MODEL}", fast_inference=True)\n'
-        "FastLanguageModel.get_peft_model(model, r=8{})\n"
-        "GRPOTrainer(args=GRPOConfig(num_generations=1{}))\n",
+        (
+            f'FastLanguageModel.from_pretrained("{MODEL}", fast_inference=True)\n'
+            "FastLanguageModel.get_peft_model(model, r=8{})\n"
+            "GRPOTrainer(args=GRPOConfig(num_generations=1{}))\n"
+        ),
     ),
 }
 SAMPLES = {
@@ -125,8 +127,10 @@ LACKS = [
     ({"batch_size": 2, "gradient_accumulation": 4}, ""),
     (
         {"max_tokens_per_gpu": 4096},
-        "trl ms-swift ms-swift-megatron llama-factory axolotl unsloth easyr1 nemo-rl "
-        "nemo-rl-megatron agilerl",
+        (
+            "trl ms-swift ms-swift-megatron llama-factory axolotl unsloth easyr1 nemo-rl "
+            "nemo-rl-megatron agilerl"
+        ),
     ),
     (
         {"shard": "zero3"},
@@ -138,8 +142,10 @@ LACKS = [
     ),
     (
         {"sleep_level": 2},
-        "llama-factory unsloth verl verl-megatron easyr1 openrlhf nemo-rl nemo-rl-megatron agilerl "
-        "slime",
+        (
+            "llama-factory unsloth verl verl-megatron easyr1 openrlhf nemo-rl nemo-rl-megatron agilerl "
+            "slime"
+        ),
     ),
     ({"gpu_memory_utilization": 0.4}, "llama-factory"),
     (
@@ -153,19 +159,25 @@ LACKS = [
     ({"kl_beta": 0.0}, "llama-factory slime"),
     (
         {"reference": "host"},
-        "trl ms-swift ms-swift-megatron llama-factory axolotl unsloth verl verl-megatron easyr1 "
-        "nemo-rl nemo-rl-megatron agilerl slime",
+        (
+            "trl ms-swift ms-swift-megatron llama-factory axolotl unsloth verl verl-megatron easyr1 "
+            "nemo-rl nemo-rl-megatron agilerl slime"
+        ),
     ),
     (
         {"reference": "precomputed"},
-        "ms-swift-megatron llama-factory verl verl-megatron easyr1 openrlhf nemo-rl "
-        "nemo-rl-megatron agilerl slime",
+        (
+            "ms-swift-megatron llama-factory verl verl-megatron easyr1 openrlhf nemo-rl "
+            "nemo-rl-megatron agilerl slime"
+        ),
     ),
     ({"context_parallel_size": 2}, "trl llama-factory unsloth agilerl"),
     (
         {"shard": "zero2", "offload": "optimizer"},
-        "ms-swift-megatron axolotl unsloth verl verl-megatron easyr1 nemo-rl nemo-rl-megatron "
-        "agilerl slime",
+        (
+            "ms-swift-megatron axolotl unsloth verl verl-megatron easyr1 nemo-rl nemo-rl-megatron "
+            "agilerl slime"
+        ),
     ),
     (
         {"offload": "params"},

@@ -247,6 +247,11 @@ LEARNS = [
         "num_generations": 4,
         "batch_size": 4,
     },
+    *({"method": name, "seq_len": 512, "batch_size": 2} for name in ("kto", "reward", "ipo")),
+    *({"method": name, "seq_len": 512, "lora_r": 8} for name in ("orpo", "cpo", "simpo")),
+    {"method": "reward", "seq_len": 512, "lora_r": 8},
+    {"method": "kto", "reference": "precomputed", "batch_size": 4},
+    {"method": "rloo", "max_new_tokens": 128, "num_generations": 2, "batch_size": 4},
 ]
 
 
@@ -265,7 +270,7 @@ def test_a_script_of_trl_is_read_as_what_was_asked(settings):
 def test_what_no_script_says_is_refused():
     with pytest.raises(UsageError, match="for TRL alone"):
         weighbridge.emit("qwen3-0.6b", "axolotl", offline=True, method="dpo")
-    with pytest.raises(UsageError, match="SFT alone"):
-        weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="kto")
+    with pytest.raises(UsageError, match="no script is written for gkd"):
+        weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="gkd")
     with pytest.raises(UsageError, match="max-num-seqs"):
         weighbridge.emit("qwen3-0.6b", "trl", offline=True, method="grpo", max_num_seqs=3)

@@ -45,7 +45,12 @@ SHARDS = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 NEXT, MASKED, SEEN = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",), ("ForImageClassification",)
 BOTH = ("ForConditionalGeneration",)
 CLASSES = (*NEXT, *MASKED, *SEEN, *BOTH)
-LEARNED = {"dpo": "DPO", "grpo": "GRPO"}  # a method -> how TRL's trainer and config begin
+LEARNED = {  # a method -> how TRL's trainer and config begin
+    **{name: name.upper() for name in ("dpo", "grpo", "kto", "orpo", "cpo", "rloo")},
+    "reward": "Reward",
+    "ipo": "DPO",
+    "simpo": "CPO",
+}
 # Settings of roles that TRL's own arguments have no words for
 OF_ROLES = (
     *("critic", "reward_model", "entropy", "logprob_batch_size", "max_tokens_per_gpu", "packing"),

@@ -15,9 +15,10 @@ PEFT 0.21 tuners/lora/config.py, utils/other.py.
 '''
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from weighbridge.base.units import ceil_div
 from weighbridge.engines.transformers.derived import IMPLEMENTATIONS, OFF
 from weighbridge.machines.allocator.settings import GROWING, VARIABLES
 from weighbridge.models.quantization.on_load import arguments
@@ -36,6 +37,17 @@ WIDE = 79  # columns of a line
 STEPS = 8  # that there are rows for where no data set is named
 DECIDES = "# What decides the memory"  # before the statements that a screen shows
 METHODS = {"full": "Full training", "lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA"}
+MOVED = ("CPO", "ORPO")  # to trl.experimental (trl 1.16)
+WRITES = ("GRPO", "RLOO")  # trainers that write answers
+LOSS_TYPES: Mapping[str, tuple[str, ...]] = {
+    "ipo": ('loss_type=["ipo"]',),
+    "simpo": ('loss_type="simpo"', "cpo_alpha=0.0"),
+}
+ROWS = {  # a row that stands in for data, of trainers that compare or mark rows
+    "DPO": '{"prompt": "a", "chosen": " a" * args.max_length, "rejected": " a" * args.max_length}',
+    "KTO": '{"prompt": "a", "completion": " a" * args.max_length, "label": True}',
+    "Reward": '{"chosen": " a" * args.max_length, "rejected": " a" * args.max_length}',
+}
 WRITERS = {"trainer": "the Trainer", "trl": "TRL"}
 
 
@@ -54,7 +66,8 @@ def script(run: TrainerRun) -> str:
 def _about(run: TrainerRun) -> Iterator[str]:
     t = run.settings
     tuned, rows = METHODS[_tuning(run)], f"{t['batch_size']} x {t['seq_len']:,} tokens"
-    method = f"{run.learns}, {tuned.replace('Full', 'full')}" if run.learns else tuned
+    name = "Reward model" if t["method"] == "reward" else str(t["method"]).upper()
+    method = f"{name}, {tuned.replace('Full', 'full')}" if run.learns else tuned
     yield f'"""{method} of {run.model} with {WRITERS[run.framework]}, {rows} a step.'
     yield ""
     yield f"    {run.starts}"
@@ -84,7 +97,8 @@ def _imports(run: TrainerRun) -> Iterator[str]:
     if names:
         yield _imported("transformers", sorted(names))
     if trl:
-        yield _imported("trl", [f"{run.learns or 'SFT'}Config", f"{run.learns or 'SFT'}Trainer"])
+        home = f"trl.experimental.{run.learns.lower()}" if run.learns in MOVED else "trl"
+        yield _imported(home, [f"{run.learns or 'SFT'}Config", f"{run.learns or 'SFT'}Trainer"])
 
 
 def _imported(module: str, names: Sequence[str]) -> str:
@@ -185,7 +199,10 @@ def _adapters(run: TrainerRun) -> tuple[str, ...]:
     lora += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
     lora += ["use_dora=True"] if _tuning(run) == "dora" else []
     lora += ["use_rslora=True"] if t["use_rslora"] else []
-    lora += [f"modules_to_save={json.dumps(t['modules_to_save'])}"] if t["modules_to_save"] else []
+    marks = run.learns == "Reward"  # whose head PEFT trains by itself, by this type
+    saved = [name for name in t["modules_to_save"] or () if not (marks and name == "score")]
+    lora += ['task_type="SEQ_CLS"'] if marks else []
+    lora += [f"modules_to_save={json.dumps(saved)}"] if saved else []
     return tuple(lora)
 
 
@@ -193,10 +210,11 @@ def _arguments(run: TrainerRun) -> Iterator[str]:
     """Yield what an answer depends on, the most telling first."""
     t = run.settings
     yield f"per_device_train_batch_size={t['batch_size']}"
-    if run.learns == "GRPO":
+    if run.learns in WRITES:
         yield from _answers(run)
     elif run.framework == "trl":
         yield f"max_length={t['seq_len']}"
+        yield from LOSS_TYPES.get(t["method"], ())
         yield from ["precompute_ref_log_probs=True"] * (t.get("reference") == "precomputed")
     if t["gradient_accumulation"] != 1:
         yield f"gradient_accumulation_steps={t['gradient_accumulation']}"
@@ -225,8 +243,8 @@ def _answers(run: TrainerRun) -> Iterator[str]:
     t = run.settings
     yield f"num_generations={t['num_generations']}"
     yield f"max_completion_length={t['max_new_tokens']}"
-    if t.get("kl_beta"):
-        yield f"beta={t['kl_beta']}"
+    if t.get("kl_beta") or run.learns == "RLOO":  # whose own is 0.05
+        yield f"beta={t.get('kl_beta') or 0.0}"
     if t["rollout_engine"] == "none":
         return
     yield "use_vllm=True"
@@ -299,12 +317,16 @@ def _standing(run: TrainerRun) -> Iterator[str]:
     """Yield the rows of a stand-in: as many as a few steps take on all ranks."""
     t = run.settings
     rows = STEPS * t["batch_size"] * t["gradient_accumulation"] * t["data_parallel_size"]
-    if run.learns == "GRPO":
+    if run.learns in WRITES:
         yield f'data = Dataset.from_dict({{"prompt": [" a" * {t["prompt_len"]}] * {rows}}})'
         return
     if run.learns:
-        yield 'row = {"prompt": "a", "chosen": " a" * args.max_length}'
-        yield 'row["rejected"] = row["chosen"]'
+        row = ROWS.get(run.learns, ROWS["DPO"])
+        yield from _wrapped("row = {", row[1:-1].split(", "), "}")
+        if run.learns == "KTO":  # which compares those that are wanted with those that are not
+            both = '[row, {**row, "label": False}]'
+            yield f"data = Dataset.from_list({both} * {ceil_div(rows, 2)})"
+            return
         yield f"data = Dataset.from_list([row] * {rows})"
         return
     if run.framework == "trl":
@@ -342,7 +364,7 @@ def _named(run: TrainerRun) -> Iterator[str]:
 def _trains(run: TrainerRun) -> Iterator[str]:
     trl, t = run.framework == "trl", run.settings
     values = [json.dumps(run.model) if trl else "model", "args=args", "train_dataset=data"]
-    if run.learns == "GRPO":
+    if run.learns in WRITES:
         yield ""
         yield "# What an answer is worth: its length, until you say it"
         yield "def reward(completions, **columns):"

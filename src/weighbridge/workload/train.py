@@ -159,6 +159,8 @@ class RolloutSettings(Settings):
     rollout_version: Str = release()
     rollout_gpu: Str = word()
     rollout_tp: Int = whole(1, 1 << 10)
+    rollout_max_len: Int = count(1, 1 << 31)
+    rollout_eager: Switch = switch()
     rollout_offload: Str = word("none", "states", "weights", "all")
     gpu_memory_utilization: Float = number(0, 1)
     max_num_seqs: Int = whole(1, 1 << 20)

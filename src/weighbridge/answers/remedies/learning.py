@@ -3,8 +3,7 @@
     one row to a pass without gradients, a fused head, checkpoints, half of the rows or tokens of a
     forward, everything shared, sleep, a smaller share, states and weights away while the engine
     writes, a reference elsewhere, rows cut over cards, states in RAM, 16 bits, adapters, shorter
-    answers; then other cards; then, where the machine's memory does not hold what is away from them,
-    less of that
+    answers; then other cards; then, where RAM does not hold what is away from them, less of that
 
 A step is tried where it lowers the instant that binds, and where the framework has words for it
 (training/learning/words.txt). What was typed of how a run goes is changed where nothing cheap that
@@ -57,7 +56,7 @@ SLEEPS: tuple[Mapping[str, Any], ...] = (
     {"standby": True},  # Unsloth's
 )
 Hears = Callable[[tuple[Remedy, ...]], None]
-Rungs = Callable[[Report, Mapping[str, Any]], Iterator[Step]]
+Rungs = Callable[[Report], Iterator[Step]]
 # Points that compare (assumed but for the order)
 FREE, SLOWER, WAITS = Price(), Price(speed=6), Price(speed=3)
 DEAR = 7  # points, from which on a step comes after cheap ones of what was typed
@@ -75,18 +74,15 @@ def ladder(case: RemedyCase, *, hears: Hears | None = None) -> tuple[Remedy, ...
     def later(step: Step) -> tuple[bool, bool]:
         return step.price.points > DEAR, not case.free(*step.change)
 
-    def able(now: Report, rungs: tuple[Rungs, ...]) -> Iterator[Step]:
-        program = program_of(now.workload)
-        for step in (step for each in rungs for step in each(now, now.workload)):
-            if pinned.isdisjoint(step.change) and keyed(program, step.change) is not None:
-                yield step
+    def able(now: Report, *rungs: Rungs) -> list[Step]:
+        program, steps = program_of(now.workload), (one for each in rungs for one in each(now))
+        able = (one for one in steps if pinned.isdisjoint(one.change))
+        return [one for one in able if keyed(program, one.change) is not None]
 
     _starting(case, climb)
-    climb.up(lambda now, w: sorted(able(now, RUNGS), key=later), asks=ASKS, enough=_on_cards)
-    if not _on_cards(climb.now):
-        _to_cards(case, climb)
-    if _on_cards(climb.now) and not _fits(climb.now):
-        _off_host(case, climb, lambda now: able(now, (_host,)))
+    climb.up(lambda now, w: sorted(able(now, *RUNGS), key=later), asks=ASKS, enough=_on_cards)
+    _to_cards(case, climb)
+    _off_host(case, climb, lambda now: able(now, _host))
     steps_taken = tuple(_pasted(remedy, climb.now) for remedy in climb.climbed)
     if hears is not None:
         hears(steps_taken)
@@ -109,10 +105,10 @@ def _on_cards(report: Report) -> bool:
     return not lacks and v.per_device.high <= v.usable.low
 
 
-def _off_host(case: RemedyCase, climb: Climb, steps: Callable[[Report], Iterator[Step]]) -> None:
+def _off_host(case: RemedyCase, climb: Climb, steps: Callable[[Report], list[Step]]) -> None:
     """Take the steps that lower what the machine is to hold, while cards have the room."""
     tried: list[Mapping[str, Any]] = []
-    while not _fits(climb.now) and len(tried) < ASKS:
+    while _on_cards(climb.now) and not _fits(climb.now) and len(tried) < ASKS:
         step = next((one for one in steps(climb.now) if one.change not in tried), None)
         if step is None:
             return
@@ -132,7 +128,7 @@ def _with_room(case: RemedyCase, climb: Climb, step: Step) -> tuple[Step, Report
     then = answered(case.ask, climb.current.but(**step.change))
     if then is None or _on_cards(then):
         return step, then
-    shares = (one.change for one in _engine(then, then.workload) if SHARE in one.change)
+    shares = (one.change for one in _engine(then) if SHARE in one.change)
     smaller = {**step.change, **next(shares, {})}
     cost = _flagged(smaller, sentence("step.stays"))
     return step._replace(change=smaller, cost=cost), answered(
@@ -158,11 +154,13 @@ def _starting(case: RemedyCase, climb: Climb) -> None:
 
 
 def _to_cards(case: RemedyCase, climb: Climb) -> None:
-    """Take the first other cards on which the changed question fits."""
+    """Take the first other cards on which the changed question fits, where these have no room."""
+    if _on_cards(climb.now):
+        return
     there = replace(case, workload=climb.current, report=climb.now, pinned=case.pinned | {"shard"})
     for move in islice(devices.moves(there), 3):
         then = answered(case.ask, climb.current.but(**move.change))
-        if then is not None and _fits(then):
+        if then is not None and _on_cards(then):
             climb.take(Step(move.change, _flagged(move.change, move.cost.words), FREE), then)
             return
 
@@ -183,7 +181,8 @@ def _step(key: str, change: Mapping[str, Any], price: Price, *lowers: str, **val
     return Step(change, _flagged(change, sentence(f"step.{key}", **values)), price, lowers)
 
 
-def _passes(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _passes(now: Report) -> Iterator[Step]:
+    row = now.workload
     framework = row["framework"]
     if (row.get("logprob_batch_size") or 1) > 1:
         yield _step("quiet", {"logprob_batch_size": 1}, FREE, *QUIET)
@@ -195,7 +194,8 @@ def _passes(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("again", {"checkpointing": "full"}, SLOWER, *GRAPH)
 
 
-def _rows(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _rows(now: Report) -> Iterator[Step]:
+    row = now.workload
     rows, tokens = row["batch_size"], row.get("max_tokens_per_gpu")
     if tokens and tokens // 2 >= row["seq_len"]:
         half = {"max_tokens_per_gpu": tokens // 2}
@@ -206,14 +206,16 @@ def _rows(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("rows", change, WAITS, *QUIET, *GRAPH, rows=rows // 2, steps=steps)
 
 
-def _shares(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _shares(now: Report) -> Iterator[Step]:
+    row = now.workload
     shards = row["shard"] in ("none", "ddp", "zero1", "zero2")
     if shards and _cards(now) > 1:
         yield _step("sharded", {"shard": "zero3"}, WAITS)
 
 
-def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _engine(now: Report) -> Iterator[Step]:
     """Steps of an engine that is on the trainer's cards."""
+    row = now.workload
     if row.get("rollout_engine") in (None, "none") or row.get("rollout_gpu"):
         return
     asleep = bool(row.get("sleep_level"))
@@ -235,7 +237,8 @@ def _engine(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step(what, {"rollout_offload": what}, WAITS, *waits)
 
 
-def _references(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _references(now: Report) -> Iterator[Step]:
+    row = now.workload
     if row["reference"] not in ("copy", "host"):
         return
     if row["reference"] == "copy":
@@ -246,7 +249,8 @@ def _references(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("precomputed", {"reference": "precomputed"}, FREE)
 
 
-def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _elsewhere(now: Report) -> Iterator[Step]:
+    row = now.workload
     count, framework = _cards(now), row["framework"]
     cut = 2 * (row["context_parallel_size"] or 1)  # by twos: the fewest that are enough
     if count % cut == 0:
@@ -268,7 +272,8 @@ def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("all_host", change, Price(speed=30))
 
 
-def _smaller(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _smaller(now: Report) -> Iterator[Step]:
+    row = now.workload
     full = row["tuner"] == "full"
     if full and row["dtype"] == "float32":
         yield _step("sixteen", {"dtype": "bfloat16"}, LOOSER)
@@ -283,9 +288,10 @@ def _smaller(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
         yield _step("pairs", change, SHORTER, *QUIET, *GRAPH, tokens=f"{length // 2:,}")
 
 
-def _host(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
+def _host(now: Report) -> Iterator[Step]:
     """Steps of a machine whose memory is short: a copy that sleeps nowhere, a reference that is
     none, fewer engines, and what stays on the cards."""
+    row = now.workload
     ranks, there = row.get("rollout_tp") or 1, row.get("rollout_offload")
     if row.get("sleep_level") == 1:
         yield _step("dropped", {"sleep_level": 2}, WAITS)

@@ -18,6 +18,8 @@ from weighbridge.faces.charts.figure import (
     Series,
 )
 from weighbridge.faces.view.shown import distinct
+from weighbridge.training.learning import TITLES
+from weighbridge.workload.train import LEARNS
 
 if TYPE_CHECKING:
     from weighbridge.memory.report import Report
@@ -88,11 +90,14 @@ def title(report: "Report", say: Words) -> str:
     engine = w.get("framework") or w.get("engine") or ""
     version = w.get("framework_version") or w.get("engine_version") or ""
     kind = "pictures" if report.pictures and report.task == "infer" else report.task
+    if w.get("method") in LEARNS:  # its engines are of its roles
+        kind, version = "learns", w.get("framework_version") or ""
+        engine = TITLES.get(str(engine), engine)
     return say(
         f"title.{kind}",
         model=report.model.name,
         engine=f"{engine} {version}".strip(),
-        method=w.get("method") or "",
+        method=str(w["method"]).upper() if kind == "learns" else w.get("method") or "",
     )
 
 

@@ -15,6 +15,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.words import words_in
 from weighbridge.engines.table import ENGINES, written
 from weighbridge.faces.view.parts import NAMES as PARTS
+from weighbridge.faces.view.parts import ROLES
 from weighbridge.faces.web import filters
 from weighbridge.machines.accelerators.names import spellings
 from weighbridge.machines.accelerators.parts import instances, parts
@@ -193,6 +194,7 @@ def form(lang: str) -> dict[str, Any]:
         ],
         "launches": _launches(),
         "parts": {name: key.removeprefix("part.") for name, key in PARTS.items()},
+        "roles": [*ROLES],
         "version": __version__,
         "lang": lang,
         "styles": STYLES,

@@ -21,7 +21,7 @@ from weighbridge.files.runfiles.limits import raised
 from weighbridge.files.runfiles.record import Kind, PlannedRun, RunFile, Value
 from weighbridge.files.runfiles.weighing import WeighedFile, WeighedRun
 from weighbridge.memory.report.verdict import Remedy
-from weighbridge.training.learning.words import keyed, program_of
+from weighbridge.training.learning.words import follows, keyed, program_of
 from weighbridge.workload.train import LEARNS
 
 SHARED = re.compile(r":\s+([*&][\w.-]{1,60})")  # an alias of YAML, or what aliases repeat
@@ -313,7 +313,8 @@ def _says(after: str, file: RunFile, number: int, run: PlannedRun, remedy: Remed
         return False
     if run.command:
         return _line_says(again, run, remedy) and _others_stay(runs, file, number)
-    wanted = {**run.settings, **remedy.change}
+    implied = {name for name in follows(program_of(run.settings)) if name not in run.settings}
+    wanted = {**run.settings, **{k: v for k, v in remedy.change.items() if k not in implied}}
     return _same(again.settings, wanted) and again.model == run.model and again.task == run.task
 
 
@@ -355,7 +356,9 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
         after = applied(replace(document, text=f"{document.text}\n"), run, words)
         return None if after is None else after.removesuffix("\n")
     edits: list[Edit] = []
-    for key, value in words.items():
+    for key, value in (
+        _folded(document, words).items() if document.syntax == "yaml" else words.items()
+    ):
         edit = _edit(document, run, _chosen(document, key), value)
         if edit is None:
             return None
@@ -366,6 +369,21 @@ def applied(document: Document, run: PlannedRun, words: Words) -> str | None:
     for edit in (edits[n] for _, n in places):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
+
+
+def _folded(document: Document, words: Words) -> Words:
+    """Return keys of YAML whose mapping the document has not as that mapping, in the next one."""
+    folded: dict[str, Any] = {}
+    for key, value in words.items():
+        path, inner = _chosen(document, key), value
+        while len(path) > 1 and not any(
+            one[: len(path) - 1] == path[:-1] for one in document.places
+        ):
+            path, inner = path[:-1], {path[-1]: inner}
+        name = ".".join(map(str, path))
+        both = isinstance(inner, dict) and isinstance(folded.get(name), dict)
+        folded[name] = {**folded[name], **inner} if both else inner
+    return folded
 
 
 def _chosen(document: Document, key: str) -> Path:
@@ -409,8 +427,14 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
     """Put a new key beside one that is known."""
     written_value = _written(value, document.syntax)
+    if document.syntax == "python" and "[" in str(path[-1]):  # a line before what is imported
+        first_import = re.search(r"^(?:import|from) (?!__future__)", document.text, re.MULTILINE)
+        start = first_import.start() if first_import else 0
+        return Edit(start, start, f"import os\n\n{'.'.join(map(str, path))} = {written_value}\n")
     if document.syntax == "python":  # behind the last argument of a call
-        last = document.places.get(())
+        from weighbridge.files.runfiles.training.script import OF_CONFIGS, TAKEN
+
+        last = document.places.get(()) if path[-1] not in {*TAKEN}.difference(OF_CONFIGS) else None
         return (
             None
             if last is None
@@ -469,6 +493,8 @@ def _written(value: Value, syntax: str) -> str:
     """Return a value as a file of this syntax has it."""
     if syntax == "python":
         return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_written(each, syntax)}' for key, each in value.items())}}}"
     if isinstance(value, str) and syntax == "yaml" and re.fullmatch(r"[A-Za-z][\w./-]*", value):
         return value
     return json.dumps(list(value) if isinstance(value, tuple) else value)

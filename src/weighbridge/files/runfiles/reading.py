@@ -39,6 +39,7 @@ OFF = (None, False, "", 0, "none", "None", "null")  # a switch that is written a
 YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none", "null", "", "auto")
 NEITHER = "{} is neither true nor false; it is counted as if it were not there"
 VARIABLE = re.compile(r"\$\{?\w+|\{\{|<[\w -]+>")
+HOME = re.compile(r"\$(?:HOME|\{HOME\})/")
 ELSE = re.compile(r"\$\{\w+:?-([^{}$]*)\}")
 # Before a reason of [memory]: with the key the run takes less than is counted, more, or either
 LESS, MORE, UNSURE = "- ", "+ ", "+- "
@@ -350,10 +351,11 @@ def groups(key: str) -> Iterator[str]:
 
 
 def filled(text: str) -> str:
-    """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x."""
+    """Return a text with the defaults of its variables in their place: `${NAME:-x}` is x, and the
+    folder of who runs it is `~`."""
     for _ in range(NESTED):
         text = ELSE.sub(lambda match: match[1], text)
-    return text
+    return HOME.sub("~/", text)
 
 
 def reading(document: Document, keys: str, task: str = "train", base: Path = ()) -> KeyReading:

@@ -105,7 +105,7 @@ def trained(asked: Train, framework: str, rows: int, length: int, **usual: Any) 
 
 
 FUSED = ("trl", "cce", "chunked", "unsloth")  # losses that never have all logits
-SWITCHES = ("entropy", "packing", "standby")
+SWITCHES = ("entropy", "packing", "standby", "rollout_eager")
 
 
 OF_ROLES = (
@@ -113,7 +113,7 @@ OF_ROLES = (
     *("logprob_batch_size",),
     *("max_tokens_per_gpu", "prompt_len", "max_new_tokens", "rollout_engine", "rollout_version"),
     *("rollout_gpu", "rollout_tp", "rollout_offload", "gpu_memory_utilization", "max_num_seqs"),
-    *("sleep_level", "sync_bucket"),
+    *("sleep_level", "sync_bucket", "rollout_max_len"),
 )
 
 
@@ -205,16 +205,22 @@ def serving(asked: Train, share: float, *, sleep: int, context: int, **usual: An
     }
     share, seqs = asked.gpu_memory_utilization or share, asked.max_num_seqs
     seqs = seqs or settings.pop("max_num_seqs", None)
+    if engine == "none":  # the policy writes by itself
+        rows = seqs or asked.batch_size or 1
+        return Rollout(infer=Infer(engine="transformers"), generates=rows)
     if engine == "vllm":
         settings |= {"gpu_memory_utilization": share, "max_num_seqs": seqs}
         settings |= {"enable_sleep_mode": level > 0, "sleep_level": level or None}
     else:
         settings |= {"mem_fraction_static": share, "max_running_requests": seqs}
         settings.pop("max_num_batched_tokens", None)
+    settings["context"] = asked.rollout_max_len or context
+    settings |= {EAGER[engine]: True} if asked.rollout_eager and engine in EAGER else {}
     asks = Infer(**{k: v for k, v in settings.items() if v is not None})
     return Rollout(infer=asks, sleep=level, cards=asked.rollout_gpu or "", **facts)
 
 
+EAGER = {"vllm": "enforce_eager", "sglang": "disable_cuda_graph"}
 OF_ROLLOUT = ("same_process", "whole_wake", "shared", "sends")
 
 
@@ -275,6 +281,8 @@ def answered(
             "rollout_offload": asked.rollout_offload,
             "sync_bucket": asked.sync_bucket,
             "standby": asked.standby,
+            "rollout_max_len": asked.rollout_max_len,
+            "rollout_eager": asked.rollout_eager,
         }
     elif asked.packing:  # a row, of which one of all is trained
         effective["seq_len"] = (question.seq_len or 0) // (asked.batch_size or 1)

@@ -15,7 +15,9 @@ from typing import Any
 
 from weighbridge.base.parsed import sections_beside
 from weighbridge.base.records import NamedTuple
+from weighbridge.workload.train import REWARDS
 
+SWITCHES, DASHES = "switches", "dashes"
 ANY, EACH, UNSAID, NONE_OF = "*", "{}", "-", "!"
 
 
@@ -71,10 +73,18 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def program_of(settings: Mapping[str, Any]) -> str:
-    """Name the program whose words a run has: a framework, or its backend of Megatron."""
+    """Name the program whose words a run has: a framework, its backend of Megatron, or its script
+    of preferences."""
     framework = str(settings.get("framework") or "")
-    backend = f"{framework}-megatron"
-    return backend if settings.get("megatron_args") and backend in wordings() else framework
+    of_pairs = settings.get("method") not in REWARDS
+    part = "megatron" if settings.get("megatron_args") else "pairs" if of_pairs else ""
+    own = f"{framework}-{part}"
+    return own if own in wordings() else framework
+
+
+def follows(program: str) -> frozenset[str]:
+    """Return the settings that come of others in a program."""
+    return wordings()[program].follows if program in wordings() else frozenset()
 
 
 def section(program: str) -> str:
@@ -107,7 +117,17 @@ def keyed(program: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if words is None:
             return None
         keys |= words
-    return keys
+    return (
+        keys if known is None else {_key(known, key): _value(known, on) for key, on in keys.items()}
+    )
+
+
+def _key(known: Wording, key: str) -> str:
+    return key.replace("_", "-") if known.form == DASHES else key
+
+
+def _value(known: Wording, value: Any) -> Any:
+    return "" if value is True and known.form in (SWITCHES, DASHES) else value
 
 
 def _keyed(known: Wording, name: str, value: Any) -> Mapping[str, Any] | None:
@@ -130,15 +150,7 @@ def spelled(program: str, change: Mapping[str, Any]) -> tuple[str, tuple[str, ..
 
 
 def _flags(keys: Mapping[str, Any]) -> str:
-    return " ".join(f"--{key} {_plain(value)}" for key, value in keys.items())
-
-
-def _switches(keys: Mapping[str, Any]) -> str:
-    return " ".join(f"--{key}" if on is True else _flags({key: on}) for key, on in keys.items())
-
-
-def _dashes(keys: Mapping[str, Any]) -> str:
-    return _switches({key.replace("_", "-"): value for key, value in keys.items()})
+    return " ".join(f"--{key} {_plain(value)}".rstrip() for key, value in keys.items())
 
 
 def _assigned(keys: Mapping[str, Any]) -> str:
@@ -168,8 +180,8 @@ def _plain(value: Any) -> str:
 
 FORMS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "flags": _flags,
-    "switches": _switches,
-    "dashes": _dashes,
+    SWITCHES: _flags,
+    DASHES: _flags,
     "assigned": _assigned,
     "python": _python,
     "yaml": _yaml,

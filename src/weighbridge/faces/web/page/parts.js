@@ -25,8 +25,8 @@ export function phaseOf(report, bar, form) {
   return best;
 }
 
-/** @param {Form} form @param {Component} component */
-const partOf = (form, component) => form.parts?.[component.name] ?? component.name;
+/** A model beside the one that is asked about is one part, whatever it holds. @param {Form} form @param {Component} component */
+const partOf = (form, component) => (component.role && form.roles?.includes(component.role) ? component.role : form.parts?.[component.name] ?? component.name);
 
 /** Components by segment; what no segment names is under "other". @param {Form} form @param {Component[]} components @param {Segment[]} segments */
 function grouped(form, components, segments) {
@@ -123,7 +123,7 @@ export function segments(form, phase, only) {
     if (key !== "other" && large) found.push({ key, name: form.words[`part.${key}`] ?? key, nbytes, size: size(nbytes, "") });
     else rest += nbytes;
   }
-  const order = [...new Set(Object.values(form.parts ?? {}))];
+  const order = [...new Set(Object.values(form.parts ?? {})), ...(form.roles ?? [])];
   if (only) found.sort((a, b) => order.indexOf(a.key) - order.indexOf(b.key));
   if (rest) found.push({ key: "other", name: form.words["part.other"] ?? "other", nbytes: rest, size: size(rest, "") });
   return found;

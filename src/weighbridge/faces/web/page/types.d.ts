@@ -32,6 +32,7 @@ export interface Form {
   words: Words;
   launches: { words: string[]; snippets: string[] };
   parts: Record<string, string>;
+  roles: string[];
   styles: Record<string, number>;
   bits: Record<string, number>;
 }

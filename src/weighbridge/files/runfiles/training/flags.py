@@ -94,8 +94,8 @@ VALUE = r"(?:(?P<by>=|[ \t]+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"'\\-][^\s\"'\\]*
 
 def _in_place(text: str, flag: "re.Match[str]", value: str) -> str:
     """Return a text with another value of a flag, or with one where it has none."""
-    if not flag["value"]:
-        return f"{text[: flag.end()]} {value}{text[flag.end() :]}"
+    if not flag["value"] or not value:
+        return text if not value else f"{text[: flag.end()]} {value}{text[flag.end() :]}"
     start, end = flag.span("value")
     return f"{text[:start]}{value}{text[end:]}"
 
@@ -126,8 +126,10 @@ def _with(text: str, known: Sequence[str], names: Sequence[str], value: Any) -> 
         return
     start, dotted = other[0], "." in re.split(r"[=\s]", other[0], maxsplit=1)[0]
     alike = [name for name in names if ("." in name) == dotted]
-    for name in alike if dotted else alike[-1:]:
-        word = f"--{name} {written_value}" if start[0] == "-" else f"{name}={written_value}"
+    for name in alike[::-1] if dotted else alike[-1:]:
+        word = (
+            f"--{name} {written_value}".rstrip() if start[0] == "-" else f"{name}={written_value}"
+        )
         yield f"{text[: other.end()]} {word}{text[other.end() :]}"
 
 

@@ -8,7 +8,6 @@ Sources: accelerate @ 16cb6eb8 commands/launch.py; torch distributed/run.py; ms-
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
 from weighbridge.base.records import NamedTuple, replace

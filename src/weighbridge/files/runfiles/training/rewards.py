@@ -24,7 +24,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.files.runfiles.document import Document
 from weighbridge.files.runfiles.pieces import begins_with_a_command
 from weighbridge.files.runfiles.reading import KeyReading, reading
-from weighbridge.files.runfiles.record import Kind, PlannedRun, Value
+from weighbridge.files.runfiles.record import Kind, PlannedRun
 from weighbridge.files.runfiles.training import arguments, learned
 from weighbridge.files.runfiles.training.learned import number
 from weighbridge.files.runfiles.training.rewards_text import (
@@ -36,8 +36,8 @@ from weighbridge.files.runfiles.training.rewards_text import (
 )
 from weighbridge.files.runfiles.training.unanswered import is_script
 from weighbridge.settings.ranks import SIZES, Ranks
-from weighbridge.training.megatron.arguments import ARGUMENTS
 from weighbridge.training.learning.words import section
+from weighbridge.training.megatron.arguments import ARGUMENTS
 from weighbridge.training.megatron.arguments import read as read_arguments
 from weighbridge.workload.train import REWARDS
 
@@ -52,6 +52,11 @@ ESTIMATORS = {  # verl trainer/ppo/core_algos.py (AdvantageEstimator), OpenRLHF'
 }
 KL, TOKENS, PACKED = 0.001, 16384, 16192  # kl_loss_coef and tokens of a forward of verl; OpenRLHF's
 ALWAYS = "no_create_attention_mask_in_dataloader"  # no loader of these makes a mask
+AGAIN = {  # words of --checkpointing; other values are Megatron's own arguments
+    "recompute_granularity": ("full", "selective"),
+    "recompute_method": ("uniform",),
+    "recompute_num_layers": (1,),
+}
 UNPADDED = "- sequences stand in one row without padding"
 MOST_TOKENS = "train.max_tokens_per_gpu"
 LONGER = "+ log-probabilities are filled up to more tokens than the update"
@@ -357,6 +362,10 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
     words |= {name: keys.value(f"{below}{name}") for name in ARGUMENTS if name not in words}
     expert = "expert_tensor_parallel_size"
     words[expert] = keys.value(f"{above}{expert}")
+    granularity = f"{below}recompute_granularity"
+    if words["recompute_granularity"] in ("full", "selective"):
+        keys.take(granularity, "checkpointing")
+        words |= {name: None for name, usual in AGAIN.items() if words[name] in usual}
     taken = [ALWAYS]
     for name, value in words.items():
         word = name if value is True else f"{name}={value}"
@@ -366,9 +375,6 @@ def _megatron(keys: KeyReading, above: str, below: str) -> None:
         if keys.value(f"{below}{name}") is not None:
             keys.knows(f"{below}{name}", "megatron_args")
     keys.settings["megatron_args"] = tuple(taken)
-    again = f"{below}recompute_granularity"
-    if keys.value(again) in ("full", "selective"):
-        keys.take(again, "checkpointing")
 
 
 def _argument(word: str) -> bool:

@@ -32,6 +32,7 @@ from weighbridge.workload.consistency import OWN_DTYPE
 
 # Of learning from rewards and preferences: GRPOTrainer, DPOConfig
 LEARNERS = ("DPO", "GRPO", "ORPO", "KTO", "PPO", "RLOO", "CPO", "Reward")
+LOSSES = {("dpo", "ipo"): "ipo", ("cpo", "simpo"): "simpo"}  # a class and its loss_type
 CONFIGS = (
     *(f"{name}Config" for name in LEARNERS),
     *("SFTConfig", "TrainingArguments", "UnslothTrainingArguments", "Seq2SeqTrainingArguments"),
@@ -57,6 +58,7 @@ TAKEN = (
     *("use_gradient_checkpointing", "use_bnb_nested_quant", "packing", "max_length"),
     *("fast_inference", "gpu_memory_utilization", "load_in_fp8"),
 )
+OF_CONFIGS = ("packing", "max_length", "max_seq_length")  # of these, what configs have, too
 STANDBY = re.compile(r"UNSLOTH_VLLM_STANDBY\W+1\b")
 CHECKPOINTS = {"unsloth": "offload", "True": "full", "true": "full", "False": "none"}
 COMPUTED = "$computed"
@@ -143,6 +145,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
     load = _load(calls)
     fast = load is not None and class_of(load).startswith(FAST)
     method = next(filter(None, (_learns(called(call)) for call in calls)), "")
+    loss = data.get("loss_type")
+    method = LOSSES.get((method, str(loss[0] if isinstance(loss, list) and loss else loss)), method)
     names = {called(call) for call in calls}
     adapted = not names.isdisjoint(ADAPTERS)
     prepares = None if fast or data.keys().isdisjoint(PACKED) else _prepares(calls)
