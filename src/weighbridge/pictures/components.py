@@ -17,6 +17,7 @@ from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Sizes, Valu
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
+SEEING = ("detr",)  # networks of pictures, whose sizes are of pixels
 ROOMS = (
     "flux",
     "joint",
@@ -42,8 +43,10 @@ ROOMS = (
     "vae_cosmos",
     "vae_ltx",
     "encoders",
+    *SEEING,
 )
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
+SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
 
 
@@ -90,6 +93,12 @@ def known(config: Raw) -> bool:
     return class_of(config) in _programs()
 
 
+def sees(config: Raw) -> bool:
+    """Tell whether the class that a config names is of a network that sees, with a program."""
+    rooms = (import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS for room in SEEING)
+    return any(class_of(config) in programs for programs in rooms)
+
+
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
     program = _programs().get(run.cls)
@@ -102,6 +111,13 @@ def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
         raise
     except WRONG as error:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
+    return value
+
+
+def seen(run: ProgramRun, config: Raw, sizes: Sizes) -> Value:
+    """Run a network that sees on the pictures of a run."""
+    value = forward(run, config, sizes)
+    assert value is not None
     return value
 
 
@@ -119,7 +135,7 @@ def declared(config: Raw, block: RunBlock | None = None) -> ProgramRun:
     """Return a run at the smallest sizes, which has declared the whole tree."""
     run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"])
     run.m.grad, run.block = False, block
-    forward(run, config, SMALLEST)
+    forward(run, config, SEEN if sees(config) else SMALLEST)
     run.m.heap.close()
     return run
 
@@ -136,4 +152,9 @@ def blueprint(config: Raw) -> Blueprint | None:
 
     run = declared(config, passed)
     whole = (*WHOLE.get(run.cls, ()), *blocks)
-    return Blueprint(cls=run.cls, params=tuple(run.declared.values()), blocks=whole)
+    return Blueprint(
+        cls=run.cls,
+        params=tuple(run.declared.values()),
+        buffers=tuple(run.buffers.values()),
+        blocks=whole,
+    )

@@ -1,8 +1,9 @@
 """Networks that see one picture: from the shapes of their tensors to the memory of a forward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from math import isqrt, prod
+from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64, DType
 from weighbridge.base.errors import UnsupportedError
@@ -10,10 +11,12 @@ from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
+from weighbridge.pictures import components
 from weighbridge.pictures.components import WRONG
+from weighbridge.pictures.config import class_of
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.trees import Shapes, Tree, complete, grown
-from weighbridge.pictures.values import ProgramRun, Value, machine
+from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.ops.pointwise import cast, softmax
@@ -36,16 +39,20 @@ def program(shapes: Shapes) -> Program | None:
     return None
 
 
-def forward(run: ProgramRun, shapes: Shapes, pixels: Value) -> Value:
+def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
     """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here."""
-    call = program(shapes)
+    if components.sees(seen.config):
+        run.pixels = pixels
+        sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
+        return components.seen(run, seen.config, sizes)
+    call = program(seen.shapes)
     if call is None:
         raise UnsupportedError(sentence("images.no_program"))
     try:
-        value = call(Tree(NetPlace(run), shapes), pixels)
+        value = call(Tree(NetPlace(run), seen.shapes), pixels)
     except WRONG as error:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
-    complete(run, shapes)
+    complete(run, seen.shapes)
     return value
 
 
@@ -62,6 +69,7 @@ class SeenImages:
     chip: Chip = ASSUMED
     pads_copies: bool = False  # before convolutions that step, as TensorFlow does
     averaged: bool = False  # a trainer keeps a moving average of the weights
+    config: Mapping[str, Any] = field(default_factory=dict)  # of a class that declares itself
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
@@ -72,12 +80,14 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     m.grad = m.training = False
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
-    run = ProgramRun(m=m, cls="", dtype=seen.dtype, pads_copies=seen.pads_copies)
+    run = ProgramRun(
+        m=m, cls=class_of(seen.config), dtype=seen.dtype, pads_copies=seen.pads_copies
+    )
     with m.making("inputs"):
         pixels = run.new(seen.batch, 3, seen.height, seen.width)
     heap.phase()
     heap.watch = watch
-    out = forward(run, seen.shapes, pixels)
+    out = forward(run, seen, pixels)
     fullest = heap.phase()
     heap.watch = None
     del out, pixels
@@ -136,14 +146,18 @@ def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = Non
     optimization = Optimization(optimizer, list(leaves.values()))
     for _ in range(2):
         run = ProgramRun(
-            m=m, cls="", dtype=seen.dtype, params=dict(leaves), pads_copies=seen.pads_copies
+            m=m,
+            cls=class_of(seen.config),
+            dtype=seen.dtype,
+            params=dict(leaves),
+            pads_copies=seen.pads_copies,
         )
         with m.making("inputs"):
             pixels = run.new(seen.batch, 3, seen.height, seen.width)
             places = (seen.height, seen.width) if segments(seen.shapes) else ()
             labels = run.new(seen.batch, *places, dtype=INT64)
         with m.casting(autocast):
-            out = forward(run, seen.shapes, pixels)
+            out = forward(run, seen, pixels)
             result.note("forward", heap.phase())
             if places:
                 out = grown(out, *out.shape[:2], *places)

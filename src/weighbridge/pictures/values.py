@@ -17,7 +17,7 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap
-from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.arch.blueprint import Buffer, Param
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
@@ -99,6 +99,8 @@ class ProgramRun:
     residuals: list[list["Value"]] = field(default_factory=list)
     kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
     seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
+    pixels: "Value | None" = None  # a batch of pictures, of networks that see
+    buffers: dict[str, Buffer] = field(default_factory=dict)
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
         """A tensor that comes from outside, or that a kernel fills."""

@@ -1,0 +1,73 @@
+"""Networks that declare themselves: trees, forwards and steps beside transformers' own classes."""
+
+from functools import partial
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the oracle is a forward of transformers' classes")
+transformers = pytest.importorskip("transformers", reason="the oracle is a class of transformers")
+
+from tests.torch import networks, oracle  # noqa: E402
+from tests.torch.networks import MARKS, no_copies_of_cudnn  # noqa: E402, F401
+from weighbridge.pictures import components  # noqa: E402
+
+pytestmark = MARKS
+BOUND = 0.02
+CASES = {  # class, what its config says otherwise, pictures, side
+    "detr-resnet-50": ("DetrForObjectDetection", {"num_labels": 91}, 2, 800),
+    "detr-resnet-101": (
+        "DetrForObjectDetection",
+        {"num_labels": 91, "backbone": "resnet101", "use_timm_backbone": True},
+        4,
+        512,
+    ),
+}
+
+
+def config(name):
+    cls, changes, _, _ = CASES[name]
+    return getattr(transformers, cls).config_class(**changes)
+
+
+def built(name):
+    return getattr(transformers, CASES[name][0])(config(name))
+
+
+def raw(name):
+    """The config as a checkpoint has it, defaults and all."""
+    return {**config(name).to_dict(), "architectures": [CASES[name][0]]}
+
+
+def seen(name):
+    _, _, batch, side = CASES[name]
+    return networks.seen(components.blueprint(raw(name)), batch, side, config=raw(name))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_trees(name):
+    with torch.device("meta"):
+        model = built(name)
+    plan = components.blueprint(raw(name))
+    assert {p.name: p.shape for p in plan.params} == oracle.tensors(model)
+    assert not oracle.buffers_unlike(model, plan)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_peaks(name):
+    real = networks.forward(partial(built, name), *CASES[name][2:])
+    peak = networks.images.peak(seen(name))
+    assert peak.allocated == pytest.approx(real, rel=BOUND)
+
+
+def loss(model, pixels, labels):
+    out = model(pixels)
+    both = torch.cat((out.logits, out.pred_boxes), -1)
+    del out
+    return both.float().softmax(-1).mean()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_steps(name, mixed):
+    real = networks.stepped(partial(built, name), loss, *CASES[name][2:], mixed=mixed)
+    assert networks.step(seen(name), mixed=mixed) == pytest.approx(real, rel=BOUND)
