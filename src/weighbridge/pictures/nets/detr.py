@@ -1,25 +1,24 @@
-"""DETR and RT-DETR: a ResNet, an encoder of its places, a decoder of queries, boxes and classes.
+"""DETR: a ResNet, an encoder of its places, a decoder of queries, boxes and classes.
 
 Names are those of checkpoints, from before transformers 5. What `forward` holds to its end is held
-here: features of all stages, projections, anchors.
+here: features of all stages, and their masks.
 
-Source: transformers 5.23 models/{detr,rt_detr,rt_detr_v2}/modeling_*.py, modeling_rt_detr_resnet.py.
+Source: transformers 5.23 models/detr/modeling_detr.py.
 """
 
 from math import prod
 
-from weighbridge.base.dtypes import BOOL, INT64
+from weighbridge.base.dtypes import BOOL
 from weighbridge.models.arch.families import timm_nets
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets import convnets
-from weighbridge.pictures.nets.convnets import RELU, averaged, halved
+from weighbridge.pictures.nets.convnets import RELU
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import FrozenTree, sequence
+from weighbridge.pictures.trees import FrozenTree
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 from weighbridge.training.forward.ops import pointwise
 
 SIDES = 4  # of a box
-DENOISED = 2  # queries of boxes with noise, of which half are none: for each that the config says
 
 
 def shown(n: NetPlace, s: Sizes) -> Value:
