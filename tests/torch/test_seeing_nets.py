@@ -25,6 +25,22 @@ SMALL = {  # of rtdetr_r18vd
     "hidden_expansion": 0.5,
     "decoder_layers": 3,
 }
+LARGE = {  # facebook/sam2.1-hiera-large
+    "vision_config": {
+        "backbone_channel_list": [1152, 576, 288, 144],
+        "backbone_config": {
+            "model_type": "sam2_hiera_det_model",
+            "hidden_size": 144,
+            "num_attention_heads": 2,
+            "blocks_per_stage": [2, 6, 36, 4],
+            "embed_dim_per_stage": [144, 288, 576, 1152],
+            "num_attention_heads_per_stage": [2, 4, 8, 16],
+            "window_size_per_stage": [8, 4, 16, 8],
+            "global_attention_blocks": [23, 33, 43],
+            "window_positional_embedding_background_size": [7, 7],
+        },
+    }
+}
 CASES = {  # class, what its config says otherwise, pictures, side
     "detr-resnet-50": ("DetrForObjectDetection", {"num_labels": 91}, 2, 800),
     "detr-resnet-101": (
@@ -36,6 +52,12 @@ CASES = {  # class, what its config says otherwise, pictures, side
     "rtdetr-r50": ("RTDetrForObjectDetection", {"num_labels": 80}, 4, 640),
     "rtdetr-r18": ("RTDetrForObjectDetection", {"num_labels": 80, **SMALL}, 4, 640),
     "rtdetr-v2-r50": ("RTDetrV2ForObjectDetection", {"num_labels": 80}, 2, 512),
+    "sam2-hiera-tiny": ("Sam2Model", {}, 2, 1024),
+    "sam2-hiera-large": ("Sam2Model", LARGE, 1, 1024),
+    "sam-vit-base": ("SamModel", {}, 1, 1024),
+    "sam-vit-two-pictures": ("SamModel", {"vision_config": {"num_hidden_layers": 4}}, 2, 1024),
+    "depth-anything-small": ("DepthAnythingForDepthEstimation", {}, 4, 518),
+    "depth-anything-other-side": ("DepthAnythingForDepthEstimation", {}, 2, 392),
 }
 
 
@@ -82,6 +104,9 @@ def loss(model, pixels, labels):
     if type(model).__name__.startswith(LABELLED):
         return _of_all_layers(model, pixels)
     out = model(pixels)
+    for maps in ("predicted_depth", "pred_masks"):
+        if maps in out:
+            return out[maps].float().softmax(-1).mean()
     both = torch.cat((out.logits, out.pred_boxes), -1)
     del out
     return both.float().softmax(-1).mean()

@@ -116,6 +116,14 @@ class NetPlace:
             return Value(self.run, wrap.convolved(m, x.tensor, form))
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
+    def transposed(self, name: str, x: Value, out: int, kernel: int) -> Value:
+        """A transposed convolution that steps by its own width."""
+        m, (batch, inside, height, width) = self.run.m, x.shape
+        weight = self.param(f"{name}.weight", inside, out, kernel, kernel, kind="conv")
+        shift = self.param(f"{name}.bias", out, kind="bias")
+        form = ConvForm((batch, out, kernel * height, kernel * width))
+        return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
+
     def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:
         """Rows of a table, by numbers that are there."""
         self.param(f"{name}.weight", rows, width, kind="embedding")

@@ -268,8 +268,10 @@ def attend(  # noqa: PLR0913  as torch has it
     masked: bool = False,
     first: bool = False,
     apart: bool = False,
+    bias: Value | None = None,
 ) -> Value:
-    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
+    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `bias`:
+    [batch, heads, tokens, tokens], added to the scores. `first`:
     queries have heads before tokens in memory. `apart`: a head's numbers do not lie next to each
     other, so that no fused kernel takes them."""
     run, width = q.run, q.shape[-1] // heads
@@ -283,7 +285,7 @@ def attend(  # noqa: PLR0913  as torch has it
         value_dim=width,
     )
     call = kernels.AttentionCall(
-        masked=masked,
+        masked=masked or bias is not None,
         causal=False,
         dropout=0.0,
         groups=number.groups > 1,
@@ -298,7 +300,10 @@ def attend(  # noqa: PLR0913  as torch has it
         kernel = "efficient"
     elif kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
-    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
+    added = None if bias is None else bias.tensor
+    options = AttentionOptions(
+        causal=False, first=first, asked=FusedCall(call, TORCH), mask=added
+    )
     query, key, value = (
         headed(one, one.shape[-1] // width).tensor if kernel == "math" else one.tensor
         for one in (q, k, v)

@@ -288,8 +288,10 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
         return timm_nets.of_config(part.config)
     if part.library == "diffusers" and part.config is not None and not part.tensors:
         return _of_program(part, notes)
-    if part.library != "transformers" or part.config is None or not known(part.config):
+    if part.library != "transformers" or part.config is None:
         return None
+    if not known(part.config):
+        return _of_program(part, notes)
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
     try:
         plan = blueprint(config, base_model=base_model)
