@@ -17,7 +17,7 @@ from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Sizes, Valu
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
-SEEING = ("detr", "rt_detr", "depth", "sam")  # networks of pictures, whose sizes are of pixels
+SEEING = ("detr", "rt_detr", "depth", "sam", "rcnn")  # networks of pictures, whose sizes are of pixels
 ROOMS = (
     "flux",
     "joint",

@@ -1,5 +1,6 @@
 """Networks that see one picture: from the shapes of their tensors to the memory of a forward."""
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from math import isqrt, prod
@@ -42,7 +43,7 @@ def program(shapes: Shapes) -> Program | None:
 def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
     """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here."""
     if components.sees(seen.config):
-        run.pixels = pixels
+        run.pixels, run.detections = pixels, seen.detections
         sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
         return components.seen(run, seen.config, sizes)
     call = program(seen.shapes)
@@ -69,6 +70,7 @@ class SeenImages:
     chip: Chip = ASSUMED
     pads_copies: bool = False  # before convolutions that step, as TensorFlow does
     averaged: bool = False  # a trainer keeps a moving average of the weights
+    detections: int = 100  # of a picture, which decide how many masks there are
     config: Mapping[str, Any] = field(default_factory=dict)  # of a class that declares itself
 
 
@@ -117,6 +119,12 @@ def resized(shapes: Shapes, height: int, width: int) -> Shapes:
 
 # ---- training
 
+NEVER = r"(?!)"
+# Parameters that a class does not train as it comes (torchvision's _validate_trainable_layers)
+FROZEN = dict.fromkeys(
+    ("FasterRCNN", "MaskRCNN", "RetinaNet"), r"backbone\.body\.(?:conv1|bn1|layer1)\."
+)
+
 
 @dataclass(slots=True, kw_only=True)
 class TrainedImages:
@@ -139,11 +147,15 @@ def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = Non
     Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
-    leaves = {name: m.param(name, shape, seen.dtype) for name, shape in seen.shapes.items()}
+    frozen = re.compile(FROZEN.get(class_of(seen.config), NEVER))
+    leaves = {
+        name: m.param(name, shape, seen.dtype, trainable=not frozen.match(name))
+        for name, shape in seen.shapes.items()
+    }
     copies = [leaf.nbytes for leaf in leaves.values()] if seen.averaged else []
     buffers = (*heap.row(seen.buffers, "buffers"), *heap.row(copies, "weights"))
     result.note("load", heap.phase())
-    optimization = Optimization(optimizer, list(leaves.values()))
+    optimization = Optimization(optimizer, [one for one in leaves.values() if one.trainable])
     for _ in range(2):
         run = ProgramRun(
             m=m,

@@ -101,6 +101,7 @@ class ProgramRun:
     seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
     pixels: "Value | None" = None  # a batch of pictures, of networks that see
     buffers: dict[str, Buffer] = field(default_factory=dict)
+    detections: int = 100  # of a picture: box_detections_per_img of torchvision
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
         """A tensor that comes from outside, or that a kernel fills."""
