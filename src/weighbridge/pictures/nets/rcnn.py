@@ -24,7 +24,8 @@ from weighbridge.pictures.nets.detr import SIDES, classes, shown
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.trees import FrozenTree, Tree, in_place
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, cat
-from weighbridge.training.forward.ops import pointwise, sampling
+from weighbridge.training.forward.machine import remade
+from weighbridge.training.forward.ops import sampling
 
 SHORTER, LONGER, DIVIDES = 800, 1333, 32  # of a picture's sides, min_size, max_size, size_divisible
 WIDTH = 256  # of all features
@@ -234,11 +235,14 @@ def retinanet(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
 
 def focal(x: Value) -> Value:
     """sigmoid_focal_loss of all places of a picture: some twenty tensors as large as the scores."""
-    run = x.run
-    x, zeros = x.resized(*x.shape), run.new(*x.shape)
-    t = run.new(*x.shape)
+    run, m = x.run, x.run.m
+    x, zeros = x.resized(*x.shape), run.new(*x.shape, dtype=x.dtype)
+    t = run.new(*x.shape, dtype=x.dtype)
     p = x.act("result")
-    ce = Value(run, pointwise.of_input(run.m, (x if run.m.autocast is None else x.float()).tensor))
+    logits, targets = (x, t) if m.autocast is None else (x.float(), t.float())
+    made = m.new(x.shape, logits.dtype)
+    ce = Value(run, remade(m, logits.tensor, made, logits.tensor, targets.tensor))
+    del logits, targets, made
     p_t = p * t + (p * 1.0) * (t * 1.0)
     loss = ce * (p_t * 1.0).power()
     alpha = t * 1.0 + (t * 1.0) * 1.0
