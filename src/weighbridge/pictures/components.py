@@ -13,11 +13,11 @@ from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.seeing import CLASSES, sees
 from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Sizes, Value
 from weighbridge.training.forward.machine import Machine
 
 Raw = Mapping[str, Any]
-SEEING = ("detr", "rt_detr", "depth", "sam", "rcnn")  # networks of pictures, whose sizes are of pixels
 ROOMS = (
     "flux",
     "joint",
@@ -43,8 +43,8 @@ ROOMS = (
     "vae_cosmos",
     "vae_ltx",
     "encoders",
-    *SEEING,
 )
+NETS = "weighbridge.pictures.nets"
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
 SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
@@ -84,24 +84,25 @@ WHOLE = {
 def _programs() -> dict[str, Any]:
     table: dict[str, Any] = {}
     for room in ROOMS:
-        table.update(import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS)
+        table.update(import_module(f"{NETS}.{room}").PROGRAMS)
     return table
+
+
+def _program(cls: str) -> Any:
+    """Return the program of a class; None where there is none."""
+    seen = CLASSES.get(cls)
+    table = _programs() if seen is None else import_module(f"{NETS}.{seen.room}").PROGRAMS
+    return table.get(cls)
 
 
 def known(config: Raw) -> bool:
     """Tell whether there is a program for the class that a config names."""
-    return class_of(config) in _programs()
-
-
-def sees(config: Raw) -> bool:
-    """Tell whether the class that a config names is of a network that sees, with a program."""
-    rooms = (import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS for room in SEEING)
-    return any(class_of(config) in programs for programs in rooms)
+    return _program(class_of(config)) is not None
 
 
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
-    program = _programs().get(run.cls)
+    program = _program(run.cls)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
@@ -111,13 +112,6 @@ def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
         raise
     except WRONG as error:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
-    return value
-
-
-def seen(run: ProgramRun, config: Raw, sizes: Sizes) -> Value:
-    """Run a network that sees on the pictures of a run."""
-    value = forward(run, config, sizes)
-    assert value is not None
     return value
 
 

@@ -7,7 +7,7 @@ from math import isqrt, prod
 from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64, DType
-from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
@@ -16,6 +16,7 @@ from weighbridge.pictures import components
 from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.seeing import NEVER, SeeingClass, seeing
 from weighbridge.pictures.trees import Shapes, Tree, complete, grown
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
@@ -42,10 +43,14 @@ def program(shapes: Shapes) -> Program | None:
 
 def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
     """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here."""
-    if components.sees(seen.config):
+    known = seeing(seen.config)
+    if known is not None:
+        _check_sides(known, seen)
         run.pixels, run.detections = pixels, seen.detections
         sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
-        return components.seen(run, seen.config, sizes)
+        out = components.forward(run, seen.config, sizes)
+        assert out is not None
+        return out
     call = program(seen.shapes)
     if call is None:
         raise UnsupportedError(sentence("images.no_program"))
@@ -55,6 +60,13 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
     complete(run, seen.shapes)
     return value
+
+
+def _check_sides(known: SeeingClass, seen: "SeenImages") -> None:
+    """Raises UsageError for pictures that a class of one size does not take."""
+    if known.fixed and (seen.height, seen.width) != (known.height, known.width):
+        size = f"{known.height} x {known.width}"
+        raise UsageError(sentence("images.one_size", cls=class_of(seen.config), size=size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +131,6 @@ def resized(shapes: Shapes, height: int, width: int) -> Shapes:
 
 # ---- training
 
-NEVER = r"(?!)"
-# Parameters that a class does not train as it comes (torchvision's _validate_trainable_layers)
-FROZEN = dict.fromkeys(
-    ("FasterRCNN", "MaskRCNN", "RetinaNet"), r"backbone\.body\.(?:conv1|bn1|layer1)\."
-)
-
 
 @dataclass(slots=True, kw_only=True)
 class TrainedImages:
@@ -147,7 +153,8 @@ def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = Non
     Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
-    frozen = re.compile(FROZEN.get(class_of(seen.config), NEVER))
+    known = seeing(seen.config)
+    frozen = re.compile(NEVER if known is None else known.frozen)
     leaves = {
         name: m.param(name, shape, seen.dtype, trainable=not frozen.match(name))
         for name, shape in seen.shapes.items()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from weighbridge.models.checkpoint.loading import LoadSplit
 
 PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
+SEEING = "weighbridge.pictures.seeing"  # the same
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
@@ -286,12 +287,12 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
         )
 
         return timm_nets.of_config(part.config)
-    if part.library == "diffusers" and part.config is not None and not part.tensors:
+    if part.library in ("diffusers", "torchvision") and part.config and not part.tensors:
         return _of_program(part, notes)
     if part.library != "transformers" or part.config is None:
         return None
     if not known(part.config):
-        return _of_program(part, notes)
+        return _of_program(part, notes) if import_module(SEEING).sees(part.config) else None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
     try:
         plan = blueprint(config, base_model=base_model)
