@@ -65,7 +65,7 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
 def _check_sides(known: SeeingClass, seen: "SeenImages") -> None:
     """Raises UsageError for pictures that a class of one size does not take."""
     if known.fixed and (seen.height, seen.width) != (known.height, known.width):
-        size = f"{known.height} x {known.width}"
+        size = f"{known.width} x {known.height}"
         raise UsageError(sentence("images.one_size", cls=class_of(seen.config), size=size))
 
 
@@ -148,15 +148,21 @@ def segments(shapes: Shapes) -> bool:
     return any(name.startswith("decode_head.") for name in shapes)
 
 
+def trainable(seen: SeenImages) -> dict[str, bool]:
+    """Tell of each parameter whether its class trains it as it comes."""
+    known = seeing(seen.config)
+    frozen = re.compile(NEVER if known is None else known.frozen)
+    return {name: frozen.match(name) is None for name in seen.shapes}
+
+
 def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
     """Run two steps of a classifier that is trained whole: states are made at the end of the first.
     Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
-    known = seeing(seen.config)
-    frozen = re.compile(NEVER if known is None else known.frozen)
+    learns = trainable(seen)
     leaves = {
-        name: m.param(name, shape, seen.dtype, trainable=not frozen.match(name))
+        name: m.param(name, shape, seen.dtype, trainable=learns[name])
         for name, shape in seen.shapes.items()
     }
     copies = [leaf.nbytes for leaf in leaves.values()] if seen.averaged else []

@@ -214,6 +214,7 @@ def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) 
         height=height,
         width=width,
         chip=(None if budget is None else budget.choice.part.chip) or ASSUMED,
+        detections=detection.DETECTED[0],
         config={} if known_class is None else part.config,
         pads_copies=str(part.config.get("architecture")).startswith("tf_"),
         averaged=isinstance(w, Train) and detection.finds_boxes(part),
@@ -295,8 +296,8 @@ def resized(one: SeenImages) -> tuple[str, ...]:
     if known_class is None or not known_class.resizes:
         return ()
     tall, wide = rcnn.network_sides(one.height, one.width)
-    size = f"{one.height} x {one.width}"
-    return (sentence("images.resized", size=size, within=f"{tall:,} x {wide:,}"),)
+    size = f"{one.width} x {one.height}"
+    return (sentence("images.resized", size=size, within=f"{wide} x {tall}"),)
 
 
 def unmeasured(budget: Budget | None) -> tuple[str, ...]:

@@ -44,6 +44,14 @@ def network_sides(height: int, width: int) -> tuple[int, int]:
     return tall, wide
 
 
+def anchors(cls: str, height: int, width: int) -> int:
+    """Count the anchors of a picture: on five levels, of which each is half of the one before."""
+    each, first = (MORE_ANCHORS, 8) if cls == "RetinaNet" else (ANCHORS, 4)
+    tall, wide = network_sides(height, width)
+    sides = (first << level for level in range(5))
+    return each * sum(-(-tall // one) * -(-wide // one) for one in sides)
+
+
 def batched(n: NetPlace, s: Sizes) -> Value:
     """Pictures are normed and resized one by one, and put together in a batch."""
     shown(n, s)
