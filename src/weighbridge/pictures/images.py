@@ -49,6 +49,7 @@ def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
         run.pixels, run.detections = pixels, seen.detections
         sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
         out = components.forward(run, seen.config, sizes)
+        run.pixels = None  # who asks holds them
         assert out is not None
         return out
     call = program(seen.shapes)

@@ -39,6 +39,10 @@ CLASSES = {
     "FasterRCNN": SeeingClass("rcnn", 480, 640, frozen=STEM, resizes=True),
     "MaskRCNN": SeeingClass("rcnn", 480, 640, frozen=STEM, resizes=True),
     "RetinaNet": SeeingClass("rcnn", 480, 640, frozen=STEM, resizes=True),
+    "DetectionModel": SeeingClass("yolo", 640, 640),
+    "SegmentationModel": SeeingClass("yolo", 640, 640),
+    "PoseModel": SeeingClass("yolo", 640, 640),
+    "OBBModel": SeeingClass("yolo", 1024, 1024),
 }
 
 

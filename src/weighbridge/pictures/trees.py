@@ -124,6 +124,12 @@ def grown(x: Value, *shape: int) -> Value:
     return (x if x.run.m.autocast is None else x.float()).resized(*shape)
 
 
+def doubled(x: Value) -> Value:
+    """The same picture twice as large on each side."""
+    batch, width, height, breadth = x.shape
+    return grown(x, batch, width, 2 * height, 2 * breadth)
+
+
 def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:
     """nn.Sequential: who calls it holds the input of the first to the end, which is given more."""
     y = x

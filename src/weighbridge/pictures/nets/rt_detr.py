@@ -26,6 +26,7 @@ from weighbridge.pictures.nets.detr import (
     shown,
 )
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.trees import doubled
 from weighbridge.pictures.values import Sizes, Value, cat
 from weighbridge.training.forward.ops import pointwise, sampling, shaping
 
@@ -126,7 +127,7 @@ def hybrid(n: NetPlace, c: ComponentConfig, features: list[Value]) -> list[Value
     for number in range(last):
         top = conv_norm(n / "lateral_convs" / number, tops[-1], d, keeps=INPUT)
         tops[-1] = top
-        grown = top.upsample()
+        grown = doubled(top)
         both = cat([grown, features[last - number - 1]])
         tops.append(rep_layer(n / "fpn_blocks" / number, both, c))
     tops.reverse()
