@@ -18,7 +18,10 @@ NAMES = [f"yolo{version}{x}" for version, x in plans() if x not in LARGE]
 NAMES += [f"yolo{version}{task}" for version in ("v8n", "11n") for task in TASKS if task]
 NAMES += ["yolo12l"]
 CASES = {
-    **{name: (name, "", 8, 640) for name in ("yolo11n", "yolov5n", "yolov10n", "yolov9t", "yolo12n")},
+    **{
+        name: (name, "", 8, 640)
+        for name in ("yolo11n", "yolov5n", "yolov10n", "yolov9t", "yolo12n")
+    },
     **{name: (name, "", 2, 640) for name in ("yolov8m", "yolo11m", "yolov9c", "yolo12l")},
     **{name: (name, "", 2, 640) for name in ("yolov10s", "yolov9m")},
     **{f"yolo11n{task}": (f"yolo11n{task}", "", 8, 640) for task in TASKS if task},

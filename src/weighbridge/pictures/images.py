@@ -26,7 +26,7 @@ from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 Program = Callable[[Tree, Value], Value]
-ROOMS = "convnets", "vits", "pyramids", "detection"
+ROOMS = "convnets", "vits", "pyramids"
 PATCHES = "patch_embed.proj.weight"
 
 
@@ -95,9 +95,7 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     m.grad = m.training = False
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
-    run = ProgramRun(
-        m=m, cls=class_of(seen.config), dtype=seen.dtype, pads_copies=seen.pads_copies
-    )
+    run = ProgramRun(m=m, cls=class_of(seen.config), dtype=seen.dtype, pads_copies=seen.pads_copies)
     with m.making("inputs"):
         pixels = run.new(seen.batch, 3, seen.height, seen.width)
     heap.phase()

@@ -302,9 +302,7 @@ def attend(  # noqa: PLR0913  as torch has it
     elif kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
     added = None if bias is None else bias.tensor
-    options = AttentionOptions(
-        causal=False, first=first, asked=FusedCall(call, TORCH), mask=added
-    )
+    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH), mask=added)
     query, key, value = (
         headed(one, one.shape[-1] // width).tensor if kernel == "math" else one.tensor
         for one in (q, k, v)

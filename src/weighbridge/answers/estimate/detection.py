@@ -17,7 +17,7 @@ from weighbridge.base.records import replace
 from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import images
 from weighbridge.pictures.images import SeenImages
-from weighbridge.pictures.nets import rcnn
+from weighbridge.pictures.nets import rcnn, yolo
 
 STRIDES = 8, 16, 32
 SIDES = 4  # of a box
@@ -36,16 +36,14 @@ MASKS = "torchvision 0.28 models/detection/roi_heads.py (paste_masks_in_image)"
 
 
 def finds_boxes(part: ModelPart) -> bool:
-    return part.blueprint.cls == "DetectionModel"
+    return part.blueprint.cls in yolo.PROGRAMS
 
 
 def _places(one: SeenImages) -> int:
     return sum((one.height // step) * (one.width // step) for step in STRIDES) * one.batch
 
 
-def _row(
-    detail: str, sizes: tuple[int, ...], formula: str, source: str = SOURCE
-) -> Component:
+def _row(detail: str, sizes: tuple[int, ...], formula: str, source: str = SOURCE) -> Component:
     return Component(
         name="temporaries",
         detail=detail,

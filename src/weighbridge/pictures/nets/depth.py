@@ -131,13 +131,18 @@ def depth_anything(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     merged = []
     for number, one in enumerate(reversed(features)):
         place, further = neck / "fusion_stage" / "layers" / number, len(features) - 2 - number
-        sides = features[further].shape[2:] if further >= 0 else [2 * side for side in one.shape[2:]]
+        sides = (
+            features[further].shape[2:] if further >= 0 else [2 * side for side in one.shape[2:]]
+        )
         if merged and merged[-1].shape != one.shape:
             one = grown(one, *merged[-1].shape)
         x = fused(place, merged[-1] if merged else one, one if merged else None, *sides)
         merged.append(x)
     del features, one, x
-    head, whole = n / "head", (s.height // c.patch_size * c.patch_size, s.width // c.patch_size * c.patch_size)
+    head, whole = (
+        n / "head",
+        (s.height // c.patch_size * c.patch_size, s.width // c.patch_size * c.patch_size),
+    )
     y = head.conv("conv1", merged[c.head_in_index], width // 2)
     y = grown(y, *y.shape[:2], *whole)
     y = head.conv("conv2", y, c.head_hidden_size)

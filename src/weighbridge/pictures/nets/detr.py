@@ -60,7 +60,11 @@ def attention(
             one if place is None else one + place
             for one, place in zip((x, seen), places, strict=True)
         )
-    q, k, v = n.linear("q_proj", asked, d), n.linear("k_proj", known, d), n.linear("v_proj", seen, d)
+    q, k, v = (
+        n.linear("q_proj", asked, d),
+        n.linear("k_proj", known, d),
+        n.linear("v_proj", seen, d),
+    )
     h = attend(q, k, v, heads, masked=masked)
     return n.linear("out_proj", h, d)
 

@@ -83,9 +83,7 @@ def rt_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
     return [states[number] for number in b.out_indices]
 
 
-def rt_layer(
-    n: NetPlace, x: Value, width: int, stride: int, layer: Layer, *, deep: bool
-) -> Value:
+def rt_layer(n: NetPlace, x: Value, width: int, stride: int, layer: Layer, *, deep: bool) -> Value:
     """RTDetrResNetBottleNeckLayer, and RTDetrResNetBasicLayer."""
     parts, changes = n / "layer", x.shape[1] != width or stride != 1
     if deep:
@@ -157,7 +155,9 @@ def deformable(n: NetPlace, x: Value, c: ComponentConfig, seen: SeenStages) -> V
     each, size = heads * levels * points, d // heads
     value = n.linear("value_proj", seen.memory, d)
     second = n.run.cls.startswith("RTDetrV2")
-    offsets = n.linear("sampling_offsets", x, 2 * each).view(batch, count, heads, levels * points, 2)
+    offsets = n.linear("sampling_offsets", x, 2 * each).view(
+        batch, count, heads, levels * points, 2
+    )
     weights = n.linear("attention_weights", x, each).view(batch, count, heads, levels * points)
     weights = weights.softmax()
     if second:

@@ -64,7 +64,11 @@ def put_together(x: Value, side: int, batch: int, height: int, breadth: int) -> 
 
 def attention(n: NetPlace, q: Value, k: Value, v: Value, c: ComponentConfig, rate: int) -> Value:
     inner = c.hidden_size // rate
-    q, k, v = n.linear("q_proj", q, inner), n.linear("k_proj", k, inner), n.linear("v_proj", v, inner)
+    q, k, v = (
+        n.linear("q_proj", q, inner),
+        n.linear("k_proj", k, inner),
+        n.linear("v_proj", v, inner),
+    )
     y = attend(q, k, v, c.num_attention_heads)
     return n.linear("out_proj" if _first(n) else "o_proj", y, c.hidden_size)
 
@@ -178,7 +182,9 @@ def rel_positions(n: NetPlace, q: Value, heads: int, side: int, made: int) -> Va
         table = n.value(f"rel_pos_{axis}", 2 * made - 1, width // heads)
         far = table.resized(side, side, width // heads)
         sums.append(
-            q.view(count * heads, area, width // heads).matmul(far, side).view(count * heads, side, side, side)
+            q.view(count * heads, area, width // heads)
+            .matmul(far, side)
+            .view(count * heads, side, side, side)
         )
     rows, columns = sums
     return rows.view(count * heads, area, side, 1) + columns.view(count * heads, area, 1, side)
@@ -303,7 +309,12 @@ def hiera(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
     """Sam2HieraDetModel: what its stages give."""
     d = c.hidden_size
     x = (n / "patch_embed").conv(
-        "projection", x, d, tuple(c.patch_kernel_size), tuple(c.patch_stride), tuple(c.patch_padding)
+        "projection",
+        x,
+        d,
+        tuple(c.patch_kernel_size),
+        tuple(c.patch_stride),
+        tuple(c.patch_padding),
     )
     x = turned(x)
     x = x + positions(n, c, x)

@@ -109,7 +109,9 @@ def declared(call: Callable[[Value], Value], x: Value) -> None:
     call(x.run.constant(batch, width, 1, 1))
 
 
-def bottleneck(n: NetPlace, x: Value, *, first: int = 3, inner: int = 0, adds: bool = True) -> Value:
+def bottleneck(
+    n: NetPlace, x: Value, *, first: int = 3, inner: int = 0, adds: bool = True
+) -> Value:
     """Two convolutions, the `first` of which may be of one place."""
     width = x.shape[1]
     y = unit(n / "cv2", unit(n / "cv1", x, inner or width, first), width, 3)
@@ -142,7 +144,12 @@ def c3k(n: NetPlace, x: Value) -> Value:
 
 
 def c2f(
-    n: NetPlace, x: Value, out: int, count: int, call: Callable[[NetPlace, Value], Value], part: int = 2
+    n: NetPlace,
+    x: Value,
+    out: int,
+    count: int,
+    call: Callable[[NetPlace, Value], Value],
+    part: int = 2,
 ) -> Value:
     """C2f, C3k2, C2fCIB: all that came before is put together."""
     width = out // part
@@ -434,9 +441,7 @@ def detect(
     return made
 
 
-def twin_heads(
-    n: NetPlace, features: list[Value], sizes: tuple[int, int, int]
-) -> list[Value]:
+def twin_heads(n: NetPlace, features: list[Value], sizes: tuple[int, int, int]) -> list[Value]:
     """YOLOv10's second head, of features without gradients, which is the only one when pictures are
     seen: then the first one is folded away."""
     run, (sides, kinds, labels) = n.run, sizes
@@ -452,9 +457,7 @@ def twin_heads(
     return twins if run.m.training else []
 
 
-def branches(
-    n: NetPlace, features: list[Value], inside: int, out: int, *, plain: bool
-) -> Value:
+def branches(n: NetPlace, features: list[Value], inside: int, out: int, *, plain: bool) -> Value:
     """The same branch of each resolution, with all places in a row."""
     parts = [branch(n / i, x, inside, out, plain=plain) for i, x in enumerate(features)]
     return cat([y.view(*y.shape[:2], y.shape[2] * y.shape[3]) for y in parts], -1)
