@@ -302,7 +302,6 @@ def test_half_a_batch_and_16_bits_are_what_helps(offline):
         ({"architecture": "x", "pretrained_cfg": {"input_size": [3, 518, 518]}}, 518),
         ({"architecture": "x", "pretrained_cfg": {"input_size": "3"}}, 224),
         ({"architecture": "vit_small_patch16_dinov3.lvd1689m"}, 256),
-        ({"architecture": "yolo11n"}, 640),
         ({"model_type": "swin", "image_size": 384}, 384),
     ],
 )

@@ -47,7 +47,6 @@ CLASSES = {"fasterrcnn": "FasterRCNN", "maskrcnn": "MaskRCNN", "retinanet": "Ret
 
 def built(name):
     """As with weights: norms of the first version are frozen, and so is the ResNet's first stage."""
-    from torchvision.models.detection import backbone_utils
     from torchvision.ops import misc
 
     function, second, _, _ = CASES[name]

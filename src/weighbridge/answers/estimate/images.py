@@ -74,7 +74,7 @@ SIDES = {
     "mobilenetv4_conv_large": 384,
     "convnextv2_huge": 384,
 }
-OF_KINDS = {"dinov3": 256, "yolo": 640}
+OF_KINDS = {"dinov3": 256}
 # Options of transformers' ResNet under which other convolutions step than here
 OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
 OTHER_GELU = "quickgelu"  # in the names of networks whose activation is written out
@@ -151,11 +151,11 @@ def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
             f'from ultralytics import YOLO; YOLO("{model.name}.pt").predict("pictures/", {sides})'
         )
     if part.library == catalogue.TORCHVISION:
-        name = f'{part.config.get("architecture")}(weights="DEFAULT")'
+        function = f'{part.config.get("architecture")}(weights="DEFAULT")'
         return "\n".join(
             (
                 "import torch; from torchvision.models import detection",
-                f'net = detection.{name}.eval().to("cuda", torch.{dtype})',
+                f'net = detection.{function}.eval().to("cuda", torch.{dtype})',
                 "with torch.no_grad():",
                 f"    out = net(list({pixels}))",
             )

@@ -128,7 +128,7 @@ def depth_anything(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         (neck / "convs").conv(str(i), one, width, bias=False) for i, one in enumerate(pyramid)
     ]
     del pyramid
-    merged = []
+    merged: list[Value] = []
     for number, one in enumerate(reversed(features)):
         place, further = neck / "fusion_stage" / "layers" / number, len(features) - 2 - number
         sides = (

@@ -15,7 +15,7 @@ generalized_rcnn}.py, ops/{feature_pyramid_network,poolers}.py.
 from collections.abc import Sequence
 from math import prod
 
-from weighbridge.base.dtypes import FLOAT32, INT64
+from weighbridge.base.dtypes import FLOAT32
 from weighbridge.models.arch.families import timm_nets
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets import convnets
@@ -63,7 +63,7 @@ def batched(n: NetPlace, s: Sizes) -> Value:
     return whole
 
 
-def block(  # noqa: PLR0913  as the class has them
+def block(
     n: NetPlace, x: Value, out: int, kernel: int = 3, *, norm: str = "", active: bool = True
 ) -> Value:
     """Conv2dNormActivation"""
@@ -197,16 +197,16 @@ def rcnn(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     regions = proposed(n / "rpn", features, depth=2 if second else 1)
     heads = n / "roi_heads"
     x = aligned(features, regions.boxes, 7)
-    x = boxed(heads, x, labels, second=second)
+    predicted = boxed(heads, x, labels, second=second)
     count = s.batch * (WITH_MASKS if run.m.training else run.detections)
     if not has_masks:
-        return _joined([*x, *regions.losses])
+        return _joined([*predicted, *regions.losses])
     y = masks(heads, features, count, labels, second=second)
     if run.m.training:
         picked = y.part(count, 28 * 28)
-        return _joined([*x, *regions.losses, picked])
+        return _joined([*predicted, *regions.losses, picked])
     y = y.act("result")
-    del regions, x, y
+    del regions, predicted, x, y
     return pasted(run, s)
 
 

@@ -77,7 +77,7 @@ def _first(n: NetPlace) -> bool:
     return not n.run.cls.startswith("Sam2")
 
 
-def two_way(  # noqa: PLR0913  as the class has them
+def two_way(
     n: NetPlace, c: ComponentConfig, queries: Value, keys: Value, points: Value, places: Value
 ) -> tuple[Value, Value]:
     """Tokens attend to themselves and to the picture, the picture to the tokens."""
@@ -331,11 +331,10 @@ def sines(x: Value) -> Value:
     """Positions of places, as wide as `x`: of columns and of rows, each by halves."""
     batch, width, height, breadth = x.shape
     run, half = x.run, width // 2
-    rows, columns = (run.new(batch, height, breadth, half) for _ in range(2))
+    parts = [run.new(batch, height, breadth, half) for _ in range(2)]
     for _ in range(2):
         waves = [run.new(batch, height, breadth, half // 2) for _ in range(2)]
-        both = run.new(batch, height, breadth, half)
-        rows, columns = columns, both
+        parts = [parts[1], run.new(batch, height, breadth, half)]
         del waves
     return run.new(*x.shape)
 

@@ -164,10 +164,8 @@ def compact(n: NetPlace, x: Value, *, wide: bool) -> Value:
     width, m = x.shape[1], n / "cv1"
     y = unit(m / 0, x, width, 3, groups=width)
     y = unit(m / 1, y, 2 * width)
-    if wide:
-        y = large_kernel(m / 2, y)
-    else:
-        y = unit(m / 2, y, 2 * width, 3, groups=2 * width)
+    double = 2 * width
+    y = large_kernel(m / 2, y) if wide else unit(m / 2, y, double, 3, groups=double)
     y = unit(m / 3, y, width)
     return x + unit(m / 4, y, width, 3, groups=width)
 
@@ -183,7 +181,7 @@ def large_kernel(n: NetPlace, x: Value) -> Value:
     return y.act()
 
 
-def elan(n: NetPlace, x: Value, out: int, middle: int, inner: int, count: int) -> Value:
+def elan(n: NetPlace, x: Value, out: int, middle: int, inner: int, count: int = 0) -> Value:
     """RepNCSPELAN4, and ELAN1 where `count` is 0."""
     y = unit(n / "cv1", x, middle).chunk(2, 1)
     for name in ("cv2", "cv3"):
@@ -261,7 +259,6 @@ def attention(n: NetPlace, x: Value) -> Value:
 
 def psa(n: NetPlace, x: Value, out: int, count: int) -> Value:
     """C2PSA of some blocks, and PSA, which is one itself."""
-    width = out // 2
     a, b = unit(n / "cv1", x, out).chunk(2, 1)
     if not count:
         b = psa_block(n, b)
@@ -316,93 +313,139 @@ def area(n: NetPlace, x: Value, out: int, count: int, parts: int, *, residual: b
 # ---- the network
 
 
-def ran(n: NetPlace, x: Value, module: YoloModule, scale: YoloScale) -> Value:  # noqa: C901, PLR0911
+class ToldModule(NamedTuple):
+    """What a module is told: how wide its result, how many blocks, and the rest of its word."""
+
+    out: int
+    blocks: int
+    more: tuple[int, ...]
+    scale: YoloScale
+
+
+Module = Callable[[NetPlace, Value, ToldModule], Value]
+
+
+def stepping(kernel: int, stride: int = 2) -> Module:
+    return lambda n, x, told: unit(n, x, told.out, kernel, stride)
+
+
+def c3(*, adds: bool) -> Module:
+    call = partial(bottleneck, first=1, adds=adds)
+    return lambda n, x, told: csp(n, x, told.out, [call] * told.blocks)
+
+
+def c2f_of(call: Callable[[NetPlace, Value], Value]) -> Module:
+    return lambda n, x, told: c2f(n, x, told.out, told.blocks, call)
+
+
+def c3k2(*, deep: bool = False, part: int = 2) -> Module:
+    """C3k2, whose bottlenecks are half as wide inside, or a C3k each."""
+
+    def module(n: NetPlace, x: Value, told: ToldModule) -> Value:
+        narrow = partial(bottleneck, inner=told.out // part // 2)
+        call = c3k if deep or told.scale.letter in DEEP else narrow
+        return c2f(n, x, told.out, told.blocks, call, part)
+
+    return module
+
+
+def sc_down(n: NetPlace, x: Value, told: ToldModule) -> Value:
+    y = unit(n / "cv1", x, told.out)
+    return unit(n / "cv2", y, told.out, 3, 2, groups=told.out, plain=True)
+
+
+def area_of(parts: int) -> Module:
+    return lambda n, x, told: area(
+        n, x, told.out, told.blocks, parts, residual=told.scale.letter in RESIDUAL
+    )
+
+
+MODULES: dict[str, Module] = {
+    "Conv": stepping(3),
+    "Conv1": stepping(1, 1),
+    "Conv6": stepping(6),
+    "SCDown": sc_down,
+    "AConv": lambda n, x, told: unit(n / "cv1", averaged(x), told.out, 3, 2),
+    "ADown": lambda n, x, told: a_down(n, x, told.out),
+    "C3": c3(adds=True),
+    "C3-": c3(adds=False),
+    "C2f": c2f_of(bottleneck),
+    "C2f-": c2f_of(partial(bottleneck, adds=False)),
+    "CIB": c2f_of(partial(compact, wide=False)),
+    "CIBwide": c2f_of(partial(compact, wide=True)),
+    "C3k2": c3k2(),
+    "C3k2deep": c3k2(deep=True),
+    "C3k2narrow": c3k2(part=4),
+    "ELAN1": lambda n, x, told: elan(n, x, told.out, told.more[0], told.more[1]),
+    "ELAN4": lambda n, x, told: elan(n, x, told.out, *told.more),
+    "SPPF": lambda n, x, told: pyramid_pooling(n, x, told.out, x.shape[1] // 2, "cv2"),
+    "SPPELAN": lambda n, x, told: pyramid_pooling(n, x, told.out, told.more[0], "cv5"),
+    "PSA": lambda n, x, told: psa(n, x, told.out, 0),
+    "C2PSA": lambda n, x, told: psa(n, x, told.out, told.blocks),
+    **{f"Area{parts}": area_of(parts) for parts in (0, 1, 4)},
+}
+
+
+def ran(n: NetPlace, x: Value, module: YoloModule, scale: YoloScale) -> Value:
     """One module of a plan."""
-    kind, out, more = module.kind, scale.channels(module.out), module.more
-    count = scale.repeats(more[0]) if more else 0
-    plain = not kind.endswith("-")
-    match kind.rstrip("-"):
-        case "Conv":
-            return unit(n, x, out, 3, 2)
-        case "Conv1":
-            return unit(n, x, out)
-        case "Conv6":
-            return unit(n, x, out, 6, 2)
-        case "SCDown":
-            return unit(n / "cv2", unit(n / "cv1", x, out), out, 3, 2, groups=out, plain=True)
-        case "AConv":
-            return unit(n / "cv1", averaged(x), out, 3, 2)
-        case "ADown":
-            return a_down(n, x, out)
-        case "C3":
-            call = partial(bottleneck, first=1, adds=plain)
-            return csp(n, x, out, [call] * count)
-        case "C2f":
-            return c2f(n, x, out, count, partial(bottleneck, adds=plain))
-        case "CIB" | "CIBwide":
-            return c2f(n, x, out, count, partial(compact, wide=kind == "CIBwide"))
-        case "C3k2" | "C3k2deep" | "C3k2narrow":
-            part = 4 if kind == "C3k2narrow" else 2
-            deep = kind == "C3k2deep" or scale.letter in DEEP
-            narrow = partial(bottleneck, inner=out // part // 2)
-            return c2f(n, x, out, count, c3k if deep else narrow, part)
-        case "ELAN1":
-            return elan(n, x, out, *more, 0)
-        case "ELAN4":
-            return elan(n, x, out, *more)
-        case "SPPF":
-            return pyramid_pooling(n, x, out, x.shape[1] // 2, "cv2")
-        case "SPPELAN":
-            return pyramid_pooling(n, x, out, more[0], "cv5")
-        case "PSA" | "C2PSA":
-            return psa(n, x, out, count)
-    parts = int(kind.removeprefix("Area"))
-    return area(n, x, out, count, parts, residual=scale.letter in RESIDUAL)
+    count = scale.repeats(module.more[0]) if module.more else 0
+    told = ToldModule(scale.channels(module.out), count, module.more, scale)
+    return MODULES[module.kind](n, x, told)
 
 
 def yolo(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     named = NAME.fullmatch(c.architecture)
     version, letter = (named[1], named[2]) if named else ("", "")
     scale, down, back = plans()[version, letter]
-    x, model, features = shown(n, s), n / "model", []
+    x, model = shown(n, s), n / "model"
+    kept: dict[int, Value] = {}
     for number, module in enumerate(down):
         x = ran(model / number, x, module, scale)
-        features.append(x if number in FEATURES else None)
-    fine, middle = (features[number] for number in FEATURES)
-    del features
-    assert fine is not None
-    assert middle is not None
-    numbers, modules = iter(range(len(down), 99)), iter(back)
-    laterals = []
-    first = next(modules)
-    outs = []
-    for other in (middle, fine):
-        if first.kind == "Conv1":
-            x = ran(model / next(numbers), x, first, scale)
-            first = next(modules)
+        if number in FEATURES:
+            kept[number] = x
+    laterals: list[Value] = []
+    features, last = way_back(model, x, (kept, laterals), scale, list(back), len(down))
+    del x
+    out = detect(model / last, c, features, version, scale)
+    del kept, laterals
+    return out
+
+
+def way_back(
+    model: NetPlace,
+    x: Value,
+    held: tuple[dict[int, Value], list[Value]],
+    scale: YoloScale,
+    back: list[YoloModule],
+    number: int,
+) -> tuple[list[Value], int]:
+    """Go up twice, and down twice: return features of three resolutions, and the number of what
+    reads them. Making larger and putting together have numbers, too. `held`: features of before,
+    and those that are read on the way down, which live to the end."""
+    features, laterals = held
+    for other in (features[place] for place in reversed(FEATURES)):
+        if back[0].kind == "Conv1":
+            x, number = ran(model / number, x, back.pop(0), scale), number + 1
         laterals.append(x)
-        next(numbers)  # of what makes it larger
-        y = cat([doubled(x), other])
-        next(numbers)  # of what puts both together
-        x = ran(model / next(numbers), y, first, scale)
-        del y
-        first = next(modules)
-    outs.append(x)
+        x = ran(model / (number + 2), cat([doubled(x), other]), back.pop(0), scale)
+        number += 3
+    outs = [x]
     for other in reversed(laterals):
-        y = cat([ran(model / next(numbers), x, first, scale), other])
-        next(numbers)
-        x = ran(model / next(numbers), y, next(modules), scale)
+        y = cat([ran(model / number, x, back.pop(0), scale), other])
+        x = ran(model / (number + 2), y, back.pop(0), scale)
         del y
         outs.append(x)
-        first = next(modules, first)
-    del x
-    return detect(model / next(numbers), c, outs, version, scale)
+        number += 3
+    return outs, number
 
 
 FEATURES = 4, 6  # modules whose results the way back reads
 
 
 # ---- heads
+
+
+EXTRA = {"SegmentationModel": MASKS, "PoseModel": POINTS, "OBBModel": 1}  # numbers of a place
 
 
 def detect(
@@ -412,33 +455,35 @@ def detect(
     run, cls, labels = n.run, n.run.cls, c.num_classes or COCO
     legacy, width = version in LEGACY, features[0].shape[1]
     sides, kinds = max(16, width // 4, 4 * BINS), max(width, min(labels, 100))
-    extra, own = {"SegmentationModel": MASKS, "PoseModel": POINTS, "OBBModel": 1}.get(cls, 0), ""
-    twins = []
-    if version == "v10":
-        own = "" if run.m.training else "one2one_"
-        twins = twin_heads(n, features, (sides, kinds, labels))
-    boxes = branches(n / f"{own}cv2", features, sides, BOX * BINS, plain=True)
-    scores = branches(n / f"{own}cv3", features, kinds, labels, plain=legacy)
+    extra = EXTRA.get(cls, 0)
+    twins = twin_heads(n, features, (sides, kinds, labels)) if version == "v10" else []
+    first = "one2one_" if version == "v10" and not run.m.training else ""
+    boxes = branches(n / f"{first}cv2", features, sides, BOX * BINS, plain=True)
+    scores = branches(n / f"{first}cv3", features, kinds, labels, plain=legacy)
     more = [boxes, scores, *twins]
     if extra:
         more.append(branches(n / "cv4", features, max(width // 4, extra), extra, plain=True))
     if cls == "OBBModel":
         more[-1] = more[-1].act("result") * 1.0
+    made = []
     if run.m.training:
         n.param("dfl.conv.weight", 1, BINS, 1, 1)
-        parts = more
-        if cls == "SegmentationModel":
-            made = prototypes(n / "proto", features[0], scale.channels(PROTOTYPES))
-            parts.append(made)
-        return cat([one.view(one.numel) for one in parts], 0)
+    else:
+        made.append(cat([sides_of(n, boxes), scores.act(), *more[2:]]))
+    if cls == "SegmentationModel":
+        made.append(prototypes(n / "proto", features[0], scale.channels(PROTOTYPES)))
+    if not run.m.training:
+        return made[0]
+    return cat([one.view(one.numel) for one in (*more, *made)], 0)
+
+
+def sides_of(n: NetPlace, boxes: Value) -> Value:
+    """The mean of the bins of each side (DFL)"""
     batch, _, places = boxes.shape
     bins = boxes.view(batch, BINS, BOX, places).softmax()
     out = (n / "dfl").conv("conv", bins, 1, 1, bias=False).view(batch, BOX, places)
     del bins
-    made = cat([out * 1.0, scores.act(), *more[2:]])
-    if cls == "SegmentationModel":
-        prototypes(n / "proto", features[0], scale.channels(PROTOTYPES))
-    return made
+    return out * 1.0
 
 
 def twin_heads(n: NetPlace, features: list[Value], sizes: tuple[int, int, int]) -> list[Value]:
