@@ -8,10 +8,12 @@ from huggingface_hub import constants
 import weighbridge
 from weighbridge.answers.estimate.images import usual
 from weighbridge.base.dtypes import FLOAT32
-from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.models import catalogue
 from weighbridge.models.arch.families import timm_nets
-from weighbridge.pictures import images
+from weighbridge.pictures import components, images
 from weighbridge.pictures.images import SeenImages
+from weighbridge.pictures.seeing import sees
 from weighbridge.training.optimizers import optimizer
 
 MIB = 1 << 20
@@ -20,12 +22,31 @@ STEM = BATCH * 64 * 112 * 112 * 4  # ResNet's first convolution
 
 
 def shapes(name):
-    return {param.name: param.shape for param in timm_nets.blueprint(name).params}
+    return {param.name: param.shape for param in plan(name).params}
+
+
+def plan(name):
+    """The tree of a network that a rule of timm's makes, or that declares itself."""
+    config = declared(name)
+    return components.blueprint(config) if config else timm_nets.blueprint(name)
+
+
+def declared(name):
+    config = catalogue.find(name).config if catalogue.has(name) else {}
+    return config if sees(config) else {}
 
 
 def peak(name, side=SIDE, batch=BATCH):
     tree = images.resized(shapes(name), side, side)
-    seen = SeenImages(shapes=tree, buffers=(), dtype=FLOAT32, batch=batch, height=side, width=side)
+    seen = SeenImages(
+        shapes=tree,
+        buffers=(),
+        dtype=FLOAT32,
+        batch=batch,
+        height=side,
+        width=side,
+        config=declared(name),
+    )
     return images.peak(seen)
 
 
@@ -83,6 +104,8 @@ def test_positions_are_of_the_size_that_is_asked():
         *("densenet121", "vgg11", "convnextv2_atto", "tf_efficientnetv2_b0", "yolo11n"),
         *("mobilenetv4_conv_small", "eva02_tiny_patch14_224", "vit_small_patch14_dinov2"),
         *("vit_small_patch16_dinov3", "vit_base_patch32_siglip_256", "yolov8n"),
+        *("yolov5nu", "yolov9t", "yolov10n", "yolo12n", "yolo11n-seg", "rtdetr_r18vd"),
+        *("detr-resnet-50", "maskrcnn_resnet50_fpn"),
     ],
 )
 def test_more_pixels_or_more_pictures_take_more(name):
@@ -279,7 +302,6 @@ def test_half_a_batch_and_16_bits_are_what_helps(offline):
         ({"architecture": "x", "pretrained_cfg": {"input_size": [3, 518, 518]}}, 518),
         ({"architecture": "x", "pretrained_cfg": {"input_size": "3"}}, 224),
         ({"architecture": "vit_small_patch16_dinov3.lvd1689m"}, 256),
-        ({"architecture": "yolo11n"}, 640),
         ({"model_type": "swin", "image_size": 384}, 384),
     ],
 )
@@ -323,16 +345,95 @@ def test_a_segmenters_loss_is_over_all_pixels():
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
+        # ultralytics 8.4 cfg/models, in the headings of each
         ("yolov8n", 3_157_200),
         ("yolov8m", 25_902_640),
         ("yolo11n", 2_624_080),
         ("yolo11m", 20_114_688),
         ("yolo11x", 56_966_176),
+        ("yolo11n-seg", 2_876_848),
+        ("yolo12n", 2_602_288),
+        ("yolo12x", 59_210_784),
+        # torchvision 0.28 models/detection, num_params of each
+        ("fasterrcnn_resnet50_fpn", 41_755_286),
+        ("fasterrcnn_resnet50_fpn_v2", 43_712_278),
+        ("maskrcnn_resnet50_fpn", 44_401_393),
+        ("maskrcnn_resnet50_fpn_v2", 46_359_409),
+        ("retinanet_resnet50_fpn", 34_014_999),
+        ("retinanet_resnet50_fpn_v2", 38_198_935),
     ],
 )
 def test_detectors_have_as_many_parameters_as_published(name, parameters):
-    """ultralytics 8.4 cfg/models/{v8/yolov8,11/yolo11}.yaml"""
-    assert timm_nets.blueprint(name, 80).parameters == parameters
+    assert plan(name).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("detr-resnet-50", 41.5),  # arXiv 2005.12872, table 1: 41
+        ("detr-resnet-101", 60.5),  # 60
+        ("rtdetr_r18vd", 20.2),  # lyuwenyu/RT-DETR, rtdetr_pytorch/README.md: 20
+        ("rtdetr_r34vd", 31.4),  # 31
+        ("rtdetr_r50vd", 42.9),  # 42
+        ("rtdetr_r101vd", 76.6),  # 76
+        ("depth-anything-v2-small", 24.8),  # DepthAnything/Depth-Anything-V2, README.md
+        ("depth-anything-v2-base", 97.5),
+        ("depth-anything-v2-large", 335.3),
+        ("sam-vit-base", 93.7),  # facebook/sam-vit-base, safetensors headers
+        ("sam-vit-huge", 641.1),
+        # facebookresearch/sam2, README.md has 38.9, 46, 80.8 and 224.4 with a video's memory
+        ("sam2-hiera-tiny", 31.4),
+        ("sam2-hiera-large", 216.9),
+    ],
+)
+def test_published_millions_of_parameters(name, millions):
+    assert round(plan(name).parameters / 1e6, 1) == millions
+
+
+def test_masks_are_pasted_into_pictures_of_the_size_that_was_given():
+    """Mask R-CNN: each detection is a plane of the picture, and those of one are stacked once more
+    while the next are made."""
+
+    def masks(count, side):
+        seen = SeenImages(
+            shapes=shapes("maskrcnn_resnet50_fpn"),
+            buffers=(),
+            dtype=FLOAT32,
+            batch=1,
+            height=side,
+            width=side,
+            detections=count,
+            config=declared("maskrcnn_resnet50_fpn"),
+        )
+        return images.peak(seen).allocated
+
+    more = masks(100, 2048) - masks(50, 2048)
+    assert more == 2 * 50 * 2048 * 2048 * 4
+
+
+def test_a_class_of_one_size_refuses_another(offline):
+    with pytest.raises(UsageError, match="1024 x 1024 alone"):
+        weighbridge.infer("sam2-hiera-tiny", image_size="512")
+
+
+def test_pictures_that_a_class_makes_larger_are_told(offline):
+    report = weighbridge.infer("fasterrcnn_resnet50_fpn")
+    assert report.workload["image_size"] == [480, 640]
+    assert any("1088 x 800" in line for line in report.warnings)
+
+
+def test_what_torchvision_leaves_frozen_is_not_trained(offline):
+    """The ResNet's first convolution and its first stage, of the first version without norms."""
+    report = trained("fasterrcnn_resnet50_fpn", batch_size=1)
+    frozen = 64 * 3 * 49 + 3 * (64 * 64 * 9 + 64 * 256) + 64 * 64 + 2 * 256 * 64 + 64 * 256
+    assert report.derived["trainable_parameters"] == 41_755_286 - frozen
+
+
+def test_queries_are_matched_with_all_boxes_of_a_batch(offline):
+    report = trained("rtdetr_r18vd", batch_size=4)
+    (pairs,) = (c for c in phase(report, "forward").components if "queries" in c.detail)
+    assert pairs.basis == "assumed"
+    assert pairs.bytes.expected == 12 * (4 * 300) * (4 * 10) * 4
 
 
 def test_boxes_of_a_detector_are_an_interval_that_says_so(offline):

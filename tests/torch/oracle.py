@@ -98,7 +98,10 @@ def differences(raw, cls=None):
 def buffer_differences(raw, cls=None):
     """Buffers compared by shape, dtype and persistence; their names are the modules' own."""
     plan = ours(raw, cls)
-    model = compared(raw, cls or plan.cls)
+    return buffers_unlike(compared(raw, cls or plan.cls), plan)
+
+
+def buffers_unlike(model, plan):
     default = "float32"
     want = Counter(buffers(model).values())
     got = Counter(

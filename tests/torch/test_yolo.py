@@ -1,4 +1,4 @@
-"""ultralytics' own detectors on the fake GPU beside our program: counts, forwards and steps."""
+"""ultralytics' own networks on the fake GPU beside our program: trees, counts, forwards and steps."""
 
 import pytest
 
@@ -8,51 +8,82 @@ tasks = pytest.importorskip("ultralytics.nn.tasks", reason="the oracle is ultral
 from tests.torch import networks  # noqa: E402
 from tests.torch.networks import MARKS, no_copies_of_cudnn  # noqa: E402, F401
 from weighbridge.machines.kernels import workspaces  # noqa: E402
-from weighbridge.models.arch.families import timm_nets  # noqa: E402
-from weighbridge.pictures import images  # noqa: E402
+from weighbridge.pictures import components, images  # noqa: E402
+from weighbridge.pictures.nets.yolo import CLASSES, plans  # noqa: E402
 
 pytestmark = MARKS
-NAMES = [f"yolo{version}{size}" for version in ("v8", "11") for size in "nsmlx"]
-CASES = [("yolo11n", 8, 640), ("yolov8m", 4, 640), ("yolo11m", 2, 960), ("yolov8n", 16, 320)]
+TASKS = dict(zip(("", "-seg", "-pose", "-obb"), CLASSES, strict=True))
+LARGE = "lx"  # letters of which one alone is made here
+NAMES = [f"yolo{version}{x}" for version, x in plans() if x not in LARGE]
+NAMES += [f"yolo{version}{task}" for version in ("v8n", "11n") for task in TASKS if task]
+NAMES += ["yolo12l"]
+CASES = {
+    **{
+        name: (name, "", 8, 640)
+        for name in ("yolo11n", "yolov5n", "yolov10n", "yolov9t", "yolo12n")
+    },
+    **{name: (name, "", 2, 640) for name in ("yolov8m", "yolo11m", "yolov9c", "yolo12l")},
+    **{name: (name, "", 2, 640) for name in ("yolov10s", "yolov9m")},
+    **{f"yolo11n{task}": (f"yolo11n{task}", "", 8, 640) for task in TASKS if task},
+    "yolov8n-seg": ("yolov8n-seg", "", 16, 320),
+}
+
+
+def task(name):
+    return name[name.index("-") :] if "-" in name else ""
 
 
 def built(name):
-    return tasks.DetectionModel(f"{name}.yaml", verbose=False)
+    return getattr(tasks, TASKS[task(name)])(f"{name}.yaml", verbose=False)
+
+
+def raw(name):
+    classes = 1 if name.startswith("yolov8") and task(name) == "-pose" else 80
+    return {"architectures": [TASKS[task(name)]], "architecture": name, "num_classes": classes}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_shapes(name):
-    model, plan = built(name), timm_nets.blueprint(name, 80)
-    params = [(n, tuple(p.shape)) for n, p in model.named_parameters()]
-    assert [(p.name, p.shape) for p in plan.params] == params
+    model, plan = built(name), components.blueprint(raw(name))
+    assert {p.name: p.shape for p in plan.params} == {
+        n: tuple(p.shape) for n, p in model.named_parameters()
+    }
     assert {b.name: b.shape for b in plan.buffers} == {
         n: tuple(b.shape) for n, b in model.named_buffers()
     }
 
 
-def seen(name, batch, side):
-    return networks.seen(timm_nets.blueprint(name, 80), batch, side)
+def seen(name):
+    return networks.seen(components.blueprint(raw(name)), *CASES[name][2:], config=raw(name))
 
 
-@pytest.mark.parametrize(("name", "batch", "side"), CASES)
-def test_forwards_with_norms_folded(name, batch, side):
-    """Making the class runs it once for its steps, whose workspace of cuBLAS stays."""
-    real = networks.forward(lambda: built(name).eval().fuse(verbose=False), batch, side)
-    peak = images.peak(seen(name, batch, side)).allocated
-    assert peak == pytest.approx(real, rel=0.01, abs=workspaces.USUAL)
+@pytest.mark.parametrize("name", CASES)
+def test_forwards_with_norms_folded(name):
+    """Making the class runs it once for its steps, whose workspace of cuBLAS stays. Kernels of
+    YOLOv9 that are folded away are counted as they are loaded."""
+    real = networks.forward(lambda: built(name).eval().fuse(verbose=False), *CASES[name][2:])
+    peak = images.peak(seen(name)).allocated
+    bound = 0.05 if "v9" in name else 0.02
+    assert peak == pytest.approx(real, rel=bound, abs=workspaces.USUAL)
+
+
+def flat(out):
+    """All tensors but the features, which are there for their sizes."""
+    if isinstance(out, dict):
+        return [t for key, one in out.items() if key != "feats" for t in flat(one)]
+    return [out]
 
 
 def loss(model, pixels, labels):
-    """Over boxes and classes of all places: what matches them to pictures' boxes is not the
-    network's."""
-    out = model(pixels)
-    both = torch.cat((out["boxes"], out["scores"]), 1)
-    del out
+    """Over all that is predicted: what matches it to pictures' boxes is not the network's."""
+    parts = [one.reshape(-1) for one in flat(model(pixels))]
+    both = torch.cat(parts)
+    del parts
     return both.float().softmax(-1).mean()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize(("name", "batch", "side"), CASES)
-def test_steps(name, batch, side, mixed):
-    real = networks.stepped(lambda: built(name), loss, batch, side, mixed=mixed)
-    assert networks.step(seen(name, batch, side), mixed=mixed) == pytest.approx(real, rel=0.02)
+@pytest.mark.parametrize("name", CASES)
+def test_steps(name, mixed):
+    real = networks.stepped(lambda: built(name), loss, *CASES[name][2:], mixed=mixed)
+    assert networks.step(seen(name), mixed=mixed) == pytest.approx(real, rel=0.02)

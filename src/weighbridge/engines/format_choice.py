@@ -55,7 +55,7 @@ def by_transformers(major: int) -> Default:
             return torch_dtype(part.declared_dtype, "the module"), "as the module holds it"
         if major < 5:
             return FLOAT32, "the default of transformers 4"
-        if part.library in ("diffusers", "timm", "ultralytics"):
+        if part.library in ("diffusers", "timm", "ultralytics", "torchvision"):
             return FLOAT32, f"the default of {part.library}"
         return own_dtype(part)
 

@@ -13,6 +13,7 @@ from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Blueprint
 from weighbridge.pictures.config import class_of, config_of
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.seeing import CLASSES, sees
 from weighbridge.pictures.values import Block, ProgramRun, RunBlock, Sizes, Value
 from weighbridge.training.forward.machine import Machine
 
@@ -43,7 +44,9 @@ ROOMS = (
     "vae_ltx",
     "encoders",
 )
+NETS = "weighbridge.pictures.nets"
 SMALLEST = Sizes(batch=1, frames=1, height=8, width=8, text=8)  # a run that only declares
+SEEN = Sizes(batch=1, height=256, width=256)  # the same of networks that see
 WRONG = (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError, AttributeError)
 
 
@@ -81,18 +84,25 @@ WHOLE = {
 def _programs() -> dict[str, Any]:
     table: dict[str, Any] = {}
     for room in ROOMS:
-        table.update(import_module(f"weighbridge.pictures.nets.{room}").PROGRAMS)
+        table.update(import_module(f"{NETS}.{room}").PROGRAMS)
     return table
+
+
+def _program(cls: str) -> Any:
+    """Return the program of a class; None where there is none."""
+    seen = CLASSES.get(cls)
+    table = _programs() if seen is None else import_module(f"{NETS}.{seen.room}").PROGRAMS
+    return table.get(cls)
 
 
 def known(config: Raw) -> bool:
     """Tell whether there is a program for the class that a config names."""
-    return class_of(config) in _programs()
+    return _program(class_of(config)) is not None
 
 
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
-    program = _programs().get(run.cls)
+    program = _program(run.cls)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
@@ -119,7 +129,7 @@ def declared(config: Raw, block: RunBlock | None = None) -> ProgramRun:
     """Return a run at the smallest sizes, which has declared the whole tree."""
     run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"])
     run.m.grad, run.block = False, block
-    forward(run, config, SMALLEST)
+    forward(run, config, SEEN if sees(config) else SMALLEST)
     run.m.heap.close()
     return run
 
@@ -136,4 +146,9 @@ def blueprint(config: Raw) -> Blueprint | None:
 
     run = declared(config, passed)
     whole = (*WHOLE.get(run.cls, ()), *blocks)
-    return Blueprint(cls=run.cls, params=tuple(run.declared.values()), blocks=whole)
+    return Blueprint(
+        cls=run.cls,
+        params=tuple(run.declared.values()),
+        buffers=tuple(run.buffers.values()),
+        blocks=whole,
+    )

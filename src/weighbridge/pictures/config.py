@@ -29,7 +29,11 @@ class ComponentConfig:
     def below(self, name: str) -> "ComponentConfig":
         """The config of a part; an empty one where there is none."""
         values = self._values.get(name)
-        return ComponentConfig(values if isinstance(values, Mapping) else {})
+        if not isinstance(values, Mapping):
+            return ComponentConfig({})
+        for key, value in values.items():
+            _bounded(key, value)
+        return ComponentConfig(values)
 
 
 def class_of(config: Mapping[str, Any]) -> str:
@@ -43,7 +47,16 @@ def config_of(config: Mapping[str, Any]) -> ComponentConfig:
     """Raises UnsupportedError for numbers that no network has."""
     for name, value in config.items():
         _bounded(name, value)
-    return ComponentConfig({**_defaults().get(class_of(config), {}), **config})
+    return ComponentConfig(_merged(_defaults().get(class_of(config), {}), config))
+
+
+def _merged(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config is saved as what differs from its class, and so are those within it."""
+    values = {**defaults, **config}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
+            values[name] = _merged(defaults[name], value)
+    return values
 
 
 def _bounded(name: str, value: Any) -> None:

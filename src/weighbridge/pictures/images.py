@@ -1,19 +1,24 @@
 """Networks that see one picture: from the shapes of their tensors to the memory of a forward."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from math import isqrt, prod
+from typing import Any
 
 from weighbridge.base.dtypes import FLOAT32, INT64, DType
-from weighbridge.base.errors import UnsupportedError
+from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.records import dataclass, field
 from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
+from weighbridge.pictures import components
 from weighbridge.pictures.components import WRONG
+from weighbridge.pictures.config import class_of
 from weighbridge.pictures.places import NetPlace
+from weighbridge.pictures.seeing import NEVER, SeeingClass, seeing
 from weighbridge.pictures.trees import Shapes, Tree, complete, grown
-from weighbridge.pictures.values import ProgramRun, Value, machine
+from weighbridge.pictures.values import ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.ops.pointwise import cast, softmax
@@ -21,7 +26,7 @@ from weighbridge.training.forward.tensors import Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 
 Program = Callable[[Tree, Value], Value]
-ROOMS = "convnets", "vits", "pyramids", "detection"
+ROOMS = "convnets", "vits", "pyramids"
 PATCHES = "patch_embed.proj.weight"
 
 
@@ -36,17 +41,33 @@ def program(shapes: Shapes) -> Program | None:
     return None
 
 
-def forward(run: ProgramRun, shapes: Shapes, pixels: Value) -> Value:
+def forward(run: ProgramRun, seen: "SeenImages", pixels: Value) -> Value:
     """Run a network on pictures. Raises UnsupportedError where a tensor has no operator here."""
-    call = program(shapes)
+    known = seeing(seen.config)
+    if known is not None:
+        _check_sides(known, seen)
+        run.pixels, run.detections = pixels, seen.detections
+        sizes = Sizes(batch=seen.batch, height=seen.height, width=seen.width)
+        out = components.forward(run, seen.config, sizes)
+        run.pixels = None  # who asks holds them
+        assert out is not None
+        return out
+    call = program(seen.shapes)
     if call is None:
         raise UnsupportedError(sentence("images.no_program"))
     try:
-        value = call(Tree(NetPlace(run), shapes), pixels)
+        value = call(Tree(NetPlace(run), seen.shapes), pixels)
     except WRONG as error:
         raise UnsupportedError(sentence("no_config_of", cls=run.cls, why=str(error))) from error
-    complete(run, shapes)
+    complete(run, seen.shapes)
     return value
+
+
+def _check_sides(known: SeeingClass, seen: "SeenImages") -> None:
+    """Raises UsageError for pictures that a class of one size does not take."""
+    if known.fixed and (seen.height, seen.width) != (known.height, known.width):
+        size = f"{known.width} x {known.height}"
+        raise UsageError(sentence("images.one_size", cls=class_of(seen.config), size=size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +83,8 @@ class SeenImages:
     chip: Chip = ASSUMED
     pads_copies: bool = False  # before convolutions that step, as TensorFlow does
     averaged: bool = False  # a trainer keeps a moving average of the weights
+    detections: int = 100  # of a picture, which decide how many masks there are
+    config: Mapping[str, Any] = field(default_factory=dict)  # of a class that declares itself
 
 
 def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
@@ -72,12 +95,12 @@ def peak(seen: SeenImages, watch: TensorWatch | None = None) -> LivePeak:
     m.grad = m.training = False
     weights = heap.row([seen.dtype.size(prod(one)) for one in seen.shapes.values()], "weights")
     buffers = heap.row(seen.buffers, "buffers")
-    run = ProgramRun(m=m, cls="", dtype=seen.dtype, pads_copies=seen.pads_copies)
+    run = ProgramRun(m=m, cls=class_of(seen.config), dtype=seen.dtype, pads_copies=seen.pads_copies)
     with m.making("inputs"):
         pixels = run.new(seen.batch, 3, seen.height, seen.width)
     heap.phase()
     heap.watch = watch
-    out = forward(run, seen.shapes, pixels)
+    out = forward(run, seen, pixels)
     fullest = heap.phase()
     heap.watch = None
     del out, pixels
@@ -124,26 +147,41 @@ def segments(shapes: Shapes) -> bool:
     return any(name.startswith("decode_head.") for name in shapes)
 
 
+def trainable(seen: SeenImages) -> dict[str, bool]:
+    """Tell of each parameter whether its class trains it as it comes."""
+    known = seeing(seen.config)
+    frozen = re.compile(NEVER if known is None else known.frozen)
+    return {name: frozen.match(name) is None for name in seen.shapes}
+
+
 def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
     """Run two steps of a classifier that is trained whole: states are made at the end of the first.
     Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
-    leaves = {name: m.param(name, shape, seen.dtype) for name, shape in seen.shapes.items()}
+    learns = trainable(seen)
+    leaves = {
+        name: m.param(name, shape, seen.dtype, trainable=learns[name])
+        for name, shape in seen.shapes.items()
+    }
     copies = [leaf.nbytes for leaf in leaves.values()] if seen.averaged else []
     buffers = (*heap.row(seen.buffers, "buffers"), *heap.row(copies, "weights"))
     result.note("load", heap.phase())
-    optimization = Optimization(optimizer, list(leaves.values()))
+    optimization = Optimization(optimizer, [one for one in leaves.values() if one.trainable])
     for _ in range(2):
         run = ProgramRun(
-            m=m, cls="", dtype=seen.dtype, params=dict(leaves), pads_copies=seen.pads_copies
+            m=m,
+            cls=class_of(seen.config),
+            dtype=seen.dtype,
+            params=dict(leaves),
+            pads_copies=seen.pads_copies,
         )
         with m.making("inputs"):
             pixels = run.new(seen.batch, 3, seen.height, seen.width)
             places = (seen.height, seen.width) if segments(seen.shapes) else ()
             labels = run.new(seen.batch, *places, dtype=INT64)
         with m.casting(autocast):
-            out = forward(run, seen.shapes, pixels)
+            out = forward(run, seen, pixels)
             result.note("forward", heap.phase())
             if places:
                 out = grown(out, *out.shape[:2], *places)

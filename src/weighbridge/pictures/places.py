@@ -12,7 +12,7 @@ from typing import Any
 
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
-from weighbridge.models.arch.blueprint import MAX_TENSORS, Param, ParamKind
+from weighbridge.models.arch.blueprint import MAX_TENSORS, Buffer, Param, ParamKind
 from weighbridge.pictures.values import NORMS_WIDE, Block, ProgramRun, Value
 from weighbridge.training.forward.machine import Machine
 from weighbridge.training.forward.ops import matrix, norms
@@ -67,6 +67,12 @@ class NetPlace:
         """Declare a parameter that the program reads as a tensor."""
         return Value(self.run, self.param(name, *shape, kind=kind))
 
+    def buffer(self, name: str, *shape: int, dtype: str = "", persistent: bool = True) -> Value:
+        """Declare numbers that a module holds and does not train."""
+        full = self.path + name
+        self.run.buffers.setdefault(full, Buffer(full, shape, dtype, persistent))
+        return self.run.constant(*shape)
+
     # ---- products
 
     def linear(self, name: str, x: Value, out: int, bias: bool = True) -> Value:
@@ -108,6 +114,14 @@ class NetPlace:
         wrap = self.run.conv_wraps.get(self.path + name)
         if wrap is not None:
             return Value(self.run, wrap.convolved(m, x.tensor, form))
+        return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
+
+    def transposed(self, name: str, x: Value, out: int, kernel: int) -> Value:
+        """A transposed convolution that steps by its own width."""
+        m, (batch, inside, height, width) = self.run.m, x.shape
+        weight = self.param(f"{name}.weight", inside, out, kernel, kernel, kind="conv")
+        shift = self.param(f"{name}.bias", out, kind="bias")
+        form = ConvForm((batch, out, kernel * height, kernel * width))
         return Value(self.run, matrix.conv(m, x.tensor, weight, shift, form))
 
     def embedding(self, name: str, batch: int, tokens: int, rows: int, width: int) -> Value:
@@ -155,6 +169,18 @@ class NetPlace:
         read = x.float() if how == "float" or casts else x
         leaf = None if weight is None else weight.tensor
         return Value(run, norms.fused_rms_norm(m, read.tensor, leaf)).like(x)
+
+    def batch_norm(self, name: str, x: Value, *, frozen: bool = False) -> Value:
+        """`frozen`: all four are buffers, and a factor and a shift are made of them."""
+        n, width = self / name, x.shape[1]
+        for one in ("running_mean", "running_var"):
+            n.buffer(one, width)
+        if frozen:
+            scale, shift = (n.buffer(one, width).view(width, 1, 1) for one in ("weight", "bias"))
+            return x * scale + shift
+        n.buffer("num_batches_tracked", dtype="int64")
+        weight, bias = (n.param(one, width, kind="norm") for one in ("weight", "bias"))
+        return Value(self.run, norms.batch_norm(self.run.m, x.tensor, weight, bias))
 
     def group_norm(self, name: str, x: Value, groups: int = 32) -> Value:
         weight = self.param(f"{name}.weight", x.shape[1], kind="norm")

@@ -10,7 +10,7 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.sentences import sentence
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import ProgramRun, Value
-from weighbridge.training.forward.ops import norms, pointwise
+from weighbridge.training.forward.ops import pointwise
 from weighbridge.training.forward.tensors import Shape
 
 Shapes = Mapping[str, Shape]
@@ -28,7 +28,7 @@ class Tree:
         self._modules = _modules(shapes) if modules is None else modules
 
     def __truediv__(self, name: str | int) -> "Tree":
-        return Tree(self.place / name, self.shapes, self._modules)
+        return type(self)(self.place / name, self.shapes, self._modules)
 
     @property
     def run(self) -> ProgramRun:
@@ -74,16 +74,22 @@ class Tree:
         return self.place.linear(name, x, out, bias=self.has(f"{name}.bias"))
 
     def batch_norm(self, name: str, x: Value) -> Value:
-        weight, bias = (
-            self.place.param(f"{name}.{one}", x.shape[1], kind="norm") for one in ("weight", "bias")
-        )
-        return Value(x.run, norms.batch_norm(x.run.m, x.tensor, weight, bias))
+        return self.place.batch_norm(name, x)
 
     def layer_norm(self, name: str, x: Value, *, dense: bool = True) -> Value:
         return self.place.layer_norm(name, x, dense=dense)
 
     def parameter(self, name: str, *shape: int) -> Value:
         return self.place.value(name, *(shape or self.shape(name)))
+
+
+class FrozenTree(Tree):
+    """A network whose batch norms are as they were loaded, and are not trained."""
+
+    __slots__ = ()
+
+    def batch_norm(self, name: str, x: Value) -> Value:
+        return self.place.batch_norm(name, x, frozen=True)
 
 
 def _modules(shapes: Shapes) -> frozenset[str]:
@@ -116,6 +122,12 @@ def pooled(x: Value) -> Value:
 def grown(x: Value, *shape: int) -> Value:
     """Interpolate between places, which autocast has in float32."""
     return (x if x.run.m.autocast is None else x.float()).resized(*shape)
+
+
+def doubled(x: Value) -> Value:
+    """The same picture twice as large on each side."""
+    batch, width, height, breadth = x.shape
+    return grown(x, batch, width, 2 * height, 2 * breadth)
 
 
 def sequence(x: Value, blocks: Sequence[Tree], call: Callable[..., Value], *first: int) -> Value:

@@ -17,7 +17,7 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.machines.kernels import attention as kernels
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap
-from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.arch.blueprint import Buffer, Param
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
@@ -99,6 +99,9 @@ class ProgramRun:
     residuals: list[list["Value"]] = field(default_factory=list)
     kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
     seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
+    pixels: "Value | None" = None  # a batch of pictures, of networks that see
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    detections: int = 100  # of a picture: box_detections_per_img of torchvision
 
     def new(self, *shape: int, dtype: DType | None = None) -> "Value":
         """A tensor that comes from outside, or that a kernel fills."""
@@ -266,8 +269,10 @@ def attend(  # noqa: PLR0913  as torch has it
     masked: bool = False,
     first: bool = False,
     apart: bool = False,
+    bias: Value | None = None,
 ) -> Value:
-    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `first`:
+    """scaled_dot_product_attention of [batch, tokens, width]; keys may have fewer heads. `bias`:
+    [batch, heads, tokens, tokens], added to the scores. `first`:
     queries have heads before tokens in memory. `apart`: a head's numbers do not lie next to each
     other, so that no fused kernel takes them."""
     run, width = q.run, q.shape[-1] // heads
@@ -281,7 +286,7 @@ def attend(  # noqa: PLR0913  as torch has it
         value_dim=width,
     )
     call = kernels.AttentionCall(
-        masked=masked,
+        masked=masked or bias is not None,
         causal=False,
         dropout=0.0,
         groups=number.groups > 1,
@@ -296,7 +301,8 @@ def attend(  # noqa: PLR0913  as torch has it
         kernel = "efficient"
     elif kernel == "sdpa":
         kernel = run.m.ask(kernels.program, shape, call, torch=TORCH)
-    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH))
+    added = None if bias is None else bias.tensor
+    options = AttentionOptions(causal=False, first=first, asked=FusedCall(call, TORCH), mask=added)
     query, key, value = (
         headed(one, one.shape[-1] // width).tensor if kernel == "math" else one.tensor
         for one in (q, k, v)

@@ -1,7 +1,7 @@
 """Boxes of a detector: what they take beside its network depends on the pictures.
 
-forward, inference   predictions, put in order for non-maximum suppression
-forward, training    each place's likeness to each box of its picture, before backward
+forward, inference   predictions, put in order for non-maximum suppression; masks of what is left
+forward, training    each place's or query's likeness to each box, before backward
 
 Counts of boxes are assumed, and their intervals say so. A trainer keeps a moving average of the
 weights beside them.
@@ -13,8 +13,11 @@ YOLOv8x).
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.memory import Bytes, Component
+from weighbridge.base.records import replace
 from weighbridge.models.checkpoint.model import ModelPart
+from weighbridge.pictures import images
 from weighbridge.pictures.images import SeenImages
+from weighbridge.pictures.nets import rcnn, yolo
 
 STRIDES = 8, 16, 32
 SIDES = 4  # of a box
@@ -22,40 +25,68 @@ COPIES = 1, 2, 4  # of all predictions, assumed
 BOXES = 10, 150, 300  # of the fullest picture of a batch, four pictures in one: assumed
 PLANES = 8  # float32 of a box and a place: four differences, a score, an overlap, two masks
 SOURCE = "ultralytics 8.4 utils/nms.py, utils/tal.py"
+FEW_BOXES = 1, 10, 100  # of a picture: assumed; COCO's have 7 in the mean and 93 at most
+DETECTED = 1, 20, 100  # of a picture: assumed; torchvision keeps 100 at most
+QUERIES = {"DetrForObjectDetection": 100}
+QUERIES |= dict.fromkeys(("RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"), 300)
+COSTS = 12  # float32 of a query and a box: costs, corners, overlaps
+HUNGARIAN = "transformers 5.23 loss/loss_for_object_detection.py (HungarianMatcher)"
+MATCHED = "torchvision 0.28 ops/boxes.py (box_iou)"
+MASKS = "torchvision 0.28 models/detection/roi_heads.py (paste_masks_in_image)"
 
 
 def finds_boxes(part: ModelPart) -> bool:
-    return part.blueprint.cls == "DetectionModel"
+    return part.blueprint.cls in yolo.PROGRAMS
 
 
 def _places(one: SeenImages) -> int:
     return sum((one.height // step) * (one.width // step) for step in STRIDES) * one.batch
 
 
-def _row(detail: str, sizes: tuple[int, ...], formula: str) -> Component:
+def _row(detail: str, sizes: tuple[int, ...], formula: str, source: str = SOURCE) -> Component:
     return Component(
         name="temporaries",
         detail=detail,
         bytes=Bytes(*sizes),
         basis="assumed",
         formula=formula,
-        source=SOURCE,
+        source=source,
     )
 
 
 def kept(part: ModelPart, one: SeenImages) -> tuple[Component, ...]:
-    """Return what predictions take until few boxes are left; nothing of another network."""
-    if not finds_boxes(part):
+    """Return what predictions take until few boxes are left, and masks of those that are; nothing
+    of another network."""
+    if finds_boxes(part):
+        numbers = _places(one) * (SIDES + int(part.config.get("num_classes") or 0))
+        sizes = tuple(FLOAT32.size(copies * numbers) for copies in COPIES)
+        return (_row("boxes before suppression", sizes, "1 to 4 copies of all predictions"),)
+    if part.blueprint.cls != "MaskRCNN":
         return ()
-    numbers = _places(one) * (SIDES + int(part.config.get("num_classes") or 0))
-    sizes = tuple(FLOAT32.size(copies * numbers) for copies in COPIES)
-    return (_row("boxes before suppression", sizes, "1 to 4 copies of all predictions"),)
+    least, *more = (images.peak(replace(one, detections=n)).allocated for n in DETECTED)
+    sizes = (0, *(n - least for n in more))
+    if not any(sizes):
+        return ()
+    return (_row("masks of what is detected", sizes, "1 to 100 masks a picture", MASKS),)
 
 
 def matched(part: ModelPart, one: SeenImages) -> tuple[Component, ...]:
-    """Return what it takes to match places with the pictures' boxes; nothing of another network."""
-    if not finds_boxes(part):
-        return ()
-    plane = FLOAT32.size(_places(one))
-    sizes = tuple(PLANES * boxes * plane for boxes in BOXES)
-    return (_row("boxes matched with places", sizes, "8 planes of 10 to 300 boxes a picture"),)
+    """Return what it takes to match places or queries with the pictures' boxes; nothing of another
+    network."""
+    if finds_boxes(part):
+        plane = FLOAT32.size(_places(one))
+        sizes = tuple(PLANES * boxes * plane for boxes in BOXES)
+        formula = "8 planes of 10 to 300 boxes a picture"
+        return (_row("boxes matched with places", sizes, formula),)
+    cls, labelled = part.blueprint.cls, FEW_BOXES
+    if cls.endswith("ForObjectDetection"):
+        queries = one.batch * int(part.config.get("num_queries") or QUERIES.get(cls, 0))
+        sizes = tuple(COSTS * FLOAT32.size(queries * one.batch * boxes) for boxes in labelled)
+        formula = "12 planes of all queries and 1 to 100 boxes a picture"
+        return (_row("boxes matched with queries", sizes, formula, HUNGARIAN),)
+    if cls in rcnn.PROGRAMS:
+        plane = FLOAT32.size(rcnn.anchors(cls, one.height, one.width))
+        beyond = rcnn.PLANES * (labelled[-1] - rcnn.BOXES) * plane
+        formula = "7 planes of anchors and more than 10 boxes, up to 100 a picture"
+        return (_row("boxes matched with anchors", (0, 0, beyond), formula, MATCHED),)
+    return ()

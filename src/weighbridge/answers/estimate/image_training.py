@@ -5,6 +5,8 @@ forward, backward  cross entropy of a batch
 step               the optimizer
 """
 
+from math import prod
+
 from weighbridge.answers.estimate import detection
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.images import instant, seen, unmeasured, verdict
@@ -65,7 +67,7 @@ def train(model: Model, w: Train) -> Report:
         model=facts(model),
         workload=_effective(w, one, chosen),
         devices=devices,
-        derived=_derived(model, ran),
+        derived=_derived(one, ran),
         verdict=verdict(devices, w, budget),
         warnings=(*model.notes, *cautions(w), *unmeasured(budget)),
     )
@@ -87,14 +89,15 @@ def _follow(w: Train) -> None:
         raise UnsupportedError(sentence("images.setting", setting=f"--gpu {w.gpu}"))
 
 
-def _derived(model: Model, ran: TrainedImages) -> DerivedFacts:
+def _derived(one: SeenImages, ran: TrainedImages) -> DerivedFacts:
+    learns = images.trainable(one)
     return {
         "dtype_from": "precision",
         "as_stored": False,
         "context_from": "",
         "longest_context": None,
         "not_counted": [],
-        "trainable_parameters": model.parameters,
+        "trainable_parameters": sum(prod(one.shapes[name]) for name in learns if learns[name]),
         "saved_activation_bytes": ran.saved,
         "first_step_peak_bytes": max(peak.allocated for peak in ran.moments.values()),
     }

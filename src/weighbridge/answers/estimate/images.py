@@ -18,6 +18,8 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
+from weighbridge.engines.engine import written
+from weighbridge.engines.transformers.rules import parse_version
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.chips import ASSUMED
 from weighbridge.machines.kernels import workspaces
@@ -31,6 +33,8 @@ from weighbridge.models import catalogue
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
 from weighbridge.pictures.images import SeenImages
+from weighbridge.pictures.nets import rcnn
+from weighbridge.pictures.seeing import seeing, sees
 from weighbridge.pictures.values import TORCH
 from weighbridge.workload import Infer, Train
 
@@ -70,7 +74,7 @@ SIDES = {
     "mobilenetv4_conv_large": 384,
     "convnextv2_huge": 384,
 }
-OF_KINDS = {"dinov3": 256, "yolo": 640}
+OF_KINDS = {"dinov3": 256}
 # Options of transformers' ResNet under which other convolutions step than here
 OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
 OTHER_GELU = "quickgelu"  # in the names of networks whose activation is written out
@@ -92,7 +96,7 @@ def known(model: Model, w: Infer | Train) -> bool:
     otherwise = OTHER_GELU in str(part.config.get("architecture"))
     if not alone or not plain or otherwise or any(part.config.get(name) for name in OTHERWISE):
         return False
-    return images.program(_shapes(part)) is not None
+    return sees(part.config) or images.program(_shapes(part)) is not None
 
 
 def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
@@ -112,6 +116,9 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         "batch_size": one.batch,
         "image_size": [one.height, one.width],
     }
+    release = loaded.workload["engine_version"]
+    if release is not None:
+        settings["engine_version"] = written(parse_version(release))
     derived: DerivedFacts = {
         "dtype_from": loaded.derived["dtype_from"],
         "as_stored": loaded.derived["as_stored"],
@@ -129,7 +136,7 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         derived=derived,
         table=(),
         verdict=verdict(devices, w, budget),
-        warnings=(*loaded.warnings, *unmeasured(budget)),
+        warnings=(*loaded.warnings, *resized(one), *unmeasured(budget)),
     )
 
 
@@ -143,9 +150,19 @@ def _lines(model: Model, one: SeenImages, dtype: str) -> str | None:
         return (
             f'from ultralytics import YOLO; YOLO("{model.name}.pt").predict("pictures/", {sides})'
         )
+    if part.library == catalogue.TORCHVISION:
+        function = f'{part.config.get("architecture")}(weights="DEFAULT")'
+        return "\n".join(
+            (
+                "import torch; from torchvision.models import detection",
+                f'net = detection.{function}.eval().to("cuda", torch.{dtype})',
+                "with torch.no_grad():",
+                f"    out = net(list({pixels}))",
+            )
+        )
     if part.library == "transformers":
         cls = part.blueprint.cls
-        made = f'{cls}.from_pretrained("{model.reference}", dtype=torch.{dtype})'
+        made = f'{cls}.from_pretrained("{model.loads_as}", dtype=torch.{dtype})'
         imports, made = f"import torch; from transformers import {cls}", f'{made}.to("cuda")'
         return "\n".join(
             (imports, f"net = {made}", "with torch.no_grad():", f"    out = net({pixels})")
@@ -186,7 +203,9 @@ def _shapes(part: ModelPart) -> dict[str, tuple[int, ...]]:
 def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) -> SeenImages:
     """Return what runs on the card: pictures of the size that was asked, or the usual one."""
     shapes = _shapes(part)
-    height, width = w.image_size or images.usual(shapes) or usual(part.config)
+    known_class = seeing(part.config)
+    usual_sides = None if known_class is None else (known_class.height, known_class.width)
+    height, width = w.image_size or usual_sides or images.usual(shapes) or usual(part.config)
     return SeenImages(
         shapes=images.resized(shapes, height, width),
         buffers=tuple(buffer_size(one, kind) for one in part.blueprint.buffers),
@@ -195,6 +214,8 @@ def seen(part: ModelPart, w: Infer | Train, kind: DType, budget: Budget | None) 
         height=height,
         width=width,
         chip=(None if budget is None else budget.choice.part.chip) or ASSUMED,
+        detections=detection.DETECTED[0],
+        config={} if known_class is None else part.config,
         pads_copies=str(part.config.get("architecture")).startswith("tf_"),
         averaged=isinstance(w, Train) and detection.finds_boxes(part),
     )
@@ -267,6 +288,16 @@ def _margined(one: Instant, budget: Budget | None) -> Instant:
         source="people's own reports",
     )
     return replace(margined, components=(*margined.components, beyond))
+
+
+def resized(one: SeenImages) -> tuple[str, ...]:
+    """Say how large pictures become within a class that changes their size."""
+    known_class = seeing(one.config)
+    if known_class is None or not known_class.resizes:
+        return ()
+    tall, wide = rcnn.network_sides(one.height, one.width)
+    size = f"{one.width} x {one.height}"
+    return (sentence("images.resized", size=size, within=f"{wide} x {tall}"),)
 
 
 def unmeasured(budget: Budget | None) -> tuple[str, ...]:

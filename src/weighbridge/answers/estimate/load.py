@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 BASIS: dict[bool, Basis] = {True: "read", False: "computed"}  # by whether it is as stored
 STACKED = 5  # of transformers: experts of a layer are one tensor
 METAL = "mlx-lm"  # what loads its formats
-OTHERS = ("timm", "ultralytics", "diffusers", "torch")  # libraries that load their own
+OTHERS = (
+    "timm",
+    "ultralytics",
+    "torchvision",
+    "diffusers",
+    "torch",
+)  # libraries that load their own
 
 
 def load(

@@ -18,12 +18,14 @@ from weighbridge.engines.table import record
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.memory.report.verdict import Verdict
+from weighbridge.models import catalogue
 from weighbridge.models.arch import towers
 from weighbridge.models.arch.model_types import differs, facts
 from weighbridge.models.checkpoint.model import Model, ModelPart
+from weighbridge.pictures.seeing import sees
 from weighbridge.workload import Infer, Load
 
-PIPELINES = ("diffusers", "timm", "ultralytics")
+PIPELINES = ("diffusers", *catalogue.LIBRARIES.values())
 BESIDE = "sentence-transformers"  # a part that works on one vector a text
 # Modules that `generate` runs behind the text; servers run the language model alone.
 BEHIND = frozenset(("talker", "token2wav", "code2wav", "t2u_model", "vocoder"))
@@ -57,7 +59,9 @@ def sees_in_stages(model: Model) -> bool:
     """Tell whether a model is a network of pictures that is no row of alike blocks."""
     first = model.parts[0]
     if first.library != "transformers":
-        return first.library in ("timm", "ultralytics")
+        return first.library in catalogue.LIBRARIES.values()
+    if sees(first.config):
+        return True
     kind = first.config.get("model_type")
     return isinstance(kind, str) and facts(kind).encodes == "pyramid"
 

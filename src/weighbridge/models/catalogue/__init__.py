@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 SCHEMA = "weighbridge.models/1"
 TIMM = "timm_wrapper"  # what transformers calls a network of timm
 YOLO = "ultralytics"  # detectors that its library names, and no config
-LIBRARIES = {TIMM: "timm", YOLO: YOLO}  # of others than transformers
+TORCHVISION = "torchvision"
+# of others than transformers, by what stands as a model type
+LIBRARIES = {TIMM: "timm", YOLO: YOLO, TORCHVISION: TORCHVISION}
 
 
 class CatalogueEntry(NamedTuple):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from weighbridge.models.checkpoint.loading import LoadSplit
 
 PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
+PROGRAMMED = "diffusers", "torchvision", "ultralytics"  # libraries whose trees programs declare
+SEEING = "weighbridge.pictures.seeing"  # the same
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
@@ -280,16 +282,18 @@ def _with_headers(
 
 def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Blueprint | None:
     """Return the family's blueprint; None where our tables lack the model type or its class."""
-    if part.library in ("timm", "ultralytics") and part.config is not None:
+    if part.library == "timm" and part.config is not None:
         from weighbridge.models.arch.families import (
             timm_nets,  # rules, which language models do without
         )
 
         return timm_nets.of_config(part.config)
-    if part.library == "diffusers" and part.config is not None and not part.tensors:
+    if part.library in PROGRAMMED and part.config is not None and not part.tensors:
         return _of_program(part, notes)
-    if part.library != "transformers" or part.config is None or not known(part.config):
+    if part.library != "transformers" or part.config is None:
         return None
+    if not known(part.config):
+        return _of_program(part, notes) if import_module(SEEING).sees(part.config) else None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
     try:
         plan = blueprint(config, base_model=base_model)

@@ -110,11 +110,18 @@ def averaged(x: Value) -> Value:
 
 
 def resnet(t: Tree, x: Value) -> Value:
-    x = normed(t, "bn1", t.conv("conv1", x, 2))
-    x = halved(x)
+    return classified(t, "fc", resnet_stages(t, x)[-1])
+
+
+def resnet_stages(t: Tree, x: Value, first: int = 4) -> list[Value]:
+    """Return what the stages give from the `first` on."""
+    x = halved(normed(t, "bn1", t.conv("conv1", x, 2)))
+    stages = []
     for number in range(1, 5):
         x = sequence(x, t.each(f"layer{number}"), bottleneck, 1 if number == 1 else 2)
-    return classified(t, "fc", x)
+        if number >= first:
+            stages.append(x)
+    return stages
 
 
 def bottleneck(t: Tree, x: Value, stride: int = 1) -> Value:

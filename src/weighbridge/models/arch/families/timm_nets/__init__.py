@@ -158,18 +158,6 @@ WRAPPER = Family(
     blocks=(),
 )
 
-
-def detector(c: Config, prefix: str) -> Iterator[Param]:
-    yield from plan(c, c.num("num_classes")).params
-
-
-def detector_buffers(c: Config, prefix: str) -> Iterator[Buffer]:
-    yield from plan(c, c.num("num_classes")).buffers
-
-
-DETECTOR = Family(body=detector, cls="DetectionModel", buffers=detector_buffers, blocks=())
-
 TYPES = {
     "timm_wrapper": ModelType(WRAPPER, no_cache="image"),
-    "ultralytics": ModelType(DETECTOR, no_cache="image"),
 }
