@@ -21,7 +21,7 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures import base, components, formats
+from weighbridge.pictures import base, components, formats, sharing
 from weighbridge.pictures.adapting import ConvAdapter, PictureAdapters, put_on, targeted
 from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
@@ -30,10 +30,11 @@ from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
 from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
-from weighbridge.training.forward.modules import Wrap
+from weighbridge.training.forward.modules import ParameterSpec, Wrap
 from weighbridge.training.forward.ops.pointwise import cast
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
+from weighbridge.training.sharding.numbers import Sharding
 
 STEPS = 2
 PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
@@ -79,6 +80,9 @@ class PicturePlan:
     bounced: bool = False  # a layer that is streamed saves what it reads
     torch: tuple[int, int] = TORCH
     chip: Chip = ASSUMED
+    sharding: Sharding = field(default_factory=Sharding)
+    buckets: bool = True  # of DDP; gradients live in them where `views`
+    views: bool = False
 
     @property
     def denoiser(self) -> ModelPart:
@@ -119,11 +123,15 @@ def run(plan: PicturePlan) -> PictureRun:
     m = machine(Heap(), plan.chip)
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
-    optimization = Optimization(plan.optimizer, step.trained)
+    shares, whole = step.around, step.built
+    optimization = Optimization(plan.optimizer, shares.stepped(whole), apart=shares.apart)
+    count = min(plan.accumulation, STEPS + shares.waits)
     for _ in range(STEPS):
-        for _ in range(min(plan.accumulation, STEPS)):
-            step.all()
+        for number in range(count):
+            step.all(last=number == count - 1)
+        shares.before_step(m, whole)
         optimization.step(m)
+        shares.after_step(m, whole)
         result.note(STEP, m.heap.phase())
     result.away = m.most_away
     m.heap.close()
@@ -171,6 +179,10 @@ class DenoiserStep:
         self.wraps: dict[str, Wrap] = {}
         self.convs: Mapping[str, ConvAdapter] = {}
         self.trained: list[LeafTensor] = []
+        compute = plan.autocast or plan.weights
+        self.around = sharing.around(
+            plan.sharding, compute, views=plan.views, buckets=plan.buckets
+        )
         self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
         for name in plan.encodes:
             if name not in self.texts or plan.adapters is not None:
@@ -181,9 +193,13 @@ class DenoiserStep:
         else:
             paths = targeted(plan.denoiser.blueprint.counted, plan.adapters)
             self.wraps, self.convs, trained = put_on(
-                m, plan.adapters, paths, self.params, self.wraps
+                m, plan.adapters, paths, self.params, self.wraps, self.around
             )
             self.trained += trained
+        every = {f"{i}": leaf for i, leaf in enumerate((*self.params.values(), *self.trained))}
+        config, cut = plan.denoiser.config, plan.sharding.parameters
+        self.built = sharing.built(config, every, cut=cut)
+        self.around.placed(m, self.built)
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
             m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
@@ -192,9 +208,13 @@ class DenoiserStep:
         """Put the denoiser on the card, but for what waits in host memory."""
         plan, m = self.plan, self.m
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
-        if plan.adapters is None:
-            return {p.name: _leaf(m, p, plan.weights) for p in counted.values()}
-        form = plan.form
+        form, full = plan.form, plan.adapters is None
+        if full or (plan.sharding.parameters and form is None):
+            specs = (ParameterSpec(p.name, p.shape, p.kind) for p in counted.values())
+            placed = {s.name: self.around.place(m, s, plan.weights) for s in specs}
+            for leaf in placed.values():
+                leaf.trainable = full
+            return placed
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
         streams = _waiting_layers(params, plan)
@@ -225,22 +245,25 @@ class DenoiserStep:
         self.trained += layers.trained
         return TrainedText(leaves, layers.linears)
 
-    def all(self) -> None:
-        """Run a micro-batch forward and backward. What came of texts has its gradient when the
-        denoiser is done."""
+    def all(self, *, last: bool) -> None:
+        """Run a micro-batch forward and backward, the `last` of a step or one before it. What came
+        of texts has its gradient when the denoiser is done."""
         m, plan = self.m, self.plan
         inputs = self._encoded()
+        self.around.begins(m, self.built)
         with m.casting(plan.autocast):
             texts = [self._text_forward(name, one) for name, one in self.texts.items()]
             out = self._forward()
         self.result.note(FORWARD, m.heap.phase())
-        loss = _loss(m, out.tensor)
+        loss = _loss(m, self.around.logits(m, out.tensor))
         del out
+        self.around.turns(m, self.built, last=last)
         self.result.saved = self.result.saved or m.heap.live("activations")
         backward(m, loss)
         del loss, inputs
         while texts:
             backward(m, texts.pop().tensor)
+        self.around.after_backward(m, self.built, last=last)
         self.result.note(BACKWARD, m.heap.phase())
 
     def _encoded(self) -> list[Tensor]:
@@ -286,6 +309,8 @@ class DenoiserStep:
             torch=plan.torch,
         )
         run.block = computed_again(run, plan.checkpointing)
+        if plan.sharding.parameters:
+            run.block = sharing.in_units(run, self.around, run.block)
         out = components.forward(run, config, plan.sizes)
         assert out is not None
         return out

@@ -26,6 +26,7 @@ from weighbridge.pictures.swapping import most
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
 from weighbridge.pictures.training_request import notes, plan, trainer_of
 from weighbridge.pictures.values import TORCH
+from weighbridge.training.answer import MOST_LISTED
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
 from weighbridge.workload.picture_training import PictureTraining
 
@@ -51,8 +52,9 @@ def train(model: Model, w: PictureTraining) -> Report:
     spread = trainer_of(w).spread(class_of(asked.denoiser.config))
     spread += 0 if read(asked.form) else UNREAD
     phases = tuple(_phase(asked, ran, name, spread, card) for name in PHASES if name in ran.moments)
+    listed = range(min(asked.sharding.cards, MOST_LISTED))
     devices = (
-        Device(index=0, kind="gpu", phases=phases),
+        *(Device(index=i, kind="gpu", phases=phases) for i in listed),
         Device(index=0, kind="host", phases=(_host(asked, ran),)),
     )
     from weighbridge.answers.verdict import on_devices, on_host
@@ -95,12 +97,14 @@ def _live(asked: PicturePlan, ran: PictureRun, peak: LivePeak, spread: int) -> I
     for what, nbytes in peak.live.items():
         moves = what in MOVING
         share = nbytes * spread // 100 if moves else 0
+        packed = what == "weights" and asked.sharding.parameters and asked.form is not None
+        least = nbytes // asked.sharding.cards if packed else nbytes - share
         part = what in asked.parts
         name = "weights" if part else NAMES.get(what, what)
         yield Component(
             name=name,
             detail=_detail(asked, what),
-            bytes=Bytes(nbytes - share, nbytes, nbytes + share),
+            bytes=Bytes(least, nbytes, nbytes + share),
             basis="assumed" if moves and spread > ASSUMED else "computed",
             formula=_formula(asked, ran, what, nbytes),
             source=asked.optimizer.source if what == "optimizer_states" else SOURCE,
@@ -134,7 +138,8 @@ def _formula(asked: PicturePlan, ran: PictureRun, what: str, nbytes: int) -> str
 
 def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
     """The process, weights and activations that wait there, and pages of files."""
-    parts: list[Component] = [host.processes(1)]
+    ranks = asked.sharding.local
+    parts: list[Component] = [host.processes(ranks)]
     waits = {
         "weights that wait": (ran.waiting, "blocks that are swapped, or layers that are streamed"),
         "inputs of blocks": (ran.away, "activations that checkpoints keep in host memory"),
@@ -145,7 +150,7 @@ def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
                 Component(
                     name="weights",
                     detail=detail,
-                    bytes=exactly(nbytes),
+                    bytes=exactly(ranks * nbytes),
                     basis="computed",
                     formula=formula,
                     source="musubi-tuner modules/custom_offloading_utils.py",
@@ -182,6 +187,8 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     if asked.streaming != "none":
         settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
+    if asked.sharding.kind != "none":
+        settings |= {"shard": asked.sharding.kind, **asked.sharding.settings("data")}
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 
