@@ -26,7 +26,9 @@ pytestmark = [
     pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not()),
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
 ]
-RANKS, CLOSE, BF16 = 8, 0.02, torch.bfloat16
+RANKS, BF16 = 8, torch.bfloat16
+# As on one card: Wan keeps norms and its table in float32, which a network so small shows
+CLOSE = {"FluxTransformer2DModel": 0.03, "WanTransformer3DModel": 0.05}
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 FLUX = {
     "_class_name": "FluxTransformer2DModel",
@@ -175,9 +177,8 @@ def test_a_step_of_one_rank(kind, wrap, config, adapters, checkpoints, monkeypat
     how = {"adapters": adapters, "checkpoints": checkpoints}
     there, here = real(config, wrap, **how), ours(config, kind, monkeypatch, **how)
     assert [name for name, _ in there] == [name for name, _ in here]
-    apart = [
-        f"{a[0]}: {a[1]:,} there, {b[1]:,} here, {100 * (b[1] / a[1] - 1):+.1f} %"
-        for a, b in zip(there, here, strict=True)
-    ]
-    off = max(abs(b[1] / a[1] - 1) for a, b in zip(there, here, strict=True))
-    assert off <= CLOSE, "\n".join(apart)
+    pairs = [(*a, b[1]) for a, b in zip(there, here, strict=True)]
+    if kind == "ddp" and adapters:  # frozen weights are sent in pieces, of 250 MiB at most
+        pairs = pairs[1:]
+    lines = [f"{name}: {a:,} there, {b:,} here, {100 * (b / a - 1):+.1f} %" for name, a, b in pairs]
+    assert all(abs(b / a - 1) <= CLOSE[config["_class_name"]] for _, a, b in pairs), lines

@@ -44,6 +44,9 @@ class PipelineLines:
         dtype = f"torch.{w['dtype']}"
         files = {n: f for n, f in self.forms.items() if is_gguf(f) and n in self.gguf}
         packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
+        ranks = int(w.get("context_parallel_size") or 1)
+        if ranks > 1:
+            yield f"# torchrun --nproc-per-node {ranks}"
         yield "import torch"
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
         passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
@@ -59,12 +62,16 @@ class PipelineLines:
             cls, folder = self.classes[name], f'subfolder="{name}", torch_dtype={wide}'
             yield f"{name} = {cls}.from_pretrained({json.dumps(self.repo)}, {folder})"
             passed.append(f"{name}={name}")
+        passed += ['device_map="balanced"'] if w.get("device_map") else []
         if packed:
             kind = BITSANDBYTES[next(iter(packed.values()))]
             listed = json.dumps(sorted(packed))
             yield f'quantized = PipelineQuantizationConfig("{kind}", {ARGUMENTS[kind]}, {listed})'
             passed.append("quantization_config=quantized")
         yield from self._controls(dtype, passed)
+        if ranks > 1:
+            yield 'torch.distributed.init_process_group("nccl")'
+            yield "torch.cuda.set_device(torch.distributed.get_rank())"
         yield f"pipe = {self._loader()}.from_pretrained({', '.join(passed)})"
         yield from self._companions()
         yield from self._placed(dtype)
@@ -116,6 +123,7 @@ class PipelineLines:
         names = {self._loader(), *(self.classes[name] for name in files)}
         names |= {self.settings["control_class"]} if self.settings.get("controlnet") else set()
         names |= {"GGUFQuantizationConfig"} if files else set()
+        names |= {"ContextParallelConfig"} if self.settings.get("context_parallel_size") else set()
         w = self.settings
         if w["vae_dtype"] != w["dtype"] and not w["upcast"]:
             names.add(self.classes[w["vae"]])
@@ -133,8 +141,11 @@ class PipelineLines:
             blocks = ", num_blocks_per_group=1" if offload == "group-block" else ""
             level = f'offload_type="{LEVELS[offload]}"'
             yield f"pipe.enable_group_offload({cards}, {level}{blocks}{stream})"
-        else:
+        elif not w.get("device_map"):
             yield OFFLOADS.get(offload, 'pipe.to("cuda")')
+        if ranks := w.get("context_parallel_size"):
+            config = f"ContextParallelConfig({w['context_parallel_by']}_degree={ranks})"
+            yield f"pipe.{w['denoiser']}.enable_parallelism(config={config})"
         if w.get("vae_tiling"):
             yield "pipe.vae.enable_tiling()"
         if w.get("vae_slicing"):

@@ -1,6 +1,6 @@
 """What makes a pipeline fit, as one ladder of steps in the order that people take them.
 
-    model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits of text encoders, groups of
+    cards that have nothing yet, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits of text encoders, groups of
     blocks with a stream, fewer frames, a smaller size, one leaf at a time
 
 A step is tried where it can lower the stage that is fullest, and keeps those before it; what lowers
@@ -18,6 +18,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.pictures import comfy, sdcpp
+from weighbridge.pictures.cards import BALANCED
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
@@ -26,6 +27,7 @@ LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of
 TRIES = 6
 # Points that compare (assumed but for the order)
 FREE = Price()
+SPREAD = Price(speed=1)
 OFFLOADED = Price(speed=4)
 TILED = Price(quality=1, speed=1)
 CAST = Price(quality=2, speed=2)
@@ -64,6 +66,8 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
 def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
     """Yield the steps of stable-diffusion.cpp."""
     row = report.workload
+    if _several(report, w):
+        yield Step({"device_map": ("text=1",)}, sentence("step.cards"), SPREAD)
     yield Step({"attention": sdcpp.FLASH}, sentence("step.flash"), FREE, (DENOISE,))
     yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
@@ -77,8 +81,13 @@ def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
 
 def _steps(report: Report, w: Picture) -> Iterator[Step]:
     """Yield every step, in the order that people take them."""
-    row = report.workload
-    yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
+    row, several = report.workload, _several(report, w)
+    whole = {"device_map": None} if several else {}
+    offloaded = Step({"offload": "model", **whole}, sentence("step.model"), OFFLOADED)
+    if several:
+        yield Step({"device_map": (BALANCED,)}, sentence("step.cards"), SPREAD)
+    else:
+        yield offloaded
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
     if row["batch_size"] > 1:
         yield Step({"vae_slicing": True}, sentence("step.slicing"), TILED, (DECODE,))
@@ -87,11 +96,20 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
     if w.quantization is None:
         yield from _formats(row)
-    change = {"offload": "group-block", "offload_stream": True}
+    if several:
+        yield offloaded
+    change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
     yield from _smaller(row)
-    change = {"offload": "sequential", "offload_stream": False}
+    change = {"offload": "sequential", "offload_stream": False, **whole}
     yield Step(change, sentence("step.sequential"), ONE_LEAF, (ENCODE, DENOISE))
+
+
+def _several(report: Report, w: Picture) -> bool:
+    """Tell whether components may go on cards that have nothing."""
+    spare = report.verdict is not None and report.verdict.count > 1
+    alone = (w.context_parallel_size or 1) == 1 and w.offload in (None, "none")
+    return spare and alone and not w.device_map
 
 
 def _formats(row: Mapping[str, Any]) -> Iterator[Step]:

@@ -52,11 +52,16 @@ def _stages(answer: ShownAnswer) -> Grid:
     rows = []
     for stage in stages:
         low, expected, high = stage["bytes"]
-        sign = None if v is None or not v.count else _mark(Bytes(low, expected, high), v.usable)
+        card = stage.get("card", 0)
+        judged = v is not None and v.count and card >= 0
+        sign = _mark(Bytes(low, expected, high), v.usable) if judged else None
         name = answer.say(f"stage.{stage['stage']}")
         size, component = answer.sizes.of(expected), printable(stage["component"])
         if stage.get("tiled"):
             component = answer.say("picture.tiled", component=component)
+        if "card" in stage:
+            where = "picture.on_card" if card >= 0 else "picture.on_cpu"
+            component = answer.say(where, component=component, card=card)
         rows.append((Cell(name, sign), Cell(component), Cell(size)))
     heads = Column(answer.say("head.stage")), Column(answer.say("head.component"))
     return Grid((*heads, Column(answer.say("head.on_card"), right=True)), tuple(rows))
