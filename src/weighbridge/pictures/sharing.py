@@ -21,8 +21,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from weighbridge.base.dtypes import DType
-from weighbridge.base.errors import UsageError
-from weighbridge.base.sentences import sentence
 from weighbridge.models.arch.body import Body
 from weighbridge.models.arch.config import Config
 from weighbridge.pictures.components import declared
@@ -34,21 +32,19 @@ from weighbridge.training.forward.step import Around, BuiltModel, Unshared
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.sharding.ddp import Replicated
 from weighbridge.training.sharding.fsdp2 import Fsdp2Options, Fsdp2Rank
-from weighbridge.training.sharding.numbers import Sharding
+from weighbridge.training.sharding.numbers import Sharding, checked
 from weighbridge.training.sharding.zero import Zero, ZeroOptions, ZeroSizes
 from weighbridge.workload.picture_training import PictureTraining
 
 
 def sharding(w: PictureTraining) -> Sharding:
     """Return the ranks that a run has: one a card, and DDP where nobody says another way. Raises
-    UsageError for ranks that share nothing."""
+    UsageError for ranks that share nothing, and for what does not leave the card."""
     budget = w.budget()
     cards = 1 if budget is None else budget.choice.count
     ranks = Ranks.of({"data_parallel_size": w.data_parallel_size or cards})
     kind = w.shard or ("ddp" if ranks.data > 1 else "none")
-    if kind == "none" and ranks.data > 1:
-        raise UsageError(sentence("shard.none", ranks=ranks.data))
-    return Sharding(**ranks.numbers, kind=kind)
+    return checked(Sharding(**ranks.numbers, kind=kind, offload=w.offload or "none"))
 
 
 def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> Around:
@@ -56,11 +52,20 @@ def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> A
     products; `views`: gradients live in DDP's buckets."""
     if shares.kind.startswith("zero"):
         stage = int(shares.kind[-1])
-        sizes = ZeroSizes()
-        return Zero(ZeroOptions(stage=stage, ranks=shares.data, sizes=sizes, whole_first=True))
+        how_much, away = ZeroSizes(), shares.offload
+        return Zero(
+            ZeroOptions(
+                stage=stage, ranks=shares.data, sizes=how_much, offload=away, whole_first=True
+            )
+        )
     if shares.kind == "fsdp2":
         how = Fsdp2Options(
-            ranks=shares.data, compute=compute, reduce=compute, widens="trained", waits=True
+            ranks=shares.data,
+            compute=compute,
+            reduce=compute,
+            widens="trained",
+            waits=True,
+            offload=shares.offload == "params",
         )
         return Fsdp2Rank(how)
     return Replicated(views=views) if shares.data > 1 and buckets else Unshared()

@@ -108,6 +108,7 @@ class PictureRun:
     saved: int = 0  # bytes that the graph holds where the first backward begins
     waiting: int = 0  # bytes of weights in host memory
     away: int = 0  # bytes of activations there, at most
+    offloaded: int = 0  # bytes of parameters, master copies and states there
 
     def note(self, name: str, peak: LivePeak) -> None:
         """Keep the fullest of each phase."""
@@ -124,7 +125,12 @@ def run(plan: PicturePlan) -> PictureRun:
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
     shares, whole = step.around, step.built
-    optimization = Optimization(plan.optimizer, shares.stepped(whole), apart=shares.apart)
+    offloaded = plan.sharding.offload != "none"
+    optimization = Optimization(
+        plan.optimizer, shares.stepped(whole), offloaded=offloaded, apart=shares.apart
+    )
+    if shares.early:
+        optimization.start(m)
     count = min(plan.accumulation, STEPS + shares.waits)
     for _ in range(STEPS):
         for number in range(count):
@@ -133,7 +139,8 @@ def run(plan: PicturePlan) -> PictureRun:
         optimization.step(m)
         shares.after_step(m, whole)
         result.note(STEP, m.heap.phase())
-    result.away = m.most_away
+    result.away, result.offloaded = m.most_away, shares.host
+    result.offloaded += optimization.elsewhere.get("host", 0)
     m.heap.close()
     return result
 

@@ -59,7 +59,7 @@ def plan(
         ema=w.ema,
         encodes=encodes,
         caches=caches,
-        beside=trainer.beside,
+        beside=trainer.beside and shares.kind != "fsdp2",  # is_fsdp: it is on no card yet
         trains_text=w.train_text_encoder,
         blocks_to_swap=w.blocks_to_swap or 0,
         streaming=w.streaming or "none",

@@ -80,6 +80,7 @@ class PictureRankSettings(Settings):
     TITLE = "Ranks"
     TITLE_ZH = "并行"
     shard: Str = word("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
+    offload: Str = word("none", "optimizer", "params")
     data_parallel_size: Int = RankSettings.data_parallel_size.but()
 
 

@@ -11,6 +11,7 @@ from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.pictures import known
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.memory.components import device, host, spelled
 from weighbridge.memory.components.activations import LivePeak
 from weighbridge.memory.report import Report
@@ -33,6 +34,7 @@ from weighbridge.workload.picture_training import PictureTraining
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
+SENT = 4 + 2  # bytes a number
 UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
@@ -157,9 +159,28 @@ def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
                     passing=True,
                 )
             )
+    if ran.offloaded:
+        elements = ceil_div(ran.trained, asked.sharding.data)
+        sent = 0 if asked.sharding.fully else SENT * elements  # gradients, in 16 bits and in 32
+        parts.append(
+            Component(
+                name="optimizer_states",
+                detail="offloaded",
+                bytes=Bytes(*(ranks * n for n in _pinned(ran.offloaded + sent))),
+                basis="computed",
+                formula=f"{ran.offloaded:,} bytes a rank, and gradients on their way; blocks that "
+                "are pinned are rounded up to powers of two",
+                source="DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py; training/host.py",
+            )
+        )
     read_from = formats.nbytes(asked.denoiser, stored(None), asked.weights)
     parts.append(host.pages(read_from, source="diffusers 0.42 models/model_loading_utils.py"))
     return Instant("load", tuple(parts))
+
+
+def _pinned(nbytes: int) -> Bytes:
+    """Return bytes that may be pinned, in blocks of powers of two."""
+    return Bytes(nbytes, (nbytes + power_of_two(nbytes)) // 2, power_of_two(nbytes))
 
 
 def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
@@ -189,6 +210,8 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
         settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
     if asked.sharding.kind != "none":
         settings |= {"shard": asked.sharding.kind, **asked.sharding.settings("data")}
+    if asked.sharding.offload != "none":
+        settings["offload"] = asked.sharding.offload
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 

@@ -106,10 +106,13 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
 
 
 def _several(report: Report, w: Picture) -> bool:
-    """Tell whether components may go on cards that have nothing."""
-    spare = report.verdict is not None and report.verdict.count > 1
-    alone = (w.context_parallel_size or 1) == 1 and w.offload in (None, "none")
-    return spare and alone and not w.device_map
+    """Tell whether components may go on cards that have nothing, each whole on one of them."""
+    v = report.verdict
+    if v is None or v.count == 1 or w.device_map or (w.context_parallel_size or 1) > 1:
+        return False
+    there = (c for phase in report.fullest.phases for c in phase.components if c.name == "weights")
+    largest = max((c.bytes.expected for c in there), default=0)
+    return w.offload in (None, "none") and largest < v.usable.low
 
 
 def _formats(row: Mapping[str, Any]) -> Iterator[Step]:
