@@ -15,9 +15,9 @@ from tests.torch import picture_law
 from weighbridge.base.dtypes import FLOAT32, TORCH
 from weighbridge.models.catalogue import pipelines
 from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures import components, spec, training
+from weighbridge.pictures import cards, components, formats, spec, training
 from weighbridge.pictures.adapting import PictureAdapters
-from weighbridge.pictures.values import Sizes
+from weighbridge.pictures.values import ProgramRun, Sizes
 from weighbridge.training.optimizers import optimizer
 from weighbridge.training.sharding.numbers import Sharding
 from weighbridge_lab.trace import guard
@@ -48,6 +48,8 @@ WAN = {
     "ffn_dim": 4096,
     "text_dim": 512,
 }
+# Of a step whose tokens are divided. Wan's are whole in front of the first block
+APART = {"FluxTransformer2DModel": 0.05, "WanTransformer3DModel": 0.25}
 SIDE, TEXT = 32, 64  # latents, tokens
 INPUTS = {
     "FluxTransformer2DModel": {
@@ -182,3 +184,71 @@ def test_a_step_of_one_rank(kind, wrap, config, adapters, checkpoints, monkeypat
         pairs = pairs[1:]
     lines = [f"{name}: {a:,} there, {b:,} here, {100 * (b / a - 1):+.1f} %" for name, a, b in pairs]
     assert all(abs(b / a - 1) <= CLOSE[config["_class_name"]] for _, a, b in pairs), lines
+
+
+# ---- pictures that are made
+
+
+PIPELINES = ("flux.1-dev", "sdxl", "sd3.5-medium", "wan2.1-t2v-1.3b", "cogvideox-2b")
+ROOMS = {"alike": [24 << 30] * 2, "unlike": [12 << 30, 24 << 30, 6 << 30], "small": [8 << 30] * 2}
+
+
+@pytest.mark.parametrize("rooms", ROOMS.values(), ids=ROOMS)
+@pytest.mark.parametrize("name", PIPELINES)
+def test_components_go_where_diffusers_puts_them(name, rooms):
+    """Its rule on the sizes that accelerate counts on the meta device. Of components that have no
+    room it remembers the last; the others have no card either."""
+    from accelerate.utils import compute_module_sizes
+    from diffusers.pipelines.pipeline_loading_utils import _assign_components_to_devices
+
+    configs = pipelines.find(name).parts
+    sizes = {
+        part: compute_module_sizes(picture_law.built(config), dtype=BF16)[""]
+        for part, config in configs.items()
+    }
+    ours = cards.balanced({part: _weights(config) for part, config in configs.items()}, rooms)
+    order = dict(sorted(sizes.items(), key=lambda item: -item[1]))
+    memory = dict(sorted(enumerate(rooms), key=lambda item: -item[1]))
+    there = _assign_components_to_devices(order, memory)
+    theirs = {part: device for device, parts in there.items() if device != "cpu" for part in parts}
+    assert {part: card for part, card in ours.items() if card >= 0} == theirs
+
+
+def _weights(config):
+    part = ModelPart(
+        name="", library="diffusers", blueprint=components.blueprint(config), config=config
+    )
+    return formats.nbytes(part, None, TORCH["bfloat16"])
+
+
+@pytest.mark.parametrize("by", ["ulysses", "ring"])
+@pytest.mark.parametrize("config", [FLUX, WAN], ids=["flux", "wan"])
+def test_a_step_whose_tokens_are_divided(config, by):
+    """diffusers' enable_parallelism beside ours: bytes above weights and inputs."""
+    from diffusers import ContextParallelConfig
+
+    ranks = 4
+    with weighbridge.FakeGPU(picture_law.CARD, world_size=ranks, rank=0):
+        dist.init_process_group("nccl")
+        module = picture_law.built(config, "cuda")
+        if by == "ring":  # whose kernel must give sums of exponents
+            module.set_attention_backend("_native_flash")
+        module.enable_parallelism(config=ContextParallelConfig(**{f"{by}_degree": ranks}))
+        inputs = {
+            name: torch.zeros(shape, device="cuda", dtype=BF16)
+            for name, shape in INPUTS[config["_class_name"]].items()
+        }
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        with torch.no_grad():
+            module(**inputs, return_dict=False)
+        there = torch.cuda.max_memory_allocated() - before
+    m = picture_law.machine(picture_law.chip(), grad=False)
+    run = ProgramRun(
+        m=m, cls=config["_class_name"], dtype=TORCH["bfloat16"], ranks=ranks, attends_by=by
+    )
+    frames = 1 if config is FLUX else 2
+    whole = Sizes(batch=1, frames=frames, height=SIDE, width=SIDE, text=TEXT)
+    components.forward(run, config, cards.divided(whole, ranks, config["_class_name"]))
+    here = m.heap.phase().allocated
+    assert here == pytest.approx(there, rel=APART[config["_class_name"]])

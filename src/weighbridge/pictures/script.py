@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weighbridge.pictures.formats import is_gguf
+from weighbridge.settings.ranks import RING
 
 BITSANDBYTES = {"nf4": "bitsandbytes_4bit", "bnb-int8": "bitsandbytes_8bit"}
 ARGUMENTS = {
@@ -145,6 +146,8 @@ class PipelineLines:
             yield OFFLOADS.get(offload, 'pipe.to("cuda")')
         if ranks := w.get("context_parallel_size"):
             config = f"ContextParallelConfig({w['context_parallel_by']}_degree={ranks})"
+            if w["context_parallel_by"] == RING:  # whose kernel must give sums of exponents
+                yield f'pipe.{w["denoiser"]}.set_attention_backend("_native_cudnn")'
             yield f"pipe.{w['denoiser']}.enable_parallelism(config={config})"
         if w.get("vae_tiling"):
             yield "pipe.vae.enable_tiling()"
