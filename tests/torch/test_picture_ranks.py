@@ -196,7 +196,7 @@ ROOMS = {"alike": [24 << 30] * 2, "unlike": [12 << 30, 24 << 30, 6 << 30], "smal
 @pytest.mark.parametrize("rooms", ROOMS.values(), ids=ROOMS)
 @pytest.mark.parametrize("name", PIPELINES)
 def test_components_go_where_diffusers_puts_them(name, rooms):
-    """Its rule on the sizes that accelerate counts on the meta device. Of components that have no
+    """The rule on the sizes that accelerate counts on the meta device. Of components that have no
     room it remembers the last; the others have no card either."""
     from accelerate.utils import compute_module_sizes
     from diffusers.pipelines.pipeline_loading_utils import _assign_components_to_devices

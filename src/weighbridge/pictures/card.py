@@ -56,7 +56,7 @@ class StagePeak(NamedTuple):
 
 
 class CardMemory(NamedTuple):
-    """What is on one card: its allocator, its libraries, and components that are there."""
+    """One card: its allocator, its libraries, and components that are there."""
 
     heap: Heap
     m: Machine
@@ -88,11 +88,12 @@ class PipelineCard:
             self._bring(name)
 
     def _memory(self, chip: Chip | None) -> CardMemory:
-        m = machine(Heap(), chip)
+        heap = Heap()
+        m = machine(heap, chip)
         m.grad = m.training = False
         if not self.by_libraries:
             m.unfolds, m.workspace = True, 0
-        return CardMemory(m.heap, m, {})
+        return CardMemory(heap, m, {})
 
     def _turn_to(self, name: str) -> None:
         """Run on the card that has a component, the first where nobody says."""

@@ -63,12 +63,19 @@ def placed(
         if not rooms:
             raise UsageError(sentence("device_map.cards"))
         return balanced({n: formats.nbytes(p, None, dtype) for n, p in parts.items()}, rooms)
-    chosen = dict.fromkeys(parts, 0)
+    return dict.fromkeys(parts, 0) | _by_name(asked, spec, rooms)
+
+
+def _by_name(asked: Sequence[str], spec: PipelineSpec, rooms: Sequence[int]) -> dict[str, int]:
+    """Read text=1,transformer=0. Raises UsageError."""
+    chosen: dict[str, int] = {}
     for item in asked:
         name, _, number = item.partition("=")
         if not number.isdigit() or (rooms and int(number) >= len(rooms)):
             last = max(0, len(rooms) - 1)
-            raise UsageError(sentence("device_map.typed", last=last), where=f"--device-map {item:.40}")
+            raise UsageError(
+                sentence("device_map.typed", last=last), where=f"--device-map {item:.40}"
+            )
         chosen |= dict.fromkeys(formats.meant(name, spec), int(number))
     return chosen
 
@@ -96,7 +103,7 @@ def balanced(sizes: Mapping[str, int], rooms: Sequence[int]) -> dict[str, int]:
 def divided(sizes: Sizes, ranks: int, cls: str) -> Sizes:
     """Return the sizes of one rank's part of a step, as near as whole tokens come; all of it where
     no plan is known of the class."""
-    if cls not in DIVIDED:
+    if ranks == 1 or cls not in DIVIDED:
         return sizes
     height = PATCH * ceil_div(sizes.height, PATCH * ranks)
     text = ceil_div(sizes.text, ranks) if DIVIDED[cls] else sizes.text

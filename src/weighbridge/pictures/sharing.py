@@ -1,23 +1,25 @@
 """How several cards share the training of a denoiser: what stands around its blocks.
 
-    ddp      accelerate launch --multi_gpu: all of it on each card, and buckets of gradients. Trainers
-             that swap blocks have views of them (SimpleTuner); OneTrainer sums each gradient in its
+    ddp      accelerate launch --multi_gpu: all of it on each card, and buckets of gradients, which
+             are views of them where SimpleTuner swaps blocks; OneTrainer sums each gradient in its
              place, and has no buckets
-    zero     accelerate with a DeepSpeed plugin, sizes as DeepSpeed has them; what is trained is in 16
-             bits, without autocast, beside a master copy. The model is on the card before it is cut
+    zero     accelerate with a DeepSpeed plugin, sizes as DeepSpeed has them; what is trained is in
+             16 bits, without autocast, beside a master copy. The model is on the card before it is
+             cut
     fsdp2    accelerate's fully_shard of each block; embedding and head are the root's, since
              diffusers' classes name neither
 
 A block is what its program runs as one: what is checkpointed stands within the unit.
-Source: diffusers 0.42 examples/; accelerate 1.15 accelerator.py (prepare_model, _prepare_deepspeed),
-utils/fsdp_utils.py (fsdp2_prepare_model); sd-scripts @ 48d368fa library/deepspeed_utils.py;
-SimpleTuner @ bc8e6ab7 simpletuner/helpers/training/trainer.py, documentation/{DEEPSPEED,FSDP2}.md;
+Source: diffusers 0.42 examples/; accelerate 1.15 accelerator.py (prepare_model,
+_prepare_deepspeed), utils/fsdp_utils.py (fsdp2_prepare_model); sd-scripts @ 48d368fa
+library/deepspeed_utils.py; SimpleTuner @ bc8e6ab7 simpletuner/helpers/training/trainer.py,
+documentation/{DEEPSPEED,FSDP2}.md;
 musubi-tuner @ 30c658c4 training/accelerator_setup.py; ai-toolkit @ 27a03a91
 jobs/process/BaseSDTrainProcess.py (accelerator.prepare); OneTrainer @ 23df3832
 modules/util/multi_gpu_util.py (reduce_grads_mean).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weighbridge.base.dtypes import DType
@@ -71,8 +73,9 @@ def around(shares: Sharding, compute: DType, *, views: bool, buckets: bool) -> A
     return Replicated(views=views) if shares.data > 1 and buckets else Unshared()
 
 
-def built(config: Mapping[str, Any], params: dict[str, LeafTensor], *, cut: bool) -> BuiltModel:
+def built(config: Mapping[str, Any], leaves: Iterable[LeafTensor], *, cut: bool) -> BuiltModel:
     """Return a denoiser as what stands around it sees it. `cut`: its blocks are units."""
+    params = {f"{i}": leaf for i, leaf in enumerate(leaves)}  # encoders may share names
     root = Module(params, {})
     return BuiltModel(
         root=root,
@@ -108,10 +111,7 @@ def in_units(run: ProgramRun, shares: Around, inner: RunBlock | None) -> RunBloc
         def layer(x: Tensor) -> Tensor:
             entering = [*values]
             entering[entry] = Value(run, x)
-            if inner is None:
-                out = call(place, *entering)
-            else:
-                out = inner(call, place, tuple(entering))
+            out = inner(call, place, tuple(entering)) if inner else call(place, *entering)
             listed = out if isinstance(out, tuple | list) else (out,)
             results.extend(None if one is None else one.tensor for one in listed)
             leaving = results[_through(results)]

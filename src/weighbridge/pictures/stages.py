@@ -212,8 +212,7 @@ def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator
         tokens=tokens,
         token_times=spec.token_times == "always" or bool(spec.token_times and request.images),
     )
-    if request.ranks > 1:
-        sizes = divided(sizes, request.ranks, class_of(card.parts[name].config))
+    sizes = divided(sizes, request.ranks, class_of(card.parts[name].config))
     latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
     residuals: Residuals = []
     if spec.controls and name == spec.denoiser:

@@ -50,8 +50,9 @@ class PictureTrainer(NamedTuple):
     linears; `depth` layers that are streamed are on the card, of forward and again of backward,
     and wait as they are packed where `packs`; blocks that are swapped are the last of all lists
     together where `combined`; `shares`: ways in which several cards share a run; `buckets`: of DDP,
-    of which gradients are views beside blocks that are swapped where `swaps_by_views`; `torch`: the release that it is installed with, SimpleTuner's that of
-    its published peaks (assumed: attention kernels that it names fail beside 2.12's norms)."""
+    of which gradients are views beside blocks that are swapped where `swaps_by_views`; `torch`: the
+    release that it is installed with, SimpleTuner's that of its published peaks (assumed: attention
+    kernels that it names fail beside 2.12's norms)."""
 
     name: str
     title: str

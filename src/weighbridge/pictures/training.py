@@ -32,6 +32,7 @@ from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
 from weighbridge.training.forward.modules import ParameterSpec, Wrap
 from weighbridge.training.forward.ops.pointwise import cast
+from weighbridge.training.forward.step import Around
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
 from weighbridge.training.sharding.numbers import Sharding
@@ -92,6 +93,11 @@ class PicturePlan:
     def form(self) -> str | None:
         """The format of the denoiser that is frozen."""
         return self.forms.get(self.spec.denoiser)
+
+    def around(self) -> Around:
+        """Make what stands around the step of a rank."""
+        how = {"views": self.views, "buckets": self.buckets}
+        return sharing.around(self.sharding, self.autocast or self.weights, **how)
 
     def encoder(self, name: str) -> tuple[int, ...]:
         """Return the bytes of each tensor of a component beside the denoiser."""
@@ -186,10 +192,7 @@ class DenoiserStep:
         self.wraps: dict[str, Wrap] = {}
         self.convs: Mapping[str, ConvAdapter] = {}
         self.trained: list[LeafTensor] = []
-        compute = plan.autocast or plan.weights
-        self.around = sharing.around(
-            plan.sharding, compute, views=plan.views, buckets=plan.buckets
-        )
+        self.around = plan.around()
         self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
         for name in plan.encodes:
             if name not in self.texts or plan.adapters is not None:
@@ -203,9 +206,8 @@ class DenoiserStep:
                 m, plan.adapters, paths, self.params, self.wraps, self.around
             )
             self.trained += trained
-        every = {f"{i}": leaf for i, leaf in enumerate((*self.params.values(), *self.trained))}
         config, cut = plan.denoiser.config, plan.sharding.parameters
-        self.built = sharing.built(config, every, cut=cut)
+        self.built = sharing.built(config, (*self.params.values(), *self.trained), cut=cut)
         self.around.placed(m, self.built)
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
@@ -215,13 +217,9 @@ class DenoiserStep:
         """Put the denoiser on the card, but for what waits in host memory."""
         plan, m = self.plan, self.m
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
-        form, full = plan.form, plan.adapters is None
-        if full or (plan.sharding.parameters and form is None):
-            specs = (ParameterSpec(p.name, p.shape, p.kind) for p in counted.values())
-            placed = {s.name: self.around.place(m, s, plan.weights) for s in specs}
-            for leaf in placed.values():
-                leaf.trainable = full
-            return placed
+        form = plan.form
+        if plan.adapters is None or (plan.sharding.parameters and form is None):
+            return self._each(counted.values())
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
         streams = _waiting_layers(params, plan)
@@ -236,6 +234,15 @@ class DenoiserStep:
         if plan.bounced:
             self.wraps |= base.streamed(streams, leaves)
         return leaves
+
+    def _each(self, params: Iterable[Param]) -> dict[str, LeafTensor]:
+        """Put each parameter on the card as ranks have it."""
+        placed: dict[str, LeafTensor] = {}
+        for p in params:
+            spec = ParameterSpec(p.name, p.shape, p.kind)
+            leaf = placed[p.name] = self.around.place(self.m, spec, self.plan.weights)
+            leaf.trainable = self.plan.adapters is None
+        return placed
 
     def _text(self, name: str) -> "TrainedText":
         """Put a text encoder that is trained on the card: its adapters, or all of it."""

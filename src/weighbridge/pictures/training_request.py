@@ -202,11 +202,17 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
         yield sentence("picture_training.streamed", form=w.quantization)
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
-    trainer, kind = trainer_of(w), asked.sharding.kind
+    trainer = trainer_of(w)
+    yield from _of_ranks(asked, trainer)
+    if trainer.forks(class_of(asked.denoiser.config)):
+        yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)
+
+
+def _of_ranks(asked: PicturePlan, trainer: PictureTrainer) -> Iterator[str]:
+    """Yield a way of sharing that the trainer is not known to have, and what was not read."""
+    kind = asked.sharding.kind
     if kind not in ("none", *trainer.shares):
         known = ", ".join(trainer.shares)
         yield sentence("picture_training.shares", title=trainer.title, kind=kind, known=known)
     if asked.sharding.parameters and asked.form is not None:
         yield sentence("picture_training.packed", form=asked.form)
-    if trainer.forks(class_of(asked.denoiser.config)):
-        yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)

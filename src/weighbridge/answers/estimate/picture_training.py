@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
+from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.pictures import known
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
 from weighbridge.base.units import ceil_div, power_of_two
-from weighbridge.memory.components import device, host, spelled
+from weighbridge.memory.components import device, spelled
 from weighbridge.memory.components.activations import LivePeak
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
 SENT = 4 + 2  # bytes a number
+SWAPPED = "musubi-tuner modules/custom_offloading_utils.py"
 UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
@@ -59,7 +61,8 @@ def train(model: Model, w: PictureTraining) -> Report:
         *(Device(index=i, kind="gpu", phases=phases) for i in listed),
         Device(index=0, kind="host", phases=(_host(asked, ran),)),
     )
-    from weighbridge.answers.verdict import on_devices, on_host
+    from weighbridge.answers.verdict import on_devices
+    from weighbridge.answers.verdict.on_host import both
 
     judged = None if budget is None else on_devices.serving(devices, budget)
     return Report(
@@ -73,7 +76,7 @@ def train(model: Model, w: PictureTraining) -> Report:
             "blocks": most(asked.denoiser.blueprint.counted, combined=asked.combined),
             "denoiser_class": class_of(asked.denoiser.config),
         },
-        verdict=spilled(on_host.both(judged, devices, w.host_memory()), w),
+        verdict=spilled(both(judged, devices, w.host_memory()), w),
         warnings=(*model.notes, *notes(row, w, asked), *cautions(w)),
     )
 
@@ -139,43 +142,25 @@ def _formula(asked: PicturePlan, ran: PictureRun, what: str, nbytes: int) -> str
 
 
 def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
-    """The process, weights and activations that wait there, and pages of files."""
-    ranks = asked.sharding.local
-    parts: list[Component] = [host.processes(ranks)]
-    waits = {
-        "weights that wait": (ran.waiting, "blocks that are swapped, or layers that are streamed"),
-        "inputs of blocks": (ran.away, "activations that checkpoints keep in host memory"),
-    }
-    for detail, (nbytes, formula) in waits.items():
-        if nbytes:
-            parts.append(
-                Component(
-                    name="weights",
-                    detail=detail,
-                    bytes=exactly(ranks * nbytes),
-                    basis="computed",
-                    formula=formula,
-                    source="musubi-tuner modules/custom_offloading_utils.py",
-                    passing=True,
-                )
-            )
-    if ran.offloaded:
-        elements = ceil_div(ran.trained, asked.sharding.data)
-        sent = 0 if asked.sharding.fully else SENT * elements  # gradients, in 16 bits and in 32
-        parts.append(
-            Component(
-                name="optimizer_states",
-                detail="offloaded",
-                bytes=Bytes(*(ranks * n for n in _pinned(ran.offloaded + sent))),
-                basis="computed",
-                formula=f"{ran.offloaded:,} bytes a rank, and gradients on their way; blocks that "
-                "are pinned are rounded up to powers of two",
-                source="DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py; training/host.py",
-            )
-        )
+    """The processes, weights and activations that wait there, and pages of files."""
+    elements = ceil_div(ran.trained, asked.sharding.data)
+    sent = 0 if asked.sharding.fully else SENT * elements  # gradients, in 16 bits and in 32
+    swapped = "blocks that are swapped, or layers that are streamed"
+    again = "activations that checkpoints keep in host memory"
+    rows = (
+        InRam("weights that wait", exactly(ran.waiting), swapped, SWAPPED, passing=True),
+        InRam("inputs of blocks", exactly(ran.away), again, SWAPPED, passing=True),
+        InRam(
+            "offloaded",
+            _pinned(ran.offloaded + sent if ran.offloaded else 0),
+            f"{ran.offloaded:,} bytes a rank, and gradients on their way; blocks that are pinned "
+            "are rounded up to powers of two",
+            "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py; training/host.py",
+            name="optimizer_states",
+        ),
+    )
     read_from = formats.nbytes(asked.denoiser, stored(None), asked.weights)
-    parts.append(host.pages(read_from, source="diffusers 0.42 models/model_loading_utils.py"))
-    return Instant("load", tuple(parts))
+    return on_host(asked.sharding.local, rows, read_from)
 
 
 def _pinned(nbytes: int) -> Bytes:

@@ -10,21 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
+from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
-from weighbridge.memory.components import device, host
+from weighbridge.memory.components import device
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import comfy, components, formats, sdcpp, stages
-from weighbridge.pictures.card import ComponentPlacement, PipelineCard, waiting
-from weighbridge.pictures.cards import BALANCED, CPU, on_cards, placed
-from weighbridge.pictures.companions import control_class, joined
+from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, waiting
+from weighbridge.pictures.cards import on_cards, placed
+from weighbridge.pictures.companions import joined
 from weighbridge.pictures.request import foreign, notes, placement, request
-from weighbridge.pictures.script import PipelineLines
+from weighbridge.pictures.script import script
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
 from weighbridge.pictures.swapping import most
@@ -70,23 +71,15 @@ def picture(model: Model, w: Picture) -> Report:
         _instant(s, place, parts, kinds[s.result.card % len(kinds)], spread, alone=alone)
         for s in ran.stages
     ]
-    by_card: dict[int, list[Instant]] = {}
-    if ran.packed:
-        by_card[0] = [_quantized(ran.packed, spread, part)]
-    for stage, instant in zip(ran.stages, instants, strict=True):
-        by_card.setdefault(stage.result.card, []).append(instant)
-    for number, resting in ran.resting.items():
-        weights = (_weights(name, n, place, parts[name]) for name, n in resting.items() if n)
-        idle = Instant("load", (*weights, device.context(kinds[number % len(kinds)])))
-        by_card.setdefault(number, [idle])
-    waits = 0 if ran.mapped else waiting(place, parts, row)
-    hosted = _host(place, parts, waits, ran.files, wanted.ranks)
-    devices = (*_gpus(by_card, wanted.ranks), Device(index=0, kind="host", phases=(hosted,)))
-    from weighbridge.answers.verdict import on_devices, on_host
+    packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
+    hosted = Device(index=0, kind="host", phases=(_host(ran, parts, row),))
+    devices = (*_gpus(ran, packed, instants, parts, part), hosted)
+    from weighbridge.answers.verdict import on_devices
+    from weighbridge.answers.verdict.on_host import both
 
     judged = None if budget is None else on_devices.serving(devices, budget)
     judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
-    verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
+    verdict = spilled(both(judged, devices, w.host_memory()), w)
     if verdict is not None and (away := [n for n, number in place.cards.items() if number == CPU]):
         lead = sentence("device_map.cpu", components=", ".join(away))
         verdict = verdict if verdict.fits == "no" else verdict.turned("unknown", lead)
@@ -98,10 +91,9 @@ def picture(model: Model, w: Picture) -> Report:
         devices=devices,
         derived={
             "picture_stages": [
-                _stage_facts(s, i, place.cards)
-                for s, i in zip(ran.stages, instants, strict=True)
+                _stage_facts(s, i, place.cards) for s, i in zip(ran.stages, instants, strict=True)
             ],
-            "launch": _script(model, row, place, settings),
+            "launch": script(model, row, place, settings),
             "blocks": most(parts[row.denoiser].blueprint.counted),
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
             **({"cards": dict(place.cards)} if place.cards else {}),
@@ -117,11 +109,24 @@ def picture(model: Model, w: Picture) -> Report:
     )
 
 
-def _gpus(by_card: Mapping[int, list[Instant]], ranks: int) -> Iterator[Device]:
-    """Yield the cards in their order, those between that have nothing, too. Ranks of a sequence are
+def _gpus(
+    ran: "StagesRun",
+    packed: list[Instant],
+    instants: Sequence[Instant],
+    parts: Mapping[str, ModelPart],
+    card: "Part | None",
+) -> Iterator[Device]:
+    """Yield the cards in their order, those of which nothing runs, too. Ranks of a sequence are
     alike."""
-    for index in range(max(by_card) + 1) if ranks == 1 else range(ranks):
-        phases = by_card.get(index if ranks == 1 else 0) or [Instant("load", (device.context(None),))]
+    by_card: dict[int, list[Instant]] = {0: packed}
+    for stage, instant in zip(ran.stages, instants, strict=True):
+        by_card.setdefault(stage.result.card, []).append(instant)
+    ranks = ran.wanted.ranks
+    for index in range(ranks if ranks > 1 else 1 + max((*by_card, *ran.resting))):
+        there = ran.resting.get(index, {}).items()
+        weights = (_weights(name, n, ran.place, parts[name]) for name, n in there if n)
+        idle = [Instant("load", (*weights, device.context(card)))]
+        phases = by_card.get(0 if ranks > 1 else index) or idle
         yield Device(index=index, kind="gpu", phases=_by_name(phases))
 
 
@@ -309,9 +314,7 @@ def _by_name(instants: Sequence[Instant]) -> tuple[Instant, ...]:
     return tuple(fullest.values())
 
 
-def _stage_facts(
-    stage: Stage, instant: Instant, cards: Mapping[str, int]
-) -> dict[str, object]:
+def _stage_facts(stage: Stage, instant: Instant, cards: Mapping[str, int]) -> dict[str, object]:
     return {
         "stage": stage.name,
         "component": stage.component,
@@ -321,65 +324,27 @@ def _stage_facts(
     }
 
 
-def _host(
-    place: ComponentPlacement,
-    parts: Mapping[str, ModelPart],
-    waits: int,
-    files: int = 0,
-    ranks: int = 1,
-) -> Instant:
+def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
+    place, waits = ran.place, 0 if ran.mapped else waiting(ran.place, parts, row)
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
-    parts_of_host: list[Component] = [host.processes(ranks)]
-    if files:
-        parts_of_host.append(
-            Component(
-                name="weights",
-                detail="LoRAs",
-                bytes=exactly(files),
-                basis="computed",
-                formula="files that are added to weights as these are loaded",
-                source="ComfyUI 0.3.64 comfy/model_patcher.py",
-            )
-        )
-    if waits:
-        parts_of_host.append(
-            Component(
-                name="weights",
-                detail="components that wait",
-                bytes=exactly(ranks * waits),
-                basis="computed",
-                formula="weights that are moved to the card when they run"
-                + ("; pinned for the stream" if place.stream else ""),
-                source="diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
-            )
-        )
-    else:
-        parts_of_host.append(
-            host.pages(total, source="diffusers 0.42 models/model_loading_utils.py")
-        )
-    return Instant("load", tuple(parts_of_host))
-
-
-def _script(
-    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]
-) -> str | None:
-    """Return the lines that run it so; None of a pipeline that has no repository."""
-    if settings["engine"] == comfy.NAME:
-        return comfy.script(row, settings, place.forms)
-    if settings["engine"] == sdcpp.NAME:
-        return sdcpp.script(row, settings, place.forms, place.cards)
-    if not row.repo_id or (place.cards and settings["device_map"] != [BALANCED]):
-        return None
-    classes = {p.name: p.blueprint.cls for p in model.parts}
-    more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
-    more["control_class"] = control_class(classes[row.denoiser])
-    repo = model.reference if "/" in model.reference else row.repo_id
-    stems = {name: next(iter(files), name) for name, files in row.files.items()}
-    folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
-    gguf = {name: f"{folder}{stems.get(name, name)}" for name in row.denoisers}
-    return PipelineLines(repo, classes, gguf, place.forms, more).text()
+    pinned = "; pinned for the stream" if place.stream else ""
+    rows = (
+        InRam(
+            "LoRAs",
+            exactly(ran.files),
+            "files that are added to weights as these are loaded",
+            "ComfyUI 0.3.64 comfy/model_patcher.py",
+        ),
+        InRam(
+            "components that wait",
+            exactly(waits),
+            f"weights that are moved to the card when they run{pinned}",
+            "diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
+        ),
+    )
+    return on_host(ran.wanted.ranks, rows, 0 if waits else total)
 
 
 def _effective(

@@ -1,7 +1,8 @@
 """What makes the training of a pipeline fit, in the order that people take it.
 
-    encode before the run, checkpoints, parts for each of several cards, an 8-bit optimizer, fused backward, a base in fp8 or nf4,
-    batch 1, blocks in host memory, a smaller size, a LoRA in place of all
+    encode before the run, checkpoints, parts for each of several cards, an 8-bit optimizer,
+    fused backward, a base in fp8 or nf4, batch 1, blocks in host memory, a smaller size, a LoRA
+    in place of all
 
 Of blocks the fewest wait with which it fits. A step is told where the trainer has words for it
 (pictures/trainer_words.txt), which are what is pasted.

@@ -1,7 +1,8 @@
 """What makes a pipeline fit, as one ladder of steps in the order that people take them.
 
-    cards that have nothing yet, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits of text encoders, groups of
-    blocks with a stream, fewer frames, a smaller size, one leaf at a time
+    cards that have nothing yet, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits,
+    4 bits of text encoders, groups of blocks with a stream, fewer frames, a smaller size, one
+    leaf at a time
 
 A step is tried where it can lower the stage that is fullest, and keeps those before it; what lowers
 nothing is left out. Each is answered as the question that it makes. The search ends with the first
