@@ -360,3 +360,42 @@ def test_a_config_of_onetrainer_is_weighed_as_the_question_that_it_asks():
     typed = {"size": "256", "dtype": "float32", "precision": "fp16-mixed", "checkpointing": "full"}
     asked = weighbridge.train("flux.1-dev", framework="onetrainer", gpu="4090", **typed)
     assert run.report.peak == asked.peak
+
+
+# ---- several cards
+
+DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "ranks", "shard"),
+    [
+        (f"accelerate launch --num_processes 1 {DREAMBOOTH} --rank 4\n", None, None),
+        (f"accelerate launch --multi_gpu --num_processes 4 {DREAMBOOTH} --rank 4\n", 4, None),
+        (f"torchrun --nproc_per_node 2 {DREAMBOOTH} --rank 4\n", 2, None),
+        (f"accelerate launch --num_processes 8 --use_deepspeed {DREAMBOOTH} x\n", 8, "zero2"),
+        (
+            "accelerate launch --num_processes 8 --use_deepspeed --zero_stage 3 "
+            f"{DREAMBOOTH} --rank 4\n",
+            8,
+            "zero3",
+        ),
+        (f"accelerate launch --num_processes 2 --use_fsdp {DREAMBOOTH} x\n", 2, "fsdp2"),
+        (line("--deepspeed", "--zero_stage 1"), None, "zero1"),
+        (line("--deepspeed"), None, "zero2"),
+    ],
+)
+def test_launchers_say_the_ranks_and_what_they_share(text, ranks, shard):
+    asked = settings(text)
+    assert (asked.get("data_parallel_size"), asked.get("shard")) == (ranks, shard)
+
+
+def test_ranks_and_parts_of_simpletuner():
+    more = {"num_processes": 4, "fsdp_enable": True, "fsdp_version": 2}
+    asked = settings(json.dumps({**SIMPLE, **more}), "config.json")
+    assert (asked["data_parallel_size"], asked["shard"]) == (4, "fsdp2")
+
+
+def test_states_of_zero_in_host_memory_are_named():
+    [run] = read(line("--deepspeed", "--offload_optimizer_device cpu"), "run.sh").runs
+    assert "offload_optimizer_device" in {one.key for one in run.unread}

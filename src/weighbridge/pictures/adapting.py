@@ -31,6 +31,7 @@ from weighbridge.training.forward.modules import ParameterSpec, Wrap
 from weighbridge.training.forward.ops.matrix import ConvForm, conv, linear
 from weighbridge.training.forward.ops.pointwise import add, cast, dropout, mul, scale, shift
 from weighbridge.training.forward.ops.shaping import copied, shaped
+from weighbridge.training.forward.step import Around, Unshared
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 
 IN_BLOCK = re.compile(r"\.\d+\.")
@@ -189,12 +190,15 @@ def put_on(
     paths: Iterable[str],
     params: Mapping[str, LeafTensor],
     packed: Mapping[str, Wrap],
+    shares: Around | None = None,
 ) -> AdaptedLayers:
-    """Put adapters on layers, of which `packed` are not as they were."""
+    """Put adapters on layers, of which `packed` are not as they were; `shares`: what stands around
+    the parameters of a rank."""
     layers = AdaptedLayers(dict(packed), {}, [])
 
     def make(path: str, *sides: int) -> LeafTensor:
-        leaf = m.param(path, sides, how.dtype, component="adapters")
+        spec = ParameterSpec(path, sides, "linear")
+        leaf = (shares or Unshared()).adapter(m, spec, how.dtype)
         layers.trained.append(leaf)
         return leaf
 

@@ -1,4 +1,4 @@
-"""The card while a pipeline runs: components that come and go beside the tensors of each stage.
+"""The cards while a pipeline runs: components that come and go beside the tensors of each stage.
 
     none         all components, always
     model        one of the chain at a time: before a component runs, the one before it in the chain
@@ -25,7 +25,9 @@ from weighbridge.pictures.companions import LoraFiles
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import BlocksOnCard, swapped
 from weighbridge.pictures.values import machine
+from weighbridge.training.forward.machine import Machine
 
+CPU = -1  # the number of no card: a component that runs there
 IN_FLIGHT = 2  # blocks that are swapped and on the card: one that runs, one that comes
 
 
@@ -41,17 +43,29 @@ class ComponentPlacement:
     fused: tuple[str, ...] = ()  # components whose queries, keys and values are one weight, too
     swapped: Mapping[str, int] = {}  # blocks of a component that wait in host memory
     loras: Mapping[str, LoraFiles] = {}  # of a component whose LoRAs are not fused
+    cards: Mapping[str, int] = {}  # of components, where they are on several (cards.py)
 
 
 class StagePeak(NamedTuple):
-    """The fullest moment of a stage, and the weights that were there, by component."""
+    """The fullest moment of a stage, and the weights that were there, by component; on the card
+    of that number."""
 
     peak: LivePeak
     weights: Mapping[str, int]
+    card: int = 0
+
+
+class CardMemory(NamedTuple):
+    """One card: its allocator, its libraries, and components that are there."""
+
+    heap: Heap
+    m: Machine
+    there: dict[str, tuple[LiveTensor, ...]]
 
 
 class PipelineCard:
-    """One card, with the allocator replayed from the first component to the last stage."""
+    """One card, or the one of several that runs, with the allocator replayed from the first
+    component to the last stage."""
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
     unpacks = True  # what is not multiplied as it is stored
@@ -65,15 +79,40 @@ class PipelineCard:
         chip: Chip | None,
     ) -> None:
         self.spec, self.parts, self.placement = spec, parts, placement
-        self.heap = Heap()
-        self.m = machine(self.heap, chip)
-        self.m.grad = self.m.training = False
-        if not self.by_libraries:
-            self.m.unfolds, self.m.workspace = True, 0
-        self._there: dict[str, tuple[LiveTensor, ...]] = {}
+        numbers = sorted({0, *placement.cards.values()})
+        self.each = {number: self._memory(chip) for number in numbers}
+        self._turn_to("")
         always = parts if placement.offload == "none" else spec.excluded
         for name in always:
+            self._turn_to(name)
             self._bring(name)
+
+    def _memory(self, chip: Chip | None) -> CardMemory:
+        heap = Heap()
+        m = machine(heap, chip)
+        m.grad = m.training = False
+        if not self.by_libraries:
+            m.unfolds, m.workspace = True, 0
+        return CardMemory(heap, m, {})
+
+    def _turn_to(self, name: str) -> None:
+        """Run on the card that has a component, the first where nobody says."""
+        self.number = self.placement.cards.get(name, 0)
+        self.heap, self.m, self._there = self.each[self.number]
+
+    def close(self) -> None:
+        for one in self.each.values():
+            one.heap.close()
+
+    @property
+    def resting(self) -> dict[int, dict[str, int]]:
+        """Return the weights of each of several cards; {} of one."""
+        return {n: self.weights(n) for n in self.each if n != CPU and self.placement.cards}
+
+    def weights(self, number: int) -> dict[str, int]:
+        """Return the bytes of each component that is on a card."""
+        there = self.each[number].there
+        return {one: sum(t.total for t in held) for one, held in there.items()}
 
     def quantized(self) -> int:
         """Bytes of all components as they are before they are quantized on the card, with the
@@ -89,7 +128,8 @@ class PipelineCard:
         return self.placement.dtypes[name]
 
     def before(self, name: str) -> None:
-        """Put on the card what a component needs to run."""
+        """Put on its card what a component needs to run."""
+        self._turn_to(name)
         offload = self.placement.offload
         if offload == "model":
             order = self.spec.order
@@ -105,11 +145,11 @@ class PipelineCard:
     def after(self, name: str) -> StagePeak:
         """End a component's forward. Return what it took."""
         peak = self.heap.phase()
-        weights = {one: sum(t.total for t in held) for one, held in self._there.items()}
+        weights = self.weights(self.number)
         if self.placement.offload not in ("none", "model") and name not in self.spec.excluded:
             self._send(name)
             self.heap.emptied()
-        return StagePeak(peak, weights)
+        return StagePeak(peak, weights, self.number)
 
     def _begin(self) -> None:
         self.heap.phase()
@@ -152,7 +192,7 @@ def waiting(place: ComponentPlacement, parts: Mapping[str, ModelPart], spec: Pip
         sizes = formats.sizes(part, place.forms.get(name), place.dtypes[name])
         if name in spec.excluded:
             continue
-        if place.offload != "none":
+        if place.offload != "none" or place.cards.get(name) == CPU:
             total += sum(sizes)
         else:
             total += _swapped(place, name, part, sizes).waiting

@@ -222,7 +222,7 @@ def run(one: ComfyRun, request: PictureRequest, guidance: str | None) -> ComfySt
     notes = (sentence("comfy.encoders"),) if on_cpu else ()
     card = ComfyCard(one.spec, one.parts, one.place, one.chip)
     whole = tuple(stages.run(card, request, one.spec.encoders if on_cpu else ()))
-    card.heap.close()
+    card.close()
     if one.free is None or one.how.mode == "high":
         return ComfyStages(whole, request, 0, notes)
     return _in_room(one, request, one.free, ComfyStages(whole, request, 0, notes))
@@ -250,7 +250,7 @@ def _in_tiles(one: ComfyRun, request: PictureRequest) -> Stage:
     spec = one.spec._replace(tile=(side, side), frames_tile=0)
     card = ComfyCard(spec, one.parts, one.place, one.chip)
     stage = stages.decode(card, replace(request, tiling=True))
-    card.heap.close()
+    card.close()
     return stage
 
 
@@ -287,7 +287,7 @@ def _cast(stage: Stage, one: ComfyRun) -> int:
 
 
 def _lessened(stage: Stage, one: ComfyRun, share: float) -> Stage:
-    peak, weights = stage.result
+    peak, weights, _ = stage.result
     cast = _cast(stage, one)
     fewer = {name: int(n * share) for name, n in weights.items()}
     more = cast - sum(weights.values()) + sum(fewer.values())

@@ -45,7 +45,7 @@ def by_component(
     asked = by_name(quantization, spelled)
     chosen: dict[str, str] = {}
     for name in sorted(asked, key=(TEXT, DENOISER).__contains__, reverse=True):
-        chosen |= dict.fromkeys(_meant(name, spec), asked[name])
+        chosen |= dict.fromkeys(meant(name, spec), asked[name])
     return chosen
 
 
@@ -63,7 +63,8 @@ def by_name(
     return asked
 
 
-def _meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
+def meant(name: str, spec: PipelineSpec) -> tuple[str, ...]:
+    """Return the components of a name, or of a group. Raises UsageError."""
     groups = {TEXT: spec.encoders, DENOISER: spec.denoisers}
     if name in groups:
         return groups[name]

@@ -13,6 +13,7 @@ from weighbridge.pictures.card import ComponentPlacement
 from weighbridge.pictures.companions import loras
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.stages import PictureRequest
+from weighbridge.settings.ranks import ULYSSES
 from weighbridge.workload.picture import Picture
 
 # Of pipelines' own examples. Those whose autoencoders decode in float32 are in float16
@@ -27,6 +28,8 @@ PROGRAMS_OF: Mapping[str, tuple[str, ...]] = {  # settings that not every progra
     "vae_slicing": (DIFFUSERS,),
     "fuse_qkv": (DIFFUSERS,),
     "quantize_on_card": (DIFFUSERS,),
+    "context_parallel_size": (DIFFUSERS,),
+    "device_map": (DIFFUSERS, SD_CPP),
     "ip_adapter": (DIFFUSERS,),
     "fuse_lora": (DIFFUSERS,),
     "controlnet": (DIFFUSERS, COMFYUI),
@@ -72,6 +75,8 @@ def request(spec: PipelineSpec, w: Picture) -> PictureRequest:
         fuse_qkv=w.fuse_qkv,
         float_upsampling=old,
         caches_in_place=old,
+        ranks=w.context_parallel_size or 1,
+        attends_by=w.context_parallel_by or ULYSSES,
     )
 
 

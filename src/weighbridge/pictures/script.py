@@ -7,7 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weighbridge.models.checkpoint.model import Model
+from weighbridge.pictures import comfy, sdcpp
+from weighbridge.pictures.card import ComponentPlacement
+from weighbridge.pictures.cards import BALANCED
+from weighbridge.pictures.companions import control_class
 from weighbridge.pictures.formats import is_gguf
+from weighbridge.pictures.spec import PipelineSpec
+from weighbridge.settings.ranks import RING
 
 BITSANDBYTES = {"nf4": "bitsandbytes_4bit", "bnb-int8": "bitsandbytes_8bit"}
 ARGUMENTS = {
@@ -46,7 +53,7 @@ class PipelineLines:
         packed = {n: form for n, form in self.forms.items() if form in BITSANDBYTES}
         yield "import torch"
         yield f"from diffusers import {', '.join(sorted(self._names(files, packed)))}"
-        passed = [json.dumps(self.repo), f"torch_dtype={dtype}"]
+        passed = [json.dumps(self.repo), f"torch_dtype={dtype}", *self._mapped()]
         for name, form in files.items():
             where = json.dumps(f"{self.gguf[name]}-{form}.gguf")
             config = f"GGUFQuantizationConfig(compute_dtype={dtype})"
@@ -65,10 +72,31 @@ class PipelineLines:
             yield f'quantized = PipelineQuantizationConfig("{kind}", {ARGUMENTS[kind]}, {listed})'
             passed.append("quantization_config=quantized")
         yield from self._controls(dtype, passed)
+        yield from self._ranks()
         yield f"pipe = {self._loader()}.from_pretrained({', '.join(passed)})"
         yield from self._companions()
         yield from self._placed(dtype)
         yield self._call()
+
+    def _mapped(self) -> Iterator[str]:
+        if self.settings.get("device_map"):
+            yield 'device_map="balanced"'
+
+    def _ranks(self) -> Iterator[str]:
+        """Yield what each of several processes begins with."""
+        if ranks := self.settings.get("context_parallel_size"):
+            yield f"# torchrun --nproc-per-node {ranks}"
+            yield 'torch.distributed.init_process_group("nccl")'
+            yield "torch.cuda.set_device(torch.distributed.get_rank())"
+
+    def _divided(self) -> Iterator[str]:
+        w = self.settings
+        if ranks := w.get("context_parallel_size"):
+            name, by = w["denoiser"], w["context_parallel_by"]
+            if by == RING:  # whose kernel must give sums of exponents
+                yield f'pipe.{name}.set_attention_backend("_native_cudnn")'
+            config = f"ContextParallelConfig({by}_degree={ranks})"
+            yield f"pipe.{name}.enable_parallelism(config={config})"
 
     def _call(self) -> str:
         w = self.settings
@@ -116,6 +144,7 @@ class PipelineLines:
         names = {self._loader(), *(self.classes[name] for name in files)}
         names |= {self.settings["control_class"]} if self.settings.get("controlnet") else set()
         names |= {"GGUFQuantizationConfig"} if files else set()
+        names |= {"ContextParallelConfig"} if self.settings.get("context_parallel_size") else set()
         w = self.settings
         if w["vae_dtype"] != w["dtype"] and not w["upcast"]:
             names.add(self.classes[w["vae"]])
@@ -133,9 +162,36 @@ class PipelineLines:
             blocks = ", num_blocks_per_group=1" if offload == "group-block" else ""
             level = f'offload_type="{LEVELS[offload]}"'
             yield f"pipe.enable_group_offload({cards}, {level}{blocks}{stream})"
-        else:
+        elif not w.get("device_map"):
             yield OFFLOADS.get(offload, 'pipe.to("cuda")')
+        yield from self._divided()
         if w.get("vae_tiling"):
             yield "pipe.vae.enable_tiling()"
         if w.get("vae_slicing"):
             yield "pipe.vae.enable_slicing()"
+
+
+def script(
+    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]
+) -> str | None:
+    """Return the lines that run it so; None of a pipeline that has no repository."""
+    if settings["engine"] == comfy.NAME:
+        return comfy.script(row, settings, place.forms)
+    if settings["engine"] == sdcpp.NAME:
+        return sdcpp.script(row, settings, place.forms, place.cards)
+    if _by_hand(row, place, settings):
+        return None
+    classes = {p.name: p.blueprint.cls for p in model.parts}
+    more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
+    more["control_class"] = control_class(classes[row.denoiser])
+    repo = model.reference if "/" in model.reference else row.repo_id
+    stems = {name: next(iter(files), name) for name, files in row.files.items()}
+    folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
+    gguf = {name: f"{folder}{stems.get(name, name)}" for name in row.denoisers}
+    return PipelineLines(repo, classes, gguf, place.forms, more).text()
+
+
+def _by_hand(row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]) -> bool:
+    """Tell whether no line of diffusers loads it so: a pipeline without a repository, components
+    that its user places."""
+    return not row.repo_id or bool(place.cards and settings["device_map"] != [BALANCED])

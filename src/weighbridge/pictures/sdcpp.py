@@ -47,17 +47,25 @@ class GgmlCard(PipelineCard):
 
     def after(self, name: str) -> StagePeak:
         """End a network's forward: its buffer is as large as what lived in it at most."""
-        peak, weights = super().after(name)
-        return StagePeak(replace(peak, reserved=peak.allocated), weights)
+        stage = super().after(name)
+        return stage._replace(peak=replace(stage.peak, reserved=stage.peak.allocated))
 
 
-def script(row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]) -> str:
+def script(
+    row: PipelineSpec,
+    settings: Mapping[str, object],
+    forms: Mapping[str, str],
+    cards: Mapping[str, int],
+) -> str:
     """Return the line that runs it so."""
-    return " ".join(_words(row, settings, forms))
+    return " ".join(_words(row, settings, forms, cards))
 
 
 def _words(
-    row: PipelineSpec, settings: Mapping[str, object], forms: Mapping[str, str]
+    row: PipelineSpec,
+    settings: Mapping[str, object],
+    forms: Mapping[str, str],
+    cards: Mapping[str, int],
 ) -> Iterator[str]:
     yield "sd-cli"
     if row.kind == "video":
@@ -66,6 +74,10 @@ def _words(
     yield f"--diffusion-model {row.name}-{form}.gguf -W {settings['width']} -H {settings['height']}"
     if settings["attention"] != SCORES:
         yield "--diffusion-fa"
+    if cards:
+        kinds = {row.vae: "vae", **dict.fromkeys(row.encoders, "te")}
+        named = {kinds.get(name, "diffusion"): number for name, number in cards.items()}
+        yield "--backend " + ",".join(f"{kind}=cuda{number}" for kind, number in named.items())
     if settings["offload"] == "model":
         yield "--offload-to-cpu"
     if settings.get("vae_tiling"):

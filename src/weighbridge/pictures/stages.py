@@ -15,6 +15,7 @@ from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple, dataclass
 from weighbridge.pictures import adapting, components, formats
 from weighbridge.pictures.card import PipelineCard, StagePeak
+from weighbridge.pictures.cards import divided
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.nets import tiles
 from weighbridge.pictures.places import kinds_of
@@ -48,6 +49,8 @@ class PictureRequest:
     fuse_qkv: bool = False
     float_upsampling: bool = False
     caches_in_place: bool = False
+    ranks: int = 1  # that share the tokens of the denoiser
+    attends_by: str = ""
 
     def latent(self, spec: PipelineSpec) -> tuple[int, int, int]:
         """Return latent frames, height and width."""
@@ -155,12 +158,15 @@ def forward(
 
 def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
     params = card.parts[part].blueprint.params
+    steps = part in card.spec.denoisers
     run = ProgramRun(
         m=card.m,
         cls=class_of(card.parts[part].config),
         dtype=card.computes(part),
         attention=request.attention,
-        fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
+        fused_qkv=request.fuse_qkv and steps,
+        ranks=request.ranks if steps else 1,
+        attends_by=request.attends_by,
         float_upsampling=request.float_upsampling,
         caches_in_place=request.caches_in_place,
         kinds=memo(card.parts[part], ("kinds",), lambda: kinds_of(params)),
@@ -189,8 +195,9 @@ def _summed(before: Residuals, now: Residuals) -> Residuals:
 
 
 def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator[Stage]:
-    spec, m = card.spec, card.m
+    spec = card.spec
     card.before(name)
+    m = card.m
     frames, height, width = request.latent(spec)
     doubled = request.guidance == "batched"
     tokens = 0
@@ -205,6 +212,7 @@ def _denoise(card: PipelineCard, request: PictureRequest, name: str) -> Iterator
         tokens=tokens,
         token_times=spec.token_times == "always" or bool(spec.token_times and request.images),
     )
+    sizes = divided(sizes, request.ranks, class_of(card.parts[name].config))
     latents = m.new((request.batch, spec.latents, frames, height, width), FLOAT32)
     residuals: Residuals = []
     if spec.controls and name == spec.denoiser:

@@ -37,6 +37,10 @@ NOTHING = "-"  # to write
 EXACT, FORKED = 5, 25  # percent of what a step keeps and makes
 
 
+DDP = ("ddp",)
+DEEPSPEED = (*DDP, "zero1", "zero2", "zero3")
+
+
 class PictureTrainer(NamedTuple):
     """`wide`: adapters are in float32; `casts`: PEFT's layers, which cast what they are given;
     `bypassed`: LoKr multiplies by its factors, and makes no matrix as large as the weight;
@@ -45,8 +49,10 @@ class PictureTrainer(NamedTuple):
     `unet_targets`: of UNets, where they are others; `kernels`: convolutions have the rank of
     linears; `depth` layers that are streamed are on the card, of forward and again of backward,
     and wait as they are packed where `packs`; blocks that are swapped are the last of all lists
-    together where `combined`; `torch`: the release that it is installed with, SimpleTuner's that of
-    its published peaks (assumed: attention kernels that it names fail beside 2.12's norms)."""
+    together where `combined`; `shares`: ways in which several cards share a run; `buckets`: of DDP,
+    of which gradients are views beside blocks that are swapped where `swaps_by_views`; `torch`: the
+    release that it is installed with, SimpleTuner's that of its published peaks (assumed: attention
+    kernels that it names fail beside 2.12's norms)."""
 
     name: str
     title: str
@@ -68,6 +74,9 @@ class PictureTrainer(NamedTuple):
     depth: int = 2  # RamTorch: one that runs, one that comes
     packs: bool = False
     combined: bool = False
+    shares: tuple[str, ...] = DDP
+    buckets: bool = True
+    swaps_by_views: bool = False
     torch: tuple[int, int] = TORCH
 
     def adapts(self, cls: str) -> tuple[str, ...]:
@@ -96,6 +105,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             wide=False,
             casts=True,
             beside=True,
+            shares=(*DEEPSPEED, "fsdp2"),
         ),
         PictureTrainer(
             "kohya",
@@ -104,6 +114,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             (ALL,),
             FORKED,
             "sd-scripts 0.9 networks/lora.py",
+            shares=DEEPSPEED,
             torch=(2, 6),
         ),
         PictureTrainer(
@@ -121,6 +132,8 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             factor=16,
             unets=False,
             combined=True,
+            shares=(*DEEPSPEED, "fsdp2"),
+            swaps_by_views=True,
             torch=(2, 11),
         ),
         PictureTrainer(
@@ -156,6 +169,7 @@ TRAINERS: Mapping[str, PictureTrainer] = {
             EXACT,
             "OneTrainer modules/module/LoRAModule.py",
             kernels=True,
+            buckets=False,
             torch=(2, 12),
         ),
     )

@@ -21,7 +21,7 @@ from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, keep_fullest
 from weighbridge.models.arch.blueprint import Param
 from weighbridge.models.checkpoint.model import ModelPart
-from weighbridge.pictures import base, components, formats
+from weighbridge.pictures import base, components, formats, sharing
 from weighbridge.pictures.adapting import ConvAdapter, PictureAdapters, put_on, targeted
 from weighbridge.pictures.again import computed_again
 from weighbridge.pictures.config import class_of
@@ -30,10 +30,12 @@ from weighbridge.pictures.swapping import BlocksOnCard, shared, swapped
 from weighbridge.pictures.values import TORCH, ProgramRun, Sizes, Value, machine
 from weighbridge.training.forward.backward import backward
 from weighbridge.training.forward.machine import Grads, Machine, Needs, record
-from weighbridge.training.forward.modules import Wrap
+from weighbridge.training.forward.modules import ParameterSpec, Wrap
 from weighbridge.training.forward.ops.pointwise import cast
+from weighbridge.training.forward.step import Around
 from weighbridge.training.forward.tensors import LeafTensor, Tensor
 from weighbridge.training.optimizers.row import Optimization, Optimizer
+from weighbridge.training.sharding.numbers import Sharding
 
 STEPS = 2
 PHASES = CACHE, LOAD, ENCODE, FORWARD, BACKWARD, STEP = (
@@ -79,6 +81,9 @@ class PicturePlan:
     bounced: bool = False  # a layer that is streamed saves what it reads
     torch: tuple[int, int] = TORCH
     chip: Chip = ASSUMED
+    sharding: Sharding = field(default_factory=Sharding)
+    buckets: bool = True  # of DDP; gradients live in them where `views`
+    views: bool = False
 
     @property
     def denoiser(self) -> ModelPart:
@@ -88,6 +93,11 @@ class PicturePlan:
     def form(self) -> str | None:
         """The format of the denoiser that is frozen."""
         return self.forms.get(self.spec.denoiser)
+
+    def around(self) -> Around:
+        """Make what stands around the step of a rank."""
+        how = {"views": self.views, "buckets": self.buckets}
+        return sharing.around(self.sharding, self.autocast or self.weights, **how)
 
     def encoder(self, name: str) -> tuple[int, ...]:
         """Return the bytes of each tensor of a component beside the denoiser."""
@@ -104,6 +114,7 @@ class PictureRun:
     saved: int = 0  # bytes that the graph holds where the first backward begins
     waiting: int = 0  # bytes of weights in host memory
     away: int = 0  # bytes of activations there, at most
+    offloaded: int = 0  # bytes of parameters, master copies and states there
 
     def note(self, name: str, peak: LivePeak) -> None:
         """Keep the fullest of each phase."""
@@ -119,13 +130,23 @@ def run(plan: PicturePlan) -> PictureRun:
     m = machine(Heap(), plan.chip)
     step = DenoiserStep(m, plan, result)
     result.note(LOAD, m.heap.phase())
-    optimization = Optimization(plan.optimizer, step.trained)
+    shares, whole = step.around, step.built
+    offloaded = plan.sharding.offload != "none"
+    optimization = Optimization(
+        plan.optimizer, shares.stepped(whole), offloaded=offloaded, apart=shares.apart
+    )
+    if shares.early:
+        optimization.start(m)
+    count = min(plan.accumulation, STEPS + shares.waits)
     for _ in range(STEPS):
-        for _ in range(min(plan.accumulation, STEPS)):
-            step.all()
+        for number in range(count):
+            step.all(last=number == count - 1)
+        shares.before_step(m, whole)
         optimization.step(m)
+        shares.after_step(m, whole)
         result.note(STEP, m.heap.phase())
-    result.away = m.most_away
+    result.away, result.offloaded = m.most_away, shares.host
+    result.offloaded += optimization.elsewhere.get("host", 0)
     m.heap.close()
     return result
 
@@ -171,6 +192,7 @@ class DenoiserStep:
         self.wraps: dict[str, Wrap] = {}
         self.convs: Mapping[str, ConvAdapter] = {}
         self.trained: list[LeafTensor] = []
+        self.around = plan.around()
         self.texts = {name: self._text(name) for name in plan.encodes if _trains(plan, name)}
         for name in plan.encodes:
             if name not in self.texts or plan.adapters is not None:
@@ -181,9 +203,12 @@ class DenoiserStep:
         else:
             paths = targeted(plan.denoiser.blueprint.counted, plan.adapters)
             self.wraps, self.convs, trained = put_on(
-                m, plan.adapters, paths, self.params, self.wraps
+                m, plan.adapters, paths, self.params, self.wraps, self.around
             )
             self.trained += trained
+        config, cut = plan.denoiser.config, plan.sharding.parameters
+        self.built = sharing.built(config, (*self.params.values(), *self.trained), cut=cut)
+        self.around.placed(m, self.built)
         result.trained = sum(leaf.numel for leaf in self.trained)
         if plan.ema:
             m.heap.row([leaf.nbytes for leaf in self.trained], EMA)
@@ -192,9 +217,9 @@ class DenoiserStep:
         """Put the denoiser on the card, but for what waits in host memory."""
         plan, m = self.plan, self.m
         counted = {p.name: p for p in plan.denoiser.blueprint.counted if not p.tied}
-        if plan.adapters is None:
-            return {p.name: _leaf(m, p, plan.weights) for p in counted.values()}
         form = plan.form
+        if plan.adapters is None or (plan.sharding.parameters and form is None):
+            return self._each(counted.values())
         sizes = formats.sizes(plan.denoiser, base.stored(form), plan.weights)
         params = tuple(counted.values())
         streams = _waiting_layers(params, plan)
@@ -209,6 +234,15 @@ class DenoiserStep:
         if plan.bounced:
             self.wraps |= base.streamed(streams, leaves)
         return leaves
+
+    def _each(self, params: Iterable[Param]) -> dict[str, LeafTensor]:
+        """Put each parameter on the card as ranks have it."""
+        placed: dict[str, LeafTensor] = {}
+        for p in params:
+            spec = ParameterSpec(p.name, p.shape, p.kind)
+            leaf = placed[p.name] = self.around.place(self.m, spec, self.plan.weights)
+            leaf.trainable = self.plan.adapters is None
+        return placed
 
     def _text(self, name: str) -> "TrainedText":
         """Put a text encoder that is trained on the card: its adapters, or all of it."""
@@ -225,22 +259,25 @@ class DenoiserStep:
         self.trained += layers.trained
         return TrainedText(leaves, layers.linears)
 
-    def all(self) -> None:
-        """Run a micro-batch forward and backward. What came of texts has its gradient when the
-        denoiser is done."""
+    def all(self, *, last: bool) -> None:
+        """Run a micro-batch forward and backward, the `last` of a step or one before it. What came
+        of texts has its gradient when the denoiser is done."""
         m, plan = self.m, self.plan
         inputs = self._encoded()
+        self.around.begins(m, self.built)
         with m.casting(plan.autocast):
             texts = [self._text_forward(name, one) for name, one in self.texts.items()]
             out = self._forward()
         self.result.note(FORWARD, m.heap.phase())
-        loss = _loss(m, out.tensor)
+        loss = _loss(m, self.around.logits(m, out.tensor))
         del out
+        self.around.turns(m, self.built, last=last)
         self.result.saved = self.result.saved or m.heap.live("activations")
         backward(m, loss)
         del loss, inputs
         while texts:
             backward(m, texts.pop().tensor)
+        self.around.after_backward(m, self.built, last=last)
         self.result.note(BACKWARD, m.heap.phase())
 
     def _encoded(self) -> list[Tensor]:
@@ -286,6 +323,8 @@ class DenoiserStep:
             torch=plan.torch,
         )
         run.block = computed_again(run, plan.checkpointing)
+        if plan.sharding.parameters:
+            run.block = sharing.in_units(run, self.around, run.block)
         out = components.forward(run, config, plan.sizes)
         assert out is not None
         return out

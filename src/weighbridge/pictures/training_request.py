@@ -12,6 +12,7 @@ from weighbridge.models.tensors import torch_dtype
 from weighbridge.pictures import base, formats
 from weighbridge.pictures.adapting import CLASSES, EVERY, PictureAdapters
 from weighbridge.pictures.config import class_of
+from weighbridge.pictures.sharing import sharding
 from weighbridge.pictures.spec import PipelineSpec
 from weighbridge.pictures.swapping import lists, most
 from weighbridge.pictures.trainers import TRAINERS, PictureTrainer
@@ -34,8 +35,8 @@ def plan(
     trainer = trainer_of(w)
     _consistent(spec, parts, w)
     precision = w.precision or trainer.precision
-    compute = HALVES[precision.removesuffix(MIXED)]
-    mixed = precision.endswith(MIXED)
+    compute, shares = HALVES[precision.removesuffix(MIXED)], sharding(w)
+    mixed = precision.endswith(MIXED) and not shares.kind.startswith("zero")
     cls = class_of(parts[spec.denoiser].config)
     adapters = None if w.method == "full" else _adapters(w, trainer, compute, cls)
     stepped = optimizer(w.optimizer or trainer.optimizer)
@@ -58,7 +59,7 @@ def plan(
         ema=w.ema,
         encodes=encodes,
         caches=caches,
-        beside=trainer.beside,
+        beside=trainer.beside and shares.kind != "fsdp2",  # is_fsdp: it is on no card yet
         trains_text=w.train_text_encoder,
         blocks_to_swap=w.blocks_to_swap or 0,
         streaming=w.streaming or "none",
@@ -68,6 +69,9 @@ def plan(
         combined=trainer.combined,
         torch=trainer.torch,
         chip=chip or ASSUMED,
+        sharding=shares,
+        buckets=trainer.buckets,
+        views=trainer.swaps_by_views and bool(w.blocks_to_swap),
     )
 
 
@@ -199,5 +203,16 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
     trainer = trainer_of(w)
+    yield from _of_ranks(asked, trainer)
     if trainer.forks(class_of(asked.denoiser.config)):
         yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)
+
+
+def _of_ranks(asked: PicturePlan, trainer: PictureTrainer) -> Iterator[str]:
+    """Yield a way of sharing that the trainer is not known to have, and what was not read."""
+    kind = asked.sharding.kind
+    if kind not in ("none", *trainer.shares):
+        known = ", ".join(trainer.shares)
+        yield sentence("picture_training.shares", title=trainer.title, kind=kind, known=known)
+    if asked.sharding.parameters and asked.form is not None:
+        yield sentence("picture_training.packed", form=asked.form)

@@ -18,6 +18,7 @@ from weighbridge.machines.kernels import attention as kernels
 from weighbridge.machines.kernels.workspaces import lasting
 from weighbridge.memory.components.activations import Heap
 from weighbridge.models.arch.blueprint import Buffer, Param
+from weighbridge.settings.ranks import RING
 from weighbridge.training.forward.machine import Machine, remade
 from weighbridge.training.forward.modules import Wrap
 from weighbridge.training.forward.ops import attention as attentions
@@ -98,6 +99,8 @@ class ProgramRun:
     # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
     residuals: list[list["Value"]] = field(default_factory=list)
     kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
+    ranks: int = 1  # that share the tokens of a sequence, and how they attend to all of them
+    attends_by: str = ""
     seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
     pixels: "Value | None" = None  # a batch of pictures, of networks that see
     buffers: dict[str, Buffer] = field(default_factory=dict)
@@ -260,6 +263,16 @@ def flat(x: Value) -> Value:
     return x.view(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
+def _exchanged(run: ProgramRun, q: Value, k: Value, v: Value) -> None:
+    """Take what ranks of a sequence exchange: what is sent and what came, one after the other put
+    in order; or keys and values of all, and the result so far in float32, twice."""
+    if run.ranks > 1 and run.attends_by == RING:
+        gathered = [(k.nbytes + v.nbytes) * (run.ranks + 1)]
+        run.m.hidden(*gathered, *[FLOAT32.size(q.numel)] * 2)
+    elif run.ranks > 1:
+        run.m.hidden(*[one.nbytes for one in (q, k, v)] * 2)
+
+
 def attend(  # noqa: PLR0913  as torch has it
     q: Value,
     k: Value,
@@ -307,5 +320,6 @@ def attend(  # noqa: PLR0913  as torch has it
         headed(one, one.shape[-1] // width).tensor if kernel == "math" else one.tensor
         for one in (q, k, v)
     )
+    _exchanged(run, q, k, v)
     out = KERNELS[kernel](run.m, query, key, value, number, options)
     return Value(run, out.view(*q.shape[:2], width * heads))

@@ -17,6 +17,7 @@ from weighbridge.settings.setting import (
     words,
 )
 from weighbridge.settings.shared import Weighed
+from weighbridge.workload.train import RankSettings
 
 OFFLOADS = ("none", "model", "sequential", "group-block", "group-leaf")
 ATTENTIONS = ("sdpa", "flash", "efficient", "cudnn", "math")
@@ -69,6 +70,16 @@ class PipelineSettings(Settings):
     vae_tile: Int = count(64, 4096)
 
 
-class Picture(Weighed, PictureSettings, PipelineSettings):
+class PictureCardSettings(Settings):
+    """How several cards share a pipeline."""
+
+    TITLE = "Cards"
+    TITLE_ZH = "多卡"
+    device_map: Words = words()
+    context_parallel_size: Int = RankSettings.context_parallel_size.but()
+    context_parallel_by: Str = word("ulysses", "ring", default="ulysses")
+
+
+class Picture(Weighed, PictureSettings, PipelineSettings, PictureCardSettings):
     """Pictures and video by a pipeline. `quantization` is of the denoiser, or of each component:
     "fp8", "transformer=fp8,text_encoder=nf4"."""

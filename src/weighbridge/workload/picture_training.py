@@ -19,7 +19,7 @@ from weighbridge.settings.setting import (
 )
 from weighbridge.settings.shared import Weighed
 from weighbridge.workload.picture import PipelineSettings
-from weighbridge.workload.train import AdapterSettings, RunSettings
+from weighbridge.workload.train import AdapterSettings, RankSettings, RunSettings
 
 METHODS = ("full", "lora", "dora", "loha", "lokr")
 TRAINERS = ("diffusers", "kohya", "simpletuner", "ai-toolkit", "musubi", "onetrainer")
@@ -74,5 +74,17 @@ class PictureDataSettings(Settings):
     offload_fraction: Float = number(0, 1, default=1.0)
 
 
-class PictureTraining(Weighed, PictureRunSettings, PictureAdapterSettings, PictureDataSettings):
+class PictureRankSettings(Settings):
+    """How several cards share a step."""
+
+    TITLE = "Ranks"
+    TITLE_ZH = "并行"
+    shard: Str = word("none", "ddp", "zero1", "zero2", "zero3", "fsdp2")
+    offload: Str = word("none", "optimizer", "params")
+    data_parallel_size: Int = RankSettings.data_parallel_size.but()
+
+
+class PictureTraining(
+    Weighed, PictureRunSettings, PictureAdapterSettings, PictureDataSettings, PictureRankSettings
+):
     """Training of a pipeline's denoiser: one optimizer step on the largest bucket."""

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
+from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.pictures import known
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
-from weighbridge.memory.components import device, host, spelled
+from weighbridge.base.units import ceil_div, power_of_two
+from weighbridge.memory.components import device, spelled
 from weighbridge.memory.components.activations import LivePeak
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
@@ -26,12 +28,15 @@ from weighbridge.pictures.swapping import most
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
 from weighbridge.pictures.training_request import notes, plan, trainer_of
 from weighbridge.pictures.values import TORCH
+from weighbridge.training.answer import MOST_LISTED
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
 from weighbridge.workload.picture_training import PictureTraining
 
 if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
+SENT = 4 + 2  # bytes a number
+SWAPPED = "musubi-tuner modules/custom_offloading_utils.py"
 UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
@@ -51,11 +56,13 @@ def train(model: Model, w: PictureTraining) -> Report:
     spread = trainer_of(w).spread(class_of(asked.denoiser.config))
     spread += 0 if read(asked.form) else UNREAD
     phases = tuple(_phase(asked, ran, name, spread, card) for name in PHASES if name in ran.moments)
+    listed = range(min(asked.sharding.cards, MOST_LISTED))
     devices = (
-        Device(index=0, kind="gpu", phases=phases),
+        *(Device(index=i, kind="gpu", phases=phases) for i in listed),
         Device(index=0, kind="host", phases=(_host(asked, ran),)),
     )
-    from weighbridge.answers.verdict import on_devices, on_host
+    from weighbridge.answers.verdict import on_devices
+    from weighbridge.answers.verdict.on_host import both
 
     judged = None if budget is None else on_devices.serving(devices, budget)
     return Report(
@@ -69,7 +76,7 @@ def train(model: Model, w: PictureTraining) -> Report:
             "blocks": most(asked.denoiser.blueprint.counted, combined=asked.combined),
             "denoiser_class": class_of(asked.denoiser.config),
         },
-        verdict=spilled(on_host.both(judged, devices, w.host_memory()), w),
+        verdict=spilled(both(judged, devices, w.host_memory()), w),
         warnings=(*model.notes, *notes(row, w, asked), *cautions(w)),
     )
 
@@ -95,12 +102,14 @@ def _live(asked: PicturePlan, ran: PictureRun, peak: LivePeak, spread: int) -> I
     for what, nbytes in peak.live.items():
         moves = what in MOVING
         share = nbytes * spread // 100 if moves else 0
+        packed = what == "weights" and asked.sharding.parameters and asked.form is not None
+        least = nbytes // asked.sharding.cards if packed else nbytes - share
         part = what in asked.parts
         name = "weights" if part else NAMES.get(what, what)
         yield Component(
             name=name,
             detail=_detail(asked, what),
-            bytes=Bytes(nbytes - share, nbytes, nbytes + share),
+            bytes=Bytes(least, nbytes, nbytes + share),
             basis="assumed" if moves and spread > ASSUMED else "computed",
             formula=_formula(asked, ran, what, nbytes),
             source=asked.optimizer.source if what == "optimizer_states" else SOURCE,
@@ -133,28 +142,30 @@ def _formula(asked: PicturePlan, ran: PictureRun, what: str, nbytes: int) -> str
 
 
 def _host(asked: PicturePlan, ran: PictureRun) -> Instant:
-    """The process, weights and activations that wait there, and pages of files."""
-    parts: list[Component] = [host.processes(1)]
-    waits = {
-        "weights that wait": (ran.waiting, "blocks that are swapped, or layers that are streamed"),
-        "inputs of blocks": (ran.away, "activations that checkpoints keep in host memory"),
-    }
-    for detail, (nbytes, formula) in waits.items():
-        if nbytes:
-            parts.append(
-                Component(
-                    name="weights",
-                    detail=detail,
-                    bytes=exactly(nbytes),
-                    basis="computed",
-                    formula=formula,
-                    source="musubi-tuner modules/custom_offloading_utils.py",
-                    passing=True,
-                )
-            )
+    """The processes, weights and activations that wait there, and pages of files."""
+    elements = ceil_div(ran.trained, asked.sharding.data)
+    sent = 0 if asked.sharding.fully else SENT * elements  # gradients, in 16 bits and in 32
+    swapped = "blocks that are swapped, or layers that are streamed"
+    again = "activations that checkpoints keep in host memory"
+    rows = (
+        InRam("weights that wait", exactly(ran.waiting), swapped, SWAPPED, passing=True),
+        InRam("inputs of blocks", exactly(ran.away), again, SWAPPED, passing=True),
+        InRam(
+            "offloaded",
+            _pinned(ran.offloaded + sent if ran.offloaded else 0),
+            f"{ran.offloaded:,} bytes a rank, and gradients on their way; blocks that are pinned "
+            "are rounded up to powers of two",
+            "DeepSpeed runtime/zero/stage_1_and_2.py, stage3.py; training/host.py",
+            name="optimizer_states",
+        ),
+    )
     read_from = formats.nbytes(asked.denoiser, stored(None), asked.weights)
-    parts.append(host.pages(read_from, source="diffusers 0.42 models/model_loading_utils.py"))
-    return Instant("load", tuple(parts))
+    return on_host(asked.sharding.local, rows, read_from)
+
+
+def _pinned(nbytes: int) -> Bytes:
+    """Return bytes that may be pinned, in blocks of powers of two."""
+    return Bytes(nbytes, (nbytes + power_of_two(nbytes)) // 2, power_of_two(nbytes))
 
 
 def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
@@ -182,6 +193,10 @@ def _effective(asked: PicturePlan, w: PictureTraining) -> EffectiveSettings:
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     if asked.streaming != "none":
         settings |= {"streaming": asked.streaming, "offload_fraction": asked.waiting}
+    if asked.sharding.kind != "none":
+        settings |= {"shard": asked.sharding.kind, **asked.sharding.settings("data")}
+    if asked.sharding.offload != "none":
+        settings["offload"] = asked.sharding.offload
     return settings | _switched(w) | {name: getattr(w, name) for name in where}
 
 

@@ -6,24 +6,26 @@ Each stage is an instant. Weights are those on the card then; all that a stage c
 shapes by the programs of the networks, with the allocator replayed (weighbridge.pictures).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from weighbridge.answers.estimate.facts import cautions, facts
+from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.errors import UnsupportedError, UsageError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import human
-from weighbridge.memory.components import device, host
+from weighbridge.memory.components import device
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import comfy, components, formats, sdcpp, stages
-from weighbridge.pictures.card import ComponentPlacement, PipelineCard, waiting
-from weighbridge.pictures.companions import control_class, joined
+from weighbridge.pictures.card import CPU, ComponentPlacement, PipelineCard, waiting
+from weighbridge.pictures.cards import on_cards, placed
+from weighbridge.pictures.companions import joined
 from weighbridge.pictures.request import foreign, notes, placement, request
-from weighbridge.pictures.script import PipelineLines
+from weighbridge.pictures.script import script
 from weighbridge.pictures.spec import PipelineSpec, row_of
 from weighbridge.pictures.stages import PictureRequest, Stage
 from weighbridge.pictures.swapping import most
@@ -64,17 +66,23 @@ def picture(model: Model, w: Picture) -> Report:
     place, wanted = ran.place, ran.wanted
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
     alone = w.engine in OF_COMPUTING
-    instants = [_instant(s, place, parts, part, spread, alone=alone) for s in ran.stages]
-    if ran.packed:
-        instants.insert(0, _quantized(ran.packed, spread, part))
-    gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
-    waits = 0 if ran.mapped else waiting(place, parts, row)
-    devices = (gpu, Device(index=0, kind="host", phases=(_host(place, parts, waits, ran.files),)))
-    from weighbridge.answers.verdict import on_devices, on_host
+    kinds = [part] if budget is None or not budget.mixed else [c.part for c in budget.choice.cards]
+    instants = [
+        _instant(s, place, parts, kinds[s.result.card % len(kinds)], spread, alone=alone)
+        for s in ran.stages
+    ]
+    packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
+    hosted = Device(index=0, kind="host", phases=(_host(ran, parts, row),))
+    devices = (*_gpus(ran, packed, instants, parts, part), hosted)
+    from weighbridge.answers.verdict import on_devices
+    from weighbridge.answers.verdict.on_host import both
 
     judged = None if budget is None else on_devices.serving(devices, budget)
     judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
-    verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
+    verdict = spilled(both(judged, devices, w.host_memory()), w)
+    if verdict is not None and (away := [n for n, number in place.cards.items() if number == CPU]):
+        lead = sentence("device_map.cpu", components=", ".join(away))
+        verdict = verdict if verdict.fits == "no" else verdict.turned("unknown", lead)
     settings = _effective(row, wanted, w, place)
     return Report(
         task="infer",
@@ -83,16 +91,43 @@ def picture(model: Model, w: Picture) -> Report:
         devices=devices,
         derived={
             "picture_stages": [
-                _stage_facts(s, i)
-                for s, i in zip(ran.stages, instants[-len(ran.stages) :], strict=True)
+                _stage_facts(s, i, place.cards) for s, i in zip(ran.stages, instants, strict=True)
             ],
-            "launch": _script(model, row, place, settings),
+            "launch": script(model, row, place, settings),
             "blocks": most(parts[row.denoiser].blueprint.counted),
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
+            **({"cards": dict(place.cards)} if place.cards else {}),
         },
         verdict=verdict,
-        warnings=(*model.notes, *notes(row, w, wanted, absent), *ran.notes, *cautions(w)),
+        warnings=(
+            *model.notes,
+            *notes(row, w, wanted, absent),
+            *on_cards(w, parts[row.denoiser], 1 if budget is None else budget.choice.count),
+            *ran.notes,
+            *cautions(w),
+        ),
     )
+
+
+def _gpus(
+    ran: "StagesRun",
+    packed: list[Instant],
+    instants: Sequence[Instant],
+    parts: Mapping[str, ModelPart],
+    card: "Part | None",
+) -> Iterator[Device]:
+    """Yield the cards in their order, those of which nothing runs, too. Ranks of a sequence are
+    alike."""
+    by_card: dict[int, list[Instant]] = {0: packed}
+    for stage, instant in zip(ran.stages, instants, strict=True):
+        by_card.setdefault(stage.result.card, []).append(instant)
+    ranks = ran.wanted.ranks
+    for index in range(ranks if ranks > 1 else 1 + max((*by_card, *ran.resting))):
+        there = ran.resting.get(index, {}).items()
+        weights = (_weights(name, n, ran.place, parts[name]) for name, n in there if n)
+        idle = [Instant("load", (*weights, device.context(card)))]
+        phases = by_card.get(0 if ranks > 1 else index) or idle
+        yield Device(index=index, kind="gpu", phases=_by_name(phases))
 
 
 class StagesRun(NamedTuple):
@@ -105,18 +140,29 @@ class StagesRun(NamedTuple):
     in_ram: int = 0  # of weights that a card has no room for, and that come as they are read
     mapped: bool = False  # weights in RAM are pages of files
     files: int = 0  # bytes of LoRAs that stay in RAM, to be added as weights are loaded
+    resting: Mapping[int, Mapping[str, int]] = {}  # weights by card, where there are several
     notes: tuple[str, ...] = ()
 
 
 def _by_diffusers(
     row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, part: "Part | None"
 ) -> StagesRun:
-    wanted, place = request(row, w), placement(row, w, tuple(parts))
+    wanted, place = request(row, w), _on_cards(row, parts, w, placement(row, w, tuple(parts)))
     card = PipelineCard(row, parts, place, None if part is None else part.chip)
     ran = tuple(stages.run(card, wanted))
-    card.heap.close()
+    card.close()
     packed = card.quantized() if w.quantize_on_card and place.forms else 0
-    return StagesRun(ran, wanted, place, packed)
+    return StagesRun(ran, wanted, place, packed, resting=card.resting)
+
+
+def _on_cards(
+    row: PipelineSpec, parts: Mapping[str, ModelPart], w: Picture, place: ComponentPlacement
+) -> ComponentPlacement:
+    """Put components on several cards, by what is free there beside a context."""
+    budget, dtype = w.budget(), place.dtypes[row.denoiser]
+    rooms = [] if budget is None else [room.expected for room in budget.each]
+    beside = device.context(None if budget is None else budget.choice.part).bytes.expected
+    return replace(place, cards=placed(w, row, parts, dtype, [n - beside for n in rooms]))
 
 
 def _by_comfy(
@@ -146,11 +192,13 @@ def _by_sdcpp(
 ) -> StagesRun:
     row = sdcpp.recipe(row)
     half = w if w.dtype else w.but(dtype="float16")
-    wanted, place = sdcpp.asked(request(row, w)), placement(row, half, tuple(parts))
+    place = _on_cards(row, parts, w, placement(row, half, tuple(parts)))
+    wanted = sdcpp.asked(request(row, w))
     card = sdcpp.GgmlCard(row, parts, place, None if part is None else part.chip)
     ran = tuple(stages.run(card, wanted))
-    card.heap.close()
-    return StagesRun(ran, wanted, place, notes=(sentence("sdcpp.spread"),))
+    card.close()
+    notes = (sentence("sdcpp.spread"),)
+    return StagesRun(ran, wanted, place, notes=notes, resting=card.resting)
 
 
 BY = {"diffusers": _by_diffusers, comfy.NAME: _by_comfy, sdcpp.NAME: _by_sdcpp}
@@ -194,7 +242,7 @@ def _instant(
     alone: bool,
 ) -> Instant:
     """A stage's fullest moment. `alone`: the share is of what it computes with."""
-    peak, weights = stage.result
+    peak, weights, _ = stage.result
     live = {name: n for name, n in peak.live.items() if name != "weights"}
     whole = sum(live.values()) if alone else peak.allocated
     spaces = live.pop("workspaces", 0) + live.pop("temporaries", 0)
@@ -266,70 +314,37 @@ def _by_name(instants: Sequence[Instant]) -> tuple[Instant, ...]:
     return tuple(fullest.values())
 
 
-def _stage_facts(stage: Stage, instant: Instant) -> dict[str, object]:
+def _stage_facts(stage: Stage, instant: Instant, cards: Mapping[str, int]) -> dict[str, object]:
     return {
         "stage": stage.name,
         "component": stage.component,
         "bytes": list(instant.at("driver")),
         **({"tiled": True} if stage.tiled else {}),
+        **({"card": stage.result.card} if cards else {}),
     }
 
 
-def _host(
-    place: ComponentPlacement, parts: Mapping[str, ModelPart], waits: int, files: int = 0
-) -> Instant:
+def _host(ran: StagesRun, parts: Mapping[str, ModelPart], row: PipelineSpec) -> Instant:
     """The fullest moment of host memory: components wait there while others run, or pass through
     it, mapped, when they are loaded."""
+    place, waits = ran.place, 0 if ran.mapped else waiting(ran.place, parts, row)
     total = sum(formats.nbytes(p, place.forms.get(n), place.dtypes[n]) for n, p in parts.items())
-    parts_of_host: list[Component] = [host.processes(1)]
-    if files:
-        parts_of_host.append(
-            Component(
-                name="weights",
-                detail="LoRAs",
-                bytes=exactly(files),
-                basis="computed",
-                formula="files that are added to weights as these are loaded",
-                source="ComfyUI 0.3.64 comfy/model_patcher.py",
-            )
-        )
-    if waits:
-        parts_of_host.append(
-            Component(
-                name="weights",
-                detail="components that wait",
-                bytes=exactly(waits),
-                basis="computed",
-                formula="weights that are moved to the card when they run"
-                + ("; pinned for the stream" if place.stream else ""),
-                source="diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
-            )
-        )
-    else:
-        parts_of_host.append(
-            host.pages(total, source="diffusers 0.42 models/model_loading_utils.py")
-        )
-    return Instant("load", tuple(parts_of_host))
-
-
-def _script(
-    model: Model, row: PipelineSpec, place: ComponentPlacement, settings: Mapping[str, object]
-) -> str | None:
-    """Return the lines that run it so; None of a pipeline that has no repository."""
-    if settings["engine"] == comfy.NAME:
-        return comfy.script(row, settings, place.forms)
-    if settings["engine"] == sdcpp.NAME:
-        return sdcpp.script(row, settings, place.forms)
-    if not row.repo_id:
-        return None
-    classes = {p.name: p.blueprint.cls for p in model.parts}
-    more = {**settings, "denoiser": row.denoiser, "vae": row.vae, "upcast": row.upcast}
-    more["control_class"] = control_class(classes[row.denoiser])
-    repo = model.reference if "/" in model.reference else row.repo_id
-    stems = {name: next(iter(files), name) for name, files in row.files.items()}
-    folder = f"https://huggingface.co/{row.gguf}/blob/main/" if row.gguf else "./"
-    gguf = {name: f"{folder}{stems.get(name, name)}" for name in row.denoisers}
-    return PipelineLines(repo, classes, gguf, place.forms, more).text()
+    pinned = "; pinned for the stream" if place.stream else ""
+    rows = (
+        InRam(
+            "LoRAs",
+            exactly(ran.files),
+            "files that are added to weights as these are loaded",
+            "ComfyUI 0.3.64 comfy/model_patcher.py",
+        ),
+        InRam(
+            "components that wait",
+            exactly(waits),
+            f"weights that are moved to the card when they run{pinned}",
+            "diffusers 0.42 pipelines/pipeline_utils.py, hooks/group_offloading.py",
+        ),
+    )
+    return on_host(ran.wanted.ranks, rows, 0 if waits else total)
 
 
 def _effective(
@@ -363,5 +378,9 @@ def _effective(
     settings |= {"blocks_to_swap": w.blocks_to_swap} if w.blocks_to_swap else {}
     settings |= {"gguf": row.gguf} if row.gguf else {}
     settings |= {"drop": list(w.drop)} if w.drop else {}
+    settings |= {"device_map": list(w.device_map)} if w.device_map else {}
+    if wanted.ranks > 1:
+        settings["context_parallel_size"] = wanted.ranks
+        settings["context_parallel_by"] = wanted.attends_by
     where = ("gpu", "gpu_memory", "headroom", "ram", "platform")
     return settings | {name: getattr(w, name) for name in where}

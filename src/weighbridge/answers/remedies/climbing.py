@@ -176,5 +176,8 @@ def _is_told(value: Any) -> bool:
 
 def _typed(value: Any) -> Any:
     """Return a value as a command line has it: a size is (height, width), and typed the other
-    way."""
-    return f"{value[1]}x{value[0]}" if isinstance(value, tuple) else value
+    way; words follow each other."""
+    if not isinstance(value, tuple):
+        return value
+    words = all(isinstance(one, str) for one in value)
+    return ",".join(value) if words else f"{value[1]}x{value[0]}"

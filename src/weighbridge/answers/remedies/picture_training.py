@@ -1,7 +1,8 @@
 """What makes the training of a pipeline fit, in the order that people take it.
 
-    encode before the run, checkpoints, an 8-bit optimizer, fused backward, a base in fp8 or nf4,
-    batch 1, blocks in host memory, a smaller size, a LoRA in place of all
+    encode before the run, checkpoints, parts for each of several cards, an 8-bit optimizer,
+    fused backward, a base in fp8 or nf4, batch 1, blocks in host memory, a smaller size, a LoRA
+    in place of all
 
 Of blocks the fewest wait with which it fits. A step is told where the trainer has words for it
 (pictures/trainer_words.txt), which are what is pasted.
@@ -23,6 +24,7 @@ from weighbridge.workload.picture_training import PictureTraining
 FREE = Price(speed=-1)
 AGAIN = Price(speed=25)
 FEW = Price(quality=1)
+SHARED = Price(speed=5)
 SWAPPED = Price(speed=30)
 SHARES = (0.25, 0.5, 0.75)  # of the bytes of blocks
 
@@ -46,6 +48,10 @@ def _steps(report: Report, w: PictureTraining) -> Iterator[Step]:
         change = {"uncached_latents": False, "uncached_text": False}
         yield Step(change, sentence("step.cached"), FREE)
     yield Step({"checkpointing": "full"}, sentence("step.checkpointing"), AGAIN)
+    several = row.get("data_parallel_size", 1) > 1
+    for kind in ("zero2", "fsdp2", "zero3") if several and full else ():
+        if f"shard={kind}" in known:
+            yield Step({"shard": kind}, sentence("step.shard", kind=kind), SHARED)
     yield Step({"optimizer": "adamw_8bit"}, sentence("step.optimizer"), FEW)
     if full and "fused_backward" in known:
         fused = {"optimizer": "adafactor", "fused_backward": True}

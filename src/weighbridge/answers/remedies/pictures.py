@@ -1,7 +1,8 @@
 """What makes a pipeline fit, as one ladder of steps in the order that people take them.
 
-    model offload, tiled decode, fp8 denoiser, GGUF or 4 bits, 4 bits of text encoders, groups of
-    blocks with a stream, fewer frames, a smaller size, one leaf at a time
+    cards that have nothing yet, model offload, tiled decode, fp8 denoiser, GGUF or 4 bits,
+    4 bits of text encoders, groups of blocks with a stream, fewer frames, a smaller size, one
+    leaf at a time
 
 A step is tried where it can lower the stage that is fullest, and keeps those before it; what lowers
 nothing is left out. Each is answered as the question that it makes. The search ends with the first
@@ -18,6 +19,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.verdict import Price, Remedy
 from weighbridge.pictures import comfy, sdcpp
+from weighbridge.pictures.cards import BALANCED
 from weighbridge.pictures.stages import DECODE, DENOISE, ENCODE
 from weighbridge.workload.picture import Picture
 
@@ -26,6 +28,7 @@ LARGEST_SIDE, LONGEST = 4096, 10  # pixels; times the frames that were asked, of
 TRIES = 6
 # Points that compare (assumed but for the order)
 FREE = Price()
+SPREAD = Price(speed=1)
 OFFLOADED = Price(speed=4)
 TILED = Price(quality=1, speed=1)
 CAST = Price(quality=2, speed=2)
@@ -64,6 +67,8 @@ def _of_comfy(report: Report, w: Picture) -> Iterator[Step]:
 def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
     """Yield the steps of stable-diffusion.cpp."""
     row = report.workload
+    if _several(report, w):
+        yield Step({"device_map": ("text=1",)}, sentence("step.cards"), SPREAD)
     yield Step({"attention": sdcpp.FLASH}, sentence("step.flash"), FREE, (DENOISE,))
     yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
@@ -77,8 +82,13 @@ def _of_sdcpp(report: Report, w: Picture) -> Iterator[Step]:
 
 def _steps(report: Report, w: Picture) -> Iterator[Step]:
     """Yield every step, in the order that people take them."""
-    row = report.workload
-    yield Step({"offload": "model"}, sentence("step.model"), OFFLOADED)
+    row, several = report.workload, _several(report, w)
+    whole = {"device_map": None} if several else {}
+    offloaded = Step({"offload": "model", **whole}, sentence("step.model"), OFFLOADED)
+    if several:
+        yield Step({"device_map": (BALANCED,)}, sentence("step.cards"), SPREAD)
+    else:
+        yield offloaded
     yield Step({"vae_tiling": True}, sentence("step.tiling"), TILED, (DECODE,))
     if row["batch_size"] > 1:
         yield Step({"vae_slicing": True}, sentence("step.slicing"), TILED, (DECODE,))
@@ -87,11 +97,23 @@ def _steps(report: Report, w: Picture) -> Iterator[Step]:
         yield Step(narrow, sentence("step.vae"), TILED, (DECODE,))
     if w.quantization is None:
         yield from _formats(row)
-    change = {"offload": "group-block", "offload_stream": True}
+    if several:
+        yield offloaded
+    change = {"offload": "group-block", "offload_stream": True, **whole}
     yield Step(change, sentence("step.group"), CAST, (ENCODE, DENOISE))
     yield from _smaller(row)
-    change = {"offload": "sequential", "offload_stream": False}
+    change = {"offload": "sequential", "offload_stream": False, **whole}
     yield Step(change, sentence("step.sequential"), ONE_LEAF, (ENCODE, DENOISE))
+
+
+def _several(report: Report, w: Picture) -> bool:
+    """Tell whether components may go on cards that have nothing, each whole on one of them."""
+    v = report.verdict
+    if v is None or v.count == 1 or w.device_map or (w.context_parallel_size or 1) > 1:
+        return False
+    there = (c for phase in report.fullest.phases for c in phase.components if c.name == "weights")
+    largest = max((c.bytes.expected for c in there), default=0)
+    return w.offload in (None, "none") and largest < v.usable.low
 
 
 def _formats(row: Mapping[str, Any]) -> Iterator[Step]:

@@ -286,7 +286,8 @@ def _each(answer: ShownAnswer, verdict: "Verdict") -> str:
     """Return the sentence on several devices: their memory does not add up."""
     if verdict.count == 1:
         return ""
-    if verdict.devices_used == 1 and verdict.fits != "yes":
+    of_stages = "picture_stages" in answer.report.derived  # components may go on several
+    if verdict.devices_used == 1 and verdict.fits != "yes" and not of_stages:
         return answer.say("reason.one_holds_all", count=verdict.count)
     idle = verdict.count - verdict.devices_used
     if verdict.fits == "yes":

@@ -1,15 +1,18 @@
 """Pictures and video on a screen: each stage, what would make it fit, and the lines that run it."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from weighbridge.base.memory import Bytes
+from weighbridge.base.memory import Bytes, exactly
 from weighbridge.base.units import human_count
 from weighbridge.base.wording import printable, printable_lines
 from weighbridge.faces.view.changes import moved
 from weighbridge.faces.view.load import ram
 from weighbridge.faces.view.records import Cell, Column, Grid, Language, Mark, Paste, Section, lines
 from weighbridge.faces.view.shown import ShownAnswer
+
+if TYPE_CHECKING:
+    from weighbridge.memory.report.verdict import Verdict
 
 SHOWN = 6  # steps of the ladder
 
@@ -52,14 +55,25 @@ def _stages(answer: ShownAnswer) -> Grid:
     rows = []
     for stage in stages:
         low, expected, high = stage["bytes"]
-        sign = None if v is None or not v.count else _mark(Bytes(low, expected, high), v.usable)
+        card = stage.get("card", 0)
+        judged = v is not None and v.count and card >= 0
+        sign = _mark(Bytes(low, expected, high), _room(v, card)) if v and judged else None
         name = answer.say(f"stage.{stage['stage']}")
         size, component = answer.sizes.of(expected), printable(stage["component"])
         if stage.get("tiled"):
             component = answer.say("picture.tiled", component=component)
+        if "card" in stage:
+            where = "picture.on_card" if card >= 0 else "picture.on_cpu"
+            component = answer.say(where, component=component, card=card)
         rows.append((Cell(name, sign), Cell(component), Cell(size)))
     heads = Column(answer.say("head.stage")), Column(answer.say("head.component"))
     return Grid((*heads, Column(answer.say("head.on_card"), right=True)), tuple(rows))
+
+
+def _room(verdict: "Verdict", card: int) -> Bytes:
+    """Return what a card gives, of several that differ."""
+    each = verdict.usable_each
+    return exactly(each[card]) if each else verdict.usable
 
 
 def _mark(peak: Bytes, usable: Bytes) -> Mark:

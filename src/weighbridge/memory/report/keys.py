@@ -72,6 +72,7 @@ class DerivedFacts(TypedDict, total=False):
     not_counted: list[str]
     # pictures and video: each component that runs, as {stage, component, bytes}
     picture_stages: list[dict[str, Any]]
+    cards: dict[str, int]
     in_ram: int  # bytes of weights that ComfyUI leaves in RAM
     smallest_cards: Mapping[str, str]  # by offload, "" as asked
     most_frames: int

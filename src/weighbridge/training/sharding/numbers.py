@@ -104,6 +104,12 @@ def sharding(w: Train, count: int | None, spreads: str = "ddp") -> Sharding:
         prefetch=w.backward_prefetch,
         reduced=TORCH[w.reduce_dtype] if w.reduce_dtype else None,
     )
+    return checked(shares, total)
+
+
+def checked(shares: Sharding, total: int | None = None) -> Sharding:
+    """Return ranks that can be together, on `total` devices where those are known. Raises
+    UsageError."""
     wrong = next((one.why for one in shares.contradictions(total)), "")
     if wrong := wrong or next(_contradictions(shares), ""):
         raise UsageError(wrong)

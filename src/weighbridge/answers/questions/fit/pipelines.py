@@ -1,5 +1,5 @@
 """Pipelines of pictures and video for a card: the first way in which each surely fits, as asked,
-one component at a time, or its denoiser in a smaller format besides.
+on several cards, one component at a time, or its denoiser in a smaller format besides.
 
 They come in the catalogue's order. Where a screen shows the first rows alone, no more are asked.
 """
@@ -24,6 +24,7 @@ WAYS: tuple[Mapping[str, Any], ...] = (
 )
 CARD = ("gpu", "gpu_memory", "headroom", "ram")
 OF_WORDS = ("engine", "min_context", "quantization")
+ON_CARDS = ({"device_map": ("balanced",)}, 16)  # a way of several
 FIRST = 8  # that fit, on a screen
 LEAST = (16, 16, 8, 4)  # bits of a denoiser's weight in each way
 
@@ -92,7 +93,10 @@ def _answers(name: str, card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, 
     denoisers = row.recipe.get("denoisers", ())
     sizes = (p.blueprint.parameters for p in pipeline.model().parts if p.name in denoisers)
     largest = max(sizes, default=0)
-    for way, bits in zip(WAYS, LEAST, strict=True):
+    ways = list(zip(WAYS, LEAST, strict=True))
+    if room.choice.count > 1:
+        ways.insert(1, ON_CARDS)
+    for way, bits in ways:
         if largest * bits / 8 > room.usable.high and way is not WAYS[-1]:
             continue
         try:

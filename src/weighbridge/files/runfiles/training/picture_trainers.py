@@ -10,7 +10,7 @@ simpletuner/examples/; diffusers 0.42 examples/dreambooth, examples/text_to_imag
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weighbridge.base.errors import BadFileError, UsageError
@@ -31,6 +31,7 @@ from weighbridge.files.runfiles.training.picture_names import (
     WAN,
 )
 from weighbridge.files.runfiles.training.picture_networks import network, of_unet
+from weighbridge.files.runfiles.training.ranks import of_launcher
 from weighbridge.models.catalogue.pipelines import file_name, of_file
 
 TASK = "picture_training"
@@ -47,6 +48,7 @@ SCRIPT = re.compile(
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
+USUAL_STAGE = 2  # of ZeRO: accelerate's, and sd-scripts' library/deepspeed_utils.py
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
 
@@ -72,9 +74,9 @@ def _simpletuner(data: Mapping[str, Any]) -> bool:
 def read(document: Document) -> Iterator[PlannedRun]:
     """Yield the run of each line, or of the config."""
     if document.syntax == "shell":
-        for script, program, words in _lines(document):
+        for script, program, words, before in _lines(document):
             arguments = flags.document(document.text, words, document.name, document.folder)
-            yield _run(program, _with_config(arguments), script)
+            yield _run(program, _with_config(arguments), script, before)
     elif _simpletuner(document.data):
         yield _run("simpletuner", document, "")
     else:
@@ -82,8 +84,8 @@ def read(document: Document) -> Iterator[PlannedRun]:
         yield _run(program, replace(document, data=_flat(document.data)), script)
 
 
-def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield (script, program, words behind it) of each line that starts one."""
+def _lines(document: Document) -> Iterator[tuple[str, str, list[str], list[str]]]:
+    """Yield (script, program, words behind it, words before it) of each line that starts one."""
     try:
         all_commands = list(commands(document.text))
     except UsageError:
@@ -93,7 +95,7 @@ def _lines(document: Document) -> Iterator[tuple[str, str, list[str]]]:
         for place, word in enumerate(words):
             match = SCRIPT.fullmatch(word)
             if match is not None and match.lastgroup:
-                yield match[match.lastgroup], match.lastgroup, words[place + 1 :]
+                yield match[match.lastgroup], match.lastgroup, words[place + 1 :], words[:place]
                 break
 
 
@@ -124,13 +126,27 @@ def _beside(document: Document, name: object, syntax: str) -> Document | None:
         return None
 
 
-def _run(program: str, document: Document, script: str) -> PlannedRun:
+def _run(
+    program: str, document: Document, script: str, before: Sequence[str] = ()
+) -> PlannedRun:
     keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
     keys.settings["framework"] = program
     worded(keys)
     READERS[program](keys, script)
+    _launched(keys, before)
     keys.plain()
     return keys.run(_model(keys, program, script))
+
+
+def _launched(keys: KeyReading, before: Sequence[str]) -> None:
+    """Take the ranks that accelerate or torchrun starts, and what accelerate's plugin shares."""
+    ranks, plugin = of_launcher("accelerate", before, {}).ranks, flags.mapping(before)
+    if ranks is not None and ranks > 1:
+        keys.settings["data_parallel_size"] = ranks
+    if plugin.get("use_deepspeed"):
+        keys.settings["shard"] = f"zero{plugin.get('zero_stage', USUAL_STAGE)}"
+    elif plugin.get("use_fsdp"):
+        keys.settings["shard"] = "fsdp2"
 
 
 def worded(keys: KeyReading) -> None:
@@ -198,6 +214,8 @@ def _kohya(keys: KeyReading, script: str) -> None:
         network(keys, script)
     if keys.on("use_8bit_adam"):
         keys.set("optimizer", "adamw_8bit", "use_8bit_adam")
+    if keys.on("deepspeed"):
+        keys.set("shard", f"zero{keys.value('zero_stage') or USUAL_STAGE}", "deepspeed")
     for key, precision in (("full_bf16", "bf16"), ("full_fp16", "fp16")):
         if keys.on(key):
             keys.set("precision", precision, key)
@@ -274,6 +292,9 @@ def _simple(keys: KeyReading, script: str) -> None:
     keys.take("ramtorch_transformer_percent", "offload_fraction", lambda percent: percent / 100)
     if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
         keys.used.add("base_model_precision")
+    keys.take("num_processes", "data_parallel_size")
+    if keys.on("fsdp_enable"):
+        keys.set("shard", "fsdp2", "fsdp_enable")
     _area(keys)
 
 

@@ -134,7 +134,8 @@ def number(value: Any) -> int | None:
 def ranks_of(run: PlannedRun) -> int:
     """Return the ranks that a training starts by its settings; 0 where those do not say."""
     says_ranks = any(run.settings.get(SIZES[kind]) for kind in ORDER)
-    return Ranks.of(run.settings).cards if run.task == "train" and says_ranks else 0
+    trains = run.task in ("train", "picture_training")
+    return Ranks.of(run.settings).cards if trains and says_ranks else 0
 
 
 def of_launcher(
