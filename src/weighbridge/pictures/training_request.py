@@ -52,8 +52,9 @@ def plan(
         adapters=adapters,
         forms={name: form for name, form in forms.items() if name != spec.denoiser or not plain},
         accumulation=w.gradient_accumulation or 1,
-        checkpointing=w.checkpointing or "none",
+        checkpointing="none" if w.compile else again(w, cls),
         attention=w.attention or "sdpa",
+        attention_away=w.offload_attention,
         fuse_qkv=w.fuse_qkv,
         ema=w.ema,
         encodes=encodes,
@@ -73,6 +74,11 @@ def plan(
 
 def trainer_of(w: PictureTraining) -> PictureTrainer:
     return TRAINERS[w.framework or "diffusers"]
+
+
+def again(w: PictureTraining, cls: str) -> str:
+    """Return what is computed again in backward, as the program has it for a class."""
+    return trainer_of(w).checkpoints(cls, w.checkpointing or "none")
 
 
 def _unpacked(w: PictureTraining) -> bool:
@@ -120,6 +126,9 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
             sentence("picture_training.blocks", pipeline=spec.name, most=blocks), where=flag
         )
     clips = [p for p in parts.values() if class_of(p.config).startswith(CLIP)]
+    cls, title = class_of(parts[spec.denoiser].config), trainer_of(w).title
+    if w.offload_attention and cls not in trainer_of(w).sending:
+        raise UsageError(sentence("picture_training.attention", title=title, cls=cls))
     if w.train_text_encoder and not clips:
         raise UsageError(sentence("picture_training.no_clip", pipeline=spec.name))
 
@@ -198,6 +207,14 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
         yield sentence("picture_training.streamed", form=w.quantization)
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
-    trainer = trainer_of(w)
-    if trainer.forks(class_of(asked.denoiser.config)):
-        yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)
+    trainer, cls = trainer_of(w), class_of(asked.denoiser.config)
+    how = w.checkpointing or "none"
+    if again(w, cls) != how:
+        yield sentence("picture_training.again", title=trainer.title, asked=how, used=again(w, cls))
+    if w.compile and how != "none":
+        yield sentence("picture_training.compiled")
+    if w.offload_attention:
+        yield sentence("picture_training.sent")
+    if trainer.forks(cls):
+        percent = trainer.around.above
+        yield sentence("picture_training.forked", title=trainer.title, percent=percent)

@@ -97,6 +97,7 @@ class ProgramRun:
     conv_wraps: Mapping[str, ConvWrap] = field(default_factory=dict)
     # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
     residuals: list[list["Value"]] = field(default_factory=list)
+    attention_away: bool = False  # what attention saves waits in host memory
     kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
     seen: "Value | None" = None  # tokens of the picture that an IP-Adapter shows
 

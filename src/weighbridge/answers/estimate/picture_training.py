@@ -11,8 +11,8 @@ from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.pictures import known
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.memory.components import device, host, spelled
-from weighbridge.memory.components.activations import LivePeak
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.models.checkpoint.model import Model
@@ -23,8 +23,9 @@ from weighbridge.pictures.base import stored
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.spec import row_of
 from weighbridge.pictures.swapping import most
+from weighbridge.pictures.trainers import StepSpread
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
-from weighbridge.pictures.training_request import notes, plan, trainer_of
+from weighbridge.pictures.training_request import again, notes, plan, trainer_of
 from weighbridge.pictures.values import TORCH
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
 from weighbridge.workload.picture_training import PictureTraining
@@ -48,9 +49,13 @@ def train(model: Model, w: PictureTraining) -> Report:
     card = None if budget is None else budget.choice.part
     asked = plan(row, parts, w, None if card is None else card.chip)
     ran = run(asked)
-    spread = trainer_of(w).spread(class_of(asked.denoiser.config))
-    spread += 0 if read(asked.form) else UNREAD
-    phases = tuple(_phase(asked, ran, name, spread, card) for name in PHASES if name in ran.moments)
+    cls = class_of(asked.denoiser.config)
+    least = run(replace(asked, checkpointing=again(w, cls))) if w.compile else ran
+    spread = trainer_of(w).spread(cls)
+    if not read(asked.form):
+        spread = StepSpread(spread.below + UNREAD, spread.above + UNREAD)
+    whole = WholeStep(asked, ran, least, spread)
+    phases = tuple(_phase(whole, name, card) for name in PHASES if name in ran.moments)
     devices = (
         Device(index=0, kind="gpu", phases=phases),
         Device(index=0, kind="host", phases=(_host(asked, ran),)),
@@ -74,35 +79,47 @@ def train(model: Model, w: PictureTraining) -> Report:
     )
 
 
-def _phase(
-    asked: PicturePlan, ran: PictureRun, name: str, spread: int, card: "Part | None"
-) -> Instant:
-    peak = ran.moments[name]
+class WholeStep(NamedTuple):
+    """A run with what may be less of it: `least` is the same where checkpoints forget all."""
+
+    asked: PicturePlan
+    ran: PictureRun
+    least: PictureRun
+    spread: StepSpread
+
+
+def _phase(whole: WholeStep, name: str, card: "Part | None") -> Instant:
+    peak = whole.ran.moments[name]
+    cached = max(0, whole.ran.reserved[name] - peak.allocated)
     return Instant(
         name,
         (
-            *_live(asked, ran, peak, spread),
+            *_live(whole, name),
             device.rounding(peak.rounding),
-            device.fragmentation(device.cached(max(0, ran.reserved[name] - peak.allocated))),
+            device.fragmentation(device.cached(cached)),
             device.context(card),
             device.libraries(TORCH, card),
         ),
     )
 
 
-def _live(asked: PicturePlan, ran: PictureRun, peak: LivePeak, spread: int) -> Iterator[Component]:
+def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
     """Yield what tensors live for. What moves is as sure as whose code it is."""
-    for what, nbytes in peak.live.items():
+    asked, spread, least = whole.asked, whole.spread, whole.least.moments[moment].live
+    for what, nbytes in whole.ran.moments[moment].live.items():
         moves = what in MOVING
-        share = nbytes * spread // 100 if moves else 0
+        share = spread if moves else StepSpread(0, 0)
+        low = min(nbytes, least.get(what, 0) if moves else nbytes)
         part = what in asked.parts
         name = "weights" if part else NAMES.get(what, what)
         yield Component(
             name=name,
             detail=_detail(asked, what),
-            bytes=Bytes(nbytes - share, nbytes, nbytes + share),
-            basis="assumed" if moves and spread > ASSUMED else "computed",
-            formula=_formula(asked, ran, what, nbytes),
+            bytes=Bytes(
+                low - low * share.below // 100, nbytes, nbytes + nbytes * share.above // 100
+            ),
+            basis="assumed" if moves and spread.above > ASSUMED else "computed",
+            formula=_formula(asked, whole.ran, what, nbytes),
             source=asked.optimizer.source if what == "optimizer_states" else SOURCE,
         )
 
@@ -196,5 +213,14 @@ def _beside_base(adapters: PictureAdapters | None) -> EffectiveSettings:
 
 
 def _switched(w: PictureTraining) -> EffectiveSettings:
-    names = ("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv")
-    return {name: True for name in (*names, "fused_backward") if getattr(w, name)}
+    names = (
+        "uncached_latents",
+        "uncached_text",
+        "train_text_encoder",
+        "ema",
+        "fuse_qkv",
+        "compile",
+    )
+    return {
+        name: True for name in (*names, "fused_backward", "offload_attention") if getattr(w, name)
+    }

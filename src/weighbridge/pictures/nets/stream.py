@@ -8,6 +8,7 @@ from weighbridge.base.units import align_up
 from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     attended,
+    attends,
     latent,
     norm,
     normed,
@@ -33,6 +34,7 @@ def freqs_of(n: NetPlace, batch: int, tokens: int, head: int, dtype: DType = FLO
 # ---- Z-Image
 
 
+@attends
 def z_attention(n: NetPlace, x: Value, c: ComponentConfig, freqs: Value) -> Value:
     """ZSingleStreamAttnProcessor"""
     d, heads = c.dim, c.n_heads

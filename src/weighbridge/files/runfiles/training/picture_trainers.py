@@ -47,6 +47,7 @@ SCRIPT = re.compile(
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
+PAIR = 2  # blocks after each other
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
 
@@ -269,12 +270,21 @@ def _simple(keys: KeyReading, script: str) -> None:
     keys.settings["method"] = "full" if keys.value("model_type") == "full" else "lora"
     if lycoris and keys.settings["method"] == "lora":
         _lycoris(keys)
-    if keys.value("gradient_checkpointing_interval") == len("ab"):
-        keys.set("checkpointing", "pairs", "gradient_checkpointing_interval")
+    intervals(keys)
     keys.take("ramtorch_transformer_percent", "offload_fraction", lambda percent: percent / 100)
     if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
         keys.used.add("base_model_precision")
     _area(keys)
+
+
+def intervals(keys: KeyReading) -> None:
+    """Read pairs of blocks, and strides: every second pair is computed again."""
+    interval, stride = "gradient_checkpointing_interval", "gradient_checkpointing_segment_stride"
+    if keys.value(interval) == PAIR:
+        how = {None: "pairs", PAIR: "pairs", 2 * PAIR: "half"}.get(keys.value(stride))
+        if how is not None:
+            keys.set("checkpointing", how, interval)
+            keys.used.add(stride)
 
 
 def _lycoris(keys: KeyReading) -> None:
