@@ -30,6 +30,7 @@ ROOMS = (
     "krea",
     "kandinsky",
     "hidream",
+    "packed",
     "unet",
     "vae_image",
     "vae_wan",
