@@ -154,11 +154,13 @@ def forward(
 
 
 def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
-    params = card.parts[part].blueprint.params
+    params, dtype = card.parts[part].blueprint.params, card.computes(part)
     run = ProgramRun(
         m=card.m,
         cls=class_of(card.parts[part].config),
-        dtype=card.computes(part),
+        dtype=dtype,
+        declared=memo(card.parts[part], ("declared",), dict),
+        params=memo(card.parts[part], ("leaves", dtype), dict),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
@@ -75,7 +76,7 @@ def picture(model: Model, w: Picture) -> Report:
     judged = None if budget is None else on_devices.serving(devices, budget)
     judged = judged if judged is None or not ran.in_ram else _in_part(judged, ran.in_ram)
     verdict = spilled(on_host.both(judged, devices, w.host_memory()), w)
-    settings = _effective(row, wanted, w, place)
+    settings, denoiser = _effective(row, wanted, w, place), parts[row.denoiser]
     return Report(
         task="infer",
         model=facts(model),
@@ -87,7 +88,7 @@ def picture(model: Model, w: Picture) -> Report:
                 for s, i in zip(ran.stages, instants[-len(ran.stages) :], strict=True)
             ],
             "launch": _script(model, row, place, settings),
-            "blocks": most(parts[row.denoiser].blueprint.counted),
+            "blocks": memo(denoiser, ("most blocks",), lambda: most(denoiser.blueprint.counted)),
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
         },
         verdict=verdict,
