@@ -8,11 +8,13 @@ Guidance doubles the batch of a step, or asks twice and keeps the first predicti
 Prompts stay as the encoder gave them, to the end. Source: diffusers 0.42 pipelines.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import adapting, components, formats
 from weighbridge.pictures.card import PipelineCard, StagePeak
 from weighbridge.pictures.config import class_of
@@ -154,22 +156,31 @@ def forward(
 
 
 def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
-    params, dtype = card.parts[part].blueprint.params, card.computes(part)
+    one, dtype = card.parts[part], card.computes(part)
+    own = card.own if components.followed(one.config, card.own) and not card.spec.controls else ""
     run = ProgramRun(
         m=card.m,
-        cls=class_of(card.parts[part].config),
+        cls=class_of(one.config),
         dtype=dtype,
-        declared=memo(card.parts[part], ("declared",), dict),
-        params=memo(card.parts[part], ("leaves", dtype), dict),
+        own=own,
+        turns_wide=card.turns_wide,
+        declared=memo(one, ("declared", own), dict),
+        params=memo(one, ("leaves", own, dtype), dict),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,
         caches_in_place=request.caches_in_place,
-        kinds=memo(card.parts[part], ("kinds",), lambda: kinds_of(params)),
+        kinds=memo(one, ("kinds", own), lambda: kinds_of(_tree(one, own))),
     )
     if part in card.placement.loras:
         run.wraps = adapting.loaded(card.parts[part], *card.placement.loras[part], run.dtype)
     return run
+
+
+def _tree(part: ModelPart, own: str) -> Iterable[Param]:
+    if own:
+        return components.declared(part.config, own=own).declared.values()
+    return part.blueprint.params
 
 
 def _controlled(

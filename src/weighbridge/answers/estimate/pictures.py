@@ -65,7 +65,9 @@ def picture(model: Model, w: Picture) -> Report:
     place, wanted = ran.place, ran.wanted
     spread = SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
     alone = w.engine in OF_COMPUTING
-    instants = [_instant(s, place, parts, part, spread, alone=alone) for s in ran.stages]
+    instants = [
+        _instant(s, place, parts, part, _spread(s, parts, w), alone=alone) for s in ran.stages
+    ]
     if ran.packed:
         instants.insert(0, _quantized(ran.packed, spread, part))
     gpu = Device(index=0, kind="gpu", phases=_by_name(instants))
@@ -94,6 +96,12 @@ def picture(model: Model, w: Picture) -> Report:
         verdict=verdict,
         warnings=(*model.notes, *notes(row, w, wanted, absent), *ran.notes, *cautions(w)),
     )
+
+
+def _spread(stage: Stage, parts: Mapping[str, ModelPart], w: Picture) -> float:
+    if w.engine == comfy.NAME:
+        return comfy.spread(stage, parts[stage.component].config)
+    return SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
 
 
 class StagesRun(NamedTuple):
