@@ -55,7 +55,7 @@ class PipelineCard:
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
     unpacks = True  # what is not multiplied as it is stored
-    own = ""  # programs that are run in place of diffusers'
+    code = ""  # programs that are run in place of diffusers'
     turns_wide = True
     by_libraries = True  # cuBLAS has a workspace, cuDNN unfolds no convolution
 

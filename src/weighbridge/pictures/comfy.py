@@ -134,13 +134,13 @@ def patched(
 
 def spread(one: Stage, config: Mapping[str, Any]) -> float:
     """Return the share by which what a stage computes with may be off."""
-    return READ if one.name == DENOISE and followed(config, ComfyCard.own) else SPREAD
+    return READ if one.name == DENOISE and followed(config, ComfyCard.code) else SPREAD
 
 
 class ComfyCard(PipelineCard):
     """A card on which a model comes and all others may go."""
 
-    own = "comfy_nets"
+    code = "comfy_nets"
     outputs_stay = False  # on the card: pictures leave it tile by tile
 
     def before(self, name: str) -> None:

@@ -30,7 +30,6 @@ ROOMS = (
     "krea",
     "kandinsky",
     "hidream",
-    "packed",
     "unet",
     "vae_image",
     "vae_wan",
@@ -87,14 +86,14 @@ def _programs() -> dict[str, Any]:
 
 
 @cache
-def _own(program: str) -> dict[str, Any]:
+def _code_of(program: str) -> dict[str, Any]:
     """Return what a program runs in place of diffusers' classes."""
     return dict(import_module(f"weighbridge.pictures.nets.{program}").PROGRAMS) if program else {}
 
 
-def followed(config: Raw, own: str) -> bool:
+def followed(config: Raw, code: str) -> bool:
     """Tell whether a program's own code of a class is followed: not of what reads pictures."""
-    return class_of(config) in _own(own) and not config.get("image_dim")
+    return class_of(config) in _code_of(code) and not config.get("image_dim")
 
 
 def known(config: Raw) -> bool:
@@ -104,7 +103,7 @@ def known(config: Raw) -> bool:
 
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
-    program = _own(run.own).get(run.cls) or _programs().get(run.cls)
+    program = _code_of(run.code).get(run.cls) or _programs().get(run.cls)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
@@ -127,9 +126,9 @@ def _follow(config: Raw) -> None:
                 raise UnsupportedError(sentence("no_config_of", cls=class_of(config), why=option))
 
 
-def declared(config: Raw, block: RunBlock | None = None, own: str = "") -> ProgramRun:
+def declared(config: Raw, block: RunBlock | None = None, code: str = "") -> ProgramRun:
     """Return a run at the smallest sizes, which has declared the whole tree."""
-    run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"], own=own)
+    run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"], code=code)
     run.m.grad, run.block = False, block
     forward(run, config, SMALLEST)
     run.m.heap.close()

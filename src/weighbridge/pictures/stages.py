@@ -157,29 +157,31 @@ def forward(
 
 def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
     one, dtype = card.parts[part], card.computes(part)
-    own = card.own if components.followed(one.config, card.own) and not card.spec.controls else ""
+    code = (
+        card.code if components.followed(one.config, card.code) and not card.spec.controls else ""
+    )
     run = ProgramRun(
         m=card.m,
         cls=class_of(one.config),
         dtype=dtype,
-        own=own,
+        code=code,
         turns_wide=card.turns_wide,
-        declared=memo(one, ("declared", own), dict),
-        params=memo(one, ("leaves", own, dtype), dict),
+        declared=memo(one, ("declared", code), dict),
+        params=memo(one, ("leaves", code, dtype), dict),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and part in card.spec.denoisers,
         float_upsampling=request.float_upsampling,
         caches_in_place=request.caches_in_place,
-        kinds=memo(one, ("kinds", own), lambda: kinds_of(_tree(one, own))),
+        kinds=memo(one, ("kinds", code), lambda: kinds_of(_tree(one, code))),
     )
     if part in card.placement.loras:
         run.wraps = adapting.loaded(card.parts[part], *card.placement.loras[part], run.dtype)
     return run
 
 
-def _tree(part: ModelPart, own: str) -> Iterable[Param]:
-    if own:
-        return components.declared(part.config, own=own).declared.values()
+def _tree(part: ModelPart, code: str) -> Iterable[Param]:
+    if code:
+        return components.declared(part.config, code=code).declared.values()
     return part.blueprint.params
 
 

@@ -197,6 +197,17 @@ def _dtypes(
     return dtypes
 
 
+def _of_steps(w: PictureTraining, trainer: PictureTrainer, cls: str) -> Iterator[str]:
+    """Yield what is said of blocks that are computed again, compiled, or wait in part."""
+    how = w.checkpointing or "none"
+    if again(w, cls) != how:
+        yield sentence("picture_training.again", title=trainer.title, asked=how, used=again(w, cls))
+    if w.compile and how != "none":
+        yield sentence("picture_training.compiled")
+    if w.offload_attention:
+        yield sentence("picture_training.sent")
+
+
 def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterator[str]:
     """Yield what is not as it was asked, and what is not counted."""
     s = asked.sizes
@@ -208,13 +219,7 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
     trainer, cls = trainer_of(w), class_of(asked.denoiser.config)
-    how = w.checkpointing or "none"
-    if again(w, cls) != how:
-        yield sentence("picture_training.again", title=trainer.title, asked=how, used=again(w, cls))
-    if w.compile and how != "none":
-        yield sentence("picture_training.compiled")
-    if w.offload_attention:
-        yield sentence("picture_training.sent")
+    yield from _of_steps(w, trainer, cls)
     if trainer.forks(cls):
         percent = trainer.around.above
         yield sentence("picture_training.forked", title=trainer.title, percent=percent)

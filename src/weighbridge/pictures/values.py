@@ -84,7 +84,7 @@ class ProgramRun:
     m: Machine
     cls: str  # of the component, as its config names it
     dtype: DType
-    own: str = ""  # room of programs that are run in place of diffusers'
+    code: str = ""  # room of programs that are run in place of diffusers'
     turns_wide: bool = True  # by such a program: queries and keys, by copies in float32
     attention: str = "sdpa"
     fused_qkv: bool = False  # after fuse_qkv_projections

@@ -55,12 +55,7 @@ def train(model: Model, w: PictureTraining) -> Report:
     ran = run(asked)
     cls = class_of(asked.denoiser.config)
     least = run(replace(asked, checkpointing=again(w, cls))) if w.compile else ran
-    spread = trainer_of(w).spread(cls)
-    if not read(asked.form):
-        spread = StepSpread(spread.below + UNREAD, spread.above + UNREAD)
-    if asked.form == FP8 and spread.above > ASSUMED:
-        spread = StepSpread(spread.below, spread.above + OF_FILES)
-    whole = WholeStep(asked, ran, least, spread)
+    whole = WholeStep(asked, ran, least, _spread(asked, trainer_of(w).spread(cls)))
     phases = tuple(_phase(whole, name, card) for name in PHASES if name in ran.moments)
     devices = (
         Device(index=0, kind="gpu", phases=phases),
@@ -92,6 +87,15 @@ class WholeStep(NamedTuple):
     ran: PictureRun
     least: PictureRun
     spread: StepSpread
+
+
+def _spread(asked: PicturePlan, spread: StepSpread) -> StepSpread:
+    below, above = spread
+    if not read(asked.form):
+        below, above = below + UNREAD, above + UNREAD
+    elif asked.form == FP8 and above > ASSUMED:
+        above += OF_FILES
+    return StepSpread(below, above)
 
 
 def _phase(whole: WholeStep, name: str, card: "Part | None") -> Instant:

@@ -279,14 +279,9 @@ def record(
     needs = tuple([source is not None for source, _ in edges])
     if True not in needs:
         return
-    to_keep: list[Any] = list(saved)
-    node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
+    node = GradNode(m.number(), back, edges, needs, _packed(m, [*saved], outputs), len(outputs))
     if attributes:
         node.attributes = attributes
-    if m.sends:
-        node.saved = [_sent(m, t, outputs) for t in to_keep]
-    elif m.frames:
-        node.saved = m.frames[-1].pack(to_keep)
     for slot, out in enumerate(outputs):
         out.node, out.slot = node, slot
 
@@ -306,6 +301,13 @@ class SentTensor:
 
     def __del__(self) -> None:
         self.m.away -= self.nbytes
+
+
+def _packed(m: Machine, saved: list[Any], outputs: Sequence[Tensor]) -> list[Any]:
+    """Return what a node keeps of saved tensors, by the closest hooks."""
+    if m.sends:
+        return [_sent(m, t, outputs) for t in saved]
+    return m.frames[-1].pack(saved) if m.frames else saved
 
 
 def _sent(m: Machine, t: Any, outputs: Sequence[Tensor]) -> Any:
@@ -343,9 +345,12 @@ def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
 def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
     """Inputs are saved before an operator runs: a layer that is computed again ends here where
     these are the last that were asked for."""
-    if m.sends:
-        return
-    if m.frames and m.grad and any(t is not None and t.requires_grad for t in inputs):
+    if (
+        m.frames
+        and m.grad
+        and not m.sends
+        and any(t is not None and t.requires_grad for t in inputs)
+    ):
         m.frames[-1].ahead(saved)
 
 

@@ -280,11 +280,10 @@ def _simple(keys: KeyReading, script: str) -> None:
 def intervals(keys: KeyReading) -> None:
     """Read pairs of blocks, and strides: every second pair is computed again."""
     interval, stride = "gradient_checkpointing_interval", "gradient_checkpointing_segment_stride"
-    if keys.value(interval) == PAIR:
-        how = {None: "pairs", PAIR: "pairs", 2 * PAIR: "half"}.get(keys.value(stride))
-        if how is not None:
-            keys.set("checkpointing", how, interval)
-            keys.used.add(stride)
+    how = {None: "pairs", PAIR: "pairs", 2 * PAIR: "half"}.get(keys.value(stride))
+    if how is not None and keys.value(interval) == PAIR:
+        keys.set("checkpointing", how, interval)
+        keys.used.add(stride)
 
 
 def _lycoris(keys: KeyReading) -> None:
