@@ -196,3 +196,40 @@ def test_weights_are_those_that_logs_of_comfyui_print():
     assert loaded["denoise"] == pytest.approx(11350.05, rel=0.001)
     assert loaded["encode"] == pytest.approx(4777.54, rel=0.03)
     assert sum(weights(found, "decode").values()) / MIB == pytest.approx(159.87, rel=0.003)
+
+
+# ---- its own modules
+
+
+def denoised(name, **asked):
+    report = weighbridge.infer(name, engine="comfyui", gpu="h100", **asked)
+    stage = next(p for p in report.devices[0].phases if p.name == "denoise")
+    return next(c for c in stage.components if c.name == "activations").bytes
+
+
+@pytest.mark.slow
+def test_a_step_of_wan_by_hand():
+    """What the caller holds, the stream, the modulated input and the feed-forward before and after
+    its activation; positions in float32."""
+    got = denoised("wan2.1-t2v-14b", size="480p", guidance="two-pass").expected
+    tokens, width, inside = 21 * 30 * 52, 5120, 13824
+    kept = 2 * tokens * (3 * width + 2 * inside) + 4 * tokens * 256
+    assert got == pytest.approx(kept, rel=0.02)
+
+
+@pytest.mark.slow
+def test_before_kernels_turned_queries_a_step_took_more():
+    new, old = (
+        denoised("wan2.1-t2v-14b", size="480p", guidance="two-pass", engine_version=v)
+        for v in ("0.16.0", "0.3.64")
+    )
+    assert new.expected < old.expected
+    assert (
+        denoised("flux.1-dev").expected < denoised("flux.1-dev", engine_version="0.3.64").expected
+    )
+
+
+@pytest.mark.slow
+def test_modules_that_were_followed_are_surer():
+    flux, sdxl = (denoised(name) for name in ("flux.1-dev", "sdxl"))
+    assert flux.high / flux.expected < sdxl.high / sdxl.expected

@@ -217,6 +217,29 @@ CASES = {
         },
         sizes=Sizes(tokens=4096, text=256),
     ),
+    "ernie": Case(
+        config={"_class_name": "ErnieImageTransformer2DModel", "num_layers": 3},
+        inputs={
+            "hidden_states": (1, 128, 64, 64),
+            "timestep": (1,),
+            "text_bth": (1, 256, 2560),
+            "text_lens": Typed((1,), LONG),
+        },
+        sizes=Sizes(height=64, width=64, text=256),
+    ),
+    "ideogram": Case(
+        config={"_class_name": "Ideogram4Transformer2DModel", "num_layers": 3},
+        inputs={
+            "hidden_states": (1, 4352, 128),
+            "timestep": (1,),
+            "encoder_hidden_states": (1, 4352, 53248),
+            "position_ids": Typed((1, 4352, 3), LONG),
+            "segment_ids": Typed((1, 4352), LONG),
+            "indicator": Typed((1, 4352), LONG),
+        },
+        sizes=Sizes(tokens=4096, text=256),
+        bounds={"step": 0.03},  # a sum of gradients of a block's input, one tensor of it
+    ),
     "cogview4": Case(
         config={"_class_name": "CogView4Transformer2DModel", "num_layers": 3},
         inputs={

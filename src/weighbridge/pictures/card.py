@@ -69,6 +69,8 @@ class PipelineCard:
 
     outputs_stay = True  # pictures that are decoded in parts are put together on the card
     unpacks = True  # what is not multiplied as it is stored
+    code = ""  # programs that are run in place of diffusers'
+    turns_wide = True
     by_libraries = True  # cuBLAS has a workspace, cuDNN unfolds no convolution
 
     def __init__(

@@ -88,11 +88,23 @@ def _programs() -> dict[str, Any]:
     return table
 
 
-def _program(cls: str) -> Any:
-    """Return the program of a class; None where there is none."""
+def _program(cls: str, code: str = "") -> Any:
+    """Return the program of a class, a program's own code before diffusers'; None where there is
+    none."""
     seen = CLASSES.get(cls)
     table = _programs() if seen is None else import_module(f"{NETS}.{seen.room}").PROGRAMS
-    return table.get(cls)
+    return _code_of(code).get(cls) or table.get(cls)
+
+
+@cache
+def _code_of(program: str) -> dict[str, Any]:
+    """Return what a program runs in place of diffusers' classes."""
+    return dict(import_module(f"{NETS}.{program}").PROGRAMS) if program else {}
+
+
+def followed(config: Raw, code: str) -> bool:
+    """Tell whether a program's own code of a class is followed: not of what reads pictures."""
+    return class_of(config) in _code_of(code) and not config.get("image_dim")
 
 
 def known(config: Raw) -> bool:
@@ -102,7 +114,7 @@ def known(config: Raw) -> bool:
 
 def forward(run: ProgramRun, config: Raw, sizes: Sizes) -> Value | None:
     """Run the program of a class. Raises UnsupportedError for a config that is none of its."""
-    program = _program(run.cls)
+    program = _program(run.cls, run.code)
     if program is None:
         raise UnsupportedError(sentence("picture.no_program", cls=run.cls))
     _follow(config)
@@ -125,9 +137,9 @@ def _follow(config: Raw) -> None:
                 raise UnsupportedError(sentence("no_config_of", cls=class_of(config), why=option))
 
 
-def declared(config: Raw, block: RunBlock | None = None) -> ProgramRun:
+def declared(config: Raw, block: RunBlock | None = None, code: str = "") -> ProgramRun:
     """Return a run at the smallest sizes, which has declared the whole tree."""
-    run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"])
+    run = ProgramRun(m=Machine(Heap()), cls=class_of(config), dtype=TORCH["bfloat16"], code=code)
     run.m.grad, run.block = False, block
     forward(run, config, SEEN if sees(config) else SMALLEST)
     run.m.heap.close()

@@ -8,11 +8,13 @@ Guidance doubles the batch of a step, or asks twice and keeps the first predicti
 Prompts stay as the encoder gave them, to the end. Source: diffusers 0.42 pipelines.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from weighbridge.base.dtypes import FLOAT32, DType
 from weighbridge.base.memo import memo
 from weighbridge.base.records import NamedTuple, dataclass
+from weighbridge.models.arch.blueprint import Param
+from weighbridge.models.checkpoint.model import ModelPart
 from weighbridge.pictures import adapting, components, formats
 from weighbridge.pictures.card import PipelineCard, StagePeak
 from weighbridge.pictures.cards import divided
@@ -157,23 +159,36 @@ def forward(
 
 
 def _program_run(card: PipelineCard, request: PictureRequest, part: str) -> ProgramRun:
-    params = card.parts[part].blueprint.params
+    one, dtype = card.parts[part], card.computes(part)
+    code = (
+        card.code if components.followed(one.config, card.code) and not card.spec.controls else ""
+    )
     steps = part in card.spec.denoisers
     run = ProgramRun(
         m=card.m,
-        cls=class_of(card.parts[part].config),
-        dtype=card.computes(part),
+        cls=class_of(one.config),
+        dtype=dtype,
+        code=code,
+        turns_wide=card.turns_wide,
+        declared=memo(one, ("declared", code), dict),
+        params=memo(one, ("leaves", code, dtype), dict),
         attention=request.attention,
         fused_qkv=request.fuse_qkv and steps,
         ranks=request.ranks if steps else 1,
         attends_by=request.attends_by,
         float_upsampling=request.float_upsampling,
         caches_in_place=request.caches_in_place,
-        kinds=memo(card.parts[part], ("kinds",), lambda: kinds_of(params)),
+        kinds=memo(one, ("kinds", code), lambda: kinds_of(_tree(one, code))),
     )
     if part in card.placement.loras:
         run.wraps = adapting.loaded(card.parts[part], *card.placement.loras[part], run.dtype)
     return run
+
+
+def _tree(part: ModelPart, code: str) -> Iterable[Param]:
+    if code:
+        return components.declared(part.config, code=code).declared.values()
+    return part.blueprint.params
 
 
 def _controlled(

@@ -52,10 +52,13 @@ def lists(params: Iterable[Param]) -> dict[str, int]:
 
 def waiting(params: Sequence[Param], count: int, *, combined: bool = False) -> dict[str, int]:
     """Return how many blocks of each list wait, where `count` are asked for."""
-    known = lists(params)
+    return _waits(lists(params), count, combined=combined)
+
+
+def _waits(known: Mapping[str, int], count: int, *, combined: bool = False) -> dict[str, int]:
     if combined:
         waits = {}
-        for path in reversed(known):
+        for path in reversed([*known]):
             waits[path] = min(count, known[path])
             count -= waits[path]
         return waits
@@ -74,7 +77,7 @@ def most(params: Sequence[Param], *, combined: bool = False) -> int:
     total = max(0, sum(known.values()) - 1)
     if combined or len(known) < 2:
         return total
-    whole = (waiting(params, n) for n in range(total, 0, -1))
+    whole = (_waits(known, n) for n in range(total, 0, -1))
     fits = (n for n, w in zip(range(total, 0, -1), whole, strict=True) if _leaves(w, known))
     return next(fits, 0)
 
@@ -95,7 +98,8 @@ def swapped(
     `coming`: whole blocks move, and so many more of them are there."""
     if not count:
         return BlocksOnCard(list(sizes), 0)
-    known, waits = lists(params), waiting(params, count, combined=combined)
+    known = lists(params)
+    waits = _waits(known, count, combined=combined)
     stay = {path: known[path] - number for path, number in waits.items()}
     here = list(sizes[len(params) :])
     away: dict[tuple[str, int], list[int]] = {}

@@ -67,6 +67,7 @@ class PicturePlan:
     accumulation: int = 1
     checkpointing: str = "none"
     attention: str = "sdpa"
+    attention_away: bool = False  # what attention saves waits in host memory
     fuse_qkv: bool = False
     ema: bool = False
     encodes: tuple[str, ...] = ()
@@ -316,6 +317,7 @@ class DenoiserStep:
             cls=class_of(config),
             dtype=plan.weights,
             attention=plan.attention,
+            attention_away=plan.attention_away,
             fused_qkv=plan.fuse_qkv,
             params=dict(self.params),
             wraps=self.wraps,

@@ -53,8 +53,9 @@ def plan(
         adapters=adapters,
         forms={name: form for name, form in forms.items() if name != spec.denoiser or not plain},
         accumulation=w.gradient_accumulation or 1,
-        checkpointing=w.checkpointing or "none",
+        checkpointing="none" if w.compile else again(w, cls),
         attention=w.attention or "sdpa",
+        attention_away=w.offload_attention,
         fuse_qkv=w.fuse_qkv,
         ema=w.ema,
         encodes=encodes,
@@ -77,6 +78,11 @@ def plan(
 
 def trainer_of(w: PictureTraining) -> PictureTrainer:
     return TRAINERS[w.framework or "diffusers"]
+
+
+def again(w: PictureTraining, cls: str) -> str:
+    """Return what is computed again in backward, as the program has it for a class."""
+    return trainer_of(w).checkpoints(cls, w.checkpointing or "none")
 
 
 def _unpacked(w: PictureTraining) -> bool:
@@ -124,6 +130,9 @@ def _consistent(spec: PipelineSpec, parts: Mapping[str, ModelPart], w: PictureTr
             sentence("picture_training.blocks", pipeline=spec.name, most=blocks), where=flag
         )
     clips = [p for p in parts.values() if class_of(p.config).startswith(CLIP)]
+    cls, title = class_of(parts[spec.denoiser].config), trainer_of(w).title
+    if w.offload_attention and cls not in trainer_of(w).sending:
+        raise UsageError(sentence("picture_training.attention", title=title, cls=cls))
     if w.train_text_encoder and not clips:
         raise UsageError(sentence("picture_training.no_clip", pipeline=spec.name))
 
@@ -192,6 +201,17 @@ def _dtypes(
     return dtypes
 
 
+def _of_steps(w: PictureTraining, trainer: PictureTrainer, cls: str) -> Iterator[str]:
+    """Yield what is said of blocks that are computed again, compiled, or wait in part."""
+    how = w.checkpointing or "none"
+    if again(w, cls) != how:
+        yield sentence("picture_training.again", title=trainer.title, asked=how, used=again(w, cls))
+    if w.compile and how != "none":
+        yield sentence("picture_training.compiled")
+    if w.offload_attention:
+        yield sentence("picture_training.sent")
+
+
 def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterator[str]:
     """Yield what is not as it was asked, and what is not counted."""
     s = asked.sizes
@@ -202,10 +222,12 @@ def notes(spec: PipelineSpec, w: PictureTraining, asked: PicturePlan) -> Iterato
         yield sentence("picture_training.streamed", form=w.quantization)
     if not base.known(asked.form):
         yield sentence("picture_training.unread", form=asked.form or "")
-    trainer = trainer_of(w)
+    trainer, cls = trainer_of(w), class_of(asked.denoiser.config)
     yield from _of_ranks(asked, trainer)
-    if trainer.forks(class_of(asked.denoiser.config)):
-        yield sentence("picture_training.forked", title=trainer.title, percent=trainer.around)
+    yield from _of_steps(w, trainer, cls)
+    if trainer.forks(cls):
+        percent = trainer.around.above
+        yield sentence("picture_training.forked", title=trainer.title, percent=percent)
 
 
 def _of_ranks(asked: PicturePlan, trainer: PictureTrainer) -> Iterator[str]:

@@ -85,6 +85,8 @@ class ProgramRun:
     m: Machine
     cls: str  # of the component, as its config names it
     dtype: DType
+    code: str = ""  # room of programs that are run in place of diffusers'
+    turns_wide: bool = True  # by such a program: queries and keys, by copies in float32
     attention: str = "sdpa"
     fused_qkv: bool = False  # after fuse_qkv_projections
     float_upsampling: bool = False  # diffusers up to 0.30 for bfloat16
@@ -98,6 +100,7 @@ class ProgramRun:
     conv_wraps: Mapping[str, ConvWrap] = field(default_factory=dict)
     # What a ControlNet makes, by the lists that its forward returns; a denoiser adds it to its own
     residuals: list[list["Value"]] = field(default_factory=list)
+    attention_away: bool = False  # what attention saves waits in host memory
     kinds: Mapping[str, int] | None = None  # blocks that may be alike; None: all of them run
     ranks: int = 1  # that share the tokens of a sequence, and how they attend to all of them
     attends_by: str = ""

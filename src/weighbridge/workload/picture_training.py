@@ -43,6 +43,8 @@ class PictureRunSettings(Settings):
     gradient_accumulation: Int = RunSettings.gradient_accumulation.but()
     checkpointing: Str = word(*CHECKPOINTING, default="none")
     attention: Str = PipelineSettings.attention.but()
+    offload_attention: Switch = switch()
+    compile: Switch = switch()
     fused_backward: Switch = switch()
     ema: Switch = switch()
     fuse_qkv: Switch = switch()

@@ -12,9 +12,9 @@ from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.pictures import known
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly
+from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.units import ceil_div, power_of_two
 from weighbridge.memory.components import device, spelled
-from weighbridge.memory.components.activations import LivePeak
 from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import EffectiveSettings
 from weighbridge.models.checkpoint.model import Model
@@ -23,10 +23,12 @@ from weighbridge.pictures.adapting import PictureAdapters
 from weighbridge.pictures.base import known as read
 from weighbridge.pictures.base import stored
 from weighbridge.pictures.config import class_of
+from weighbridge.pictures.formats import FP8
 from weighbridge.pictures.spec import row_of
 from weighbridge.pictures.swapping import most
+from weighbridge.pictures.trainers import StepSpread
 from weighbridge.pictures.training import EMA, PHASES, PicturePlan, PictureRun, run
-from weighbridge.pictures.training_request import notes, plan, trainer_of
+from weighbridge.pictures.training_request import again, notes, plan, trainer_of
 from weighbridge.pictures.values import TORCH
 from weighbridge.training.answer import MOST_LISTED
 from weighbridge.training.forward.ops.packed import DEQUANTIZED
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 SENT = 4 + 2  # bytes a number
 SWAPPED = "musubi-tuner modules/custom_offloading_utils.py"
+# Percent more above, of a file in float8 and a program's own linears: all six published peaks of
+# musubi-tuner and SimpleTuner lay there, by 66 to 198 % of what moves, whence is not known
+OF_FILES = 100
 UNREAD = 25  # percent more, of a format whose linears were not followed
 MOVING = ("activations", "temporaries", DEQUANTIZED)
 NAMES = {DEQUANTIZED: "activations", EMA: "weights"}
@@ -53,9 +58,10 @@ def train(model: Model, w: PictureTraining) -> Report:
     card = None if budget is None else budget.choice.part
     asked = plan(row, parts, w, None if card is None else card.chip)
     ran = run(asked)
-    spread = trainer_of(w).spread(class_of(asked.denoiser.config))
-    spread += 0 if read(asked.form) else UNREAD
-    phases = tuple(_phase(asked, ran, name, spread, card) for name in PHASES if name in ran.moments)
+    cls = class_of(asked.denoiser.config)
+    least = run(replace(asked, checkpointing=again(w, cls))) if w.compile else ran
+    whole = WholeStep(asked, ran, least, _spread(asked, trainer_of(w).spread(cls)))
+    phases = tuple(_phase(whole, name, card) for name in PHASES if name in ran.moments)
     listed = range(min(asked.sharding.cards, MOST_LISTED))
     devices = (
         *(Device(index=i, kind="gpu", phases=phases) for i in listed),
@@ -81,37 +87,58 @@ def train(model: Model, w: PictureTraining) -> Report:
     )
 
 
-def _phase(
-    asked: PicturePlan, ran: PictureRun, name: str, spread: int, card: "Part | None"
-) -> Instant:
-    peak = ran.moments[name]
+class WholeStep(NamedTuple):
+    """A run with what may be less of it: `least` is the same where checkpoints forget all."""
+
+    asked: PicturePlan
+    ran: PictureRun
+    least: PictureRun
+    spread: StepSpread
+
+
+def _spread(asked: PicturePlan, spread: StepSpread) -> StepSpread:
+    below, above = spread
+    if not read(asked.form):
+        below, above = below + UNREAD, above + UNREAD
+    elif asked.form == FP8 and above > ASSUMED:
+        above += OF_FILES
+    return StepSpread(below, above)
+
+
+def _phase(whole: WholeStep, name: str, card: "Part | None") -> Instant:
+    peak = whole.ran.moments[name]
+    cached = max(0, whole.ran.reserved[name] - peak.allocated)
     return Instant(
         name,
         (
-            *_live(asked, ran, peak, spread),
+            *_live(whole, name),
             device.rounding(peak.rounding),
-            device.fragmentation(device.cached(max(0, ran.reserved[name] - peak.allocated))),
+            device.fragmentation(device.cached(cached)),
             device.context(card),
             device.libraries(TORCH, card),
         ),
     )
 
 
-def _live(asked: PicturePlan, ran: PictureRun, peak: LivePeak, spread: int) -> Iterator[Component]:
+def _live(whole: WholeStep, moment: str) -> Iterator[Component]:
     """Yield what tensors live for. What moves is as sure as whose code it is."""
-    for what, nbytes in peak.live.items():
+    asked, spread, least = whole.asked, whole.spread, whole.least.moments[moment].live
+    for what, nbytes in whole.ran.moments[moment].live.items():
         moves = what in MOVING
-        share = nbytes * spread // 100 if moves else 0
-        packed = what == "weights" and asked.sharding.parameters and asked.form is not None
-        least = nbytes // asked.sharding.cards if packed else nbytes - share
+        share = spread if moves else StepSpread(0, 0)
+        low = min(nbytes, least.get(what, 0) if moves else nbytes)
+        if what == "weights" and asked.sharding.parameters and asked.form is not None:
+            low = nbytes // asked.sharding.cards
         part = what in asked.parts
         name = "weights" if part else NAMES.get(what, what)
         yield Component(
             name=name,
             detail=_detail(asked, what),
-            bytes=Bytes(least, nbytes, nbytes + share),
-            basis="assumed" if moves and spread > ASSUMED else "computed",
-            formula=_formula(asked, ran, what, nbytes),
+            bytes=Bytes(
+                low - low * share.below // 100, nbytes, nbytes + nbytes * share.above // 100
+            ),
+            basis="assumed" if moves and spread.above > ASSUMED else "computed",
+            formula=_formula(asked, whole.ran, what, nbytes),
             source=asked.optimizer.source if what == "optimizer_states" else SOURCE,
         )
 
@@ -211,5 +238,14 @@ def _beside_base(adapters: PictureAdapters | None) -> EffectiveSettings:
 
 
 def _switched(w: PictureTraining) -> EffectiveSettings:
-    names = ("uncached_latents", "uncached_text", "train_text_encoder", "ema", "fuse_qkv")
-    return {name: True for name in (*names, "fused_backward") if getattr(w, name)}
+    names = (
+        "uncached_latents",
+        "uncached_text",
+        "train_text_encoder",
+        "ema",
+        "fuse_qkv",
+        "compile",
+    )
+    return {
+        name: True for name in (*names, "fused_backward", "offload_attention") if getattr(w, name)
+    }

@@ -13,6 +13,7 @@ from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.picture_host import InRam, on_host
 from weighbridge.answers.estimate.spilling import spilled
 from weighbridge.base.errors import UnsupportedError, UsageError
+from weighbridge.base.memo import memo
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import NamedTuple, replace
 from weighbridge.base.sentences import sentence
@@ -68,7 +69,9 @@ def picture(model: Model, w: Picture) -> Report:
     alone = w.engine in OF_COMPUTING
     kinds = [part] if budget is None or not budget.mixed else [c.part for c in budget.choice.cards]
     instants = [
-        _instant(s, place, parts, kinds[s.result.card % len(kinds)], spread, alone=alone)
+        _instant(
+            s, place, parts, kinds[s.result.card % len(kinds)], _spread(s, parts, w), alone=alone
+        )
         for s in ran.stages
     ]
     packed = [_quantized(ran.packed, spread, part)] if ran.packed else []
@@ -83,7 +86,7 @@ def picture(model: Model, w: Picture) -> Report:
     if verdict is not None and (away := [n for n, number in place.cards.items() if number == CPU]):
         lead = sentence("device_map.cpu", components=", ".join(away))
         verdict = verdict if verdict.fits == "no" else verdict.turned("unknown", lead)
-    settings = _effective(row, wanted, w, place)
+    settings, denoiser = _effective(row, wanted, w, place), parts[row.denoiser]
     return Report(
         task="infer",
         model=facts(model),
@@ -94,7 +97,7 @@ def picture(model: Model, w: Picture) -> Report:
                 _stage_facts(s, i, place.cards) for s, i in zip(ran.stages, instants, strict=True)
             ],
             "launch": script(model, row, place, settings),
-            "blocks": most(parts[row.denoiser].blueprint.counted),
+            "blocks": memo(denoiser, ("most blocks",), lambda: most(denoiser.blueprint.counted)),
             **({"in_ram": ran.in_ram} if ran.in_ram else {}),
             **({"cards": dict(place.cards)} if place.cards else {}),
         },
@@ -128,6 +131,12 @@ def _gpus(
         idle = [Instant("load", (*weights, device.context(card)))]
         phases = by_card.get(0 if ranks > 1 else index) or idle
         yield Device(index=index, kind="gpu", phases=_by_name(phases))
+
+
+def _spread(stage: Stage, parts: Mapping[str, ModelPart], w: Picture) -> float:
+    if w.engine == comfy.NAME:
+        return comfy.spread(stage, parts[stage.component].config)
+    return SPREAD.get(w.engine or "diffusers", OTHER_PROGRAM)
 
 
 class StagesRun(NamedTuple):

@@ -260,7 +260,7 @@ def _elsewhere(now: Report) -> Iterator[Step]:
     if row["offload"] not in ("none", "optimizer"):
         return
     # DeepSpeed's processor steps by its own Adam alone
-    steps = {"optimizer": USUAL} if row["optimizer"] == EIGHT else {}
+    steps: Mapping[str, Any] = {"optimizer": USUAL} if row["optimizer"] == EIGHT else {}
     shard, by_file = row["shard"], framework in FILES and row["shard"] == "zero3"
     if row["offload"] == "none" and row["tuner"] == "full" and not by_file:
         zero = {} if shard.startswith("zero") else {"shard": "zero2"}

@@ -3,7 +3,9 @@
 Source: diffusers 0.42 models/{normalization, embeddings, attention, activations}.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.pictures.config import ComponentConfig
@@ -151,6 +153,20 @@ def swiglu(
 
 
 # ---- attention
+
+
+Attends = TypeVar("Attends", bound=Callable[..., Any])
+
+
+def attends(call: Attends) -> Attends:
+    """Mark an attention with its projections: what it saves may wait in host memory."""
+
+    @wraps(call)
+    def inside(n: NetPlace, *values: Any, **more: Any) -> Any:
+        with n.run.m.sending("inputs" if n.run.attention_away else ""):
+            return call(n, *values, **more)
+
+    return cast("Attends", inside)
 
 
 def qkv(

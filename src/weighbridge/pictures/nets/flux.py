@@ -14,6 +14,7 @@ from weighbridge.pictures.nets.blocks import (
     added,
     apart,
     attended,
+    attends,
     continuous,
     controlled,
     embed,
@@ -38,6 +39,7 @@ from weighbridge.pictures.values import Sizes, Value, cat, headed
 Pair = tuple[Value, Value]
 
 
+@attends
 def attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair:
     """FluxAttnProcessor of two streams, the text first."""
     d, bias = x.shape[-1], n.run.cls != "Flux2Transformer2DModel"
@@ -59,6 +61,7 @@ def attention(n: NetPlace, x: Value, y: Value, heads: int, turns: Turns) -> Pair
     return x, y
 
 
+@attends
 def own_attention(n: NetPlace, x: Value, heads: int, turns: Turns) -> Value:
     """FluxAttnProcessor of one stream, without a projection behind it."""
     q, k, v = qkv(n, x, x.shape[-1])
@@ -232,6 +235,7 @@ def flux2_double(p: NetPlace, x: Value, y: Value, k: SharedModulation) -> Pair:
     return x, y
 
 
+@attends
 def flux2_parallel(n: NetPlace, x: Value, shared: SharedModulation) -> Value:
     """Flux2ParallelSelfAttnProcessor"""
     d, heads = x.shape[-1], shared.heads

@@ -11,6 +11,7 @@ from weighbridge.pictures.nets.blocks import (
     ada,
     added,
     attended,
+    attends,
     continuous,
     feed,
     latent,
@@ -42,6 +43,7 @@ class StreamModulation:
     ratio: float
 
 
+@attends
 def attention(n: NetPlace, x: Value, y: Value, k: StreamModulation) -> Pair:
     """HunyuanVideoAttnProcessor2_0: positions are of the latents alone; texts have a mask."""
     heads, d, text, image = k.heads, x.shape[-1], y.shape[1], x.shape[1]

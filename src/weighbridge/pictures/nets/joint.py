@@ -11,6 +11,7 @@ from weighbridge.pictures.nets.blocks import (
     added,
     apart,
     attended,
+    attends,
     continuous,
     controlled,
     feed,
@@ -38,6 +39,7 @@ SD3_CONTROL, QWEN_CONTROL = "SD3ControlNetModel", "QwenImageControlNetModel"
 # ---- Stable Diffusion 3 and 3.5
 
 
+@attends
 def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: bool) -> Pair:
     """JointAttnProcessor2_0; the last block projects no text."""
     d, heads = x.shape[-1], c.num_attention_heads
@@ -59,6 +61,7 @@ def sd3_attention(n: NetPlace, x: Value, y: Value, c: ComponentConfig, *, last: 
     return (n / "to_out").linear("0", x.copy() if x.shape[0] > 1 else x, d), z
 
 
+@attends
 def second_attention(n: NetPlace, x: Value, c: ComponentConfig) -> Value:
     """The image's own, of SD 3.5 medium's first blocks."""
     d, heads = x.shape[-1], c.num_attention_heads

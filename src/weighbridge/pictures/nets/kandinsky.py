@@ -40,7 +40,8 @@ def attention(
     if turns is not None:
         q = turned(q, turns)
         k = turned(k, turns)
-    h = attended(q, k, v)
+    with n.run.m.sending("all" if n.run.attention_away else ""):
+        h = attended(q, k, v)
     del q, k, v
     return n.linear("out_layer", h, d)
 

@@ -8,6 +8,7 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets.blocks import (
     Turns,
     attended,
+    attends,
     continuous,
     feed,
     latent,
@@ -46,6 +47,7 @@ def rms(p: NetPlace, name: str, x: Value) -> Value:
     return p.rms_norm(name, x, how="float")
 
 
+@attends
 def gated_attention(n: NetPlace, x: Value, k: Gated, turns: Turns | None = None) -> Value:
     """Krea2AttnProcessor: keys and values are repeated for all heads, and a gate behind."""
     d, kv = x.shape[-1], x.shape[-1] // k.heads * k.kv_heads

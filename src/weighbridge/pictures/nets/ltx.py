@@ -8,7 +8,12 @@ from collections.abc import Callable
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.blocks import embed, feed, timestep
+from weighbridge.pictures.nets.blocks import (
+    attends,
+    embed,
+    feed,
+    timestep,
+)
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 
@@ -47,6 +52,7 @@ def halved(x: Value, turns: Turns) -> Value:
     return out.view(*x.shape).like(x)
 
 
+@attends
 def attention(
     a: NetPlace, x: Value, k: Attending, seen: Value | None = None, turns: tuple[Turns, ...] = ()
 ) -> Value:

@@ -10,7 +10,11 @@ from math import prod
 from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.records import dataclass
 from weighbridge.pictures.config import ComponentConfig
-from weighbridge.pictures.nets.blocks import embed, feed
+from weighbridge.pictures.nets.blocks import (
+    attends,
+    embed,
+    feed,
+)
 from weighbridge.pictures.places import NetPlace
 from weighbridge.pictures.values import Sizes, Value, attend, cat, flat, headed
 
@@ -38,6 +42,7 @@ def turned(x: Value, turns: tuple[Value, Value]) -> Value:
     return out.written(x1 * sin + x2 * cos)
 
 
+@attends
 def attention(a: NetPlace, x: Value, heads: int, k: VideoConditions, *, crossed: bool) -> Value:
     """WanAttention: norms over the whole width; a picture's tokens are attended to apart."""
     d, seen, picture = heads * (x.shape[-1] // heads), x, None

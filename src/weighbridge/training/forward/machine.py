@@ -122,6 +122,7 @@ class Machine:
         self.name = "activations"  # what new memory counts as
         self.in_backward = False
         self.away = self.most_away = 0  # bytes of activations in host memory
+        self.sends = ""  # what nodes save goes there: their "inputs", or "all"
         self.softmax_keeps = False  # its input, too: torch 1.10 and older (_softmax_backward_data)
         self.frames: list[Frame] = []
         self.casts: dict[int, tuple[LeafTensor, Tensor]] = {}  # autocast's cache of weights
@@ -235,6 +236,16 @@ class Machine:
             self.autocast, self.casts = before, outer
 
     @contextmanager
+    def sending(self, what: str) -> Iterator[None]:
+        """Send what is saved to host memory while the block runs, by hooks that are closer than a
+        checkpoint's."""
+        before, self.sends = self.sends, what
+        try:
+            yield
+        finally:
+            self.sends = before
+
+    @contextmanager
     def watching(self, made: "list[ref[TensorStorage]]") -> Iterator[None]:
         """Note the memory that is taken while the block runs."""
         before, self._watched = self._watched, made
@@ -268,14 +279,46 @@ def record(
     needs = tuple([source is not None for source, _ in edges])
     if True not in needs:
         return
-    to_keep: list[Any] = list(saved)
-    node = GradNode(m.number(), back, edges, needs, to_keep, len(outputs))
+    node = GradNode(m.number(), back, edges, needs, _packed(m, [*saved], outputs), len(outputs))
     if attributes:
         node.attributes = attributes
-    if m.frames:
-        node.saved = m.frames[-1].pack(to_keep)
     for slot, out in enumerate(outputs):
         out.node, out.slot = node, slot
+
+
+class SentTensor:
+    """Stands for a saved tensor in host memory; called, it gives a copy of its own on the card."""
+
+    __slots__ = ("dtype", "m", "nbytes", "shape")
+
+    def __init__(self, m: Machine, t: Tensor) -> None:
+        self.m, self.shape, self.dtype, self.nbytes = m, t.shape, t.dtype, t.nbytes
+        m.away += self.nbytes
+        m.most_away = max(m.most_away, m.away)
+
+    def __call__(self) -> Tensor:
+        return self.m.new(self.shape, self.dtype)
+
+    def __del__(self) -> None:
+        self.m.away -= self.nbytes
+
+
+def _packed(m: Machine, saved: list[Any], outputs: Sequence[Tensor]) -> list[Any]:
+    """Return what a node keeps of saved tensors, by the closest hooks."""
+    if m.sends:
+        return [_sent(m, t, outputs) for t in saved]
+    return m.frames[-1].pack(saved) if m.frames else saved
+
+
+def _sent(m: Machine, t: Any, outputs: Sequence[Tensor]) -> Any:
+    """Return what a node keeps of a tensor: leaves stay on the card, and of kernels their results
+    where only inputs are sent."""
+    if t is None or isinstance(t, LeafTensor):
+        return t
+    of_result = any(t.storage is out.storage for out in outputs)
+    if of_result:
+        return SentTensor(m, t) if m.sends == "all" else t.detach()
+    return t if t.node is None else SentTensor(m, t)
 
 
 def remade(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
@@ -302,7 +345,12 @@ def passed(m: Machine, x: Tensor, out: Tensor, *saved: Tensor | None) -> Tensor:
 def ahead(m: Machine, inputs: Sequence[Tensor | None], saved: Sequence[Tensor | None]) -> None:
     """Inputs are saved before an operator runs: a layer that is computed again ends here where
     these are the last that were asked for."""
-    if m.frames and m.grad and any(t is not None and t.requires_grad for t in inputs):
+    if (
+        m.frames
+        and m.grad
+        and not m.sends
+        and any(t is not None and t.requires_grad for t in inputs)
+    ):
         m.frames[-1].ahead(saved)
 
 

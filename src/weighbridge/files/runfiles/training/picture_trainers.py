@@ -49,6 +49,7 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = re.compile(r"\.(?:safetensors|ckpt|pt|pth|bin)$", re.IGNORECASE)
 LORA_MODULES = ("networks.lora", "networks.dylora", "lycoris.kohya")
 USUAL_STAGE = 2  # of ZeRO: accelerate's, and sd-scripts' library/deepspeed_utils.py
+PAIR = 2  # blocks after each other
 MEGAPIXEL = 1024  # the side of SimpleTuner's area of 1
 ENCODED = ("train_dreambooth_lora", "train_text_to_image_sdxl")  # captions, before the steps
 
@@ -126,9 +127,7 @@ def _beside(document: Document, name: object, syntax: str) -> Document | None:
         return None
 
 
-def _run(
-    program: str, document: Document, script: str, before: Sequence[str] = ()
-) -> PlannedRun:
+def _run(program: str, document: Document, script: str, before: Sequence[str] = ()) -> PlannedRun:
     keys = reading(document, KEYS["kohya" if program == "musubi" else program], TASK)
     keys.settings["framework"] = program
     worded(keys)
@@ -287,8 +286,7 @@ def _simple(keys: KeyReading, script: str) -> None:
     keys.settings["method"] = "full" if keys.value("model_type") == "full" else "lora"
     if lycoris and keys.settings["method"] == "lora":
         _lycoris(keys)
-    if keys.value("gradient_checkpointing_interval") == len("ab"):
-        keys.set("checkpointing", "pairs", "gradient_checkpointing_interval")
+    intervals(keys)
     keys.take("ramtorch_transformer_percent", "offload_fraction", lambda percent: percent / 100)
     if keys.value("base_model_precision") in ("no_change", "bf16", "fp32"):
         keys.used.add("base_model_precision")
@@ -296,6 +294,15 @@ def _simple(keys: KeyReading, script: str) -> None:
     if keys.on("fsdp_enable"):
         keys.set("shard", "fsdp2", "fsdp_enable")
     _area(keys)
+
+
+def intervals(keys: KeyReading) -> None:
+    """Read pairs of blocks, and strides: every second pair is computed again."""
+    interval, stride = "gradient_checkpointing_interval", "gradient_checkpointing_segment_stride"
+    how = {None: "pairs", PAIR: "pairs", 2 * PAIR: "half"}.get(keys.value(stride))
+    if how is not None and keys.value(interval) == PAIR:
+        keys.set("checkpointing", how, interval)
+        keys.used.add(stride)
 
 
 def _lycoris(keys: KeyReading) -> None:
