@@ -102,14 +102,14 @@ def masks(x: Value, features: list[Value]) -> list[Value]:
     batch, _, height, breadth = x.shape
     whole = x.run.new(batch, height, breadth)
     sides = (one.shape[2:] for one in features)
-    kept = [x.run.new(batch, *one, dtype=BOOL) for one in sides]
-    return [whole, *kept]
+    smaller = [x.run.new(batch, *one, dtype=BOOL) for one in sides]
+    return [whole, *smaller]
 
 
 def detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x, m, d = shown(n, s), n / "model", c.d_model
     features = detr_backbone(m, c, x)
-    beside = masks(x, features)
+    edges = masks(x, features)
     y = m.conv("input_projection", features[-1], d, 1)
     places = x.run.new(*flattened(y).shape)
     projected = flattened(y)
@@ -128,7 +128,7 @@ def detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = (m / "decoder").layer_norm("layernorm", x)
     logits = n.linear("class_labels_classifier", x, classes(c) + 1)
     boxes = mlp_head(n / "bbox_predictor", x, d, SIDES, 3).act("result")
-    del beside
+    del edges
     return cat([logits, boxes], -1)
 
 

@@ -111,10 +111,10 @@ def in_a_row(parts: Sequence[Value], width: int) -> Value:
 class ProposedBoxes:
     """Where a network of two stages looks, and what training keeps of it."""
 
-    __slots__ = ("boxes", "held", "losses")
+    __slots__ = ("boxes", "alive", "losses")
 
-    def __init__(self, boxes: Value, held: tuple[Value, ...], losses: Features) -> None:
-        self.boxes, self.held, self.losses = boxes, held, losses
+    def __init__(self, boxes: Value, alive: tuple[Value, ...], losses: Features) -> None:
+        self.boxes, self.alive, self.losses = boxes, alive, losses
 
 
 def matched(x: Value, anchors: int) -> None:
@@ -181,12 +181,12 @@ def masks(n: NetPlace, features: Features, count: int, labels: int, *, second: b
 
 def pasted(run: ProgramRun, s: Sizes) -> Value:
     """Masks in pictures of the size that was given: a list of them, and the list as one."""
-    made = []
+    stacked = []
     for _ in range(s.batch):
         apart = [run.new(s.height, s.width) for _ in range(run.detections)]
-        made.append(run.new(run.detections, 1, s.height, s.width))
+        stacked.append(run.new(run.detections, 1, s.height, s.width))
         del apart
-    return made[-1]
+    return stacked[-1]
 
 
 def rcnn(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
@@ -248,9 +248,9 @@ def focal(x: Value) -> Value:
     t = run.new(*x.shape, dtype=x.dtype)
     p = x.act("result")
     logits, targets = (x, t) if m.autocast is None else (x.float(), t.float())
-    made = m.new(x.shape, logits.dtype)
-    ce = Value(run, remade(m, logits.tensor, made, logits.tensor, targets.tensor))
-    del logits, targets, made
+    entropy = m.new(x.shape, logits.dtype)
+    ce = Value(run, remade(m, logits.tensor, entropy, logits.tensor, targets.tensor))
+    del logits, targets, entropy
     p_t = p * t + (p * 1.0) * (t * 1.0)
     loss = ce * (p_t * 1.0).power()
     alpha = t * 1.0 + (t * 1.0) * 1.0
