@@ -111,7 +111,7 @@ def in_a_row(parts: Sequence[Value], width: int) -> Value:
 class ProposedBoxes:
     """Where a network of two stages looks, and what training keeps of it."""
 
-    __slots__ = ("boxes", "alive", "losses")
+    __slots__ = ("alive", "boxes", "losses")
 
     def __init__(self, boxes: Value, alive: tuple[Value, ...], losses: Features) -> None:
         self.boxes, self.alive, self.losses = boxes, alive, losses
