@@ -14,7 +14,7 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets import convnets
 from weighbridge.pictures.nets.convnets import RELU
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import FrozenTree
+from weighbridge.pictures.trees import Tree
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 from weighbridge.training.forward.ops import pointwise
 
@@ -94,7 +94,7 @@ def detr_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
         raise ValueError(c.backbone)
     place = n / "backbone" / "conv_encoder" / "model"
     shapes = {place.path + one.name: one.shape for one in plan.params}
-    return convnets.resnet_stages(FrozenTree(place, shapes), x, 1)
+    return convnets.resnet_stages(Tree(place, shapes, frozen=True), x, 1)
 
 
 def masks(x: Value, features: list[Value]) -> list[Value]:

@@ -22,7 +22,7 @@ from weighbridge.pictures.nets import convnets
 from weighbridge.pictures.nets.convnets import RELU
 from weighbridge.pictures.nets.detr import SIDES, classes, shown
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import FrozenTree, Tree, in_place
+from weighbridge.pictures.trees import Tree, in_place
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, cat
 from weighbridge.training.forward.machine import remade
 from weighbridge.training.forward.ops import sampling
@@ -79,7 +79,7 @@ def backbone(n: NetPlace, x: Value, first: int, *, second: bool) -> Features:
     assert plan is not None
     body = n / "body"
     shapes = {body.path + one.name: one.shape for one in plan.params}
-    stages = convnets.resnet_stages((Tree if second else FrozenTree)(body, shapes), x, first)
+    stages = convnets.resnet_stages(Tree(body, shapes, frozen=not second), x, first)
     fpn, norm = n / "fpn", "batch" if second and first == 1 else ""
     inner = last = None
     features: Features = []

@@ -296,7 +296,7 @@ def hiera_block(n: NetPlace, x: Value, c: ComponentConfig, stage: int, first: bo
 
 
 def positions(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """Of the whole picture, interpolated, and of the places of a window."""
+    """Positions of the whole picture, interpolated, and of the places of a window."""
     side, d = c.window_size_per_stage[0], c.hidden_size
     table = n.value("pos_embed", 1, d, *c.window_positional_embedding_background_size)
     windows = n.value("pos_embed_window", 1, d, side, side)

@@ -29,7 +29,10 @@ BOX, BINS = 4, 16  # sides of a box, and bins of the distance to each
 COCO = 80  # classes
 POINTS = 17 * 3  # of a person: places, and whether they are seen
 MASKS, PROTOTYPES = 32, 256
-DEEP, RESIDUAL = "mlx", "lx"  # scales whose C3k2 have a C3k everywhere, whose Area adds its input
+DEEP, RESIDUAL = (
+    ("m", "l", "x"),
+    ("l", "x"),
+)  # scales whose C3k2 have a C3k everywhere, whose Area adds its input
 LEGACY = "v5", "v8", "v9"  # whose classes have two plain convolutions
 NAME = re.compile(r"yolo(v5|v8|v9|v10|11|12)([ntsmbclx])u?(?:-(?:seg|pose|obb))?")
 
