@@ -270,7 +270,7 @@ def test_states_and_gradients_are_of_all_parameters(offline):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"method": "lora"},
+        {"method": "qlora"},
         {"gradient_accumulation": 4},
         {"checkpointing": "full"},
         {"loss": "liger"},
@@ -280,6 +280,22 @@ def test_states_and_gradients_are_of_all_parameters(offline):
 def test_a_setting_whose_step_is_not_followed_is_refused(offline, settings):
     with pytest.raises(UnsupportedError, match="is followed without it alone"):
         trained(**settings)
+
+
+def test_adapters_are_all_that_a_lora_trains(offline):
+    """ViT-S/16: on the one matrix of queries, keys and values of 12 blocks."""
+    whole = trained("timm/vit_small_patch16_224", batch_size=8)
+    report = trained("timm/vit_small_patch16_224", batch_size=8, method="lora", lora_r=16)
+    matrices = 12 * 16 * (384 + 3 * 384)
+    assert report.derived["trainable_parameters"] == matrices
+    assert parts(report, "backward")["adapters"] == matrices * 4
+    assert parts(report, "step")["optimizer_states"] == pytest.approx(2 * 4 * matrices, rel=0.02)
+    assert report.peak.expected < whole.peak.expected
+
+
+def test_adapters_are_on_what_is_named(offline):
+    report = trained("detr-resnet-50", batch_size=1, method="lora", lora_targets="fc1")
+    assert report.derived["trainable_parameters"] == 12 * 8 * (256 + 2048)
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ CLASSES = {"fasterrcnn": "FasterRCNN", "maskrcnn": "MaskRCNN", "retinanet": "Ret
 
 
 def built(name):
-    """As with weights: norms of the first version are frozen, and so is the ResNet's first stage."""
+    """The class with weights: norms of the first version are frozen, and so is the ResNet's first stage."""
     from torchvision.ops import misc
 
     function, second, _, _ = CASES[name]

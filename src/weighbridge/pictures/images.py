@@ -1,7 +1,7 @@
 """Networks that see one picture: from the shapes of their tensors to the memory of a forward."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from math import isqrt, prod
 from typing import Any
@@ -13,6 +13,7 @@ from weighbridge.base.sentences import sentence
 from weighbridge.machines.accelerators.chips import ASSUMED, Chip
 from weighbridge.memory.components.activations import Heap, LivePeak, TensorWatch, keep_fullest
 from weighbridge.pictures import components
+from weighbridge.pictures.adapting import AdaptedLayers, PictureAdapters, put_on
 from weighbridge.pictures.components import WRONG
 from weighbridge.pictures.config import class_of
 from weighbridge.pictures.places import NetPlace
@@ -137,6 +138,7 @@ class TrainedImages:
 
     moments: dict[str, LivePeak] = field(default_factory=dict)
     saved: int = 0  # bytes that the graph holds where backward begins
+    trainable: int = 0  # parameters that are trained
 
     def note(self, name: str, peak: LivePeak) -> None:
         keep_fullest(self.moments, name, peak)
@@ -154,26 +156,38 @@ def trainable(seen: SeenImages) -> dict[str, bool]:
     return {name: frozen.match(name) is None for name in seen.shapes}
 
 
-def trained(seen: SeenImages, optimizer: Optimizer, autocast: DType | None = None) -> TrainedImages:
-    """Run two steps of a classifier that is trained whole: states are made at the end of the first.
-    Gradients go before a forward (zero_grad)."""
+def trained(
+    seen: SeenImages,
+    optimizer: Optimizer,
+    autocast: DType | None = None,
+    adapters: tuple[PictureAdapters, Sequence[str]] | None = None,
+) -> TrainedImages:
+    """Run two steps of a network that is trained whole, or by `adapters` on the layers of some
+    paths: states are made at the end of the first. Gradients go before a forward (zero_grad)."""
     result, heap = TrainedImages(), Heap()
     m = machine(heap, seen.chip)
     learns = trainable(seen)
     leaves = {
-        name: m.param(name, shape, seen.dtype, trainable=learns[name])
+        name: m.param(name, shape, seen.dtype, trainable=learns[name] and adapters is None)
         for name, shape in seen.shapes.items()
     }
+    layers = AdaptedLayers({}, {}, [])
+    if adapters is not None:
+        layers = put_on(m, *adapters, leaves, {})
+    learning = [*layers.trained, *(one for one in leaves.values() if one.trainable)]
+    result.trainable = sum(one.numel for one in learning)
     copies = [leaf.nbytes for leaf in leaves.values()] if seen.averaged else []
     buffers = (*heap.row(seen.buffers, "buffers"), *heap.row(copies, "weights"))
     result.note("load", heap.phase())
-    optimization = Optimization(optimizer, [one for one in leaves.values() if one.trainable])
+    optimization = Optimization(optimizer, learning)
     for _ in range(2):
         run = ProgramRun(
             m=m,
             cls=class_of(seen.config),
             dtype=seen.dtype,
             params=dict(leaves),
+            wraps=layers.linears,
+            conv_wraps=layers.convs,
             pads_copies=seen.pads_copies,
         )
         with m.making("inputs"):

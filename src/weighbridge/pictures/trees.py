@@ -17,18 +17,24 @@ Shapes = Mapping[str, Shape]
 
 
 class Tree:
-    """The modules below one path, with the shapes of the whole tree."""
+    """The modules below one path, with the shapes of the whole tree. `frozen`: batch norms are as
+    they were loaded, and are not trained."""
 
-    __slots__ = ("_modules", "place", "shapes")
+    __slots__ = ("_frozen", "_modules", "place", "shapes")
 
     def __init__(
-        self, place: NetPlace, shapes: Shapes, modules: frozenset[str] | None = None
+        self,
+        place: NetPlace,
+        shapes: Shapes,
+        modules: frozenset[str] | None = None,
+        *,
+        frozen: bool = False,
     ) -> None:
-        self.place, self.shapes = place, shapes
+        self.place, self.shapes, self._frozen = place, shapes, frozen
         self._modules = _modules(shapes) if modules is None else modules
 
     def __truediv__(self, name: str | int) -> "Tree":
-        return type(self)(self.place / name, self.shapes, self._modules)
+        return Tree(self.place / name, self.shapes, self._modules, frozen=self._frozen)
 
     @property
     def run(self) -> ProgramRun:
@@ -74,22 +80,13 @@ class Tree:
         return self.place.linear(name, x, out, bias=self.has(f"{name}.bias"))
 
     def batch_norm(self, name: str, x: Value) -> Value:
-        return self.place.batch_norm(name, x)
+        return self.place.batch_norm(name, x, frozen=self._frozen)
 
     def layer_norm(self, name: str, x: Value, *, dense: bool = True) -> Value:
         return self.place.layer_norm(name, x, dense=dense)
 
     def parameter(self, name: str, *shape: int) -> Value:
         return self.place.value(name, *(shape or self.shape(name)))
-
-
-class FrozenTree(Tree):
-    """A network whose batch norms are as they were loaded, and are not trained."""
-
-    __slots__ = ()
-
-    def batch_norm(self, name: str, x: Value) -> Value:
-        return self.place.batch_norm(name, x, frozen=True)
 
 
 def _modules(shapes: Shapes) -> frozenset[str]:

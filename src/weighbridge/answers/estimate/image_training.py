@@ -5,11 +5,10 @@ forward, backward  cross entropy of a batch
 step               the optimizer
 """
 
-from math import prod
-
 from weighbridge.answers.estimate import detection
 from weighbridge.answers.estimate.facts import cautions, facts
 from weighbridge.answers.estimate.images import instant, seen, unmeasured, verdict
+from weighbridge.base.dtypes import FLOAT32
 from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Device, Instant
 from weighbridge.base.sentences import sentence
@@ -19,7 +18,9 @@ from weighbridge.memory.report import Report
 from weighbridge.memory.report.keys import DerivedFacts, EffectiveSettings
 from weighbridge.models.checkpoint.model import Model, ModelPart
 from weighbridge.pictures import images
+from weighbridge.pictures.adapting import PictureAdapters, targeted
 from weighbridge.pictures.images import SeenImages, TrainedImages
+from weighbridge.training.adapters import ALL
 from weighbridge.training.frameworks import OF_ARGUMENTS, Precision, framework, precision
 from weighbridge.training.optimizers import optimizer
 from weighbridge.workload import Train
@@ -29,7 +30,7 @@ from weighbridge.workload import Train
 # more where batch norms are, by 2 to 5 % less in ViT, Swin and ConvNeXt
 NORMED, OTHERS = 0.15, 0.05
 PLAIN = {  # settings that are followed at one value alone
-    "method": ("full", None),
+    "method": ("full", "lora", None),
     "checkpointing": ("none", None),
     "shard": ("none", None),
     "offload": ("none", None),
@@ -50,7 +51,8 @@ def train(model: Model, w: Train) -> Report:
     chosen = precision(framework(w.framework, w.framework_version), w.precision)
     part, budget, name = model.parts[0], w.budget(), w.optimizer or OF_ARGUMENTS
     one = seen(part, w, chosen.weights, budget)
-    ran = images.trained(one, optimizer(name), chosen.autocast)
+    adapters = _adapters(part, w)
+    ran = images.trained(one, optimizer(name), chosen.autocast, adapters)
     share = _spread(part)
     boxes = {"forward": detection.matched(part, one)}
     phases = tuple(
@@ -65,12 +67,45 @@ def train(model: Model, w: Train) -> Report:
     return Report(
         task="train",
         model=facts(model),
-        workload=_effective(w, one, chosen),
+        workload=_effective(w, one, chosen) | _of_adapters(adapters),
         devices=devices,
-        derived=_derived(one, ran),
+        derived=_derived(ran),
         verdict=verdict(devices, w, budget),
         warnings=(*model.notes, *cautions(w), *unmeasured(budget)),
     )
+
+
+# Linears of attention by the names that networks have for them, where nobody says which: queries
+# and values, as PEFT's guide for image classification has it, or the one matrix of all three
+ATTENDING = ("query", "value"), ("q_proj", "v_proj"), ("qkv",)
+
+
+def _adapters(part: ModelPart, w: Train) -> tuple[PictureAdapters, list[str]] | None:
+    """Return adapters, and the layers that have them. Raises UsageError where there are none."""
+    if w.method != "lora":
+        return None
+    names = {p.name.removesuffix(".weight").rpartition(".")[2] for p in part.blueprint.params}
+    usual_names = next((one for one in ATTENDING if set(one) <= names), (ALL,))
+    how = PictureAdapters(
+        method="lora",
+        rank=w.lora_r or framework(w.framework, w.framework_version).rank,
+        targets=tuple(w.lora_targets or usual_names),
+        dtype=FLOAT32,
+        dropout=w.lora_dropout or 0.0,
+    )
+    return how, targeted(part.blueprint.params, how)
+
+
+def _of_adapters(adapters: tuple[PictureAdapters, list[str]] | None) -> EffectiveSettings:
+    """Collect the settings of adapters as they were used."""
+    if adapters is None:
+        return {}
+    how, _ = adapters
+    return {
+        "lora_r": how.rank,
+        "lora_targets": list(how.targets),
+        "lora_dropout": how.dropout,
+    }
 
 
 def _spread(part: ModelPart) -> float:
@@ -89,15 +124,14 @@ def _follow(w: Train) -> None:
         raise UnsupportedError(sentence("images.setting", setting=f"--gpu {w.gpu}"))
 
 
-def _derived(one: SeenImages, ran: TrainedImages) -> DerivedFacts:
-    learns = images.trainable(one)
+def _derived(ran: TrainedImages) -> DerivedFacts:
     return {
         "dtype_from": "precision",
         "as_stored": False,
         "context_from": "",
         "longest_context": None,
         "not_counted": [],
-        "trainable_parameters": sum(prod(one.shapes[name]) for name in learns if learns[name]),
+        "trainable_parameters": ran.trainable,
         "saved_activation_bytes": ran.saved,
         "first_step_peak_bytes": max(peak.allocated for peak in ran.moments.values()),
     }
@@ -110,7 +144,7 @@ def _effective(w: Train, one: SeenImages, chosen: Precision) -> EffectiveSetting
         "engine_version": None,
         "dtype": one.dtype.name,
         "quantization": None,
-        "method": "full",
+        "method": w.method or "full",
         "framework": w.framework or "trainer",
         "optimizer": w.optimizer or OF_ARGUMENTS,
         "precision": chosen.name,

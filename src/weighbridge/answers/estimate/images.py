@@ -18,8 +18,8 @@ from weighbridge.base.errors import UnsupportedError
 from weighbridge.base.memory import Bytes, Component, Device, Instant, exactly, within
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
-from weighbridge.engines.engine import written
-from weighbridge.engines.transformers.rules import parse_version
+from weighbridge.engines.engine import version, written
+from weighbridge.engines.table import usual as usual_engine
 from weighbridge.machines.accelerators.budget import Budget
 from weighbridge.machines.accelerators.chips import ASSUMED
 from weighbridge.machines.kernels import workspaces
@@ -79,7 +79,7 @@ OF_KINDS = {"dinov3": 256}
 OTHERWISE = "downsample_in_first_stage", "downsample_in_bottleneck"
 OTHER_GELU = "quickgelu"  # in the names of networks whose activation is written out
 BESIDE = frozenset(("workspaces", "temporaries"))
-TRAINED = "gradients", "optimizer_states"
+TRAINED = "gradients", "optimizer_states", "adapters"
 HELD = frozenset(("weights", "buffers", "inputs", *TRAINED))
 MOVING = frozenset(("activations", "workspaces"))
 SOURCE = (
@@ -116,9 +116,8 @@ def weighed(model: Model, w: Infer, loaded: Report) -> Report | None:
         "batch_size": one.batch,
         "image_size": [one.height, one.width],
     }
-    release = loaded.workload["engine_version"]
-    if release is not None:
-        settings["engine_version"] = written(parse_version(release))
+    if loaded.workload["engine_version"] is not None:
+        settings["engine_version"] = written(version(usual_engine(), w.engine_version)[0])
     derived: DerivedFacts = {
         "dtype_from": loaded.derived["dtype_from"],
         "as_stored": loaded.derived["as_stored"],

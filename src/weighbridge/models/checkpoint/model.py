@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 PROGRAMS = "weighbridge.pictures.components"  # is found by name: programs read what is below them
 PROGRAMMED = "diffusers", "torchvision", "ultralytics"  # libraries whose trees programs declare
-SEEING = "weighbridge.pictures.seeing"  # the same
 MOST_PARAMETERS = 10**15  # the largest that are published have some 10**12
 STORED = 2  # bytes of a number in files, where nothing says
 COUNTED = ("counted",)  # what a part keeps its own tensors under
@@ -290,10 +289,8 @@ def _from_tables(part: StoredModel, notes: list[str], *, base_model: bool) -> Bl
         return timm_nets.of_config(part.config)
     if part.library in PROGRAMMED and part.config is not None and not part.tensors:
         return _of_program(part, notes)
-    if part.library != "transformers" or part.config is None:
+    if part.library != "transformers" or part.config is None or not known(part.config):
         return None
-    if not known(part.config):
-        return _of_program(part, notes) if import_module(SEEING).sees(part.config) else None
     config = Config(part.config, where=part.where, cls=part.cls or _encoder_alone(part))
     try:
         plan = blueprint(config, base_model=base_model)

@@ -14,7 +14,7 @@ from weighbridge.pictures.config import ComponentConfig
 from weighbridge.pictures.nets import convnets
 from weighbridge.pictures.nets.convnets import RELU
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import FrozenTree
+from weighbridge.pictures.trees import Tree
 from weighbridge.pictures.values import Sizes, Value, attend, cat
 from weighbridge.training.forward.ops import pointwise
 
@@ -94,7 +94,7 @@ def detr_backbone(n: NetPlace, c: ComponentConfig, x: Value) -> list[Value]:
         raise ValueError(c.backbone)
     place = n / "backbone" / "conv_encoder" / "model"
     shapes = {place.path + one.name: one.shape for one in plan.params}
-    return convnets.resnet_stages(FrozenTree(place, shapes), x, 1)
+    return convnets.resnet_stages(Tree(place, shapes, frozen=True), x, 1)
 
 
 def masks(x: Value, features: list[Value]) -> list[Value]:
@@ -102,14 +102,14 @@ def masks(x: Value, features: list[Value]) -> list[Value]:
     batch, _, height, breadth = x.shape
     whole = x.run.new(batch, height, breadth)
     sides = (one.shape[2:] for one in features)
-    kept = [x.run.new(batch, *one, dtype=BOOL) for one in sides]
-    return [whole, *kept]
+    smaller = [x.run.new(batch, *one, dtype=BOOL) for one in sides]
+    return [whole, *smaller]
 
 
 def detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x, m, d = shown(n, s), n / "model", c.d_model
     features = detr_backbone(m, c, x)
-    beside = masks(x, features)
+    edges = masks(x, features)
     y = m.conv("input_projection", features[-1], d, 1)
     places = x.run.new(*flattened(y).shape)
     projected = flattened(y)
@@ -128,7 +128,7 @@ def detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x = (m / "decoder").layer_norm("layernorm", x)
     logits = n.linear("class_labels_classifier", x, classes(c) + 1)
     boxes = mlp_head(n / "bbox_predictor", x, d, SIDES, 3).act("result")
-    del beside
+    del edges
     return cat([logits, boxes], -1)
 
 

@@ -22,7 +22,7 @@ from weighbridge.pictures.nets import convnets
 from weighbridge.pictures.nets.convnets import RELU
 from weighbridge.pictures.nets.detr import SIDES, classes, shown
 from weighbridge.pictures.places import NetPlace
-from weighbridge.pictures.trees import FrozenTree, Tree, in_place
+from weighbridge.pictures.trees import Tree, in_place
 from weighbridge.pictures.values import ProgramRun, Sizes, Value, cat
 from weighbridge.training.forward.machine import remade
 from weighbridge.training.forward.ops import sampling
@@ -79,7 +79,7 @@ def backbone(n: NetPlace, x: Value, first: int, *, second: bool) -> Features:
     assert plan is not None
     body = n / "body"
     shapes = {body.path + one.name: one.shape for one in plan.params}
-    stages = convnets.resnet_stages((Tree if second else FrozenTree)(body, shapes), x, first)
+    stages = convnets.resnet_stages(Tree(body, shapes, frozen=not second), x, first)
     fpn, norm = n / "fpn", "batch" if second and first == 1 else ""
     inner = last = None
     features: Features = []
@@ -111,10 +111,10 @@ def in_a_row(parts: Sequence[Value], width: int) -> Value:
 class ProposedBoxes:
     """Where a network of two stages looks, and what training keeps of it."""
 
-    __slots__ = ("boxes", "held", "losses")
+    __slots__ = ("alive", "boxes", "losses")
 
-    def __init__(self, boxes: Value, held: tuple[Value, ...], losses: Features) -> None:
-        self.boxes, self.held, self.losses = boxes, held, losses
+    def __init__(self, boxes: Value, alive: tuple[Value, ...], losses: Features) -> None:
+        self.boxes, self.alive, self.losses = boxes, alive, losses
 
 
 def matched(x: Value, anchors: int) -> None:
@@ -181,12 +181,12 @@ def masks(n: NetPlace, features: Features, count: int, labels: int, *, second: b
 
 def pasted(run: ProgramRun, s: Sizes) -> Value:
     """Masks in pictures of the size that was given: a list of them, and the list as one."""
-    made = []
+    stacked = []
     for _ in range(s.batch):
         apart = [run.new(s.height, s.width) for _ in range(run.detections)]
-        made.append(run.new(run.detections, 1, s.height, s.width))
+        stacked.append(run.new(run.detections, 1, s.height, s.width))
         del apart
-    return made[-1]
+    return stacked[-1]
 
 
 def rcnn(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
@@ -248,9 +248,9 @@ def focal(x: Value) -> Value:
     t = run.new(*x.shape, dtype=x.dtype)
     p = x.act("result")
     logits, targets = (x, t) if m.autocast is None else (x.float(), t.float())
-    made = m.new(x.shape, logits.dtype)
-    ce = Value(run, remade(m, logits.tensor, made, logits.tensor, targets.tensor))
-    del logits, targets, made
+    entropy = m.new(x.shape, logits.dtype)
+    ce = Value(run, remade(m, logits.tensor, entropy, logits.tensor, targets.tensor))
+    del logits, targets, entropy
     p_t = p * t + (p * 1.0) * (t * 1.0)
     loss = ce * (p_t * 1.0).power()
     alpha = t * 1.0 + (t * 1.0) * 1.0

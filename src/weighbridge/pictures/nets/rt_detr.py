@@ -227,7 +227,7 @@ def decoded(
 def rt_detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     x, m, d = shown(n, s), n / "model", c.d_model
     features = rt_backbone(m / "backbone" / "model", c, x)
-    beside = masks(x, features)
+    edges = masks(x, features)
     projected = []
     for number, one in enumerate(features):
         y = (m / "encoder_input_proj" / number).conv("0", one, c.encoder_hidden_dim, 1, bias=False)
@@ -248,7 +248,7 @@ def rt_detr(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
         queries, boxes = cat([noisy, queries]), cat([x.run.new(*noisy.shape[:2], SIDES), boxes])
     seen = SeenStages(memory, sides, boxes)
     out = decoded(m / "decoder", c, queries, detached(boxes), seen, masked=noisy is not None)
-    del beside
+    del edges
     return out
 
 
@@ -267,7 +267,7 @@ class ChosenPlaces(NamedTuple):
 
     queries: Value
     boxes: Value
-    beside: tuple[Value, ...]
+    edges: tuple[Value, ...]
 
 
 def _chosen(n: NetPlace, c: ComponentConfig, memory: Value) -> ChosenPlaces:
@@ -295,8 +295,8 @@ def _chosen(n: NetPlace, c: ComponentConfig, memory: Value) -> ChosenPlaces:
         queries = table.resized(batch, c.num_queries, d)
     else:
         queries = detached(picked(normal))
-    held = (anchors, valid, valued, normal, scores, logits, first, labels, Value(run, numbers))
-    return ChosenPlaces(queries, boxes, held)
+    alive = (anchors, valid, valued, normal, scores, logits, first, labels, Value(run, numbers))
+    return ChosenPlaces(queries, boxes, alive)
 
 
 PROGRAMS = {"RTDetrForObjectDetection": rt_detr, "RTDetrV2ForObjectDetection": rt_detr}

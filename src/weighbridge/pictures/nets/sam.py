@@ -174,12 +174,12 @@ def prompts(n: NetPlace, c: ComponentConfig) -> None:
 # ---- SAM
 
 
-def rel_positions(n: NetPlace, q: Value, heads: int, side: int, made: int) -> Value:
+def rel_positions(n: NetPlace, q: Value, heads: int, side: int, side_of_table: int) -> Value:
     """Scores of rows and of columns, whose sum is as large as all scores."""
     count, area, width = q.shape
     sums = []
     for axis in "hw":
-        table = n.value(f"rel_pos_{axis}", 2 * made - 1, width // heads)
+        table = n.value(f"rel_pos_{axis}", 2 * side_of_table - 1, width // heads)
         far = table.resized(side, side, width // heads)
         sums.append(
             q.view(count * heads, area, width // heads)
@@ -190,7 +190,7 @@ def rel_positions(n: NetPlace, q: Value, heads: int, side: int, made: int) -> Va
     return rows.view(count * heads, area, side, 1) + columns.view(count * heads, area, 1, side)
 
 
-def sam_attention(n: NetPlace, x: Value, c: ComponentConfig, made: int) -> Value:
+def sam_attention(n: NetPlace, x: Value, c: ComponentConfig, side_of_table: int) -> Value:
     """`made`: places of a side that the tables of positions are for."""
     count, side, _, width = x.shape
     heads, area = c.num_attention_heads, side * side
@@ -200,7 +200,7 @@ def sam_attention(n: NetPlace, x: Value, c: ComponentConfig, made: int) -> Value
     if not c.use_rel_pos:
         y = attend(q, k, v, heads)
     else:
-        bias = rel_positions(n, q, heads, side, made).copy(count, heads, area, area)
+        bias = rel_positions(n, q, heads, side, side_of_table).copy(count, heads, area, area)
         y = attend(q, k, v, heads, bias=bias)
         del bias
     return n.linear("proj", y.copy(*x.shape), width)
@@ -296,7 +296,7 @@ def hiera_block(n: NetPlace, x: Value, c: ComponentConfig, stage: int, first: bo
 
 
 def positions(n: NetPlace, c: ComponentConfig, x: Value) -> Value:
-    """Of the whole picture, interpolated, and of the places of a window."""
+    """Positions of the whole picture, interpolated, and of the places of a window."""
     side, d = c.window_size_per_stage[0], c.hidden_size
     table = n.value("pos_embed", 1, d, *c.window_positional_embedding_background_size)
     windows = n.value("pos_embed_window", 1, d, side, side)
@@ -362,7 +362,7 @@ def sam2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     levels = list(pyramid(encoder / "neck", vision, states))
     del states
     features = [one for one, _ in levels[-vision.num_feature_levels :]][::-1]
-    beside = [places for _, places in levels[-vision.num_feature_levels :]]
+    positions_of_levels = [places for _, places in levels[-vision.num_feature_levels :]]
     del levels
     width = vision.fpn_hidden_size
     features[0] = decoder.conv("conv_s0", features[0], width // SCALES, 1)
@@ -371,7 +371,7 @@ def sam2(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     prompts(n / "prompt_encoder", prompt)
     places = n.run.new(*features[-1].shape)
     out = masked(decoder, c.below("mask_decoder_config"), features[-1], places, features[:-1])
-    del beside
+    del positions_of_levels
     return out
 
 

@@ -29,7 +29,10 @@ BOX, BINS = 4, 16  # sides of a box, and bins of the distance to each
 COCO = 80  # classes
 POINTS = 17 * 3  # of a person: places, and whether they are seen
 MASKS, PROTOTYPES = 32, 256
-DEEP, RESIDUAL = "mlx", "lx"  # scales whose C3k2 have a C3k everywhere, whose Area adds its input
+DEEP, RESIDUAL = (
+    ("m", "l", "x"),
+    ("l", "x"),
+)  # scales whose C3k2 have a C3k everywhere, whose Area adds its input
 LEGACY = "v5", "v8", "v9"  # whose classes have two plain convolutions
 NAME = re.compile(r"yolo(v5|v8|v9|v10|11|12)([ntsmbclx])u?(?:-(?:seg|pose|obb))?")
 
@@ -303,11 +306,11 @@ def area(n: NetPlace, x: Value, out: int, count: int, parts: int, *, residual: b
         for inner in range(2 if parts else 0):
             z = area_block(place / inner, z, parts, 1.2 if residual else 2.0)
         y.append(z)
-    made = unit(n / "cv2", cat(y), out)
+    outputs = unit(n / "cv2", cat(y), out)
     if not (parts and residual):
-        return made
+        return outputs
     gamma = n.value("gamma", out).reshaped(out, 1, 1)
-    return x + gamma * made
+    return x + gamma * outputs
 
 
 # ---- the network
@@ -326,37 +329,37 @@ Module = Callable[[NetPlace, Value, ToldModule], Value]
 
 
 def stepping(kernel: int, stride: int = 2) -> Module:
-    return lambda n, x, told: unit(n, x, told.out, kernel, stride)
+    return lambda n, x, words: unit(n, x, words.out, kernel, stride)
 
 
 def c3(*, adds: bool) -> Module:
     call = partial(bottleneck, first=1, adds=adds)
-    return lambda n, x, told: csp(n, x, told.out, [call] * told.blocks)
+    return lambda n, x, words: csp(n, x, words.out, [call] * words.blocks)
 
 
 def c2f_of(call: Callable[[NetPlace, Value], Value]) -> Module:
-    return lambda n, x, told: c2f(n, x, told.out, told.blocks, call)
+    return lambda n, x, words: c2f(n, x, words.out, words.blocks, call)
 
 
 def c3k2(*, deep: bool = False, part: int = 2) -> Module:
     """C3k2, whose bottlenecks are half as wide inside, or a C3k each."""
 
-    def module(n: NetPlace, x: Value, told: ToldModule) -> Value:
-        narrow = partial(bottleneck, inner=told.out // part // 2)
-        call = c3k if deep or told.scale.letter in DEEP else narrow
-        return c2f(n, x, told.out, told.blocks, call, part)
+    def module(n: NetPlace, x: Value, words: ToldModule) -> Value:
+        narrow = partial(bottleneck, inner=words.out // part // 2)
+        call = c3k if deep or words.scale.letter in DEEP else narrow
+        return c2f(n, x, words.out, words.blocks, call, part)
 
     return module
 
 
-def sc_down(n: NetPlace, x: Value, told: ToldModule) -> Value:
-    y = unit(n / "cv1", x, told.out)
-    return unit(n / "cv2", y, told.out, 3, 2, groups=told.out, plain=True)
+def sc_down(n: NetPlace, x: Value, words: ToldModule) -> Value:
+    y = unit(n / "cv1", x, words.out)
+    return unit(n / "cv2", y, words.out, 3, 2, groups=words.out, plain=True)
 
 
 def area_of(parts: int) -> Module:
-    return lambda n, x, told: area(
-        n, x, told.out, told.blocks, parts, residual=told.scale.letter in RESIDUAL
+    return lambda n, x, words: area(
+        n, x, words.out, words.blocks, parts, residual=words.scale.letter in RESIDUAL
     )
 
 
@@ -365,8 +368,8 @@ MODULES: dict[str, Module] = {
     "Conv1": stepping(1, 1),
     "Conv6": stepping(6),
     "SCDown": sc_down,
-    "AConv": lambda n, x, told: unit(n / "cv1", averaged(x), told.out, 3, 2),
-    "ADown": lambda n, x, told: a_down(n, x, told.out),
+    "AConv": lambda n, x, words: unit(n / "cv1", averaged(x), words.out, 3, 2),
+    "ADown": lambda n, x, words: a_down(n, x, words.out),
     "C3": c3(adds=True),
     "C3-": c3(adds=False),
     "C2f": c2f_of(bottleneck),
@@ -376,12 +379,12 @@ MODULES: dict[str, Module] = {
     "C3k2": c3k2(),
     "C3k2deep": c3k2(deep=True),
     "C3k2narrow": c3k2(part=4),
-    "ELAN1": lambda n, x, told: elan(n, x, told.out, told.more[0], told.more[1]),
-    "ELAN4": lambda n, x, told: elan(n, x, told.out, *told.more),
-    "SPPF": lambda n, x, told: pyramid_pooling(n, x, told.out, x.shape[1] // 2, "cv2"),
-    "SPPELAN": lambda n, x, told: pyramid_pooling(n, x, told.out, told.more[0], "cv5"),
-    "PSA": lambda n, x, told: psa(n, x, told.out, 0),
-    "C2PSA": lambda n, x, told: psa(n, x, told.out, told.blocks),
+    "ELAN1": lambda n, x, words: elan(n, x, words.out, words.more[0], words.more[1]),
+    "ELAN4": lambda n, x, words: elan(n, x, words.out, *words.more),
+    "SPPF": lambda n, x, words: pyramid_pooling(n, x, words.out, x.shape[1] // 2, "cv2"),
+    "SPPELAN": lambda n, x, words: pyramid_pooling(n, x, words.out, words.more[0], "cv5"),
+    "PSA": lambda n, x, words: psa(n, x, words.out, 0),
+    "C2PSA": lambda n, x, words: psa(n, x, words.out, words.blocks),
     **{f"Area{parts}": area_of(parts) for parts in (0, 1, 4)},
 }
 
@@ -389,8 +392,8 @@ MODULES: dict[str, Module] = {
 def ran(n: NetPlace, x: Value, module: YoloModule, scale: YoloScale) -> Value:
     """One module of a plan."""
     count = scale.repeats(module.more[0]) if module.more else 0
-    told = ToldModule(scale.channels(module.out), count, module.more, scale)
-    return MODULES[module.kind](n, x, told)
+    words = ToldModule(scale.channels(module.out), count, module.more, scale)
+    return MODULES[module.kind](n, x, words)
 
 
 def yolo(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
@@ -398,23 +401,23 @@ def yolo(n: NetPlace, c: ComponentConfig, s: Sizes) -> Value:
     version, letter = (named[1], named[2]) if named else ("", "")
     scale, down, back = plans()[version, letter]
     x, model = shown(n, s), n / "model"
-    kept: dict[int, Value] = {}
+    features_before: dict[int, Value] = {}
     for number, module in enumerate(down):
         x = ran(model / number, x, module, scale)
         if number in FEATURES:
-            kept[number] = x
+            features_before[number] = x
     laterals: list[Value] = []
-    features, last = way_back(model, x, (kept, laterals), scale, list(back), len(down))
+    features, last = way_back(model, x, (features_before, laterals), scale, list(back), len(down))
     del x
     out = detect(model / last, c, features, version, scale)
-    del kept, laterals
+    del features_before, laterals
     return out
 
 
 def way_back(
     model: NetPlace,
     x: Value,
-    held: tuple[dict[int, Value], list[Value]],
+    before: tuple[dict[int, Value], list[Value]],
     scale: YoloScale,
     back: list[YoloModule],
     number: int,
@@ -422,7 +425,7 @@ def way_back(
     """Go up twice, and down twice: return features of three resolutions, and the number of what
     reads them. Making larger and putting together have numbers, too. `held`: features of before,
     and those that are read on the way down, which live to the end."""
-    features, laterals = held
+    features, laterals = before
     for other in (features[place] for place in reversed(FEATURES)):
         if back[0].kind == "Conv1":
             x, number = ran(model / number, x, back.pop(0), scale), number + 1
@@ -465,16 +468,16 @@ def detect(
         more.append(branches(n / "cv4", features, max(width // 4, extra), extra, plain=True))
     if cls == "OBBModel":
         more[-1] = more[-1].act("result") * 1.0
-    made = []
+    outputs = []
     if run.m.training:
         n.param("dfl.conv.weight", 1, BINS, 1, 1)
     else:
-        made.append(cat([sides_of(n, boxes), scores.act(), *more[2:]]))
+        outputs.append(cat([sides_of(n, boxes), scores.act(), *more[2:]]))
     if cls == "SegmentationModel":
-        made.append(prototypes(n / "proto", features[0], scale.channels(PROTOTYPES)))
+        outputs.append(prototypes(n / "proto", features[0], scale.channels(PROTOTYPES)))
     if not run.m.training:
-        return made[0]
-    return cat([one.view(one.numel) for one in (*more, *made)], 0)
+        return outputs[0]
+    return cat([one.view(one.numel) for one in (*more, *outputs)], 0)
 
 
 def sides_of(n: NetPlace, boxes: Value) -> Value:
