@@ -199,11 +199,16 @@ def _adapters(run: TrainerRun) -> tuple[str, ...]:
     lora += [f"lora_dropout={t['lora_dropout']}"] if t["lora_dropout"] else []
     lora += ["use_dora=True"] if _tuning(run) == "dora" else []
     lora += ["use_rslora=True"] if t["use_rslora"] else []
-    marks = run.learns == "Reward"  # whose head PEFT trains by itself, by this type
-    saved = [name for name in t["modules_to_save"] or () if not (marks and name == "score")]
-    lora += ['task_type="SEQ_CLS"'] if marks else []
+    saved = _saved(run)
+    lora += ['task_type="SEQ_CLS"'] * (run.learns == "Reward")
     lora += [f"modules_to_save={json.dumps(saved)}"] if saved else []
     return tuple(lora)
+
+
+def _saved(run: TrainerRun) -> list[str]:
+    """Name the modules that are trained whole, but for the head that PEFT trains by its task."""
+    head = ("score",) if run.learns == "Reward" else ()
+    return [name for name in run.settings["modules_to_save"] or () if name not in head]
 
 
 def _arguments(run: TrainerRun) -> Iterator[str]:

@@ -243,22 +243,29 @@ def _references(now: Report) -> Iterator[Step]:
         return
     if row["reference"] == "copy":
         yield _step("reference", {"reference": "host"}, SLOWER)
+    yield _without_reference(row)
+
+
+def _without_reference(row: Mapping[str, Any]) -> Step:
     if row["method"] in REWARDS:
-        yield _step("free", {"kl_beta": 0.0}, LOOSER)
-    else:
-        yield _step("precomputed", {"reference": "precomputed"}, FREE)
+        return _step("free", {"kl_beta": 0.0}, LOOSER)
+    return _step("precomputed", {"reference": "precomputed"}, FREE)
 
 
 def _elsewhere(now: Report) -> Iterator[Step]:
     row = now.workload
-    count, framework = _cards(now), row["framework"]
+    count = _cards(now)
     cut = 2 * (row["context_parallel_size"] or 1)  # by twos: the fewest that are enough
     if count % cut == 0:
         yield _step("cut", {"context_parallel_size": cut}, SLOWER, *QUIET, *GRAPH, cards=cut)
     if row["tuner"] == "full" and str(row["optimizer"]).startswith("adamw_torch"):
         yield _step("eight", {"optimizer": EIGHT}, Price(quality=1))
-    if row["offload"] not in ("none", "optimizer"):
-        return
+    if row["offload"] in ("none", "optimizer"):
+        yield from _in_ram_for_good(row, count)
+
+
+def _in_ram_for_good(row: Mapping[str, Any], count: int) -> Iterator[Step]:
+    framework = row["framework"]
     # DeepSpeed's processor steps by its own Adam alone
     steps: Mapping[str, Any] = {"optimizer": USUAL} if row["optimizer"] == EIGHT else {}
     shard, by_file = row["shard"], framework in FILES and row["shard"] == "zero3"
@@ -296,16 +303,12 @@ def _host(now: Report) -> Iterator[Step]:
     if row.get("sleep_level") == 1:
         yield _step("dropped", {"sleep_level": 2}, WAITS)
     if row["reference"] == "host":
-        if row["method"] in REWARDS:
-            yield _step("free", {"kl_beta": 0.0}, LOOSER)
-        else:
-            yield _step("precomputed", {"reference": "precomputed"}, FREE)
+        yield _without_reference(row)
     if ranks < _cards(now) and _cards(now) % (2 * ranks) == 0:
         yield _step("engines", {"rollout_tp": 2 * ranks}, WAITS, ranks=2 * ranks)
-    for what in LEAVES[: LEAVES.index(there)][::-1] if there in LEAVES else ():
+    stays = ("none", *LEAVES)
+    for what in stays[: stays.index(there)][::-1] if there in LEAVES else ():
         yield _step("stays", {"rollout_offload": what}, FREE)
-    if there in LEAVES:
-        yield _step("stays", {"rollout_offload": "none"}, FREE)
 
 
 def _cards(now: Report) -> int:

@@ -427,19 +427,8 @@ def _added(document: Document, run: PlannedRun, path: Path, items: Sequence[str]
 def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> Edit | None:
     """Put a new key beside one that is known."""
     written_value = _written(value, document.syntax)
-    if document.syntax == "python" and "[" in str(path[-1]):  # a line before what is imported
-        first_import = re.search(r"^(?:import|from) (?!__future__)", document.text, re.MULTILINE)
-        start = first_import.start() if first_import else 0
-        return Edit(start, start, f"import os\n\n{'.'.join(map(str, path))} = {written_value}\n")
-    if document.syntax == "python":  # behind the last argument of a call
-        from weighbridge.files.runfiles.training.script import OF_CONFIGS, TAKEN
-
-        last = document.places.get(()) if path[-1] not in {*TAKEN}.difference(OF_CONFIGS) else None
-        return (
-            None
-            if last is None
-            else Edit(last.end, last.end, _argument(document, path, written_value))
-        )
+    if document.syntax == "python":
+        return _into_script(document, path, written_value)
     if document.syntax == "json":
         return _into_object(document, path, written_value)
     if document.syntax == "toml":
@@ -451,6 +440,20 @@ def _inserted(document: Document, run: PlannedRun, path: Path, value: Value) -> 
     if document.syntax == "modelfile":
         return _line_after(document, run, f"PARAMETER {path[-1]} {written_value}")
     return _line_after(document, run, f"{path[-1]}: {written_value}", path[:-1])
+
+
+def _into_script(document: Document, path: Path, value: str) -> Edit | None:
+    """Put a line before what is imported, or an argument behind the last of a call."""
+    from weighbridge.files.runfiles.training.script import OF_CONFIGS, TAKEN
+
+    if "[" in str(path[-1]):
+        begins = re.search(r"^(?:import|from) (?!__future__)|\Z", document.text, re.MULTILINE)
+        start = begins.start() if begins else 0
+        return Edit(start, start, f"import os\n\n{'.'.join(map(str, path))} = {value}\n")
+    last = document.places.get(())
+    if last is None or path[-1] in {*TAKEN}.difference(OF_CONFIGS):
+        return None
+    return Edit(last.end, last.end, _argument(document, path, value))
 
 
 def _line_after(document: Document, run: PlannedRun, line: str, above: Path = ()) -> Edit | None:

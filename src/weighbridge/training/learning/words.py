@@ -1,4 +1,4 @@
-"""What programs call our settings: one table, in which files are read and changes are written.
+"""Words of programs for our settings: one table, in which files are read and changes are written.
 
     keyed("verl", {"batch_size": 2})    -> {"actor_rollout_ref.actor.ppo_micro_...": 2}
     spelled("verl", {"batch_size": 2})  -> "actor_rollout_ref.actor.ppo_micro_...=2"
@@ -78,8 +78,8 @@ def program_of(settings: Mapping[str, Any]) -> str:
     framework = str(settings.get("framework") or "")
     of_pairs = settings.get("method") not in REWARDS
     part = "megatron" if settings.get("megatron_args") else "pairs" if of_pairs else ""
-    own = f"{framework}-{part}"
-    return own if own in wordings() else framework
+    program = f"{framework}-{part}"
+    return program if program in wordings() else framework
 
 
 def follows(program: str) -> frozenset[str]:

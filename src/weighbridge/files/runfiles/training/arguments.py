@@ -26,13 +26,8 @@ from weighbridge.training.learning.words import section
 from weighbridge.training.sharding.numbers import Sharding
 
 # accelerate utils/constants.py: FSDP_SHARDING_STRATEGY and FSDP_BACKWARD_PREFETCH, from 1
-STRATEGIES: Mapping[str, str] = {
-    "1": "full_shard",
-    "2": "shard_grad_op",
-    "3": "no_shard",
-    "4": "hybrid_shard",
-    "5": "hybrid_shard_zero2",
-}
+SHARDING = ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")
+STRATEGIES: Mapping[str, str] = dict(zip("12345", SHARDING, strict=True))
 # What a strategy, or the words of `fsdp`, begin with
 KNOWN = (*STRATEGIES.values(), "auto_wrap", "offload", "fsdp")
 AHEAD: Mapping[str, str] = {

@@ -96,7 +96,7 @@ def _planned(run: RewardRun) -> PlannedRun:
     TAKES[program.framework](keys)
     _adapted(keys, program)
     if keys.settings["method"] != "ppo":
-        keys.used.update(key for key, to in keys.keys.settings.items() if to == "critic")
+        keys.used.update(_keys_of(keys, "critic"))
     ones = (key for key in keys.keys.memory if key.endswith("parallel_size"))
     keys.used.update(key for key in ones if keys.peek(key) == 1)
     keys.plain()
@@ -145,16 +145,18 @@ def _count(keys: KeyReading, cards: int) -> None:
     keys.settings |= Ranks.of(keys.settings).over(cards).settings("data")
 
 
+def _keys_of(keys: KeyReading, setting: str) -> list[str]:
+    return [key for key, to in keys.keys.settings.items() if to == setting]
+
+
 def _adapted(keys: KeyReading, program: RewardProgram) -> None:
     """Take the rank of adapters; where none is above 0, all is trained."""
-    ranks = [key for key, setting in keys.keys.settings.items() if setting == "lora_r"]
+    ranks = _keys_of(keys, "lora_r")
     rank = next((name for name in ranks if number(keys.value(name))), "")
     keys.used.update((program.targets, *ranks))
     if not rank or keys.settings.get("tuner") == "full":
         keys.settings["tuner"] = "full"
-        keys.used.update(
-            key for key, setting in keys.keys.settings.items() if setting == "lora_alpha"
-        )
+        keys.used.update(_keys_of(keys, "lora_alpha"))
         return
     four = next((n for n in ("ds.load_in_4bit", "load_in_4bit") if keys.on(n)), "")
     keys.settings["tuner"] = "qlora" if four else "lora"
