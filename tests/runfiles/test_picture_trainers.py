@@ -362,6 +362,26 @@ def test_a_config_of_onetrainer_is_weighed_as_the_question_that_it_asks():
     assert run.report.peak == asked.peak
 
 
+@pytest.mark.parametrize(
+    ("interval", "stride", "how"), [(2, None, "pairs"), (2, 4, "half"), (1, None, "full")]
+)
+def test_intervals_and_strides_of_simpletuner(interval, stride, how):
+    keys = {"gradient_checkpointing": True, "gradient_checkpointing_interval": interval}
+    if stride:
+        keys["gradient_checkpointing_segment_stride"] = stride
+    asked = settings(json.dumps({**SIMPLE, **keys}), "config.json")
+    assert asked["checkpointing"] == how
+
+
+def test_attention_in_host_memory_and_compiled_regions_of_simpletuner():
+    keys = {
+        "gradient_checkpointing_offload_attention": True,
+        "dynamo_use_regional_compilation": True,
+    }
+    asked = settings(json.dumps({**SIMPLE, **keys}), "config.json")
+    assert asked["offload_attention"] and asked["compile"]
+
+
 # ---- several cards
 
 DREAMBOOTH = "train_dreambooth_lora_sdxl.py"
