@@ -212,8 +212,9 @@ def _elsewhere(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
 
 def _smaller(now: Report, row: Mapping[str, Any]) -> Iterator[Step]:
     full = row["tuner"] == "full"
-    if full and row["dtype"] == "float32" and row["framework"] in DEEPSPEED:
-        yield _step("sixteen", {"dtype": "bfloat16"}, LOOSER)
+    if row["dtype"] == "float32" and row["framework"] in DEEPSPEED:
+        name, price = ("sixteen", LOOSER) if full else ("halved", FREE)
+        yield _step(name, {"dtype": "bfloat16"}, price)
     if full:
         yield _step("adapters", {"lora_r": RANK}, FEWER)
     answer, length = row.get("max_new_tokens"), row["seq_len"]

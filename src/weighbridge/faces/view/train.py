@@ -106,6 +106,8 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     if recipe:
         yield answer.say("footer.recipe", who=recipe)
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
+    if w["method"] in LEARNS and w["quantization"] is None:
+        yield answer.say("footer.weights", dtype=w["dtype"])
     if w["checkpointing"] != "none":
         yield answer.say("footer.checkpointing", kind=w["checkpointing"])
     ranks = Ranks.of(w).among

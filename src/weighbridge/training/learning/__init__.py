@@ -22,6 +22,7 @@ from weighbridge.base.records import NamedTuple
 from weighbridge.base.sentences import sentence
 from weighbridge.base.versions import numbers
 from weighbridge.models.arch.model_types import NEVER
+from weighbridge.training.learning import record
 from weighbridge.training.learning.record import LearningRun, Rollout
 from weighbridge.workload import Train
 from weighbridge.workload.train import REWARDS
@@ -90,7 +91,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     file = import_module(f"{__name__}.{FILES[name]}")
     rules: Callable[[Train, int], LearningRun] = file.run
     _refuse(asked, name)
-    one = rules(asked.but(framework=name), cards)
+    stored = asked.dtype or (None if asked.framework else record.sixteen(asked))
+    one = rules(asked.but(framework=name, dtype=stored), cards)
     _meet(one, asked, cards)
     return one
 

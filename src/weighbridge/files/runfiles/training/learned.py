@@ -110,6 +110,8 @@ def _engine(keys: KeyReading) -> None:
         keys.knows("use_vllm", "rollout_engine")
     if mode is None and keys.settings.get("framework_version") == NO_PROMPT[0]:
         mode = SERVER
+    if mode is None and keys.settings["framework"] == "axolotl":
+        mode = SERVER  # utils/schemas/validation.py (check_vllm_mode_set)
     if mode == SERVER:
         keys.engine_cards = max(1, number(keys.peek("vllm_tensor_parallel_size")))
         keys.notes.append(OWN_CARD)
