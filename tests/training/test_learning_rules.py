@@ -67,3 +67,53 @@ def test_a_reference_of_llama_factory_stays_in_16_bits():
     policy, reference = sorted(copies(), reverse=True)
     assert policy == 2 * reference
     assert len(set(copies(precision="bf16"))) == 1
+
+
+# ---- rows and cards
+
+
+def test_verl_has_a_forward_for_its_longest_row():
+    """verl utils/seqlen_balancing.py: assert max_token_len >= max_seq_len; ranks of a sequence share
+    a row."""
+    rows = {"framework": "verl", "prompt_len": 2048, "max_new_tokens": 32768, "seq_len": None}
+    with pytest.raises(UsageError, match=r"Got 24576 and 34816\): --max-tokens-per-gpu 34816,"):
+        run(8, max_tokens_per_gpu=24576, **rows)
+    with pytest.raises(UsageError, match="--max-tokens-per-gpu 17408,"):
+        run(8, max_tokens_per_gpu=4096, context_parallel_size=2, **rows)
+    assert run(8, max_tokens_per_gpu=34816, **rows)
+    assert run(8, max_tokens_per_gpu=17408, context_parallel_size=2, **rows)
+
+
+@pytest.mark.parametrize(("gpu", "ranks"), [("h100:3", 2), ("l4:1", None), ("2x l4", 4)])
+def test_ranks_of_an_engine_divide_its_own_cards(gpu, ranks):
+    with pytest.raises(UsageError, match=f"cards of --rollout-gpu {gpu}: --rollout-tp"):
+        run(4, framework="verl", rollout_gpu=gpu, rollout_tp=ranks)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "ranks", "cards"), [("h100:4", 2, 4), ("h100", 2, 2), ("2x l4", 1, 2), ("", 2, 0)]
+)
+def test_cards_of_an_engine_are_those_that_were_named(gpu, ranks, cards):
+    one = run(4, framework="verl", rollout_gpu=gpu or None, rollout_tp=ranks)
+    assert learning.own_cards(one.rollout) == cards
+
+
+def test_an_engine_on_cards_of_its_own_is_counted_and_judged_there():
+    asked = {"method": "grpo", "framework": "verl", "gpu": "h100:2", "rollout_gpu": "l4:4"}
+    report = answer(**asked, max_new_tokens=64)
+    assert sum(d.kind == "gpu" for d in report.devices) == 6
+    own = report.derived["rollout_cards"]
+    assert (own["count"], own["accelerator"], own["fits"]) == (4, "L4", "yes")
+    assert 0.45 < own["peak_bytes"] / own["usable_bytes"] < 0.65  # verl's share, and a context
+    assert report.fullest.index < 2
+
+
+def test_a_forward_of_several_rows_is_no_row_that_the_model_has_not():
+    def beyond(**asked):
+        report = answer(method="grpo", framework="verl", gpu="h100:2", **asked)
+        return [line for line in report.warnings if "made for" in line]
+
+    assert not beyond(max_tokens_per_gpu=8192, seq_len=1024)  # 4,096 positions
+    assert not beyond(batch_size=8, seq_len=1024)
+    line, *_ = beyond(max_tokens_per_gpu=16384, seq_len=8192)
+    assert line.startswith("8,192 tokens are more than the 4,096")

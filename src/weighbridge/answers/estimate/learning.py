@@ -51,7 +51,7 @@ from weighbridge.base.memory import (
     exactly,
 )
 from weighbridge.base.records import replace
-from weighbridge.base.sentences import clauses, parts_of, sentence
+from weighbridge.base.sentences import Sentence, clauses, parts_of, sentence
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
 from weighbridge.models.checkpoint.model import Model
@@ -95,12 +95,23 @@ def _step(
     budget = workload.budget()
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
     actor = _trained(model, run)
+    lines = (_of_rows(line, run) for line in actor.warnings)
+    actor = replace(actor, warnings=tuple(filter(None, lines)))
     report = replace(actor, workload={**actor.workload, **run.effective})
     if run.rollout is not None:
         report = _Meeting(model, report, run, run.rollout, others, budget).report
     else:
         report = replace(report, **_alone(actor, run, budget))
     return report, run
+
+
+def _of_rows(line: str, run: LearningRun) -> str:
+    """Return a warning about a length as one about the longest row, of which a forward has several;
+    "" where that is no longer than the model was made for."""
+    if not isinstance(line, Sentence) or line.key != "beyond":
+        return line
+    row, most = run.effective.get("seq_len") or line.values["tokens"], line.values["most"]
+    return sentence("beyond", tokens=row, most=most) if row > most else ""
 
 
 def _alone(report: Report, run: LearningRun, budget: "Budget | None") -> dict[str, Any]:
@@ -188,6 +199,8 @@ class _Meeting:
         needed = self.served.derived.get("gpu_memory_utilization_needed")
         if needed is not None:
             derived["share_needed"] = needed
+        if own:
+            derived["rollout_cards"] = self._apart(own)
         return replace(
             self.actor,
             devices=every,
@@ -346,8 +359,23 @@ class _Meeting:
         """Return the devices of an engine that has cards of its own."""
         if not self.rollout.cards:
             return ()
-        served = (d for d in self.served.devices if d.kind == "gpu")
-        return tuple(replace(d, index=first + n) for n, d in enumerate(served))
+        served = [d for d in self.served.devices if d.kind == "gpu"]
+        every = range(learning.own_cards(self.rollout))
+        return tuple(replace(served[n % len(served)], index=first + n) for n in every)
+
+    def _apart(self, own: tuple[Device, ...]) -> dict[str, Any]:
+        """What the engine takes of its own cards, and whether it fits there."""
+        verdict = self.served.verdict
+        most = self.roles["engine"].instants[AWAKE].at("driver").expected
+        facts: dict[str, Any] = {"count": len(own), "peak_bytes": most}
+        if verdict is None:
+            return facts
+        usable = verdict.usable.expected
+        return facts | {
+            "accelerator": verdict.accelerator,
+            "usable_bytes": usable,
+            "fits": verdict.fits,
+        }
 
     def _settings(self) -> dict[str, Any]:
         if self.rollout.generates:

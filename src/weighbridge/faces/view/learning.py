@@ -47,6 +47,20 @@ def instants(answer: ShownAnswer) -> Lines:
     return Lines((Cell(f"{answer.sizes.unit}: {' · '.join(texts)}"),))
 
 
+def apart(answer: ShownAnswer) -> Iterator[str]:
+    """Say what an engine takes on cards of its own."""
+    own = answer.report.derived.get("rollout_cards")
+    if own and "fits" in own:
+        cards = printable(own["accelerator"]).removeprefix("NVIDIA ")
+        yield answer.say(
+            "learning.apart",
+            cards=f"{own['count']} x {cards}",
+            size=answer.size(own["peak_bytes"]),
+            room=answer.size(own["usable_bytes"]),
+            fits=answer.say(f"verdict.{own['fits']}"),
+        )
+
+
 def _together(answer: ShownAnswer) -> Iterator[tuple[str, list[Instant]]]:
     """Yield names with the instants under them: those of one graph are one, but where more than a
     first screen is asked for."""

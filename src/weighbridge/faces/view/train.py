@@ -90,12 +90,16 @@ def _room(answer: ShownAnswer) -> Iterator[Section]:
 
 
 def _facts(answer: ShownAnswer) -> Iterator[str]:
-    d = answer.report.derived
-    stages = answer.report.workload["pipeline_parallel_size"]
+    d, w = answer.report.derived, answer.report.workload
+    stages = w["pipeline_parallel_size"]
     if stages > 1 and "fullest_stage" in d:
         yield answer.say("train.stage", stage=d["fullest_stage"], last=stages - 1)
     if "rows_up_to" in d:
         yield answer.say("learning.up_to", tokens=f"{d['rows_up_to']:,}")
+    if w["method"] in LEARNS:
+        from weighbridge.faces.view import learning
+
+        yield from learning.apart(answer)
     yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
     yield ram(answer)
 

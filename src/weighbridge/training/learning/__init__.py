@@ -14,6 +14,7 @@ training takes, of each model that learns. What differs is which of them is ther
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
+from math import gcd
 from typing import Any
 
 from weighbridge.base.errors import TriedError, UnsupportedError, UsageError
@@ -126,14 +127,44 @@ def _refuse(asked: Train, name: str) -> None:
             raise TriedError(lacks, seen=row.seen)
 
 
+def own_cards(rollout: Rollout) -> int:
+    """Count the cards that an engine has alone: those that were named, as many as it has ranks where
+    a card was named without a count; 0 where it has none."""
+    ranks = rollout.infer.tensor_parallel_size or 1
+    budget = Train(gpu=rollout.cards).budget() if rollout.cards else None
+    if budget is None:
+        return 0
+    count = budget.choice.count
+    return ranks if count == 1 and ":" not in rollout.cards else count
+
+
+def _forwards(one: LearningRun, asked: Train) -> None:
+    """Raise UsageError where verl has no forward for the longest row, whose ranks of a sequence share
+    one."""
+    most, ranks = asked.max_tokens_per_gpu, asked.context_parallel_size or 1
+    row = int(one.effective.get("seq_len") or one.trained.seq_len or 0)
+    if one.effective["framework"] == "verl" and most and most * ranks < row:
+        values = {"tokens": most * ranks, "row": row, "most": -(-row // ranks)}
+        raise TriedError(
+            sentence("learning.tokens", **values),
+            seen="verl 0.3 to 0.7 utils/seqlen_balancing.py (rearrange_micro_batches): assert "
+            "max_token_len >= max_seq_len",
+        )
+
+
 def _meet(one: LearningRun, asked: Train, cards: int) -> None:
-    """Raise UsageError where the engine cannot be on the trainer's cards, or cannot sleep there."""
+    """Raise UsageError where rows are longer than a forward, or the engine cannot be on the cards
+    that it is given, or cannot sleep there."""
+    _forwards(one, asked)
     rollout = one.rollout
     if rollout is None or rollout.generates:
         return
     ranks = rollout.infer.tensor_parallel_size or 1
     if not rollout.cards and cards % ranks:
         raise UsageError(sentence("learning.ranks", ranks=ranks, cards=cards))
+    if own_cards(rollout) % ranks:
+        own = {"gpu": rollout.cards, "fewer": gcd(ranks, own_cards(rollout))}
+        raise UsageError(sentence("learning.own_ranks", ranks=ranks, **own))
     engine = numbers(rollout.infer.engine_version) or NEVER
     if rollout.sleep and asked.expandable_segments and engine < TOGETHER:
         raise TriedError(
