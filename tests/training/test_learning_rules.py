@@ -1,11 +1,14 @@
 """Rules of frameworks that learn from rewards and preferences (training/learning), by what their
 sources say: dtypes, what they refuse, and what they have no word for."""
 
+import re
+
 import pytest
 
 import weighbridge
 from tests.tiny import config
 from weighbridge.base.errors import UsageError
+from weighbridge.faces.render import render
 from weighbridge.training import learning
 from weighbridge.workload import Train
 
@@ -54,7 +57,7 @@ def test_only_the_loader_of_trl_is_warned_of():
     assert warned(framework="trl")
     assert warned(framework="trl", tuner="lora")
     assert not warned(framework="trl", dtype="float32")  # as it was named
-    assert not any(map(lambda f: warned(framework=f), ("llama-factory", "axolotl", "agilerl")))
+    assert not any(warned(framework=f) for f in ("llama-factory", "axolotl", "agilerl"))
 
 
 def test_a_reference_of_llama_factory_stays_in_16_bits():
@@ -117,3 +120,87 @@ def test_a_forward_of_several_rows_is_no_row_that_the_model_has_not():
     assert not beyond(batch_size=8, seq_len=1024)
     line, *_ = beyond(max_tokens_per_gpu=16384, seq_len=8192)
     assert line.startswith("8,192 tokens are more than the 4,096")
+
+
+@pytest.mark.parametrize(
+    ("asked", "grows"),
+    [
+        ({}, True),
+        ({"framework_version": "0.6"}, True),
+        ({"framework_version": "0.5"}, None),  # verl utils/device.py: set_expandable_segments
+        ({"framework": "easyr1"}, None),
+        ({"gpu": "Apple M4 Max 64GB"}, None),
+    ],
+)
+def test_verl_lets_segments_grow_while_it_trains(asked, grows):
+    trained = run(2, **{"framework": "verl", "gpu": "h100:2"} | asked).trained
+    assert trained.expandable_segments is grows
+
+
+def test_a_cache_that_torch_gives_back_is_told():
+    asked = {"framework": "openrlhf", "method": "grpo", "gpu": "h100:2", "max_new_tokens": 64}
+    report = answer(**asked, batch_size=8, rollout_gpu="h100:2")
+    free = report.fullest.binding().of("fragmentation").expected
+    told = "of the peak are the allocator's cache" in " ".join(render(report, "human").split())
+    assert told == (free > report.peak.expected / 10)
+
+
+# ---- refusals and remarks
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"method": "orpo", "reference": "copy"}, "orpo asks none: leave it out"),
+        ({"method": "reward", "reference": "host"}, "reward asks none"),
+        ({"gpu_memory_utilization": 0.0}, "a share above 0"),
+        ({"standby": True, "framework": "verl"}, "--standby is Unsloth's"),
+        ({"num_generations": 1}, "TRL compares answers to a prompt: --num-generations 2"),
+        ({"prompt_len": 400, "max_new_tokens": 200}, "a prompt of 400 are more than a row of 512"),
+        ({"framework_version": "0.9"}, "TRL has GRPO since 0.14: --framework-version 0.14"),
+        (
+            {"method": "ppo"},
+            "no PPO since 1.16: --framework-version before that, or --framework .*verl",
+        ),
+        ({"framework": "llama-factory"}, "has no GRPO: --framework trl, ms-swift"),
+        ({"framework": "verl", "rollout_engine": "none"}, "--rollout-engine vllm or sglang"),
+        ({"framework": "unsloth"}, "Unsloth is known for adapters alone: add --lora-r 16"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_a_next_step(asked, words):
+    with pytest.raises(UsageError, match=words):
+        answer(**{"method": "grpo", "seq_len": 512} | asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"rollout_engine": "none", "rollout_tp": 2}, "--rollout-tp: of an engine"),
+        ({"reference": "copy", "kl_beta": 0.0}, "--kl-beta 0 asks no reference"),
+        ({"framework": "verl", "framework_version": "99.1"}, "verl 99.1: our rules"),
+        ({"framework": "verl", "data_parallel_size": 3}, "3 of the 8 cards train.* -dp 8"),
+        ({"framework": "unsloth", "lora_r": 8, "batch_size": 4}, "Unsloth takes 8 rows"),
+        ({"method": "gkd"}, "the teacher is counted as a copy of the model itself"),
+    ],
+)
+def test_what_changes_nothing_is_told(asked, words):
+    lines = run(8, gpu="h100:8", **asked).notes
+    assert any(re.search(words, line) for line in lines)
+
+
+def test_a_plain_run_is_told_nothing():
+    assert run(2, framework="verl", framework_version="0.8", batch_size=2).notes == ()
+
+
+def test_ppo_has_no_groups():
+    one = run(1, method="ppo", framework="trl", framework_version="0.20", batch_size=4)
+    assert one.effective["batch_size"] == 4
+
+
+def test_rows_of_a_forward_are_those_that_its_tokens_hold():
+    report = answer(method="grpo", framework="verl", gpu="h100:2", max_tokens_per_gpu=1024)
+    assert (report.workload["batch_size"], report.workload["seq_len"]) == (8, 128)
+    names = ("method", "framework", "gpu", "batch_size", "seq_len", "max_tokens_per_gpu")
+    settings = {name: report.workload[name] for name in names}
+    again = weighbridge.prepare(SMALL).train(remedies=False, **settings)
+    assert again.peak == report.peak

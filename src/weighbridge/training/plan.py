@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from weighbridge.machines.accelerators.parts import Part
 
 USUAL_LENGTH = 2048  # tokens, where the user names none: contract of the command line
+USUAL = "the usual default"  # where a length is from that nobody said
 USUAL_OPTIMIZER, USUAL_LOSS = "adamw_torch", "standard"
 METHOD, BATCH, NO_EVALUATION, ACCUMULATION = "full", 1, 0, 1  # where the user names none
 FUSES = (2025, 2, 24)  # torchtitan

@@ -323,8 +323,8 @@ def _beside(m: Machine, plan: TrainingPlan, built: BuiltModel) -> None:
 
 
 def _copied(m: Machine, built: BuiltModel, name: str, copy: str, parts: int = 1) -> None:
-    """Take as many bytes again as a component has, or one of so many parts of each, tensor by tensor
-    where each has its own."""
+    """Take as many bytes again as a component has, or one of so many parts of each, tensor by
+    tensor where each has its own."""
     storages = {id(x.storage): x.storage for x in built.own if x.storage is not None}
     sizes = [x.nbytes for x in storages.values() if x.name == name]
     lacking = m.heap.live(name) - sum(sizes)

@@ -54,11 +54,13 @@ from weighbridge.base.records import replace
 from weighbridge.base.sentences import Sentence, clauses, parts_of, sentence
 from weighbridge.base.units import MIB
 from weighbridge.memory.report import Report
+from weighbridge.memory.report.keys import EngineCards
 from weighbridge.models.checkpoint.model import Model
 from weighbridge.training import learning
 from weighbridge.training.forward.heads import head
 from weighbridge.training.learning import LearningRun, Rollout
 from weighbridge.training.objective import LOG_PROBS, REFERENCE, Objective
+from weighbridge.training.plan import USUAL
 from weighbridge.workload import Infer, Train
 
 if TYPE_CHECKING:
@@ -96,8 +98,11 @@ def _step(
     run = learning.run(workload, 1 if budget is None else budget.choice.count)
     actor = _trained(model, run)
     lines = (_of_rows(line, run) for line in actor.warnings)
-    actor = replace(actor, warnings=tuple(filter(None, lines)))
-    report = replace(actor, workload={**actor.workload, **run.effective})
+    actor = replace(actor, warnings=(*filter(None, lines), *run.notes))
+    derived = actor.derived.copy()
+    if not {"seq_len", "max_new_tokens"}.isdisjoint(run.unsaid):
+        derived["context_from"] = USUAL
+    report = replace(actor, workload={**actor.workload, **run.effective}, derived=derived)
     if run.rollout is not None:
         report = _Meeting(model, report, run, run.rollout, others, budget).report
     else:
@@ -190,17 +195,17 @@ class _Meeting:
         cards = [d for d in self.actor.devices if d.kind == "gpu"]
         phases = compose(self._schedule(), self.roles)
         devices = tuple(replace(d, phases=phases) for d in cards)
-        own = self._own_cards(len(cards))
+        apart = self._own_cards(len(cards))
         writes = None if self.rollout.generates else self.served
         hosts = _hosts(self.actor, self.run, self.roles, writes)
         judged = None if self.budget is None else on_devices.serving(devices, self.budget)
-        every = (*devices, *own, *hosts)
+        every = (*devices, *apart, *hosts)
         derived = self.actor.derived.copy()
         needed = self.served.derived.get("gpu_memory_utilization_needed")
         if needed is not None:
             derived["share_needed"] = needed
-        if own:
-            derived["rollout_cards"] = self._apart(own)
+        if apart:
+            derived["rollout_cards"] = self._engine_alone(len(apart))
         return replace(
             self.actor,
             devices=every,
@@ -363,11 +368,11 @@ class _Meeting:
         every = range(learning.own_cards(self.rollout))
         return tuple(replace(served[n % len(served)], index=first + n) for n in every)
 
-    def _apart(self, own: tuple[Device, ...]) -> dict[str, Any]:
-        """What the engine takes of its own cards, and whether it fits there."""
+    def _engine_alone(self, count: int) -> EngineCards:
+        """Return how much an engine takes of cards that it has alone, and whether it fits there."""
         verdict = self.served.verdict
         most = self.roles["engine"].instants[AWAKE].at("driver").expected
-        facts: dict[str, Any] = {"count": len(own), "peak_bytes": most}
+        facts: EngineCards = {"count": count, "peak_bytes": most}
         if verdict is None:
             return facts
         usable = verdict.usable.expected

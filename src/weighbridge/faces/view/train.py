@@ -100,6 +100,7 @@ def _facts(answer: ShownAnswer) -> Iterator[str]:
         from weighbridge.faces.view import learning
 
         yield from learning.apart(answer)
+        yield from learning.cached(answer)
     yield answer.say("train.kept", size=answer.size(d["saved_activation_bytes"]))
     yield ram(answer)
 
@@ -110,7 +111,7 @@ def assumes(answer: ShownAnswer) -> Iterator[str]:
     if recipe:
         yield answer.say("footer.recipe", who=recipe)
     yield ", ".join((w["framework"], w["optimizer"], w["precision"]))
-    if w["method"] in LEARNS and w["quantization"] is None:
+    if w.get("method") in LEARNS and w["quantization"] is None:
         yield answer.say("footer.weights", dtype=w["dtype"])
     if w["checkpointing"] != "none":
         yield answer.say("footer.checkpointing", kind=w["checkpointing"])

@@ -100,7 +100,9 @@ class Report(Shown):
         there is none."""
         gpus = [d for d in self.devices if d.kind == "gpu"]
         apart = self.derived.get("rollout_cards", {}).get("count", 0)
-        return max(gpus[: len(gpus) - apart] or self.devices, key=lambda d: d.peak("driver").expected)
+        return max(
+            gpus[: len(gpus) - apart] or self.devices, key=lambda d: d.peak("driver").expected
+        )
 
     @property
     def peak(self) -> Bytes:

@@ -35,7 +35,7 @@ def run(asked: Train, cards: int) -> LearningRun:
         row[0],
         optimizer="adamw_torch",
         checkpointing="full",
-        dtype=None if asked.tuning == "qlora" else "bfloat16",
+        dtype=record.sixteen(asked, whole=True),
     )
     beta = BETA if asked.kl_beta is None else asked.kl_beta
     seqs = asked.max_num_seqs or asked.num_generations or GROUP

@@ -24,7 +24,7 @@ loaders/model.py, core/builders/rl.py (ensure_dtype); LLaMA-Factory @ ff6d4d12 m
 (Upcasting trainable params to float32), train/trainer_utils.py (create_ref_model).
 """
 
-from weighbridge.base.errors import TriedError
+from weighbridge.base.errors import TriedError, UnsupportedError
 from weighbridge.base.records import replace
 from weighbridge.base.sentences import sentence
 from weighbridge.base.units import GIB
@@ -51,6 +51,8 @@ def run(asked: Train, cards: int) -> LearningRun:
     swift, learns, writes = name in SWIFT, asked.learns, record.online(asked)
     if name == "ms-swift" and asked.tuning == "full" and megatron.split(asked):
         return megatron.run(asked, cards)
+    if name == "unsloth" and asked.tuning == "full":
+        raise UnsupportedError(sentence("learning.adapters_alone"))
     if learns == "kto" and not swift:
         _compares(asked)
     batch = asked.batch_size or (ROWS if writes and not swift else 2 if learns == "kto" else 1)
@@ -61,7 +63,7 @@ def run(asked: Train, cards: int) -> LearningRun:
     checks = not (swift and asked.batch_size is None)
     if name == "unsloth" and writes:  # it takes a multiple of the answers
         batch = batch if batch % number == 0 else number
-    elif writes and checks and (swift or not before(release, 0, 15)):
+    elif writes and learns != "ppo" and checks and (swift or not before(release, 0, 15)):
         record.groups(asked, rows * steps * cards, number)
     quiet = rows * steps if before(release, 0, 17) and not swift else rows
     beta = asked.kl_beta

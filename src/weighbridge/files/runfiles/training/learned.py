@@ -35,6 +35,7 @@ SERVER, OWN_CARD = (
     "server",
     "the server of vLLM writes on cards of its own, by a command of its own",
 )
+MODES = {"axolotl": SERVER}  # utils/schemas/validation.py (check_vllm_mode_set)
 PACKED = {False: "lora", True: "qlora"}
 
 
@@ -104,14 +105,12 @@ def moved(keys: KeyReading, weights: str, states: str) -> None:
 
 
 def _engine(keys: KeyReading) -> None:
-    mode = keys.value("vllm_mode")
+    mode = keys.value("vllm_mode") or MODES.get(str(keys.settings["framework"]))
     keys.settings["rollout_engine"] = "vllm"
     if "use_vllm" in keys.data:
         keys.knows("use_vllm", "rollout_engine")
     if mode is None and keys.settings.get("framework_version") == NO_PROMPT[0]:
         mode = SERVER
-    if mode is None and keys.settings["framework"] == "axolotl":
-        mode = SERVER  # utils/schemas/validation.py (check_vllm_mode_set)
     if mode == SERVER:
         keys.engine_cards = max(1, number(keys.peek("vllm_tensor_parallel_size")))
         keys.notes.append(OWN_CARD)
